@@ -1,0 +1,68 @@
+"""Prune whole layers before training, and measure what that does to accuracy, cost and robustness.
+
+The names below are imported when they are first used: ``import robustprune`` itself loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from robustprune._version import __version__
+
+if TYPE_CHECKING:
+    from robustprune.attacks import run_attack
+    from robustprune.cost import measure_cost
+    from robustprune.data import load_data
+    from robustprune.errors import RobustPruneError
+    from robustprune.evaluation import evaluate
+    from robustprune.models import build_model
+    from robustprune.pruning import find_blocks, score_blocks
+    from robustprune.records import load_record
+    from robustprune.ticket import Ticket, load_ticket, prune_layers
+    from robustprune.training import train
+
+_HOMES = {
+    "RobustPruneError": "errors",
+    "Ticket": "ticket",
+    "build_model": "models",
+    "evaluate": "evaluation",
+    "find_blocks": "pruning",
+    "load_data": "data",
+    "load_record": "records",
+    "load_ticket": "ticket",
+    "measure_cost": "cost",
+    "prune_layers": "ticket",
+    "run_attack": "attacks",
+    "score_blocks": "pruning",
+    "train": "training",
+}
+
+__all__ = [
+    "RobustPruneError",
+    "Ticket",
+    "__version__",
+    "build_model",
+    "evaluate",
+    "find_blocks",
+    "load_data",
+    "load_record",
+    "load_ticket",
+    "measure_cost",
+    "prune_layers",
+    "run_attack",
+    "score_blocks",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'robustprune' has no attribute {name!r}")
+    value = getattr(import_module(f"robustprune.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,43 @@
+"""One exception tree; every message says what was wrong, what was found and what to do."""
+
+from __future__ import annotations
+
+
+class RobustPruneError(Exception):
+    """Base of every error this package raises on purpose; the command line turns it into exit code 1."""
+
+
+class UnknownNameError(RobustPruneError):
+    """A plug-in name (model, data set, criterion, attack …) that nothing is registered under."""
+
+
+class MissingDependencyError(RobustPruneError):
+    """An optional package is needed and not installed; the message holds the command that installs it."""
+
+
+class DataError(RobustPruneError):
+    """An image set is missing, damaged, or not in the format its name promises."""
+
+
+class ModelError(RobustPruneError):
+    """A network cannot be built, loaded or run on the given images."""
+
+
+class PruningError(RobustPruneError):
+    """A pruning request that the network, the criterion or the plan cannot meet."""
+
+
+class TicketError(RobustPruneError):
+    """A ticket file that is missing, damaged, foreign, or does not fit what is asked of it."""
+
+
+class TrainingError(RobustPruneError):
+    """Training cannot start, cannot be resumed, or left the finite numbers."""
+
+
+class AttackError(RobustPruneError):
+    """An attack request that makes no sense: values out of range, images outside [0, 1], unknown options."""
+
+
+class EvaluationError(RobustPruneError):
+    """An evaluation cannot be run as asked, or a record cannot be read."""

@@ -1,0 +1,88 @@
+"""Named plug-ins: a literal table of built-ins, entry points of other packages, and a decorator."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from robustprune.errors import MissingDependencyError, UnknownNameError
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean …?`` for the known names nearest to ``name``, or an empty string."""
+    nearest = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(candidate) for candidate in nearest)}?" if nearest else ""
+
+
+class Registry:
+    """Looks a plug-in up by name, importing its module only then.
+
+    A name may carry an argument after a colon (``torchvision:resnet50``); the part before it is what is
+    looked up. Order of precedence: names registered in this process, built-ins, entry points, so that an
+    installed package can add names but never replace a built-in one.
+    """
+
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
+        """Create a registry.
+
+        Args:
+            kind: What the names stand for, as used in error messages ("criterion").
+            group: The entry-point group of third-party plug-ins ("robustprune.criteria").
+            builtin: Name → ``module:attribute``.
+        """
+        self.kind = kind
+        self.group = group
+        self._builtin = dict(builtin)
+        self._registered: dict[str, Any] = {}
+
+    def register(self, name: str) -> Callable[[Any], Any]:
+        """Return a decorator that registers its target under ``name`` in this process.
+
+        Raises:
+            ValueError: The name is already that of a built-in or registered plug-in.
+        """
+        if name in self._builtin or name in self._registered:
+            raise ValueError(f"{self.kind} {name!r} is already registered; choose another name")
+
+        def decorate(plugin: Any) -> Any:
+            self._registered[name] = plugin
+            return plugin
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """Return all known names, sorted, without importing any plug-in."""
+        return sorted({*self._builtin, *self._registered, *self._entry_points()})
+
+    def get(self, name: str) -> Any:
+        """Return the plug-in called ``name`` (anything after a colon is ignored).
+
+        Raises:
+            UnknownNameError: Nothing of that name; the message names the nearest known ones.
+            MissingDependencyError: The plug-in exists but its module needs a package that is not installed.
+        """
+        key = name.partition(":")[0]
+        if key in self._registered:
+            return self._registered[key]
+        try:
+            if key in self._builtin:
+                module, _, attribute = self._builtin[key].partition(":")
+                return getattr(import_module(module), attribute)
+            points = self._entry_points()
+            if key in points:
+                return points[key].load()
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"{self.kind} {name!r} needs the package {error.name!r}, which is not installed; "
+                f"install it with: pip install {error.name}"
+            ) from error
+        raise UnknownNameError(
+            f"there is no {self.kind} called {name!r}.{suggest(key, self.names())} "
+            f"Known: {', '.join(self.names())}."
+        )
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
