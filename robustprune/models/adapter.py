@@ -1,0 +1,86 @@
+"""Networks from elsewhere, given what every network here has: [0, 1] images in, penultimate features out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from robustprune.errors import ModelError
+from robustprune.models.normalization import Normalize
+
+
+def last_linear(network: nn.Module) -> nn.Linear:
+    """Return the last fully connected layer of a classifier, in order of definition.
+
+    Raises:
+        ModelError: There is none.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise ModelError(
+            f"{type(network).__name__} has no fully connected layer, so it has no penultimate features; "
+            "only classifiers that end in nn.Linear are supported here"
+        )
+    return layers[-1]
+
+
+class AdaptedNetwork(nn.Module):
+    """A foreign classifier behind an optional normalization layer."""
+
+    def __init__(self, network: nn.Module, normalize: Normalize | None) -> None:
+        """Wrap a network; ``normalize`` None where it does its own normalization."""
+        super().__init__()
+        self.normalize = normalize if normalize is not None else nn.Identity()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, num_classes) of images (N, C, H, W) in [0, 1]."""
+        return self.network(self.normalize(images))  # type: ignore[no-any-return]
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return what the last fully connected layer receives: (N, features)."""
+        caught: list[Tensor] = []
+
+        def catch(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            caught.append(inputs[0])
+
+        handle = last_linear(self.network).register_forward_pre_hook(catch)
+        try:
+            self.forward(images)
+        finally:
+            handle.remove()
+        return caught[-1]
+
+
+def fit_input_channels(network: nn.Module, channels: int) -> None:
+    """Replace the first convolution, freshly initialized, where it takes another number of channels."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            if module.in_channels != channels:
+                _replace(network, name, _like(module, channels))
+            return
+
+
+def _like(convolution: nn.Conv2d, channels: int) -> nn.Conv2d:
+    if convolution.groups != 1:
+        raise ModelError(
+            f"the first convolution is grouped and takes {convolution.in_channels} channels, not {channels}"
+        )
+    replacement = nn.Conv2d(
+        channels,
+        convolution.out_channels,
+        convolution.kernel_size,  # type: ignore[arg-type]
+        stride=convolution.stride,  # type: ignore[arg-type]
+        padding=convolution.padding,  # type: ignore[arg-type]
+        dilation=convolution.dilation,  # type: ignore[arg-type]
+        bias=convolution.bias is not None,
+        padding_mode=convolution.padding_mode,
+    )
+    nn.init.kaiming_normal_(replacement.weight, mode="fan_out", nonlinearity="relu")
+    return replacement
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(network.get_submodule(parent), attribute, module)

@@ -1,0 +1,75 @@
+"""What it takes to build a network again: its name and the numbers that shape it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class ImageProperties(Protocol):
+    """What a network has to know of an image set; :class:`robustprune.data.ImageData` has it."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean per channel, in [0, 1]."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation per channel, in [0, 1]."""
+
+
+class Architecture(BaseModel):
+    """The recipe of a network without its weights; plain numbers, so that it fits in a ticket.
+
+    Attributes:
+        name: A name that :data:`robustprune.models.MODELS` knows, such as ``resnet32``.
+        num_classes: Outputs of the last layer.
+        channels: Channels of the images.
+        image_size: Height and width of the images in pixels.
+        mean: Per channel, in [0, 1]; subtracted inside the network.
+        std: Per channel, in [0, 1]; divided by inside the network.
+        options: What else the builder takes, such as ``width``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    num_classes: int = Field(ge=1)
+    channels: int = Field(ge=1)
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    options: dict[str, int | float | str | bool] = Field(default_factory=dict)
+
+    @field_validator("image_size")
+    @classmethod
+    def _is_large_enough(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if min(size) < 8:
+            raise ValueError(f"images of {size[0]}×{size[1]} pixels are too small; 8×8 is the least")
+        return size
+
+    @classmethod
+    def for_data(cls, name: str, data: ImageProperties, **options: Any) -> Architecture:
+        """Return the architecture ``name`` shaped for an image set."""
+        return cls(
+            name=name,
+            num_classes=data.num_classes,
+            channels=data.channels,
+            image_size=data.image_size,
+            mean=data.mean,
+            std=data.std,
+            options=options,
+        )

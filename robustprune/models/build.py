@@ -1,0 +1,98 @@
+"""From a model's name and an image set to a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from robustprune.errors import ModelError
+from robustprune.models.architecture import Architecture, ImageProperties
+from robustprune.randomness import derive_seed, isolated_generators
+from robustprune.registry import Registry
+
+MODELS = Registry(
+    "model",
+    "robustprune.models",
+    {
+        **{f"resnet{depth}": "robustprune.models.resnet:build_resnet" for depth in (20, 32, 44, 56, 110)},
+        "torchvision": "robustprune.models.torchvision_models:build_torchvision",
+        "file": "robustprune.models.user_file:build_from_file",
+    },
+)
+"""Builders: callables from an :class:`Architecture` to an nn.Module from [0, 1] images to logits."""
+
+
+def build_model(name: str, data: ImageProperties, *, seed: int = 0, **options: Any) -> nn.Module:
+    """Return a freshly initialized network for an image set.
+
+    Args:
+        name: ``resnet20|32|44|56|110``, ``torchvision:NAME``, ``file:PATH:NAME`` or a plug-in's name.
+        data: The image set (its classes, channels, size and normalization constants).
+        seed: Decides the initial weights; the process-wide generators are left as they were.
+        options: What the builder takes, such as ``width`` for the CIFAR ResNets.
+
+    Returns:
+        A module from images (N, C, H, W) in [0, 1] to logits (N, classes), in evaluation mode, with its
+        :class:`Architecture` as attribute ``architecture``.
+
+    Raises:
+        UnknownNameError: No model of that name.
+        ModelError: The network cannot be built so, or does not run on such images.
+    """
+    try:
+        architecture = Architecture.for_data(name, data, **options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise ModelError(f"{name} cannot be shaped for this data set: {field}: {problem['msg']}") from error
+    network = build_network(architecture, seed=seed)
+    check_output(network, architecture)
+    return network
+
+
+def build_network(architecture: Architecture, *, seed: int = 0) -> nn.Module:
+    """Build the network of an architecture; as :func:`build_model`, without the trial run."""
+    builder = MODELS.get(architecture.name)
+    with isolated_generators(derive_seed(seed, "weights")):
+        network: nn.Module = builder(architecture)
+    network.architecture = architecture  # type: ignore[assignment]
+    return network.eval()
+
+
+def architecture_of(model: nn.Module) -> Architecture:
+    """Return the architecture that a network was built from.
+
+    Raises:
+        ModelError: The network was not built by :func:`build_model`.
+    """
+    architecture = getattr(model, "architecture", None)
+    if not isinstance(architecture, Architecture):
+        raise ModelError(
+            f"this {type(model).__name__} does not know how it was built, so no ticket can be made of it; "
+            "build it with build_model('file:PATH:NAME', data)"
+        )
+    return architecture
+
+
+def check_output(network: nn.Module, architecture: Architecture) -> None:
+    """Run two gray images through a network and check that logits come out.
+
+    Raises:
+        ModelError: The network raises, or returns something other than (2, num_classes) finite numbers.
+    """
+    images = torch.full((2, architecture.channels, *architecture.image_size), 0.5)
+    shape = "×".join(map(str, images.shape[1:]))
+    try:
+        with torch.no_grad():
+            logits = network(images)
+    except Exception as error:
+        raise ModelError(f"{architecture.name} does not run on {shape} images: {error}") from error
+    if not isinstance(logits, torch.Tensor) or logits.shape != (2, architecture.num_classes):
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ModelError(
+            f"{architecture.name} returned {found} for two images; expected logits of shape "
+            f"(2, {architecture.num_classes})"
+        )

@@ -1,0 +1,87 @@
+"""``file:PATH:NAME``: a network from the user's own Python file."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from robustprune.errors import ModelError
+from robustprune.models.adapter import AdaptedNetwork
+from robustprune.models.architecture import Architecture
+from robustprune.registry import suggest
+
+
+def split_name(name: str) -> tuple[Path, str]:
+    """Split ``file:PATH:NAME`` into the path and the name within the file.
+
+    Raises:
+        ModelError: One of the two is missing.
+    """
+    path, _, attribute = name.removeprefix("file:").rpartition(":")
+    if not path or not attribute:
+        raise ModelError(f"{name!r} does not name a network: write file:PATH:NAME, e.g. file:my_net.py:Net")
+    return Path(path), attribute
+
+
+def build_from_file(architecture: Architecture) -> AdaptedNetwork:
+    """Build ``file:PATH:NAME``: a class, a function, or a ready nn.Module in a Python file.
+
+    A class or function is called with those of ``num_classes``, ``channels`` (or ``in_channels``),
+    ``image_size`` (height, width), ``mean``, ``std`` and the architecture's options that its signature names.
+    The result takes images in [0, 1]: no normalization is added, since the file may have its own.
+
+    Raises:
+        ModelError: No such file or name, code that raises, or something that is no nn.Module.
+    """
+    path, attribute = split_name(architecture.name)
+    source = _load_attribute(path, attribute)
+    if isinstance(source, nn.Module):
+        network: Any = source
+    elif callable(source):
+        try:
+            network = source(**_arguments(source, architecture))
+        except Exception as error:
+            raise ModelError(f"{attribute} of {path} raised {type(error).__name__}: {error}") from error
+    else:
+        network = source
+    if not isinstance(network, nn.Module):
+        raise ModelError(f"{attribute} of {path} gives a {type(network).__name__}, not a torch nn.Module")
+    return AdaptedNetwork(network, None)
+
+
+def _load_attribute(path: Path, attribute: str) -> Any:
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}; name the Python file that defines {attribute}")
+    specification = importlib.util.spec_from_file_location(f"robustprune_user_{path.stem}", path)
+    if specification is None or specification.loader is None:
+        raise ModelError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:
+        raise ModelError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise ModelError(f"{path} defines no {attribute!r}.{suggest(attribute, public)}")
+    return getattr(module, attribute)
+
+
+def _arguments(source: Any, architecture: Architecture) -> dict[str, Any]:
+    offered = {
+        "num_classes": architecture.num_classes,
+        "channels": architecture.channels,
+        "in_channels": architecture.channels,
+        "image_size": architecture.image_size,
+        "mean": architecture.mean,
+        "std": architecture.std,
+    }
+    parameters = inspect.signature(source).parameters
+    unknown = [name for name in architecture.options if name not in parameters]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if unknown and not takes_any:
+        raise ModelError(f"{source.__name__} takes no {unknown[0]!r}.{suggest(unknown[0], parameters)}")
+    return {name: value for name, value in offered.items() if name in parameters} | architecture.options
