@@ -1,0 +1,75 @@
+"""What a network costs: parameters, multiply-accumulates, filters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from robustprune.models import architecture_of
+from robustprune.pruning import Block
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Sizes of a network.
+
+    Attributes:
+        parameters: Trainable and frozen parameters; buffers do not count.
+        macs: Multiply-accumulates of one image's forward pass in convolutions, linear layers and attention.
+        filters: Output channels over all convolutions, the shortcuts' among them.
+    """
+
+    parameters: int
+    macs: int
+    filters: int
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the three numbers by name."""
+        return asdict(self)
+
+    def saved_percent(self, dense: Cost) -> dict[str, float]:
+        """Return how much less this is than ``dense``, in percent, by name."""
+        own, full = self.to_dict(), dense.to_dict()
+        return {name: 100 * (1 - own[name] / full[name]) if full[name] else 0.0 for name in own}
+
+
+def measure_cost(model: nn.Module, example: Tensor | None = None) -> Cost:
+    """Count parameters, multiply-accumulates per image, and filters; the model is left as it was.
+
+    Args:
+        model: A network.
+        example: Images (N, C, H, W) to count with, for a network that was not built by this package.
+    """
+    return Cost(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        macs=_count_macs(model, example)["Global"],
+        filters=sum(
+            module.out_channels for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd)
+        ),
+    )
+
+
+def measure_block_macs(
+    model: nn.Module, blocks: Sequence[Block], example: Tensor | None = None
+) -> dict[str, int]:
+    """Return the multiply-accumulates per image of each block, by name; arguments as :func:`measure_cost`."""
+    counts = _count_macs(model, example)
+    # The counter names a module after the class of the whole network and its path in it.
+    return {block.name: counts.get(f"{type(model).__name__}.{block.name}", 0) for block in blocks}
+
+
+def _count_macs(model: nn.Module, example: Tensor | None) -> dict[str, int]:
+    if example is None:
+        architecture = architecture_of(model)
+        example = torch.zeros(1, architecture.channels, *architecture.image_size)
+    network = copy.deepcopy(model).cpu().eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(example)
+    # A multiply-accumulate is two floating-point operations.
+    per_image = 2 * len(example)
+    return {name: sum(counts.values()) // per_image for name, counts in counter.get_flop_counts().items()}

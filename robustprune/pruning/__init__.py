@@ -1,0 +1,34 @@
+"""Finding, ranking and removing residual blocks."""
+
+from robustprune.pruning.blocks import Block, find_blocks, weight_layers
+from robustprune.pruning.criteria import CRITERIA, Criterion, make_criterion
+from robustprune.pruning.plan import (
+    Eligibility,
+    check_eligibility,
+    choose_blocks,
+    eligible_blocks,
+    ineligible_because,
+    removable_together,
+)
+from robustprune.pruning.scores import BlockScores, score_blocks
+from robustprune.pruning.surgery import RemovedBlock, Residue, remove_blocks
+
+__all__ = [
+    "CRITERIA",
+    "Block",
+    "BlockScores",
+    "Criterion",
+    "Eligibility",
+    "RemovedBlock",
+    "Residue",
+    "check_eligibility",
+    "choose_blocks",
+    "eligible_blocks",
+    "find_blocks",
+    "ineligible_because",
+    "make_criterion",
+    "remove_blocks",
+    "removable_together",
+    "score_blocks",
+    "weight_layers",
+]

@@ -1,0 +1,79 @@
+r"""GraSP: gradient signal preservation.
+
+.. math:: s(w) = w \cdot (H g)_w, \qquad g = \nabla L, \quad H = \nabla^2 L
+
+Wang, Zhang and Grosse, "Picking winning tickets before training by preserving gradient flow", ICLR 2020
+(arXiv:2002.07376), eq. 8. Their score is −θ ⊙ Hg and the highest go; here the sign is turned, so that the
+lowest go as with every other criterion. Logits are divided by a temperature of 200 as in the paper, and g and
+Hg come from the same batches.
+
+With batch statistics each block's weights are scale-invariant, and Euler's theorem gives Σ w·g = 0 and
+−Σ θ·Hg = ‖g‖² over the block: the blocks that go are those with the largest gradient. The first identity is
+why the signed variant w·g, summed, is refused there: it is nothing but rounding noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from torch import nn
+
+from robustprune.data import ImageData
+from robustprune.pruning.blocks import Block
+from robustprune.pruning.criteria.saliency import (
+    GradientOptions,
+    Saliency,
+    gradients,
+    loss_shares,
+    reduce_to_blocks,
+    scoring_batches,
+    scoring_copy,
+    summed,
+    weights_of,
+)
+
+
+class Grasp(GradientOptions):
+    """Gradient signal preservation θ ⊙ Hg on a stratified batch of training images."""
+
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=200.0, description="divides the logits before the loss"
+    )
+    variant: Literal["grasp", "signed"] = Field(
+        default="grasp", description="θ ⊙ Hg, or w·g: SNIP that considers the sign"
+    )
+
+    @model_validator(mode="after")
+    def _is_not_noise(self) -> Self:
+        if self.variant == "signed" and self.reduction == "sum" and self.bn_mode == "batch":
+            raise ValueError(
+                "variant=signed summed over a block with batch statistics is rounding noise around zero "
+                "(the weights before a normalization are scale-invariant); add bn_mode=running"
+            )
+        return self
+
+    def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
+        """Return θ ⊙ Hg of every convolution and linear weight; the model is left as it was."""
+        network = scoring_copy(model, self.bn_mode)
+        batches = scoring_batches(data, self, seed, network)
+        weights = weights_of(network)
+        gradient = summed(
+            gradients(loss, weights) for loss in loss_shares(network, batches, self.temperature)
+        )
+        if self.variant == "grasp":
+            # H·g is summed batch by batch as ∂(g_batch · g)/∂θ, so that only one graph is alive at a time.
+            gradient = summed(
+                gradients(_inner_product(gradients(loss, weights, create_graph=True), gradient), weights)
+                for loss in loss_shares(network, batches, self.temperature)
+            )
+        return {name: weight.detach() * gradient[name] for name, weight in weights.items()}
+
+    def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:
+        """Return the importance of each block."""
+        return reduce_to_blocks(self.weight_scores(model, data, seed), blocks, self.reduction)
+
+
+def _inner_product(first: Saliency, second: Saliency):  # type: ignore[no-untyped-def]
+    return sum((first[name] * second[name].detach()).sum() for name in first)
