@@ -1,0 +1,279 @@
+"""A ticket: a subnetwork with everything that says what it is and where it came from."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from robustprune._version import __version__
+from robustprune.data import ImageData
+from robustprune.errors import ModelError, TicketError
+from robustprune.files import hash_arrays
+from robustprune.models import Architecture, architecture_of, build_network
+from robustprune.models.user_file import split_name
+from robustprune.pruning import (
+    BlockScores,
+    Eligibility,
+    Residue,
+    check_eligibility,
+    choose_blocks,
+    eligible_blocks,
+    find_blocks,
+    remove_blocks,
+)
+from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
+
+FORMAT = "robustprune-ticket"
+SCHEMA = 1
+
+
+class Plan(BaseModel):
+    """What was removed from the dense network, and by which ranking.
+
+    Attributes:
+        method: "none" for a dense network, "layer" for removed blocks.
+        removed: Block name → what remains of it, in order of removal.
+        eligible: The blocks that could have gone.
+        eligibility: The rule that decided that.
+        criterion: Name of the criterion, None for a dense network.
+        options: Its options.
+        seed: The seed of its samples.
+        scoring_seconds: How long scoring took.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["none", "layer"] = "none"
+    removed: dict[str, Residue] = Field(default_factory=dict)
+    eligible: tuple[str, ...] = ()
+    eligibility: Eligibility | None = None
+    criterion: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    seed: int | None = None
+    scoring_seconds: float = 0.0
+
+
+class TicketHeader(BaseModel):
+    """Everything in a ticket's file but the weights; read back only if it fits this schema."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = 1
+    architecture: Architecture
+    plan: Plan = Field(default_factory=Plan)
+    scores: dict[str, float] = Field(default_factory=dict)
+    seed: int = 0
+    data: dict[str, Any] = Field(default_factory=dict)
+    history: list[dict[str, float | int | None]] = Field(default_factory=list)
+    training: dict[str, Any] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass
+class Ticket:
+    """A network, dense or pruned, that can be trained, evaluated, saved and loaded.
+
+    Attributes:
+        network: The module itself, from [0, 1] images to logits.
+        architecture: How the dense network is built.
+        plan: What was removed.
+        scores: Block name → importance, as they were when the plan was made.
+        seed: The seed of the initial weights.
+        data: Arguments of :func:`robustprune.load_data` that give its image set again.
+        history: One entry per trained epoch.
+        training: Recipe, seed, time, energy and CO₂ of the training; empty before it.
+        provenance: When, where and by what versions it was made.
+    """
+
+    network: nn.Module
+    architecture: Architecture
+    plan: Plan = field(default_factory=Plan)
+    scores: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float | int | None]] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_model(cls, model: nn.Module, data: ImageData | None = None, *, seed: int = 0) -> Ticket:
+        """Return a dense ticket of a network from :func:`robustprune.build_model`.
+
+        Raises:
+            ModelError: The network does not know its architecture.
+        """
+        spec = dict(data.spec) if data is not None else {}
+        return cls(model, architecture_of(model), seed=seed, data=spec, provenance=describe_environment())
+
+    def model(self) -> nn.Module:
+        """Return the network in evaluation mode; it is the ticket's own, not a copy."""
+        return self.network.eval()
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the weights and buffers: names, types, shapes and values."""
+        return hash_arrays({name: value.numpy(force=True) for name, value in self.network.state_dict().items()})
+
+    def check_fits(self, data: ImageData) -> None:
+        """Check that an image set has the shape and classes that the network was built for.
+
+        Raises:
+            TicketError: It has not.
+        """
+        built = self.architecture
+        wanted = _shape(built.channels, built.image_size, built.num_classes)
+        found = _shape(data.channels, data.image_size, data.num_classes)
+        if wanted != found:
+            raise TicketError(
+                f"{data.name} does not fit this {built.name}: the network takes {wanted}, the data set has "
+                f"{found}; choose the data set it was made for, or convert this one with --image-size and --channels"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the ticket to one file, atomically.
+
+        Raises:
+            TicketError: The file cannot be written.
+        """
+        header = TicketHeader(
+            architecture=self.architecture,
+            plan=self.plan,
+            scores=self.scores,
+            seed=self.seed,
+            data=self.data,
+            history=self.history,
+            training=self.training,
+            provenance=self.provenance,
+        )
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        content = {"format": FORMAT, "header": header.model_dump(mode="json"), "weights": weights}
+        try:
+            write_sealed(Path(path), content)
+        except OSError as error:
+            raise TicketError(f"the ticket cannot be written to {path}: {error.strerror}") from error
+
+
+def prune_layers(
+    model: nn.Module | Ticket,
+    scores: BlockScores,
+    *,
+    blocks: int,
+    eligibility: Eligibility = "authors",
+    data: ImageData | None = None,
+    seed: int = 0,
+) -> Ticket:
+    """Remove the least important blocks of a network for real and return the ticket.
+
+    Args:
+        model: A network, or a ticket (whose data set and seed are kept).
+        scores: From :func:`robustprune.score_blocks` on that network.
+        blocks: How many go.
+        eligibility: Which may go: ``authors``, ``strict`` or ``identity``.
+        data: The image set to remember; a ticket remembers its own.
+        seed: The seed of the initial weights, to remember.
+
+    Raises:
+        PruningError: More blocks than can go, or scores that do not fit.
+    """
+    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data, seed=seed)
+    found = find_blocks(source.network)
+    rule = check_eligibility(eligibility)
+    removed = {
+        block.name: block.residue
+        for block in choose_blocks(found, scores, blocks, rule)
+        if block.residue is not None
+    }
+    return Ticket(
+        network=remove_blocks(source.network, removed),
+        architecture=source.architecture,
+        plan=Plan(
+            method="layer",
+            removed={**source.plan.removed, **removed},
+            eligible=tuple(block.name for block in eligible_blocks(found, rule)),
+            eligibility=rule,
+            criterion=scores.criterion,
+            options=scores.options,
+            seed=scores.seed,
+            scoring_seconds=scores.seconds,
+        ),
+        scores=dict(scores),
+        seed=source.seed,
+        data=source.data if source.data or data is None else dict(data.spec),
+        provenance=describe_environment(),
+    )
+
+
+def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ticket:
+    """Read a ticket; nothing in the file is executed.
+
+    Args:
+        path: A file written by :meth:`Ticket.save`.
+        model_code: The Python file of a ``file:`` network, which a ticket never runs by itself.
+
+    Raises:
+        TicketError: The file is missing, damaged, foreign, or does not fit the network it names.
+    """
+    path = Path(path)
+    try:
+        content = read_sealed(path, FORMAT)
+        header = TicketHeader.model_validate(content.get("header"))
+    except DamagedFileError as error:
+        raise TicketError(f"no ticket can be read: {error}") from error
+    except ValueError as error:
+        raise TicketError(
+            f"{path} is a ticket of another version of robustprune, or was put together by hand: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    architecture = _with_code(header.architecture, path, model_code)
+    try:
+        network = remove_blocks(build_network(architecture), header.plan.removed)
+        network.load_state_dict(content["weights"])
+    except ModelError as error:
+        raise TicketError(f"the network of {path} cannot be built: {error}") from error
+    except Exception as error:
+        detail = " ".join(str(error).split())[:300]
+        raise TicketError(f"the weights in {path} do not fit {architecture.name}: {detail}") from error
+    return Ticket(
+        network=network.eval(),
+        architecture=architecture,
+        **{name: getattr(header, name) for name in _SHARED_FIELDS},
+    )
+
+
+_SHARED_FIELDS = ("plan", "scores", "seed", "data", "history", "training", "provenance")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return time, versions, platform and threads: what a reader needs to trust or repeat a result."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "robustprune": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _shape(channels: int, image_size: tuple[int, int], classes: int) -> str:
+    return f"{channels}×{image_size[0]}×{image_size[1]} images of {classes} classes"
+
+
+def _with_code(architecture: Architecture, path: Path, model_code: str | Path | None) -> Architecture:
+    if not architecture.name.startswith("file:"):
+        return architecture
+    own_path, attribute = split_name(architecture.name)
+    if model_code is None:
+        raise TicketError(
+            f"the network of {path} is {attribute} in {own_path.name}; a ticket never runs code by itself, so "
+            f"name that file again: --model-code {own_path.name}"
+        )
+    return architecture.model_copy(update={"name": f"file:{model_code}:{attribute}"})

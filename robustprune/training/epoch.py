@@ -1,0 +1,131 @@
+"""One pass over the training images, and the look at the validation images after it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.data import ImageData, Split, augment, default_shift
+from robustprune.errors import TrainingError
+from robustprune.inference import evaluation_mode, to_unit_range
+from robustprune.randomness import seeded_generator
+from robustprune.training.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """Where training stands after a step: epochs from 0, steps from 1."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+
+
+def train_epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: ImageData,
+    recipe: Recipe,
+    *,
+    epoch: int,
+    seed: int,
+    on_step: Callable[[StepProgress], None] | None = None,
+) -> dict[str, Any]:
+    """Train for one epoch and return its entry of the history.
+
+    Order and augmentation follow from (seed, epoch) alone, so an epoch comes out the same whether or not the
+    run was interrupted before it.
+
+    Raises:
+        TrainingError: The loss or the gradient is no finite number.
+    """
+    split = data.require("train")
+    steps = max(1, len(split) // recipe.batch_size)
+    device = next(network.parameters()).device
+    generator = seeded_generator(seed, "epoch", epoch)
+    order = torch.randperm(len(split), generator=generator)[: steps * recipe.batch_size]
+    shift = default_shift(data.image_size) if recipe.augment else 0
+    totals = {"loss": 0.0, "correct": 0.0}
+    start = time.perf_counter()
+    network.train()
+    for step, batch in enumerate(split.batches(recipe.batch_size, order=order, device=device)):
+        images = augment(batch.images, generator, flip=data.flips and recipe.augment, shift=shift)
+        images = to_unit_range(images).contiguous(memory_format=torch.channels_last)
+        rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss, logits = _step(network, optimizer, images, batch.labels, recipe, (epoch, step))
+        totals["loss"] += loss * len(batch.labels)
+        totals["correct"] += float((logits.argmax(dim=1) == batch.labels).sum())
+        if on_step is not None:
+            on_step(StepProgress(epoch, recipe.epochs, step + 1, steps, loss))
+    seconds = time.perf_counter() - start
+    return {
+        "epoch": epoch + 1,
+        "learning_rate": rate,
+        "train_loss": totals["loss"] / len(order),
+        "train_accuracy": totals["correct"] / len(order),
+        "seconds": seconds,
+        "images_per_second": len(order) / seconds,
+    }
+
+
+def _step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    where: tuple[int, int],
+) -> tuple[float, Tensor]:
+    optimizer.zero_grad(set_to_none=True)
+    logits = network(images)
+    loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    value = loss.item()
+    if not math.isfinite(value):
+        raise _diverged("loss", value, optimizer, where)
+    loss.backward()
+    _check_gradients(network.parameters(), optimizer, where)
+    optimizer.step()
+    return value, logits.detach()
+
+
+def _check_gradients(
+    parameters: Iterable[nn.Parameter], optimizer: torch.optim.Optimizer, where: tuple[int, int]
+) -> None:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients))
+    if not math.isfinite(norm):
+        raise _diverged("gradient norm", norm, optimizer, where)
+
+
+def _diverged(
+    what: str, value: float, optimizer: torch.optim.Optimizer, where: tuple[int, int]
+) -> TrainingError:
+    rate = optimizer.param_groups[0]["lr"]
+    return TrainingError(
+        f"training diverged: the {what} is {value} in epoch {where[0] + 1}, step {where[1] + 1}, at learning "
+        f"rate {rate:.3g}. Lower the learning rate (--learning-rate), and check the images and labels; with "
+        "--resume training starts again from the last finished epoch"
+    )
+
+
+def validate(network: nn.Module, split: Split, batch_size: int = 512) -> dict[str, float]:
+    """Return mean cross-entropy and accuracy on a split, in evaluation mode."""
+    device = next(network.parameters()).device
+    loss = correct = 0.0
+    with evaluation_mode(network), torch.inference_mode():
+        for batch in split.batches(batch_size, device=device):
+            images = to_unit_range(batch.images).contiguous(memory_format=torch.channels_last)
+            logits = network(images)
+            loss += float(nn.functional.cross_entropy(logits, batch.labels, reduction="sum"))
+            correct += float((logits.argmax(dim=1) == batch.labels).sum())
+    return {"validation_loss": loss / len(split), "validation_accuracy": correct / len(split)}

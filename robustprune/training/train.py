@@ -1,0 +1,243 @@
+"""Training a ticket: epochs, validation, checkpoints, time and energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustprune.data import ImageData
+from robustprune.errors import TicketError, TrainingError
+from robustprune.files import hash_json
+from robustprune.models.user_file import split_name
+from robustprune.randomness import derive_seed, isolated_generators
+from robustprune.ticket import Ticket, describe_environment, load_ticket
+from robustprune.training.checkpoint import Checkpoint, load_checkpoint
+from robustprune.training.energy import EnergyMeter
+from robustprune.training.epoch import StepProgress, train_epoch, validate
+from robustprune.training.recipes import Recipe, make_recipe
+
+EpochCallback = Callable[[dict[str, Any], int], None]
+"""Called after each epoch with its entry of the history and the number of epochs."""
+
+
+def train(
+    ticket: Ticket,
+    data: ImageData,
+    *,
+    recipe: str | Recipe = "quick",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    country: str = "USA",
+    measure_energy: bool = True,
+    on_step: Callable[[StepProgress], None] | None = None,
+    on_epoch: EpochCallback | None = None,
+) -> Ticket:
+    """Train a ticket in place, from its present weights, and return it.
+
+    The weights of the last epoch are kept; the validation split is only looked at, the test split not at all.
+    With equal seed, thread count and machine the outcome is bit-identical, interrupted or not.
+
+    Args:
+        ticket: Dense or pruned; its history and training record are replaced.
+        data: The image set; its training split must fit the network.
+        recipe: ``quick``, ``paper``, or a recipe of one's own.
+        epochs: In place of the recipe's.
+        batch_size: In place of the recipe's.
+        learning_rate: In place of the recipe's.
+        seed: Decides order and augmentation.
+        device: Where to train; the ticket is on the CPU again afterwards.
+        checkpoint: A file to keep the state in after every epoch.
+        resume: Continue from the checkpoint if there is one.
+        country: ISO 3166 code of the grid whose carbon intensity counts, three letters.
+        measure_energy: Whether to run codecarbon.
+        on_step: Called after every step.
+        on_epoch: Called after every epoch.
+
+    Raises:
+        TicketError: The network was built for other images or classes.
+        TrainingError: The run cannot be resumed, or it diverges.
+        DataError: The data set has no training images.
+    """
+    if isinstance(recipe, str):
+        recipe = make_recipe(recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    ticket.check_fits(data)
+    run = _Run(ticket, data, recipe, seed, torch.device(device), Path(checkpoint) if checkpoint else None)
+    if resume:
+        run.restore()
+    meter = EnergyMeter(country, enabled=measure_energy)
+    try:
+        for epoch in range(len(run.history), recipe.epochs):
+            run.train_epoch(epoch, meter, on_step)
+            if on_epoch is not None:
+                on_epoch(run.history[-1], recipe.epochs)
+    finally:
+        ticket.network = run.network.to("cpu", memory_format=torch.contiguous_format).eval()
+    ticket.history = run.history
+    ticket.data = ticket.data or dict(data.spec)
+    ticket.training = run.summary(country)
+    ticket.provenance = describe_environment()
+    return ticket
+
+
+def train_to_file(
+    ticket: Ticket,
+    data: ImageData,
+    out: str | Path,
+    *,
+    recipe: str | Recipe = "quick",
+    seed: int = 0,
+    resume: bool = False,
+    **options: Any,
+) -> Ticket:
+    """Train a ticket and write it to ``out``; an interrupted run is picked up from ``out`` + ``.checkpoint``.
+
+    The checkpoint goes once the ticket is written. With ``resume``, a run that had already finished is read
+    back instead of trained again.
+
+    Args:
+        ticket: As for :func:`train`.
+        data: As for :func:`train`.
+        out: The file of the trained ticket.
+        recipe: As for :func:`train`.
+        seed: As for :func:`train`.
+        resume: Continue an interrupted run.
+        options: The other arguments of :func:`train`.
+
+    Raises:
+        TrainingError: As for :func:`train`; or an interrupted run lies there that would be lost.
+        TicketError: The file cannot be written.
+    """
+    out = Path(out)
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    if isinstance(recipe, str):
+        overrides = {name: options.pop(name, None) for name in ("epochs", "batch_size", "learning_rate")}
+        recipe = make_recipe(recipe, **overrides)
+    if checkpoint.exists() and not resume:
+        raise TrainingError(
+            f"{checkpoint} holds an interrupted run; add --resume to continue it, or delete the file to start anew"
+        )
+    if resume and not checkpoint.exists():
+        finished = _finished(out, hash_json(run_settings(ticket, data, recipe, seed)), ticket)
+        if finished is not None:
+            return finished
+    train(ticket, data, recipe=recipe, seed=seed, checkpoint=checkpoint, resume=resume, **options)
+    ticket.save(out)
+    checkpoint.unlink()
+    return ticket
+
+
+def run_settings(ticket: Ticket, data: ImageData, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Return everything that decides how a run comes out, apart from the machine and its threads."""
+    return {
+        "recipe": recipe.model_dump(),
+        "seed": seed,
+        "data": hash_json(data.provenance),
+        "network": ticket.sha256,
+        "removed": list(ticket.plan.removed),
+    }
+
+
+def _finished(out: Path, run: str, ticket: Ticket) -> Ticket | None:
+    """Return the ticket at ``out`` if it is what this very run ended in."""
+    if not out.exists():
+        return None
+    name = ticket.architecture.name
+    try:
+        found = load_ticket(out, model_code=split_name(name)[0] if name.startswith("file:") else None)
+    except TicketError:
+        return None
+    return found if found.training.get("run") == run else None
+
+
+class _Run:
+    """A training run between its first epoch and its last."""
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        data: ImageData,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        checkpoint: Path | None,
+    ) -> None:
+        self.data, self.recipe, self.seed, self.checkpoint = data, recipe, seed, checkpoint
+        self.settings = run_settings(ticket, data, recipe, seed)
+        self.network: nn.Module = ticket.network.to(device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            weight_decay=recipe.weight_decay,
+        )
+        self.history: list[dict[str, Any]] = []
+        self.energy_method = ""
+
+    def restore(self) -> None:
+        """Go back to the checkpoint, if there is one."""
+        if self.checkpoint is None:
+            raise TrainingError("nothing to resume from: training was not told where its checkpoint is")
+        found = load_checkpoint(self.checkpoint, self.settings)
+        if found is not None:
+            self.history = found.history
+            self.network.load_state_dict(found.weights)
+            self.optimizer.load_state_dict(found.optimizer)
+
+    def train_epoch(
+        self, epoch: int, meter: EnergyMeter, on_step: Callable[[StepProgress], None] | None
+    ) -> None:
+        """Train, validate and checkpoint one epoch."""
+        # Foreign networks may draw from the process-wide generator (dropout); it restarts with each epoch.
+        with isolated_generators(derive_seed(self.seed, "network", epoch)), meter.measure() as energy:
+            entry = train_epoch(
+                self.network,
+                self.optimizer,
+                self.data,
+                self.recipe,
+                epoch=epoch,
+                seed=self.seed,
+                on_step=on_step,
+            )
+        self.energy_method = energy.method
+        if self.data.val is not None:
+            entry |= validate(self.network, self.data.val)
+        self.history.append(entry | {"energy_kwh": energy.energy_kwh, "co2_kg": energy.co2_kg})
+        if self.checkpoint is not None:
+            state = Checkpoint(
+                self.settings, self.history, self.network.state_dict(), self.optimizer.state_dict()
+            )
+            state.save(self.checkpoint)
+
+    def summary(self, country: str) -> dict[str, Any]:
+        """Return what the ticket keeps of the training as a whole."""
+        seconds = sum(entry["seconds"] for entry in self.history)
+        images = sum(entry["seconds"] * entry["images_per_second"] for entry in self.history)
+        return {
+            "run": hash_json(self.settings),
+            "recipe": self.recipe.model_dump(),
+            "seed": self.seed,
+            "data": self.data.provenance,
+            "epochs": len(self.history),
+            "seconds": seconds,
+            "images_per_second": images / seconds,
+            "energy_kwh": _total(self.history, "energy_kwh"),
+            "co2_kg": _total(self.history, "co2_kg"),
+            "country": country,
+            "energy_method": self.energy_method,
+            "threads": torch.get_num_threads(),
+        }
+
+
+def _total(history: list[dict[str, Any]], name: str) -> float | None:
+    values = [entry[name] for entry in history]
+    return None if any(value is None for value in values) else float(sum(values))
