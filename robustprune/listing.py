@@ -1,0 +1,60 @@
+"""What can be named on the command line, with a line on each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from robustprune.attacks import ATTACKS, attack_options
+from robustprune.data import describe_datasets
+from robustprune.models import MODELS
+from robustprune.pruning import CRITERIA
+
+Row = dict[str, Any]
+
+
+def criteria() -> list[Row]:
+    """Return the criteria with their options and defaults."""
+    found = [(name, CRITERIA.get(name)) for name in CRITERIA.names()]
+    return [
+        {"name": name, "description": _first_line(criterion), "options": criterion().model_dump()}
+        for name, criterion in found
+    ]
+
+
+def attacks() -> list[Row]:
+    """Return the attacks with their options and defaults."""
+    return [
+        {"name": name, "description": _first_line(ATTACKS.get(name)), "options": attack_options(name)}
+        for name in ATTACKS.names()
+    ]
+
+
+def models() -> list[Row]:
+    """Return the models that can be built by name."""
+    patterns = {"torchvision": "torchvision:NAME", "file": "file:PATH:NAME"}
+    return [
+        {"name": patterns.get(name, name), "description": _first_line(MODELS.get(name))}
+        for name in MODELS.names()
+    ]
+
+
+def datasets() -> list[Row]:
+    """Return the image sets, whether they are here, and where."""
+    return [
+        {"name": each.name, "description": each.description, "available": each.available, "where": each.where}
+        for each in describe_datasets()
+    ]
+
+
+LISTINGS: dict[str, Callable[[], list[Row]]] = {
+    "criteria": criteria,
+    "attacks": attacks,
+    "models": models,
+    "datasets": datasets,
+}
+
+
+def _first_line(plugin: Any) -> str:
+    return (inspect.getdoc(plugin) or "").partition("\n")[0]

@@ -1,0 +1,164 @@
+"""The record of an evaluation: its schema, its file, and the outcomes per sample beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from robustprune.errors import EvaluationError
+from robustprune.files import write_atomically
+
+SCHEMA = 1
+Interval = tuple[float, float]
+Samples = dict[str, NDArray[Any]]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ModelSummary(_Part):
+    """Which network was evaluated. ``macs`` are multiply-accumulates per image; ``path`` None in memory."""
+
+    path: str | None
+    architecture: str
+    sha256: str
+    parameters: int
+    macs: int
+    filters: int
+    method: str
+    criterion: str | None
+    removed: list[str]
+    training: dict[str, Any]
+
+
+class CleanResult(_Part):
+    """Unattacked images: accuracy with its 95 % Wilson interval, NLL in nats, ECE over 15 bins, Brier score."""
+
+    accuracy: float
+    interval: Interval
+    nll: float
+    ece: float
+    brier: float
+
+
+class CheckResult(_Part):
+    """One reason to believe an attack's number, or not."""
+
+    name: str
+    verdict: Literal["PASS", "WARN", "FAIL", "INFO"]
+    detail: str
+
+
+class AttackEntry(_Part):
+    """One attack at one budget. ``robust_accuracy`` means nothing where ``valid`` is false."""
+
+    name: str
+    norm: str
+    epsilon: float
+    steps: int | None
+    restarts: int
+    options: dict[str, Any]
+    robust_accuracy: float
+    interval: Interval
+    valid: bool
+    checks: list[CheckResult]
+    gradient_evaluations: int
+    forward_evaluations: int
+    seconds: float
+
+
+class Record(_Part):
+    """What an evaluation found.
+
+    Attributes:
+        schema_version: Written as ``schema``.
+        model: The network.
+        dataset: Name of the image set.
+        split: Which split of it.
+        n: How many of its images.
+        data: Arguments that load the image set again.
+        samples_sha256: Hash over the images and labels that were used; equal in two records means that their
+            outcomes can be compared sample by sample.
+        samples_file: Name of the file of per-sample outcomes beside the record; None if it was not written.
+        clean: Results without an attack.
+        attacks: One entry per attack and ε.
+        seed: Seed of the attacks and of the sample.
+        environment: When, where, by what versions.
+        seconds: Wall time of the whole evaluation.
+        samples: Per-sample outcomes: ``index`` (place in the split), ``label``, ``clean_prediction``, and for
+            entry i of ``attacks`` ``attack{i}_prediction``, ``attack{i}_broken``, ``attack{i}_norm``; not part
+            of the JSON.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, serialize_by_alias=True)
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    model: ModelSummary
+    dataset: str
+    split: str
+    n: int
+    data: dict[str, Any]
+    samples_sha256: str
+    samples_file: str | None = None
+    clean: CleanResult
+    attacks: list[AttackEntry]
+    seed: int
+    environment: dict[str, Any]
+    seconds: float
+    samples: Samples | None = Field(default=None, exclude=True, repr=False)
+
+    def to_json(self) -> str:
+        """Return the record as indented JSON."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the record to ``path`` and the outcomes per sample to ``<stem>.samples.npz`` beside it.
+
+        The record is written last, so that one that is there is always complete.
+
+        Raises:
+            EvaluationError: A file cannot be written.
+        """
+        path = Path(path)
+        try:
+            if self.samples is not None:
+                self.samples_file = f"{path.stem}.samples.npz"
+                buffer = io.BytesIO()
+                np.savez_compressed(buffer, **self.samples)  # type: ignore[arg-type]
+                write_atomically(path.with_name(self.samples_file), buffer.getvalue())
+            write_atomically(path, (self.to_json() + "\n").encode())
+        except OSError as error:
+            raise EvaluationError(f"the record cannot be written to {path}: {error.strerror}") from error
+
+
+def load_record(path: str | Path) -> Record:
+    """Read a record and, if it is there, the file of per-sample outcomes beside it.
+
+    Raises:
+        EvaluationError: The record is missing, no JSON, or of another schema; or its outcomes are damaged.
+    """
+    path = Path(path)
+    try:
+        record = Record.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise EvaluationError(f"the record {path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the file"
+        raise EvaluationError(f"{path} is no record of this version: {where}: {problem['msg']}") from error
+    beside = path.with_name(record.samples_file) if record.samples_file else None
+    if beside is not None and beside.exists():
+        try:
+            with np.load(beside, allow_pickle=False) as archive:
+                record.samples = {name: archive[name] for name in archive.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise EvaluationError(f"the outcomes per sample in {beside} cannot be read: {error}") from error
+    return record

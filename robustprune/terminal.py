@@ -1,0 +1,85 @@
+"""Drawing on the terminal: tables on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_PLAIN_WIDTH = 110  # columns where stdout is a file or a pipe and has no width of its own
+
+
+def stdout() -> Console:
+    """Return the console of results."""
+    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
+def stderr() -> Console:
+    """Return the console of progress and messages."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(value if isinstance(value, str) else json.dumps(value, indent=2, allow_nan=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> None:
+    """Print a table; columns whose name starts with ``>`` are right-aligned."""
+    drawn = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    for column in columns:
+        drawn.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    for row in rows:
+        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
+    stdout().print(drawn)
+
+
+def say(message: str) -> None:
+    """Print a line of progress on stderr."""
+    stderr().print(message, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, float, float], None]]:
+    """Yield a function (label, done, total) that keeps a bar with an estimate on a terminal, else nothing."""
+    console = stderr()
+    if not console.is_terminal:
+        yield lambda _label, _done, _total: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(label: str, done: float, total: float) -> None:
+            if label not in tasks:
+                tasks[label] = bar.add_task(label, total=total)
+            bar.update(tasks[label], completed=done)
+
+        yield update
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def seconds(value: float | None) -> str:
+    """Return seconds with one decimal, or a dash."""
+    return "–" if value is None else f"{value:.1f} s"
+
+
+def watt_hours(kwh: float | None) -> str:
+    """Return kilowatt-hours as watt-hours with three digits, or a dash."""
+    return "–" if kwh is None else f"{1000 * kwh:.3g} Wh"

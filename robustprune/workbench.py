@@ -1,0 +1,69 @@
+"""From what a user names on the command line to a ticket and its image set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robustprune.data import ImageData, load_data
+from robustprune.errors import TicketError
+from robustprune.models import build_model
+from robustprune.ticket import Ticket, load_ticket
+
+DEFAULT_DATASET = "digits"
+
+
+def open_model(
+    model: str,
+    dataset: str | None = None,
+    *,
+    data_options: Mapping[str, Any] | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    model_code: str | None = None,
+    seed: int = 0,
+) -> tuple[Ticket, ImageData]:
+    """Return a network and the image set that goes with it.
+
+    Args:
+        model: A ticket's file, or a model's name, which is built with fresh weights.
+        dataset: An image set; by default the one a ticket remembers, and digits for a name.
+        data_options: Arguments of :func:`robustprune.load_data`; None values count as not given. What is
+            not given comes from the ticket, as long as the data set is the ticket's own.
+        model_options: Arguments of :func:`robustprune.build_model`.
+        model_code: The Python file of a ``file:`` network's ticket.
+        seed: Of the fresh weights.
+
+    Raises:
+        RobustPruneError: Either cannot be had; the message says why.
+    """
+    given = {name: value for name, value in (data_options or {}).items() if value is not None}
+    if not is_ticket_path(model):
+        data = load_data(dataset or DEFAULT_DATASET, **given)
+        network = build_model(model, data, seed=seed, **(model_options or {}))
+        return Ticket.from_model(network, data, seed=seed), data
+    ticket = load_ticket(model, model_code=model_code)
+    if model_options:
+        raise TicketError(f"{model} is a ticket, whose network is fixed; leave out --model-option")
+    remembered = dict(ticket.data)
+    if dataset is not None and dataset != remembered.get("name"):
+        # Another set is fitted to the network's input unless the user says otherwise.
+        remembered = {"name": dataset, "image_size": _side(ticket), "channels": ticket.architecture.channels}
+    if not remembered:
+        raise TicketError(f"{model} remembers no data set; name one with --dataset")
+    return ticket, load_data(**{**remembered, **given})
+
+
+def is_ticket_path(model: str) -> bool:
+    """Return whether ``--model`` names a file of ours rather than a kind of network."""
+    return model.endswith((".pt", ".pth", ".ckpt")) or Path(model).exists()
+
+
+def _side(ticket: Ticket) -> int:
+    height, width = ticket.architecture.image_size
+    if height != width:
+        raise TicketError(
+            f"the network takes {height}×{width} images, and only square ones can be resized to; "
+            "give a data set of that shape"
+        )
+    return height
