@@ -1,0 +1,75 @@
+"""An image set ready for use: its splits, its statistics, and how to get exactly it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from robustprune.data.splits import Split
+from robustprune.errors import DataError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageData:
+    """What `load_data` returns. Images are uint8 (N, C, H, W), labels int64 (N,)."""
+
+    name: str  # as given to load_data
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]  # by channel, in units of [0, 1], of the training images (else the test images)
+    std: tuple[float, ...]  # likewise; never below 0.001
+    flips: bool  # whether a mirrored image keeps its label, so that training may flip
+    train: Split | None = None
+    val: Split | None = None
+    test: Split | None = None
+    spec: dict[str, Any] = field(default_factory=dict)  # load_data(**spec) gives the same data again
+    provenance: dict[str, Any] = field(default_factory=dict)  # JSON-able: origin, sizes, conversions, hashes
+
+    def __post_init__(self) -> None:
+        """Check that there is a split at all."""
+        if not self.splits():
+            raise DataError(f"data set {self.name!r} has no split")
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    @property
+    def channels(self) -> int:
+        """One for grey images, three for colour."""
+        return next(iter(self.splits().values())).shape[0]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        _, height, width = next(iter(self.splits().values())).shape
+        return height, width
+
+    def splits(self) -> dict[str, Split]:
+        """Return the splits the set has, by name."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    def require(self, split_name: str) -> Split:
+        """Return the split called ``train``, ``val`` or ``test``.
+
+        Raises:
+            DataError: The set has no such split; the message says which it has and why.
+        """
+        found = self.splits()
+        if split_name in found:
+            return found[split_name]
+        if split_name not in ("train", "val", "test"):
+            raise DataError(f"there is no split called {split_name!r}; splits are train, val and test")
+        advice = {
+            "train": "it can only be tested on or serve as foreign data; train on another set",
+            "val": "a validation fraction above 0 takes one out of training images",
+            "test": "add a test split to it",
+        }[split_name]
+        raise DataError(f"data set {self.name!r} has no {split_name} split, only {', '.join(found)}: {advice}")
+
+    def __repr__(self) -> str:
+        """Return name, shape and sizes rather than every field."""
+        sizes = ", ".join(f"{name} {len(split)}" for name, split in self.splits().items())
+        shape = "x".join(str(side) for side in (self.channels, *self.image_size))
+        return f"ImageData({self.name!r}, {shape}, {self.num_classes} classes, {sizes})"

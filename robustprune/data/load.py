@@ -1,0 +1,129 @@
+"""From a name to an image set: find it, split it, bring it to size, and write down what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from robustprune.data.catalogue import DATASETS, TAKE_A_PATH, TAKE_NO_ARGUMENT
+from robustprune.data.contract import DatasetRequest, RawData
+from robustprune.data.image_data import ImageData
+from robustprune.data.pixels import INTERPOLATION
+from robustprune.data.prepare import adapt, separate, statistics, stays_on_disk
+from robustprune.data.splits import Split
+from robustprune.errors import DataError
+
+_SMALLEST_SIDE = 8
+
+
+def load_data(
+    name: str = "digits",
+    *,
+    root: str | Path | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    train_limit: int | None = None,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    download: bool = False,
+    stream: bool | None = None,
+    workers: int = 0,
+) -> ImageData:
+    """Return an image set with training, validation and test splits, as far as it has them.
+
+    The validation split is held out first, stratified; ``train_limit`` then takes from what is left. So the
+    validation images are the same at every limit, and a smaller limit's images are part of a larger one's.
+    Both depend only on the seed and the labels, not on the platform.
+
+    Args:
+        name: A name of `describe_datasets`, with a path after a colon where it takes one.
+        root: Folder to look in before the usual ones.
+        image_size: Side in pixels to resize to, at least 8, by antialiased bilinear interpolation.
+        channels: 1 or 3 to convert to grey (ITU-R BT.601 luma) or colour (by repetition).
+        train_limit: Number of training images to keep, in proportion to the classes, at least one of each.
+        validation_fraction: Part of the training images held out, 0 to 0.5. A set that ships a validation
+            split keeps it, and nothing is held out.
+        seed: Of the validation split, the limit, and sets that are made up; not negative.
+        download: Whether a missing set may be downloaded, where a downloader exists.
+        stream: Whether image files stay on disk and are read as they are used. By default only sets that
+            would take more than 2 GiB. Sets that are not image files are always in memory.
+        workers: Processes that read image files; 0 reads in this one.
+
+    Raises:
+        DataError: The set is missing or damaged, or cannot be had as asked; the message says what to do.
+        UnknownNameError: There is no set of that name.
+    """
+    _check(image_size, channels, validation_fraction, seed, workers)
+    folder = None if root is None else Path(root).expanduser().resolve()
+    request = DatasetRequest(name, folder, image_size, channels, seed, download, workers)
+    raw = _load_raw(request)
+    splits = separate(raw, train_limit, validation_fraction, seed)
+    streamed = stays_on_disk(splits, stream, image_size, channels)
+    splits = {part: adapt(split, image_size, channels, streamed) for part, split in splits.items()}
+    mean, std, statistics_from = statistics(splits, seed)
+    spec = {
+        **_request_spec(request),
+        "train_limit": train_limit,
+        "validation_fraction": validation_fraction,
+        "stream": stream,
+    }
+    done = {"statistics_from": statistics_from, "streamed": streamed}
+    provenance = {**spec, **raw.notes, **_conversions(raw, splits), **done, **_contents(raw, splits)}
+    return ImageData(name, raw.classes, mean, std, raw.flips, **splits, spec=spec, provenance=provenance)
+
+
+def _check(image_size: int | None, channels: int | None, validation_fraction: float, seed: int, workers: int) -> None:
+    if image_size is not None and image_size < _SMALLEST_SIDE:
+        raise DataError(f"image size {image_size} is too small; the least is {_SMALLEST_SIDE}")
+    if channels not in (None, 1, 3):
+        raise DataError(f"cannot convert to {channels} channels; choose 1 (grey) or 3 (colour)")
+    if not 0 <= validation_fraction <= 0.5:
+        raise DataError(f"validation fraction {validation_fraction} is not between 0 and 0.5")
+    if seed < 0 or workers < 0:
+        raise DataError(f"seed ({seed}) and workers ({workers}) must not be negative")
+
+
+def _load_raw(request: DatasetRequest) -> RawData:
+    key = request.name.partition(":")[0]
+    load: Callable[[DatasetRequest], RawData] = DATASETS.get(request.name)
+    if ":" in request.name and key in TAKE_NO_ARGUMENT:
+        raise DataError(f"data set {key!r} takes nothing after a colon; found {request.name!r}")
+    return load(request)
+
+
+def _conversions(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
+    before, after = (next(iter(parts.values())).shape for parts in (raw.splits(), splits))
+    original = raw.notes.get("resized_from", list(before[1:]))
+    resized = original != list(after[1:])
+    return {
+        "channels_from": before[0],
+        "channels_to": after[0],
+        "resized_from": original if resized else None,
+        "resized_to": list(after[1:]) if resized else None,
+        "interpolation": INTERPOLATION if resized else None,
+    }
+
+
+def _contents(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
+    if raw.val is not None:
+        origin: str | None = "shipped with the set"
+    else:
+        origin = "held out of the training images, stratified" if "val" in splits else None
+    return {
+        "validation": origin,
+        "sizes": {part: len(split) for part, split in splits.items()},
+        "sha256": {part: split.fingerprint() for part, split in splits.items()},
+    }
+
+
+def _request_spec(request: DatasetRequest) -> dict[str, Any]:
+    """Return what of the request changes the data; paths are absolute, so that it holds in any folder."""
+    key = request.name.partition(":")[0]
+    return {
+        "name": f"{key}:{request.argument_path()}" if key in TAKE_A_PATH else request.name,
+        "root": None if request.root is None else str(request.root),
+        "image_size": request.image_size,
+        "channels": request.channels,
+        "seed": request.seed,
+    }

@@ -1,0 +1,97 @@
+"""Image sets in one .npz file, laid out as MedMNIST publishes them.
+
+Either ``train_images, train_labels, test_images, test_labels`` (and ``val_images, val_labels``) or just
+``images, labels``, which are then the test split. Images are uint8 N×H×W or N×H×W×C with C of 1 or 3; labels
+are whole numbers, N or N×1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustprune.data.contract import DatasetRequest, RawData
+from robustprune.data.splits import InMemorySplit
+from robustprune.errors import DataError
+
+_SPLITS = ("train", "val", "test")
+_MOST_CLASSES = 1 << 16  # more is not a class number but something else
+_Arrays = dict[str, NDArray[Any]]
+
+
+def load_npz(request: DatasetRequest) -> RawData:
+    """One .npz file of train_images, train_labels, test_images, test_labels (val_…), or images, labels."""
+    path = request.argument_path()
+    arrays, found = _read(path)
+    prefixes = _prefixes(path, found)
+    splits = {name: _make_split(path, prefix, arrays) for name, prefix in prefixes.items()}
+    # A class is what training shows; a label seen only in testing is an error that RawData reports.
+    names_from = splits.get("train") or splits["test"]
+    classes = tuple(str(number) for number in range(int(names_from.labels.max()) + 1))
+    # What the images show is unknown, so a mirrored one may have another label: no flips.
+    notes = {"source": str(path)}
+    try:
+        return RawData(classes, splits.get("train"), splits.get("val"), splits["test"], notes=notes)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> tuple[_Arrays, list[str]]:
+    """Return the arrays of images and labels, and the names of all arrays in the file."""
+    wanted = {f"{prefix}{kind}" for prefix in ("", "train_", "val_", "test_") for kind in ("images", "labels")}
+    try:
+        # Opened here because numpy leaves a file open that turns out not to be an archive.
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if isinstance(archive, np.lib.npyio.NpzFile):
+                return {name: archive[name] for name in archive.files if name in wanted}, archive.files
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}") from error
+    except Exception as error:  # zip, zlib, header and array errors are all of different kinds
+        raise DataError(f"{path} cannot be read as an .npz file of plain arrays ({error})") from error
+    raise DataError(f"{path} is a single array, not an .npz archive; write it with numpy.savez")
+
+
+def _prefixes(path: Path, found: list[str]) -> dict[str, str]:
+    """Return the prefix of each split's arrays, by split name."""
+    prefixes = {name: f"{name}_" for name in _SPLITS if any(key.startswith(f"{name}_") for key in found)}
+    prefixes = prefixes or {"test": ""}
+    wanted = [f"{prefix}{kind}" for prefix in prefixes.values() for kind in ("images", "labels")]
+    missing = [key for key in wanted if key not in found]
+    if missing or "test" not in prefixes:
+        holds = ", ".join(sorted(found)) or "nothing"
+        raise DataError(
+            f"{path} must hold train_images, train_labels, test_images, test_labels (and optionally "
+            f"val_images, val_labels), or just images and labels; it holds {holds}"
+        )
+    return prefixes
+
+
+def _make_split(path: Path, prefix: str, arrays: _Arrays) -> InMemorySplit:
+    images, labels = arrays[f"{prefix}images"], arrays[f"{prefix}labels"]
+    where = f"{prefix}images in {path}"
+    if images.dtype != np.uint8:
+        raise DataError(f"{where} are {images.dtype}; they must be uint8, 0 to 255")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        shape = arrays[f"{prefix}images"].shape
+        raise DataError(f"{where} have shape {shape}; expected (N, H, W) or (N, H, W, C) with C of 1 or 3")
+    pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return InMemorySplit(torch.from_numpy(pixels), _make_labels(f"{prefix}labels in {path}", labels, len(images)))
+
+
+def _make_labels(where: str, labels: NDArray[Any], count: int) -> torch.Tensor:
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{where} are {labels.dtype}; they must be whole numbers of an integer type")
+    if labels.shape not in ((count,), (count, 1)):
+        raise DataError(f"{where} have shape {labels.shape}; with {count} images ({count},) is expected")
+    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:
+        raise DataError(
+            f"{where} run from {labels.min()} to {labels.max()}; classes count from 0 to at most {_MOST_CLASSES - 1}"
+        )
+    return torch.from_numpy(labels.reshape(-1).astype(np.int64))

@@ -1,0 +1,81 @@
+"""Arithmetic on whole batches of uint8 images: colour conversion, resizing, mean and deviation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustprune.errors import DataError
+
+INTERPOLATION = "bilinear, antialiased"
+# ITU-R BT.601 luma in 16-bit fixed point, as Pillow computes it.
+_LUMA = (19595, 38470, 7471)
+_CHUNK = 512
+_SMALLEST_STD = 1e-3
+
+
+def convert_channels(images: Tensor, channels: int) -> Tensor:
+    """Return uint8 images (N, C, H, W) with one or three channels.
+
+    Colour becomes grey by ITU-R BT.601 luma, rounded; grey becomes colour by repetition.
+
+    Raises:
+        DataError: The conversion is not between one and three channels.
+    """
+    found = images.shape[1]
+    if found == channels:
+        return images
+    if (found, channels) == (1, 3):
+        return images.expand(-1, 3, -1, -1).contiguous()
+    if (found, channels) == (3, 1):
+        return torch.cat([_luma(chunk) for chunk in torch.split(images, _CHUNK)])
+    raise DataError(f"images of {found} channels cannot be given {channels}; channels are 1 or 3")
+
+
+def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return uint8 images (N, C, H, W) resized to ``size`` (height, width), without keeping the aspect ratio.
+
+    Bilinear with antialiasing, computed in float32 and rounded back to uint8.
+    """
+    if tuple(images.shape[2:]) == tuple(size):
+        return images
+    resized = images.new_empty((*images.shape[:2], *size))
+    for target, chunk in zip(torch.split(resized, _CHUNK), torch.split(images, _CHUNK), strict=True):
+        smooth = F.interpolate(chunk.float(), size, mode="bilinear", antialias=True, align_corners=False)
+        target.copy_(smooth.round_().clamp_(0, 255))
+    return resized
+
+
+def channel_statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and standard deviation of every channel, in units of [0, 1].
+
+    The sums are exact integers, so the result depends neither on the order of the images nor on how they are
+    batched. A deviation is never below 0.001: images may be divided by it.
+
+    Args:
+        batches: uint8 images (n, C, H, W), at least one.
+    """
+    count, sums, squares = 0, [0, 0, 0], [0, 0, 0]
+    channels = 0
+    for batch in batches:
+        channels = batch.shape[1]
+        for chunk in torch.split(batch, _CHUNK):
+            values = chunk.to(torch.int32)
+            first = values.sum(dim=(0, 2, 3), dtype=torch.int64).tolist()
+            second = values.square_().sum(dim=(0, 2, 3), dtype=torch.int64).tolist()
+            sums = [total + part for total, part in zip(sums, [*first, 0, 0], strict=False)]
+            squares = [total + part for total, part in zip(squares, [*second, 0, 0], strict=False)]
+            count += values[:, 0].numel()
+    means = tuple(sums[channel] / (255 * count) for channel in range(channels))
+    variances = ((count * squares[c] - sums[c] ** 2) / (255 * count) ** 2 for c in range(channels))
+    return means, tuple(max(math.sqrt(variance), _SMALLEST_STD) for variance in variances)
+
+
+def _luma(images: Tensor) -> Tensor:
+    red, green, blue = images.to(torch.int32).unbind(1)
+    weighted = red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2] + (1 << 15)
+    return (weighted >> 16).to(torch.uint8).unsqueeze(1)

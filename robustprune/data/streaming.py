@@ -1,0 +1,162 @@
+"""A split that stays on disk as image files and is read as it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from robustprune.data.image_files import read_image
+from robustprune.data.pixels import resize_images
+from robustprune.data.splits import Batch, InMemorySplit
+from robustprune.errors import DataError
+from robustprune.files import hash_arrays
+
+_READ_SIZE = 256  # images a worker reads at a time when the caller names no batch size
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StreamedSplit:
+    """Image files and their labels; pixels are decoded, converted and resized when they are asked for."""
+
+    paths: tuple[Path, ...]
+    labels: Tensor  # (N,) int64
+    channels: int
+    image_size: tuple[int, int]  # height, width of what is returned, whatever the files have
+    folder: Path  # the set's own folder: names below it enter the fingerprint, its place does not
+    workers: int = 0  # reading processes; 0 reads in the calling one
+
+    def __post_init__(self) -> None:
+        """Check that every file has a label."""
+        if self.labels.dtype != torch.int64 or self.labels.shape != (len(self.paths),):
+            raise DataError(f"{len(self.paths)} image files need as many int64 labels, in one dimension")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one image: channels, height, width."""
+        return self.channels, *self.image_size
+
+    @property
+    def images(self) -> Tensor:
+        """All images at once, (N, C, H, W) uint8; every file is read for it."""
+        return self.take(torch.arange(len(self)))
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        """Return the size of the split rather than its files."""
+        return f"StreamedSplit({len(self)} images of {self.shape} below {self.folder})"
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Return the images at ``indices`` (n,), in that order, as (n, C, H, W) uint8.
+
+        Raises:
+            DataError: A file is missing or damaged; the message names it.
+        """
+        images = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
+        chunks = torch.split(indices, _READ_SIZE)
+        # Starting processes costs more than reading a few files.
+        workers = self.workers if len(chunks) > 1 else 0
+        for target, chunk in zip(torch.split(images, _READ_SIZE), self._read(chunks, workers), strict=True):
+            target.copy_(chunk)
+        return images
+
+    def batches(
+        self, batch_size: int, *, order: Tensor | None = None, device: torch.device | str = "cpu"
+    ) -> Iterator[Batch]:
+        """Yield the images at ``order`` (all of them, in their own order, by default), on ``device``.
+
+        Raises:
+            DataError: A file is missing or damaged, or a reading process ended; the message says which.
+        """
+        positions = torch.arange(len(self)) if order is None else order.cpu()
+        chunks = torch.split(positions, batch_size)
+        pinned = torch.device(device).type == "cuda"
+        for indices, images in zip(chunks, self._read(chunks, self.workers, pinned), strict=True):
+            yield Batch(images.to(device, non_blocking=pinned), self.labels[indices].to(device), indices.to(device))
+
+    def subset(self, indices: Tensor) -> StreamedSplit:
+        """Return a split of the files at ``indices`` (n,), in that order."""
+        chosen = indices.cpu()
+        return replace(self, paths=tuple(self.paths[index] for index in chosen.tolist()), labels=self.labels[chosen])
+
+    def in_memory(self) -> InMemorySplit:
+        """Return the same images and labels as tensors, reading every file once."""
+        return InMemorySplit(self.images, self.labels)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 over names, file sizes and labels, and the shape the images are given."""
+        names = "\0".join(path.relative_to(self.folder).as_posix() for path in self.paths)
+        try:
+            sizes = [path.stat().st_size for path in self.paths]
+        except OSError as error:
+            raise DataError(f"an image file went missing: {error}") from error
+        return hash_arrays(
+            {
+                "names": np.frombuffer(names.encode(), dtype=np.uint8),
+                "sizes": np.array(sizes, dtype=np.int64),
+                "labels": self.labels.numpy(),
+                "shape": np.array(self.shape, dtype=np.int64),
+            }
+        )
+
+    def _read(self, chunks: Sequence[Tensor], workers: int, pinned: bool = False) -> Iterator[Tensor]:
+        # A generator of its own, because otherwise every loader draws a seed from torch's global one.
+        loader = iter(
+            DataLoader(
+                _Chunks(self, chunks),
+                batch_size=None,
+                collate_fn=_as_it_is,
+                num_workers=min(workers, len(chunks)),
+                pin_memory=pinned,
+                generator=torch.Generator(),
+            )
+        )
+        try:
+            while (read := _next_chunk(loader)) is not None:
+                if isinstance(read, str):
+                    raise DataError(read)
+                yield torch.as_tensor(read)
+        finally:
+            del loader  # ends the processes now, not when the traceback that holds this frame is let go
+
+
+class _Chunks(Dataset["Tensor | str"]):
+    """Whole batches as items. A failure is an item too: the loader would bury an exception in a traceback."""
+
+    def __init__(self, split: StreamedSplit, chunks: Sequence[Tensor]) -> None:
+        self.split = split
+        self.chunks = chunks
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __getitem__(self, number: int) -> Tensor | str:
+        indices = self.chunks[number].tolist()
+        images = torch.empty((len(indices), *self.split.shape), dtype=torch.uint8)
+        try:
+            for target, index in zip(images, indices, strict=True):
+                image = read_image(self.split.paths[index], self.split.channels)
+                target.copy_(resize_images(image.unsqueeze(0), self.split.image_size)[0])
+        except DataError as error:
+            return str(error)
+        return images
+
+
+def _next_chunk(loader: Iterator[Any]) -> Any:
+    try:
+        return next(loader, None)
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"reading image files stopped: {error}") from error
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
