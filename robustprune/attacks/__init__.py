@@ -1,0 +1,43 @@
+"""Adversarial attacks on any network from [0, 1] images to logits, and whether their numbers can be believed.
+
+`run_attack` runs an attack by name and returns an `AttackResult`; `fgsm` and `pgd` return the images only.
+
+An attack proposes, the engine does the rest: modes, seeds, the ε-ball and the box, counting, leaving samples
+out once they are broken, batches, and the verdict on the points it ends with. One of your own is a function
+of an `AttackProblem` and keyword options with defaults::
+
+    from robustprune.attacks import register_attack, run_attack
+
+    @register_attack("momentum")
+    def momentum(problem, *, steps=10, decay=0.9):
+        points, velocity = problem.random_start(), 0
+        for _ in range(steps):
+            velocity = decay * velocity + problem.steepest(problem.gradient(points, "margin"))
+            points = problem.project(points + problem.epsilon / 4 * problem.steepest(velocity))
+        problem.evaluate(points, "margin")
+
+    result = run_attack(model, images, labels, "momentum", epsilon="8/255", steps=20)
+
+An installed package registers such a function under the entry-point group ``robustprune.attacks``.
+"""
+
+from robustprune.attacks.engine import run_attack
+from robustprune.attacks.epsilon import parse_epsilon
+from robustprune.attacks.fgsm import fgsm
+from robustprune.attacks.pgd import pgd
+from robustprune.attacks.problem import AttackProblem
+from robustprune.attacks.registry import ATTACKS, attack_options, register_attack
+from robustprune.attacks.result import AttackResult, Check
+
+__all__ = [
+    "ATTACKS",
+    "AttackProblem",
+    "AttackResult",
+    "Check",
+    "attack_options",
+    "fgsm",
+    "parse_epsilon",
+    "pgd",
+    "register_attack",
+    "run_attack",
+]

@@ -1,0 +1,57 @@
+"""What an attack makes grow: functions of logits (n, K) and labels (n,) to one number per sample (n,)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from robustprune.errors import AttackError
+from robustprune.registry import suggest
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return −log softmax(z)_y; it saturates where the network is very sure."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return max_{j≠y} z_j − z_y, positive when misclassified (Carlini & Wagner 2017, f₆, unclipped)."""
+    return _best_other(logits, labels) - logits.gather(1, labels[:, None]).squeeze(1)
+
+
+def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the margin over z_(1) − z_(3), blind to shift and scale of logits (Croce & Hein 2020).
+
+    Raises:
+        AttackError: Fewer than three classes, where the third largest logit does not exist.
+    """
+    if logits.shape[1] < 3:
+        raise AttackError(f"the loss 'dlr' needs at least 3 classes, the model has {logits.shape[1]}; use 'margin'")
+    largest = logits.topk(3, dim=1).values  # (n, 3)
+    return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + 1e-12)
+
+
+LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin, "dlr": difference_of_logits_ratio}
+
+
+def get_loss(loss: str | Loss) -> Loss:
+    """Return the loss called ``loss``; a function is taken as it is.
+
+    Raises:
+        AttackError: There is none of that name.
+    """
+    if callable(loss):
+        return loss
+    if loss not in LOSSES:
+        raise AttackError(f"there is no loss called {loss!r}.{suggest(str(loss), LOSSES)} Known: {', '.join(LOSSES)}.")
+    return LOSSES[loss]
+
+
+def _best_other(logits: Tensor, labels: Tensor) -> Tensor:
+    is_label = F.one_hot(labels, logits.shape[1]).bool()
+    return logits.masked_fill(is_label, -torch.inf).amax(dim=1)

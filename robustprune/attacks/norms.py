@@ -1,0 +1,121 @@
+"""Everything about an attack that depends on the norm: one row of functions per norm.
+
+All functions work on perturbations (N, …), sample by sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from robustprune.errors import AttackError
+from robustprune.registry import suggest
+
+
+@dataclass(frozen=True)
+class Norm:
+    """What an attack needs to know of a norm.
+
+    Attributes:
+        name: As in ``run_attack(norm=…)``.
+        size: Perturbations (N, …) → their norms (N,), in the type of the perturbation.
+        project: Perturbations (N, …), ε → the nearest ones (N, …) of norm at most ε.
+        steepest: Gradients (N, …) → directions (N, …) of norm 1 along which the loss rises fastest; a
+            gradient of zero has none and gives zero.
+        draw: Generator, shape of one sample, ε → one perturbation drawn uniformly from the ball, on the CPU.
+    """
+
+    name: str
+    size: Callable[[Tensor], Tensor]
+    project: Callable[[Tensor, float], Tensor]
+    steepest: Callable[[Tensor], Tensor]
+    draw: Callable[[Generator, torch.Size, float], Tensor]
+
+
+def _size_linf(delta: Tensor) -> Tensor:
+    return delta.flatten(1).abs().amax(dim=1)
+
+
+def _project_linf(delta: Tensor, epsilon: float) -> Tensor:
+    return delta.clamp(-epsilon, epsilon)
+
+
+def _draw_linf(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
+    return (2 * torch.rand(shape, generator=generator) - 1) * epsilon
+
+
+def _size_l2(delta: Tensor) -> Tensor:
+    scaled, scale = _scaled(delta)
+    size: Tensor = torch.linalg.vector_norm(scaled.flatten(1), dim=1) * scale
+    return size
+
+
+def _project_l2(delta: Tensor, epsilon: float) -> Tensor:
+    size = _size_l2(delta)
+    factor = torch.where(size > epsilon, epsilon / size, torch.ones_like(size))
+    return delta * _over(factor, delta)
+
+
+def _steepest_l2(gradient: Tensor) -> Tensor:
+    scaled, _ = _scaled(gradient)
+    size = torch.linalg.vector_norm(scaled.flatten(1), dim=1)
+    # With an entry of ±1 the norm is at least 1, unless all is zero.
+    return scaled / _over(size.clamp(min=1), gradient)
+
+
+def _draw_l2(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
+    direction = torch.randn(shape, generator=generator)
+    # The volume within radius r grows as r^d, so a uniform point has radius u^(1/d).
+    radius = torch.rand((), generator=generator) ** (1 / direction.numel())
+    delta: Tensor = direction / torch.linalg.vector_norm(direction) * radius * epsilon
+    return delta
+
+
+def _scaled(delta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (N, …) divided by its largest entry, and those entries (N,); by 1 where all are zero.
+
+    The squares of a confident network's gradient underflow; those of what is returned cannot.
+    """
+    largest = _size_linf(delta)
+    scale = torch.where(largest > 0, largest, torch.ones_like(largest))
+    return delta / _over(scale, delta), scale
+
+
+def _over(per_sample: Tensor, like: Tensor) -> Tensor:
+    """Return (N,) as (N, 1, …, 1)."""
+    return per_sample.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+NORMS: dict[str, Norm] = {
+    "linf": Norm("linf", _size_linf, _project_linf, torch.sign, _draw_linf),
+    "l2": Norm("l2", _size_l2, _project_l2, _steepest_l2, _draw_l2),
+}
+
+
+def get_norm(name: str) -> Norm:
+    """Return the norm called ``name``.
+
+    Raises:
+        AttackError: There is none of that name.
+    """
+    if name not in NORMS:
+        raise AttackError(f"there is no norm called {name!r}.{suggest(str(name), NORMS)} Known: {', '.join(NORMS)}.")
+    return NORMS[name]
+
+
+def contain(points: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Tensor:
+    """Return points (N, …) moved into the ε-ball around images (N, …), then into the box [0, 1].
+
+    Rounding goes towards the image: adding a perturbation to a pixel in float32 may lengthen it by 3e-8,
+    more than the tolerance of a small ε. The box never takes a point out of the ball, as the image is in it.
+    """
+    delta = norm.project(points - images, epsilon)
+    moved = images + delta
+    # What the addition rounded off, exactly (Knuth's two-sum); against delta's sign, it went too far.
+    added = moved - images
+    lost = (images - (moved - added)) + (delta - added)
+    went_too_far = lost.sign() * delta.sign() < 0
+    return torch.where(went_too_far, torch.nextafter(moved, images), moved).clamp(0, 1)

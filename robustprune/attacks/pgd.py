@@ -1,0 +1,102 @@
+"""Projected gradient descent: repeated steps, each brought back into the ball.
+
+Madry et al. 2018, arXiv:1706.06083.
+
+Without a step size the steps fall linearly from ε towards zero, step t of S being ε·(1 − t/S): the first ones
+cross the ball, the last ones settle, and ten of them do what forty constant ones do not.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor, nn
+
+from robustprune.attacks.engine import run_attack
+from robustprune.attacks.epsilon import parse_step_size
+from robustprune.attacks.losses import Loss
+from robustprune.attacks.problem import AttackProblem
+from robustprune.attacks.settings import at_least_one
+from robustprune.inference import Array
+
+
+def attack(
+    problem: AttackProblem,
+    *,
+    steps: int = 20,
+    step_size: float | str | None = None,
+    random_start: bool = True,
+    loss: str | Loss = "ce",
+) -> None:
+    """Propose points along the steepest ascent of the loss, from a random point of the ball or the image."""
+    at_least_one("steps", steps)
+    constant = None if step_size is None else parse_step_size(step_size)
+    problem.describe(schedule="falling" if constant is None else "constant")
+    points = problem.random_start() if random_start else problem.images
+    for step in range(steps):
+        direction = problem.steepest(problem.gradient(points, loss))
+        if not problem.active.any():
+            return
+        falling = problem.epsilon * (1 - step / steps)
+        points = problem.project(points + (constant or falling) * direction)
+    problem.evaluate(points, loss)
+
+
+def pgd(
+    model: nn.Module,
+    images: Array,
+    labels: Array,
+    *,
+    epsilon: float | str | Fraction = 8 / 255,
+    norm: str = "linf",
+    steps: int = 20,
+    step_size: float | str | None = None,
+    restarts: int = 1,
+    random_start: bool = True,
+    loss: str | Loss = "ce",
+    seed: int = 0,
+    **settings: Any,
+) -> Tensor:
+    """Return images moved within the ε-ball by projected gradient ascent on the loss.
+
+    Samples that are misclassified to begin with come back as they are; `run_attack` says which, and whether
+    the model could be attacked at all.
+
+    Args:
+        model: Maps float images in [0, 1] to logits (N, K).
+        images: (N, …), uint8 or float in [0, 1].
+        labels: (N,) integers.
+        epsilon: Budget: a number or a fraction such as ``"8/255"``.
+        norm: ``"linf"`` or ``"l2"``.
+        steps: Gradient steps per restart.
+        step_size: Length of every step, a number or a fraction; by default they fall linearly from ε to 0.
+        restarts: Runs, each from its own random start, on the samples the ones before did not break.
+        random_start: Start from a random point of the ball instead of the image.
+        loss: ``"ce"``, ``"margin"``, ``"dlr"``, or a function of logits and labels.
+        seed: Keys the random starts.
+        **settings: Further settings of `run_attack`. For the textbook version, which returns the last point
+            of all samples: ``early_stop=False, selection="last"``, with a ``step_size``.
+
+    Returns:
+        (N, …) float32 in [0, 1], on the device of ``images``.
+
+    Raises:
+        AttackError: As `run_attack`.
+    """
+    result = run_attack(
+        model,
+        images,
+        labels,
+        "pgd",
+        epsilon=epsilon,
+        norm=norm,
+        steps=steps,
+        step_size=step_size,
+        restarts=restarts,
+        random_start=random_start,
+        loss=loss,
+        seed=seed,
+        **settings,
+    )
+    return result.adversarial.to(images.device) if isinstance(images, Tensor) else result.adversarial

@@ -1,0 +1,106 @@
+"""The attacks by name, and the options each of them takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from robustprune.errors import AttackError
+from robustprune.registry import Registry, suggest
+
+ATTACKS = Registry(
+    "attack",
+    "robustprune.attacks",
+    {
+        "fgsm": "robustprune.attacks.fgsm:attack",
+        "pgd": "robustprune.attacks.pgd:attack",
+    },
+)
+
+Attack = Callable[..., None]
+
+# What run_attack itself takes: an attack cannot have an option of these names.
+ENGINE_OPTIONS = (
+    "epsilon",
+    "norm",
+    "seed",
+    "restarts",
+    "batch_size",
+    "sample_ids",
+    "early_stop",
+    "selection",
+    "expected_clean_accuracy",
+    "device",
+    "progress",
+)
+
+
+def register_attack(name: str) -> Callable[[Attack], Attack]:
+    """Return a decorator that makes ``attack(problem, *, option=default, …)`` known as ``name``.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+    return ATTACKS.register(name)
+
+
+def get_attack(name: str) -> Attack:
+    """Return the attack function called ``name``.
+
+    Raises:
+        UnknownNameError: There is none of that name.
+        AttackError: The name carries an argument (``pgd:something``), which no attack takes.
+    """
+    attack: Attack = ATTACKS.get(name)
+    if ":" in name:
+        raise AttackError(f"the attack {name.partition(':')[0]!r} takes no argument after a colon, got {name!r}")
+    return attack
+
+
+def attack_options(name: str) -> dict[str, Any]:
+    """Return the options of an attack with their defaults, beyond those `run_attack` takes for all of them.
+
+    Callers that share settings between attacks pass each one only what it takes. An option without a default
+    is given as `inspect.Parameter.empty`.
+
+    Raises:
+        UnknownNameError: There is no attack of that name.
+        AttackError: The attack has an option of a name that belongs to `run_attack`.
+    """
+    options = {parameter.name: parameter.default for parameter in _named_parameters(get_attack(name))}
+    taken = [option for option in options if option in ENGINE_OPTIONS]
+    if taken:
+        raise AttackError(f"the attack {name!r} has an option {taken[0]!r}, which belongs to run_attack; rename it")
+    return options
+
+
+def expand_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given options of an attack, completed by its defaults.
+
+    Raises:
+        AttackError: An option the attack does not take, or one it needs and was not given.
+    """
+    defaults = attack_options(name)
+    takes_any = any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(get_attack(name)).parameters.values()
+    )
+    for option in given:
+        if option not in defaults and not takes_any:
+            own = ", ".join(defaults) or "none of its own"
+            raise AttackError(
+                f"the attack {name!r} takes no option {option!r}."
+                f"{suggest(option, [*defaults, *ENGINE_OPTIONS])} It takes: {own}; "
+                f"and as every attack: {', '.join(ENGINE_OPTIONS)}."
+            )
+    options = {**defaults, **given}
+    missing = [option for option, value in options.items() if value is inspect.Parameter.empty]
+    if missing:
+        raise AttackError(f"the attack {name!r} needs a value for {', '.join(missing)}")
+    return options
+
+
+def _named_parameters(attack: Attack) -> list[inspect.Parameter]:
+    # The first parameter is the problem.
+    parameters = list(inspect.signature(attack).parameters.values())[1:]
+    return [each for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]

@@ -1,0 +1,93 @@
+"""What an attack found, and how far it can be believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+Verdict = Literal["PASS", "WARN", "FAIL", "INFO"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One reason to believe, or not, the number an attack gives.
+
+    Attributes:
+        name: What was checked.
+        verdict: FAIL withholds the number, WARN annotates it, INFO adds to it.
+        detail: What was found, in a sentence.
+    """
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """The outcome of `run_attack`, one entry per sample in the order they came; all tensors on the CPU.
+
+    Attributes:
+        attack: Name of the attack.
+        norm: Norm of the budget.
+        epsilon: The budget, in units of [0, 1] pixels.
+        options: Everything else that was in force, defaults included.
+        adversarial: (N, …) float32 in [0, 1] within ε of the images; the image itself where it was
+            misclassified to begin with.
+        broken: (N,) bool, misclassified: computed anew on ``adversarial`` after the attack. A sample that
+            sits on the decision boundary to within rounding may so differ from what the attack saw, as
+            the batch it is computed in has changed.
+        clean_predictions: (N,) int64.
+        adversarial_predictions: (N,) int64.
+        labels: (N,) int64.
+        perturbation_norms: (N,) float64, in ``norm``.
+        broken_at_step: (N,) int64: −1 not broken, 0 misclassified without an attack, otherwise the query
+            (a gradient or a forward pass, from 1, over all restarts) whose point first fooled the model.
+        checks: The validity checks.
+        gradient_evaluations: Samples × gradients computed.
+        forward_evaluations: Samples × forward passes: those of the gradients, the clean one and the last.
+        seconds: Wall time.
+    """
+
+    attack: str
+    norm: str
+    epsilon: float
+    options: dict[str, Any]
+    adversarial: Tensor = field(repr=False)
+    broken: Tensor = field(repr=False)
+    clean_predictions: Tensor = field(repr=False)
+    adversarial_predictions: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    perturbation_norms: Tensor = field(repr=False)
+    broken_at_step: Tensor = field(repr=False)
+    checks: tuple[Check, ...]
+    gradient_evaluations: int
+    forward_evaluations: int
+    seconds: float
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.labels)
+
+    @property
+    def initially_wrong(self) -> Tensor:
+        """(N,) bool: misclassified without an attack, hence never attacked."""
+        return self.clean_predictions != self.labels
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of samples classified correctly without an attack."""
+        return 1 - int(self.initially_wrong.sum()) / self.n
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of samples the attack did not break."""
+        return 1 - int(self.broken.sum()) / self.n
+
+    @property
+    def valid(self) -> bool:
+        """Whether no check failed; otherwise the robust accuracy says nothing of the model."""
+        return all(check.verdict != "FAIL" for check in self.checks)

@@ -1,0 +1,127 @@
+"""What is asked of an attack, checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustprune.attacks.epsilon import parse_epsilon
+from robustprune.attacks.norms import Norm, get_norm
+from robustprune.errors import AttackError, EvaluationError
+from robustprune.inference import Array, to_tensor, to_unit_range
+
+Selection = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of `run_attack` that hold for every attack."""
+
+    epsilon: float
+    norm: Norm
+    seed: int
+    restarts: int
+    batch_size: int
+    early_stop: bool
+    selection: Selection
+
+    def shared_options(self) -> dict[str, Any]:
+        """Return what a result reports beside the attack's own options."""
+        return {
+            "restarts": self.restarts,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "early_stop": self.early_stop,
+            "selection": self.selection,
+        }
+
+
+def check_settings(
+    epsilon: float | str | Fraction,
+    norm: str,
+    *,
+    seed: int,
+    restarts: int,
+    batch_size: int,
+    early_stop: bool,
+    selection: str,
+) -> Settings:
+    """Return the settings, or raise an `AttackError` that names the one that makes no sense."""
+    if selection not in ("best", "last"):
+        raise AttackError(f"selection must be 'best' or 'last', got {selection!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise AttackError(f"seed must be an integer, got {seed!r}")
+    return Settings(
+        epsilon=parse_epsilon(epsilon, norm=get_norm(norm).name),
+        norm=get_norm(norm),
+        seed=int(seed),
+        restarts=at_least_one("restarts", restarts),
+        batch_size=at_least_one("batch_size", batch_size),
+        early_stop=bool(early_stop),
+        selection="best" if selection == "best" else "last",
+    )
+
+
+def at_least_one(name: str, value: Any) -> int:
+    """Return a count as an int, or raise an `AttackError` that names it."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise AttackError(f"{name} must be an integer of at least 1, got {value!r}")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is attacked, on the CPU or wherever the caller has it.
+
+    Attributes:
+        images: (N, …), uint8 or float in [0, 1].
+        labels: (N,) int64.
+        ids: N integers that key the random draws.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: list[int]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.labels)
+
+
+def check_samples(images: Array, labels: Array, sample_ids: Sequence[int] | Tensor | None) -> Samples:
+    """Return the samples, or raise an `AttackError` on images, labels or ids that do not fit together."""
+    images = to_tensor(images)
+    labels = to_tensor(labels)
+    if images.ndim < 2 or len(images) == 0:
+        raise AttackError(f"expected a batch of images (N, …) with N ≥ 1, got shape {tuple(images.shape)}")
+    if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise AttackError(
+            f"expected {len(images)} integer labels, one per image, got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    ids = list(range(len(images))) if sample_ids is None else [int(each) for each in sample_ids]
+    if len(ids) != len(images):
+        raise AttackError(f"expected {len(images)} sample ids, one per image, got {len(ids)}")
+    _check_range(images)
+    return Samples(images, labels.long(), ids)
+
+
+def _check_range(images: Tensor) -> None:
+    if images.dtype == torch.uint8:
+        return
+    try:
+        values = to_unit_range(images)
+    except EvaluationError as error:
+        raise AttackError(str(error)) from error
+    low, high = (float(bound) for bound in values.aminmax())
+    # NaN fails both comparisons; aminmax hands it on.
+    if not (low >= 0 and high <= 1):
+        raise AttackError(
+            f"images must lie in [0, 1], these run from {low:g} to {high:g}, where no attack can be judged. "
+            f"Divide by 255 if they are on that scale, and put normalization inside the model"
+        )

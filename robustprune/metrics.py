@@ -1,0 +1,119 @@
+"""Figures of merit: arrays in, numbers out. Tensors or arrays are taken, the arithmetic is in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+from scipy.stats import norm as normal
+from torch import Tensor
+
+from robustprune.errors import EvaluationError
+
+Array = Tensor | np.ndarray[Any, Any]
+_Floats = np.ndarray[Any, np.dtype[np.float64]]
+_Integers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def accuracy(logits: Array, labels: Array) -> float:
+    """Return the share of samples whose largest logit is that of the label.
+
+    Args:
+        logits: (N, K), finite.
+        labels: (N,) integers 0…K−1.
+
+    Raises:
+        EvaluationError: No samples, shapes that do not fit, labels out of range, logits not finite.
+    """
+    scores, classes = _checked(logits, labels)
+    return float(np.mean(scores.argmax(axis=1) == classes))
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval (low, high) of a proportion, both in [0, 1].
+
+    Unlike the textbook ±z·√(p(1−p)/n) it stays inside [0, 1] and keeps a width at 0 and n successes (Wilson
+    1927, "Probable inference, the law of succession, and statistical inference").
+
+    Raises:
+        EvaluationError: ``n`` below 1, ``successes`` outside 0…n, ``confidence`` outside (0, 1).
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise EvaluationError(f"an interval needs 0 ≤ successes ≤ n and n ≥ 1, got {successes} of {n}")
+    if not 0 < confidence < 1:
+        raise EvaluationError(f"confidence must lie between 0 and 1, got {confidence}")
+    z = float(normal.ppf(0.5 + confidence / 2))
+    share = successes / n
+    shrink = 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / shrink
+    half_width = z / shrink * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
+    # At the ends the bound is exactly 0 or 1; rounding would leave 1e-17 or 1 − 1e-16.
+    low = 0.0 if successes == 0 else max(0.0, centre - half_width)
+    high = 1.0 if successes == n else min(1.0, centre + half_width)
+    return low, high
+
+
+def negative_log_likelihood(logits: Array, labels: Array) -> float:
+    """Return the mean of −log softmax(logits)[label], in nats. Arguments and errors as in `accuracy`."""
+    scores, classes = _checked(logits, labels)
+    log_probabilities = log_softmax(scores, axis=1)
+    return float(-np.mean(log_probabilities[np.arange(len(classes)), classes]))
+
+
+def brier_score(logits: Array, labels: Array) -> float:
+    """Return the multi-class Brier score: squared softmax errors, summed over classes, mean over samples.
+
+    It lies in [0, 2] (Brier 1950); the binary convention with one class only is half of it. Arguments and
+    errors as in `accuracy`.
+    """
+    scores, classes = _checked(logits, labels)
+    errors = softmax(scores, axis=1)
+    errors[np.arange(len(classes)), classes] -= 1
+    return float(np.mean(np.sum(errors**2, axis=1)))
+
+
+def expected_calibration_error(logits: Array, labels: Array, bins: int = 15) -> float:
+    """Return the gap between confidence and accuracy, averaged over bins weighted by their share of samples.
+
+    ``bins`` equal-width bins [low, high) on the largest softmax probability, the last one closed (Guo et al.
+    2017, eq. 3). Arguments and errors as in `accuracy`.
+
+    Raises:
+        EvaluationError: Also for fewer than one bin.
+    """
+    if bins < 1:
+        raise EvaluationError(f"bins must be at least 1, got {bins}")
+    scores, classes = _checked(logits, labels)
+    confidences = softmax(scores, axis=1).max(axis=1)  # (N,)
+    is_correct = scores.argmax(axis=1) == classes
+    members = np.minimum((confidences * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(members, weights=is_correct - confidences, minlength=bins)
+    return float(np.abs(gaps).sum() / len(classes))
+
+
+def _checked(logits: Array, labels: Array) -> tuple[_Floats, _Integers]:
+    scores = _to_numpy(logits).astype(np.float64)
+    classes = _to_numpy(labels)
+    if scores.ndim != 2 or classes.shape != scores.shape[:1]:
+        raise EvaluationError(f"expected logits (N, K) and labels (N,), got {scores.shape} and {classes.shape}")
+    if scores.size == 0:
+        raise EvaluationError("there are no samples to compute a metric of")
+    if not np.isfinite(scores).all():
+        bad = int((~np.isfinite(scores)).any(axis=1).sum())
+        raise EvaluationError(f"{bad} of {len(scores)} rows of logits are NaN or infinite; the model has diverged")
+    if not np.issubdtype(classes.dtype, np.integer):
+        raise EvaluationError(f"labels must be integers, got {classes.dtype}")
+    if classes.min() < 0 or classes.max() >= scores.shape[1]:
+        raise EvaluationError(
+            f"labels run from {classes.min()} to {classes.max()}, the logits have {scores.shape[1]} classes"
+        )
+    return scores, classes.astype(np.int64)
+
+
+def _to_numpy(values: Array) -> np.ndarray[Any, Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        # NumPy has no bfloat16.
+        return (values.double() if values.is_floating_point() else values).numpy()
+    return np.asarray(values)

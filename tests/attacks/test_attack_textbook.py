@@ -1,0 +1,71 @@
+"""Point for point what an independent implementation gives, where the settings are the textbook's."""
+
+import pytest
+import torch
+import torchattacks
+from sklearn.metrics import accuracy_score
+from torch import nn
+
+from robustprune.attacks import fgsm, pgd, run_attack
+
+TEXTBOOK = {"early_stop": False, "selection": "last"}
+
+
+class InFloat64(nn.Module):
+    """Keeps the sign of a tiny gradient from hanging on rounding."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images.double())
+
+
+@pytest.fixture
+def smooth():
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = nn.Sequential(
+            nn.Conv2d(1, 6, 3), nn.Tanh(), nn.Conv2d(6, 6, 3), nn.SiLU(), nn.Flatten(), nn.Linear(96, 10)
+        )
+    return InFloat64(network.double().eval())
+
+
+@pytest.fixture
+def correct(smooth, test_images):
+    """Images and the labels the network gives them: those it has wrong are attacked elsewhere, not here."""
+    images = test_images[:40]
+    return images, smooth(images).argmax(1)
+
+
+@pytest.mark.parametrize(("epsilon", "step_size", "steps"), [(8 / 255, 2 / 255, 10), (0.1, 0.01, 25)])
+def test_pgd(smooth, correct, epsilon, step_size, steps):
+    expected = torchattacks.PGD(smooth, eps=epsilon, alpha=step_size, steps=steps, random_start=False)(*correct)
+    ours = pgd(smooth, *correct, epsilon=epsilon, step_size=step_size, steps=steps, random_start=False, **TEXTBOOK)
+    torch.testing.assert_close(ours, expected.detach(), atol=2e-6, rtol=0)
+
+
+def test_step_size_may_be_a_fraction(smooth, correct):
+    settings = {"steps": 2, "random_start": False}
+    by_fraction, by_number = (pgd(smooth, *correct, step_size=size, **settings) for size in ("2/255", 2 / 255))
+    assert torch.equal(by_fraction, by_number)
+
+
+def test_pgd_l2(smooth, correct):
+    expected = torchattacks.PGDL2(smooth, eps=1.0, alpha=0.2, steps=10, random_start=False)(*correct)
+    ours = pgd(smooth, *correct, norm="l2", epsilon=1.0, step_size=0.2, steps=10, random_start=False, **TEXTBOOK)
+    torch.testing.assert_close(ours, expected.detach(), atol=2e-5, rtol=0)
+
+
+def test_fgsm(smooth, correct):
+    expected = torchattacks.FGSM(smooth, eps=8 / 255)(*correct)
+    ours = fgsm(smooth, *correct, epsilon="8/255", **TEXTBOOK)
+    torch.testing.assert_close(ours, expected.detach(), atol=1e-6, rtol=0)
+
+
+def test_no_weaker_than_the_textbook_on_a_trained_network(network, test_images, test_labels):
+    textbook = torchattacks.PGD(network, eps=0.1, alpha=0.025, steps=10, random_start=False)
+    predictions = network(textbook(test_images, test_labels)).argmax(1)
+    result = run_attack(network, test_images, test_labels, epsilon=0.1, steps=10)
+    assert result.robust_accuracy <= accuracy_score(test_labels, predictions) + 0.01
