@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
+from click.exceptions import Exit
 
 from robustprune import terminal
 from robustprune._version import __version__
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-click.rich_click.TEXT_MARKUP = False
 click.rich_click.MAX_WIDTH = 110
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     """Run the command line; every failure is one paragraph and an exit code."""
     try:
         commands(standalone_mode=False)
-    except click.exceptions.Exit as stop:
+    except Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
         error.show()
@@ -56,7 +56,7 @@ def _fail(message: str) -> None:
     sys.exit(1)
 
 
-class _KeyValue(click.ParamType):
+class _KeyValue(click.ParamType[tuple[str, Any]]):
     name = "name=value"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
@@ -86,9 +86,7 @@ def _stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
 
 common_options = _stack(
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."),
-    click.option(
-        "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True
-    ),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
     click.option("--threads", type=click.IntRange(min=1), help="Processor threads to compute with."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else."),
 )
@@ -103,20 +101,27 @@ model_options = _stack(
 
 data_options = _stack(
     click.option(
-        "--dataset", help="See `robustprune list datasets`. [default: the ticket's own, or digits for a new network]"
+        "--dataset",
+        help="See `robustprune list datasets`. [default: the ticket's own, or digits for a new network]",
     ),
     click.option("--data-root", "root", type=click.Path(), help="Folder to look for the data set in."),
     click.option("--download", is_flag=True, help="Allow a missing data set to be downloaded."),
     click.option("--image-size", type=click.IntRange(min=8), help="Resize to this side, in pixels."),
     click.option("--channels", type=click.Choice(["1", "3"]), help="Convert to gray or colour."),
     click.option("--train-limit", type=click.IntRange(min=1), help="Stratified number of training images."),
-    click.option(
-        "--validation-fraction", type=click.FloatRange(0, 0.5), help="Held out of train. [default: 0.1]"
-    ),
+    click.option("--validation-fraction", type=click.FloatRange(0, 0.5), help="Held out of train. [default: 0.1]"),
     click.option("--workers", type=click.IntRange(min=0), help="Processes that read images of large sets."),
 )
 
-_DATA_OPTIONS = ("root", "download", "image_size", "channels", "train_limit", "validation_fraction", "workers")
+_DATA_OPTIONS = (
+    "root",
+    "download",
+    "image_size",
+    "channels",
+    "train_limit",
+    "validation_fraction",
+    "workers",
+)
 
 
 def _open(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
@@ -197,7 +202,7 @@ def blocks(eligibility: str, as_json: bool, **options: Any) -> None:
             ]
             for row in rows
         ],
-        f"{sum(row['eligible'] for row in rows)} of {len(rows)} blocks are eligible ({rule}); "
+        f"{sum(row['reason'] is None for row in rows)} of {len(rows)} blocks are eligible ({rule}); "
         f"at most {most} can go together",
     )
 
@@ -322,7 +327,15 @@ def train(no_energy: bool, out: str, as_json: bool, **options: Any) -> None:
     )
 
 
-_TRAINING_FIGURES = ("epochs", "seconds", "images_per_second", "energy_kwh", "co2_kg", "country", "energy_method")
+_TRAINING_FIGURES = (
+    "epochs",
+    "seconds",
+    "images_per_second",
+    "energy_kwh",
+    "co2_kg",
+    "country",
+    "energy_method",
+)
 
 
 def _say_epoch(entry: Mapping[str, Any], epochs: int) -> None:
@@ -488,7 +501,15 @@ def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:
     attacks = [f"{entry.name.upper()} {entry.epsilon:.3g}" for entry in results[0].record.attacks]
     terminal.table(
         "ResNet32 on digits: dense, four blocks removed by GraSP, four at random",
-        ["network", ">accuracy", *(f">{name}" for name in attacks), ">MACs", ">param.", ">training", ">energy"],
+        [
+            "network",
+            ">accuracy",
+            *(f">{name}" for name in attacks),
+            ">MACs",
+            ">param.",
+            ">training",
+            ">energy",
+        ],
         [_demo_row(result.name, result.record) for result in results],
         f"accuracy on {results[0].record.n} test images, clean and attacked with the ε in the heading (L∞, on the "
         f"[0, 1] scale); tickets and records in {out}/",

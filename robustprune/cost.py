@@ -48,15 +48,11 @@ def measure_cost(model: nn.Module, example: Tensor | None = None) -> Cost:
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         macs=_count_macs(model, example)["Global"],
-        filters=sum(
-            module.out_channels for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd)
-        ),
+        filters=sum(module.out_channels for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd)),
     )
 
 
-def measure_block_macs(
-    model: nn.Module, blocks: Sequence[Block], example: Tensor | None = None
-) -> dict[str, int]:
+def measure_block_macs(model: nn.Module, blocks: Sequence[Block], example: Tensor | None = None) -> dict[str, int]:
     """Return the multiply-accumulates per image of each block, by name; arguments as :func:`measure_cost`."""
     counts = _count_macs(model, example)
     # The counter names a module after the class of the whole network and its path in it.

@@ -137,8 +137,7 @@ def _share_options(attacks: Sequence[str], options: dict[str, Any]) -> dict[str,
                 f"{suggest(option, every)} They take: {', '.join(every) or 'no options'}."
             )
     return {
-        name: {option: value for option, value in options.items() if option in takes}
-        for name, takes in known.items()
+        name: {option: value for option, value in options.items() if option in takes} for name, takes in known.items()
     }
 
 
@@ -172,10 +171,7 @@ def _entry(result: AttackResult, restarts: int) -> AttackEntry:
         robust_accuracy=result.robust_accuracy,
         interval=wilson_interval(result.n - int(result.broken.sum()), result.n),
         valid=result.valid,
-        checks=[
-            CheckResult(name=check.name, verdict=check.verdict, detail=check.detail)
-            for check in result.checks
-        ],
+        checks=[CheckResult(name=check.name, verdict=check.verdict, detail=check.detail) for check in result.checks],
         gradient_evaluations=result.gradient_evaluations,
         forward_evaluations=result.forward_evaluations,
         seconds=result.seconds,
@@ -190,9 +186,7 @@ def _outcomes(result: AttackResult, entry: int) -> Samples:
     }
 
 
-def _summary(
-    model: Ticket | nn.Module, network: nn.Module, images: Tensor, path: str | None
-) -> ModelSummary:
+def _summary(model: Ticket | nn.Module, network: nn.Module, images: Tensor, path: str | None) -> ModelSummary:
     ticket = model if isinstance(model, Ticket) else None
     example = images.cpu().float() / 255
     state = {name: value.numpy(force=True) for name, value in network.state_dict().items()}

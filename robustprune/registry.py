@@ -13,8 +13,9 @@ from robustprune.errors import MissingDependencyError, UnknownNameError
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean …?`` for the known names nearest to ``name``, or an empty string."""
-    nearest = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.6)
-    return f" Did you mean {' or '.join(repr(candidate) for candidate in nearest)}?" if nearest else ""
+    by_lower_case = {candidate.lower(): candidate for candidate in known}
+    nearest = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(by_lower_case[match]) for match in nearest)}?" if nearest else ""
 
 
 class Registry:
@@ -80,8 +81,7 @@ class Registry:
                 f"install it with: pip install {error.name}"
             ) from error
         raise UnknownNameError(
-            f"there is no {self.kind} called {name!r}.{suggest(key, self.names())} "
-            f"Known: {', '.join(self.names())}."
+            f"there is no {self.kind} called {name!r}.{suggest(key, self.names())} Known: {', '.join(self.names())}."
         )
 
     def _entry_points(self) -> dict[str, EntryPoint]:

@@ -187,9 +187,7 @@ def prune_layers(
     found = find_blocks(source.network)
     rule = check_eligibility(eligibility)
     removed = {
-        block.name: block.residue
-        for block in choose_blocks(found, scores, blocks, rule)
-        if block.residue is not None
+        block.name: block.residue for block in choose_blocks(found, scores, blocks, rule) if block.residue is not None
     }
     return Ticket(
         network=remove_blocks(source.network, removed),

@@ -27,8 +27,8 @@ __all__ = [
     "find_blocks",
     "ineligible_because",
     "make_criterion",
-    "remove_blocks",
     "removable_together",
+    "remove_blocks",
     "score_blocks",
     "weight_layers",
 ]

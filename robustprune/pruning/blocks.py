@@ -105,9 +105,7 @@ def _trace(probe: nn.Module, example: Tensor) -> list[_Call]:
             continue
         call = _Call(name, module, 0)
 
-        def before(
-            _module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], call: _Call = call
-        ) -> None:
+        def before(_module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], call: _Call = call) -> None:
             if not call.count:
                 calls[call.name] = call
                 call.order = len(calls)
@@ -130,9 +128,7 @@ def _trace(probe: nn.Module, example: Tensor) -> list[_Call]:
     try:
         probe(example)
     except Exception as error:
-        raise PruningError(
-            f"the network does not run on images of shape {tuple(example.shape)}: {error}"
-        ) from error
+        raise PruningError(f"the network does not run on images of shape {tuple(example.shape)}: {error}") from error
     finally:
         for handle in handles:
             handle.remove()
@@ -143,7 +139,7 @@ def _detached(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
 
 
-def weight_layers(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def weight_layers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield the names (relative to the module) and weights of its convolutions and linear layers.
 
     Normalization, biases and layer scales are not among them; the packed projection of attention is.
@@ -218,9 +214,7 @@ def _alike(first: _Call, second: _Call) -> bool:
 
 
 def _number(stages: list[list[_Call]], removable: dict[str, Residue]) -> tuple[Block, ...]:
-    members = [
-        (stage, position, call) for stage, run in enumerate(stages) for position, call in enumerate(run)
-    ]
+    members = [(stage, position, call) for stage, run in enumerate(stages) for position, call in enumerate(run)]
     return tuple(
         Block(
             name=call.name,

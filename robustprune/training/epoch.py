@@ -92,7 +92,7 @@ def _step(
     value = loss.item()
     if not math.isfinite(value):
         raise _diverged("loss", value, optimizer, where)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     _check_gradients(network.parameters(), optimizer, where)
     optimizer.step()
     return value, logits.detach()
@@ -107,9 +107,7 @@ def _check_gradients(
         raise _diverged("gradient norm", norm, optimizer, where)
 
 
-def _diverged(
-    what: str, value: float, optimizer: torch.optim.Optimizer, where: tuple[int, int]
-) -> TrainingError:
+def _diverged(what: str, value: float, optimizer: torch.optim.Optimizer, where: tuple[int, int]) -> TrainingError:
     rate = optimizer.param_groups[0]["lr"]
     return TrainingError(
         f"training diverged: the {what} is {value} in epoch {where[0] + 1}, step {where[1] + 1}, at learning "

@@ -58,9 +58,7 @@ RECIPES = {
         name="quick", epochs=20, batch_size=128, learning_rate=0.1, label_smoothing=0.1, schedule="one-cycle"
     ),
     # The paper states no recipe; these are the figures of the same group's earlier published code.
-    "paper": Recipe(
-        name="paper", epochs=200, batch_size=128, learning_rate=0.01, weight_decay=5e-4, schedule="step"
-    ),
+    "paper": Recipe(name="paper", epochs=200, batch_size=128, learning_rate=0.01, weight_decay=5e-4, schedule="step"),
 }
 
 

@@ -80,7 +80,7 @@ def train(
             if on_epoch is not None:
                 on_epoch(run.history[-1], recipe.epochs)
     finally:
-        ticket.network = run.network.to("cpu", memory_format=torch.contiguous_format).eval()
+        ticket.network = run.network.to("cpu").to(memory_format=torch.contiguous_format).eval()
     ticket.history = run.history
     ticket.data = ticket.data or dict(data.spec)
     ticket.training = run.summary(country)
@@ -172,7 +172,7 @@ class _Run:
     ) -> None:
         self.data, self.recipe, self.seed, self.checkpoint = data, recipe, seed, checkpoint
         self.settings = run_settings(ticket, data, recipe, seed)
-        self.network: nn.Module = ticket.network.to(device, memory_format=torch.channels_last)
+        self.network: nn.Module = ticket.network.to(device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(
             self.network.parameters(),
             lr=recipe.learning_rate,
@@ -193,9 +193,7 @@ class _Run:
             self.network.load_state_dict(found.weights)
             self.optimizer.load_state_dict(found.optimizer)
 
-    def train_epoch(
-        self, epoch: int, meter: EnergyMeter, on_step: Callable[[StepProgress], None] | None
-    ) -> None:
+    def train_epoch(self, epoch: int, meter: EnergyMeter, on_step: Callable[[StepProgress], None] | None) -> None:
         """Train, validate and checkpoint one epoch."""
         # Foreign networks may draw from the process-wide generator (dropout); it restarts with each epoch.
         with isolated_generators(derive_seed(self.seed, "network", epoch)), meter.measure() as energy:
@@ -213,9 +211,7 @@ class _Run:
             entry |= validate(self.network, self.data.val)
         self.history.append(entry | {"energy_kwh": energy.energy_kwh, "co2_kg": energy.co2_kg})
         if self.checkpoint is not None:
-            state = Checkpoint(
-                self.settings, self.history, self.network.state_dict(), self.optimizer.state_dict()
-            )
+            state = Checkpoint(self.settings, self.history, self.network.state_dict(), self.optimizer.state_dict())
             state.save(self.checkpoint)
 
     def summary(self, country: str) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.pruning.blocks import Block
@@ -38,9 +39,7 @@ from robustprune.pruning.criteria.saliency import (
 class Grasp(GradientOptions):
     """Gradient signal preservation θ ⊙ Hg on a stratified batch of training images."""
 
-    temperature: Annotated[float, Field(gt=0)] = Field(
-        default=200.0, description="divides the logits before the loss"
-    )
+    temperature: Annotated[float, Field(gt=0)] = Field(default=200.0, description="divides the logits before the loss")
     variant: Literal["grasp", "signed"] = Field(
         default="grasp", description="θ ⊙ Hg, or w·g: SNIP that considers the sign"
     )
@@ -59,9 +58,7 @@ class Grasp(GradientOptions):
         network = scoring_copy(model, self.bn_mode)
         batches = scoring_batches(data, self, seed, network)
         weights = weights_of(network)
-        gradient = summed(
-            gradients(loss, weights) for loss in loss_shares(network, batches, self.temperature)
-        )
+        gradient = summed(gradients(loss, weights) for loss in loss_shares(network, batches, self.temperature))
         if self.variant == "grasp":
             # H·g is summed batch by batch as ∂(g_batch · g)/∂θ, so that only one graph is alive at a time.
             gradient = summed(
@@ -75,5 +72,5 @@ class Grasp(GradientOptions):
         return reduce_to_blocks(self.weight_scores(model, data, seed), blocks, self.reduction)
 
 
-def _inner_product(first: Saliency, second: Saliency):  # type: ignore[no-untyped-def]
-    return sum((first[name] * second[name].detach()).sum() for name in first)
+def _inner_product(first: Saliency, second: Saliency) -> Tensor:
+    return torch.stack([(first[name] * second[name].detach()).sum() for name in first]).sum()

@@ -68,7 +68,7 @@ def scoring_batches(
     ]
 
 
-def weights_of(network: nn.Module) -> dict[str, nn.Parameter]:
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
     """Return the convolution and linear weights of a whole network by name."""
     return dict(weight_layers(network))
 

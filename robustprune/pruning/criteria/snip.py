@@ -29,7 +29,7 @@ from robustprune.pruning.criteria.saliency import (
 
 
 class Snip(GradientOptions):
-    """Connection sensitivity \\|w · ∂L/∂w\\| on a stratified batch of training images."""
+    """Connection sensitivity |w · ∂L/∂w| on a stratified batch of training images."""
 
     def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
         """Return the sensitivity of every convolution and linear weight; the model is left as it was."""

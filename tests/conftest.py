@@ -1,0 +1,23 @@
+"""What many tests share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from robustprune.data import ImageData, load_data
+
+
+@pytest.fixture(scope="session")
+def digits() -> ImageData:
+    return load_data("digits")
+
+
+@pytest.fixture(scope="session")
+def few_digits() -> ImageData:
+    return load_data("digits", train_limit=200)
+
+
+@pytest.fixture(autouse=True)
+def _one_generator_state() -> None:
+    torch.manual_seed(20230130)
