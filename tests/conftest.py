@@ -18,6 +18,12 @@ def few_digits() -> ImageData:
     return load_data("digits", train_limit=200)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    # Small networks gain nothing from a second thread, and two processes with two each crawl on two cores.
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _one_generator_state() -> None:
     torch.manual_seed(20230130)

@@ -10,6 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from robustprune.errors import TrainingError
+from robustprune.registry import suggest
+
 
 class Energy(BaseModel):
     """What one stretch of work used.
@@ -34,6 +37,9 @@ class EnergyMeter:
     """Measures stretches of work one after another.
 
     A meter that cannot be set up never stops the work: the figures are None and ``method`` says why.
+
+    Raises:
+        TrainingError: codecarbon has no carbon intensity for that country; it would silently take a mean.
     """
 
     def __init__(self, country: str = "USA", *, enabled: bool = True) -> None:
@@ -41,12 +47,19 @@ class EnergyMeter:
         self.country = country
         self._tracker: Any = None
         self._method = "switched off"
-        if enabled:
-            try:
-                self._tracker = _tracker(country)
-                self._method = ""
-            except Exception as error:
-                self._method = f"codecarbon failed: {type(error).__name__}: {error}"
+        if not enabled:
+            return
+        try:
+            known = _countries()
+            self._tracker = _tracker(country) if country in known else None
+        except Exception as error:
+            self._method = f"codecarbon failed: {type(error).__name__}: {error}"
+            return
+        if self._tracker is None:
+            raise TrainingError(
+                f"there is no carbon intensity for a country {country!r}.{suggest(country, known)} --country takes "
+                "an ISO 3166 code of three letters, such as USA, BRA or FRA"
+            )
 
     @contextmanager
     def measure(self) -> Iterator[Energy]:
@@ -72,14 +85,24 @@ def _tracker(country: str) -> Any:
     logging.getLogger("codecarbon").disabled = True
     from codecarbon import OfflineEmissionsTracker
 
-    return OfflineEmissionsTracker(
+    tracker = OfflineEmissionsTracker(
         country_iso_code=country,
-        save_to_file=False,
+        output_methods=[],
         log_level="critical",
         allow_multiple_runs=True,
         # Only this process: a neighbour on the same machine is not this network's cost.
         tracking_mode="process",
     )
+    # The constructor swallows its own errors; a first measurement brings them out, and warms it up.
+    tracker.start_task()
+    tracker.stop_task()
+    return tracker
+
+
+def _countries() -> list[str]:
+    from codecarbon.input import DataSource
+
+    return list(DataSource().get_global_energy_mix_data())  # type: ignore[no-untyped-call]
 
 
 def _power_source(tracker: Any) -> str:

@@ -1,0 +1,191 @@
+"""Criteria against finite differences and against the identities of scale-invariant weights."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustprune.data import ImageData
+from robustprune.errors import PruningError, RobustPruneError
+from robustprune.models import build_model
+from robustprune.pruning import find_blocks, make_criterion, score_blocks
+from robustprune.pruning.criteria.saliency import scoring_batches, scoring_copy, weights_of
+
+
+def network_for(data: ImageData, seed: int = 0, width: int = 4) -> nn.Module:
+    return build_model("resnet20", data, seed=seed, width=width)
+
+
+def mean_loss(
+    network: nn.Module, weights: Mapping[str, Tensor], batches: list[tuple[Tensor, Tensor]], t: float
+) -> Tensor:
+    total = sum(len(labels) for _, labels in batches)
+    losses = []
+    for images, labels in batches:
+        logits = torch.func.functional_call(network, dict(weights), (images,)) / t
+        losses.append(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+    return torch.stack(losses).sum() / total
+
+
+def gradient_by_hand(
+    network: nn.Module, weights: dict[str, Tensor], batches: list[tuple[Tensor, Tensor]], t: float
+) -> dict[str, Tensor]:
+    leaves = {name: value.detach().clone().requires_grad_(True) for name, value in weights.items()}
+    found = torch.autograd.grad(mean_loss(network, leaves, batches, t), list(leaves.values()))
+    return dict(zip(leaves, found, strict=True))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("bn_mode", ["batch", "running"])
+def test_snip_is_the_first_order_change_of_the_loss(few_digits: ImageData, seed: int, bn_mode: str) -> None:
+    model = network_for(few_digits, seed).double()
+    criterion = make_criterion("snip", bn_mode=bn_mode, samples_per_class=3)
+    scores = criterion.weight_scores(model, few_digits, seed)
+    network = scoring_copy(model, bn_mode)
+    batches = scoring_batches(few_digits, criterion, seed, network)
+    weights = {name: value.detach() for name, value in weights_of(network).items()}
+    chooser = random.Random(seed)
+    for name in chooser.sample(sorted(weights), 6):
+        place = tuple(chooser.randrange(side) for side in weights[name].shape)
+        step, losses = 1e-6, []
+        for sign in (1, -1):
+            moved = {**weights, name: weights[name].clone()}
+            moved[name][place] += sign * step
+            with torch.no_grad():
+                losses.append(float(mean_loss(network, moved, batches, 1.0)))
+        slope = (losses[0] - losses[1]) / (2 * step)
+        assert float(scores[name][place]) == pytest.approx(abs(float(weights[name][place]) * slope), rel=1e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("bn_mode", ["batch", "running"])
+def test_grasp_is_the_hessian_gradient_product(few_digits: ImageData, seed: int, bn_mode: str) -> None:
+    model = network_for(few_digits, seed).double()
+    criterion = make_criterion("grasp", bn_mode=bn_mode, samples_per_class=3, batch_size=16)
+    scores = criterion.weight_scores(model, few_digits, seed)
+    network = scoring_copy(model, bn_mode)
+    batches = scoring_batches(few_digits, criterion, seed, network)
+    assert len(batches) == 2
+    weights = {name: value.detach() for name, value in weights_of(network).items()}
+    gradient = gradient_by_hand(network, weights, batches, 200.0)
+    # H·g as a central difference of the gradient along g.
+    step = 1e-7 / float(torch.stack([g.norm() for g in gradient.values()]).norm())
+    ahead, behind = (
+        gradient_by_hand(network, {n: w + sign * step * gradient[n] for n, w in weights.items()}, batches, 200.0)
+        for sign in (1, -1)
+    )
+    for name, weight in weights.items():
+        product = (ahead[name] - behind[name]) / (2 * step)
+        expected = weight * product
+        torch.testing.assert_close(scores[name], expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_identities_of_scale_invariant_blocks(few_digits: ImageData, seed: int) -> None:
+    model = network_for(few_digits, seed).double()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-30  # the invariance is exact only without any
+    grasp = make_criterion("grasp", samples_per_class=4)
+    saliency = grasp.weight_scores(model, few_digits, seed)
+    network = scoring_copy(model, "batch")
+    batches = scoring_batches(few_digits, grasp, seed, network)
+    weights = {name: value.detach() for name, value in weights_of(network).items()}
+    gradient = gradient_by_hand(network, weights, batches, 200.0)
+    for block in find_blocks(model.float()):
+        own = [name for name in weights if name.startswith(f"{block.name}.")]
+        squared = sum(float(gradient[name].square().sum()) for name in own)
+        signal = sum(float((weights[name] * gradient[name]).sum()) for name in own)
+        size = sum(float((weights[name] * gradient[name]).abs().sum()) for name in own)
+        assert abs(signal) < 1e-9 * size
+        assert -sum(float(saliency[name].sum()) for name in own) == pytest.approx(squared, rel=1e-6)
+
+
+def test_block_score_is_the_sum_over_its_convolutions(few_digits: ImageData) -> None:
+    model = network_for(few_digits)
+    for reduction in ("sum", "mean"):
+        criterion = make_criterion("snip", reduction=reduction)
+        weights = criterion.weight_scores(model, few_digits, 0)
+        for name, score in score_blocks(model, few_digits, "snip", reduction=reduction).items():
+            own = torch.cat([weights[f"{name}.{convolution}.weight"].flatten() for convolution in ("conv1", "conv2")])
+            assert score == pytest.approx(
+                float(own.double().sum() if reduction == "sum" else own.double().mean()), rel=1e-5
+            )
+
+
+def test_batches_do_not_change_running_statistics_scores(few_digits: ImageData) -> None:
+    model = network_for(few_digits).double()
+    for name in ("snip", "grasp"):
+        whole, parts = (
+            score_blocks(model.float(), few_digits, name, bn_mode="running", batch_size=size) for size in (100, 30)
+        )
+        assert list(whole) == list(parts)
+        assert list(whole.values()) == pytest.approx(list(parts.values()), rel=1e-3)
+
+
+def test_random_is_seeded_and_independent_of_the_weights(few_digits: ImageData) -> None:
+    first, again, other = (
+        score_blocks(network_for(few_digits, weights), few_digits, "random", seed=seed)
+        for weights, seed in ((0, 1), (5, 1), (0, 2))
+    )
+    assert first == again
+    assert first != other
+    assert all(0 <= score < 1 for score in first.values())
+
+
+@pytest.mark.parametrize("criterion", ["snip", "grasp", "random"])
+def test_scoring_leaves_no_trace(few_digits: ImageData, criterion: str) -> None:
+    model = network_for(few_digits).train()
+    model.layer1.eval()
+    model(torch.rand(8, 1, 8, 8)).sum().backward()
+    state = copy.deepcopy(model.state_dict())
+    grads = [parameter.grad.clone() for parameter in model.parameters()]
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    modes = [module.training for module in model.modules()]
+    generators = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    score_blocks(model, few_digits, criterion, seed=3)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), grads, strict=True))
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), generators[0])
+    assert np.random.get_state()[1].tolist() == generators[1]
+    assert random.getstate() == generators[2]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "options", "message"),
+    [
+        ("grasp", {"variant": "signed"}, "rounding noise.*bn_mode=running"),
+        ("grasp", {"temperatur": 1}, "Did you mean 'temperature'"),
+        ("grasp", {"temperature": 0}, "temperature=0"),
+        ("snip", {"reduction": "max"}, "reduction"),
+        ("snip", {"samples_per_class": 0}, "samples_per_class"),
+        ("random", {"x": 1}, "takes no options"),
+        ("grap", {}, "Did you mean 'grasp'"),
+    ],
+)
+def test_wrong_options_say_what_is_right(
+    few_digits: ImageData, criterion: str, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(RobustPruneError, match=message):
+        score_blocks(network_for(few_digits), few_digits, criterion, **options)
+
+
+def test_signed_variant_where_it_means_something(few_digits: ImageData) -> None:
+    scores = score_blocks(network_for(few_digits), few_digits, "grasp", variant="signed", bn_mode="running")
+    assert len(set(scores.values())) == len(scores)
+
+
+def test_scores_that_leave_the_finite_numbers(few_digits: ImageData) -> None:
+    model = network_for(few_digits)
+    with torch.no_grad():
+        model.layer2[0].conv1.weight.fill_(float("nan"))
+    with pytest.raises(PruningError, match="nan"):
+        score_blocks(model, few_digits, "snip")

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from robustprune.errors import TrainingError
+from robustprune.training import make_recipe
+
+
+def test_paper_recipe_divides_by_ten_at_epochs_100_and_150() -> None:
+    recipe = make_recipe("paper")
+    assert (recipe.epochs, recipe.batch_size) == (200, 128)
+    rates = [recipe.learning_rate_at(epoch / 200) for epoch in range(200)]
+    assert rates[:100] == [0.01] * 100
+    assert rates[100:150] == pytest.approx([0.001] * 50)
+    assert rates[150:] == pytest.approx([0.0001] * 50)
+
+
+def test_one_cycle_rises_to_its_peak_and_falls_to_nearly_nothing() -> None:
+    recipe = make_recipe("quick", learning_rate=0.2)
+    rates = [recipe.learning_rate_at(step / 1000) for step in range(1000)]
+    peak = rates.index(max(rates))
+    assert rates[0] == pytest.approx(0.2 / 25)
+    assert rates[peak] == pytest.approx(0.2)
+    assert peak == 250
+    assert rates[:251] == sorted(rates[:251])
+    assert rates[250:] == sorted(rates[250:], reverse=True)
+    assert rates[-1] < 1e-4
+
+
+def test_none_leaves_the_recipe_as_it_is() -> None:
+    assert make_recipe("quick", epochs=None, batch_size=64).model_dump() == make_recipe("quick").model_dump() | {
+        "batch_size": 64
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("quik", {}, "Did you mean 'quick'"),
+        ("quick", {"epochs": 0}, "epochs=0"),
+        ("quick", {"batch_size": 1}, "batch_size"),
+    ],
+)
+def test_what_is_wrong_is_said(name: str, overrides: dict[str, int], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        make_recipe(name, **overrides)

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustprune.data import ImageData, load_data
+from robustprune.errors import TicketError, TrainingError
+from robustprune.models import build_model
+from robustprune.pruning import score_blocks
+from robustprune.randomness import seeded_generator
+from robustprune.sealed import read_sealed
+from robustprune.ticket import Ticket, load_ticket, prune_layers
+from robustprune.training import EnergyMeter, make_recipe, train, train_to_file
+
+EPOCHS = 4
+
+
+def fresh(data: ImageData, name: str = "resnet20", **options: Any) -> Ticket:
+    return Ticket.from_model(build_model(name, data, **{"width": 4, **options}), data)
+
+
+def quietly(ticket: Ticket, data: ImageData, **options: Any) -> Ticket:
+    return train(ticket, data, **{"epochs": EPOCHS, "batch_size": 64, "measure_energy": False, **options})
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a run from outside."""
+
+
+def stop_after(steps: int) -> Any:
+    left = [steps]
+
+    def on_step(_progress: object) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Interrupted
+
+    return on_step
+
+
+def test_it_learns(few_digits: ImageData) -> None:
+    ticket = quietly(fresh(few_digits, width=8), few_digits, epochs=20, batch_size=32)
+    assert ticket.history[-1]["validation_accuracy"] > 0.8
+    assert ticket.history[-1]["train_loss"] < ticket.history[0]["train_loss"]
+    assert not ticket.model().training
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(few_digits: ImageData) -> None:
+    first, again, other = (quietly(fresh(few_digits), few_digits, seed=seed).sha256 for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_updates_are_those_of_nesterov_momentum(few_digits: ImageData, tmp_path: Path) -> None:
+    """An epoch against the update rule written out; a smooth network, since a kink would amplify rounding."""
+    code = tmp_path / "smooth.py"
+    code.write_text(
+        "from torch import nn\nnet = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))\n"
+    )
+    recipe = make_recipe("quick", epochs=1, batch_size=32).model_copy(update={"augment": False})
+    ticket = Ticket.from_model(build_model(f"file:{code}:net", few_digits), few_digits)
+    network = copy.deepcopy(ticket.network)
+    train(ticket, few_digits, recipe=recipe, measure_energy=False)
+
+    part = few_digits.require("train")
+    steps = len(part) // 32
+    order = torch.randperm(len(part), generator=seeded_generator(0, "epoch", 0))[: steps * 32]
+    velocity = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
+    for step, rows in enumerate(order.split(32)):
+        network.zero_grad()
+        log_probabilities = network(part.images[rows].float() / 255).log_softmax(dim=1)
+        target = torch.full_like(log_probabilities, 0.1 / 10)
+        target[torch.arange(32), part.labels[rows]] += 0.9
+        (-(target * log_probabilities).sum(dim=1).mean()).backward()
+        rate = recipe.learning_rate_at(step / steps)
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                gradient = parameter.grad + 5e-4 * parameter
+                velocity[name] = 0.9 * velocity[name] + gradient
+                parameter -= rate * (gradient + 0.9 * velocity[name])
+    trained = dict(ticket.network.named_parameters())
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(trained[name], parameter, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 7, 11])
+def test_interrupted_and_resumed_is_bit_identical(few_digits: ImageData, tmp_path: Path, steps: int) -> None:
+    expected = quietly(fresh(few_digits), few_digits).sha256
+    checkpoint = tmp_path / "run.checkpoint"
+    with pytest.raises(Interrupted):
+        quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, on_step=stop_after(steps))
+    epochs_done = []
+    resumed = quietly(
+        fresh(few_digits),
+        few_digits,
+        checkpoint=checkpoint,
+        resume=True,
+        on_epoch=lambda entry, _epochs: epochs_done.append(entry["epoch"]),
+    )
+    assert resumed.sha256 == expected
+    assert epochs_done == list(range((steps - 1) // 3 + 1, EPOCHS + 1))
+    assert [entry["epoch"] for entry in resumed.history] == [1, 2, 3, 4]
+
+
+def test_networks_that_draw_random_numbers_resume_identically(few_digits: ImageData, tmp_path: Path) -> None:
+    code = tmp_path / "net.py"
+    code.write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, 10))\n"
+    )
+    name = f"file:{code}:net"
+    expected = quietly(Ticket.from_model(build_model(name, few_digits)), few_digits).sha256
+    checkpoint = tmp_path / "run.checkpoint"
+    with pytest.raises(Interrupted):
+        quietly(
+            Ticket.from_model(build_model(name, few_digits)), few_digits, checkpoint=checkpoint, on_step=stop_after(8)
+        )
+    torch.rand(17)  # what the process-wide generator did in between must not matter
+    again = Ticket.from_model(build_model(name, few_digits))
+    assert quietly(again, few_digits, checkpoint=checkpoint, resume=True).sha256 == expected
+
+
+def test_global_generators_are_left_alone(few_digits: ImageData) -> None:
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    quietly(fresh(few_digits), few_digits, epochs=1)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tolist() == states[1]
+
+
+def test_checkpoint_of_another_run_is_refused_with_the_difference(few_digits: ImageData, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run.checkpoint"
+    quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=1)
+    with pytest.raises(TrainingError, match="seed was 0, is 5"):
+        quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=1, seed=5, resume=True)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-3])
+    with pytest.raises(TrainingError, match="delete the file"):
+        quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=1, resume=True)
+    with pytest.raises(TrainingError, match="nothing to resume from"):
+        quietly(fresh(few_digits), few_digits, resume=True)
+
+
+@pytest.mark.parametrize("rate", [1e20, 1e38])
+def test_divergence_is_an_error_that_says_where(few_digits: ImageData, tmp_path: Path, rate: float) -> None:
+    checkpoint = tmp_path / "run.checkpoint"
+    with pytest.raises(
+        TrainingError, match=r"training diverged: the (loss|gradient norm) is (nan|inf).*epoch \d, step"
+    ):
+        quietly(fresh(few_digits), few_digits, learning_rate=rate, checkpoint=checkpoint)
+
+
+def test_infinite_gradient_of_a_finite_loss_is_caught(few_digits: ImageData) -> None:
+    ticket = fresh(few_digits)
+    ticket.network.fc.register_forward_hook(lambda _module, _inputs, logits: _Cliff.apply(logits))
+    with pytest.raises(TrainingError, match=r"gradient norm is (inf|nan)"):
+        quietly(ticket, few_digits)
+
+
+class _Cliff(torch.autograd.Function):
+    @staticmethod
+    def forward(_context: Any, logits: Tensor) -> Tensor:
+        return logits.clone()
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        return torch.full_like(gradient, torch.inf)
+
+
+def test_the_test_split_is_never_looked_at(few_digits: ImageData) -> None:
+    blind = ImageData(
+        name="digits",
+        classes=few_digits.classes,
+        mean=few_digits.mean,
+        std=few_digits.std,
+        flips=False,
+        train=few_digits.train,
+        val=None,
+        test=None,
+        spec=few_digits.spec,
+        provenance=few_digits.provenance,
+    )
+    seen, unseen = fresh(few_digits), fresh(few_digits)
+    assert quietly(seen, few_digits).sha256 == quietly(unseen, blind).sha256
+    assert "validation_accuracy" not in unseen.history[-1]
+
+
+def test_images_of_another_shape_are_refused(few_digits: ImageData) -> None:
+    with pytest.raises(TicketError, match=r"takes 1×8×8 images of 10 classes.*has 1×12×12"):
+        quietly(fresh(few_digits), load_data("digits", image_size=12))
+
+
+def test_everything_is_kept_in_the_ticket(few_digits: ImageData, tmp_path: Path) -> None:
+    dense = fresh(few_digits)
+    ticket = prune_layers(dense, score_blocks(dense.network, few_digits, "snip"), blocks=2)
+    train_to_file(ticket, few_digits, tmp_path / "ticket.pt", epochs=2, batch_size=64, country="FRA")
+    loaded = load_ticket(tmp_path / "ticket.pt")
+    training = loaded.training
+    assert (training["epochs"], training["recipe"]["name"], training["country"]) == (2, "quick", "FRA")
+    assert training["seconds"] == pytest.approx(sum(entry["seconds"] for entry in loaded.history))
+    assert training["energy_kwh"] > 0
+    assert training["co2_kg"] > 0
+    assert training["images_per_second"] > 0
+    assert training["energy_method"].startswith("codecarbon")
+    assert loaded.sha256 == ticket.sha256
+    assert [path.name for path in tmp_path.iterdir()] == ["ticket.pt"]
+
+
+def test_unknown_country_is_refused_before_any_training(few_digits: ImageData) -> None:
+    with pytest.raises(TrainingError, match="Did you mean 'USA'"):
+        quietly(fresh(few_digits), few_digits, measure_energy=True, country="USS", on_step=stop_after(1))
+
+
+def test_meter_that_fails_does_not_stop_training(few_digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustprune.training.energy._tracker", lambda _country: 1 / 0)
+    ticket = quietly(fresh(few_digits), few_digits, epochs=1, measure_energy=True)
+    assert ticket.training["energy_kwh"] is None
+    assert "ZeroDivisionError" in ticket.training["energy_method"]
+
+
+def test_energy_is_power_times_time_and_carbon_follows_the_grid() -> None:
+    readings = {}
+    for country in ("FRA", "POL"):
+        with EnergyMeter(country).measure() as energy:
+            start = time.perf_counter()
+            while time.perf_counter() - start < 1.0:
+                sum(range(1000))
+        readings[country] = energy
+    intensity = {country: energy.co2_kg / energy.energy_kwh for country, energy in readings.items()}
+    # Kilograms a kilowatt-hour; Poland burns coal, France splits atoms.
+    assert 0.01 < intensity["FRA"] < 0.15 < 0.5 < intensity["POL"] < 1.0
+    watts = readings["POL"].energy_kwh * 3.6e6 / 1.0
+    assert 1 < watts < 500
+
+
+def test_file_of_an_interrupted_run_is_neither_lost_nor_redone(few_digits: ImageData, tmp_path: Path) -> None:
+    out = tmp_path / "out.pt"
+    options = {"epochs": 3, "batch_size": 64, "measure_energy": False}
+    with pytest.raises(Interrupted):
+        train_to_file(fresh(few_digits), few_digits, out, on_step=stop_after(5), **options)
+    with pytest.raises(TrainingError, match="--resume"):
+        train_to_file(fresh(few_digits), few_digits, out, **options)
+    assert not out.exists()
+    done = train_to_file(fresh(few_digits), few_digits, out, resume=True, **options)
+    written = out.stat().st_mtime_ns
+    again = train_to_file(fresh(few_digits), few_digits, out, resume=True, on_step=stop_after(1), **options)
+    assert again.sha256 == done.sha256
+    assert out.stat().st_mtime_ns == written
+    with pytest.raises(Interrupted):
+        train_to_file(fresh(few_digits), few_digits, out, resume=True, on_step=stop_after(1), seed=9, **options)
+
+
+def test_checkpoint_holds_what_it_says(few_digits: ImageData, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run.checkpoint"
+    ticket = quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=2)
+    content = read_sealed(checkpoint, "robustprune-checkpoint")
+    assert [entry["epoch"] for entry in content["history"]] == [1, 2]
+    for name, value in ticket.network.state_dict().items():
+        assert torch.equal(content["weights"][name], value)
+
+
+def test_tiny_training_sets_make_at_least_one_step() -> None:
+    data = load_data("digits", train_limit=20)
+    ticket = quietly(fresh(data), data, epochs=1, batch_size=64)
+    assert len(ticket.history) == 1
+
+
+def test_modules_are_trained_in_channels_last_and_handed_back_contiguous(few_digits: ImageData) -> None:
+    layouts: list[bool] = []
+    ticket = fresh(few_digits)
+    convolution = ticket.network.layer2[1].conv1
+    assert isinstance(convolution, nn.Conv2d)
+    handle = convolution.register_forward_pre_hook(
+        lambda _module, inputs: layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    quietly(ticket, few_digits, epochs=1)
+    handle.remove()
+    assert all(layouts)
+    assert convolution.weight.is_contiguous()
