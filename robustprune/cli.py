@@ -59,11 +59,16 @@ def _fail(message: str) -> None:
 class _KeyValue(click.ParamType[tuple[str, Any]]):
     name = "name=value"
 
+    def __init__(self, *taken: str) -> None:
+        self.taken = taken
+
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
         """Split ``name=value``; numbers become numbers."""
         key, equals, text = str(value).partition("=")
         if not equals or not key:
             self.fail(f"{value!r} is not of the form name=value", param, ctx)
+        if key in self.taken:
+            self.fail(f"{key!r} has an option of its own, see --help", param, ctx)
         for number in (int, float):
             try:
                 return key, number(text)
@@ -72,7 +77,23 @@ class _KeyValue(click.ParamType[tuple[str, Any]]):
         return key, text
 
 
-KEY_VALUE = _KeyValue()
+class _Target(click.Path):
+    """A path to write to, checked before hours of work go into what is to be written."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Check that the file or folder can be made."""
+        path = os.fsdecode(super().convert(value, param, ctx))
+        if not path:
+            self.fail("it is empty", param, ctx)
+        nearest = next(parent for parent in Path(path).absolute().parents if parent.exists())
+        if not nearest.is_dir():
+            self.fail(f"{nearest} is a file, so nothing can be written in it", param, ctx)
+        if not os.access(nearest, os.W_OK):
+            self.fail(f"nothing may be written in the folder {nearest}", param, ctx)
+        return path
+
+
+OUT_FILE = _Target(dir_okay=False)
 
 
 def _stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -95,7 +116,11 @@ model_options = _stack(
     click.option("--model", required=True, help="A ticket's file, or a name: see `robustprune list models`."),
     click.option("--model-code", type=click.Path(), help="Python file of a `file:` network, for its tickets."),
     click.option(
-        "--model-option", "network_options", type=KEY_VALUE, multiple=True, help="E.g. width=32 for a ResNet."
+        "--model-option",
+        "network_options",
+        type=_KeyValue("name", "data", "seed"),
+        multiple=True,
+        help="E.g. width=32 for a ResNet.",
     ),
 )
 
@@ -134,7 +159,6 @@ def _open(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
     data = {name: options.pop(name) for name in _DATA_OPTIONS}
     data["download"] = data["download"] or None
     data["channels"] = int(data["channels"]) if data["channels"] else None
-    data["seed"] = options["seed"] or None
     return open_model(
         options["model"],
         options.pop("dataset"),
@@ -211,10 +235,15 @@ def blocks(eligibility: str, as_json: bool, **options: Any) -> None:
 @model_options
 @data_options
 @click.option("--criterion", default="grasp", show_default=True, help="See `robustprune list criteria`.")
-@click.option("--criterion-option", type=KEY_VALUE, multiple=True, help="E.g. samples_per_class=20.")
+@click.option(
+    "--criterion-option",
+    type=_KeyValue("model", "data", "criterion", "seed"),
+    multiple=True,
+    help="E.g. bn_mode=batch.",
+)
 @click.option("--blocks", "count", type=click.IntRange(min=1), required=True, help="How many blocks go.")
 @click.option("--eligibility", default="authors", show_default=True, help="authors, strict or identity.")
-@click.option("--out", type=click.Path(dir_okay=False), required=True, help="File of the ticket.")
+@click.option("--out", type=OUT_FILE, required=True, help="File of the ticket.")
 @common_options
 def prune(
     criterion: str,
@@ -261,7 +290,9 @@ def prune(
         ["block", ">importance", ""],
         [[name, f"{score:.4g}", _fate(name, removed, ticket.plan.eligible)] for name, score in rows],
     )
-    _cost_table(after, before, f"{ticket.architecture.name} without {', '.join(removed)}; ticket in {out}")
+    _cost_table(
+        after, before, ("before", "after"), f"{ticket.architecture.name} without {', '.join(removed)}; ticket in {out}"
+    )
 
 
 def _fate(name: str, removed: list[str], eligible: tuple[str, ...]) -> str:
@@ -280,7 +311,7 @@ def _fate(name: str, removed: list[str], eligible: tuple[str, ...]) -> str:
 @click.option("--country", default="USA", show_default=True, help="ISO 3166 code of the grid that feeds you.")
 @click.option("--no-energy", is_flag=True, help="Do not measure energy.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
-@click.option("--out", type=click.Path(dir_okay=False), required=True, help="File of the trained ticket.")
+@click.option("--out", type=OUT_FILE, required=True, help="File of the trained ticket.")
 @common_options
 def train(no_energy: bool, out: str, as_json: bool, **options: Any) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
@@ -359,7 +390,7 @@ def _say_epoch(entry: Mapping[str, Any], epochs: int) -> None:
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of so many images.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False), help="File of the record.")
+@click.option("--out", type=OUT_FILE, help="File of the record.")
 @common_options
 def evaluate(
     eps: str, steps: int | None, step_size: float | None, out: str | None, as_json: bool, **options: Any
@@ -422,27 +453,31 @@ def _interval(interval: tuple[float, float]) -> str:
 @commands.command()
 @model_options
 @data_options
-@click.option("--dense", help="A ticket or model to compare with: adds what is saved.")
+@click.option("--dense", help="A ticket or model to compare with.")
 @common_options
 def cost(dense: str | None, as_json: bool, **options: Any) -> None:
     """Count parameters, multiply-accumulates and filters of a network."""
     from robustprune.cost import measure_cost
+    from robustprune.workbench import is_ticket_path, open_counterpart
 
-    full_options = {**options, "model": dense}
+    counterpart_options = {
+        "model_options": dict(options["network_options"]),
+        "model_code": options["model_code"],
+        "seed": options["seed"],
+    }
+    if dense is not None and not is_ticket_path(dense) and is_ticket_path(options["model"]):
+        options["network_options"] = ()  # they are for the one that is built by name
     ticket, data = _open(options)
     own = measure_cost(ticket.network)
-    full = None
-    if dense is not None:
-        full_options["dataset"] = full_options["dataset"] or ticket.data.get("name")
-        full = measure_cost(_open(full_options)[0].network)
+    full = measure_cost(open_counterpart(dense, ticket, **counterpart_options)) if dense is not None else None
     if as_json:
         saved = {"saved_percent": own.saved_percent(full)} if full else {}
         terminal.print_json({"model": options["model"], "dataset": data.name, **own.to_dict(), **saved})
         return
-    _cost_table(own, full, options["model"])
+    _cost_table(own, full, (dense or "", options["model"]))
 
 
-def _cost_table(own: Any, dense: Any | None, caption: str) -> None:
+def _cost_table(own: Any, dense: Any | None, headings: tuple[str, str], caption: str = "") -> None:
     saved = own.saved_percent(dense) if dense else {}
     names = {"parameters": "parameters", "macs": "MACs per image", "filters": "filters"}
     rows = [
@@ -450,7 +485,7 @@ def _cost_table(own: Any, dense: Any | None, caption: str) -> None:
         + ([f"{saved[name]:.2f} %"] if dense else [])
         for name, label in names.items()
     ]
-    columns = ["", ">dense", ">this", ">saved"] if dense else ["", ">count"]
+    columns = ["", *(f">{heading}" for heading in headings if heading), *([">saved"] if dense else [])]
     terminal.table("Cost", columns, rows, caption)
 
 
@@ -477,7 +512,7 @@ def _cell(value: Any) -> str:
 
 
 @commands.command()
-@click.option("--out", type=click.Path(file_okay=False), default="demo", show_default=True, help="Output folder.")
+@click.option("--out", type=_Target(file_okay=False), default="demo", show_default=True, help="Output folder.")
 @click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True)
 @common_options
 def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:

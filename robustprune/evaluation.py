@@ -36,8 +36,8 @@ def evaluate(
     data: ImageData,
     *,
     split: str = "test",
-    attacks: Sequence[str] = (),
-    epsilons: Sequence[float | str] = ("8/255",),
+    attacks: str | Sequence[str] = (),
+    epsilons: float | str | Sequence[float | str] = ("8/255",),
     norm: str = "linf",
     options: Mapping[str, Any] | None = None,
     restarts: int = 1,
@@ -53,8 +53,8 @@ def evaluate(
         model: A ticket, or any module from images (N, C, H, W) in [0, 1] to logits (N, classes).
         data: The image set.
         split: ``test``, ``val`` or ``train``.
-        attacks: Names of attacks, see ``robustprune list attacks``.
-        epsilons: Budgets, as numbers on the [0, 1] scale or fractions such as ``"8/255"``.
+        attacks: One or more names of attacks, see ``robustprune list attacks``.
+        epsilons: One or more budgets, as numbers on the [0, 1] scale or fractions such as ``"8/255"``.
         norm: ``linf`` or ``l2``.
         options: Options of the attacks, such as ``steps``; each attack is given those that it takes.
         restarts: Of attacks with a random start.
@@ -71,6 +71,8 @@ def evaluate(
         DataError: No such split.
     """
     start = time.perf_counter()
+    attacks = [attacks] if isinstance(attacks, str) else attacks
+    epsilons = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
     budgets = [parse_epsilon(epsilon, norm) for epsilon in epsilons]
     own_options = _share_options(attacks, dict(options or {}))
     part = data.require(split)
@@ -129,12 +131,14 @@ def _share_options(attacks: Sequence[str], options: dict[str, Any]) -> dict[str,
         AttackError: An option that none of them takes.
     """
     known = {name: attack_options(name) for name in attacks}
+    if options and not attacks:
+        raise AttackError(f"no attack is named that could take {', '.join(map(repr, options))}; name one, such as pgd")
     for option in options:
         if not any(option in takes for takes in known.values()):
             every = sorted({name for takes in known.values() for name in takes})
             raise AttackError(
-                f"none of the attacks {', '.join(attacks) or '(none named)'} takes {option!r}."
-                f"{suggest(option, every)} They take: {', '.join(every) or 'no options'}."
+                f"{option!r} is no option of {' or '.join(attacks)}.{suggest(option, every)} "
+                f"What they take: {', '.join(every) or 'nothing'}."
             )
     return {
         name: {option: value for option, value in options.items() if option in takes} for name, takes in known.items()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import re
+import secrets
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,26 +20,52 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader, or a crash, never sees half of it.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the final name in
-    one rename. Missing parent folders are made.
+    one rename. Missing parent folders are made. What killed writers of the same file left behind is removed.
 
     Raises:
         OSError: The folder cannot be written; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, f"{path.parent} is a file, not a folder", str(path.parent)) from None
+    _remove_leftovers(path)
+    temporary = path.with_name(f"{_temporary_prefix(path)}{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes files private; a result is as readable as any file the user makes.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _temporary_prefix(path: Path) -> str:
+    # The host, as a process id says nothing about the other machines that share a disk.
+    return f".{path.name[:40]}.{socket.gethostname()}."
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files for ``path`` whose writer, a process of this machine, is no more."""
+    pattern = re.compile(re.escape(_temporary_prefix(path)) + r"(\d+)\.[0-9a-f]{8}\.tmp")
+    for name in os.listdir(path.parent):
+        match = pattern.fullmatch(name)
+        if match and not _is_running(int(match[1])):
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # elsewhere os.kill ends the process it is asked about
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def hash_json(value: Any) -> str:

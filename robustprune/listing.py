@@ -26,7 +26,7 @@ def criteria() -> list[Row]:
 def attacks() -> list[Row]:
     """Return the attacks with their options and defaults."""
     return [
-        {"name": name, "description": _first_line(ATTACKS.get(name)), "options": attack_options(name)}
+        {"name": name, "description": _first_line(ATTACKS.get(name)), "options": _with_defaults(attack_options(name))}
         for name in ATTACKS.names()
     ]
 
@@ -54,4 +54,8 @@ LISTINGS: dict[str, Callable[[], list[Row]]] = {
 
 
 def _first_line(plugin: Any) -> str:
-    return (inspect.getdoc(plugin) or "").partition("\n")[0]
+    return (inspect.getdoc(plugin) or "").partition("\n")[0].replace("``", "")
+
+
+def _with_defaults(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: "(to be given)" if value is inspect.Parameter.empty else value for name, value in options.items()}

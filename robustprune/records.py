@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,6 +129,8 @@ class Record(_Part):
         """
         path = Path(path)
         try:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
             if self.samples is not None:
                 self.samples_file = f"{path.stem}.samples.npz"
                 buffer = io.BytesIO()
@@ -143,7 +145,8 @@ def load_record(path: str | Path) -> Record:
     """Read a record and, if it is there, the file of per-sample outcomes beside it.
 
     Raises:
-        EvaluationError: The record is missing, no JSON, or of another schema; or its outcomes are damaged.
+        EvaluationError: The record is missing, no JSON, or of another schema; or its outcomes are damaged or
+            those of another record.
     """
     path = Path(path)
     try:
@@ -154,11 +157,43 @@ def load_record(path: str | Path) -> Record:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "the file"
         raise EvaluationError(f"{path} is no record of this version: {where}: {problem['msg']}") from error
-    beside = path.with_name(record.samples_file) if record.samples_file else None
-    if beside is not None and beside.exists():
-        try:
-            with np.load(beside, allow_pickle=False) as archive:
-                record.samples = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise EvaluationError(f"the outcomes per sample in {beside} cannot be read: {error}") from error
+    if record.samples_file is None:
+        return record
+    # Only the name counts: a record does not get to point at files elsewhere.
+    beside = path.parent / Path(record.samples_file).name
+    if beside.is_file():
+        record.samples = _load_samples(beside)
+        contradiction = _contradiction(record, record.samples)
+        if contradiction:
+            raise EvaluationError(
+                f"the outcomes per sample in {beside} are not those of the record {path}: {contradiction}; "
+                "evaluate again, or delete them to read the record alone"
+            )
     return record
+
+
+def _load_samples(path: Path) -> Samples:
+    try:
+        # From memory: numpy leaves a damaged file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:
+        # Damage shows as errors of zipfile, zlib, struct, numpy … depending on where it is.
+        raise EvaluationError(f"the outcomes per sample in {path} cannot be read: {error}") from error
+
+
+def _contradiction(record: Record, samples: Samples) -> str | None:
+    """Return how the outcomes differ from what the record says of them, or None."""
+    attacked = [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("prediction", "broken", "norm")]
+    expected = {"index", "label", "clean_prediction", *attacked}
+    if samples.keys() != expected:
+        return f"they hold {', '.join(sorted(samples))}, not {', '.join(sorted(expected))}"
+    if any(values.shape != (record.n,) or values.dtype.kind not in "biuf" for values in samples.values()):
+        return f"they are not one number for each of {record.n} samples"
+    shares = {"clean accuracy": (record.clean.accuracy, samples["clean_prediction"] == samples["label"])}
+    for i, entry in enumerate(record.attacks):
+        shares[f"robust accuracy under {entry.name}"] = entry.robust_accuracy, samples[f"attack{i}_broken"] == 0
+    for what, (said, survived) in shares.items():
+        if abs(said - survived.mean()) > 1e-6:
+            return f"the {what} is {said:.4f} in the record and {survived.mean():.4f} here"
+    return None

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from robustprune.errors import MissingDependencyError, UnknownNameError
+from robustprune.errors import MissingDependencyError, RobustPruneError, UnknownNameError
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -43,8 +43,10 @@ class Registry:
         """Return a decorator that registers its target under ``name`` in this process.
 
         Raises:
-            ValueError: The name is already that of a built-in or registered plug-in.
+            ValueError: The name is already that of a built-in or registered plug-in, or holds a colon.
         """
+        if ":" in name:
+            raise ValueError(f"{self.kind} {name!r}: what follows a colon is an argument; choose a name without one")
         if name in self._builtin or name in self._registered:
             raise ValueError(f"{self.kind} {name!r} is already registered; choose another name")
 
@@ -64,6 +66,7 @@ class Registry:
         Raises:
             UnknownNameError: Nothing of that name; the message names the nearest known ones.
             MissingDependencyError: The plug-in exists but its module needs a package that is not installed.
+            RobustPruneError: Another package's plug-in does not load.
         """
         key = name.partition(":")[0]
         if key in self._registered:
@@ -74,11 +77,14 @@ class Registry:
                 return getattr(import_module(module), attribute)
             points = self._entry_points()
             if key in points:
-                return points[key].load()
+                return _load(points[key], f"{self.kind} {name!r}")
         except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in ("", "robustprune"):
+                raise  # a defect of this package, which installing something would not mend
             raise MissingDependencyError(
-                f"{self.kind} {name!r} needs the package {error.name!r}, which is not installed; "
-                f"install it with: pip install {error.name}"
+                f"{self.kind} {name!r} needs the package {package!r}, which is not installed; "
+                f"install it with: pip install {package}"
             ) from error
         raise UnknownNameError(
             f"there is no {self.kind} called {name!r}.{suggest(key, self.names())} Known: {', '.join(self.names())}."
@@ -86,3 +92,16 @@ class Registry:
 
     def _entry_points(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.group)}
+
+
+def _load(point: EntryPoint, what: str) -> Any:
+    try:
+        return point.load()
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        owner = point.dist.name if point.dist else "an installed package"
+        raise RobustPruneError(
+            f"{what}, a plug-in of {owner}, cannot be loaded from {point.value}: {type(error).__name__}: {error}; "
+            f"update or remove {owner}"
+        ) from error

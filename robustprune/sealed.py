@@ -63,8 +63,9 @@ def read_sealed(path: Path, kind: str) -> dict[str, Any]:
         # torch raises half a dozen unrelated types here; the digest was right, so the content is to blame.
         raise DamagedFileError(f"{path} holds something other than plain tensors and containers") from error
     if not isinstance(content, dict) or content.get("format") != kind:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise DamagedFileError(f"{path} holds {found!r}, not {kind!r}")
+        found = content.get("format") if isinstance(content, dict) else None
+        what = repr(found[:50]) if isinstance(found, str) else "other content"
+        raise DamagedFileError(f"{path} holds {what}, not {kind!r}")
     return content
 
 

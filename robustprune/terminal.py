@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 _PLAIN_WIDTH = 110  # columns where stdout is a file or a pipe and has no width of its own
 
@@ -21,8 +23,9 @@ def stdout() -> Console:
     return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
 
 
+@cache
 def stderr() -> Console:
-    """Return the console of progress and messages."""
+    """Return the console of progress and messages: one, so that messages are written above a progress bar."""
     return Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
 
 
@@ -33,12 +36,18 @@ def print_json(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> None:
     """Print a table; columns whose name starts with ``>`` are right-aligned."""
-    drawn = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    # Text, not strings: in those, rich takes what stands in brackets for markup.
+    drawn = Table(title=Text(title), title_justify="left")
     for column in columns:
-        drawn.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        drawn.add_column(Text(column.removeprefix(">")), justify=justify, overflow="fold")
     for row in rows:
-        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
-    stdout().print(drawn)
+        drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console = stdout()
+    console.print(drawn)
+    if caption:
+        # Not the table's own caption, which is broken at the table's width, in the middle of paths.
+        console.print(Text(caption), soft_wrap=True)
 
 
 def say(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 import sys
 from dataclasses import dataclass, field
@@ -10,12 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import nn
 
 from robustprune._version import __version__
-from robustprune.data import ImageData
-from robustprune.errors import ModelError, TicketError
+from robustprune.data import ImageData, load_data
+from robustprune.errors import RobustPruneError, TicketError
 from robustprune.files import hash_arrays
 from robustprune.models import Architecture, architecture_of, build_network
 from robustprune.models.user_file import split_name
@@ -75,6 +76,16 @@ class TicketHeader(BaseModel):
     history: list[dict[str, float | int | None]] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("data")
+    @classmethod
+    def _names_data_only(cls, data: dict[str, Any]) -> dict[str, Any]:
+        # A file must not decide what happens on the machine of who reads it: no downloads, no processes.
+        known = inspect.signature(load_data).parameters.keys() - {"download", "workers"}
+        strange = sorted(data.keys() - known)
+        if strange:
+            raise ValueError(f"an image set is not described by {strange[0]!r}")
+        return data
 
 
 @dataclass
@@ -225,16 +236,18 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
         header = TicketHeader.model_validate(content.get("header"))
     except DamagedFileError as error:
         raise TicketError(f"no ticket can be read: {error}") from error
-    except ValueError as error:
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(["header", *map(str, problem["loc"])])
         raise TicketError(
             f"{path} is a ticket of another version of robustprune, or was put together by hand: "
-            f"{str(error).splitlines()[0]}"
+            f"{where}: {problem['msg']}"
         ) from error
     architecture = _with_code(header.architecture, path, model_code)
     try:
-        network = remove_blocks(build_network(architecture), header.plan.removed)
+        network = _remove_planned(build_network(architecture), header.plan)
         network.load_state_dict(content["weights"])
-    except ModelError as error:
+    except RobustPruneError as error:
         raise TicketError(f"the network of {path} cannot be built: {error}") from error
     except Exception as error:
         detail = " ".join(str(error).split())[:300]
@@ -244,6 +257,21 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
         architecture=architecture,
         **{name: getattr(header, name) for name in _SHARED_FIELDS},
     )
+
+
+def _remove_planned(network: nn.Module, plan: Plan) -> nn.Module:
+    """Return the network without the plan's blocks.
+
+    Raises:
+        TicketError: The plan removes something that is no block, such as the last layer.
+    """
+    if not plan.removed:
+        return network
+    blocks = {block.name for block in find_blocks(network)}
+    strange = [name for name in plan.removed if name not in blocks]
+    if strange:
+        raise TicketError(f"its plan removes {strange[0]!r}, which is no residual block of the network")
+    return remove_blocks(network, plan.removed)
 
 
 _SHARED_FIELDS = ("plan", "scores", "seed", "data", "history", "training", "provenance")

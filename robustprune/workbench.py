@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from robustprune.data import ImageData, load_data
 from robustprune.errors import TicketError
 from robustprune.models import build_model
@@ -29,17 +31,18 @@ def open_model(
         model: A ticket's file, or a model's name, which is built with fresh weights.
         dataset: An image set; by default the one a ticket remembers, and digits for a name.
         data_options: Arguments of :func:`robustprune.load_data`; None values count as not given. What is
-            not given comes from the ticket, as long as the data set is the ticket's own.
+            not given comes from the ticket, as long as the data set is the ticket's own; so does its seed, as
+            images that one part of a ticket's life has trained on must not be validated on in another.
         model_options: Arguments of :func:`robustprune.build_model`.
         model_code: The Python file of a ``file:`` network's ticket.
-        seed: Of the fresh weights.
+        seed: Of fresh weights, and of a data set that no ticket remembers.
 
     Raises:
         RobustPruneError: Either cannot be had; the message says why.
     """
     given = {name: value for name, value in (data_options or {}).items() if value is not None}
     if not is_ticket_path(model):
-        data = load_data(dataset or DEFAULT_DATASET, **given)
+        data = load_data(dataset or DEFAULT_DATASET, seed=seed, **given)
         network = build_model(model, data, seed=seed, **(model_options or {}))
         return Ticket.from_model(network, data, seed=seed), data
     ticket = load_ticket(model, model_code=model_code)
@@ -48,15 +51,45 @@ def open_model(
     remembered = dict(ticket.data)
     if dataset is not None and dataset != remembered.get("name"):
         # Another set is fitted to the network's input unless the user says otherwise.
-        remembered = {"name": dataset, "image_size": _side(ticket), "channels": ticket.architecture.channels}
+        remembered = {
+            "name": dataset,
+            "image_size": _side(ticket),
+            "channels": ticket.architecture.channels,
+            "seed": seed,
+        }
     if not remembered:
         raise TicketError(f"{model} remembers no data set; name one with --dataset")
     return ticket, load_data(**{**remembered, **given})
 
 
+def open_counterpart(
+    model: str,
+    ticket: Ticket,
+    *,
+    model_options: Mapping[str, Any] | None = None,
+    model_code: str | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """Return another network to compare a ticket's with: a ticket's, or one by name for the same images.
+
+    Args:
+        model: A ticket's file, or a model's name, which is built for the images that ``ticket`` takes.
+        ticket: What it is compared with.
+        model_options: Arguments of :func:`robustprune.build_model`; a ticket has no use for them.
+        model_code: The Python file of a ``file:`` network's ticket.
+        seed: Of the fresh weights.
+
+    Raises:
+        RobustPruneError: It cannot be had; the message says why.
+    """
+    if is_ticket_path(model):
+        return load_ticket(model, model_code=model_code).network
+    return build_model(model, ticket.architecture, seed=seed, **(model_options or {}))
+
+
 def is_ticket_path(model: str) -> bool:
     """Return whether ``--model`` names a file of ours rather than a kind of network."""
-    return model.endswith((".pt", ".pth", ".ckpt")) or Path(model).exists()
+    return model.endswith((".pt", ".pth", ".ckpt")) or Path(model).is_file()
 
 
 def _side(ticket: Ticket) -> int:

@@ -1,0 +1,338 @@
+"""The command line as users meet it: what is printed where, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from robustprune.cli import commands, main
+from robustprune.data import load_data
+from robustprune.records import load_record
+from robustprune.sealed import write_sealed
+from robustprune.ticket import load_ticket
+
+TINY = ("--model", "resnet20", "--model-option", "width=4")
+COMMANDS = ("blocks", "cost", "demo", "evaluate", "list", "prune", "train")
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)  # the whole of stdout, or it is no JSON
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["robustprune", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def ticket(run: Run) -> str:
+    assert run("prune", *TINY, "--criterion", "random", "--blocks", "2", "--out", "ticket.pt").code == 0
+    return "ticket.pt"
+
+
+def check_failure(outcome: Outcome, code: int, *words: str) -> None:
+    assert outcome.code == code, outcome
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    assert "should not happen" not in outcome.err
+    if code == 1:
+        assert outcome.err.startswith("Error: ")
+        assert outcome.err.count("\n") == 1
+    for word in words:
+        assert word in outcome.err
+
+
+def test_five_blocks_of_twelve(run: Run) -> None:
+    arguments = ("prune", "--model", "resnet32", "--dataset", "digits", "--criterion", "grasp")
+    found = run(*arguments, "--blocks", "5", "--out", "t.pt", "--json").json
+    assert found.keys() == {
+        *("method", "criterion", "blocks", "removed", "eligible", "scores", "before", "after", "match_gap"),
+        *("seconds", "out"),
+    }
+    assert (found["method"], found["criterion"], found["blocks"]) == ("layer", "grasp", 5)
+    assert len(found["removed"]) == 5
+    assert len(found["eligible"]) == 12
+    assert set(found["removed"]) < set(found["eligible"]) < set(found["scores"])
+    assert found["before"].keys() == {"parameters", "macs", "filters"}
+    # Each block is a pair of 3×3 convolutions that keep size and width, and costs the same everywhere.
+    assert found["before"]["macs"] - found["after"]["macs"] == 5 * 2 * 9 * 16 * 16 * 8 * 8
+    assert list(load_ticket("t.pt").plan.removed) == found["removed"]
+    check_failure(run(*arguments, "--blocks", "10", "--out", "u.pt"), 1, "asked for 10 blocks", "--blocks 9")
+    assert os.listdir() == ["t.pt"]
+
+
+def test_the_whole_path(run: Run) -> None:
+    pruned = run("prune", *TINY, "--blocks", "2", "--train-limit", "200", "--out", "new/folder/t.pt", "--json").json
+    training = ("train", "--model", "new/folder/t.pt", "--no-energy", "--batch-size", "20", "--out", "trained.pt")
+    trained = run(*training, "--epochs", "2", "--json")
+    assert trained.err.count("epoch") == 2
+    assert trained.json["epochs"] == 2
+    assert len(trained.json["history"]) == 2
+    assert trained.json["energy_kwh"] is None
+    again = run(*training, "--epochs", "2", "--resume", "--json")
+    assert again.json == trained.json
+    assert "epoch" not in again.err
+    evaluating = ("evaluate", "--model", "trained.pt", "--attack", "fgsm", "--attack", "pgd", "--steps", "2")
+    evaluated = run(*evaluating, "--eps", "2/255, 8/255", "--limit", "40", "--out", "record.json", "--json").json
+    assert evaluated == json.loads(Path("record.json").read_text())
+    assert evaluated["dataset"] == "digits"
+    assert evaluated["data"]["train_limit"] == 200
+    assert evaluated["model"]["removed"] == pruned["removed"]
+    assert evaluated["model"]["sha256"] == trained.json["sha256"]
+    assert len(evaluated["attacks"]) == 4
+    assert load_record("record.json").samples is not None
+    dense = run("cost", "--model", "trained.pt", "--dense", "resnet20", "--model-option", "width=4", "--json").json
+    assert {name: dense[name] for name in pruned["after"]} == pruned["after"]
+    assert dense["saved_percent"] == {
+        name: pytest.approx(100 * (1 - pruned["after"][name] / pruned["before"][name])) for name in pruned["before"]
+    }
+    assert run("cost", "--model", *TINY[1:], "--dense", "trained.pt", "--json").json["saved_percent"]["macs"] < 0
+    blocks = run("blocks", "--model", "trained.pt", "--json").json["blocks"]
+    assert not {row["name"] for row in blocks} & set(pruned["removed"])
+    assert [name for name in os.listdir() if "checkpoint" in name or name.endswith(".tmp")] == []
+
+
+def test_tables_go_to_stdout_and_progress_to_stderr(run: Run, ticket: str) -> None:
+    trained = run("train", "--model", ticket, "--epochs", "1", "--train-limit", "200", "--no-energy", "--out", "x.pt")
+    assert trained.code == 0
+    assert "Trained ticket.pt" in trained.out
+    assert "epoch 1/1" not in trained.out
+    assert "epoch 1/1" in trained.err
+    for arguments, words in {
+        ("evaluate", "--model", ticket, "--attack", "fgsm", "--limit", "20"): ("fgsm", "95 % interval"),
+        ("blocks", "--model", ticket): ("layer3.0", "at most"),
+        ("cost", "--model", ticket): ("MACs per image", ticket),
+        ("prune", *TINY, "--blocks", "1", "--out", "[brackets].pt"): ("removed", "ticket in [brackets].pt"),
+        ("cost", "--model", "[brackets].pt"): ("[brackets].pt",),
+        ("list", "criteria"): ("grasp", "snip"),
+        ("list", "attacks"): ("pgd", "steps=20"),
+    }.items():
+        outcome = run(*arguments)
+        assert outcome.code == 0
+        assert outcome.err == ""
+        assert max(len(line) for line in outcome.out.splitlines() if line[0] in "┏┃┡│└") <= 110
+        for word in words:
+            assert word in outcome.out
+
+
+def test_full_paths_are_readable_in_narrow_tables(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustprune.terminal._PLAIN_WIDTH", 80)
+    outcome = run("list", "datasets")
+    assert max(map(len, outcome.out.splitlines())) <= 80
+    assert "…" not in outcome.out.replace("(val_…)", "").replace("val_…", "")
+
+
+@pytest.mark.parametrize("kind", ["criteria", "attacks", "models", "datasets"])
+def test_listings_as_json(run: Run, kind: str) -> None:
+    rows = run("list", kind, "--json").json
+    assert len(rows) > 1
+    assert all(row["name"] and row["description"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("prune", "--model", "resnet23", "--blocks", "1", "--out", "x.pt"), 1, ["Did you mean 'resnet32'"]),
+        (("prune", *TINY, "--dataset", "digit", "--blocks", "1", "--out", "x.pt"), 1, ["Did you mean 'digits'"]),
+        (("prune", *TINY, "--criterion", "gasp", "--blocks", "1", "--out", "x.pt"), 1, ["Did you mean 'grasp'"]),
+        (("prune", *TINY, "--eligibility", "strikt", "--blocks", "1", "--out", "x.pt"), 1, ["strict"]),
+        (
+            ("prune", *TINY, "--criterion-option", "bn_mod=x", "--blocks", "1", "--out", "x.pt"),
+            1,
+            ["Did you mean 'bn_mode'"],
+        ),
+        (("prune", *TINY, "--criterion-option", "seed=1", "--blocks", "1", "--out", "x.pt"), 2, ["option of its own"]),
+        (("prune", *TINY, "--model-option", "data=1", "--blocks", "1", "--out", "x.pt"), 2, ["option of its own"]),
+        (("prune", *TINY, "--model-option", "width", "--blocks", "1", "--out", "x.pt"), 2, ["name=value"]),
+        (("prune", *TINY, "--model-option", "wid=3", "--blocks", "1", "--out", "x.pt"), 1, ["width"]),
+        (("prune", *TINY, "--out", "x.pt"), 2, ["Missing option '--blocks'"]),
+        (("prune", *TINY, "--blocks", "1"), 2, ["Missing option '--out'"]),
+        (("prune", *TINY, "--blocks", "1", "--out", "."), 2, ["is a directory"]),
+        (("prune", *TINY, "--blocks", "1", "--out", ""), 2, ["it is empty"]),
+        (("prune", *TINY, "--blocks", "1", "--out", "file/x.pt"), 2, ["is a file"]),
+        (("prune", *TINY, "--blocks", "1", "--out", "file/far/x.pt"), 2, ["is a file"]),
+        (("prune", *TINY, "--blok", "1"), 2, ["Did you mean '--blocks'"]),
+        (("prun",), 2, ["Did you mean 'prune'"]),
+        (("train", "--model", "missing.pt", "--out", "x.pt"), 1, ["there is no file missing.pt"]),
+        (("train", *TINY, "--recipe", "quik", "--out", "x.pt"), 1, ["Did you mean 'quick'"]),
+        (("evaluate", *TINY, "--attack", "pdg"), 1, ["Did you mean 'pgd'"]),
+        (("evaluate", *TINY, "--attack", "pgd", "--eps", "8"), 1, ["forgot /255?"]),
+        (("evaluate", *TINY, "--attack", "pgd", "--eps", "abc"), 1, ["'abc'"]),
+        (("evaluate", *TINY, "--attack", "fgsm", "--steps", "3"), 1, ["'steps' is no option of fgsm"]),
+        (("evaluate", *TINY, "--steps", "3"), 1, ["no attack is named"]),
+        (("evaluate", *TINY, "--limit", "3"), 1, ["at least 10"]),
+        (("evaluate", *TINY, "--out", "file/record.json"), 2, ["is a file"]),
+        (("evaluate", *TINY, "--device", "mps"), 1, ["it has: cpu"]),
+        (("blocks", "--model", "file"), 1, ["no ticket can be read"]),
+        (("blocks", "--model", "file:missing.py:Net"), 1, ["there is no file missing.py"]),
+        (("cost", *TINY, "--dense", "missing.pt"), 1, ["there is no file missing.pt"]),
+        (("list", "atacks"), 2, ["attacks"]),
+        (("demo", "--out", "file"), 2, ["is a file"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_input(run: Run, arguments: tuple[str, ...], code: int, words: list[str]) -> None:
+    if torch.backends.mps.is_available() and "mps" in arguments:
+        pytest.skip("there is such a device here")
+    Path("file").write_text("a file\n")
+    check_failure(run(*arguments), code, *words)
+    check_failure(run(*arguments, "--json"), code, *words)
+    assert os.listdir() == ["file"]
+
+
+def test_damaged_and_malicious_tickets(run: Run, ticket: str) -> None:
+    class Touches:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, ("touch marker",)
+
+    whole = bytearray(Path(ticket).read_bytes())
+    whole[len(whole) // 2] ^= 4
+    Path("damaged.pt").write_bytes(whole)
+    write_sealed(Path("malicious.pt"), {"format": "robustprune-ticket", "header": Touches()})
+    torch.save({"weights": torch.ones(2)}, "foreign.pt")
+    for name, words in {
+        "damaged.pt": "is damaged",
+        "malicious.pt": "other than plain tensors",
+        "foreign.pt": "some other program",
+    }.items():
+        check_failure(run("evaluate", "--model", name), 1, name, words)
+    assert not Path("marker").exists()
+
+
+def test_ticket_of_a_users_file(run: Run) -> None:
+    Path("net.py").write_text(
+        "from torch import nn\ndef Net(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    training = ("--epochs", "1", "--train-limit", "100", "--no-energy", "--out", "x.pt")
+    assert run("train", "--model", "file:net.py:Net", *training).code == 0
+    check_failure(run("cost", "--model", "x.pt"), 1, "never runs code by itself", "--model-code net.py")
+    assert run("cost", "--model", "x.pt", "--model-code", "net.py", "--json").json["macs"] == 640
+
+
+def test_ticket_on_another_image_set(run: Run, ticket: str) -> None:
+    check_failure(run("evaluate", "--model", ticket, "--dataset", "photo-patches"), 1, "does not fit this resnet20")
+
+
+def test_savings_are_counted_on_the_tickets_own_image_size(run: Run) -> None:
+    assert run("prune", *TINY, "--image-size", "16", "--blocks", "1", "--out", "t.pt").code == 0
+    own = run("cost", "--model", "t.pt", "--dense", "resnet20", "--model-option", "width=4", "--json").json
+    # One block of two 3×3 convolutions, 4 filters wide at 16×16 pixels.
+    dense = own["macs"] + 2 * 9 * 4 * 4 * 16 * 16
+    assert own["saved_percent"]["macs"] == pytest.approx(100 * (1 - own["macs"] / dense))
+
+
+def test_training_on_a_seed_keeps_the_tickets_validation_images(run: Run, ticket: str) -> None:
+    training = ("--epochs", "1", "--no-energy", "--seed", "9", "--out", "x.pt")
+    assert run("train", "--model", ticket, *training).code == 0
+    found = load_ticket("x.pt")
+    assert found.training["seed"] == 9
+    assert found.training["data"]["sha256"] == load_data("digits", seed=0).provenance["sha256"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_messages_are_written_above_the_progress_bar() -> None:
+    import pty
+
+    script = (
+        "from robustprune import terminal\n"
+        "with terminal.progress_bar() as bar:\n"
+        "    bar('work', 1, 2); terminal.say('a message'); bar('work', 2, 2)\n"
+    )
+    controller, user = pty.openpty()
+    try:
+        environment = {**os.environ, "TERM": "xterm"}
+        subprocess.run([sys.executable, "-c", script], stdout=user, stderr=user, env=environment, check=True)
+        written = os.read(controller, 100_000).decode()
+    finally:
+        os.close(user)
+        os.close(controller)
+    assert "work" in written
+    before, _, after = written.partition("a message")
+    assert before.endswith("\r\x1b[2K")  # the bar's line was cleared first
+    assert after.startswith("\r\n")
+
+
+def test_interruption_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_arguments: Any, **_options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("robustprune.cost.measure_cost", interrupt)
+    outcome = run("cost", *TINY)
+    assert outcome.code == 1
+    assert outcome.out == ""
+    assert outcome.err.strip().count("\n") == 0
+    assert "Error: interrupted" in outcome.err
+
+
+def test_a_defect_says_so_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: Any, **_options: Any) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("robustprune.cost.measure_cost", fail)
+    outcome = run("cost", *TINY)
+    assert outcome.code == 1
+    assert "should not happen: RuntimeError: two lines" in outcome.err
+    assert outcome.err.count("\n") == 1
+    monkeypatch.setenv("ROBUSTPRUNE_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="two"):
+        run("cost", *TINY)
+
+
+def test_help(run: Run) -> None:
+    whole = run("--help")
+    assert whole.code == 0
+    assert sorted(commands.commands) == sorted(COMMANDS)
+    for name in COMMANDS:
+        assert name in whole.out
+        outcome = run(name, "--help")
+        assert outcome.code == 0
+        assert outcome.err == ""
+        assert "Usage" in outcome.out
+    assert run("--version").out.startswith("robustprune, version ")
+
+
+def test_exit_codes_of_the_installed_command(tmp_path: Path) -> None:
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = Path(sys.executable).with_name("robustprune")
+        return subprocess.run([str(command), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = call("cost", *TINY, "--threads", "1", "--json")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["dataset"] == "digits"
+    failed = call("cost", "--model", "missing.pt")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == "Error: no ticket can be read: there is no file missing.pt\n"
+    assert call("prune").returncode == 2
+    assert call("--help").returncode == 0

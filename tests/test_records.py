@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from robustprune.data import ImageData
+from robustprune.errors import EvaluationError
+from robustprune.evaluation import evaluate
+from robustprune.models import build_model
+from robustprune.records import Record, load_record
+from robustprune.ticket import Ticket
+from robustprune.training import train
+
+
+@pytest.fixture(scope="module")
+def ticket(few_digits: ImageData) -> Ticket:
+    made = Ticket.from_model(build_model("resnet20", few_digits, width=4), few_digits)
+    return train(made, few_digits, epochs=2, batch_size=20, measure_energy=False)
+
+
+@pytest.fixture(scope="module")
+def evaluated(ticket: Ticket, few_digits: ImageData) -> Record:
+    return evaluate(
+        ticket, few_digits, attacks=["fgsm", "pgd"], epsilons=["2/255", 0.1], options={"steps": 3}, limit=60, seed=1
+    )
+
+
+@pytest.fixture
+def record(evaluated: Record) -> Record:
+    return evaluated.model_copy(deep=True)
+
+
+def test_key_names(record: Record, tmp_path: Path) -> None:
+    record.save(tmp_path / "record.json")
+    found = json.loads((tmp_path / "record.json").read_text())
+    assert found["schema"] == 1
+    assert {"schema", "model", "dataset", "split", "n", "clean", "attacks", "environment", "seconds"} <= found.keys()
+    assert {"path", "architecture", "sha256", "parameters", "macs", "filters", "removed"} <= found["model"].keys()
+    assert found["clean"].keys() == {"accuracy", "interval", "nll", "ece", "brier"}
+    assert {(entry["name"], entry["epsilon"]) for entry in found["attacks"]} == {
+        ("fgsm", 2 / 255),
+        ("fgsm", 0.1),
+        ("pgd", 2 / 255),
+        ("pgd", 0.1),
+    }
+    for entry in found["attacks"]:
+        assert {
+            *("name", "norm", "epsilon", "steps", "restarts", "robust_accuracy", "interval", "valid", "checks"),
+            *("gradient_evaluations", "forward_evaluations", "seconds"),
+        } <= entry.keys()
+        assert entry["steps"] == (3 if entry["name"] == "pgd" else None)
+        for check in entry["checks"]:
+            assert check.keys() == {"name", "verdict", "detail"}
+    assert "samples" not in found
+    assert found["samples_file"] == "record.samples.npz"
+
+
+def test_save_and_load(record: Record, tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "record.json"
+    record.save(path)
+    assert sorted(os.listdir(path.parent)) == ["record.json", "record.samples.npz"]
+    found = load_record(path)
+    assert found.model_dump() == record.model_dump()
+    assert found.samples is not None
+    assert record.samples is not None
+    assert found.samples.keys() == record.samples.keys()
+    for name, values in record.samples.items():
+        assert found.samples[name].dtype == values.dtype
+        np.testing.assert_array_equal(found.samples[name], values)
+
+
+def test_summary_from_the_samples_by_hand(record: Record, few_digits: ImageData, tmp_path: Path) -> None:
+    record.save(tmp_path / "record.json")
+    found = json.loads((tmp_path / "record.json").read_text())
+    with np.load(tmp_path / "record.samples.npz") as samples:
+        labels, clean = samples["label"], samples["clean_prediction"]
+        np.testing.assert_array_equal(labels, few_digits.require("test").labels[samples["index"]])
+        check_share(found["clean"]["accuracy"], found["clean"]["interval"], clean == labels)
+        for i, entry in enumerate(found["attacks"]):
+            prediction, broken = samples[f"attack{i}_prediction"], samples[f"attack{i}_broken"]
+            np.testing.assert_array_equal(broken, prediction != labels)
+            check_share(entry["robust_accuracy"], entry["interval"], ~broken)
+            assert broken[clean != labels].all()
+            assert (samples[f"attack{i}_norm"] <= entry["epsilon"] + 1e-6).all()
+            assert samples[f"attack{i}_norm"][clean != labels].max() == 0
+    # The attack does something here, so that the figures above are not trivially those of clean images.
+    assert found["clean"]["accuracy"] > found["attacks"][-1]["robust_accuracy"]
+
+
+def check_share(share: float, interval: list[float], hits: np.ndarray[Any, Any]) -> None:
+    assert share == pytest.approx(hits.mean(), abs=1e-12)
+    expected = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="wilson")
+    assert interval == pytest.approx([expected.low, expected.high], abs=1e-9)
+
+
+def test_samples_are_told_apart(ticket: Ticket, few_digits: ImageData, record: Record) -> None:
+    def samples_of(limit: int, seed: int, split: str = "test") -> str:
+        return evaluate(ticket, few_digits, limit=limit, seed=seed, split=split).samples_sha256
+
+    assert samples_of(60, 1) == record.samples_sha256
+    untrained = build_model("resnet20", few_digits, width=4, seed=9)
+    assert evaluate(untrained, few_digits, limit=60, seed=1).samples_sha256 == record.samples_sha256
+    others = {samples_of(60, 2), samples_of(50, 1), samples_of(60, 1, "val")}
+    assert len(others | {record.samples_sha256}) == 4
+
+
+def test_record_alone_is_enough(record: Record, tmp_path: Path) -> None:
+    record.save(tmp_path / "record.json")
+    (tmp_path / "record.samples.npz").unlink()
+    assert load_record(tmp_path / "record.json").samples is None
+    record.samples = None
+    record.samples_file = None
+    record.save(tmp_path / "alone.json")
+    assert sorted(os.listdir(tmp_path)) == ["alone.json", "record.json"]
+    assert load_record(tmp_path / "alone.json").samples is None
+
+
+def test_damaged_samples(record: Record, tmp_path: Path) -> None:
+    path, beside = tmp_path / "record.json", tmp_path / "record.samples.npz"
+    record.save(path)
+    whole = beside.read_bytes()
+    damaged = [b"", b"PK\x03\x04", *(whole[:length] for length in range(0, len(whole), 97))]
+    for position in range(0, len(whole), 41):
+        flipped = bytearray(whole)
+        flipped[position] ^= 255
+        damaged.append(bytes(flipped))
+    harmless = 0
+    for content in damaged:
+        beside.write_bytes(content)
+        with suppress(EvaluationError):
+            samples = load_record(path).samples
+            # Zip archives hold things nobody reads, such as times. What is read has to be right.
+            harmless += 1
+            assert samples is not None
+            assert record.samples is not None
+            for name, values in record.samples.items():
+                np.testing.assert_array_equal(samples[name], values)
+    assert harmless < len(damaged) / 4
+
+
+def test_samples_with_code_in_them(record: Record, tmp_path: Path) -> None:
+    class Touches:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {tmp_path / 'marker'}",)
+
+    record.save(tmp_path / "record.json")
+    np.savez(tmp_path / "record.samples.npz", index=np.array([Touches()], dtype=object))
+    with pytest.raises(EvaluationError, match="cannot be read"):
+        load_record(tmp_path / "record.json")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_samples_of_another_record(ticket: Ticket, few_digits: ImageData, record: Record, tmp_path: Path) -> None:
+    record.save(tmp_path / "record.json")
+    beside = tmp_path / "record.samples.npz"
+    assert record.samples is not None
+    wrong = dict(record.samples, clean_prediction=(record.samples["clean_prediction"] + 1) % 10)
+    np.savez(beside, **wrong)
+    with pytest.raises(EvaluationError, match=r"not those of the record.*clean accuracy"):
+        load_record(tmp_path / "record.json")
+    np.savez(beside, **dict(record.samples, attack3_broken=~record.samples["attack3_broken"]))
+    with pytest.raises(EvaluationError, match="robust accuracy under pgd"):
+        load_record(tmp_path / "record.json")
+    np.savez(beside, **{name: values[1:] for name, values in record.samples.items()})
+    with pytest.raises(EvaluationError, match="each of 60 samples"):
+        load_record(tmp_path / "record.json")
+    evaluate(ticket, few_digits, limit=60, seed=1).save(tmp_path / "other.json")
+    os.replace(tmp_path / "other.samples.npz", beside)
+    with pytest.raises(EvaluationError, match="they hold clean_prediction, index, label, not"):
+        load_record(tmp_path / "record.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"schema": 2}, "schema"),
+        ({"surprise": 1}, "surprise"),
+        ({"n": "many"}, "n: "),
+        ({"clean": {}}, r"clean\.accuracy"),
+        ({"attacks": None}, "attacks"),
+    ],
+)
+def test_records_of_another_schema(record: Record, tmp_path: Path, change: dict[str, Any], match: str) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(json.loads(record.to_json()) | change))
+    with pytest.raises(EvaluationError, match=f"is no record of this version: {match}"):
+        load_record(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema": NaN}'])
+def test_no_record_at_all(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    with pytest.raises(EvaluationError, match="is no record of this version") as caught:
+        load_record(path)
+    assert len(str(caught.value)) < 500
+    with pytest.raises(EvaluationError, match="cannot be read: No such file"):
+        load_record(tmp_path / "missing.json")
+    with pytest.raises(EvaluationError, match="cannot be read: Is a directory"):
+        load_record(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../outside.npz", ".", "..", "/", ""])
+def test_samples_are_looked_for_beside_the_record_only(record: Record, tmp_path: Path, name: str) -> None:
+    (tmp_path / "outside.npz").write_bytes(b"not to be read")
+    path = tmp_path / "inside" / "record.json"
+    path.parent.mkdir()
+    record.samples_file = name
+    path.write_text(record.to_json())
+    assert load_record(path).samples is None
+
+
+def test_failed_writing_leaves_nothing(record: Record, tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(EvaluationError, match="is a folder"):
+        record.save(tmp_path / "folder.json")
+    with pytest.raises(EvaluationError, match="is a file, not a folder"):
+        record.save(tmp_path / "file" / "record.json")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.json"]
+
+
+def test_failure_between_the_two_files(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = os.replace
+
+    def only_samples(source: Path, target: Path) -> None:
+        if target.suffix == ".json":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", only_samples)
+    with pytest.raises(EvaluationError, match="No space left on device"):
+        record.save(tmp_path / "record.json")
+    # The record comes last: without it, nothing claims to be there.
+    assert os.listdir(tmp_path) == ["record.samples.npz"]
