@@ -149,24 +149,37 @@ _DATA_OPTIONS = (
 )
 
 
-def _open(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
-    """Take model and data options out of a command's arguments and return what they name."""
+def _resolve(options: dict[str, Any]) -> dict[str, Any]:
+    """Take model and data options out of a command's arguments; return them as the workbench takes them."""
     from robustprune.devices import choose_device, limit_threads
-    from robustprune.workbench import open_model
 
     limit_threads(options.pop("threads"))
     options["device"] = choose_device(options["device"])
     data = {name: options.pop(name) for name in _DATA_OPTIONS}
     data["download"] = data["download"] or None
     data["channels"] = int(data["channels"]) if data["channels"] else None
-    return open_model(
-        options["model"],
-        options.pop("dataset"),
-        data_options=data,
-        model_options=dict(options.pop("network_options")),
-        model_code=options.pop("model_code"),
-        seed=options["seed"],
-    )
+    return {
+        "model": options["model"],
+        "dataset": options.pop("dataset"),
+        "data_options": data,
+        "model_options": dict(options.pop("network_options")),
+        "model_code": options.pop("model_code"),
+        "seed": options["seed"],
+    }
+
+
+def _open(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
+    """Return the network and the image set that a command's arguments name."""
+    from robustprune.workbench import open_model
+
+    return open_model(**_resolve(options))
+
+
+def _open_network(options: dict[str, Any]) -> Ticket:
+    """Return the network alone, for commands that need no images."""
+    from robustprune.workbench import open_network
+
+    return open_network(**_resolve(options))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -189,7 +202,7 @@ def blocks(eligibility: str, as_json: bool, **options: Any) -> None:
     from robustprune.pruning import check_eligibility, find_blocks, ineligible_because, removable_together
 
     rule = check_eligibility(eligibility)
-    ticket, _ = _open(options)
+    ticket = _open_network(options)
     found = find_blocks(ticket.network)
     macs, total = measure_block_macs(ticket.network, found), measure_cost(ticket.network).macs
     rows = [
@@ -467,12 +480,12 @@ def cost(dense: str | None, as_json: bool, **options: Any) -> None:
     }
     if dense is not None and not is_ticket_path(dense) and is_ticket_path(options["model"]):
         options["network_options"] = ()  # they are for the one that is built by name
-    ticket, data = _open(options)
+    ticket = _open_network(options)
     own = measure_cost(ticket.network)
     full = measure_cost(open_counterpart(dense, ticket, **counterpart_options)) if dense is not None else None
     if as_json:
         saved = {"saved_percent": own.saved_percent(full)} if full else {}
-        terminal.print_json({"model": options["model"], "dataset": data.name, **own.to_dict(), **saved})
+        terminal.print_json({"model": options["model"], "dataset": ticket.data.get("name"), **own.to_dict(), **saved})
         return
     _cost_table(own, full, (dense or "", options["model"]))
 

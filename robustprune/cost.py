@@ -47,7 +47,7 @@ def measure_cost(model: nn.Module, example: Tensor | None = None) -> Cost:
     """
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        macs=_count_macs(model, example)["Global"],
+        macs=_count_macs(model, example).get("Global", 0),
         filters=sum(module.out_channels for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd)),
     )
 

@@ -62,6 +62,19 @@ def open_model(
     return ticket, load_data(**{**remembered, **given})
 
 
+def open_network(model: str, dataset: str | None = None, **options: Any) -> Ticket:
+    """Return a network without its image set, which a ticket needs not have at hand.
+
+    Arguments and errors as for :func:`open_model`.
+    """
+    asked_for_data = dataset is not None or any(
+        value is not None for value in (options.get("data_options") or {}).values()
+    )
+    if is_ticket_path(model) and not asked_for_data and not options.get("model_options"):
+        return load_ticket(model, model_code=options.get("model_code"))
+    return open_model(model, dataset, **options)[0]
+
+
 def open_counterpart(
     model: str,
     ticket: Ticket,

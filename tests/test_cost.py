@@ -86,3 +86,7 @@ def test_foreign_network_and_batch_of_examples() -> None:
     assert cost.parameters == 48 * 7 + 7 + 7 * 2 + 2
     assert cost.filters == 0
     assert network.training
+
+
+def test_network_without_counted_operations() -> None:
+    assert measure_cost(nn.Flatten(), torch.rand(1, 3, 4, 4)).macs == 0

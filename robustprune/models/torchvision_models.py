@@ -24,8 +24,12 @@ def build_torchvision(architecture: Architecture) -> AdaptedNetwork:
     known = models.list_models(module=models)
     if name not in known:
         raise ModelError(
-            f"torchvision has no classifier called {name!r}.{suggest(name, known)} "
-            "`robustprune list models` names them all."
+            f"torchvision has no classifier called {name!r}.{suggest(name, known)} It has: {', '.join(known)}."
+        )
+    if "weights" in architecture.options:
+        raise ModelError(
+            "pretrained weights cannot be chosen by an option: a ticket starts from random ones, and nothing is "
+            "downloaded unasked; for a network with weights of your own use file:PATH:NAME"
         )
     builder = models.get_model_builder(name)
     options: dict[str, Any] = {"weights": None, "num_classes": architecture.num_classes}

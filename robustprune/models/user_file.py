@@ -41,7 +41,7 @@ def build_from_file(architecture: Architecture) -> AdaptedNetwork:
     source = _load_attribute(path, attribute)
     if isinstance(source, nn.Module):
         network: Any = source
-    elif callable(source):
+    elif _defines_networks(source, path):
         try:
             network = source(**_arguments(source, architecture))
         except Exception as error:
@@ -49,14 +49,32 @@ def build_from_file(architecture: Architecture) -> AdaptedNetwork:
     else:
         network = source
     if not isinstance(network, nn.Module):
-        raise ModelError(f"{attribute} of {path} gives a {type(network).__name__}, not a torch nn.Module")
+        raise ModelError(
+            f"{attribute} of {path} gives a {type(network).__name__}, not a torch nn.Module; name a module, a "
+            "class of modules, or a function that the file itself defines and that returns one"
+        )
     return AdaptedNetwork(network, None)
+
+
+def _defines_networks(source: Any, path: Path) -> bool:
+    """Return whether to call what was named: a class of modules, or a function of the file's own.
+
+    What the file merely imports is not called: a ticket chooses the name and the options, and must not get
+    to choose ``system`` because the user's file happens to import it.
+    """
+    if isinstance(source, type):
+        return issubclass(source, nn.Module)
+    return inspect.isfunction(source) and source.__module__ == _module_name(path)
+
+
+def _module_name(path: Path) -> str:
+    return f"robustprune_user_{path.stem}"
 
 
 def _load_attribute(path: Path, attribute: str) -> Any:
     if not path.is_file():
         raise ModelError(f"there is no file {path}; name the Python file that defines {attribute}")
-    specification = importlib.util.spec_from_file_location(f"robustprune_user_{path.stem}", path)
+    specification = importlib.util.spec_from_file_location(_module_name(path), path)
     if specification is None or specification.loader is None:
         raise ModelError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(specification)

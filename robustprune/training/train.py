@@ -82,7 +82,7 @@ def train(
     finally:
         ticket.network = run.network.to("cpu").to(memory_format=torch.contiguous_format).eval()
     ticket.history = run.history
-    ticket.data = ticket.data or dict(data.spec)
+    ticket.data = dict(data.spec)
     ticket.training = run.summary(country)
     ticket.provenance = describe_environment()
     return ticket

@@ -108,3 +108,16 @@ def test_file_with_a_syntax_error(tmp_path: Path) -> None:
     path.write_text("def Net(:\n")
     with pytest.raises(ModelError, match="SyntaxError"):
         build_model(f"file:{path}:Net", Shape())
+
+
+def test_what_a_file_only_imports_is_not_called(tmp_path: Path) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "own.py"
+    path.write_text("from os import system\nfrom torch.nn import Identity\n")
+    with pytest.raises(ModelError, match="that the file itself defines"):
+        build_model(f"file:{path}:system", Shape(), command=f"touch {marker}")
+    assert not marker.exists()
+
+
+def test_pretrained_weights_are_not_an_option() -> None:
+    with pytest.raises(ModelError, match="nothing is downloaded unasked"):
+        build_model("torchvision:resnet18", Shape(), weights="DEFAULT")

@@ -282,3 +282,8 @@ def test_modules_are_trained_in_channels_last_and_handed_back_contiguous(few_dig
     handle.remove()
     assert all(layouts)
     assert convolution.weight.is_contiguous()
+
+
+def test_ticket_remembers_the_data_it_was_trained_on(few_digits: ImageData, digits: ImageData) -> None:
+    ticket = fresh(digits)
+    assert quietly(ticket, few_digits, epochs=1).data == few_digits.spec != digits.spec
