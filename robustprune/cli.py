@@ -533,7 +533,8 @@ def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:
     from robustprune.demo import run_demo
     from robustprune.devices import choose_device, limit_threads
 
-    limit_threads(options["threads"])
+    # Images of 8×8 pixels gain nothing from a second thread, and on a busy machine two would wait for each other.
+    limit_threads(options["threads"] or 1)
     with terminal.progress_bar() as bar:
         results = run_demo(
             Path(out),
