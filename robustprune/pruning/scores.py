@@ -1,13 +1,13 @@
-"""Scoring the blocks of a network without leaving a trace in it."""
+"""Scoring the blocks, filters or weights of a network without leaving a trace in it."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
@@ -69,8 +69,55 @@ def score_blocks(
     seconds = time.perf_counter() - start
     for name, score in scores.items():
         if not math.isfinite(score):
-            raise PruningError(
-                f"criterion {criterion} scored block {name} as {score}; the network's activations or gradients "
-                "leave the finite numbers at its current weights, so it cannot be ranked"
-            )
+            raise _not_finite(criterion, f"block {name}", score)
     return BlockScores(scores, criterion=criterion, options=chosen.model_dump(), seed=seed, seconds=seconds)
+
+
+def score_filters(
+    model: nn.Module, layers: Sequence[str], data: ImageData, criterion: str, *, seed: int = 0, **options: Any
+) -> dict[str, Tensor]:
+    """Return the importance of each filter, {layer: (filters,) float64}; higher = keep.
+
+    Args:
+        model: A network from :func:`robustprune.build_model`, left as it was.
+        layers: Names of convolutions, such as those of :func:`robustprune.pruning.first_convolutions`.
+        data: The image set.
+        criterion: Name of a criterion that has a meaning for filters.
+        seed: Decides the sample.
+        options: The criterion's options.
+
+    Raises:
+        PruningError: A layer is no convolution, the criterion does not score filters, or a score is not finite.
+    """
+    modules = dict(model.named_modules())
+    for layer in layers:
+        if not isinstance(modules.get(layer), nn.modules.conv._ConvNd):
+            raise PruningError(f"{layer!r} is no convolution of the network, so it has no filters to score")
+    with isolated_generators():
+        return _checked(make_criterion(criterion, **options).filter_scores(model, layers, data, seed), criterion)
+
+
+def score_weights(
+    model: nn.Module, data: ImageData, criterion: str, *, seed: int = 0, **options: Any
+) -> dict[str, Tensor]:
+    """Return the importance of each convolution and linear weight, {parameter: tensor of its shape}.
+
+    Arguments and errors are those of :func:`score_filters`.
+    """
+    with isolated_generators():
+        return _checked(make_criterion(criterion, **options).weight_scores(model, data, seed), criterion)
+
+
+def _checked(scores: dict[str, Tensor], criterion: str) -> dict[str, Tensor]:
+    for name, values in scores.items():
+        wrong = values[~values.isfinite()]
+        if len(wrong):
+            raise _not_finite(criterion, f"{len(wrong)} of {name}", float(wrong[0]))
+    return scores
+
+
+def _not_finite(criterion: str, what: str, score: float) -> PruningError:
+    return PruningError(
+        f"criterion {criterion} scored {what} as {score}; the network's activations or gradients leave the finite "
+        "numbers at its current weights, so it cannot be ranked"
+    )

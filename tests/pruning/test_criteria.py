@@ -15,7 +15,8 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError, RobustPruneError
 from robustprune.models import build_model
 from robustprune.pruning import find_blocks, make_criterion, score_blocks
-from robustprune.pruning.criteria.saliency import scoring_batches, scoring_copy, weights_of
+from robustprune.pruning.criteria.saliency import weights_of
+from robustprune.pruning.criteria.sample import scoring_copy
 
 
 def network_for(data: ImageData, seed: int = 0, width: int = 4) -> nn.Module:
@@ -48,7 +49,7 @@ def test_snip_is_the_first_order_change_of_the_loss(few_digits: ImageData, seed:
     criterion = make_criterion("snip", bn_mode=bn_mode, samples_per_class=3)
     scores = criterion.weight_scores(model, few_digits, seed)
     network = scoring_copy(model, bn_mode)
-    batches = scoring_batches(few_digits, criterion, seed, network)
+    batches = criterion.batches(network, few_digits, seed)
     weights = {name: value.detach() for name, value in weights_of(network).items()}
     chooser = random.Random(seed)
     for name in chooser.sample(sorted(weights), 6):
@@ -70,7 +71,7 @@ def test_grasp_is_the_hessian_gradient_product(few_digits: ImageData, seed: int,
     criterion = make_criterion("grasp", bn_mode=bn_mode, samples_per_class=3, batch_size=16)
     scores = criterion.weight_scores(model, few_digits, seed)
     network = scoring_copy(model, bn_mode)
-    batches = scoring_batches(few_digits, criterion, seed, network)
+    batches = criterion.batches(network, few_digits, seed)
     assert len(batches) == 2
     weights = {name: value.detach() for name, value in weights_of(network).items()}
     gradient = gradient_by_hand(network, weights, batches, 200.0)
@@ -95,7 +96,7 @@ def test_identities_of_scale_invariant_blocks(few_digits: ImageData, seed: int) 
     grasp = make_criterion("grasp", samples_per_class=4)
     saliency = grasp.weight_scores(model, few_digits, seed)
     network = scoring_copy(model, "batch")
-    batches = scoring_batches(few_digits, grasp, seed, network)
+    batches = grasp.batches(network, few_digits, seed)
     weights = {name: value.detach() for name, value in weights_of(network).items()}
     gradient = gradient_by_hand(network, weights, batches, 200.0)
     for block in find_blocks(model.float()):

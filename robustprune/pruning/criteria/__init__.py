@@ -1,22 +1,21 @@
 """What blocks are worth: one criterion a file, each from a formula and its paper.
 
-A criterion is a pydantic model whose fields are its options, with a method
-``score(model, blocks, data, seed) -> {block name: importance}``; higher means keep. Register one with
-``@CRITERIA.register("name")`` or through the entry-point group ``robustprune.criteria``.
+A criterion is a subclass of :class:`Criterion`: a pydantic model whose fields are its options and whose methods
+score blocks, filters and weights; higher means keep. Register one with ``@CRITERIA.register("name")`` or through
+the entry-point group ``robustprune.criteria``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
-from torch import nn
 
-from robustprune.data import ImageData
 from robustprune.errors import PruningError
-from robustprune.pruning.blocks import Block
+from robustprune.pruning.criteria.criterion import Criterion
 from robustprune.registry import Registry, suggest
+
+__all__ = ["CRITERIA", "Criterion", "make_criterion"]
 
 CRITERIA = Registry(
     "criterion",
@@ -27,16 +26,6 @@ CRITERIA = Registry(
         "random": "robustprune.pruning.criteria.random_order:RandomOrder",
     },
 )
-
-
-class Criterion(Protocol):
-    """What a criterion has to offer."""
-
-    def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:
-        """Return {block name: importance}, higher = keep, without changing the model."""
-
-    def model_dump(self) -> dict[str, Any]:
-        """Return the options as they are in force."""
 
 
 def make_criterion(name: str, **options: Any) -> Criterion:

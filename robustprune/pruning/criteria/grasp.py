@@ -9,12 +9,11 @@ Hg come from the same batches.
 
 With batch statistics each block's weights are scale-invariant, and Euler's theorem gives Σ w·g = 0 and
 −Σ θ·Hg = ‖g‖² over the block: the blocks that go are those with the largest gradient. The first identity is
-why the signed variant w·g, summed, is refused there: it is nothing but rounding noise.
+why the signed variant w·g is refused there: summed or averaged, it is nothing but rounding noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 import torch
@@ -22,21 +21,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
-from robustprune.pruning.blocks import Block
-from robustprune.pruning.criteria.saliency import (
-    GradientOptions,
-    Saliency,
-    gradients,
-    loss_shares,
-    reduce_to_blocks,
-    scoring_batches,
-    scoring_copy,
-    summed,
-    weights_of,
-)
+from robustprune.pruning.criteria.gradients import GradientCriterion, gradients, loss_shares, summed
+from robustprune.pruning.criteria.saliency import Saliency, weights_of
+from robustprune.pruning.criteria.sample import scoring_copy
 
 
-class Grasp(GradientOptions):
+class Grasp(GradientCriterion):
     """Gradient signal preservation θ ⊙ Hg on a stratified batch of training images."""
 
     temperature: Annotated[float, Field(gt=0)] = Field(default=200.0, description="divides the logits before the loss")
@@ -46,9 +36,9 @@ class Grasp(GradientOptions):
 
     @model_validator(mode="after")
     def _is_not_noise(self) -> Self:
-        if self.variant == "signed" and self.reduction == "sum" and self.bn_mode == "batch":
+        if self.variant == "signed" and self.bn_mode == "batch":
             raise ValueError(
-                "variant=signed summed over a block with batch statistics is rounding noise around zero "
+                "variant=signed over a block with batch statistics is rounding noise around zero, summed or averaged "
                 "(the weights before a normalization are scale-invariant); add bn_mode=running"
             )
         return self
@@ -56,7 +46,7 @@ class Grasp(GradientOptions):
     def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
         """Return θ ⊙ Hg of every convolution and linear weight; the model is left as it was."""
         network = scoring_copy(model, self.bn_mode)
-        batches = scoring_batches(data, self, seed, network)
+        batches = self.batches(network, data, seed)
         weights = weights_of(network)
         gradient = summed(gradients(loss, weights) for loss in loss_shares(network, batches, self.temperature))
         if self.variant == "grasp":
@@ -66,10 +56,6 @@ class Grasp(GradientOptions):
                 for loss in loss_shares(network, batches, self.temperature)
             )
         return {name: weight.detach() * gradient[name] for name, weight in weights.items()}
-
-    def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:
-        """Return the importance of each block."""
-        return reduce_to_blocks(self.weight_scores(model, data, seed), blocks, self.reduction)
 
 
 def _inner_product(first: Saliency, second: Saliency) -> Tensor:

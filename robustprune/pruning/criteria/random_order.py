@@ -5,20 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.pruning.blocks import Block
-from robustprune.randomness import derive_seed
+from robustprune.pruning.criteria.criterion import Criterion
+from robustprune.pruning.criteria.saliency import weights_of
+from robustprune.randomness import derive_seed, seeded_generator
 
 
-class RandomOrder(BaseModel):
+class RandomOrder(Criterion):
     """Uniform scores in [0, 1), from the seed alone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:
         """Return a random importance for each block."""
         draws = np.random.default_rng(derive_seed(seed, "random criterion")).random(len(blocks))
         return {block.name: float(draw) for block, draw in zip(blocks, draws, strict=True)}
+
+    def filter_scores(self, model: nn.Module, layers: Sequence[str], data: ImageData, seed: int) -> dict[str, Tensor]:
+        """Return a random importance for each filter."""
+        counts = {layer: len(model.get_parameter(f"{layer}.weight")) for layer in layers}
+        return {layer: _draws(torch.Size([count]), seed, "filters", layer) for layer, count in counts.items()}
+
+    def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> dict[str, Tensor]:
+        """Return a random importance for each weight."""
+        return {name: _draws(weight.shape, seed, "weights", name) for name, weight in weights_of(model).items()}
+
+
+def _draws(shape: torch.Size, seed: int, *what: str) -> Tensor:
+    return torch.rand(shape, generator=seeded_generator(seed, "random criterion", *what))

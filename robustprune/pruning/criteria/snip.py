@@ -9,36 +9,21 @@ the sum over the weights of its convolutions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
 
 from robustprune.data import ImageData
-from robustprune.pruning.blocks import Block
-from robustprune.pruning.criteria.saliency import (
-    GradientOptions,
-    Saliency,
-    gradients,
-    loss_shares,
-    reduce_to_blocks,
-    scoring_batches,
-    scoring_copy,
-    summed,
-    weights_of,
-)
+from robustprune.pruning.criteria.gradients import GradientCriterion, gradients, loss_shares, summed
+from robustprune.pruning.criteria.saliency import Saliency, weights_of
+from robustprune.pruning.criteria.sample import scoring_copy
 
 
-class Snip(GradientOptions):
+class Snip(GradientCriterion):
     """Connection sensitivity |w · ∂L/∂w| on a stratified batch of training images."""
 
     def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
         """Return the sensitivity of every convolution and linear weight; the model is left as it was."""
         network = scoring_copy(model, self.bn_mode)
-        batches = scoring_batches(data, self, seed, network)
+        batches = self.batches(network, data, seed)
         weights = weights_of(network)
         gradient = summed(gradients(loss, weights) for loss in loss_shares(network, batches))
         return {name: (weight.detach() * gradient[name]).abs() for name, weight in weights.items()}
-
-    def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:
-        """Return the importance of each block."""
-        return reduce_to_blocks(self.weight_scores(model, data, seed), blocks, self.reduction)

@@ -1,0 +1,49 @@
+"""What is scored, and on which images: a copy of the network and batches of training images."""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+from torch import Tensor, nn
+
+from robustprune.data import ImageData
+from robustprune.data.splits import stratified_per_class
+
+BatchNormMode = Literal["batch", "running"]
+
+Batches = list[tuple[Tensor, Tensor]]
+"""Images (n, C, H, W) in [0, 1] and labels (n,)."""
+
+
+def scoring_copy(model: nn.Module, bn_mode: BatchNormMode) -> nn.Module:
+    """Return a deep copy to score: dropout off, batch normalization as asked, gradients on."""
+    network = copy.deepcopy(model).eval().requires_grad_(True)
+    network.zero_grad(set_to_none=True)
+    if bn_mode == "batch":
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train()
+    return network
+
+
+def images_per_class(data: ImageData, per_class: int, seed: int) -> Tensor:
+    """Return the indices of so many training images of each class."""
+    return stratified_per_class(data.require("train").labels, per_class, seed)
+
+
+def as_batches(data: ImageData, indices: Tensor, batch_size: int, like: nn.Module) -> Batches:
+    """Return training images as batches, in the type and on the device of the network's parameters.
+
+    The batches are of nearly equal size, so that no tiny last one distorts batch statistics.
+    """
+    split = data.require("train")
+    parameter = next(like.parameters())
+    chunks = indices.tensor_split(max(1, -(-len(indices) // batch_size)))
+    return [
+        (
+            split.take(chunk).to(parameter.device, parameter.dtype) / 255,
+            split.labels[chunk.to(split.labels.device)].to(parameter.device),
+        )
+        for chunk in chunks
+    ]
