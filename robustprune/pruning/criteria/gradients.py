@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
@@ -24,11 +24,37 @@ class GradientCriterion(WeightCriterion):
         default=10, description="un-augmented training images of each class"
     )
     batch_size: Annotated[int, Field(ge=2)] = Field(default=128, description="images per forward pass")
+    on: Literal["clean", "adversarial"] = Field(
+        default="clean", description="the images, or FGSM examples of them for the scored network (experimental)"
+    )
+    epsilon: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=8 / 255, description="L∞ size of the FGSM step with on=adversarial, in [0, 1] pixel units"
+    )
+
+    @model_validator(mode="after")
+    def _epsilon_has_an_effect(self) -> Self:
+        if self.on == "clean" and "epsilon" in self.model_fields_set and self.epsilon != 8 / 255:
+            raise ValueError("epsilon has no effect on clean images; add on=adversarial or leave epsilon out")
+        return self
 
     def batches(self, network: nn.Module, data: ImageData, seed: int) -> Batches:
         """Return the images and labels to score ``network`` on."""
         indices = images_per_class(data, self.samples_per_class, seed)
-        return as_batches(data, indices, self.batch_size, network)
+        batches = as_batches(data, indices, self.batch_size, network)
+        if self.on == "adversarial":
+            return [(one_signed_step(network, *batch, self.epsilon), batch[1]) for batch in batches]
+        return batches
+
+
+def one_signed_step(network: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    """Return images moved by ``epsilon`` along the sign of the loss's gradient, within [0, 1].
+
+    The fast gradient sign method of Goodfellow, Shlens and Szegedy 2015 (arXiv:1412.6572), for the network in
+    the mode it is scored in.
+    """
+    moving = images.detach().clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(nn.functional.cross_entropy(network(moving), labels), moving)
+    return (images + epsilon * slope.sign()).clamp(0, 1)
 
 
 def loss_shares(
