@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ from click.exceptions import Exit
 
 from robustprune import terminal
 from robustprune._version import __version__
-from robustprune.errors import RobustPruneError
+from robustprune.errors import PruningWarning, RobustPruneError
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
@@ -27,6 +28,7 @@ click.rich_click.MAX_WIDTH = 110
 
 def main() -> None:
     """Run the command line; every failure is one paragraph and an exit code."""
+    warnings.showwarning = _show_warning
     try:
         commands(standalone_mode=False)
     except Exit as stop:
@@ -49,6 +51,14 @@ def main() -> None:
             f"an error that should not happen: {type(error).__name__}: {error}. Please report it, with the "
             "traceback that ROBUSTPRUNE_DEBUG=1 shows"
         )
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **_options: Any) -> None:
+    """Show our own warnings as a line without the place in the code, all others as ever."""
+    if issubclass(category, PruningWarning):
+        terminal.say(f"Warning: {message}")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
 
 
 def _fail(message: str) -> None:

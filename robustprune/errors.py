@@ -27,6 +27,10 @@ class PruningError(RobustPruneError):
     """A pruning request that the network, the criterion or the plan cannot meet."""
 
 
+class PruningWarning(UserWarning):
+    """Scores that can be had but say less than they seem to."""
+
+
 class TicketError(RobustPruneError):
     """A ticket file that is missing, damaged, foreign, or does not fit what is asked of it."""
 

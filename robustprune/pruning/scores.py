@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningError
+from robustprune.errors import PruningError, PruningWarning
 from robustprune.pruning.blocks import find_blocks
 from robustprune.pruning.criteria import make_criterion
 from robustprune.randomness import isolated_generators
@@ -70,6 +71,13 @@ def score_blocks(
     for name, score in scores.items():
         if not math.isfinite(score):
             raise _not_finite(criterion, f"block {name}", score)
+    if len(scores) > 1 and len(set(scores.values())) == 1:
+        warnings.warn(
+            f"criterion {criterion} scored all {len(scores)} blocks {next(iter(scores.values())):.6g}; it cannot tell "
+            "them apart here, so the deepest go first",
+            PruningWarning,
+            stacklevel=2,
+        )
     return BlockScores(scores, criterion=criterion, options=chosen.model_dump(), seed=seed, seconds=seconds)
 
 
