@@ -23,6 +23,9 @@ CRITERIA = Registry(
     {
         "snip": "robustprune.pruning.criteria.snip:Snip",
         "grasp": "robustprune.pruning.criteria.grasp:Grasp",
+        "hrank": "robustprune.pruning.criteria.hrank:HRank",
+        "expected_abs": "robustprune.pruning.criteria.expected_abs:ExpectedAbs",
+        "pls": "robustprune.pruning.criteria.pls:Pls",
         "random": "robustprune.pruning.criteria.random_order:RandomOrder",
     },
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
-from robustprune.data.splits import stratified_per_class
+from robustprune.data.splits import stratified_indices, stratified_per_class
 
 BatchNormMode = Literal["batch", "running"]
 
@@ -30,6 +31,15 @@ def scoring_copy(model: nn.Module, bn_mode: BatchNormMode) -> nn.Module:
 def images_per_class(data: ImageData, per_class: int, seed: int) -> Tensor:
     """Return the indices of so many training images of each class."""
     return stratified_per_class(data.require("train").labels, per_class, seed)
+
+
+def images_in_proportion(data: ImageData, count: int, seed: int) -> Tensor:
+    """Return the indices of ``count`` training images, classes in proportion; all images if there are fewer.
+
+    Every class is there at least once, which takes more than ``count`` images where there are more classes.
+    """
+    labels = data.require("train").labels
+    return stratified_indices(labels, min(len(labels), max(count, len(torch.unique(labels)))), seed)
 
 
 def as_batches(data: ImageData, indices: Tensor, batch_size: int, like: nn.Module) -> Batches:
