@@ -121,7 +121,7 @@ def test_singular_values_on_either_side_of_the_tolerance() -> None:
     assert matrix_ranks(torch.stack([turn @ each @ turn.T for each in just]), 1e-3).tolist() == [3, 2]
 
 
-@pytest.mark.parametrize("criterion", ["hrank", "expected_abs", "pls"])
+@pytest.mark.parametrize("criterion", ["hrank", "expected_abs", "pls", "kl"])
 def test_batches_do_not_change_scores(few_digits: ImageData, criterion: str) -> None:
     model = build_model("resnet20", few_digits, width=4)
     whole, parts = (score_blocks(model, few_digits, criterion, samples=60, batch_size=size) for size in (60, 25))

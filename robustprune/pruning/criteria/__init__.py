@@ -26,6 +26,7 @@ CRITERIA = Registry(
         "hrank": "robustprune.pruning.criteria.hrank:HRank",
         "expected_abs": "robustprune.pruning.criteria.expected_abs:ExpectedAbs",
         "pls": "robustprune.pruning.criteria.pls:Pls",
+        "kl": "robustprune.pruning.criteria.kl:Kl",
         "random": "robustprune.pruning.criteria.random_order:RandomOrder",
     },
 )
