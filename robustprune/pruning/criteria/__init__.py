@@ -23,6 +23,7 @@ CRITERIA = Registry(
     {
         "snip": "robustprune.pruning.criteria.snip:Snip",
         "grasp": "robustprune.pruning.criteria.grasp:Grasp",
+        "synflow": "robustprune.pruning.criteria.synflow:SynFlow",
         "hrank": "robustprune.pruning.criteria.hrank:HRank",
         "expected_abs": "robustprune.pruning.criteria.expected_abs:ExpectedAbs",
         "pls": "robustprune.pruning.criteria.pls:Pls",

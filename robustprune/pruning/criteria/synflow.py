@@ -1,0 +1,64 @@
+r"""SynFlow: synaptic flow.
+
+.. math:: s(w) = | w \cdot \frac{\partial R}{\partial w} |, \qquad R = \mathbf{1}^\top f(\mathbf{1}; |\theta|)
+
+Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow", NeurIPS 2020
+(arXiv:2006.05467). No data: one all-ones input behind the network's own normalization, all parameters
+at their absolute values, batch normalization by its running variances. Float64, as R grows exponentially with
+depth. Running means are left out, since subtracting them is no path of the signal and would break its sign; at
+initialization they are zero.
+
+Without biases and shortcuts, what flows through every layer is the same (their conservation theorem): each
+layer's scores add up to R. A block's share is then smallest where many other paths lead around it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from robustprune.data import ImageData
+from robustprune.errors import PruningError
+from robustprune.models.normalization import Normalize
+from robustprune.pruning.criteria.gradients import gradients
+from robustprune.pruning.criteria.saliency import Saliency, WeightCriterion, weights_of
+from robustprune.pruning.criteria.sample import scoring_copy
+
+_INPUT = "the input"  # no parameter's name, which have no spaces
+
+
+class SynFlow(WeightCriterion):
+    """Synaptic flow |w · ∂R/∂w| through the network of absolute weights; needs no data."""
+
+    def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
+        """Return the flow through every convolution and linear weight; the model is left as it was."""
+        network = scoring_copy(model, "running").double()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.abs_()
+            for name, module in network.named_modules():
+                _let_flow(name, module)
+        parameter = next(network.parameters())
+        ones = torch.ones(1, data.channels, *data.image_size, dtype=parameter.dtype, device=parameter.device)
+        weights = weights_of(network)
+        slopes = gradients(network(ones.requires_grad_(True)).sum(), {**weights, _INPUT: ones})
+        if not slopes[_INPUT].any():
+            raise PruningError(
+                "synflow: nothing flows from input to output, as where activations saturate (ReLU6, sigmoid) under "
+                "the all-positive signal; use a gradient criterion, expected_abs, pls or kl"
+            )
+        return {name: (weight.detach() * slopes[name]).abs() for name, weight in weights.items()}
+
+
+def _let_flow(name: str, module: nn.Module) -> None:
+    """Take out of a module what a positive signal does not pass through unchanged in sign."""
+    if isinstance(module, Normalize):
+        module.mean.zero_()
+        module.std.fill_(1)
+    elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+        module.running_mean.zero_()
+    elif isinstance(module, (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)):
+        raise PruningError(
+            f"synflow has no meaning for {name}: {type(module).__name__} normalizes by the signal itself, so that "
+            "nothing flows through it; use a gradient criterion, expected_abs, pls or kl"
+        )
