@@ -28,6 +28,7 @@ CRITERIA = Registry(
         "expected_abs": "robustprune.pruning.criteria.expected_abs:ExpectedAbs",
         "pls": "robustprune.pruning.criteria.pls:Pls",
         "kl": "robustprune.pruning.criteria.kl:Kl",
+        "l1": "robustprune.pruning.criteria.l1:L1",
         "random": "robustprune.pruning.criteria.random_order:RandomOrder",
     },
 )
