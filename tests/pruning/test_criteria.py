@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
 from collections.abc import Mapping
@@ -14,7 +15,15 @@ from torch import Tensor, nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, RobustPruneError
 from robustprune.models import build_model
-from robustprune.pruning import find_blocks, make_criterion, score_blocks
+from robustprune.pruning import (
+    CRITERIA,
+    find_blocks,
+    first_convolutions,
+    make_criterion,
+    score_blocks,
+    score_filters,
+    score_weights,
+)
 from robustprune.pruning.criteria.saliency import weights_of
 from robustprune.pruning.criteria.sample import scoring_copy
 
@@ -140,8 +149,47 @@ def test_random_is_seeded_and_independent_of_the_weights(few_digits: ImageData) 
     assert all(0 <= score < 1 for score in first.values())
 
 
-@pytest.mark.parametrize("criterion", ["snip", "grasp", "random"])
-def test_scoring_leaves_no_trace(few_digits: ImageData, criterion: str) -> None:
+@pytest.mark.parametrize("criterion", ["snip", "grasp"])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_filter_is_worth_what_its_weights_are(few_digits: ImageData, criterion: str, reduction: str) -> None:
+    model = network_for(few_digits)
+    layers = list(first_convolutions(model, find_blocks(model)).values())
+    weights = score_weights(model, few_digits, criterion, seed=1)
+    for layer, found in score_filters(model, layers, few_digits, criterion, seed=1, reduction=reduction).items():
+        by_hand = [getattr(each.double(), reduction)() for each in weights[f"{layer}.weight"]]
+        torch.testing.assert_close(found, torch.stack(by_hand), rtol=1e-5, atol=1e-12)
+
+
+def test_random_filters_and_weights_are_uniform_and_seeded(few_digits: ImageData) -> None:
+    model = network_for(few_digits, width=16)
+    layers = ["layer1.0.conv1", "layer1.1.conv1"]
+    first, again, other = (score_filters(model, layers, few_digits, "random", seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first[layers[0]], again[layers[0]])
+    assert not torch.equal(first[layers[0]], other[layers[0]])
+    assert not torch.equal(first[layers[0]], first[layers[1]])
+    draws = torch.cat([value.flatten() for value in score_weights(model, few_digits, "random").values()])
+    assert (float(draws.min()), float(draws.mean()), float(draws.max())) == pytest.approx((0, 0.5, 1), abs=0.01)
+
+
+@pytest.mark.parametrize("criterion", ["hrank", "expected_abs", "pls", "kl"])
+def test_weights_are_refused_where_they_have_no_score(few_digits: ImageData, criterion: str) -> None:
+    with pytest.raises(PruningError, match=r"does not score weights: .*(filter|each weight)"):
+        score_weights(network_for(few_digits), few_digits, criterion)
+
+
+def test_filters_are_refused_where_they_have_no_score(few_digits: ImageData) -> None:
+    model = network_for(few_digits)
+    with pytest.raises(PruningError, match="Kl does not score filters: each filter would take a pass"):
+        score_filters(model, ["layer1.0.conv1"], few_digits, "kl")
+    with pytest.raises(PruningError, match=r"'layer1\.0\.bn1' is no convolution"):
+        score_filters(model, ["layer1.0.bn1"], few_digits, "snip")
+
+
+@pytest.mark.filterwarnings("ignore::robustprune.errors.PruningWarning")
+@pytest.mark.parametrize("bn_mode", ["batch", "running"])
+@pytest.mark.parametrize("criterion", sorted(CRITERIA.names()))
+def test_scoring_leaves_no_trace(few_digits: ImageData, criterion: str, bn_mode: str) -> None:
+    options = {"bn_mode": bn_mode} if "bn_mode" in CRITERIA.get(criterion).model_fields else {}
     model = network_for(few_digits).train()
     model.layer1.eval()
     model(torch.rand(8, 1, 8, 8)).sum().backward()
@@ -150,7 +198,11 @@ def test_scoring_leaves_no_trace(few_digits: ImageData, criterion: str) -> None:
     flags = [parameter.requires_grad for parameter in model.parameters()]
     modes = [module.training for module in model.modules()]
     generators = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    score_blocks(model, few_digits, criterion, seed=3)
+    score_blocks(model, few_digits, criterion, seed=3, **options)
+    with contextlib.suppress(PruningError):
+        score_filters(model, ["layer1.1.conv1"], few_digits, criterion, seed=3, **options)
+    with contextlib.suppress(PruningError):
+        score_weights(model, few_digits, criterion, seed=3, **options)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), grads, strict=True))
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
@@ -164,6 +216,12 @@ def test_scoring_leaves_no_trace(few_digits: ImageData, criterion: str) -> None:
     ("criterion", "options", "message"),
     [
         ("grasp", {"variant": "signed"}, "rounding noise.*bn_mode=running"),
+        ("grasp", {"variant": "signed", "reduction": "mean"}, "summed or averaged"),
+        ("synflow", {"bn_mode": "batch"}, "no option 'bn_mode'"),
+        ("hrank", {"tolerance": 0}, "tolerance=0"),
+        ("hrank", {"site": "input"}, "site='input'"),
+        ("kl", {"samples": 1}, "samples=1"),
+        ("pls", {"components": 0}, "components=0"),
         ("grasp", {"temperatur": 1}, "Did you mean 'temperature'"),
         ("grasp", {"temperature": 0}, "temperature=0"),
         ("snip", {"reduction": "max"}, "reduction"),
