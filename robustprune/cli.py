@@ -178,6 +178,12 @@ def _resolve(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _refuse_to_overwrite(model: str, out: str | None) -> None:
+    """Refuse an output that would replace the input, which is needed again to resume or to repeat."""
+    if out is not None and Path(out).exists() and Path(model).exists() and Path(out).samefile(model):
+        raise click.UsageError(f"--out {out} is the file that --model names; write to another one")
+
+
 def _open(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
     """Return the network and the image set that a command's arguments name."""
     from robustprune.workbench import open_model
@@ -282,6 +288,7 @@ def prune(
     from robustprune.pruning import score_blocks
     from robustprune.ticket import prune_layers
 
+    _refuse_to_overwrite(options["model"], out)
     dense, data = _open(options)
     dense.check_fits(data)
     dense.network.to(options["device"])
@@ -341,6 +348,7 @@ def train(no_energy: bool, out: str, as_json: bool, **options: Any) -> None:
     from robustprune.training import train_to_file
 
     model = options["model"]
+    _refuse_to_overwrite(model, out)
     ticket, data = _open(options)
     del options["model"]
     with terminal.progress_bar() as bar:
@@ -421,6 +429,7 @@ def evaluate(
     """Measure accuracy and calibration of a network, and attack it."""
     from robustprune.evaluation import evaluate as run
 
+    _refuse_to_overwrite(options["model"], out)
     ticket, data = _open(options)
     ticket.network.to(options.pop("device"))
     attack_options = {"steps": steps, "step_size": step_size}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from robustprune.models import architecture_of
@@ -59,12 +61,24 @@ def measure_block_macs(model: nn.Module, blocks: Sequence[Block], example: Tenso
     return {block.name: counts.get(f"{type(model).__name__}.{block.name}", 0) for block in blocks}
 
 
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Compute attention by matrix products: the counter cannot see into the fused operations."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
 def _count_macs(model: nn.Module, example: Tensor | None) -> dict[str, int]:
     if example is None:
         architecture = architecture_of(model)
         example = torch.zeros(1, architecture.channels, *architecture.image_size)
     network = copy.deepcopy(model).cpu().eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _plain_attention(), FlopCounterMode(display=False) as counter:
         network(example)
     # A multiply-accumulate is two floating-point operations.
     per_image = 2 * len(example)

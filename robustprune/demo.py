@@ -94,7 +94,7 @@ def run_demo(
 
 
 def _candidates(data: ImageData, seed: int) -> list[tuple[str, Ticket]]:
-    dense = Ticket.from_model(build_model(MODEL, data, seed=seed), data, seed=seed)
+    dense = Ticket.from_model(build_model(MODEL, data, seed=seed), data)
     pruned = [
         prune_layers(dense, score_blocks(dense.network, data, criterion, seed=seed), blocks=BLOCKS)
         for criterion in ("grasp", "random")

@@ -25,7 +25,7 @@ from robustprune.metrics import (
 )
 from robustprune.records import AttackEntry, CheckResult, CleanResult, ModelSummary, Record, Samples
 from robustprune.registry import suggest
-from robustprune.ticket import Ticket, describe_environment
+from robustprune.ticket import Plan, Ticket, describe_environment, hash_weights
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -107,7 +107,7 @@ def evaluate(
                 **own_options[name],
             )
             samples |= _outcomes(result, len(entries))
-            entries.append(_entry(result, restarts))
+            entries.append(_entry(result))
     return Record(
         model=_summary(model, network, images[:1], path),
         dataset=data.name,
@@ -164,13 +164,13 @@ def _clean(logits: Tensor, labels: Tensor) -> CleanResult:
     )
 
 
-def _entry(result: AttackResult, restarts: int) -> AttackEntry:
+def _entry(result: AttackResult) -> AttackEntry:
     return AttackEntry(
         name=result.attack,
         norm=result.norm,
         epsilon=result.epsilon,
         steps=result.options.get("steps"),
-        restarts=restarts,
+        restarts=result.options["restarts"],
         options=result.options,
         robust_accuracy=result.robust_accuracy,
         interval=wilson_interval(result.n - int(result.broken.sum()), result.n),
@@ -193,16 +193,16 @@ def _outcomes(result: AttackResult, entry: int) -> Samples:
 def _summary(model: Ticket | nn.Module, network: nn.Module, images: Tensor, path: str | None) -> ModelSummary:
     ticket = model if isinstance(model, Ticket) else None
     example = images.cpu().float() / 255
-    state = {name: value.numpy(force=True) for name, value in network.state_dict().items()}
     return ModelSummary(
         path=path,
         architecture=ticket.architecture.name if ticket else type(network).__name__,
-        sha256=hash_arrays(state),
+        sha256=hash_weights(network),
         **measure_cost(network, example).to_dict(),
-        method=ticket.plan.method if ticket else "none",
-        criterion=ticket.plan.criterion if ticket else None,
         removed=list(ticket.plan.removed) if ticket else [],
+        plan=(ticket.plan if ticket else Plan()).model_dump(mode="json"),
+        initial_seed=ticket.seed if ticket else None,
         training=dict(ticket.training) if ticket else {},
+        earlier_training=list(ticket.earlier_training) if ticket else [],
     )
 
 

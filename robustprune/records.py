@@ -25,7 +25,10 @@ class _Part(BaseModel):
 
 
 class ModelSummary(_Part):
-    """Which network was evaluated. ``macs`` are multiply-accumulates per image; ``path`` None in memory."""
+    """Which network was evaluated, how it was cut and how it was trained.
+
+    ``macs`` are multiply-accumulates per image. ``path`` and ``initial_seed`` are None for a network that is no ticket.
+    """
 
     path: str | None
     architecture: str
@@ -33,10 +36,11 @@ class ModelSummary(_Part):
     parameters: int
     macs: int
     filters: int
-    method: str
-    criterion: str | None
     removed: list[str]
+    plan: dict[str, Any]
+    initial_seed: int | None
     training: dict[str, Any]
+    earlier_training: list[dict[str, Any]]
 
 
 class CleanResult(_Part):

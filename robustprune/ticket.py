@@ -48,6 +48,7 @@ class Plan(BaseModel):
         options: Its options.
         seed: The seed of its samples.
         scoring_seconds: How long scoring took.
+        earlier: The plans of rounds before this one, where a ticket was pruned again; ``removed`` has them all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +61,22 @@ class Plan(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     seed: int | None = None
     scoring_seconds: float = 0.0
+    earlier: tuple[Plan, ...] = ()
+
+
+class DataDescription(BaseModel):
+    """What a ticket may say of its image set: what :func:`robustprune.load_data` gives back as ``spec``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    root: str | None = None
+    image_size: int | None = Field(default=None, ge=8, le=4096)
+    channels: int | None = None
+    train_limit: int | None = None
+    validation_fraction: float = 0.1
+    seed: int = Field(default=0, ge=0)
+    stream: bool | None = None
 
 
 class TicketHeader(BaseModel):
@@ -75,6 +92,7 @@ class TicketHeader(BaseModel):
     data: dict[str, Any] = Field(default_factory=dict)
     history: list[dict[str, float | int | None]] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)
+    earlier_training: list[dict[str, Any]] = Field(default_factory=list)
     provenance: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("data")
@@ -85,7 +103,7 @@ class TicketHeader(BaseModel):
         strange = sorted(data.keys() - known)
         if strange:
             raise ValueError(f"an image set is not described by {strange[0]!r}")
-        return data
+        return DataDescription.model_validate(data).model_dump(exclude_unset=True) if data else {}
 
 
 @dataclass
@@ -101,6 +119,8 @@ class Ticket:
         data: Arguments of :func:`robustprune.load_data` that give its image set again.
         history: One entry per trained epoch.
         training: Recipe, seed, time, energy and CO₂ of the training; empty before it.
+        earlier_training: The same of trainings before it, such as those of the network it was cut out of; empty
+            for a ticket cut out at initialization.
         provenance: When, where and by what versions it was made.
     """
 
@@ -112,16 +132,18 @@ class Ticket:
     data: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
+    earlier_training: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_model(cls, model: nn.Module, data: ImageData | None = None, *, seed: int = 0) -> Ticket:
-        """Return a dense ticket of a network from :func:`robustprune.build_model`.
+    def from_model(cls, model: nn.Module, data: ImageData | None = None) -> Ticket:
+        """Return a dense ticket of a network from :func:`robustprune.build_model`, which knows its seed.
 
         Raises:
             ModelError: The network does not know its architecture.
         """
         spec = dict(data.spec) if data is not None else {}
+        seed = int(getattr(model, "initial_seed", 0))
         return cls(model, architecture_of(model), seed=seed, data=spec, provenance=describe_environment())
 
     def model(self) -> nn.Module:
@@ -131,7 +153,7 @@ class Ticket:
     @property
     def sha256(self) -> str:
         """SHA-256 of the weights and buffers: names, types, shapes and values."""
-        return hash_arrays({name: value.numpy(force=True) for name, value in self.network.state_dict().items()})
+        return hash_weights(self.network)
 
     def check_fits(self, data: ImageData) -> None:
         """Check that an image set has the shape and classes that the network was built for.
@@ -162,6 +184,7 @@ class Ticket:
             data=self.data,
             history=self.history,
             training=self.training,
+            earlier_training=self.earlier_training,
             provenance=self.provenance,
         )
         weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
@@ -179,7 +202,6 @@ def prune_layers(
     blocks: int,
     eligibility: Eligibility = "authors",
     data: ImageData | None = None,
-    seed: int = 0,
 ) -> Ticket:
     """Remove the least important blocks of a network for real and return the ticket.
 
@@ -189,12 +211,11 @@ def prune_layers(
         blocks: How many go.
         eligibility: Which may go: ``authors``, ``strict`` or ``identity``.
         data: The image set to remember; a ticket remembers its own.
-        seed: The seed of the initial weights, to remember.
 
     Raises:
         PruningError: More blocks than can go, or scores that do not fit.
     """
-    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data, seed=seed)
+    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
     found = find_blocks(source.network)
     rule = check_eligibility(eligibility)
     removed = {
@@ -212,12 +233,18 @@ def prune_layers(
             options=scores.options,
             seed=scores.seed,
             scoring_seconds=scores.seconds,
+            earlier=_rounds(source.plan),
         ),
         scores=dict(scores),
         seed=source.seed,
+        earlier_training=[*source.earlier_training, *([source.training] if source.training else [])],
         data=source.data if source.data or data is None else dict(data.spec),
         provenance=describe_environment(),
     )
+
+
+def _rounds(plan: Plan) -> tuple[Plan, ...]:
+    return () if plan.method == "none" else (*plan.earlier, plan.model_copy(update={"earlier": ()}))
 
 
 def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ticket:
@@ -274,7 +301,18 @@ def _remove_planned(network: nn.Module, plan: Plan) -> nn.Module:
     return remove_blocks(network, plan.removed)
 
 
-_SHARED_FIELDS = ("plan", "scores", "seed", "data", "history", "training", "provenance")
+_SHARED_FIELDS = ("plan", "scores", "seed", "data", "history", "training", "earlier_training", "provenance")
+
+
+def hash_weights(network: nn.Module) -> str:
+    """Return the SHA-256 over the parameters and buffers of a network: names, types, shapes and values."""
+    return hash_arrays(
+        {
+            # Bytes, since numpy has no bfloat16.
+            f"{name} {value.dtype} {tuple(value.shape)}": value.cpu().contiguous().flatten().view(torch.uint8).numpy()
+            for name, value in network.state_dict().items()
+        }
+    )
 
 
 def describe_environment() -> dict[str, Any]:

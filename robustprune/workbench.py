@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from robustprune.data import ImageData, load_data
+from robustprune.data import ImageData, canonical_name, load_data
 from robustprune.errors import TicketError
 from robustprune.models import build_model
 from robustprune.ticket import Ticket, load_ticket
@@ -44,12 +44,12 @@ def open_model(
     if not is_ticket_path(model):
         data = load_data(dataset or DEFAULT_DATASET, seed=seed, **given)
         network = build_model(model, data, seed=seed, **(model_options or {}))
-        return Ticket.from_model(network, data, seed=seed), data
+        return Ticket.from_model(network, data), data
     ticket = load_ticket(model, model_code=model_code)
     if model_options:
         raise TicketError(f"{model} is a ticket, whose network is fixed; leave out --model-option")
     remembered = dict(ticket.data)
-    if dataset is not None and dataset != remembered.get("name"):
+    if dataset is not None and canonical_name(dataset) != remembered.get("name"):
         # Another set is fitted to the network's input unless the user says otherwise.
         remembered = {
             "name": dataset,

@@ -336,3 +336,13 @@ def test_exit_codes_of_the_installed_command(tmp_path: Path) -> None:
     assert failed.stderr == "Error: no ticket can be read: there is no file missing.pt\n"
     assert call("prune").returncode == 2
     assert call("--help").returncode == 0
+
+
+def test_input_is_never_overwritten(run: Run) -> None:
+    assert run("prune", *TINY, "--criterion", "random", "--blocks", "1", "--out", "a.pt").code == 0
+    before = Path("a.pt").read_bytes()
+    for command in (("train", "--epochs", "1"), ("evaluate",), ("prune", "--blocks", "1")):
+        done = run(command[0], "--model", "a.pt", "--out", "./a.pt", *command[1:])
+        assert done.code == 2
+        assert "is the file that --model names" in done.err
+    assert Path("a.pt").read_bytes() == before

@@ -90,3 +90,15 @@ def test_foreign_network_and_batch_of_examples() -> None:
 
 def test_network_without_counted_operations() -> None:
     assert measure_cost(nn.Flatten(), torch.rand(1, 3, 4, 4)).macs == 0
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_attention_is_counted(training: bool) -> None:
+    # ViT-B/16 of 12 layers, width 768, in closed form: patches, then per layer q, k, v and output projections,
+    # the two products of attention, the MLP of four times the width; last the head.
+    tokens, width = (48 // 16) ** 2 + 1, 768
+    layer = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * 4 * width
+    macs = (tokens - 1) * 3 * 16**2 * width + 12 * layer + width * 10
+    network = build_model("torchvision:vit_b_16", Shape(image_size=(48, 48))).train(training)
+    assert measure_cost(network).macs == macs
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -49,7 +49,7 @@ def test_foreign_network(digits: ImageData) -> None:
     network = Foreign()
     record = evaluate(network, digits, attacks=["fgsm"], limit=50)
     assert record.model.architecture == "Foreign"
-    assert record.model.method == "none"
+    assert record.model.plan["method"] == "none"
     assert record.model.path is None
     assert record.model.parameters == 64 * 10 + 10 + 2 + 128
     assert record.model.macs == 640

@@ -38,7 +38,7 @@ class Net(nn.Module):
 def trained(few_digits: ImageData) -> Ticket:
     model = build_model("resnet20", few_digits, width=4, seed=3)
     scores = score_blocks(model, few_digits, "random", seed=5)
-    ticket = prune_layers(model, scores, blocks=2, data=few_digits, seed=3)
+    ticket = prune_layers(model, scores, blocks=2, data=few_digits)
     return train(ticket, few_digits, epochs=1, measure_energy=False)
 
 
@@ -320,3 +320,35 @@ def test_where_no_ticket_can_be_written(dense: Ticket, tmp_path: Path) -> None:
         dense.save(tmp_path / "file" / "ticket.pt")
     with pytest.raises(TicketError, match="directory"):
         dense.save(tmp_path)
+
+
+def test_initial_seed_and_rounds_are_remembered(tmp_path: Path) -> None:
+    data = load_data("digits", train_limit=200)
+    network = build_model("resnet20", data, seed=5, width=4)
+    once = prune_layers(network, score_blocks(network, data, "random", seed=3), blocks=1, data=data)
+    twice = prune_layers(once, score_blocks(once.network, data, "snip", seed=4), blocks=1)
+    twice.save(tmp_path / "ticket.pt")
+    loaded = load_ticket(tmp_path / "ticket.pt")
+    assert loaded.seed == 5
+    assert (loaded.plan.criterion, loaded.plan.seed) == ("snip", 4)
+    assert [(plan.criterion, plan.seed) for plan in loaded.plan.earlier] == [("random", 3)]
+    assert list(loaded.plan.removed)[:1] == list(loaded.plan.earlier[0].removed)
+
+
+@pytest.mark.parametrize("data", [{"name": "noise", "seed": "x"}, {"name": "digits", "image_size": 100_000}])
+def test_data_of_a_ticket_have_the_types_of_load_data(tmp_path: Path, data: dict[str, object]) -> None:
+    digits = load_data("digits", train_limit=200)
+    ticket = Ticket.from_model(build_model("resnet20", digits, width=4), digits)
+    ticket.data = data
+    with pytest.raises((TicketError, ValueError)):
+        ticket.save(tmp_path / "ticket.pt")
+    assert not (tmp_path / "ticket.pt").exists()
+
+
+def test_weights_without_a_numpy_type_are_hashed() -> None:
+    digits = load_data("digits", train_limit=200)
+    ticket = Ticket.from_model(build_model("resnet20", digits, width=4), digits)
+    full = ticket.sha256
+    ticket.network.bfloat16()
+    assert len(ticket.sha256) == 64
+    assert ticket.sha256 != full

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from robustprune.data import load_data
@@ -16,7 +17,7 @@ TINY = {"width": 4}
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     data = load_data("digits", train_limit=200, seed=3, image_size=12)
-    Ticket.from_model(build_model("resnet20", data, **TINY), data, seed=5).save(tmp_path / "ticket.pt")
+    Ticket.from_model(build_model("resnet20", data, seed=5, **TINY), data).save(tmp_path / "ticket.pt")
     return tmp_path / "ticket.pt"
 
 
@@ -89,3 +90,19 @@ def test_what_names_a_ticket(saved: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert open_model("renamed")[0].seed == 5
     with pytest.raises(UnknownNameError, match="no model called 'missing'"):
         open_model("missing")
+
+
+def test_relative_path_names_the_set_a_ticket_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(
+        tmp_path / "own.npz",
+        train_images=images,
+        train_labels=np.arange(60) % 3,
+        test_images=images[:6],
+        test_labels=np.arange(6) % 3,
+    )
+    data = load_data(f"npz:{tmp_path / 'own.npz'}", seed=3, train_limit=30)
+    Ticket.from_model(build_model("resnet20", data, **TINY), data).save(tmp_path / "ticket.pt")
+    monkeypatch.chdir(tmp_path)
+    _, found = open_model("ticket.pt", "npz:own.npz")
+    assert found.spec == data.spec

@@ -98,7 +98,13 @@ def run_attack(
         attack=attack,
         norm=settings.norm.name,
         epsilon=settings.epsilon,
-        options={**expanded, **run.details, **settings.shared_options()},
+        options={
+            **expanded,
+            **run.details,
+            **settings.shared_options(),
+            # Without a random draw there was one run, whatever was asked for.
+            "restarts": settings.restarts if run.is_random else 1,
+        },
         **vars(outcome),
         checks=(checks.check_mode(training_before, training_during), *verdicts),
         gradient_evaluations=run.tally.gradients,

@@ -55,7 +55,8 @@ def _size_l2(delta: Tensor) -> Tensor:
 
 def _project_l2(delta: Tensor, epsilon: float) -> Tensor:
     size = _size_l2(delta)
-    factor = torch.where(size > epsilon, epsilon / size, torch.ones_like(size))
+    # A number over a tensor would be computed as its reciprocal, which overflows for the smallest sizes.
+    factor = torch.where(size > epsilon, torch.full_like(size, epsilon) / size, torch.ones_like(size))
     return delta * _over(factor, delta)
 
 

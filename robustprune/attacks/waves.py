@@ -55,6 +55,7 @@ class Run:
         """Prepare to attack ``model``, which the caller has guarded by the time a wave comes."""
         self.tally = Tally()
         self.details: dict[str, Any] = {}
+        self.is_random = False
         self._model, self._attack, self._options = model, attack, options
         self._settings, self._progress = settings, progress
 
@@ -87,6 +88,7 @@ class Run:
                 return
             self._attack(problem, **self._options)
             self.details.update(problem.details)
+            self.is_random |= problem.has_drawn
             if not problem.has_drawn:
                 return
 

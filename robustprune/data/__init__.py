@@ -4,7 +4,7 @@ from robustprune.data.augment import augment, default_shift
 from robustprune.data.catalogue import DATASETS, DatasetDescription, describe_datasets, register_dataset
 from robustprune.data.contract import DatasetLoader, DatasetRequest, RawData
 from robustprune.data.image_data import ImageData
-from robustprune.data.load import load_data
+from robustprune.data.load import canonical_name, load_data
 from robustprune.data.pixels import convert_channels, resize_images
 from robustprune.data.splits import Batch, InMemorySplit, Split
 from robustprune.data.stratify import stratified_indices, stratified_per_class
@@ -22,6 +22,7 @@ __all__ = [
     "Split",
     "StreamedSplit",
     "augment",
+    "canonical_name",
     "convert_channels",
     "default_shift",
     "describe_datasets",

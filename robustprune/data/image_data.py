@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from robustprune.data.splits import Split
+import torch
+
+from robustprune.data.splits import InMemorySplit, Split
 from robustprune.errors import DataError
 
 
@@ -49,6 +51,14 @@ class ImageData:
         """Return the splits the set has, by name."""
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
+
+    def to(self, device: torch.device | str) -> ImageData:
+        """Return the set with the splits that are held in memory on ``device``; files stay where they are."""
+        moved: dict[str, Any] = {
+            name: split.to(device) if isinstance(split, InMemorySplit) else split
+            for name, split in self.splits().items()
+        }
+        return replace(self, **moved)
 
     def require(self, split_name: str) -> Split:
         """Return the split called ``train``, ``val`` or ``test``.

@@ -117,11 +117,20 @@ def _contents(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
     }
 
 
+def canonical_name(name: str) -> str:
+    """Return the name that a data set goes by in any folder: ``npz:`` and ``imagefolder:`` with absolute paths.
+
+    Raises:
+        DataError: A name that needs a path has none.
+    """
+    key = name.partition(":")[0]
+    return f"{key}:{DatasetRequest(name).argument_path()}" if key in TAKE_A_PATH else name
+
+
 def _request_spec(request: DatasetRequest) -> dict[str, Any]:
     """Return what of the request changes the data; paths are absolute, so that it holds in any folder."""
-    key = request.name.partition(":")[0]
     return {
-        "name": f"{key}:{request.argument_path()}" if key in TAKE_A_PATH else request.name,
+        "name": canonical_name(request.name),
         "root": None if request.root is None else str(request.root),
         "image_size": request.image_size,
         "channels": request.channels,

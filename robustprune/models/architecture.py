@@ -47,7 +47,7 @@ class Architecture(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    num_classes: int = Field(ge=1)
+    num_classes: int = Field(ge=1, le=100_000)
     channels: int = Field(ge=1)
     image_size: tuple[int, int]
     mean: tuple[float, ...]
@@ -59,6 +59,8 @@ class Architecture(BaseModel):
     def _is_large_enough(cls, size: tuple[int, int]) -> tuple[int, int]:
         if min(size) < 8:
             raise ValueError(f"images of {size[0]}×{size[1]} pixels are too small; 8×8 is the least")
+        if max(size) > 4096:
+            raise ValueError(f"images of {size[0]}×{size[1]} pixels are too large; 4096×4096 is the most")
         return size
 
     @classmethod

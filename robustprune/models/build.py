@@ -59,6 +59,7 @@ def build_network(architecture: Architecture, *, seed: int = 0) -> nn.Module:
     with isolated_generators(derive_seed(seed, "weights")):
         network: nn.Module = builder(architecture)
     network.architecture = architecture  # type: ignore[assignment]
+    network.initial_seed = seed  # type: ignore[assignment]
     return network.eval()
 
 

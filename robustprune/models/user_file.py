@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,16 @@ def _load_attribute(path: Path, attribute: str) -> Any:
     if specification is None or specification.loader is None:
         raise ModelError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(specification)
+    # As for a script: dataclasses look their module up, and files beside it can be imported.
+    sys.modules[module.__name__] = module
+    sys.path.insert(0, str(path.resolve().parent))
     try:
         specification.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[module.__name__]
         raise ModelError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
         raise ModelError(f"{path} defines no {attribute!r}.{suggest(attribute, public)}")

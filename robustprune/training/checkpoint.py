@@ -23,12 +23,14 @@ class Checkpoint:
         history: One entry per finished epoch.
         weights: The network's parameters and buffers.
         optimizer: The optimizer's state.
+        energy_method: How energy was measured so far.
     """
 
     settings: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
+    energy_method: str = ""
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, atomically.
@@ -36,9 +38,8 @@ class Checkpoint:
         Raises:
             TrainingError: The file cannot be written.
         """
-        content = {"format": FORMAT, "settings": self.settings, "history": self.history}
         try:
-            write_sealed(path, {**content, "weights": self.weights, "optimizer": self.optimizer})
+            write_sealed(path, {"format": FORMAT, **vars(self)})
         except OSError as error:
             raise TrainingError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
 
@@ -65,4 +66,5 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> Checkpoint | None:
             f"training cannot be resumed from {path}, which belongs to another run: {'; '.join(differing)}. "
             "Give the same options as before, or train without --resume to start anew"
         )
-    return Checkpoint(content["settings"], content["history"], content["weights"], content["optimizer"])
+    del content["format"]
+    return Checkpoint(**content)

@@ -67,6 +67,7 @@ def train_epoch(
         totals["correct"] += float((logits.argmax(dim=1) == batch.labels).sum())
         if on_step is not None:
             on_step(StepProgress(epoch, recipe.epochs, step + 1, steps, loss))
+    _check_weights(network, optimizer, (epoch, steps - 1))
     seconds = time.perf_counter() - start
     return {
         "epoch": epoch + 1,
@@ -105,6 +106,13 @@ def _check_gradients(
     norm = float(torch.nn.utils.get_total_norm(gradients))
     if not math.isfinite(norm):
         raise _diverged("gradient norm", norm, optimizer, where)
+
+
+def _check_weights(network: nn.Module, optimizer: torch.optim.Optimizer, where: tuple[int, int]) -> None:
+    """Check what the last update, which no loss has seen, made of the weights and running statistics."""
+    for name, value in network.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise _diverged(f"value of {name}", math.nan, optimizer, where)
 
 
 def _diverged(what: str, value: float, optimizer: torch.optim.Optimizer, where: tuple[int, int]) -> TrainingError:

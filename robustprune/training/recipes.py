@@ -62,22 +62,24 @@ RECIPES = {
 }
 
 
-def make_recipe(name: str = "quick", **overrides: float | int | bool | str | None) -> Recipe:
-    """Return the recipe ``name`` with the given fields replaced; None leaves one as it is.
+def make_recipe(recipe: str | Recipe = "quick", **overrides: float | int | bool | str | None) -> Recipe:
+    """Return a recipe, by name or as it is, with the given fields replaced; None leaves one as it is.
 
     Raises:
         TrainingError: No recipe of that name, or a value it cannot take.
     """
-    if name not in RECIPES:
-        known = ", ".join(RECIPES)
-        raise TrainingError(f"there is no recipe {name!r}.{suggest(name, RECIPES)} Known: {known}.")
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            known = ", ".join(RECIPES)
+            raise TrainingError(f"there is no recipe {recipe!r}.{suggest(recipe, RECIPES)} Known: {known}.")
+        recipe = RECIPES[recipe]
     chosen = {field: value for field, value in overrides.items() if value is not None}
     try:
-        return Recipe.model_validate(RECIPES[name].model_dump() | chosen)
+        return Recipe.model_validate(recipe.model_dump() | chosen)
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
-        raise TrainingError(f"recipe {name}: {field}={problem['input']!r}: {problem['msg'].lower()}") from error
+        raise TrainingError(f"recipe {recipe.name}: {field}={problem['input']!r}: {problem['msg'].lower()}") from error
 
 
 def _cosine(start: float, end: float, share: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def train(
     With equal seed, thread count and machine the outcome is bit-identical, interrupted or not.
 
     Args:
-        ticket: Dense or pruned; its history and training record are replaced.
+        ticket: Dense or pruned; its history is replaced, and a training record it has moves to its
+            ``earlier_training``.
         data: The image set; its training split must fit the network.
         recipe: ``quick``, ``paper``, or a recipe of one's own.
         epochs: In place of the recipe's.
@@ -67,8 +69,7 @@ def train(
         TrainingError: The run cannot be resumed, or it diverges.
         DataError: The data set has no training images.
     """
-    if isinstance(recipe, str):
-        recipe = make_recipe(recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    recipe = make_recipe(recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     ticket.check_fits(data)
     run = _Run(ticket, data, recipe, seed, torch.device(device), Path(checkpoint) if checkpoint else None)
     if resume:
@@ -81,6 +82,8 @@ def train(
                 on_epoch(run.history[-1], recipe.epochs)
     finally:
         ticket.network = run.network.to("cpu").to(memory_format=torch.contiguous_format).eval()
+    if ticket.training:
+        ticket.earlier_training.append(ticket.training)
     ticket.history = run.history
     ticket.data = dict(data.spec)
     ticket.training = run.summary(country)
@@ -118,15 +121,15 @@ def train_to_file(
     """
     out = Path(out)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
-    if isinstance(recipe, str):
-        overrides = {name: options.pop(name, None) for name in ("epochs", "batch_size", "learning_rate")}
-        recipe = make_recipe(recipe, **overrides)
+    overrides = {name: options.pop(name, None) for name in ("epochs", "batch_size", "learning_rate")}
+    recipe = make_recipe(recipe, **overrides)
     if checkpoint.exists() and not resume:
         raise TrainingError(
             f"{checkpoint} holds an interrupted run; add --resume to continue it, or delete the file to start anew"
         )
     if resume and not checkpoint.exists():
-        finished = _finished(out, hash_json(run_settings(ticket, data, recipe, seed)), ticket)
+        settings = run_settings(ticket, data, recipe, seed, torch.device(options.get("device", "cpu")))
+        finished = _finished(out, hash_json(settings), ticket)
         if finished is not None:
             return finished
     train(ticket, data, recipe=recipe, seed=seed, checkpoint=checkpoint, resume=resume, **options)
@@ -135,14 +138,18 @@ def train_to_file(
     return ticket
 
 
-def run_settings(ticket: Ticket, data: ImageData, recipe: Recipe, seed: int) -> dict[str, Any]:
-    """Return everything that decides how a run comes out, apart from the machine and its threads."""
+def run_settings(ticket: Ticket, data: ImageData, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Any]:
+    """Return everything that decides how a run comes out, apart from the machine."""
     return {
         "recipe": recipe.model_dump(),
         "seed": seed,
         "data": hash_json(data.provenance),
         "network": ticket.sha256,
         "removed": list(ticket.plan.removed),
+        # Sums come out differently with other threads, devices and releases of torch.
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
     }
 
 
@@ -170,8 +177,8 @@ class _Run:
         device: torch.device,
         checkpoint: Path | None,
     ) -> None:
-        self.data, self.recipe, self.seed, self.checkpoint = data, recipe, seed, checkpoint
-        self.settings = run_settings(ticket, data, recipe, seed)
+        self.data, self.recipe, self.seed, self.checkpoint = data.to(device), recipe, seed, checkpoint
+        self.settings = run_settings(ticket, data, recipe, seed, device)
         self.network: nn.Module = ticket.network.to(device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(
             self.network.parameters(),
@@ -190,6 +197,7 @@ class _Run:
         found = load_checkpoint(self.checkpoint, self.settings)
         if found is not None:
             self.history = found.history
+            self.energy_method = found.energy_method
             self.network.load_state_dict(found.weights)
             self.optimizer.load_state_dict(found.optimizer)
 
@@ -209,9 +217,20 @@ class _Run:
         self.energy_method = energy.method
         if self.data.val is not None:
             entry |= validate(self.network, self.data.val)
+            if not math.isfinite(entry["validation_loss"]):
+                raise TrainingError(
+                    f"training diverged: after epoch {epoch + 1} the validation loss is {entry['validation_loss']}. "
+                    "Lower the learning rate (--learning-rate)"
+                )
         self.history.append(entry | {"energy_kwh": energy.energy_kwh, "co2_kg": energy.co2_kg})
         if self.checkpoint is not None:
-            state = Checkpoint(self.settings, self.history, self.network.state_dict(), self.optimizer.state_dict())
+            state = Checkpoint(
+                self.settings,
+                self.history,
+                self.network.state_dict(),
+                self.optimizer.state_dict(),
+                self.energy_method,
+            )
             state.save(self.checkpoint)
 
     def summary(self, country: str) -> dict[str, Any]:

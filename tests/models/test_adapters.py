@@ -121,3 +121,16 @@ def test_what_a_file_only_imports_is_not_called(tmp_path: Path) -> None:
 def test_pretrained_weights_are_not_an_option() -> None:
     with pytest.raises(ModelError, match="nothing is downloaded unasked"):
         build_model("torchvision:resnet18", Shape(), weights="DEFAULT")
+
+
+def test_file_is_loaded_as_a_script_would_be(tmp_path: Path) -> None:
+    (tmp_path / "beside_own.py").write_text("WIDTH = 5\n")
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom torch import nn\n"
+        "from beside_own import WIDTH\n\n@dataclass\nclass Options:\n    width: int = WIDTH\n\n"
+        "def net(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, Options().width), nn.Linear(WIDTH, num_classes))\n"
+    )
+    network = build_model(f"file:{path}:net", Shape(channels=1, image_size=(8, 8)))
+    assert network(torch.rand(2, 1, 8, 8)).shape == (2, 10)

@@ -287,3 +287,38 @@ def test_modules_are_trained_in_channels_last_and_handed_back_contiguous(few_dig
 def test_ticket_remembers_the_data_it_was_trained_on(few_digits: ImageData, digits: ImageData) -> None:
     ticket = fresh(digits)
     assert quietly(ticket, few_digits, epochs=1).data == few_digits.spec != digits.spec
+
+
+def test_divergence_in_the_very_last_step_is_caught(few_digits: ImageData, tmp_path: Path) -> None:
+    # One step an epoch: no later loss would see what the update made of the weights.
+    out = tmp_path / "out.pt"
+    with pytest.raises(TrainingError, match="training diverged"):
+        train_to_file(
+            fresh(few_digits), few_digits, out, epochs=1, batch_size=200, learning_rate=1e39, measure_energy=False
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resuming_with_other_threads_is_refused(few_digits: ImageData, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run.checkpoint"
+    quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=1)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(TrainingError, match="threads was 1, is 2"):
+            quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=1, resume=True)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_earlier_training_is_remembered(few_digits: ImageData, tmp_path: Path) -> None:
+    dense = quietly(quietly(fresh(few_digits), few_digits, epochs=1), few_digits, epochs=2)
+    ticket = prune_layers(dense, score_blocks(dense.network, few_digits, "random"), blocks=1)
+    quietly(ticket, few_digits, epochs=3).save(tmp_path / "ticket.pt")
+    loaded = load_ticket(tmp_path / "ticket.pt")
+    assert [training["epochs"] for training in loaded.earlier_training] == [1, 2]
+    assert loaded.training["epochs"] == 3
+
+
+def test_a_recipe_of_ones_own_can_be_overridden(few_digits: ImageData) -> None:
+    ticket = quietly(fresh(few_digits), few_digits, recipe=make_recipe("quick", epochs=1), epochs=2)
+    assert len(ticket.history) == 2

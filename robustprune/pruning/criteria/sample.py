@@ -45,11 +45,14 @@ def images_in_proportion(data: ImageData, count: int, seed: int) -> Tensor:
 def as_batches(data: ImageData, indices: Tensor, batch_size: int, like: nn.Module) -> Batches:
     """Return training images as batches, in the type and on the device of the network's parameters.
 
-    The batches are of nearly equal size, so that no tiny last one distorts batch statistics.
+    The batches are of nearly equal size, so that no tiny last one distorts batch statistics, and every class is
+    spread evenly over them, also where the set is ordered by class.
     """
     split = data.require("train")
     parameter = next(like.parameters())
-    chunks = indices.tensor_split(max(1, -(-len(indices) // batch_size)))
+    count = max(1, -(-len(indices) // batch_size))
+    by_class = indices[split.labels[indices.to(split.labels.device)].cpu().argsort(stable=True)]
+    chunks = [by_class[batch::count].sort().values for batch in range(count)]
     return [
         (
             split.take(chunk).to(parameter.device, parameter.dtype) / 255,
