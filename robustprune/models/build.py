@@ -18,6 +18,11 @@ MODELS = Registry(
     "robustprune.models",
     {
         **{f"resnet{depth}": "robustprune.models.resnet:build_resnet" for depth in (20, 32, 44, 56, 110)},
+        **{
+            f"wrn-{shape}": "robustprune.models.wide_resnet:build_wide_resnet"
+            for shape in ("16-4", "16-8", "28-4", "28-10", "34-10", "34-20", "40-2", "40-4", "70-16")
+        },
+        "wrn": "robustprune.models.wide_resnet:build_wide_resnet",
         "torchvision": "robustprune.models.torchvision_models:build_torchvision",
         "file": "robustprune.models.user_file:build_from_file",
     },
@@ -29,7 +34,8 @@ def build_model(name: str, data: ImageProperties, *, seed: int = 0, **options: A
     """Return a freshly initialized network for an image set.
 
     Args:
-        name: ``resnet20|32|44|56|110``, ``torchvision:NAME``, ``file:PATH:NAME`` or a plug-in's name.
+        name: ``resnet20|32|44|56|110``, ``wrn-28-10`` and its like, ``wrn:DEPTH-WIDENING``,
+            ``torchvision:NAME``, ``file:PATH:NAME`` or a plug-in's name.
         data: The image set (its classes, channels, size and normalization constants).
         seed: Decides the initial weights; the process-wide generators are left as they were.
         options: What the builder takes, such as ``width`` for the CIFAR ResNets.

@@ -1,0 +1,114 @@
+"""Pre-activation wide ResNets of Zagoruyko and Komodakis 2016 (arXiv:1605.07146, table 1, block B(3,3)).
+
+Depth 6n + 4: a 3×3 stem of 16 filters and three stages of n residual blocks with 16k, 32k and 64k filters, k the
+widening factor. Where the shape changes, the shortcut is a 1×1 convolution of the *activated* features, as in
+the authors' code; every other block is x + f(x) with nothing after the sum, so it can go without a trace.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from robustprune.errors import ModelError
+from robustprune.models.architecture import Architecture
+from robustprune.models.normalization import Normalize
+
+
+class PreActivationBlock(nn.Module):
+    """x + conv(relu(bn(conv(relu(bn(x)))))), the shortcut a 1×1 convolution of relu(bn(x)) where the shape changes."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        """Make a block from ``in_channels`` to ``channels`` feature maps."""
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, channels, H/stride, W/stride)."""
+        activated = self.relu(self.bn1(features))
+        shortcut = features if self.shortcut is None else self.shortcut(activated)
+        residual: Tensor = self.conv2(self.relu(self.bn2(self.conv1(activated))))
+        return residual + shortcut
+
+
+class WideResNet(nn.Module):
+    """A wide ResNet from images in [0, 1] to logits; any channel count, any size from 8×8."""
+
+    def __init__(self, architecture: Architecture, depth: int, widening: int, width: int) -> None:
+        """Make the network with freshly initialized weights (He et al. 2015, fan-out)."""
+        super().__init__()
+        blocks = (depth - 4) // 6
+        first, second, third = (width * widening * 2**stage for stage in range(3))
+        self.normalize = Normalize(architecture.mean, architecture.std)
+        self.conv1 = nn.Conv2d(architecture.channels, width, 3, padding=1, bias=False)
+        self.layer1 = _stage(width, first, 1, blocks)
+        self.layer2 = _stage(first, second, 2, blocks)
+        self.layer3 = _stage(second, third, 2, blocks)
+        self.bn = nn.BatchNorm2d(third)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(third, architecture.num_classes)
+        nn.init.zeros_(self.fc.bias)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return the penultimate features (N, 4·widening·width) of images (N, C, H, W) in [0, 1]."""
+        features = self.conv1(self.normalize(images))
+        features = self.relu(self.bn(self.layer3(self.layer2(self.layer1(features)))))
+        return features.mean(dim=(2, 3))  # type: ignore[no-any-return]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, num_classes) of images (N, C, H, W) in [0, 1]."""
+        return self.fc(self.forward_features(images))  # type: ignore[no-any-return]
+
+
+class WideResNetOptions(BaseModel):
+    """What ``build_model("wrn-28-10", …)`` takes beside the data set."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    width: int = Field(default=16, ge=1, le=1024, description="filters of the stem; stages have k, 2k and 4k times it")
+
+
+def build_wide_resnet(architecture: Architecture) -> WideResNet:
+    """Build ``wrn-DEPTH-WIDENING``, a pre-activation wide ResNet; any depth 6n + 4 as ``wrn:DEPTH-WIDENING``.
+
+    Raises:
+        ModelError: A depth that is not 6n + 4, no widening factor, or options that it does not take.
+    """
+    depth, widening = _read_name(architecture.name)
+    try:
+        options = WideResNetOptions.model_validate(architecture.options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ModelError(
+            f"{architecture.name}: option {'.'.join(map(str, problem['loc']))!r}: {problem['msg'].lower()}; "
+            f"it takes only 'width', a whole number from 1 to 1024"
+        ) from error
+    return WideResNet(architecture, depth, widening, options.width)
+
+
+def _read_name(name: str) -> tuple[int, int]:
+    match = re.fullmatch(r"wrn[-:](\d{1,3})-(\d{1,2})", name)
+    depth, widening = (int(number) for number in match.groups()) if match else (0, 0)
+    if depth < 10 or depth % 6 != 4 or widening < 1:
+        raise ModelError(
+            f"{name!r} is no wide ResNet: write wrn:DEPTH-WIDENING with a depth of 6n + 4 (10, 16, 22, 28, …) and a "
+            "widening factor from 1, e.g. wrn:22-8"
+        )
+    return depth, widening
+
+
+def _stage(in_channels: int, channels: int, stride: int, blocks: int) -> nn.Sequential:
+    first = PreActivationBlock(in_channels, channels, stride)
+    return nn.Sequential(first, *(PreActivationBlock(channels, channels, 1) for _ in range(blocks - 1)))
