@@ -77,7 +77,8 @@ def _count_macs(model: nn.Module, example: Tensor | None) -> dict[str, int]:
     if example is None:
         architecture = architecture_of(model)
         example = torch.zeros(1, architecture.channels, *architecture.image_size)
-    network = copy.deepcopy(model).cpu().eval()
+    # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
+    network = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     with torch.no_grad(), _plain_attention(), FlopCounterMode(display=False) as counter:
         network(example)
     # A multiply-accumulate is two floating-point operations.
