@@ -42,6 +42,20 @@ class Outer(nn.Module):
         return features + self.conv(self.inner(features))
 
 
+class Wrapped(PreActivation):
+    """A block most of whose weights are its own, as FastViT's around its token mixer."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.inner = PreActivation(channels)
+        self.wide = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+        self.back = nn.Conv2d(4 * channels, channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = self.inner(features)
+        return features + self.back(self.wide(features))
+
+
 class Twice(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -74,6 +88,14 @@ def test_activations_gates_and_scaled_shortcuts_are_no_blocks() -> None:
 
 def test_the_innermost_of_nested_blocks_is_found() -> None:
     assert found(Outer(4)) == {"0.inner": "identity"}
+
+
+def test_residual_detail_of_a_block_is_not_the_block() -> None:
+    assert found(Wrapped(4), Wrapped(4)) == {"0": "identity", "1": "identity"}
+
+
+def test_stage_of_such_blocks_is_not_one_block() -> None:
+    assert found(nn.Sequential(Wrapped(4), Wrapped(4))) == {"0.0": "identity", "0.1": "identity"}
 
 
 def test_block_run_twice_goes_only_as_a_whole() -> None:
