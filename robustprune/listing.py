@@ -33,7 +33,12 @@ def attacks() -> list[Row]:
 
 def models() -> list[Row]:
     """Return the models that can be built by name."""
-    patterns = {"wrn": "wrn:DEPTH-WIDENING", "torchvision": "torchvision:NAME", "file": "file:PATH:NAME"}
+    patterns = {
+        "wrn": "wrn:DEPTH-WIDENING",
+        "torchvision": "torchvision:NAME",
+        "timm": "timm:NAME",
+        "file": "file:PATH:NAME",
+    }
     return [{"name": patterns.get(name, name), "description": _first_line(MODELS.get(name))} for name in MODELS.names()]
 
 

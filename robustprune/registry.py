@@ -18,6 +18,13 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(by_lower_case[match]) for match in nearest)}?" if nearest else ""
 
 
+def missing_package(what: str, package: str) -> MissingDependencyError:
+    """Return the error that says which package is missing for what, and how to install it."""
+    return MissingDependencyError(
+        f"{what} needs the package {package!r}, which is not installed; install it with: pip install {package}"
+    )
+
+
 class Registry:
     """Looks a plug-in up by name, importing its module only then.
 
@@ -82,10 +89,7 @@ class Registry:
             package = (error.name or "").partition(".")[0]
             if package in ("", "robustprune"):
                 raise  # a defect of this package, which installing something would not mend
-            raise MissingDependencyError(
-                f"{self.kind} {name!r} needs the package {package!r}, which is not installed; "
-                f"install it with: pip install {package}"
-            ) from error
+            raise missing_package(f"{self.kind} {name!r}", package) from error
         raise UnknownNameError(
             f"there is no {self.kind} called {name!r}.{suggest(key, self.names())} Known: {', '.join(self.names())}."
         )

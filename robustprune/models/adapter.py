@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+import warnings
+from importlib import import_module
 from typing import Any
 
 from torch import Tensor, nn
 
 from robustprune.errors import ModelError
+from robustprune.models.architecture import Architecture
 from robustprune.models.normalization import Normalize
+from robustprune.registry import missing_package
+
+_WEIGHT_OPTIONS = ("pretrained", "weights", "checkpoint", "cache_dir", "hf_", "url", "file", "download")
+
+
+def import_quietly(module: str, needed_by: str) -> Any:
+    """Import a module of another package, without the warnings that its own imports raise.
+
+    Raises:
+        MissingDependencyError: It is not installed, or one that it needs is not.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return import_module(module)
+    except ModuleNotFoundError as error:
+        raise missing_package(f"model {needed_by!r}", (error.name or module).partition(".")[0]) from error
+
+
+def refuse_weights(architecture: Architecture) -> None:
+    """Refuse options that would fetch or read weights: options are in tickets, and a ticket must do neither.
+
+    Raises:
+        ModelError: There is such an option.
+    """
+    for option in architecture.options:
+        if option.startswith(_WEIGHT_OPTIONS):
+            raise ModelError(
+                f"{architecture.name}: pretrained weights cannot be chosen by the option {option!r}: a ticket starts "
+                "from random ones, and nothing is downloaded unasked; for a network with weights of your own use "
+                "file:PATH:NAME"
+            )
 
 
 def last_linear(network: nn.Module) -> nn.Linear:

@@ -24,6 +24,7 @@ MODELS = Registry(
         },
         "wrn": "robustprune.models.wide_resnet:build_wide_resnet",
         "torchvision": "robustprune.models.torchvision_models:build_torchvision",
+        "timm": "robustprune.models.timm_models:build_timm",
         "file": "robustprune.models.user_file:build_from_file",
     },
 )
@@ -35,7 +36,7 @@ def build_model(name: str, data: ImageProperties, *, seed: int = 0, **options: A
 
     Args:
         name: ``resnet20|32|44|56|110``, ``wrn-28-10`` and its like, ``wrn:DEPTH-WIDENING``,
-            ``torchvision:NAME``, ``file:PATH:NAME`` or a plug-in's name.
+            ``torchvision:NAME``, ``timm:NAME``, ``file:PATH:NAME`` or a plug-in's name.
         data: The image set (its classes, channels, size and normalization constants).
         seed: Decides the initial weights; the process-wide generators are left as they were.
         options: What the builder takes, such as ``width`` for the CIFAR ResNets.

@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from robustprune.errors import ModelError
-from robustprune.models.adapter import AdaptedNetwork, fit_input_channels
+from robustprune.models.adapter import AdaptedNetwork, fit_input_channels, refuse_weights
 from robustprune.models.architecture import Architecture
 from robustprune.models.normalization import Normalize
 from robustprune.registry import suggest
@@ -26,11 +26,7 @@ def build_torchvision(architecture: Architecture) -> AdaptedNetwork:
         raise ModelError(
             f"torchvision has no classifier called {name!r}.{suggest(name, known)} It has: {', '.join(known)}."
         )
-    if "weights" in architecture.options:
-        raise ModelError(
-            "pretrained weights cannot be chosen by an option: a ticket starts from random ones, and nothing is "
-            "downloaded unasked; for a network with weights of your own use file:PATH:NAME"
-        )
+    refuse_weights(architecture)
     builder = models.get_model_builder(name)
     options: dict[str, Any] = {"weights": None, "num_classes": architecture.num_classes}
     if name.startswith("vit_"):
