@@ -37,6 +37,7 @@ def models() -> list[Row]:
         "wrn": "wrn:DEPTH-WIDENING",
         "torchvision": "torchvision:NAME",
         "timm": "timm:NAME",
+        "robustbench": "robustbench:NAME",
         "file": "file:PATH:NAME",
     }
     return [{"name": patterns.get(name, name), "description": _first_line(MODELS.get(name))} for name in MODELS.names()]

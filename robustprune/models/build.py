@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 
 from robustprune.errors import ModelError
 from robustprune.models.architecture import Architecture, ImageProperties
+from robustprune.models.weights import load_weights
 from robustprune.randomness import derive_seed, isolated_generators
 from robustprune.registry import Registry
 
@@ -25,20 +28,35 @@ MODELS = Registry(
         "wrn": "robustprune.models.wide_resnet:build_wide_resnet",
         "torchvision": "robustprune.models.torchvision_models:build_torchvision",
         "timm": "robustprune.models.timm_models:build_timm",
+        "robustbench": "robustprune.models.robustbench_models:build_robustbench",
         "file": "robustprune.models.user_file:build_from_file",
     },
 )
 """Builders: callables from an :class:`Architecture` to an nn.Module from [0, 1] images to logits."""
 
 
-def build_model(name: str, data: ImageProperties, *, seed: int = 0, **options: Any) -> nn.Module:
-    """Return a freshly initialized network for an image set.
+def build_model(
+    name: str,
+    data: ImageProperties,
+    *,
+    seed: int = 0,
+    weights_file: str | Path | None = None,
+    download: bool = False,
+    **options: Any,
+) -> nn.Module:
+    """Return a network for an image set, freshly initialized unless weights are asked for.
+
+    Where weights come from is no part of the architecture: a ticket carries its own, and opening one neither
+    downloads nor reads another file.
 
     Args:
         name: ``resnet20|32|44|56|110``, ``wrn-28-10`` and its like, ``wrn:DEPTH-WIDENING``,
-            ``torchvision:NAME``, ``timm:NAME``, ``file:PATH:NAME`` or a plug-in's name.
+            ``torchvision:NAME``, ``timm:NAME``, ``robustbench:NAME``, ``file:PATH:NAME`` or a
+            plug-in's name.
         data: The image set (its classes, channels, size and normalization constants).
         seed: Decides the initial weights; the process-wide generators are left as they were.
+        weights_file: A local file of weights in place of random ones; only tensors are read from it.
+        download: Fetch the published weights of a ``robustbench:`` model where they are not here yet.
         options: What the builder takes, such as ``width`` for the CIFAR ResNets.
 
     Returns:
@@ -56,6 +74,12 @@ def build_model(name: str, data: ImageProperties, *, seed: int = 0, **options: A
         field = ".".join(map(str, problem["loc"]))
         raise ModelError(f"{name} cannot be shaped for this data set: {field}: {problem['msg']}") from error
     network = build_network(architecture, seed=seed)
+    if download not in (True, False):
+        raise ModelError(f"download={download!r} is neither 1 nor 0")
+    if download and weights_file is None:
+        weights_file = _download(architecture)
+    if weights_file is not None:
+        load_weights(network, weights_file)
     check_output(network, architecture)
     return network
 
@@ -68,6 +92,16 @@ def build_network(architecture: Architecture, *, seed: int = 0) -> nn.Module:
     network.architecture = architecture  # type: ignore[assignment]
     network.initial_seed = seed  # type: ignore[assignment]
     return network.eval()
+
+
+def _download(architecture: Architecture) -> Path:
+    """Fetch published weights; the folder is $ROBUSTPRUNE_MODELS or ~/.cache/robustprune/models."""
+    if not architecture.name.startswith("robustbench:"):
+        raise ModelError(f"there is nothing to download for {architecture.name}; only robustbench:NAME has weights")
+    from robustprune.models.robustbench_models import download_robustbench
+
+    named = os.environ.get("ROBUSTPRUNE_MODELS")
+    return download_robustbench(architecture, Path(named or "~/.cache/robustprune/models").expanduser())
 
 
 def architecture_of(model: nn.Module) -> Architecture:
