@@ -65,7 +65,7 @@ def test_only_timms_own_names_are_taken(name: str, message: str) -> None:
 
 
 def test_image_size_it_cannot_take_is_explained() -> None:
-    with pytest.raises(ModelError, match="vit_tiny_patch16_224 for 9×9|does not run on 3×9×9"):
+    with pytest.raises(ModelError, match=r"vit_tiny_patch16_224 for 9×9|does not run on 3×9×9"):
         build_model("timm:vit_tiny_patch16_224", Shape(image_size=(9, 9)))
 
 
