@@ -27,6 +27,11 @@ class PostActivation(PreActivation):
         return (features + self.norm(self.conv(features))).relu()
 
 
+class Leaky(PreActivation):
+    def forward(self, features: Tensor) -> Tensor:
+        return nn.functional.leaky_relu(features + self.norm(self.conv(features)), 0.01)
+
+
 class Halved(PreActivation):
     def forward(self, features: Tensor) -> Tensor:
         return 0.5 * features + self.conv(features)
@@ -84,6 +89,10 @@ def test_final_activation_stays_unless_it_changes_nothing() -> None:
 
 def test_activations_gates_and_scaled_shortcuts_are_no_blocks() -> None:
     assert found(nn.PReLU(4), nn.BatchNorm2d(4), Halved(4), PreActivation(4)) == {"3": "identity"}
+
+
+def test_leaky_activations_in_a_row_are_no_relu() -> None:
+    assert found(nn.Sequential(*(Leaky(4) for _ in range(5))), PreActivation(4)) == {"1": "identity"}
 
 
 def test_the_innermost_of_nested_blocks_is_found() -> None:
