@@ -69,6 +69,12 @@ def test_image_size_it_cannot_take_is_explained() -> None:
         build_model("timm:vit_tiny_patch16_224", Shape(image_size=(9, 9)))
 
 
+def test_image_size_it_divides_by_zero_at_is_explained() -> None:
+    # Swin V2 scales positions by the window's side less one, and the last stage has windows of 1×1 here.
+    with pytest.raises(ModelError, match="too small"):
+        build_model("timm:swinv2_tiny_window8_256", Shape())
+
+
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingDependencyError, match="pip install timm"):
