@@ -43,6 +43,17 @@ CASES = [
     ("torchvision:convnext_tiny", 32, silence_layer_scale),
     ("torchvision:mobilenet_v2", 32, last_norm),
     ("torchvision:vit_b_16", 32, silence(*ATTENTION)),
+    ("wrn-16-4", 16, silence("conv2")),
+    ("timm:resnetv2_50", 32, silence("conv3")),
+    ("timm:nfnet_f0", 32, silence("conv3")),
+    ("timm:convnext_atto", 32, silence("mlp.fc2")),
+    ("timm:efficientnet_b0", 32, last_norm),
+    ("timm:fastvit_t8", 32, silence("token_mixer.layer_scale", "mlp.fc2")),
+    ("timm:vit_tiny_patch16_224", 32, silence("attn.proj", "mlp.fc2")),
+    ("timm:swin_tiny_patch4_window7_224", 32, silence("attn.proj", "mlp.fc2")),
+    ("timm:cait_xxs24_224", 32, silence("attn.proj", "mlp.fc2")),
+    ("timm:mixer_s32_224", 32, silence("mlp_tokens.fc2", "mlp_channels.fc2")),
+    ("timm:gmlp_s16_224", 32, silence("mlp_channels.fc2")),
 ]
 
 
