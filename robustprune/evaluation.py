@@ -23,9 +23,11 @@ from robustprune.metrics import (
     negative_log_likelihood,
     wilson_interval,
 )
+from robustprune.provenance import describe_environment, hash_weights
 from robustprune.records import AttackEntry, CheckResult, CleanResult, ModelSummary, Record, Samples
 from robustprune.registry import suggest
-from robustprune.ticket import Plan, Ticket, describe_environment, hash_weights
+from robustprune.ticket import Ticket
+from robustprune.ticket_header import Plan
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from robustprune.errors import EvaluationError
 from robustprune.files import write_atomically
 
-SCHEMA = 1
 Interval = tuple[float, float]
 Samples = dict[str, NDArray[Any]]
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
-import platform
-import sys
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 from torch import nn
 
-from robustprune._version import __version__
-from robustprune.data import ImageData, load_data
+from robustprune.data import ImageData
 from robustprune.errors import RobustPruneError, TicketError
-from robustprune.files import hash_arrays
 from robustprune.models import Architecture, architecture_of, build_network
 from robustprune.models.user_file import split_name
+from robustprune.provenance import describe_environment, hash_weights
 from robustprune.pruning import (
     BlockScores,
     Eligibility,
-    Residue,
     check_eligibility,
     choose_blocks,
     eligible_blocks,
@@ -31,79 +24,9 @@ from robustprune.pruning import (
     remove_blocks,
 )
 from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
+from robustprune.ticket_header import Plan, TicketHeader
 
 FORMAT = "robustprune-ticket"
-SCHEMA = 1
-
-
-class Plan(BaseModel):
-    """What was removed from the dense network, and by which ranking.
-
-    Attributes:
-        method: "none" for a dense network, "layer" for removed blocks.
-        removed: Block name → what remains of it, in order of removal.
-        eligible: The blocks that could have gone.
-        eligibility: The rule that decided that.
-        criterion: Name of the criterion, None for a dense network.
-        options: Its options.
-        seed: The seed of its samples.
-        scoring_seconds: How long scoring took.
-        earlier: The plans of rounds before this one, where a ticket was pruned again; ``removed`` has them all.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: Literal["none", "layer"] = "none"
-    removed: dict[str, Residue] = Field(default_factory=dict)
-    eligible: tuple[str, ...] = ()
-    eligibility: Eligibility | None = None
-    criterion: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    seed: int | None = None
-    scoring_seconds: float = 0.0
-    earlier: tuple[Plan, ...] = ()
-
-
-class DataDescription(BaseModel):
-    """What a ticket may say of its image set: what :func:`robustprune.load_data` gives back as ``spec``."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str
-    root: str | None = None
-    image_size: int | None = Field(default=None, ge=8, le=4096)
-    channels: int | None = None
-    train_limit: int | None = None
-    validation_fraction: float = 0.1
-    seed: int = Field(default=0, ge=0)
-    stream: bool | None = None
-
-
-class TicketHeader(BaseModel):
-    """Everything in a ticket's file but the weights; read back only if it fits this schema."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    schema_version: Literal[1] = 1
-    architecture: Architecture
-    plan: Plan = Field(default_factory=Plan)
-    scores: dict[str, float] = Field(default_factory=dict)
-    seed: int = 0
-    data: dict[str, Any] = Field(default_factory=dict)
-    history: list[dict[str, float | int | None]] = Field(default_factory=list)
-    training: dict[str, Any] = Field(default_factory=dict)
-    earlier_training: list[dict[str, Any]] = Field(default_factory=list)
-    provenance: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("data")
-    @classmethod
-    def _names_data_only(cls, data: dict[str, Any]) -> dict[str, Any]:
-        # A file must not decide what happens on the machine of who reads it: no downloads, no processes.
-        known = inspect.signature(load_data).parameters.keys() - {"download", "workers"}
-        strange = sorted(data.keys() - known)
-        if strange:
-            raise ValueError(f"an image set is not described by {strange[0]!r}")
-        return DataDescription.model_validate(data).model_dump(exclude_unset=True) if data else {}
 
 
 @dataclass
@@ -302,29 +225,6 @@ def _remove_planned(network: nn.Module, plan: Plan) -> nn.Module:
 
 
 _SHARED_FIELDS = ("plan", "scores", "seed", "data", "history", "training", "earlier_training", "provenance")
-
-
-def hash_weights(network: nn.Module) -> str:
-    """Return the SHA-256 over the parameters and buffers of a network: names, types, shapes and values."""
-    return hash_arrays(
-        {
-            # Bytes, since numpy has no bfloat16.
-            f"{name} {value.dtype} {tuple(value.shape)}": value.cpu().contiguous().flatten().view(torch.uint8).numpy()
-            for name, value in network.state_dict().items()
-        }
-    )
-
-
-def describe_environment() -> dict[str, Any]:
-    """Return time, versions, platform and threads: what a reader needs to trust or repeat a result."""
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "robustprune": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": f"{sys.platform}-{platform.machine()}",
-        "threads": torch.get_num_threads(),
-    }
 
 
 def _shape(channels: int, image_size: tuple[int, int], classes: int) -> str:

@@ -14,8 +14,9 @@ from robustprune.data import ImageData
 from robustprune.errors import TicketError, TrainingError
 from robustprune.files import hash_json
 from robustprune.models.user_file import split_name
+from robustprune.provenance import describe_environment
 from robustprune.randomness import derive_seed, isolated_generators
-from robustprune.ticket import Ticket, describe_environment, load_ticket
+from robustprune.ticket import Ticket, load_ticket
 from robustprune.training.checkpoint import Checkpoint, load_checkpoint
 from robustprune.training.energy import EnergyMeter
 from robustprune.training.epoch import StepProgress, train_epoch, validate

@@ -1,0 +1,83 @@
+"""What a ticket's file says beside the weights, and the schema it is held to when it is read."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from robustprune.models import Architecture
+from robustprune.pruning import Eligibility, Residue
+
+
+class Plan(BaseModel):
+    """What was removed from the dense network, and by which ranking.
+
+    Attributes:
+        method: "none" for a dense network, "layer" for removed blocks.
+        removed: Block name → what remains of it, in order of removal.
+        eligible: The blocks that could have gone.
+        eligibility: The rule that decided that.
+        criterion: Name of the criterion, None for a dense network.
+        options: Its options.
+        seed: The seed of its samples.
+        scoring_seconds: How long scoring took.
+        earlier: The plans of rounds before this one, where a ticket was pruned again; ``removed`` has them all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["none", "layer"] = "none"
+    removed: dict[str, Residue] = Field(default_factory=dict)
+    eligible: tuple[str, ...] = ()
+    eligibility: Eligibility | None = None
+    criterion: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    seed: int | None = None
+    scoring_seconds: float = 0.0
+    earlier: tuple[Plan, ...] = ()
+
+
+class DataDescription(BaseModel):
+    """What a ticket may say of its image set: what :func:`robustprune.load_data` gives back as ``spec``.
+
+    ``download`` and ``workers`` are not among it: a file must not decide what happens on its reader's machine.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    root: str | None = None
+    image_size: int | None = Field(default=None, ge=8, le=4096)
+    channels: int | None = None
+    train_limit: int | None = None
+    validation_fraction: float = 0.1
+    seed: int = Field(default=0, ge=0)
+    stream: bool | None = None
+
+
+class TicketHeader(BaseModel):
+    """Everything in a ticket's file but the weights; read back only if it fits this schema."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = 1
+    architecture: Architecture
+    plan: Plan = Field(default_factory=Plan)
+    scores: dict[str, float] = Field(default_factory=dict)
+    seed: int = 0
+    data: dict[str, Any] = Field(default_factory=dict)
+    history: list[dict[str, float | int | None]] = Field(default_factory=list)
+    training: dict[str, Any] = Field(default_factory=dict)
+    earlier_training: list[dict[str, Any]] = Field(default_factory=list)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("data")
+    @classmethod
+    def _names_data_only(cls, data: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return DataDescription.model_validate(data).model_dump(exclude_unset=True) if data else {}
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise ValueError(f"an image set is not described by {where!r}: {problem['msg']}") from error
