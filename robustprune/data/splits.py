@@ -9,18 +9,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from robustprune.data.stratify import hold_out, stratified_indices, stratified_per_class
 from robustprune.errors import DataError
 from robustprune.files import hash_arrays
-
-__all__ = [
-    "Batch",
-    "InMemorySplit",
-    "Split",
-    "hold_out",
-    "stratified_indices",
-    "stratified_per_class",
-]
 
 
 class Batch(NamedTuple):

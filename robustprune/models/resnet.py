@@ -7,12 +7,11 @@ instead of the 1232 that the layer-pruning paper counts.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from robustprune.errors import ModelError
 from robustprune.models.architecture import Architecture
 from robustprune.models.normalization import Normalize
+from robustprune.models.width import width_option
 
 
 class ResidualBlock(nn.Module):
@@ -69,29 +68,14 @@ class CifarResNet(nn.Module):
         return self.fc(self.forward_features(images))  # type: ignore[no-any-return]
 
 
-class ResNetOptions(BaseModel):
-    """What ``build_model("resnet32", …)`` takes beside the data set."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    width: int = Field(default=16, ge=1, le=1024, description="filters of the first stage")
-
-
 def build_resnet(architecture: Architecture) -> CifarResNet:
     """Build ``resnet20``, ``resnet32``, ``resnet44``, ``resnet56`` or ``resnet110``.
 
     Raises:
         ModelError: Options that it does not take.
     """
-    try:
-        options = ResNetOptions.model_validate(architecture.options)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ModelError(
-            f"{architecture.name}: option {'.'.join(map(str, problem['loc']))!r}: {problem['msg'].lower()}; "
-            f"it takes only 'width', a whole number from 1 to 1024"
-        ) from error
-    return CifarResNet(architecture, depth=int(architecture.name.removeprefix("resnet")), width=options.width)
+    depth = int(architecture.name.removeprefix("resnet"))
+    return CifarResNet(architecture, depth, width_option(architecture))
 
 
 def _stage(in_channels: int, channels: int, stride: int, blocks: int) -> nn.Sequential:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from robustprune.errors import ModelError
 from robustprune.models.architecture import Architecture
 from robustprune.models.normalization import Normalize
+from robustprune.models.width import width_option
 
 
 class PreActivationBlock(nn.Module):
@@ -72,14 +72,6 @@ class WideResNet(nn.Module):
         return self.fc(self.forward_features(images))  # type: ignore[no-any-return]
 
 
-class WideResNetOptions(BaseModel):
-    """What ``build_model("wrn-28-10", …)`` takes beside the data set."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    width: int = Field(default=16, ge=1, le=1024, description="filters of the stem; stages have k, 2k and 4k times it")
-
-
 def build_wide_resnet(architecture: Architecture) -> WideResNet:
     """Build ``wrn-DEPTH-WIDENING``, a pre-activation wide ResNet; any depth 6n + 4 as ``wrn:DEPTH-WIDENING``.
 
@@ -87,15 +79,7 @@ def build_wide_resnet(architecture: Architecture) -> WideResNet:
         ModelError: A depth that is not 6n + 4, no widening factor, or options that it does not take.
     """
     depth, widening = _read_name(architecture.name)
-    try:
-        options = WideResNetOptions.model_validate(architecture.options)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ModelError(
-            f"{architecture.name}: option {'.'.join(map(str, problem['loc']))!r}: {problem['msg'].lower()}; "
-            f"it takes only 'width', a whole number from 1 to 1024"
-        ) from error
-    return WideResNet(architecture, depth, widening, options.width)
+    return WideResNet(architecture, depth, widening, width_option(architecture))
 
 
 def _read_name(name: str) -> tuple[int, int]:

@@ -8,8 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robustprune.data import ImageData
-from robustprune.data.splits import stratified_indices, stratified_per_class
+from robustprune.data import ImageData, stratified_indices, stratified_per_class
 
 BatchNormMode = Literal["batch", "running"]
 
