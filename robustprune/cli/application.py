@@ -1,0 +1,66 @@
+"""The group of commands, and how a run of one of them ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Any
+
+import rich_click as click
+from click.exceptions import Exit
+
+from robustprune import terminal
+from robustprune._version import __version__
+from robustprune.errors import PruningWarning, RobustPruneError
+
+click.rich_click.MAX_WIDTH = 110
+
+
+def main() -> None:
+    """Run the command line; every failure is one paragraph and an exit code."""
+    warnings.showwarning = _show_warning
+    try:
+        commands(standalone_mode=False)
+    except Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; where the command has --resume, it continues from the last finished epoch")
+    except RobustPruneError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader of a pipe (head, a pager) has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("ROBUSTPRUNE_DEBUG"):
+            raise
+        _fail(
+            f"an error that should not happen: {type(error).__name__}: {error}. Please report it, with the "
+            "traceback that ROBUSTPRUNE_DEBUG=1 shows"
+        )
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **_options: Any) -> None:
+    """Show our own warnings as a line without the place in the code, all others as ever."""
+    if issubclass(category, PruningWarning):
+        terminal.say(f"Warning: {message}")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
+
+
+def _fail(message: str) -> None:
+    terminal.say(f"Error: {' '.join(message.split())}")
+    sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="robustprune")
+def commands() -> None:
+    """Cut whole layers out of a network before training it, and measure what that does.
+
+    `robustprune demo` shows everything on a small data set; `robustprune COMMAND --help` explains a command.
+    """

@@ -1,0 +1,32 @@
+"""`robustprune list`: what can be named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from robustprune import terminal
+from robustprune.cli.application import commands
+
+
+@commands.command("list")
+@click.argument("kind", type=click.Choice(["criteria", "attacks", "models", "datasets"]))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+def list_(kind: str, as_json: bool) -> None:
+    """List what can be named: criteria, attacks, models or datasets."""
+    from robustprune.listing import LISTINGS
+
+    rows = LISTINGS[kind]()
+    if as_json:
+        terminal.print_json(rows)
+        return
+    terminal.table(kind, list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={default}" for name, default in value.items())
+    return "" if value is None else str(value)

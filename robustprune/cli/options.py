@@ -1,0 +1,151 @@
+"""Options that several commands share, and what they name: a network, an image set, a file to write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from robustprune.data import ImageData
+    from robustprune.ticket import Ticket
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class KeyValue(click.ParamType[tuple[str, Any]]):
+    """``name=value``, for options that a plug-in defines."""
+
+    name = "name=value"
+
+    def __init__(self, *taken: str) -> None:
+        """Refuse the names in ``taken``, which have options of their own."""
+        self.taken = taken
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
+        """Split ``name=value``; numbers become numbers."""
+        key, equals, text = str(value).partition("=")
+        if not equals or not key:
+            self.fail(f"{value!r} is not of the form name=value", param, ctx)
+        if key in self.taken:
+            self.fail(f"{key!r} has an option of its own, see --help", param, ctx)
+        for number in (int, float):
+            try:
+                return key, number(text)
+            except ValueError:
+                continue
+        return key, text
+
+
+class Target(click.Path):
+    """A path to write to, checked before hours of work go into what is to be written."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Check that the file or folder can be made."""
+        path = os.fsdecode(super().convert(value, param, ctx))
+        if not path:
+            self.fail("it is empty", param, ctx)
+        nearest = next(parent for parent in Path(path).absolute().parents if parent.exists())
+        if not nearest.is_dir():
+            self.fail(f"{nearest} is a file, so nothing can be written in it", param, ctx)
+        if not os.access(nearest, os.W_OK):
+            self.fail(f"nothing may be written in the folder {nearest}", param, ctx)
+        return path
+
+
+OUT_FILE = Target(dir_okay=False)
+
+
+def _stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+common_options = _stack(
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+    click.option("--threads", type=click.IntRange(min=1), help="Processor threads to compute with."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else."),
+)
+
+model_options = _stack(
+    click.option("--model", required=True, help="A ticket's file, or a name: see `robustprune list models`."),
+    click.option("--model-code", type=click.Path(), help="Python file of a `file:` network, for its tickets."),
+    click.option(
+        "--model-option",
+        "network_options",
+        type=KeyValue("name", "data", "seed"),
+        multiple=True,
+        help="E.g. width=32 for a ResNet.",
+    ),
+)
+
+data_options = _stack(
+    click.option(
+        "--dataset",
+        help="See `robustprune list datasets`. [default: the ticket's own, or digits for a new network]",
+    ),
+    click.option("--data-root", "root", type=click.Path(), help="Folder to look for the data set in."),
+    click.option("--download", is_flag=True, help="Allow a missing data set to be downloaded."),
+    click.option("--image-size", type=click.IntRange(min=8), help="Resize to this side, in pixels."),
+    click.option("--channels", type=click.Choice(["1", "3"]), help="Convert to gray or colour."),
+    click.option("--train-limit", type=click.IntRange(min=1), help="Stratified number of training images."),
+    click.option("--validation-fraction", type=click.FloatRange(0, 0.5), help="Held out of train. [default: 0.1]"),
+    click.option("--workers", type=click.IntRange(min=0), help="Processes that read images of large sets."),
+)
+
+_DATA_OPTIONS = (
+    "root",
+    "download",
+    "image_size",
+    "channels",
+    "train_limit",
+    "validation_fraction",
+    "workers",
+)
+
+
+def resolve(options: dict[str, Any]) -> dict[str, Any]:
+    """Take model and data options out of a command's arguments; return them as the workbench takes them."""
+    from robustprune.devices import choose_device, limit_threads
+
+    limit_threads(options.pop("threads"))
+    options["device"] = choose_device(options["device"])
+    data = {name: options.pop(name) for name in _DATA_OPTIONS}
+    data["download"] = data["download"] or None
+    data["channels"] = int(data["channels"]) if data["channels"] else None
+    return {
+        "model": options["model"],
+        "dataset": options.pop("dataset"),
+        "data_options": data,
+        "model_options": dict(options.pop("network_options")),
+        "model_code": options.pop("model_code"),
+        "seed": options["seed"],
+    }
+
+
+def refuse_to_overwrite(model: str, out: str | None) -> None:
+    """Refuse an output that would replace the input, which is needed again to resume or to repeat."""
+    if out is not None and Path(out).exists() and Path(model).exists() and Path(out).samefile(model):
+        raise click.UsageError(f"--out {out} is the file that --model names; write to another one")
+
+
+def open_named(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
+    """Return the network and the image set that a command's arguments name."""
+    from robustprune.workbench import open_model
+
+    return open_model(**resolve(options))
+
+
+def open_named_network(options: dict[str, Any]) -> Ticket:
+    """Return the network alone, for commands that need no images."""
+    from robustprune.workbench import open_network
+
+    return open_network(**resolve(options))

@@ -1,0 +1,97 @@
+"""`robustprune train`: train a ticket, or a dense network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import rich_click as click
+
+from robustprune import terminal
+from robustprune.cli.application import commands
+from robustprune.cli.options import (
+    OUT_FILE,
+    common_options,
+    data_options,
+    model_options,
+    open_named,
+    refuse_to_overwrite,
+)
+
+
+@commands.command()
+@model_options
+@data_options
+@click.option("--recipe", default="quick", show_default=True, help="quick or paper.")
+@click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's.")
+@click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's.")
+@click.option("--country", default="USA", show_default=True, help="ISO 3166 code of the grid that feeds you.")
+@click.option("--no-energy", is_flag=True, help="Do not measure energy.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@click.option("--out", type=OUT_FILE, required=True, help="File of the trained ticket.")
+@common_options
+def train(no_energy: bool, out: str, as_json: bool, **options: Any) -> None:
+    """Train a ticket, or a dense network, and write it with its history."""
+    from robustprune.training import train_to_file
+
+    model = options["model"]
+    refuse_to_overwrite(model, out)
+    ticket, data = open_named(options)
+    del options["model"]
+    with terminal.progress_bar() as bar:
+        ticket = train_to_file(
+            ticket,
+            data,
+            out,
+            measure_energy=not no_energy,
+            on_step=lambda at: bar(f"training {model}", at.epoch * at.steps + at.step, at.epochs * at.steps),
+            on_epoch=_say_epoch,
+            **options,
+        )
+    summary = {
+        "out": out,
+        "sha256": ticket.sha256,
+        **{name: ticket.training[name] for name in _TRAINING_FIGURES},
+        "validation_accuracy": ticket.history[-1].get("validation_accuracy"),
+        "history": ticket.history,
+    }
+    if as_json:
+        terminal.print_json(summary)
+        return
+    accuracy = summary["validation_accuracy"]
+    terminal.table(
+        f"Trained {model}",
+        [">epochs", ">validation accuracy", ">time", ">images/s", ">energy", ">CO₂"],
+        [
+            [
+                summary["epochs"],
+                "–" if accuracy is None else terminal.percent(accuracy),
+                terminal.seconds(summary["seconds"]),
+                f"{summary['images_per_second']:.0f}",
+                terminal.watt_hours(summary["energy_kwh"]),
+                "–" if summary["co2_kg"] is None else f"{1000 * summary['co2_kg']:.3g} g",
+            ]
+        ],
+        f"ticket in {out}, weights {ticket.sha256[:12]}",
+    )
+
+
+_TRAINING_FIGURES = (
+    "epochs",
+    "seconds",
+    "images_per_second",
+    "energy_kwh",
+    "co2_kg",
+    "country",
+    "energy_method",
+)
+
+
+def _say_epoch(entry: Mapping[str, Any], epochs: int) -> None:
+    validation = entry.get("validation_accuracy")
+    seen = "" if validation is None else f", validation {terminal.percent(validation)}"
+    terminal.say(
+        f"epoch {entry['epoch']}/{epochs}: loss {entry['train_loss']:.4f}, "
+        f"training {terminal.percent(entry['train_accuracy'])}{seen}, {entry['seconds']:.1f} s"
+    )

@@ -1,0 +1,6 @@
+"""Runs the chosen evaluators over one network and gathers what they find in a record; one evaluator a file."""
+
+from robustprune.evaluation.attacks import Progress
+from robustprune.evaluation.run import evaluate
+
+__all__ = ["Progress", "evaluate"]

@@ -1,0 +1,109 @@
+"""Runs the chosen evaluators over one network and gathers what they find in a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustprune.attacks import parse_epsilon
+from robustprune.data import ImageData, stratified_indices
+from robustprune.evaluation.attacks import Progress, run_attacks, share_options
+from robustprune.evaluation.clean import check_labels, measure_clean
+from robustprune.evaluation.summary import summarize_model
+from robustprune.files import hash_arrays
+from robustprune.inference import predict_logits
+from robustprune.provenance import describe_environment
+from robustprune.records import Record, Samples
+from robustprune.ticket import Ticket
+
+
+def evaluate(
+    model: Ticket | nn.Module,
+    data: ImageData,
+    *,
+    split: str = "test",
+    attacks: str | Sequence[str] = (),
+    epsilons: float | str | Sequence[float | str] = ("8/255",),
+    norm: str = "linf",
+    options: Mapping[str, Any] | None = None,
+    restarts: int = 1,
+    limit: int | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    path: str | None = None,
+    progress: Progress | None = None,
+) -> Record:
+    """Evaluate a network on a split: clean accuracy and calibration, then each attack at each ε.
+
+    Args:
+        model: A ticket, or any module from images (N, C, H, W) in [0, 1] to logits (N, classes).
+        data: The image set.
+        split: ``test``, ``val`` or ``train``.
+        attacks: One or more names of attacks, see ``robustprune list attacks``.
+        epsilons: One or more budgets, as numbers on the [0, 1] scale or fractions such as ``"8/255"``.
+        norm: ``linf`` or ``l2``.
+        options: Options of the attacks, such as ``steps``; each attack is given those that it takes.
+        restarts: Of attacks with a random start.
+        limit: Evaluate a stratified sample of so many images.
+        seed: Of the sample and of the attacks.
+        batch_size: Images per forward pass; changes no result.
+        path: Where the network came from, for the record.
+        progress: Called as work proceeds.
+
+    Raises:
+        EvaluationError: The data set has labels that the network has no output for.
+        TicketError: The ticket's network was built for other images or classes.
+        AttackError: Attack settings that make no sense.
+        DataError: No such split.
+    """
+    start = time.perf_counter()
+    attacks = [attacks] if isinstance(attacks, str) else attacks
+    epsilons = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
+    budgets = [parse_epsilon(epsilon, norm) for epsilon in epsilons]
+    own_options = share_options(attacks, dict(options or {}))
+    part = data.require(split)
+    indices = torch.arange(len(part)) if limit is None else stratified_indices(part.labels, limit, seed)
+    images, labels = part.take(indices), part.labels[indices].cpu()
+    if isinstance(model, Ticket):
+        model.check_fits(data)
+    network = model.model() if isinstance(model, Ticket) else model
+    logits = predict_logits(network, images, batch_size=batch_size)
+    check_labels(logits, labels, data.name)
+    samples: Samples = {
+        "index": indices.numpy(),
+        "label": labels.numpy(),
+        "clean_prediction": logits.argmax(dim=1).numpy(),
+    }
+    clean = measure_clean(logits, labels)
+    entries, outcomes = run_attacks(
+        network,
+        images,
+        labels,
+        own_options,
+        epsilons=budgets,
+        norm=norm,
+        seed=seed,
+        restarts=restarts,
+        batch_size=batch_size,
+        sample_ids=indices,
+        expected_clean_accuracy=clean.accuracy,
+        progress=progress,
+    )
+    return Record(
+        model=summarize_model(model, network, images[:1], path),
+        dataset=data.name,
+        split=split,
+        n=len(labels),
+        data=dict(data.spec),
+        samples_sha256=hash_arrays({"images": images.cpu().numpy(), "labels": labels.numpy()}),
+        clean=clean,
+        attacks=entries,
+        seed=seed,
+        environment=describe_environment(),
+        seconds=time.perf_counter() - start,
+        samples=samples | outcomes,
+    )

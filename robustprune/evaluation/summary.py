@@ -1,0 +1,28 @@
+"""What a record says of the network it is about."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from robustprune.cost import measure_cost
+from robustprune.provenance import hash_weights
+from robustprune.records import ModelSummary
+from robustprune.ticket import Ticket
+from robustprune.ticket_header import Plan
+
+
+def summarize_model(model: Ticket | nn.Module, network: nn.Module, images: Tensor, path: str | None) -> ModelSummary:
+    """Return what a record says of a network; one image (1, C, H, W) uint8 tells the shape to count costs with."""
+    ticket = model if isinstance(model, Ticket) else None
+    example = images.cpu().float() / 255
+    return ModelSummary(
+        path=path,
+        architecture=ticket.architecture.name if ticket else type(network).__name__,
+        sha256=hash_weights(network),
+        **measure_cost(network, example).to_dict(),
+        removed=list(ticket.plan.removed) if ticket else [],
+        plan=(ticket.plan if ticket else Plan()).model_dump(mode="json"),
+        initial_seed=ticket.seed if ticket else None,
+        training=dict(ticket.training) if ticket else {},
+        earlier_training=list(ticket.earlier_training) if ticket else [],
+    )
