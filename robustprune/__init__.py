@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from robustprune.errors import RobustPruneError
     from robustprune.evaluation import evaluate
     from robustprune.models import build_model
+    from robustprune.prune import prune_layers
     from robustprune.pruning import find_blocks, score_blocks
     from robustprune.records import load_record
-    from robustprune.ticket import Ticket, load_ticket, prune_layers
+    from robustprune.ticket import Ticket, load_ticket
     from robustprune.training import train
 
 _HOMES = {
@@ -32,7 +33,7 @@ _HOMES = {
     "load_record": "records",
     "load_ticket": "ticket",
     "measure_cost": "cost",
-    "prune_layers": "ticket",
+    "prune_layers": "prune",
     "run_attack": "attacks",
     "score_blocks": "pruning",
     "train": "training",

@@ -12,9 +12,10 @@ import torch
 from robustprune.data import ImageData, load_data
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
+from robustprune.prune import prune_layers
 from robustprune.pruning import score_blocks
 from robustprune.records import Record
-from robustprune.ticket import Ticket, prune_layers
+from robustprune.ticket import Ticket
 from robustprune.training import train_to_file
 
 MODEL = "resnet32"

@@ -14,15 +14,7 @@ from robustprune.errors import RobustPruneError, TicketError
 from robustprune.models import Architecture, architecture_of, build_network
 from robustprune.models.user_file import split_name
 from robustprune.provenance import describe_environment, hash_weights
-from robustprune.pruning import (
-    BlockScores,
-    Eligibility,
-    check_eligibility,
-    choose_blocks,
-    eligible_blocks,
-    find_blocks,
-    remove_blocks,
-)
+from robustprune.pruning import find_blocks, remove_blocks
 from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
 from robustprune.ticket_header import Plan, TicketHeader
 
@@ -118,56 +110,19 @@ class Ticket:
             raise TicketError(f"the ticket cannot be written to {path}: {error.strerror}") from error
 
 
-def prune_layers(
-    model: nn.Module | Ticket,
-    scores: BlockScores,
-    *,
-    blocks: int,
-    eligibility: Eligibility = "authors",
-    data: ImageData | None = None,
-) -> Ticket:
-    """Remove the least important blocks of a network for real and return the ticket.
-
-    Args:
-        model: A network, or a ticket (whose data set and seed are kept).
-        scores: From :func:`robustprune.score_blocks` on that network.
-        blocks: How many go.
-        eligibility: Which may go: ``authors``, ``strict`` or ``identity``.
-        data: The image set to remember; a ticket remembers its own.
+def apply_plan(network: nn.Module, plan: Plan) -> nn.Module:
+    """Return what a plan leaves of a dense network; what is kept keeps its names, weights and buffers.
 
     Raises:
-        PruningError: More blocks than can go, or scores that do not fit.
+        TicketError: The plan removes something that is no block, such as the last layer.
     """
-    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
-    found = find_blocks(source.network)
-    rule = check_eligibility(eligibility)
-    removed = {
-        block.name: block.residue for block in choose_blocks(found, scores, blocks, rule) if block.residue is not None
-    }
-    return Ticket(
-        network=remove_blocks(source.network, removed),
-        architecture=source.architecture,
-        plan=Plan(
-            method="layer",
-            removed={**source.plan.removed, **removed},
-            eligible=tuple(block.name for block in eligible_blocks(found, rule)),
-            eligibility=rule,
-            criterion=scores.criterion,
-            options=scores.options,
-            seed=scores.seed,
-            scoring_seconds=scores.seconds,
-            earlier=_rounds(source.plan),
-        ),
-        scores=dict(scores),
-        seed=source.seed,
-        earlier_training=[*source.earlier_training, *([source.training] if source.training else [])],
-        data=source.data if source.data or data is None else dict(data.spec),
-        provenance=describe_environment(),
-    )
-
-
-def _rounds(plan: Plan) -> tuple[Plan, ...]:
-    return () if plan.method == "none" else (*plan.earlier, plan.model_copy(update={"earlier": ()}))
+    if not plan.removed:
+        return network
+    blocks = {block.name for block in find_blocks(network)}
+    strange = [name for name in plan.removed if name not in blocks]
+    if strange:
+        raise TicketError(f"its plan removes {strange[0]!r}, which is no residual block of the network")
+    return remove_blocks(network, plan.removed)
 
 
 def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ticket:
@@ -195,7 +150,7 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
         ) from error
     architecture = _with_code(header.architecture, path, model_code)
     try:
-        network = _remove_planned(build_network(architecture), header.plan)
+        network = apply_plan(build_network(architecture), header.plan)
         network.load_state_dict(content["weights"])
     except RobustPruneError as error:
         raise TicketError(f"the network of {path} cannot be built: {error}") from error
@@ -207,21 +162,6 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
         architecture=architecture,
         **{name: getattr(header, name) for name in _SHARED_FIELDS},
     )
-
-
-def _remove_planned(network: nn.Module, plan: Plan) -> nn.Module:
-    """Return the network without the plan's blocks.
-
-    Raises:
-        TicketError: The plan removes something that is no block, such as the last layer.
-    """
-    if not plan.removed:
-        return network
-    blocks = {block.name for block in find_blocks(network)}
-    strange = [name for name in plan.removed if name not in blocks]
-    if strange:
-        raise TicketError(f"its plan removes {strange[0]!r}, which is no residual block of the network")
-    return remove_blocks(network, plan.removed)
 
 
 _SHARED_FIELDS = ("plan", "scores", "seed", "data", "history", "training", "earlier_training", "provenance")

@@ -31,6 +31,7 @@ ORDER = (
     "cost",
     "ticket_header",
     "ticket",
+    "prune",
     "inference",
     "metrics",
     "attacks",

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from robustprune.data import ImageData, load_data
 from robustprune.errors import ModelError, PruningError, TicketError
 from robustprune.models import build_model
+from robustprune.prune import prune_layers
 from robustprune.pruning import BlockScores, find_blocks, score_blocks
 from robustprune.sealed import write_sealed
-from robustprune.ticket import FORMAT, Ticket, load_ticket, prune_layers
+from robustprune.ticket import FORMAT, Ticket, load_ticket
 from robustprune.training import train
 
 USER_NETWORK = """

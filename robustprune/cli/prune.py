@@ -45,8 +45,8 @@ def prune(
 ) -> None:
     """Score the blocks of a network, remove the least important ones, write the ticket."""
     from robustprune.cost import measure_cost
+    from robustprune.prune import prune_layers
     from robustprune.pruning import score_blocks
-    from robustprune.ticket import prune_layers
 
     refuse_to_overwrite(options["model"], out)
     dense, data = open_named(options)
