@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from robustprune.data import load_data
     from robustprune.errors import RobustPruneError
     from robustprune.evaluation import evaluate
+    from robustprune.inference import freeze
     from robustprune.models import build_model
     from robustprune.prune import prune_layers
     from robustprune.pruning import find_blocks, score_blocks
@@ -29,6 +30,7 @@ _HOMES = {
     "build_model": "models",
     "evaluate": "evaluation",
     "find_blocks": "pruning",
+    "freeze": "inference",
     "load_data": "data",
     "load_record": "records",
     "load_ticket": "ticket",
@@ -46,6 +48,7 @@ __all__ = [
     "build_model",
     "evaluate",
     "find_blocks",
+    "freeze",
     "load_data",
     "load_record",
     "load_ticket",

@@ -27,8 +27,16 @@ class PruningError(RobustPruneError):
     """A pruning request that the network, the criterion or the plan cannot meet."""
 
 
-class PruningWarning(UserWarning):
+class RobustPruneWarning(UserWarning):
+    """Base of every warning this package gives on purpose; the command line shows it as one line."""
+
+
+class PruningWarning(RobustPruneWarning):
     """Scores that can be had but say less than they seem to."""
+
+
+class ModelWarning(RobustPruneWarning):
+    """A network that can be used, but not in the way that was meant."""
 
 
 class TicketError(RobustPruneError):

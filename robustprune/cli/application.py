@@ -12,7 +12,7 @@ from click.exceptions import Exit
 
 from robustprune import terminal
 from robustprune._version import __version__
-from robustprune.errors import PruningWarning, RobustPruneError
+from robustprune.errors import RobustPruneError, RobustPruneWarning
 
 click.rich_click.MAX_WIDTH = 110
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **_options: Any) -> None:
     """Show our own warnings as a line without the place in the code, all others as ever."""
-    if issubclass(category, PruningWarning):
+    if issubclass(category, RobustPruneWarning):
         terminal.say(f"Warning: {message}")
     else:
         sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))

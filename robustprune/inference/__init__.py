@@ -1,0 +1,25 @@
+"""Running a network that is not trained any more: logits in one pass, and a copy made for speed."""
+
+from robustprune.inference.forward import (
+    Array,
+    evaluation_mode,
+    frozen_parameters,
+    model_device,
+    predict_logits,
+    run_model,
+    to_tensor,
+    to_unit_range,
+)
+from robustprune.inference.frozen import freeze
+
+__all__ = [
+    "Array",
+    "evaluation_mode",
+    "freeze",
+    "frozen_parameters",
+    "model_device",
+    "predict_logits",
+    "run_model",
+    "to_tensor",
+    "to_unit_range",
+]

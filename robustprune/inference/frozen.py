@@ -1,0 +1,113 @@
+"""A copy of a network for use, not for training: batch normalization folded away, channels-last, no gradients."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.errors import ModelError, ModelWarning
+from robustprune.inference.folding import find_pairs, fold
+from robustprune.inference.forward import Array, model_device, run_model, to_tensor, to_unit_range
+from robustprune.randomness import isolated_generators, seeded_generator
+
+TOLERANCE = 1e-4
+"""How far a logit of the copy may lie from the original's, as a share of the largest logit of the batch."""
+
+_BATCH_SIZES = (1, 2, 4)
+
+
+def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
+    """Return a copy of a network in evaluation mode that computes the same logits faster.
+
+    Batch normalizations that directly follow a convolution or linear layer are folded into it, weights lie
+    channels-last and take no gradients. Gradients with respect to the images pass as ever. Before it is
+    returned, the copy's logits are compared with the network's own on batches of 1, 2 and 4 images, part of the
+    example and part noise; where they differ by more than :data:`TOLERANCE`, or folding fails, a warning
+    says so and the copy keeps its batch normalizations. The model itself is left as it was.
+
+    Args:
+        model: Maps float images in [0, 1] to logits (N, K); normalization is inside it.
+        example: (N, …) images, uint8 or float in [0, 1], to compare with; a network from
+            :func:`robustprune.build_model` needs none.
+
+    Raises:
+        ModelError: The network cannot be copied, or does not run on such images.
+    """
+    # Tensors made in inference mode could never again take part in a gradient.
+    with torch.inference_mode(False), torch.no_grad(), isolated_generators():
+        images = _probes(model, example)
+        plain = _plain_copy(model)
+        run_model(plain, images[:1])
+        try:
+            folded = copy.deepcopy(plain)
+            pairs = find_pairs(folded, images[:2])
+            if not pairs:
+                return plain
+            fold(folded, pairs)
+            _channels_last(folded)
+            problem = _disagreement(folded, plain, images)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        if problem is None:
+            return folded
+    warnings.warn(
+        f"the batch normalizations of this {type(model).__name__} cannot be folded into its convolutions ({problem}); "
+        "a copy that keeps them is used, which computes the same but takes longer",
+        ModelWarning,
+        stacklevel=2,
+    )
+    return plain
+
+
+def _plain_copy(model: nn.Module) -> nn.Module:
+    try:
+        network = copy.deepcopy(model)
+    except Exception as error:
+        raise ModelError(
+            f"this {type(model).__name__} cannot be copied: {type(error).__name__}: {error}; build it anew and "
+            "load its weights, instead of handing over one that holds on to a graph, a file or a lock"
+        ) from error
+    return _channels_last(network.eval().requires_grad_(False))
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    # Not through Module.to(), which refuses networks with weights of five dimensions.
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
+def _probes(model: nn.Module, example: Array | None) -> Tensor:
+    """Return images (4, …) where the model is: up to two of the example, then noise."""
+    images = to_unit_range(torch.empty(0, *_image_shape(model)) if example is None else to_tensor(example)[:2])
+    noise = torch.rand(max(_BATCH_SIZES), *images.shape[1:], generator=seeded_generator("frozen copy"))
+    return torch.cat([images.cpu(), noise])[: max(_BATCH_SIZES)].to(model_device(model))
+
+
+def _image_shape(model: nn.Module) -> tuple[int, ...]:
+    # Asked for by attribute: this module knows nothing of how networks are built.
+    architecture = getattr(model, "architecture", None)
+    if architecture is None:
+        raise ModelError(
+            f"a frozen copy of this {type(model).__name__} cannot be compared with it: what images it takes is not "
+            "known; give some as example"
+        )
+    return (architecture.channels, *architecture.image_size)
+
+
+def _disagreement(folded: nn.Module, plain: nn.Module, images: Tensor) -> str | None:
+    """Return how the logits differ, or None."""
+    for size in _BATCH_SIZES:
+        # A network that draws random numbers draws the same ones twice.
+        with isolated_generators(size):
+            expected = run_model(plain, images[:size])
+        with isolated_generators(size):
+            found = run_model(folded, images[:size])
+        gap, largest = float((found - expected).abs().max()), float(expected.abs().max())
+        if not gap <= TOLERANCE * largest:  # as NaN neither is nor is not
+            return f"logits of {size} images differ by {gap:.2g}, the largest is {largest:.2g}"
+    return None
