@@ -1,4 +1,4 @@
-"""Figures of merit: arrays in, numbers out. Tensors or arrays are taken, the arithmetic is in float64."""
+"""Accuracy, calibration and the interval of a proportion."""
 
 from __future__ import annotations
 

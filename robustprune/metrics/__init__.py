@@ -1,0 +1,24 @@
+"""Figures of merit: arrays in, numbers out. Tensors or arrays are taken, the arithmetic is in float64."""
+
+from robustprune.metrics.classification import (
+    accuracy,
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+    wilson_interval,
+)
+from robustprune.metrics.detection import DetectionFigures, detection_figures, detection_intervals
+from robustprune.metrics.selective import area_under_risk_coverage, risk_coverage
+
+__all__ = [
+    "DetectionFigures",
+    "accuracy",
+    "area_under_risk_coverage",
+    "brier_score",
+    "detection_figures",
+    "detection_intervals",
+    "expected_calibration_error",
+    "negative_log_likelihood",
+    "risk_coverage",
+    "wilson_interval",
+]
