@@ -1,0 +1,36 @@
+"""Out-of-distribution detection for any network from [0, 1] images to logits: every detector from one forward pass.
+
+A detector of one's own is a dataclass whose fields are its options; larger scores mean more foreign::
+
+    from robustprune.ood import Detector, register_detector
+
+    @register_detector("feature_norm")
+    class FeatureNorm(Detector):
+        '''Length of the features.'''
+
+        def __call__(self, outputs):
+            return -outputs.need_features().norm(dim=1)
+
+An installed package registers such a class under the entry-point group ``robustprune.detectors``.
+"""
+
+from robustprune.ood.detector import DETECTORS, Detector, detector_options, make_detector, register_detector
+from robustprune.ood.errors import DetectorError
+from robustprune.ood.extraction import Extractor
+from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.scoring import FittedDetector, fit_detectors, score_outputs
+
+__all__ = [
+    "DETECTORS",
+    "Detector",
+    "DetectorError",
+    "Extractor",
+    "FittedDetector",
+    "LinearHead",
+    "Outputs",
+    "detector_options",
+    "fit_detectors",
+    "make_detector",
+    "register_detector",
+    "score_outputs",
+]

@@ -1,0 +1,123 @@
+"""What a detector is, and the detectors by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from robustprune.errors import EvaluationError
+from robustprune.ood.outputs import Outputs
+from robustprune.registry import Registry, suggest
+
+_PACKAGE = "robustprune.ood.detectors"
+
+DETECTORS = Registry(
+    "detector",
+    "robustprune.detectors",
+    {
+        "ash": f"{_PACKAGE}.ash:Ash",
+        "dice": f"{_PACKAGE}.dice:Dice",
+        "energy": f"{_PACKAGE}.energy:Energy",
+        "entropy": f"{_PACKAGE}.entropy:Entropy",
+        "fdbd": f"{_PACKAGE}.fdbd:Fdbd",
+        "gen": f"{_PACKAGE}.gen:Gen",
+        "gradnorm": f"{_PACKAGE}.gradnorm:GradNorm",
+        "knn": f"{_PACKAGE}.knn:Knn",
+        "mahalanobis": f"{_PACKAGE}.mahalanobis:Mahalanobis",
+        "max_logit": f"{_PACKAGE}.max_logit:MaxLogit",
+        "msp": f"{_PACKAGE}.msp:Msp",
+        "odin": f"{_PACKAGE}.odin:Odin",
+        "react": f"{_PACKAGE}.react:React",
+        "rmd": f"{_PACKAGE}.mahalanobis:RelativeMahalanobis",
+        "scale": f"{_PACKAGE}.scale:Scale",
+        "she": f"{_PACKAGE}.she:She",
+        "temperature": f"{_PACKAGE}.temperature:Temperature",
+        "vim": f"{_PACKAGE}.vim:Vim",
+    },
+)
+
+
+class Detector:
+    """Scores how foreign images are to a network: larger = more out-of-distribution.
+
+    A detector is a dataclass; its fields are its options. `score`, a static function of logits or features, is
+    the formula. Whatever it cannot compute, it says by raising `DetectorError`; scores that are not finite
+    are found by whoever asked for them.
+    """
+
+    runs_network: ClassVar[bool] = False
+    """Whether it runs the network itself, instead of living on what one pass left behind."""
+
+    def fit(self, train: Outputs, held_out: Outputs) -> None:
+        """Learn what the formula needs; by default nothing.
+
+        Args:
+            train: Outputs of the training images as they are, not augmented, with labels, in float64.
+            held_out: Outputs of images the network was not trained on, for hyper-parameters, likewise.
+
+        Raises:
+            DetectorError: These outputs do not allow it.
+        """
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        """Return scores (N,), differentiable with respect to logits and features.
+
+        Raises:
+            DetectorError: These outputs do not allow it.
+        """
+        raise NotImplementedError
+
+
+def register_detector(name: str) -> Callable[[type[Detector]], type[Detector]]:
+    """Return a decorator that makes a detector known under ``name`` in this process.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+    return DETECTORS.register(name)
+
+
+def make_detector(name: str) -> Detector:
+    """Return a fresh detector, not fitted.
+
+    Args:
+        name: A name of ``robustprune list detectors``, with options after a colon: ``knn:k=100``,
+            ``ash:variant=b,percentile=0.8``.
+
+    Raises:
+        UnknownNameError: There is none of that name.
+        EvaluationError: It does not take these options.
+    """
+    kind: Callable[..., Detector] = DETECTORS.get(name)
+    known = detector_options(name)
+    options = {}
+    for option in filter(None, name.partition(":")[2].split(",")):
+        key, equals, text = option.partition("=")
+        if not equals or key not in known:
+            takes = ", ".join(f"{each}={default}" for each, default in known.items()) or "no options"
+            raise EvaluationError(f"{name!r}: {option!r} is no option.{suggest(key, known)} It takes: {takes}")
+        options[key] = _read(text)
+    return kind(**options)
+
+
+def detector_options(name: str) -> dict[str, Any]:
+    """Return the options of a detector with their defaults.
+
+    Raises:
+        UnknownNameError: There is none of that name.
+    """
+    kind = DETECTORS.get(name)
+    known = fields(kind) if hasattr(kind, "__dataclass_fields__") else ()
+    return {field.name: field.default for field in known if field.init}
+
+
+def _read(text: str) -> int | float | str:
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text

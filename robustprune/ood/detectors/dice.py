@@ -1,0 +1,54 @@
+"""Energy of (M ⊙ W)·z + b: only the weights that matter most for training images are left in the last layer.
+
+Weight w_kd matters by w_kd · mean(z_d); the least 90 % are cut. Sun & Li 2022, "DICE: Leveraging Sparsification
+for Out-of-Distribution Detection", arXiv:2111.09805, section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from robustprune.errors import EvaluationError
+from robustprune.ood.detector import Detector
+from robustprune.ood.detectors.energy import Energy
+from robustprune.ood.errors import DetectorError
+from robustprune.ood.outputs import LinearHead, Outputs
+
+
+@dataclass
+class Dice(Detector):
+    """Energy by the weights that matter most."""
+
+    sparsity: float = 0.9
+    _head: LinearHead | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if not 0 <= self.sparsity < 1:
+            raise EvaluationError(f"sparsity must be at least 0 and below 1, got {self.sparsity}")
+
+    @staticmethod
+    def score(features: Tensor, head: LinearHead) -> Tensor:
+        """Return the energy (N,) of features (N, D) by a last layer that `sparsified` returned."""
+        return Energy.score(head(features))
+
+    def fit(self, train: Outputs, held_out: Outputs) -> None:
+        """Cut the weights by their contributions on the training images."""
+        self._head = sparsified(train.need_head(), train.need_features().mean(dim=0), self.sparsity)
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        """Return scores (N,)."""
+        assert self._head is not None
+        return self.score(outputs.need_features(), self._head)
+
+
+def sparsified(head: LinearHead, mean: Tensor, sparsity: float) -> LinearHead:
+    """Return the layer with only the weights whose contribution, for a mean feature (D,), is above the quantile."""
+    contributions = head.weight * mean
+    if not bool(contributions.isfinite().all()):
+        raise DetectorError("some weights of the last layer, or features of the training images, are NaN or infinite")
+    threshold = float(np.quantile(contributions.numpy(), sparsity))
+    return LinearHead(head.weight.where(contributions > threshold, 0), head.bias)

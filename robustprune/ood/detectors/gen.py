@@ -1,0 +1,34 @@
+"""Σ p^γ (1 − p)^γ over the largest M probabilities: a generalized entropy that small ones weigh on too.
+
+Liu, Lochman & Zach 2023, "GEN: Pushing the Limits of Softmax-Based Out-of-Distribution Detection", CVPR,
+equation 4; γ = 0.1, M = 100 on ImageNet and all classes where there are fewer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from robustprune.ood.detector import Detector
+from robustprune.ood.outputs import Outputs
+
+
+@dataclass
+class Gen(Detector):
+    """Generalized entropy."""
+
+    gamma: float = 0.1
+    classes: int = 100
+
+    @staticmethod
+    def score(logits: Tensor, gamma: float = 0.1, classes: int = 100) -> Tensor:
+        """Return the generalized entropy (N,) of the ``classes`` most probable ones, from logits (N, K)."""
+        log_p = logits.log_softmax(dim=1).topk(min(classes, logits.shape[1]), dim=1).values
+        # Where p rounds to 1, 1 − p would be 0 and its power's gradient infinite.
+        log_rest = (-log_p.expm1()).clamp(min=1e-30).log()
+        return (gamma * (log_p + log_rest)).exp().sum(dim=1)
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        """Return scores (N,)."""
+        return self.score(outputs.logits, self.gamma, self.classes)

@@ -1,0 +1,65 @@
+"""Distance from z/‖z‖ to its k-th nearest neighbour among those of the training images.
+
+Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors", arXiv:2204.06507, section 4;
+k = 50 as for CIFAR-10 there, with all 50,000 training images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from robustprune.ood.detector import Detector
+from robustprune.ood.errors import DetectorError
+from robustprune.ood.outputs import Outputs
+from robustprune.randomness import seeded_generator
+
+# Similarities computed at a time.
+_BLOCK = 1 << 22
+
+
+@dataclass
+class Knn(Detector):
+    """Distance to the k-th nearest training image; a bank larger than ``bank_size`` is thinned at random."""
+
+    k: int = 50
+    bank_size: int = 50_000
+    _bank: Tensor | None = field(default=None, init=False, repr=False)
+
+    @staticmethod
+    def score(features: Tensor, bank: Tensor, k: int = 50) -> Tensor:
+        """Return the k-th smallest distance (N,) between features (N, D) and a bank (M, D), both normalized."""
+        points, bank = normalized(features), normalized(bank)
+        rows = max(1, _BLOCK // len(bank))
+        # Of unit vectors, ‖a − b‖² = 2 − 2·a·b, so the nearest are the most similar.
+        similar = [
+            (part @ bank.T).topk(k, dim=1, sorted=False).values.amin(dim=1) for part in torch.split(points, rows)
+        ]
+        return (2 - 2 * torch.cat(similar)).clamp(min=1e-24).sqrt()
+
+    def fit(self, train: Outputs, held_out: Outputs) -> None:
+        """Keep the features of the training images."""
+        bank = train.need_features()
+        if not bool(bank.isfinite().all()):
+            raise DetectorError("some features of the training images are NaN or infinite")
+        if len(bank) < self.k:
+            raise DetectorError(f"{len(bank)} training images have no neighbour number {self.k}; use knn:k={len(bank)}")
+        if bool((bank == 0).all(dim=1).any()):
+            raise DetectorError("the features of some training images are all zero and have no direction")
+        if len(bank) > self.bank_size:
+            kept = torch.randperm(len(bank), generator=seeded_generator("knn bank"))[: self.bank_size]
+            bank = bank[kept]
+        self._bank = normalized(bank)
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        """Return scores (N,)."""
+        assert self._bank is not None
+        return self.score(outputs.need_features(), self._bank, self.k)
+
+
+def normalized(features: Tensor) -> Tensor:
+    """Return features (N, D) of length 1; those of length 0 become NaN."""
+    length: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return features / length

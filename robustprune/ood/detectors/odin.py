@@ -1,0 +1,62 @@
+"""`msp` at T = 1000 after a step towards certainty: x − ε·sign ∇ₓ(−log softmax(f(x) / T)_ŷ).
+
+Liang, Li & Srikant 2018, "Enhancing The Reliability of Out-of-distribution Image Detection in Neural Networks",
+arXiv:1706.02690. ε = 0.0014 on the [0, 1] scale of pixels: the authors' code takes the step on normalized
+images, divided by the deviation that normalizes them. As there, the result is not clipped to [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustprune.inference import evaluation_mode, frozen_parameters, model_device, run_model, to_unit_range
+from robustprune.ood.detector import Detector
+from robustprune.ood.detectors.msp import Msp
+from robustprune.ood.errors import DetectorError
+from robustprune.ood.outputs import Outputs
+
+_BATCH = 256
+
+
+@dataclass
+class Odin(Detector):
+    """Maximum softmax probability of an image after a step towards certainty; runs the network twice more."""
+
+    temperature: float = 1000.0
+    epsilon: float = 0.0014
+    runs_network: ClassVar[bool] = True
+
+    @staticmethod
+    def score(logits: Tensor, temperature: float = 1000.0) -> Tensor:
+        """Return −max_k softmax(f / T)_k (N,) of the logits (N, K) after the step."""
+        return Msp.score(logits / temperature)
+
+    @staticmethod
+    def step(network: nn.Module, images: Tensor, temperature: float = 1000.0, epsilon: float = 0.0014) -> Tensor:
+        """Return the step (n, …) of ε that makes the network surer of what it takes images (n, …) for."""
+        with torch.inference_mode(False), torch.enable_grad():
+            images = images.detach().clone().requires_grad_()
+            logits = run_model(network, images) / temperature
+            loss = F.cross_entropy(logits, logits.argmax(dim=1), reduction="sum")
+            if not loss.requires_grad:
+                raise DetectorError("the logits are cut off from the image, so there is no gradient to step along")
+            (gradient,) = torch.autograd.grad(loss, images)
+        return -epsilon * gradient.sign()
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        """Return scores (N,)."""
+        if outputs.network is None or outputs.images is None:
+            raise DetectorError("the images themselves are not at hand, only what the network made of them")
+        network, place = outputs.network, model_device(outputs.network)
+        logits = []
+        with evaluation_mode(network), frozen_parameters(network):
+            for batch in torch.split(outputs.images, _BATCH):
+                images = to_unit_range(batch.to(place))
+                step = self.step(network, images, self.temperature, self.epsilon)
+                logits.append(run_model(network, images + step).cpu().double())
+        return self.score(torch.cat(logits), self.temperature)

@@ -1,0 +1,125 @@
+"""One forward pass over a set of images, and its results kept on disk for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from robustprune._version import __version__
+from robustprune.errors import EvaluationError
+from robustprune.files import hash_arrays, hash_json
+from robustprune.inference import evaluation_mode, freeze, model_device, run_model, to_unit_range
+from robustprune.ood.head import catching, find_head
+from robustprune.ood.outputs import Outputs
+from robustprune.provenance import hash_weights
+from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
+
+_KIND = "robustprune-ood-outputs"
+_PROBES = 8
+
+
+class Extractor:
+    """Runs the frozen copy of a network once over each set that it is given.
+
+    With a cache folder, a set's logits and features are written there, and read instead of computed when the
+    same network meets the same images again. The key covers the weights, the network's structure, the pixels
+    after every conversion, the version of this package and of torch, and the device.
+    """
+
+    def __init__(
+        self, model: nn.Module, example: Tensor, *, batch_size: int = 256, cache: str | Path | None = None
+    ) -> None:
+        """Freeze a network and find its last layer.
+
+        Args:
+            model: Maps float images in [0, 1] to logits (N, K); it is left as it was.
+            example: (n, …) some of the images, uint8 or float in [0, 1].
+            batch_size: Images per forward pass.
+            cache: Folder to keep outputs in.
+
+        Raises:
+            ModelError: The network does not run on such images, or cannot be copied.
+        """
+        place = model_device(model)
+        self.network = freeze(model, example)
+        # The frozen network's own gradients pass as ever, so no tensor may be made in inference mode.
+        self._found = find_head(self.network, to_unit_range(example[:_PROBES].to(place)))
+        self._place, self._batch_size = place, batch_size
+        self._cache = None if cache is None else Path(cache).expanduser()
+        self._identity = "" if cache is None else _identify(model, place)
+
+    def run(
+        self, images: Tensor, labels: Tensor | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Outputs:
+        """Return the outputs for images (N, …), uint8 or float in [0, 1].
+
+        Args:
+            images: The set.
+            labels: (N,), if they have any.
+            progress: Called with images done and their number.
+
+        Raises:
+            EvaluationError: No images, or the cache folder cannot be written.
+            ModelError: The network does not run on these images.
+        """
+        if len(images) == 0:
+            raise EvaluationError("there are no images to run the network on")
+        path = self._path(images)
+        outputs = None if path is None else self._read(path)
+        if outputs is None:
+            outputs = self._compute(images, progress)
+            if path is not None:
+                _write(path, outputs)
+        head = self._found.head if self._found else None
+        return replace(outputs, head=head, labels=labels, images=images, network=self.network)
+
+    def attached(self, images: Tensor) -> Outputs:
+        """Return the outputs for one batch of float images (n, …), differentiable with respect to them."""
+        with catching(self._found) as caught:
+            logits = run_model(self.network, images)
+        head = self._found.head if self._found else None
+        return Outputs(logits, caught[0].float() if caught else None, head, images=images, network=self.network)
+
+    def _compute(self, images: Tensor, progress: Callable[[int, int], None] | None) -> Outputs:
+        logits, features = [], []
+        with evaluation_mode(self.network), torch.no_grad():
+            for start in range(0, len(images), self._batch_size):
+                batch = images[start : start + self._batch_size]
+                outputs = self.attached(to_unit_range(batch.to(self._place)))
+                logits.append(outputs.logits.cpu())
+                features.append(None if outputs.features is None else outputs.features.cpu())
+                if progress is not None:
+                    progress(start + len(batch), len(images))
+        kept = [each for each in features if each is not None]
+        return Outputs(torch.cat(logits), torch.cat(kept) if kept else None)
+
+    def _path(self, images: Tensor) -> Path | None:
+        if self._cache is None:
+            return None
+        key = hash_json([self._identity, hash_arrays({"images": images.cpu().numpy()})])
+        return self._cache / f"{key[:32]}.pt"
+
+    def _read(self, path: Path) -> Outputs | None:
+        try:
+            content = read_sealed(path, _KIND)
+        except DamagedFileError:  # or not there
+            return None
+        return Outputs(content["logits"], content["features"])
+
+
+def _write(path: Path, outputs: Outputs) -> None:
+    try:
+        write_sealed(path, {"format": _KIND, "logits": outputs.logits, "features": outputs.features})
+    except OSError as error:
+        raise EvaluationError(f"features cannot be kept in {path.parent}: {error.strerror}") from error
+
+
+def _identify(model: nn.Module, place: torch.device) -> str:
+    """Return a hash of all that decides what a network computes, as far as it can be seen from outside."""
+    structure = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__}\n{model}".encode()).hexdigest()
+    return hash_json([hash_weights(model), structure, __version__, torch.__version__, str(place)])

@@ -1,0 +1,106 @@
+"""What one forward pass over a set leaves behind for all detectors: logits, penultimate features, the last layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.ood.errors import DetectorError
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """The last layer, f = W z + b.
+
+    Attributes:
+        weight: W, (K, D).
+        bias: b, (K,); zeros for a layer without one.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return logits (N, K) of features (N, D)."""
+        return features @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a detector may look at, for a set of N images; `need_…` say why when something is not there.
+
+    Attributes:
+        logits: (N, K).
+        features: z, (N, D), what the last layer receives; None where no such layer was found.
+        head: The last layer; None where the logits are not a linear function of the features.
+        labels: (N,) int64; None for images without a class of the network's.
+        images: (N, …) uint8 or float in [0, 1], for detectors that run the network themselves.
+        network: That network, in evaluation mode.
+    """
+
+    logits: Tensor
+    features: Tensor | None = None
+    head: LinearHead | None = None
+    labels: Tensor | None = None
+    images: Tensor | None = None
+    network: nn.Module | None = None
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.logits)
+
+    def need_features(self) -> Tensor:
+        """Return the features, or raise a `DetectorError`."""
+        if self.features is None:
+            raise DetectorError("the network has no fully connected layer or 1×1 convolution to take features from")
+        return self.features
+
+    def need_head(self) -> LinearHead:
+        """Return the last layer, or raise a `DetectorError`."""
+        self.need_features()
+        if self.head is None:
+            raise DetectorError("the logits are not a linear function of the features that the last layer receives")
+        return self.head
+
+    def need_labels(self) -> Tensor:
+        """Return the labels, or raise a `DetectorError`."""
+        if self.labels is None:
+            raise DetectorError("these images have no labels")
+        return self.labels
+
+    def double(self) -> Outputs:
+        """Return the same in float64, in which all scores are computed."""
+        return replace(
+            self,
+            logits=self.logits.double(),
+            features=None if self.features is None else self.features.double(),
+            head=None if self.head is None else LinearHead(self.head.weight.double(), self.head.bias.double()),
+        )
+
+    def chunks(self, size: int) -> Iterator[Outputs]:
+        """Yield the outputs of ``size`` images at a time."""
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield replace(
+                self,
+                logits=self.logits[part],
+                features=None if self.features is None else self.features[part],
+                labels=None if self.labels is None else self.labels[part],
+                images=None if self.images is None else self.images[part],
+            )
+
+
+def join(parts: list[Outputs]) -> Outputs:
+    """Return the outputs of several sets of the same network as those of one, in their order."""
+
+    def joined(name: str) -> Tensor | None:
+        tensors = [getattr(part, name) for part in parts]
+        return None if any(tensor is None for tensor in tensors) else torch.cat(tensors)
+
+    logits = torch.cat([part.logits for part in parts])
+    return replace(
+        parts[0], logits=logits, features=joined("features"), labels=joined("labels"), images=joined("images")
+    )
