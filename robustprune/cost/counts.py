@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates, filters."""
+"""What a network has and does: parameters, filters, multiply-accumulates."""
 
 from __future__ import annotations
 

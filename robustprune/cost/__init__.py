@@ -1,0 +1,19 @@
+"""What a network costs: parameters, multiply-accumulates, filters, memory, latency."""
+
+from robustprune.cost.counts import Cost, measure_block_macs, measure_cost
+from robustprune.cost.latency import Latency, measure_latencies
+from robustprune.cost.memory import Memory, measure_memory
+from robustprune.cost.timing import Spread, ratio_spread, time_in_turn
+
+__all__ = [
+    "Cost",
+    "Latency",
+    "Memory",
+    "Spread",
+    "measure_block_macs",
+    "measure_cost",
+    "measure_latencies",
+    "measure_memory",
+    "ratio_spread",
+    "time_in_turn",
+]
