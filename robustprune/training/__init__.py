@@ -1,8 +1,9 @@
-"""Training: recipes, the loop, checkpoints, energy."""
+"""Training: recipes, the loop, checkpoints, energy, speed."""
 
 from robustprune.training.energy import Energy, EnergyMeter
 from robustprune.training.epoch import StepProgress
 from robustprune.training.recipes import RECIPES, Recipe, make_recipe
+from robustprune.training.speed import Speedup, measure_training_speedup
 from robustprune.training.train import train, train_to_file
 
 __all__ = [
@@ -10,8 +11,10 @@ __all__ = [
     "Energy",
     "EnergyMeter",
     "Recipe",
+    "Speedup",
     "StepProgress",
     "make_recipe",
+    "measure_training_speedup",
     "train",
     "train_to_file",
 ]

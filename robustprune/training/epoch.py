@@ -29,6 +29,17 @@ class StepProgress:
     loss: float
 
 
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """Return the optimizer of a recipe."""
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        weight_decay=recipe.weight_decay,
+    )
+
+
 def train_epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,

@@ -19,7 +19,7 @@ from robustprune.randomness import derive_seed, isolated_generators
 from robustprune.ticket import Ticket, load_ticket
 from robustprune.training.checkpoint import Checkpoint, load_checkpoint
 from robustprune.training.energy import EnergyMeter
-from robustprune.training.epoch import StepProgress, train_epoch, validate
+from robustprune.training.epoch import StepProgress, make_optimizer, train_epoch, validate
 from robustprune.training.recipes import Recipe, make_recipe
 
 EpochCallback = Callable[[dict[str, Any], int], None]
@@ -181,13 +181,7 @@ class _Run:
         self.data, self.recipe, self.seed, self.checkpoint = data.to(device), recipe, seed, checkpoint
         self.settings = run_settings(ticket, data, recipe, seed, device)
         self.network: nn.Module = ticket.network.to(device).to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-            weight_decay=recipe.weight_decay,
-        )
+        self.optimizer = make_optimizer(self.network, recipe)
         self.history: list[dict[str, Any]] = []
         self.energy_method = ""
 

@@ -1,0 +1,101 @@
+"""How much faster one network trains than another: real steps of both, in turn."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustprune.cost import Spread, ratio_spread, time_in_turn
+from robustprune.data import ImageData, InMemorySplit
+from robustprune.models import architecture_of
+from robustprune.randomness import isolated_generators, seeded_generator
+from robustprune.training.epoch import make_optimizer, train_epoch
+from robustprune.training.recipes import Recipe, make_recipe
+
+_STEPS = 2  # per measurement
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times faster a network trains than the dense one.
+
+    Attributes:
+        ratio: Time of the dense network's steps over the network's own: median and interquartile range over
+            pairs measured one after the other.
+        batch_size: Images per step.
+        threads: Processor threads that computed.
+        device: Where.
+    """
+
+    ratio: Spread
+    batch_size: int
+    threads: int
+    device: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all by name."""
+        return {
+            **self.ratio.to_dict(),
+            "batch_size": self.batch_size,
+            "threads": self.threads,
+            "device": self.device,
+        }
+
+
+def measure_training_speedup(
+    model: nn.Module,
+    dense: nn.Module,
+    *,
+    recipe: str | Recipe = "quick",
+    batch_size: int | None = None,
+    seconds: float = 10.0,
+    device: torch.device | str = "cpu",
+) -> Speedup:
+    """Train copies of two networks on noise, in turn, and compare the times; the networks are left as they were.
+
+    A step is that of :func:`robustprune.train`: augmentation, forward pass, backward pass, checks, SGD.
+
+    Args:
+        model: A network from :func:`robustprune.build_model`, such as a ticket's.
+        dense: The one to compare it with, for like images.
+        recipe: Whose batch size, optimizer, smoothing and augmentation are used.
+        batch_size: In place of the recipe's.
+        seconds: For how long to measure; at least five pairs are.
+        device: Where to train.
+
+    Raises:
+        ModelError: A network does not know what images it takes.
+        TrainingError: No such recipe.
+    """
+    # So many epochs that the learning rate stays at its start: nothing is to be learnt from noise.
+    chosen = make_recipe(recipe, batch_size=batch_size, epochs=100_000)
+    runs = [_run(network, chosen, torch.device(device)) for network in (dense, model)]
+    with isolated_generators(0):
+        dense_times, times = time_in_turn(runs, seconds, device)
+    return Speedup(ratio_spread(dense_times, times), chosen.batch_size, torch.get_num_threads(), str(device))
+
+
+def _run(model: nn.Module, recipe: Recipe, device: torch.device) -> Callable[[], object]:
+    data = _noise(model, _STEPS * recipe.batch_size).to(device)
+    network = copy.deepcopy(model).requires_grad_(True).to(device).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(network, recipe)
+    return lambda: train_epoch(network, optimizer, data, recipe, epoch=0, seed=0)
+
+
+def _noise(model: nn.Module, count: int) -> ImageData:
+    shape = architecture_of(model)
+    size = (count, shape.channels, *shape.image_size)
+    images = torch.randint(256, size, dtype=torch.uint8, generator=seeded_generator("training speed"))
+    return ImageData(
+        name="noise",
+        classes=tuple(map(str, range(shape.num_classes))),
+        mean=shape.mean,
+        std=shape.std,
+        flips=True,
+        train=InMemorySplit(images, torch.arange(count) % shape.num_classes),
+    )
