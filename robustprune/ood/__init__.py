@@ -1,5 +1,7 @@
 """Out-of-distribution detection for any network from [0, 1] images to logits: every detector from one forward pass.
 
+`evaluate_ood` runs the whole protocol: ``evaluate_ood(model, data, ["fashion-mnist", "noise"], ["energy", "knn"])``.
+
 A detector of one's own is a dataclass whose fields are its options; larger scores mean more foreign::
 
     from robustprune.ood import Detector, register_detector
@@ -16,19 +18,25 @@ An installed package registers such a class under the entry-point group ``robust
 
 from robustprune.ood.detector import DETECTORS, Detector, detector_options, make_detector, register_detector
 from robustprune.ood.errors import DetectorError
+from robustprune.ood.evaluate import evaluate_ood
 from robustprune.ood.extraction import Extractor
+from robustprune.ood.groups import PRESETS
 from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.result import OodResult
 from robustprune.ood.scoring import FittedDetector, fit_detectors, score_outputs
 
 __all__ = [
     "DETECTORS",
+    "PRESETS",
     "Detector",
     "DetectorError",
     "Extractor",
     "FittedDetector",
     "LinearHead",
+    "OodResult",
     "Outputs",
     "detector_options",
+    "evaluate_ood",
     "fit_detectors",
     "make_detector",
     "register_detector",

@@ -49,18 +49,25 @@ class Extractor:
         self.network = freeze(model, example)
         # The frozen network's own gradients pass as ever, so no tensor may be made in inference mode.
         self._found = find_head(self.network, to_unit_range(example[:_PROBES].to(place)))
+        self._head = self._found.head if self._found else None
         self._place, self._batch_size = place, batch_size
         self._cache = None if cache is None else Path(cache).expanduser()
         self._identity = "" if cache is None else _identify(model, place)
 
     def run(
-        self, images: Tensor, labels: Tensor | None = None, progress: Callable[[int, int], None] | None = None
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        *,
+        keep: bool = True,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Outputs:
         """Return the outputs for images (N, …), uint8 or float in [0, 1].
 
         Args:
             images: The set.
             labels: (N,), if they have any.
+            keep: Whether the outputs are worth a place in the cache.
             progress: Called with images done and their number.
 
         Raises:
@@ -69,21 +76,27 @@ class Extractor:
         """
         if len(images) == 0:
             raise EvaluationError("there are no images to run the network on")
-        path = self._path(images)
+        path = self._path(images) if keep else None
         outputs = None if path is None else self._read(path)
         if outputs is None:
             outputs = self._compute(images, progress)
             if path is not None:
                 _write(path, outputs)
-        head = self._found.head if self._found else None
-        return replace(outputs, head=head, labels=labels, images=images, network=self.network)
+        return replace(outputs, head=self._head, labels=labels, images=images, network=self.network)
 
     def attached(self, images: Tensor) -> Outputs:
-        """Return the outputs for one batch of float images (n, …), differentiable with respect to them."""
+        """Return the outputs for one batch of float images (n, …), on the CPU, differentiable by the images."""
         with catching(self._found) as caught:
-            logits = run_model(self.network, images)
-        head = self._found.head if self._found else None
-        return Outputs(logits, caught[0].float() if caught else None, head, images=images, network=self.network)
+            logits = run_model(self.network, images.to(self._place))
+        features = caught[0].float().cpu() if caught else None
+        return Outputs(logits.cpu(), features, self._head, images=images, network=self.network)
+
+    def describe_head(self) -> str:
+        """Return in words where the features come from."""
+        if self._found is None:
+            return "none: there is no fully connected layer or 1×1 convolution"
+        name = next(name for name, module in self.network.named_modules() if module is self._found.module)
+        return str(name) + ("" if self._head else ", whose outputs are not the logits")
 
     def _compute(self, images: Tensor, progress: Callable[[int, int], None] | None) -> Outputs:
         logits, features = [], []
@@ -91,8 +104,8 @@ class Extractor:
             for start in range(0, len(images), self._batch_size):
                 batch = images[start : start + self._batch_size]
                 outputs = self.attached(to_unit_range(batch.to(self._place)))
-                logits.append(outputs.logits.cpu())
-                features.append(None if outputs.features is None else outputs.features.cpu())
+                logits.append(outputs.logits)
+                features.append(outputs.features)
                 if progress is not None:
                     progress(start + len(batch), len(images))
         kept = [each for each in features if each is not None]

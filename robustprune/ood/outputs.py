@@ -80,17 +80,20 @@ class Outputs:
             head=None if self.head is None else LinearHead(self.head.weight.double(), self.head.bias.double()),
         )
 
+    def take(self, rows: Tensor | slice) -> Outputs:
+        """Return the outputs of some of the images."""
+        return replace(
+            self,
+            logits=self.logits[rows],
+            features=None if self.features is None else self.features[rows],
+            labels=None if self.labels is None else self.labels[rows],
+            images=None if self.images is None else self.images[rows],
+        )
+
     def chunks(self, size: int) -> Iterator[Outputs]:
         """Yield the outputs of ``size`` images at a time."""
         for start in range(0, len(self), size):
-            part = slice(start, start + size)
-            yield replace(
-                self,
-                logits=self.logits[part],
-                features=None if self.features is None else self.features[part],
-                labels=None if self.labels is None else self.labels[part],
-                images=None if self.images is None else self.images[part],
-            )
+            yield self.take(slice(start, start + size))
 
 
 def join(parts: list[Outputs]) -> Outputs:

@@ -48,6 +48,11 @@ def fit_detectors(names: Iterable[str], train: Outputs | None, held_out: Outputs
     return {name: FittedDetector(name, each, _fit(name, each, train, held_out)) for name, each in detectors.items()}
 
 
+def needs_fitting(detector: Detector) -> bool:
+    """Return whether a detector learns anything from training images."""
+    return type(detector).fit is not Detector.fit
+
+
 def score_outputs(fitted: FittedDetector, outputs: Outputs) -> Scores | str:
     """Return scores (N,) float64, all finite, or the reason why there are none.
 
@@ -74,8 +79,7 @@ def score_outputs(fitted: FittedDetector, outputs: Outputs) -> Scores | str:
 
 
 def _fit(name: str, detector: Detector, train: Outputs | None, held_out: Outputs | None) -> str | None:
-    needs_fitting = type(detector).fit is not Detector.fit
-    if not needs_fitting:
+    if not needs_fitting(detector):
         return None
     if train is None:
         return "the data set has no training images to fit on"

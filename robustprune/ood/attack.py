@@ -1,0 +1,148 @@
+"""Attacks on the score of a detector: foreign images that hide, and images of the network's own kind that alarm.
+
+The attack engine sees a classifier of two classes, "as it should be" and "over the threshold", whose margin is the
+score; so it brings everything it does for classifiers: the ε-ball, the box, the seeds, and the checks that tell
+robustness from a gradient that is not there. The threshold lies beyond the scores of all samples, so that none is
+misclassified from the start and each is driven as far as it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustprune.attacks import AttackResult, run_attack
+from robustprune.errors import AttackError
+from robustprune.metrics import detection_figures
+from robustprune.ood.detector import Detector
+from robustprune.ood.extraction import Extractor
+from robustprune.ood.outputs import Outputs
+from robustprune.ood.result import AttackedDetector, AttackedEntry
+from robustprune.ood.scoring import FittedDetector, Scores, score_outputs
+
+RAISE, LOWER = 1.0, -1.0
+
+
+@dataclass(frozen=True)
+class AttackSettings:
+    """How scores are attacked: budgets (L∞, on the [0, 1] scale), steps of PGD, and of how many images of each set."""
+
+    epsilons: tuple[float, ...]
+    steps: int = 10
+    limit: int = 100
+    seed: int = 0
+    batch_size: int = 256
+
+
+class ScoreAsClassifier(nn.Module):
+    """A network behind a detector, as logits (n, 2) whose difference is the score past a threshold."""
+
+    def __init__(self, extractor: Extractor, detector: Detector, direction: float, threshold: float, scale: float):
+        """Take the network in, so that whoever guards this module guards it."""
+        super().__init__()
+        self.network = extractor.network
+        self._extractor, self._detector = extractor, detector
+        self._direction, self._threshold, self._scale = direction, threshold, scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, 2) of images (n, …)."""
+        scores = self._detector(self._extractor.attached(images).double())
+        past = self._direction * (scores - self._threshold) / self._scale
+        return torch.stack([torch.zeros_like(past), past], dim=1).float().to(images.device)
+
+
+def attack_detectors(
+    extractor: Extractor,
+    fitted: Mapping[str, FittedDetector],
+    inside: Outputs,
+    outside: Outputs,
+    epsilon: float,
+    settings: AttackSettings,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> AttackedEntry:
+    """Return how well detectors tell two small sets apart when either, or both, are attacked.
+
+    Args:
+        extractor: Of the network.
+        fitted: The detectors.
+        inside: In-distribution images, to be made to score high.
+        outside: Foreign images, to be made to score low.
+        epsilon: Budget.
+        settings: Steps, seed and batch size.
+        progress: Called with a label, detectors done, and their number.
+    """
+    found = {}
+    for name, each in fitted.items():
+        found[name] = _attack(extractor, each, inside, outside, epsilon, settings)
+        if progress is not None:
+            progress(f"attack on detectors, ε={epsilon:.4g}", len(found), len(fitted))
+    return AttackedEntry(epsilon, settings.steps, len(inside), len(outside), found)
+
+
+def _attack(
+    extractor: Extractor,
+    fitted: FittedDetector,
+    inside: Outputs,
+    outside: Outputs,
+    epsilon: float,
+    settings: AttackSettings,
+) -> AttackedDetector:
+    clean_in, clean_out = score_outputs(fitted, inside), score_outputs(fitted, outside)
+    if isinstance(clean_in, str) or isinstance(clean_out, str):
+        return AttackedDetector(reason=clean_in if isinstance(clean_in, str) else str(clean_out))
+    results, scores = [], []
+    for outputs, clean, direction in ((inside, clean_in, RAISE), (outside, clean_out, LOWER)):
+        try:
+            results.append(_drive(extractor, fitted.detector, outputs, clean, direction, epsilon, settings))
+        except AttackError as error:
+            return AttackedDetector(reason=str(error))
+        moved = score_outputs(fitted, extractor.run(results[-1].adversarial, keep=False))
+        if isinstance(moved, str):
+            return AttackedDetector(reason=f"after the attack, {moved}")
+        scores.append(moved)
+    attacked_in, attacked_out = scores
+    return AttackedDetector(
+        auroc_clean=detection_figures(clean_in, clean_out).auroc,
+        auroc_in_attacked=detection_figures(attacked_in, clean_out).auroc,
+        auroc_out_attacked=detection_figures(clean_in, attacked_out).auroc,
+        auroc_both_attacked=detection_figures(attacked_in, attacked_out).auroc,
+        valid=all(result.valid for result in results),
+        checks=[
+            {"name": f"{check.name} ({which})", "verdict": check.verdict, "detail": check.detail}
+            for which, result in zip(("in", "out"), results, strict=True)
+            for check in result.checks
+            if check.name != "sample size"  # which is about accuracy
+        ],
+    )
+
+
+def _drive(
+    extractor: Extractor,
+    detector: Detector,
+    outputs: Outputs,
+    clean: Scores,
+    direction: float,
+    epsilon: float,
+    settings: AttackSettings,
+) -> AttackResult:
+    """Return the attack that moves scores in a direction as far as it can."""
+    assert outputs.images is not None
+    scale = float(np.std(clean)) or 1.0
+    threshold = direction * float((direction * clean).max()) + direction * scale
+    return run_attack(
+        ScoreAsClassifier(extractor, detector, direction, threshold, scale),
+        outputs.images,
+        torch.zeros(len(outputs), dtype=torch.int64),
+        "pgd",
+        epsilon=epsilon,
+        steps=settings.steps,
+        loss="margin",
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        # Past the threshold a sample is driven further: the score itself is what counts.
+        early_stop=False,
+    )

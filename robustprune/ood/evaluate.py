@@ -1,0 +1,183 @@
+"""The whole protocol: fit detectors on a network's own images, score foreign sets, say how well they are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from robustprune.attacks import parse_epsilon
+from robustprune.data import ImageData, stratified_indices
+from robustprune.errors import EvaluationError
+from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
+from robustprune.ood.attack import AttackSettings, attack_detectors
+from robustprune.ood.detector import DETECTORS, make_detector
+from robustprune.ood.extraction import Extractor
+from robustprune.ood.figures import as_samples, compare_sets, group_means, selective_prediction
+from robustprune.ood.foreign import load_requests
+from robustprune.ood.groups import FAR, NEAR, expand, group_of
+from robustprune.ood.outputs import Outputs
+from robustprune.ood.result import AttackedEntry, OodEntry, OodResult
+from robustprune.ood.scoring import FittedDetector, fit_detectors, needs_fitting, score_outputs
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def evaluate_ood(
+    model: nn.Module,
+    data: ImageData,
+    ood: str | Iterable[str] | Mapping[str, Sequence[str]] = (NEAR, FAR),
+    detectors: str | Sequence[str] | None = None,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    fit_limit: int | None = None,
+    resamples: int = 200,
+    attack_epsilons: float | str | Sequence[float | str] = (),
+    attack_steps: int = 10,
+    attack_limit: int = 100,
+    seed: int = 0,
+    batch_size: int = 256,
+    cache: str | Path | None = None,
+    root: str | Path | None = None,
+    download: bool = False,
+    progress: Progress | None = None,
+) -> OodResult:
+    """Measure how well detectors tell a network's own kind of images from foreign ones.
+
+    The network runs once over each set, as a frozen copy, and is left as it was. Detectors are fitted on the
+    training images as they are, temperatures on the validation images.
+
+    Args:
+        model: Maps float images in [0, 1] to logits (N, K); normalization is inside it.
+        data: The image set it was trained on.
+        ood: Foreign sets by name, as for `load_data`, or ``near``, ``far`` and ``sanity`` for groups of them; a
+            mapping gives each its own detectors.
+        detectors: Names of ``robustprune list detectors``, options after a colon; all by default.
+        split: Which images of ``data`` are the in-distribution ones.
+        limit: Take so many of them, stratified, and at most so many of each foreign set.
+        fit_limit: Fit on so many training images, stratified, instead of all.
+        resamples: Of the bootstrap behind the intervals; 0 for none.
+        attack_epsilons: Budgets (L∞) at which detectors are attacked; none by default.
+        attack_steps: Steps of PGD.
+        attack_limit: Attack so many images of each set.
+        seed: Of every choice and draw.
+        batch_size: Images per forward pass; changes no result.
+        cache: Folder to keep logits and features in, for the next time.
+        root: Folder to look for image sets in before the usual ones.
+        download: Whether a missing set may be downloaded.
+        progress: Called with what is being done, how much is done, and how much there is.
+
+    Raises:
+        EvaluationError: Nothing to compare with, or settings that make no sense.
+        DataError: A set that was named is missing or damaged; one of a group is left out and listed.
+        UnknownNameError: There is no detector or set of a name.
+        ModelError: The model does not run on such images.
+    """
+    requests, named = expand(
+        data.name, ood, [detectors] if isinstance(detectors, str) else detectors or DETECTORS.names()
+    )
+    attack = _attack_settings(attack_epsilons, attack_steps, attack_limit, seed, batch_size)
+    names = list(dict.fromkeys(name for own in requests.values() for name in own))
+    made = [make_detector(name) for name in names]  # what is misspelt is found before anything is computed
+    foreign, missing = load_requests(requests, named, data, limit=limit, seed=seed, root=root, download=download)
+
+    part = data.require(split)
+    indices = torch.arange(len(part)) if limit is None else stratified_indices(part.labels, limit, seed)
+    images, labels = part.take(indices).cpu(), part.labels[indices].cpu()
+    extractor = Extractor(model, images[:8], batch_size=batch_size, cache=cache)
+    reference = {}
+    if any(map(needs_fitting, made)):
+        reference = _reference(extractor, data, fit_limit, seed, progress)
+    fitted = fit_detectors(names, reference.get("train"), reference.get("val"))
+    inside = extractor.run(images, labels, progress=_named(progress, f"{split} images of {data.name}"))
+    found_in = {name: score_outputs(each, inside) for name, each in fitted.items()}
+
+    samples = as_samples("ood_in", indices, found_in)
+    entries: list[OodEntry] = []
+    for each in foreign:
+        own = {name: fitted[name] for name in requests[each.name]}
+        outside = extractor.run(each.images, progress=_named(progress, each.name))
+        found_out = {name: score_outputs(detector, outside) for name, detector in own.items()}
+        samples |= as_samples(f"ood{len(entries)}", each.indices, found_out)
+        entries.append(
+            OodEntry(
+                dataset=each.name,
+                group=group_of(data.name, each.name),
+                n_in=len(inside),
+                n_out=len(outside),
+                conversions=each.conversions,
+                detectors=compare_sets(found_in, found_out, resamples, seed),
+                attacks=_attacks(extractor, own, inside, outside, attack, progress),
+            )
+        )
+    return OodResult(
+        entries=entries,
+        groups=group_means(entries),
+        missing=missing,
+        selective=selective_prediction(found_in, inside),
+        protocol={
+            "in_distribution": {"dataset": data.name, "split": split, "n": len(inside)},
+            "fitted_on": {name: len(outputs) for name, outputs in reference.items()},
+            "augmented": False,
+            "feature_layer": extractor.describe_head(),
+            "aupr": AUPR_ESTIMATOR,
+            "fpr95": f"at the first threshold with a true positive rate of at least {TRUE_POSITIVE_RATE}",
+            "resamples": resamples,
+            "seed": seed,
+        },
+        samples=samples,
+    )
+
+
+def _attack_settings(
+    epsilons: float | str | Sequence[float | str], steps: int, limit: int, seed: int, batch_size: int
+) -> AttackSettings:
+    if steps < 1 or limit < 1:
+        raise EvaluationError(f"attack_steps and attack_limit must be at least 1, got {steps} and {limit}")
+    budgets = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
+    return AttackSettings(tuple(parse_epsilon(epsilon) for epsilon in budgets), steps, limit, seed, batch_size)
+
+
+def _reference(
+    extractor: Extractor, data: ImageData, limit: int | None, seed: int, progress: Progress | None
+) -> dict[str, Outputs]:
+    """Return the outputs of the training and validation images, as far as the set has any."""
+    found = {}
+    for name in ("train", "val"):
+        part = data.splits().get(name)
+        if part is not None:
+            is_limited = name == "train" and limit is not None and limit < len(part)
+            indices = stratified_indices(part.labels, limit or 0, seed) if is_limited else torch.arange(len(part))
+            told = _named(progress, f"{name} images of {data.name}")
+            found[name] = extractor.run(part.take(indices).cpu(), part.labels[indices].cpu(), progress=told)
+    return found
+
+
+def _attacks(
+    extractor: Extractor,
+    fitted: Mapping[str, FittedDetector],
+    inside: Outputs,
+    outside: Outputs,
+    settings: AttackSettings,
+    progress: Progress | None,
+) -> list[AttackedEntry]:
+    if not settings.epsilons:
+        return []
+    few_inside, few_outside = _evenly(inside, settings.limit), _evenly(outside, settings.limit)
+    return [
+        attack_detectors(extractor, fitted, few_inside, few_outside, epsilon, settings, progress)
+        for epsilon in settings.epsilons
+    ]
+
+
+def _evenly(outputs: Outputs, count: int) -> Outputs:
+    """Return ``count`` of the images from all over the set: sets are often in the order of their classes."""
+    return outputs.take(torch.linspace(0, len(outputs) - 1, min(count, len(outputs))).long())
+
+
+def _named(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(label, done, total)
