@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from robustprune.prune import prune_layers
     from robustprune.pruning import find_blocks, score_blocks
     from robustprune.records import load_record
+    from robustprune.similarity import compare_representations
     from robustprune.ticket import Ticket, load_ticket
     from robustprune.training import train
 
@@ -28,6 +29,7 @@ _HOMES = {
     "RobustPruneError": "errors",
     "Ticket": "ticket",
     "build_model": "models",
+    "compare_representations": "similarity",
     "evaluate": "evaluation",
     "find_blocks": "pruning",
     "freeze": "inference",
@@ -46,6 +48,7 @@ __all__ = [
     "Ticket",
     "__version__",
     "build_model",
+    "compare_representations",
     "evaluate",
     "find_blocks",
     "freeze",

@@ -36,6 +36,7 @@ ORDER = (
     "prune",
     "attacks",
     "ood",
+    "similarity",
     "training",
     "records",
     "evaluation",

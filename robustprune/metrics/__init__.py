@@ -1,5 +1,6 @@
 """Figures of merit: arrays in, numbers out. Tensors or arrays are taken, the arithmetic is in float64."""
 
+from robustprune.metrics.cka import LEAST_SAMPLES, MeanCka, centred_gram, linear_cka
 from robustprune.metrics.classification import (
     accuracy,
     brier_score,
@@ -11,13 +12,17 @@ from robustprune.metrics.detection import DetectionFigures, detection_figures, d
 from robustprune.metrics.selective import area_under_risk_coverage, risk_coverage
 
 __all__ = [
+    "LEAST_SAMPLES",
     "DetectionFigures",
+    "MeanCka",
     "accuracy",
     "area_under_risk_coverage",
     "brier_score",
+    "centred_gram",
     "detection_figures",
     "detection_intervals",
     "expected_calibration_error",
+    "linear_cka",
     "negative_log_likelihood",
     "risk_coverage",
     "wilson_interval",
