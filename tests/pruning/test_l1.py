@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustprune import cli
+from robustprune.cli import application
 from robustprune.data import ImageData
 from robustprune.errors import PruningWarning
 from robustprune.models import build_model
@@ -66,7 +66,7 @@ def test_blocks_that_cannot_be_told_apart_are_said_to_be(few_digits: ImageData) 
 
 
 def test_the_command_line_shows_a_warning_as_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    cli._show_warning(PruningWarning("look out"), PruningWarning, "file.py", 3)
+    application._show_warning(PruningWarning("look out"), PruningWarning, "file.py", 3)
     assert capsys.readouterr().err == "Warning: look out\n"
-    cli._show_warning(UserWarning("other"), UserWarning, "file.py", 3)
+    application._show_warning(UserWarning("other"), UserWarning, "file.py", 3)
     assert "file.py:3: UserWarning: other" in capsys.readouterr().err
