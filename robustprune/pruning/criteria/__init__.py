@@ -29,6 +29,7 @@ CRITERIA = Registry(
         "pls": "robustprune.pruning.criteria.pls:Pls",
         "kl": "robustprune.pruning.criteria.kl:Kl",
         "l1": "robustprune.pruning.criteria.l1:L1",
+        "magnitude": "robustprune.pruning.criteria.l1:L1",  # what |w| is called where single weights go
         "random": "robustprune.pruning.criteria.random_order:RandomOrder",
     },
 )

@@ -26,6 +26,7 @@ class Criterion(BaseModel, ABC):
 
     no_filter_scores: ClassVar[str] = "it is defined for whole blocks only"
     no_weight_scores: ClassVar[str] = "it judges what comes out of a layer, not the weights in it"
+    weight_rounds: ClassVar[int] = 1  # of scoring and masking single weights, unless said otherwise
 
     @abstractmethod
     def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:

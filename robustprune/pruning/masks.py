@@ -1,0 +1,166 @@
+"""Which single weights stay: global masks over all convolution and linear weights.
+
+Every weight layer counts, the first convolution and the last linear layer too, as in the global pruning of SNIP,
+GraSP and SynFlow; biases and normalization do not. A mask makes weights zero. It makes nothing smaller or faster.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.data import ImageData
+from robustprune.errors import PruningError, PruningWarning
+from robustprune.files import hash_arrays
+from robustprune.pruning.blocks import weight_layers
+from robustprune.pruning.scores import score_weights
+
+Masks = dict[str, Tensor]
+"""Parameter name → which of its weights are kept: bool in its shape, on the CPU."""
+
+
+def find_masks(
+    model: nn.Module,
+    data: ImageData,
+    criterion: str,
+    *,
+    sparsity: float,
+    rounds: int = 1,
+    seed: int = 0,
+    masks: Mapping[str, Tensor] | None = None,
+    **options: Any,
+) -> Masks:
+    """Return masks that keep the share 1 − sparsity of all weights, those of the highest score.
+
+    In more than one round, the density falls exponentially and the masked network is scored anew each time:
+    (1 − sparsity)^(k/n) is left after round k of n (Tanaka et al. 2020, arXiv:2006.05467, algorithm 1).
+
+    Args:
+        model: A network from :func:`robustprune.build_model`, left as it was.
+        data: The image set.
+        criterion: Name of a criterion that scores weights.
+        sparsity: The share of weights that go, within (0, 1).
+        rounds: How many; ``synflow`` means 100.
+        seed: Decides the criterion's sample, the same in every round.
+        masks: Masks the network has already; what they took out stays out, and counts.
+        options: The criterion's options.
+
+    Raises:
+        PruningError: A sparsity or number of rounds that cannot be, or a criterion without scores for weights.
+    """
+    weights = maskable_weights(model)
+    network = copy.deepcopy(model)
+    found = dict(masks or {name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in weights.items()})
+    for kept in _schedule(count_kept(found), sum(weight.numel() for weight in weights.values()), sparsity, rounds):
+        apply_masks(network, found)
+        scores = score_weights(network, data, criterion, seed=seed, **options)
+        if any(name not in scores or scores[name].shape != weight.shape for name, weight in weights.items()):
+            raise PruningError(f"criterion {criterion} does not score every convolution and linear weight in its shape")
+        found = keep_highest({name: scores[name].cpu() for name in weights}, kept, within=found)
+    _warn_of_collapse(found, sparsity)
+    return found
+
+
+def keep_highest(scores: Mapping[str, Tensor], kept: int, *, within: Mapping[str, Tensor] | None = None) -> Masks:
+    """Return masks of the ``kept`` highest scores over all parameters; of equal ones, the earlier stay.
+
+    Args:
+        scores: Parameter name → scores, any shape.
+        kept: How many, from 1 to as many as there are.
+        within: Masks outside of which nothing is kept, whatever its score.
+    """
+    flat = torch.cat([value.double().flatten() for value in scores.values()])
+    if within is not None:
+        flat.masked_fill_(~torch.cat([within[name].flatten() for name in scores]), -torch.inf)
+    threshold = flat.kthvalue(len(flat) - kept + 1).values
+    chosen = flat > threshold
+    equal = (flat == threshold).nonzero().flatten()
+    chosen[equal[: kept - int(chosen.sum())]] = True
+    parts = torch.split(chosen, [value.numel() for value in scores.values()])
+    return {name: part.view(value.shape).clone() for (name, value), part in zip(scores.items(), parts, strict=True)}
+
+
+def apply_masks(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set the weights outside the masks to zero, in place."""
+    with torch.no_grad():
+        for name, mask in masks.items():
+            weight = network.get_parameter(name)
+            weight.masked_fill_(~mask.to(weight.device), 0)
+
+
+def check_masks(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Check that masks are those of a network and that its weights keep to them.
+
+    Raises:
+        PruningError: A name, shape or type that does not fit, or a weight outside its mask that is not zero.
+    """
+    weights = maskable_weights(network)
+    if masks.keys() != weights.keys():
+        strange = sorted(map(str, masks.keys() ^ weights.keys()))
+        raise PruningError(f"they are not one for each convolution and linear weight: {', '.join(strange[:3])}")
+    for name, weight in weights.items():
+        mask = masks[name]
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != weight.shape:
+            raise PruningError(f"that of {name} is no tensor of true and false of shape {tuple(weight.shape)}")
+        outside = int(weight.detach()[~mask.to(weight.device)].count_nonzero())
+        if outside:
+            raise PruningError(f"{outside} weights of {name} outside its mask are not zero")
+
+
+def count_kept(masks: Mapping[str, Tensor]) -> int:
+    """Return how many weights masks keep."""
+    return sum(int(mask.sum()) for mask in masks.values())
+
+
+def hash_masks(masks: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over the names, shapes and values of masks."""
+    return hash_arrays({name: mask.numpy() for name, mask in masks.items()})
+
+
+def maskable_weights(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the convolution and linear weights of a network by name; one that two layers share only once.
+
+    Raises:
+        PruningError: A weight is computed from other parameters, or there is none at all.
+    """
+    names = dict(weight_layers(network))
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    computed = [name for name in names if name not in parameters]
+    if computed or not names:
+        what = f"{computed[0]} is computed from other parameters" if computed else "it has no such weights"
+        raise PruningError(f"the network's convolution and linear weights cannot be masked: {what}")
+    return {name: weight for name, weight in network.named_parameters() if name in names}
+
+
+def _schedule(present: int, total: int, sparsity: float, rounds: int) -> list[int]:
+    """Return how many weights are left after each round."""
+    if not 0 < sparsity < 1:
+        raise PruningError(
+            f"sparsity {sparsity} is no share of weights to remove; give one between 0 and 1, such as 0.9"
+        )
+    if rounds < 1:
+        raise PruningError(f"weights cannot be masked in {rounds} rounds; give at least 1")
+    final = round((1 - sparsity) * total)
+    if not 0 < final < present:
+        raise PruningError(
+            f"sparsity {sparsity} leaves {final:,} of {total:,} weights, and {present:,} are there now; at least one "
+            "has to go and one to stay"
+        )
+    share = (1 - sparsity) * total / present
+    return [round(present * share ** (done / rounds)) for done in range(1, rounds)] + [final]
+
+
+def _warn_of_collapse(masks: Masks, sparsity: float) -> None:
+    empty = [name.removesuffix(".weight") for name, mask in masks.items() if not mask.any()]
+    if empty:
+        warnings.warn(
+            f"sparsity {sparsity} leaves no weight in {', '.join(empty)} (layer collapse): nothing passes but by "
+            "shortcuts around it; use a lower sparsity, or synflow, which scores layer by layer anew",
+            PruningWarning,
+            stacklevel=3,
+        )
