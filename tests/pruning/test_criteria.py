@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -171,16 +171,45 @@ def test_random_filters_and_weights_are_uniform_and_seeded(few_digits: ImageData
     assert (float(draws.min()), float(draws.mean()), float(draws.max())) == pytest.approx((0, 0.5, 1), abs=0.01)
 
 
-@pytest.mark.parametrize("criterion", ["hrank", "expected_abs", "pls", "kl"])
-def test_weights_are_refused_where_they_have_no_score(few_digits: ImageData, criterion: str) -> None:
-    with pytest.raises(PruningError, match=r"does not score weights: .*(filter|each weight)"):
-        score_weights(network_for(few_digits), few_digits, criterion)
+REFUSED = {
+    ("kl", "filter"): "Kl does not score filters: each filter would take a pass",
+    ("kl", "weight"): r"Kl does not score weights: .*each weight",
+    ("hrank", "weight"): r"HRank does not score weights: .*filter",
+    ("expected_abs", "weight"): r"ExpectedAbs does not score weights: .*filter",
+    ("pls", "weight"): r"Pls does not score weights: .*filter",
+}
 
 
-def test_filters_are_refused_where_they_have_no_score(few_digits: ImageData) -> None:
+@pytest.mark.filterwarnings("ignore::robustprune.errors.PruningWarning")
+@pytest.mark.parametrize("kind", ["block", "filter", "weight"])
+@pytest.mark.parametrize("criterion", sorted(CRITERIA.names()))
+def test_every_criterion_scores_every_kind_or_says_why_not(few_digits: ImageData, criterion: str, kind: str) -> None:
     model = network_for(few_digits)
-    with pytest.raises(PruningError, match="Kl does not score filters: each filter would take a pass"):
-        score_filters(model, ["layer1.0.conv1"], few_digits, "kl")
+    layers = list(first_convolutions(model, find_blocks(model)).values())
+    score: dict[str, Callable[[], Mapping[str, float | Tensor]]] = {
+        "block": lambda: score_blocks(model, few_digits, criterion),
+        "filter": lambda: score_filters(model, layers, few_digits, criterion),
+        "weight": lambda: score_weights(model, few_digits, criterion),
+    }
+    if (criterion, kind) in REFUSED:
+        with pytest.raises(PruningError, match=REFUSED[criterion, kind]):
+            score[kind]()
+        return
+    shapes = {name: torch.as_tensor(value).shape for name, value in score[kind]().items()}
+    # Nine blocks, of which the first ones of stages 2 and 3 change the shape.
+    removable = [f"layer{stage}.{place}" for stage in (1, 2, 3) for place in range(3) if stage == 1 or place]
+    assert (
+        shapes
+        == {
+            "block": dict.fromkeys(removable, torch.Size()),
+            "filter": {layer: model.get_parameter(f"{layer}.weight").shape[:1] for layer in layers},
+            "weight": {name: value.shape for name, value in model.named_parameters() if value.ndim > 1},
+        }[kind]
+    )
+
+
+def test_filters_of_what_is_no_convolution_are_refused(few_digits: ImageData) -> None:
+    model = network_for(few_digits)
     with pytest.raises(PruningError, match=r"'layer1\.0\.bn1' is no convolution"):
         score_filters(model, ["layer1.0.bn1"], few_digits, "snip")
 
@@ -216,6 +245,7 @@ def test_scoring_leaves_no_trace(few_digits: ImageData, criterion: str, bn_mode:
     ("criterion", "options", "message"),
     [
         ("grasp", {"variant": "signed"}, "rounding noise.*bn_mode=running"),
+        ("grasp", {"variant": "signed", "reduction": "sum", "bn_mode": "batch"}, "summed or averaged"),
         ("grasp", {"variant": "signed", "reduction": "mean"}, "summed or averaged"),
         ("synflow", {"bn_mode": "batch"}, "no option 'bn_mode'"),
         ("hrank", {"tolerance": 0}, "tolerance=0"),
