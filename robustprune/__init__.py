@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from robustprune.evaluation import evaluate
     from robustprune.inference import freeze
     from robustprune.models import build_model
-    from robustprune.prune import prune_layers
-    from robustprune.pruning import find_blocks, score_blocks
+    from robustprune.prune import prune_layers, prune_weights
+    from robustprune.pruning import find_blocks, score_blocks, score_filters, score_weights
     from robustprune.records import load_record
     from robustprune.similarity import compare_representations
     from robustprune.ticket import Ticket, load_ticket
@@ -38,8 +38,11 @@ _HOMES = {
     "load_ticket": "ticket",
     "measure_cost": "cost",
     "prune_layers": "prune",
+    "prune_weights": "prune",
     "run_attack": "attacks",
     "score_blocks": "pruning",
+    "score_filters": "pruning",
+    "score_weights": "pruning",
     "train": "training",
 }
 
@@ -57,8 +60,11 @@ __all__ = [
     "load_ticket",
     "measure_cost",
     "prune_layers",
+    "prune_weights",
     "run_attack",
     "score_blocks",
+    "score_filters",
+    "score_weights",
     "train",
 ]
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import time
+from typing import Any
+
 from torch import nn
 
 from robustprune.data import ImageData
@@ -9,10 +13,14 @@ from robustprune.provenance import describe_environment
 from robustprune.pruning import (
     BlockScores,
     Eligibility,
+    Masks,
+    apply_masks,
     check_eligibility,
     choose_blocks,
     eligible_blocks,
     find_blocks,
+    find_masks,
+    make_criterion,
     remove_blocks,
 )
 from robustprune.ticket import Ticket
@@ -45,21 +53,84 @@ def prune_layers(
     removed = {
         block.name: block.residue for block in choose_blocks(found, scores, blocks, rule) if block.residue is not None
     }
+    plan = Plan(
+        method="layer",
+        removed={**source.plan.removed, **removed},
+        eligible=tuple(block.name for block in eligible_blocks(found, rule)),
+        eligibility=rule,
+        criterion=scores.criterion,
+        options=scores.options,
+        seed=scores.seed,
+        scoring_seconds=scores.seconds,
+        earlier=_rounds(source.plan),
+    )
+    network = remove_blocks(source.network, removed)
+    left = dict(network.named_parameters())
+    masks = {name: mask for name, mask in source.masks.items() if name in left}
+    return _cut_out(source, network, plan, data, scores=dict(scores), masks=masks)
+
+
+def prune_weights(
+    model: nn.Module | Ticket,
+    data: ImageData,
+    criterion: str,
+    *,
+    sparsity: float,
+    rounds: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Ticket:
+    """Mask the least important single weights of a network and return the ticket, as large and as slow as before.
+
+    The ranking is global, over the weights of all convolutions and linear layers; in several rounds the masked
+    network is scored anew, which is why this takes a criterion where :func:`prune_layers` takes scores.
+
+    Args:
+        model: A network, or a ticket (whose data set and seed are kept); left as it was.
+        data: The image set; criteria sample its un-augmented training split.
+        criterion: ``magnitude``, ``snip``, ``grasp``, ``synflow``, ``random`` or another that scores weights.
+        sparsity: The share of all weights that is masked, within (0, 1).
+        rounds: How many; by default 100 for ``synflow``, else 1. The density falls exponentially.
+        seed: Decides the criterion's sample.
+        options: The criterion's options.
+
+    Raises:
+        PruningError: A sparsity that cannot be, or a criterion that does not score weights.
+    """
+    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
+    chosen = make_criterion(criterion, **options)
+    rounds = chosen.weight_rounds if rounds is None else rounds
+    start = time.perf_counter()
+    masks = find_masks(
+        source.network, data, criterion, sparsity=sparsity, rounds=rounds, seed=seed, masks=source.masks, **options
+    )
+    seconds = time.perf_counter() - start
+    network = copy.deepcopy(source.network)
+    apply_masks(network, masks)
+    plan = Plan(
+        method="weight",
+        removed=source.plan.removed,
+        sparsity=sparsity,
+        rounds=rounds,
+        criterion=criterion,
+        options=chosen.model_dump(),
+        seed=seed,
+        scoring_seconds=seconds,
+        earlier=_rounds(source.plan),
+    )
+    return _cut_out(source, network, plan, data, scores={}, masks=masks)
+
+
+def _cut_out(
+    source: Ticket, network: nn.Module, plan: Plan, data: ImageData | None, *, scores: dict[str, float], masks: Masks
+) -> Ticket:
+    """Return the untrained ticket that a network cut out of another one is."""
     return Ticket(
-        network=remove_blocks(source.network, removed),
+        network=network,
         architecture=source.architecture,
-        plan=Plan(
-            method="layer",
-            removed={**source.plan.removed, **removed},
-            eligible=tuple(block.name for block in eligible_blocks(found, rule)),
-            eligibility=rule,
-            criterion=scores.criterion,
-            options=scores.options,
-            seed=scores.seed,
-            scoring_seconds=scores.seconds,
-            earlier=_rounds(source.plan),
-        ),
-        scores=dict(scores),
+        plan=plan,
+        masks=masks,
+        scores=scores,
         seed=source.seed,
         earlier_training=[*source.earlier_training, *([source.training] if source.training else [])],
         data=source.data if source.data or data is None else dict(data.spec),

@@ -26,7 +26,9 @@ class _Part(BaseModel):
 class ModelSummary(_Part):
     """Which network was evaluated, how it was cut and how it was trained.
 
-    ``macs`` are multiply-accumulates per image. ``path`` and ``initial_seed`` are None for a network that is no ticket.
+    ``macs`` are multiply-accumulates per image. ``masks`` are None where no single weights were pruned; else how many
+    convolution and linear weights there are and how many of them masks keep, which changes no other figure. ``path``
+    and ``initial_seed`` are None for a network that is no ticket.
     """
 
     path: str | None
@@ -36,6 +38,7 @@ class ModelSummary(_Part):
     macs: int
     filters: int
     removed: list[str]
+    masks: dict[str, int] | None = None
     plan: dict[str, Any]
     initial_seed: int | None
     training: dict[str, Any]

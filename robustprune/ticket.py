@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from robustprune.data import ImageData
-from robustprune.errors import RobustPruneError, TicketError
+from robustprune.errors import PruningError, RobustPruneError, TicketError
 from robustprune.models import Architecture, architecture_of, build_network
 from robustprune.models.user_file import split_name
 from robustprune.provenance import describe_environment, hash_weights
-from robustprune.pruning import find_blocks, remove_blocks
+from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks
 from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
 from robustprune.ticket_header import Plan, TicketHeader
 
@@ -29,6 +31,8 @@ class Ticket:
         network: The module itself, from [0, 1] images to logits.
         architecture: How the dense network is built.
         plan: What was removed.
+        masks: Parameter name → which of its weights are kept, bool; empty unless single weights were pruned. The
+            weights outside are zero and stay so through training.
         scores: Block name → importance, as they were when the plan was made.
         seed: The seed of the initial weights.
         data: Arguments of :func:`robustprune.load_data` that give its image set again.
@@ -42,6 +46,7 @@ class Ticket:
     network: nn.Module
     architecture: Architecture
     plan: Plan = field(default_factory=Plan)
+    masks: Masks = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     data: dict[str, Any] = field(default_factory=dict)
@@ -70,6 +75,25 @@ class Ticket:
         """SHA-256 of the weights and buffers: names, types, shapes and values."""
         return hash_weights(self.network)
 
+    @property
+    def mask_summary(self) -> dict[str, int] | None:
+        """How many convolution and linear weights there are and how many of them masks keep; None without masks."""
+        if not self.masks:
+            return None
+        return {"weights": sum(mask.numel() for mask in self.masks.values()), "kept": count_kept(self.masks)}
+
+    def check_masks(self) -> None:
+        """Check that the masks fit the network and that the weights outside of them are zero.
+
+        Raises:
+            TicketError: They do not, as after weights were set by hand.
+        """
+        try:
+            if self.masks:
+                check_masks(self.network, self.masks)
+        except PruningError as error:
+            raise TicketError(f"the masks of this ticket do not fit its network: {error}") from error
+
     def check_fits(self, data: ImageData) -> None:
         """Check that an image set has the shape and classes that the network was built for.
 
@@ -89,8 +113,9 @@ class Ticket:
         """Write the ticket to one file, atomically.
 
         Raises:
-            TicketError: The file cannot be written.
+            TicketError: The file cannot be written, or weights outside the masks are not zero.
         """
+        self.check_masks()
         header = TicketHeader(
             architecture=self.architecture,
             plan=self.plan,
@@ -103,19 +128,32 @@ class Ticket:
             provenance=self.provenance,
         )
         weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        content = {"format": FORMAT, "header": header.model_dump(mode="json"), "weights": weights}
+        content = {"format": FORMAT, "header": header.model_dump(mode="json"), "weights": weights, "masks": self.masks}
         try:
             write_sealed(Path(path), content)
         except OSError as error:
             raise TicketError(f"the ticket cannot be written to {path}: {error.strerror}") from error
 
 
-def apply_plan(network: nn.Module, plan: Plan) -> nn.Module:
+def apply_plan(network: nn.Module, plan: Plan, masks: Mapping[str, Tensor] | None = None) -> nn.Module:
     """Return what a plan leaves of a dense network; what is kept keeps its names, weights and buffers.
+
+    Args:
+        network: The dense network, at any weights; left as it is.
+        plan: A ticket's plan.
+        masks: The ticket's masks, outside of which weights become zero.
 
     Raises:
         TicketError: The plan removes something that is no block, such as the last layer.
     """
+    left = _without_blocks(network, plan)
+    if masks:
+        left = copy.deepcopy(left)
+        apply_masks(left, masks)
+    return left
+
+
+def _without_blocks(network: nn.Module, plan: Plan) -> nn.Module:
     if not plan.removed:
         return network
     blocks = {block.name for block in find_blocks(network)}
@@ -157,14 +195,31 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
     except Exception as error:
         detail = " ".join(str(error).split())[:300]
         raise TicketError(f"the weights in {path} do not fit {architecture.name}: {detail}") from error
-    return Ticket(
+    ticket = Ticket(
         network=network.eval(),
         architecture=architecture,
+        masks=_masks_in(content, header.plan, path),
         **{name: getattr(header, name) for name in _SHARED_FIELDS},
     )
+    try:
+        ticket.check_masks()
+    except TicketError as error:
+        raise TicketError(f"{path} makes no sense: {error}") from error
+    return ticket
 
 
 _SHARED_FIELDS = ("plan", "scores", "seed", "data", "history", "training", "earlier_training", "provenance")
+
+
+def _masks_in(content: dict[str, Any], plan: Plan, path: Path) -> Masks:
+    masks = content.get("masks", {})
+    masked = any(each.method == "weight" for each in (plan, *plan.earlier))
+    if not isinstance(masks, dict) or bool(masks) != masked:
+        raise TicketError(
+            f"{path} was put together by hand: its plan {'masks weights' if masked else 'masks no weights'}, and "
+            f"it holds {'masks' if masks else 'no masks'}"
+        )
+    return masks
 
 
 def _shape(channels: int, image_size: tuple[int, int], classes: int) -> str:

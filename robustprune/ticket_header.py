@@ -14,10 +14,12 @@ class Plan(BaseModel):
     """What was removed from the dense network, and by which ranking.
 
     Attributes:
-        method: "none" for a dense network, "layer" for removed blocks.
+        method: "none" for a dense network, "layer" for removed blocks, "weight" for masked weights.
         removed: Block name → what remains of it, in order of removal.
         eligible: The blocks that could have gone.
         eligibility: The rule that decided that.
+        sparsity: The share of all convolution and linear weights that is masked; None with other methods.
+        rounds: In how many rounds of scoring they were masked.
         criterion: Name of the criterion, None for a dense network.
         options: Its options.
         seed: The seed of its samples.
@@ -27,10 +29,12 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: Literal["none", "layer"] = "none"
+    method: Literal["none", "layer", "weight"] = "none"
     removed: dict[str, Residue] = Field(default_factory=dict)
     eligible: tuple[str, ...] = ()
     eligibility: Eligibility | None = None
+    sparsity: float | None = Field(default=None, gt=0, lt=1)
+    rounds: int | None = Field(default=None, ge=1)
     criterion: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     seed: int | None = None

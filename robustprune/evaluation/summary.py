@@ -21,6 +21,7 @@ def summarize_model(model: Ticket | nn.Module, network: nn.Module, images: Tenso
         sha256=hash_weights(network),
         **measure_cost(network, example).to_dict(),
         removed=list(ticket.plan.removed) if ticket else [],
+        masks=ticket.mask_summary if ticket else None,
         plan=(ticket.plan if ticket else Plan()).model_dump(mode="json"),
         initial_seed=ticket.seed if ticket else None,
         training=dict(ticket.training) if ticket else {},
