@@ -15,6 +15,7 @@ from robustprune.errors import TicketError, TrainingError
 from robustprune.files import hash_json
 from robustprune.models.user_file import split_name
 from robustprune.provenance import describe_environment
+from robustprune.pruning import apply_masks, hash_masks
 from robustprune.randomness import derive_seed, isolated_generators
 from robustprune.ticket import Ticket, load_ticket
 from robustprune.training.checkpoint import Checkpoint, load_checkpoint
@@ -66,12 +67,13 @@ def train(
         on_epoch: Called after every epoch.
 
     Raises:
-        TicketError: The network was built for other images or classes.
+        TicketError: The network was built for other images or classes, or has weights outside its masks.
         TrainingError: The run cannot be resumed, or it diverges.
         DataError: The data set has no training images.
     """
     recipe = make_recipe(recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     ticket.check_fits(data)
+    ticket.check_masks()
     run = _Run(ticket, data, recipe, seed, torch.device(device), Path(checkpoint) if checkpoint else None)
     if resume:
         run.restore()
@@ -147,6 +149,7 @@ def run_settings(ticket: Ticket, data: ImageData, recipe: Recipe, seed: int, dev
         "data": hash_json(data.provenance),
         "network": ticket.sha256,
         "removed": list(ticket.plan.removed),
+        **({"masks": hash_masks(ticket.masks)} if ticket.masks else {}),
         # Sums come out differently with other threads, devices and releases of torch.
         "device": str(device),
         "threads": torch.get_num_threads(),
@@ -182,6 +185,9 @@ class _Run:
         self.settings = run_settings(ticket, data, recipe, seed, device)
         self.network: nn.Module = ticket.network.to(device).to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(self.network, recipe)
+        if ticket.masks:
+            masks = {name: mask.to(device) for name, mask in ticket.masks.items()}
+            self.optimizer.register_step_post_hook(lambda *_: apply_masks(self.network, masks))
         self.history: list[dict[str, Any]] = []
         self.energy_method = ""
 
