@@ -19,6 +19,7 @@ from robustprune.records import load_record
 from robustprune.sealed import write_sealed
 from robustprune.ticket import load_ticket
 
+WEIGHT = ("--method", "weight", "--sparsity", "0.8")
 TINY = ("--model", "resnet20", "--model-option", "width=4")
 COMMANDS = ("blocks", "cost", "demo", "evaluate", "list", "prune", "train")
 
@@ -89,6 +90,43 @@ def test_five_blocks_of_twelve(run: Run) -> None:
     assert list(load_ticket("t.pt").plan.removed) == found["removed"]
     check_failure(run(*arguments, "--blocks", "10", "--out", "u.pt"), 1, "asked for 10 blocks", "--blocks 9")
     assert os.listdir() == ["t.pt"]
+
+
+def test_four_of_five_weights(run: Run) -> None:
+    asking = ("prune", *TINY, *WEIGHT, "--criterion", "synflow", "--rounds", "3", "--out", "t.pt")
+    found = run(*asking, "--json").json
+    assert found.keys() == {
+        *("method", "criterion", "blocks", "removed", "eligible", "scores", "before", "after", "match_gap"),
+        *("seconds", "out", "sparsity", "rounds", "masks", "layers"),
+    }
+    assert (found["method"], found["criterion"], found["sparsity"], found["rounds"]) == ("weight", "synflow", 0.8, 3)
+    assert (found["blocks"], found["removed"]) == (None, [])
+    assert found["before"] == found["after"]
+    assert found["masks"]["kept"] == round(0.2 * found["masks"]["weights"])
+    assert sum(layer["kept"] for layer in found["layers"].values()) == found["masks"]["kept"]
+    assert found["layers"]["fc.weight"]["weights"] == 10 * 16
+    note = f"masked: {found['masks']['kept']:,} of {found['masks']['weights']:,} convolution and linear weights"
+    assert run("cost", "--model", "t.pt", "--json").json["masks"] == found["masks"]
+    for outcome in (run(*asking), run("cost", "--model", "t.pt")):
+        assert note in outcome.out
+        assert "save neither parameters nor MACs nor time" in outcome.out
+    assert "in 3 rounds" in run(*asking).out
+    assert "masks" not in run("cost", *TINY, "--json").json
+    training = ("--epochs", "1", "--train-limit", "200", "--no-energy", "--out", "trained.pt")
+    assert run("train", "--model", "t.pt", *training).code == 0
+    record = run("evaluate", "--model", "trained.pt", "--limit", "20", "--json").json
+    assert record["model"]["masks"] == found["masks"]
+    assert record["model"]["plan"]["rounds"] == 3
+
+
+def test_scoring_on_adversarial_images_is_a_criterion_option(run: Run) -> None:
+    spellings = ("--on", "adversarial"), ("--criterion-option", "on=adversarial"), ("--on", "clean")
+    first, again, clean = (
+        run("prune", *TINY, "--criterion", "snip", *how, "--blocks", "1", "--out", "t.pt", "--json").json["scores"]
+        for how in spellings
+    )
+    assert first == again != clean
+    assert "experimental" in run("prune", "--help").out
 
 
 def test_the_whole_path(run: Run) -> None:
@@ -177,11 +215,30 @@ def test_listings_as_json(run: Run, kind: str) -> None:
         (("prune", *TINY, "--model-option", "wid=3", "--blocks", "1", "--out", "x.pt"), 1, ["width"]),
         (("prune", *TINY, "--out", "x.pt"), 2, ["Missing option '--blocks'"]),
         (("prune", *TINY, "--blocks", "1"), 2, ["Missing option '--out'"]),
+        (("prune", *TINY, "--method", "weight", "--out", "x.pt"), 2, ["Missing option '--sparsity'"]),
+        (("prune", *TINY, *WEIGHT, "--blocks", "1", "--out", "x.pt"), 2, ["--blocks belongs to --method layer"]),
+        (("prune", *TINY, *WEIGHT, "--eligibility", "strict", "--out", "x.pt"), 2, ["--eligibility belongs to"]),
+        (("prune", *TINY, "--blocks", "1", "--sparsity", ".5", "--out", "x.pt"), 2, ["--sparsity belongs to"]),
+        (("prune", *TINY, "--blocks", "1", "--rounds", "5", "--out", "x.pt"), 2, ["--rounds belongs to"]),
+        (("prune", *TINY, "--method", "weight", "--sparsity", "1", "--out", "x.pt"), 2, ["not in the range 0<x<1"]),
+        (("prune", *TINY, *WEIGHT, "--rounds", "0", "--out", "x.pt"), 2, ["not in the range x>=1"]),
+        (("prune", *TINY, *WEIGHT, "--criterion", "kl", "--out", "x.pt"), 1, ["Kl does not score weights: "]),
+        (("prune", *TINY, "--method", "block", "--out", "x.pt"), 2, ["layer"]),
+        (
+            ("prune", *TINY, "--on", "adversarial", "--criterion", "l1", "--blocks", "1", "--out", "x.pt"),
+            1,
+            ["criterion l1: there is no option 'on'", "It takes reduction"],
+        ),
+        (
+            ("prune", *TINY, "--on", "clean", "--criterion-option", "on=adversarial", "--blocks", "1", "--out", "x.pt"),
+            2,
+            ["contradicts --criterion-option on=adversarial"],
+        ),
         (("prune", *TINY, "--blocks", "1", "--out", "."), 2, ["is a directory"]),
         (("prune", *TINY, "--blocks", "1", "--out", ""), 2, ["it is empty"]),
         (("prune", *TINY, "--blocks", "1", "--out", "file/x.pt"), 2, ["is a file"]),
         (("prune", *TINY, "--blocks", "1", "--out", "file/far/x.pt"), 2, ["is a file"]),
-        (("prune", *TINY, "--blok", "1"), 2, ["Did you mean '--blocks'"]),
+        (("prune", *TINY, "--blok", "1"), 2, ["Did you mean", "'--blocks'"]),
         (("prun",), 2, ["Did you mean 'prune'"]),
         (("train", "--model", "missing.pt", "--out", "x.pt"), 1, ["there is no file missing.pt"]),
         (("train", *TINY, "--recipe", "quik", "--out", "x.pt"), 1, ["Did you mean 'quick'"]),

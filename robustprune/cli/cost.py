@@ -9,7 +9,7 @@ import rich_click as click
 from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import common_options, data_options, model_options, open_named_network
-from robustprune.cli.tables import cost_table
+from robustprune.cli.tables import cost_table, mask_note
 
 
 @commands.command()
@@ -34,6 +34,9 @@ def cost(dense: str | None, as_json: bool, **options: Any) -> None:
     full = measure_cost(open_counterpart(dense, ticket, **counterpart_options)) if dense is not None else None
     if as_json:
         saved = {"saved_percent": own.saved_percent(full)} if full else {}
-        terminal.print_json({"model": options["model"], "dataset": ticket.data.get("name"), **own.to_dict(), **saved})
+        masks = {"masks": ticket.mask_summary} if ticket.masks else {}
+        terminal.print_json(
+            {"model": options["model"], "dataset": ticket.data.get("name"), **own.to_dict(), **masks, **saved}
+        )
         return
-    cost_table(own, full, (dense or "", options["model"]))
+    cost_table(own, full, (dense or "", options["model"]), "".join(mask_note(ticket)))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from robustprune import terminal
+
+if TYPE_CHECKING:
+    from robustprune.ticket import Ticket
 
 
 def cost_table(own: Any, dense: Any | None, headings: tuple[str, str], caption: str = "") -> None:
@@ -18,6 +22,23 @@ def cost_table(own: Any, dense: Any | None, headings: tuple[str, str], caption: 
     ]
     columns = ["", *(f">{heading}" for heading in headings if heading), *([">saved"] if dense else [])]
     terminal.table("Cost", columns, rows, caption)
+
+
+def mask_note(ticket: Ticket) -> list[str]:
+    """Return a line on a ticket's masks, no line without masks."""
+    count = ticket.mask_summary
+    if count is None:
+        return []
+    return [
+        f"masked: {count['kept']:,} of {count['weights']:,} convolution and linear weights are kept "
+        f"({percent_kept(count)}), the others are zero; zeros are stored and computed with, so masks save neither "
+        "parameters nor MACs nor time"
+    ]
+
+
+def percent_kept(count: Mapping[str, int]) -> str:
+    """Return the share of weights that masks keep, with two decimals."""
+    return f"{100 * count['kept'] / count['weights']:.2f} %"
 
 
 def interval_text(interval: tuple[float, float]) -> str:
