@@ -9,6 +9,7 @@ from typing import Any
 from robustprune.attacks import ATTACKS, attack_options
 from robustprune.data import describe_datasets
 from robustprune.models import MODELS
+from robustprune.ood import DETECTORS, detector_options
 from robustprune.pruning import CRITERIA
 
 Row = dict[str, Any]
@@ -28,6 +29,14 @@ def attacks() -> list[Row]:
     return [
         {"name": name, "description": _first_line(ATTACKS.get(name)), "options": _with_defaults(attack_options(name))}
         for name in ATTACKS.names()
+    ]
+
+
+def detectors() -> list[Row]:
+    """Return the detectors of foreign images with their options and defaults."""
+    return [
+        {"name": name, "description": _first_line(DETECTORS.get(name)), "options": detector_options(name)}
+        for name in DETECTORS.names()
     ]
 
 
@@ -54,6 +63,7 @@ def datasets() -> list[Row]:
 LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "criteria": criteria,
     "attacks": attacks,
+    "detectors": detectors,
     "models": models,
     "datasets": datasets,
 }

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustprune.errors import EvaluationError
 from robustprune.files import write_atomically
+from robustprune.ood.result import OodEntry, OodSummary
 
 Interval = tuple[float, float]
 Samples = dict[str, NDArray[Any]]
@@ -96,12 +97,15 @@ class Record(_Part):
         samples_file: Name of the file of per-sample outcomes beside the record; None if it was not written.
         clean: Results without an attack.
         attacks: One entry per attack and ε.
+        ood: Out-of-distribution detection, one entry per foreign set.
+        ood_summary: What holds for all of them; None where there are none.
         seed: Seed of the attacks and of the sample.
         environment: When, where, by what versions.
         seconds: Wall time of the whole evaluation.
         samples: Per-sample outcomes: ``index`` (place in the split), ``label``, ``clean_prediction``, and for
-            entry i of ``attacks`` ``attack{i}_prediction``, ``attack{i}_broken``, ``attack{i}_norm``; not part
-            of the JSON.
+            entry i of ``attacks`` ``attack{i}_prediction``, ``attack{i}_broken``, ``attack{i}_norm``; the scores of
+            detectors on these images as ``ood_in_DETECTOR``, and on those of entry i of ``ood`` as
+            ``ood{i}_DETECTOR``, beside their places ``ood{i}_index``. Not part of the JSON.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, serialize_by_alias=True)
@@ -116,6 +120,8 @@ class Record(_Part):
     samples_file: str | None = None
     clean: CleanResult
     attacks: list[AttackEntry]
+    ood: list[OodEntry] = []
+    ood_summary: OodSummary | None = None
     seed: int
     environment: dict[str, Any]
     seconds: float
@@ -191,11 +197,12 @@ def _load_samples(path: Path) -> Samples:
 def _contradiction(record: Record, samples: Samples) -> str | None:
     """Return how the outcomes differ from what the record says of them, or None."""
     attacked = [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("prediction", "broken", "norm")]
-    expected = {"index", "label", "clean_prediction", *attacked}
-    if samples.keys() != expected:
-        return f"they hold {', '.join(sorted(samples))}, not {', '.join(sorted(expected))}"
-    if any(values.shape != (record.n,) or values.dtype.kind not in "biuf" for values in samples.values()):
-        return f"they are not one number for each of {record.n} samples"
+    lengths = dict.fromkeys(["index", "label", "clean_prediction", *attacked], record.n) | _score_lengths(record)
+    if samples.keys() != lengths.keys():
+        return f"they hold {', '.join(sorted(samples))}, not {', '.join(sorted(lengths))}"
+    for name, values in samples.items():
+        if values.shape != (lengths[name],) or values.dtype.kind not in "biuf":
+            return f"{name} is not one number for each of {lengths[name]} samples"
     shares = {"clean accuracy": (record.clean.accuracy, samples["clean_prediction"] == samples["label"])}
     for i, entry in enumerate(record.attacks):
         shares[f"robust accuracy under {entry.name}"] = entry.robust_accuracy, samples[f"attack{i}_broken"] == 0
@@ -203,3 +210,15 @@ def _contradiction(record: Record, samples: Samples) -> str | None:
         if abs(said - survived.mean()) > 1e-6:
             return f"the {what} is {said:.4f} in the record and {survived.mean():.4f} here"
     return None
+
+
+def _score_lengths(record: Record) -> dict[str, int]:
+    """Return how many scores of each detector lie beside the record."""
+    if record.ood_summary is None:
+        return {}
+    scored = [name for name, found in record.ood_summary.selective.items() if found.reason is None]
+    lengths = {f"ood_in_{name}": record.n for name in ("index", *scored)}
+    for place, entry in enumerate(record.ood):
+        told_apart = [name for name, found in entry.detectors.items() if found.auroc is not None]
+        lengths |= {f"ood{place}_{name}": entry.n_out for name in ("index", *told_apart)}
+    return lengths

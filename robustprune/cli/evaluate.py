@@ -8,6 +8,7 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
+from robustprune.cli.ood import ood_options, ood_tables, take_ood_options
 from robustprune.cli.options import (
     OUT_FILE,
     common_options,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(min=1), help="Gradient steps of iterative attacks.")
 @click.option("--step-size", type=float, help="Constant step; by default steps fall linearly from ε to 0.")
 @click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True)
+@ood_options
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of so many images.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
@@ -39,10 +41,11 @@ if TYPE_CHECKING:
 def evaluate(
     eps: str, steps: int | None, step_size: float | None, out: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Measure accuracy and calibration of a network, and attack it."""
+    """Measure accuracy and calibration of a network, attack it, and see whether it can be told what is foreign."""
     from robustprune.evaluation import evaluate as run
 
     refuse_to_overwrite(options["model"], out)
+    ood = take_ood_options(options)
     ticket, data = open_named(options)
     ticket.network.to(options.pop("device"))
     attack_options = {"steps": steps, "step_size": step_size}
@@ -54,6 +57,7 @@ def evaluate(
             options={name: value for name, value in attack_options.items() if value is not None},
             path=options.pop("model"),
             progress=bar,
+            **ood,
             **options,
         )
     if out is not None:
@@ -62,6 +66,7 @@ def evaluate(
         terminal.print_json(record.to_json())
     else:
         _record_table(record, out)
+        ood_tables(record)
 
 
 def _record_table(record: Record, out: str | None) -> None:

@@ -59,7 +59,9 @@ class Target(click.Path):
 OUT_FILE = Target(dir_okay=False)
 
 
-def _stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+def stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Return one decorator that applies all of them."""
+
     def apply(function: F) -> F:
         for decorator in reversed(decorators):
             function = decorator(function)
@@ -68,14 +70,14 @@ def _stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
     return apply
 
 
-common_options = _stack(
+common_options = stack(
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
     click.option("--threads", type=click.IntRange(min=1), help="Processor threads to compute with."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else."),
 )
 
-model_options = _stack(
+model_options = stack(
     click.option("--model", required=True, help="A ticket's file, or a name: see `robustprune list models`."),
     click.option("--model-code", type=click.Path(), help="Python file of a `file:` network, for its tickets."),
     click.option(
@@ -87,7 +89,7 @@ model_options = _stack(
     ),
 )
 
-data_options = _stack(
+data_options = stack(
     click.option(
         "--dataset",
         help="See `robustprune list datasets`. [default: the ticket's own, or digits for a new network]",

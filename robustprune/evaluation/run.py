@@ -13,6 +13,7 @@ from robustprune.attacks import parse_epsilon
 from robustprune.data import ImageData, stratified_indices
 from robustprune.evaluation.attacks import Progress, run_attacks, share_options
 from robustprune.evaluation.clean import check_labels, measure_clean
+from robustprune.evaluation.ood import OodRequest, run_ood
 from robustprune.evaluation.summary import summarize_model
 from robustprune.files import hash_arrays
 from robustprune.inference import predict_logits
@@ -31,13 +32,16 @@ def evaluate(
     norm: str = "linf",
     options: Mapping[str, Any] | None = None,
     restarts: int = 1,
+    ood: OodRequest = (),
+    detectors: str | Sequence[str] | None = None,
+    ood_options: Mapping[str, Any] | None = None,
     limit: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
     path: str | None = None,
     progress: Progress | None = None,
 ) -> Record:
-    """Evaluate a network on a split: clean accuracy and calibration, then each attack at each ε.
+    """Evaluate a network on a split: accuracy and calibration, detection of foreign images, each attack at each ε.
 
     Args:
         model: A ticket, or any module from images (N, C, H, W) in [0, 1] to logits (N, classes).
@@ -48,6 +52,10 @@ def evaluate(
         norm: ``linf`` or ``l2``.
         options: Options of the attacks, such as ``steps``; each attack is given those that it takes.
         restarts: Of attacks with a random start.
+        ood: Foreign image sets that detectors are to tell from these images: names, ``near``, ``far`` and ``sanity``
+            for groups of them, or a mapping that gives each its own detectors.
+        detectors: Of those sets that have none of their own; all by default, see ``robustprune list detectors``.
+        ood_options: Options of :func:`robustprune.ood.evaluate_ood`, such as ``attack_epsilons``.
         limit: Evaluate a stratified sample of so many images.
         seed: Of the sample and of the attacks.
         batch_size: Images per forward pass; changes no result.
@@ -58,7 +66,7 @@ def evaluate(
         EvaluationError: The data set has labels that the network has no output for.
         TicketError: The ticket's network was built for other images or classes.
         AttackError: Attack settings that make no sense.
-        DataError: No such split.
+        DataError: No such split, or a foreign set is not there.
     """
     start = time.perf_counter()
     attacks = [attacks] if isinstance(attacks, str) else attacks
@@ -79,6 +87,19 @@ def evaluate(
         "clean_prediction": logits.argmax(dim=1).numpy(),
     }
     clean = measure_clean(logits, labels)
+    # Before the attacks, which take longer: a foreign set that is not there is found out early.
+    found_ood, ood_summary, scores = run_ood(
+        network,
+        data,
+        ood,
+        detectors,
+        ood_options or {},
+        split=split,
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        progress=progress,
+    )
     entries, outcomes = run_attacks(
         network,
         images,
@@ -102,8 +123,10 @@ def evaluate(
         samples_sha256=hash_arrays({"images": images.cpu().numpy(), "labels": labels.numpy()}),
         clean=clean,
         attacks=entries,
+        ood=found_ood,
+        ood_summary=ood_summary,
         seed=seed,
         environment=describe_environment(),
         seconds=time.perf_counter() - start,
-        samples=samples | outcomes,
+        samples=samples | outcomes | scores,
     )

@@ -80,7 +80,7 @@ def attack_detectors(
         found[name] = _attack(extractor, each, inside, outside, epsilon, settings)
         if progress is not None:
             progress(f"attack on detectors, ε={epsilon:.4g}", len(found), len(fitted))
-    return AttackedEntry(epsilon, settings.steps, len(inside), len(outside), found)
+    return AttackedEntry(epsilon=epsilon, steps=settings.steps, n_in=len(inside), n_out=len(outside), detectors=found)
 
 
 def _attack(

@@ -19,7 +19,7 @@ from robustprune.ood.figures import as_samples, compare_sets, group_means, selec
 from robustprune.ood.foreign import load_requests
 from robustprune.ood.groups import FAR, NEAR, expand, group_of
 from robustprune.ood.outputs import Outputs
-from robustprune.ood.result import AttackedEntry, OodEntry, OodResult
+from robustprune.ood.result import AttackedEntry, OodEntry, OodResult, OodSummary
 from robustprune.ood.scoring import FittedDetector, fit_detectors, needs_fitting, score_outputs
 
 Progress = Callable[[str, int, int], None]
@@ -102,7 +102,9 @@ def evaluate_ood(
         own = {name: fitted[name] for name in requests[each.name]}
         outside = extractor.run(each.images, progress=_named(progress, each.name))
         found_out = {name: score_outputs(detector, outside) for name, detector in own.items()}
-        samples |= as_samples(f"ood{len(entries)}", each.indices, found_out)
+        compared = compare_sets(found_in, found_out, resamples, seed)
+        told_apart = {name: found_out[name] for name, entry in compared.items() if entry.auroc is not None}
+        samples |= as_samples(f"ood{len(entries)}", each.indices, told_apart)
         entries.append(
             OodEntry(
                 dataset=each.name,
@@ -110,25 +112,27 @@ def evaluate_ood(
                 n_in=len(inside),
                 n_out=len(outside),
                 conversions=each.conversions,
-                detectors=compare_sets(found_in, found_out, resamples, seed),
+                detectors=compared,
                 attacks=_attacks(extractor, own, inside, outside, attack, progress),
             )
         )
     return OodResult(
         entries=entries,
-        groups=group_means(entries),
-        missing=missing,
-        selective=selective_prediction(found_in, inside),
-        protocol={
-            "in_distribution": {"dataset": data.name, "split": split, "n": len(inside)},
-            "fitted_on": {name: len(outputs) for name, outputs in reference.items()},
-            "augmented": False,
-            "feature_layer": extractor.describe_head(),
-            "aupr": AUPR_ESTIMATOR,
-            "fpr95": f"at the first threshold with a true positive rate of at least {TRUE_POSITIVE_RATE}",
-            "resamples": resamples,
-            "seed": seed,
-        },
+        summary=OodSummary(
+            groups=group_means(entries),
+            missing=missing,
+            selective=selective_prediction(found_in, inside),
+            protocol={
+                "in_distribution": {"dataset": data.name, "split": split, "n": len(inside)},
+                "fitted_on": {name: len(outputs) for name, outputs in reference.items()},
+                "augmented": False,
+                "feature_layer": extractor.describe_head(),
+                "aupr": AUPR_ESTIMATOR,
+                "fpr95": f"at the first threshold with a true positive rate of at least {TRUE_POSITIVE_RATE}",
+                "resamples": resamples,
+                "seed": seed,
+            },
+        ),
         samples=samples,
     )
 

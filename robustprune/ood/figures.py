@@ -49,7 +49,8 @@ def group_means(entries: Iterable[OodEntry]) -> list[GroupMean]:
             shared = [name for name in tables[0] if all(name in table for table in tables)] if tables else []
             if shared:
                 figures = {name: _mean([table[name] for table in tables]) for name in shared}
-                means.append(GroupMean(group, is_full, [entry.dataset for entry in members], figures))
+                datasets = [entry.dataset for entry in members]
+                means.append(GroupMean(group=group, full_spectrum=is_full, datasets=datasets, detectors=figures))
     return means
 
 
@@ -71,7 +72,9 @@ def _selective(scores: Scores | str, is_correct: Any) -> SelectiveEntry:
     # The first point that covers at least so much.
     places = np.minimum(np.searchsorted(coverage, _COVERAGES - 1e-9), len(coverage) - 1)
     return SelectiveEntry(
-        area_under_risk_coverage(scores, is_correct), coverage[places].tolist(), risk[places].tolist()
+        aurc=area_under_risk_coverage(scores, is_correct),
+        coverage=coverage[places].tolist(),
+        risk=risk[places].tolist(),
     )
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation of out-of-distribution detection found; everything but `samples` is JSON-able."""
+"""What an evaluation of out-of-distribution detection found, as it stands in a record."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 Interval = tuple[float, float]
 Samples = dict[str, np.ndarray[Any, Any]]
 
 
-@dataclass(frozen=True)
-class DetectorEntry:
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class DetectorEntry(_Part):
     """One detector on one foreign set; all figures are None where there is a reason for it.
 
     Attributes:
@@ -32,12 +36,11 @@ class DetectorEntry:
     fpr95_ood_positive: float | None = None
     fpr95_id_positive: float | None = None
     prevalence: float | None = None
-    intervals: dict[str, Interval] = field(default_factory=dict)
+    intervals: dict[str, Interval] = {}
     reason: str | None = None
 
 
-@dataclass(frozen=True)
-class AttackedDetector:
+class AttackedDetector(_Part):
     """One detector whose score was attacked; AUROCs are over the attacked sample of both sets.
 
     Attributes:
@@ -55,12 +58,11 @@ class AttackedDetector:
     auroc_out_attacked: float | None = None
     auroc_both_attacked: float | None = None
     valid: bool = False
-    checks: list[dict[str, str]] = field(default_factory=list)
+    checks: list[dict[str, str]] = []
     reason: str | None = None
 
 
-@dataclass(frozen=True)
-class AttackedEntry:
+class AttackedEntry(_Part):
     """All detectors under attack at one ε (L∞)."""
 
     epsilon: float
@@ -70,8 +72,7 @@ class AttackedEntry:
     detectors: dict[str, AttackedDetector]
 
 
-@dataclass(frozen=True)
-class OodEntry:
+class OodEntry(_Part):
     """One foreign set.
 
     Attributes:
@@ -92,12 +93,11 @@ class OodEntry:
     n_out: int
     conversions: dict[str, Any]
     detectors: dict[str, DetectorEntry]
-    full_spectrum: dict[str, DetectorEntry] = field(default_factory=dict)
-    attacks: list[AttackedEntry] = field(default_factory=list)
+    full_spectrum: dict[str, DetectorEntry] = {}
+    attacks: list[AttackedEntry] = []
 
 
-@dataclass(frozen=True)
-class GroupMean:
+class GroupMean(_Part):
     """Unweighted means over the sets of a group, by detector; None where one of them has no figure."""
 
     group: str
@@ -106,8 +106,7 @@ class GroupMean:
     detectors: dict[str, dict[str, float | None]]
 
 
-@dataclass(frozen=True)
-class SelectiveEntry:
+class SelectiveEntry(_Part):
     """Answering only the in-distribution images that a detector trusts most.
 
     Attributes:
@@ -118,9 +117,25 @@ class SelectiveEntry:
     """
 
     aurc: float | None = None
-    coverage: list[float] = field(default_factory=list)
-    risk: list[float] = field(default_factory=list)
+    coverage: list[float] = []
+    risk: list[float] = []
     reason: str | None = None
+
+
+class OodSummary(_Part):
+    """What holds for all foreign sets.
+
+    Attributes:
+        groups: Means over near and far sets.
+        missing: Sets of a group that are not on this machine, with the reason.
+        selective: Selective prediction on the in-distribution images, by detector.
+        protocol: What was fitted on what, seeds, estimators.
+    """
+
+    groups: list[GroupMean]
+    missing: dict[str, str]
+    selective: dict[str, SelectiveEntry]
+    protocol: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,18 +144,12 @@ class OodResult:
 
     Attributes:
         entries: One per foreign set.
-        groups: Means over near and far sets.
-        missing: Sets of a group that are not on this machine, with the reason.
-        selective: Selective prediction on the in-distribution images, by detector.
-        protocol: What was fitted on what, seeds, estimators.
+        summary: What holds for all of them.
         samples: Scores per image: ``ood_in_index`` and ``ood_in_DETECTOR`` of the in-distribution images,
             ``ood_shifted_…`` of corrupted ones, and for entry i ``ood{i}_…`` of the foreign ones. The scores of two
             networks over the same images give paired differences.
     """
 
     entries: list[OodEntry]
-    groups: list[GroupMean]
-    missing: dict[str, str]
-    selective: dict[str, SelectiveEntry]
-    protocol: dict[str, Any]
+    summary: OodSummary
     samples: Samples = field(repr=False)

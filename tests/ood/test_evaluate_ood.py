@@ -56,7 +56,7 @@ def test_detectors_are_fitted_on_training_images_as_they_are(case, digits):
     neighbours = NearestNeighbors(n_neighbors=50).fit(features("train"))
     expected = neighbours.kneighbors(features("test"))[0][:, -1]
     np.testing.assert_allclose(result.samples["ood_in_knn"], expected, atol=1e-3)
-    assert result.protocol["fitted_on"] == {"train": 1294, "val": 144}
+    assert result.summary.protocol["fitted_on"] == {"train": 1294, "val": 144}
 
 
 def with_labels(data, part, labels):
@@ -102,14 +102,14 @@ def test_all_detectors_by_default_and_own_ones_by_set(case, digits):
     assert list(result.entries[0].detectors) == DETECTORS.names()
     result = evaluate_ood(case.network, digits, {"constant": ["msp"], "noise": ["energy", "knn:k=3"]}, **QUICK)
     assert [list(entry.detectors) for entry in result.entries] == [["msp"], ["energy", "knn:k=3"]]
-    assert list(result.selective) == ["msp", "energy", "knn:k=3"]
+    assert list(result.summary.selective) == ["msp", "energy", "knn:k=3"]
 
 
 def test_selective_prediction_ends_at_the_error_rate(case, digits):
     result = evaluate_ood(case.network, digits, "noise", "msp", resamples=0)
     logits = predict_logits(case.network, digits.require("test").images)
     error = float((logits.argmax(dim=1) != digits.require("test").labels).float().mean())
-    entry = result.selective["msp"]
+    entry = result.summary.selective["msp"]
     assert entry.coverage[-1] == 1
     assert entry.risk[-1] == pytest.approx(error)
     assert entry.risk[9] <= entry.risk[-1]
@@ -120,11 +120,11 @@ def test_a_preset_names_what_is_missing_and_goes_on(case, digits):
     result = evaluate_ood(case.network, digits, ["near", "far", "sanity"], ["msp", "energy"], **QUICK)
     found = [entry.dataset for entry in result.entries]
     asked = [name for sets in PRESETS["digits"].values() for name in sets]
-    assert set(found) | set(result.missing) == {*asked, "noise", "uniform", "constant"}
-    assert not set(found) & set(result.missing)
-    assert "put the images there" in result.missing["textures"]
+    assert set(found) | set(result.summary.missing) == {*asked, "noise", "uniform", "constant"}
+    assert not set(found) & set(result.summary.missing)
+    assert "put the images there" in result.summary.missing["textures"]
     assert "photo-patches" in found
-    means = {mean.group: mean for mean in result.groups}
+    means = {mean.group: mean for mean in result.summary.groups}
     own = [entry.detectors["msp"].auroc for entry in result.entries if entry.group == "far"]
     assert means["far"].detectors["msp"]["auroc"] == pytest.approx(np.mean(own))
     assert {entry.group for entry in result.entries if entry.dataset == "noise"} == {"sanity"}
@@ -214,7 +214,7 @@ def test_a_collapsed_network_gives_a_clean_result(digits):
     assert "all scores are equal" in detectors["energy"].reason
     assert detectors["mahalanobis"].auroc is None
     assert "do not vary" in detectors["mahalanobis"].reason
-    assert "do not vary" in result.selective["mahalanobis"].reason
+    assert "do not vary" in result.summary.selective["mahalanobis"].reason
     assert all("mahalanobis" not in name for name in result.samples)
     attacked = result.entries[0].attacks[0].detectors
     assert attacked["mahalanobis"].auroc_clean is None

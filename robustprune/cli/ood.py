@@ -1,0 +1,124 @@
+"""Options and tables of out-of-distribution detection, a part of `robustprune evaluate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from robustprune import terminal
+from robustprune.cli.options import Target, stack
+
+if TYPE_CHECKING:
+    from robustprune.ood.result import DetectorEntry, OodEntry
+    from robustprune.records import Record
+
+ood_options = stack(
+    click.option(
+        "--ood",
+        multiple=True,
+        help="Foreign image set, or near, far, sanity for groups of them; may be repeated.",
+    ),
+    click.option(
+        "--detector",
+        "detectors",
+        multiple=True,
+        help="See `robustprune list detectors`; may be repeated.  [default: all]",
+    ),
+    click.option(
+        "--ood-attack",
+        is_flag=False,
+        flag_value="1/255",
+        help="Attack the detectors, too, at these budgets.  [1/255 without a value]",
+    ),
+    click.option("--ood-fit-limit", type=click.IntRange(min=1), help="Fit detectors on so many training images."),
+    click.option("--feature-cache", type=Target(file_okay=False), help="Folder to keep logits and features in."),
+)
+
+
+def take_ood_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options above out of a command's arguments; return what an evaluation takes."""
+    budgets = options.pop("ood_attack")
+    own = {
+        "attack_epsilons": None if budgets is None else [each.strip() for each in budgets.split(",")],
+        "fit_limit": options.pop("ood_fit_limit"),
+        "cache": options.pop("feature_cache"),
+    }
+    own = {name: value for name, value in own.items() if value is not None}
+    ood, detectors = options.pop("ood"), options.pop("detectors")
+    if not ood and (detectors or own):
+        raise click.UsageError("detectors need a foreign image set to be tried on; name one with --ood")
+    if ood:
+        # Foreign sets are looked for where the data set is.
+        own |= {"root": options["root"], "download": options["download"]}
+    return {"ood": ood, "detectors": detectors or None, "ood_options": own}
+
+
+def ood_tables(record: Record) -> None:
+    """Draw a table per foreign set, and one of the attacks on detectors."""
+    for entry in record.ood:
+        converted = [
+            f"{what} {entry.conversions[f'{what}_from']} → {entry.conversions[f'{what}_to']}"
+            for what in ("channels", "resized")
+            if entry.conversions.get(f"{what}_from") != entry.conversions.get(f"{what}_to")
+        ]
+        terminal.table(
+            f"{entry.n_out} images of {entry.dataset} ({entry.group}) against {entry.n_in} of {record.dataset}",
+            ["detector", ">AUROC", "95 % interval", ">AUPR in", ">AUPR out", ">FPR95 ood+", ">FPR95 id+", "remarks"],
+            [_row(name, found) for name, found in entry.detectors.items()],
+            "; ".join(converted),
+        )
+        _full_spectrum_table(entry)
+        _attack_table(entry)
+    for name, reason in record.ood_summary.missing.items() if record.ood_summary else ():
+        terminal.say(f"left out: {name}: {reason}")
+
+
+def _row(name: str, found: DetectorEntry) -> list[str]:
+    if found.auroc is None:
+        return [name, "–", "", "–", "–", "–", "–", found.reason or ""]
+    low, high = found.intervals.get("auroc", (None, None))
+    return [
+        name,
+        f"{found.auroc:.4f}",
+        "" if low is None else f"{low:.4f} – {high:.4f}",
+        f"{found.aupr_in:.4f}",
+        f"{found.aupr_out:.4f}",
+        f"{found.fpr95_ood_positive:.4f}",
+        f"{found.fpr95_id_positive:.4f}",
+        found.reason or "",
+    ]
+
+
+def _full_spectrum_table(entry: OodEntry) -> None:
+    if entry.full_spectrum:
+        terminal.table(
+            f"{entry.dataset}, corrupted images counted as in-distribution",
+            ["detector", ">AUROC", "95 % interval", ">AUPR in", ">AUPR out", ">FPR95 ood+", ">FPR95 id+", "remarks"],
+            [_row(name, found) for name, found in entry.full_spectrum.items()],
+        )
+
+
+def _attack_table(entry: OodEntry) -> None:
+    for attacked in entry.attacks:
+        rows = []
+        for name, found in attacked.detectors.items():
+            figures = (
+                found.auroc_clean,
+                found.auroc_in_attacked,
+                found.auroc_out_attacked,
+                found.auroc_both_attacked,
+            )
+            doubts = [
+                f"{each['verdict']} {each['name']}" for each in found.checks if each["verdict"] in ("FAIL", "WARN")
+            ]
+            cells = ["–" if figure is None else f"{figure:.4f}" for figure in figures]
+            if not found.valid:
+                cells[1:] = ["invalid"] * 3
+            rows.append([name, *cells, found.reason or "; ".join(doubts)])
+        terminal.table(
+            f"AUROC with scores attacked at ε = {attacked.epsilon:.4g}: {attacked.n_in} images of its own, "
+            f"{attacked.n_out} of {entry.dataset}",
+            ["detector", ">clean", ">own attacked", ">foreign attacked", ">both", "remarks"],
+            rows,
+        )
