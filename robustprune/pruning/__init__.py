@@ -1,7 +1,15 @@
-"""Finding, ranking and removing residual blocks."""
+"""Finding, ranking and removing residual blocks, and filters within them."""
 
 from robustprune.pruning.blocks import Block, find_blocks, weight_layers
 from robustprune.pruning.criteria import CRITERIA, Criterion, make_criterion
+from robustprune.pruning.filter_choice import (
+    FilterVariant,
+    check_filter_scores,
+    filter_counts,
+    filter_walk,
+    least_important,
+)
+from robustprune.pruning.filter_surgery import remove_filters
 from robustprune.pruning.filters import first_convolutions
 from robustprune.pruning.masks import Masks, apply_masks, check_masks, count_kept, find_masks, hash_masks
 from robustprune.pruning.plan import (
@@ -12,7 +20,7 @@ from robustprune.pruning.plan import (
     ineligible_because,
     removable_together,
 )
-from robustprune.pruning.scores import BlockScores, score_blocks, score_filters, score_weights
+from robustprune.pruning.scores import BlockScores, FilterScores, score_blocks, score_filters, score_weights
 from robustprune.pruning.surgery import RemovedBlock, Residue, remove_blocks
 
 __all__ = [
@@ -21,23 +29,30 @@ __all__ = [
     "BlockScores",
     "Criterion",
     "Eligibility",
+    "FilterScores",
+    "FilterVariant",
     "Masks",
     "RemovedBlock",
     "Residue",
     "apply_masks",
     "check_eligibility",
+    "check_filter_scores",
     "check_masks",
     "choose_blocks",
     "count_kept",
     "eligible_blocks",
+    "filter_counts",
+    "filter_walk",
     "find_blocks",
     "find_masks",
     "first_convolutions",
     "hash_masks",
     "ineligible_because",
+    "least_important",
     "make_criterion",
     "removable_together",
     "remove_blocks",
+    "remove_filters",
     "score_blocks",
     "score_filters",
     "score_weights",

@@ -78,6 +78,7 @@ def find_blocks(model: nn.Module, example: Tensor | None = None) -> tuple[Block,
         shape = (2, architecture.channels, *architecture.image_size)
         example = torch.rand(shape, generator=seeded_generator("block probe"))
     probe = copy.deepcopy(model).cpu().eval()
+    example = example.to(next(probe.parameters(), example))  # in its type
     with torch.no_grad(), isolated_generators():
         calls = _trace(probe, example)
         residues = {call.name: residue for call in calls if (residue := _residue(call)) is not None}
@@ -177,7 +178,7 @@ def _residue(call: _Call) -> Residue | None:
     ):
         return None
     # Noise of unit size, since a network's own activations can be too small to tell identity from nothing.
-    probe = torch.randn(features.shape, generator=seeded_generator("silenced block"))
+    probe = torch.randn(features.shape, generator=seeded_generator("silenced block"), dtype=features.dtype)
     with _silenced(call.module):
         output = call.module(probe.clone(), *call.inputs[1:], **call.keywords)
     # No absolute tolerance: a few leaky ReLUs in a row leave so little of a negative number that it looks like none.

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -16,9 +16,11 @@ from robustprune.pruning.blocks import find_blocks
 from robustprune.pruning.criteria import make_criterion
 from robustprune.randomness import isolated_generators
 
+Importance = TypeVar("Importance")
 
-class BlockScores(dict[str, float]):
-    """{block name: importance}, higher = keep, with where the numbers came from.
+
+class Scores(dict[str, Importance]):
+    """{name: importance}, higher = keep, with where the numbers came from.
 
     Attributes:
         criterion: Name of the criterion.
@@ -29,7 +31,7 @@ class BlockScores(dict[str, float]):
 
     def __init__(
         self,
-        scores: Mapping[str, float],
+        scores: Mapping[str, Importance],
         *,
         criterion: str,
         options: Mapping[str, Any] | None = None,
@@ -42,6 +44,14 @@ class BlockScores(dict[str, float]):
         self.options = dict(options or {})
         self.seed = seed
         self.seconds = seconds
+
+
+class BlockScores(Scores[float]):
+    """{block name: importance}."""
+
+
+class FilterScores(Scores[Tensor]):
+    """{convolution name: importance of each filter (filters,)}."""
 
 
 def score_blocks(
@@ -83,7 +93,7 @@ def score_blocks(
 
 def score_filters(
     model: nn.Module, layers: Sequence[str], data: ImageData, criterion: str, *, seed: int = 0, **options: Any
-) -> dict[str, Tensor]:
+) -> FilterScores:
     """Return the importance of each filter, {layer: (filters,) float64}; higher = keep.
 
     Args:
@@ -101,8 +111,12 @@ def score_filters(
     for layer in layers:
         if not isinstance(modules.get(layer), nn.modules.conv._ConvNd):
             raise PruningError(f"{layer!r} is no convolution of the network, so it has no filters to score")
+    chosen = make_criterion(criterion, **options)
+    start = time.perf_counter()
     with isolated_generators():
-        return _checked(make_criterion(criterion, **options).filter_scores(model, layers, data, seed), criterion)
+        scores = _checked(chosen.filter_scores(model, layers, data, seed), criterion)
+    seconds = time.perf_counter() - start
+    return FilterScores(scores, criterion=criterion, options=chosen.model_dump(), seed=seed, seconds=seconds)
 
 
 def score_weights(

@@ -208,6 +208,18 @@ def test_every_criterion_scores_every_kind_or_says_why_not(few_digits: ImageData
     )
 
 
+@pytest.mark.parametrize("plug_in", [dict, lambda: None], ids=["class", "function"])
+def test_plug_ins_that_are_no_criterion(
+    few_digits: ImageData, monkeypatch: pytest.MonkeyPatch, plug_in: Callable[[], object]
+) -> None:
+    monkeypatch.setattr(CRITERIA, "get", lambda _name: plug_in)
+    model = build_model("resnet20", few_digits, width=4)
+    with pytest.raises(PruningError, match=r"criterion mine is .*, no subclass of robustprune\.pruning\.Criterion"):
+        score_filters(model, ["layer1.0.conv1"], few_digits, "mine")
+    with pytest.raises(PruningError, match="no subclass of"):
+        score_blocks(model, few_digits, "mine")
+
+
 def test_filters_of_what_is_no_convolution_are_refused(few_digits: ImageData) -> None:
     model = network_for(few_digits)
     with pytest.raises(PruningError, match=r"'layer1\.0\.bn1' is no convolution"):

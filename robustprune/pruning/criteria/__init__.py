@@ -40,11 +40,17 @@ def make_criterion(name: str, **options: Any) -> Criterion:
 
     Raises:
         UnknownNameError: No criterion of that name.
-        PruningError: An option it does not have, a value it cannot take, or a combination that means nothing.
+        PruningError: An option it does not have, a value it cannot take, a combination that means nothing, or a
+            plug-in that is no :class:`Criterion`.
     """
     criterion = CRITERIA.get(name)
+    if not (isinstance(criterion, type) and issubclass(criterion, Criterion)):
+        raise PruningError(
+            f"criterion {name} is {criterion!r}, no subclass of robustprune.pruning.Criterion; make it one, so that "
+            "its options are checked and it says what it can score"
+        )
     try:
-        return criterion(**options)  # type: ignore[no-any-return]
+        return criterion(**options)
     except ValidationError as error:
         raise PruningError(f"criterion {name}: {_first_problem(error, criterion)}") from error
 

@@ -1,0 +1,123 @@
+"""Which filters go: the least important over all convolutions, or the same share of each.
+
+Both are walks that take one filter more at a time, so that a matching ticket can stop where it is closest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from itertools import islice, pairwise
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.errors import PruningError
+from robustprune.pruning.blocks import Block
+from robustprune.pruning.scores import FilterScores
+from robustprune.randomness import seeded_generator
+
+FilterVariant = Literal["global", "uniform"]
+
+Counts = dict[str, int]
+"""Convolution → how many of its filters go."""
+
+
+def check_filter_scores(model: nn.Module, blocks: Sequence[Block], scores: Mapping[str, Tensor]) -> None:
+    """Check that there is one finite score for every filter of at most one convolution of each block.
+
+    Raises:
+        PruningError: There is not.
+    """
+    modules = dict(model.named_modules())
+    taken: dict[str, str] = {}
+    for name, values in scores.items():
+        module = modules.get(name)
+        block = next((block.name for block in blocks if name.startswith(f"{block.name}.")), None)
+        if block is None or not isinstance(module, nn.modules.conv._ConvNd):
+            raise PruningError(f"there are scores of {name!r}, which is no convolution in a block of this network")
+        if values.shape != (module.out_channels,):
+            raise PruningError(
+                f"there are scores of shape {tuple(values.shape)} for {name}, which has {module.out_channels} "
+                "filters; score the very network that is pruned"
+            )
+        if not bool(values.isfinite().all()):
+            raise PruningError(f"a filter of {name} has a score that is not finite; it cannot be ranked")
+        if block in taken:
+            raise PruningError(
+                f"there are scores of {taken[block]} and {name}, two convolutions of one block; only its first one's "
+                "filters can go on their own"
+            )
+        taken[block] = name
+
+
+def filter_walk(scores: FilterScores, variant: FilterVariant = "global") -> Iterator[Counts]:
+    """Yield how many filters of each convolution go when 1, 2, 3, … go in total; a last filter never does.
+
+    ``global`` follows one ranking over all filters. ``uniform`` takes the largest equal share of every convolution's
+    filters that does not exceed the total, then one more from convolutions at random, in an order that the
+    scores' seed decides. Within a convolution the least important go first, see :func:`least_important`.
+
+    Raises:
+        PruningError: There is no such variant.
+    """
+    if variant not in get_args(FilterVariant):
+        known = ", ".join(get_args(FilterVariant))
+        raise PruningError(f"there is no variant {variant!r} of filter pruning; choose one of {known}")
+    return _globally(scores) if variant == "global" else _uniformly(scores)
+
+
+def filter_counts(scores: FilterScores, variant: FilterVariant, count: int) -> Counts:
+    """Return how many filters of each convolution go when ``count`` go in total.
+
+    Raises:
+        PruningError: There are not as many that can go.
+    """
+    most = sum(len(values) - 1 for values in scores.values())
+    if not 1 <= count <= most:
+        raise PruningError(
+            f"asked for {count} filters, from 1 to {most} can go: {len(scores)} convolutions with "
+            f"{most + len(scores)} filters, of which each keeps at least one"
+        )
+    return next(islice(filter_walk(scores, variant), count - 1, None))
+
+
+def least_important(scores: Mapping[str, Tensor], counts: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Return the filters that go, in ascending order; of equal scores the later filter goes first."""
+    return {name: tuple(sorted(_ranking(scores[name])[:count])) for name, count in counts.items() if count}
+
+
+def _ranking(values: Tensor) -> list[int]:
+    numbers = values.tolist()
+    return sorted(range(len(numbers)), key=lambda index: (numbers[index], -index))
+
+
+def _globally(scores: Mapping[str, Tensor]) -> Iterator[Counts]:
+    ranking = sorted(
+        (value, -depth, -index, name)  # of equal scores the deeper convolution's, then the later filter goes first
+        for depth, (name, values) in enumerate(scores.items())
+        for index, value in enumerate(values.tolist())
+    )
+    counts = dict.fromkeys(scores, 0)
+    for *_, name in ranking:
+        if counts[name] < len(scores[name]) - 1:
+            counts[name] += 1
+            yield dict(counts)
+
+
+def _uniformly(scores: FilterScores) -> Iterator[Counts]:
+    most = {name: len(values) - 1 for name, values in scores.items()}
+    names = list(scores)
+    order = torch.randperm(len(names), generator=seeded_generator(scores.seed, "uniform filters")).tolist()
+    # Between two of these shares no convolution loses a filter.
+    shares = sorted({Fraction(count, len(v)) for v in scores.values() for count in range(len(v) + 1)})
+    levels = [{name: min(int(share * (most[name] + 1)), most[name]) for name in names} for share in shares]
+    for level, following in pairwise(levels):
+        counts = dict(level)
+        unfinished = [names[place] for place in order if level[names[place]] < most[names[place]]]
+        for name in unfinished[: sum(following.values()) - sum(level.values()) - 1]:
+            counts[name] += 1
+            yield dict(counts)
+        if following != level:
+            yield dict(following)

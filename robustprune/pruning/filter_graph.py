@@ -1,0 +1,161 @@
+"""What else loses a channel when a filter goes, by Torch-Pruning's dependency graph.
+
+Fang et al., "DepGraph: Towards any structural pruning", CVPR 2023 (arXiv:2301.12900). The graph is read off the
+autograd graph of one forward pass. Torch-Pruning cuts whatever it finds coupled; what is refused here is everything
+that reaches beyond the block, or that it would cut without keeping the function of the channels that stay.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.models import architecture_of
+from robustprune.models.adapter import import_quietly
+from robustprune.randomness import isolated_generators, seeded_generator
+
+
+class FilterGraph:
+    """The couplings between the channels of a network.
+
+    Attributes:
+        network: A copy of the network, which :meth:`cut` changes.
+        convolutions: Names of its convolutions in order of execution.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor | None = None) -> None:
+        """Send one batch of images through a copy and read the graph; ``example`` as in ``find_blocks``."""
+        self._tool = import_quietly("torch_pruning", "filter pruning")
+        # What is made in inference mode can never be trained.
+        with torch.inference_mode(False), torch.enable_grad(), isolated_generators():
+            self.network = copy.deepcopy(model)
+            self.convolutions: list[str] = []
+            images = probe_images(self.network, example)
+            with _traceable(self.network), _noting(self.network, self.convolutions):
+                self._graph = self._tool.DependencyGraph().build_dependency(
+                    self.network, images, forward_fn=lambda network, inputs: network(inputs), verbose=False
+                )
+        self._names: dict[Any, str] = {module: name for name, module in self.network.named_modules()}
+
+    def cut(self, convolution: str, indices: Sequence[int]) -> None:
+        """Remove filters of a convolution, and the channels coupled to them, in place."""
+        trained = {layer: tensor.requires_grad for layer, tensor in self.network.named_parameters()}
+        with torch.inference_mode(False):
+            self._group(convolution, indices).prune(record_history=False)
+        for layer, tensor in self.network.named_parameters():
+            tensor.requires_grad_(trained[layer])
+
+    def is_read_within(self, convolution: str, block: str) -> bool:
+        """Whether the convolution's channels go into another layer of the block, as none of a shortcut's do."""
+        waiting = list(self._node(convolution).outputs)
+        passed = set()
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node.module, (nn.modules.conv._ConvNd, nn.Linear)):
+                if self._names[node.module].startswith(f"{block}."):
+                    return True
+            elif node not in passed:
+                passed.add(node)
+                waiting += node.outputs
+        return False
+
+    def obstacle(self, convolution: str, block: str, indices: Sequence[int] | None = None) -> str | None:
+        """Return why filters of a convolution (all by default) cannot go without touching more, or None."""
+        filters = self._node(convolution).module.out_channels
+        wanted = list(range(filters)) if indices is None else sorted(indices)
+        seen: set[str] = set()
+        for name, module, channels in self._members(convolution, wanted):
+            if not name.startswith(f"{block}."):
+                return f"its channels are coupled to those of {name}, outside the block"
+            problem = _obstacle_in(module)
+            if problem or channels != wanted or name in seen:
+                where = "it is" if name == convolution else f"its channels are coupled to {name},"
+                return f"{where} {problem or 'which has them in another order, or on both sides'}"
+            seen.add(name)
+        return None
+
+    def _members(self, convolution: str, indices: Sequence[int]) -> Iterator[tuple[str, Any, list[int]]]:
+        """Yield (name, module or bare parameter, channels) of all that loses channels."""
+        group = self._group(convolution, indices)
+        names = self._names | {tensor: name for name, tensor in self.network.named_parameters()}
+        for dependency, channels in group:
+            module = dependency.target.module
+            # What has no name is an operation, such as an addition, with nothing to cut.
+            if module in names:
+                yield names[module], module, sorted(channels)
+
+    def _group(self, convolution: str, indices: Sequence[int]) -> Any:
+        module = self._node(convolution).module
+        return self._graph.get_pruning_group(module, self._tool.prune_conv_out_channels, list(indices))
+
+    def _node(self, convolution: str) -> Any:
+        return self._graph.module2node[self.network.get_submodule(convolution)]
+
+
+def probe_images(network: nn.Module, example: Tensor | None) -> Tensor:
+    """Return images to run a network on, in its type and on its device."""
+    if example is None:
+        architecture = architecture_of(network)
+        shape = (2, architecture.channels, *architecture.image_size)
+        example = torch.rand(shape, generator=seeded_generator("filter probe"))
+    return example.to(next(network.parameters())).clone()
+
+
+def _obstacle_in(module: Any) -> str | None:
+    if isinstance(module, nn.Parameter):
+        return "a parameter outside any layer that could be cut"
+    unknown = [name for name, _ in module.named_parameters(recurse=False) if name not in ("weight", "bias")]
+    if unknown:
+        return f"a {type(module).__name__} with a parameter of its own ({unknown[0]})"
+    if isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1 and not _is_depthwise(module):
+        return f"a convolution in {module.groups} groups, which would have to lose channels evenly"
+    if isinstance(module, nn.GroupNorm) and module.num_groups > 1:
+        return f"a normalization in {module.num_groups} groups, which would shift"
+    return None
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return (
+        isinstance(module, nn.modules.conv._ConvNd)
+        and module.groups > 1
+        and module.groups == module.in_channels == module.out_channels
+    )
+
+
+@contextmanager
+def _traceable(network: nn.Module) -> Iterator[None]:
+    """Let autograd see every parameter; put back what requires a gradient, and the modes that tracing changes."""
+    modes = [(module, module.training) for module in network.modules()]
+    trained = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    try:
+        for parameter, _ in trained:
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, required in trained:
+            parameter.requires_grad_(required)
+
+
+@contextmanager
+def _noting(network: nn.Module, order: list[str]) -> Iterator[None]:
+    """Append the name of every convolution to ``order`` when it is first run."""
+
+    def note(name: str, *_: Any) -> None:
+        if name not in order:
+            order.append(name)
+
+    layers = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.modules.conv._ConvNd)]
+    handles = [layer.register_forward_hook(partial(note, name)) for name, layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

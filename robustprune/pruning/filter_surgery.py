@@ -1,0 +1,78 @@
+"""Real removal of filters: convolutions get narrower, and so does whatever reads them; all names stay."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.errors import PruningError
+from robustprune.pruning.blocks import Block, find_blocks
+from robustprune.pruning.filter_graph import FilterGraph, probe_images
+
+
+def remove_filters(
+    model: nn.Module,
+    removed: Mapping[str, Sequence[int]],
+    *,
+    blocks: Sequence[Block] | None = None,
+    example: Tensor | None = None,
+) -> nn.Module:
+    """Return a copy of the model without the given filters; kept weights and buffers are carried over.
+
+    Args:
+        model: Left as it is.
+        removed: Convolution → indices of its filters, in its present numbering.
+        blocks: The network's blocks, if they are known: filters go only where nothing outside a block sees them.
+        example: Images (N, C, H, W) to trace a network with that does not know its own image shape.
+
+    Raises:
+        PruningError: A name that is no convolution in a block, indices that are out of range, given twice or all
+            there are, or channels that are coupled to more than the block.
+    """
+    for name, indices in removed.items():
+        _check_indices(model, name, indices)
+    if not any(removed.values()):
+        return copy.deepcopy(model)
+    known = find_blocks(model, example) if blocks is None else blocks
+    graph = FilterGraph(model, example)
+    for name, indices in removed.items():
+        block = next((block.name for block in known if name.startswith(f"{block.name}.")), None)
+        if block is None or name not in graph.convolutions:
+            raise PruningError(f"filters of {name} cannot go: it is in no residual block, or never run")
+        problem = graph.obstacle(name, block, indices)
+        if problem:
+            raise PruningError(f"filters of {name} cannot go: {problem}")
+        if indices:
+            graph.cut(name, indices)
+    _check_runs(graph.network, example)
+    return graph.network
+
+
+def _check_indices(model: nn.Module, name: str, indices: Sequence[int]) -> None:
+    module = dict(model.named_modules()).get(name)
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        raise PruningError(f"{name!r} is no convolution of the network, so it has no filters to remove")
+    wrong = [index for index in indices if not 0 <= index < module.out_channels]
+    if wrong:
+        raise PruningError(f"{name} has filters 0 to {module.out_channels - 1}; there is no filter {wrong[0]}")
+    if len(set(indices)) < len(indices):
+        raise PruningError(f"the filters of {name} that are to go name one of them twice")
+    if len(indices) == module.out_channels:
+        raise PruningError(f"all {module.out_channels} filters of {name} are to go; at least one has to stay")
+
+
+def _check_runs(pruned: nn.Module, example: Tensor | None) -> None:
+    modes = [(module, module.training) for module in pruned.modules()]
+    try:
+        with torch.no_grad():
+            pruned.eval()(probe_images(pruned, example))
+    except Exception as error:
+        raise PruningError(
+            f"the network does not run without these filters, so a layer behind them cannot be cut: {error}"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
