@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from robustprune.evaluation import evaluate
     from robustprune.inference import freeze
     from robustprune.models import build_model
-    from robustprune.prune import prune_layers, prune_weights
-    from robustprune.pruning import find_blocks, score_blocks, score_filters, score_weights
+    from robustprune.prune import prune_filters, prune_layers, prune_weights
+    from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters, score_weights
     from robustprune.records import load_record
     from robustprune.similarity import compare_representations
     from robustprune.ticket import Ticket, load_ticket
@@ -32,11 +32,13 @@ _HOMES = {
     "compare_representations": "similarity",
     "evaluate": "evaluation",
     "find_blocks": "pruning",
+    "first_convolutions": "pruning",
     "freeze": "inference",
     "load_data": "data",
     "load_record": "records",
     "load_ticket": "ticket",
     "measure_cost": "cost",
+    "prune_filters": "prune",
     "prune_layers": "prune",
     "prune_weights": "prune",
     "run_attack": "attacks",
@@ -54,11 +56,13 @@ __all__ = [
     "compare_representations",
     "evaluate",
     "find_blocks",
+    "first_convolutions",
     "freeze",
     "load_data",
     "load_record",
     "load_ticket",
     "measure_cost",
+    "prune_filters",
     "prune_layers",
     "prune_weights",
     "run_attack",

@@ -16,7 +16,7 @@ from robustprune.errors import PruningError, RobustPruneError, TicketError
 from robustprune.models import Architecture, architecture_of, build_network
 from robustprune.models.user_file import split_name
 from robustprune.provenance import describe_environment, hash_weights
-from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks
+from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks, remove_filters
 from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
 from robustprune.ticket_header import Plan, TicketHeader
 
@@ -33,7 +33,8 @@ class Ticket:
         plan: What was removed.
         masks: Parameter name → which of its weights are kept, bool; empty unless single weights were pruned. The
             weights outside are zero and stay so through training.
-        scores: Block name → importance, as they were when the plan was made.
+        scores: Block name → importance, or convolution → importance of each of its filters, as they were when the
+            plan was made.
         seed: The seed of the initial weights.
         data: Arguments of :func:`robustprune.load_data` that give its image set again.
         history: One entry per trained epoch.
@@ -47,7 +48,7 @@ class Ticket:
     architecture: Architecture
     plan: Plan = field(default_factory=Plan)
     masks: Masks = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float | list[float]] = field(default_factory=dict)
     seed: int = 0
     data: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float | int | None]] = field(default_factory=list)
@@ -144,23 +145,27 @@ def apply_plan(network: nn.Module, plan: Plan, masks: Mapping[str, Tensor] | Non
         masks: The ticket's masks, outside of which weights become zero.
 
     Raises:
-        TicketError: The plan removes something that is no block, such as the last layer.
+        TicketError: The plan removes something that is no block, such as the last layer, or filters that are not
+            there or cannot go.
     """
-    left = _without_blocks(network, plan)
+    left = _without_removed(network, plan)
     if masks:
         left = copy.deepcopy(left)
         apply_masks(left, masks)
     return left
 
 
-def _without_blocks(network: nn.Module, plan: Plan) -> nn.Module:
-    if not plan.removed:
+def _without_removed(network: nn.Module, plan: Plan) -> nn.Module:
+    if not plan.removed and not plan.removed_filters:
         return network
-    blocks = {block.name for block in find_blocks(network)}
-    strange = [name for name in plan.removed if name not in blocks]
+    blocks = find_blocks(network)
+    strange = [name for name in plan.removed if name not in {block.name for block in blocks}]
     if strange:
         raise TicketError(f"its plan removes {strange[0]!r}, which is no residual block of the network")
-    return remove_blocks(network, plan.removed)
+    try:
+        return remove_filters(remove_blocks(network, plan.removed), plan.removed_filters, blocks=blocks)
+    except PruningError as error:
+        raise TicketError(f"its plan cannot be carried out: {error}") from error
 
 
 def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ticket:

@@ -2,37 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from robustprune.models import Architecture
-from robustprune.pruning import Eligibility, Residue
+from robustprune.pruning import Eligibility, FilterVariant, Residue
+
+MatchBy = Literal["filters", "macs", "params"]
+
+
+class Match(BaseModel):
+    """How close a ticket came to the cost of the one it was to match.
+
+    Attributes:
+        by: What was matched: filters over all convolutions, multiply-accumulates per image, or parameters.
+        target: That of the matched ticket.
+        reached: That of this one.
+        gap: How much more that is than the target.
+        sha256: The matched ticket's weights.
+        removed: The blocks that the matched ticket lacks.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    by: MatchBy
+    target: int
+    reached: int
+    gap: int
+    sha256: str
+    removed: tuple[str, ...] = ()
 
 
 class Plan(BaseModel):
     """What was removed from the dense network, and by which ranking.
 
     Attributes:
-        method: "none" for a dense network, "layer" for removed blocks, "weight" for masked weights.
+        method: "none" for a dense network, "layer" for removed blocks, "filter" for removed filters, "weight" for
+            masked weights.
         removed: Block name → what remains of it, in order of removal.
-        eligible: The blocks that could have gone.
-        eligibility: The rule that decided that.
+        removed_filters: Convolution → which of its filters are gone, as the dense network numbers them.
+        eligible: The blocks that could have gone, or the convolutions that could have lost filters.
+        eligibility: The rule that decided which blocks.
+        variant: How filters were chosen: by one ranking, or uniformly over the convolutions.
+        match: The ticket whose cost was to be matched, and how close this one came.
         sparsity: The share of all convolution and linear weights that is masked; None with other methods.
         rounds: In how many rounds of scoring they were masked.
         criterion: Name of the criterion, None for a dense network.
         options: Its options.
         seed: The seed of its samples.
         scoring_seconds: How long scoring took.
-        earlier: The plans of rounds before this one, where a ticket was pruned again; ``removed`` has them all.
+        earlier: The plans of rounds before this one, where a ticket was pruned again; ``removed`` and
+            ``removed_filters`` have them all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: Literal["none", "layer", "weight"] = "none"
+    method: Literal["none", "layer", "filter", "weight"] = "none"
     removed: dict[str, Residue] = Field(default_factory=dict)
+    removed_filters: dict[str, tuple[Annotated[int, Field(ge=0, strict=True)], ...]] = Field(default_factory=dict)
     eligible: tuple[str, ...] = ()
     eligibility: Eligibility | None = None
+    variant: FilterVariant | None = None
+    match: Match | None = None
     sparsity: float | None = Field(default=None, gt=0, lt=1)
     rounds: int | None = Field(default=None, ge=1)
     criterion: str | None = None
@@ -68,7 +100,7 @@ class TicketHeader(BaseModel):
     schema_version: Literal[1] = 1
     architecture: Architecture
     plan: Plan = Field(default_factory=Plan)
-    scores: dict[str, float] = Field(default_factory=dict)
+    scores: dict[str, float | list[float]] = Field(default_factory=dict)
     seed: int = 0
     data: dict[str, Any] = Field(default_factory=dict)
     history: list[dict[str, float | int | None]] = Field(default_factory=list)

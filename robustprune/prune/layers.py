@@ -1,0 +1,71 @@
+"""Whole layers: the blocks that are worth least go, for real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+
+from robustprune.data import ImageData
+from robustprune.prune.cutting import cut_out, rounds_of
+from robustprune.pruning import (
+    BlockScores,
+    Eligibility,
+    check_eligibility,
+    choose_blocks,
+    eligible_blocks,
+    find_blocks,
+    remove_blocks,
+)
+from robustprune.ticket import Ticket
+from robustprune.ticket_header import Plan
+
+
+def prune_layers(
+    model: nn.Module | Ticket,
+    scores: BlockScores,
+    *,
+    blocks: int,
+    eligibility: Eligibility = "authors",
+    data: ImageData | None = None,
+) -> Ticket:
+    """Remove the least important blocks of a network for real and return the ticket.
+
+    Args:
+        model: A network, or a ticket (whose data set and seed are kept).
+        scores: From :func:`robustprune.score_blocks` on that network.
+        blocks: How many go.
+        eligibility: Which may go: ``authors``, ``strict`` or ``identity``.
+        data: The image set to remember; a ticket remembers its own.
+
+    Raises:
+        PruningError: More blocks than can go, or scores that do not fit.
+    """
+    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
+    found = find_blocks(source.network)
+    rule = check_eligibility(eligibility)
+    removed = {
+        block.name: block.residue for block in choose_blocks(found, scores, blocks, rule) if block.residue is not None
+    }
+    plan = Plan(
+        method="layer",
+        removed={**source.plan.removed, **removed},
+        removed_filters=_outside(removed, source.plan.removed_filters),
+        eligible=tuple(block.name for block in eligible_blocks(found, rule)),
+        eligibility=rule,
+        criterion=scores.criterion,
+        options=scores.options,
+        seed=scores.seed,
+        scoring_seconds=scores.seconds,
+        earlier=rounds_of(source.plan),
+    )
+    network = remove_blocks(source.network, removed)
+    left = dict(network.named_parameters())
+    masks = {name: mask for name, mask in source.masks.items() if name in left}
+    return cut_out(source, network, plan, data, scores=scores, masks=masks)
+
+
+def _outside(removed: Iterable[str], filters: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return the filters that are in none of the removed blocks."""
+    blocks = tuple(f"{name}." for name in removed)
+    return {name: indices for name, indices in filters.items() if not name.startswith(blocks)}
