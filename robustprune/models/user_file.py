@@ -28,6 +28,11 @@ def split_name(name: str) -> tuple[Path, str]:
     return Path(path), attribute
 
 
+def own_code(name: str) -> Path | None:
+    """Return the file of a ``file:`` network, None for any other: what a caller's own tickets are opened with."""
+    return split_name(name)[0] if name.startswith("file:") else None
+
+
 def build_from_file(architecture: Architecture) -> AdaptedNetwork:
     """Build ``file:PATH:NAME``: a class, a function, or a ready nn.Module in a Python file.
 

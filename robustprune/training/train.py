@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from robustprune.data import ImageData
 from robustprune.errors import TicketError, TrainingError
 from robustprune.files import hash_json
-from robustprune.models.user_file import split_name
+from robustprune.models.user_file import own_code
 from robustprune.provenance import describe_environment
 from robustprune.pruning import apply_masks, hash_masks
 from robustprune.randomness import derive_seed, isolated_generators
@@ -36,6 +37,9 @@ def train(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
+    start_epoch: int = 0,
+    stop_epoch: int | None = None,
+    keep: Mapping[int, Path] | None = None,
     device: str | torch.device = "cpu",
     checkpoint: str | Path | None = None,
     resume: bool = False,
@@ -58,6 +62,10 @@ def train(
         batch_size: In place of the recipe's.
         learning_rate: In place of the recipe's.
         seed: Decides order and augmentation.
+        start_epoch: Epochs that count as done: a ticket rewound to epoch i trains for n − i epochs, with the
+            learning rates, orders and augmentations that epochs i to n of a run from 0 have. Momentum starts anew.
+        stop_epoch: Stop after this epoch although the schedule goes on to the recipe's last.
+        keep: Epochs done → file to write the ticket to as it is then.
         device: Where to train; the ticket is on the CPU again afterwards.
         checkpoint: A file to keep the state in after every epoch.
         resume: Continue from the checkpoint if there is one.
@@ -68,29 +76,31 @@ def train(
 
     Raises:
         TicketError: The network was built for other images or classes, or has weights outside its masks.
-        TrainingError: The run cannot be resumed, or it diverges.
+        TrainingError: The run cannot be resumed, or it diverges, or no epoch is left to train.
         DataError: The data set has no training images.
     """
     recipe = make_recipe(recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     ticket.check_fits(data)
     ticket.check_masks()
-    run = _Run(ticket, data, recipe, seed, torch.device(device), Path(checkpoint) if checkpoint else None)
+    last = recipe.epochs if stop_epoch is None else stop_epoch
+    if not 0 <= start_epoch < last <= recipe.epochs:
+        raise TrainingError(f"epochs {start_epoch} to {last} are no part of a training of {recipe.epochs} epochs")
+    run = _Run(ticket, data, recipe, seed, torch.device(device), Path(checkpoint) if checkpoint else None, start_epoch)
     if resume:
         run.restore()
     meter = EnergyMeter(country, enabled=measure_energy)
     try:
-        for epoch in range(len(run.history), recipe.epochs):
+        for epoch in range(start_epoch + len(run.history), last):
             run.train_epoch(epoch, meter, on_step)
+            # Before the checkpoint: a run killed in between comes back to this epoch and keeps it then.
+            if keep and epoch + 1 in keep:
+                run.result(ticket, country).save(keep[epoch + 1])
+            run.save_checkpoint()
             if on_epoch is not None:
                 on_epoch(run.history[-1], recipe.epochs)
     finally:
         ticket.network = run.network.to("cpu").to(memory_format=torch.contiguous_format).eval()
-    if ticket.training:
-        ticket.earlier_training.append(ticket.training)
-    ticket.history = run.history
-    ticket.data = dict(data.spec)
-    ticket.training = run.summary(country)
-    ticket.provenance = describe_environment()
+    vars(ticket).update(vars(run.result(ticket, country)))
     return ticket
 
 
@@ -131,7 +141,8 @@ def train_to_file(
             f"{checkpoint} holds an interrupted run; add --resume to continue it, or delete the file to start anew"
         )
     if resume and not checkpoint.exists():
-        settings = run_settings(ticket, data, recipe, seed, torch.device(options.get("device", "cpu")))
+        device, start = torch.device(options.get("device", "cpu")), options.get("start_epoch", 0)
+        settings = run_settings(ticket, data, recipe, seed, device, start)
         finished = _finished(out, hash_json(settings), ticket)
         if finished is not None:
             return finished
@@ -141,11 +152,14 @@ def train_to_file(
     return ticket
 
 
-def run_settings(ticket: Ticket, data: ImageData, recipe: Recipe, seed: int, device: torch.device) -> dict[str, Any]:
+def run_settings(
+    ticket: Ticket, data: ImageData, recipe: Recipe, seed: int, device: torch.device, start_epoch: int = 0
+) -> dict[str, Any]:
     """Return everything that decides how a run comes out, apart from the machine."""
     return {
         "recipe": recipe.model_dump(),
         "seed": seed,
+        "start_epoch": start_epoch,
         "data": hash_json(data.provenance),
         "network": ticket.sha256,
         "removed": list(ticket.plan.removed),
@@ -161,9 +175,8 @@ def _finished(out: Path, run: str, ticket: Ticket) -> Ticket | None:
     """Return the ticket at ``out`` if it is what this very run ended in."""
     if not out.exists():
         return None
-    name = ticket.architecture.name
     try:
-        found = load_ticket(out, model_code=split_name(name)[0] if name.startswith("file:") else None)
+        found = load_ticket(out, model_code=own_code(ticket.architecture.name))
     except TicketError:
         return None
     return found if found.training.get("run") == run else None
@@ -180,9 +193,11 @@ class _Run:
         seed: int,
         device: torch.device,
         checkpoint: Path | None,
+        start_epoch: int,
     ) -> None:
         self.data, self.recipe, self.seed, self.checkpoint = data.to(device), recipe, seed, checkpoint
-        self.settings = run_settings(ticket, data, recipe, seed, device)
+        self.start_epoch = start_epoch
+        self.settings = run_settings(ticket, data, recipe, seed, device, start_epoch)
         self.network: nn.Module = ticket.network.to(device).to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(self.network, recipe)
         if ticket.masks:
@@ -203,7 +218,7 @@ class _Run:
             self.optimizer.load_state_dict(found.optimizer)
 
     def train_epoch(self, epoch: int, meter: EnergyMeter, on_step: Callable[[StepProgress], None] | None) -> None:
-        """Train, validate and checkpoint one epoch."""
+        """Train and validate one epoch."""
         # Foreign networks may draw from the process-wide generator (dropout); it restarts with each epoch.
         with isolated_generators(derive_seed(self.seed, "network", epoch)), meter.measure() as energy:
             entry = train_epoch(
@@ -224,6 +239,9 @@ class _Run:
                     "Lower the learning rate (--learning-rate)"
                 )
         self.history.append(entry | {"energy_kwh": energy.energy_kwh, "co2_kg": energy.co2_kg})
+
+    def save_checkpoint(self) -> None:
+        """Write down where the run stands, if it was told where to."""
         if self.checkpoint is not None:
             state = Checkpoint(
                 self.settings,
@@ -234,7 +252,18 @@ class _Run:
             )
             state.save(self.checkpoint)
 
-    def summary(self, country: str) -> dict[str, Any]:
+    def result(self, ticket: Ticket, country: str) -> Ticket:
+        """Return the ticket as training has made it so far."""
+        return replace(
+            ticket,
+            history=list(self.history),
+            data=dict(self.data.spec),
+            training=self._summary(country),
+            earlier_training=[*ticket.earlier_training, *([ticket.training] if ticket.training else [])],
+            provenance=describe_environment(),
+        )
+
+    def _summary(self, country: str) -> dict[str, Any]:
         """Return what the ticket keeps of the training as a whole."""
         seconds = sum(entry["seconds"] for entry in self.history)
         images = sum(entry["seconds"] * entry["images_per_second"] for entry in self.history)
@@ -243,6 +272,7 @@ class _Run:
             "recipe": self.recipe.model_dump(),
             "seed": self.seed,
             "data": self.data.provenance,
+            "start_epoch": self.start_epoch,
             "epochs": len(self.history),
             "seconds": seconds,
             "images_per_second": images / seconds,
