@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
+from support import Outcome, Run
 
+from robustprune.cli import main
 from robustprune.data import ImageData, load_data
 
 # The same examples in every run: a test that fails does so for everyone, and again.
@@ -32,3 +37,20 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _one_generator_state() -> None:
     torch.manual_seed(20230130)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["robustprune", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    return call

@@ -1,8 +1,11 @@
-"""Stand-ins that several tests share."""
+"""Stand-ins and helpers that several tests share."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -20,3 +23,33 @@ class Shape:
     @property
     def std(self) -> tuple[float, ...]:
         return (0.2,) * self.channels
+
+
+TINY = ("--model", "resnet20", "--model-option", "width=4")
+"""A network for the command line that is quick to build."""
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)  # the whole of stdout, or it is no JSON
+
+
+Run = Callable[..., Outcome]
+
+
+def check_failure(outcome: Outcome, code: int, *words: str) -> None:
+    assert outcome.code == code, outcome
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    assert "should not happen" not in outcome.err
+    if code == 1:
+        assert outcome.err.startswith("Error: ")
+        assert outcome.err.count("\n") == 1
+    for word in words:
+        assert word in outcome.err

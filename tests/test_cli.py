@@ -6,71 +6,27 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
+from support import TINY, Run, check_failure
 
-from robustprune.cli import commands, main
+from robustprune.cli import commands
 from robustprune.data import load_data
 from robustprune.records import load_record
 from robustprune.sealed import write_sealed
 from robustprune.ticket import load_ticket
 
 WEIGHT = ("--method", "weight", "--sparsity", "0.8")
-TINY = ("--model", "resnet20", "--model-option", "width=4")
-COMMANDS = ("blocks", "cost", "demo", "evaluate", "list", "prune", "train")
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)  # the whole of stdout, or it is no JSON
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in an empty folder, in this process."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["robustprune", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Outcome(code, *capsys.readouterr())
-
-    return call
+COMMANDS = ("blocks", "cost", "demo", "evaluate", "list", "lottery", "prune", "train")
 
 
 @pytest.fixture
 def ticket(run: Run) -> str:
     assert run("prune", *TINY, "--criterion", "random", "--blocks", "2", "--out", "ticket.pt").code == 0
     return "ticket.pt"
-
-
-def check_failure(outcome: Outcome, code: int, *words: str) -> None:
-    assert outcome.code == code, outcome
-    assert outcome.out == ""
-    assert "Traceback" not in outcome.err
-    assert "should not happen" not in outcome.err
-    if code == 1:
-        assert outcome.err.startswith("Error: ")
-        assert outcome.err.count("\n") == 1
-    for word in words:
-        assert word in outcome.err
 
 
 def test_five_blocks_of_twelve(run: Run) -> None:
