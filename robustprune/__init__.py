@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from robustprune.errors import RobustPruneError
     from robustprune.evaluation import evaluate
     from robustprune.inference import freeze
+    from robustprune.lottery import rewind, run_lottery
     from robustprune.models import build_model
     from robustprune.prune import prune_filters, prune_layers, prune_weights
     from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters, score_weights
@@ -41,7 +42,9 @@ _HOMES = {
     "prune_filters": "prune",
     "prune_layers": "prune",
     "prune_weights": "prune",
+    "rewind": "lottery",
     "run_attack": "attacks",
+    "run_lottery": "lottery",
     "score_blocks": "pruning",
     "score_filters": "pruning",
     "score_weights": "pruning",
@@ -65,7 +68,9 @@ __all__ = [
     "prune_filters",
     "prune_layers",
     "prune_weights",
+    "rewind",
     "run_attack",
+    "run_lottery",
     "score_blocks",
     "score_filters",
     "score_weights",

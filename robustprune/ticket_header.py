@@ -52,6 +52,8 @@ class Plan(BaseModel):
         options: Its options.
         seed: The seed of its samples.
         scoring_seconds: How long scoring took.
+        rewound_to: Epoch of the dense training whose weights the ticket started from, "random" for new ones; None
+            where it kept those it was scored with.
         earlier: The plans of rounds before this one, where a ticket was pruned again; ``removed`` and
             ``removed_filters`` have them all.
     """
@@ -71,6 +73,7 @@ class Plan(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     seed: int | None = None
     scoring_seconds: float = 0.0
+    rewound_to: int | Literal["random"] | None = None
     earlier: tuple[Plan, ...] = ()
 
 

@@ -40,6 +40,7 @@ ORDER = (
     "training",
     "records",
     "evaluation",
+    "lottery",
     "workbench",
     "listing",
     "demo",

@@ -103,6 +103,15 @@ data_options = stack(
     click.option("--workers", type=click.IntRange(min=0), help="Processes that read images of large sets."),
 )
 
+recipe_options = stack(
+    click.option("--recipe", default="quick", show_default=True, help="quick or paper."),
+    click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
+    click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
+    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
+    click.option("--country", default="USA", show_default=True, help="ISO 3166 code of the grid that feeds you."),
+    click.option("--no-energy", is_flag=True, help="Do not measure energy."),
+)
+
 _DATA_OPTIONS = (
     "root",
     "download",

@@ -15,6 +15,7 @@ from robustprune.cli.options import (
     data_options,
     model_options,
     open_named,
+    recipe_options,
     refuse_to_overwrite,
 )
 
@@ -22,12 +23,7 @@ from robustprune.cli.options import (
 @commands.command()
 @model_options
 @data_options
-@click.option("--recipe", default="quick", show_default=True, help="quick or paper.")
-@click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's.")
-@click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's.")
-@click.option("--country", default="USA", show_default=True, help="ISO 3166 code of the grid that feeds you.")
-@click.option("--no-energy", is_flag=True, help="Do not measure energy.")
+@recipe_options
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option("--out", type=OUT_FILE, required=True, help="File of the trained ticket.")
 @common_options

@@ -4,7 +4,7 @@ from robustprune.training.energy import Energy, EnergyMeter
 from robustprune.training.epoch import StepProgress
 from robustprune.training.recipes import RECIPES, Recipe, make_recipe
 from robustprune.training.speed import Speedup, measure_training_speedup
-from robustprune.training.train import train, train_to_file
+from robustprune.training.train import run_settings, train, train_to_file
 
 __all__ = [
     "RECIPES",
@@ -15,6 +15,7 @@ __all__ = [
     "StepProgress",
     "make_recipe",
     "measure_training_speedup",
+    "run_settings",
     "train",
     "train_to_file",
 ]

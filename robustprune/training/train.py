@@ -162,7 +162,7 @@ def run_settings(
         "start_epoch": start_epoch,
         "data": hash_json(data.provenance),
         "network": ticket.sha256,
-        "removed": list(ticket.plan.removed),
+        "removed": sorted(ticket.plan.removed),
         **({"masks": hash_masks(ticket.masks)} if ticket.masks else {}),
         # Sums come out differently with other threads, devices and releases of torch.
         "device": str(device),

@@ -1,0 +1,135 @@
+"""`robustprune lottery`: find tickets, rewind them, train them, compare them with the dense network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from robustprune import terminal
+from robustprune.cli.application import commands
+from robustprune.cli.options import (
+    KeyValue,
+    Target,
+    common_options,
+    data_options,
+    model_options,
+    recipe_options,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from robustprune.lottery import LotteryResults
+
+
+@commands.command()
+@model_options
+@data_options
+@click.option("--criterion", "criteria", default="grasp", show_default=True, help="One or more: hrank,kl,random.")
+@click.option(
+    "--criterion-option",
+    type=KeyValue("model", "data", "criterion", "seed"),
+    multiple=True,
+    help="E.g. samples=320, for each criterion that takes it.",
+)
+@click.option("--blocks", default="1", show_default=True, help="How many blocks go; one or more numbers: 1,3,5.")
+@click.option(
+    "--rewind",
+    default="0",
+    show_default=True,
+    help="Where kept weights come from: epochs of the dense training (0, 25, 25%), or random. One or more.",
+)
+@click.option("--at-init", is_flag=True, help="Algorithm 2: score at initialization, not after dense training.")
+@click.option(
+    "--method",
+    "methods",
+    default="layer",
+    show_default=True,
+    help="One or more of layer, filter, filter-uniform: as many filters as the layer ticket lost.",
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many, from --seed on.")
+@click.option("--eligibility", default="authors", show_default=True, help="authors, strict or identity.")
+@recipe_options
+@click.option("--out", type=Target(file_okay=False), required=True, help="Folder; what is done there stays done.")
+@common_options
+def lottery(
+    criteria: str,
+    criterion_option: tuple[tuple[str, Any], ...],
+    blocks: str,
+    rewind: str,
+    methods: str,
+    seeds: int,
+    no_energy: bool,
+    out: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Find tickets of a network as the paper does, train them, and compare them with the dense network.
+
+    Each dense network is trained once, whatever is cut out of it. A second call with the same --out does only what is
+    new, and picks up what was interrupted.
+    """
+    from robustprune.data import load_data
+    from robustprune.lottery import run_lottery
+    from robustprune.workbench import DEFAULT_DATASET, is_ticket_path
+
+    if is_ticket_path(options["model"]):
+        raise click.UsageError("a lottery begins with fresh weights: --model takes a name, not a ticket")
+    numbers = _numbers(blocks)
+    named = resolve(options)
+    seed = options.pop("seed")
+    # The same images whatever the seeds: they differ in weights and order of training.
+    given = {name: value for name, value in named["data_options"].items() if value is not None}
+    data = load_data(named["dataset"] or DEFAULT_DATASET, **given)
+    with terminal.progress_bar() as bar:
+        results = run_lottery(
+            out,
+            data,
+            model_options=named["model_options"],
+            criteria=_names(criteria),
+            criterion_options=dict(criterion_option),
+            blocks=numbers,
+            methods=_names(methods),
+            rewind_to=_names(rewind),
+            seeds=range(seed, seed + seeds),
+            measure_energy=not no_energy,
+            say=terminal.say,
+            progress=bar,
+            **options,
+        )
+    if as_json:
+        terminal.print_json({**results.to_dict(), "out": out})
+    else:
+        _draw(results, out)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(name) for name in _names(text)]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise click.UsageError(f"--blocks takes whole numbers from 1 on, such as 1,3,5; got {text!r}")
+    return numbers
+
+
+def _draw(results: LotteryResults, out: str) -> None:
+    accuracies = [record.clean.accuracy for record in results.dense.values()]
+    n = next(iter(results.dense.values())).n
+    spread = (
+        "mean and Student's 95 % interval over the seeds"
+        if len(accuracies) > 1
+        else f"one seed, so there is no interval; one test image more is {100 / n:.2f}"
+    )
+    columns, rows = results.table()
+    terminal.table(
+        f"{results.model} on {results.dataset}: accuracy of tickets less the dense network's, in percentage points",
+        columns,
+        rows,
+        f"{spread}. Dense: {', '.join(terminal.percent(value) for value in accuracies)} of {n} test images after "
+        f"{results.epochs} epochs. Tickets and records in {out}",
+    )

@@ -1,0 +1,105 @@
+"""What a lottery is to find: tickets, each by one criterion, density and method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from robustprune.errors import PruningError
+from robustprune.files import hash_json
+from robustprune.pruning import CRITERIA, Criterion, Eligibility, check_eligibility, make_criterion
+from robustprune.registry import suggest
+
+Method = Literal["layer", "filter", "filter-uniform"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A ticket to find, the same for every seed.
+
+    Attributes:
+        criterion: Ranks blocks, or filters.
+        blocks: How many blocks go; for a filter-pruned ticket, those of the layer ticket whose filters it matches.
+        method: "layer"; "filter", by one ranking over all convolutions; or "filter-uniform", by convolution.
+        options: The criterion's options where they are not its defaults.
+        at_init: Whether it is scored at initialization (algorithm 2) or after the dense training (algorithm 1).
+        eligibility: Which blocks may go.
+    """
+
+    criterion: str
+    blocks: int
+    method: Method = "layer"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    at_init: bool = False
+    eligibility: Eligibility = "authors"
+
+    @property
+    def name(self) -> str:
+        """Path of its files within the folder of a seed, without the extension."""
+        unusual = {**self.options, **({} if self.eligibility == "authors" else {"eligibility": self.eligibility})}
+        parts = [self.criterion, *(["init"] if self.at_init else []), *([hash_json(unusual)[:8]] if unusual else [])]
+        return f"{'-'.join(parts)}/blocks-{self.blocks}-{self.method}"
+
+
+def make_draws(
+    criteria: Sequence[str],
+    blocks: Sequence[int],
+    *,
+    methods: Sequence[str] = ("layer",),
+    options: Mapping[str, Any] | None = None,
+    at_init: bool = False,
+    eligibility: str = "authors",
+) -> tuple[Draw, ...]:
+    """Return every combination of criterion, method and number of blocks.
+
+    Args:
+        criteria: Names of criteria.
+        blocks: How many blocks go.
+        methods: ``layer``, ``filter``, ``filter-uniform``.
+        options: Options of the criteria; each is given those that it takes.
+        at_init: As for :class:`Draw`.
+        eligibility: As for :class:`Draw`.
+
+    Raises:
+        UnknownNameError: No criterion of that name.
+        PruningError: An option that no criterion takes, a criterion that has no meaning for filters, or another
+            value that makes no sense.
+    """
+    rule = check_eligibility(eligibility)
+    for method in methods:
+        if method not in get_args(Method):
+            known = ", ".join(get_args(Method))
+            raise PruningError(f"there is no method {method!r}.{suggest(method, get_args(Method))} Known: {known}.")
+    for what, values in (("criterion", criteria), ("number of blocks", blocks), ("method", methods)):
+        if not values:
+            raise PruningError(f"no {what} is named, so there is no ticket to find")
+    shared = _share_options(criteria, options or {})
+    for criterion in criteria:
+        _check_criterion(criterion, shared[criterion], methods)
+    return tuple(
+        Draw(criterion, count, method, shared[criterion], at_init, rule)  # type: ignore[arg-type]
+        for criterion in dict.fromkeys(criteria)
+        for method in dict.fromkeys(methods)
+        for count in dict.fromkeys(blocks)
+    )
+
+
+def _share_options(criteria: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    takes = {name: set(CRITERIA.get(name).model_fields) for name in criteria}
+    every = sorted(set().union(*takes.values()))
+    for option in options:
+        if option not in every:
+            raise PruningError(
+                f"{option!r} is no option of {' or '.join(criteria)}.{suggest(option, every)} "
+                f"What they take: {', '.join(every) or 'nothing'}."
+            )
+    return {name: {key: value for key, value in options.items() if key in takes[name]} for name in criteria}
+
+
+def _check_criterion(name: str, options: Mapping[str, Any], methods: Sequence[str]) -> None:
+    """Find out now what would otherwise show after the dense training."""
+    criterion = make_criterion(name, **options)
+    scores_filters = type(criterion).filter_scores is not Criterion.filter_scores
+    if not scores_filters and any(method != "layer" for method in methods):
+        raise PruningError(f"{name} does not score filters: {criterion.no_filter_scores}; leave out the filter methods")

@@ -1,0 +1,136 @@
+"""What a lottery found: each ticket against the dense network of its seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from robustprune.lottery.draws import Draw
+from robustprune.lottery.rewinding import RewindPoint
+from robustprune.metrics import mean_interval
+from robustprune.records import Record
+
+
+@dataclass(frozen=True)
+class Row:
+    """A ticket over all seeds.
+
+    Attributes:
+        draw: How it was found.
+        point: Where its weights came from.
+        differences: Seed → test accuracy minus that of the dense network of the seed, in percentage points.
+        records: Seed → its record.
+    """
+
+    draw: Draw
+    point: RewindPoint
+    differences: Mapping[int, float]
+    records: Mapping[int, Record]
+
+    @classmethod
+    def compare(cls, draw: Draw, point: RewindPoint, dense: Mapping[int, Record], tickets: Mapping[int, Record]) -> Row:
+        """Return the row of tickets against the dense networks of the same seeds, on the same test images."""
+        differences = {
+            seed: 100 * (ticket.clean.accuracy - dense[seed].clean.accuracy) for seed, ticket in tickets.items()
+        }
+        return cls(draw, point, differences, tickets)
+
+    @property
+    def mean(self) -> float:
+        """Mean difference over the seeds, in percentage points."""
+        return sum(self.differences.values()) / len(self.differences)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Student's 95 % interval of the mean difference; None for one seed."""
+        return mean_interval(list(self.differences.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as plain values."""
+        return {
+            "criterion": self.draw.criterion,
+            "options": dict(self.draw.options),
+            "eligibility": self.draw.eligibility,
+            "method": self.draw.method,
+            "blocks": self.draw.blocks,
+            "at_init": self.draw.at_init,
+            "rewound_to": "random" if self.point.random else self.point.epoch,
+            "difference": self.mean,
+            "interval": self.interval,
+            "seeds": {
+                seed: {
+                    "difference": self.differences[seed],
+                    "accuracy": record.clean.accuracy,
+                    "removed": record.model.removed,
+                    "match": record.model.plan.get("match"),
+                    "parameters": record.model.parameters,
+                    "macs": record.model.macs,
+                    "filters": record.model.filters,
+                    "training_seconds": record.model.training["seconds"],
+                    "energy_kwh": record.model.training["energy_kwh"],
+                    "sha256": record.model.sha256,
+                    "path": record.model.path,
+                }
+                for seed, record in self.records.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
+class LotteryResults:
+    """All tickets of a lottery.
+
+    Attributes:
+        model: Name of the network.
+        dataset: Name of the image set.
+        epochs: Of the dense training.
+        dense: Seed → record of the dense network.
+        rows: One per ticket.
+    """
+
+    model: str
+    dataset: str
+    epochs: int
+    dense: Mapping[int, Record]
+    rows: tuple[Row, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the results as plain values."""
+        accuracies = {seed: record.clean.accuracy for seed, record in self.dense.items()}
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "epochs": self.epochs,
+            "n": next(iter(self.dense.values())).n,
+            "dense": {"accuracy": accuracies, "macs": next(iter(self.dense.values())).model.macs},
+            "tickets": [row.to_dict() for row in self.rows],
+        }
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return headings and rows of differences to the dense network in percentage points.
+
+        One row per criterion, method and number of blocks, one column per rewinding point, as in the paper's
+        Table 1; where there is one such point, one column per number of blocks, as in Tables 2 and 3.
+        """
+        by_point = len({row.point for row in self.rows}) > 1
+        leading = ["criterion", "method", *([">blocks"] if by_point else [])]
+        columns = list(dict.fromkeys(_column(row, by_point) for row in self.rows))
+        lines: dict[tuple[str, ...], dict[str, str]] = {}
+        for row in self.rows:
+            key = (row.draw.criterion, row.draw.method, *([str(row.draw.blocks)] if by_point else []))
+            lines.setdefault(key, {})[_column(row, by_point)] = _cell(row)
+        body = [[*key, *(cells.get(column, "") for column in columns)] for key, cells in lines.items()]
+        return [*leading, *(f">{column}" for column in columns)], body
+
+
+def _column(row: Row, by_point: bool) -> str:
+    if by_point:
+        return row.point.label
+    return f"{row.draw.blocks} block{'s' * (row.draw.blocks > 1)}"
+
+
+def _cell(row: Row) -> str:
+    if row.interval is None:
+        return f"{row.mean:+.2f}"
+    return f"{row.mean:+.2f} ± {(row.interval[1] - row.interval[0]) / 2:.2f}"

@@ -1,0 +1,218 @@
+"""The stages of a lottery: each leaves a file, and is not run again once that is there.
+
+A lottery's folder is about one network, image set and recipe, which ``lottery.json`` says::
+
+    lottery.json
+    seed0/dense/epoch-0.pt      the initial weights
+    seed0/dense/epoch-5.pt      those that tickets are rewound to
+    seed0/dense/trained.pt      with its record, trained.json
+    seed0/hrank/blocks-1-layer.pt          a ticket as it was found, with its scores
+    seed0/hrank/blocks-1-layer-epoch-5.pt  rewound and trained, with its record
+    seed0/trained/                         trained networks, shared by criteria that found the same
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustprune.data import ImageData
+from robustprune.errors import PruningError
+from robustprune.evaluation import evaluate
+from robustprune.files import hash_json, write_atomically
+from robustprune.lottery.draws import Draw
+from robustprune.lottery.rewinding import RewindPoint, reinitialize, rewind
+from robustprune.models import build_model
+from robustprune.models.user_file import own_code
+from robustprune.prune import prune_filters, prune_layers
+from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters
+from robustprune.records import Record, load_record
+from robustprune.ticket import Ticket, load_ticket
+from robustprune.training import Recipe, run_settings, train, train_to_file
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Where and how: everything that the networks of a lottery have in common.
+
+    Attributes:
+        folder: Of all files.
+        data: The image set, the same for every seed.
+        model: Name of the network.
+        model_options: What its builder takes.
+        recipe: How dense networks and tickets are trained.
+        device: Where to compute.
+        training: What else :func:`robustprune.train` takes.
+        say: Called with a line about what is done.
+    """
+
+    folder: Path
+    data: ImageData
+    model: str
+    model_options: Mapping[str, Any]
+    recipe: Recipe
+    device: torch.device
+    training: Mapping[str, Any] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda _line: None
+
+    def claim_folder(self) -> None:
+        """Write down what the folder is about, or check that it is about this.
+
+        Raises:
+            PruningError: It holds a lottery with other settings, or something else under that name.
+        """
+        own = {
+            "schema": 1,
+            "model": self.model,
+            "model_options": dict(self.model_options),
+            "data": self.data.provenance,
+            "recipe": self.recipe.model_dump(),
+        }
+        path = self.folder / "lottery.json"
+        try:
+            found = json.loads(path.read_text())
+        except FileNotFoundError:
+            write_atomically(path, (json.dumps(own, indent=2) + "\n").encode())
+            return
+        except (OSError, ValueError) as error:
+            raise PruningError(f"{path} cannot be read as the settings of a lottery: {error}") from error
+        differing = _differences(found, json.loads(json.dumps(own)))
+        if differing:
+            raise PruningError(
+                f"{self.folder} holds a lottery with other settings: {'; '.join(differing)}. Its networks cannot be "
+                "shared with this one; choose another --out"
+            )
+
+    def dense(self, seed: int, keep: Sequence[int]) -> Record:
+        """Train the dense network once, keep its weights at some epochs, and test it."""
+        home = self._dense_folder(seed)
+        trained = home / "trained.pt"
+        kept = {epoch: home / f"epoch-{epoch}.pt" for epoch in sorted(keep) if epoch}
+        if not (home / "epoch-0.pt").exists():
+            network = build_model(self.model, self.data, seed=seed, **self.model_options)
+            Ticket.from_model(network, self.data).save(home / "epoch-0.pt")
+        if not trained.exists():
+            self.say(f"seed {seed}: training the dense {self.model}, {self.recipe.epochs} epochs")
+            train_to_file(self.weights(seed, 0), self.data, trained, keep=kept, resume=True, **self._training(seed))
+        missing = {epoch: path for epoch, path in kept.items() if not path.exists()}
+        if missing:
+            self._replay(seed, missing)
+        return self._test(trained, seed)
+
+    def weights(self, seed: int, epoch: int) -> Ticket:
+        """Return the dense network as it was after so many epochs."""
+        return self._load(self._dense_folder(seed) / f"epoch-{epoch}.pt")
+
+    def find(self, seed: int, draw: Draw) -> Ticket:
+        """Score, and cut out a ticket; it has the weights that it was scored with."""
+        path = self._path(seed, draw.name)
+        if path.exists():
+            return self._load(path)
+        dense = self.weights(seed, 0) if draw.at_init else self._load(self._dense_folder(seed) / "trained.pt")
+        dense.network.to(self.device)
+        ticket = self._without_blocks(seed, draw, dense) if draw.method == "layer" else self._twin(seed, draw, dense)
+        ticket.network.cpu()
+        ticket.save(path)
+        return ticket
+
+    def _without_blocks(self, seed: int, draw: Draw, dense: Ticket) -> Ticket:
+        scores = score_blocks(dense.network, self.data, draw.criterion, seed=seed, **draw.options)
+        return prune_layers(dense, scores, blocks=draw.blocks, eligibility=draw.eligibility)
+
+    def _twin(self, seed: int, draw: Draw, dense: Ticket) -> Ticket:
+        """Return the ticket that has lost filters instead: as many as the layer ticket of the same draw."""
+        layers = list(first_convolutions(dense.network, find_blocks(dense.network)).values())
+        scores = score_filters(dense.network, layers, self.data, draw.criterion, seed=seed, **draw.options)
+        match = self.find(seed, replace(draw, method="layer"))
+        return prune_filters(
+            dense, scores, match=match, variant="uniform" if draw.method == "filter-uniform" else "global"
+        )
+
+    def play(self, seed: int, draw: Draw, point: RewindPoint) -> Record:
+        """Find a ticket, set its weights back, train it for the epochs that are left, and test it."""
+        path = self._path(seed, f"{draw.name}-{point.name}")
+        if not path.exists():
+            self._train(self.find(seed, draw), seed, draw, point).save(path)
+        return self._test(path, seed)
+
+    def _train(self, found: Ticket, seed: int, draw: Draw, point: RewindPoint) -> Ticket:
+        """Set a ticket's weights back and train it, unless one just like it was trained before."""
+        ticket = reinitialize(found) if point.random else rewind(found, self.weights(seed, point.epoch), point.epoch)
+        settings = run_settings(ticket, self.data, self.recipe, seed, self.device, point.epoch)
+        # By what decides the outcome: criteria often choose the same blocks, and then share one training.
+        path = self.folder / f"seed{seed}" / "trained" / f"{hash_json(settings)[:16]}.pt"
+        if not path.exists():
+            self.say(f"seed {seed}: training {draw.name}, {point.label}")
+        own: dict[str, Any] = {
+            "plan": ticket.plan,
+            "scores": ticket.scores,
+            "earlier_training": ticket.earlier_training,
+        }
+        trained = train_to_file(ticket, self.data, path, start_epoch=point.epoch, resume=True, **self._training(seed))
+        return replace(trained, **own)
+
+    def _replay(self, seed: int, missing: Mapping[int, Path]) -> None:
+        """Go through the first epochs of the dense training again, for weights that nobody had asked for yet.
+
+        Raises:
+            PruningError: They come out differently here, as with other threads or releases of torch.
+        """
+        self.say(f"seed {seed}: repeating {max(missing)} epochs of the dense training, for weights not kept then")
+        home = self._dense_folder(seed)
+        replayed = {epoch: path.with_name(f"replayed-{path.name}") for epoch, path in missing.items()}
+        checkpoint = home / "replayed.checkpoint"
+        options = self._training(seed) | {"checkpoint": checkpoint, "resume": True}
+        again = train(self.weights(seed, 0), self.data, keep=replayed, stop_epoch=max(missing), **options)
+        checkpoint.unlink()
+        first = self._load(home / "trained.pt")
+        losses = [[entry["train_loss"] for entry in ticket.history[: max(missing)]] for ticket in (first, again)]
+        if losses[0] != losses[1]:
+            for path in replayed.values():
+                path.unlink()
+            was, now = first.provenance, again.provenance
+            raise PruningError(
+                f"the weights of epoch {max(missing)} were not kept when the dense network of seed {seed} was trained, "
+                "and its training comes out differently now: "
+                + ", ".join(f"{what} {was.get(what)}, now {now.get(what)}" for what in ("threads", "torch", "platform"))
+                + ". Rewind to epochs that were kept, set --threads as it was, or choose another --out"
+            )
+        for epoch, path in replayed.items():
+            os.replace(path, missing[epoch])
+
+    def _test(self, path: Path, seed: int) -> Record:
+        record_path = path.with_suffix(".json")
+        if record_path.exists():
+            return load_record(record_path)
+        ticket = self._load(path)
+        ticket.network.to(self.device)
+        record = evaluate(ticket, self.data, seed=seed, path=str(path))
+        record.save(record_path)
+        return record
+
+    def _training(self, seed: int) -> dict[str, Any]:
+        return {"recipe": self.recipe, "seed": seed, "device": self.device, **self.training}
+
+    def _dense_folder(self, seed: int) -> Path:
+        return self.folder / f"seed{seed}" / "dense"
+
+    def _path(self, seed: int, name: str) -> Path:
+        return self.folder / f"seed{seed}" / f"{name}.pt"
+
+    def _load(self, path: Path) -> Ticket:
+        return load_ticket(path, model_code=own_code(self.model))
+
+
+def _differences(found: Any, own: Any, where: str = "") -> list[str]:
+    """Return where two JSON values differ, as ``recipe.epochs was 20, is 10``."""
+    if isinstance(found, dict) and isinstance(own, dict):
+        keys = sorted({*found, *own})
+        return [
+            line for key in keys for line in _differences(found.get(key), own.get(key), f"{where}.{key}".strip("."))
+        ]
+    return [] if found == own else [f"{where} was {found!r}, is {own!r}"]

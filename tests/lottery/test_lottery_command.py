@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support import TINY, Run, check_failure
+
+LOTTERY = ("lottery", *TINY, "--train-limit", "200", "--no-energy", "--batch-size", "64", "--epochs", "4")
+
+
+def test_table_and_second_call(run: Run) -> None:
+    arguments = (*LOTTERY, "--criterion", "hrank,random", "--blocks", "1", "--rewind", "0,25%,50%", "--out", "new/out")
+    first = run(*arguments)
+    assert first.code == 0
+    assert "training the dense resnet20, 4 epochs" in first.err
+    for word in ("hrank", "random", "epoch 0", "epoch 1", "epoch 2", "one seed", "of 359 test images"):
+        assert word in first.out
+    second = run(*arguments)
+    assert second.out == first.out
+    assert second.err == ""
+    found = run(*arguments, "--json").json
+    assert found["n"] == 359
+    assert [(row["criterion"], row["rewound_to"]) for row in found["tickets"]] == [
+        (criterion, epoch) for criterion in ("hrank", "random") for epoch in (0, 1, 2)
+    ]
+    ticket = found["tickets"][0]["seeds"]["0"]
+    assert ticket["accuracy"] - found["dense"]["accuracy"]["0"] == pytest.approx(ticket["difference"] / 100)
+    # What a lottery leaves can be used like any ticket.
+    evaluated = run("evaluate", "--model", ticket["path"], "--json").json
+    assert evaluated["clean"]["accuracy"] == ticket["accuracy"]
+    assert evaluated["model"]["removed"] == ticket["removed"]
+    assert run("evaluate", "--model", "new/out/seed0/dense/epoch-2.pt", "--json").code == 0
+
+
+def test_seeds_share_their_images_and_add_up(run: Run) -> None:
+    settings = (*LOTTERY, "--criterion", "random", "--at-init", "--out", "out", "--json")
+    apart = [run(*settings, "--seed", seed).json["tickets"][0]["seeds"][seed] for seed in ("0", "1")]
+    together = run(*settings, "--seeds", "2")
+    assert together.err == ""
+    row = together.json["tickets"][0]
+    assert [row["seeds"][seed] for seed in ("0", "1")] == apart
+    assert row["difference"] == pytest.approx((apart[0]["difference"] + apart[1]["difference"]) / 2)
+    assert row["interval"][0] <= row["difference"] <= row["interval"][1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--blocks", "one"), 2, ["whole numbers from 1 on", "'one'"]),
+        (("--blocks", "0"), 2, ["whole numbers from 1 on"]),
+        (("--blocks", ""), 2, ["whole numbers from 1 on"]),
+        (("--blocks", "1,4"), 1, ["asked for 4 blocks", "at most 3"]),
+        (("--criterion", "hrank,gasp"), 1, ["Did you mean 'grasp'"]),
+        (("--rewind", "4"), 1, ["leaves nothing to train"]),
+        (("--rewind", "early"), 1, ["'early' is no rewinding point"]),
+        (("--method", "weights"), 1, ["Known: layer"]),
+        (("--criterion-option", "bn_mod=x"), 1, ["Did you mean 'bn_mode'"]),
+        (("--out", "file"), 2, ["is a file"]),
+        (("--model", "file"), 2, ["takes a name, not a ticket"]),
+        (("--dataset", "noise"), 1, ["no training images"]),
+    ],
+)
+def test_wrong_input(run: Run, arguments: tuple[str, ...], code: int, words: list[str]) -> None:
+    Path("file").write_text("a file\n")
+    check_failure(run(*LOTTERY, "--out", "out", *arguments), code, *words)
+    assert os.listdir() == ["file"]
