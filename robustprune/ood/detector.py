@@ -40,6 +40,10 @@ DETECTORS = Registry(
 )
 
 
+Options = dict[str, tuple[Any, ...]]
+"""Values to try, by option."""
+
+
 class Detector:
     """Scores how foreign images are to a network: larger = more out-of-distribution.
 
@@ -50,6 +54,8 @@ class Detector:
 
     runs_network: ClassVar[bool] = False
     """Whether it runs the network itself, instead of living on what one pass left behind."""
+    tried: ClassVar[Options] = {}
+    """Values that tuning tries."""
 
     def fit(self, train: Outputs, held_out: Outputs) -> None:
         """Learn what the formula needs; by default nothing.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,14 +17,13 @@ from robustprune.ood.attack import AttackSettings, attack_detectors
 from robustprune.ood.detector import DETECTORS, make_detector
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.figures import as_samples, compare_sets, group_means, selective_prediction
-from robustprune.ood.foreign import load_requests
+from robustprune.ood.fitting import Progress, named, prepare_detectors
+from robustprune.ood.foreign import ForeignSet, load_foreign, load_requests
 from robustprune.ood.groups import FAR, NEAR, expand, group_of
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.result import AttackedEntry, OodEntry, OodResult, OodSummary
-from robustprune.ood.scoring import FittedDetector, fit_detectors, needs_fitting, score_outputs
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+from robustprune.ood.scoring import FittedDetector, score_outputs
+from robustprune.ood.tuning import IMAGES
 
 
 def evaluate_ood(
@@ -34,7 +34,8 @@ def evaluate_ood(
     *,
     split: str = "test",
     limit: int | None = None,
-    fit_limit: int | None = None,
+    fit_limit: int | None = 50_000,
+    tune_on: str | None = None,
     resamples: int = 200,
     attack_epsilons: float | str | Sequence[float | str] = (),
     attack_steps: int = 10,
@@ -59,7 +60,9 @@ def evaluate_ood(
         detectors: Names of ``robustprune list detectors``, options after a colon; all by default.
         split: Which images of ``data`` are the in-distribution ones.
         limit: Take so many of them, stratified, and at most so many of each foreign set.
-        fit_limit: Fit on so many training images, stratified, instead of all.
+        fit_limit: Fit on so many training images, stratified; by default as many as CIFAR has. None for all.
+        tune_on: A foreign set to choose the options of detectors on, against validation images; it cannot be among
+            ``ood``. By default options are those of the papers.
         resamples: Of the bootstrap behind the intervals; 0 for none.
         attack_epsilons: Budgets (L∞) at which detectors are attacked; none by default.
         attack_steps: Steps of PGD.
@@ -77,30 +80,32 @@ def evaluate_ood(
         UnknownNameError: There is no detector or set of a name.
         ModelError: The model does not run on such images.
     """
-    requests, named = expand(
+    requests, named_sets = expand(
         data.name, ood, [detectors] if isinstance(detectors, str) else detectors or DETECTORS.names()
     )
     attack = _attack_settings(attack_epsilons, attack_steps, attack_limit, seed, batch_size)
     names = list(dict.fromkeys(name for own in requests.values() for name in own))
-    made = [make_detector(name) for name in names]  # what is misspelt is found before anything is computed
-    foreign, missing = load_requests(requests, named, data, limit=limit, seed=seed, root=root, download=download)
+    for name in names:
+        make_detector(name)  # what is misspelt is found before anything is computed
+    load: dict[str, Any] = {"data": data, "seed": seed, "root": root, "download": download}
+    foreign, missing = load_requests(requests, named_sets, limit=limit, **load)
+    tuning_set = _load_tuning_set(tune_on, requests, **load)
 
     part = data.require(split)
     indices = torch.arange(len(part)) if limit is None else stratified_indices(part.labels, limit, seed)
     images, labels = part.take(indices).cpu(), part.labels[indices].cpu()
     extractor = Extractor(model, images[:8], batch_size=batch_size, cache=cache)
-    reference = {}
-    if any(map(needs_fitting, made)):
-        reference = _reference(extractor, data, fit_limit, seed, progress)
-    fitted = fit_detectors(names, reference.get("train"), reference.get("val"))
-    inside = extractor.run(images, labels, progress=_named(progress, f"{split} images of {data.name}"))
+    fitted, account = prepare_detectors(
+        names, extractor, data, fit_limit=fit_limit, tune_on=tuning_set, seed=seed, progress=progress
+    )
+    inside = extractor.run(images, labels, progress=named(progress, f"{split} images of {data.name}"))
     found_in = {name: score_outputs(each, inside) for name, each in fitted.items()}
 
     samples = as_samples("ood_in", indices, found_in)
     entries: list[OodEntry] = []
     for each in foreign:
         own = {name: fitted[name] for name in requests[each.name]}
-        outside = extractor.run(each.images, progress=_named(progress, each.name))
+        outside = extractor.run(each.images, progress=named(progress, each.name))
         found_out = {name: score_outputs(detector, outside) for name, detector in own.items()}
         compared = compare_sets(found_in, found_out, resamples, seed)
         told_apart = {name: found_out[name] for name, entry in compared.items() if entry.auroc is not None}
@@ -124,7 +129,7 @@ def evaluate_ood(
             selective=selective_prediction(found_in, inside),
             protocol={
                 "in_distribution": {"dataset": data.name, "split": split, "n": len(inside)},
-                "fitted_on": {name: len(outputs) for name, outputs in reference.items()},
+                **account,
                 "augmented": False,
                 "feature_layer": extractor.describe_head(),
                 "aupr": AUPR_ESTIMATOR,
@@ -137,6 +142,14 @@ def evaluate_ood(
     )
 
 
+def _load_tuning_set(tune_on: str | None, requests: Container[str], **load: Any) -> ForeignSet | None:
+    if tune_on is None:
+        return None
+    if tune_on in requests:
+        raise EvaluationError(f"{tune_on} cannot both choose options and judge them; tune on another set")
+    return load_foreign(tune_on, limit=IMAGES, **load)
+
+
 def _attack_settings(
     epsilons: float | str | Sequence[float | str], steps: int, limit: int, seed: int, batch_size: int
 ) -> AttackSettings:
@@ -144,21 +157,6 @@ def _attack_settings(
         raise EvaluationError(f"attack_steps and attack_limit must be at least 1, got {steps} and {limit}")
     budgets = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
     return AttackSettings(tuple(parse_epsilon(epsilon) for epsilon in budgets), steps, limit, seed, batch_size)
-
-
-def _reference(
-    extractor: Extractor, data: ImageData, limit: int | None, seed: int, progress: Progress | None
-) -> dict[str, Outputs]:
-    """Return the outputs of the training and validation images, as far as the set has any."""
-    found = {}
-    for name in ("train", "val"):
-        part = data.splits().get(name)
-        if part is not None:
-            is_limited = name == "train" and limit is not None and limit < len(part)
-            indices = stratified_indices(part.labels, limit or 0, seed) if is_limited else torch.arange(len(part))
-            told = _named(progress, f"{name} images of {data.name}")
-            found[name] = extractor.run(part.take(indices).cpu(), part.labels[indices].cpu(), progress=told)
-    return found
 
 
 def _attacks(
@@ -171,17 +169,8 @@ def _attacks(
 ) -> list[AttackedEntry]:
     if not settings.epsilons:
         return []
-    few_inside, few_outside = _evenly(inside, settings.limit), _evenly(outside, settings.limit)
+    few_inside, few_outside = inside.evenly(settings.limit), outside.evenly(settings.limit)
     return [
         attack_detectors(extractor, fitted, few_inside, few_outside, epsilon, settings, progress)
         for epsilon in settings.epsilons
     ]
-
-
-def _evenly(outputs: Outputs, count: int) -> Outputs:
-    """Return ``count`` of the images from all over the set: sets are often in the order of their classes."""
-    return outputs.take(torch.linspace(0, len(outputs) - 1, min(count, len(outputs))).long())
-
-
-def _named(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else lambda done, total: progress(label, done, total)

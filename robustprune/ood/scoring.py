@@ -45,7 +45,12 @@ def fit_detectors(names: Iterable[str], train: Outputs | None, held_out: Outputs
     detectors = {name: make_detector(name) for name in names}
     train = None if train is None else train.double()
     held_out = None if held_out is None else held_out.double()
-    return {name: FittedDetector(name, each, _fit(name, each, train, held_out)) for name, each in detectors.items()}
+    return {name: fit_detector(name, each, train, held_out) for name, each in detectors.items()}
+
+
+def fit_detector(name: str, detector: Detector, train: Outputs | None, held_out: Outputs | None) -> FittedDetector:
+    """Return one detector, fitted or with a reason why it cannot be; outputs are in float64."""
+    return FittedDetector(name, detector, _fit(name, detector, train, held_out))
 
 
 def needs_fitting(detector: Detector) -> bool:

@@ -8,11 +8,12 @@ Detection", arXiv:2209.09858; 90 % are cut, as they do on ImageNet. Made for fea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from robustprune.errors import EvaluationError
-from robustprune.ood.detector import Detector
+from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.energy import Energy
 from robustprune.ood.outputs import LinearHead, Outputs
 
@@ -23,6 +24,7 @@ class Ash(Detector):
 
     percentile: float = 0.9
     variant: str = "s"
+    tried: ClassVar[Options] = {"percentile": (0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)}
 
     def __post_init__(self) -> None:
         """Check the options."""

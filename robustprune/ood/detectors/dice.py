@@ -7,12 +7,13 @@ for Out-of-Distribution Detection", arXiv:2111.09805, section 3.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
 
 from robustprune.errors import EvaluationError
-from robustprune.ood.detector import Detector
+from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.energy import Energy
 from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import LinearHead, Outputs
@@ -23,6 +24,7 @@ class Dice(Detector):
     """Energy by the weights that matter most."""
 
     sparsity: float = 0.9
+    tried: ClassVar[Options] = {"sparsity": (0.1, 0.3, 0.5, 0.7, 0.9)}
     _head: LinearHead | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:

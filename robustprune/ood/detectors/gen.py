@@ -7,10 +7,11 @@ equation 4; γ = 0.1, M = 100 on ImageNet and all classes where there are fewer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from robustprune.ood.detector import Detector
+from robustprune.ood.detector import Detector, Options
 from robustprune.ood.outputs import Outputs
 
 
@@ -20,6 +21,7 @@ class Gen(Detector):
 
     gamma: float = 0.1
     classes: int = 100
+    tried: ClassVar[Options] = {"gamma": (0.01, 0.1, 0.5, 1, 2, 5, 10)}
 
     @staticmethod
     def score(logits: Tensor, gamma: float = 0.1, classes: int = 100) -> Tensor:

@@ -7,11 +7,12 @@ k = 50 as for CIFAR-10 there, with all 50,000 training images.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from robustprune.ood.detector import Detector
+from robustprune.ood.detector import Detector, Options
 from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import Outputs
 from robustprune.randomness import seeded_generator
@@ -26,6 +27,7 @@ class Knn(Detector):
 
     k: int = 50
     bank_size: int = 50_000
+    tried: ClassVar[Options] = {"k": (50, 100, 200, 500, 1000)}
     _bank: Tensor | None = field(default=None, init=False, repr=False)
 
     @staticmethod

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustprune.inference import evaluation_mode, frozen_parameters, model_device, run_model, to_unit_range
-from robustprune.ood.detector import Detector
+from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.msp import Msp
 from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import Outputs
@@ -30,6 +30,7 @@ class Odin(Detector):
     temperature: float = 1000.0
     epsilon: float = 0.0014
     runs_network: ClassVar[bool] = True
+    tried: ClassVar[Options] = {"temperature": (1, 10, 100, 1000), "epsilon": (0.0014, 0.0028)}
 
     @staticmethod
     def score(logits: Tensor, temperature: float = 1000.0) -> Tensor:

@@ -7,11 +7,12 @@ Detection With Rectified Activations", arXiv:2111.12797.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
 
-from robustprune.ood.detector import Detector
+from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.energy import Energy
 from robustprune.ood.outputs import LinearHead, Outputs
 
@@ -21,6 +22,7 @@ class React(Detector):
     """Energy after features are clipped at what is usual."""
 
     percentile: float = 0.9
+    tried: ClassVar[Options] = {"percentile": (0.85, 0.9, 0.95, 0.99)}
     _threshold: float = field(default=float("inf"), init=False, repr=False)
 
     @staticmethod

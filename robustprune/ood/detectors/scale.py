@@ -7,10 +7,11 @@ Post-hoc Out-of-distribution Detection Enhancement", ICLR, arXiv:2310.00227. Mad
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from robustprune.ood.detector import Detector
+from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.ash import kept_count
 from robustprune.ood.detectors.energy import Energy
 from robustprune.ood.outputs import LinearHead, Outputs
@@ -21,6 +22,7 @@ class Scale(Detector):
     """Energy after each image's features are scaled by how concentrated they are."""
 
     percentile: float = 0.85
+    tried: ClassVar[Options] = {"percentile": (0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)}
 
     def __post_init__(self) -> None:
         """Check the options."""
