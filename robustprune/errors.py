@@ -51,5 +51,9 @@ class AttackError(RobustPruneError):
     """An attack request that makes no sense: values out of range, images outside [0, 1], unknown options."""
 
 
+class CorruptionError(RobustPruneError):
+    """Images that cannot be corrupted as asked: wrong type or shape, no such severity, unknown options."""
+
+
 class EvaluationError(RobustPruneError):
     """An evaluation cannot be run as asked, or a record cannot be read."""

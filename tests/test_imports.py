@@ -35,6 +35,7 @@ ORDER = (
     "ticket",
     "prune",
     "attacks",
+    "corruptions",
     "ood",
     "similarity",
     "training",
@@ -49,7 +50,7 @@ ORDER = (
     "__main__",
 )
 # These work on any network and know nothing of pruning.
-INDEPENDENT = ("attacks", "inference", "metrics", "ood")
+INDEPENDENT = ("attacks", "corruptions", "inference", "metrics", "ood")
 HEAVY = ("torch", "torchvision", "numpy", "sklearn", "scipy", "pandas", "matplotlib", "pydantic", "codecarbon")
 
 

@@ -1,0 +1,42 @@
+"""The corruptions of CIFAR-10-C for any set of images, seeded image by image, and the published files.
+
+`corrupt` makes images; what they are for is measured elsewhere. The constants are those of Hendrycks and Dietterich
+2019 (arXiv:1903.12261) for images of 32 pixels; lengths follow the image size (`geometry_scale`). A corruption of
+your own is a function of uint8 images (n, C, H, W), a severity and their `Draws`::
+
+    from robustprune.corruptions import corrupt, register_corruption
+
+    @register_corruption("darkness")
+    def darkness(images, severity, draws):
+        return images // (1 + severity)
+
+    darker = corrupt(images, "darkness", 3)
+
+An installed package registers such a function under the entry-point group ``robustprune.corruptions``.
+"""
+
+from robustprune.corruptions.draws import Draws
+from robustprune.corruptions.engine import corrupt
+from robustprune.corruptions.geometry import geometry_scale
+from robustprune.corruptions.registry import (
+    CORRUPTIONS,
+    EXTRAS,
+    HEADLINE,
+    SEVERITIES,
+    corruption_options,
+    expand_names,
+    register_corruption,
+)
+
+__all__ = [
+    "CORRUPTIONS",
+    "EXTRAS",
+    "HEADLINE",
+    "SEVERITIES",
+    "Draws",
+    "corrupt",
+    "corruption_options",
+    "expand_names",
+    "geometry_scale",
+    "register_corruption",
+]

@@ -1,0 +1,111 @@
+"""Runs any corruption over any number of images in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustprune.corruptions.draws import Draws, image_keys
+from robustprune.corruptions.parallel import in_parallel
+from robustprune.corruptions.registry import SEVERITIES, check_options, get_corruption
+from robustprune.errors import CorruptionError
+
+Array = Tensor | NDArray[Any]
+
+# Elements worked on at once: enough to make the cost of a call small, few enough for the caches.
+_CHUNK_ELEMENTS = 1 << 17
+_SMALLEST_SIDE = 8
+
+
+def corrupt(
+    images: Array,
+    name: str,
+    severity: int,
+    *,
+    seed: int = 0,
+    sample_ids: Sequence[int] | Array | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Tensor:
+    """Return the images under one corruption, with the constants of CIFAR-10-C.
+
+    An image comes out the same for the same seed, corruption, severity and sample id, in any batch, order and
+    process. Lengths in pixels are multiplied by `geometry_scale` of the image size.
+
+    Args:
+        images: uint8 (N, C, H, W), grey or colour, at least 8 pixels a side.
+        name: Name of the corruption; `robustprune.corruptions.CORRUPTIONS` has them all.
+        severity: 1 to 5.
+        seed: Keys the random draws, together with name, severity and sample id.
+        sample_ids: (N,) integers that say which image is which, so that a subset comes out as it would within
+            the whole; 0…N−1 by default.
+        progress: Called with (images done, images in all).
+        **options: Those of the corruption, such as ``folder`` of frost; see `corruption_options`.
+
+    Returns:
+        uint8 (N, C, H, W), a new tensor on the device of the images (the work is done on the CPU).
+
+    Raises:
+        CorruptionError: Images of another type or shape, a severity that is not 1 to 5, unknown options.
+        UnknownNameError: There is no corruption of that name.
+    """
+    corruption = get_corruption(name)
+    check_options(name, options)
+    if isinstance(severity, bool) or severity not in SEVERITIES:
+        raise CorruptionError(f"a severity is 1, 2, 3, 4 or 5, got {severity!r}")
+    pixels = _pixels(images)
+    keys = image_keys(seed, name, severity, _ids(sample_ids, len(pixels)))
+    size = max(1, _CHUNK_ELEMENTS // int(np.prod(pixels.shape[1:])))
+    result = np.empty_like(pixels)
+
+    def work(start: int) -> int:
+        part = slice(start, start + size)
+        corrupted = corruption(pixels[part], severity, Draws(keys[part]), **options)
+        result[part] = _checked(corrupted, pixels[part], name)
+        return len(result[part])
+
+    done = 0
+    for count in in_parallel(work, range(0, len(pixels), size)):
+        done += count
+        if progress is not None:
+            progress(done, len(pixels))
+    tensor = torch.from_numpy(result)
+    return tensor.to(images.device) if isinstance(images, Tensor) else tensor
+
+
+def _pixels(images: Array) -> NDArray[np.uint8]:
+    array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    if array.dtype != np.uint8:
+        raise CorruptionError(f"images to corrupt must be uint8, 0 to 255, got {array.dtype}")
+    if array.ndim != 4 or array.shape[1] not in (1, 3) or min(array.shape[2:]) < _SMALLEST_SIDE:
+        raise CorruptionError(
+            f"images to corrupt have shape (N, C, H, W) with C of 1 or 3 and sides of at least {_SMALLEST_SIDE}, "
+            f"got {tuple(array.shape)}"
+        )
+    return np.ascontiguousarray(array)
+
+
+def _ids(sample_ids: Sequence[int] | Array | None, count: int) -> NDArray[np.int64]:
+    if sample_ids is None:
+        return np.arange(count)
+    ids = sample_ids.cpu().numpy() if isinstance(sample_ids, Tensor) else np.asarray(sample_ids)
+    if ids.shape != (count,) or (count and ids.dtype.kind not in "iu"):
+        raise CorruptionError(
+            f"sample ids are one integer per image; got {ids.dtype} of shape {ids.shape} for {count} images"
+        )
+    return ids.astype(np.int64)
+
+
+def _checked(corrupted: Any, images: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    found: NDArray[np.uint8] = np.asarray(corrupted)
+    if found.dtype != np.uint8 or found.shape != images.shape:
+        raise CorruptionError(
+            f"the corruption {name!r} made {found.dtype} of shape {found.shape} from uint8 of shape {images.shape}; "
+            "a corruption returns images of the type and shape it was given"
+        )
+    return found

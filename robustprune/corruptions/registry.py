@@ -1,0 +1,115 @@
+"""The corruptions by name, and the options each of them takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from robustprune.errors import CorruptionError
+from robustprune.registry import Registry, suggest
+
+# Those of the headline figure, in the order of the paper (Hendrycks and Dietterich 2019, arXiv:1903.12261).
+HEADLINE = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+)
+# Published beside them to tune methods on; never part of a headline figure.
+EXTRAS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+SEVERITIES = (1, 2, 3, 4, 5)
+
+_HOMES = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
+    "weather": ("snow", "fog"),
+    "frost": ("frost",),
+    "spatter": ("spatter",),
+    "colour": ("brightness", "contrast", "saturate"),
+    "elastic": ("elastic_transform",),
+    "digital": ("pixelate", "jpeg_compression"),
+}
+
+CORRUPTIONS = Registry(
+    "corruption",
+    "robustprune.corruptions",
+    {name: f"robustprune.corruptions.{home}:{name}" for home, names in _HOMES.items() for name in names},
+)
+
+Corruption = Callable[..., Any]
+
+
+def register_corruption(name: str) -> Callable[[Corruption], Corruption]:
+    """Return a decorator that makes ``corruption(images, severity, draws, *, option=default, …)`` known as ``name``.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+    return CORRUPTIONS.register(name)
+
+
+def get_corruption(name: str) -> Corruption:
+    """Return the corruption called ``name``.
+
+    Raises:
+        UnknownNameError: There is none of that name.
+        CorruptionError: The name carries an argument (``fog:something``), which no corruption takes.
+    """
+    found: Corruption = CORRUPTIONS.get(name)
+    if ":" in name:
+        raise CorruptionError(
+            f"the corruption {name.partition(':')[0]!r} takes no argument after a colon, got {name!r}"
+        )
+    return found
+
+
+def corruption_options(name: str) -> dict[str, Any]:
+    """Return the options of a corruption with their defaults.
+
+    Raises:
+        UnknownNameError: There is no corruption of that name.
+    """
+    # The first three are the images, the severity and the draws.
+    parameters = list(inspect.signature(get_corruption(name)).parameters.values())[3:]
+    return {parameter.name: parameter.default for parameter in parameters}
+
+
+def check_options(name: str, given: Mapping[str, Any]) -> None:
+    """Check that a corruption takes the given options.
+
+    Raises:
+        CorruptionError: It does not.
+    """
+    known = corruption_options(name)
+    for option in given:
+        if option not in known:
+            raise CorruptionError(
+                f"the corruption {name!r} takes no option {option!r}.{suggest(option, known)} "
+                f"It takes: {', '.join(known) or 'none'}."
+            )
+
+
+def expand_names(names: str | list[str] | tuple[str, ...]) -> list[str]:
+    """Return corruption names with ``all`` (the fifteen) and ``extras`` (the four) spelled out, each name once.
+
+    Raises:
+        UnknownNameError: There is no corruption of a name.
+    """
+    groups = {"all": HEADLINE, "headline": HEADLINE, "extras": EXTRAS}
+    listed = [names] if isinstance(names, str) else names
+    spelled = [each for name in listed for each in groups.get(name, (name,))]
+    for name in spelled:
+        get_corruption(name)
+    return list(dict.fromkeys(spelled))

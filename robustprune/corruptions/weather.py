@@ -1,0 +1,112 @@
+"""Snow and fog."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustprune.corruptions import linear
+from robustprune.corruptions.arrays import Bytes, Floats, to_bytes
+from robustprune.corruptions.draws import Draws
+from robustprune.corruptions.geometry import canvas
+from robustprune.corruptions.motion import directional_blur
+
+# Mean and deviation of the flakes' layer, its enlargement and threshold, radius and deviation of the motion, and
+# what is left of the image's own contrast.
+_SNOW = (
+    (0.1, 0.2, 1.0, 0.6, 8, 3, 0.95),
+    (0.1, 0.2, 1.0, 0.5, 10, 4, 0.9),
+    (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+    (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+    (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+)
+_FOG = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))  # thickness, decay with finer scales
+_LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
+
+
+def snow(images: Bytes, severity: int, draws: Draws) -> Bytes:
+    """Falling flakes over a whitened image."""
+    mean, deviation, *_ = _SNOW[severity - 1]
+    field = draws.normal("flakes", mean, deviation, *canvas(*images.shape[2:]))
+    angles = draws.uniform("angle", -135, -45, 1)[:, 0]
+    return snow_over(images, severity, field, angles)
+
+
+def snow_over(images: Bytes, severity: int, field: Floats, angles: Floats) -> Bytes:
+    """Let it snow: flakes where the field (N, h, w) is high, falling at the angles (N,) in degrees."""
+    _, _, zoom, threshold, radius, deviation, kept = _SNOW[severity - 1]
+    if zoom > 1:
+        field = linear.along_axes(field, *(linear.centre_zoom(side, zoom) for side in field.shape[1:]))
+    flakes = to_bytes(np.where(field < threshold, 0, field) * 255)[:, None]
+    flakes = directional_blur(flakes, angles, radius, deviation)
+    if flakes.shape[2:] != images.shape[2:]:
+        sizes = zip(flakes.shape[2:], images.shape[2:], strict=True)
+        flakes = to_bytes(linear.along_axes(flakes, *(linear.resampling(*size) for size in sizes)))
+    # In whole numbers, as all that is truncated here.
+    grey = _luma(images)
+    share = round(100 * kept)
+    whitened = np.maximum(images * np.int32(2000), 3 * grey + 255_000)
+    mixed = (images * np.int32(2000 * share) + whitened * (100 - share)) // 200_000
+    return to_bytes(mixed + flakes + flakes[:, :, ::-1, ::-1])
+
+
+def _luma(images: Bytes) -> NDArray[np.int32]:
+    """Return the luma (N, 1, H, W) in thousandths of a grey level."""
+    weights = _LUMA if images.shape[1] == 3 else (1000,)
+    total = np.zeros((len(images), 1, *images.shape[2:]), dtype=np.int32)
+    for channel, weight in enumerate(weights):
+        total[:, 0] += images[:, channel] * np.int32(weight)
+    return total
+
+
+def fog(images: Bytes, severity: int, draws: Draws) -> Bytes:
+    """A cloudy veil, brighter than what it hides."""
+    _, decay = _FOG[severity - 1]
+    side = 1 << (max(images.shape[2:]) - 1).bit_length()
+    # One number for every point of the map but its first.
+    uniform = draws.uniform("plasma", -1, 1, side * side - 1)
+    return fog_over(images, severity, plasma(uniform, side, decay))
+
+
+def fog_over(images: Bytes, severity: int, veil: Floats) -> Bytes:
+    """Lay a veil (N, ≥ H, ≥ W) in [0, 1] over the images."""
+    thickness, _ = _FOG[severity - 1]
+    height, width = images.shape[2:]
+    brightest = images.max(axis=(1, 2, 3), keepdims=True) / 255
+    veiled = images + (255 * thickness) * veil[:, None, :height, :width]
+    return to_bytes(veiled * (brightest / (brightest + thickness)))
+
+
+def plasma(uniform: Floats, side: int, decay: float) -> Floats:
+    """Return fractal height maps (N, side, side) in [0, 1] by the diamond-square algorithm.
+
+    As in the published code the random addition is amplitude × U(−amplitude, amplitude), so its size falls by
+    decay² from one scale to the next, and the map wraps around.
+
+    Args:
+        uniform: (N, side² − 1) numbers in [−1, 1].
+        side: A power of two.
+        decay: By what the amplitude is divided from scale to scale.
+    """
+    heights = np.zeros((len(uniform), side, side))
+    amplitude, used, step = 100.0, 0, side
+
+    def settle(points: Floats, neighbours: Floats) -> None:
+        nonlocal used
+        count = points[0].size
+        points[:] = neighbours / 4 + amplitude**2 * uniform[:, used : used + count].reshape(points.shape)
+        used += count
+
+    while step >= 2:
+        half = step // 2
+        corners, centres = heights[:, ::step, ::step], heights[:, half::step, half::step]
+        below = corners + np.roll(corners, -1, axis=1)
+        settle(centres, below + np.roll(below, -1, axis=2))
+        horizontal = centres + np.roll(centres, 1, axis=1) + corners + np.roll(corners, -1, axis=2)
+        settle(heights[:, ::step, half::step], horizontal)
+        vertical = centres + np.roll(centres, 1, axis=2) + corners + np.roll(corners, -1, axis=1)
+        settle(heights[:, half::step, ::step], vertical)
+        step, amplitude = half, amplitude / decay
+    heights -= heights.min(axis=(1, 2), keepdims=True)
+    heights /= heights.max(axis=(1, 2), keepdims=True)
+    return heights
