@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from robustprune.attacks import ATTACKS, attack_options
+from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, corruption_options
 from robustprune.data import describe_datasets
 from robustprune.models import MODELS
 from robustprune.ood import DETECTORS, detector_options
@@ -40,6 +41,20 @@ def detectors() -> list[Row]:
     ]
 
 
+def corruptions() -> list[Row]:
+    """Return the corruptions, whether they count in the headline figure, and their options."""
+    groups = dict.fromkeys(HEADLINE, "headline") | dict.fromkeys(EXTRAS, "extra")
+    return [
+        {
+            "name": name,
+            "group": groups.get(name, "own"),
+            "description": _first_line(CORRUPTIONS.get(name)),
+            "options": corruption_options(name),
+        }
+        for name in sorted(CORRUPTIONS.names(), key=[*groups, *CORRUPTIONS.names()].index)
+    ]
+
+
 def models() -> list[Row]:
     """Return the models that can be built by name."""
     patterns = {
@@ -63,6 +78,7 @@ def datasets() -> list[Row]:
 LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "criteria": criteria,
     "attacks": attacks,
+    "corruptions": corruptions,
     "detectors": detectors,
     "models": models,
     "datasets": datasets,

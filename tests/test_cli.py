@@ -146,7 +146,7 @@ def test_full_paths_are_readable_in_narrow_tables(run: Run, monkeypatch: pytest.
     assert "…" not in outcome.out.replace("(val_…)", "").replace("val_…", "")
 
 
-@pytest.mark.parametrize("kind", ["criteria", "attacks", "models", "datasets"])
+@pytest.mark.parametrize("kind", ["criteria", "attacks", "corruptions", "models", "datasets"])
 def test_listings_as_json(run: Run, kind: str) -> None:
     rows = run("list", kind, "--json").json
     assert len(rows) > 1

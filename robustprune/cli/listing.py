@@ -11,10 +11,10 @@ from robustprune.cli.application import commands
 
 
 @commands.command("list")
-@click.argument("kind", type=click.Choice(["criteria", "attacks", "detectors", "models", "datasets"]))
+@click.argument("kind", type=click.Choice(["criteria", "attacks", "corruptions", "detectors", "models", "datasets"]))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 def list_(kind: str, as_json: bool) -> None:
-    """List what can be named: criteria, attacks, detectors, models or datasets."""
+    """List what can be named: criteria, attacks, corruptions, detectors, models or datasets."""
     from robustprune.listing import LISTINGS
 
     rows = LISTINGS[kind]()
