@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from robustprune.prune import prune_filters, prune_layers, prune_weights
     from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters, score_weights
     from robustprune.records import load_record
+    from robustprune.savings import describe_cost
     from robustprune.similarity import compare_representations
     from robustprune.ticket import Ticket, load_ticket
     from robustprune.training import train
@@ -31,6 +32,7 @@ _HOMES = {
     "Ticket": "ticket",
     "build_model": "models",
     "compare_representations": "similarity",
+    "describe_cost": "savings",
     "evaluate": "evaluation",
     "find_blocks": "pruning",
     "first_convolutions": "pruning",
@@ -57,6 +59,7 @@ __all__ = [
     "__version__",
     "build_model",
     "compare_representations",
+    "describe_cost",
     "evaluate",
     "find_blocks",
     "first_convolutions",

@@ -92,3 +92,8 @@ def seconds(value: float | None) -> str:
 def watt_hours(kwh: float | None) -> str:
     """Return kilowatt-hours as watt-hours with three digits, or a dash."""
     return "–" if kwh is None else f"{1000 * kwh:.3g} Wh"
+
+
+def grams(kilograms: float | None) -> str:
+    """Return kilograms as grams with three digits, or a dash."""
+    return "–" if kilograms is None else f"{1000 * kilograms:.3g} g"

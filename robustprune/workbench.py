@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from robustprune.data import ImageData, canonical_name, load_data
 from robustprune.errors import TicketError
 from robustprune.models import build_model
@@ -82,7 +80,7 @@ def open_counterpart(
     model_options: Mapping[str, Any] | None = None,
     model_code: str | None = None,
     seed: int = 0,
-) -> nn.Module:
+) -> Ticket:
     """Return another network to compare a ticket's with: a ticket's, or one by name for the same images.
 
     Args:
@@ -96,8 +94,8 @@ def open_counterpart(
         RobustPruneError: It cannot be had; the message says why.
     """
     if is_ticket_path(model):
-        return load_ticket(model, model_code=model_code).network
-    return build_model(model, ticket.architecture, seed=seed, **(model_options or {}))
+        return load_ticket(model, model_code=model_code)
+    return Ticket.from_model(build_model(model, ticket.architecture, seed=seed, **(model_options or {})))
 
 
 def is_ticket_path(model: str) -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,8 @@ def test_the_whole_path(run: Run) -> None:
     assert load_record("record.json").samples is not None
     dense = run("cost", "--model", "trained.pt", "--dense", "resnet20", "--model-option", "width=4", "--json").json
     assert {name: dense[name] for name in pruned["after"]} == pruned["after"]
-    assert dense["saved_percent"] == {
-        name: pytest.approx(100 * (1 - pruned["after"][name] / pruned["before"][name])) for name in pruned["before"]
-    }
+    for name, before in pruned["before"].items():
+        assert dense["saved_percent"][name] == pytest.approx(100 * (1 - pruned["after"][name] / before))
     assert run("cost", "--model", *TINY[1:], "--dense", "trained.pt", "--json").json["saved_percent"]["macs"] < 0
     blocks = run("blocks", "--model", "trained.pt", "--json").json["blocks"]
     assert not {row["name"] for row in blocks} & set(pruned["removed"])
@@ -137,6 +137,41 @@ def test_tables_go_to_stdout_and_progress_to_stderr(run: Run, ticket: str) -> No
         assert max(len(line) for line in outcome.out.splitlines() if line[0] in "┏┃┡│└") <= 110
         for word in words:
             assert word in outcome.out
+
+
+def test_cost_against_a_dense_network(run: Run, ticket: str) -> None:
+    for name, source in (("dense.pt", TINY[1:]), ("trained.pt", (ticket,))):
+        training = ("--epochs", "1", "--train-limit", "100", "--batch-size", "20", "--out", name)
+        assert run("train", "--model", *source, *training).code == 0
+    arguments = ("cost", "--model", "trained.pt", "--dense", "dense.pt", "--batch-size", "8")
+    found = run(*arguments, "--json").json
+    assert found["memory_bytes"]["batch_size"] == 8
+    assert found["saved_percent"].keys() == {
+        *("parameters", "macs", "filters", "memory", "activations", "inference_memory"),
+        *("training_seconds", "energy", "co2"),
+    }
+    assert found["saved_percent"]["memory"] > 0
+    drawn = run(*arguments).out
+    assert "memory, training, 8 images" in drawn
+    assert "training CO₂" in drawn
+    # What only one of the two has is not set beside nothing.
+    assert "training CO₂" not in run("cost", "--model", "trained.pt", "--dense", *TINY[1:]).out
+    assert "training CO₂" in run("cost", "--model", "trained.pt").out
+
+
+def test_latency_is_measured_when_asked_for(run: Run, ticket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from robustprune import savings
+
+    quick = partial(savings.describe_cost, seconds=0)
+    monkeypatch.setattr(savings, "describe_cost", quick)
+    arguments = ("cost", "--model", ticket, "--dense", *TINY[1:], "--batch-size", "4")
+    found = run(*arguments, "--latency", "--json").json
+    assert found["latency_ms"].keys() >= {"median", "iqr"}
+    assert found["training_speedup"]["batch_size"] == 4
+    assert "latency_ms" not in run(*arguments, "--json").json
+    drawn = run(*arguments, "--latency").out
+    for words in ("latency, 1 image", "latency, 128 images", "training step", " ×, IQR", "timed on cpu"):
+        assert words in drawn
 
 
 def test_full_paths_are_readable_in_narrow_tables(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +335,7 @@ def test_interruption_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def interrupt(*_arguments: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robustprune.cost.measure_cost", interrupt)
+    monkeypatch.setattr("robustprune.savings.measure_cost", interrupt)
     outcome = run("cost", *TINY)
     assert outcome.code == 1
     assert outcome.out == ""
@@ -312,7 +347,7 @@ def test_a_defect_says_so_without_a_traceback(run: Run, monkeypatch: pytest.Monk
     def fail(*_arguments: Any, **_options: Any) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("robustprune.cost.measure_cost", fail)
+    monkeypatch.setattr("robustprune.savings.measure_cost", fail)
     outcome = run("cost", *TINY)
     assert outcome.code == 1
     assert "should not happen: RuntimeError: two lines" in outcome.err

@@ -39,6 +39,7 @@ ORDER = (
     "ood",
     "similarity",
     "training",
+    "savings",
     "records",
     "evaluation",
     "lottery",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import rich_click as click
@@ -9,17 +10,29 @@ import rich_click as click
 from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import common_options, data_options, model_options, open_named_network
-from robustprune.cli.tables import cost_table, mask_note
+from robustprune.cli.tables import mask_note
 
 
 @commands.command()
 @model_options
 @data_options
 @click.option("--dense", help="A ticket or model to compare with.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    help="Images per batch, for memory and for the training steps of --latency.",
+)
+@click.option(
+    "--latency",
+    is_flag=True,
+    help="Also time it, for ten seconds or more: latency, and with --dense training steps of both.",
+)
 @common_options
-def cost(dense: str | None, as_json: bool, **options: Any) -> None:
-    """Count parameters, multiply-accumulates and filters of a network."""
-    from robustprune.cost import measure_cost
+def cost(dense: str | None, batch_size: int, latency: bool, as_json: bool, **options: Any) -> None:
+    """Count a network's parameters, multiply-accumulates and filters, and measure its memory."""
+    from robustprune.savings import describe_cost
     from robustprune.workbench import is_ticket_path, open_counterpart
 
     counterpart_options = {
@@ -30,13 +43,67 @@ def cost(dense: str | None, as_json: bool, **options: Any) -> None:
     if dense is not None and not is_ticket_path(dense) and is_ticket_path(options["model"]):
         options["network_options"] = ()  # they are for the one that is built by name
     ticket = open_named_network(options)
-    own = measure_cost(ticket.network)
-    full = measure_cost(open_counterpart(dense, ticket, **counterpart_options)) if dense is not None else None
+    counterpart = open_counterpart(dense, ticket, **counterpart_options) if dense is not None else None
+    found = describe_cost(ticket, counterpart, batch_size=batch_size, timed=latency, device=options["device"])
     if as_json:
-        saved = {"saved_percent": own.saved_percent(full)} if full else {}
         masks = {"masks": ticket.mask_summary} if ticket.masks else {}
-        terminal.print_json(
-            {"model": options["model"], "dataset": ticket.data.get("name"), **own.to_dict(), **masks, **saved}
-        )
+        terminal.print_json({"model": options["model"], "dataset": ticket.data.get("name"), **masks, **found})
         return
-    cost_table(own, full, (dense or "", options["model"]), "".join(mask_note(ticket)))
+    headings = [options["model"]] if dense is None else [dense, options["model"], "saved"]
+    caption = "\n".join([*mask_note(ticket), *_timing_note(found)])
+    terminal.table("Cost", ["", *(f">{heading}" for heading in headings)], _rows(found), caption)
+
+
+def _rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """Return a row per figure: the network's own, or the dense one's, the own and what is saved, where both have it."""
+    own = _figures(found)
+    if "dense" not in found:
+        return [[label, text] for label, (_, text) in own.items()]
+    dense, saved = _figures(found["dense"]), found["saved_percent"]
+    rows = []
+    for label in (label for label in own if label in dense):
+        name, text = own[label]
+        rows.append([label, dense[label][1], text, f"{saved[name]:.2f} %" if name in saved else ""])
+    if "training_speedup" in found:
+        speedup = found["training_speedup"]
+        rows.append(["training step", "", "", f"{speedup['median']:.2f} ×, IQR {speedup['iqr']:.2f}"])
+    return rows
+
+
+def _figures(cost: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return, by label, the name that a figure has among the savings, and how it is written."""
+    memory = cost["memory_bytes"]
+    weights = memory["parameters"] + memory["buffers"]
+    images = "1 image" if memory["batch_size"] == 1 else f"{memory['batch_size']} images"
+    figures = {
+        "parameters": ("parameters", f"{cost['parameters']:,}"),
+        "MACs per image": ("macs", f"{cost['macs']:,}"),
+        "filters": ("filters", f"{cost['filters']:,}"),
+        f"memory, training, {images}": ("memory", _megabytes(weights + memory["activations"])),
+        f"memory, inference, {images}": ("inference_memory", _megabytes(weights + memory["inference_activations"])),
+    }
+    for name, label in (("latency_ms", "latency, 1 image"), ("batch_latency_ms", "latency, 128 images")):
+        if name in cost:
+            time = f"{cost[name]['median']:.2f} ms, IQR {cost[name]['iqr']:.2f}"
+            figures[label] = (name.removesuffix("_ms"), time)
+    training = cost.get("training", {})
+    for name, label, text in (
+        ("training_seconds", "training time", terminal.seconds(training.get("seconds"))),
+        ("energy", "training energy", terminal.watt_hours(training.get("energy_kwh"))),
+        ("co2", "training CO₂", terminal.grams(training.get("co2_kg"))),
+    ):
+        if training:
+            figures[label] = (name, text)
+    return figures
+
+
+def _timing_note(found: Mapping[str, Any]) -> list[str]:
+    if "latency_ms" not in found:
+        return []
+    where = found["latency_ms"]
+    threads = f"{where['threads']} thread" + ("s" if where["threads"] > 1 else "")
+    return [f"timed on {where['device']} with {threads}: median and interquartile range (IQR), networks in turn"]
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.2f} MB"

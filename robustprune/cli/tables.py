@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from robustprune import terminal
 
 if TYPE_CHECKING:
+    from robustprune.cost import Cost
     from robustprune.ticket import Ticket
 
 
-def cost_table(own: Any, dense: Any | None, headings: tuple[str, str], caption: str = "") -> None:
-    """Draw a network's cost, beside the dense network's and with what is saved if there is one."""
-    saved = own.saved_percent(dense) if dense else {}
+def cost_table(own: Cost, dense: Cost, headings: tuple[str, str], caption: str = "") -> None:
+    """Draw a network's counts beside the dense network's, whose heading comes first, and what is saved."""
+    saved = own.saved_percent(dense)
     names = {"parameters": "parameters", "macs": "MACs per image", "filters": "filters"}
     rows = [
-        [label, *([f"{getattr(dense, name):,}"] if dense else []), f"{getattr(own, name):,}"]
-        + ([f"{saved[name]:.2f} %"] if dense else [])
+        [label, f"{getattr(dense, name):,}", f"{getattr(own, name):,}", f"{saved[name]:.2f} %"]
         for name, label in names.items()
     ]
-    columns = ["", *(f">{heading}" for heading in headings if heading), *([">saved"] if dense else [])]
-    terminal.table("Cost", columns, rows, caption)
+    terminal.table("Cost", ["", *(f">{heading}" for heading in headings), ">saved"], rows, caption)
 
 
 def mask_note(ticket: Ticket) -> list[str]:

@@ -66,7 +66,7 @@ def train(no_energy: bool, out: str, as_json: bool, **options: Any) -> None:
                 terminal.seconds(summary["seconds"]),
                 f"{summary['images_per_second']:.0f}",
                 terminal.watt_hours(summary["energy_kwh"]),
-                "–" if summary["co2_kg"] is None else f"{1000 * summary['co2_kg']:.3g} g",
+                terminal.grams(summary["co2_kg"]),
             ]
         ],
         f"ticket in {out}, weights {ticket.sha256[:12]}",

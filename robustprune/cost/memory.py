@@ -72,7 +72,7 @@ def measure_memory(model: nn.Module, batch_size: int = 128, example: Tensor | No
         example: Images (N, …) whose shape is taken, for a network that was not built by this package.
 
     Raises:
-        ModelError: The network does not run on such images, or returns something else than a tensor.
+        ModelError: The network does not run on such images.
     """
     if batch_size < 1:
         raise ModelError(f"memory is that of at least 1 image per batch, got batch_size {batch_size}")
@@ -84,7 +84,7 @@ def measure_memory(model: nn.Module, batch_size: int = 128, example: Tensor | No
     try:
         with torch.inference_mode(False), isolated_generators(0):
             activations, at_inference = at(_saved_bytes), at(_peak_bytes)
-    except ModelError:
+    except ModelError:  # it does not say what images it takes
         raise
     except Exception as error:
         raise ModelError(f"the memory of this {type(model).__name__} cannot be measured: {error}") from error
@@ -117,12 +117,8 @@ def _saved_bytes(network: nn.Module, images: Tensor) -> int:
         return tensor.detach()
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        logits = network.train()(images)
-    if not isinstance(logits, Tensor):
-        raise ModelError(
-            f"in training mode the network returned {type(logits).__name__} instead of a tensor of logits; wrap it in "
-            "a module that returns the logits only"
-        )
+        # Held on to, as what is saved lives as long as the output does.
+        _logits = network.train()(images)
     return sum(saved.values())
 
 

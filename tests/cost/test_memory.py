@@ -133,12 +133,15 @@ class Pair(nn.Linear):
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         logits = super().forward(images)
-        return (logits, logits) if self.training else logits
+        return (logits, logits.exp()) if self.training else logits
+
+
+def test_auxiliary_outputs_are_saved_too() -> None:
+    memory = measure_memory(Pair(4, 3), 2, torch.zeros(1, 4))
+    assert memory.activations == FLOAT * 2 * (4 + 3)
 
 
 def test_what_cannot_be_measured_is_a_clean_error() -> None:
-    with pytest.raises(ModelError, match="returned tuple"):
-        measure_memory(Pair(4, 3), 2, torch.zeros(1, 4))
     with pytest.raises(ModelError, match="cannot be measured"):
         measure_memory(nn.Linear(4, 3), 2, torch.zeros(1, 5))
     with pytest.raises(ModelError, match="batch_size 0"):

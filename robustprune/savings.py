@@ -1,0 +1,111 @@
+"""Everything a network costs, and the share of it that is saved against the dense network (the paper's Table 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from robustprune.cost import Latency, Memory, measure_cost, measure_latencies, measure_memory
+from robustprune.ticket import Ticket
+from robustprune.training import measure_training_speedup
+
+_TRAINING = ("start_epoch", "epochs", "seconds", "energy_kwh", "co2_kg", "country", "energy_method", "threads")
+_SPENT = {"energy_kwh": "energy", "co2_kg": "co2", "seconds": "training_seconds"}
+_LATENCIES = {"latency_ms": 1, "batch_latency_ms": 128}
+
+
+def describe_cost(
+    ticket: Ticket,
+    dense: Ticket | None = None,
+    *,
+    batch_size: int = 128,
+    timed: bool = False,
+    seconds: float = 10.0,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Return what a network costs, as plain numbers.
+
+    Args:
+        ticket: The network.
+        dense: What to compare it with; adds ``saved_percent`` and the dense network's own costs.
+        batch_size: Images per batch, for the memory and for the training step that is timed.
+        timed: Whether to measure latencies and, against ``dense``, the speed of training steps.
+        seconds: Roughly how long to time: half of it training steps, a quarter each latency.
+        device: Where to time.
+
+    Returns:
+        ``parameters``, ``macs``, ``filters``, ``memory_bytes``; ``training`` of a network that was trained here,
+        ``latency_ms`` (one image), ``batch_latency_ms`` (128 images) and ``training_speedup`` where they were
+        timed; with ``dense`` a dictionary of the same under that name, and ``saved_percent``.
+
+    Raises:
+        ModelError: A network cannot be measured.
+    """
+    tickets = [ticket, dense] if dense is not None else [ticket]
+    costs = [measure_cost(each.network) for each in tickets]
+    memories = [measure_memory(each.network, batch_size) for each in tickets]
+    described = [
+        {**cost.to_dict(), "memory_bytes": memory.to_dict(), **_trained(each)}
+        for each, cost, memory in zip(tickets, costs, memories, strict=True)
+    ]
+    saved: dict[str, float] = {}
+    if dense is not None:
+        saved = {
+            **costs[0].saved_percent(costs[1]),
+            **saved_memory(*memories),
+            **saved_in_training(ticket.training, dense.training),
+        }
+    for name, latencies in _latencies(tickets, seconds / 4, device).items() if timed else ():
+        for description, latency in zip(described, latencies, strict=True):
+            description[name] = latency.to_dict()
+        if dense is not None:
+            saved[name.removesuffix("_ms")] = latencies[0].saved_percent(latencies[1])
+    if dense is None:
+        return described[0]
+    if timed:
+        speedup = measure_training_speedup(
+            ticket.network, dense.network, batch_size=max(2, batch_size), seconds=seconds / 2, device=device
+        )
+        described[0]["training_speedup"] = speedup.to_dict()
+    return {**described[0], "dense": described[1], "saved_percent": saved}
+
+
+def saved_memory(own: Memory, dense: Memory) -> dict[str, float]:
+    """Return the percentages of memory saved: in training (``memory``), of it activations, and at inference."""
+    return {
+        "memory": _saved(own.training, dense.training),
+        "activations": _saved(own.activations, dense.activations),
+        "inference_memory": _saved(own.inference, dense.inference),
+    }
+
+
+def saved_in_training(own: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[str, float]:
+    """Return the percentages of ``energy``, ``co2`` and ``training_seconds`` saved.
+
+    Args:
+        own: A ticket's ``training``; a figure that it or ``dense`` does not have is left out.
+        dense: That of the dense network.
+    """
+    return {
+        name: _saved(own[figure], dense[figure])
+        for figure, name in _SPENT.items()
+        if own.get(figure) is not None and dense.get(figure)
+    }
+
+
+def _trained(ticket: Ticket) -> dict[str, Any]:
+    return {"training": {name: ticket.training.get(name) for name in _TRAINING}} if ticket.training else {}
+
+
+def _latencies(tickets: list[Ticket], seconds: float, device: torch.device | str) -> dict[str, list[Latency]]:
+    networks = [ticket.network for ticket in tickets]
+    return {
+        name: measure_latencies(networks, batch_size=size, seconds=seconds, device=device)
+        for name, size in _LATENCIES.items()
+    }
+
+
+def _saved(own: float, dense: float) -> float:
+    return 100 * (1 - own / dense) if dense else 0.0
