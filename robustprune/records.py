@@ -216,9 +216,10 @@ def _score_lengths(record: Record) -> dict[str, int]:
     """Return how many scores of each detector lie beside the record."""
     if record.ood_summary is None:
         return {}
-    scored = [name for name, found in record.ood_summary.selective.items() if found.reason is None]
-    lengths = {f"ood_in_{name}": record.n for name in ("index", *scored)}
+    selective = record.ood_summary.selective.items()
+    scored = {"ood_in": (record.n, [name for name, found in selective if found.reason is None])}
+    scored["ood_shifted"] = record.n, record.ood_summary.shifted
     for place, entry in enumerate(record.ood):
         told_apart = [name for name, found in entry.detectors.items() if found.auroc is not None]
-        lengths |= {f"ood{place}_{name}": entry.n_out for name in ("index", *told_apart)}
-    return lengths
+        scored[f"ood{place}"] = entry.n_out, told_apart
+    return {f"{prefix}_{each}": n for prefix, (n, names) in scored.items() if names for each in ("index", *names)}

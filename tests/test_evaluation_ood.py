@@ -23,7 +23,7 @@ def record(digits: ImageData) -> Record:
         ticket,
         digits,
         ood={"constant": ["energy", "knn"], "noise": ["msp", "she"]},
-        ood_options={"resamples": 20},
+        ood_options={"resamples": 20, "full_spectrum": True},
         limit=50,
     )
 

@@ -17,7 +17,7 @@ ood_options = stack(
     click.option(
         "--ood",
         multiple=True,
-        help="Foreign image set, or near, far, sanity for groups of them; may be repeated.",
+        help="Foreign image set; near, far, sanity for groups; corrupted[:NAME,SEVERITY]. May be repeated.",
     ),
     click.option(
         "--detector",
@@ -32,6 +32,7 @@ ood_options = stack(
         help="Attack the detectors, too, at these budgets.  [1/255 without a value]",
     ),
     click.option("--ood-fit-limit", type=click.IntRange(min=1), help="Fit detectors on so many training images."),
+    click.option("--full-spectrum", is_flag=True, help="Count corrupted images as in-distribution, too."),
     click.option("--ood-tune", help="Foreign set to choose options of detectors on, against validation images."),
     click.option("--feature-cache", type=Target(file_okay=False), help="Folder to keep logits and features in."),
 )
@@ -43,6 +44,7 @@ def take_ood_options(options: dict[str, Any]) -> dict[str, Any]:
     own = {
         "attack_epsilons": None if budgets is None else [each.strip() for each in budgets.split(",")],
         "fit_limit": options.pop("ood_fit_limit"),
+        "full_spectrum": options.pop("full_spectrum") or None,
         "tune_on": options.pop("ood_tune"),
         "cache": options.pop("feature_cache"),
     }

@@ -10,19 +10,19 @@ import torch
 from torch import nn
 
 from robustprune.attacks import parse_epsilon
+from robustprune.corruptions import HEADLINE, SEVERITIES
 from robustprune.data import ImageData, stratified_indices
 from robustprune.errors import EvaluationError
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
-from robustprune.ood.attack import AttackSettings, attack_detectors
+from robustprune.ood.attack import AttackSettings
+from robustprune.ood.comparison import Comparison
 from robustprune.ood.detector import DETECTORS, make_detector
 from robustprune.ood.extraction import Extractor
-from robustprune.ood.figures import as_samples, compare_sets, group_means, selective_prediction
-from robustprune.ood.fitting import Progress, named, prepare_detectors
+from robustprune.ood.figures import group_means
+from robustprune.ood.fitting import Progress, prepare_detectors
 from robustprune.ood.foreign import ForeignSet, load_foreign, load_requests
-from robustprune.ood.groups import FAR, NEAR, expand, group_of
-from robustprune.ood.outputs import Outputs
-from robustprune.ood.result import AttackedEntry, OodEntry, OodResult, OodSummary
-from robustprune.ood.scoring import FittedDetector, score_outputs
+from robustprune.ood.groups import FAR, NEAR, expand
+from robustprune.ood.result import OodResult, OodSummary
 from robustprune.ood.tuning import IMAGES
 
 
@@ -36,6 +36,7 @@ def evaluate_ood(
     limit: int | None = None,
     fit_limit: int | None = 50_000,
     tune_on: str | None = None,
+    full_spectrum: bool = False,
     resamples: int = 200,
     attack_epsilons: float | str | Sequence[float | str] = (),
     attack_steps: int = 10,
@@ -63,6 +64,8 @@ def evaluate_ood(
         fit_limit: Fit on so many training images, stratified; by default as many as CIFAR has. None for all.
         tune_on: A foreign set to choose the options of detectors on, against validation images; it cannot be among
             ``ood``. By default options are those of the papers.
+        full_spectrum: Give every figure a second time with corrupted images of ``data``, as many as there are others,
+            counted as in-distribution too.
         resamples: Of the bootstrap behind the intervals; 0 for none.
         attack_epsilons: Budgets (L∞) at which detectors are attacked; none by default.
         attack_steps: Steps of PGD.
@@ -87,7 +90,7 @@ def evaluate_ood(
     names = list(dict.fromkeys(name for own in requests.values() for name in own))
     for name in names:
         make_detector(name)  # what is misspelt is found before anything is computed
-    load: dict[str, Any] = {"data": data, "seed": seed, "root": root, "download": download}
+    load: dict[str, Any] = {"data": data, "split": split, "seed": seed, "root": root, "download": download}
     foreign, missing = load_requests(requests, named_sets, limit=limit, **load)
     tuning_set = _load_tuning_set(tune_on, requests, **load)
 
@@ -98,48 +101,29 @@ def evaluate_ood(
     fitted, account = prepare_detectors(
         names, extractor, data, fit_limit=fit_limit, tune_on=tuning_set, seed=seed, progress=progress
     )
-    inside = extractor.run(images, labels, progress=named(progress, f"{split} images of {data.name}"))
-    found_in = {name: score_outputs(each, inside) for name, each in fitted.items()}
-
-    samples = as_samples("ood_in", indices, found_in)
-    entries: list[OodEntry] = []
+    comparison = Comparison(data.name, extractor, fitted, resamples, seed, attack, progress)
+    comparison.look_at_own(images, labels, indices, full_spectrum)
     for each in foreign:
-        own = {name: fitted[name] for name in requests[each.name]}
-        outside = extractor.run(each.images, progress=named(progress, each.name))
-        found_out = {name: score_outputs(detector, outside) for name, detector in own.items()}
-        compared = compare_sets(found_in, found_out, resamples, seed)
-        told_apart = {name: found_out[name] for name, entry in compared.items() if entry.auroc is not None}
-        samples |= as_samples(f"ood{len(entries)}", each.indices, told_apart)
-        entries.append(
-            OodEntry(
-                dataset=each.name,
-                group=group_of(data.name, each.name),
-                n_in=len(inside),
-                n_out=len(outside),
-                conversions=each.conversions,
-                detectors=compared,
-                attacks=_attacks(extractor, own, inside, outside, attack, progress),
-            )
-        )
-    return OodResult(
-        entries=entries,
-        summary=OodSummary(
-            groups=group_means(entries),
-            missing=missing,
-            selective=selective_prediction(found_in, inside),
-            protocol={
-                "in_distribution": {"dataset": data.name, "split": split, "n": len(inside)},
-                **account,
-                "augmented": False,
-                "feature_layer": extractor.describe_head(),
-                "aupr": AUPR_ESTIMATOR,
-                "fpr95": f"at the first threshold with a true positive rate of at least {TRUE_POSITIVE_RATE}",
-                "resamples": resamples,
-                "seed": seed,
-            },
-        ),
-        samples=samples,
+        comparison.look_at_foreign(each, requests[each.name])
+    protocol = {
+        "in_distribution": {"dataset": data.name, "split": split, "n": len(images)},
+        **account,
+        "augmented": False,
+        "full_spectrum": {"corruptions": list(HEADLINE), "severities": list(SEVERITIES)} if full_spectrum else None,
+        "feature_layer": extractor.describe_head(),
+        "aupr": AUPR_ESTIMATOR,
+        "fpr95": f"at the first threshold with a true positive rate of at least {TRUE_POSITIVE_RATE}",
+        "resamples": resamples,
+        "seed": seed,
+    }
+    summary = OodSummary(
+        groups=group_means(comparison.entries),
+        missing=missing,
+        selective=comparison.selective(),
+        shifted=comparison.shifted,
+        protocol=protocol,
     )
+    return OodResult(comparison.entries, summary, comparison.samples)
 
 
 def _load_tuning_set(tune_on: str | None, requests: Container[str], **load: Any) -> ForeignSet | None:
@@ -157,20 +141,3 @@ def _attack_settings(
         raise EvaluationError(f"attack_steps and attack_limit must be at least 1, got {steps} and {limit}")
     budgets = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
     return AttackSettings(tuple(parse_epsilon(epsilon) for epsilon in budgets), steps, limit, seed, batch_size)
-
-
-def _attacks(
-    extractor: Extractor,
-    fitted: Mapping[str, FittedDetector],
-    inside: Outputs,
-    outside: Outputs,
-    settings: AttackSettings,
-    progress: Progress | None,
-) -> list[AttackedEntry]:
-    if not settings.epsilons:
-        return []
-    few_inside, few_outside = inside.evenly(settings.limit), outside.evenly(settings.limit)
-    return [
-        attack_detectors(extractor, fitted, few_inside, few_outside, epsilon, settings, progress)
-        for epsilon in settings.epsilons
-    ]

@@ -78,7 +78,21 @@ def _selective(scores: Scores | str, is_correct: Any) -> SelectiveEntry:
     )
 
 
+def join_found(first: Found, second: Found) -> Found:
+    """Return the scores of two sets as those of one; a reason for none in either is one for both.
+
+    Detectors are those of the second.
+    """
+
+    def joined(name: str) -> Scores | str:
+        parts = [first[name], second[name]]
+        reasons = [part for part in parts if isinstance(part, str)]
+        return reasons[0] if reasons else np.concatenate(parts)
+
+    return {name: joined(name) for name in second}
+
+
 def as_samples(prefix: str, indices: Any, found: Found) -> Samples:
-    """Return the places and scores of images under ``prefix_index`` and ``prefix_DETECTOR``."""
+    """Return the places and scores of images under ``prefix_index`` and ``prefix_DETECTOR``; nothing without scores."""
     scores = {f"{prefix}_{name}": each for name, each in found.items() if not isinstance(each, str)}
-    return {f"{prefix}_index": np.asarray(indices), **scores}
+    return {f"{prefix}_index": np.asarray(indices), **scores} if scores else {}

@@ -16,6 +16,7 @@ from robustprune.data.pixels import INTERPOLATION
 from robustprune.data.places import default_root
 from robustprune.errors import DataError, EvaluationError
 from robustprune.ood.groups import PRESETS
+from robustprune.ood.shifted import corrupt_evenly, is_corrupted, parse_corrupted
 
 # Part of a preset, and of no layout of its own: found as a folder or an npz of that name.
 _BY_FOLDER = frozenset(name for groups in PRESETS.values() for sets in groups.values() for name in sets)
@@ -42,6 +43,7 @@ def load_foreign(
     name: str,
     data: ImageData,
     *,
+    split: str = "test",
     limit: int | None = None,
     seed: int = 0,
     root: str | Path | None = None,
@@ -51,8 +53,9 @@ def load_foreign(
 
     Args:
         name: A data set's name; ``textures``, ``places365``, ``mnist`` and ``notmnist`` are looked for as folder or
-            npz of that name below ``root`` and the usual root.
+            npz of that name below ``root`` and the usual root; ``corrupted`` stands for images of ``data`` itself.
         data: The in-distribution set.
+        split: Which images of ``data`` are corrupted.
         limit: Take so many images, chosen at random; fewer where there are fewer.
         seed: Of the choice, and of sets that are made up.
         root: Folder to look in before the usual ones.
@@ -63,6 +66,8 @@ def load_foreign(
         EvaluationError: It is the in-distribution set itself.
         UnknownNameError: There is no set of that name.
     """
+    if is_corrupted(name):
+        return _corrupted(name, data, split, limit, seed)
     if canonical_name(name) == canonical_name(data.name):
         raise EvaluationError(f"{name} is the in-distribution set itself; name one that the network was not trained on")
     height, width = data.image_size
@@ -71,11 +76,11 @@ def load_foreign(
         _resolve(name, root), root=root, image_size=square, channels=data.channels, seed=seed, download=download,
         validation_fraction=0,
     )  # fmt: skip
-    split_name = next(part for part in ("test", "val", "train") if part in found.splits())
-    split = found.require(split_name)
-    indices = _choose(len(split), limit, seed)
-    images = split.take(indices)
-    conversions = {"source": found.provenance.get("source"), "split": split_name, "of": len(split)}
+    own_split = next(part for part in ("test", "val", "train") if part in found.splits())
+    part = found.require(own_split)
+    indices = _choose(len(part), limit, seed)
+    images = part.take(indices)
+    conversions = {"source": found.provenance.get("source"), "split": own_split, "of": len(part)}
     kept = ("channels_from", "channels_to", "resized_from", "resized_to", "interpolation")
     conversions |= {key: found.provenance.get(key) for key in kept}
     if images.shape[2:] != (height, width):
@@ -110,6 +115,15 @@ def load_requests(
     if not found:
         raise DataError(f"none of the foreign sets is on this machine. {' '.join(missing.values())}")
     return found, missing
+
+
+def _corrupted(name: str, data: ImageData, split: str, limit: int | None, seed: int) -> ForeignSet:
+    corruptions, severities = parse_corrupted(name)
+    part = data.require(split)
+    indices = _choose(len(part), limit, seed)
+    images = corrupt_evenly(part.take(indices).cpu(), indices, corruptions, severities, seed)
+    conversions = {"source": data.name, "split": split, "of": len(part)}
+    return ForeignSet(name, images, indices, {**conversions, "corruptions": corruptions, "severities": severities})
 
 
 def _resolve(name: str, root: str | Path | None) -> str:

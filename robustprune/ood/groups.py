@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from robustprune.errors import EvaluationError
+from robustprune.ood.shifted import is_corrupted
 
-NEAR, FAR, SANITY, OTHER = "near", "far", "sanity", "other"
+NEAR, FAR, SANITY, SHIFTED, OTHER = "near", "far", "sanity", "shifted", "other"
 
 _PLACES_FAR_FROM_GREY = ("textures", "cifar10", "tiny-imagenet", "places365", "photo-patches")
 
@@ -26,9 +27,11 @@ SANITY_SETS = ("noise", "uniform", "constant")
 
 
 def group_of(dataset: str, foreign: str) -> str:
-    """Return ``near``, ``far``, ``sanity`` or ``other``: what ``foreign`` is to ``dataset``."""
+    """Return ``near``, ``far``, ``sanity``, ``shifted`` or ``other``: what ``foreign`` is to ``dataset``."""
     if foreign in SANITY_SETS:
         return SANITY
+    if is_corrupted(foreign):
+        return SHIFTED
     groups = PRESETS.get(dataset, {})
     return next((group for group, sets in groups.items() if foreign in sets), OTHER)
 

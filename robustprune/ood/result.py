@@ -77,7 +77,7 @@ class OodEntry(_Part):
 
     Attributes:
         dataset: Its name.
-        group: ``near``, ``far``, ``sanity`` or ``other``.
+        group: ``near``, ``far``, ``sanity``, ``shifted`` (corrupted images of the set itself) or ``other``.
         n_in: In-distribution images.
         n_out: Foreign images.
         conversions: What was done to the foreign images to fit the network.
@@ -127,12 +127,14 @@ class OodSummary(_Part):
 
     Attributes:
         groups: Means over near and far sets.
+        shifted: Detectors with scores for corrupted images, of which there are as many as of others.
         missing: Sets of a group that are not on this machine, with the reason.
         selective: Selective prediction on the in-distribution images, by detector.
         protocol: What was fitted on what, seeds, estimators.
     """
 
     groups: list[GroupMean]
+    shifted: list[str] = []
     missing: dict[str, str]
     selective: dict[str, SelectiveEntry]
     protocol: dict[str, Any]
