@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from robustprune.corruptions.result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
 from robustprune.files import write_atomically
 from robustprune.ood.result import OodEntry, OodSummary
@@ -97,6 +98,8 @@ class Record(_Part):
         samples_file: Name of the file of per-sample outcomes beside the record; None if it was not written.
         clean: Results without an attack.
         attacks: One entry per attack and ε.
+        corruptions: Accuracy under corruptions; None where none were asked for.
+        shift: Accuracy on images from elsewhere, one entry per set.
         ood: Out-of-distribution detection, one entry per foreign set.
         ood_summary: What holds for all of them; None where there are none.
         seed: Seed of the attacks and of the sample.
@@ -105,7 +108,9 @@ class Record(_Part):
         samples: Per-sample outcomes: ``index`` (place in the split), ``label``, ``clean_prediction``, and for
             entry i of ``attacks`` ``attack{i}_prediction``, ``attack{i}_broken``, ``attack{i}_norm``; the scores of
             detectors on these images as ``ood_in_DETECTOR``, and on those of entry i of ``ood`` as
-            ``ood{i}_DETECTOR``, beside their places ``ood{i}_index``. Not part of the JSON.
+            ``ood{i}_DETECTOR``, beside their places ``ood{i}_index``; ``corruption_NAME_SEVERITY``, predictions, and
+            ``corruption_label`` where they are not of these images; for entry i of ``shift`` ``shift{i}_prediction``
+            and ``shift{i}_label``. Not part of the JSON.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, serialize_by_alias=True)
@@ -120,6 +125,8 @@ class Record(_Part):
     samples_file: str | None = None
     clean: CleanResult
     attacks: list[AttackEntry]
+    corruptions: CorruptionResult | None = None
+    shift: list[ShiftEntry] = []
     ood: list[OodEntry] = []
     ood_summary: OodSummary | None = None
     seed: int
@@ -197,7 +204,8 @@ def _load_samples(path: Path) -> Samples:
 def _contradiction(record: Record, samples: Samples) -> str | None:
     """Return how the outcomes differ from what the record says of them, or None."""
     attacked = [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("prediction", "broken", "norm")]
-    lengths = dict.fromkeys(["index", "label", "clean_prediction", *attacked], record.n) | _score_lengths(record)
+    lengths = dict.fromkeys(["index", "label", "clean_prediction", *attacked], record.n)
+    lengths |= _score_lengths(record) | _corruption_lengths(record)
     if samples.keys() != lengths.keys():
         return f"they hold {', '.join(sorted(samples))}, not {', '.join(sorted(lengths))}"
     for name, values in samples.items():
@@ -206,10 +214,29 @@ def _contradiction(record: Record, samples: Samples) -> str | None:
     shares = {"clean accuracy": (record.clean.accuracy, samples["clean_prediction"] == samples["label"])}
     for i, entry in enumerate(record.attacks):
         shares[f"robust accuracy under {entry.name}"] = entry.robust_accuracy, samples[f"attack{i}_broken"] == 0
+    for name, row in record.corruptions.table.items() if record.corruptions else ():
+        truth = samples.get("corruption_label", samples["label"])
+        for i, said in enumerate(row, start=1):
+            shares[f"accuracy under {name} {i}"] = said, samples[f"corruption_{name}_{i}"] == truth
+    for i, shifted in enumerate(record.shift):
+        right = samples[f"shift{i}_prediction"] == samples[f"shift{i}_label"]
+        shares[f"accuracy on {shifted.name}"] = shifted.accuracy, right
     for what, (said, survived) in shares.items():
         if abs(said - survived.mean()) > 1e-6:
             return f"the {what} is {said:.4f} in the record and {survived.mean():.4f} here"
     return None
+
+
+def _corruption_lengths(record: Record) -> dict[str, int]:
+    """Return how many predictions under corruptions and on shifted sets lie beside the record."""
+    lengths: dict[str, int] = {}
+    if record.corruptions is not None:
+        found = record.corruptions
+        cells = [f"corruption_{name}_{i}" for name, row in found.table.items() for i in range(1, len(row) + 1)]
+        lengths |= dict.fromkeys([*cells, *(["corruption_label"] if found.consistency is None else [])], found.n)
+    for i, entry in enumerate(record.shift):
+        lengths |= {f"shift{i}_prediction": entry.n, f"shift{i}_label": entry.n}
+    return lengths
 
 
 def _score_lengths(record: Record) -> dict[str, int]:

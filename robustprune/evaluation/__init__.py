@@ -2,5 +2,6 @@
 
 from robustprune.evaluation.attacks import Progress
 from robustprune.evaluation.run import evaluate
+from robustprune.evaluation.several import evaluate_models
 
-__all__ = ["Progress", "evaluate"]
+__all__ = ["Progress", "evaluate", "evaluate_models"]

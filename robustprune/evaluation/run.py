@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from robustprune.attacks import parse_epsilon
-from robustprune.data import ImageData, stratified_indices
+from robustprune.data import ImageData
 from robustprune.evaluation.attacks import Progress, run_attacks, share_options
 from robustprune.evaluation.clean import check_labels, measure_clean
+from robustprune.evaluation.corruption_sources import find_corrupted
+from robustprune.evaluation.corruptions import add_corruptions
 from robustprune.evaluation.ood import OodRequest, run_ood
+from robustprune.evaluation.sample import take_sample
+from robustprune.evaluation.shift import add_shift
 from robustprune.evaluation.summary import summarize_model
 from robustprune.files import hash_arrays
 from robustprune.inference import predict_logits
@@ -35,6 +39,10 @@ def evaluate(
     ood: OodRequest = (),
     detectors: str | Sequence[str] | None = None,
     ood_options: Mapping[str, Any] | None = None,
+    corruptions: str | Sequence[str] = (),
+    corruption_dir: str | Path | None = None,
+    corruption_options: Mapping[str, Any] | None = None,
+    shift: Mapping[str, str | Path] | None = None,
     limit: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
@@ -56,8 +64,13 @@ def evaluate(
             for groups of them, or a mapping that gives each its own detectors.
         detectors: Of those sets that have none of their own; all by default, see ``robustprune list detectors``.
         ood_options: Options of :func:`robustprune.ood.evaluate_ood`, such as ``attack_epsilons``.
+        corruptions: ``all`` (the fifteen), ``extras``, or names, see ``robustprune list corruptions``.
+        corruption_dir: A published corrupted set to read instead of making the images: arrays as in CIFAR-10-C, or
+            folders as in ImageNet-C.
+        corruption_options: Options of the corruptions, such as ``folder`` of frost.
+        shift: Name → place of sets of the same classes from elsewhere: ``npz:FILE`` or ``imagefolder:DIR``.
         limit: Evaluate a stratified sample of so many images.
-        seed: Of the sample and of the attacks.
+        seed: Of the sample, the attacks and the corruptions.
         batch_size: Images per forward pass; changes no result.
         path: Where the network came from, for the record.
         progress: Called as work proceeds.
@@ -66,16 +79,17 @@ def evaluate(
         EvaluationError: The data set has labels that the network has no output for.
         TicketError: The ticket's network was built for other images or classes.
         AttackError: Attack settings that make no sense.
-        DataError: No such split, or a foreign set is not there.
+        CorruptionError: Options that no corruption takes.
+        DataError: No such split, or a foreign, corrupted or shifted set is not there.
     """
     start = time.perf_counter()
     attacks = [attacks] if isinstance(attacks, str) else attacks
     epsilons = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
     budgets = [parse_epsilon(epsilon, norm) for epsilon in epsilons]
     own_options = share_options(attacks, dict(options or {}))
-    part = data.require(split)
-    indices = torch.arange(len(part)) if limit is None else stratified_indices(part.labels, limit, seed)
-    images, labels = part.take(indices), part.labels[indices].cpu()
+    sample = take_sample(data, split, limit, seed)
+    images, labels, indices = sample
+    corrupted = find_corrupted(corruptions, corruption_dir, data, sample, seed, limit, corruption_options or {})
     if isinstance(model, Ticket):
         model.check_fits(data)
     network = model.model() if isinstance(model, Ticket) else model
@@ -114,7 +128,7 @@ def evaluate(
         expected_clean_accuracy=clean.accuracy,
         progress=progress,
     )
-    return Record(
+    record = Record(
         model=summarize_model(model, network, images[:1], path),
         dataset=data.name,
         split=split,
@@ -130,3 +144,9 @@ def evaluate(
         seconds=time.perf_counter() - start,
         samples=samples | outcomes | scores,
     )
+    settings = {"batch_size": batch_size, "progress": progress}
+    if corrupted is not None:
+        add_corruptions([(network, record)], corrupted, **settings)
+    add_shift(network, record, data, shift or {}, **settings)
+    record.seconds = time.perf_counter() - start
+    return record

@@ -1,0 +1,209 @@
+"""Where corrupted images come from: made here from the test images, or read from a published set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from robustprune.corruptions import HEADLINE, corrupt, corruption_options, expand_names, geometry_scale
+from robustprune.data import ImageData, stratified_indices
+from robustprune.data.released import ReleasedPart, ReleasedSet, open_released
+from robustprune.errors import CorruptionError, EvaluationError
+from robustprune.evaluation.sample import Sample
+
+
+class CorruptedImages(Protocol):
+    """Corrupted images of a test set, or of the sample of it that is evaluated."""
+
+    @property
+    def source(self) -> str:
+        """What they are called in a record."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The corruptions there are."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The corruptions that were asked for and are not there."""
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether image i is the evaluated image i, corrupted."""
+
+    @property
+    def scale(self) -> float | None:
+        """What lengths in pixels were multiplied by; None where nobody says."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one image."""
+
+    @property
+    def count(self) -> int:
+        """How many images there are of the first corruption at severity 1."""
+
+    def labels(self, name: str, severity: int) -> Tensor:
+        """Return the labels (n,) of one corruption at one severity."""
+
+    def make(self, name: str, severity: int, part: Tensor) -> Tensor:
+        """Return its images at some places, (m, C, H, W) uint8."""
+
+    def published(self) -> dict[str, bool | None]:
+        """Return for each corruption whether its file is the published one."""
+
+
+def find_corrupted(
+    names: str | Sequence[str],
+    folder: str | Path | None,
+    data: ImageData,
+    sample: Sample,
+    seed: int,
+    limit: int | None,
+    options: Mapping[str, Any],
+) -> CorruptedImages | None:
+    """Return corrupted images: from a published set where a folder of one is given, else made here.
+
+    Args:
+        names: ``all``, ``extras`` or names of corruptions; all by default where a folder is given, else none, and
+            then None is returned.
+        folder: Of a published set.
+        data: The image set.
+        sample: The images of it that are evaluated.
+        seed: Of the corruptions.
+        limit: How many images of a set are wanted whose images cannot be matched with the sample's.
+        options: Of the corruptions.
+
+    Raises:
+        CorruptionError: Options that none of the corruptions takes.
+        DataError: There is no such set, or none of the corruptions is in it.
+        EvaluationError: Its labels are not those of the test set.
+    """
+    if not names and folder is None:
+        if options:
+            raise CorruptionError(f"no corruption is named that could take {', '.join(map(repr, options))}")
+        return None
+    if folder is None:
+        return _Made(expand_names([names] if isinstance(names, str) else list(names)), data, sample, seed, options)
+    if options:
+        raise CorruptionError(f"the options {', '.join(options)} are for making corrupted images, not for reading them")
+    released = open_released(folder, data.classes, image_size=data.image_size, channels=data.channels)
+    return _Read(released, names or "all", sample, seed, limit)
+
+
+class _Made:
+    """Corrupted here, keyed by seed and by each image's place in its split."""
+
+    is_paired = True
+    missing: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        data: ImageData,
+        sample: Sample,
+        seed: int,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.source = f"{data.name}-c-like"
+        self.names = tuple(names)
+        self.shape = data.channels, *data.image_size
+        self.scale = geometry_scale(*data.image_size)
+        self._sample, self._seed = sample, seed
+        known = {name: corruption_options(name) for name in names}
+        unknown = [option for option in options if not any(option in takes for takes in known.values())]
+        if unknown:
+            raise CorruptionError(f"none of the corruptions takes the option {unknown[0]!r}")
+        self._options = {name: {key: options[key] for key in takes if key in options} for name, takes in known.items()}
+
+    @property
+    def count(self) -> int:
+        return len(self._sample.labels)
+
+    def labels(self, name: str, severity: int) -> Tensor:
+        return self._sample.labels
+
+    def make(self, name: str, severity: int, part: Tensor) -> Tensor:
+        chosen = self._sample.images[part.to(self._sample.images.device)]
+        ids = self._sample.indices[part]
+        return corrupt(chosen, name, severity, seed=self._seed, sample_ids=ids, **self._options[name])
+
+    def published(self) -> dict[str, bool | None]:
+        return {}
+
+
+class _Read:
+    """Read from a published set."""
+
+    scale = None
+
+    def __init__(
+        self,
+        released: ReleasedSet,
+        names: str | Sequence[str],
+        sample: Sample,
+        seed: int,
+        limit: int | None,
+    ) -> None:
+        self.source, self.is_paired = str(released.folder), released.is_paired
+        self.names, self.missing = _among(names, released)
+        self.shape = (int(sample.images.shape[1]), int(sample.images.shape[2]), int(sample.images.shape[3]))
+        self._released, self._test_labels, self._indices = released, sample.labels, sample.indices
+        self._seed, self._limit = seed, limit
+        self._last: tuple[str, int, ReleasedPart] | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self._places(self.names[0], 1))
+
+    def labels(self, name: str, severity: int) -> Tensor:
+        labels = self._part(name, severity).labels
+        if self.is_paired and not self._agree(labels):
+            raise EvaluationError(
+                f"{self.source} was not made from these test images: its labels are others; give the data set it was "
+                "made from, at its full test split"
+            )
+        return labels[self._places(name, severity)]
+
+    def make(self, name: str, severity: int, part: Tensor) -> Tensor:
+        return self._part(name, severity).take(self._places(name, severity)[part])
+
+    def published(self) -> dict[str, bool | None]:
+        return {name: self._released.published(name) for name in self.names}
+
+    def _part(self, name: str, severity: int) -> ReleasedPart:
+        # Kept until the next one: listing the files of a folder takes a while.
+        if self._last is None or self._last[:2] != (name, severity):
+            self._last = (name, severity, self._released.part(name, severity))
+        return self._last[2]
+
+    def _agree(self, labels: Tensor) -> bool:
+        inside = int(self._indices.max()) < len(labels)
+        return inside and torch.equal(labels[self._indices], self._test_labels)
+
+    def _places(self, name: str, severity: int) -> Tensor:
+        if self.is_paired:
+            return self._indices
+        labels = self._part(name, severity).labels
+        return torch.arange(len(labels)) if self._limit is None else stratified_indices(labels, self._limit, self._seed)
+
+
+def _among(names: str | Sequence[str], released: ReleasedSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return which of the corruptions asked for are in a set, and which are not.
+
+    ``all`` is the fifteen, or whatever is there in a set of others (C-bar).
+    """
+    listed = [names] if isinstance(names, str) else list(names)
+    if "all" in listed and not set(HEADLINE) & set(released.names):
+        listed = [each for name in listed for each in (released.names if name == "all" else (name,))]
+    there = [name for name in listed if name in released.names]
+    spelled = list(dict.fromkeys([*there, *expand_names([name for name in listed if name not in released.names])]))
+    found = tuple(name for name in spelled if name in released.names)
+    missing = tuple(name for name in spelled if name not in released.names)
+    if not found:
+        raise EvaluationError(f"{released.folder} has none of {', '.join(missing)}; it has {', '.join(released.names)}")
+    return found, missing

@@ -1,0 +1,206 @@
+"""Accuracy under corruptions: the images are made, or read, once for all networks."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
+from robustprune.corruptions.result import AgainstDense, CorruptionResult, SeverityEntry, Table
+from robustprune.errors import ModelError, ModelWarning
+from robustprune.evaluation.attacks import Progress
+from robustprune.evaluation.corruption_sources import CorruptedImages
+from robustprune.inference import freeze, predict_logits
+from robustprune.metrics import accuracy, brier_score, expected_calibration_error, negative_log_likelihood
+from robustprune.records import Record, Samples
+
+# Pixels that are corrupted and shown to every network before the next ones are.
+_CHUNK_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network under corruptions, and how it does without."""
+
+    network: nn.Module
+    clean_accuracy: float
+    clean_predictions: Tensor  # (N,)
+
+
+def run_corruptions(
+    subjects: Sequence[Subject],
+    images: CorruptedImages,
+    *,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> list[tuple[CorruptionResult, Samples]]:
+    """Return for each network what corruptions do to it, and its predictions per sample.
+
+    Images are made chunk by chunk, each shown to all networks before the next is made; only logits are kept, of one
+    corruption at one severity.
+    """
+    start = time.perf_counter()
+    networks = [_faster(subject.network, images) for subject in subjects]
+    found = [_Figures(subject, images) for subject in subjects]
+    cells = [(name, severity) for name in images.names for severity in SEVERITIES]
+    for done, (name, severity) in enumerate(cells):
+        labels = images.labels(name, severity)
+        logits: list[list[Tensor]] = [[] for _ in subjects]
+        for part in torch.split(torch.arange(len(labels)), _chunk(images)):
+            pixels = images.make(name, severity, part)
+            for network, rows in zip(networks, logits, strict=True):
+                rows.append(predict_logits(network, pixels, batch_size=batch_size))
+        for figures, rows in zip(found, logits, strict=True):
+            figures.add(name, torch.cat(rows), labels)
+        if progress is not None:
+            progress("corruptions", done + 1, len(cells))
+    seconds = time.perf_counter() - start
+    return [(figures.result(seconds), figures.samples) for figures in found]
+
+
+def add_corruptions(evaluated: Sequence[tuple[nn.Module, Record]], images: CorruptedImages, **settings: Any) -> None:
+    """Show corrupted images to networks and add what comes of it to their records.
+
+    Args:
+        evaluated: Networks, each with its record of the same sample without corruption.
+        images: The corrupted sample.
+        settings: Of :func:`run_corruptions`.
+    """
+    subjects = []
+    for network, record in evaluated:
+        assert record.samples is not None
+        predictions = torch.from_numpy(record.samples["clean_prediction"])
+        subjects.append(Subject(network, record.clean.accuracy, predictions))
+    for (_, record), (result, samples) in zip(evaluated, run_corruptions(subjects, images, **settings), strict=True):
+        record.corruptions = result
+        record.samples = {**(record.samples or {}), **samples}
+
+
+def compare_with_dense(
+    result: CorruptionResult, dense: CorruptionResult, accuracies: tuple[float, float], **named: str | None
+) -> AgainstDense:
+    """Return errors relative to a reference network's; ``accuracies`` are both networks' without corruption."""
+    ratios, relative = [], []
+    for name, row in result.table.items():
+        errors, references = (sum(1 - value for value in table[name]) for table in (result.table, dense.table))
+        if references > 0:
+            ratios.append(errors / references)
+        lost, reference_lost = (
+            sum(clean - value for value in table[name])
+            for clean, table in zip(accuracies, (result.table, dense.table), strict=True)
+        )
+        if reference_lost > 0:
+            relative.append(lost / reference_lost)
+        assert len(row) == len(SEVERITIES)
+    return AgainstDense(
+        mce_vs_dense=float(np.mean(ratios)) if len(ratios) == len(result.table) else None,
+        relative_mce_vs_dense=float(np.mean(relative)) if relative else None,
+        **named,  # type: ignore[arg-type]
+    )
+
+
+class _Figures:
+    """What is known of one network so far."""
+
+    def __init__(self, subject: Subject, images: CorruptedImages) -> None:
+        self.subject, self.images = subject, images
+        self.tables: dict[str, Table] = {
+            figure: {name: [] for name in images.names} for figure in ("table", "nll", "ece", "brier", "consistency")
+        }
+        self.samples: Samples = {}
+        self.count = 0
+
+    def add(self, name: str, logits: Tensor, labels: Tensor) -> None:
+        """Take in one corruption at the next severity."""
+        predictions = logits.argmax(dim=1)
+        for figure, measure in _MEASURES.items():
+            self.tables[figure][name].append(measure(logits, labels))
+        if self.images.is_paired:
+            same = (predictions == self.subject.clean_predictions).double().mean()
+            self.tables["consistency"][name].append(float(same))
+        severity = len(self.tables["table"][name])
+        self.samples[f"corruption_{name}_{severity}"] = predictions.numpy().astype(np.int32)
+        if not self.images.is_paired:
+            self.samples["corruption_label"] = labels.numpy()
+        self.count = len(labels)
+
+    def result(self, seconds: float) -> CorruptionResult:
+        """Return the figures of all corruptions."""
+        tables = dict(self.tables)
+        consistency = tables.pop("consistency")
+        error = 1 - _mean(tables["table"], self.images.names)
+        headline, every = (_mean_or_none(tables["table"], names) for names in (HEADLINE, HEADLINE + EXTRAS))
+        return CorruptionResult(
+            source=self.images.source,
+            published=self.images.published(),
+            missing=list(self.images.missing),
+            n=self.count,
+            scale=self.images.scale,
+            mean_accuracy=headline,
+            mean_error=None if headline is None else 1 - headline,
+            mean_error_19=None if every is None else 1 - every,
+            mean_error_evaluated=error,
+            relative_mean_error=error - (1 - self.subject.clean_accuracy),
+            table=tables["table"],
+            nll=tables["nll"],
+            ece=tables["ece"],
+            brier=tables["brier"],
+            consistency=consistency if self.images.is_paired else None,
+            by_severity=_by_severity(tables),
+            seconds=seconds,
+        )
+
+
+_MEASURES = {
+    "table": accuracy,
+    "nll": negative_log_likelihood,
+    "ece": expected_calibration_error,
+    "brier": brier_score,
+}
+
+
+def _by_severity(tables: Mapping[str, Table]) -> list[SeverityEntry]:
+    names = HEADLINE if set(HEADLINE) <= set(tables["table"]) else tuple(tables["table"])
+    means: dict[str, NDArray[Any]] = {
+        figure: np.mean([table[name] for name in names], axis=0) for figure, table in tables.items()
+    }
+    return [
+        SeverityEntry(
+            severity=severity,
+            accuracy=means["table"][place],
+            nll=means["nll"][place],
+            ece=means["ece"][place],
+            brier=means["brier"][place],
+        )
+        for place, severity in enumerate(SEVERITIES)
+    ]
+
+
+def _mean(table: Table, names: Sequence[str]) -> float:
+    return float(np.mean([table[name] for name in names]))
+
+
+def _mean_or_none(table: Table, names: Sequence[str]) -> float | None:
+    return _mean(table, names) if set(names) <= set(table) else None
+
+
+def _chunk(images: CorruptedImages) -> int:
+    return max(1, _CHUNK_BYTES // int(np.prod(images.shape)))
+
+
+def _faster(network: nn.Module, images: CorruptedImages) -> nn.Module:
+    """Return a copy that computes the same faster, where one can be had: seventy-five passes are worth it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ModelWarning)
+            return freeze(network, images.make(images.names[0], 1, torch.arange(min(2, images.count))))
+    except ModelError:
+        return network

@@ -1,0 +1,92 @@
+"""Several networks on the same images, corrupted once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from robustprune.data import ImageData
+from robustprune.errors import EvaluationError
+from robustprune.evaluation.attacks import Progress
+from robustprune.evaluation.corruption_sources import find_corrupted
+from robustprune.evaluation.corruptions import add_corruptions, compare_with_dense
+from robustprune.evaluation.run import evaluate
+from robustprune.evaluation.sample import take_sample
+from robustprune.records import Record
+from robustprune.ticket import Ticket
+
+
+def evaluate_models(
+    models: Mapping[str, Ticket | nn.Module],
+    data: ImageData,
+    *,
+    dense: str | None = None,
+    split: str = "test",
+    corruptions: str | Sequence[str] = (),
+    corruption_dir: str | Path | None = None,
+    corruption_options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    paths: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> dict[str, Record]:
+    """Evaluate networks one after the other, and under corruptions side by side; return their records.
+
+    Args:
+        models: Name → network. All are shown the same images.
+        data: The image set.
+        dense: Which of them the others' errors under corruptions are related to.
+        split: As for :func:`robustprune.evaluate`.
+        corruptions: Likewise.
+        corruption_dir: Likewise.
+        corruption_options: Likewise.
+        limit: Likewise.
+        seed: Likewise.
+        batch_size: Likewise.
+        paths: Name → where a network came from.
+        progress: Called as work proceeds.
+        settings: The other arguments of :func:`robustprune.evaluate`.
+
+    Raises:
+        EvaluationError: ``dense`` is none of the networks, or there are no corruptions to relate.
+        RobustPruneError: As for :func:`robustprune.evaluate`.
+    """
+    if dense is not None and dense not in models:
+        raise EvaluationError(f"the dense network {dense!r} is none of {', '.join(models)}")
+    # Found before anything else is done: a set that is not there should not be missed after an hour.
+    sample = take_sample(data, split, limit, seed)
+    images = find_corrupted(corruptions, corruption_dir, data, sample, seed, limit, corruption_options or {})
+    if dense is not None and images is None:
+        raise EvaluationError("errors are related to a dense network's under corruptions only; name some")
+    shared: dict[str, Any] = {"split": split, "limit": limit, "seed": seed, "batch_size": batch_size}
+    records = {
+        name: evaluate(model, data, path=(paths or {}).get(name), progress=progress, **shared, **settings)
+        for name, model in models.items()
+    }
+    if images is not None:
+        networks = [model.model() if isinstance(model, Ticket) else model for model in models.values()]
+        add_corruptions(
+            list(zip(networks, records.values(), strict=True)), images, batch_size=batch_size, progress=progress
+        )
+    if dense is not None:
+        for name, record in records.items():
+            if name != dense:
+                _relate(record, records[dense])
+    return records
+
+
+def _relate(record: Record, reference: Record) -> None:
+    assert record.corruptions is not None
+    assert reference.corruptions is not None
+    record.corruptions.dense = compare_with_dense(
+        record.corruptions,
+        reference.corruptions,
+        (record.clean.accuracy, reference.clean.accuracy),
+        sha256=reference.model.sha256,
+        path=reference.model.path,
+    )

@@ -1,0 +1,131 @@
+"""Accuracy on images of the same classes that were gathered elsewhere: CIFAR-10.1, CIFAR-10.2, or your own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustprune.corruptions.result import ShiftEntry
+from robustprune.data import ImageData
+from robustprune.data.contract import DatasetRequest
+from robustprune.data.npz import load_npz
+from robustprune.data.pixels import convert_channels, resize_images
+from robustprune.data.released import load_foreign_folder
+from robustprune.errors import DataError, EvaluationError
+from robustprune.evaluation.attacks import Progress
+from robustprune.inference import predict_logits
+from robustprune.metrics import accuracy, wilson_interval
+from robustprune.records import Record, Samples
+
+# CIFAR-10.1 (Recht et al. 2018, arXiv:1806.00451) is two arrays, v6 the one to use; CIFAR-10.2 (Lu et al. 2020) one
+# archive, of which the test part is meant.
+_TWO_ARRAYS = ("cifar10.1_v6_data.npy", "cifar10.1_v6_labels.npy")
+_ARCHIVE = "cifar102_test.npz"
+
+
+def add_shift(
+    network: nn.Module, record: Record, data: ImageData, shifts: Mapping[str, str | Path], **settings: Any
+) -> None:
+    """Add to a network's record how it does on shifted sets; see :func:`run_shift`."""
+    record.shift, samples = run_shift(network, data, shifts, record.clean.accuracy, **settings)
+    record.samples = {**(record.samples or {}), **samples}
+
+
+def run_shift(
+    network: nn.Module,
+    data: ImageData,
+    shifts: Mapping[str, str | Path],
+    clean_accuracy: float,
+    *,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> tuple[list[ShiftEntry], Samples]:
+    """Return an entry per shifted set, and the predictions and labels of its images.
+
+    Args:
+        network: From images (N, C, H, W) to logits.
+        data: The image set whose classes, size and channels count.
+        shifts: Name → where it is: ``npz:FILE``, ``imagefolder:DIR``, an ``.npz`` file, or a folder with the files
+            of CIFAR-10.1 or CIFAR-10.2.
+        clean_accuracy: On the test set.
+        batch_size: Images per forward pass.
+        progress: Called as work proceeds.
+
+    Raises:
+        DataError: A set is missing, damaged, or of other classes.
+    """
+    entries: list[ShiftEntry] = []
+    samples: Samples = {}
+    for place, (name, where) in enumerate(shifts.items()):
+        images, labels = load_shift(str(where), data)
+        logits = predict_logits(network, images, batch_size=batch_size)
+        predictions = logits.argmax(dim=1)
+        samples |= {f"shift{place}_prediction": predictions.numpy(), f"shift{place}_label": labels.numpy()}
+        found = accuracy(logits, labels)
+        entries.append(
+            ShiftEntry(
+                name=name,
+                n=len(labels),
+                accuracy=found,
+                interval=wilson_interval(int((predictions == labels).sum()), len(labels)),
+                gap=clean_accuracy - found,
+            )
+        )
+        if progress is not None:
+            progress("shifted sets", place + 1, len(shifts))
+    return entries, samples
+
+
+def parse_shift(text: str) -> tuple[str, str]:
+    """Return name and place from ``NAME=PLACE``.
+
+    Raises:
+        EvaluationError: It is not of that form.
+    """
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise EvaluationError(f"a shifted set is named as NAME=npz:FILE or NAME=imagefolder:DIR, got {text!r}")
+    return name, place
+
+
+def load_shift(where: str, data: ImageData) -> tuple[Tensor, Tensor]:
+    """Return the images and labels of a shifted set, converted to the size and channels of another.
+
+    Raises:
+        DataError: It is missing, damaged, or of other classes.
+    """
+    kind, colon, place = where.partition(":")
+    if colon and kind == "imagefolder":
+        folder = Path(place).expanduser()
+        split = load_foreign_folder(folder.resolve(), data.classes, data.image_size, data.channels)
+        return split.images, split.labels
+    path = Path(place if colon and kind == "npz" else where).expanduser()
+    if path.is_dir() and all((path / name).is_file() for name in _TWO_ARRAYS):
+        images, labels = _two_arrays(path)
+    else:
+        images, labels = _archive(path / _ARCHIVE if path.is_dir() else path)
+    if int(labels.max()) >= data.num_classes:
+        raise DataError(f"{path} has labels up to {int(labels.max())}, {data.name} only {data.num_classes} classes")
+    return resize_images(convert_channels(images, data.channels), data.image_size), labels
+
+
+def _archive(path: Path) -> tuple[Tensor, Tensor]:
+    raw = load_npz(DatasetRequest(f"npz:{path}"))
+    assert raw.test is not None
+    return raw.test.images, raw.test.labels
+
+
+def _two_arrays(folder: Path) -> tuple[Tensor, Tensor]:
+    try:
+        images, labels = (np.load(folder / name, allow_pickle=False) for name in _TWO_ARRAYS)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"CIFAR-10.1 in {folder} cannot be read ({error}); fetch it again") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
+        raise DataError(f"CIFAR-10.1 in {folder} is not uint8 (N, H, W, C) with N labels; fetch it again")
+    pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    return pixels, torch.from_numpy(labels.astype(np.int64))
