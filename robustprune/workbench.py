@@ -46,6 +46,61 @@ def open_model(
     ticket = load_ticket(model, model_code=model_code)
     if model_options:
         raise TicketError(f"{model} is a ticket, whose network is fixed; leave out --model-option")
+    return ticket, _data_for(ticket, model, dataset, given, seed)
+
+
+def open_twin(
+    match: Ticket,
+    model: str,
+    dataset: str | None = None,
+    *,
+    data_options: Mapping[str, Any] | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    model_code: str | None = None,
+    seed: int | None = None,
+) -> tuple[Ticket, ImageData]:
+    """Return a network that is to be matched to a ticket, and its image set: one that starts from the same weights.
+
+    Arguments as for :func:`open_model`; for a model's name, what is not given is the ticket's own: image set, options
+    and seed.
+
+    Raises:
+        TicketError: The network is another one than the ticket's, or starts from another seed.
+        RobustPruneError: Either cannot be had; the message says why.
+    """
+    given = {name: value for name, value in (data_options or {}).items() if value is not None}
+    if is_ticket_path(model):
+        twin, data = open_model(
+            model,
+            dataset,
+            data_options=given,
+            model_options=model_options,
+            model_code=model_code,
+            seed=match.seed if seed is None else seed,
+        )
+    else:
+        if model != match.architecture.name:
+            raise TicketError(
+                f"the ticket to match is a {match.architecture.name}; its twin cannot be cut out of {model}"
+            )
+        if seed is not None and seed != match.seed:
+            raise TicketError(
+                f"the ticket to match starts from the weights of seed {match.seed}, its twin would from those of seed "
+                f"{seed}; leave out --seed, or name a network's file as --model to score with another seed"
+            )
+        data = _data_for(match, "the ticket to match", dataset, given, match.seed)
+        options = {**match.architecture.options, **(model_options or {})}
+        twin = Ticket.from_model(build_model(model, data, seed=match.seed, **options), data)
+    if twin.seed != match.seed:
+        raise TicketError(
+            f"the ticket to match starts from the weights of seed {match.seed} and {model} from those of seed "
+            f"{twin.seed}; match tickets of one seed"
+        )
+    return twin, data
+
+
+def _data_for(ticket: Ticket, name: str, dataset: str | None, given: Mapping[str, Any], seed: int) -> ImageData:
+    """Return the image set that a ticket remembers, or another one fitted to its network."""
     remembered = dict(ticket.data)
     if dataset is not None and canonical_name(dataset) != remembered.get("name"):
         # Another set is fitted to the network's input unless the user says otherwise.
@@ -56,8 +111,8 @@ def open_model(
             "seed": seed,
         }
     if not remembered:
-        raise TicketError(f"{model} remembers no data set; name one with --dataset")
-    return ticket, load_data(**{**remembered, **given})
+        raise TicketError(f"{name} remembers no data set; name one with --dataset")
+    return load_data(**{**remembered, **given})
 
 
 def open_network(model: str, dataset: str | None = None, **options: Any) -> Ticket:

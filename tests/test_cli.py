@@ -49,6 +49,80 @@ def test_five_blocks_of_twelve(run: Run) -> None:
     assert os.listdir() == ["t.pt"]
 
 
+FILTER = ("--method", "filter", "--criterion", "snip")
+
+
+def test_as_many_filters_as_two_blocks_have(run: Run) -> None:
+    layers = ("prune", *TINY, "--train-limit", "300", "--criterion", "snip", "--blocks", "2", "--seed", "3")
+    without = run(*layers, "--out", "layers.pt", "--json").json
+    # Data set, options of the model and seed are those of the ticket.
+    arguments = ("prune", "--model", "resnet20", *FILTER, "--match", "layers.pt")
+    found = run(*arguments, "--out", "filters.pt", "--json").json
+    assert found.keys() == {
+        *("method", "criterion", "blocks", "removed", "eligible", "scores", "before", "after", "match_gap"),
+        *("seconds", "out", "filters", "removed_filters", "variant", "match"),
+    }
+    assert (found["method"], found["blocks"], found["removed"], found["variant"]) == ("filter", None, [], "global")
+    assert found["before"] == without["before"]
+    assert found["after"]["filters"] == without["after"]["filters"]
+    assert found["match_gap"] == 0
+    twin, ticket = load_ticket("filters.pt"), load_ticket("layers.pt")
+    assert found["match"] == {
+        "by": "filters",
+        "target": without["after"]["filters"],
+        "reached": without["after"]["filters"],
+        "gap": 0,
+        "sha256": ticket.sha256,
+        "removed": without["removed"],
+    }
+    assert found["filters"] == sum(map(len, found["removed_filters"].values())) == sum(
+        len(scores) - twin.network.get_submodule(name).out_channels for name, scores in found["scores"].items()
+    )  # fmt: skip
+    assert (twin.seed, twin.plan.seed, twin.data) == (3, 3, ticket.data)
+    assert torch.equal(twin.network.get_parameter("conv1.weight"), ticket.network.get_parameter("conv1.weight"))
+    for by in ("macs", "params"):
+        matched = run(*arguments, "--match-by", by, "--variant", "uniform", "--out", "m.pt", "--json").json
+        cost = {"macs": "macs", "params": "parameters"}[by]
+        assert (matched["match"]["by"], matched["variant"]) == (by, "uniform")
+        assert matched["match_gap"] == matched["after"][cost] - without["after"][cost]
+        assert abs(matched["match_gap"]) < 0.02 * without["after"][cost]
+    note = (
+        f"matched by filters to the ticket without {', '.join(without['removed'])}: {found['after']['filters']} wanted"
+    )
+    for command in (("cost", "--model", "filters.pt"), (*arguments, "--out", "again.pt")):
+        drawn = run(*command)
+        assert (drawn.code, drawn.err) == (0, "")
+        assert f"{found['filters']} filters are gone, from {len(found['removed_filters'])} convolutions" in drawn.out
+        assert note in drawn.out
+    assert load_ticket("again.pt").sha256 == twin.sha256
+    counted = run("prune", *TINY, *FILTER, "--filters", "7", "--variant", "uniform", "--out", "c.pt", "--json").json
+    assert (counted["filters"], counted["match"], counted["match_gap"]) == (7, None, None)
+    trained = run(
+        "train", "--model", "filters.pt", "--epochs", "1", "--no-energy", "--out", "trained.pt", "--json"
+    ).json
+    assert run("blocks", "--model", "trained.pt").code == 0
+    evaluated = run("evaluate", "--model", "trained.pt", "--limit", "10", "--json").json
+    assert evaluated["model"]["sha256"] == trained["sha256"]
+    assert evaluated["model"]["plan"]["match"] == found["match"]
+
+
+def test_twins_of_another_network(run: Run) -> None:
+    assert run("prune", *TINY, "--criterion", "random", "--blocks", "1", "--seed", "3", "--out", "l.pt").code == 0
+    assert run("prune", *TINY, "--criterion", "random", "--blocks", "1", "--out", "seed0.pt").code == 0
+    for model, more, words in (
+        (("resnet20",), ("--seed", "4"), ["the weights of seed 3", "those of seed 4", "leave out --seed"]),
+        (("seed0.pt",), (), ["the weights of seed 3", "seed0.pt from those of seed 0"]),
+        (("resnet32",), (), ["is a resnet20", "cannot be cut out of resnet32"]),
+        (("resnet20", "--model-option", "width=8"), (), ["not cut from the same one", "'width': 4"]),
+        (("resnet20",), ("--image-size", "16"), ["not cut from the same one", "image_size"]),
+        (("resnet20",), ("--match", "missing.pt"), ["there is no file missing.pt"]),
+    ):
+        done = run("prune", "--model", *model, *FILTER, "--match", "l.pt", *more, "--out", "x.pt")
+        check_failure(done, 1, *words)
+    check_failure(run("prune", *TINY, *FILTER, "--match", "l.pt", "--out", "l.pt"), 2, "that --match names")
+    assert not Path("x.pt").exists()
+
+
 def test_four_of_five_weights(run: Run) -> None:
     asking = ("prune", *TINY, *WEIGHT, "--criterion", "synflow", "--rounds", "3", "--out", "t.pt")
     found = run(*asking, "--json").json
@@ -209,6 +283,18 @@ def test_listings_as_json(run: Run, kind: str) -> None:
         (("prune", *TINY, "--method", "weight", "--out", "x.pt"), 2, ["Missing option '--sparsity'"]),
         (("prune", *TINY, *WEIGHT, "--blocks", "1", "--out", "x.pt"), 2, ["--blocks belongs to --method layer"]),
         (("prune", *TINY, *WEIGHT, "--eligibility", "strict", "--out", "x.pt"), 2, ["--eligibility belongs to"]),
+        (("prune", *TINY, *FILTER, "--out", "x.pt"), 2, ["Missing option '--match' or '--filters'"]),
+        (("prune", *TINY, *FILTER, "--match-by", "macs", "--out", "x.pt"), 2, ["Missing option '--match'"]),
+        (("prune", *TINY, *FILTER, "--filters", "3", "--match-by", "macs", "--out", "x.pt"), 2, ["give one"]),
+        (("prune", *TINY, *FILTER, "--filters", "3", "--match", "l.pt", "--out", "x.pt"), 2, ["give one"]),
+        (("prune", *TINY, *FILTER, "--filters", "3", "--blocks", "3", "--out", "x.pt"), 2, ["--blocks belongs to"]),
+        (("prune", *TINY, "--blocks", "3", "--match-by", "macs", "--out", "x.pt"), 2, ["--match-by belongs to"]),
+        (("prune", *TINY, *FILTER, "--filters", "999", "--out", "x.pt"), 1, ["asked for 999 filters, from 1 to 75"]),
+        (
+            ("prune", *TINY, "--method", "filter", "--criterion", "kl", "--filters", "3", "--out", "x.pt"),
+            1,
+            ["Kl does"],
+        ),
         (("prune", *TINY, "--blocks", "1", "--sparsity", ".5", "--out", "x.pt"), 2, ["--sparsity belongs to"]),
         (("prune", *TINY, "--blocks", "1", "--rounds", "5", "--out", "x.pt"), 2, ["--rounds belongs to"]),
         (("prune", *TINY, "--method", "weight", "--sparsity", "1", "--out", "x.pt"), 2, ["not in the range 0<x<1"]),

@@ -10,7 +10,7 @@ import rich_click as click
 from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import common_options, data_options, model_options, open_named_network
-from robustprune.cli.tables import mask_note
+from robustprune.cli.tables import pruning_notes
 
 
 @commands.command()
@@ -50,7 +50,7 @@ def cost(dense: str | None, batch_size: int, latency: bool, as_json: bool, **opt
         terminal.print_json({"model": options["model"], "dataset": ticket.data.get("name"), **masks, **found})
         return
     headings = [options["model"]] if dense is None else [dense, options["model"], "saved"]
-    caption = "\n".join([*mask_note(ticket), *_timing_note(found)])
+    caption = "\n".join([*pruning_notes(ticket), *_timing_note(found)])
     terminal.table("Cost", ["", *(f">{heading}" for heading in headings)], _rows(found), caption)
 
 

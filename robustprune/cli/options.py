@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
@@ -142,10 +143,18 @@ def resolve(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def refuse_to_overwrite(model: str, out: str | None) -> None:
-    """Refuse an output that would replace the input, which is needed again to resume or to repeat."""
-    if out is not None and Path(out).exists() and Path(model).exists() and Path(out).samefile(model):
-        raise click.UsageError(f"--out {out} is the file that --model names; write to another one")
+def was_given(option: str) -> bool:
+    """Whether the user gave an option, rather than leaving it at its default."""
+    context = click.get_current_context()
+    return context is not None and context.get_parameter_source(option) is not ParameterSource.DEFAULT
+
+
+def refuse_to_overwrite(path: str | None, out: str | None, option: str = "--model") -> None:
+    """Refuse an output that would replace an input, which is needed again to resume or to repeat."""
+    if path is None or out is None:
+        return
+    if Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
+        raise click.UsageError(f"--out {out} is the file that {option} names; write to another one")
 
 
 def open_named(options: dict[str, Any]) -> tuple[Ticket, ImageData]:

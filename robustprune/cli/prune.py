@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -16,12 +16,22 @@ from robustprune.cli.options import (
     model_options,
     open_named,
     refuse_to_overwrite,
+    resolve,
+    was_given,
 )
-from robustprune.cli.prune_methods import DRAW, PRUNE, mask_figures
-from robustprune.cli.tables import cost_table, mask_note
+from robustprune.cli.prune_methods import DRAW, PRUNE, filter_figures, mask_figures
+from robustprune.cli.tables import cost_table, pruning_notes
 
-# The options of each method; the first is required.
-_OPTIONS = {"layer": ("blocks", "eligibility"), "weight": ("sparsity", "rounds")}
+if TYPE_CHECKING:
+    from robustprune.data import ImageData
+    from robustprune.ticket import Ticket
+
+# The options of each method, of which one of the first group is required.
+_OPTIONS = {
+    "layer": (("blocks",), ("eligibility",)),
+    "filter": (("match", "filters"), ("match_by", "variant")),
+    "weight": (("sparsity",), ("rounds",)),
+}
 
 
 @commands.command()
@@ -32,12 +42,12 @@ _OPTIONS = {"layer": ("blocks", "eligibility"), "weight": ("sparsity", "rounds")
     type=click.Choice(list(_OPTIONS)),
     default="layer",
     show_default=True,
-    help="Remove blocks, or mask single weights, which saves no computation.",
+    help="Remove blocks, remove filters, or mask single weights, which saves no computation.",
 )
 @click.option("--criterion", default="grasp", show_default=True, help="See `robustprune list criteria`.")
 @click.option(
     "--criterion-option",
-    type=KeyValue("model", "data", "criterion", "seed", "sparsity", "rounds"),
+    type=KeyValue("model", "data", "layers", "criterion", "seed", "sparsity", "rounds"),
     multiple=True,
     help="E.g. bn_mode=batch.",
 )
@@ -48,6 +58,18 @@ _OPTIONS = {"layer": ("blocks", "eligibility"), "weight": ("sparsity", "rounds")
 )
 @click.option("--blocks", type=click.IntRange(min=1), help="layer: how many blocks go.")
 @click.option("--eligibility", help="layer: authors, strict or identity. [default: authors]")
+@click.option("--match", type=click.Path(), help="filter: a ticket; filters go until the costs are closest.")
+@click.option("--filters", type=click.IntRange(min=1), help="filter: how many go, where nothing is matched.")
+@click.option(
+    "--match-by",
+    type=click.Choice(["filters", "macs", "params"]),
+    help="filter: the cost to match. [default: filters]",
+)
+@click.option(
+    "--variant",
+    type=click.Choice(["global", "uniform"]),
+    help="filter: one ranking, or the same share of each convolution. [default: global]",
+)
 @click.option(
     "--sparsity",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -69,13 +91,20 @@ def prune(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score the blocks or weights of a network, remove or mask the least important ones, write the ticket."""
+    """Score the blocks, filters or weights of a network, remove or mask the least important, write the ticket.
+
+    With --match, the network starts from the weights that the ticket started from; data set, options of the model and
+    --seed are the ticket's where they are not given.
+    """
     from robustprune.cost import measure_cost
 
-    how = _options_of(method, {name: options.pop(name) for names in _OPTIONS.values() for name in names})
-    scoring = {"seed": options["seed"], **_criterion_options(criterion_option, on)}
+    owned = [name for parts in _OPTIONS.values() for names in parts for name in names]
+    how = _options_of(method, {name: options.pop(name) for name in owned})
+    scoring = _criterion_options(criterion_option, on)
     refuse_to_overwrite(options["model"], out)
-    dense, data = open_named(options)
+    refuse_to_overwrite(how.get("match"), out, "--match")
+    dense, data = _open(options, how)
+    scoring |= {"seed": options["seed"]}
     dense.check_fits(data)
     dense.network.to(options["device"])
     ticket = PRUNE[method](dense, data, criterion, how, scoring)
@@ -91,28 +120,48 @@ def prune(
             "scores": ticket.scores,
             "before": before.to_dict(),
             "after": after.to_dict(),
-            "match_gap": None,
+            "match_gap": ticket.plan.match.gap if ticket.plan.match else None,
             "seconds": ticket.plan.scoring_seconds,
             "out": out,
         }
-        terminal.print_json(found | mask_figures(ticket))
+        terminal.print_json(found | filter_figures(ticket) | mask_figures(ticket))
         return
     DRAW[method](ticket)
     without = f" without {', '.join(ticket.plan.removed)}" if ticket.plan.removed else ""
     caption = f"{ticket.architecture.name}{without}; ticket in {out}"
-    cost_table(after, before, ("before", "after"), "\n".join([caption, *mask_note(ticket)]))
+    cost_table(after, before, ("before", "after"), "\n".join([caption, *pruning_notes(ticket)]))
+
+
+def _open(options: dict[str, Any], how: dict[str, Any]) -> tuple[Ticket, ImageData]:
+    """Return what is to be pruned; with a ticket to match, as its twin, and the ticket in the place of its path."""
+    if "match" not in how:
+        return open_named(options)
+    from robustprune.ticket import load_ticket
+    from robustprune.workbench import open_twin
+
+    how["match"] = match = load_ticket(how["match"], model_code=options["model_code"])
+    named = resolve(options)
+    if not was_given("seed"):
+        named["seed"] = None
+        options["seed"] = match.seed if match.plan.seed is None else match.plan.seed
+    return open_twin(match, **named)
 
 
 def _options_of(method: str, given: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a method that were given; refuse those of another, and that its own is missing."""
-    for owner, names in _OPTIONS.items():
-        for name in names:
-            if owner != method and given[name] is not None:
-                raise click.UsageError(f"--{name} belongs to --method {owner}, not to --method {method}")
-    required = _OPTIONS[method][0]
-    if given[required] is None:
-        raise click.UsageError(f"Missing option '--{required}', which --method {method} needs.")
-    return {name: value for name, value in given.items() if value is not None}
+    found = {name: value for name, value in given.items() if value is not None}
+    for owner, (required, more) in _OPTIONS.items():
+        for name in (*required, *more):
+            if owner != method and name in found:
+                flag = name.replace("_", "-")
+                raise click.UsageError(f"--{flag} belongs to --method {owner}, not to --method {method}")
+    required, _ = _OPTIONS[method]
+    if not found.keys() & set(required):
+        flags = " or ".join(f"'--{name}'" for name in required)
+        raise click.UsageError(f"Missing option {flags}, which --method {method} needs.")
+    if "filters" in found and ("match" in found or "match_by" in found):
+        raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
+    return found
 
 
 def _criterion_options(pairs: tuple[tuple[str, Any], ...], on: str | None) -> dict[str, Any]:

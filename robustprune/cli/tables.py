@@ -23,8 +23,27 @@ def cost_table(own: Cost, dense: Cost, headings: tuple[str, str], caption: str =
     terminal.table("Cost", ["", *(f">{heading}" for heading in headings), ">saved"], rows, caption)
 
 
-def mask_note(ticket: Ticket) -> list[str]:
-    """Return a line on a ticket's masks, no line without masks."""
+def pruning_notes(ticket: Ticket) -> list[str]:
+    """Return a line on the filters that a ticket lacks, on what it was matched to, and on its masks, as there are."""
+    return [*_filter_notes(ticket), *_mask_note(ticket)]
+
+
+def _filter_notes(ticket: Ticket) -> list[str]:
+    gone, match = ticket.plan.removed_filters, ticket.plan.match
+    notes = []
+    if gone:
+        notes.append(f"{sum(map(len, gone.values())):,} filters are gone, from {len(gone)} convolutions")
+    if match:
+        other = f"without {', '.join(match.removed)}" if match.removed else match.sha256[:12]
+        others = " and ".join(name for name in ("filters", "MACs", "params") if name.lower() != match.by)
+        notes.append(
+            f"matched by {match.by} to the ticket {other}: {match.target:,} wanted, {match.reached:,} reached, "
+            f"gap {match.gap:+,}; {others} are not matched"
+        )
+    return notes
+
+
+def _mask_note(ticket: Ticket) -> list[str]:
     count = ticket.mask_summary
     if count is None:
         return []

@@ -60,8 +60,7 @@ def prune_filters(
     if match is not None and filters is None:
         if match.architecture != source.architecture:
             raise PruningError(
-                f"the ticket to match is a {match.architecture.name} and this network another one, or one for other "
-                f"images or options: {_differences(match, source)}"
+                f"the ticket to match and the network are not cut from the same one: {_differences(match, source)}"
             )
         steps = filter_walk(scores, variant)
         counts = closest(source.network, blocks, steps, cost_by(match.network, match_by), match_by)
