@@ -115,6 +115,12 @@ def _data_for(ticket: Ticket, name: str, dataset: str | None, given: Mapping[str
     return load_data(**{**remembered, **given})
 
 
+def open_data(dataset: str | None, *, data_options: Mapping[str, Any], seed: int = 0) -> ImageData:
+    """Return an image set without a network; None values of its options count as not given."""
+    given = {name: value for name, value in data_options.items() if value is not None}
+    return load_data(dataset or DEFAULT_DATASET, seed=seed, **given)
+
+
 def open_network(model: str, dataset: str | None = None, **options: Any) -> Ticket:
     """Return a network without its image set, which a ticket needs not have at hand.
 
@@ -151,6 +157,26 @@ def open_counterpart(
     if is_ticket_path(model):
         return load_ticket(model, model_code=model_code)
     return Ticket.from_model(build_model(model, ticket.architecture, seed=seed, **(model_options or {})))
+
+
+def open_alike(
+    model: str,
+    data: ImageData,
+    *,
+    model_options: Mapping[str, Any] | None = None,
+    model_code: str | None = None,
+    seed: int = 0,
+) -> Ticket:
+    """Return another network for the same images: a ticket's, or one by name with fresh weights.
+
+    Raises:
+        RobustPruneError: It cannot be had, or does not take these images.
+    """
+    if is_ticket_path(model):
+        ticket = load_ticket(model, model_code=model_code)
+        ticket.check_fits(data)
+        return ticket
+    return Ticket.from_model(build_model(model, data, seed=seed, **(model_options or {})), data)
 
 
 def is_ticket_path(model: str) -> bool:

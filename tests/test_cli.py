@@ -21,7 +21,7 @@ from robustprune.sealed import write_sealed
 from robustprune.ticket import load_ticket
 
 WEIGHT = ("--method", "weight", "--sparsity", "0.8")
-COMMANDS = ("blocks", "cost", "demo", "evaluate", "list", "lottery", "prune", "train")
+COMMANDS = ("blocks", "corrupt", "cost", "demo", "evaluate", "list", "lottery", "prune", "train")
 
 
 @pytest.fixture

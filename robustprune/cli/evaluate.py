@@ -1,16 +1,19 @@
-"""`robustprune evaluate`: accuracy, calibration and attacks."""
+"""`robustprune evaluate`: accuracy, calibration, attacks, corruptions and foreign images."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
+from robustprune.cli.corruptions import corruption_options, corruption_tables, take_corruption_options
 from robustprune.cli.ood import ood_options, ood_tables, take_ood_options
 from robustprune.cli.options import (
-    OUT_FILE,
+    Target,
     common_options,
     data_options,
     model_options,
@@ -20,7 +23,9 @@ from robustprune.cli.options import (
 from robustprune.cli.tables import interval_text
 
 if TYPE_CHECKING:
+    from robustprune.data import ImageData
     from robustprune.records import Record
+    from robustprune.ticket import Ticket
 
 
 @commands.command()
@@ -32,41 +37,90 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(min=1), help="Gradient steps of iterative attacks.")
 @click.option("--step-size", type=float, help="Constant step; by default steps fall linearly from ε to 0.")
 @click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True)
+@corruption_options
 @ood_options
+@click.option("--also", multiple=True, help="Another network, shown the same images; may be repeated.")
+@click.option("--dense", help="Network that errors under corruptions are related to; it is evaluated, too.")
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of so many images.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
-@click.option("--out", type=OUT_FILE, help="File of the record.")
+@click.option("--out", type=Target(), help="File of the record; of several networks, folder of their records.")
 @common_options
 def evaluate(
-    eps: str, steps: int | None, step_size: float | None, out: str | None, as_json: bool, **options: Any
+    eps: str,
+    steps: int | None,
+    step_size: float | None,
+    also: tuple[str, ...],
+    dense: str | None,
+    out: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Measure accuracy and calibration of a network, attack it, and see whether it can be told what is foreign."""
-    from robustprune.evaluation import evaluate as run
+    """Measure accuracy and calibration of a network, attack it, corrupt its images, show it foreign ones."""
+    from robustprune.evaluation import evaluate_models
 
-    refuse_to_overwrite(options["model"], out)
-    ood = take_ood_options(options)
-    ticket, data = open_named(options)
-    ticket.network.to(options.pop("device"))
+    named = list(dict.fromkeys([options["model"], *also, *([dense] if dense else [])]))
+    files = _record_files(named, out)
+    given = take_ood_options(options) | take_corruption_options(options)
+    tickets, data = _open_all(named, options)
     attack_options = {"steps": steps, "step_size": step_size}
     with terminal.progress_bar() as bar:
-        record = run(
-            ticket,
+        records = evaluate_models(
+            tickets,
             data,
+            dense=dense,
             epsilons=[epsilon.strip() for epsilon in eps.split(",")],
             options={name: value for name, value in attack_options.items() if value is not None},
-            path=options.pop("model"),
+            paths={name: name for name in named},
             progress=bar,
-            **ood,
+            **given,
             **options,
         )
-    if out is not None:
-        record.save(out)
+    for name, record in records.items():
+        if files:
+            record.save(files[name])
     if as_json:
-        terminal.print_json(record.to_json())
-    else:
-        _record_table(record, out)
+        found = [record.to_json() for record in records.values()]
+        terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
+        return
+    for name, record in records.items():
+        _record_table(record, files.get(name))
+        corruption_tables(record)
         ood_tables(record)
+
+
+def _open_all(named: list[str], options: dict[str, Any]) -> tuple[dict[str, Ticket], ImageData]:
+    """Return the networks, on their device, and the image set of the first."""
+    from robustprune.workbench import open_alike
+
+    code, seed = options["model_code"], options["seed"]
+    network_options = dict(options["network_options"])
+    first, data = open_named(options)
+    del options["model"]
+    tickets = {named[0]: first}
+    for name in named[1:]:
+        tickets[name] = open_alike(name, data, model_options=network_options, model_code=code, seed=seed)
+    device = options.pop("device")
+    for ticket in tickets.values():
+        ticket.network.to(device)
+    return tickets, data
+
+
+def _record_files(named: list[str], out: str | None) -> dict[str, str]:
+    """Return where the record of each network goes: the file itself, or one in a folder for each of several."""
+    if out is None:
+        return {}
+    if len(named) == 1:
+        if Path(out).is_dir():
+            raise click.UsageError(f"--out {out} is a folder; name a file for the record of one network")
+        refuse_to_overwrite(named[0], out)
+        return {named[0]: out}
+    if Path(out).is_file():
+        raise click.UsageError(f"--out {out} is a file; name a folder for the records of {len(named)} networks")
+    stems = [Path(name).stem if Path(name).is_file() else re.sub(r"[^\w.-]+", "-", name) for name in named]
+    if len(set(stems)) < len(stems):
+        raise click.UsageError(f"the records would have the same name: {', '.join(stems)}; rename a file")
+    return {name: str(Path(out) / f"{stem}.json") for name, stem in zip(named, stems, strict=True)}
 
 
 def _record_table(record: Record, out: str | None) -> None:

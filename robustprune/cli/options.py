@@ -130,17 +130,22 @@ def resolve(options: dict[str, Any]) -> dict[str, Any]:
 
     limit_threads(options.pop("threads"))
     options["device"] = choose_device(options["device"])
-    data = {name: options.pop(name) for name in _DATA_OPTIONS}
-    data["download"] = data["download"] or None
-    data["channels"] = int(data["channels"]) if data["channels"] else None
     return {
         "model": options["model"],
         "dataset": options.pop("dataset"),
-        "data_options": data,
+        "data_options": take_data_options(options),
         "model_options": dict(options.pop("network_options")),
         "model_code": options.pop("model_code"),
         "seed": options["seed"],
     }
+
+
+def take_data_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take how an image set is loaded out of a command's arguments."""
+    data = {name: options.pop(name) for name in _DATA_OPTIONS}
+    data["download"] = data["download"] or None
+    data["channels"] = int(data["channels"]) if data["channels"] else None
+    return data
 
 
 def was_given(option: str) -> bool:

@@ -1,0 +1,82 @@
+"""`robustprune corrupt`: corrupted images of a data set, as files or as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from robustprune import terminal
+from robustprune.cli.application import commands
+from robustprune.cli.corruptions import FROST_DIR
+from robustprune.cli.options import OUT_FILE, Target, common_options, data_options, take_data_options
+
+
+@commands.command()
+@data_options
+@click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")
+@click.option(
+    "--corruption",
+    "names",
+    multiple=True,
+    help="all (fifteen), extras (four) or a name; may be repeated.  [default: all and extras]",
+)
+@FROST_DIR
+@click.option("--out", type=Target(file_okay=False), help="Folder to write NAME.npy to, laid out as CIFAR-10-C.")
+@click.option("--resume", is_flag=True, help="Write what is missing of a set that was interrupted.")
+@click.option("--gallery", type=OUT_FILE, help="Picture of one image under every corruption: .png, .jpg or .webp.")
+@click.option("--image", type=click.IntRange(min=0), default=0, show_default=True, help="Which one, for the gallery.")
+@common_options
+def corrupt(
+    out: str | None, gallery: str | None, names: tuple[str, ...], image: int, as_json: bool, **options: Any
+) -> None:
+    """Write the corrupted images of a data set in the layout of CIFAR-10-C, or draw a gallery of one of them."""
+    from robustprune.corruptions import expand_names
+    from robustprune.corruptions.export import write_set
+    from robustprune.corruptions.gallery import write_gallery
+    from robustprune.devices import limit_threads
+    from robustprune.evaluation.sample import take_sample
+    from robustprune.workbench import open_data
+
+    if out is None and gallery is None:
+        raise click.UsageError("name a folder with --out, a picture with --gallery, or both")
+    limit_threads(options["threads"])
+    data = open_data(options["dataset"], data_options=take_data_options(options), seed=options["seed"])
+    chosen = expand_names(list(names) or ["all", "extras"])
+    sample = take_sample(data, options["split"], options["limit"], options["seed"])
+    if image >= len(sample.labels):
+        raise click.UsageError(f"--image {image}: there are {len(sample.labels)} images, counted from 0")
+    if gallery is not None:
+        write_gallery(sample.images[image], gallery, seed=options["seed"], names=chosen)
+    written: list[str] = []
+    if out is not None:
+        with terminal.progress_bar() as bar:
+            written = write_set(
+                sample.images,
+                sample.labels,
+                out,
+                chosen,
+                seed=options["seed"],
+                sample_ids=sample.indices,
+                options={"folder": Path(options["frost_dir"]).absolute()} if options["frost_dir"] else {},
+                resume=options["resume"],
+                progress=bar,
+            )
+    if as_json:
+        terminal.print_json(
+            {
+                "dataset": data.name,
+                "n": len(sample.labels),
+                "corruptions": chosen,
+                "written": written,
+                "out": out,
+                "gallery": gallery,
+            }
+        )
+        return
+    if out is not None:
+        terminal.say(f"{len(written)} of {len(chosen)} corruptions of {len(sample.labels)} images written to {out}")
+    if gallery is not None:
+        terminal.say(f"gallery in {gallery}")

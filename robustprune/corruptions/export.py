@@ -1,0 +1,143 @@
+"""Corrupted sets in the layout of CIFAR-10-C, for any images."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from robustprune.corruptions.engine import corrupt
+from robustprune.corruptions.geometry import geometry_scale
+from robustprune.corruptions.registry import SEVERITIES, corruption_options
+from robustprune.errors import CorruptionError
+from robustprune.files import hash_arrays, write_atomically
+
+SETTINGS = "settings.json"
+Progress = Callable[[str, int, int], None]
+
+
+def write_set(
+    images: Tensor,
+    labels: Tensor,
+    folder: str | Path,
+    names: Sequence[str],
+    *,
+    seed: int = 0,
+    sample_ids: Tensor | None = None,
+    options: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Write ``NAME.npy`` uint8 (5·N, H, W, C) for each corruption, and ``labels.npy``; return what was written.
+
+    Rows (s − 1)·N … s·N are severity s in the order of the images. ``settings.json`` says what the set was made from.
+    A file that is there is whole.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        labels: (N,) integers 0 … 255.
+        folder: Where to; made if it is not there.
+        names: Of the corruptions.
+        seed: As for `corrupt`.
+        sample_ids: Likewise.
+        options: Of corruptions that take them.
+        resume: Keep the files of the same set that are there, and write the others.
+        progress: Called with (what, cells done, cells in all).
+
+    Raises:
+        CorruptionError: The folder holds another set, or one without ``resume``, or cannot be written.
+    """
+    place = Path(folder)
+    given = dict(options or {})
+    content = {"images": images.cpu().numpy(), "labels": labels.cpu().numpy()}
+    settings = {
+        "made_by": "robustprune corrupt",
+        "seed": seed,
+        "images_sha256": hash_arrays(content),
+        "sample_ids_sha256": None if sample_ids is None else hash_arrays({"ids": sample_ids.cpu().numpy()}),
+        "scale": geometry_scale(*images.shape[2:]),
+        "options": {name: str(value) for name, value in given.items()},
+    }
+    try:
+        _claim(place, settings, resume)
+        _write_labels(place / "labels.npy", content["labels"])
+        written = []
+        for number, name in enumerate(names):
+            if (place / f"{name}.npy").exists():
+                continue
+            own = {option: given[option] for option in corruption_options(name) if option in given}
+            cells = _cells(images, name, seed, sample_ids, own)
+            _write_array(place / f"{name}.npy", images, cells, _told(progress, name, number, len(names)))
+            written.append(name)
+    except OSError as error:
+        raise CorruptionError(f"the corrupted set cannot be written to {place}: {error.strerror}") from error
+    return written
+
+
+def _claim(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
+    """Make the folder and say what is in it, unless something else is."""
+    if place.exists() and not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder")
+    described = place / SETTINGS
+    if described.exists():
+        try:
+            found = json.loads(described.read_text())
+        except ValueError:
+            found = None
+        if found != settings:
+            raise CorruptionError(
+                f"{place} holds a set made from other images or with another seed; give another folder"
+            )
+        if not resume:
+            raise CorruptionError(f"{place} holds this set already; add --resume to write what is missing of it")
+    elif place.exists() and any(place.glob("*.npy")):
+        raise CorruptionError(f"{place} holds arrays of something else; give another folder")
+    write_atomically(described, (json.dumps(settings, indent=2) + "\n").encode())
+
+
+def _write_labels(path: Path, labels: np.ndarray[Any, Any]) -> None:
+    kind = np.uint8 if labels.max(initial=0) < 256 else np.int64
+    array = np.tile(labels, len(SEVERITIES)).astype(kind)
+    temporary = path.with_name(f".{path.name}.tmp.npy")
+    np.save(temporary, array)
+    temporary.replace(path)
+
+
+def _cells(
+    images: Tensor, name: str, seed: int, sample_ids: Tensor | None, options: Mapping[str, Any]
+) -> Callable[[int], Tensor]:
+    def make(severity: int) -> Tensor:
+        return corrupt(images, name, severity, seed=seed, sample_ids=sample_ids, **options)
+
+    return make
+
+
+def _write_array(path: Path, images: Tensor, make: Callable[[int], Tensor], told: Callable[[int], None]) -> None:
+    """Write the severities one after the other, so that no more than one is in memory."""
+    count, channels, height, width = images.shape
+    temporary = path.with_name(f".{path.name}.tmp.npy")
+    try:
+        shape = (len(SEVERITIES) * count, height, width, channels)
+        array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        for severity in SEVERITIES:
+            array[(severity - 1) * count : severity * count] = make(severity).cpu().permute(0, 2, 3, 1).numpy()
+            told(severity)
+        array.flush()
+        del array
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _told(progress: Progress | None, name: str, number: int, total: int) -> Callable[[int], None]:
+    def tell(severity: int) -> None:
+        if progress is not None:
+            progress(name, number * len(SEVERITIES) + severity, total * len(SEVERITIES))
+
+    return tell
