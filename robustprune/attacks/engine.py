@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks import checks
+from robustprune.attacks import checks as verdicts
+from robustprune.attacks.carrying import carry_over, carry_points
 from robustprune.attacks.guard import guarded, training_submodules
-from robustprune.attacks.ledger import Tally
+from robustprune.attacks.probes import probe_model
 from robustprune.attacks.registry import expand_options, get_attack
 from robustprune.attacks.result import AttackResult, Check
-from robustprune.attacks.settings import check_samples, check_settings
+from robustprune.attacks.settings import Settings, check_samples, check_settings
+from robustprune.attacks.state import SavedState, state_key
+from robustprune.attacks.thorough import check_thoroughly
 from robustprune.attacks.waves import Outcome, Progress, Run, join, split_waves
+from robustprune.errors import AttackError
 from robustprune.inference import Array, model_device
 
 
@@ -35,6 +41,12 @@ def run_attack(
     early_stop: bool = True,
     selection: str = "best",
     expected_clean_accuracy: float | None = None,
+    targets: Array | None = None,
+    eot: int = 1,
+    frozen: bool = True,
+    carry: AttackResult | None = None,
+    checks: str = "default",
+    state: str | Path | None = None,
     device: torch.device | str | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -50,11 +62,12 @@ def run_attack(
         labels: (N,) integers 0…K−1.
         attack: Name of the attack; `robustprune.attacks.ATTACKS` has them all.
         epsilon: Budget in units of [0, 1] pixels: a number, or a fraction such as ``"8/255"``.
-        norm: ``"linf"`` or ``"l2"``.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         seed: Keys the random draws, together with sample id and restart.
         restarts: Runs of the attack; each further one on the survivors only, and none once an attack has
             drawn nothing at random, as it would repeat itself.
-        batch_size: Samples per forward pass. Does not change the outcome beyond rounding.
+        batch_size: Samples per forward pass, fewer where memory runs out. Does not change the outcome beyond
+            rounding.
         sample_ids: (N,) integers that say which sample is which, so that a subset gets the random draws it
             would get within the whole; 0…N−1 by default.
         early_stop: Stop computing a sample once it is broken. Otherwise all go on to the end of each
@@ -63,13 +76,23 @@ def run_attack(
             the one of highest loss among them without), else the one of highest loss, or ``"last"``, the last
             one the attack asked about.
         expected_clean_accuracy: What the caller measured on the same samples; a check compares.
+        targets: (N,) integers, the class each sample is to be mistaken for, for a targeted attack.
+        eot: Forward passes whose mean logits stand for a network that draws at random (expectation over
+            transformation, Athalye et al. 2018).
+        frozen: Attack a frozen copy, which is faster; it is compared with the model before use, and success is
+            always the model's own verdict.
+        carry: Result of an earlier attack on the same samples with no larger budget: what it broke is not
+            attacked again.
+        checks: ``"default"``, or ``"full"`` for those that cost attacks of their own.
+        state: File that keeps finished parts of the attack; an interrupted one is picked up from it. It is
+            removed when the attack is done.
         device: Where to compute; must be where the model is.
         progress: Called with (work done, total work), rising to equality.
         **options: Those of the attack; see `attack_options`.
 
     Raises:
         AttackError: Values that make no sense, unknown options, images outside [0, 1], a model whose clean
-            logits are not finite.
+            logits are not finite, a state file of another attack.
         UnknownNameError: There is no attack of that name.
         ModelError: The model cannot run on these images.
     """
@@ -82,46 +105,77 @@ def run_attack(
         batch_size=batch_size,
         early_stop=early_stop,
         selection=selection,
+        eot=eot,
+        frozen=frozen,
     )
+    if checks not in ("default", "full"):
+        raise AttackError(f"checks must be 'default' or 'full', got {checks!r}")
     expanded = expand_options(attack, options)
-    samples = check_samples(images, labels, sample_ids)
+    samples = check_samples(images, labels, sample_ids, targets)
+    samples = carry_points(samples, carry, settings)
     place = model_device(model, device)
     work = Progress(progress, len(samples), settings, expanded)
-    run = Run(model, get_attack(attack), expanded, settings, work)
+    saved = SavedState(Path(state), state_key(model, samples, attack, expanded, settings)) if state else None
+    run = Run(model, get_attack(attack), expanded, settings, work, saved)
     training_before = training_submodules(model)
-    with guarded(model):
+    with guarded(model, seed):
         training_during = training_submodules(model)
         outcome = join(run.attack_wave(wave, place) for wave in split_waves(samples, settings.batch_size))
+        found = probe_model(model, samples, torch.cat(run.clean_logits), settings, place, run.tally)
         training_during = training_during or training_submodules(model)
-    verdicts = _judge(outcome, run.tally, settings.epsilon, expected_clean_accuracy)
-    return AttackResult(
+    if saved is not None:
+        saved.remove()
+    result = AttackResult(
         attack=attack,
         norm=settings.norm.name,
         epsilon=settings.epsilon,
-        options={
-            **expanded,
-            **run.details,
-            **settings.shared_options(),
-            # Without a random draw there was one run, whatever was asked for.
-            "restarts": settings.restarts if run.is_random else 1,
-        },
-        **vars(outcome),
-        checks=(checks.check_mode(training_before, training_during), *verdicts),
+        options=_all_options(run, expanded, settings),
+        **{name: value for name, value in vars(outcome).items() if name != "broken_in_stage"},
+        broken_by=_names(outcome, run.stages, attack),
+        targets=samples.targets,
+        checks=(
+            verdicts.check_mode(training_before, training_during),
+            *_judge(outcome, run, settings, expected_clean_accuracy),
+            *found,
+        ),
         gradient_evaluations=run.tally.gradients,
         forward_evaluations=run.tally.forwards,
         seconds=time.perf_counter() - started,
     )
+    result = carry_over(result, carry)
+    if checks == "full":
+        further = check_thoroughly(run_attack, model, samples, result, options, settings)
+        result = replace(result, checks=(*result.checks, *further), seconds=time.perf_counter() - started)
+    return result
 
 
-def _judge(outcome: Outcome, tally: Tally, epsilon: float, expected: float | None) -> list[Check]:
-    verdicts = [
-        checks.check_range(),
-        checks.check_graph(tally),
-        checks.check_zero_gradient(tally),
-        checks.check_containment(outcome.adversarial, outcome.perturbation_norms, epsilon),
-        checks.check_sample_size(outcome.broken),
+def _all_options(run: Run, expanded: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    return {
+        **expanded,
+        **run.details,
+        **settings.shared_options(),
+        "frozen": run.replica.is_used,
+        # Without a random draw there was one run, whatever was asked for.
+        "restarts": settings.restarts if run.is_random else 1,
+    }
+
+
+def _names(outcome: Outcome, stages: list[str], attack: str) -> list[str]:
+    names = [stage or attack for stage in stages]
+    found = zip(outcome.broken.tolist(), outcome.broken_at_step.tolist(), outcome.broken_in_stage.tolist(), strict=True)
+    return ["" if not broken else "clean" if step == 0 else names[stage] for broken, step, stage in found]
+
+
+def _judge(outcome: Outcome, run: Run, settings: Settings, expected: float | None) -> list[Check]:
+    tally = run.tally
+    found = [
+        verdicts.check_range(),
+        verdicts.check_graph(tally),
+        verdicts.check_zero_gradient(tally),
+        verdicts.check_containment(outcome.adversarial, outcome.perturbation_norms, settings.epsilon),
+        verdicts.check_sample_size(outcome.broken),
     ]
     if expected is not None:
         is_correct = outcome.clean_predictions == outcome.labels
-        verdicts.append(checks.check_clean_agreement(float(is_correct.double().mean()), expected, len(is_correct)))
-    return verdicts
+        found.append(verdicts.check_clean_agreement(float(is_correct.double().mean()), expected, len(is_correct)))
+    return found

@@ -10,17 +10,18 @@ from torch import Tensor, nn
 
 from robustprune.errors import AttackError
 from robustprune.inference import evaluation_mode, frozen_parameters
-from robustprune.randomness import isolated_generators
+from robustprune.randomness import derive_seed, isolated_generators
 
 
 @contextmanager
-def guarded(model: nn.Module) -> Iterator[nn.Module]:
+def guarded(model: nn.Module, seed: int = 0) -> Iterator[nn.Module]:
     """Run the block with ``model`` in evaluation mode and frozen, and undo everything after it.
 
     Restored also after an exception: the mode of every submodule, ``requires_grad`` of every parameter, the
     buffers (a batch normalization held in training mode would count attacked images among its statistics)
     and the global random states of torch, NumPy and Python, which a third-party attack or a stochastic
-    network may draw from. Gradients are recorded inside, whatever the caller had switched off.
+    network may draw from and which start from ``seed`` inside. Gradients are recorded inside, whatever the
+    caller had switched off.
 
     Raises:
         AttackError: The weights are inference tensors, which no gradient can pass.
@@ -30,7 +31,7 @@ def guarded(model: nn.Module) -> Iterator[nn.Module]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(isolated_generators())
+        stack.enter_context(isolated_generators(derive_seed(seed, "attack")))
         stack.enter_context(_kept_buffers(model))
         stack.enter_context(frozen_parameters(model))
         stack.enter_context(evaluation_mode(model))

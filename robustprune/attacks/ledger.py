@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from robustprune.attacks.losses import Loss
+from robustprune.attacks.goal import Goal, Score
 from robustprune.attacks.settings import Selection
+
+
+@dataclass
+class Start:
+    """How gradients looked when a stage of an attack first asked for them.
+
+    Attributes:
+        gradients: Samples with a usable gradient.
+        zeros: Those of them whose gradient is exactly zero.
+    """
+
+    gradients: int = 0
+    zeros: int = 0
 
 
 @dataclass
@@ -20,16 +33,14 @@ class Tally:
         gradients: Samples × gradients.
         without_graph: Gradients that could not be had, as the logits do not depend on the input for autograd.
         not_finite: Gradients or logits with NaN or infinity.
-        first_gradients: Samples with a usable gradient in the first gradient query.
-        zero_gradients: Those of them whose gradient is exactly zero.
+        starts: Stage → its first gradients. An attack of one piece is a stage without a name.
     """
 
     forwards: int = 0
     gradients: int = 0
     without_graph: int = 0
     not_finite: int = 0
-    first_gradients: int = 0
-    zero_gradients: int = 0
+    starts: dict[str, Start] = field(default_factory=dict)
 
 
 class Ledger:
@@ -38,34 +49,56 @@ class Ledger:
     Attributes:
         points: (N, …) what would be returned now.
         logits: (N, K) at those points.
-        is_broken: (N,) bool, whether those points are misclassified.
+        is_broken: (N,) bool, whether those points reach the goal.
         first_broken: (N,) int64, the query that first broke the sample; 0 before any, −1 none.
+        stage: (N,) int64, the stage in which that was; −1 none.
+        asked: (N,) int64, queries that computed the sample.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, clean_logits: Tensor, selection: Selection) -> None:
+    def __init__(self, images: Tensor, goal: Goal, clean_logits: Tensor, selection: Selection) -> None:
         """Open the books with the images (N, …) themselves and their logits (N, K)."""
         self.points = images.clone()
         self.logits = clean_logits.clone()
-        self.is_broken = clean_logits.argmax(dim=1) != labels
+        self.is_broken = goal.is_reached(clean_logits)
         self.first_broken = torch.where(self.is_broken, 0, -1)
-        self._labels, self._selection = labels, selection
+        self.stage = torch.full_like(self.first_broken, -1)
+        self.asked = torch.zeros_like(self.first_broken)
+        self._goal, self._selection = goal, selection
 
-    def record(self, rows: Tensor, points: Tensor, logits: Tensor, loss: Loss, query: int) -> None:
+    def record(self, rows: Tensor, points: Tensor, logits: Tensor, score: Score, query: int, stage: int) -> None:
         """Enter what the model said of the samples ``rows`` (n,) at points (n, …): logits (n, K).
 
-        "best" keeps a misclassified point over one that is not, then the one of higher loss. The logits are
-        kept rather than the losses, so that an attack may change its loss on the way.
+        "best" keeps a point that reaches the goal over one that does not, then the one of higher score. The
+        logits are kept rather than the scores, so that an attack may change its loss on the way.
         """
-        labels, was_broken = self._labels[rows], self.is_broken[rows]
-        # An overflow is not a prediction: a point without one is no success.
-        is_finite = logits.isfinite().all(dim=1)
-        is_broken = (logits.argmax(dim=1) != labels) & is_finite
+        is_broken, was_broken = self._goal.is_reached(logits, rows), self.is_broken[rows]
         if self._selection == "last":
             taken = torch.ones_like(is_broken)
         else:
-            is_higher = loss(logits, labels) > loss(self.logits[rows], labels)
+            is_higher = score(logits, rows) > score(self.logits[rows], rows)
+            is_finite = logits.isfinite().all(dim=1)
             taken = is_finite & ((is_broken & ~was_broken) | ((is_broken == was_broken) & is_higher))
-        self.first_broken[rows[is_broken & (self.first_broken[rows] < 0)]] = query
+        first = rows[is_broken & (self.first_broken[rows] < 0)]
+        self.first_broken[first], self.stage[first] = query, stage
         kept = rows[taken]
         self.points[kept], self.logits[kept] = points[taken], logits[taken]
         self.is_broken[kept] = is_broken[taken]
+
+    def carry(self, points: Tensor, broken: Tensor) -> None:
+        """Take over points (N, …) that an earlier, no wider attack broke samples (N,) with."""
+        taken = broken & ~self.is_broken
+        self.points[taken] = points[taken]
+        self.is_broken |= taken
+        self.first_broken[taken] = 0
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what `restore` needs."""
+        return {name: getattr(self, name).clone() for name in _STATE}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go back to a `state`."""
+        for name in _STATE:
+            setattr(self, name, state[name].to(self.points.device))
+
+
+_STATE = ("points", "logits", "is_broken", "first_broken", "stage", "asked")

@@ -36,7 +36,41 @@ def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
     return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + 1e-12)
 
 
+def margin_against(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+    """Return z_r − z_y for one other class r per sample."""
+    return (logits.gather(1, rivals[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
+
+
+def difference_of_logits_ratio_against(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+    """Return (z_r − z_y) / (z_(1) − (z_(3) + z_(4))/2), the targeted form (Croce & Hein 2020, eq. 7).
+
+    With three classes there is no fourth logit, and the third stands for both; two leave only the difference.
+    """
+    largest = logits.topk(min(4, logits.shape[1]), dim=1).values
+    difference = margin_against(logits, labels, rivals)
+    if logits.shape[1] < 3:
+        return difference
+    return difference / (largest[:, 0] - (largest[:, 2] + largest[:, -1]) / 2 + 1e-12)
+
+
 LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin, "dlr": difference_of_logits_ratio}
+
+
+TARGETED_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "margin": margin_against,
+    "dlr": difference_of_logits_ratio_against,
+}
+
+
+def get_targeted_loss(loss: str | Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the loss that weighs one class against the label.
+
+    Raises:
+        AttackError: There is none of that name.
+    """
+    if not isinstance(loss, str) or loss not in TARGETED_LOSSES:
+        raise AttackError(f"no loss {loss!r} weighs one class against another. Known: {', '.join(TARGETED_LOSSES)}.")
+    return TARGETED_LOSSES[loss]
 
 
 def get_loss(loss: str | Loss) -> Loss:

@@ -75,6 +75,44 @@ def _draw_l2(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
     return delta
 
 
+def _size_l1(delta: Tensor) -> Tensor:
+    return delta.flatten(1).abs().sum(dim=1)
+
+
+def _project_l1(delta: Tensor, epsilon: float) -> Tensor:
+    """Shrink all entries by one threshold per sample, found by sorting (Duchi et al. 2008, figure 1)."""
+    sizes = delta.flatten(1).abs()  # (N, D)
+    falling, _ = sizes.sort(dim=1, descending=True)
+    excess = falling.cumsum(dim=1) - epsilon
+    counts = torch.arange(1, sizes.shape[1] + 1, device=delta.device)
+    last = (falling * counts > excess).sum(dim=1, keepdim=True).clamp(min=1)
+    threshold = (excess.gather(1, last - 1) / last).clamp(min=0)
+    kept = (sizes - threshold).clamp(min=0)
+    # Sums of many rounded numbers may still come out a little long.
+    kept = kept * (epsilon / kept.sum(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
+    return delta.sign() * kept.reshape(delta.shape)
+
+
+def _steepest_l1(gradient: Tensor) -> Tensor:
+    """Spread over the twentieth of the entries with the largest gradients (SLIDE, Tramèr & Boneh 2019).
+
+    The single largest entry alone would be steepest, and hit the box at once.
+    """
+    flat = gradient.flatten(1)
+    count = max(1, flat.shape[1] // 20)
+    largest = flat.abs().topk(count, dim=1)
+    spread = torch.zeros_like(flat).scatter(1, largest.indices, flat.gather(1, largest.indices).sign())
+    return (spread / spread.abs().sum(dim=1, keepdim=True).clamp(min=1)).reshape(gradient.shape)
+
+
+def _draw_l1(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
+    # Exponential variables over their sum are uniform on a simplex; one more of them makes the inside uniform.
+    waits = -torch.rand(shape.numel() + 1, generator=generator).clamp(min=1e-30).log()
+    signs = torch.randint(0, 2, shape, generator=generator) * 2 - 1
+    delta: Tensor = (waits[:-1] / waits.sum()).reshape(shape) * signs * epsilon
+    return delta
+
+
 def _scaled(delta: Tensor) -> tuple[Tensor, Tensor]:
     """Return (N, …) divided by its largest entry, and those entries (N,); by 1 where all are zero.
 
@@ -93,6 +131,7 @@ def _over(per_sample: Tensor, like: Tensor) -> Tensor:
 NORMS: dict[str, Norm] = {
     "linf": Norm("linf", _size_linf, _project_linf, torch.sign, _draw_linf),
     "l2": Norm("l2", _size_l2, _project_l2, _steepest_l2, _draw_l2),
+    "l1": Norm("l1", _size_l1, _project_l1, _steepest_l1, _draw_l1),
 }
 
 

@@ -34,13 +34,31 @@ def attack(
     constant = None if step_size is None else parse_step_size(step_size)
     problem.describe(schedule="falling" if constant is None else "constant")
     points = problem.random_start() if random_start else problem.images
+    rows = problem.rows
+    points = points[rows]
     for step in range(steps):
-        direction = problem.steepest(problem.gradient(points, loss))
-        if not problem.active.any():
+        gradients = problem.ask(rows, points, loss).gradients
+        left = problem.active[rows]
+        rows, points, gradients = rows[left], points[left], gradients[left]
+        if len(rows) == 0:
             return
         falling = problem.epsilon * (1 - step / steps)
-        points = problem.project(points + (constant or falling) * direction)
-    problem.evaluate(points, loss)
+        points = problem.project(points + (constant or falling) * problem.uphill(points, gradients), rows)
+    problem.ask(rows, points, loss, gradient=False)
+
+
+def margin_attack(
+    problem: AttackProblem, *, steps: int = 20, step_size: float | str | None = None, random_start: bool = True
+) -> None:
+    """Propose points along the steepest ascent of the margin between logits (Carlini & Wagner 2017)."""
+    attack(problem, steps=steps, step_size=step_size, random_start=random_start, loss="margin")
+
+
+def ratio_attack(
+    problem: AttackProblem, *, steps: int = 20, step_size: float | str | None = None, random_start: bool = True
+) -> None:
+    """Propose points along the steepest ascent of the difference-of-logits ratio (Croce & Hein 2020)."""
+    attack(problem, steps=steps, step_size=step_size, random_start=random_start, loss="dlr")
 
 
 def pgd(
@@ -68,7 +86,7 @@ def pgd(
         images: (N, …), uint8 or float in [0, 1].
         labels: (N,) integers.
         epsilon: Budget: a number or a fraction such as ``"8/255"``.
-        norm: ``"linf"`` or ``"l2"``.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         steps: Gradient steps per restart.
         step_size: Length of every step, a number or a fraction; by default they fall linearly from ε to 0.
         restarts: Runs, each from its own random start, on the samples the ones before did not break.

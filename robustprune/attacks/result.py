@@ -45,9 +45,15 @@ class AttackResult:
         perturbation_norms: (N,) float64, in ``norm``.
         broken_at_step: (N,) int64: −1 not broken, 0 misclassified without an attack, otherwise the query
             (a gradient or a forward pass, from 1, over all restarts) whose point first fooled the model.
+        broken_by: N names: the attack, or the part of an ensemble, that broke the sample; ``"clean"`` where
+            none was needed, ``""`` where none succeeded.
+        queries: (N,) int64, how often the model was asked about the sample during the attack.
+        targets: (N,) int64, the classes to reach; None for an untargeted attack. With targets, "broken"
+            means brought to the target.
         checks: The validity checks.
         gradient_evaluations: Samples × gradients computed.
-        forward_evaluations: Samples × forward passes: those of the gradients, the clean one and the last.
+        forward_evaluations: Samples × forward passes: those of the gradients, the clean one, the last, and
+            those of the checks; not the few that make a frozen copy.
         seconds: Wall time.
     """
 
@@ -62,6 +68,9 @@ class AttackResult:
     labels: Tensor = field(repr=False)
     perturbation_norms: Tensor = field(repr=False)
     broken_at_step: Tensor = field(repr=False)
+    broken_by: list[str] = field(repr=False)
+    queries: Tensor = field(repr=False)
+    targets: Tensor | None = field(repr=False)
     checks: tuple[Check, ...]
     gradient_evaluations: int
     forward_evaluations: int
@@ -84,7 +93,7 @@ class AttackResult:
 
     @property
     def robust_accuracy(self) -> float:
-        """Share of samples the attack did not break."""
+        """Share of samples the attack did not break; with targets, of those it did not bring there."""
         return 1 - int(self.broken.sum()) / self.n
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -30,6 +30,8 @@ class Settings:
     batch_size: int
     early_stop: bool
     selection: Selection
+    eot: int = 1
+    frozen: bool = True
 
     def shared_options(self) -> dict[str, Any]:
         """Return what a result reports beside the attack's own options."""
@@ -39,6 +41,7 @@ class Settings:
             "batch_size": self.batch_size,
             "early_stop": self.early_stop,
             "selection": self.selection,
+            "eot": self.eot,
         }
 
 
@@ -51,6 +54,8 @@ def check_settings(
     batch_size: int,
     early_stop: bool,
     selection: str,
+    eot: int = 1,
+    frozen: bool = True,
 ) -> Settings:
     """Return the settings, or raise an `AttackError` that names the one that makes no sense."""
     if selection not in ("best", "last"):
@@ -65,6 +70,8 @@ def check_settings(
         batch_size=at_least_one("batch_size", batch_size),
         early_stop=bool(early_stop),
         selection="best" if selection == "best" else "last",
+        eot=at_least_one("eot", eot),
+        frozen=bool(frozen),
     )
 
 
@@ -83,32 +90,64 @@ class Samples:
         images: (N, …), uint8 or float in [0, 1].
         labels: (N,) int64.
         ids: N integers that key the random draws.
+        targets: (N,) int64, the classes to reach, if the attack is targeted.
+        carried: (N, …) points of an earlier attack; None if there was none.
+        carried_broken: (N,) bool, which of them succeeded.
     """
 
     images: Tensor
     labels: Tensor
     ids: list[int]
+    targets: Tensor | None = None
+    carried: Tensor | None = None
+    carried_broken: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.labels)
 
+    def part(self, where: slice) -> Samples:
+        """Return some of the samples."""
+        return Samples(
+            self.images[where],
+            self.labels[where],
+            self.ids[where],
+            None if self.targets is None else self.targets[where],
+            None if self.carried is None else self.carried[where],
+            self.carried_broken[where],
+        )
 
-def check_samples(images: Array, labels: Array, sample_ids: Sequence[int] | Tensor | None) -> Samples:
-    """Return the samples, or raise an `AttackError` on images, labels or ids that do not fit together."""
+
+def check_samples(
+    images: Array,
+    labels: Array,
+    sample_ids: Sequence[int] | Tensor | None,
+    targets: Array | None = None,
+) -> Samples:
+    """Return the samples, or raise an `AttackError` on images, labels, ids or targets that do not fit together."""
     images = to_tensor(images)
     labels = to_tensor(labels)
     if images.ndim < 2 or len(images) == 0:
         raise AttackError(f"expected a batch of images (N, …) with N ≥ 1, got shape {tuple(images.shape)}")
-    if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise AttackError(
-            f"expected {len(images)} integer labels, one per image, got {labels.dtype} of shape {tuple(labels.shape)}"
-        )
+    _check_classes("labels", labels, len(images))
+    if targets is not None:
+        targets = to_tensor(targets)
+        _check_classes("targets", targets, len(images))
+        same = int((targets.cpu() == labels.cpu()).sum())
+        if same:
+            raise AttackError(f"{same} targets are the samples' own labels; a target is the class to be mistaken for")
     ids = list(range(len(images))) if sample_ids is None else [int(each) for each in sample_ids]
     if len(ids) != len(images):
         raise AttackError(f"expected {len(images)} sample ids, one per image, got {len(ids)}")
     _check_range(images)
-    return Samples(images, labels.long(), ids)
+    return Samples(images, labels.long(), ids, None if targets is None else targets.long())
+
+
+def _check_classes(what: str, classes: Tensor, n: int) -> None:
+    if classes.shape != (n,) or classes.is_floating_point() or classes.dtype == torch.bool:
+        raise AttackError(
+            f"expected {n} integer {what}, one per image, got {classes.dtype} of shape {tuple(classes.shape)}"
+        )
 
 
 def _check_range(images: Tensor) -> None:

@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustprune.attacks.batching import Batches
 from robustprune.attacks.checks import perturbation_sizes
+from robustprune.attacks.goal import Goal
 from robustprune.attacks.ledger import Tally
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import Attack
+from robustprune.attacks.replica import Replica
 from robustprune.attacks.settings import Samples, Settings
+from robustprune.attacks.state import SavedState
 from robustprune.errors import AttackError
 from robustprune.inference import run_model, to_unit_range
 
@@ -33,6 +37,8 @@ class Outcome:
     labels: Tensor
     perturbation_norms: Tensor
     broken_at_step: Tensor
+    broken_in_stage: Tensor
+    queries: Tensor
 
 
 def join(waves: Iterable[Outcome]) -> Outcome:
@@ -51,21 +57,30 @@ class Run:
         options: dict[str, Any],
         settings: Settings,
         progress: Progress,
+        saved: SavedState | None = None,
     ) -> None:
         """Prepare to attack ``model``, which the caller has guarded by the time a wave comes."""
         self.tally = Tally()
         self.details: dict[str, Any] = {}
+        self.stages: list[str] = [""]
         self.is_random = False
+        self.clean_logits: list[Tensor] = []
+        self.replica = Replica(model, settings.frozen)
         self._model, self._attack, self._options = model, attack, options
-        self._settings, self._progress = settings, progress
+        self._settings, self._progress, self._saved = settings, progress, saved
+        self._batches = Batches(settings.batch_size)
+        self._wave = -1
 
     def attack_wave(self, samples: Samples, place: torch.device) -> Outcome:
         """Attack some of the samples, on the device ``place``."""
+        self._wave += 1
         # A copy made here is an ordinary tensor, even of images that come from inference mode.
         images = to_unit_range(samples.images.to(place)).clone()
         labels = samples.labels.to(place).clone()
+        targets = None if samples.targets is None else samples.targets.to(place).clone()
         clean_logits = self._predict(images)
-        _check_clean(clean_logits, labels)
+        _check_clean(clean_logits, labels, targets)
+        self.clean_logits.append(clean_logits.cpu())
         problem = AttackProblem(
             self._forward,
             images,
@@ -75,52 +90,87 @@ class Run:
             self._settings,
             self.tally,
             self._progress.advance,
+            targets=targets,
+            model=self._model,
+            batches=self._batches,
         )
-        self._propose(problem)
+        problem.stages = self.stages
+        if samples.carried is not None:
+            problem.ledger.carry(samples.carried.to(place), samples.carried_broken.to(place))
+        goal = Goal(labels, targets)
+        predictions = self._attack_replica_first(problem, goal)
         self._progress.finish(len(samples))
-        return self._judge(problem, samples.images, clean_logits.argmax(dim=1))
+        return self._outcome(problem, samples.images, clean_logits, predictions, goal)
 
-    def _propose(self, problem: AttackProblem) -> None:
+    def _attack_replica_first(self, problem: AttackProblem, goal: Goal) -> Tensor:
+        """Return the model's logits (N, K) at the points found.
+
+        Of what the frozen copy takes for broken, the model itself has the last word; where it disagrees, as
+        it may on the very boundary, the sample is attacked once more, on the model itself.
+        """
+        if (~problem.ledger.is_broken).any():
+            problem.model = self.replica.get(problem.images)
+        if self._saved is not None:
+            self._saved.attach(self._wave, problem, self.tally)
+        self._propose(problem)
+        predictions = self._predict(problem.ledger.points)
+        doubtful = problem.ledger.is_broken & ~goal.is_reached(predictions)
+        if problem.model is not self._model and bool(doubtful.any()):
+            problem.model = self._model
+            problem.detach_state()
+            problem.reopen(doubtful)
+            self._propose(problem, only=doubtful)
+            predictions = self._predict(problem.ledger.points)
+        return predictions
+
+    def _propose(self, problem: AttackProblem, only: Tensor | None = None) -> None:
         for restart in range(self._settings.restarts):
-            problem.begin_restart(restart)
+            problem.begin_restart(restart, only)
             # The first is run in any case: the attack then looks at its options.
             if restart > 0 and not problem.active.any():
                 return
-            self._attack(problem, **self._options)
+            problem.run_restart(self._attack, self._options)
             self.details.update(problem.details)
             self.is_random |= problem.has_drawn
             if not problem.has_drawn:
                 return
 
-    def _judge(self, problem: AttackProblem, images: Tensor, clean_predictions: Tensor) -> Outcome:
+    def _outcome(
+        self, problem: AttackProblem, images: Tensor, clean_logits: Tensor, predictions: Tensor, goal: Goal
+    ) -> Outcome:
         """Measure the returned points afresh: what the attack saw on the way does not count."""
-        adversarial = problem.ledger.points
-        predictions = self._predict(adversarial)
-        was_wrong = clean_predictions != problem.labels
-        is_finite = predictions.isfinite().all(dim=1)
-        adversarial_predictions = predictions.argmax(dim=1)
-        broken = was_wrong | ((adversarial_predictions != problem.labels) & is_finite)
-        first = problem.ledger.first_broken
-        seen = torch.where(first < 0, problem.queries, first)
+        ledger = problem.ledger
+        broken = goal.is_reached(clean_logits) | goal.is_reached(predictions)
+        seen = torch.where(ledger.first_broken < 0, problem.queries, ledger.first_broken)
         parts = (
-            adversarial,
+            ledger.points,
             broken,
-            clean_predictions,
-            adversarial_predictions,
-            problem.labels,
+            clean_logits.argmax(dim=1),
+            predictions.argmax(dim=1),
+            goal.labels,
             # Against the caller's images: an attack may have written into the problem's.
-            perturbation_sizes(adversarial.cpu(), to_unit_range(images.cpu()), problem.norm),
+            perturbation_sizes(ledger.points.cpu(), to_unit_range(images.cpu()), problem.norm),
             torch.where(broken, seen, -1),
+            torch.where(broken, ledger.stage, -1),
+            ledger.asked,
         )
         return Outcome(*(part.cpu() for part in parts))
 
-    def _forward(self, batch: Tensor) -> Tensor:
-        return run_model(self._model, batch)
+    def _forward(self, model: nn.Module, batch: Tensor) -> Tensor:
+        if self._settings.eot == 1:
+            return run_model(model, batch)
+        return torch.stack([run_model(model, batch) for _ in range(self._settings.eot)]).mean(dim=0)
 
     def _predict(self, images: Tensor) -> Tensor:
-        self.tally.forwards += len(images)
+        logits: list[Tensor] = []
+
+        def compute(part: Tensor) -> None:
+            logits.append(self._forward(self._model, images[part]))
+
         with torch.no_grad():
-            return torch.cat([self._forward(batch) for batch in torch.split(images, self._settings.batch_size)])
+            self._batches.run(torch.arange(len(images), device=images.device), compute)
+        self.tally.forwards += len(images)
+        return torch.cat(logits)
 
 
 class Progress:
@@ -134,7 +184,7 @@ class Progress:
         options: dict[str, Any],
     ) -> None:
         """Report to ``report(done, total)``, if there is anyone to report to."""
-        steps = options.get("steps")
+        steps = options.get("steps", options.get("queries"))
         # A gradient per step and a last look; for an attack without steps, a guess of two queries.
         self._per_sample = settings.restarts * ((steps if isinstance(steps, int) else 1) + 1)
         self._report = report
@@ -161,17 +211,18 @@ def split_waves(samples: Samples, batch_size: int) -> Iterator[Samples]:
     bytes_each = 4 * samples.images[0].numel()
     size = max(1, min(WAVE_SAMPLES, WAVE_BYTES // bytes_each) // batch_size) * batch_size
     for start in range(0, len(samples), size):
-        part = slice(start, start + size)
-        yield Samples(samples.images[part], samples.labels[part], samples.ids[part])
+        yield samples.part(slice(start, start + size))
 
 
-def _check_clean(logits: Tensor, labels: Tensor) -> None:
+def _check_clean(logits: Tensor, labels: Tensor, targets: Tensor | None) -> None:
     bad = int((~logits.isfinite()).any(dim=1).sum())
     if bad:
         raise AttackError(
             f"the model's logits are NaN or infinite on {bad} of {len(logits)} clean images; it has diverged "
             f"or is not the model meant"
         )
-    low, high = (int(bound) for bound in labels.aminmax())
-    if low < 0 or high >= logits.shape[1]:
-        raise AttackError(f"labels run from {low} to {high}, the model has {logits.shape[1]} classes")
+    for what, classes in (("labels", labels), ("targets", targets)):
+        if classes is not None:
+            low, high = (int(bound) for bound in classes.aminmax())
+            if low < 0 or high >= logits.shape[1]:
+                raise AttackError(f"{what} run from {low} to {high}, the model has {logits.shape[1]} classes")

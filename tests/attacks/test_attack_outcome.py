@@ -45,13 +45,18 @@ def test_waves_of_bounded_memory_change_nothing(network, test_images, test_label
     assert parts.forward_evaluations == whole.forward_evaluations
 
 
+class FirstTwo(nn.Module):
+    def forward(self, images):
+        return images.flatten(1)[:, :2]
+
+
 def problem_of(images, ids, seed=0, norm="linf", epsilon=0.1, restart=0, batch_size=4):
     settings = check_settings(
         epsilon, norm, seed=seed, restarts=1, batch_size=batch_size, early_stop=True, selection="best"
     )
     labels = torch.zeros(len(images), dtype=torch.long)
     problem = AttackProblem(
-        lambda batch: batch.flatten(1)[:, :2],
+        lambda model, batch: model(batch),
         images,
         labels,
         torch.tensor([[1.0, 0.0]]).expand(len(images), 2),
@@ -59,6 +64,7 @@ def problem_of(images, ids, seed=0, norm="linf", epsilon=0.1, restart=0, batch_s
         settings,
         Tally(),
         lambda samples: None,
+        model=FirstTwo(),
     )
     problem.begin_restart(restart)
     return problem
@@ -133,15 +139,18 @@ def test_iterated_steps_beat_one(network, test_images, test_labels):
 def test_counts_are_those_of_the_model(network, test_images, test_labels):
     seen = []
     hook = network.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
-    full = run_attack(network, test_images, test_labels, epsilon=EPSILON, steps=6, early_stop=False, batch_size=64)
+    settings = {"epsilon": EPSILON, "steps": 6, "batch_size": 64, "frozen": False}
+    full = run_attack(network, test_images, test_labels, early_stop=False, **settings)
     assert sum(seen) == full.forward_evaluations
     seen.clear()
-    early = run_attack(network, test_images, test_labels, epsilon=EPSILON, steps=6, batch_size=64)
+    early = run_attack(network, test_images, test_labels, **settings)
     hook.remove()
     assert sum(seen) == early.forward_evaluations < full.forward_evaluations
     assert early.gradient_evaluations < full.gradient_evaluations
     # Packed: at most one batch per pass is not full.
-    assert sum(size < 64 for size in seen) <= 2 + 7
+    checks = [16, 16, 1, 1, 18]
+    assert seen[-5:] == checks
+    assert sum(size < 64 for size in seen[:-5]) <= 2 + 7
     assert abs(early.robust_accuracy - full.robust_accuracy) < 0.01
 
 
@@ -184,6 +193,8 @@ def test_the_result_agrees_with_a_fresh_look(network, test_images, test_labels):
         "batch_size": 256,
         "early_stop": True,
         "selection": "best",
+        "eot": 1,
+        "frozen": True,
     }
     assert result.epsilon == 8 / 255
     assert result.seconds > 0

@@ -1,0 +1,161 @@
+"""Auto-PGD: projected gradient ascent with momentum that halves its own step (Croce & Hein 2020, arXiv:2003.01690).
+
+Algorithm 1 there: the step starts at 2ε and is halved at checkpoints 22 % apart at first, then ever closer, where
+the loss rose in fewer than three quarters of the steps since the last one, or where neither step nor best loss has
+changed; each halving starts again from the best point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from robustprune.attacks.losses import Loss
+from robustprune.attacks.problem import AttackProblem
+from robustprune.attacks.settings import at_least_one
+from robustprune.errors import AttackError
+
+MOMENTUM = 0.75
+MOST_RISES = 0.75
+TARGETS = 9
+
+
+def cross_entropy_attack(problem: AttackProblem, *, steps: int = 100) -> None:
+    """Propose points of high cross-entropy."""
+    ascend(problem, steps, "ce")
+
+
+def ratio_attack(problem: AttackProblem, *, steps: int = 100) -> None:
+    """Propose points of high difference-of-logits ratio."""
+    ascend(problem, steps, "dlr")
+
+
+def targeted_attack(problem: AttackProblem, *, steps: int = 100, target_classes: int = TARGETS) -> None:
+    """Propose points towards each of the classes that come next to the label, one after the other.
+
+    With fewer than four classes the ratio has no fourth logit, and a smaller denominator is used.
+    """
+    at_least_one("target_classes", target_classes)
+    for rivals in rival_classes(problem, target_classes):
+        ascend(problem, steps, "dlr", rivals)
+
+
+def rival_classes(problem: AttackProblem, most: int) -> Iterator[Tensor]:
+    """Yield classes (N,): of each sample's wrong ones the likeliest on the clean image, then the next.
+
+    Raises:
+        AttackError: The attack has a target of its own.
+    """
+    if problem.targets is not None:
+        raise AttackError("this attack tries one class after the other and takes no targets; use 'pgd' or 'apgd-ce'")
+    others = problem.clean_logits.scatter(1, problem.labels[:, None], -torch.inf)
+    order = others.argsort(dim=1, descending=True, stable=True)
+    for rank in range(min(most, others.shape[1] - 1)):
+        yield order[:, rank]
+
+
+@dataclass
+class _Climb:
+    """Where each of the n samples still active stands."""
+
+    rows: Tensor
+    points: Tensor
+    before: Tensor
+    gradients: Tensor
+    losses: Tensor
+    best: Tensor
+    best_gradients: Tensor
+    best_losses: Tensor
+    step_sizes: Tensor
+    rises: Tensor
+    checked_losses: Tensor
+    was_halved: Tensor
+
+    def keep(self, left: Tensor) -> None:
+        """Go on with some of the samples (n,)."""
+        if not bool(left.all()):
+            for field in fields(self):
+                setattr(self, field.name, getattr(self, field.name)[left])
+
+    def over(self, values: Tensor) -> Tensor:
+        """Return (n,) as (n, 1, …, 1)."""
+        return values.reshape(-1, *([1] * (self.points.ndim - 1)))
+
+
+def ascend(problem: AttackProblem, steps: int, loss: str | Loss, rivals: Tensor | None = None) -> None:
+    """Run one ascent of so many steps from a random start, against the classes ``rivals`` (N,) if given.
+
+    Raises:
+        AttackError: The norm is not L∞ or L2.
+    """
+    at_least_one("steps", steps)
+    if problem.norm == "l1":
+        raise AttackError("APGD is for linf and l2; in l1, attack with 'pgd' or 'fab-t'")
+    climb = _begin(problem, loss, rivals)
+    waited, period = 0, max(int(0.22 * steps), 1)
+    for step in range(steps):
+        climb.keep(problem.active[climb.rows])
+        if len(climb.rows) == 0:
+            return
+        _move(problem, climb, is_first=step == 0)
+        _look(problem, climb, loss, rivals)
+        waited += 1
+        if waited == period:
+            climb.keep(problem.active[climb.rows])
+            _check(climb, period)
+            waited, period = 0, max(period - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
+
+
+def _begin(problem: AttackProblem, loss: str | Loss, rivals: Tensor | None) -> _Climb:
+    rows = problem.rows
+    points = problem.random_start()[rows]
+    answer = problem.ask(rows, points, loss, against=None if rivals is None else rivals[rows])
+    return _Climb(
+        rows=rows,
+        points=points,
+        before=points,
+        gradients=answer.gradients,
+        losses=answer.losses,
+        best=points,
+        best_gradients=answer.gradients,
+        best_losses=answer.losses,
+        step_sizes=torch.full_like(answer.losses, 2 * problem.epsilon),
+        rises=torch.zeros_like(answer.losses),
+        checked_losses=answer.losses,
+        was_halved=torch.ones_like(answer.losses, dtype=torch.bool),
+    )
+
+
+def _move(problem: AttackProblem, climb: _Climb, *, is_first: bool) -> None:
+    share = 1.0 if is_first else MOMENTUM
+    direction = problem.steepest(climb.gradients)
+    ahead = problem.project(climb.points + climb.over(climb.step_sizes) * direction, climb.rows)
+    drift = climb.points - climb.before
+    moved = climb.points + share * (ahead - climb.points) + (1 - share) * drift
+    climb.before, climb.points = climb.points, problem.project(moved, climb.rows)
+
+
+def _look(problem: AttackProblem, climb: _Climb, loss: str | Loss, rivals: Tensor | None) -> None:
+    against = None if rivals is None else rivals[climb.rows]
+    answer = problem.ask(climb.rows, climb.points, loss, against=against)
+    climb.rises = climb.rises + (answer.losses > climb.losses)
+    climb.gradients, climb.losses = answer.gradients, answer.losses
+    is_best = answer.losses > climb.best_losses
+    climb.best = torch.where(climb.over(is_best), climb.points, climb.best)
+    climb.best_gradients = torch.where(climb.over(is_best), answer.gradients, climb.best_gradients)
+    climb.best_losses = torch.where(is_best, answer.losses, climb.best_losses)
+
+
+def _check(climb: _Climb, period: int) -> None:
+    """Halve the step where it is too long, and go back to the best point there."""
+    rose_little = climb.rises <= MOST_RISES * period
+    is_stuck = ~climb.was_halved & (climb.checked_losses >= climb.best_losses)
+    halved = rose_little | is_stuck
+    climb.step_sizes = torch.where(halved, climb.step_sizes / 2, climb.step_sizes)
+    climb.points = torch.where(climb.over(halved), climb.best, climb.points)
+    climb.gradients = torch.where(climb.over(halved), climb.best_gradients, climb.gradients)
+    climb.was_halved, climb.checked_losses = halved, climb.best_losses
+    climb.rises = torch.zeros_like(climb.rises)

@@ -1,0 +1,44 @@
+"""What an attack is after: any class but the label, or one class of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from robustprune.attacks.losses import Loss
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Logits (n, K) of the samples with indices (n,) → (n,), which grows as the goal comes closer."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What counts as success.
+
+    Attributes:
+        labels: (N,) the class to get away from.
+        targets: (N,) the class to get to; None where any wrong one will do.
+    """
+
+    labels: Tensor
+    targets: Tensor | None = None
+
+    def is_reached(self, logits: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return (n,) bool for logits (n, K) of the samples ``rows``, of all if None.
+
+        An overflow is not a prediction: logits with NaN or infinity are no success.
+        """
+        predictions = logits.argmax(dim=1)
+        wanted = self.labels if self.targets is None else self.targets
+        wanted = wanted if rows is None else wanted[rows]
+        reached = predictions != wanted if self.targets is None else predictions == wanted
+        return reached & logits.isfinite().all(dim=1)
+
+    def score(self, loss: Loss) -> Score:
+        """Return what an attack makes grow: the loss of the label, or the negative one of the target."""
+        targets = self.targets
+        if targets is None:
+            return lambda logits, rows: loss(logits, self.labels[rows])
+        return lambda logits, rows: -loss(logits, targets[rows])

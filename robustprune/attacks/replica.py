@@ -1,0 +1,64 @@
+"""The frozen copy that is attacked in place of a model, because it computes the same faster."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.errors import ModelError, ModelWarning
+from robustprune.inference import freeze, run_model
+from robustprune.inference.frozen import TOLERANCE
+from robustprune.randomness import isolated_generators
+
+PROBES = 16
+
+
+class Replica:
+    """Makes the frozen copy of a model when it is first needed."""
+
+    def __init__(self, model: nn.Module, wanted: bool) -> None:
+        """Copy ``model`` if ``wanted``."""
+        self._model, self._wanted = model, wanted
+        self._copy: nn.Module | None = None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a copy was attacked."""
+        return self._copy is not None and self._copy is not self._model
+
+    def get(self, images: Tensor) -> nn.Module:
+        """Return the copy, compared with the model on some of the images (n, …), or the model itself."""
+        if self._copy is None:
+            self._copy = self._make(images[:PROBES]) if self._wanted else self._model
+        return self._copy
+
+    def _make(self, images: Tensor) -> nn.Module:
+        try:
+            copy = freeze(self._model, images)
+            gap = _gap(self._model, copy, images)
+        except ModelError as error:
+            problem = str(error)
+        else:
+            if gap <= TOLERANCE:
+                return copy
+            problem = f"its logits differ from the model's by {gap:.2g} of the largest"
+        warnings.warn(
+            f"no frozen copy of this {type(self._model).__name__} can be attacked in its place ({problem}); the "
+            "model itself is attacked, which comes to the same but takes longer",
+            ModelWarning,
+            stacklevel=2,
+        )
+        return self._model
+
+
+def _gap(model: nn.Module, copy: nn.Module, images: Tensor) -> float:
+    """Return the largest difference between logits, as a share of the largest logit."""
+    logits = []
+    for network in (model, copy):
+        # A network that draws random numbers draws the same ones twice.
+        with torch.no_grad(), isolated_generators(0):
+            logits.append(run_model(network, images))
+    expected, found = logits
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
