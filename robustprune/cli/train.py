@@ -24,6 +24,13 @@ from robustprune.cli.options import (
 @model_options
 @data_options
 @recipe_options
+@click.option(
+    "--augment",
+    "defence",
+    type=click.Choice(["augmix", "corruptions"]),
+    help="Against corruptions: AugMix, or the four extra corruptions on half of the images.",
+)
+@click.option("--consistency", type=click.FloatRange(0), help="augmix: weight of its loss over three views; paper: 12.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option("--out", type=OUT_FILE, required=True, help="File of the trained ticket.")
 @common_options

@@ -15,6 +15,7 @@ from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
 from robustprune.inference import evaluation_mode, to_unit_range
 from robustprune.randomness import seeded_generator
+from robustprune.training.hardening import consistency_loss, harden
 from robustprune.training.recipes import Recipe
 
 
@@ -69,11 +70,12 @@ def train_epoch(
     network.train()
     for step, batch in enumerate(split.batches(recipe.batch_size, order=order, device=device)):
         images = augment(batch.images, generator, flip=data.flips and recipe.augment, shift=shift)
-        images = to_unit_range(images).contiguous(memory_format=torch.channels_last)
+        views = harden(images, recipe, generator, seed=seed, epoch=epoch, indices=batch.indices)
+        views = [to_unit_range(view).contiguous(memory_format=torch.channels_last) for view in views]
         rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, logits = _step(network, optimizer, images, batch.labels, recipe, (epoch, step))
+        loss, logits = _step(network, optimizer, views, batch.labels, recipe, (epoch, step))
         totals["loss"] += loss * len(batch.labels)
         totals["correct"] += float((logits.argmax(dim=1) == batch.labels).sum())
         if on_step is not None:
@@ -93,14 +95,18 @@ def train_epoch(
 def _step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    images: Tensor,
+    views: list[Tensor],
     labels: Tensor,
     recipe: Recipe,
     where: tuple[int, int],
 ) -> tuple[float, Tensor]:
     optimizer.zero_grad(set_to_none=True)
-    logits = network(images)
+    # The first view is the one with labels; all pass together, as they share batch statistics.
+    every = network(torch.cat(views) if len(views) > 1 else views[0]).split(len(labels))
+    logits = every[0]
     loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    if len(every) > 1:
+        loss = loss + recipe.consistency * consistency_loss(list(every))
     value = loss.item()
     if not math.isfinite(value):
         raise _diverged("loss", value, optimizer, where)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from robustprune.errors import TrainingError
 from robustprune.registry import suggest
@@ -29,6 +29,10 @@ class Recipe(BaseModel):
         schedule: "one-cycle" (Smith and Topin 2018, arXiv:1708.07120: up for the first quarter, then down to
             nearly 0, both along cosines) or "step" (÷10 at half and at three quarters).
         augment: Random shift by an eighth of the side, and flips where they keep the label.
+        defence: Beyond that "augmix" (Hendrycks et al. 2020, arXiv:1912.02781), or "corruptions": half of the images
+            under one of the four that no headline figure counts; "none" by default.
+        consistency: Weight of AugMix's Jensen-Shannon loss over the images and two mixtures of each, at three times
+            the cost; the paper has 12.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +46,14 @@ class Recipe(BaseModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     schedule: Literal["one-cycle", "step"] = "one-cycle"
     augment: bool = True
+    defence: Literal["none", "augmix", "corruptions"] = "none"
+    consistency: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _consistency_needs_mixtures(self) -> Recipe:
+        if self.consistency > 0 and self.defence != "augmix":
+            raise ValueError("a consistency loss compares mixtures of augmix, which this recipe has not")
+        return self
 
     def learning_rate_at(self, progress: float) -> float:
         """Return the learning rate once the share ``progress`` in [0, 1) of all steps is done."""

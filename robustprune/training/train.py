@@ -24,6 +24,8 @@ from robustprune.training.energy import EnergyMeter
 from robustprune.training.epoch import StepProgress, make_optimizer, train_epoch, validate
 from robustprune.training.recipes import Recipe, make_recipe
 
+_OVERRIDES = ("epochs", "batch_size", "learning_rate", "defence", "consistency")
+
 EpochCallback = Callable[[dict[str, Any], int], None]
 """Called after each epoch with its entry of the history and the number of epochs."""
 
@@ -36,6 +38,8 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    defence: str | None = None,
+    consistency: float | None = None,
     seed: int = 0,
     start_epoch: int = 0,
     stop_epoch: int | None = None,
@@ -61,6 +65,8 @@ def train(
         epochs: In place of the recipe's.
         batch_size: In place of the recipe's.
         learning_rate: In place of the recipe's.
+        defence: Likewise: ``augmix``, ``corruptions`` or ``none``.
+        consistency: Likewise: the weight of AugMix's loss.
         seed: Decides order and augmentation.
         start_epoch: Epochs that count as done: a ticket rewound to epoch i trains for n − i epochs, with the
             learning rates, orders and augmentations that epochs i to n of a run from 0 have. Momentum starts anew.
@@ -79,7 +85,14 @@ def train(
         TrainingError: The run cannot be resumed, or it diverges, or no epoch is left to train.
         DataError: The data set has no training images.
     """
-    recipe = make_recipe(recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    recipe = make_recipe(
+        recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        defence=defence,
+        consistency=consistency,
+    )
     ticket.check_fits(data)
     ticket.check_masks()
     last = recipe.epochs if stop_epoch is None else stop_epoch
@@ -134,7 +147,7 @@ def train_to_file(
     """
     out = Path(out)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
-    overrides = {name: options.pop(name, None) for name in ("epochs", "batch_size", "learning_rate")}
+    overrides = {name: options.pop(name, None) for name in _OVERRIDES}
     recipe = make_recipe(recipe, **overrides)
     if checkpoint.exists() and not resume:
         raise TrainingError(

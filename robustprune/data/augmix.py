@@ -1,0 +1,125 @@
+"""AugMix: images mixed with chains of augmentations of themselves (Hendrycks et al. 2020, arXiv:1912.02781).
+
+The operations are the paper's nine, none of which is a test corruption: its contrast, colour, brightness and sharpness
+are left out, as there. Drawn and applied for a whole batch: what changes grey levels is a table per image and channel,
+what moves pixels one affine map per image.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_TABLES = ("autocontrast", "equalize", "posterize", "solarize")
+_MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+OPERATIONS = _TABLES + _MOVES
+# Of ten: what a level of ten stands for.
+_POSTERIZE_BITS, _SOLARIZE, _DEGREES, _SHEAR, _TRANSLATE = 4, 256, 30, 0.3, 1 / 3
+
+
+def augmix(
+    images: Tensor, generator: torch.Generator, *, severity: float = 3, width: int = 3, most_steps: int = 3
+) -> Tensor:
+    """Return each image mixed with ``width`` chains of 1 … ``most_steps`` random operations on it.
+
+    The chains' weights are Dirichlet(1), the share of the image itself is uniform (Beta(1, 1)), both per image.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        generator: Where everything is drawn from.
+        severity: Operations have a level between 0.1 and this, of 10.
+        width: Chains per image.
+        most_steps: Operations of a chain, at most.
+
+    Returns:
+        float32 (N, C, H, W) in [0, 1].
+    """
+    count = len(images)
+
+    def draw(*shape: int) -> Tensor:
+        drawn = torch.rand(count, *shape, generator=generator, device=generator.device)
+        return drawn.to(images.device)
+
+    exponential = -torch.log1p(-draw(width))
+    weights = exponential / exponential.sum(dim=1, keepdim=True)
+    kept = draw(1, 1, 1)
+    mixed = torch.zeros(images.shape, device=images.device)
+    for chain in range(width):
+        steps = (draw() * most_steps).long() + 1
+        changed = images
+        for step in range(most_steps):
+            operation = (draw() * len(OPERATIONS)).long()
+            level = 0.1 + (severity - 0.1) * draw()
+            sign = (draw() < 0.5).float() * 2 - 1
+            applied = apply_operations(changed, operation, level, sign)
+            changed = torch.where((step < steps)[:, None, None, None], applied, changed)
+        mixed += weights[:, chain, None, None, None] * changed.float()
+    return (kept * images.float() + (1 - kept) * mixed) / 255
+
+
+def apply_operations(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Tensor:
+    """Return uint8 images (N, C, H, W), each under its own operation.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        operation: (N,) places in ``OPERATIONS``.
+        level: (N,) strengths, 0 to 10.
+        sign: (N,) 1 or −1: which way pixels move.
+    """
+    result = images.clone()
+    levels = operation < len(_TABLES)
+    if levels.any():
+        tables = _tables(images[levels], operation[levels], level[levels])
+        result[levels] = tables.gather(2, images[levels].flatten(2).long()).to(torch.uint8).view_as(images[levels])
+    if not levels.all():
+        moved = ~levels
+        maps = _maps(operation[moved] - len(_TABLES), level[moved], sign[moved], images.shape[2], images.shape[3])
+        grid = F.affine_grid(maps, list(images[moved].shape), align_corners=False)
+        pixels = F.grid_sample(images[moved].float(), grid, align_corners=False)
+        result[moved] = pixels.round_().clamp_(0, 255).to(torch.uint8)
+    return result
+
+
+def _tables(images: Tensor, operation: Tensor, level: Tensor) -> Tensor:
+    """Return what each grey level becomes, (N, C, 256), as Pillow computes it."""
+    levels = torch.arange(256, device=images.device).expand(*images.shape[:2], 256)
+    bits = _POSTERIZE_BITS - (level * _POSTERIZE_BITS / 10).long()
+    posterized = levels & (256 - 2 ** (8 - bits.clamp(1)))[:, None, None]
+    threshold = _SOLARIZE - (level * _SOLARIZE / 10).long()
+    solarized = torch.where(levels < threshold[:, None, None], levels, 255 - levels)
+    found = torch.stack([_autocontrast(images, levels), _equalize(images, levels), posterized, solarized])
+    return found[operation, torch.arange(len(images), device=images.device)]
+
+
+def _autocontrast(images: Tensor, levels: Tensor) -> Tensor:
+    lowest, highest = (value[..., None].long() for value in torch.aminmax(images.flatten(2), dim=2))
+    spread = (highest - lowest).clamp(min=1)
+    stretched = ((levels - lowest) * 255).div(spread, rounding_mode="floor").clamp(0, 255)
+    return torch.where(highest > lowest, stretched, levels)
+
+
+def _equalize(images: Tensor, levels: Tensor) -> Tensor:
+    flat = images.flatten(2).long()
+    histogram = torch.zeros(levels.shape, dtype=torch.int64, device=images.device)
+    histogram.scatter_add_(2, flat, torch.ones_like(flat))
+    highest = flat.amax(dim=2, keepdim=True)
+    step = (flat.shape[2] - histogram.gather(2, highest)) // 255
+    before = histogram.cumsum(dim=2) - histogram
+    spread = (before + step // 2).div(step.clamp(min=1), rounding_mode="floor").clamp(0, 255)
+    return torch.where(step > 0, spread, levels)
+
+
+def _maps(operation: Tensor, level: Tensor, sign: Tensor, height: int, width: int) -> Tensor:
+    """Return the affine maps (N, 2, 3) from places in the result to places in the image, on the scale −1 … 1."""
+    maps = torch.zeros(len(operation), 2, 3, device=level.device)
+    angle = torch.deg2rad((level * _DEGREES / 10).floor()) * sign * (operation == 0)
+    shear = level * _SHEAR / 10 * sign
+    pixels = (level / 10 * _TRANSLATE * min(height, width)).floor() * sign
+    # A rotation is one of pixels: on the scale of −1 … 1 the sides of the image count.
+    maps[:, 0, 0], maps[:, 1, 1] = angle.cos(), angle.cos()
+    maps[:, 0, 1] = -angle.sin() * height / width + shear * (operation == 1) * height / width
+    maps[:, 1, 0] = angle.sin() * width / height + shear * (operation == 2) * width / height
+    maps[:, 0, 2] = 2 * pixels / width * (operation == 3)
+    maps[:, 1, 2] = 2 * pixels / height * (operation == 4)
+    return maps
