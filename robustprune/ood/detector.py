@@ -52,8 +52,6 @@ class Detector:
     are found by whoever asked for them.
     """
 
-    runs_network: ClassVar[bool] = False
-    """Whether it runs the network itself, instead of living on what one pass left behind."""
     tried: ClassVar[Options] = {}
     """Values that tuning tries."""
 

@@ -22,13 +22,18 @@ from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
 _KIND = "robustprune-ood-outputs"
 _PROBES = 8
 
+TRUST = 4
+"""How many images of a cached set are computed again, to see that the network still says the same."""
+_TOLERANCE = 1e-4
+
 
 class Extractor:
     """Runs the frozen copy of a network once over each set that it is given.
 
     With a cache folder, a set's logits and features are written there, and read instead of computed when the
     same network meets the same images again. The key covers the weights, the network's structure, the pixels
-    after every conversion, the version of this package and of torch, and the device.
+    after every conversion, the version of this package and of torch, and the device. What no hash can see, such as
+    a change in the network's code, shows in the first images, which are computed all the same and compared.
     """
 
     def __init__(
@@ -47,7 +52,6 @@ class Extractor:
         """
         place = model_device(model)
         self.network = freeze(model, example)
-        # The frozen network's own gradients pass as ever, so no tensor may be made in inference mode.
         self._found = find_head(self.network, to_unit_range(example[:_PROBES].to(place)))
         self._head = self._found.head if self._found else None
         self._place, self._batch_size = place, batch_size
@@ -77,7 +81,7 @@ class Extractor:
         if len(images) == 0:
             raise EvaluationError("there are no images to run the network on")
         path = self._path(images) if keep else None
-        outputs = None if path is None else self._read(path)
+        outputs = None if path is None else self._read(path, images)
         if outputs is None:
             outputs = self._compute(images, progress)
             if path is not None:
@@ -117,12 +121,22 @@ class Extractor:
         key = hash_json([self._identity, hash_arrays({"images": images.cpu().numpy()})])
         return self._cache / f"{key[:32]}.pt"
 
-    def _read(self, path: Path) -> Outputs | None:
+    def _read(self, path: Path, images: Tensor) -> Outputs | None:
+        """Return what a file holds; None if it is missing, damaged, or not what the network says of the first images."""
         try:
             content = read_sealed(path, _KIND)
-        except DamagedFileError:  # or not there
+        except DamagedFileError:
             return None
-        return Outputs(content["logits"], content["features"])
+        kept = Outputs(content["logits"], content["features"])
+        now = self._compute(images[:TRUST], None)
+        for before, after in ((kept.logits, now.logits), (kept.features, now.features)):
+            if (before is None) != (after is None):
+                return None
+            if before is not None and after is not None:
+                tolerance = _TOLERANCE * float(after.nan_to_num().abs().max())
+                if not torch.allclose(before[: len(after)], after, rtol=0, atol=tolerance, equal_nan=True):
+                    return None
+        return kept
 
 
 def _write(path: Path, outputs: Outputs) -> None:

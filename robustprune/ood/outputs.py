@@ -98,16 +98,3 @@ class Outputs:
         """Yield the outputs of ``size`` images at a time."""
         for start in range(0, len(self), size):
             yield self.take(slice(start, start + size))
-
-
-def join(parts: list[Outputs]) -> Outputs:
-    """Return the outputs of several sets of the same network as those of one, in their order."""
-
-    def joined(name: str) -> Tensor | None:
-        tensors = [getattr(part, name) for part in parts]
-        return None if any(tensor is None for tensor in tensors) else torch.cat(tensors)
-
-    logits = torch.cat([part.logits for part in parts])
-    return replace(
-        parts[0], logits=logits, features=joined("features"), labels=joined("labels"), images=joined("images")
-    )

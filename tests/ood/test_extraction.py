@@ -5,8 +5,7 @@ from torch import nn
 from robustprune.errors import EvaluationError
 from robustprune.inference import predict_logits
 from robustprune.ood.detector import DETECTORS
-from robustprune.ood.extraction import Extractor
-from robustprune.ood.outputs import join
+from robustprune.ood.extraction import TRUST, Extractor
 from robustprune.ood.scoring import fit_detectors, score_outputs
 
 
@@ -54,13 +53,6 @@ def test_no_score_changes_beyond_1e_6(case, change):
         assert float((found[name] - expected[order]).abs().max()) <= 1e-6 * scale, name
 
 
-def test_sets_can_be_joined(case):
-    both = join([case.inside, case.outside])
-    assert len(both) == len(case.inside) + len(case.outside)
-    assert torch.equal(both.features[len(case.inside) :], case.outside.features)
-    assert both.labels is None
-
-
 class Counting(nn.Module):
     """Counts what it is run on, also in the copies that are made of it."""
 
@@ -69,10 +61,11 @@ class Counting(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(64, 3)
+        self.scale = 1.0
 
     def forward(self, images):
         Counting.seen += len(images)
-        return self.layer(images.flatten(1))
+        return self.scale * self.layer(images.flatten(1))
 
 
 def test_the_cache_saves_the_pass_and_knows_weights_and_pixels_apart(tmp_path):
@@ -87,7 +80,7 @@ def test_the_cache_saves_the_pass_and_knows_weights_and_pixels_apart(tmp_path):
     first, computed = run(network, images)
     assert computed == 9
     again, computed = run(network, images)
-    assert computed == 0
+    assert computed == TRUST
     assert torch.equal(again.logits, first.logits)
     assert torch.equal(again.features, first.features)
     other = images.clone()
@@ -101,7 +94,16 @@ def test_the_cache_saves_the_pass_and_knows_weights_and_pixels_apart(tmp_path):
     for file in (tmp_path / "cache").iterdir():
         file.write_bytes(file.read_bytes()[:-30])
     assert run(network, images)[1] == 9  # a damaged file is made anew
-    assert run(network, images)[1] == 0
+    assert run(network, images)[1] == TRUST
+
+
+def test_the_cache_is_not_believed_where_the_network_now_says_otherwise(tmp_path):
+    torch.manual_seed(0)
+    network, images = Counting(), torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8)
+    before = Extractor(network, images[:2], cache=tmp_path).run(images)
+    network.scale = 2.0  # neither weight nor module: no hash can see it
+    after = Extractor(network, images[:2], cache=tmp_path).run(images)
+    torch.testing.assert_close(after.logits, 2 * before.logits)
 
 
 def test_a_cache_that_cannot_be_written_is_a_clean_error(tmp_path):

@@ -29,7 +29,6 @@ class Odin(Detector):
 
     temperature: float = 1000.0
     epsilon: float = 0.0014
-    runs_network: ClassVar[bool] = True
     tried: ClassVar[Options] = {"temperature": (1, 10, 100, 1000), "epsilon": (0.0014, 0.0028)}
 
     @staticmethod
