@@ -122,7 +122,7 @@ class Extractor:
         return self._cache / f"{key[:32]}.pt"
 
     def _read(self, path: Path, images: Tensor) -> Outputs | None:
-        """Return what a file holds; None if it is missing, damaged, or not what the network says of the first images."""
+        """Return what a file holds; None if it is missing, damaged, or not what the network says of these images."""
         try:
             content = read_sealed(path, _KIND)
         except DamagedFileError:
