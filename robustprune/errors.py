@@ -32,7 +32,7 @@ class RobustPruneWarning(UserWarning):
 
 
 class PruningWarning(RobustPruneWarning):
-    """Scores that can be had but say less than they seem to."""
+    """Scores, or a ticket, that can be had but are less than they seem, or than was asked for."""
 
 
 class ModelWarning(RobustPruneWarning):

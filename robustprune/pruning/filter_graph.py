@@ -26,7 +26,7 @@ class FilterGraph:
 
     Attributes:
         network: A copy of the network, which :meth:`cut` changes.
-        convolutions: Names of its convolutions in order of execution.
+        convolutions: Names of the convolutions that its output depends on, in order of execution.
     """
 
     def __init__(self, model: nn.Module, example: Tensor | None = None) -> None:
@@ -35,12 +35,12 @@ class FilterGraph:
         # What is made in inference mode can never be trained.
         with torch.inference_mode(False), torch.enable_grad(), isolated_generators():
             self.network = copy.deepcopy(model)
-            self.convolutions: list[str] = []
-            images = probe_images(self.network, example)
-            with _traceable(self.network), _noting(self.network, self.convolutions):
+            images, order = probe_images(self.network, example), list[str]()
+            with _traceable(self.network), _noting(self.network, order):
                 self._graph = self._tool.DependencyGraph().build_dependency(
                     self.network, images, forward_fn=lambda network, inputs: network(inputs), verbose=False
                 )
+        self.convolutions = [name for name in order if self.network.get_submodule(name) in self._graph.module2node]
         self._names: dict[Any, str] = {module: name for name, module in self.network.named_modules()}
 
     def cut(self, convolution: str, indices: Sequence[int]) -> None:
@@ -113,19 +113,13 @@ def _obstacle_in(module: Any) -> str | None:
     unknown = [name for name, _ in module.named_parameters(recurse=False) if name not in ("weight", "bias")]
     if unknown:
         return f"a {type(module).__name__} with a parameter of its own ({unknown[0]})"
-    if isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1 and not _is_depthwise(module):
+    if isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1:
+        if module.groups == module.in_channels == module.out_channels:
+            return None  # depthwise: each filter has a channel of its own
         return f"a convolution in {module.groups} groups, which would have to lose channels evenly"
     if isinstance(module, nn.GroupNorm) and module.num_groups > 1:
         return f"a normalization in {module.num_groups} groups, which would shift"
     return None
-
-
-def _is_depthwise(module: nn.Module) -> bool:
-    return (
-        isinstance(module, nn.modules.conv._ConvNd)
-        and module.groups > 1
-        and module.groups == module.in_channels == module.out_channels
-    )
 
 
 @contextmanager

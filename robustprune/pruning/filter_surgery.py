@@ -41,7 +41,7 @@ def remove_filters(
     for name, indices in removed.items():
         block = next((block.name for block in known if name.startswith(f"{block.name}.")), None)
         if block is None or name not in graph.convolutions:
-            raise PruningError(f"filters of {name} cannot go: it is in no residual block, or never run")
+            raise PruningError(f"filters of {name} cannot go: it is in no residual block, or nothing depends on it")
         problem = graph.obstacle(name, block, indices)
         if problem:
             raise PruningError(f"filters of {name} cannot go: {problem}")

@@ -201,8 +201,10 @@ class ShortcutFirst(nn.Module):
         self.first = nn.Conv2d(channels, width + 1, 3, stride=stride, padding=1)
         self.norm = nn.BatchNorm2d(width + 1)
         self.gate = nn.Conv2d(width, width, 1)
+        self.unused = nn.Conv2d(channels, 2, 1)
 
     def forward(self, features: Tensor) -> Tensor:
+        self.unused(features)
         shortcut = self.shortcut(features)
         branch = self.second(self.norm(self.first(features)).relu())
         return shortcut + branch * self.gate(branch.mean(dim=(2, 3), keepdim=True)).sigmoid()
@@ -218,6 +220,8 @@ def test_the_shortcut_is_never_the_first_convolution() -> None:
     pruned = remove_filters(network, {"2.first": [0, 4]}, example=images)
     expected = masked_logits(network, {"2.second": [0, 4]}, images)
     torch.testing.assert_close(pruned(images), expected, rtol=0, atol=1e-6)
+    with pytest.raises(PruningError, match=r"2\.unused cannot go: .*nothing depends on it"):
+        remove_filters(network, {"2.unused": [0]}, example=images)
 
 
 @pytest.mark.parametrize(("name", "total", "filters"), [("resnet32", 1232, 560), ("resnet56", 2128, 1008)])
