@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from robustprune.attacks import ATTACKS, attack_options
+from robustprune.attacks.registry import is_family
 from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, corruption_options
 from robustprune.data import describe_datasets
 from robustprune.models import MODELS
@@ -27,9 +28,14 @@ def criteria() -> list[Row]:
 
 def attacks() -> list[Row]:
     """Return the attacks with their options and defaults."""
+    found = [(name, ATTACKS.get(name)) for name in ATTACKS.names()]
     return [
-        {"name": name, "description": _first_line(ATTACKS.get(name)), "options": _with_defaults(attack_options(name))}
-        for name in ATTACKS.names()
+        {
+            "name": f"{name}:NAME" if is_family(attack) else name,
+            "description": _first_line(attack),
+            "options": {} if is_family(attack) else _with_defaults(attack_options(name)),
+        }
+        for name, attack in found
     ]
 
 

@@ -21,6 +21,7 @@ of an `AttackProblem` and keyword options with defaults::
 An installed package registers such a function under the entry-point group ``robustprune.attacks``.
 """
 
+from robustprune.attacks.curve import SecurityCurve, security_curve
 from robustprune.attacks.engine import run_attack
 from robustprune.attacks.epsilon import parse_epsilon
 from robustprune.attacks.fgsm import fgsm
@@ -28,16 +29,25 @@ from robustprune.attacks.pgd import pgd
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import ATTACKS, attack_options, register_attack
 from robustprune.attacks.result import AttackResult, Check
+from robustprune.attacks.saving import save_adversarial
+from robustprune.attacks.transfer import check_transfer, transfer_attack
+from robustprune.attacks.union import union_attack
 
 __all__ = [
     "ATTACKS",
     "AttackProblem",
     "AttackResult",
     "Check",
+    "SecurityCurve",
     "attack_options",
+    "check_transfer",
     "fgsm",
     "parse_epsilon",
     "pgd",
     "register_attack",
     "run_attack",
+    "save_adversarial",
+    "security_curve",
+    "transfer_attack",
+    "union_attack",
 ]

@@ -11,6 +11,8 @@ from robustprune.metrics import wilson_interval
 
 # A share of zero gradients up to which the attack is only annotated.
 MOST_ZERO_GRADIENTS = 0.05
+# What another attack may find in addition without a word.
+MOST_FURTHER = 0.005
 # Relative slack of the budget, for the rounding of its norm.
 BUDGET_SLACK = 1e-5
 

@@ -161,6 +161,15 @@ class AttackProblem:
         self.has_drawn = True
         return drawn.to(self.images.device)
 
+    def draw_seed(self, *what: int | str) -> int:
+        """Return a seed for generators the engine does not own, keyed by seed, restart, stage and ``what``."""
+        self.has_drawn = True
+        return derive_seed(self._settings.seed, self.restart, self._stage, *what)
+
+    def run_forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, K) of the model for images (n, …) as they are: not counted, not contained, not kept."""
+        return self._forward(self.model, images)
+
     def shared_generator(self) -> Generator:
         """Return a generator on the CPU whose draws all samples share, keyed by seed, restart and stage."""
         self.has_drawn = True

@@ -18,6 +18,7 @@ ATTACKS = Registry(
         "apgd-t": "robustprune.attacks.apgd:targeted_attack",
         "autoattack": "robustprune.attacks.ensembles:autoattack",
         "fab-t": "robustprune.attacks.fab:attack",
+        "foolbox": "robustprune.attacks.foreign:foolbox_attack",
         "fgsm": "robustprune.attacks.fgsm:attack",
         "mifgsm": "robustprune.attacks.mifgsm:attack",
         "noise": "robustprune.attacks.noise:attack",
@@ -29,6 +30,7 @@ ATTACKS = Registry(
         "square": "robustprune.attacks.square:attack",
         "standard": "robustprune.attacks.ensembles:standard",
         "strong": "robustprune.attacks.ensembles:strong",
+        "torchattacks": "robustprune.attacks.foreign:torchattacks_attack",
     },
 )
 
@@ -65,17 +67,36 @@ def register_attack(name: str) -> Callable[[Attack], Attack]:
     return ATTACKS.register(name)
 
 
+def attack_family(function: Callable[[str], Attack]) -> Callable[[str], Attack]:
+    """Mark a function that returns the attack whose name follows the colon."""
+    function.is_family = True  # type: ignore[attr-defined]
+    return function
+
+
+def is_family(plugin: Any) -> bool:
+    """Return whether a plug-in stands for many attacks."""
+    return bool(getattr(plugin, "is_family", False))
+
+
 def get_attack(name: str) -> Attack:
-    """Return the attack function called ``name``.
+    """Return the attack function called ``name``; of a family such as ``torchattacks``, ``torchattacks:CW``.
 
     Raises:
         UnknownNameError: There is none of that name.
-        AttackError: The name carries an argument (``pgd:something``), which no attack takes.
+        AttackError: The name carries an argument (``pgd:something``) that the attack does not take, or is that
+            of a family without saying which.
     """
-    attack: Attack = ATTACKS.get(name)
-    if ":" in name:
-        raise AttackError(f"the attack {name.partition(':')[0]!r} takes no argument after a colon, got {name!r}")
-    return attack
+    attack: Any = ATTACKS.get(name)
+    family, colon, member = name.partition(":")
+    if is_family(attack):
+        if not member:
+            raise AttackError(f"{family!r} has many attacks; say which, such as {family}:PGD")
+        named: Attack = attack(member)
+        return named
+    if colon:
+        raise AttackError(f"the attack {family!r} takes no argument after a colon, got {name!r}")
+    function: Attack = attack
+    return function
 
 
 def attack_options(name: str) -> dict[str, Any]:

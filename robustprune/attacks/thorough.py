@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from robustprune.attacks.checks import MOST_FURTHER
 from robustprune.attacks.registry import attack_options
 from robustprune.attacks.result import AttackResult, Check
 from robustprune.attacks.settings import Samples, Settings
 
 PROBED = 100
 """Samples of the checks that ask about the model rather than about the number."""
-MOST_DROP = 0.005
-"""What a stronger attack may find in addition without a word."""
 BLACK_BOX_QUERIES = 300
 
 
@@ -125,7 +124,7 @@ def check_strength_order(examiner: Examiner) -> Check:
     """One step, or noise, must not break what many steps do not."""
     weak = {name: examiner.attack(name).robust_accuracy for name in ("fgsm", "noise")}
     detail = ", ".join(f"{name} leaves {share:.4f}" for name, share in weak.items())
-    is_beaten = min(weak.values()) < examiner.result.robust_accuracy - MOST_DROP
+    is_beaten = min(weak.values()) < examiner.result.robust_accuracy - MOST_FURTHER
     return Check(
         "strength order", "WARN" if is_beaten else "PASS", f"{detail}, this {examiner.result.robust_accuracy:.4f}"
     )
@@ -136,7 +135,7 @@ def check_black_box(examiner: Examiner) -> Check:
     square = examiner.attack("square", samples=PROBED, queries=BLACK_BOX_QUERIES, rescale=True)
     further = examiner.further(square)
     detail = f"{BLACK_BOX_QUERIES} queries without gradients break a further {further:.2%} of {square.n} samples"
-    return Check("black box", "WARN" if further > MOST_DROP else "PASS", detail)
+    return Check("black box", "WARN" if further > MOST_FURTHER else "PASS", detail)
 
 
 def check_convergence(examiner: Examiner) -> Check:
@@ -150,7 +149,7 @@ def check_convergence(examiner: Examiner) -> Check:
     drop = result.robust_accuracy - doubled.robust_accuracy
     what = "steps" if "steps" in known else "restarts"
     detail = f"twice the {what} lower the robust accuracy by {drop:.2%}"
-    return Check("convergence", "WARN" if drop > MOST_DROP else "PASS", detail)
+    return Check("convergence", "WARN" if drop > MOST_FURTHER else "PASS", detail)
 
 
 def check_margin_loss(examiner: Examiner) -> Check:
@@ -158,4 +157,4 @@ def check_margin_loss(examiner: Examiner) -> Check:
     other = examiner.attack("pgd", loss="margin", steps=20)
     further = examiner.further(other)
     detail = f"PGD on the margin leaves {other.robust_accuracy:.4f}, this {examiner.result.robust_accuracy:.4f}"
-    return Check("margin loss", "WARN" if further > MOST_DROP else "PASS", detail)
+    return Check("margin loss", "WARN" if further > MOST_FURTHER else "PASS", detail)

@@ -1,0 +1,76 @@
+"""Attacking one network with images made on another."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.attacks import checks
+from robustprune.attacks.engine import run_attack
+from robustprune.attacks.result import AttackResult, Check
+from robustprune.inference import Array, predict_logits
+
+
+def transfer_attack(
+    model: nn.Module, source: nn.Module, images: Array, labels: Array, attack: str = "pgd", **settings: Any
+) -> AttackResult:
+    """Show a model the images that an attack on another made, and say what came of it.
+
+    The attack goes on on samples that the source already has wrong, and returns the point of highest loss there:
+    what only just fools the source rarely fools another network. Samples that the source has wrong to begin with
+    come as they are.
+
+    Args:
+        model: The network that is judged.
+        source: The network the attack sees; of the same classes.
+        images: (N, …), uint8 or float in [0, 1].
+        labels: (N,) integers.
+        attack: Name of the attack.
+        **settings: As for `run_attack`; ``expected_clean_accuracy`` is that of ``model``.
+
+    Raises:
+        AttackError: As `run_attack`.
+    """
+    started = time.perf_counter()
+    expected = settings.pop("expected_clean_accuracy", None)
+    made = run_attack(source, images, labels, attack, **({"early_stop": False} | settings))
+    batch_size = settings.get("batch_size", 256)
+    clean = predict_logits(model, images, batch_size=batch_size).argmax(dim=1)
+    predictions = predict_logits(model, made.adversarial, batch_size=batch_size).argmax(dim=1)
+    was_reached, broken = _reached(clean, made), _reached(predictions, made)
+    broken |= was_reached
+    found = [check for check in made.checks if check.name not in ("sample size", "clean agreement")]
+    found.append(checks.check_sample_size(broken))
+    if expected is not None:
+        accuracy = float((clean == made.labels).double().mean())
+        found.append(checks.check_clean_agreement(accuracy, expected, made.n))
+    return replace(
+        made,
+        options={**made.options, "source": type(source).__name__},
+        broken=broken,
+        clean_predictions=clean,
+        adversarial_predictions=predictions,
+        broken_at_step=torch.where(was_reached, 0, torch.where(broken, made.queries, -1)),
+        broken_by=[
+            "clean" if was else f"transfer:{attack}" if now else ""
+            for was, now in zip(was_reached.tolist(), broken.tolist(), strict=True)
+        ],
+        checks=tuple(found),
+        forward_evaluations=made.forward_evaluations + 2 * made.n,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _reached(predictions: Tensor, made: AttackResult) -> Tensor:
+    return predictions != made.labels if made.targets is None else predictions == made.targets
+
+
+def check_transfer(direct: AttackResult, transferred: AttackResult) -> Check:
+    """Examples made on another network must not find what an attack on the network itself missed."""
+    further = int((transferred.broken & ~direct.broken).sum()) / direct.n
+    detail = f"examples made on another network break a further {further:.2%} of the samples"
+    return Check("transfer", "WARN" if further > checks.MOST_FURTHER else "PASS", detail)

@@ -1,0 +1,87 @@
+"""Several attacks as one worst case: each on the survivors of those before it, cheapest first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from robustprune.attacks.engine import run_attack
+from robustprune.attacks.result import AttackResult, Check
+from robustprune.inference import Array
+
+# By the passes they take; attacks that are not here come last, in the order given.
+_CHEAPEST_FIRST = (
+    "noise",
+    "fgsm",
+    "rfgsm",
+    "mifgsm",
+    "pgd",
+    "pgd-margin",
+    "pgd-dlr",
+    "quick",
+    "apgd-ce",
+    "apgd-dlr",
+    "apgd-t",
+    "standard",
+    "fab-t",
+    "square",
+    "autoattack",
+    "strong",
+)
+
+
+def union_attack(
+    model: nn.Module,
+    images: Array,
+    labels: Array,
+    attacks: Mapping[str, Mapping[str, Any]],
+    *,
+    carry: AttackResult | None = None,
+    **settings: Any,
+) -> AttackResult:
+    """Return what all of the attacks together broke; ``broken_by`` says which one.
+
+    Args:
+        model: As for `run_attack`.
+        images: (N, …), uint8 or float in [0, 1].
+        labels: (N,) integers.
+        attacks: Name → its own options.
+        carry: As for `run_attack`.
+        **settings: As for `run_attack`, the same for all.
+
+    Raises:
+        AttackError: As `run_attack`.
+    """
+    members: list[AttackResult] = []
+    for name in sorted(attacks, key=_rank):
+        carry = run_attack(model, images, labels, name, carry=carry, **settings, **attacks[name])
+        members.append(carry)
+    return replace(
+        members[-1],
+        attack="union",
+        options={
+            "attacks": {member.attack: member.options for member in members},
+            "restarts": max(member.options["restarts"] for member in members),
+        },
+        checks=_together(members),
+        gradient_evaluations=sum(member.gradient_evaluations for member in members),
+        forward_evaluations=sum(member.forward_evaluations for member in members),
+        seconds=sum(member.seconds for member in members),
+    )
+
+
+def _rank(name: str) -> int:
+    return _CHEAPEST_FIRST.index(name) if name in _CHEAPEST_FIRST else len(_CHEAPEST_FIRST)
+
+
+def _together(members: list[AttackResult]) -> tuple[Check, ...]:
+    """Return the checks that speak of the model once, and of the others what is amiss with any member."""
+    found = {check.name: check for check in members[-1].checks}
+    for member in members:
+        for check in member.checks:
+            if check.verdict in ("WARN", "FAIL"):
+                found[check.name] = Check(check.name, check.verdict, f"{member.attack}: {check.detail}")
+    return tuple(found.values())

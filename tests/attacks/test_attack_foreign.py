@@ -1,0 +1,88 @@
+"""Attacks of other packages, under the engine's guards and counting."""
+
+import pytest
+import torch
+import torchattacks
+
+from robustprune.attacks import attack_options, run_attack
+from robustprune.errors import AttackError
+
+EPSILON = 0.08
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("torchattacks:PGD", {"steps": 5}),
+        ("torchattacks:PGDL2", {"steps": 5}),
+        ("torchattacks:CW", {"steps": 10}),
+        ("torchattacks:DeepFool", {"steps": 10}),
+        ("torchattacks:MIFGSM", {"steps": 5}),
+        ("torchattacks:OnePixel", {"steps": 1, "popsize": 4}),
+        ("foolbox:LinfPGD", {"steps": 5}),
+        ("foolbox:L2DeepFoolAttack", {}),
+    ],
+)
+def test_whatever_they_return_is_contained_and_judged(network, test_images, test_labels, name, options):
+    images, labels = test_images[:40], test_labels[:40]
+    before = [parameter.clone() for parameter in network.parameters()]
+    state = torch.get_rng_state()
+    result = run_attack(network, images, labels, name, epsilon=EPSILON, **options)
+    assert result.valid
+    assert (result.perturbation_norms <= EPSILON * (1 + 1e-5)).all()
+    with torch.no_grad():
+        assert torch.equal(network(result.adversarial).argmax(1) != labels, result.broken)
+    assert all(torch.equal(now, was) for now, was in zip(network.parameters(), before, strict=True))
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert set(result.broken_by) <= {"", "clean", name}
+
+
+def test_passes_and_gradients_are_counted(network, test_images, test_labels):
+    labels = network(test_images[:40]).argmax(1)
+    result = run_attack(network, test_images[:40], labels, "torchattacks:PGD", steps=7, random_start=False)
+    assert result.gradient_evaluations == 7 * 40
+    # Beside the steps: clean, our look at the proposals, the verdict, and the checks' probes.
+    assert result.forward_evaluations == (7 + 3) * 40 + 3 * 16 + 2 * 2
+
+
+def test_the_outcome_is_the_packages_own(network, test_images, test_labels):
+    labels = network(test_images[:40]).argmax(1)
+    expected = torchattacks.PGD(network, eps=0.05, alpha=0.01, steps=7, random_start=False)(test_images[:40], labels)
+    result = run_attack(
+        network, test_images[:40], labels, "torchattacks:PGD", epsilon=0.05, alpha=0.01, steps=7, random_start=False
+    )
+    expected_broken = network(expected).argmax(1) != labels
+    assert int((result.broken != expected_broken).sum()) <= 1
+    assert result.broken.any()
+
+
+def test_targets_are_handed_on(network, test_images, test_labels):
+    labels = network(test_images[:60]).argmax(1)
+    settings = {"targets": (labels + 1) % 10, "epsilon": 0.3}
+    for name in ("torchattacks:PGD", "foolbox:LinfPGD", "pgd"):
+        result = run_attack(network, test_images[:60], labels, name, steps=20, **settings)
+        assert torch.equal(result.broken, result.adversarial_predictions == settings["targets"])
+        assert result.robust_accuracy < 0.7
+
+
+def test_options_are_those_of_the_constructor():
+    assert attack_options("torchattacks:CW") == {"c": 1, "kappa": 0, "steps": 50, "lr": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("torchattacks:PDG", "torchattacks has no attack 'PDG'. Did you mean 'PGD'"),
+        ("torchattacks", "say which, such as torchattacks:PGD"),
+        ("foolbox:Nothing", "foolbox has no attack 'Nothing'"),
+    ],
+)
+def test_names_that_do_not_exist(network, test_images, test_labels, name, complaint):
+    with pytest.raises(AttackError, match=complaint):
+        run_attack(network, test_images, test_labels, name)
+
+
+def test_options_that_do_not_exist(network, test_images, test_labels):
+    with pytest.raises(AttackError, match=r"takes no option 'step'.*Did you mean 'steps'"):
+        run_attack(network, test_images, test_labels, "torchattacks:PGD", step=3)
