@@ -64,7 +64,7 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> Checkpoint | None:
     if differing:
         raise TrainingError(
             f"training cannot be resumed from {path}, which belongs to another run: {'; '.join(differing)}. "
-            "Give the same options as before, or train without --resume to start anew"
+            "Give the same options as before, or delete the file to start anew"
         )
     del content["format"]
     return Checkpoint(**content)

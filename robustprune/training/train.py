@@ -156,12 +156,13 @@ def train_to_file(
     if resume and not checkpoint.exists():
         device, start = torch.device(options.get("device", "cpu")), options.get("start_epoch", 0)
         settings = run_settings(ticket, data, recipe, seed, device, start)
-        finished = _finished(out, hash_json(settings), ticket)
+        epochs = (options.get("stop_epoch") or recipe.epochs) - start
+        finished = _finished(out, hash_json(settings), epochs, ticket)
         if finished is not None:
             return finished
     train(ticket, data, recipe=recipe, seed=seed, checkpoint=checkpoint, resume=resume, **options)
     ticket.save(out)
-    checkpoint.unlink()
+    checkpoint.unlink(missing_ok=True)  # another process may have run the same training, to the same end
     return ticket
 
 
@@ -184,15 +185,15 @@ def run_settings(
     }
 
 
-def _finished(out: Path, run: str, ticket: Ticket) -> Ticket | None:
-    """Return the ticket at ``out`` if it is what this very run ended in."""
+def _finished(out: Path, run: str, epochs: int, ticket: Ticket) -> Ticket | None:
+    """Return the ticket at ``out`` if it is what this very run ended in, after so many epochs."""
     if not out.exists():
         return None
     try:
         found = load_ticket(out, model_code=own_code(ticket.architecture.name))
     except TicketError:
         return None
-    return found if found.training.get("run") == run else None
+    return found if (found.training.get("run"), len(found.history)) == (run, epochs) else None
 
 
 class _Run:

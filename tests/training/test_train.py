@@ -256,6 +256,28 @@ def test_file_of_an_interrupted_run_is_neither_lost_nor_redone(few_digits: Image
         train_to_file(fresh(few_digits), few_digits, out, resume=True, on_step=stop_after(1), seed=9, **options)
 
 
+def test_run_that_was_to_stop_early_is_not_the_finished_one(few_digits: ImageData, tmp_path: Path) -> None:
+    out, options = tmp_path / "out.pt", {"epochs": 3, "batch_size": 64, "measure_energy": False, "resume": True}
+    train_to_file(fresh(few_digits), few_digits, out, stop_epoch=2, **options)
+    stopped = train_to_file(fresh(few_digits), few_digits, out, stop_epoch=2, on_step=stop_after(1), **options)
+    assert [entry["epoch"] for entry in stopped.history] == [1, 2]
+    whole = train_to_file(fresh(few_digits), few_digits, out, **options)
+    assert whole.sha256 == quietly(fresh(few_digits), few_digits, epochs=3).sha256
+    assert load_ticket(out).sha256 == whole.sha256
+
+
+def test_two_processes_with_the_same_run(few_digits: ImageData, tmp_path: Path) -> None:
+    out, options = tmp_path / "out.pt", {"epochs": 3, "batch_size": 64, "measure_energy": False, "resume": True}
+
+    def other_process_finishes(entry: dict[str, Any], epochs: int) -> None:
+        if entry["epoch"] == epochs:
+            train_to_file(fresh(few_digits), few_digits, out, **options)
+
+    found = train_to_file(fresh(few_digits), few_digits, out, on_epoch=other_process_finishes, **options)
+    assert load_ticket(out).sha256 == found.sha256
+    assert list(tmp_path.iterdir()) == [out]
+
+
 def test_checkpoint_holds_what_it_says(few_digits: ImageData, tmp_path: Path) -> None:
     checkpoint = tmp_path / "run.checkpoint"
     ticket = quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=2)
