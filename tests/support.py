@@ -53,3 +53,26 @@ def check_failure(outcome: Outcome, code: int, *words: str) -> None:
         assert outcome.err.count("\n") == 1
     for word in words:
         assert word in outcome.err
+
+
+LINEAR_BLOCKS = """
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, features):
+        return features + nn.functional.relu(self.linear(features))
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), Block(), Block(), Block())
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, images):
+        return self.head(self.blocks(images))
+"""
+"""A user's file with a residual network for digits that has no convolution."""

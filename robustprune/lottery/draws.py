@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from robustprune.errors import PruningError
 from robustprune.files import hash_json
-from robustprune.pruning import CRITERIA, Criterion, Eligibility, check_eligibility, make_criterion
+from robustprune.pruning import Criterion, Eligibility, check_eligibility, criterion_class, make_criterion
 from robustprune.registry import suggest
 
 Method = Literal["layer", "filter", "filter-uniform"]
@@ -86,7 +86,7 @@ def make_draws(
 
 
 def _share_options(criteria: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    takes = {name: set(CRITERIA.get(name).model_fields) for name in criteria}
+    takes = {name: set(criterion_class(name).model_fields) for name in criteria}
     every = sorted(set().union(*takes.values()))
     for option in options:
         if option not in every:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningError
-from robustprune.lottery.draws import make_draws
+from robustprune.errors import PruningError, PruningWarning
+from robustprune.lottery.draws import Draw, make_draws
 from robustprune.lottery.results import LotteryResults, Row
 from robustprune.lottery.rewinding import RewindPoint, parse_rewind_points
 from robustprune.lottery.stages import Stages
 from robustprune.models import build_model
-from robustprune.pruning import choose_blocks, find_blocks
+from robustprune.pruning import choose_blocks, find_blocks, first_convolutions
 from robustprune.records import Record
 from robustprune.training import Recipe, StepProgress, make_recipe
 
@@ -90,6 +92,8 @@ def run_lottery(
         criteria, blocks, methods=methods, options=criterion_options, at_init=at_init, eligibility=eligibility
     )
     points = parse_rewind_points(rewind_to, full_recipe.epochs)
+    if not seeds:
+        raise PruningError("no seed is named, so there is no dense network to find tickets in")
     if at_init and any(point.epoch for point in points):
         raise PruningError(
             "a ticket found at initialization starts from the initial weights: rewind to 0 (or random), or score after "
@@ -97,7 +101,7 @@ def run_lottery(
         )
     for split in ("train", "test"):
         data.require(split)
-    _check_that_so_many_can_go(model, data, model_options or {}, max(blocks), eligibility)
+    _check_network(build_model(model, data, **(model_options or {})), draws)
     tell = progress or (lambda _label, _done, _total: None)
     stages = Stages(
         folder=Path(folder),
@@ -126,12 +130,14 @@ def run_lottery(
     return LotteryResults(model, data.name, full_recipe.epochs, dense, rows)
 
 
-def _check_that_so_many_can_go(
-    model: str, data: ImageData, options: Mapping[str, Any], count: int, eligibility: Any
-) -> None:
-    """Find out now, not after the dense training."""
-    found = find_blocks(build_model(model, data, **options))
-    choose_blocks(found, {block.name: 0.0 for block in found}, count, eligibility)
+def _check_network(network: nn.Module, draws: Sequence[Draw]) -> None:
+    """Find out now, not after the dense training, what can not go."""
+    found = find_blocks(network)
+    for draw in draws:
+        choose_blocks(found, {block.name: 0.0 for block in found}, draw.blocks, draw.eligibility)
+    if any(draw.method != "layer" for draw in draws):
+        with warnings.catch_warnings(action="ignore", category=PruningWarning):  # said when filters are scored
+            first_convolutions(network, found)
 
 
 def _steps(progress: Progress) -> Callable[[StepProgress], None]:

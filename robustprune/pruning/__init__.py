@@ -1,7 +1,7 @@
 """Finding, ranking and removing residual blocks, and filters within them."""
 
 from robustprune.pruning.blocks import Block, find_blocks, weight_layers
-from robustprune.pruning.criteria import CRITERIA, Criterion, make_criterion
+from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion
 from robustprune.pruning.filter_choice import (
     FilterVariant,
     check_filter_scores,
@@ -40,6 +40,7 @@ __all__ = [
     "check_masks",
     "choose_blocks",
     "count_kept",
+    "criterion_class",
     "eligible_blocks",
     "filter_counts",
     "filter_walk",

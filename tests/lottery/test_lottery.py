@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import LINEAR_BLOCKS
 
 from robustprune.data import ImageData, load_data
 from robustprune.errors import PruningError, RobustPruneError
@@ -16,7 +17,7 @@ from robustprune.lottery import LotteryResults, run_lottery, stages
 from robustprune.metrics import accuracy
 from robustprune.models import build_model
 from robustprune.prune import prune_layers
-from robustprune.pruning import score_blocks
+from robustprune.pruning import CRITERIA, score_blocks
 from robustprune.ticket import Ticket, load_ticket
 from robustprune.training import train
 
@@ -185,7 +186,9 @@ def test_folder_of_another_lottery_is_refused(few_digits: ImageData, tmp_path: P
     ("settings", "words"),
     [
         ({"blocks": [4]}, "at most 3 can go"),
+        ({"blocks": [0, 1]}, "asked for 0 blocks"),
         ({"blocks": []}, "no number of blocks is named"),
+        ({"seeds": []}, "no seed is named"),
         ({"criteria": ["kl"], "methods": ["filter"]}, "kl does not score filters"),
         ({"criteria": ["snipp"]}, "Did you mean 'snip'"),
         ({"methods": ["filters"]}, "Did you mean 'filter'"),
@@ -241,3 +244,19 @@ def test_tables_have_the_shapes_of_the_papers(few_digits: ImageData, tmp_path: P
     for seed in seeds:
         difference = row.records[seed].clean.accuracy - several.dense[seed].clean.accuracy
         assert row.differences[seed] == pytest.approx(100 * difference)
+
+
+def test_network_without_filters_to_spare_is_refused_before_training(few_digits: ImageData, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(LINEAR_BLOCKS)
+    settings = {**SMALL, "model": f"file:{tmp_path}/net.py:Net", "model_options": {}, "eligibility": "identity"}
+    with pytest.raises(PruningError, match="no filters of this network can go"):
+        run_lottery(tmp_path / "out", few_digits, methods=["layer", "filter"], **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_plug_in_that_is_no_criterion_is_a_clean_error(
+    few_digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CRITERIA, "get", lambda _name: lambda: None)
+    with pytest.raises(PruningError, match=r"no subclass of robustprune\.pruning\.Criterion"):
+        run_lottery(tmp_path, few_digits, **SMALL)

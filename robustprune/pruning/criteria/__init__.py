@@ -15,7 +15,7 @@ from robustprune.errors import PruningError
 from robustprune.pruning.criteria.criterion import Criterion
 from robustprune.registry import Registry, suggest
 
-__all__ = ["CRITERIA", "Criterion", "make_criterion"]
+__all__ = ["CRITERIA", "Criterion", "criterion_class", "make_criterion"]
 
 CRITERIA = Registry(
     "criterion",
@@ -35,20 +35,30 @@ CRITERIA = Registry(
 )
 
 
-def make_criterion(name: str, **options: Any) -> Criterion:
-    """Return the criterion ``name`` with the given options.
+def criterion_class(name: str) -> type[Criterion]:
+    """Return the criterion ``name``, whose fields are the options it takes.
 
     Raises:
         UnknownNameError: No criterion of that name.
-        PruningError: An option it does not have, a value it cannot take, a combination that means nothing, or a
-            plug-in that is no :class:`Criterion`.
+        PruningError: A plug-in that is no :class:`Criterion`.
     """
-    criterion = CRITERIA.get(name)
+    criterion: Any = CRITERIA.get(name)
     if not (isinstance(criterion, type) and issubclass(criterion, Criterion)):
         raise PruningError(
             f"criterion {name} is {criterion!r}, no subclass of robustprune.pruning.Criterion; make it one, so that "
             "its options are checked and it says what it can score"
         )
+    return criterion
+
+
+def make_criterion(name: str, **options: Any) -> Criterion:
+    """Return the criterion ``name`` with the given options.
+
+    Raises:
+        UnknownNameError: As for :func:`criterion_class`.
+        PruningError: Also for an option it does not have, a value it cannot take, or a combination that means nothing.
+    """
+    criterion = criterion_class(name)
     try:
         return criterion(**options)
     except ValidationError as error:
