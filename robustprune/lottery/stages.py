@@ -13,9 +13,12 @@ A lottery's folder is about one network, image set and recipe, which ``lottery.j
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +77,10 @@ class Stages:
             "data": self.data.provenance,
             "recipe": self.recipe.model_dump(),
         }
+        # What a network is made of may change behind its name.
+        sources = (own_code(self.model), self.model_options.get("weights_file"))
+        if files := {str(path): hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in sources if path}:
+            own["files"] = files
         path = self.folder / "lottery.json"
         try:
             found = json.loads(path.read_text())
@@ -99,6 +106,7 @@ class Stages:
             Ticket.from_model(network, self.data).save(home / "epoch-0.pt")
         if not trained.exists():
             self.say(f"seed {seed}: training the dense {self.model}, {self.recipe.epochs} epochs")
+            _record_path(trained).unlink(missing_ok=True)
             train_to_file(self.weights(seed, 0), self.data, trained, keep=kept, resume=True, **self._training(seed))
         missing = {epoch: path for epoch, path in kept.items() if not path.exists()}
         if missing:
@@ -138,6 +146,7 @@ class Stages:
         """Find a ticket, set its weights back, train it for the epochs that are left, and test it."""
         path = self._path(seed, f"{draw.name}-{point.name}")
         if not path.exists():
+            _record_path(path).unlink(missing_ok=True)
             self._train(self.find(seed, draw), seed, draw, point).save(path)
         return self._test(path, seed)
 
@@ -165,16 +174,15 @@ class Stages:
         """
         self.say(f"seed {seed}: repeating {max(missing)} epochs of the dense training, for weights not kept then")
         home = self._dense_folder(seed)
-        replayed = {epoch: path.with_name(f"replayed-{path.name}") for epoch, path in missing.items()}
-        checkpoint = home / "replayed.checkpoint"
-        options = self._training(seed) | {"checkpoint": checkpoint, "resume": True}
+        # By what it keeps: one that was interrupted may be past the epochs that another is to keep.
+        place = home / f"replay-{hash_json(sorted(missing))[:8]}"
+        replayed = {epoch: place / path.name for epoch, path in missing.items()}
+        options = self._training(seed) | {"checkpoint": place / "checkpoint", "resume": True}
         again = train(self.weights(seed, 0), self.data, keep=replayed, stop_epoch=max(missing), **options)
-        checkpoint.unlink()
         first = self._load(home / "trained.pt")
         losses = [[entry["train_loss"] for entry in ticket.history[: max(missing)]] for ticket in (first, again)]
         if losses[0] != losses[1]:
-            for path in replayed.values():
-                path.unlink()
+            shutil.rmtree(place, ignore_errors=True)
             was, now = first.provenance, again.provenance
             raise PruningError(
                 f"the weights of epoch {max(missing)} were not kept when the dense network of seed {seed} was trained, "
@@ -183,12 +191,16 @@ class Stages:
                 + ". Rewind to epochs that were kept, set --threads as it was, or choose another --out"
             )
         for epoch, path in replayed.items():
-            os.replace(path, missing[epoch])
+            with suppress(FileNotFoundError):  # another process has put the same in place
+                os.replace(path, missing[epoch])
+        shutil.rmtree(place, ignore_errors=True)
 
     def _test(self, path: Path, seed: int) -> Record:
-        record_path = path.with_suffix(".json")
+        record_path = _record_path(path)
         if record_path.exists():
-            return load_record(record_path)
+            record = load_record(record_path)
+            record.model.path = str(path)  # the folder may have been moved
+            return record
         ticket = self._load(path)
         ticket.network.to(self.device)
         record = evaluate(ticket, self.data, seed=seed, path=str(path))
@@ -206,6 +218,10 @@ class Stages:
 
     def _load(self, path: Path) -> Ticket:
         return load_ticket(path, model_code=own_code(self.model))
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_suffix(".json")
 
 
 def _differences(found: Any, own: Any, where: str = "") -> list[str]:
