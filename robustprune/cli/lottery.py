@@ -130,6 +130,13 @@ def _draw(results: LotteryResults, out: str) -> None:
         f"{results.model} on {results.dataset}: accuracy of tickets less the dense network's, in percentage points",
         columns,
         rows,
-        f"{spread}. Dense: {', '.join(terminal.percent(value) for value in accuracies)} of {n} test images after "
+        f"Tickets {_origin(results)}; {spread}. Dense: {', '.join(terminal.percent(value) for value in accuracies)} of {n} test images after "
         f"{results.epochs} epochs. Tickets and records in {out}",
     )
+
+
+def _origin(results: LotteryResults) -> str:
+    """Say what the table does not: when tickets were found, and from which weights they were trained."""
+    found = "found at initialization" if results.rows[0].draw.at_init else "found after the dense training"
+    points = {row.point.label for row in results.rows}
+    return found if len(points) > 1 else f"{found}, trained from {points.pop()}"

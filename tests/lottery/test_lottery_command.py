@@ -45,6 +45,20 @@ def test_seeds_share_their_images_and_add_up(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--rewind", "50%"), "found after the dense training, trained from epoch 2;"),
+        (("--rewind", "random"), "found after the dense training, trained from random weights;"),
+        (("--rewind", "random", "--at-init"), "found at initialization, trained from random weights;"),
+        (("--rewind", "0,random"), "found after the dense training;"),
+    ],
+)
+def test_table_says_where_the_weights_came_from(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    printed = run(*LOTTERY, "--criterion", "random", "--epochs", "4", "--out", "out", *arguments)
+    assert words in " ".join(printed.out.split())
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (("--blocks", "one"), 2, ["whole numbers from 1 on", "'one'"]),
