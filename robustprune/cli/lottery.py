@@ -130,8 +130,8 @@ def _draw(results: LotteryResults, out: str) -> None:
         f"{results.model} on {results.dataset}: accuracy of tickets less the dense network's, in percentage points",
         columns,
         rows,
-        f"Tickets {_origin(results)}; {spread}. Dense: {', '.join(terminal.percent(value) for value in accuracies)} of {n} test images after "
-        f"{results.epochs} epochs. Tickets and records in {out}",
+        f"Tickets {_origin(results)}; {spread}. Dense: {', '.join(terminal.percent(value) for value in accuracies)} of "
+        f"{n} test images after {results.epochs} epochs. Tickets and records in {out}",
     )
 
 
