@@ -65,7 +65,7 @@ def open_twin(
     and seed.
 
     Raises:
-        TicketError: The network is another one than the ticket's, or starts from another seed.
+        TicketError: The network is another one than the ticket's, or starts from another seed or other weights.
         RobustPruneError: Either cannot be had; the message says why.
     """
     given = {name: value for name, value in (data_options or {}).items() if value is not None}
@@ -83,6 +83,11 @@ def open_twin(
             raise TicketError(
                 f"the ticket to match is a {match.architecture.name}; its twin cannot be cut out of {model}"
             )
+        if not _starts_from_its_seed(match):
+            raise TicketError(
+                "the ticket to match was cut out of a trained network, or rewound to one, and its twin has to start "
+                f"from the same weights: name that network's file as --model instead of {model}"
+            )
         if seed is not None and seed != match.seed:
             raise TicketError(
                 f"the ticket to match starts from the weights of seed {match.seed}, its twin would from those of seed "
@@ -97,6 +102,12 @@ def open_twin(
             f"{twin.seed}; match tickets of one seed"
         )
     return twin, data
+
+
+def _starts_from_its_seed(ticket: Ticket) -> bool:
+    """Return whether a ticket started from the weights that its seed gives, as far as the ticket can tell."""
+    rewound = ticket.plan.rewound_to
+    return not ticket.earlier_training if rewound is None else rewound in (0, "random")
 
 
 def _data_for(ticket: Ticket, name: str, dataset: str | None, given: Mapping[str, Any], seed: int) -> ImageData:

@@ -47,6 +47,11 @@ class ImageData:
         _, height, width = next(iter(self.splits().values())).shape
         return height, width
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes the set what it is, its images' hashes among it: the provenance less where its files lie."""
+        return {name: value for name, value in self.provenance.items() if name not in ("root", "source")}
+
     def splits(self) -> dict[str, Split]:
         """Return the splits the set has, by name."""
         named = {"train": self.train, "val": self.val, "test": self.test}

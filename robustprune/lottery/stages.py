@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,18 +27,21 @@ from typing import Any
 import torch
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningError
+from robustprune.errors import PruningError, PruningWarning
 from robustprune.evaluation import evaluate
 from robustprune.files import hash_json, write_atomically
 from robustprune.lottery.draws import Draw
 from robustprune.lottery.rewinding import RewindPoint, reinitialize, rewind
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
+from robustprune.provenance import describe_environment
 from robustprune.prune import prune_filters, prune_layers
 from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters
 from robustprune.records import Record, load_record
 from robustprune.ticket import Ticket, load_ticket
 from robustprune.training import Recipe, run_settings, train, train_to_file
+
+_ARITHMETIC = ("threads", "torch", "platform")
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Stages:
             "schema": 1,
             "model": self.model,
             "model_options": dict(self.model_options),
-            "data": self.data.provenance,
+            "data": self.data.identity,
             "recipe": self.recipe.model_dump(),
         }
         # What a network is made of may change behind its name.
@@ -108,10 +112,23 @@ class Stages:
             self.say(f"seed {seed}: training the dense {self.model}, {self.recipe.epochs} epochs")
             _record_path(trained).unlink(missing_ok=True)
             train_to_file(self.weights(seed, 0), self.data, trained, keep=kept, resume=True, **self._training(seed))
+        self._warn_of_other_arithmetic(trained, seed)
         missing = {epoch: path for epoch, path in kept.items() if not path.exists()}
         if missing:
             self._replay(seed, missing)
         return self._test(trained, seed)
+
+    def _warn_of_other_arithmetic(self, trained: Path, seed: int) -> None:
+        """Say so where tickets would be compared with a dense network whose sums were rounded otherwise."""
+        was, now = self._load(trained).provenance, describe_environment()
+        differing = [f"{what} {was.get(what)}, now {now[what]}" for what in _ARITHMETIC if was.get(what) != now[what]]
+        if differing:
+            warnings.warn(
+                f"the dense network of seed {seed} was trained with {', '.join(differing)}: its sums were rounded "
+                "otherwise than those of tickets trained now, which is one more difference between the two",
+                PruningWarning,
+                stacklevel=2,
+            )
 
     def weights(self, seed: int, epoch: int) -> Ticket:
         """Return the dense network as it was after so many epochs."""
@@ -187,7 +204,7 @@ class Stages:
             raise PruningError(
                 f"the weights of epoch {max(missing)} were not kept when the dense network of seed {seed} was trained, "
                 "and its training comes out differently now: "
-                + ", ".join(f"{what} {was.get(what)}, now {now.get(what)}" for what in ("threads", "torch", "platform"))
+                + ", ".join(f"{what} {was.get(what)}, now {now.get(what)}" for what in _ARITHMETIC)
                 + ". Rewind to epochs that were kept, set --threads as it was, or choose another --out"
             )
         for epoch, path in replayed.items():

@@ -174,7 +174,7 @@ def run_settings(
         "recipe": recipe.model_dump(),
         "seed": seed,
         "start_epoch": start_epoch,
-        "data": hash_json(data.provenance),
+        "data": hash_json(data.identity),
         "network": ticket.sha256,
         "removed": sorted(ticket.plan.removed),
         **({"masks": hash_masks(ticket.masks)} if ticket.masks else {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from support import LINEAR_BLOCKS
 
 from robustprune.data import ImageData, load_data
-from robustprune.errors import PruningError, RobustPruneError
+from robustprune.errors import PruningError, PruningWarning, RobustPruneError
 from robustprune.inference import predict_logits
 from robustprune.lottery import LotteryResults, run_lottery, stages
 from robustprune.metrics import accuracy
@@ -260,3 +261,18 @@ def test_plug_in_that_is_no_criterion_is_a_clean_error(
     monkeypatch.setattr(CRITERIA, "get", lambda _name: lambda: None)
     with pytest.raises(PruningError, match=r"no subclass of robustprune\.pruning\.Criterion"):
         run_lottery(tmp_path, few_digits, **SMALL)
+
+
+def test_dense_network_of_other_threads_is_not_compared_in_silence(few_digits: ImageData, tmp_path: Path) -> None:
+    run_lottery(tmp_path, few_digits, criteria=["random"], **SMALL)
+    trained = load_ticket(tmp_path / "seed0/dense/trained.pt")
+    trained.provenance["threads"] = 7
+    trained.save(tmp_path / "seed0/dense/trained.pt")
+    with pytest.warns(PruningWarning, match="threads 7, now 1: its sums were rounded otherwise"):
+        run_lottery(tmp_path, few_digits, criteria=["random"], **SMALL)
+
+
+def test_images_that_were_moved_are_the_same(few_digits: ImageData, tmp_path: Path) -> None:
+    first = run_lottery(tmp_path, few_digits, criteria=["random"], **SMALL)
+    moved = replace(few_digits, provenance={**few_digits.provenance, "root": "/elsewhere", "source": "/elsewhere/x"})
+    assert run_lottery(tmp_path, moved, criteria=["random"], **SMALL).to_dict() == first.to_dict()

@@ -79,3 +79,14 @@ def test_wrong_input(run: Run, arguments: tuple[str, ...], code: int, words: lis
     Path("file").write_text("a file\n")
     check_failure(run(*LOTTERY, "--out", "out", *arguments), code, *words)
     assert os.listdir() == ["file"]
+
+
+def test_twin_of_a_ticket_from_a_trained_network(run: Run) -> None:
+    assert run(*LOTTERY, "--criterion", "hrank", "--rewind", "0,1", "--blocks", "2", "--out", "out").code == 0
+    ticket = "out/seed0/hrank/blocks-2-layer"
+    twin = ("prune", "--method", "filter", "--criterion", "hrank", "--out", "twin.pt", "--json")
+    for name in (f"{ticket}.pt", f"{ticket}-epoch-1.pt"):
+        check_failure(run(*twin, *TINY, "--match", name), 1, "cut out of a trained network", "--model instead of")
+    for model, name in (("trained", f"{ticket}.pt"), ("epoch-1", f"{ticket}-epoch-1.pt")):
+        assert run(*twin, "--model", f"out/seed0/dense/{model}.pt", "--match", name).json["match_gap"] == 0
+    assert run(*twin, *TINY, "--match", f"{ticket}-epoch-0.pt").json["match_gap"] == 0
