@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from robustprune.attacks import AttackResult, run_attack
 from robustprune.errors import AttackError
 from robustprune.metrics import detection_figures
 from robustprune.ood.detector import Detector
+from robustprune.ood.errors import DetectorError
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.result import AttackedDetector, AttackedEntry
@@ -98,7 +100,7 @@ def _attack(
     for outputs, clean, direction in ((inside, clean_in, RAISE), (outside, clean_out, LOWER)):
         try:
             results.append(_drive(extractor, fitted.detector, outputs, clean, direction, epsilon, settings))
-        except AttackError as error:
+        except (AttackError, DetectorError, LinAlgError) as error:
             return AttackedDetector(reason=str(error))
         moved = score_outputs(fitted, extractor.run(results[-1].adversarial, keep=False))
         if isinstance(moved, str):

@@ -78,3 +78,18 @@ def test_a_score_without_a_gradient_is_not_called_robust(case, digits):
         }
     finally:
         del DETECTORS._registered["rounded"]
+
+
+def test_a_class_that_only_attacked_images_are_taken_for_is_a_reason():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.stack([torch.zeros(16), torch.ones(16)]))
+        network[1].bias.copy_(torch.tensor([0.0, -16 * 0.6]))  # class 1 from a mean of 0.6 on
+    images = 0.1 + 0.4 * torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    extractor = Extractor(network, images)
+    outputs = extractor.run(images, torch.zeros(8, dtype=torch.int64))
+    fitted = fit_detectors(["she", "energy"], outputs, outputs)
+    entry = attack_detectors(extractor, fitted, outputs, outputs, 0.5, AttackSettings((), steps=5))
+    assert "class 1, of which no training image is recognized" in entry.detectors["she"].reason
+    assert entry.detectors["she"].auroc_clean is None
+    assert entry.detectors["energy"].auroc_clean == 0.5
