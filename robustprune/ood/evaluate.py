@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from robustprune.attacks import parse_epsilon
 from robustprune.corruptions import HEADLINE, SEVERITIES
-from robustprune.data import ImageData, stratified_indices
+from robustprune.data import ImageData, canonical_name, stratified_indices
 from robustprune.errors import EvaluationError
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
 from robustprune.ood.attack import AttackSettings
@@ -23,6 +23,7 @@ from robustprune.ood.fitting import Progress, prepare_detectors
 from robustprune.ood.foreign import ForeignSet, load_foreign, load_requests
 from robustprune.ood.groups import FAR, NEAR, expand
 from robustprune.ood.result import OodResult, OodSummary
+from robustprune.ood.shifted import is_corrupted
 from robustprune.ood.tuning import IMAGES
 
 
@@ -126,12 +127,17 @@ def evaluate_ood(
     return OodResult(comparison.entries, summary, comparison.samples)
 
 
-def _load_tuning_set(tune_on: str | None, requests: Container[str], **load: Any) -> ForeignSet | None:
+def _load_tuning_set(tune_on: str | None, requests: Iterable[str], **load: Any) -> ForeignSet | None:
     if tune_on is None:
         return None
-    if tune_on in requests:
+    if any(_is_same_kind(tune_on, name) for name in requests):
         raise EvaluationError(f"{tune_on} cannot both choose options and judge them; tune on another set")
-    return load_foreign(tune_on, limit=IMAGES, **load)
+    # Corrupted images to tune on are of validation images: those of `split` judge.
+    return load_foreign(tune_on, limit=IMAGES, **{**load, "split": "val"})
+
+
+def _is_same_kind(one: str, other: str) -> bool:
+    return (is_corrupted(one) and is_corrupted(other)) or canonical_name(one) == canonical_name(other)
 
 
 def _attack_settings(

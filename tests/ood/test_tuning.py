@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -48,20 +49,24 @@ def test_no_detector_is_lost_when_none_of_its_options_work(case):
     assert chosen["knn"]["auroc"] is None
 
 
-def test_test_images_decide_nothing(case, digits):
+@pytest.mark.parametrize("tuning_set", ["photo-patches", "corrupted:fog,5"])
+def test_test_images_decide_nothing(case, digits, tuning_set):
     def chosen(data):
-        result = evaluate_ood(
-            case.network, data, "noise", ["knn", "gen"], tune_on="photo-patches", resamples=0, limit=30
-        )
+        result = evaluate_ood(case.network, data, "noise", ["knn", "gen"], tune_on=tuning_set, resamples=0, limit=30)
         return result.summary.protocol["tuned_on"]
 
     test = digits.require("test")
     inverted = replace(digits, test=InMemorySplit(255 - test.images, test.labels))
     assert chosen(inverted) == chosen(digits)
-    assert chosen(digits)["dataset"] == "photo-patches"
+    assert chosen(digits)["dataset"] == tuning_set
 
 
-def test_what_chooses_does_not_judge(case, digits):
+def test_what_chooses_does_not_judge(case, digits, tmp_path):
+    np.savez(tmp_path / "own.npz", images=np.zeros((2, 8, 8), np.uint8), labels=np.zeros(2, np.int64))
+    roundabout = tmp_path / "own.npz" / ".." / "own.npz"
+    for judge, tuning_set in (("corrupted", "corrupted:fog"), (f"npz:{tmp_path}/own.npz", f"npz:{roundabout}")):
+        with pytest.raises(EvaluationError, match="cannot both choose options and judge"):
+            evaluate_ood(case.network, digits, judge, "knn", tune_on=tuning_set, limit=20)
     with pytest.raises(EvaluationError, match="cannot both choose options and judge"):
         evaluate_ood(case.network, digits, ["noise", "constant"], "knn", tune_on="noise")
     with pytest.raises(EvaluationError, match="needs training and validation images"):
