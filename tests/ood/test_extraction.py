@@ -106,6 +106,25 @@ def test_the_cache_is_not_believed_where_the_network_now_says_otherwise(tmp_path
     torch.testing.assert_close(after.logits, 2 * before.logits)
 
 
+def test_infinite_logits_and_other_classes_do_not_make_the_cache_believed(tmp_path):
+    class Changing(Counting):
+        columns = 3
+
+        def forward(self, images):
+            logits = super().forward(images)
+            first = torch.full_like(logits[:, :1], float("inf"))
+            return torch.cat([first, logits], dim=1)[:, : self.columns]
+
+    torch.manual_seed(0)
+    network, images = Changing(), torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8)
+    before = Extractor(network, images[:2], cache=tmp_path).run(images)
+    network.scale = 2.0
+    after = Extractor(network, images[:2], cache=tmp_path).run(images)
+    torch.testing.assert_close(after.logits[:, 1:], 2 * before.logits[:, 1:])
+    network.columns = 2
+    assert Extractor(network, images[:2], cache=tmp_path).run(images).logits.shape == (9, 2)
+
+
 def test_a_cache_that_cannot_be_written_is_a_clean_error(tmp_path):
     (tmp_path / "file").write_text("")
     images = torch.zeros(2, 1, 8, 8)
