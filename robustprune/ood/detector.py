@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from math import isfinite
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -97,13 +98,18 @@ def make_detector(name: str) -> Detector:
     """
     kind: Callable[..., Detector] = DETECTORS.get(name)
     known = detector_options(name)
+    # As annotated, which may be a string: a default of 0 does not say which numbers are taken.
+    annotated = fields(kind) if known else ()  # type: ignore[arg-type]
+    types = {field.name: getattr(field.type, "__name__", field.type) for field in annotated}
     options = {}
     for option in filter(None, name.partition(":")[2].split(",")):
         key, equals, text = option.partition("=")
         if not equals or key not in known:
             takes = ", ".join(f"{each}={default}" for each, default in known.items()) or "no options"
             raise EvaluationError(f"{name!r}: {option!r} is no option.{suggest(key, known)} It takes: {takes}")
-        options[key] = _read(text)
+        options[key] = _read(text, types.get(key))
+        if options[key] is None:
+            raise EvaluationError(f"{name!r}: {key} takes a number such as {known[key]}, not {text!r}")
     return kind(**options)
 
 
@@ -118,10 +124,13 @@ def detector_options(name: str) -> dict[str, Any]:
     return {field.name: field.default for field in known if field.init}
 
 
-def _read(text: str) -> int | float | str:
-    for number in (int, float):
+def _read(text: str, wanted: object) -> int | float | str | None:
+    """Return an option's value; None if a number is wanted (``int`` or ``float``) and it is none."""
+    for number in (int,) if wanted == "int" else (int, float):
         try:
-            return number(text)
+            value = number(text)
         except ValueError:
             continue
-    return text
+        is_wanted = wanted != "float" or isinstance(value, int) or isfinite(value)
+        return value if is_wanted else None
+    return None if wanted in ("int", "float") else text

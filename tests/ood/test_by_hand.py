@@ -222,3 +222,22 @@ def test_a_detector_of_ones_own():
         assert detector_options("brightness") == {}
     finally:
         del DETECTORS._registered["brightness"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ash:percentile=abc", "dice:sparsity=abc", "scale:percentile=nan", "knn:k=2.5", "knn:k=", "knn:k=0",
+        "knn:bank_size=10", "energy:temperature=abc", "energy:temperature=-1", "odin:temperature=0",
+        "react:percentile=2", "gen:classes=0", "vim:dimensions=1.5",
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_found_before_anything_is_computed(name):
+    with pytest.raises(EvaluationError, match=name.partition(":")[2].partition("=")[0]):
+        make_detector(name)
+
+
+def test_a_whole_number_is_taken_where_any_number_is():
+    assert make_detector("energy:temperature=2").temperature == 2
+    assert make_detector("odin:epsilon=1e-3").epsilon == 1e-3
+    assert make_detector("ash:variant=b").variant == "b"

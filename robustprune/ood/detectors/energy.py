@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from robustprune.errors import EvaluationError
 from robustprune.ood.detector import Detector
 from robustprune.ood.outputs import Outputs
 
@@ -18,6 +19,11 @@ class Energy(Detector):
     """Free energy of the logits."""
 
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if not self.temperature > 0:
+            raise EvaluationError(f"temperature must be positive, got {self.temperature}")
 
     @staticmethod
     def score(logits: Tensor, temperature: float = 1.0) -> Tensor:

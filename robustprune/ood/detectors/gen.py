@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from robustprune.errors import EvaluationError
 from robustprune.ood.detector import Detector, Options
 from robustprune.ood.outputs import Outputs
 
@@ -22,6 +23,11 @@ class Gen(Detector):
     gamma: float = 0.1
     classes: int = 100
     tried: ClassVar[Options] = {"gamma": (0.01, 0.1, 0.5, 1, 2, 5, 10)}
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if self.classes < 1:
+            raise EvaluationError(f"classes must be at least 1, got {self.classes}")
 
     @staticmethod
     def score(logits: Tensor, gamma: float = 0.1, classes: int = 100) -> Tensor:

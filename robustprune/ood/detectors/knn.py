@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from robustprune.errors import EvaluationError
 from robustprune.ood.detector import Detector, Options
 from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import Outputs
@@ -29,6 +30,11 @@ class Knn(Detector):
     bank_size: int = 50_000
     tried: ClassVar[Options] = {"k": (50, 100, 200, 500, 1000)}
     _bank: Tensor | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if not 1 <= self.k <= self.bank_size:
+            raise EvaluationError(f"k must be from 1 to bank_size, got {self.k} of {self.bank_size}")
 
     @staticmethod
     def score(features: Tensor, bank: Tensor, k: int = 50) -> Tensor:

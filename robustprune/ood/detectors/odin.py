@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robustprune.errors import EvaluationError
 from robustprune.inference import evaluation_mode, frozen_parameters, model_device, run_model, to_unit_range
 from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.msp import Msp
@@ -30,6 +31,11 @@ class Odin(Detector):
     temperature: float = 1000.0
     epsilon: float = 0.0014
     tried: ClassVar[Options] = {"temperature": (1, 10, 100, 1000), "epsilon": (0.0014, 0.0028)}
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if not self.temperature > 0:
+            raise EvaluationError(f"temperature must be positive, got {self.temperature}")
 
     @staticmethod
     def score(logits: Tensor, temperature: float = 1000.0) -> Tensor:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from robustprune.errors import EvaluationError
 from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.energy import Energy
 from robustprune.ood.outputs import LinearHead, Outputs
@@ -24,6 +25,11 @@ class React(Detector):
     percentile: float = 0.9
     tried: ClassVar[Options] = {"percentile": (0.85, 0.9, 0.95, 0.99)}
     _threshold: float = field(default=float("inf"), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if not 0 <= self.percentile <= 1:
+            raise EvaluationError(f"percentile must be from 0 to 1, got {self.percentile}")
 
     @staticmethod
     def score(features: Tensor, head: LinearHead, threshold: float) -> Tensor:
