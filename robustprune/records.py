@@ -221,10 +221,21 @@ def _contradiction(record: Record, samples: Samples) -> str | None:
     for i, shifted in enumerate(record.shift):
         right = samples[f"shift{i}_prediction"] == samples[f"shift{i}_label"]
         shares[f"accuracy on {shifted.name}"] = shifted.accuracy, right
+    for i, foreign in enumerate(record.ood):
+        for name, figures in foreign.detectors.items():
+            if figures.auroc is not None:
+                below = _share_below(samples[f"ood{i}_{name}"], samples[f"ood_in_{name}"])
+                shares[f"AUROC of {name} on {foreign.dataset}"] = figures.auroc, below
     for what, (said, survived) in shares.items():
         if abs(said - survived.mean()) > 1e-6:
             return f"the {what} is {said:.4f} in the record and {survived.mean():.4f} here"
     return None
+
+
+def _share_below(scores: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+    """Return for each score the share of others below it, ties half; the mean is the area under the ROC curve."""
+    others = np.sort(others)
+    return (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / (2 * len(others))
 
 
 def _corruption_lengths(record: Record) -> dict[str, int]:

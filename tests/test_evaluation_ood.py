@@ -55,6 +55,11 @@ def test_scores_of_another_record_are_refused(record: Record, tmp_path: Path) ->
     record.model_copy(update={"samples": without}).save(tmp_path / "without.json")
     with pytest.raises(EvaluationError, match="ood_in_energy"):
         load_record(tmp_path / "without.json")
+    assert record.samples is not None
+    turned = {**record.samples, "ood0_knn": -record.samples["ood0_knn"]}  # distances: now below all others
+    record.model_copy(update={"samples": turned}).save(tmp_path / "turned.json")
+    with pytest.raises(EvaluationError, match=r"AUROC of knn on constant is .* in the record and 0\.0000 here"):
+        load_record(tmp_path / "turned.json")
 
 
 def test_detectors_without_foreign_images_are_an_error(digits: ImageData) -> None:
