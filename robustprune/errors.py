@@ -39,6 +39,10 @@ class ModelWarning(RobustPruneWarning):
     """A network that can be used, but not in the way that was meant."""
 
 
+class TrainingWarning(RobustPruneWarning):
+    """Training that goes on, but not towards what was wanted."""
+
+
 class TicketError(RobustPruneError):
     """A ticket file that is missing, damaged, foreign, or does not fit what is asked of it."""
 

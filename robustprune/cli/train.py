@@ -31,13 +31,23 @@ from robustprune.cli.options import (
     help="Against corruptions: AugMix, or the four extra corruptions on half of the images.",
 )
 @click.option("--consistency", type=click.FloatRange(0), help="augmix: weight of its loss over three views; paper: 12.")
+@click.option(
+    "--adversarial",
+    type=click.Choice(["pgd", "fgsm", "trades"]),
+    help="Train on images attacked at each step; fgsm is the cheapest, and watched for overfitting to itself.",
+)
+@click.option("--eps", help="Budget of adversarial training, 8/255 by default.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option("--out", type=OUT_FILE, required=True, help="File of the trained ticket.")
 @common_options
-def train(no_energy: bool, out: str, as_json: bool, **options: Any) -> None:
+def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: Any) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
+    from robustprune.attacks import parse_epsilon
     from robustprune.training import train_to_file
 
+    if eps is not None and options["adversarial"] is None:
+        raise click.UsageError("--eps is the budget of adversarial training; add --adversarial pgd, fgsm or trades")
+    options["epsilon"] = None if eps is None else parse_epsilon(eps)
     model = options["model"]
     refuse_to_overwrite(model, out)
     ticket, data = open_named(options)
@@ -94,6 +104,8 @@ _TRAINING_FIGURES = (
 def _say_epoch(entry: Mapping[str, Any], epochs: int) -> None:
     validation = entry.get("validation_accuracy")
     seen = "" if validation is None else f", validation {terminal.percent(validation)}"
+    if "pgd_accuracy" in entry:
+        seen += f", under PGD {terminal.percent(entry['pgd_accuracy'])}"
     terminal.say(
         f"epoch {entry['epoch']}/{epochs}: loss {entry['train_loss']:.4f}, "
         f"training {terminal.percent(entry['train_accuracy'])}{seen}, {entry['seconds']:.1f} s"

@@ -15,6 +15,7 @@ from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
 from robustprune.inference import evaluation_mode, to_unit_range
 from robustprune.randomness import seeded_generator
+from robustprune.training.adversarial import adversarial_loss
 from robustprune.training.hardening import consistency_loss, harden
 from robustprune.training.recipes import Recipe
 
@@ -75,7 +76,7 @@ def train_epoch(
         rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, logits = _step(network, optimizer, views, batch.labels, recipe, (epoch, step))
+        loss, logits = _step(network, optimizer, views, batch.labels, recipe, generator, (epoch, step))
         totals["loss"] += loss * len(batch.labels)
         totals["correct"] += float((logits.argmax(dim=1) == batch.labels).sum())
         if on_step is not None:
@@ -98,15 +99,11 @@ def _step(
     views: list[Tensor],
     labels: Tensor,
     recipe: Recipe,
+    generator: torch.Generator,
     where: tuple[int, int],
 ) -> tuple[float, Tensor]:
     optimizer.zero_grad(set_to_none=True)
-    # The first view is the one with labels; all pass together, as they share batch statistics.
-    every = network(torch.cat(views) if len(views) > 1 else views[0]).split(len(labels))
-    logits = every[0]
-    loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    if len(every) > 1:
-        loss = loss + recipe.consistency * consistency_loss(list(every))
+    loss, logits = _loss(network, views, labels, recipe, generator)
     value = loss.item()
     if not math.isfinite(value):
         raise _diverged("loss", value, optimizer, where)
@@ -114,6 +111,20 @@ def _step(
     _check_gradients(network.parameters(), optimizer, where)
     optimizer.step()
     return value, logits.detach()
+
+
+def _loss(
+    network: nn.Module, views: list[Tensor], labels: Tensor, recipe: Recipe, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    if recipe.adversarial != "none":
+        return adversarial_loss(network, views[0], labels, recipe, generator)
+    # The first view is the one with labels; all pass together, as they share batch statistics.
+    every = network(torch.cat(views) if len(views) > 1 else views[0]).split(len(labels))
+    logits = every[0]
+    loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    if len(every) > 1:
+        loss = loss + recipe.consistency * consistency_loss(list(every))
+    return loss, logits
 
 
 def _check_gradients(

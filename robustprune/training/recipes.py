@@ -33,6 +33,10 @@ class Recipe(BaseModel):
             under one of the four that no headline figure counts; "none" by default.
         consistency: Weight of AugMix's Jensen-Shannon loss over the images and two mixtures of each, at three times
             the cost; the paper has 12.
+        adversarial: "pgd", "fgsm" or "trades": train on images attacked at each step; "none" by default.
+        epsilon: L∞ budget of that attack, on the [0, 1] scale.
+        adversarial_steps: Its steps; FGSM has one.
+        trades_beta: Weight of TRADES' second term.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,11 +52,17 @@ class Recipe(BaseModel):
     augment: bool = True
     defence: Literal["none", "augmix", "corruptions"] = "none"
     consistency: Annotated[float, Field(ge=0)] = 0.0
+    adversarial: Literal["none", "pgd", "fgsm", "trades"] = "none"
+    epsilon: Annotated[float, Field(ge=0, le=1)] = 8 / 255
+    adversarial_steps: Annotated[int, Field(ge=1)] = 10
+    trades_beta: Annotated[float, Field(ge=0)] = 6.0
 
     @model_validator(mode="after")
     def _consistency_needs_mixtures(self) -> Recipe:
         if self.consistency > 0 and self.defence != "augmix":
             raise ValueError("a consistency loss compares mixtures of augmix, which this recipe has not")
+        if self.consistency > 0 and self.adversarial != "none":
+            raise ValueError("a consistency loss and adversarial training do not go together; choose one")
         return self
 
     def learning_rate_at(self, progress: float) -> float:

@@ -19,12 +19,13 @@ from robustprune.provenance import describe_environment
 from robustprune.pruning import apply_masks, hash_masks
 from robustprune.randomness import derive_seed, isolated_generators
 from robustprune.ticket import Ticket, load_ticket
+from robustprune.training.adversarial import watch_robustness
 from robustprune.training.checkpoint import Checkpoint, load_checkpoint
 from robustprune.training.energy import EnergyMeter
 from robustprune.training.epoch import StepProgress, make_optimizer, train_epoch, validate
 from robustprune.training.recipes import Recipe, make_recipe
 
-_OVERRIDES = ("epochs", "batch_size", "learning_rate", "defence", "consistency")
+_OVERRIDES = ("epochs", "batch_size", "learning_rate", "defence", "consistency", "adversarial", "epsilon")
 
 EpochCallback = Callable[[dict[str, Any], int], None]
 """Called after each epoch with its entry of the history and the number of epochs."""
@@ -40,6 +41,8 @@ def train(
     learning_rate: float | None = None,
     defence: str | None = None,
     consistency: float | None = None,
+    adversarial: str | None = None,
+    epsilon: float | None = None,
     seed: int = 0,
     start_epoch: int = 0,
     stop_epoch: int | None = None,
@@ -67,6 +70,8 @@ def train(
         learning_rate: In place of the recipe's.
         defence: Likewise: ``augmix``, ``corruptions`` or ``none``.
         consistency: Likewise: the weight of AugMix's loss.
+        adversarial: Likewise: ``pgd``, ``fgsm``, ``trades`` or ``none``.
+        epsilon: Likewise: the L∞ budget of adversarial training, on the [0, 1] scale.
         seed: Decides order and augmentation.
         start_epoch: Epochs that count as done: a ticket rewound to epoch i trains for n − i epochs, with the
             learning rates, orders and augmentations that epochs i to n of a run from 0 have. Momentum starts anew.
@@ -92,6 +97,8 @@ def train(
         learning_rate=learning_rate,
         defence=defence,
         consistency=consistency,
+        adversarial=adversarial,
+        epsilon=epsilon,
     )
     ticket.check_fits(data)
     ticket.check_masks()
@@ -252,6 +259,9 @@ class _Run:
                     f"training diverged: after epoch {epoch + 1} the validation loss is {entry['validation_loss']}. "
                     "Lower the learning rate (--learning-rate)"
                 )
+        if self.recipe.adversarial != "none":
+            watched = self.data.require("train") if self.data.val is None else self.data.val
+            entry |= watch_robustness(self.network, watched, self.recipe, self.history, self.seed)
         self.history.append(entry | {"energy_kwh": energy.energy_kwh, "co2_kg": energy.co2_kg})
 
     def save_checkpoint(self) -> None:
