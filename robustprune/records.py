@@ -66,7 +66,11 @@ class CheckResult(_Part):
 
 
 class AttackEntry(_Part):
-    """One attack at one budget. ``robust_accuracy`` means nothing where ``valid`` is false."""
+    """One attack at one budget. ``robust_accuracy`` means nothing where ``valid`` is false.
+
+    ``parts`` are the names that ``attack{i}_part`` of the outcomes per sample points to: the attack, or part of an
+    ensemble or a union, that broke a sample; ``clean`` where none was needed, empty where none succeeded.
+    """
 
     name: str
     norm: str
@@ -81,6 +85,18 @@ class AttackEntry(_Part):
     gradient_evaluations: int
     forward_evaluations: int
     seconds: float
+    parts: list[str] = []
+
+
+class CurveEntry(_Part):
+    """Robust accuracy of one attack against its budget; the median budget that breaks a sample, if half are broken."""
+
+    name: str
+    norm: str
+    epsilons: list[float]
+    robust_accuracy: list[float]
+    valid: bool
+    median_minimal_epsilon: float | None
 
 
 class Record(_Part):
@@ -98,6 +114,7 @@ class Record(_Part):
         samples_file: Name of the file of per-sample outcomes beside the record; None if it was not written.
         clean: Results without an attack.
         attacks: One entry per attack and ε.
+        curves: One entry per attack at several ε.
         corruptions: Accuracy under corruptions; None where none were asked for.
         shift: Accuracy on images from elsewhere, one entry per set.
         ood: Out-of-distribution detection, one entry per foreign set.
@@ -106,8 +123,9 @@ class Record(_Part):
         environment: When, where, by what versions.
         seconds: Wall time of the whole evaluation.
         samples: Per-sample outcomes: ``index`` (place in the split), ``label``, ``clean_prediction``, and for
-            entry i of ``attacks`` ``attack{i}_prediction``, ``attack{i}_broken``, ``attack{i}_norm``; the scores of
-            detectors on these images as ``ood_in_DETECTOR``, and on those of entry i of ``ood`` as
+            entry i of ``attacks`` ``attack{i}_prediction``, ``attack{i}_broken``, ``attack{i}_norm``,
+            ``attack{i}_step`` (as ``broken_at_step`` of a result), ``attack{i}_queries``, ``attack{i}_part``; the
+            scores of detectors on these images as ``ood_in_DETECTOR``, and on those of entry i of ``ood`` as
             ``ood{i}_DETECTOR``, beside their places ``ood{i}_index``; ``corruption_NAME_SEVERITY``, predictions, and
             ``corruption_label`` where they are not of these images; for entry i of ``shift`` ``shift{i}_prediction``
             and ``shift{i}_label``. Not part of the JSON.
@@ -125,6 +143,7 @@ class Record(_Part):
     samples_file: str | None = None
     clean: CleanResult
     attacks: list[AttackEntry]
+    curves: list[CurveEntry] = []
     corruptions: CorruptionResult | None = None
     shift: list[ShiftEntry] = []
     ood: list[OodEntry] = []
@@ -205,6 +224,9 @@ def _contradiction(record: Record, samples: Samples) -> str | None:
     """Return how the outcomes differ from what the record says of them, or None."""
     attacked = [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("prediction", "broken", "norm")]
     lengths = dict.fromkeys(["index", "label", "clean_prediction", *attacked], record.n)
+    # Records of earlier versions have none of these.
+    later = [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("step", "queries", "part")]
+    lengths |= {name: record.n for name in later if name in samples}
     lengths |= _score_lengths(record) | _corruption_lengths(record)
     if samples.keys() != lengths.keys():
         return f"they hold {', '.join(sorted(samples))}, not {', '.join(sorted(lengths))}"

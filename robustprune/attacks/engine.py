@@ -84,8 +84,8 @@ def run_attack(
         carry: Result of an earlier attack on the same samples with no larger budget: what it broke is not
             attacked again.
         checks: ``"default"``, or ``"full"`` for those that cost attacks of their own.
-        state: File that keeps finished parts of the attack; an interrupted one is picked up from it. It is
-            removed when the attack is done.
+        state: File that keeps finished parts of the attack; an interrupted one is picked up from it, and one
+            that was finished is only judged anew. To be deleted by whoever needs it no more.
         device: Where to compute; must be where the model is.
         progress: Called with (work done, total work), rising to equality.
         **options: Those of the attack; see `attack_options`.
@@ -123,8 +123,6 @@ def run_attack(
         outcome = join(run.attack_wave(wave, place) for wave in split_waves(samples, settings.batch_size))
         found = probe_model(model, samples, torch.cat(run.clean_logits), settings, place, run.tally)
         training_during = training_during or training_submodules(model)
-    if saved is not None:
-        saved.remove()
     result = AttackResult(
         attack=attack,
         norm=settings.norm.name,

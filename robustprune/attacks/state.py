@@ -55,10 +55,6 @@ class SavedState:
 
         problem.watch_stages(known_missing, save)
 
-    def remove(self) -> None:
-        """Remove the file of an attack that is done."""
-        self._path.unlink(missing_ok=True)
-
     def _write(self) -> None:
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, "key": self._key, "waves": self._waves}, buffer)

@@ -10,6 +10,7 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
+from robustprune.cli.attacks import add_source, attack_options, curve_table, refuse_invalid, take_attack_options
 from robustprune.cli.corruptions import corruption_options, corruption_tables, take_corruption_options
 from robustprune.cli.ood import ood_options, ood_tables, take_ood_options
 from robustprune.cli.options import (
@@ -31,12 +32,7 @@ if TYPE_CHECKING:
 @commands.command()
 @model_options
 @data_options
-@click.option("--attack", "attacks", multiple=True, help="See `robustprune list attacks`; may be repeated.")
-@click.option("--eps", default="8/255", show_default=True, help="Budgets, e.g. 2/255,8/255.")
-@click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), help="Gradient steps of iterative attacks.")
-@click.option("--step-size", type=float, help="Constant step; by default steps fall linearly from ε to 0.")
-@click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True)
+@attack_options
 @corruption_options
 @ood_options
 @click.option("--also", multiple=True, help="Another network, shown the same images; may be repeated.")
@@ -47,12 +43,11 @@ if TYPE_CHECKING:
 @click.option("--out", type=Target(), help="File of the record; of several networks, folder of their records.")
 @common_options
 def evaluate(
-    eps: str,
-    steps: int | None,
-    step_size: float | None,
     also: tuple[str, ...],
     dense: str | None,
     out: str | None,
+    strict: bool,
+    transfer_from: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -61,16 +56,15 @@ def evaluate(
 
     named = list(dict.fromkeys([options["model"], *also, *([dense] if dense else [])]))
     files = _record_files(named, out)
-    given = take_ood_options(options) | take_corruption_options(options)
+    given = take_ood_options(options) | take_corruption_options(options) | take_attack_options(options)
+    code, seed, network_options = options["model_code"], options["seed"], dict(options["network_options"])
     tickets, data = _open_all(named, options)
-    attack_options = {"steps": steps, "step_size": step_size}
+    add_source(given, transfer_from, data, {"model_options": network_options, "model_code": code, "seed": seed})
     with terminal.progress_bar() as bar:
         records = evaluate_models(
             tickets,
             data,
             dense=dense,
-            epsilons=[epsilon.strip() for epsilon in eps.split(",")],
-            options={name: value for name, value in attack_options.items() if value is not None},
             paths={name: name for name in named},
             progress=bar,
             **given,
@@ -82,11 +76,13 @@ def evaluate(
     if as_json:
         found = [record.to_json() for record in records.values()]
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
-        return
-    for name, record in records.items():
+    for name, record in () if as_json else records.items():
         _record_table(record, files.get(name))
+        curve_table(record)
         corruption_tables(record)
         ood_tables(record)
+    if strict:
+        refuse_invalid(records.values())
 
 
 def _open_all(named: list[str], options: dict[str, Any]) -> tuple[dict[str, Ticket], ImageData]:

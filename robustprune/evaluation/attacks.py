@@ -2,20 +2,84 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from robustprune.attacks import AttackResult, attack_options, run_attack
+from robustprune.attacks import (
+    AttackResult,
+    SecurityCurve,
+    attack_options,
+    check_transfer,
+    run_attack,
+    save_adversarial,
+    security_curve,
+    transfer_attack,
+    union_attack,
+)
 from robustprune.errors import AttackError
+from robustprune.inference import Array
 from robustprune.metrics import wilson_interval
-from robustprune.records import AttackEntry, CheckResult, Samples
+from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
 from robustprune.registry import suggest
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class AttackSettings:
+    """How all attacks of an evaluation are run, beyond their own options.
+
+    Attributes:
+        checks: ``default``, or ``full`` for those that take attacks of their own.
+        eot: Passes whose mean stands for a network that draws at random.
+        union: Whether to give one figure for all attacks together instead of one for each.
+        transfer_from: A network to make further adversarial images on.
+        save_adversarial: An npz file of the images; of several attacks or budgets, one for each beside it.
+        state: Folder of what was finished when an evaluation is interrupted.
+    """
+
+    checks: str = "default"
+    eot: int = 1
+    union: bool = False
+    transfer_from: nn.Module | None = None
+    save_adversarial: str | Path | None = None
+    state: str | Path | None = None
+
+
+def make_settings(given: Mapping[str, Any]) -> AttackSettings:
+    """Return settings by name.
+
+    Raises:
+        AttackError: There is none of that name.
+    """
+    known = [each.name for each in fields(AttackSettings)]
+    for name in given:
+        if name not in known:
+            raise AttackError(
+                f"there is no setting of attacks called {name!r}.{suggest(name, known)} Known: {', '.join(known)}."
+            )
+    return AttackSettings(**given)
+
+
+@dataclass
+class AttackOutcomes:
+    """What a record says of attacks: entries, curves, and outcomes per sample under the entries' places."""
+
+    entries: list[AttackEntry] = field(default_factory=list)
+    curves: list[CurveEntry] = field(default_factory=list)
+    samples: Samples = field(default_factory=dict)
+
+    def add(self, result: AttackResult) -> None:
+        """Add a result."""
+        self.samples |= _outcomes(result, len(self.entries))
+        self.entries.append(_entry(result))
 
 
 def run_attacks(
@@ -25,10 +89,11 @@ def run_attacks(
     options: Mapping[str, Mapping[str, Any]],
     *,
     epsilons: Sequence[float],
+    further: AttackSettings,
     progress: Progress | None = None,
     **settings: Any,
-) -> tuple[list[AttackEntry], Samples]:
-    """Return one entry per attack and ε, and their outcomes per sample under the entries' places.
+) -> AttackOutcomes:
+    """Return one entry per attack and ε, rising: what is broken at one ε is not attacked again at the next.
 
     Args:
         network: From images (N, C, H, W) to logits.
@@ -36,18 +101,92 @@ def run_attacks(
         labels: (N,).
         options: Attack → its own options, from :func:`share_options`.
         epsilons: Budgets on the [0, 1] scale.
+        further: Settings that not every caller has an opinion on.
         progress: Called as work proceeds.
         settings: What every attack gets, see :func:`robustprune.run_attack`.
     """
-    entries: list[AttackEntry] = []
-    samples: Samples = {}
-    for name, own in options.items():
-        for epsilon in epsilons:
-            told = _named(progress, f"{name} ε={epsilon:.4g}")
-            result = run_attack(network, images, labels, name, epsilon=epsilon, progress=told, **settings, **own)
-            samples |= _outcomes(result, len(entries))
-            entries.append(_entry(result))
-    return entries, samples
+    found = AttackOutcomes()
+    if not options or not epsilons:
+        return found
+    attacker = _Attacker(options, further, progress)
+    shared = {"checks": further.checks, "eot": further.eot, **settings}
+    results: list[AttackResult] = []
+    for name in ["union"] if further.union else options:
+        curve = security_curve(network, images, labels, name, epsilons=epsilons, attacker=attacker, **shared)
+        results += curve.results
+        if len(curve.results) > 1:
+            found.curves.append(_curve(name, curve))
+    results += attacker.transferred
+    for result in results:
+        found.add(result)
+    _save(results, network, further.save_adversarial)
+    for state in attacker.states:
+        state.unlink(missing_ok=True)
+    return found
+
+
+class _Attacker:
+    """Runs one attack of an evaluation at one budget, and whatever else was asked for beside it.
+
+    Attributes:
+        transferred: Results with images made on another network.
+        states: Files that are of no use once the evaluation is done.
+    """
+
+    def __init__(
+        self, options: Mapping[str, Mapping[str, Any]], further: AttackSettings, progress: Progress | None
+    ) -> None:
+        self.transferred: list[AttackResult] = []
+        self.states: list[Path] = []
+        self._options, self._further, self._progress = options, further, progress
+
+    def __call__(
+        self, model: nn.Module, images: Array, labels: Array, attack: str, *, epsilon: float, **settings: Any
+    ) -> AttackResult:
+        settings |= {"epsilon": epsilon, "progress": _named(self._progress, f"{attack} ε={epsilon:.4g}")}
+        if self._further.union:
+            return union_attack(model, images, labels, self._options, **settings)
+        own = self._options[attack]
+        state = self._state(attack, settings["norm"], epsilon)
+        result = run_attack(model, images, labels, attack, state=state, **settings, **own)
+        if self._further.transfer_from is None:
+            return result
+        settings.pop("carry", None)
+        settings["checks"] = "default"
+        moved = transfer_attack(model, self._further.transfer_from, images, labels, attack, **settings, **own)
+        self.transferred.append(replace(moved, attack=f"transfer:{attack}"))
+        return replace(result, checks=(*result.checks, check_transfer(result, moved)))
+
+    def _state(self, attack: str, norm: str, epsilon: float) -> Path | None:
+        if self._further.state is None:
+            return None
+        self.states.append(Path(self._further.state) / f"{_file_name(attack)}-{norm}-{epsilon:.6g}.state")
+        return self.states[-1]
+
+
+def _curve(name: str, curve: SecurityCurve) -> CurveEntry:
+    median = curve.median_minimal_epsilon
+    return CurveEntry(
+        name=name,
+        norm=curve.results[0].norm,
+        epsilons=curve.epsilons,
+        robust_accuracy=curve.robust_accuracies,
+        valid=all(result.valid for result in curve.results),
+        median_minimal_epsilon=median if math.isfinite(median) else None,
+    )
+
+
+def _save(results: list[AttackResult], network: nn.Module, path: str | Path | None) -> None:
+    if path is None:
+        return
+    path = Path(path)
+    for result in results:
+        name = f"{path.stem}-{_file_name(result.attack)}-{result.epsilon:.4g}{path.suffix or '.npz'}"
+        save_adversarial(result, network, path if len(results) == 1 else path.with_name(name))
+
+
+def _file_name(attack: str) -> str:
+    return attack.replace(":", "-")
 
 
 def share_options(attacks: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -86,7 +225,12 @@ def _entry(result: AttackResult) -> AttackEntry:
         gradient_evaluations=result.gradient_evaluations,
         forward_evaluations=result.forward_evaluations,
         seconds=result.seconds,
+        parts=_parts(result),
     )
+
+
+def _parts(result: AttackResult) -> list[str]:
+    return sorted(set(result.broken_by))
 
 
 def _outcomes(result: AttackResult, entry: int) -> Samples:
@@ -94,6 +238,9 @@ def _outcomes(result: AttackResult, entry: int) -> Samples:
         f"attack{entry}_prediction": result.adversarial_predictions.numpy(),
         f"attack{entry}_broken": result.broken.numpy(),
         f"attack{entry}_norm": result.perturbation_norms.numpy().astype(np.float32),
+        f"attack{entry}_step": result.broken_at_step.numpy().astype(np.int32),
+        f"attack{entry}_queries": result.queries.numpy().astype(np.int32),
+        f"attack{entry}_part": np.array([_parts(result).index(part) for part in result.broken_by], np.int16),
     }
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from robustprune.attacks import parse_epsilon
 from robustprune.data import ImageData
-from robustprune.evaluation.attacks import Progress, run_attacks, share_options
+from robustprune.evaluation.attacks import Progress, make_settings, run_attacks, share_options
 from robustprune.evaluation.clean import check_labels, measure_clean
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions
@@ -36,6 +36,7 @@ def evaluate(
     norm: str = "linf",
     options: Mapping[str, Any] | None = None,
     restarts: int = 1,
+    attack_settings: Mapping[str, Any] | None = None,
     ood: OodRequest = (),
     detectors: str | Sequence[str] | None = None,
     ood_options: Mapping[str, Any] | None = None,
@@ -57,9 +58,12 @@ def evaluate(
         split: ``test``, ``val`` or ``train``.
         attacks: One or more names of attacks, see ``robustprune list attacks``.
         epsilons: One or more budgets, as numbers on the [0, 1] scale or fractions such as ``"8/255"``.
-        norm: ``linf`` or ``l2``.
+        norm: ``linf``, ``l2`` or ``l1``.
         options: Options of the attacks, such as ``steps``; each attack is given those that it takes.
         restarts: Of attacks with a random start.
+        attack_settings: Further settings of all attacks, the fields of
+            :class:`robustprune.evaluation.attacks.AttackSettings`: ``checks``, ``eot``, ``union``, ``transfer_from``,
+            ``save_adversarial``, ``state``.
         ood: Foreign image sets that detectors are to tell from these images: names, ``near``, ``far`` and ``sanity``
             for groups of them, or a mapping that gives each its own detectors.
         detectors: Of those sets that have none of their own; all by default, see ``robustprune list detectors``.
@@ -86,6 +90,7 @@ def evaluate(
     attacks = [attacks] if isinstance(attacks, str) else attacks
     epsilons = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
     budgets = [parse_epsilon(epsilon, norm) for epsilon in epsilons]
+    further = make_settings(attack_settings or {})
     own_options = share_options(attacks, dict(options or {}))
     sample = take_sample(data, split, limit, seed)
     images, labels, indices = sample
@@ -114,12 +119,13 @@ def evaluate(
         batch_size=batch_size,
         progress=progress,
     )
-    entries, outcomes = run_attacks(
+    attacked = run_attacks(
         network,
         images,
         labels,
         own_options,
         epsilons=budgets,
+        further=further,
         norm=norm,
         seed=seed,
         restarts=restarts,
@@ -136,13 +142,14 @@ def evaluate(
         data=dict(data.spec),
         samples_sha256=hash_arrays({"images": images.cpu().numpy(), "labels": labels.numpy()}),
         clean=clean,
-        attacks=entries,
+        attacks=attacked.entries,
+        curves=attacked.curves,
         ood=found_ood,
         ood_summary=ood_summary,
         seed=seed,
         environment=describe_environment(),
         seconds=time.perf_counter() - start,
-        samples=samples | outcomes | scores,
+        samples=samples | attacked.samples | scores,
     )
     settings = {"batch_size": batch_size, "progress": progress}
     if corrupted is not None:

@@ -1,0 +1,35 @@
+"""The two networks that `attacks.py` attacks: a ResNet20 on Fashion-MNIST, trained as usual and adversarially.
+
+Trained once, and kept in ``$XDG_CACHE_HOME/robustprune/benchmarks``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from robustprune.data import ImageData, load_data
+from robustprune.models import build_model
+from robustprune.ticket import Ticket, load_ticket
+from robustprune.training import make_recipe, train
+
+IMAGES, EPOCHS, EPSILON = 15_000, 4, 0.1
+RECIPES = {
+    "normal": make_recipe("quick", epochs=EPOCHS),
+    "adversarial": make_recipe("quick", epochs=EPOCHS, adversarial="pgd", epsilon=EPSILON, adversarial_steps=3),
+}
+
+
+def fashion_mnist() -> ImageData:
+    return load_data("fashion-mnist", train_limit=IMAGES)
+
+
+def trained(kind: str, data: ImageData) -> Ticket:
+    """Return the network called "normal" or "adversarial", trained now if it was not before."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "robustprune" / "benchmarks"
+    path = cache / f"resnet20-fashion-mnist-{kind}.pt"
+    if not path.exists():
+        ticket = Ticket.from_model(build_model("resnet20", data), data)
+        train(ticket, data, recipe=RECIPES[kind], measure_energy=False, on_epoch=lambda entry, _: print(entry))
+        ticket.save(path)
+    return load_ticket(path)

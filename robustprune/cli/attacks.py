@@ -1,0 +1,99 @@
+"""Options and tables of attacks, a part of `robustprune evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from robustprune import terminal
+from robustprune.cli.options import stack
+from robustprune.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from robustprune.data import ImageData
+    from robustprune.records import Record
+
+attack_options = stack(
+    click.option("--attack", "attacks", multiple=True, help="See `robustprune list attacks`; may be repeated."),
+    click.option("--eps", default="8/255", show_default=True, help="Budgets, e.g. 2/255,8/255, in one pass."),
+    click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", show_default=True),
+    click.option("--steps", type=click.IntRange(min=1), help="Gradient steps of iterative attacks."),
+    click.option("--step-size", type=float, help="Constant step; by default steps fall linearly from ε to 0."),
+    click.option("--queries", type=click.IntRange(min=1), help="Of the square attack."),
+    click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True),
+    click.option(
+        "--eot", type=click.IntRange(min=1), default=1, help="Passes averaged, for networks that draw at random."
+    ),
+    click.option("--union", is_flag=True, help="One figure for all attacks together, each on what others left."),
+    click.option(
+        "--checks",
+        type=click.Choice(["default", "full"]),
+        default="default",
+        show_default=True,
+        help="full: also those that take attacks of their own.",
+    ),
+    click.option("--strict", is_flag=True, help="Exit with 1 when a check failed."),
+    click.option("--transfer-from", help="Network to make further adversarial images on."),
+    click.option("--save-adversarial", type=click.Path(), help="npz file of the adversarial images."),
+    click.option("--resume-dir", type=click.Path(), help="Folder to pick interrupted attacks up from."),
+)
+
+
+def take_attack_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options above out of a command's arguments; return what an evaluation takes."""
+    own = {name: options.pop(name) for name in ("steps", "step_size", "queries")}
+    return {
+        "attacks": options.pop("attacks"),
+        "epsilons": [epsilon.strip() for epsilon in options.pop("eps").split(",")],
+        "norm": options.pop("norm"),
+        "restarts": options.pop("restarts"),
+        "options": {name: value for name, value in own.items() if value is not None},
+        "attack_settings": {
+            "checks": options.pop("checks"),
+            "eot": options.pop("eot"),
+            "union": options.pop("union"),
+            "save_adversarial": options.pop("save_adversarial"),
+            "state": options.pop("resume_dir"),
+        },
+    }
+
+
+def add_source(given: dict[str, Any], name: str | None, data: ImageData, options: dict[str, Any]) -> None:
+    """Open the network to transfer from, if there is one."""
+    if name is not None:
+        from robustprune.workbench import open_alike
+
+        source = open_alike(name, data, **options)
+        given["attack_settings"]["transfer_from"] = source.model()
+
+
+def curve_table(record: Record) -> None:
+    """Draw robust accuracy against ε, where there are several."""
+    for curve in record.curves:
+        median = curve.median_minimal_epsilon
+        where = "more than half withstand the largest" if median is None else f"half are broken at {median:.4g}"
+        terminal.table(
+            f"{curve.name} in {curve.norm} against ε",
+            [f">{epsilon:.4g}" for epsilon in curve.epsilons],
+            [[terminal.percent(share) for share in curve.robust_accuracy]],
+            where if curve.valid else f"{where}; invalid, a check failed",
+        )
+
+
+def refuse_invalid(records: Iterable[Record]) -> None:
+    """Raise an error on figures that a check withholds.
+
+    Raises:
+        EvaluationError: There are some.
+    """
+    failed = [
+        f"{entry.name} at {entry.norm} {entry.epsilon:.4g}: {check.name}: {check.detail}"
+        for record in records
+        for entry in record.attacks
+        for check in entry.checks
+        if check.verdict == "FAIL"
+    ]
+    if failed:
+        raise EvaluationError(f"{len(failed)} checks failed, so the figures are not to be cited: {'; '.join(failed)}")

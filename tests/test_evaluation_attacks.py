@@ -1,0 +1,121 @@
+"""Attacks as part of an evaluation: curves, unions, transfers, and what the record and its files say of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import Run
+
+from robustprune.data import ImageData
+from robustprune.errors import AttackError
+from robustprune.evaluation import evaluate
+from robustprune.models import build_model
+from robustprune.records import load_record
+from robustprune.ticket import Ticket
+from robustprune.training import train
+
+
+@pytest.fixture(scope="module")
+def ticket(digits: ImageData) -> Ticket:
+    ticket = Ticket.from_model(build_model("resnet20", digits, width=4), digits)
+    return train(ticket, digits, epochs=2, measure_energy=False)
+
+
+BUDGETS = ["0.1", "0.02", "0.05"]
+
+
+def test_a_curve_is_on_record(ticket: Ticket, digits: ImageData, tmp_path: Path) -> None:
+    record = evaluate(ticket, digits, attacks="pgd", epsilons=BUDGETS, options={"steps": 3}, limit=60)
+    (curve,) = record.curves
+    assert curve.epsilons == [0.02, 0.05, 0.1]
+    assert curve.robust_accuracy == [entry.robust_accuracy for entry in record.attacks]
+    assert curve.robust_accuracy == sorted(curve.robust_accuracy, reverse=True)
+    assert record.samples is not None
+    broken = np.array([record.samples[f"attack{i}_broken"] for i in range(3)])
+    minimal = np.where(broken.any(0), np.array(curve.epsilons)[broken.argmax(0)], np.inf)
+    minimal[record.samples["attack0_step"] == 0] = 0
+    median = np.sort(minimal)[30]
+    assert curve.median_minimal_epsilon == (median if np.isfinite(median) else None)
+    record.save(tmp_path / "record.json")
+    again = load_record(tmp_path / "record.json")
+    assert again.curves == record.curves
+    assert evaluate(ticket, digits, attacks="fgsm", epsilons="0.1", limit=20).curves == []
+
+
+def test_each_sample_says_what_broke_it(ticket: Ticket, digits: ImageData) -> None:
+    settings = {"union": True}
+    record = evaluate(
+        ticket, digits, attacks=["pgd", "fgsm"], epsilons="0.05", options={"steps": 3}, limit=60,
+        attack_settings=settings,
+    )  # fmt: skip
+    (entry,) = record.attacks
+    assert entry.name == "union"
+    assert list(entry.options["attacks"]) == ["fgsm", "pgd"]
+    assert record.samples is not None
+    parts = np.array(entry.parts)[record.samples["attack0_part"]]
+    assert np.array_equal(parts != "", record.samples["attack0_broken"])
+    assert np.array_equal(parts == "clean", record.samples["clean_prediction"] != record.samples["label"])
+    assert "fgsm" in parts
+
+
+def test_transfer_and_saved_images(ticket: Ticket, digits: ImageData, tmp_path: Path) -> None:
+    other = Ticket.from_model(build_model("resnet20", digits, width=4, seed=5), digits)
+    train(other, digits, epochs=2, seed=5, measure_energy=False)
+    settings = {"transfer_from": other.model(), "save_adversarial": tmp_path / "found.npz"}
+    record = evaluate(
+        ticket, digits, attacks="pgd", epsilons="0.05", options={"steps": 3}, limit=60, attack_settings=settings
+    )
+    direct, moved = record.attacks
+    assert (direct.name, moved.name) == ("pgd", "transfer:pgd")
+    assert "transfer" in [check.name for check in direct.checks]
+    with np.load(tmp_path / "found-pgd-0.05.npz") as found, np.load(tmp_path / "found-transfer-pgd-0.05.npz") as other_:
+        assert float((found["broken"] == 0).mean()) == pytest.approx(direct.robust_accuracy)
+        assert float((other_["broken"] == 0).mean()) == pytest.approx(moved.robust_accuracy)
+        network = ticket.model()
+        with torch.no_grad():
+            predictions = network(torch.tensor(found["adversarial"])).argmax(1).numpy()
+        assert np.array_equal(predictions, found["adversarial_predictions"])
+
+
+def test_states_go_when_the_evaluation_is_done(ticket: Ticket, digits: ImageData, tmp_path: Path) -> None:
+    settings = {"state": tmp_path / "states"}
+    given = {"attacks": ["quick", "fgsm"], "epsilons": "0.05", "limit": 30}
+    evaluate(ticket, digits, attack_settings=settings, **given)  # type: ignore[arg-type]
+    assert list((tmp_path / "states").iterdir()) == []
+
+
+def test_settings_that_do_not_exist(ticket: Ticket, digits: ImageData) -> None:
+    with pytest.raises(AttackError, match=r"no setting of attacks called 'onion'.*Did you mean 'union'"):
+        evaluate(ticket, digits, attacks="fgsm", attack_settings={"onion": True}, limit=20)
+
+
+def test_the_command_line(ticket: Ticket, tmp_path: Path, run: Run) -> None:
+    ticket.save(tmp_path / "ticket.pt")
+    arguments = ["evaluate", "--model", "ticket.pt", "--limit", "40", "--threads", "1"]
+    arguments += ["--attack", "pgd", "--steps", "2", "--eps", "0.02,0.05", "--resume-dir", "states"]
+    done = run(*arguments, "--strict", "--json", "--checks", "full")
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    assert [entry["epsilon"] for entry in record["attacks"]] == [0.02, 0.05]
+    assert "black box" in [check["name"] for check in record["attacks"][0]["checks"]]
+    assert "half are broken at" in run(*arguments).out
+
+
+def test_strict_refuses_figures_that_a_check_withholds(
+    ticket: Ticket, digits: ImageData, tmp_path: Path, run: Run
+) -> None:
+    saturated = Ticket.from_model(ticket.model(), digits)
+    with torch.no_grad():
+        for parameter in saturated.network.fc.parameters():  # type: ignore[union-attr]
+            parameter *= 1e5
+    saturated.save(tmp_path / "ticket.pt")
+    arguments = ["evaluate", "--model", "ticket.pt", "--limit", "40", "--threads", "1", "--attack", "pgd", "--json"]
+    lenient, strict = run(*arguments), run(*arguments, "--strict")
+    assert (lenient.code, strict.code) == (0, 1)
+    for outcome in (lenient, strict):
+        assert json.loads(outcome.out)["attacks"][0]["valid"] is False
+    assert "zero gradient" in strict.err
