@@ -69,7 +69,9 @@ def art_pgd(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) ->
 def authors_autoattack(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
     from pyautoattack import AutoAttack
 
-    found: Tensor = AutoAttack(model, eps=epsilon, seed=0).run_standard_evaluation(images, labels, batch_size=250)
+    attack = AutoAttack(model, eps=epsilon, seed=0)
+    adversarial, _ = attack.run_standard_evaluation(images, labels, batch_size=250)
+    found: Tensor = adversarial
     return found
 
 

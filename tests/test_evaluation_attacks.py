@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from robustprune.data import ImageData
 from robustprune.errors import AttackError
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
+from robustprune.prune import prune_filters, prune_layers
+from robustprune.pruning import first_convolutions, score_blocks, score_filters
 from robustprune.records import load_record
 from robustprune.ticket import Ticket
 from robustprune.training import train
@@ -119,3 +122,23 @@ def test_strict_refuses_figures_that_a_check_withholds(
     for outcome in (lenient, strict):
         assert json.loads(outcome.out)["attacks"][0]["valid"] is False
     assert "zero gradient" in strict.err
+
+
+def filter_scores(ticket: Ticket, digits: ImageData) -> Any:
+    return score_filters(ticket.network, list(first_convolutions(ticket.network).values()), digits, "l1")
+
+
+@pytest.mark.parametrize("kind", ["dense", "layers", "filters", "adversarial", "torchvision"])
+def test_healthy_networks_fail_no_check(ticket: Ticket, digits: ImageData, kind: str) -> None:
+    made = {
+        "dense": lambda: ticket,
+        "layers": lambda: prune_layers(ticket, score_blocks(ticket.network, digits, "snip"), blocks=2, data=digits),
+        "filters": lambda: prune_filters(ticket, filter_scores(ticket, digits), filters=10),
+        "adversarial": lambda: train(
+            Ticket.from_model(build_model("resnet20", digits, width=4), digits),
+            digits, epochs=1, adversarial="fgsm", epsilon=0.05, measure_energy=False,
+        ),
+        "torchvision": lambda: Ticket.from_model(build_model("torchvision:resnet18", digits), digits),
+    }  # fmt: skip
+    record = evaluate(made[kind](), digits, attacks=["pgd", "quick"], epsilons="0.03", options={"steps": 3}, limit=30)
+    assert [(entry.name, check) for entry in record.attacks for check in entry.checks if check.verdict == "FAIL"] == []
