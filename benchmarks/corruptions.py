@@ -45,23 +45,28 @@ def peer(name: str, image: Any, severity: int, random: np.random.Generator) -> A
     )
 
 
-def compare(name: str, images: torch.Tensor, peer_images: Any, rounds: int) -> tuple[float, float]:
-    """Return milliseconds per image over the five severities, ours and the peer's."""
+def now() -> Any:
+    """Return the time by the clock and by the processor."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def compare(name: str, images: torch.Tensor, peer_images: Any, rounds: int) -> Any:
+    """Return milliseconds per image over the five severities: (ours, the peer's) by (clock, processor)."""
     random = np.random.default_rng(0)
-    total = np.zeros(2)
+    total = np.zeros((2, 2))
     for severity in SEVERITIES:
         corrupt(images[:1], name, severity)  # tables and pictures that are made once
-        best = np.full(2, np.inf)
+        best = np.full((2, 2), np.inf)
         for _ in range(rounds):
-            start = time.perf_counter()
+            start = now()
             corrupt(images, name, severity)
-            middle = time.perf_counter()
+            middle = now()
             for image in peer_images:
                 peer(name, image, severity, random)
-            end = time.perf_counter()
+            end = now()
             best = np.minimum(best, [(middle - start) / len(images), (end - middle) / len(peer_images)])
         total += 1000 * best
-    return float(total[0]), float(total[1])
+    return total
 
 
 def make_whole_set(images: torch.Tensor) -> bool:
@@ -91,16 +96,18 @@ def main() -> int:
     images = load_data("photo-patches").require("test").images
     peer_images = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images[: arguments.peer_images].numpy()]
     missed = make_whole_set(images) if arguments.whole else False
-    total = np.zeros(2)
+    total = np.zeros((2, 2))
     for name in HEADLINE:
-        ours, peers = compare(name, images, peer_images, arguments.rounds)
-        total += ours, peers
+        found = compare(name, images, peer_images, arguments.rounds)
+        total += found
+        ours, peers = found[:, 0]
         slow = peers < ours
         missed |= slow
         print(f"{name:18} {ours:7.3f} ms, peer {peers:8.3f} ms, ratio {peers / ours:6.1f}{' SLOWER' if slow else ''}")
-    ratio = total[1] / total[0]
-    figures = f"{total[0]:7.3f} ms, peer {total[1]:8.3f} ms, ratio {ratio:6.1f}"
-    print(f"{'all 75, per image':18} {figures} (required ≥ {LEAST_RATIO:.0f})")
+    ratio, by_processor = total[1] / total[0]
+    ours, peers = total[:, 0]
+    figures = f"{ours:7.3f} ms, peer {peers:8.3f} ms, ratio {ratio:6.1f} (required ≥ {LEAST_RATIO:.0f})"
+    print(f"{'all 75, per image':18} {figures}; by processor time {by_processor:.1f}")
     return int(missed or ratio < LEAST_RATIO)
 
 

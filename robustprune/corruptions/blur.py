@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from robustprune.corruptions import linear
-from robustprune.corruptions.arrays import Bytes, to_bytes
+from robustprune.corruptions.arrays import Bytes, Floats
 from robustprune.corruptions.draws import Draws
 from robustprune.corruptions.geometry import geometry_scale
 from robustprune.corruptions.motion import directional_blur
@@ -24,7 +24,7 @@ _GAUSSIAN = (0.4, 0.6, 0.7, 0.8, 1.0)  # deviation
 
 def gaussian_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
     """A Gaussian blur."""
-    return to_bytes(linear.gaussian_blur(images, _GAUSSIAN[severity - 1] * geometry_scale(*images.shape[2:])))
+    return _truncated(linear.gaussian_blur(images, _GAUSSIAN[severity - 1] * geometry_scale(*images.shape[2:])))
 
 
 def defocus_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
@@ -36,7 +36,7 @@ def defocus_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
     total, count = _disk_sum(padded, radius)
     kernel = linear.gaussian_kernel(softening, margin)
     rows, columns = (linear.convolution(length, kernel, None) for length in total.shape[2:])
-    return to_bytes(linear.along_axes(total, rows, columns) / count)
+    return _truncated(linear.along_axes(total, rows, columns) / count)
 
 
 def _disk_sum(images: Bytes, radius: float) -> tuple[NDArray[np.int32], int]:
@@ -59,10 +59,10 @@ def glass_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
     """Blurred, shuffled within small neighbourhoods, and blurred again."""
     scale = geometry_scale(*images.shape[2:])
     deviation, reach, rounds = _GLASS[severity - 1]
-    shuffled = to_bytes(linear.gaussian_blur(images, deviation * scale))
+    shuffled = _truncated(linear.gaussian_blur(images, deviation * scale))
     for turn in range(rounds):
         shuffled = _shuffle(shuffled, draws, round(reach * scale), turn)
-    return to_bytes(linear.gaussian_blur(shuffled, deviation * scale))
+    return _truncated(linear.gaussian_blur(shuffled, deviation * scale))
 
 
 def _shuffle(images: Bytes, draws: Draws, reach: int, turn: int) -> Bytes:
@@ -93,3 +93,8 @@ def motion_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
 def zoom_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
     """The mean of the image and of enlargements of its middle, as while zooming in."""
     return mean_of_zooms(images, _ZOOM[severity - 1])
+
+
+def _truncated(means: Floats) -> Bytes:
+    """Return means of grey levels, which need no clipping, as grey levels."""
+    return means.astype(np.uint8)

@@ -34,7 +34,7 @@ class Draws:
         """
         start = _mix(self.keys ^ np.uint64(derive_seed("draws", purpose)))
         steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-        return _mix(start[:, None] + steps)
+        return _mix_in_place(start[:, None] + steps)
 
     def bits(self, purpose: str, count: int) -> NDArray[np.uint32]:
         """Return (n, count) uniform 32-bit words."""
@@ -48,6 +48,11 @@ class Draws:
         """Return (n, *shape) numbers uniform between low and high."""
         unit = (self.bits(purpose, int(np.prod(shape))).astype(np.float64) + 0.5) / 2**32
         return (low + (high - low) * unit).reshape(-1, *shape)
+
+    def symmetric(self, purpose: str, *shape: int) -> Floats:
+        """Return (n, *shape) numbers uniform in −1 … 1, odd multiples of 2⁻¹⁶."""
+        halves = self._halves(purpose, int(np.prod(shape)))
+        return ((halves * np.float64(2) - 65535) / 2**16).reshape(-1, *shape)
 
     def normal(self, purpose: str, mean: float, deviation: float, *shape: int) -> Floats:
         """Return (n, *shape) normal numbers with 16 fractional bits, drawn from 65,536 quantiles.
@@ -81,7 +86,10 @@ def _normal_quantiles(mean: float, deviation: float) -> Floats:
 
 def _mix(state: Any) -> Words:
     """Return the output function of SplitMix64 applied to each word."""
-    mixed = np.array(state, dtype=np.uint64)
+    return _mix_in_place(np.array(state, dtype=np.uint64))
+
+
+def _mix_in_place(mixed: Words) -> Words:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed ^= mixed >> np.uint64(shift)
         mixed *= np.uint64(factor)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from robustprune.corruptions import linear
 from robustprune.corruptions.arrays import Bytes, Floats, to_bytes
-from robustprune.corruptions.draws import FRACTION_BITS, Draws
+from robustprune.corruptions.draws import Draws
 
 # Length of the displacements, their smoothness, and how far corners of the affine map move, all per side.
 _ELASTIC = ((0.0, 0.0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03))
@@ -21,8 +22,7 @@ def elastic_transform(images: Bytes, severity: int, draws: Draws) -> Bytes:
     height, width = images.shape[2:]
     _, _, shift = _ELASTIC[severity - 1]
     corners = draws.uniform("corners", -shift, shift, 3, 2) * min(height, width)
-    wobble = draws.uniform("wobble", -1, 1, 2, height, width)
-    return elastic_by(images, severity, corners, np.rint(wobble * 2**FRACTION_BITS) / 2**FRACTION_BITS)
+    return elastic_by(images, severity, corners, draws.symmetric("wobble", 2, height, width))
 
 
 def elastic_by(images: Bytes, severity: int, corners: Floats, wobble: Floats) -> Bytes:
@@ -37,16 +37,19 @@ def elastic_by(images: Bytes, severity: int, corners: Floats, wobble: Floats) ->
     height, width = images.shape[2:]
     side = min(height, width)
     length, smoothness, _ = _ELASTIC[severity - 1]
-    columns, rows = np.arange(float(width)), np.arange(float(height))[:, None]
-    affine = _affine(corners, height, width)[..., None, None]  # (N, 2, 3, 1, 1)
-    places = affine[:, :, 0] * columns + affine[:, :, 1] * rows + affine[:, :, 2]  # (N, 2, H, W)
-    pixels = torch.from_numpy(images).float()
-    # The first map mirrors without repeating the edge, the second repeats it: OpenCV's and SciPy's customs.
-    pixels = _read(pixels, 2 * places / _sides(width - 1, height - 1) - 1, align_corners=True)
+    sides = np.array([width, height])
+    columns, rows = np.arange(float(width))[:, None], np.arange(float(height))[:, None, None]
+    affine = _affine(corners, height, width)[:, None, None]  # (N, 1, 1, 2, 3)
+    # The first map mirrors without repeating the edge, the second repeats it: OpenCV's and SciPy's customs. Either
+    # has a scale of −1 … 1 of its own.
+    along, across = affine[..., 0] * columns, affine[..., 1] * rows + affine[..., 2]  # (N, 1, W, 2), (N, H, 1, 2)
+    grid = _scaled(along, 2 / (sides - 1)) + _scaled(across, 2 / (sides - 1), -1)
+    pixels = _read(torch.from_numpy(images).float(), grid, align_corners=True)
     if length:
-        wobble = linear.gaussian_blur(wobble, smoothness * side, border="reflect", truncate=3.0) * (length * side)
-        places = wobble + np.stack(np.broadcast_arrays(columns, rows))
-        pixels = _read(pixels, (2 * places + 1) / _sides(width, height) - 1, align_corners=False)
+        moved = linear.gaussian_blur(wobble, smoothness * side, border="reflect", truncate=3.0).transpose(0, 2, 3, 1)
+        still = np.stack(np.broadcast_arrays(columns[:, 0], rows[..., 0]), axis=2)  # (H, W, 2)
+        grid = _scaled(moved, length * side * 2 / sides) + _scaled(still, 2 / sides, 1 / sides - 1)
+        pixels = _read(pixels, grid, align_corners=False)
     return to_bytes(pixels.numpy() + np.float32(_ROUNDING))
 
 
@@ -59,11 +62,11 @@ def _affine(corners: Floats, height: int, width: int) -> Floats:
     return np.linalg.solve(moved, np.broadcast_to(points, (len(corners), 3, 2))).transpose(0, 2, 1)
 
 
-def _sides(width: int, height: int) -> Floats:
-    return np.array([width, height], dtype=float)[:, None, None]
+def _scaled(values: Floats, factor: Floats, addition: Floats | float = 0.0) -> NDArray[np.float32]:
+    return (values * factor + addition).astype(np.float32)
 
 
-def _read(pixels: torch.Tensor, places: Floats, *, align_corners: bool) -> torch.Tensor:
-    """Return the images read at places (N, 2, H, W) on the scale −1 … 1, linearly, mirrored at the border."""
-    grid = torch.from_numpy(places).float().permute(0, 2, 3, 1).contiguous()
-    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=align_corners)
+def _read(pixels: torch.Tensor, grid: NDArray[np.float32], *, align_corners: bool) -> torch.Tensor:
+    """Return the images read at places (N, H, W, 2) on the scale −1 … 1, linearly, mirrored at the border."""
+    places = torch.from_numpy(np.ascontiguousarray(grid))
+    return F.grid_sample(pixels, places, mode="bilinear", padding_mode="reflection", align_corners=align_corners)

@@ -31,6 +31,8 @@ def along_axes(values: NDArray[Any], rows: Floats, columns: Floats) -> Floats:
 def gaussian_blur(values: NDArray[Any], sigma: float, *, border: Border = "nearest", truncate: float = 4.0) -> Floats:
     """Return images (…, H, W) blurred as scipy.ndimage.gaussian_filter does."""
     kernel = gaussian_kernel(sigma, int(truncate * sigma + 0.5))
+    if len(kernel) == 1:
+        return values.astype(np.float64)
     height, width = values.shape[-2:]
     return along_axes(values, convolution(height, kernel, border), convolution(width, kernel, border))
 

@@ -21,7 +21,7 @@ _SNOW = (
     (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
 )
 _FOG = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))  # thickness, decay with finer scales
-_LUMA = (299, 587, 114)  # ITU-R BT.601, in thousandths
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def snow(images: Bytes, severity: int, draws: Draws) -> Bytes:
@@ -42,20 +42,21 @@ def snow_over(images: Bytes, severity: int, field: Floats, angles: Floats) -> By
     if flakes.shape[2:] != images.shape[2:]:
         sizes = zip(flakes.shape[2:], images.shape[2:], strict=True)
         flakes = to_bytes(linear.along_axes(flakes, *(linear.resampling(*size) for size in sizes)))
-    # In whole numbers, as all that is truncated here.
-    grey = _luma(images)
-    share = round(100 * kept)
-    whitened = np.maximum(images * np.int32(2000), 3 * grey + 255_000)
-    mixed = (images * np.int32(2000 * share) + whitened * (100 - share)) // 200_000
-    return to_bytes(mixed + flakes + flakes[:, :, ::-1, ::-1])
+    white = np.float32((1 - kept) * 1.5) * _luma(images) + np.float32((1 - kept) * 127.5)
+    mixed = images * np.float32(kept)
+    mixed += white
+    np.maximum(mixed, images, out=mixed)  # kept · x + (1 − kept) · x, where the image is whiter than white
+    mixed += flakes.astype(np.int16) + flakes[:, :, ::-1, ::-1]
+    np.minimum(mixed, 255, out=mixed)
+    snowed: Bytes = mixed.astype(np.uint8)
+    return snowed
 
 
-def _luma(images: Bytes) -> NDArray[np.int32]:
-    """Return the luma (N, 1, H, W) in thousandths of a grey level."""
-    weights = _LUMA if images.shape[1] == 3 else (1000,)
-    total = np.zeros((len(images), 1, *images.shape[2:]), dtype=np.int32)
+def _luma(images: Bytes) -> NDArray[np.float32]:
+    weights = _LUMA if images.shape[1] == 3 else (1.0,)
+    total = np.zeros((len(images), 1, *images.shape[2:]), dtype=np.float32)
     for channel, weight in enumerate(weights):
-        total[:, 0] += images[:, channel] * np.int32(weight)
+        total[:, 0] += images[:, channel] * np.float32(weight)
     return total
 
 
@@ -73,8 +74,11 @@ def fog_over(images: Bytes, severity: int, veil: Floats) -> Bytes:
     thickness, _ = _FOG[severity - 1]
     height, width = images.shape[2:]
     brightest = images.max(axis=(1, 2, 3), keepdims=True) / 255
-    veiled = images + (255 * thickness) * veil[:, None, :height, :width]
-    return to_bytes(veiled * (brightest / (brightest + thickness)))
+    veiled = images + np.float32(255 * thickness) * veil[:, None, :height, :width].astype(np.float32)
+    veiled *= (brightest / (brightest + thickness)).astype(np.float32)
+    np.minimum(veiled, 255, out=veiled)
+    hidden: Bytes = veiled.astype(np.uint8)
+    return hidden
 
 
 def plasma(uniform: Floats, side: int, decay: float) -> Floats:
