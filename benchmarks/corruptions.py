@@ -36,6 +36,8 @@ def peer(name: str, image: Any, severity: int, random: np.random.Generator) -> A
     if name == "frost":
         top, left = random.integers(0, 200 - 32), random.integers(0, 300 - 32)
         return definitions.frost(image, severity, ICE[top : top + 32, left : left + 32])
+    if name == "glass_blur":
+        return definitions.glass_blur(image, severity, pixel_by_pixel(severity, random))
     drawn = getattr(definitions, f"random_{name}", None)
     if drawn is not None:
         return drawn(image, severity, random)
@@ -43,6 +45,16 @@ def peer(name: str, image: Any, severity: int, random: np.random.Generator) -> A
     return (
         definition(image, severity, random) if name.endswith("noise") or name == "fog" else definition(image, severity)
     )
+
+
+def pixel_by_pixel(severity: int, random: np.random.Generator) -> Any:
+    """Draw the offsets of glass blur as the published loop does, two numbers at a time."""
+    offsets = np.zeros((definitions.GLASS[severity - 1][1], 32, 32, 2), dtype=int)
+    for turn in offsets:
+        for row in range(31, 1, -1):
+            for column in range(31, 1, -1):
+                turn[row, column] = random.integers(-1, 1, size=2)
+    return offsets
 
 
 def now() -> Any:
