@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -16,6 +16,26 @@ def suggest(name: str, known: Iterable[str]) -> str:
     by_lower_case = {candidate.lower(): candidate for candidate in known}
     nearest = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(by_lower_case[match]) for match in nearest)}?" if nearest else ""
+
+
+def share_options(
+    takes: Mapping[str, Collection[str]], options: Mapping[str, Any], error: type[RobustPruneError]
+) -> dict[str, dict[str, Any]]:
+    """Return, for each of several plug-ins, those of the given options that it takes.
+
+    Args:
+        takes: Plug-in → names of its options.
+        options: Meant for whichever takes them.
+        error: Raised for an option that none of them takes.
+    """
+    every = sorted(set().union(*takes.values()))
+    for option in options:
+        if option not in every:
+            raise error(
+                f"{option!r} is no option of {' or '.join(takes)}.{suggest(option, every)} "
+                f"What they take: {', '.join(every) or 'nothing'}."
+            )
+    return {name: {key: value for key, value in options.items() if key in known} for name, known in takes.items()}
 
 
 def missing_package(what: str, package: str) -> MissingDependencyError:

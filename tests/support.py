@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
+from torch import nn
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -23,6 +26,17 @@ class Shape:
     @property
     def std(self) -> tuple[float, ...]:
         return (0.2,) * self.channels
+
+
+def shaken(network: nn.Module) -> nn.Module:
+    """Move every parameter and running statistic, so that neither blocks nor normalization are the identity."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point() and "normalize" not in name:
+                noise = torch.rand(value.shape, generator=generator)
+                value.add_(0.05 * noise if "running_var" in name else 0.05 * (noise - 0.5))
+    return network
 
 
 TINY = ("--model", "resnet20", "--model-option", "width=4")

@@ -26,7 +26,7 @@ from robustprune.errors import AttackError
 from robustprune.inference import Array
 from robustprune.metrics import wilson_interval
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
-from robustprune.registry import suggest
+from robustprune.registry import share_options, suggest
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -99,7 +99,7 @@ def run_attacks(
         network: From images (N, C, H, W) to logits.
         images: (N, C, H, W) uint8.
         labels: (N,).
-        options: Attack → its own options, from :func:`share_options`.
+        options: Attack → its own options, from :func:`share_attack_options`.
         epsilons: Budgets on the [0, 1] scale.
         further: Settings that not every caller has an opinion on.
         progress: Called as work proceeds.
@@ -189,25 +189,15 @@ def _file_name(attack: str) -> str:
     return attack.replace(":", "-")
 
 
-def share_options(attacks: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def share_attack_options(attacks: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the options each attack takes.
 
     Raises:
         AttackError: An option that none of them takes.
     """
-    known = {name: attack_options(name) for name in attacks}
     if options and not attacks:
         raise AttackError(f"no attack is named that could take {', '.join(map(repr, options))}; name one, such as pgd")
-    for option in options:
-        if not any(option in takes for takes in known.values()):
-            every = sorted({name for takes in known.values() for name in takes})
-            raise AttackError(
-                f"{option!r} is no option of {' or '.join(attacks)}.{suggest(option, every)} "
-                f"What they take: {', '.join(every) or 'nothing'}."
-            )
-    return {
-        name: {option: value for option, value in options.items() if option in takes} for name, takes in known.items()
-    }
+    return share_options({name: attack_options(name) for name in attacks}, options, AttackError)
 
 
 def _entry(result: AttackResult) -> AttackEntry:

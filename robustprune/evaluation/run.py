@@ -11,7 +11,7 @@ from torch import nn
 
 from robustprune.attacks import parse_epsilon
 from robustprune.data import ImageData
-from robustprune.evaluation.attacks import Progress, make_settings, run_attacks, share_options
+from robustprune.evaluation.attacks import Progress, make_settings, run_attacks, share_attack_options
 from robustprune.evaluation.clean import check_labels, measure_clean
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions
@@ -91,7 +91,7 @@ def evaluate(
     epsilons = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
     budgets = [parse_epsilon(epsilon, norm) for epsilon in epsilons]
     further = make_settings(attack_settings or {})
-    own_options = share_options(attacks, dict(options or {}))
+    own_options = share_attack_options(attacks, dict(options or {}))
     sample = take_sample(data, split, limit, seed)
     images, labels, indices = sample
     corrupted = find_corrupted(corruptions, corruption_dir, data, sample, seed, limit, corruption_options or {})

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from robustprune.errors import PruningError
 from robustprune.files import hash_json
 from robustprune.pruning import Criterion, Eligibility, check_eligibility, criterion_class, make_criterion
-from robustprune.registry import suggest
+from robustprune.registry import share_options, suggest
 
 Method = Literal["layer", "filter", "filter-uniform"]
 
@@ -74,7 +74,7 @@ def make_draws(
     for what, values in (("criterion", criteria), ("number of blocks", blocks), ("method", methods)):
         if not values:
             raise PruningError(f"no {what} is named, so there is no ticket to find")
-    shared = _share_options(criteria, options or {})
+    shared = share_options({name: criterion_class(name).model_fields for name in criteria}, options or {}, PruningError)
     for criterion in criteria:
         _check_criterion(criterion, shared[criterion], methods)
     return tuple(
@@ -83,18 +83,6 @@ def make_draws(
         for method in dict.fromkeys(methods)
         for count in dict.fromkeys(blocks)
     )
-
-
-def _share_options(criteria: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    takes = {name: set(criterion_class(name).model_fields) for name in criteria}
-    every = sorted(set().union(*takes.values()))
-    for option in options:
-        if option not in every:
-            raise PruningError(
-                f"{option!r} is no option of {' or '.join(criteria)}.{suggest(option, every)} "
-                f"What they take: {', '.join(every) or 'nothing'}."
-            )
-    return {name: {key: value for key, value in options.items() if key in takes[name]} for name in criteria}
 
 
 def _check_criterion(name: str, options: Mapping[str, Any], methods: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import Shape
+from support import Shape, shaken
 from torch import Tensor, nn
 
 from robustprune.errors import PruningError
@@ -27,17 +27,6 @@ CASES = [
     ("timm:seresnet50", 32, ["conv2"]),
     ("timm:efficientnet_b0", 32, ["se"]),
 ]
-
-
-def shaken(network: nn.Module) -> nn.Module:
-    """Move every parameter and running statistic, so that normalization is not the identity by initialization."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, value in network.state_dict().items():
-            if value.is_floating_point() and "normalize" not in name:
-                noise = torch.rand(value.shape, generator=generator)
-                value.add_(0.05 * noise if "running_var" in name else 0.05 * (noise - 0.5))
-    return network
 
 
 def some_filters(network: nn.Module, convolutions: list[str], seed: int = 0) -> dict[str, list[int]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from support import Shape
+from support import Shape, shaken
 from torch import nn
 
 from robustprune.errors import PruningError
@@ -55,17 +55,6 @@ CASES = [
     ("timm:mixer_s32_224", 32, silence("mlp_tokens.fc2", "mlp_channels.fc2")),
     ("timm:gmlp_s16_224", 32, silence("mlp_channels.fc2")),
 ]
-
-
-def shaken(network: nn.Module) -> nn.Module:
-    """Move every parameter and running statistic, so that no block is the identity by initialization."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, value in network.state_dict().items():
-            if value.is_floating_point() and "normalize" not in name:
-                noise = torch.rand(value.shape, generator=generator)
-                value.add_(0.05 * noise if "running_var" in name else 0.05 * (noise - 0.5))
-    return network
 
 
 @pytest.mark.parametrize(("name", "size", "silenced"), CASES, ids=[case[0] for case in CASES])
