@@ -29,8 +29,9 @@ class ModelSummary(_Part):
     """Which network was evaluated, how it was cut and how it was trained.
 
     ``macs`` are multiply-accumulates per image. ``masks`` are None where no single weights were pruned; else how many
-    convolution and linear weights there are and how many of them masks keep, which changes no other figure. ``path``
-    and ``initial_seed`` are None for a network that is no ticket.
+    convolution and linear weights there are and how many of them masks keep, which changes no other figure.
+    ``memory_bytes`` are those of :class:`robustprune.cost.Memory`, for a batch of 128 images; None where they are not
+    known. ``path`` and ``initial_seed`` are None for a network that is no ticket.
     """
 
     path: str | None
@@ -41,6 +42,7 @@ class ModelSummary(_Part):
     filters: int
     removed: list[str]
     masks: dict[str, int] | None = None
+    memory_bytes: dict[str, int] | None = None
     plan: dict[str, Any]
     initial_seed: int | None
     training: dict[str, Any]
@@ -122,13 +124,14 @@ class Record(_Part):
         seed: Seed of the attacks and of the sample.
         environment: When, where, by what versions.
         seconds: Wall time of the whole evaluation.
-        samples: Per-sample outcomes: ``index`` (place in the split), ``label``, ``clean_prediction``, and for
-            entry i of ``attacks`` ``attack{i}_prediction``, ``attack{i}_broken``, ``attack{i}_norm``,
-            ``attack{i}_step`` (as ``broken_at_step`` of a result), ``attack{i}_queries``, ``attack{i}_part``; the
-            scores of detectors on these images as ``ood_in_DETECTOR``, and on those of entry i of ``ood`` as
-            ``ood{i}_DETECTOR``, beside their places ``ood{i}_index``; ``corruption_NAME_SEVERITY``, predictions, and
-            ``corruption_label`` where they are not of these images; for entry i of ``shift`` ``shift{i}_prediction``
-            and ``shift{i}_label``. Not part of the JSON.
+        samples: Per-sample outcomes: ``index`` (place in the split), ``label``, ``clean_prediction``, ``confidence``
+            (the largest softmax probability), ``nll``, ``brier``, and for entry i of ``attacks``
+            ``attack{i}_prediction``, ``attack{i}_broken``, ``attack{i}_norm``, ``attack{i}_step`` (as
+            ``broken_at_step`` of a result), ``attack{i}_queries``, ``attack{i}_part``; the scores of detectors on
+            these images as ``ood_in_DETECTOR``, and on those of entry i of ``ood`` as ``ood{i}_DETECTOR``, beside
+            their places ``ood{i}_index``; ``corruption_NAME_SEVERITY``, predictions, and ``corruption_label`` where
+            they are not of these images; for entry i of ``shift`` ``shift{i}_prediction`` and ``shift{i}_label``. Not
+            part of the JSON.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, serialize_by_alias=True)
@@ -224,16 +227,22 @@ def _contradiction(record: Record, samples: Samples) -> str | None:
     """Return how the outcomes differ from what the record says of them, or None."""
     attacked = [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("prediction", "broken", "norm")]
     lengths = dict.fromkeys(["index", "label", "clean_prediction", *attacked], record.n)
-    # Records of earlier versions have none of these.
-    later = [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("step", "queries", "part")]
-    lengths |= {name: record.n for name in later if name in samples}
+    # Records of earlier versions lack all of one of these groups; one that lacks a part of it is damaged.
+    later = [
+        ["confidence", "nll", "brier"],
+        [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("step", "queries", "part")],
+    ]
+    lengths |= {name: record.n for group in later if samples.keys() & set(group) for name in group}
     lengths |= _score_lengths(record) | _corruption_lengths(record)
     if samples.keys() != lengths.keys():
         return f"they hold {', '.join(sorted(samples))}, not {', '.join(sorted(lengths))}"
     for name, values in samples.items():
         if values.shape != (lengths[name],) or values.dtype.kind not in "biuf":
             return f"{name} is not one number for each of {lengths[name]} samples"
+    shares: dict[str, tuple[float, NDArray[Any]]]
     shares = {"clean accuracy": (record.clean.accuracy, samples["clean_prediction"] == samples["label"])}
+    if "nll" in samples:
+        shares |= {name: (getattr(record.clean, name), samples[name]) for name in ("nll", "brier")}
     for i, entry in enumerate(record.attacks):
         shares[f"robust accuracy under {entry.name}"] = entry.robust_accuracy, samples[f"attack{i}_broken"] == 0
     for name, row in record.corruptions.table.items() if record.corruptions else ():
@@ -249,7 +258,7 @@ def _contradiction(record: Record, samples: Samples) -> str | None:
                 below = _share_below(samples[f"ood{i}_{name}"], samples[f"ood_in_{name}"])
                 shares[f"AUROC of {name} on {foreign.dataset}"] = figures.auroc, below
     for what, (said, survived) in shares.items():
-        if abs(said - survived.mean()) > 1e-6:
+        if abs(said - survived.mean(dtype=np.float64)) > 1e-6 * max(1, said):
             return f"the {what} is {said:.4f} in the record and {survived.mean():.4f} here"
     return None
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from robustprune.cost import measure_memory
 from robustprune.data import ImageData
 from robustprune.errors import EvaluationError
 from robustprune.evaluation import evaluate
@@ -83,6 +84,11 @@ def test_summary_from_the_samples_by_hand(record: Record, few_digits: ImageData,
         labels, clean = samples["label"], samples["clean_prediction"]
         np.testing.assert_array_equal(labels, few_digits.require("test").labels[samples["index"]])
         check_share(found["clean"]["accuracy"], found["clean"]["interval"], clean == labels)
+        for name in ("nll", "brier"):
+            assert samples[name].mean() == pytest.approx(found["clean"][name], abs=1e-6)
+        # Bins can only tell more apart than all samples in one.
+        distance = abs((clean == labels).mean() - samples["confidence"].mean())
+        assert distance <= found["clean"]["ece"] + 1e-6
         for i, entry in enumerate(found["attacks"]):
             prediction, broken = samples[f"attack{i}_prediction"], samples[f"attack{i}_broken"]
             np.testing.assert_array_equal(broken, prediction != labels)
@@ -120,6 +126,31 @@ def test_record_alone_is_enough(record: Record, tmp_path: Path) -> None:
     record.save(tmp_path / "alone.json")
     assert sorted(os.listdir(tmp_path)) == ["alone.json", "record.json"]
     assert load_record(tmp_path / "alone.json").samples is None
+
+
+def test_samples_of_an_earlier_version(record: Record, tmp_path: Path) -> None:
+    assert record.samples is not None
+    record.samples = {name: v for name, v in record.samples.items() if name not in ("confidence", "nll", "brier")}
+    record.save(tmp_path / "record.json")
+    content = json.loads((tmp_path / "record.json").read_text())
+    del content["model"]["memory_bytes"]
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    found = load_record(tmp_path / "record.json")
+    assert found.samples is not None
+    assert "nll" not in found.samples
+    assert found.model.memory_bytes is None
+
+
+def test_samples_of_other_confidence(record: Record, tmp_path: Path) -> None:
+    assert record.samples is not None
+    record.samples = {**record.samples, "nll": record.samples["nll"] + 0.1}
+    record.save(tmp_path / "record.json")
+    with pytest.raises(EvaluationError, match="the nll is"):
+        load_record(tmp_path / "record.json")
+
+
+def test_memory_is_that_of_the_network(record: Record, ticket: Ticket) -> None:
+    assert record.model.memory_bytes == measure_memory(ticket.network).to_dict()
 
 
 def test_damaged_samples(record: Record, tmp_path: Path) -> None:
@@ -173,7 +204,7 @@ def test_samples_of_another_record(ticket: Ticket, few_digits: ImageData, record
         load_record(tmp_path / "record.json")
     evaluate(ticket, few_digits, limit=60, seed=1).save(tmp_path / "other.json")
     os.replace(tmp_path / "other.samples.npz", beside)
-    with pytest.raises(EvaluationError, match="they hold clean_prediction, index, label, not"):
+    with pytest.raises(EvaluationError, match="they hold brier, clean_prediction, confidence, index, label, nll, not"):
         load_record(tmp_path / "record.json")
 
 

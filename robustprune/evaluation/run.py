@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from robustprune.attacks import parse_epsilon
@@ -21,6 +22,7 @@ from robustprune.evaluation.shift import add_shift
 from robustprune.evaluation.summary import summarize_model
 from robustprune.files import hash_arrays
 from robustprune.inference import predict_logits
+from robustprune.metrics import sample_figures
 from robustprune.provenance import describe_environment
 from robustprune.records import Record, Samples
 from robustprune.ticket import Ticket
@@ -104,6 +106,7 @@ def evaluate(
         "index": indices.numpy(),
         "label": labels.numpy(),
         "clean_prediction": logits.argmax(dim=1).numpy(),
+        **{name: values.astype(np.float32) for name, values in sample_figures(logits, labels).items()},
     }
     clean = measure_clean(logits, labels)
     # Before the attacks, which take longer: a foreign set that is not there is found out early.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from robustprune.cost import measure_cost
+from robustprune.cost import measure_cost, measure_memory
+from robustprune.errors import ModelError
 from robustprune.provenance import hash_weights
 from robustprune.records import ModelSummary
 from robustprune.ticket import Ticket
@@ -21,9 +22,17 @@ def summarize_model(model: Ticket | nn.Module, network: nn.Module, images: Tenso
         sha256=hash_weights(network),
         **measure_cost(network, example).to_dict(),
         removed=list(ticket.plan.removed) if ticket else [],
+        memory_bytes=_memory(network, example),
         masks=ticket.mask_summary if ticket else None,
         plan=(ticket.plan if ticket else Plan()).model_dump(mode="json"),
         initial_seed=ticket.seed if ticket else None,
         training=dict(ticket.training) if ticket else {},
         earlier_training=list(ticket.earlier_training) if ticket else [],
     )
+
+
+def _memory(network: nn.Module, example: Tensor) -> dict[str, int] | None:
+    try:
+        return measure_memory(network, example=example).to_dict()
+    except ModelError:  # one that runs in evaluation mode alone is evaluated all the same
+        return None

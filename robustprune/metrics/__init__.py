@@ -4,8 +4,10 @@ from robustprune.metrics.cka import LEAST_SAMPLES, MeanCka, centred_gram, linear
 from robustprune.metrics.classification import (
     accuracy,
     brier_score,
+    confidence_bins,
     expected_calibration_error,
     negative_log_likelihood,
+    sample_figures,
     wilson_interval,
 )
 from robustprune.metrics.detection import DetectionFigures, detection_figures, detection_intervals
@@ -20,6 +22,7 @@ __all__ = [
     "area_under_risk_coverage",
     "brier_score",
     "centred_gram",
+    "confidence_bins",
     "detection_figures",
     "detection_intervals",
     "expected_calibration_error",
@@ -27,5 +30,6 @@ __all__ = [
     "mean_interval",
     "negative_log_likelihood",
     "risk_coverage",
+    "sample_figures",
     "wilson_interval",
 ]

@@ -56,9 +56,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 
 def negative_log_likelihood(logits: Array, labels: Array) -> float:
     """Return the mean of −log softmax(logits)[label], in nats. Arguments and errors as in `accuracy`."""
-    scores, classes = _checked(logits, labels)
-    log_probabilities = log_softmax(scores, axis=1)
-    return float(-np.mean(log_probabilities[np.arange(len(classes)), classes]))
+    return float(sample_figures(logits, labels)["nll"].mean())
 
 
 def brier_score(logits: Array, labels: Array) -> float:
@@ -67,10 +65,21 @@ def brier_score(logits: Array, labels: Array) -> float:
     It lies in [0, 2] (Brier 1950); the binary convention with one class only is half of it. Arguments and
     errors as in `accuracy`.
     """
+    return float(sample_figures(logits, labels)["brier"].mean())
+
+
+def sample_figures(logits: Array, labels: Array) -> dict[str, _Floats]:
+    """Return for each sample its ``confidence`` (largest softmax probability), ``nll`` and ``brier``, (N,) each.
+
+    The means of the last two are `negative_log_likelihood` and `brier_score`. Arguments and errors as in `accuracy`.
+    """
     scores, classes = _checked(logits, labels)
+    own = np.arange(len(classes)), classes
+    log_probabilities = log_softmax(scores, axis=1)
     errors = softmax(scores, axis=1)
-    errors[np.arange(len(classes)), classes] -= 1
-    return float(np.mean(np.sum(errors**2, axis=1)))
+    confidence = errors.max(axis=1)
+    errors[own] -= 1
+    return {"confidence": confidence, "nll": -log_probabilities[own], "brier": np.sum(errors**2, axis=1)}
 
 
 def expected_calibration_error(logits: Array, labels: Array, bins: int = 15) -> float:
@@ -87,9 +96,13 @@ def expected_calibration_error(logits: Array, labels: Array, bins: int = 15) -> 
     scores, classes = _checked(logits, labels)
     confidences = softmax(scores, axis=1).max(axis=1)  # (N,)
     is_correct = scores.argmax(axis=1) == classes
-    members = np.minimum((confidences * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(members, weights=is_correct - confidences, minlength=bins)
+    gaps = np.bincount(confidence_bins(confidences, bins), weights=is_correct - confidences, minlength=bins)
     return float(np.abs(gaps).sum() / len(classes))
+
+
+def confidence_bins(confidences: _Floats, bins: int = 15) -> _Integers:
+    """Return for confidences (N,) the number of the bin that each falls in, the bins of the calibration error."""
+    return np.minimum((confidences * bins).astype(np.int64), bins - 1)
 
 
 def _checked(logits: Array, labels: Array) -> tuple[_Floats, _Integers]:

@@ -13,6 +13,7 @@ from robustprune.metrics import (
     brier_score,
     expected_calibration_error,
     negative_log_likelihood,
+    sample_figures,
     wilson_interval,
 )
 
@@ -51,6 +52,17 @@ def test_accuracy_nll_and_brier_are_those_of_sklearn(predictions):
     assert negative_log_likelihood(logits, labels) == pytest.approx(log_loss(labels, probabilities), abs=1e-12)
     by_class = sum(brier_score_loss(labels == k, probabilities[:, k]) for k in range(7))
     assert brier_score(logits, labels) == pytest.approx(by_class, abs=1e-12)
+
+
+def test_figures_of_single_samples_are_those_of_sklearn(predictions):
+    logits, labels = predictions
+    found = sample_figures(logits, labels)
+    probabilities = softmax(logits, axis=1)
+    np.testing.assert_allclose(found["confidence"], probabilities.max(axis=1))
+    for i in range(0, 200, 17):
+        own, truth = probabilities[i : i + 1], labels[i : i + 1]
+        assert found["nll"][i] == pytest.approx(log_loss(truth, own, labels=range(7)))
+        assert found["brier"][i] == pytest.approx(np.sum((own - np.eye(7)[truth]) ** 2))
 
 
 def test_nll_of_a_very_sure_mistake_is_finite():
