@@ -20,7 +20,7 @@ from robustprune.attacks.registry import expand_options, get_attack
 from robustprune.attacks.result import AttackResult, Check
 from robustprune.attacks.settings import Settings, check_samples, check_settings
 from robustprune.attacks.state import SavedState, state_key
-from robustprune.attacks.thorough import check_thoroughly
+from robustprune.attacks.thorough import Examiner, check_thoroughly
 from robustprune.attacks.waves import Outcome, Progress, Run, join, split_waves
 from robustprune.errors import AttackError
 from robustprune.inference import Array, model_device
@@ -142,7 +142,7 @@ def run_attack(
     )
     result = carry_over(result, carry)
     if checks == "full":
-        further = check_thoroughly(run_attack, model, samples, result, options, settings)
+        further = check_thoroughly(Examiner(run_attack, model, samples, result, options, settings))
         result = replace(result, checks=(*result.checks, *further), seconds=time.perf_counter() - started)
     return result
 

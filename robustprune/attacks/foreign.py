@@ -37,7 +37,7 @@ class Counting(nn.Module):
         """Stand for the model of ``problem``."""
         super().__init__()
         self.model = problem.model
-        self._tally = problem.tally
+        self._tally = problem.oracle.tally
         self._run = problem.run_forward
 
     def forward(self, images: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def _as_attack(
             # A step without a gradient may divide by zero: that is no proposal.
             points[where] = torch.where(found.isfinite(), found, problem.images[where])
 
-        problem.batches.run(torch.arange(len(rows), device=rows.device), compute)
+        problem.oracle.batches.run(torch.arange(len(rows), device=rows.device), compute)
         problem.evaluate(points, "margin")
 
     own = [

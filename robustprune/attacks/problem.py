@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from robustprune.attacks.batching import Batches
+from robustprune.attacks.answers import Answer, Oracle, Question
 from robustprune.attacks.goal import Goal, Score
-from robustprune.attacks.ledger import Ledger, Start, Tally
+from robustprune.attacks.ledger import Ledger
 from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
 from robustprune.attacks.norms import contain
 from robustprune.attacks.settings import Settings
+from robustprune.attacks.stages import Stages
 from robustprune.errors import AttackError
 from robustprune.randomness import derive_seed, seeded_generator
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model says of n samples at n points.
-
-    Attributes:
-        logits: (n, K).
-        losses: (n,), which grow as the goal comes closer.
-        gradients: (n, …) of the losses; zero where there is none to be had, and if they were not asked for.
-    """
-
-    logits: Tensor
-    losses: Tensor
-    gradients: Tensor
 
 
 class AttackProblem:
@@ -58,18 +43,15 @@ class AttackProblem:
 
     def __init__(
         self,
-        forward: Callable[[nn.Module, Tensor], Tensor],
+        oracle: Oracle,
+        model: nn.Module,
         images: Tensor,
         labels: Tensor,
         clean_logits: Tensor,
         sample_ids: list[int],
         settings: Settings,
-        tally: Tally,
-        on_batch: Callable[[int], None],
         *,
         targets: Tensor | None = None,
-        model: nn.Module,
-        batches: Batches | None = None,
     ) -> None:
         """Set a problem up; called by the engine with images, labels and logits on one device."""
         self.images, self.labels, self.targets, self.clean_logits = images, labels, targets, clean_logits
@@ -80,17 +62,11 @@ class AttackProblem:
         self.queries = 0
         self.goal = Goal(labels, targets)
         self.ledger = Ledger(images, self.goal, clean_logits, settings.selection)
-        self.model = model
-        self.stages: list[str] = [""]
-        self.tally, self.batches = tally, batches or Batches(settings.batch_size)
+        self.model, self.oracle = model, oracle
+        self.stages = Stages()
         self._only = torch.ones_like(self.ledger.is_broken)
         self._pool = torch.zeros_like(self.ledger.is_broken)
-        self._forward, self._on_batch = forward, on_batch
         self._sample_ids, self._settings = sample_ids, settings
-        self._stage, self._draws = "", 0
-        self._start: Start | None = None
-        self._had_drawn = False
-        self.detach_state()
 
     @property
     def active(self) -> Tensor:
@@ -105,19 +81,14 @@ class AttackProblem:
     def begin_restart(self, restart: int, only: Tensor | None = None) -> None:
         """Start over on the samples that survived so far (called by the engine), or on some of them (N,)."""
         self.restart = restart
-        self._draws = 0
         self.has_drawn = False
         if only is not None:
             self._only = only
-        self._fill_pool()
+        self.fill_pool()
 
-    def run_restart(self, attack: Callable[..., None], options: dict[str, Any]) -> None:
-        """Run the attack, unless a saved state says that it was (called by the engine)."""
-        if self._is_missing(""):
-            attack(self, **options)
-            self._on_finished("")
-        else:
-            self.has_drawn |= self._had_drawn
+    def fill_pool(self) -> None:
+        """Take up all samples that survived so far."""
+        self._pool = ~self.ledger.is_broken & self._only & (self.epsilon > 0)
 
     def run_stage(self, name: str, attack: Callable[..., None], **options: Any) -> None:
         """Run another attack as a named part of this one, on what the parts before it left.
@@ -126,17 +97,7 @@ class AttackProblem:
         that was finished. A part draws at random as if it ran alone.
         """
         self.describe(stages={**self.details.get("stages", {}), name: options})
-        if name not in self.stages:
-            self.stages.append(name)
-        if not self._is_missing(name):
-            self.has_drawn |= self._had_drawn
-            return
-        outer = self._stage, self._draws
-        self._stage, self._draws = name, 0
-        self._fill_pool()
-        attack(self, **options)
-        self._stage, self._draws = outer
-        self._on_finished(name)
+        self.stages.run(self, name, attack, options)
 
     def describe(self, **details: Any) -> None:
         """Add to the options the result reports, such as a schedule that follows from them."""
@@ -153,27 +114,28 @@ class AttackProblem:
         """
         generator = Generator()
         drawn = torch.zeros(self.images.shape)
-        where: list[int | str] = [self.restart, self._draws, *([self._stage] if self._stage else [])]
+        stages = self.stages
+        where: list[int | str] = [self.restart, stages.draws, *([stages.current] if stages.current else [])]
         for row in self.rows.tolist():
             generator.manual_seed(derive_seed(self._settings.seed, self._sample_ids[row], *where))
             drawn[row] = sampler(generator, self.images.shape[1:])
-        self._draws += 1
+        stages.draws += 1
         self.has_drawn = True
         return drawn.to(self.images.device)
 
     def draw_seed(self, *what: int | str) -> int:
         """Return a seed for generators the engine does not own, keyed by seed, restart, stage and ``what``."""
         self.has_drawn = True
-        return derive_seed(self._settings.seed, self.restart, self._stage, *what)
+        return derive_seed(self._settings.seed, self.restart, self.stages.current, *what)
 
     def run_forward(self, images: Tensor) -> Tensor:
         """Return logits (n, K) of the model for images (n, …) as they are: not counted, not contained, not kept."""
-        return self._forward(self.model, images)
+        return self.oracle.forward(self.model, images)
 
     def shared_generator(self) -> Generator:
         """Return a generator on the CPU whose draws all samples share, keyed by seed, restart and stage."""
         self.has_drawn = True
-        return seeded_generator(self._settings.seed, "shared", self.restart, self._stage)
+        return seeded_generator(self._settings.seed, "shared", self.restart, self.stages.current)
 
     def random_start(self) -> Tensor:
         """Return points (N, …) drawn uniformly from the ε-ball around the images, moved into the box."""
@@ -259,49 +221,20 @@ class AttackProblem:
             is_contained: Without, the points need only lie in the box, and are not kept: for attacks that
                 approach the ball from outside.
         """
-        score, stage = self._score(loss, rows, against), self.stages.index(self._stage)
+        score, stage = self._score(loss, rows, against), self.stages.current
+        number = self.stages.names.index(stage)
         self.queries += 1
-        logits = torch.zeros(len(rows), self.clean_logits.shape[1], device=self.images.device)
-        losses = torch.zeros(len(rows), device=self.images.device)
-        gradients = torch.zeros_like(points) if gradient else points.new_zeros(0)
 
-        def compute(part: Tensor) -> None:
-            where = rows[part]
-            batch = points[part].detach().to(self.images.device).float()
-            if not batch.isfinite().all():
-                raise AttackError("the attack proposed points with NaN or infinity")
-            if is_contained:
-                batch = contain(batch, self.images[where], self.epsilon, self._settings.norm)
-            with torch.set_grad_enabled(gradient):
-                found = self._forward(self.model, batch.requires_grad_() if gradient else batch)
-                values = score(found, where)
-            if values.shape != where.shape:
-                raise AttackError(f"a loss must return one number per sample, not shape {tuple(values.shape)}")
-            if gradient:
-                gradients[part] = self._ascent(values, batch)
-            found, batch = found.detach(), batch.detach()
-            logits[part], losses[part] = found, values.detach().to(losses.dtype)
-            self._on_batch(len(where))
+        def settle(batch: Tensor, where: Tensor) -> Tensor:
+            return self.project(batch, where) if is_contained else batch
+
+        def record(where: Tensor, batch: Tensor, logits: Tensor) -> None:
             self.ledger.asked[where] += 1
-            self.tally.forwards += len(where)
-            self.tally.not_finite += int((~found.isfinite()).any(dim=1).sum())
             if is_contained:
-                self.ledger.record(where, batch, found, score, self.queries, stage)
+                self.ledger.record(where, batch, logits, score, self.queries, number)
 
-        first = gradient and len(rows) > 0 and self._stage not in self.tally.starts
-        self._start = Start() if first else None
-        self.batches.run(torch.arange(len(rows), device=self.images.device), compute)
-        if self._start is not None:
-            self.tally.starts[self._stage] = self._start
-        return Answer(logits, losses, gradients)
-
-    def watch_stages(self, is_missing: Callable[[str], bool], on_finished: Callable[[str], None]) -> None:
-        """Ask ``is_missing`` before each stage and tell ``on_finished`` after it; the whole attack is ``""``."""
-        self._is_missing, self._on_finished = is_missing, on_finished
-
-    def detach_state(self) -> None:
-        """Run every stage, and tell nobody."""
-        self.watch_stages(lambda stage: True, lambda stage: None)
+        question = Question(rows, points, score, gradient, settle, record)
+        return self.oracle.answer(self.model, question, self.clean_logits.shape[1], stage)
 
     def reopen(self, doubtful: Tensor) -> None:
         """Take samples (N,) for unbroken again, from their images on."""
@@ -313,17 +246,14 @@ class AttackProblem:
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs beside the ledger."""
         details = json.dumps(self.details, default=str)
-        return {"queries": self.queries, "drawn": self.has_drawn, "stages": list(self.stages), "details": details}
+        names = list(self.stages.names)
+        return {"queries": self.queries, "drawn": self.has_drawn, "stages": names, "details": details}
 
     def restore(self, state: dict[str, Any], ledger: dict[str, Tensor]) -> None:
         """Go back to a `state`."""
-        self.queries, self._had_drawn = state["queries"], state["drawn"]
-        self.stages[:] = state["stages"]
+        self.queries, self.stages.names[:] = state["queries"], state["stages"]
         self.details = json.loads(state["details"])
         self.ledger.restore(ledger)
-
-    def _fill_pool(self) -> None:
-        self._pool = ~self.ledger.is_broken & self._only & (self.epsilon > 0)
 
     def _points_of(self, points: Tensor, rows: Tensor) -> Tensor:
         if points.shape != self.images.shape:
@@ -340,20 +270,3 @@ class AttackProblem:
         rivals = torch.zeros_like(self.labels)
         rivals[rows] = against
         return lambda logits, where: compare(logits, self.labels[where], rivals[where])
-
-    def _ascent(self, losses: Tensor, batch: Tensor) -> Tensor:
-        """Return the gradient, with zeros, and a note in the tally, where there is none to be had."""
-        gradient = None
-        if losses.requires_grad:
-            (gradient,) = torch.autograd.grad(losses.sum(), batch, allow_unused=True)
-        self.tally.gradients += len(batch)
-        if gradient is None:
-            self.tally.without_graph += len(batch)
-            return torch.zeros_like(batch)
-        flat = gradient.flatten(1)
-        is_finite = flat.isfinite().all(dim=1)
-        self.tally.not_finite += int((~is_finite).sum())
-        if self._start is not None:
-            self._start.gradients += int(is_finite.sum())
-            self._start.zeros += int((flat == 0).all(dim=1).sum())
-        return gradient.masked_fill(~is_finite.reshape(-1, *([1] * (batch.ndim - 1))), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from robustprune.attacks.ledger import Start, Tally
 from robustprune.attacks.settings import Samples, Settings
+from robustprune.attacks.stages import Keeper
 from robustprune.errors import AttackError
 from robustprune.files import hash_arrays, hash_json, write_atomically
 from robustprune.provenance import hash_weights
@@ -20,6 +22,23 @@ if TYPE_CHECKING:
     from robustprune.attacks.problem import AttackProblem
 
 FORMAT = 1
+
+
+class _WaveKeeper(Keeper):
+    """Knows what the file has of one wave, and writes it after each further stage."""
+
+    def __init__(self, write: Callable[[], None], known: dict[str, Any], problem: AttackProblem, tally: Tally) -> None:
+        self.had_drawn = known.get("problem", {}).get("drawn", False)
+        self._write, self._known, self._problem, self._tally = write, known, problem, tally
+
+    def is_done(self, restart: int, stage: str) -> bool:
+        return [restart, stage] in self._known["done"]
+
+    def finish(self, restart: int, stage: str) -> None:
+        problem, known = self._problem, self._known
+        known["done"].append([restart, stage])
+        known.update(problem=problem.state(), ledger=problem.ledger.state(), tally=asdict(self._tally))
+        self._write()
 
 
 class SavedState:
@@ -45,15 +64,7 @@ class SavedState:
                 setattr(tally, name, value)
             tally.starts = {name: Start(**start) for name, start in known["tally"]["starts"].items()}
 
-        def save(stage: str) -> None:
-            known["done"].append([problem.restart, stage])
-            known.update(problem=problem.state(), ledger=problem.ledger.state(), tally=asdict(tally))
-            self._write()
-
-        def known_missing(stage: str) -> bool:
-            return [problem.restart, stage] not in known["done"]
-
-        problem.watch_stages(known_missing, save)
+        problem.stages.keeper = _WaveKeeper(self._write, known, problem, tally)
 
     def _write(self) -> None:
         buffer = io.BytesIO()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from robustprune.attacks.checks import MOST_FURTHER
@@ -26,25 +26,29 @@ Run = Callable[..., AttackResult]
 """`robustprune.attacks.run_attack`, which these checks are a part of and hence cannot import."""
 
 
+@dataclass(frozen=True)
 class Examiner:
-    """Attacks the same samples in other ways."""
+    """Attacks the samples of a result in other ways.
 
-    def __init__(
-        self,
-        run: Run,
-        model: nn.Module,
-        samples: Samples,
-        result: AttackResult,
-        options: Mapping[str, Any],
-        settings: Settings,
-    ) -> None:
-        """Examine a result that came of the given options and settings."""
-        self.result, self.options, self._run = result, dict(options), run
-        self._model, self._samples, self._settings = model, samples, settings
+    Attributes:
+        run: Runs an attack.
+        model: The model attacked.
+        samples: What was attacked.
+        result: What came of it.
+        options: The options the attack was given.
+        settings: The settings of all attacks.
+    """
+
+    run: Run
+    model: nn.Module
+    samples: Samples
+    result: AttackResult
+    options: Mapping[str, Any]
+    settings: Settings
 
     def attack(self, name: str, *, samples: int | None = None, **changes: Any) -> AttackResult:
         """Run an attack on the first so many samples (all by default), with the settings of the result."""
-        part, settings = self._samples.part(slice(samples)), self._settings
+        part, settings = self.samples.part(slice(samples)), self.settings
         given: dict[str, Any] = {
             "epsilon": settings.epsilon,
             "norm": settings.norm.name,
@@ -56,32 +60,20 @@ class Examiner:
             "sample_ids": part.ids,
             "targets": part.targets,
         }
-        return self._run(self._model, part.images, part.labels, name, **(given | changes))
-
-    @property
-    def images(self) -> torch.Tensor:
-        """The images (N, …) under attack."""
-        return self._samples.images
+        return self.run(self.model, part.images, part.labels, name, **(given | changes))
 
     def further(self, other: AttackResult) -> float:
         """Return the share of all samples that another attack broke and this one did not."""
         return int((other.broken & ~self.result.broken[: other.n]).sum()) / other.n
 
 
-def check_thoroughly(
-    run: Run,
-    model: nn.Module,
-    samples: Samples,
-    result: AttackResult,
-    options: Mapping[str, Any],
-    settings: Settings,
-) -> list[Check]:
+def check_thoroughly(examiner: Examiner) -> list[Check]:
     """Return the further checks of a result."""
-    examiner = Examiner(run, model, samples, result, options, settings)
+    result = examiner.result
     found = [check_no_budget(examiner), check_large_budget(examiner), check_monotone(examiner)]
     if result.attack not in ("fgsm", "noise"):
         found.append(check_strength_order(examiner))
-    if result.attack not in ("square", "autoattack", "strong") and settings.norm.name != "l1":
+    if result.attack not in ("square", "autoattack", "strong") and result.norm != "l1":
         found.append(check_black_box(examiner))
     found.append(check_convergence(examiner))
     if any(check.name == "zero gradient" and check.verdict in ("WARN", "FAIL") for check in result.checks):
@@ -99,7 +91,7 @@ def check_no_budget(examiner: Examiner) -> Check:
 
 def check_large_budget(examiner: Examiner) -> Check:
     """Where every image is within reach, no more than chance may be left."""
-    pixels = examiner.images[0].numel()
+    pixels = examiner.samples.images[0].numel()
     whole = {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[examiner.result.norm]
     own = {"loss": examiner.options["loss"]} if "loss" in examiner.options else {}
     result = examiner.attack("pgd", samples=PROBED, epsilon=whole, steps=100, **own)

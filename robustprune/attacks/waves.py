@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustprune.attacks.answers import Oracle
 from robustprune.attacks.batching import Batches
 from robustprune.attacks.checks import perturbation_sizes
 from robustprune.attacks.goal import Goal
@@ -17,6 +18,7 @@ from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import Attack
 from robustprune.attacks.replica import Replica
 from robustprune.attacks.settings import Samples, Settings
+from robustprune.attacks.stages import Keeper
 from robustprune.attacks.state import SavedState
 from robustprune.errors import AttackError
 from robustprune.inference import run_model, to_unit_range
@@ -81,20 +83,11 @@ class Run:
         clean_logits = self._predict(images)
         _check_clean(clean_logits, labels, targets)
         self.clean_logits.append(clean_logits.cpu())
+        oracle = Oracle(self._forward, self.tally, self._batches, self._progress.advance)
         problem = AttackProblem(
-            self._forward,
-            images,
-            labels,
-            clean_logits,
-            samples.ids,
-            self._settings,
-            self.tally,
-            self._progress.advance,
-            targets=targets,
-            model=self._model,
-            batches=self._batches,
+            oracle, self._model, images, labels, clean_logits, samples.ids, self._settings, targets=targets
         )
-        problem.stages = self.stages
+        problem.stages.names = self.stages
         if samples.carried is not None:
             problem.ledger.carry(samples.carried.to(place), samples.carried_broken.to(place))
         goal = Goal(labels, targets)
@@ -117,7 +110,7 @@ class Run:
         doubtful = problem.ledger.is_broken & ~goal.is_reached(predictions)
         if problem.model is not self._model and bool(doubtful.any()):
             problem.model = self._model
-            problem.detach_state()
+            problem.stages.keeper = Keeper()
             problem.reopen(doubtful)
             self._propose(problem, only=doubtful)
             predictions = self._predict(problem.ledger.points)
@@ -129,7 +122,7 @@ class Run:
             # The first is run in any case: the attack then looks at its options.
             if restart > 0 and not problem.active.any():
                 return
-            problem.run_restart(self._attack, self._options)
+            problem.stages.run(problem, "", self._attack, self._options)
             self.details.update(problem.details)
             self.is_random |= problem.has_drawn
             if not problem.has_drawn:

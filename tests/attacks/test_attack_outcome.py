@@ -6,6 +6,8 @@ from torch import nn
 
 from robustprune.attacks import AttackProblem, attack_options, pgd, run_attack
 from robustprune.attacks import waves as waves_module
+from robustprune.attacks.answers import Oracle
+from robustprune.attacks.batching import Batches
 from robustprune.attacks.ledger import Tally
 from robustprune.attacks.settings import check_settings
 from robustprune.inference import predict_logits
@@ -55,17 +57,9 @@ def problem_of(images, ids, seed=0, norm="linf", epsilon=0.1, restart=0, batch_s
         epsilon, norm, seed=seed, restarts=1, batch_size=batch_size, early_stop=True, selection="best"
     )
     labels = torch.zeros(len(images), dtype=torch.long)
-    problem = AttackProblem(
-        lambda model, batch: model(batch),
-        images,
-        labels,
-        torch.tensor([[1.0, 0.0]]).expand(len(images), 2),
-        ids,
-        settings,
-        Tally(),
-        lambda samples: None,
-        model=FirstTwo(),
-    )
+    oracle = Oracle(lambda model, batch: model(batch), Tally(), Batches(batch_size), lambda samples: None)
+    clean_logits = torch.tensor([[1.0, 0.0]]).expand(len(images), 2)
+    problem = AttackProblem(oracle, FirstTwo(), images, labels, clean_logits, ids, settings)
     problem.begin_restart(restart)
     return problem
 
