@@ -12,6 +12,7 @@ from robustprune._version import __version__
 
 if TYPE_CHECKING:
     from robustprune.attacks import run_attack
+    from robustprune.comparison import compare
     from robustprune.cost import measure_cost
     from robustprune.data import load_data
     from robustprune.errors import RobustPruneError
@@ -31,6 +32,8 @@ _HOMES = {
     "RobustPruneError": "errors",
     "Ticket": "ticket",
     "build_model": "models",
+    # Not "compare": a module of that name would hide the function.
+    "compare": "comparison",
     "compare_representations": "similarity",
     "describe_cost": "savings",
     "evaluate": "evaluation",
@@ -58,6 +61,7 @@ __all__ = [
     "Ticket",
     "__version__",
     "build_model",
+    "compare",
     "compare_representations",
     "describe_cost",
     "evaluate",

@@ -61,3 +61,7 @@ class CorruptionError(RobustPruneError):
 
 class EvaluationError(RobustPruneError):
     """An evaluation cannot be run as asked, or a record cannot be read."""
+
+
+class ComparisonError(RobustPruneError):
+    """Records that cannot be compared: of other samples or settings, or of one network twice."""

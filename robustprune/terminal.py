@@ -50,6 +50,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], cap
         console.print(Text(caption), soft_wrap=True)
 
 
+def paragraph(text: str) -> None:
+    """Print a text on stdout, broken between words."""
+    stdout().print(Text(text))
+
+
 def say(message: str) -> None:
     """Print a line of progress on stderr."""
     stderr().print(message, markup=False, soft_wrap=True)

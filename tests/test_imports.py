@@ -42,6 +42,7 @@ ORDER = (
     "savings",
     "records",
     "evaluation",
+    "comparison",
     "lottery",
     "workbench",
     "listing",
@@ -142,10 +143,18 @@ print(json.dumps({{
     "modules": [name for name, value in names.items() if type(value).__name__ == "module"],
     "evaluate": robustprune.evaluate is evaluate,
     "train": callable(robustprune.train),
+    "compare": callable(robustprune.compare),
 }}))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == {"package": [], "cli": [], "modules": [], "evaluate": True, "train": True}
+    assert json.loads(done.stdout) == {
+        "package": [],
+        "cli": [],
+        "modules": [],
+        "evaluate": True,
+        "train": True,
+        "compare": True,
+    }
 
 
 def test_public_names() -> None:

@@ -1,0 +1,84 @@
+"""`robustprune compare`: candidates against a dense network, from their records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from robustprune import terminal
+from robustprune.cli.application import commands
+
+if TYPE_CHECKING:
+    from robustprune.comparison import Comparison
+
+
+@commands.command()
+@click.argument("groups", nargs=-1, required=True, metavar="dense=RECORDS NAME=RECORDS …")
+@click.option("--tolerance", default="1.0", show_default=True, help="ξ in percentage points, or std: one of dense.")
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True)
+@click.option("--metric", "metrics", multiple=True, help="Only this key, kind or group of metrics, such as robustness.")
+@click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+def compare(
+    groups: tuple[str, ...],
+    tolerance: str,
+    confidence: float,
+    metrics: tuple[str, ...],
+    resamples: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Compare candidates with a dense network: `compare dense=A.json,B.json layer=C.json,D.json`.
+
+    RECORDS are files that `evaluate --out` wrote, one for each seed, with commas between; or folders of records, or
+    patterns such as `'runs/*/layer.json'`.
+    """
+    from robustprune.comparison import compare
+
+    named = _groups(groups)
+    if "dense" not in named or len(named) < 2:
+        raise click.UsageError("name the dense network and a candidate: dense=A.json,B.json layer=C.json,D.json")
+    found = compare(
+        named.pop("dense"),
+        named,
+        tolerance=_tolerance(tolerance),
+        confidence=confidence,
+        metrics=metrics,
+        resamples=resamples,
+        seed=seed,
+    )
+    if as_json:
+        terminal.print_json(found.to_dict())
+    else:
+        _draw(found)
+
+
+def _groups(arguments: tuple[str, ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        places = [place for place in text.split(",") if place]
+        if not (name and equals and places):
+            raise click.UsageError(f"records are given as NAME=FILE,FILE,…, got {argument!r}")
+        found.setdefault(name, []).extend(places)
+    return found
+
+
+def _tolerance(text: str) -> float | str:
+    if text == "std":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise click.UsageError(f"--tolerance takes percentage points or std, got {text!r}") from None
+
+
+def _draw(found: Comparison) -> None:
+    terminal.paragraph(found.headline)
+    for name in found.candidates:
+        headings, rows = found.table(name)
+        terminal.table(f"{name} against {found.dense_name}", headings, rows, "\n".join(found.notes(name)))
+    for warning in found.warnings:
+        terminal.say(f"Warning: {warning}")

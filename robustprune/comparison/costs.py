@@ -1,0 +1,47 @@
+"""What networks cost, from their records: counted, or measured while they were trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robustprune.comparison.outcomes import Metric, Outcome, Outcomes
+from robustprune.records import Record
+
+COUNTED = (
+    Metric("macs", "MACs per image", "cost", "MACs", higher_is_better=False),
+    Metric("parameters", "parameters", "cost", "", higher_is_better=False),
+    Metric("memory", "memory in training", "cost", "bytes", higher_is_better=False),
+    Metric("latency", "latency", "cost", "ms", higher_is_better=False),
+)
+MEASURED = (
+    Metric("training_seconds", "training time", "cost", "s", higher_is_better=False),
+    Metric("energy_kwh", "training energy", "cost", "kWh", higher_is_better=False),
+    Metric("co2_kg", "training CO₂", "cost", "kg", higher_is_better=False),
+)
+
+
+def cost_outcomes(record: Record) -> Outcomes:
+    """Return the costs that a record knows of."""
+    model, training = record.model, record.model.training
+    memory = model.memory_bytes or {}
+    figures: dict[str, float | None] = {
+        "macs": model.macs,
+        "parameters": model.parameters,
+        "memory": sum(memory[part] for part in ("parameters", "buffers", "activations")) if memory else None,
+        "training_seconds": training.get("seconds"),
+        "energy_kwh": training.get("energy_kwh"),
+        "co2_kg": training.get("co2_kg"),
+    }
+    return {
+        metric: Outcome(float(figure), settings=_circumstances(metric, training))
+        for metric in (*COUNTED, *MEASURED)
+        if (figure := figures.get(metric.key)) is not None
+    }
+
+
+def _circumstances(metric: Metric, training: dict[str, Any]) -> dict[str, Any]:
+    """Return what has to be equal for costs that were measured to be comparable."""
+    if metric not in MEASURED:
+        return {}
+    names = ["threads", *(["energy_method"] if metric.key != "training_seconds" else [])]
+    return {name: training.get(name) for name in [*names, *(["country"] if metric.key == "co2_kg" else [])]}

@@ -1,0 +1,135 @@
+"""How sure a mean difference is, over seeds and over images at once.
+
+All networks see the same images, so seeds and images are crossed: the difference on image i for seed s is taken for
+μ + aₛ + bᵢ + eₛᵢ. A bootstrap of such data draws seeds, and images jointly for all seeds; of a mean, its variance is
+known without drawing:
+
+    var(mean) = σₐ²/S + σ_b²/n + σₑ²/(S n)
+
+The spread of the seeds' means estimates σₐ² + σₑ²/n (with S − 1, not S: of three seeds the plain bootstrap sees two
+thirds of it), that of the images' means the rest. Each part has the quantile of its own degrees of freedom, Student's
+for the few seeds, and a difference the mean of these quantiles weighted by the parts (Cochran 1964, "Approximate
+significance levels of the Behrens-Fisher test"): exact where one part outweighs the other, else a little wide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import ndtri, stdtrit
+
+Floats = NDArray[Any]
+
+LEAST_SEEDS = 3
+"""From fewer, nothing is said of other networks than these."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A difference and where its uncertainty comes from.
+
+    Attributes:
+        difference: Of means.
+        images: Variance that comes from the choice of images.
+        seeds: Variance that comes from the choice of seeds, and its degrees of freedom: once where seeds are paired,
+            else once for either side; empty where the difference is that of these very networks.
+    """
+
+    difference: float
+    images: float
+    seeds: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def of_method(self) -> bool:
+        """Whether it says something about networks of other seeds."""
+        return bool(self.seeds)
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return lower and upper end."""
+        half = self._reach((1 - confidence) / 2)
+        return self.difference - half, self.difference + half
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p-value of no difference: the confidence at which the interval ends at zero, from above."""
+        target = abs(self.difference)
+        if target == 0:
+            return 1.0
+        if target >= self._reach(_SMALLEST):
+            return 2 * _SMALLEST
+        # On a logarithmic scale, as p-values of many digits are of interest.
+        found = brentq(lambda log: self._reach(math.exp(log)) - target, math.log(_SMALLEST), math.log(0.5), xtol=1e-10)
+        return min(1.0, 2 * math.exp(found))
+
+    def _reach(self, tail: float) -> float:
+        """Return half the width of the interval that leaves ``tail`` out on either side."""
+        variance = self.images + sum(part for part, _ in self.seeds)
+        if variance == 0:
+            return 0.0
+        weighted = -float(ndtri(tail)) * self.images
+        weighted += sum(-float(stdtrit(freedom, tail)) * part for part, freedom in self.seeds)
+        return weighted / math.sqrt(variance)
+
+
+_SMALLEST = 1e-15
+
+
+def estimate_paired(differences: Floats, covariance: Floats, least: float = 0.0) -> Estimate:
+    """Return the mean difference of pairs of networks.
+
+    Args:
+        differences: (S,), one for each seed.
+        covariance: (S, S), of these as the images are drawn anew.
+        least: Variance to add to that of the images, see :func:`least_variance`.
+    """
+    return _estimate(float(np.mean(differences)), [(differences, covariance)], float(np.mean(covariance)), least)
+
+
+def estimate_unpaired(first: Floats, second: Floats, covariance: Floats, least: float = 0.0) -> Estimate:
+    """Return the difference of the mean of ``second`` to that of ``first``, networks of other seeds on equal images.
+
+    Args:
+        first: (S,), one value for each network.
+        second: (T,).
+        covariance: (S + T, S + T), of the values of both as the images are drawn anew.
+        least: As for :func:`estimate_paired`.
+    """
+    count = len(first)
+    contrast = np.concatenate([np.full(count, -1 / count), np.full(len(second), 1 / len(second))])
+    sides = [(first, covariance[:count, :count]), (second, covariance[count:, count:])]
+    return _estimate(float(np.mean(second) - np.mean(first)), sides, float(contrast @ covariance @ contrast), least)
+
+
+def _estimate(
+    difference: float, sides: Sequence[tuple[Floats, Floats]], drawing_images: float, least: float
+) -> Estimate:
+    """Return an estimate; ``drawing_images`` is the variance of the difference as images are drawn, seeds held."""
+    if min(len(values) for values, _ in sides) < LEAST_SEEDS:
+        return Estimate(difference, drawing_images + least)
+    seeds, interaction = [], 0.0
+    for values, covariance in sides:
+        count = len(values)
+        seeds.append((float(np.var(values, ddof=1)) / count, count - 1))
+        # σₑ²/(S n), what differs from image to image in another way for each seed, is in both spreads: once too often.
+        interaction += float(np.trace(covariance) / count - np.mean(covariance)) / (count - 1)
+    return Estimate(difference, max(0.0, drawing_images - interaction) + least, tuple(seeds))
+
+
+def least_variance(differences: Floats) -> float:
+    """Return the variance to add for two images that were not seen, one for either side, as telling as any that were.
+
+    Without, ten images on which two networks agree would prove that they always do. For right and wrong answers of
+    two networks it is what Bonett and Price 2012 (doi 10.3102/1076998611411915) add to McNemar's table.
+
+    Args:
+        differences: (…, n), of n images; from −1 to 1, as right and wrong answers and shares have them.
+    """
+    most_telling = float(np.abs(differences).max()) or 1.0
+    n: int = differences.shape[-1]
+    return 2 * (most_telling / n) ** 2

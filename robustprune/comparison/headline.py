@@ -1,0 +1,53 @@
+"""One sentence that answers the question: is a candidate as accurate, as robust, and cheaper?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from robustprune.comparison.result import Row, write_difference
+from robustprune.comparison.verdict import VERDICTS
+
+_ROBUST = ("robustness", "corruptions", "shift", "ood")
+_MOST = 3  # candidates that a sentence can hold
+
+
+def write_headline(rows: Sequence[Row], tolerance: float | str) -> str:
+    """Return the sentence for the rows of a comparison."""
+    margin = "one standard deviation" if isinstance(tolerance, str) else f"{tolerance:g} pp"
+    candidates = list(dict.fromkeys(row.candidate for row in rows))
+    parts = [_about(name, [row for row in rows if row.candidate == name], margin) for name in candidates[:_MOST]]
+    text = "; ".join(parts)
+    if len(candidates) > _MOST:
+        text += f"; {len(candidates) - _MOST} more in the table"
+    judged = [row for row in rows if row.verdict]
+    if judged and any(row.statement == "networks" for row in judged):
+        fewest = min(row.n_seeds for row in judged)
+        seeds = f"{fewest} seed" + "s" * (fewest > 1)
+        text = f"Of these networks ({seeds}, so not of the method): {text}"
+    return text[0].upper() + text[1:] + "."
+
+
+def _about(name: str, rows: Sequence[Row], margin: str) -> str:
+    clean = next((row for row in rows if row.metric == "accuracy"), None)
+    said = [f"“{name}” {_accuracy(clean, margin)}"] if clean and clean.verdict else [f"“{name}”"]
+    counts = Counter(row.verdict for row in rows if row.group in _ROBUST and row.verdict)
+    if counts:
+        found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        said.append(f"in robustness is {found}" if clean else f"is {found} in robustness")
+    macs = next((row.saved_percent for row in rows if row.metric == "macs"), None)
+    if macs is not None:
+        said.append(f"takes {macs:.1f} % fewer MACs" if macs >= 0 else f"takes {-macs:.1f} % more MACs")
+    return ", ".join(said[:-1]) + f" and {said[-1]}" if len(said) > 1 else said[0]
+
+
+def _accuracy(row: Row, margin: str) -> str:
+    assert row.interval is not None
+    low, high = (write_difference(end, row.unit) for end in row.interval)
+    figures = f"({write_difference(row.difference, row.unit)} pp, {low} … {high})"
+    return {
+        "better": f"is more accurate than dense {figures}",
+        "winning": f"is as accurate as dense within {margin} {figures}",
+        "losing": f"is less accurate than dense by more than {margin} {figures}",
+        "undecided": f"may or may not be as accurate as dense within {margin} {figures}",
+    }[row.verdict or "undecided"]

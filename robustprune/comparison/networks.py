@@ -1,0 +1,131 @@
+"""Networks to compare: their records, found and reduced to what comparing takes."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustprune.comparison.outcomes import Outcomes
+from robustprune.comparison.reading import read_outcomes
+from robustprune.errors import ComparisonError
+from robustprune.records import Record, load_record
+
+Source = Record | str | Path
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """One network of a comparison.
+
+    Attributes:
+        name: Where its record came from, for messages.
+        group: ``dense``, or the candidate it is one of.
+        seed: Of its training, else of its initial weights; None for a network that does not know.
+        sha256: Of its weights.
+        facts: What has to be equal for any two networks: which images they saw.
+        outcomes: By metric.
+    """
+
+    name: str
+    group: str
+    seed: int | None
+    sha256: str
+    facts: dict[str, Any]
+    outcomes: Outcomes
+
+
+def read_networks(group: str, sources: Source | Sequence[Source], **settings: Any) -> list[Network]:
+    """Return the networks of a group in the order of their seeds; one record is held at a time.
+
+    Args:
+        group: Its name.
+        sources: Records, their files, folders of them, or patterns such as ``runs/*/layer.json``.
+        settings: Of :func:`read_outcomes`.
+
+    Raises:
+        ComparisonError: There is no record, one network twice, or two of one seed.
+        EvaluationError: A record cannot be read.
+    """
+    listed = [sources] if isinstance(sources, Record | str | Path) else list(sources)
+    networks = [_network(group, place, record, settings) for place, record in _records(listed)]
+    if not networks:
+        raise ComparisonError(f"no records were given for {group!r}; give files, or folders that hold some")
+    _refuse_repeated(networks)
+    return sorted(networks, key=lambda network: (network.seed is None, network.seed or 0))
+
+
+def _records(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:
+    for place, source in enumerate(sources, start=1):
+        if isinstance(source, Record):
+            yield source.model.path or f"record {place}", source
+        else:
+            for path in find_records(source):
+                yield str(path), load_record(path)
+
+
+def find_records(source: str | Path) -> list[Path]:
+    """Return the files that a path names: itself, all records in it and below, or what a pattern matches.
+
+    Raises:
+        ComparisonError: Nothing is there.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = [each for each in sorted(path.rglob("*.json")) if _is_record(each)]
+        missing = "holds no record"
+    elif path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    else:
+        found = [Path(each) for each in sorted(glob.glob(str(path), recursive=True))]
+        missing = "matches no file"
+    if not found:
+        raise ComparisonError(f"{source} {missing}; `robustprune evaluate … --out FILE.json` writes one")
+    return found
+
+
+def _is_record(path: Path) -> bool:
+    """Return whether a file is a record rather than some other JSON; a damaged record counts, to be complained of."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"schema", "model", "samples_sha256"} <= content.keys()
+
+
+def _network(group: str, place: str, record: Record, settings: dict[str, Any]) -> Network:
+    training = record.model.training
+    return Network(
+        name=place,
+        group=group,
+        seed=training.get("seed", record.model.initial_seed),
+        sha256=record.model.sha256,
+        facts={
+            "dataset": record.dataset,
+            "split": record.split,
+            "number of samples": record.n,
+            "samples": record.samples_sha256[:12],
+        },
+        outcomes=read_outcomes(record, **settings),
+    )
+
+
+def _refuse_repeated(networks: Sequence[Network]) -> None:
+    weights: dict[str, Network] = {}
+    seeds: dict[int, Network] = {}
+    for network in networks:
+        same = weights.setdefault(network.sha256, network)
+        if same is not network:
+            raise ComparisonError(
+                f"{same.name} and {network.name}, both given for {network.group!r}, are records of one network; each "
+                "network counts once"
+            )
+        same = network if network.seed is None else seeds.setdefault(network.seed, network)
+        if same is not network:
+            raise ComparisonError(
+                f"{same.name} and {network.name}, both given for {network.group!r}, are networks of one seed, "
+                f"{network.seed}; networks of another kind are another candidate, with a name of its own"
+            )

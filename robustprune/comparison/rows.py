@@ -1,0 +1,220 @@
+"""One candidate against the dense network, one metric at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robustprune.comparison.agreement import differing_setting, require_same_draws
+from robustprune.comparison.estimate import LEAST_SEEDS, Estimate, estimate_paired, estimate_unpaired, least_variance
+from robustprune.comparison.networks import Network
+from robustprune.comparison.outcomes import SHARE, Floats, Metric, Outcome
+from robustprune.comparison.result import Row
+from robustprune.comparison.significance import mcnemar
+from robustprune.comparison.verdict import judge
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The dense networks and those of one candidate.
+
+    Attributes:
+        candidate: Its name.
+        dense: In the order of their seeds.
+        own: Likewise.
+    """
+
+    candidate: str
+    dense: Sequence[Network]
+    own: Sequence[Network]
+
+    @property
+    def networks(self) -> list[Network]:
+        """All of them."""
+        return [*self.dense, *self.own]
+
+    @property
+    def pairs(self) -> list[tuple[Network, Network]]:
+        """Networks of one seed: all in pairs, or none. One network on either side is a pair whatever its seed."""
+        seeds = [[network.seed for network in side] for side in (self.dense, self.own)]
+        alike = seeds[0] == seeds[1] and None not in seeds[0]
+        return list(zip(self.dense, self.own, strict=True)) if alike or len(self.networks) == 2 else []
+
+
+def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float) -> Row:
+    """Return the row of a metric, without ``p_adjusted``.
+
+    Args:
+        metric: What to compare.
+        sides: The networks.
+        tolerance: ξ in percentage points, or ``std``.
+        confidence: Of the interval.
+
+    Raises:
+        ComparisonError: What was drawn for the metric differs between networks.
+    """
+    about: dict[str, Any] = {
+        "candidate": sides.candidate,
+        "metric": metric.key,
+        "label": metric.label,
+        "group": metric.group,
+        "unit": metric.unit,
+        "higher_is_better": metric.higher_is_better,
+        "n_seeds": min(len(sides.dense), len(sides.own)),
+        "seeds_paired": bool(sides.pairs),
+    }
+    problem = _problem(metric, sides)
+    if problem is not None:
+        return Row(**about, reason=problem)
+    dense, own = ([network.outcomes[metric] for network in side] for side in (sides.dense, sides.own))
+    values = [np.array([outcome.value for outcome in side]) for side in (dense, own)]
+    about |= {
+        "dense": float(values[0].mean()),
+        "value": float(values[1].mean()),
+        "difference": float(values[1].mean() - values[0].mean()),
+        "n_samples": dense[0].n_samples,
+        "per_seed": tuple(_per_seed(metric, sides)),
+    }
+    if metric.group == "cost":
+        return Row(**about, **_of_cost(metric, values, sides, confidence))
+    # One pair may have been evaluated with another seed than the next.
+    require_same_draws(metric, sides.pairs or [sides.networks])
+    if not all(outcome.varies for outcome in (*dense, *own)):
+        return Row(**about, reason="outcomes per sample are not on file")
+    estimate = estimate_difference(dense, own, paired=bool(sides.pairs))
+    interval = estimate.interval(confidence)
+    margin = find_tolerance(metric, values[0], tolerance)
+    return Row(
+        **about,
+        interval=interval,
+        p_value=_p_value(about["per_seed"], estimate),
+        tolerance=margin,
+        paired=True,
+        statement="method" if estimate.of_method else "networks",
+        verdict=judge(interval, margin, higher_is_better=metric.higher_is_better),
+    )
+
+
+def find_tolerance(metric: Metric, dense: Floats, tolerance: float | str) -> float:
+    """Return ξ in the unit of a metric.
+
+    A tolerance in percentage points is one of shares. Proper scores, NLL and Brier, are none: their tolerance is 0,
+    so that they are better, losing or undecided. A standard deviation has the metric's own unit.
+    """
+    if isinstance(tolerance, str):
+        return float(np.std(dense, ddof=1))
+    return tolerance if metric.has_tolerance else 0.0
+
+
+def estimate_difference(dense: Sequence[Outcome], own: Sequence[Outcome], *, paired: bool) -> Estimate:
+    """Return the mean difference of ``own`` to ``dense``, in pairs or not, on equal samples."""
+    values = [np.array([outcome.value for outcome in side]) for side in (dense, own)]
+    both = [*dense, *own]
+    varying = [np.stack([outcome.samples[part] for outcome in both]) for part in range(len(both[0].samples))]
+    covariance, least = np.zeros(()), 0.0
+    for part in varying:  # (networks, n)
+        arrays = part.astype(np.float64) * both[0].scale
+        first, second = arrays[: len(dense)], arrays[len(dense) :]
+        differences = second - first if paired else second.mean(axis=0) - first.mean(axis=0)
+        if both[0].scale == SHARE:
+            least += least_variance(differences / SHARE) * SHARE**2
+        covariance = covariance + _covariance(differences if paired else arrays) / part.shape[1]
+    replicates = [outcome.replicates for outcome in both if outcome.replicates is not None]
+    if replicates:
+        drawn = np.stack(replicates)
+        covariance = covariance + _covariance(drawn[len(dense) :] - drawn[: len(dense)] if paired else drawn)
+    if paired:
+        return estimate_paired(values[1] - values[0], covariance, least)
+    return estimate_unpaired(values[0], values[1], covariance, least)
+
+
+def _covariance(arrays: Floats) -> Floats:
+    """Return the covariance (K, K) of the rows of (K, n); 0 where there is one column."""
+    centred = arrays - arrays.mean(axis=1, keepdims=True)
+    return np.asarray(centred @ centred.T / max(1, arrays.shape[1] - 1))
+
+
+def _problem(metric: Metric, sides: Sides) -> str | None:
+    """Return why a metric is not compared."""
+    lacking = [network for network in sides.networks if metric not in network.outcomes]
+    if lacking:
+        return f"not on file for {_list(lacking, sides)}"
+    invalid = [network for network in sides.networks if network.outcomes[metric].problem is not None]
+    if invalid:
+        return f"invalid for {_list(invalid, sides)}: {invalid[0].outcomes[metric].problem}"
+    difference = differing_setting(metric, sides.networks)
+    if difference is not None:
+        name, values = difference
+        return f"{name.replace('_', ' ')} differs: {', '.join(dict.fromkeys(str(each) for each in values.values()))}"
+    return None
+
+
+def _list(some: Sequence[Network], sides: Sides) -> str:
+    """Return groups, and seeds where it is not the whole of them."""
+    texts = []
+    for group, all_of_it in (("dense", sides.dense), (sides.candidate, sides.own)):
+        among = [network for network in all_of_it if network in some]
+        seeds = ", ".join("?" if network.seed is None else str(network.seed) for network in among)
+        if among:
+            texts.append(group if len(among) == len(all_of_it) else f"{group} (seed {seeds})")
+    return " and ".join(texts)
+
+
+def _of_cost(metric: Metric, values: Sequence[Floats], sides: Sides, confidence: float) -> dict[str, Any]:
+    """Return what a row of a cost has beside its values: what is saved, and an interval over enough seeds."""
+    dense, own = values
+    found: dict[str, Any] = {"reason": "costs have no tolerance"}
+    if dense.mean() > 0:
+        found["saved_percent"] = float(100 * (1 - own.mean() / dense.mean()))
+    spread = max(float(np.ptp(each)) for each in values)
+    if spread > 0 and min(map(len, values)) >= LEAST_SEEDS:
+        none = np.zeros((len(dense) + len(own),) * 2)
+        estimate = (
+            estimate_paired(own - dense, none[: len(own), : len(own)])
+            if sides.pairs
+            else estimate_unpaired(dense, own, none)
+        )
+        found |= {"interval": estimate.interval(confidence), "statement": "method"}
+    return found
+
+
+def _per_seed(metric: Metric, sides: Sides) -> list[dict[str, Any]]:
+    if not sides.pairs:
+        singles = [
+            {
+                "seed": network.seed,
+                "dense": None,
+                "value": None,
+                "difference": None,
+                side: network.outcomes[metric].value,
+            }
+            for side, networks in (("dense", sides.dense), ("value", sides.own))
+            for network in networks
+        ]
+        return [{**single, "b": None, "c": None, "p": None} for single in singles]
+    found = []
+    for dense, own in sides.pairs:
+        first, second = dense.outcomes[metric], own.outcomes[metric]
+        entry: dict[str, Any] = {
+            "seed": dense.seed,
+            "dense": first.value,
+            "value": second.value,
+            "difference": second.value - first.value,
+            "b": None,
+            "c": None,
+            "p": None,
+        }
+        if first.right is not None and second.right is not None:
+            lost, gained = int((first.right & ~second.right).sum()), int((second.right & ~first.right).sum())
+            entry |= {"b": lost, "c": gained, "p": mcnemar(lost, gained)}
+        found.append(entry)
+    return found
+
+
+def _p_value(per_seed: Sequence[dict[str, Any]], estimate: Estimate) -> float:
+    """Return the p-value: McNemar's, which is exact, for one pair of networks, else that of the interval."""
+    exact = per_seed[0]["p"] if len(per_seed) == 1 else None
+    return estimate.p_value if exact is None else float(exact)

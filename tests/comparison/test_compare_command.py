@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import Run, check_failure
+from synthetic_records import make_record
+
+
+@pytest.fixture
+def files(run: Run) -> Path:
+    """Write records of three seeds into folders of the folder that commands run in."""
+    for seed in range(3):
+        make_record(seed=seed).save(f"dense/{seed}.json")
+        make_record(kind="layer", seed=seed, macs=700).save(f"layer/seed{seed}/record.json")
+    Path("dense/summary.json").write_text('{"schema": 1, "rows": []}')  # not a record
+    return Path.cwd()
+
+
+def test_table(files: Path, run: Run) -> None:
+    found = run("compare", "dense=dense", "layer=layer")
+    assert found.code == 0, found.err
+    assert found.err == ""
+    assert found.out.startswith("“layer” ")
+    lines = found.out.splitlines()
+    # A table is read on a terminal of 80 columns.
+    assert max(map(len, lines[lines.index(next(line for line in lines if "against dense" in line)) :])) <= 80
+    assert "Robust accuracy" in found.out
+    assert "30.0 % saved" in found.out
+
+
+def test_json(files: Path, run: Run) -> None:
+    found = run("compare", "dense=dense", "layer=layer/*/record.json", "--json").json
+    assert {"rows", "headline", "tolerance", "confidence", "warnings"} <= found.keys()
+    row = found["rows"][0]
+    assert row["metric"] == "accuracy"
+    assert row["n_seeds"] == 3
+    assert {"difference", "interval", "p_value", "n_seeds", "verdict"} <= row.keys()
+
+
+def test_one_metric(files: Path, run: Run) -> None:
+    found = run(
+        "compare", "dense=dense", "layer=layer", "--metric", "robust_accuracy", "--metric", "cost", "--json"
+    ).json
+    assert {row["group"] for row in found["rows"]} == {"robustness", "cost"}
+
+
+def test_few_seeds_are_said_to_be_few(files: Path, run: Run) -> None:
+    found = run("compare", "dense=dense/0.json", "layer=layer/seed0/record.json")
+    assert found.code == 0, found.err
+    assert found.out.startswith("Of these networks (1 seed, so not of the method)")
+    assert "Warning: layer: from 1 seed verdicts speak of these networks" in found.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["layer=layer"], 2, "name the dense network and a candidate"),
+        (["dense=dense"], 2, "name the dense network and a candidate"),
+        (["dense=dense", "layer"], 2, "NAME=FILE"),
+        (["dense=dense", "layer="], 2, "NAME=FILE"),
+        (["dense=dense", "layer=layer", "--tolerance", "much"], 2, "percentage points or std"),
+        (["dense=dense", "layer=layer", "--tolerance", "-1"], 1, "percentage points from 0"),
+        (["dense=dense", "layer=nowhere"], 1, "nowhere cannot be read"),
+        (["dense=dense", "layer=nowhere/*.json"], 1, "matches no file"),
+        (["dense=dense", "layer=empty"], 1, "holds no record"),
+        (["dense=dense", "layer=dense/summary.json"], 1, "no record of this version"),
+        (["dense=dense", "layer=layer", "--metric", "acuracy"], 1, "'accuracy'"),
+        (["dense=dense", "layer=layer,layer/seed0/record.json"], 1, "records of one network"),
+    ],
+)
+def test_refusals(files: Path, run: Run, arguments: list[str], code: int, word: str) -> None:
+    Path("empty").mkdir()
+    check_failure(run("compare", *arguments), code, word)

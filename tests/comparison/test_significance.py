@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from robustprune.comparison.significance import holm, mcnemar
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0, 0), (1, 0), (3, 9), (9, 3), (12, 12), (40, 61), (300, 371)])
+def test_mcnemar_is_the_exact_one_of_statsmodels(lost, gained):
+    expected = their_mcnemar([[5, lost], [gained, 7]], exact=True).pvalue
+    assert mcnemar(lost, gained) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_of_many_is_about_that_of_chi_square():
+    expected = their_mcnemar([[5, 400], [480, 7]], exact=False, correction=True).pvalue
+    assert mcnemar(400, 480) == pytest.approx(expected, rel=0.02)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_that_of_statsmodels(p_values):
+    np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1], rtol=1e-12)
+
+
+def test_holm_of_nothing():
+    assert holm([]) == []
