@@ -25,13 +25,30 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+class BlockSummary(_Part):
+    """One residual block of the dense network: its stage, whether it could have gone and whether it did.
+
+    ``score`` is the importance that decided it, in the criterion's own unit; None where the last round of pruning
+    did not score it.
+    """
+
+    name: str
+    stage: int
+    eligible: bool
+    removed: bool
+    score: float | None
+
+
 class ModelSummary(_Part):
     """Which network was evaluated, how it was cut and how it was trained.
 
     ``macs`` are multiply-accumulates per image. ``masks`` are None where no single weights were pruned; else how many
     convolution and linear weights there are and how many of them masks keep, which changes no other figure.
     ``memory_bytes`` are those of :class:`robustprune.cost.Memory`, for a batch of 128 images; None where they are not
-    known. ``path`` and ``initial_seed`` are None for a network that is no ticket.
+    known. The latencies, of one image and of a batch, are None unless they were asked for. ``path`` and
+    ``initial_seed`` are None for a network that is no ticket. ``blocks`` are all blocks of the dense network in order
+    of execution, of a ticket whose blocks were scored; ``history`` has an entry per trained epoch; records of earlier
+    versions have neither.
     """
 
     path: str | None
@@ -47,6 +64,10 @@ class ModelSummary(_Part):
     initial_seed: int | None
     training: dict[str, Any]
     earlier_training: list[dict[str, Any]]
+    latency_ms: dict[str, Any] | None = None
+    batch_latency_ms: dict[str, Any] | None = None
+    blocks: list[BlockSummary] = []
+    history: list[dict[str, float | int | None]] = []
 
 
 class CleanResult(_Part):
@@ -71,7 +92,8 @@ class AttackEntry(_Part):
     """One attack at one budget. ``robust_accuracy`` means nothing where ``valid`` is false.
 
     ``parts`` are the names that ``attack{i}_part`` of the outcomes per sample points to: the attack, or part of an
-    ensemble or a union, that broke a sample; ``clean`` where none was needed, empty where none succeeded.
+    ensemble or a union, that broke a sample; ``clean`` where none was needed, empty where none succeeded. ``gallery``
+    is how many of its images lie beside the record.
     """
 
     name: str
@@ -88,6 +110,7 @@ class AttackEntry(_Part):
     forward_evaluations: int
     seconds: float
     parts: list[str] = []
+    gallery: int = 0
 
 
 class CurveEntry(_Part):
@@ -111,6 +134,7 @@ class Record(_Part):
         split: Which split of it.
         n: How many of its images.
         data: Arguments that load the image set again.
+        classes: Names of its classes; empty in records of earlier versions.
         samples_sha256: Hash over the images and labels that were used; equal in two records means that their
             outcomes can be compared sample by sample.
         samples_file: Name of the file of per-sample outcomes beside the record; None if it was not written.
@@ -130,8 +154,10 @@ class Record(_Part):
             ``broken_at_step`` of a result), ``attack{i}_queries``, ``attack{i}_part``; the scores of detectors on
             these images as ``ood_in_DETECTOR``, and on those of entry i of ``ood`` as ``ood{i}_DETECTOR``, beside
             their places ``ood{i}_index``; ``corruption_NAME_SEVERITY``, predictions, and ``corruption_label`` where
-            they are not of these images; for entry i of ``shift`` ``shift{i}_prediction`` and ``shift{i}_label``. Not
-            part of the JSON.
+            they are not of these images; for entry i of ``shift`` ``shift{i}_prediction`` and ``shift{i}_label``. Of
+            the ``gallery`` images of entry i of ``attacks``, ``gallery{i}_index`` (place in the split),
+            ``gallery{i}_clean`` (m, C, H, W) uint8 and ``gallery{i}_perturbation`` (m, C, H, W) float16, what the
+            attack added on the [0, 1] scale. Not part of the JSON.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, serialize_by_alias=True)
@@ -142,6 +168,7 @@ class Record(_Part):
     split: str
     n: int
     data: dict[str, Any]
+    classes: list[str] = []
     samples_sha256: str
     samples_file: str | None = None
     clean: CleanResult
@@ -234,11 +261,18 @@ def _contradiction(record: Record, samples: Samples) -> str | None:
     ]
     lengths |= {name: record.n for group in later if samples.keys() & set(group) for name in group}
     lengths |= _score_lengths(record) | _corruption_lengths(record)
-    if samples.keys() != lengths.keys():
-        return f"they hold {', '.join(sorted(samples))}, not {', '.join(sorted(lengths))}"
-    for name, values in samples.items():
-        if values.shape != (lengths[name],) or values.dtype.kind not in "biuf":
+    galleries = {i: entry.gallery for i, entry in enumerate(record.attacks) if entry.gallery}
+    lengths |= {f"gallery{i}_index": count for i, count in galleries.items()}
+    expected = {*lengths, *(f"gallery{i}_{what}" for i in galleries for what in ("clean", "perturbation"))}
+    if samples.keys() != expected:
+        return f"they hold {', '.join(sorted(samples))}, not {', '.join(sorted(expected))}"
+    for name in lengths:
+        if samples[name].shape != (lengths[name],) or samples[name].dtype.kind not in "biuf":
             return f"{name} is not one number for each of {lengths[name]} samples"
+    for i, count in galleries.items():
+        problem = _gallery_problem(samples, i, count)
+        if problem:
+            return problem
     shares: dict[str, tuple[float, NDArray[Any]]]
     shares = {"clean accuracy": (record.clean.accuracy, samples["clean_prediction"] == samples["label"])}
     if "nll" in samples:
@@ -260,6 +294,18 @@ def _contradiction(record: Record, samples: Samples) -> str | None:
     for what, (said, survived) in shares.items():
         if abs(said - survived.mean(dtype=np.float64)) > 1e-6 * max(1, said):
             return f"the {what} is {said:.4f} in the record and {survived.mean():.4f} here"
+    return None
+
+
+def _gallery_problem(samples: Samples, entry: int, count: int) -> str | None:
+    """Return what is wrong with the images of an attack, or None."""
+    clean, added = samples[f"gallery{entry}_clean"], samples[f"gallery{entry}_perturbation"]
+    if clean.dtype != np.uint8 or clean.ndim != 4 or len(clean) != count or clean.shape[1] not in (1, 3):
+        return f"gallery{entry}_clean is not {count} images"
+    if added.dtype != np.float16 or added.shape != clean.shape or not np.isfinite(added).all():
+        return f"gallery{entry}_perturbation is not one finite number for each pixel of {count} images"
+    if not np.isin(samples[f"gallery{entry}_index"], samples["index"]).all():
+        return f"gallery{entry}_index names images that were not evaluated"
     return None
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from robustprune.cost import Latency, Memory, measure_cost, measure_latencies, measure_memory
 from robustprune.ticket import Ticket
@@ -57,7 +58,8 @@ def describe_cost(
             **saved_memory(*memories),
             **saved_in_training(ticket.training, dense.training),
         }
-    for name, latencies in _latencies(tickets, seconds / 4, device).items() if timed else ():
+    networks = [each.network for each in tickets]
+    for name, latencies in time_networks(networks, seconds=seconds / 4, device=device).items() if timed else ():
         for description, latency in zip(described, latencies, strict=True):
             description[name] = latency.to_dict()
         if dense is not None:
@@ -70,6 +72,23 @@ def describe_cost(
         )
         described[0]["training_speedup"] = speedup.to_dict()
     return {**described[0], "dense": described[1], "saved_percent": saved}
+
+
+def time_networks(
+    networks: Sequence[nn.Module],
+    *,
+    seconds: float = 2.5,
+    device: torch.device | str = "cpu",
+    example: Tensor | None = None,
+) -> dict[str, list[Latency]]:
+    """Return ``latency_ms`` (one image) and ``batch_latency_ms`` (128 images) of networks, timed in turn.
+
+    Arguments and errors are those of :func:`robustprune.cost.measure_latencies`, ``seconds`` for each of the two.
+    """
+    return {
+        name: measure_latencies(networks, batch_size=size, seconds=seconds, device=device, example=example)
+        for name, size in _LATENCIES.items()
+    }
 
 
 def saved_memory(own: Memory, dense: Memory) -> dict[str, float]:
@@ -97,14 +116,6 @@ def saved_in_training(own: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[
 
 def _trained(ticket: Ticket) -> dict[str, Any]:
     return {"training": {name: ticket.training.get(name) for name in _TRAINING}} if ticket.training else {}
-
-
-def _latencies(tickets: list[Ticket], seconds: float, device: torch.device | str) -> dict[str, list[Latency]]:
-    networks = [ticket.network for ticket in tickets]
-    return {
-        name: measure_latencies(networks, batch_size=size, seconds=seconds, device=device)
-        for name, size in _LATENCIES.items()
-    }
 
 
 def _saved(own: float, dense: float) -> float:

@@ -12,8 +12,11 @@ from robustprune.data import ImageData, load_data
 from robustprune.errors import AttackError, DataError, EvaluationError, ModelError, TicketError, UnknownNameError
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
+from robustprune.prune import prune_layers
+from robustprune.pruning import BlockScores
 from robustprune.records import Record
 from robustprune.ticket import Ticket
+from robustprune.training import train
 
 
 class Foreign(nn.Module):
@@ -182,3 +185,23 @@ def test_progress_rises_to_its_total(ticket: Ticket, digits: ImageData) -> None:
     for steps in seen.values():
         assert steps == sorted(steps)
         assert steps[-1][0] == steps[-1][1]
+
+
+def test_the_network_in_the_record(digits: ImageData, ticket: Ticket) -> None:
+    scores = {name: float(place) for place, name in enumerate(["layer1.1", "layer1.2", "layer2.1", "layer2.2"])}
+    scores |= {f"{stage}.0": 9.0 for stage in ("layer1",)} | {"layer3.1": -1.0, "layer3.2": 7.0}
+    cut = prune_layers(ticket, BlockScores(scores, criterion="random"), blocks=2)
+    train(cut, digits, epochs=1, measure_energy=False)
+    found = evaluate(cut, digits, limit=20, latency=True).model
+    assert [block.name for block in found.blocks] == [f"layer{s}.{i}" for s in (1, 2, 3) for i in range(3)]
+    assert [block.stage for block in found.blocks] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert [block.name for block in found.blocks if block.removed] == ["layer1.1", "layer3.1"]
+    assert [block.name for block in found.blocks if not block.eligible] == ["layer1.0", "layer2.0", "layer3.0"]
+    assert {block.name: block.score for block in found.blocks if block.score is not None} == scores
+    assert found.history == cut.history
+    for latency, size in ((found.latency_ms, 1), (found.batch_latency_ms, 128)):
+        assert latency is not None
+        assert latency["median"] > 0
+        assert latency["batch_size"] == size
+    dense = evaluate(ticket, digits, limit=20).model
+    assert (dense.blocks, dense.history, dense.latency_ms, dense.batch_latency_ms) == ([], [], None, None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,57 @@ def test_damaged_samples(record: Record, tmp_path: Path) -> None:
             for name, values in record.samples.items():
                 np.testing.assert_array_equal(samples[name], values)
     assert harmless < len(damaged) / 4
+
+
+def test_some_adversarial_images_are_kept(record: Record, few_digits: ImageData, tmp_path: Path) -> None:
+    record.save(tmp_path / "record.json")
+    found = load_record(tmp_path / "record.json")
+    samples = found.samples
+    assert samples is not None
+    assert found.classes == [str(digit) for digit in range(10)]
+    assert [entry.gallery > 0 for entry in found.attacks] == [False, True, False, True]  # at the largest ε
+    for i in (1, 3):
+        right = samples["clean_prediction"] == samples["label"]
+        broken = samples["index"][samples[f"attack{i}_broken"] & right]
+        np.testing.assert_array_equal(samples[f"gallery{i}_index"], sorted(broken)[: found.attacks[i].gallery])
+        assert found.attacks[i].gallery == min(8, len(broken))
+        clean = few_digits.require("test").images.numpy()[samples[f"gallery{i}_index"]]
+        np.testing.assert_array_equal(samples[f"gallery{i}_clean"], clean)
+        added = samples[f"gallery{i}_perturbation"].astype(float)
+        assert abs(added).max() == pytest.approx(0.1, abs=1e-3)
+        assert -1e-3 < (clean / 255 + added).min() <= (clean / 255 + added).max() < 1 + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("gallery1_clean", lambda images: images[1:]),
+        ("gallery1_clean", lambda images: images.astype(np.float32)),
+        ("gallery1_perturbation", lambda images: images[..., 1:]),
+        ("gallery1_perturbation", lambda images: images + np.float16(np.nan)),
+        ("gallery1_index", lambda index: index + 10_000),
+    ],
+)
+def test_damaged_adversarial_images(record: Record, tmp_path: Path, name: str, change: Callable[[Any], Any]) -> None:
+    record.save(tmp_path / "record.json")
+    assert record.samples is not None
+    np.savez(tmp_path / "record.samples.npz", **dict(record.samples, **{name: change(record.samples[name])}))
+    with pytest.raises(EvaluationError, match=name):
+        load_record(tmp_path / "record.json")
+
+
+def test_records_of_earlier_versions(record: Record, tmp_path: Path) -> None:
+    content = json.loads(record.to_json())
+    del content["classes"]
+    for name in ("blocks", "history", "latency_ms", "batch_latency_ms", "memory_bytes"):
+        del content["model"][name]
+    for entry in content["attacks"]:
+        del entry["gallery"]
+    (tmp_path / "record.json").write_text(json.dumps(content | {"samples_file": "record.samples.npz"}))
+    samples = record.samples or {}
+    np.savez(tmp_path / "record.samples.npz", **{name: each for name, each in samples.items() if "gallery" not in name})
+    found = load_record(tmp_path / "record.json")
+    assert (found.classes, found.model.blocks, found.model.history) == ([], [], [])
 
 
 def test_samples_with_code_in_them(record: Record, tmp_path: Path) -> None:

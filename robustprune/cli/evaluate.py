@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--also", multiple=True, help="Another network, shown the same images; may be repeated.")
 @click.option("--dense", help="Network that errors under corruptions are related to; it is evaluated, too.")
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
+@click.option("--latency", is_flag=True, help="Also time the networks, in turn, for five seconds or more.")
 @click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of so many images.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
 @click.option("--out", type=Target(), help="File of the record; of several networks, folder of their records.")

@@ -23,6 +23,7 @@ from robustprune.attacks import (
     union_attack,
 )
 from robustprune.errors import AttackError
+from robustprune.evaluation.gallery import add_galleries
 from robustprune.inference import Array
 from robustprune.metrics import wilson_interval
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
@@ -119,6 +120,7 @@ def run_attacks(
     results += attacker.transferred
     for result in results:
         found.add(result)
+    add_galleries(found.entries, found.samples, results, images, settings["sample_ids"])
     _save(results, network, further.save_adversarial)
     for state in attacker.states:
         state.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from robustprune.evaluation.attacks import Progress, make_settings, run_attacks,
 from robustprune.evaluation.clean import check_labels, measure_clean
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions
+from robustprune.evaluation.latency import add_latency
 from robustprune.evaluation.ood import OodRequest, run_ood
 from robustprune.evaluation.sample import take_sample
 from robustprune.evaluation.shift import add_shift
@@ -46,6 +47,7 @@ def evaluate(
     corruption_dir: str | Path | None = None,
     corruption_options: Mapping[str, Any] | None = None,
     shift: Mapping[str, str | Path] | None = None,
+    latency: bool = False,
     limit: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
@@ -75,6 +77,7 @@ def evaluate(
             folders as in ImageNet-C.
         corruption_options: Options of the corruptions, such as ``folder`` of frost.
         shift: Name → place of sets of the same classes from elsewhere: ``npz:FILE`` or ``imagefolder:DIR``.
+        latency: Whether to time it, for five seconds, on images of noise.
         limit: Evaluate a stratified sample of so many images.
         seed: Of the sample, the attacks and the corruptions.
         batch_size: Images per forward pass; changes no result.
@@ -84,6 +87,7 @@ def evaluate(
     Raises:
         EvaluationError: The data set has labels that the network has no output for.
         TicketError: The ticket's network was built for other images or classes.
+        ModelError: It cannot be timed.
         AttackError: Attack settings that make no sense.
         CorruptionError: Options that no corruption takes.
         DataError: No such split, or a foreign, corrupted or shifted set is not there.
@@ -143,6 +147,7 @@ def evaluate(
         split=split,
         n=len(labels),
         data=dict(data.spec),
+        classes=list(data.classes),
         samples_sha256=hash_arrays({"images": images.cpu().numpy(), "labels": labels.numpy()}),
         clean=clean,
         attacks=attacked.entries,
@@ -158,5 +163,7 @@ def evaluate(
     if corrupted is not None:
         add_corruptions([(network, record)], corrupted, **settings)
     add_shift(network, record, data, shift or {}, **settings)
+    if latency:
+        add_latency([(network, record)], sample.images[0].shape)
     record.seconds = time.perf_counter() - start
     return record

@@ -13,6 +13,7 @@ from robustprune.errors import EvaluationError
 from robustprune.evaluation.attacks import Progress
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions, compare_with_dense
+from robustprune.evaluation.latency import add_latency
 from robustprune.evaluation.run import evaluate
 from robustprune.evaluation.sample import take_sample
 from robustprune.records import Record
@@ -28,6 +29,7 @@ def evaluate_models(
     corruptions: str | Sequence[str] = (),
     corruption_dir: str | Path | None = None,
     corruption_options: Mapping[str, Any] | None = None,
+    latency: bool = False,
     limit: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
@@ -45,6 +47,7 @@ def evaluate_models(
         corruptions: Likewise.
         corruption_dir: Likewise.
         corruption_options: Likewise.
+        latency: Likewise; they are timed in turn.
         limit: Likewise.
         seed: Likewise.
         batch_size: Likewise.
@@ -68,11 +71,12 @@ def evaluate_models(
         name: evaluate(model, data, path=(paths or {}).get(name), progress=progress, **shared, **settings)
         for name, model in models.items()
     }
+    networks = [model.model() if isinstance(model, Ticket) else model for model in models.values()]
+    evaluated = list(zip(networks, records.values(), strict=True))
     if images is not None:
-        networks = [model.model() if isinstance(model, Ticket) else model for model in models.values()]
-        add_corruptions(
-            list(zip(networks, records.values(), strict=True)), images, batch_size=batch_size, progress=progress
-        )
+        add_corruptions(evaluated, images, batch_size=batch_size, progress=progress)
+    if latency:
+        add_latency(evaluated, sample.images[0].shape)
     if dense is not None:
         for name, record in records.items():
             if name != dense:

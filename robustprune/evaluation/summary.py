@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from robustprune.cost import measure_cost, measure_memory
 from robustprune.errors import ModelError
+from robustprune.models import build_network
 from robustprune.provenance import hash_weights
-from robustprune.records import ModelSummary
+from robustprune.pruning import find_blocks
+from robustprune.records import BlockSummary, ModelSummary
 from robustprune.ticket import Ticket
 from robustprune.ticket_header import Plan
 
@@ -16,11 +20,14 @@ def summarize_model(model: Ticket | nn.Module, network: nn.Module, images: Tenso
     """Return what a record says of a network; one image (1, C, H, W) uint8 tells the shape to count costs with."""
     ticket = model if isinstance(model, Ticket) else None
     example = images.cpu().float() / 255
+    cost = measure_cost(network, example)
     return ModelSummary(
         path=path,
         architecture=ticket.architecture.name if ticket else type(network).__name__,
         sha256=hash_weights(network),
-        **measure_cost(network, example).to_dict(),
+        parameters=cost.parameters,
+        macs=cost.macs,
+        filters=cost.filters,
         removed=list(ticket.plan.removed) if ticket else [],
         memory_bytes=_memory(network, example),
         masks=ticket.mask_summary if ticket else None,
@@ -28,6 +35,8 @@ def summarize_model(model: Ticket | nn.Module, network: nn.Module, images: Tenso
         initial_seed=ticket.seed if ticket else None,
         training=dict(ticket.training) if ticket else {},
         earlier_training=list(ticket.earlier_training) if ticket else [],
+        blocks=_blocks(ticket) if ticket else [],
+        history=list(ticket.history) if ticket else [],
     )
 
 
@@ -36,3 +45,20 @@ def _memory(network: nn.Module, example: Tensor) -> dict[str, int] | None:
         return measure_memory(network, example=example).to_dict()
     except ModelError:  # one that runs in evaluation mode alone is evaluated all the same
         return None
+
+
+def _blocks(ticket: Ticket) -> list[BlockSummary]:
+    """Return the blocks of the dense network, if it is they that were scored and not filters."""
+    if ticket.plan.method != "layer" or not ticket.scores:
+        return []
+    scores: dict[str, Any] = ticket.scores
+    return [
+        BlockSummary(
+            name=block.name,
+            stage=block.stage,
+            eligible=block.name in ticket.plan.eligible,
+            removed=block.name in ticket.plan.removed,
+            score=scores.get(block.name),
+        )
+        for block in find_blocks(build_network(ticket.architecture))
+    ]

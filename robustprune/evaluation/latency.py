@@ -1,0 +1,30 @@
+"""How long the evaluated networks take to answer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from robustprune.records import Record
+from robustprune.savings import time_networks
+
+
+def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[int]) -> None:
+    """Time networks in turn, each where the first one is, and add what comes of it to their records.
+
+    Args:
+        evaluated: Networks, each with its record.
+        shape: Of one image.
+
+    Raises:
+        ModelError: A network cannot be timed.
+    """
+    first = next(evaluated[0][0].parameters(), None)
+    device = torch.device("cpu") if first is None else first.device
+    networks = [copy.deepcopy(network).cpu() for network, _ in evaluated]
+    for name, latencies in time_networks(networks, device=device, example=torch.zeros(1, *shape)).items():
+        for (_, record), latency in zip(evaluated, latencies, strict=True):
+            setattr(record.model, name, latency.to_dict())
