@@ -74,6 +74,10 @@ class _Climb:
     checked_losses: Tensor
     was_halved: Tensor
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it, by name."""
+        return dict(vars(self))
+
     def keep(self, left: Tensor) -> None:
         """Go on with some of the samples (n,)."""
         if not bool(left.all()):
@@ -94,19 +98,31 @@ def ascend(problem: AttackProblem, steps: int, loss: str | Loss, rivals: Tensor 
     at_least_one("steps", steps)
     if problem.norm == "l1":
         raise AttackError("APGD is for linf and l2; in l1, attack with 'pgd' or 'fab-t'")
-    climb = _begin(problem, loss, rivals)
-    waited, period = 0, max(int(0.22 * steps), 1)
-    for step in range(steps):
+    periods = _periods(steps)
+
+    def begin(saved: dict[str, Tensor] | None) -> _Climb:
+        return _begin(problem, loss, rivals) if saved is None else _Climb(**saved)
+
+    for step, climb in problem.steps(steps, begin):
         climb.keep(problem.active[climb.rows])
         if len(climb.rows) == 0:
             return
         _move(problem, climb, is_first=step == 0)
         _look(problem, climb, loss, rivals)
-        waited += 1
-        if waited == period:
+        if step in periods:
             climb.keep(problem.active[climb.rows])
-            _check(climb, period)
-            waited, period = 0, max(period - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
+            _check(climb, periods[step])
+
+
+def _periods(steps: int) -> dict[int, int]:
+    """Return the steps after which each sample's step size is judged, and over how many steps."""
+    found: dict[int, int] = {}
+    step, period = -1, max(int(0.22 * steps), 1)
+    while step + period < steps:
+        step += period
+        found[step] = period
+        period = max(period - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
+    return found
 
 
 def _begin(problem: AttackProblem, loss: str | Loss, rivals: Tensor | None) -> _Climb:

@@ -13,6 +13,7 @@ from robustprune.attacks.apgd import TARGETS, rival_classes
 from robustprune.attacks.hyperplane import step_onto
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.settings import at_least_one
+from robustprune.attacks.stages import Walk
 
 MOST_BIAS = 0.1
 OVERSHOOT = 1.05
@@ -34,9 +35,11 @@ def attack(problem: AttackProblem, *, steps: int = 100, target_classes: int = TA
 
 
 def _approach(problem: AttackProblem, start: Tensor, rivals: Tensor, steps: int) -> None:
-    rows = problem.rows
-    points = start[rows]
-    for step in range(steps + 1):
+    def begin(saved: dict[str, Tensor] | None) -> Walk:
+        return Walk(problem.rows, start[problem.rows]) if saved is None else Walk(**saved)
+
+    for step, walk in problem.steps(steps + 1, begin):
+        rows, points = walk.rows, walk.points
         if len(rows) == 0:
             return
         margins, gradients = _look(problem, rows, points, rivals)
@@ -51,6 +54,7 @@ def _approach(problem: AttackProblem, start: Tensor, rivals: Tensor, steps: int)
         rows, points = rows[left], points[left]
         if step < steps and len(rows):
             points = _step(problem, rows, points, margins[left, 0], gradients[left])
+        walk.rows, walk.points = rows, points
 
 
 def _look(problem: AttackProblem, rows: Tensor, points: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:

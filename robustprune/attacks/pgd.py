@@ -18,6 +18,7 @@ from robustprune.attacks.epsilon import parse_step_size
 from robustprune.attacks.losses import Loss
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.settings import at_least_one
+from robustprune.attacks.stages import Walk
 from robustprune.inference import Array
 
 
@@ -33,18 +34,22 @@ def attack(
     at_least_one("steps", steps)
     constant = None if step_size is None else parse_step_size(step_size)
     problem.describe(schedule="falling" if constant is None else "constant")
-    points = problem.random_start() if random_start else problem.images
-    rows = problem.rows
-    points = points[rows]
-    for step in range(steps):
-        gradients = problem.ask(rows, points, loss).gradients
-        left = problem.active[rows]
-        rows, points, gradients = rows[left], points[left], gradients[left]
-        if len(rows) == 0:
+
+    def begin(saved: dict[str, Tensor] | None) -> Walk:
+        if saved is not None:
+            return Walk(**saved)
+        points = problem.random_start() if random_start else problem.images
+        return Walk(problem.rows, points[problem.rows])
+
+    for step, walk in problem.steps(steps + 1, begin):
+        gradients = problem.ask(walk.rows, walk.points, loss, gradient=step < steps).gradients
+        left = problem.active[walk.rows]
+        walk.rows, walk.points = walk.rows[left], walk.points[left]
+        if step == steps or len(walk.rows) == 0:
             return
         falling = problem.epsilon * (1 - step / steps)
-        points = problem.project(points + (constant or falling) * problem.uphill(points, gradients), rows)
-    problem.ask(rows, points, loss, gradient=False)
+        direction = problem.uphill(walk.points, gradients[left])
+        walk.points = problem.project(walk.points + (constant or falling) * direction, walk.rows)
 
 
 def margin_attack(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from robustprune.attacks.ledger import Ledger
 from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
 from robustprune.attacks.norms import contain
 from robustprune.attacks.settings import Settings
-from robustprune.attacks.stages import Stages
+from robustprune.attacks.stages import AnyCarried, Stages
 from robustprune.errors import AttackError
 from robustprune.randomness import derive_seed, seeded_generator
 
@@ -65,13 +65,13 @@ class AttackProblem:
         self.model, self.oracle = model, oracle
         self.stages = Stages()
         self._only = torch.ones_like(self.ledger.is_broken)
-        self._pool = torch.zeros_like(self.ledger.is_broken)
+        self.pool = torch.zeros_like(self.ledger.is_broken)
         self._sample_ids, self._settings = sample_ids, settings
 
     @property
     def active(self) -> Tensor:
         """(N,) bool: the samples still computed; those broken are not, unless early stopping is off."""
-        return self._pool & ~self.ledger.is_broken if self._settings.early_stop else self._pool
+        return self.pool & ~self.ledger.is_broken if self._settings.early_stop else self.pool
 
     @property
     def rows(self) -> Tensor:
@@ -86,9 +86,10 @@ class AttackProblem:
             self._only = only
         self.fill_pool()
 
-    def fill_pool(self) -> None:
-        """Take up all samples that survived so far."""
-        self._pool = ~self.ledger.is_broken & self._only & (self.epsilon > 0)
+    def fill_pool(self, pool: Tensor | None = None) -> None:
+        """Take up all samples that survived so far, or a pool (N,) from before an interruption."""
+        survivors = ~self.ledger.is_broken & self._only & (self.epsilon > 0)
+        self.pool = survivors if pool is None else pool.to(survivors.device)
 
     def run_stage(self, name: str, attack: Callable[..., None], **options: Any) -> None:
         """Run another attack as a named part of this one, on what the parts before it left.
@@ -98,6 +99,21 @@ class AttackProblem:
         """
         self.describe(stages={**self.details.get("stages", {}), name: options})
         self.stages.run(self, name, attack, options)
+
+    def steps(
+        self, count: int, begin: Callable[[dict[str, Tensor] | None], AnyCarried]
+    ) -> Iterator[tuple[int, AnyCarried]]:
+        """Yield 0…count−1 with what the loop carries, so that an attack interrupted within it can go on there.
+
+        Between two steps nothing else may be kept, and between two such loops of a stage nothing asked. A loop
+        that an interrupted attack has behind it yields nothing.
+
+        Args:
+            count: Steps of the loop.
+            begin: Returns what the loop carries, an object that gives all of it as ``tensors()``: from those
+                of an interrupted attack, or, if there are none, as at the start.
+        """
+        return self.stages.steps(self, count, begin)
 
     def describe(self, **details: Any) -> None:
         """Add to the options the result reports, such as a schedule that follows from them."""
@@ -127,6 +143,10 @@ class AttackProblem:
         """Return a seed for generators the engine does not own, keyed by seed, restart, stage and ``what``."""
         self.has_drawn = True
         return derive_seed(self._settings.seed, self.restart, self.stages.current, *what)
+
+    def sample_id(self, row: int) -> int:
+        """Return the number that a sample goes by, whatever its place among these."""
+        return self._sample_ids[row]
 
     def run_forward(self, images: Tensor) -> Tensor:
         """Return logits (n, K) of the model for images (n, …) as they are: not counted, not contained, not kept."""

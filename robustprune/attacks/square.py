@@ -37,8 +37,8 @@ def attack(problem: AttackProblem, *, queries: int = 5000, first_share: float = 
     search = {"linf": _LinfSearch, "l2": _L2Search}.get(problem.norm)
     if search is None:
         raise AttackError("the square attack is for linf and l2")
-    state = search(problem)
-    for query in range(queries):
+    kind = search
+    for query, state in problem.steps(queries, lambda saved: kind(problem, saved)):
         if not state.narrow():
             return
         state.try_patch(_side(query * 10_000 // queries if rescale else query, first_share, state.pixels))
@@ -52,15 +52,24 @@ def _side(query: int, first_share: float, pixels: int) -> int:
 class _Search:
     """The best points so far of the samples still active, as (n, C, H, W)."""
 
-    def __init__(self, problem: AttackProblem) -> None:
+    def __init__(self, problem: AttackProblem, saved: dict[str, Tensor] | None) -> None:
         self.problem = problem
-        self.rows = problem.rows
+        self.rows = problem.rows if saved is None else saved["rows"]
         self.images = _as_maps(problem.images[self.rows])
         self.height, self.width = self.images.shape[2:]
         self.pixels = self.height * self.width
         self.generator = problem.shared_generator()
-        self.best = self.start()
-        self.losses = self.ask(self.rows, self.best)
+        if saved is None:
+            self.best = self.start()
+            self.losses = self.ask(self.rows, self.best)
+        else:
+            self.best, self.losses = saved["best"], saved["losses"]
+            self.generator.set_state(saved["generator"].cpu())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that changes, by name."""
+        generator = self.generator.get_state()
+        return {"rows": self.rows, "best": self.best, "losses": self.losses, "generator": generator}
 
     def start(self) -> Tensor:
         """Return the first points."""

@@ -1,78 +1,123 @@
-"""An attack on disk between its stages, so that an interrupted one is picked up where it was."""
+"""An attack on disk, so that an interrupted one is picked up where it was.
+
+Written after every stage, and every few seconds between two steps of a loop (`AttackProblem.steps`): the books, what
+the loop carries, and where the random generators stand. What is computed after picking up is so what would have been
+computed without the interruption, bit by bit.
+"""
 
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from robustprune.attacks.ledger import Start, Tally
 from robustprune.attacks.settings import Samples, Settings
-from robustprune.attacks.stages import Keeper
+from robustprune.attacks.stages import Keeper, Midway
 from robustprune.errors import AttackError
 from robustprune.files import hash_arrays, hash_json, write_atomically
 from robustprune.provenance import hash_weights
+from robustprune.randomness import generator_states, restore_generators
 
 if TYPE_CHECKING:
     from robustprune.attacks.problem import AttackProblem
 
-FORMAT = 1
+FORMAT = 2
+SECONDS = 5.0
+"""How long a loop goes on before it is saved."""
+WRITING_SHARE = 0.02
+"""Of the time, at most so much goes into saving loops."""
 
 
-class _WaveKeeper(Keeper):
-    """Knows what the file has of one wave, and writes it after each further stage."""
-
-    def __init__(self, write: Callable[[], None], known: dict[str, Any], problem: AttackProblem, tally: Tally) -> None:
-        self.had_drawn = known.get("problem", {}).get("drawn", False)
-        self._write, self._known, self._problem, self._tally = write, known, problem, tally
-
-    def is_done(self, restart: int, stage: str) -> bool:
-        return [restart, stage] in self._known["done"]
-
-    def finish(self, restart: int, stage: str) -> None:
-        problem, known = self._problem, self._known
-        known["done"].append([restart, stage])
-        known.update(problem=problem.state(), ledger=problem.ledger.state(), tally=asdict(self._tally))
-        self._write()
-
-
+@dataclass(frozen=True)
 class SavedState:
-    """The file of one attack: for each wave of samples its books and the stages that are finished."""
+    """What is on disk of one attack: a file for each wave of samples.
 
-    def __init__(self, path: Path, key: str) -> None:
-        """Open ``path``, which need not exist, for the attack with the key ``key``.
+    Attributes:
+        path: The first of them, which need not exist.
+        key: Says which attack it is, see `state_key`.
+    """
 
-        Raises:
-            AttackError: The file cannot be read, or is that of another attack.
-        """
-        self._path, self._key = path, key
-        self._waves: dict[int, dict[str, Any]] = {}
-        if path.exists():
-            self._waves = _read(path, key)
+    path: Path
+    key: str
 
     def attach(self, wave: int, problem: AttackProblem, tally: Tally) -> None:
-        """Bring a problem to where it was, skip its finished stages, and save it after each further one."""
-        known = self._waves.setdefault(wave, {"done": []})
-        if "ledger" in known:
-            problem.restore(known["problem"], known["ledger"])
-            for name, value in known["tally"].items():
-                setattr(tally, name, value)
-            tally.starts = {name: Start(**start) for name, start in known["tally"]["starts"].items()}
+        """Bring a problem to where it was, let it pass over what is behind, and save it as it goes on.
 
-        problem.stages.keeper = _WaveKeeper(self._write, known, problem, tally)
+        Raises:
+            AttackError: The file of this wave cannot be read, or is that of another attack.
+        """
+        problem.stages.keeper = _FileKeeper(wave_file(self.path, wave), self.key, problem, tally)
 
-    def _write(self) -> None:
+
+class _FileKeeper(Keeper):
+    """The file of one wave."""
+
+    def __init__(self, path: Path, key: str, problem: AttackProblem, tally: Tally) -> None:
+        self._path, self._key, self._problem, self._tally = path, key, problem, tally
+        self._done: list[list[Any]] = []
+        self._due = time.monotonic() + SECONDS
+        known = _read(path, key)
+        if known is None:
+            return
+        try:
+            self._restore(known)
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise AttackError(f"{path} is damaged ({error!r}); delete it to start anew") from error
+
+    def _restore(self, known: dict[str, Any]) -> None:
+        self._done = known["done"]
+        self.had_drawn = known["problem"]["drawn"]
+        self.midway = None if known["midway"] is None else Midway(**known["midway"])
+        self._problem.restore(known["problem"], known["ledger"])
+        for name, value in known["tally"].items():
+            setattr(self._tally, name, value)
+        self._tally.starts = {name: Start(**start) for name, start in known["tally"]["starts"].items()}
+        restore_generators(known["generators"])
+
+    def is_done(self, restart: int, stage: str) -> bool:
+        return [restart, stage] in self._done
+
+    def finish(self, restart: int, stage: str) -> None:
+        self._done.append([restart, stage])
+        self._write(None)
+
+    def pass_by(self, look: Callable[[], Midway]) -> None:
+        if time.monotonic() < self._due:
+            return
+        started = time.monotonic()
+        self._write(look())
+        spent = time.monotonic() - started
+        self._due = time.monotonic() + max(SECONDS, spent / WRITING_SHARE)
+
+    def _write(self, midway: Midway | None) -> None:
+        content = {
+            "format": FORMAT,
+            "key": self._key,
+            "done": self._done,
+            "problem": self._problem.state(),
+            "ledger": self._problem.ledger.state(),
+            "tally": asdict(self._tally),
+            "generators": generator_states(),
+            "midway": None if midway is None else vars(midway),
+        }
         buffer = io.BytesIO()
-        torch.save({"format": FORMAT, "key": self._key, "waves": self._waves}, buffer)
+        torch.save(content, buffer)
         try:
             write_atomically(self._path, buffer.getvalue())
         except OSError as error:
             raise AttackError(f"the state of the attack cannot be written to {self._path}: {error.strerror}") from error
+
+
+def wave_file(path: Path, wave: int) -> Path:
+    """Return where a wave of samples is kept: in the file itself, further ones beside it."""
+    return path if wave == 0 else path.with_name(f"{path.name}-{wave}")
 
 
 def state_key(model: nn.Module, samples: Samples, attack: str, options: dict[str, Any], settings: Settings) -> str:
@@ -94,10 +139,11 @@ def state_key(model: nn.Module, samples: Samples, attack: str, options: dict[str
     )
 
 
-def _read(path: Path, key: str) -> dict[int, dict[str, Any]]:
+def _read(path: Path, key: str) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
     try:
-        found = torch.load(path, weights_only=True)
-        known: dict[int, dict[str, Any]] = found["waves"]
+        found: dict[str, Any] = torch.load(path, weights_only=True)
         is_same = found["format"] == FORMAT and found["key"] == key
     except Exception as error:
         raise AttackError(f"{path} is no state of an attack: {error}; delete it to start anew") from error
@@ -106,7 +152,4 @@ def _read(path: Path, key: str) -> dict[int, dict[str, Any]]:
             f"{path} holds the state of another attack: model, images or settings differ; finish that one, or "
             "delete the file to start anew"
         )
-    tensors = (wave.get("ledger", {}) for wave in known.values())
-    if any(not isinstance(value, Tensor) for ledger in tensors for value in ledger.values()):
-        raise AttackError(f"{path} is damaged; delete it to start anew")
-    return known
+    return found

@@ -1,4 +1,4 @@
-"""Several budgets, several attacks, several networks, and attacks interrupted midway."""
+"""Several budgets, several attacks, several networks."""
 
 import copy
 import warnings
@@ -18,7 +18,6 @@ from robustprune.attacks import (
     union_attack,
 )
 from robustprune.attacks.batching import Batches, is_out_of_memory
-from robustprune.attacks.problem import AttackProblem
 from robustprune.errors import AttackError, ModelWarning
 from robustprune.inference import predict_logits
 
@@ -85,60 +84,6 @@ def test_an_ensemble_names_the_part_that_broke(network, test_images, test_labels
     assert (by == "apgd-ce").sum() == pytest.approx(int((alone.broken & ~alone.initially_wrong).sum()), abs=6)
     assert list(result.options["stages"]) == ["apgd-ce", "apgd-t", "fab-t", "square"]
     assert result.options["stages"]["square"] == {"queries": 30}
-
-
-class Stop(Exception):
-    pass
-
-
-@pytest.mark.parametrize("stop_after", [1, 2, 3])
-@pytest.mark.parametrize("restarts", [1, 2])
-def test_an_interrupted_ensemble_ends_as_if_it_had_not_been(
-    network, test_images, test_labels, tmp_path, monkeypatch, stop_after, restarts
-):
-    settings = ENSEMBLE | {"restarts": restarts}
-    whole = run_attack(network, test_images, test_labels, **settings)
-    state = tmp_path / "attack.state"
-    run_stage, seen = AttackProblem.run_stage, []
-
-    def interrupted(problem, name, attack, **options):
-        if len(seen) == stop_after:
-            raise Stop
-        seen.append(name)
-        run_stage(problem, name, attack, **options)
-
-    monkeypatch.setattr(AttackProblem, "run_stage", interrupted)
-    with pytest.raises(Stop):
-        run_attack(network, test_images, test_labels, state=state, **settings)
-    monkeypatch.undo()
-    assert state.exists()
-    resumed = run_attack(network, test_images, test_labels, state=state, **settings)
-    for field in ("broken", "adversarial", "broken_at_step", "queries", "adversarial_predictions"):
-        assert torch.equal(getattr(resumed, field), getattr(whole, field)), field
-    assert resumed.broken_by == whole.broken_by
-    assert resumed.options == whole.options
-    assert resumed.checks == whole.checks
-    assert resumed.gradient_evaluations == whole.gradient_evaluations
-    again = run_attack(network, test_images, test_labels, state=state, **settings)
-    assert torch.equal(again.broken, whole.broken)
-    assert again.gradient_evaluations == whole.gradient_evaluations
-
-
-def test_a_state_is_that_of_one_attack(network, test_images, test_labels, tmp_path):
-    state = tmp_path / "attack.state"
-    run_attack(network, test_images, test_labels, state=state, **ENSEMBLE)
-    for changed in ({"epsilon": 0.07}, {"seed": 1}, {"steps": 7}):
-        with pytest.raises(AttackError, match="another attack"):
-            run_attack(network, test_images, test_labels, state=state, **(ENSEMBLE | changed))
-    with pytest.raises(AttackError, match="another attack"):
-        run_attack(network, test_images[:100], test_labels[:100], state=state, **ENSEMBLE)
-    other = copy.deepcopy(network)
-    other[0].bias.data += 0.1
-    with pytest.raises(AttackError, match="another attack"):
-        run_attack(other, test_images, test_labels, state=state, **ENSEMBLE)
-    state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(AttackError, match="no state of an attack"):
-        run_attack(network, test_images, test_labels, state=state, **ENSEMBLE)
 
 
 @pytest.fixture

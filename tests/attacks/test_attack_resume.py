@@ -1,0 +1,155 @@
+"""An attack that is interrupted at any query and picked up ends as one that never was, and repeats nothing."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from test_attack_defects import AlwaysDrops
+from torch import nn
+
+from robustprune.attacks import AttackProblem, run_attack
+from robustprune.attacks import state as state_module
+from robustprune.attacks import waves as waves_module
+from robustprune.errors import AttackError
+
+ENSEMBLE = {"attack": "autoattack", "epsilon": 0.06, "steps": 4, "queries": 8, "target_classes": 2}
+CASES = {
+    "ensemble": ENSEMBLE,
+    "restarts": ENSEMBLE | {"restarts": 2},
+    "without early stopping": ENSEMBLE | {"early_stop": False, "selection": "last"},
+    "one piece": {"attack": "pgd", "epsilon": 0.06, "steps": 5, "restarts": 2},
+    "targets in turn": {"attack": "apgd-t", "epsilon": 0.06, "steps": 5, "target_classes": 3},
+    "in l2": {"attack": "square", "norm": "l2", "epsilon": 0.6, "queries": 15},
+    "another package": {"attack": "torchattacks:PGD", "epsilon": 0.06, "steps": 3, "batch_size": 30},
+}
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Let the process die, so to speak, at the first question after so many; return a list of all asked."""
+    monkeypatch.setattr(state_module, "SECONDS", 0)
+    monkeypatch.setattr(state_module, "WRITING_SHARE", torch.inf)
+    ask, asked = AttackProblem.ask, []
+
+    def begin(limit):
+        asked.clear()
+
+        def limited(problem, rows, *arguments, **options):
+            if len(asked) >= limit:
+                raise Stop
+            asked.append(len(rows))
+            return ask(problem, rows, *arguments, **options)
+
+        monkeypatch.setattr(AttackProblem, "ask", limited)
+        return asked
+
+    return begin
+
+
+def check_equal(resumed, whole):
+    for field in ("broken", "adversarial", "broken_at_step", "queries", "adversarial_predictions"):
+        assert torch.equal(getattr(resumed, field), getattr(whole, field)), field
+    for field in ("broken_by", "options", "checks", "gradient_evaluations", "forward_evaluations"):
+        assert getattr(resumed, field) == getattr(whole, field), field
+
+
+LONG = ("ensemble", "restarts", "targets in turn")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in LONG)) for case in CASES])
+def test_whatever_the_moment(network, test_images, test_labels, tmp_path, monkeypatch, stop_after, case):
+    monkeypatch.setattr(waves_module, "WAVE_SAMPLES", 60)  # two waves
+    settings = CASES[case]
+    images, labels = test_images[:90], test_labels[:90]
+    asked = stop_after(torch.inf)
+    whole = run_attack(network, images, labels, **settings)
+    total = len(asked)
+    for moment in range(1, total, max(total // 3, 1)):
+        state = tmp_path / f"{moment}.state"
+        asked = stop_after(moment)
+        with pytest.raises(Stop):
+            run_attack(network, images, labels, state=state, **settings)
+        asked = stop_after(torch.inf)
+        resumed = run_attack(network, images, labels, state=state, **settings)
+        check_equal(resumed, whole)
+        # A step may ask twice, and the last step of a loop is not saved by itself.
+        assert moment + len(asked) <= total + 4
+    asked = stop_after(torch.inf)
+    check_equal(run_attack(network, images, labels, state=state, **settings), whole)
+    assert asked == []
+
+
+def test_interrupted_again_and_again(network, test_images, test_labels, tmp_path, stop_after):
+    settings = ENSEMBLE | {"state": tmp_path / "attack.state"}
+    whole = run_attack(network, test_images, test_labels, **ENSEMBLE)
+    resumed, attempts = None, 0
+    while resumed is None:
+        asked, attempts = stop_after(12), attempts + 1
+        try:
+            resumed = run_attack(network, test_images, test_labels, **settings)
+        except Stop:
+            assert len(asked) == 12
+    check_equal(resumed, whole)
+    assert attempts > 3
+
+
+def test_a_network_that_draws_goes_on_drawing(network, test_images, test_labels, tmp_path, stop_after):
+    model = nn.Sequential(AlwaysDrops(), network)
+    settings = {"attack": "apgd-ce", "epsilon": 0.06, "steps": 10, "eot": 2}
+    whole = run_attack(model, test_images[:60], test_labels[:60], **settings)
+    stop_after(6)
+    with pytest.raises(Stop):
+        run_attack(model, test_images[:60], test_labels[:60], state=tmp_path / "attack.state", **settings)
+    stop_after(torch.inf)
+    resumed = run_attack(model, test_images[:60], test_labels[:60], state=tmp_path / "attack.state", **settings)
+    check_equal(resumed, whole)
+
+
+def test_saving_takes_a_small_share_of_the_time(network, test_images, test_labels, tmp_path, monkeypatch):
+    now, written = [0.0], []
+    monkeypatch.setattr(state_module.time, "monotonic", lambda: now[0])
+    write, ask = state_module.write_atomically, AttackProblem.ask
+
+    def slow_write(path, content):
+        now[0] += 4.0
+        written.append(now[0])
+        write(path, content)
+
+    def slow_ask(*arguments, **options):
+        now[0] += 1.0
+        return ask(*arguments, **options)
+
+    monkeypatch.setattr(state_module, "write_atomically", slow_write)
+    monkeypatch.setattr(AttackProblem, "ask", slow_ask)
+    settings = {"attack": "square", "epsilon": 0.001, "queries": 900}
+    run_attack(network, test_images[:20], test_labels[:20], state=tmp_path / "attack.state", **settings)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(written[:-1])]
+    assert written[0] <= 5 + 4 + 1
+    assert len(gaps) >= 3
+    assert all(200 <= gap <= 210 for gap in gaps)  # four seconds are two percent of two hundred
+
+
+def test_a_state_is_that_of_one_attack(network, test_images, test_labels, tmp_path):
+    state = tmp_path / "attack.state"
+    run_attack(network, test_images, test_labels, state=state, **ENSEMBLE)
+    for changed in ({"epsilon": 0.07}, {"seed": 1}, {"steps": 7}):
+        with pytest.raises(AttackError, match="another attack"):
+            run_attack(network, test_images, test_labels, state=state, **(ENSEMBLE | changed))
+    with pytest.raises(AttackError, match="another attack"):
+        run_attack(network, test_images[:100], test_labels[:100], state=state, **ENSEMBLE)
+    other = copy.deepcopy(network)
+    other[0].bias.data += 0.1
+    with pytest.raises(AttackError, match="another attack"):
+        run_attack(other, test_images, test_labels, state=state, **ENSEMBLE)
+    found = torch.load(state, weights_only=True)
+    torch.save(found | {"ledger": {}}, state)
+    with pytest.raises(AttackError, match="is damaged"):
+        run_attack(network, test_images, test_labels, state=state, **ENSEMBLE)
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(AttackError, match="no state of an attack"):
+        run_attack(network, test_images, test_labels, state=state, **ENSEMBLE)
