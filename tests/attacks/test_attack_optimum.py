@@ -62,10 +62,18 @@ WITHOUT_L1 = [
 ]
 CASES = [(norm, *attack) for norm in ("linf", "l2", "l1") for attack in ATTACKS]
 CASES += [(norm, *attack) for norm in ("linf", "l2") for attack in WITHOUT_L1]
+SHAPES = [(1, (12,)), (3, (4, 3)), (8, (3, 2, 2)), (3, (12,)), (8, (12,))]
 
 
-@pytest.mark.parametrize(("batch_size", "shape"), [(1, (12,)), (3, (4, 3)), (8, (3, 2, 2)), (3, (12,)), (8, (12,))])
-@pytest.mark.parametrize(("norm", "attack", "options"), CASES)
+# Every attack in every norm and shape; the quick run takes of each one shape, in turn.
+GRID = [
+    pytest.param(*case, *shape, marks=[pytest.mark.slow] * (place != number % len(SHAPES)))
+    for number, case in enumerate(CASES)
+    for place, shape in enumerate(SHAPES)
+]
+
+
+@pytest.mark.parametrize(("norm", "attack", "options", "batch_size", "shape"), GRID)
 def test_budget_around_the_distance_decides(attack, options, norm, shape, batch_size):
     model, images, labels = linear_problem(shape)
     closest = distance(model, norm)
