@@ -120,7 +120,7 @@ def run_attack(
     training_before = training_submodules(model)
     with guarded(model, seed):
         training_during = training_submodules(model)
-        outcome = join(run.attack_wave(wave, place) for wave in split_waves(samples, settings.batch_size))
+        outcome = join(run.attack_wave(wave, place) for wave in split_waves(samples))
         found = probe_model(model, samples, torch.cat(run.clean_logits), settings, place, run.tally)
         training_during = training_during or training_submodules(model)
     result = AttackResult(

@@ -1,13 +1,16 @@
 """Attacks of other packages by name, under the same guards: ``torchattacks:CW``, ``foolbox:LinfDeepFoolAttack``.
 
-They see the samples a batch at a time and draw from the process-wide generators, which start anew from the seed for
-each batch: the outcome of such an attack may depend on batch size and order. Whatever they return is moved into the
-ball and the box and judged afresh; forward passes and gradients are counted on the way.
+They see many samples at once and draw from the process-wide generators: a seed for each sample, as our own attacks
+have it, is not to be had. So the same neighbours always go together, as many as `TOGETHER`, from a seed of
+their own, and the size of batches changes nothing as long as it is no smaller; order, the choice of a subset, and what
+an earlier attack has broken may. Whatever they return is moved into the ball and the box and judged afresh; forward
+passes and gradients are counted on the way.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -18,6 +21,8 @@ from torch import Tensor, nn
 
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import Attack, attack_family
+from robustprune.attacks.settings import TOGETHER
+from robustprune.attacks.stages import Walk
 from robustprune.errors import AttackError
 from robustprune.randomness import isolated_generators
 from robustprune.registry import missing_package, suggest
@@ -130,22 +135,18 @@ def _as_attack(
     """Return an attack that takes the options of a class's constructor but for those that are given."""
 
     def attack(problem: AttackProblem, **options: Any) -> None:
-        rows, points = problem.rows, problem.images.clone()
-        if len(rows) == 0:
+        size = min(TOGETHER, problem.oracle.batches.size)
+        problem.describe(samples_together=size)
+        if len(problem.rows) == 0:
             return
         perturb = prepare(problem, options)
 
-        def compute(part: Tensor) -> None:
-            where = rows[part]
-            targets = None if problem.targets is None else problem.targets[where]
-            with isolated_generators(problem.draw_seed(kind.__name__, int(where[0]))):
-                found = perturb(problem.images[where].clone(), problem.labels[where].clone(), targets)
-            found = found.detach().to(problem.images)
-            # A step without a gradient may divide by zero: that is no proposal.
-            points[where] = torch.where(found.isfinite(), found, problem.images[where])
+        def begin(saved: dict[str, Tensor] | None) -> Walk:
+            return Walk(problem.rows, problem.images[problem.rows]) if saved is None else Walk(**saved)
 
-        problem.oracle.batches.run(torch.arange(len(rows), device=rows.device), compute)
-        problem.evaluate(points, "margin")
+        for group, walk in problem.steps(math.ceil(len(problem.images) / size), begin):
+            _move(problem, walk, walk.rows // size == group, perturb, (kind.__name__, problem.sample_id(group * size)))
+        problem.ask(walk.rows, walk.points, "margin", gradient=False)
 
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=inspect.Parameter.empty)
@@ -155,3 +156,18 @@ def _as_attack(
     problem = inspect.Parameter("problem", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     attack.__signature__ = inspect.Signature([problem, *own])  # type: ignore[attr-defined]
     return attack
+
+
+def _move(problem: AttackProblem, walk: Walk, which: Tensor, perturb: Perturb, seed: tuple[int | str, ...]) -> None:
+    """Move the points of some samples (n,) to where the other package wants them."""
+
+    def compute(part: Tensor) -> None:
+        where = walk.rows[part]
+        targets = None if problem.targets is None else problem.targets[where]
+        with isolated_generators(problem.draw_seed(*seed)):
+            found = perturb(problem.images[where].clone(), problem.labels[where].clone(), targets)
+        found = found.detach().to(problem.images)
+        # A step without a gradient may divide by zero: that is no proposal.
+        walk.points[part] = torch.where(found.isfinite(), found, problem.images[where])
+
+    problem.oracle.batches.run(which.nonzero().flatten(), compute)

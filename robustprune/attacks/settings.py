@@ -18,6 +18,9 @@ from robustprune.inference import Array, to_tensor, to_unit_range
 
 Selection = Literal["best", "last"]
 
+TOGETHER = 64
+"""Samples that attacks of other packages are handed at once."""
+
 
 @dataclass(frozen=True)
 class Settings:

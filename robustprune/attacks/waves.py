@@ -17,7 +17,7 @@ from robustprune.attacks.ledger import Tally
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import Attack
 from robustprune.attacks.replica import Replica
-from robustprune.attacks.settings import Samples, Settings
+from robustprune.attacks.settings import TOGETHER, Samples, Settings
 from robustprune.attacks.stages import Keeper
 from robustprune.attacks.state import SavedState
 from robustprune.errors import AttackError
@@ -199,10 +199,11 @@ class Progress:
             self._report(done, self._total)
 
 
-def split_waves(samples: Samples, batch_size: int) -> Iterator[Samples]:
-    """Yield the samples in runs of bounded memory, of whole batches; the outcome does not depend on it."""
-    bytes_each = 4 * samples.images[0].numel()
-    size = max(1, min(WAVE_SAMPLES, WAVE_BYTES // bytes_each) // batch_size) * batch_size
+def split_waves(samples: Samples) -> Iterator[Samples]:
+    """Yield the samples in runs of bounded memory; the outcome does not depend on it."""
+    size = max(WAVE_BYTES // (4 * samples.images[0].numel()), 1)
+    # Whole groups of those that attacks of other packages see together.
+    size = min(WAVE_SAMPLES, size // TOGETHER * TOGETHER or size)
     for start in range(0, len(samples), size):
         yield samples.part(slice(start, start + size))
 

@@ -86,3 +86,17 @@ def test_names_that_do_not_exist(network, test_images, test_labels, name, compla
 def test_options_that_do_not_exist(network, test_images, test_labels):
     with pytest.raises(AttackError, match=r"takes no option 'step'.*Did you mean 'steps'"):
         run_attack(network, test_images, test_labels, "torchattacks:PGD", step=3)
+
+
+@pytest.mark.parametrize("name", ["torchattacks:PGD", "foolbox:LinfPGD"])
+def test_the_size_of_batches_changes_nothing(network, test_images, test_labels, name):
+    settings = {"attack": name, "epsilon": 0.05, "steps": 4, "seed": 2}
+    expected = run_attack(network, test_images, test_labels, **settings)
+    assert expected.options["samples_together"] == 64
+    for batch_size in (64, 100, 300):
+        found = run_attack(network, test_images, test_labels, batch_size=batch_size, **settings)
+        assert torch.equal(found.broken, expected.broken)
+        assert (found.adversarial - expected.adversarial).abs().max() < 1e-6
+    small = run_attack(network, test_images, test_labels, batch_size=40, **settings)
+    assert small.options["samples_together"] == 40
+    assert small.valid
