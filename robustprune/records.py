@@ -310,8 +310,9 @@ def _gallery_problem(samples: Samples, entry: int, count: int) -> str | None:
 
 
 def _share_below(scores: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
-    """Return for each score the share of others below it, ties half; the mean is the area under the ROC curve."""
-    others = np.sort(others)
+    """Return the shares of others below each score, ties half; their mean is the area under the ROC curve."""
+    # Sorted, as looking up neighbours one after the other is several times as fast.
+    scores, others = np.sort(scores), np.sort(others)
     return (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / (2 * len(others))
 
 

@@ -121,15 +121,20 @@ def _estimate(
     return Estimate(difference, max(0.0, drawing_images - interaction) + least, tuple(seeds))
 
 
-def least_variance(differences: Floats) -> float:
+def least_variance(values: Floats, dense: int) -> float:
     """Return the variance to add for two images that were not seen, one for either side, as telling as any that were.
 
-    Without, ten images on which two networks agree would prove that they always do. For right and wrong answers of
-    two networks it is what Bonett and Price 2012 (doi 10.3102/1076998611411915) add to McNemar's table.
+    Without, ten images on which all networks agree would prove that they always do. For right and wrong answers of
+    one pair it is what Bonett and Price 2012 (doi 10.3102/1076998611411915) add to McNemar's table; of more pairs,
+    the images may be as telling of all together as the most telling one, or of each by itself.
 
     Args:
-        differences: (…, n), of n images; from −1 to 1, as right and wrong answers and shares have them.
+        values: (K, n) in [0, 1], of n images for each network.
+        dense: How many of the K are dense networks; they come first.
     """
-    most_telling = float(np.abs(differences).max()) or 1.0
-    n: int = differences.shape[-1]
-    return 2 * (most_telling / n) ** 2
+    n: int = values.shape[1]
+    of_each = float(np.ptp(values, axis=0).max())
+    if of_each == 0:
+        return 2 / n**2
+    of_all = float(np.abs(values[dense:].mean(axis=0) - values[:dense].mean(axis=0)).max())
+    return 2 * max(of_all**2, of_each**2 / min(dense, len(values) - dense)) / n**2

@@ -113,15 +113,13 @@ def estimate_difference(dense: Sequence[Outcome], own: Sequence[Outcome], *, pai
     """Return the mean difference of ``own`` to ``dense``, in pairs or not, on equal samples."""
     values = [np.array([outcome.value for outcome in side]) for side in (dense, own)]
     both = [*dense, *own]
-    varying = [np.stack([outcome.samples[part] for outcome in both]) for part in range(len(both[0].samples))]
-    covariance, least = np.zeros(()), 0.0
-    for part in varying:  # (networks, n)
-        arrays = part.astype(np.float64) * both[0].scale
-        first, second = arrays[: len(dense)], arrays[len(dense) :]
-        differences = second - first if paired else second.mean(axis=0) - first.mean(axis=0)
-        if both[0].scale == SHARE:
-            least += least_variance(differences / SHARE) * SHARE**2
-        covariance = covariance + _covariance(differences if paired else arrays) / part.shape[1]
+    scale, covariance, least = both[0].scale, np.zeros(()), 0.0
+    for part in range(len(both[0].samples)):
+        arrays = np.stack([outcome.samples[part] for outcome in both]).astype(np.float64)  # (networks, n)
+        compared = arrays[len(dense) :] - arrays[: len(dense)] if paired else arrays
+        covariance = covariance + scale**2 * _covariance(compared) / arrays.shape[1]
+        if scale == SHARE:
+            least += scale**2 * least_variance(arrays, len(dense))
     replicates = [outcome.replicates for outcome in both if outcome.replicates is not None]
     if replicates:
         drawn = np.stack(replicates)

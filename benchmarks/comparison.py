@@ -1,0 +1,86 @@
+"""How long it takes to compare 200 records of 10,000 samples each, and in how much memory.
+
+The records are made up, written as evaluate writes them (four attacks, 75 cells of corruptions, three detectors on two
+foreign sets, two shifted sets), and compared from their files: a dense network and 19 candidates, ten seeds each. Exits
+with 1 where it takes more than 40 s or 1.5 GB. Making the records takes longer than comparing them.
+
+    python benchmarks/comparison.py [--records 200] [--samples 10000] [--keep DIR] [--threads 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+MOST_SECONDS, MOST_GIGABYTES = 40.0, 1.5
+SEEDS = 10
+_COMPARE = """
+import resource, sys, time
+from pathlib import Path
+import torch  # which any use of the package loads
+from robustprune.comparison import compare
+start = time.perf_counter()
+groups = {path.name: path for path in sorted(Path(sys.argv[1]).iterdir())}
+found = compare(groups.pop("dense"), groups)
+seconds = time.perf_counter() - start
+print(len(found.rows), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+"""
+
+
+def write_records(folder: Path, records: int, samples: int) -> None:
+    """Write records of candidates, ten seeds each, to folders of their names; those that are there stay."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from synthetic_records import make_record
+
+    from robustprune.corruptions import HEADLINE
+
+    for place in range(records):
+        kind = "dense" if place < SEEDS else f"ticket{place // SEEDS}"
+        path = folder / kind / f"{place % SEEDS}.json"
+        if not path.exists():
+            make_record(
+                kind=kind,
+                seed=place % SEEDS,
+                n=samples,
+                accuracy=0.9 - 0.002 * (place // SEEDS),
+                attacks=(("fgsm", 2 / 255), ("fgsm", 8 / 255), ("pgd", 2 / 255), ("pgd", 8 / 255)),
+                corruptions=HEADLINE,
+                detectors=("energy", "knn", "msp"),
+                foreign=("svhn", "cifar100"),
+                shift=("cifar10.1", "cifar10.2"),
+            ).save(path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=200)
+    parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--keep", type=Path, help="Folder to write the records to, or to find them in.")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        start = time.perf_counter()
+        write_records(folder, options.records, options.samples)
+        print(f"{options.records} records of {options.samples} samples made in {time.perf_counter() - start:.0f} s")
+        # In a process of its own, whose peak of memory is that of comparing.
+        done = subprocess.run(
+            [sys.executable, "-c", _COMPARE, str(folder)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(options.threads), "MKL_NUM_THREADS": str(options.threads)},
+        )
+    rows, seconds, gigabytes = map(float, done.stdout.split())
+    print(f"{rows:.0f} rows compared in {seconds:.1f} s, at most {MOST_SECONDS:.0f}")
+    print(f"peak memory {gigabytes:.2f} GB, at most {MOST_GIGABYTES}")
+    return int(seconds > MOST_SECONDS or gigabytes > MOST_GIGABYTES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,348 @@
+"""What is compared with what, what is refused, and what a comparison says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic_records import make_record
+
+import robustprune as rp
+from robustprune.comparison import Comparison, Row, compare
+from robustprune.corruptions import HEADLINE
+from robustprune.errors import ComparisonError, EvaluationError
+from robustprune.records import Record
+
+EVERYTHING: dict[str, Any] = {
+    "n": 200,
+    "corruptions": HEADLINE,
+    "detectors": ("energy",),
+    "shift": ("cifar10.2",),
+}
+
+
+def records(kind: str, seeds: range = range(3), **options: Any) -> list[Record]:
+    return [make_record(kind=kind, seed=seed, **options) for seed in seeds]
+
+
+def row(comparison: Comparison, metric: str, candidate: str = "layer") -> Row:
+    (found,) = [each for each in comparison.rows if (each.candidate, each.metric) == (candidate, metric)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole() -> Comparison:
+    layer = records("layer", accuracy=0.9, macs=700, **EVERYTHING)
+    return compare(records("dense", **EVERYTHING), {"layer": layer, "filter": records("filter", **EVERYTHING)})
+
+
+def test_public_name() -> None:
+    assert rp.compare is compare
+
+
+def test_metrics(whole: Comparison) -> None:
+    assert [each.metric for each in whole.rows if each.candidate == "layer"] == [
+        *("accuracy", "robust_accuracy[pgd Linf 0.0314]", "corruption_accuracy", "shift_accuracy[cifar10.2]"),
+        *("auroc[energy svhn]", "ece", "nll", "brier"),
+        *("macs", "parameters", "memory", "training_seconds", "energy_kwh"),
+    ]
+    assert whole.candidates == ("layer", "filter")
+
+
+def test_values_are_means_of_the_records(whole: Comparison) -> None:
+    dense, layer = records("dense", **EVERYTHING), records("layer", accuracy=0.9, macs=700, **EVERYTHING)
+    for metric, read in {
+        "accuracy": lambda record: 100 * record.clean.accuracy,
+        "robust_accuracy[pgd Linf 0.0314]": lambda record: 100 * record.attacks[0].robust_accuracy,
+        "corruption_accuracy": lambda record: 100 * record.corruptions.mean_accuracy,
+        "shift_accuracy[cifar10.2]": lambda record: 100 * record.shift[0].accuracy,
+        "auroc[energy svhn]": lambda record: 100 * record.ood[0].detectors["energy"].auroc,
+        "ece": lambda record: 100 * record.clean.ece,
+        "nll": lambda record: record.clean.nll,
+        "macs": lambda record: record.model.macs,
+    }.items():
+        found = row(whole, metric)
+        assert found.dense == pytest.approx(np.mean([read(record) for record in dense]))
+        assert found.value == pytest.approx(np.mean([read(record) for record in layer]))
+        assert found.difference == pytest.approx(found.value - found.dense)
+        assert found.n_seeds == 3
+
+
+def test_mcnemar_counts_by_hand(whole: Comparison) -> None:
+    dense, layer = records("dense", **EVERYTHING), records("layer", accuracy=0.9, macs=700, **EVERYTHING)
+    for i, entry in enumerate(row(whole, "robust_accuracy[pgd Linf 0.0314]").per_seed):
+        first, second = ([not broken for broken in of[i].samples["attack0_broken"]] for of in (dense, layer))
+        assert entry["seed"] == i
+        assert entry["b"] == sum(a and not b for a, b in zip(first, second, strict=True))
+        assert entry["c"] == sum(b and not a for a, b in zip(first, second, strict=True))
+        assert entry["difference"] == pytest.approx(100 * (entry["c"] - entry["b"]) / 200)
+
+
+def test_holm_is_over_all_rows(whole: Comparison) -> None:
+    tested = sorted((each for each in whole.rows if each.p_value is not None), key=lambda each: each.p_value or 0)
+    assert len(tested) == 16  # eight metrics of either candidate; costs are not tested
+    assert tested[0].p_adjusted == pytest.approx(min(1, 16 * (tested[0].p_value or 0)))
+    assert all((a.p_adjusted or 0) <= (b.p_adjusted or 0) for a, b in pairwise(tested))
+
+
+def test_costs_are_saved_and_have_no_verdict(whole: Comparison) -> None:
+    found = row(whole, "macs")
+    assert (found.dense, found.value, found.saved_percent, found.verdict) == (1000, 700, pytest.approx(30), None)
+    assert found.interval is None
+    seconds = row(whole, "training_seconds")
+    assert seconds.interval is not None
+    assert seconds.interval[0] < (seconds.difference or 0) < seconds.interval[1]
+
+
+def test_one_sentence(whole: Comparison) -> None:
+    assert whole.headline.startswith("“layer” ")
+    assert "“filter”" in whole.headline
+    assert "30.0 % fewer MACs" in whole.headline
+    assert whole.warnings == ()
+    assert row(whole, "accuracy").statement == "method"
+
+
+def test_plain_values(whole: Comparison) -> None:
+    found = json.loads(json.dumps(whole.to_dict(), allow_nan=False))
+    assert len(found["rows"]) == len(whole.rows)
+    assert found["tolerance"] == 1.0
+
+
+def test_table_has_a_line_for_each_row_and_each_group(whole: Comparison) -> None:
+    headings, lines = whole.table("layer")
+    assert len(lines) == 13 + 7
+    assert {len(line) for line in lines} == {len(headings)}
+    assert len(whole.table()[1]) == 2 * len(lines)
+
+
+@given(st.permutations(range(3)), st.integers(0, 5))
+@settings(max_examples=10)
+def test_order_changes_nothing(order: list[int], shuffle: int) -> None:
+    dense, layer = records("dense", n=120, detectors=("energy",)), records("layer", n=120, detectors=("energy",))
+    expected = compare(dense, {"layer": layer}, metrics=["accuracy", "robustness", "ood", "nll"])
+    places = np.random.default_rng(shuffle).permutation(120)
+    for record in (*dense, *layer):
+        record.samples = {name: values[places] for name, values in (record.samples or {}).items()}
+    found = compare([dense[i] for i in order], {"layer": layer}, metrics=["accuracy", "robustness", "ood", "nll"])
+    for one, other in zip(found.rows, expected.rows, strict=True):
+        assert one.interval == pytest.approx(other.interval)
+        assert one.p_value == pytest.approx(other.p_value)
+        assert one.per_seed == other.per_seed
+
+
+@given(st.integers(1, 4), st.integers(50, 150), st.booleans())
+@settings(max_examples=10)
+def test_changing_sides_changes_the_sign(seeds: int, n: int, paired: bool) -> None:
+    dense = records("dense", range(seeds), n=n)
+    layer = records("layer", range(seeds) if paired else range(10, 11 + seeds), n=n, accuracy=0.85)
+    there = compare(dense, {"other": layer})
+    back = compare(layer, {"other": dense})
+    for one, other in zip(there.rows, back.rows, strict=True):
+        assert one.metric == other.metric
+        assert one.difference == pytest.approx(-(other.difference or 0))
+        if one.interval is not None and other.interval is not None:
+            assert one.interval == pytest.approx((-other.interval[1], -other.interval[0]))
+        assert one.p_value == pytest.approx(other.p_value)
+
+
+@given(st.integers(1, 5), st.floats(0, 5))
+@settings(max_examples=10)
+def test_a_network_is_not_better_than_itself(seeds: int, tolerance: float) -> None:
+    dense = records("dense", range(seeds), n=80, detectors=("energy",))
+    found = compare(dense, {"same": dense}, tolerance=tolerance)
+    for each in found.rows:
+        assert each.difference == 0
+        assert each.verdict != "better"
+        assert each.p_value in (None, 1.0)
+
+
+def test_few_seeds_speak_of_networks() -> None:
+    found = compare(records("dense", range(2)), {"layer": records("layer", range(2))})
+    assert row(found, "accuracy").statement == "networks"
+    assert found.headline.startswith("Of these networks (2 seeds, so not of the method)")
+    assert "these networks, not of the method" in found.warnings[0]
+
+
+def test_one_pair_has_the_p_value_of_mcnemar() -> None:
+    found = row(compare(make_record(), {"layer": make_record(kind="layer", seed=5)}), "accuracy")
+    assert found.p_value == found.per_seed[0]["p"]
+    assert found.seeds_paired  # of two networks there is but one way to make a pair
+
+
+def test_other_seeds_are_two_groups() -> None:
+    dense, layer = records("dense", range(4)), records("layer", range(2, 5))
+    found = compare(dense, {"layer": layer})
+    accuracy = row(found, "accuracy")
+    assert not accuracy.seeds_paired
+    assert accuracy.paired
+    assert [(entry["seed"], entry["dense"] is None) for entry in accuracy.per_seed] == [
+        *((seed, False) for seed in range(4)),
+        *((seed, True) for seed in range(2, 5)),
+    ]
+    assert "not those of the dense network (0, 1, 2, 3)" in found.warnings[0]
+
+
+def test_tolerance_of_one_standard_deviation() -> None:
+    dense = records("dense", range(5))
+    found = compare(dense, {"layer": records("layer", range(5))}, tolerance="std")
+    accuracies = [100 * record.clean.accuracy for record in dense]
+    assert row(found, "accuracy").tolerance == pytest.approx(np.std(accuracies, ddof=1))
+    assert row(found, "nll").tolerance == pytest.approx(np.std([record.clean.nll for record in dense], ddof=1))
+
+
+def test_scores_without_a_tolerance_never_just_win() -> None:
+    dense = make_record(n=4000)
+    found = row(compare(dense, {"layer": make_record(kind="layer", n=4000)}, tolerance=50.0), "nll")
+    assert (found.tolerance, found.verdict) == (0.0, "undecided")
+
+
+def changed(change: Callable[[Record], object], **options: Any) -> Record:
+    record = make_record(kind="layer", **options)
+    change(record)
+    return record
+
+
+def test_invalid_numbers_are_not_compared() -> None:
+    def fail(record: Record) -> None:
+        record.attacks[0].valid = False
+        record.attacks[0].checks[0].verdict = "FAIL"
+
+    found = compare(make_record(), {"layer": changed(fail)})
+    robust = row(found, "robust_accuracy[pgd Linf 0.0314]")
+    assert (robust.dense, robust.value, robust.difference, robust.verdict) == (None, None, None, None)
+    assert robust.reason == "invalid for layer: failed check: containment"
+    assert any("failed a check are not compared" in warning for warning in found.warnings)
+    assert found.notes("layer") == ["pgd L∞ 8/255: invalid for layer: failed check: containment"]
+    assert row(found, "accuracy").verdict is not None
+
+
+def test_what_not_all_have_is_left_out_with_a_reason() -> None:
+    layer = [*records("layer", range(2)), make_record(kind="layer", seed=2, attacks=())]
+    found = compare(records("dense"), {"layer": layer})
+    assert row(found, "robust_accuracy[pgd Linf 0.0314]").reason == "not on file for layer (seed 2)"
+    assert row(found, "accuracy").verdict is not None
+
+
+def test_without_outcomes_per_sample_there_is_no_verdict() -> None:
+    bare = make_record(kind="layer")
+    bare.samples = None
+    found = row(compare(make_record(), {"layer": bare}), "accuracy")
+    assert found.difference == pytest.approx(100 * (bare.clean.accuracy - make_record().clean.accuracy))
+    assert found.interval is None
+    assert found.reason == "outcomes per sample are not on file"
+
+
+def test_records_before_calibration_per_sample() -> None:
+    old = make_record(kind="layer")
+    old.samples = {name: v for name, v in (old.samples or {}).items() if name not in ("confidence", "nll", "brier")}
+    found = compare(make_record(), {"layer": old})
+    assert row(found, "ece").reason == "outcomes per sample are not on file"
+    assert row(found, "accuracy").interval is not None
+
+
+def test_times_on_other_threads_are_not_compared() -> None:
+    def more_threads(record: Record) -> None:
+        record.model.training["threads"] = 8
+
+    found = compare(make_record(), {"layer": changed(more_threads)})
+    assert row(found, "training_seconds").reason == "threads differs: 1, 8"
+    assert row(found, "macs").saved_percent is not None
+
+
+def set_options(**options: Any) -> Callable[[Record], object]:
+    return lambda record: record.attacks[0].options.update(options)
+
+
+def set_value(part: str, name: str, value: Any) -> Callable[[Record], object]:
+    return lambda record: setattr(getattr(record, part) if part else record, name, value)
+
+
+REFUSED: list[tuple[Callable[[Record], object], str]] = [
+    (set_value("", "samples_sha256", "1" * 64), "samples is 000000000000 in dense-0.pt .dense. and 111111111111"),
+    (set_value("", "split", "val"), "split is test in dense-0.pt .dense. and val in layer-0.pt .layer."),
+    (set_value("", "dataset", "svhn"), "dataset is cifar10"),
+    (set_options(steps=20), "robust_accuracy.pgd Linf 0.0314.: steps is 10 .* and 20"),
+    (set_options(loss="margin", norm="l2"), "--metric"),
+    (set_options(seed=3), "seed of the evaluation is 0 .* and 3"),
+    (set_value("corruptions", "source", "CIFAR-10-C"), "source is cifar10-c-like .* and CIFAR-10-C"),
+    (set_value("", "seed", 7), "corruption_accuracy: seed of the evaluation"),
+]
+
+
+@pytest.mark.parametrize(("change", "match"), REFUSED)
+def test_other_samples_and_settings_are_refused(change: Callable[[Record], object], match: str) -> None:
+    def both(record: Record) -> None:
+        record.attacks[0].options.setdefault("loss", "ce")
+        change(record)
+
+    dense = make_record(**EVERYTHING)
+    dense.attacks[0].options["loss"] = "ce"
+    with pytest.raises(ComparisonError, match=match):
+        compare(dense, {"layer": changed(both, **EVERYTHING)})
+
+
+def test_an_attack_under_other_settings_can_be_left_aside() -> None:
+    found = compare(make_record(), {"layer": changed(set_options(steps=20))}, metrics=["accuracy", "cost"])
+    assert row(found, "accuracy").verdict is not None
+
+
+def test_pairs_may_have_been_evaluated_with_seeds_of_their_own() -> None:
+    def reseeded(kind: str) -> list[Record]:
+        found = records(kind)
+        for seed, record in enumerate(found):
+            set_options(seed=seed)(record)
+        return found
+
+    assert row(compare(reseeded("dense"), {"layer": reseeded("layer")}), "robust_accuracy[pgd Linf 0.0314]").verdict
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"candidates": {}}, "no candidate"),
+        ({"candidates": {"dense": []}}, "other than 'dense'"),
+        ({"candidates": {"layer": []}}, "no records were given for 'layer'"),
+        ({"tolerance": -1}, "percentage points from 0"),
+        ({"tolerance": float("nan")}, "percentage points from 0"),
+        ({"tolerance": "sd"}, "'std' or percentage points"),
+        ({"tolerance": "std"}, "two seeds or more"),
+        ({"confidence": 1.0}, "confidence"),
+        ({"resamples": 1}, "at least 100 resamples"),
+        ({"metrics": ["robustnes"]}, "Did you mean 'robustness'"),
+    ],
+)
+def test_nonsense(arguments: dict[str, Any], match: str) -> None:
+    candidates = arguments.pop("candidates", {"layer": [make_record(kind="layer")]})
+    with pytest.raises(ComparisonError, match=match):
+        compare([make_record()], candidates, **arguments)
+
+
+def test_two_networks_of_one_seed() -> None:
+    other = make_record(kind="other", seed=0)
+    with pytest.raises(ComparisonError, match="networks of one seed, 0"):
+        compare(make_record(), {"layer": [make_record(kind="layer"), other]})
+
+
+def test_folders_hold_records_among_other_files(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_record(seed=seed).save(tmp_path / f"dense/seed{seed}/record.json")
+    (tmp_path / "dense" / "notes.json").write_text("{}")
+    (tmp_path / "dense" / "broken.json").write_text("{")
+    found = compare(tmp_path / "dense", {"same": [tmp_path / "dense/seed0/record.json"]})
+    assert row(found, "accuracy", "same").n_seeds == 1
+
+
+def test_a_damaged_record_in_a_folder_is_an_error(tmp_path: Path) -> None:
+    make_record().save(tmp_path / "dense" / "record.json")
+    content = json.loads((tmp_path / "dense" / "record.json").read_text())
+    del content["clean"]
+    (tmp_path / "dense" / "record.json").write_text(json.dumps(content))
+    with pytest.raises(EvaluationError, match="no record of this version"):
+        compare(tmp_path / "dense", {"layer": make_record(kind="layer")})

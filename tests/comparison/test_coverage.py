@@ -1,0 +1,109 @@
+"""What intervals and verdicts promise, in worlds whose truth is known: 2,000 draws each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from comparison_simulation import World, shares
+from scipy import stats
+
+from robustprune.comparison.outcomes import SHARE, Outcome
+from robustprune.comparison.reading import _drawn_calibration_errors, _placements
+from robustprune.comparison.rows import estimate_difference
+
+# Seeds, images, deviation over seeds, images on which all seeds agree, all pairs with one image in ten telling apart.
+QUICK = [(1, 1000, 0.0, 0.0), (3, 1000, 0.01, 0.01), (5, 1000, 0.0, 0.0)]
+SLOW = [
+    *[(1, 4000, 0.005, 0.05), (2, 4000, 0.005, 0.0), (3, 4000, 0.0, 0.0), (3, 4000, 0.02, 0.0), (3, 4000, 0.02, 0.01)],
+    *[(5, 4000, 0.0, 0.01), (5, 4000, 0.005, 0.0), (5, 4000, 0.02, 0.01), (10, 4000, 0.0, 0.0), (10, 4000, 0.01, 0.05)],
+]
+# As much of images that all seeds agree on as of others, and hardly an effect of seeds: three seeds cannot tell these
+# parts from one another, and the interval is wider than it would have to be.
+WIDE = [(3, 2000, 0.0, 0.05), (3, 2000, 0.005, 0.05), (5, 360, 0.0, 0.02)]
+
+
+@pytest.mark.parametrize(
+    "world", [*QUICK, *(pytest.param(world, marks=pytest.mark.slow) for world in SLOW)], ids=lambda world: str(world)
+)
+def test_intervals_hold_the_truth_as_often_as_they_say(world):
+    seeds, images, deviation, fixed = world
+    found = shares(World(seeds, images, 0.005, 0.1, deviation, fixed))
+    assert found["covered"] == pytest.approx(95, abs=1.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", WIDE)
+def test_intervals_are_never_too_narrow(world):
+    seeds, images, deviation, fixed = world
+    assert shares(World(seeds, images, 0.005, 0.1, deviation, fixed))["covered"] >= 93.5
+
+
+# Statements about the method; those about these networks are put to the test without an effect of seeds.
+VERDICTS = [(1, 1000, 0.0, 0.0), (3, 1000, 0.0, 0.0), (3, 1000, 0.01, 0.02)]
+MORE_VERDICTS = [(1, 360, 0.0, 0.0), (3, 360, 0.005, 0.02), (5, 4000, 0.01, 0.02), (10, 4000, 0.0, 0.05)]
+WORLDS = [*VERDICTS, *(pytest.param(world, marks=pytest.mark.slow) for world in MORE_VERDICTS)]
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: str(world))
+def test_a_network_that_loses_by_the_tolerance_seldom_wins(world):
+    seeds, images, deviation, fixed = world
+    found = shares(World(seeds, images, -0.01, 0.1, deviation, fixed), tolerance=1.0)
+    assert found["winning"] + found["better"] <= 5
+    assert found["losing"] <= 5
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: str(world))
+def test_an_equal_network_is_seldom_better(world):
+    seeds, images, deviation, fixed = world
+    assert shares(World(seeds, images, 0.0, 0.1, deviation, fixed))["better"] <= 5
+
+
+def test_a_network_that_is_as_good_wins_where_there_are_images_enough():
+    # Two standard errors, √(0.04/10000) = 0.2 pp, are well within 1 pp: power is 1 − Φ(1.96 − 5).
+    found = shares(World(1, 10_000, 0.0, 0.04), draws=200)
+    assert found["winning"] + found["better"] >= 97
+
+
+def test_ten_images_without_a_difference_are_no_win():
+    # One image in a hundred is lost: most tests on 50 images never see one.
+    found = shares(World(1, 50, -0.01, 0.01), tolerance=1.0)
+    assert found["winning"] + found["better"] <= 5
+
+
+def test_intervals_of_auroc_hold_the_truth():
+    random = np.random.default_rng(4)
+    n, covered = 500, 0
+    truth = 100 * (stats.norm.cdf(1.2 / np.sqrt(2.5)) - stats.norm.cdf(1 / np.sqrt(2.5)))
+    for _ in range(2000):
+        own, foreign = random.normal(size=n), random.normal(size=n)
+        networks = []
+        for shift in (1.0, 1.2):
+            inside = own + 0.5 * random.normal(size=n)
+            parts = _placements(inside, foreign + shift + 0.5 * random.normal(size=n))
+            networks.append(Outcome(SHARE * float(parts[0].mean()), parts, SHARE))
+        low, high = estimate_difference(networks[:1], networks[1:], paired=True).interval()
+        covered += low <= truth <= high
+    assert covered / 20 == pytest.approx(95, abs=1.5)
+
+
+def test_intervals_of_the_calibration_error_hold_its_mean():
+    random = np.random.default_rng(5)
+    found = []
+    for _ in range(600):
+        base = random.beta(4, 1, 300)
+        networks = []
+        for overconfidence in (0.1, 0.2):
+            confidence = np.clip(base + 0.05 * random.normal(size=300), 0.1, 0.999).astype(np.float32)
+            right = random.random(300) < confidence - overconfidence
+            drawn = 100 * _drawn_calibration_errors(confidence, right, 200, 0)
+            whole = 100 * _calibration_error(confidence, right)
+            networks.append(Outcome(whole, replicates=drawn))
+        found.append(estimate_difference(networks[:1], networks[1:], paired=True))
+    mean = np.mean([each.difference for each in found])
+    covered = sum(low <= mean <= high for low, high in (each.interval() for each in found))
+    assert 100 * covered / len(found) == pytest.approx(95, abs=2.5)
+
+
+def _calibration_error(confidence, right):
+    bins = np.minimum((confidence * 15).astype(int), 14)
+    return sum(abs((right[bins == b] - confidence[bins == b]).sum()) for b in range(15)) / len(bins)

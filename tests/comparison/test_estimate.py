@@ -1,0 +1,162 @@
+"""The interval of a difference against tests and bootstraps that are not ours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from comparison_simulation import World, estimate
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from robustprune.comparison.estimate import Estimate, estimate_paired, estimate_unpaired
+from robustprune.comparison.outcomes import SHARE, Outcome
+from robustprune.comparison.reading import _drawn_calibration_errors, _placements
+from robustprune.comparison.rows import estimate_difference
+from robustprune.metrics import expected_calibration_error
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(1)
+
+
+def test_seeds_alone_are_a_t_test(random):
+    differences = random.normal(0.5, 1, 6)
+    found = estimate_paired(differences, np.zeros((6, 6)))
+    expected = stats.ttest_1samp(differences, 0)
+    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-6)
+    assert found.interval(0.9) == pytest.approx(tuple(expected.confidence_interval(0.9)))
+
+
+def test_two_groups_of_equal_spread_have_the_quantile_of_one(random):
+    first = random.normal(size=5)
+    found = estimate_unpaired(first, first[::-1] + 2, np.zeros((10, 10)))
+    reach = stats.t.ppf(0.975, 4) * np.sqrt(2 * first.var(ddof=1) / 5)
+    assert found.interval() == pytest.approx((2 - reach, 2 + reach))
+
+
+def test_one_seed_is_a_normal_interval():
+    found = Estimate(0.3, 0.04)
+    assert found.interval() == pytest.approx(stats.norm.interval(0.95, 0.3, 0.2))
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(1.5), rel=1e-6)
+    assert not found.of_method
+
+
+@pytest.mark.parametrize("difference", [0.0, 0.01, 1.0, 3.0, 1e3])
+def test_p_value_and_interval_say_the_same(difference):
+    found = Estimate(difference, 0.3, ((0.2, 2), (0.1, 4)))
+    assert 0 < found.p_value <= 1
+    if 1e-12 < found.p_value < 1:
+        low, high = found.interval(1 - found.p_value)
+        assert min(abs(low), abs(high)) == pytest.approx(0, abs=1e-6 * difference)
+
+
+def test_without_any_spread():
+    assert Estimate(0.0, 0.0).interval() == (0.0, 0.0)
+    assert Estimate(0.0, 0.0).p_value == 1
+    assert Estimate(1.0, 0.0).p_value < 1e-10
+
+
+def test_bonett_and_price(random):
+    # Their interval of paired proportions adds one sample to either cell that tells the two apart.
+    lost, gained, n = 7, 12, 400
+    differences = np.repeat([-1, 1, 0], [lost, gained, n - lost - gained])[None]
+    low, high = estimate(differences).interval()
+    p_gained, p_lost = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    theirs = 100 * stats.norm.ppf(0.975) * np.sqrt((p_gained + p_lost - (p_gained - p_lost) ** 2) / (n + 2))
+    assert (high - low) / 2 == pytest.approx(theirs, rel=0.01)
+
+
+@pytest.mark.parametrize("seeds", [3, 8])
+def test_bootstrap_over_seeds_and_images(random, seeds):
+    # Drawn literally, seeds and images jointly. It sees (S − 1)/S of the spread of seeds, and adds a third time what
+    # seed and image do together (Owen 2007, "The pigeonhole bootstrap"); ours has each once.
+    differences, _ = World(seeds, 400, 0.02, 0.2, seed_deviation=0.02, fixed=0.05).draw(random)
+    values = 100.0 * differences
+    drawn = []
+    for _ in range(4000):
+        rows, columns = random.integers(seeds, size=seeds), random.integers(400, size=400)
+        drawn.append(values[rows][:, columns].mean())
+    found = estimate(differences)
+    residuals = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    interaction = (residuals**2).sum() / ((seeds - 1) * 399) / (seeds * 400)
+    unseen = 100**2 * 2 / 400**2  # some images are lost, or gained, for all seeds
+    expected = found.seeds[0][0] * (seeds - 1) / seeds + found.images - unseen
+    expected += interaction * (1 + (seeds - 1) / seeds)
+    assert np.var(drawn) == pytest.approx(expected, rel=0.08)
+
+
+def test_bootstrap_over_images_for_fewer_seeds(random):
+    differences, _ = World(2, 500, 0.02, 0.2, fixed=0.05).draw(random)
+    drawn = [100 * differences[:, random.integers(500, size=500)].mean() for _ in range(4000)]
+    unseen = 100**2 * 2 / 500**2
+    assert estimate(differences).images - unseen == pytest.approx(np.var(drawn), rel=0.08)
+
+
+def test_images_that_seeds_share_are_not_counted_as_more(random):
+    # The same difference for all seeds: three seeds say no more of images than one.
+    once, _ = World(1, 500, 0.02, 0.2).draw(random)
+    thrice = np.repeat(once, 3, axis=0)
+    assert estimate(thrice).images == pytest.approx(estimate(once).images)
+    assert estimate(thrice).seeds[0][0] == pytest.approx(0)
+
+
+def test_seeds_that_agree_by_chance_prove_nothing():
+    # One image more for each of three seeds, another one each time.
+    differences = np.zeros((3, 360), int)
+    differences[[0, 1, 2], [3, 5, 7]] = 1
+    low, high = estimate(differences).interval()
+    assert low < 0 < high
+
+
+def test_no_difference_on_a_few_images_proves_little():
+    low, high = estimate(np.zeros((3, 50), int)).interval()
+    assert low < -1
+    assert high > 1
+
+
+def delong(inside, outside):
+    """Return the variance of AUROC(1) − AUROC(0) by definition, from all pairs of samples; scores are (2, n)."""
+    wins = [
+        (outside[k][:, None] > inside[k][None, :]) + 0.5 * (outside[k][:, None] == inside[k][None, :]) for k in (0, 1)
+    ]
+    difference = 1.0 * wins[1] - wins[0]
+    return difference.mean(axis=1).var(ddof=1) / len(outside[0]) + difference.mean(axis=0).var(ddof=1) / len(inside[0])
+
+
+def detection_outcomes(inside, outside):
+    return [
+        Outcome(
+            100 * roc_auc_score([0] * len(own) + [1] * len(foreign), [*own, *foreign]), _placements(own, foreign), SHARE
+        )
+        for own, foreign in zip(inside, outside, strict=True)
+    ]
+
+
+def test_auroc_is_that_of_delong(random):
+    ease = random.normal(size=300)
+    inside = np.round(ease + 0.5 * random.normal(size=(2, 300)), 1)  # with ties
+    outside = np.round(random.normal(1, 1, 200) + 0.5 * random.normal(size=(2, 200)), 1)
+    first, second = detection_outcomes(inside, outside)
+    for outcome in (first, second):
+        for part in outcome.samples:
+            assert 100 * part.mean() == pytest.approx(outcome.value, abs=1e-4)
+    found = estimate_difference([first], [second], paired=True)
+    assert found.difference == pytest.approx(second.value - first.value)
+    spreads = [abs(b - a).max() for a, b in zip(first.samples, second.samples, strict=True)]
+    unseen = sum(2 * (spread / n) ** 2 for spread, n in zip(spreads, (300, 200), strict=True))
+    assert found.images == pytest.approx(100**2 * (delong(inside, outside) + unseen), rel=1e-4)
+
+
+def test_calibration_error_of_drawn_samples(random):
+    confidence = random.uniform(0.5, 1, 400).astype(np.float32)
+    right = random.random(400) < 0.8 * confidence
+    drawn = _drawn_calibration_errors(confidence, right, 400, seed=3)
+    logits = np.log(np.stack([confidence, 1 - confidence + 1e-9], axis=1))
+    labels = np.where(right, 0, 1)
+    own = []
+    for _ in range(400):
+        places = random.integers(400, size=400)
+        own.append(expected_calibration_error(logits[places], labels[places]))
+    assert drawn.mean() == pytest.approx(np.mean(own), rel=0.03)
+    assert drawn.std() == pytest.approx(np.std(own), rel=0.12)
