@@ -183,6 +183,95 @@ def fog(image: Array, severity: int, random: Generator) -> Array:
     return to_bytes((unit + thickness * veil) * brightest / (brightest + thickness))
 
 
+SPATTER = (
+    (0.62, 0.1, 0.7, 0.7, 0.5),
+    (0.65, 0.1, 0.8, 0.7, 0.5),
+    (0.65, 0.3, 1, 0.69, 0.5),
+    (0.65, 0.1, 0.7, 0.69, 0.6),
+    (0.65, 0.1, 0.5, 0.68, 0.6),
+)
+
+
+def spatter(image: Array, severity: int, field: Array) -> Array:
+    """``field``: (H, W) normal with the mean and deviation of the severity."""
+    _, _, sigma, threshold, density = SPATTER[severity - 1]
+    liquid = ndimage.gaussian_filter(field, sigma, mode="nearest")
+    unit = image / 255
+    if severity > 3:
+        mud = ndimage.gaussian_filter((liquid > threshold).astype(float), density, mode="nearest")
+        mud = np.where(mud < 0.8, 0, mud)[..., None]
+        return to_bytes(unit * (1 - mud) + mud * np.array([63, 42, 20]) / 255)
+    # Grey levels above 255 begin again at 0, as in the published code, which does not clip here.
+    drops = (np.where(liquid < threshold, 0, liquid) * 255).astype(int) % 256
+    water = drops * depth_of_water(drops)
+    return to_bytes(unit + density * (water / water.max())[..., None] * np.array([175, 238, 238]) / 255)
+
+
+def depth_of_water(drops: Array) -> Array:
+    """Distance from the edges, spread over the grey levels, lit from one side and smoothed."""
+    distance = np.minimum(distances_from(edges_of(drops, 50, 150)), 20)
+    depth = ndimage.uniform_filter(distance, 3, mode="mirror")
+    depth = equalized(np.floor(np.round(depth, 6)).astype(int))
+    kernel = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
+    lit = ndimage.correlate(depth, kernel, mode="mirror").clip(0, 255)
+    return np.rint(ndimage.uniform_filter(lit.astype(float), 3, mode="mirror"))
+
+
+def edges_of(grey: Array, low: int, high: int) -> Array:
+    """Canny's edges: ridges of the gradient that hang together with strong ones; ties go to the first in line."""
+    right, down = (ndimage.sobel(grey.astype(int), axis=axis, mode="nearest") for axis in (1, 0))
+    strength = np.abs(right) + np.abs(down)
+    around = np.pad(strength, 1)
+    height, width = grey.shape
+
+    def at(row: int, column: int) -> Array:
+        return around[1 + row : 1 + row + height, 1 + column : 1 + column + width]
+
+    slope = np.degrees(np.arctan2(np.abs(down), np.abs(right)))
+    falls = (right < 0) == (down < 0)  # the gradient points down to the right, or up to the left
+    ridge = np.select(
+        [slope < 22.5, slope > 67.5, falls],
+        [
+            (strength > at(0, -1)) & (strength >= at(0, 1)),
+            (strength > at(-1, 0)) & (strength >= at(1, 0)),
+            (strength > at(-1, -1)) & (strength > at(1, 1)),
+        ],
+        (strength > at(-1, 1)) & (strength > at(1, -1)),
+    )
+    ridge &= strength > low
+    groups, _ = ndimage.label(ridge, np.ones((3, 3)))
+    return ridge & np.isin(groups, groups[ridge & (strength > high)])
+
+
+# Steps straight, diagonal and like a knight's, from the middle of 5×5.
+STEPS = np.full((5, 5), np.inf)
+for rows, columns, length in (((2, 2), (1, 3), 1.0), ((1, 1), (1, 3), 1.4), ((0, 0, 1, 1), (1, 3, 0, 4), 2.1969)):
+    for row, column in zip(rows, columns, strict=True):
+        STEPS[row, column] = STEPS[column, row] = STEPS[4 - row, 4 - column] = STEPS[4 - column, 4 - row] = length
+STEPS[2, 2] = 0.0
+
+
+def distances_from(targets: Array) -> Array:
+    """Shortest paths of such steps to the targets, by relaxing them until nothing changes; far away without any."""
+    distance = np.where(targets, 0.0, 1e4)
+    while True:
+        nearer = ndimage.grey_erosion(
+            distance, footprint=np.isfinite(STEPS), structure=-STEPS, mode="constant", cval=1e4
+        )
+        if np.allclose(nearer, distance, rtol=0, atol=1e-9):
+            return distance
+        distance = nearer
+
+
+def equalized(grey: Array) -> Array:
+    """Grey levels by the share of the other pixels that are no brighter; the lowest becomes 0."""
+    levels, counts = np.unique(grey, return_counts=True)
+    if len(levels) == 1:
+        return grey
+    spread = np.rint((counts.cumsum() - counts[0]) * (255 / (grey.size - counts[0])))
+    return spread[np.searchsorted(levels, grey)].astype(int)
+
+
 # Colour and geometry
 
 
@@ -262,3 +351,8 @@ def random_elastic_transform(image: Array, severity: int, random: Generator) -> 
     shift = ELASTIC[severity - 1][2] * min(image.shape[:2])
     corners = random.uniform(-shift, shift, (3, 2))
     return elastic_transform(image, severity, corners, random.uniform(-1, 1, (2, *image.shape[:2])))
+
+
+def random_spatter(image: Array, severity: int, random: Generator) -> Array:
+    mean, deviation = SPATTER[severity - 1][:2]
+    return spatter(image, severity, random.normal(mean, deviation, image.shape[:2]))

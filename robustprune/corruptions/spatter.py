@@ -39,7 +39,9 @@ def spatter_over(images: Bytes, severity: int, field: Floats) -> Bytes:
         cover = linear.gaussian_blur((liquid > threshold).astype(np.uint8), density)
         cover[cover < _LEAST_MUD] = 0
     else:
-        cover = density * water_density(to_bytes(np.where(liquid < threshold, 0, liquid) * 255))
+        # What is above 255 begins again at 0: the published code does not clip here, which leaves a hole in a drop.
+        drops = np.where(liquid < threshold, 0, liquid) * 255
+        cover = density * water_density(drops.astype(np.int64).astype(np.uint8))
     cover = _enlarged(cover, images.shape[2], images.shape[3])[:, None]
     colour = _colour(_MUD if is_mud else _WATER, images.shape[1])
     return to_bytes(images * (1 - cover) + cover * colour if is_mud else images + cover * colour)
