@@ -59,7 +59,7 @@ def evaluate(
     files = _record_files(named, out)
     given = take_ood_options(options) | take_corruption_options(options) | take_attack_options(options)
     code, seed, network_options = options["model_code"], options["seed"], dict(options["network_options"])
-    tickets, data = _open_all(named, options)
+    tickets, data = _open_all(named, options, [transfer_from] if transfer_from else [])
     add_source(given, transfer_from, data, {"model_options": network_options, "model_code": code, "seed": seed})
     with terminal.progress_bar() as bar:
         records = evaluate_models(
@@ -86,12 +86,14 @@ def evaluate(
         refuse_invalid(records.values())
 
 
-def _open_all(named: list[str], options: dict[str, Any]) -> tuple[dict[str, Ticket], ImageData]:
-    """Return the networks, on their device, and the image set of the first."""
-    from robustprune.workbench import open_alike
+def _open_all(named: list[str], options: dict[str, Any], sources: list[str]) -> tuple[dict[str, Ticket], ImageData]:
+    """Return the networks, on their device, and the image set of the first; ``sources`` are opened elsewhere."""
+    from robustprune.workbench import is_ticket_path, open_alike
 
     code, seed = options["model_code"], options["seed"]
     network_options = dict(options["network_options"])
+    if is_ticket_path(named[0]) and not all(map(is_ticket_path, named + sources)):
+        options["network_options"] = ()  # meant for those that are built, not for the ticket
     first, data = open_named(options)
     del options["model"]
     tickets = {named[0]: first}
