@@ -88,10 +88,37 @@ def test_resume_writes_what_is_missing(run: Run) -> None:
     check_failure(run(*asking), 1, "add --resume")
     assert run(*asking, "--resume", "--json").json["written"] == ["contrast"]
     assert Path("set/fog.npy").stat().st_mtime_ns == before
-    check_failure(run(*asking, "--resume", "--seed", "1"), 1, "another seed")
+    check_failure(run(*asking, "--resume", "--seed", "1"), 1, "otherwise, see seed")
+    Path("set/settings.json").write_text("[]")
+    check_failure(run(*asking, "--resume"), 1, "something else than a corrupted set")
     Path("other").mkdir()
     np.save("other/fog.npy", np.zeros(3))
     check_failure(run(*asking[:-1], "other"), 1, "arrays of something else")
+
+
+def test_frost_of_ones_own(run: Run, ticket: str) -> None:
+    Path("ice").mkdir()
+    Image.new("RGB", (100, 100), (200, 200, 200)).save("ice/plain.png")
+    Path("ice/._plain.png").write_bytes(b"what macOS packs beside a file")
+    asking = ("corrupt", "--limit", "10", "--corruption", "frost", "--frost-dir", "ice", "--out", "set")
+    made = run(*asking, "--gallery", "frost.png")
+    assert made.code == 0
+    image = np.load("set/frost.npy")[0, :, :, 0].astype(int)
+    first = np.asarray(Image.open("frost.png"))[4 : 4 + 64 : 8, 134 : 134 + 64 : 8, 0].astype(int)
+    frosted = np.asarray(Image.open("frost.png"))[4 : 4 + 64 : 8, 202 : 202 + 64 : 8, 0]
+    # By hand: the image, and all of it and 20 % of 200.
+    np.testing.assert_array_equal(frosted, np.minimum(first + 40, 255))
+    np.testing.assert_array_equal(image, frosted)
+    # Found out before anything is written, and never passed over in silence.
+    check_failure(run(*asking[:-3], "none", "--out", "other"), 1, "no frost pictures in")
+    assert not Path("other").exists()
+    check_failure(
+        run("corrupt", "--corruption", "fog", "--frost-dir", "ice", "--out", "other"), 2, "--corruption frost"
+    )
+    evaluating = ("evaluate", "--model", ticket, "--limit", "10", "--frost-dir", "ice")
+    check_failure(run(*evaluating), 2, "--corruption frost")
+    check_failure(run(*evaluating, "--corruption-dir", "set"), 2, "--corruption-dir")
+    assert run(*evaluating, "--corruption", "all").code == 0
 
 
 def test_gallery(run: Run) -> None:
@@ -122,4 +149,5 @@ def test_shift(run: Run, ticket: str) -> None:
     drawn = run("evaluate", "--model", ticket, "--shift", "other=npz:other.npz", "--limit", "30")
     assert "Shifted sets" in drawn.out
     check_failure(run("evaluate", "--model", ticket, "--shift", "other.npz"), 1, "NAME=npz:FILE")
+    check_failure(run("evaluate", "--model", ticket, "--shift", "x=a", "--shift", "x=b"), 1, "two shifted sets")
     assert torch.equal(test.labels[:60], load_data("digits").require("test").labels[:60])

@@ -13,7 +13,7 @@ from robustprune.corruptions import EXTRAS, HEADLINE, corrupt
 from robustprune.data import ImageData, load_data
 from robustprune.errors import CorruptionError, DataError, EvaluationError, UnknownNameError
 from robustprune.evaluation import corruptions as module
-from robustprune.evaluation import evaluate, evaluate_models
+from robustprune.evaluation import evaluate, evaluate_models, run
 from robustprune.models import build_model
 from robustprune.records import load_record
 from robustprune.ticket import Ticket
@@ -38,6 +38,13 @@ class Bars(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layer(images.flatten(1))  # type: ignore[no-any-return]
+
+
+class Untouched(nn.Module):
+    """A network that nothing should get as far as."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("asked before it was known that the images are there")
 
 
 def test_table_against_predictions(ticket: Ticket, digits: ImageData) -> None:
@@ -187,6 +194,10 @@ def test_sets_of_other_corruptions(digits: ImageData, tmp_path: Path) -> None:
     assert found is not None
     assert list(found.table) == ["plasma_noise"]
     assert (found.missing, found.published) == ([], {"plasma_noise": None})
+    (tmp_path / "bar" / "snow.npy").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"snow\.npy cannot be read"):  # before anything else is done
+        evaluate(Untouched(), digits, corruptions=["plasma_noise", "snow"], corruption_dir=tmp_path / "bar")
+    (tmp_path / "bar" / "snow.npy").unlink()
     with pytest.raises(EvaluationError, match="has none of snow; it has plasma_noise"):
         evaluate(Bars(0), digits, corruptions="snow", corruption_dir=tmp_path / "bar", limit=30)
     np.save(tmp_path / "bar" / "labels.npy", np.zeros(5 * 359, dtype=np.uint8))
@@ -217,15 +228,21 @@ def test_shifted_sets(digits: ImageData, tmp_path: Path) -> None:
     assert low < record.shift[0].accuracy < high
 
 
-def test_what_cannot_be_evaluated(digits: ImageData, tmp_path: Path) -> None:
+def test_what_cannot_be_evaluated(digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing of it is found out only after the attacks, which may take hours.
+    monkeypatch.setattr(run, "run_attacks", Untouched())
     with pytest.raises(UnknownNameError, match="Did you mean 'fog'"):
         evaluate(Bars(0), digits, corruptions="fogg")
-    with pytest.raises(CorruptionError, match="none of the corruptions takes the option 'folder'"):
+    with pytest.raises(CorruptionError, match="'folder' is no option of fog"):
         evaluate(Bars(0), digits, corruptions="fog", corruption_options={"folder": tmp_path})
+    with pytest.raises(CorruptionError, match="no frost pictures in"):
+        evaluate(Untouched(), digits, corruptions="all", corruption_options={"folder": tmp_path})
     with pytest.raises(CorruptionError, match="no corruption is named"):
         evaluate(Bars(0), digits, corruption_options={"folder": tmp_path})
     with pytest.raises(DataError, match="there is no file"):
-        evaluate(Bars(0), digits, shift={"x": tmp_path / "none.npz"})
+        evaluate(Bars(0), digits, attacks="pgd", shift={"x": tmp_path / "none.npz"})
+    with pytest.raises(DataError, match=r"cifar10\.1_v6_labels\.npy .* nor cifar102_test\.npz"):
+        evaluate(Bars(0), digits, shift={"x": tmp_path})
     np.savez(tmp_path / "many.npz", images=np.zeros((3, 8, 8), np.uint8), labels=np.array([0, 1, 12]))
     with pytest.raises(DataError, match="labels up to 12"):
         evaluate(Bars(0), digits, shift={"x": tmp_path / "many.npz"})

@@ -28,7 +28,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; where the command has --resume, it continues from the last finished epoch")
+        _fail("interrupted; where the command has --resume, it continues after what is finished")
     except RobustPruneError as error:
         _fail(str(error))
     except BrokenPipeError:

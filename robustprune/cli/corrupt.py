@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.corruptions import FROST_DIR
+from robustprune.cli.corruptions import FROST_DIR, frost_options
 from robustprune.cli.options import OUT_FILE, Target, common_options, data_options, take_data_options
 
 
@@ -43,13 +42,14 @@ def corrupt(
     if out is None and gallery is None:
         raise click.UsageError("name a folder with --out, a picture with --gallery, or both")
     limit_threads(options["threads"])
-    data = open_data(options["dataset"], data_options=take_data_options(options), seed=options["seed"])
     chosen = expand_names(list(names) or ["all", "extras"])
+    frost = frost_options(options["frost_dir"], chosen)
+    data = open_data(options["dataset"], data_options=take_data_options(options), seed=options["seed"])
     sample = take_sample(data, options["split"], options["limit"], options["seed"])
     if image >= len(sample.labels):
         raise click.UsageError(f"--image {image}: there are {len(sample.labels)} images, counted from 0")
     if gallery is not None:
-        write_gallery(sample.images[image], gallery, seed=options["seed"], names=chosen)
+        write_gallery(sample.images[image], gallery, seed=options["seed"], names=chosen, options=frost)
     written: list[str] = []
     if out is not None:
         with terminal.progress_bar() as bar:
@@ -60,7 +60,7 @@ def corrupt(
                 chosen,
                 seed=options["seed"],
                 sample_ids=sample.indices,
-                options={"folder": Path(options["frost_dir"]).absolute()} if options["frost_dir"] else {},
+                options=frost,
                 resume=options["resume"],
                 progress=bar,
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -41,15 +43,28 @@ corruption_options = stack(
 
 def take_corruption_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the options above out of a command's arguments; return what an evaluation takes."""
-    from robustprune.evaluation.shift import parse_shift
+    from robustprune.evaluation.shift import parse_shifts
 
-    frost = options.pop("frost_dir")
+    names, folder, frost = (options.pop(name) for name in ("corruptions", "corruption_dir", "frost_dir"))
+    if frost and folder:
+        raise click.UsageError("--frost-dir is for making frost, and with --corruption-dir it is read; leave out one")
     return {
-        "corruptions": options.pop("corruptions"),
-        "corruption_dir": options.pop("corruption_dir"),
-        "corruption_options": {"folder": frost} if frost else {},
-        "shift": dict(parse_shift(text) for text in options.pop("shift")),
+        "corruptions": names,
+        "corruption_dir": folder,
+        "corruption_options": frost_options(frost, names),
+        "shift": parse_shifts(options.pop("shift")),
     }
+
+
+def frost_options(folder: str | None, names: Sequence[str]) -> dict[str, Any]:
+    """Return the options of corruptions that ``--frost-dir`` stands for."""
+    from robustprune.corruptions import expand_names
+
+    if folder is None:
+        return {}
+    if "frost" not in expand_names(list(names)):
+        raise click.UsageError("--frost-dir is for frost, which is not among the corruptions; add --corruption frost")
+    return {"folder": Path(folder).absolute()}
 
 
 def corruption_tables(record: Record) -> None:

@@ -16,7 +16,7 @@ An installed package registers such a function under the entry-point group ``rob
 """
 
 from robustprune.corruptions.draws import Draws
-from robustprune.corruptions.engine import corrupt
+from robustprune.corruptions.engine import corrupt, share_corruption_options
 from robustprune.corruptions.geometry import geometry_scale
 from robustprune.corruptions.registry import (
     CORRUPTIONS,
@@ -39,4 +39,5 @@ __all__ = [
     "expand_names",
     "geometry_scale",
     "register_corruption",
+    "share_corruption_options",
 ]

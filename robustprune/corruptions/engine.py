@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from robustprune.corruptions.draws import Draws, image_keys
 from robustprune.corruptions.parallel import in_parallel
-from robustprune.corruptions.registry import SEVERITIES, check_options, get_corruption
+from robustprune.corruptions.registry import SEVERITIES, check_options, corruption_options, get_corruption
 from robustprune.errors import CorruptionError
+from robustprune.registry import share_options
 
 Array = Tensor | NDArray[Any]
 
@@ -76,6 +77,23 @@ def corrupt(
             progress(done, len(pixels))
     tensor = torch.from_numpy(result)
     return tensor.to(images.device) if isinstance(images, Tensor) else tensor
+
+
+def share_corruption_options(
+    names: Sequence[str], options: Mapping[str, Any], images: Array
+) -> dict[str, dict[str, Any]]:
+    """Return for each corruption those of the options that it takes, tried out on the first of the images.
+
+    What does not work, such as a folder that is not there, is so found out before hours of work and not within.
+
+    Raises:
+        CorruptionError: An option that none of them takes, or a value that does not do.
+    """
+    shared = share_options({name: corruption_options(name) for name in names}, options, CorruptionError)
+    for name, own in shared.items():
+        if own:
+            corrupt(images[:1], name, SEVERITIES[0], **own)
+    return shared
 
 
 def _pixels(images: Array) -> NDArray[np.uint8]:

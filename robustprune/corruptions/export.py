@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from robustprune.corruptions.engine import corrupt
+from robustprune.corruptions.engine import corrupt, share_corruption_options
 from robustprune.corruptions.geometry import geometry_scale
-from robustprune.corruptions.registry import SEVERITIES, corruption_options
+from robustprune.corruptions.registry import SEVERITIES
 from robustprune.errors import CorruptionError
 from robustprune.files import hash_arrays, write_atomically
 
@@ -40,7 +41,7 @@ def write_set(
 
     Args:
         images: uint8 (N, C, H, W).
-        labels: (N,) integers 0 … 255.
+        labels: (N,) integers; written as uint8 where they fit, else as int64.
         folder: Where to; made if it is not there.
         names: Of the corruptions.
         seed: As for `corrupt`.
@@ -50,10 +51,11 @@ def write_set(
         progress: Called with (what, cells done, cells in all).
 
     Raises:
-        CorruptionError: The folder holds another set, or one without ``resume``, or cannot be written.
+        CorruptionError: The folder holds another set, or one without ``resume``, or cannot be written; an option that
+            no corruption takes, or a value that does not do.
     """
     place = Path(folder)
-    given = dict(options or {})
+    given = share_corruption_options(names, options or {}, images)
     content = {"images": images.cpu().numpy(), "labels": labels.cpu().numpy()}
     settings = {
         "made_by": "robustprune corrupt",
@@ -61,7 +63,7 @@ def write_set(
         "images_sha256": hash_arrays(content),
         "sample_ids_sha256": None if sample_ids is None else hash_arrays({"ids": sample_ids.cpu().numpy()}),
         "scale": geometry_scale(*images.shape[2:]),
-        "options": {name: str(value) for name, value in given.items()},
+        "options": {name: str(value) for name, value in (options or {}).items()},
     }
     try:
         _claim(place, settings, resume)
@@ -70,8 +72,7 @@ def write_set(
         for number, name in enumerate(names):
             if (place / f"{name}.npy").exists():
                 continue
-            own = {option: given[option] for option in corruption_options(name) if option in given}
-            cells = _cells(images, name, seed, sample_ids, own)
+            cells = _cells(images, name, seed, sample_ids, given[name])
             _write_array(place / f"{name}.npy", images, cells, _told(progress, name, number, len(names)))
             written.append(name)
     except OSError as error:
@@ -89,13 +90,17 @@ def _claim(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
             found = json.loads(described.read_text())
         except ValueError:
             found = None
-        if found != settings:
+        if not isinstance(found, dict) or found.get("made_by") != settings["made_by"]:
+            raise CorruptionError(f"{described} describes something else than a corrupted set; give another folder")
+        differing = [key for key in settings if found.get(key) != settings[key]]
+        if differing:
             raise CorruptionError(
-                f"{place} holds a set made from other images or with another seed; give another folder"
+                f"{place} holds a set that was made otherwise, see {', '.join(differing)} in its {SETTINGS}; "
+                "give another folder"
             )
         if not resume:
             raise CorruptionError(f"{place} holds this set already; add --resume to write what is missing of it")
-    elif place.exists() and any(place.glob("*.npy")):
+    elif place.exists() and any(place.glob("[!.]*.npy")):
         raise CorruptionError(f"{place} holds arrays of something else; give another folder")
     write_atomically(described, (json.dumps(settings, indent=2) + "\n").encode())
 
@@ -103,9 +108,9 @@ def _claim(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
 def _write_labels(path: Path, labels: np.ndarray[Any, Any]) -> None:
     kind = np.uint8 if labels.max(initial=0) < 256 else np.int64
     array = np.tile(labels, len(SEVERITIES)).astype(kind)
-    temporary = path.with_name(f".{path.name}.tmp.npy")
-    np.save(temporary, array)
-    temporary.replace(path)
+    stream = io.BytesIO()
+    np.save(stream, array)
+    write_atomically(path, stream.getvalue())
 
 
 def _cells(

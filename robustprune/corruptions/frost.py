@@ -63,7 +63,7 @@ def _reduce(picture: Bytes, channels: int, height: int, width: int) -> Bytes:
 
 def _find(folder: Path) -> tuple[tuple[Path, int], ...]:
     """Return the pictures in a folder, each with its time of change, so that one that was changed is read again."""
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in _ENDINGS) if folder.is_dir() else []
+    files = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in _ENDINGS) if folder.is_dir() else []
     if not files:
         raise CorruptionError(
             f"there are no frost pictures in {folder}; it must be a folder of {', '.join(_ENDINGS)} files. "

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from robustprune.corruptions.engine import corrupt
+from robustprune.corruptions.engine import corrupt, share_corruption_options
 from robustprune.corruptions.registry import EXTRAS, HEADLINE, SEVERITIES
 from robustprune.errors import CorruptionError
 from robustprune.files import write_atomically
@@ -23,38 +23,48 @@ _LABEL, _GAP, _TEXT = 130, 4, 12
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
-def write_gallery(image: Tensor, path: str | Path, *, seed: int = 0, names: Sequence[str] = HEADLINE + EXTRAS) -> None:
+def write_gallery(
+    image: Tensor,
+    path: str | Path,
+    *,
+    seed: int = 0,
+    names: Sequence[str] = HEADLINE + EXTRAS,
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Write a picture of an image (C, H, W) under corruptions: a line each, the image itself and severities 1 to 5.
 
     Raises:
-        CorruptionError: A file format that is not known, or a file that cannot be written.
+        CorruptionError: A file format that is not known, a file that cannot be written, or an option that no
+            corruption takes.
     """
     place = Path(path)
     kind = _FORMATS.get(place.suffix.lower())
     if kind is None:
         raise CorruptionError(f"a gallery is a {', '.join(_FORMATS)} file, got {place}")
     stream = io.BytesIO()
-    draw_gallery(image, names, seed).save(stream, kind, **({"quality": 90} if kind == "JPEG" else {}))
+    draw_gallery(image, share_corruption_options(names, options or {}, image[None]), seed).save(
+        stream, kind, **({"quality": 90} if kind == "JPEG" else {})
+    )
     try:
         write_atomically(place, stream.getvalue())
     except OSError as error:
         raise CorruptionError(f"the gallery cannot be written to {place}: {error.strerror}") from error
 
 
-def draw_gallery(image: Tensor, names: Sequence[str], seed: int) -> Image.Image:
-    """Return the picture: two columns of corruptions, each with its name."""
+def draw_gallery(image: Tensor, shown: Mapping[str, Mapping[str, Any]], seed: int) -> Image.Image:
+    """Return the picture: two columns of corruptions, each with its name, made with options of its own."""
     from PIL import Image, ImageDraw
 
     factor = max(1, -(-_LEAST_TILE // min(image.shape[1:])))
     height, width = (factor * side for side in image.shape[1:])
-    lines = -(-len(names) // 2)
+    lines = -(-len(shown) // 2)
     column = _LABEL + (len(SEVERITIES) + 1) * (width + _GAP) + 4 * _GAP
     picture = Image.new("RGB", (2 * column, lines * (height + _GAP) + _GAP), "white")
     pen = ImageDraw.Draw(picture)
-    for number, name in enumerate(names):
+    for number, (name, options) in enumerate(shown.items()):
         left, top = (number // lines) * column + _GAP, (number % lines) * (height + _GAP) + _GAP
         pen.text((left, top + height // 2 - _TEXT // 2), name.replace("_", " "), fill="black", font_size=_TEXT)
-        made = [image, *(corrupt(image[None], name, severity, seed=seed)[0] for severity in SEVERITIES)]
+        made = [image, *(corrupt(image[None], name, severity, seed=seed, **options)[0] for severity in SEVERITIES)]
         for place, tile in enumerate(made):
             large = tile.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
             pixels = large.expand(3, -1, -1).permute(1, 2, 0).to(torch.uint8).contiguous().numpy()

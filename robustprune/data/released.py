@@ -27,6 +27,7 @@ from robustprune.data.streaming import StreamedSplit
 from robustprune.errors import DataError
 
 _SEVERITIES = 5
+_ALL = range(1, _SEVERITIES + 1)
 _LABELS = "labels"
 
 
@@ -76,19 +77,26 @@ def open_released(
         workers: Processes that read image files.
 
     Raises:
-        DataError: There is no such folder, or nothing in it that looks like a corrupted set.
+        DataError: There is no such folder, nothing in it that looks like a corrupted set, or not every severity.
     """
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise DataError(f"there is no folder {place} with a corrupted set")
-    names = tuple(sorted(path.stem for path in place.glob("*.npy") if path.stem != _LABELS))
+    # Not the hidden ones: what is being written, and the resource forks that macOS packs with a file.
+    names = tuple(sorted(path.stem for path in place.glob("[!.]*.npy") if path.stem != _LABELS))
     if names:
         return _ArraySet(place, names, _read_labels(place / f"{_LABELS}.npy"), image_size, channels)
-    found = {path.parent.name: path.parent for depth in ("*/1", "*/*/1") for path in sorted(place.glob(depth))}
+    # Deeper only where there is nothing above: NAME/SEVERITY/CLASS is as deep as FAMILY/NAME/SEVERITY.
+    owners = [path.parent for path in sorted(place.glob("*/1")) or sorted(place.glob("*/*/1"))]
+    found = {owner.name: owner for owner in owners}
     if not found:
         raise DataError(
             f"{place} holds neither NAME.npy arrays as in CIFAR-10-C nor NAME/SEVERITY/CLASS folders as in ImageNet-C"
         )
+    for name, owner in found.items():
+        lacking = [str(severity) for severity in _ALL if not (owner / str(severity)).is_dir()]
+        if lacking:
+            raise DataError(f"{owner} has no folder for severity {' and '.join(lacking)} of {name}; fetch it again")
     return _FolderSet(place, tuple(sorted(found)), found, tuple(classes), image_size, channels, workers)
 
 
@@ -104,13 +112,10 @@ class _ArraySet:
     def part(self, name: str, severity: int) -> ReleasedPart:
         path = self.folder / f"{name}.npy"
         array = _map(path)
-        count, rest = divmod(len(array), _SEVERITIES)
-        if (
-            rest
-            or array.dtype != np.uint8
-            or array.ndim not in (3, 4)
-            or (array.ndim == 4 and array.shape[3] not in (1, 3))
-        ):
+        count, rest = divmod(len(array), _SEVERITIES) if array.ndim else (0, 0)
+        is_grey = array.ndim == 3
+        has_channels = array.ndim == 4 and array.shape[3] in (1, 3)
+        if array.dtype != np.uint8 or not (is_grey or has_channels) or rest or not count:
             raise DataError(
                 f"{path} is {array.dtype} of shape {array.shape}; expected uint8 (5·N, H, W, C), five severities of "
                 "N images each"
@@ -201,7 +206,7 @@ def match_classes(found: Sequence[str], classes: Sequence[str], where: str) -> T
 
 def _map(path: Path) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read as an array ({error}); fetch it again") from error
     return array

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from robustprune.corruptions import HEADLINE, corrupt, corruption_options, expand_names, geometry_scale
+from robustprune.corruptions import HEADLINE, corrupt, expand_names, geometry_scale, share_corruption_options
 from robustprune.data import ImageData, stratified_indices
 from robustprune.data.released import ReleasedPart, ReleasedSet, open_released
 from robustprune.errors import CorruptionError, EvaluationError
@@ -79,9 +79,9 @@ def find_corrupted(
         options: Of the corruptions.
 
     Raises:
-        CorruptionError: Options that none of the corruptions takes.
-        DataError: There is no such set, or none of the corruptions is in it.
-        EvaluationError: Its labels are not those of the test set.
+        CorruptionError: Options that none of the corruptions takes, or whose values do not do.
+        DataError: There is no such set, or an array in it is damaged.
+        EvaluationError: None of the corruptions is in it, or its labels are not those of the test set.
     """
     if not names and folder is None:
         if options:
@@ -114,11 +114,7 @@ class _Made:
         self.shape = data.channels, *data.image_size
         self.scale = geometry_scale(*data.image_size)
         self._sample, self._seed = sample, seed
-        known = {name: corruption_options(name) for name in names}
-        unknown = [option for option in options if not any(option in takes for takes in known.values())]
-        if unknown:
-            raise CorruptionError(f"none of the corruptions takes the option {unknown[0]!r}")
-        self._options = {name: {key: options[key] for key in takes if key in options} for name, takes in known.items()}
+        self._options = share_corruption_options(names, options, sample.images)
 
     @property
     def count(self) -> int:
@@ -155,6 +151,9 @@ class _Read:
         self._released, self._test_labels, self._indices = released, sample.labels, sample.indices
         self._seed, self._limit = seed, limit
         self._last: tuple[str, int, ReleasedPart] | None = None
+        # Arrays are cheap to open: what is wrong with one should not come out after an hour with the others.
+        for name in self.names if self.is_paired else ():
+            self.labels(name, 1)
 
     @property
     def count(self) -> int:

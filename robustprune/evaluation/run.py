@@ -19,7 +19,7 @@ from robustprune.evaluation.corruptions import add_corruptions
 from robustprune.evaluation.latency import add_latency
 from robustprune.evaluation.ood import OodRequest, run_ood
 from robustprune.evaluation.sample import take_sample
-from robustprune.evaluation.shift import add_shift
+from robustprune.evaluation.shift import run_shift
 from robustprune.evaluation.summary import summarize_model
 from robustprune.files import hash_arrays
 from robustprune.inference import predict_logits
@@ -114,6 +114,9 @@ def evaluate(
     }
     clean = measure_clean(logits, labels)
     # Before the attacks, which take longer: a foreign set that is not there is found out early.
+    shifted, shift_samples = run_shift(
+        network, data, shift or {}, clean.accuracy, batch_size=batch_size, progress=progress
+    )
     found_ood, ood_summary, scores = run_ood(
         network,
         data,
@@ -154,15 +157,14 @@ def evaluate(
         curves=attacked.curves,
         ood=found_ood,
         ood_summary=ood_summary,
+        shift=shifted,
         seed=seed,
         environment=describe_environment(),
         seconds=time.perf_counter() - start,
-        samples=samples | attacked.samples | scores,
+        samples=samples | attacked.samples | scores | shift_samples,
     )
-    settings = {"batch_size": batch_size, "progress": progress}
     if corrupted is not None:
-        add_corruptions([(network, record)], corrupted, **settings)
-    add_shift(network, record, data, shift or {}, **settings)
+        add_corruptions([(network, record)], corrupted, batch_size=batch_size, progress=progress)
     if latency:
         add_latency([(network, record)], sample.images[0].shape)
     record.seconds = time.perf_counter() - start

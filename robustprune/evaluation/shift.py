@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,20 +19,12 @@ from robustprune.errors import DataError, EvaluationError
 from robustprune.evaluation.attacks import Progress
 from robustprune.inference import predict_logits
 from robustprune.metrics import accuracy, wilson_interval
-from robustprune.records import Record, Samples
+from robustprune.records import Samples
 
 # CIFAR-10.1 (Recht et al. 2018, arXiv:1806.00451) is two arrays, v6 the one to use; CIFAR-10.2 (Lu et al. 2020) one
 # archive, of which the test part is meant.
 _TWO_ARRAYS = ("cifar10.1_v6_data.npy", "cifar10.1_v6_labels.npy")
 _ARCHIVE = "cifar102_test.npz"
-
-
-def add_shift(
-    network: nn.Module, record: Record, data: ImageData, shifts: Mapping[str, str | Path], **settings: Any
-) -> None:
-    """Add to a network's record how it does on shifted sets; see :func:`run_shift`."""
-    record.shift, samples = run_shift(network, data, shifts, record.clean.accuracy, **settings)
-    record.samples = {**(record.samples or {}), **samples}
 
 
 def run_shift(
@@ -81,16 +72,21 @@ def run_shift(
     return entries, samples
 
 
-def parse_shift(text: str) -> tuple[str, str]:
-    """Return name and place from ``NAME=PLACE``.
+def parse_shifts(texts: Iterable[str]) -> dict[str, str]:
+    """Return name → place from ``NAME=PLACE``.
 
     Raises:
-        EvaluationError: It is not of that form.
+        EvaluationError: One is not of that form, or a name is given twice.
     """
-    name, equals, place = text.partition("=")
-    if not (name and equals and place):
-        raise EvaluationError(f"a shifted set is named as NAME=npz:FILE or NAME=imagefolder:DIR, got {text!r}")
-    return name, place
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, place = text.partition("=")
+        if not (name and equals and place):
+            raise EvaluationError(f"a shifted set is named as NAME=npz:FILE or NAME=imagefolder:DIR, got {text!r}")
+        if name in found:
+            raise EvaluationError(f"two shifted sets are named {name!r}; give each its own name")
+        found[name] = place
+    return found
 
 
 def load_shift(where: str, data: ImageData) -> tuple[Tensor, Tensor]:
@@ -105,13 +101,24 @@ def load_shift(where: str, data: ImageData) -> tuple[Tensor, Tensor]:
         split = load_foreign_folder(folder.resolve(), data.classes, data.image_size, data.channels)
         return split.images, split.labels
     path = Path(place if colon and kind == "npz" else where).expanduser()
-    if path.is_dir() and all((path / name).is_file() for name in _TWO_ARRAYS):
-        images, labels = _two_arrays(path)
+    if path.is_dir():
+        images, labels = _known_folder(path)
     else:
-        images, labels = _archive(path / _ARCHIVE if path.is_dir() else path)
+        images, labels = _archive(path)
     if int(labels.max()) >= data.num_classes:
         raise DataError(f"{path} has labels up to {int(labels.max())}, {data.name} only {data.num_classes} classes")
     return resize_images(convert_channels(images, data.channels), data.image_size), labels
+
+
+def _known_folder(folder: Path) -> tuple[Tensor, Tensor]:
+    if all((folder / name).is_file() for name in _TWO_ARRAYS):
+        return _two_arrays(folder)
+    if (folder / _ARCHIVE).is_file():
+        return _archive(folder / _ARCHIVE)
+    raise DataError(
+        f"{folder} holds neither {' and '.join(_TWO_ARRAYS)} (CIFAR-10.1) nor {_ARCHIVE} (CIFAR-10.2); a folder of "
+        "image files is named as imagefolder:DIR"
+    )
 
 
 def _archive(path: Path) -> tuple[Tensor, Tensor]:

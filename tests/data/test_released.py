@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,28 @@ def test_image_folders(tmp_path: Path, with_families: bool) -> None:
     assert by_order.labels.tolist() == [0, 1]
 
 
+def test_classes_and_corruptions_are_not_confused(tmp_path: Path) -> None:
+    # NAME/SEVERITY/CLASS with classes called 1 to 5 is as deep as FAMILY/NAME/SEVERITY.
+    for severity in range(1, 6):
+        for owner in range(1, 6):
+            place = tmp_path / "fog" / str(severity) / str(owner)
+            place.mkdir(parents=True)
+            Image.new("L", (8, 8)).save(place / "a.png")
+    assert open_released(tmp_path, CLASSES, image_size=(8, 8), channels=1).names == ("fog",)
+    shutil.rmtree(tmp_path / "fog" / "3")
+    shutil.rmtree(tmp_path / "fog" / "5")
+    with pytest.raises(DataError, match="no folder for severity 3 and 5 of fog"):
+        open_released(tmp_path, CLASSES, image_size=(8, 8), channels=1)
+
+
+def test_hidden_files_are_no_corruptions(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "set", ("fog",))
+    # What a killed writer leaves behind, and what macOS packs beside a file.
+    for name in (".snow.npy.tmp.npy", "._fog.npy"):
+        (tmp_path / "set" / name).write_bytes(b"x")
+    assert open_released(tmp_path / "set", CLASSES, image_size=(32, 32), channels=3).names == ("fog",)
+
+
 def test_checksums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for sums in PUBLISHED_MD5.values():
         assert len(sums) == 20
@@ -127,6 +150,14 @@ def test_what_is_no_corrupted_set(tmp_path: Path) -> None:
     np.save(tmp_path / "fog.npy", np.zeros((10, 32, 32, 3), dtype=np.uint8))
     with pytest.raises(DataError, match="7 labels for 10 images"):
         open_here(tmp_path)
+    for shape in ((), (5,), (0, 32, 32, 3), (10, 32, 32, 2)):
+        np.save(tmp_path / "fog.npy", np.zeros(shape, dtype=np.uint8))
+        with pytest.raises(DataError, match=r"expected uint8 \(5·N, H, W, C\)"):
+            open_here(tmp_path)
+    (tmp_path / "fog.npy").write_bytes(b"no array")
+    with pytest.raises(DataError, match="cannot be read as an array") as raised:
+        open_here(tmp_path)
+    assert "pickle" not in str(raised.value)  # no advice to run what is in it
     (tmp_path / "fog.npy").write_bytes(b"\x93NUMPY damaged")
     with pytest.raises(DataError, match="cannot be read as an array"):
         open_here(tmp_path)
