@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from robustprune.corruptions import linear
-from robustprune.corruptions.arrays import Bytes, to_bytes
+from robustprune.corruptions.arrays import LUMA, Bytes, to_bytes
 from robustprune.corruptions.crystals import grow_pictures
 from robustprune.corruptions.draws import Draws
 from robustprune.corruptions.geometry import geometry_scale
@@ -57,7 +57,7 @@ def _reduce(picture: Bytes, channels: int, height: int, width: int) -> Bytes:
     rows, columns = (linear.resampling(side, round(side * factor), 1 / factor) for side in sides)
     reduced = np.rint(linear.along_axes(np.ascontiguousarray(picture.transpose(2, 0, 1)), rows, columns))
     if channels == 1:
-        reduced = np.rint(np.tensordot([0.299, 0.587, 0.114], reduced, axes=1))[None]
+        reduced = np.rint(np.tensordot(LUMA, reduced, axes=1))[None]
     return to_bytes(reduced)
 
 

@@ -86,6 +86,14 @@ def resampling(length: int, target: int, step: float | None = None) -> Floats:
     return interpolation(length, np.clip(places, 0, length - 1))
 
 
+def enlarged(values: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Return images (…, h, w) resized linearly to (…, H, W); those of that size as they are."""
+    if values.shape[-2:] == (height, width):
+        return values
+    fine = np.rint(values * _ONE) / _ONE  # no finer than sums are exact
+    return along_axes(fine, resampling(values.shape[-2], height), resampling(values.shape[-1], width))
+
+
 def interpolation(length: int, places: Floats) -> Floats:
     """Return the matrix that reads a line at fractional places within it, linearly."""
     matrix = np.zeros((len(places), length))

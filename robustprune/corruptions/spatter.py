@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from robustprune.corruptions import linear
-from robustprune.corruptions.arrays import Bytes, Floats, to_bytes
+from robustprune.corruptions.arrays import LUMA, Bytes, Floats, to_bytes
 from robustprune.corruptions.draws import Draws
 from robustprune.corruptions.edges import box_blur, canny, chamfer_distance, equalize, rim
 from robustprune.corruptions.geometry import canvas
@@ -20,7 +20,6 @@ _SPATTER = (
 )
 _FIRST_MUD = 4
 _WATER, _MUD = (175, 238, 238), (63, 42, 20)  # pale turquoise and brown, as red, green, blue
-_LUMA = (0.299, 0.587, 0.114)
 _LEAST_MUD = 0.8
 
 
@@ -42,7 +41,7 @@ def spatter_over(images: Bytes, severity: int, field: Floats) -> Bytes:
         # What is above 255 begins again at 0: the published code does not clip here, which leaves a hole in a drop.
         drops = np.where(liquid < threshold, 0, liquid) * 255
         cover = density * water_density(drops.astype(np.int64).astype(np.uint8))
-    cover = _enlarged(cover, images.shape[2], images.shape[3])[:, None]
+    cover = linear.enlarged(cover, *images.shape[2:])[:, None]
     colour = _colour(_MUD if is_mud else _WATER, images.shape[1])
     return to_bytes(images * (1 - cover) + cover * colour if is_mud else images + cover * colour)
 
@@ -61,17 +60,7 @@ def water_density(liquid: Bytes) -> Floats:
     return density
 
 
-def _enlarged(cover: Floats, height: int, width: int) -> Floats:
-    if cover.shape[1:] == (height, width):
-        return cover
-    # Only as fine as the matrices are exact: a sixteen-bit fraction.
-    cover = np.rint(cover * 2**16) / 2**16
-    return linear.along_axes(
-        cover, *(linear.resampling(*size) for size in zip(cover.shape[1:], (height, width), strict=True))
-    )
-
-
 def _colour(colour: tuple[int, int, int], channels: int) -> Floats:
     if channels == 1:
-        return np.array(np.dot(colour, _LUMA))
+        return np.array(np.dot(colour, LUMA))
     return np.array(colour, dtype=float)[:, None, None]

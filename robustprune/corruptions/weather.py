@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustprune.corruptions import linear
-from robustprune.corruptions.arrays import Bytes, Floats, to_bytes
+from robustprune.corruptions.arrays import LUMA, Bytes, Floats, to_bytes
 from robustprune.corruptions.draws import Draws
 from robustprune.corruptions.geometry import canvas
 from robustprune.corruptions.motion import directional_blur
@@ -21,7 +21,6 @@ _SNOW = (
     (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
 )
 _FOG = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))  # thickness, decay with finer scales
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def snow(images: Bytes, severity: int, draws: Draws) -> Bytes:
@@ -39,9 +38,7 @@ def snow_over(images: Bytes, severity: int, field: Floats, angles: Floats) -> By
         field = linear.along_axes(field, *(linear.centre_zoom(side, zoom) for side in field.shape[1:]))
     flakes = to_bytes(np.where(field < threshold, 0, field) * 255)[:, None]
     flakes = directional_blur(flakes, angles, radius, deviation)
-    if flakes.shape[2:] != images.shape[2:]:
-        sizes = zip(flakes.shape[2:], images.shape[2:], strict=True)
-        flakes = to_bytes(linear.along_axes(flakes, *(linear.resampling(*size) for size in sizes)))
+    flakes = to_bytes(linear.enlarged(flakes, *images.shape[2:]))
     white = np.float32((1 - kept) * 1.5) * _luma(images) + np.float32((1 - kept) * 127.5)
     mixed = images * np.float32(kept)
     mixed += white
@@ -53,7 +50,7 @@ def snow_over(images: Bytes, severity: int, field: Floats, angles: Floats) -> By
 
 
 def _luma(images: Bytes) -> NDArray[np.float32]:
-    weights = _LUMA if images.shape[1] == 3 else (1.0,)
+    weights = LUMA if images.shape[1] == 3 else (1.0,)
     total = np.zeros((len(images), 1, *images.shape[2:]), dtype=np.float32)
     for channel, weight in enumerate(weights):
         total[:, 0] += images[:, channel] * np.float32(weight)

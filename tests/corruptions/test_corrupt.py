@@ -163,8 +163,8 @@ def test_normal_numbers_have_their_moments() -> None:
     error = 0.2 / np.sqrt(numbers.size)
     assert numbers.mean() == pytest.approx(0.1, abs=4 * error)
     assert numbers.std() == pytest.approx(0.2, abs=4 * error)
-    third = (((numbers - 0.1) / 0.2) ** 4).mean()
-    assert third == pytest.approx(3, abs=0.05)
+    fourth = (((numbers - 0.1) / 0.2) ** 4).mean()
+    assert fourth == pytest.approx(3, abs=0.05)
 
 
 def test_frost_from_a_folder(photographs: Tensor, tmp_path: Path) -> None:
