@@ -190,17 +190,19 @@ def match_classes(found: Sequence[str], classes: Sequence[str], where: str) -> T
     """Return the number that each found class has among the classes of another set: by name, else by order.
 
     Raises:
-        DataError: Neither their names nor their number agree.
+        DataError: Some names agree and some do not, or none does and there are not as many.
     """
-    places = {name: number for number, name in enumerate(classes)}
-    if all(name in places for name in found):
+    # A folder's name has no slash: "T-shirt/top" lies in "T-shirt_top".
+    places = {name.replace("/", "_"): number for number, name in enumerate(classes)}
+    unknown = [name for name in found if name not in places]
+    if not unknown:
         return torch.tensor([places[name] for name in found])
-    if len(found) == len(classes):
+    if len(unknown) == len(found) == len(classes):
         return torch.arange(len(found))
-    unknown = next(name for name in found if name not in places)
     raise DataError(
-        f"{where} has {len(found)} classes, among them {unknown!r}; the test set has {len(classes)} others. Classes "
-        "are matched by name, or by order where there are as many"
+        f"{where} has {len(found)} classes, among them {unknown[0]!r}, which is none of the {len(classes)} of the test "
+        f"set ({', '.join(classes[:3])}, …). Classes are matched by name, or by order where there are as many and no "
+        "name agrees; rename the folder of that class"
     )
 
 

@@ -151,8 +151,8 @@ class _Read:
         self._released, self._test_labels, self._indices = released, sample.labels, sample.indices
         self._seed, self._limit = seed, limit
         self._last: tuple[str, int, ReleasedPart] | None = None
-        # Arrays are cheap to open: what is wrong with one should not come out after an hour with the others.
-        for name in self.names if self.is_paired else ():
+        # What is wrong with a set should not come out after an hour; arrays are cheap to open, folders to list are not.
+        for name in self.names if self.is_paired else self.names[:1]:
             self.labels(name, 1)
 
     @property

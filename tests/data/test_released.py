@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from robustprune.data.checksums import PUBLISHED_MD5
-from robustprune.data.released import open_released
+from robustprune.data.released import match_classes, open_released
 from robustprune.errors import DataError
 
 CLASSES = tuple("0123456789")
@@ -92,8 +92,16 @@ def test_image_folders(tmp_path: Path, with_families: bool) -> None:
     assert part.take(torch.arange(2))[:, 0, 0, 0].tolist() == [41, 40]
     with pytest.raises(DataError, match="has 2 classes, among them 'n01'"):
         open_released(tmp_path, tuple("abc"), image_size=(12, 12), channels=3).part("fog", 1)
+    # One name of two agrees: by order the other class would take its images.
+    with pytest.raises(DataError, match="'n01', which is none of the 2 of the test set"):
+        open_released(tmp_path, ("n02", "n1"), image_size=(12, 12), channels=3).part("fog", 1)
     by_order = open_released(tmp_path, ("cat", "dog"), image_size=(12, 12), channels=3).part("fog", 1)
     assert by_order.labels.tolist() == [0, 1]
+
+
+def test_classes_with_a_slash_in_their_name() -> None:
+    classes = ("T-shirt/top", "Dress", "Coat")
+    assert match_classes(["Coat", "Dress", "T-shirt_top"], classes, "here").tolist() == [2, 1, 0]
 
 
 def test_classes_and_corruptions_are_not_confused(tmp_path: Path) -> None:
