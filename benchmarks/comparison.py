@@ -2,7 +2,8 @@
 
 The records are made up, written as evaluate writes them (four attacks, 75 cells of corruptions, three detectors on two
 foreign sets, two shifted sets), and compared from their files: a dense network and 19 candidates, ten seeds each. Exits
-with 1 where it takes more than 40 s or 1.5 GB. Making the records takes longer than comparing them.
+with 1 where it takes more than 40 s of processor time, which neighbours on the machine do not lengthen, or 1.5 GB.
+Making the records takes longer than comparing them.
 
     python benchmarks/comparison.py [--records 200] [--samples 10000] [--keep DIR] [--threads 1]
 """
@@ -24,11 +25,11 @@ import resource, sys, time
 from pathlib import Path
 import torch  # which any use of the package loads
 from robustprune.comparison import compare
-start = time.perf_counter()
+start, busy = time.perf_counter(), time.process_time()
 groups = {path.name: path for path in sorted(Path(sys.argv[1]).iterdir())}
 found = compare(groups.pop("dense"), groups)
 seconds = time.perf_counter() - start
-print(len(found.rows), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+print(len(found.rows), seconds, time.process_time() - busy, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """
 
 
@@ -76,10 +77,10 @@ def main() -> int:
             check=True,
             env={**os.environ, "OMP_NUM_THREADS": str(options.threads), "MKL_NUM_THREADS": str(options.threads)},
         )
-    rows, seconds, gigabytes = map(float, done.stdout.split())
-    print(f"{rows:.0f} rows compared in {seconds:.1f} s, at most {MOST_SECONDS:.0f}")
+    rows, seconds, busy, gigabytes = map(float, done.stdout.split())
+    print(f"{rows:.0f} rows compared in {seconds:.1f} s, {busy:.1f} s of processor time, at most {MOST_SECONDS:.0f}")
     print(f"peak memory {gigabytes:.2f} GB, at most {MOST_GIGABYTES}")
-    return int(seconds > MOST_SECONDS or gigabytes > MOST_GIGABYTES)
+    return int(busy > MOST_SECONDS or gigabytes > MOST_GIGABYTES)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What networks cost, from their records: counted, or measured while they were trained."""
+"""What networks cost, from their records: counted, or measured."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ COUNTED = (
     Metric("macs", "MACs per image", "cost", "MACs", higher_is_better=False),
     Metric("parameters", "parameters", "cost", "", higher_is_better=False),
     Metric("memory", "memory in training", "cost", "bytes", higher_is_better=False),
-    Metric("latency", "latency", "cost", "ms", higher_is_better=False),
 )
 MEASURED = (
+    Metric("latency", "latency, 1 image", "cost", "ms", higher_is_better=False),
     Metric("training_seconds", "training time", "cost", "s", higher_is_better=False),
     Metric("energy_kwh", "training energy", "cost", "kWh", higher_is_better=False),
     Metric("co2_kg", "training CO₂", "cost", "kg", higher_is_better=False),
@@ -28,20 +28,27 @@ def cost_outcomes(record: Record) -> Outcomes:
         "macs": model.macs,
         "parameters": model.parameters,
         "memory": sum(memory[part] for part in ("parameters", "buffers", "activations")) if memory else None,
+        "latency": (model.latency_ms or {}).get("median"),
         "training_seconds": training.get("seconds"),
         "energy_kwh": training.get("energy_kwh"),
         "co2_kg": training.get("co2_kg"),
     }
     return {
-        metric: Outcome(float(figure), settings=_circumstances(metric, training))
+        metric: Outcome(float(figure), settings=_circumstances(metric.key, record))
         for metric in (*COUNTED, *MEASURED)
         if (figure := figures.get(metric.key)) is not None
     }
 
 
-def _circumstances(metric: Metric, training: dict[str, Any]) -> dict[str, Any]:
-    """Return what has to be equal for costs that were measured to be comparable."""
-    if metric not in MEASURED:
-        return {}
-    names = ["threads", *(["energy_method"] if metric.key != "training_seconds" else [])]
-    return {name: training.get(name) for name in [*names, *(["country"] if metric.key == "co2_kg" else [])]}
+# What has to be equal for costs that were measured to be comparable.
+_CIRCUMSTANCES = {
+    "latency": ("threads", "device"),
+    "training_seconds": ("threads",),
+    "energy_kwh": ("threads", "energy_method"),
+    "co2_kg": ("threads", "energy_method", "country"),
+}
+
+
+def _circumstances(key: str, record: Record) -> dict[str, Any]:
+    noted = (record.model.latency_ms or {}) if key == "latency" else record.model.training
+    return {name: noted.get(name) for name in _CIRCUMSTANCES.get(key, ())}

@@ -27,6 +27,7 @@ class Network:
         seed: Of its training, else of its initial weights; None for a network that does not know.
         sha256: Of its weights.
         facts: What has to be equal for any two networks: which images they saw.
+        recipe: How it was trained; empty where that is not on file.
         outcomes: By metric.
     """
 
@@ -35,6 +36,7 @@ class Network:
     seed: int | None
     sha256: str
     facts: dict[str, Any]
+    recipe: dict[str, Any]
     outcomes: Outcomes
 
 
@@ -109,6 +111,7 @@ def _network(group: str, place: str, record: Record, settings: dict[str, Any]) -
             "number of samples": record.n,
             "samples": record.samples_sha256[:12],
         },
+        recipe=dict(training.get("recipe") or {}),
         outcomes=read_outcomes(record, **settings),
     )
 

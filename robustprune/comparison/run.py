@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from robustprune.comparison.agreement import require_same_samples, require_same_settings
+from robustprune.comparison.caveats import find_caveats
 from robustprune.comparison.costs import COUNTED, MEASURED
-from robustprune.comparison.estimate import LEAST_SEEDS
 from robustprune.comparison.headline import write_headline
 from robustprune.comparison.networks import Network, Source, read_networks
 from robustprune.comparison.outcomes import Metric
@@ -75,7 +75,7 @@ def compare(
         confidence=confidence,
         rows=rows,
         headline=write_headline(rows, tolerance),
-        warnings=tuple(_warnings(groups, rows)),
+        warnings=tuple(find_caveats(groups.pop(DENSE), groups, rows)),
     )
 
 
@@ -127,31 +127,3 @@ def _rows(
     for place, adjusted in zip(tested, holm([rows[place].p_value or 0.0 for place in tested]), strict=True):
         rows[place] = replace(rows[place], p_adjusted=adjusted)
     return tuple(rows)
-
-
-def _warnings(groups: Mapping[str, list[Network]], rows: Sequence[Row]) -> list[str]:
-    found = []
-    seeds = {name: [network.seed for network in group] for name, group in groups.items()}
-    for name, own in seeds.items():
-        fewest = min(len(own), len(seeds[DENSE]))
-        if name == DENSE:
-            continue
-        if fewest < LEAST_SEEDS:
-            found.append(
-                f"{name}: from {fewest} seed{'s' * (fewest > 1)} verdicts speak of these networks, not of the method; "
-                f"{LEAST_SEEDS} seeds are the fewest for that"
-            )
-        paired = any(row.seeds_paired for row in rows if row.candidate == name)
-        if not paired:
-            found.append(
-                f"{name}: its seeds ({_numbers(own)}) are not those of the dense network ({_numbers(seeds[DENSE])}), "
-                "so networks are compared as two groups and not in pairs"
-            )
-    invalid = [f"{row.candidate}: {row.label}" for row in rows if row.reason and row.reason.startswith("invalid")]
-    if invalid:
-        found.append(f"numbers that failed a check are not compared ({'; '.join(invalid)})")
-    return found
-
-
-def _numbers(seeds: Sequence[int | None]) -> str:
-    return ", ".join("unknown" if seed is None else str(seed) for seed in seeds)

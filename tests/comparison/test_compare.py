@@ -256,6 +256,17 @@ def test_times_on_other_threads_are_not_compared() -> None:
     assert row(found, "macs").saved_percent is not None
 
 
+def test_latencies_of_one_kind_of_machine() -> None:
+    def timed(median: float, device: str = "cpu") -> Callable[[Record], object]:
+        return lambda record: setattr(record.model, "latency_ms", {"median": median, "threads": 1, "device": device})
+
+    dense, layer = changed(timed(4.0), seed=0), changed(timed(3.0), seed=1)
+    found = row(compare(dense, {"layer": layer}), "latency")
+    assert (found.dense, found.value, found.saved_percent) == (4.0, 3.0, 25.0)
+    layer = changed(timed(3.0, "cuda"), seed=1)
+    assert row(compare(dense, {"layer": layer}), "latency").reason == "device differs: cpu, cuda"
+
+
 def set_options(**options: Any) -> Callable[[Record], object]:
     return lambda record: record.attacks[0].options.update(options)
 
@@ -322,6 +333,16 @@ def test_nonsense(arguments: dict[str, Any], match: str) -> None:
     candidates = arguments.pop("candidates", {"layer": [make_record(kind="layer")]})
     with pytest.raises(ComparisonError, match=match):
         compare([make_record()], candidates, **arguments)
+
+
+def test_other_training_is_said() -> None:
+    def trained(**recipe: Any) -> Callable[[Record], object]:
+        return lambda record: record.model.training.update(recipe={"name": "quick", "epochs": 20, **recipe})
+
+    dense = changed(trained(adversarial="none"), seed=0)
+    found = compare(dense, {"layer": changed(trained(adversarial="pgd"), seed=1)})
+    assert found.warnings[1:] == ("layer: trained with adversarial pgd, the dense network with none",)
+    assert len(compare(dense, {"layer": changed(trained(adversarial="none"), seed=1)}).warnings) == 1
 
 
 def test_two_networks_of_one_seed() -> None:

@@ -1,0 +1,65 @@
+"""How often intervals hold the truth, and how often a ticket that is as good as the dense network is said to win.
+
+Pairs of networks are drawn whose true difference is known (tests/comparison_simulation.py), and compared as records
+are. Exits with 1 where intervals of the first table hold the truth in less than 93.5 % of the draws, or a ticket that
+is worse by exactly the tolerance wins in more than 5 %.
+
+    python benchmarks/verdicts.py [--draws 2000] [--images 10000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from comparison_simulation import World, shares
+
+TOLERANCE = 1.0  # percentage points
+SEEDS = (1, 3, 5, 10)
+
+
+def print_coverage(draws: int, images: int) -> bool:
+    """Print coverage and wrong wins at a difference of −ξ, and `better` at 0; return whether all is as promised."""
+    kept = True
+    print("seeds  σ of seeds  agreed images   covered  wins at −ξ  better at 0")
+    for seeds in SEEDS:
+        for deviation, fixed in ((0.0, 0.0), (0.0, 0.04), (0.003, 0.0), (0.003, 0.01), (0.01, 0.01)):
+            if seeds == 1 and deviation:
+                continue  # nothing is said of other networks, so there is no truth to hold but their own
+            worse = shares(World(seeds, images, -0.01, 0.08, deviation, fixed), draws, tolerance=TOLERANCE)
+            equal = shares(World(seeds, images, 0.0, 0.08, deviation, fixed), draws, tolerance=TOLERANCE)
+            wins = worse["winning"] + worse["better"]
+            kept &= worse["covered"] >= 93.5 and wins <= 5 and equal["better"] <= 5
+            print(
+                f"{seeds:5}  {100 * deviation:7.1f} pp  {100 * fixed:11.0f} %  {worse['covered']:6.1f} %  {wins:8.1f} %"
+                f"  {equal['better']:9.1f} %",
+                flush=True,
+            )
+    return kept
+
+
+def print_power(draws: int, images: int) -> None:
+    """Print how often a ticket whose true difference is 0 wins."""
+    print(f"\nwins in percent, ξ = {TOLERANCE:g} pp, n = {images}, true difference 0")
+    print("images that tell apart  σ of seeds  " + "  ".join(f"{seeds:2} seeds" for seeds in SEEDS))
+    for discordance in (0.02, 0.05, 0.1, 0.2):
+        for deviation in (0.0, 0.003, 0.006):
+            found = [shares(World(seeds, images, 0.0, discordance, deviation), draws) for seeds in SEEDS]
+            wins = "  ".join(f"{each['winning'] + each['better']:8.0f}" for each in found)
+            print(f"{100 * discordance:20.0f} %  {100 * deviation:7.1f} pp  {wins}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=10_000)
+    options = parser.parse_args()
+    kept = print_coverage(options.draws, options.images)
+    print_power(options.draws // 4, options.images)
+    return int(not kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
