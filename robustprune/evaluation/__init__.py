@@ -2,6 +2,6 @@
 
 from robustprune.evaluation.attacks import Progress
 from robustprune.evaluation.run import evaluate
-from robustprune.evaluation.several import evaluate_models
+from robustprune.evaluation.several import evaluate_models, relate_to_dense
 
-__all__ = ["Progress", "evaluate", "evaluate_models"]
+__all__ = ["Progress", "evaluate", "evaluate_models", "relate_to_dense"]

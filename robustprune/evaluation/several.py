@@ -80,11 +80,12 @@ def evaluate_models(
     if dense is not None:
         for name, record in records.items():
             if name != dense:
-                _relate(record, records[dense])
+                relate_to_dense(record, records[dense])
     return records
 
 
-def _relate(record: Record, reference: Record) -> None:
+def relate_to_dense(record: Record, reference: Record) -> None:
+    """Add to a record its errors under corruptions relative to those of the dense network's; both have some."""
     assert record.corruptions is not None
     assert reference.corruptions is not None
     record.corruptions.dense = compare_with_dense(

@@ -101,7 +101,7 @@ def run_lottery(
         )
     for split in ("train", "test"):
         data.require(split)
-    _check_network(build_model(model, data, **(model_options or {})), draws)
+    check_network(build_model(model, data, **(model_options or {})), draws)
     tell = progress or (lambda _label, _done, _total: None)
     stages = Stages(
         folder=Path(folder),
@@ -130,7 +130,7 @@ def run_lottery(
     return LotteryResults(model, data.name, full_recipe.epochs, dense, rows)
 
 
-def _check_network(network: nn.Module, draws: Sequence[Draw]) -> None:
+def check_network(network: nn.Module, draws: Sequence[Draw]) -> None:
     """Find out now, not after the dense training, what can not go."""
     found = find_blocks(network)
     for draw in draws:

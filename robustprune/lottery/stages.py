@@ -31,12 +31,11 @@ from robustprune.errors import PruningError, PruningWarning
 from robustprune.evaluation import evaluate
 from robustprune.files import hash_json, write_atomically
 from robustprune.lottery.draws import Draw
-from robustprune.lottery.rewinding import RewindPoint, reinitialize, rewind
+from robustprune.lottery.finding import cut, score, set_back
+from robustprune.lottery.rewinding import RewindPoint
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.provenance import describe_environment
-from robustprune.prune import prune_filters, prune_layers
-from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters
 from robustprune.records import Record, load_record
 from robustprune.ticket import Ticket, load_ticket
 from robustprune.training import Recipe, run_settings, train, train_to_file
@@ -141,23 +140,12 @@ class Stages:
             return self._load(path)
         dense = self.weights(seed, 0) if draw.at_init else self._load(self._dense_folder(seed) / "trained.pt")
         dense.network.to(self.device)
-        ticket = self._without_blocks(seed, draw, dense) if draw.method == "layer" else self._twin(seed, draw, dense)
+        scores = score(dense, self.data, draw, seed)
+        match = None if draw.method == "layer" else self.find(seed, replace(draw, method="layer"))
+        ticket = cut(dense, scores, draw, match)
         ticket.network.cpu()
         ticket.save(path)
         return ticket
-
-    def _without_blocks(self, seed: int, draw: Draw, dense: Ticket) -> Ticket:
-        scores = score_blocks(dense.network, self.data, draw.criterion, seed=seed, **draw.options)
-        return prune_layers(dense, scores, blocks=draw.blocks, eligibility=draw.eligibility)
-
-    def _twin(self, seed: int, draw: Draw, dense: Ticket) -> Ticket:
-        """Return the ticket that has lost filters instead: as many as the layer ticket of the same draw."""
-        layers = list(first_convolutions(dense.network, find_blocks(dense.network)).values())
-        scores = score_filters(dense.network, layers, self.data, draw.criterion, seed=seed, **draw.options)
-        match = self.find(seed, replace(draw, method="layer"))
-        return prune_filters(
-            dense, scores, match=match, variant="uniform" if draw.method == "filter-uniform" else "global"
-        )
 
     def play(self, seed: int, draw: Draw, point: RewindPoint) -> Record:
         """Find a ticket, set its weights back, train it for the epochs that are left, and test it."""
@@ -169,7 +157,7 @@ class Stages:
 
     def _train(self, found: Ticket, seed: int, draw: Draw, point: RewindPoint) -> Ticket:
         """Set a ticket's weights back and train it, unless one just like it was trained before."""
-        ticket = reinitialize(found) if point.random else rewind(found, self.weights(seed, point.epoch), point.epoch)
+        ticket = set_back(found, point, self.weights(seed, point.epoch))
         settings = run_settings(ticket, self.data, self.recipe, seed, self.device, point.epoch)
         # By what decides the outcome: criteria often choose the same blocks, and then share one training.
         path = self.folder / f"seed{seed}" / "trained" / f"{hash_json(settings)[:16]}.pt"

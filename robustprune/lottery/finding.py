@@ -1,0 +1,46 @@
+"""Finding a ticket: what its blocks or filters are worth, which go, and where the weights of the others come from."""
+
+from __future__ import annotations
+
+from robustprune.data import ImageData
+from robustprune.lottery.draws import Draw
+from robustprune.lottery.rewinding import RewindPoint, reinitialize, rewind
+from robustprune.prune import prune_filters, prune_layers
+from robustprune.pruning import BlockScores, FilterScores, find_blocks, first_convolutions, score_blocks, score_filters
+from robustprune.ticket import Ticket
+from robustprune.ticket_header import MatchBy
+
+
+def score(dense: Ticket, data: ImageData, draw: Draw, seed: int) -> BlockScores | FilterScores:
+    """Return what the criterion of a draw finds its blocks, or its filters, to be worth."""
+    if draw.method == "layer":
+        return score_blocks(dense.network, data, draw.criterion, seed=seed, **draw.options)
+    layers = list(first_convolutions(dense.network, find_blocks(dense.network)).values())
+    return score_filters(dense.network, layers, data, draw.criterion, seed=seed, **draw.options)
+
+
+def cut(
+    dense: Ticket,
+    scores: BlockScores | FilterScores,
+    draw: Draw,
+    match: Ticket | None = None,
+    match_by: MatchBy = "filters",
+) -> Ticket:
+    """Return the ticket of a draw, with the weights that it was scored with.
+
+    Args:
+        dense: What it is cut out of.
+        scores: From :func:`score`.
+        draw: What goes.
+        match: The layer ticket of the same draw, where filters go: as many as it lost.
+        match_by: What has to be as many.
+    """
+    if isinstance(scores, BlockScores):
+        return prune_layers(dense, scores, blocks=draw.blocks, eligibility=draw.eligibility)
+    variant = "uniform" if draw.method == "filter-uniform" else "global"
+    return prune_filters(dense, scores, match=match, match_by=match_by, variant=variant)  # type: ignore[arg-type]
+
+
+def set_back(found: Ticket, point: RewindPoint, dense: Ticket) -> Ticket:
+    """Return a ticket with the weights that it is trained from: those of ``dense``, as it was then, or new ones."""
+    return reinitialize(found) if point.random else rewind(found, dense, point.epoch)
