@@ -65,3 +65,7 @@ class EvaluationError(RobustPruneError):
 
 class ComparisonError(RobustPruneError):
     """Records that cannot be compared: of other samples or settings, or of one network twice."""
+
+
+class SweepError(RobustPruneError):
+    """A sweep's file that makes no sense, or a sweep of which something failed."""

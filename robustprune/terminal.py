@@ -94,6 +94,13 @@ def seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f} s"
 
 
+def duration(value: float) -> str:
+    """Return seconds as readers count them: ``40 s``, ``12 min``, ``3.5 h``."""
+    if value < 90:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
+
+
 def watt_hours(kwh: float | None) -> str:
     """Return kilowatt-hours as watt-hours with three digits, or a dash."""
     return "–" if kwh is None else f"{1000 * kwh:.3g} Wh"

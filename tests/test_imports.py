@@ -44,6 +44,7 @@ ORDER = (
     "evaluation",
     "comparison",
     "lottery",
+    "sweep",
     "workbench",
     "listing",
     "demo",

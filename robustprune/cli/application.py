@@ -28,7 +28,10 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; where the command has --resume, it continues after what is finished")
+        _fail(
+            "interrupted; sweep and lottery go on after what is finished when called again, other commands where they "
+            "have --resume"
+        )
     except RobustPruneError as error:
         _fail(str(error))
     except BrokenPipeError:

@@ -3,7 +3,7 @@
 from robustprune.training.energy import Energy, EnergyMeter
 from robustprune.training.epoch import StepProgress
 from robustprune.training.recipes import RECIPES, Recipe, make_recipe
-from robustprune.training.speed import Speedup, measure_training_speedup
+from robustprune.training.speed import Speedup, measure_steps, measure_training_speedup
 from robustprune.training.train import run_settings, train, train_to_file
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Speedup",
     "StepProgress",
     "make_recipe",
+    "measure_steps",
     "measure_training_speedup",
     "run_settings",
     "train",

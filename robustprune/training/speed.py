@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from robustprune.cost import Spread, ratio_spread, time_in_turn
 from robustprune.data import ImageData, InMemorySplit
 from robustprune.models import architecture_of
 from robustprune.randomness import isolated_generators, seeded_generator
+from robustprune.training.energy import EnergyMeter
 from robustprune.training.epoch import make_optimizer, train_epoch
 from robustprune.training.recipes import Recipe, make_recipe
 
@@ -99,3 +101,48 @@ def _noise(model: nn.Module, count: int) -> ImageData:
         flips=True,
         train=InMemorySplit(images, torch.arange(count) % shape.num_classes),
     )
+
+
+def measure_steps(
+    model: nn.Module,
+    data: ImageData,
+    recipe: Recipe,
+    device: torch.device | str,
+    country: str = "USA",
+    seconds: float = 2.0,
+) -> tuple[float, float | None]:
+    """Return how long a training step takes, and what power the machine draws meanwhile.
+
+    Args:
+        model: A network, left as it was.
+        data: Whose first images are trained on.
+        recipe: How.
+        device: Where.
+        country: As for :func:`robustprune.train`.
+        seconds: For how long to measure; at least two steps are, after two that do not count.
+
+    Returns:
+        Seconds, and watts, None where energy cannot be measured.
+    """
+    split = data.require("train")
+    first = torch.arange(min(_STEPS * recipe.batch_size, len(split)))
+    few = replace(data, train=InMemorySplit(split.take(first).cpu(), split.labels[first].cpu()), val=None).to(device)
+    network = copy.deepcopy(model).requires_grad_(True).to(device).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(network, recipe)
+    unhurried = recipe.model_copy(update={"epochs": 100_000, "batch_size": min(recipe.batch_size, len(first))})
+    steps = len(first) // unhurried.batch_size
+
+    def step() -> None:
+        train_epoch(network, optimizer, few, unhurried, epoch=0, seed=0)
+
+    count = 0
+    with isolated_generators(0):
+        step()
+        meter = EnergyMeter(country)
+        start = time.perf_counter()
+        with meter.measure() as energy:
+            while count == 0 or time.perf_counter() - start < seconds:
+                step()
+                count += steps
+    taken = time.perf_counter() - start
+    return taken / count, None if energy.energy_kwh is None else energy.energy_kwh * 3.6e6 / taken

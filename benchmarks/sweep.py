@@ -1,0 +1,88 @@
+"""What scheduling costs a run: thousands of runs whose stages do nothing, on worker processes or on Ray.
+
+Each run is a stage that nothing else needs: claimed under a lock, published by a rename, all of it flushed to the disk.
+Its peer is the disk: a file for each run, written, flushed, and renamed, which no scheduler could do without.
+
+    python benchmarks/sweep.py [--runs 5000] [--engine local|ray] [--workers 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from robustprune.files import write_atomically
+from robustprune.sweep import Store
+from robustprune.sweep.engines.local import LocalEngine
+from robustprune.sweep.expand import expand
+from robustprune.sweep.graph import Plan, Stage
+from robustprune.sweep.scheduler import carry_out
+
+BUDGET = 0.010  # seconds a run
+WORK = "benchmarks.sweep:nothing"  # found by workers from the folder of the project
+
+
+def nothing(_stage: Stage, _store: Store, _tell: Any) -> dict[str, Any]:
+    return {}
+
+
+def empty_plan(runs: int) -> Plan:
+    document = {"dense": False, "criterion": "random", "blocks": 1, "grid": {"seed": list(range(runs))}}
+    plan = Plan()
+    for run in expand(document, "benchmark"):
+        plan.add_run(run.title, {}, plan.add(Stage("empty", run.model_dump(mode="json"), {}, {}, run.title)))
+    return Plan.from_json(plan.to_json())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=5000)
+    parser.add_argument("--engine", choices=["local", "ray"], default="local")
+    parser.add_argument("--workers", type=int, default=2)
+    asked = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    with tempfile.TemporaryDirectory() as folder:
+        engine = make_engine(asked.engine, asked.workers)
+        # Starting processes is no cost of a run.
+        carry_out(empty_plan(asked.workers), Store(Path(folder, "warm")), engine, ignore, work=WORK)
+        start = time.perf_counter()
+        plan = empty_plan(asked.runs)
+        planned = time.perf_counter() - start
+        state = carry_out(plan, Store(Path(folder, "out")), engine, ignore, work=WORK)
+        seconds = time.perf_counter() - start
+        assert state.finished_runs == asked.runs
+        start = time.perf_counter()
+        again = carry_out(plan, Store(Path(folder, "out")), engine, ignore, work=WORK)
+        repeated = time.perf_counter() - start
+        assert again.finished_runs == asked.runs
+        engine.close()
+        start = time.perf_counter()
+        for run in range(asked.runs):
+            write_atomically(Path(folder, "disk", f"{run % 100}", str(run)), b"{}")
+        disk = time.perf_counter() - start
+    each = seconds / asked.runs
+    print(f"{asked.runs} empty runs on {asked.engine}, {asked.workers} workers: {1000 * each:.2f} ms a run")
+    print(f"  of which making the plan {1000 * planned / asked.runs:.2f} ms; over again {repeated:.2f} s for all")
+    print(f"  ratio to writing one file a run: {seconds / disk:.2f}; torch imported: {'torch' in sys.modules}")
+    if each > BUDGET:
+        print(f"  more than the {1000 * BUDGET:.0f} ms that were promised")
+
+
+def make_engine(name: str, workers: int) -> Any:
+    if name == "local":
+        return LocalEngine(workers)
+    from robustprune.sweep.engines.ray import RayEngine
+
+    return RayEngine(workers=workers)
+
+
+def ignore(_state: Any, _address: str) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Worker processes on this machine, with its threads, and its accelerators, divided among them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from robustprune.sweep.engines.engine import Event, Failed, Finished, Task
+from robustprune.sweep.worker import serve
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    task: Task | None = None
+
+
+class LocalEngine:
+    """Processes that are started when they are first needed, and replaced when they die."""
+
+    def __init__(self, workers: int, *, threads: int = 1, gpus: tuple[str, ...] = ()) -> None:
+        """Prepare ``workers`` processes of ``threads`` threads; worker i sees GPU i of ``gpus`` alone."""
+        self._slots: list[_Worker | None] = [None] * workers
+        self._threads, self._gpus = threads, gpus
+
+    @property
+    def workers(self) -> int:
+        """How many tasks it runs at a time."""
+        return len(self._slots)
+
+    def submit(self, task: Task) -> None:
+        """Give a task to an idle worker, preferably one that is there already."""
+        idle = [place for place, worker in enumerate(self._slots) if worker is None or worker.task is None]
+        place = min(idle, key=lambda each: self._slots[each] is None)
+        worker = self._slots[place] or self._start(place)
+        self._slots[place] = worker
+        worker.task = task
+        with suppress(BrokenPipeError):  # it has just died, which is found out below
+            worker.pipe.send(task)
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Return what has happened, as soon as something has, or nothing once the time is up."""
+        busy = {place: worker for place, worker in enumerate(self._slots) if worker is not None and worker.task}
+        if not busy:
+            time.sleep(seconds)
+            return []
+        ready = wait([each for worker in busy.values() for each in (worker.pipe, worker.process.sentinel)], seconds)
+        events: list[Event] = []
+        for place, worker in busy.items():
+            if worker.pipe in ready or worker.process.sentinel in ready:
+                events += self._hear(place, worker)
+        return events
+
+    def _hear(self, place: int, worker: _Worker) -> Iterator[Event]:
+        try:
+            while worker.pipe.poll():
+                event: Event = worker.pipe.recv()
+                if isinstance(event, Finished | Failed):
+                    worker.task = None
+                yield event
+        except (EOFError, OSError):
+            worker.process.join()
+        if not worker.process.is_alive():
+            self._slots[place] = None
+            if worker.task is not None:
+                yield Failed(worker.task.name, f"its process ended by {_cause(worker.process.exitcode)}", is_lost=True)
+
+    def _start(self, place: int) -> _Worker:
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs,), daemon=True)
+        with _environment(self._variables(place)):
+            process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def _variables(self, place: int) -> dict[str, str]:
+        found = dict.fromkeys(_THREAD_VARIABLES, str(self._threads))
+        if self._gpus:
+            found["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
+        return found
+
+    def close(self) -> None:
+        """End all workers, at once: what they do is kept as far as it is finished."""
+        for worker in self._slots:
+            if worker is not None:
+                worker.process.kill()
+        for worker in self._slots:
+            if worker is not None:
+                worker.process.join()
+                worker.pipe.close()
+        self._slots = [None] * len(self._slots)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the CUDA devices that this process may use, without asking CUDA, which would take one of them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return tuple(name for name in chosen.split(",") if name and name != "-1")
+    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
+    return tuple(sorted(match[1] for match in found if match))
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables for a process that is started within."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _cause(code: int | None) -> str:
+    if code is not None and code < 0:
+        with suppress(ValueError):
+            return f"{signal.Signals(-code).name}, as when memory runs out"
+    return f"itself with code {code}"

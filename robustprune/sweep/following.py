@@ -1,0 +1,90 @@
+"""How far a sweep is and how long it will take: figures and lines, for whoever draws them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from robustprune.sweep.graph import Plan
+from robustprune.sweep.locks import is_held
+from robustprune.sweep.scheduler import State
+from robustprune.sweep.store import Store
+
+
+class Standing(NamedTuple):
+    """Where the runs of a sweep stand."""
+
+    runs: int
+    finished: int
+    failed: int
+    running: int
+    waiting: int
+
+
+def standing(plan: Plan, done: Iterable[str], failed: Iterable[str], running: Iterable[str]) -> Standing:
+    """Return how many runs are finished, have failed, are being worked on, and wait.
+
+    A stage that several runs need counts for each of them.
+    """
+    done, failed, running = set(done), set(failed), set(running)
+    counts: defaultdict[str, int] = defaultdict(int)
+    for run in plan.runs:
+        if run.stage in done:
+            counts["finished"] += 1
+        elif failed.intersection(run.needs):
+            counts["failed"] += 1
+        elif running.intersection(run.needs):
+            counts["running"] += 1
+    others = sum(counts.values())
+    return Standing(len(plan.runs), counts["finished"], counts["failed"], counts["running"], len(plan.runs) - others)
+
+
+def seconds_left(state: State, workers: int) -> float | None:
+    """Return how long the rest will take if stages take as long as others of their kind; None while nobody knows."""
+    taken: defaultdict[str, list[float]] = defaultdict(list)
+    for address, seconds in state.seconds.items():
+        taken[state.plan.stages[address].kind].append(seconds)
+    left = 0.0
+    for address, stage in state.plan.stages.items():
+        if address in state.done or address in state.failed or address in state.blocked:
+            continue
+        if stage.kind not in taken:
+            return None
+        share = state.running[address].share if address in state.running else 0.0
+        left += (1 - share) * sum(taken[stage.kind]) / len(taken[stage.kind])
+    return left / workers
+
+
+def line(state: State, address: str) -> str:
+    """Return a line about the stage that something has just become of."""
+    stage = state.plan.stages[address]
+    count = f"{len(state.done)}/{len(state.plan.stages)}"
+    if address in state.failed:
+        where = state.tracebacks.get(address)
+        return f"{count} failed: {stage.kind} of {stage.label}: {state.failed[address]}" + (
+            f" ({where})" if where else ""
+        )
+    return f"{count} {stage.kind} of {stage.label}, {state.seconds.get(address, 0.0):.1f} s"
+
+
+def status(store: Store) -> list[dict[str, Any]]:
+    """Return where each sweep of a folder stands; read from its files alone, whoever works on them."""
+    done, failed = store.done(), store.failed()
+    running = {path.name for path in store.folder.glob("work/*") if is_held(store.lock(path.name))}
+    found = []
+    for name, plan in store.plans().items():
+        errors = {plan.stages[address].label: address for address in sorted(failed & plan.stages.keys())}
+        found.append(
+            {
+                "sweep": name,
+                **standing(plan, done, failed, running)._asdict(),
+                "stages": len(plan.stages),
+                "stages_done": len(plan.stages.keys() & done),
+                "running_stages": [
+                    f"{plan.stages[each].kind} of {plan.stages[each].label}" for each in running & plan.stages.keys()
+                ],
+                "failures": {label: str(store.failure(address)) for label, address in errors.items()},
+            }
+        )
+    return found

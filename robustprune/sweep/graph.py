@@ -1,0 +1,126 @@
+"""Stages, the runs that need them, and the address of each: the hash of everything that decides how it comes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from robustprune.files import hash_json
+
+# To be raised when a kind of stage comes to mean something else: what was made before is then made again.
+SCHEMAS = {"dense": 1, "weights": 1, "score": 1, "prune": 1, "train": 1, "evaluate": 1}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One piece of work.
+
+    Attributes:
+        kind: What is done: see :mod:`robustprune.sweep.kinds`.
+        inputs: What decides the outcome, defaults spelled out; JSON.
+        needs: Role → address of a stage whose outcome is an input too.
+        hints: What does not decide the outcome, such as where to compute.
+        label: For readers: the first run that wants it.
+    """
+
+    kind: str
+    inputs: Mapping[str, Any]
+    needs: Mapping[str, str] = field(default_factory=dict)
+    hints: dict[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def address(self) -> str:
+        """``kind-hash``: equal for two stages if and only if their inputs are."""
+        schema = SCHEMAS.get(self.kind, 0)
+        whole = {"kind": self.kind, "schema": schema, "inputs": self.inputs, "needs": self.needs}
+        return f"{self.kind}-{hash_json(whole)[:20]}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network that is evaluated.
+
+    Attributes:
+        name: For readers.
+        settings: As resolved: what a query can ask for.
+        stage: Address of its evaluation, which is its identity.
+        needs: Addresses of all stages that lead there, itself last.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    stage: str
+    needs: tuple[str, ...]
+
+
+@dataclass
+class Plan:
+    """The runs of a sweep and the stages that they share.
+
+    Attributes:
+        runs: In the order of the file.
+        stages: By address; what a stage needs comes before it.
+        watched: Files and folders → what they looked like; once one differs, the plan has to be made again.
+        key: Hash of what was asked for, and of what the code looked like.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    stages: dict[str, Stage] = field(default_factory=dict)
+    watched: dict[str, str] = field(default_factory=dict)
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        """Note which stages runs end with."""
+        self._ends = {run.stage for run in self.runs}
+
+    def add(self, stage: Stage) -> str:
+        """Add a stage, unless it is there; return its address."""
+        address = stage.address
+        self.stages.setdefault(address, stage)
+        return address
+
+    def add_run(self, name: str, settings: Mapping[str, Any], stage: str) -> None:
+        """Add a run that ends with a stage, unless one does already."""
+        if stage not in self._ends:
+            self._ends.add(stage)
+            self.runs.append(Run(name, settings, stage, tuple(self.leading_to(stage))))
+
+    def drop_unneeded(self) -> None:
+        """Drop stages that no run needs."""
+        needed = {address for run in self.runs for address in run.needs}
+        self.stages = {address: stage for address, stage in self.stages.items() if address in needed}
+
+    def leading_to(self, address: str) -> list[str]:
+        """Return a stage's address after those of all that it needs."""
+        return list(dict.fromkeys(self._walk(address)))
+
+    def _walk(self, address: str) -> Iterator[str]:
+        for need in self.stages[address].needs.values():
+            yield from self._walk(need)
+        yield address
+
+    def to_json(self) -> str:
+        """Return the plan as JSON."""
+        return json.dumps(
+            {
+                "runs": [asdict(run) for run in self.runs],
+                "stages": {address: asdict(stage) for address, stage in self.stages.items()},
+                "watched": self.watched,
+                "key": self.key,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Plan:
+        """Return the plan that :meth:`to_json` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: It is none.
+        """
+        found = json.loads(text)
+        runs = [Run(**{**run, "needs": tuple(run["needs"])}) for run in found["runs"]]
+        stages = {address: Stage(**stage) for address, stage in found["stages"].items()}
+        return cls(runs, stages, found["watched"], found["key"])

@@ -1,0 +1,251 @@
+"""What each kind of stage does: reads the outcomes of those it needs, leaves its own in a folder of work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustprune.data import ImageData, load_data
+from robustprune.devices import choose_device
+from robustprune.errors import SweepError
+from robustprune.evaluation import evaluate, relate_to_dense
+from robustprune.files import hash_json, write_atomically
+from robustprune.lottery import Draw, RewindPoint, cut, score, set_back
+from robustprune.models import build_model
+from robustprune.models.user_file import own_code
+from robustprune.provenance import describe_environment
+from robustprune.prune import prune_weights
+from robustprune.pruning import BlockScores, FilterScores
+from robustprune.records import load_record
+from robustprune.sweep.graph import Stage
+from robustprune.sweep.store import Store
+from robustprune.ticket import Ticket, load_ticket
+from robustprune.training import Recipe, StepProgress, train, train_to_file
+
+Tell = Callable[[str, float], None]
+"""Called with what is being done and how much of it is done, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage to be done.
+
+    Attributes:
+        stage: What.
+        store: Where what it needs lies.
+        work: The folder to leave the outcome in.
+        tell: Called as work proceeds.
+    """
+
+    stage: Stage
+    store: Store
+    work: Path
+    tell: Tell
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """What decides the outcome."""
+        return self.stage.inputs
+
+    @property
+    def device(self) -> torch.device:
+        """Where to compute."""
+        return choose_device(self.stage.hints["device"])
+
+    def data(self) -> ImageData:
+        """Return the image set, which has to be the one that was planned with."""
+        settings = self.stage.hints["data"]
+        data = _load(json.dumps(settings))
+        if self.inputs.get("data") not in (None, hash_json(data.identity)):
+            raise SweepError(f"the images of {data.name} are not those that the sweep was planned with; start it again")
+        return data
+
+    def needed(self, role: str, name: str = "ticket.pt") -> Path:
+        """Return a file that a stage left which this one needs."""
+        return self.store.stage(self.stage.needs[role]) / name
+
+    def ticket(self, role: str, name: str = "ticket.pt") -> Ticket:
+        """Return a ticket that a stage left which this one needs."""
+        return load_ticket(self.needed(role, name), model_code=own_code(self.stage.hints["model"]))
+
+    def fresh(self) -> Ticket:
+        """Return the dense network with its initial weights."""
+        hints, data = self.stage.hints, self.data()
+        network = build_model(hints["model"], data, seed=self._seed, **hints["model_options"])
+        return Ticket.from_model(network, data)
+
+    def base(self) -> Ticket:
+        """Return what is scored and cut: the trained network, or the initial one; on the device."""
+        ticket = self.ticket("dense") if "dense" in self.stage.needs else self.fresh()
+        ticket.network.to(self.device)
+        return ticket
+
+    @property
+    def _seed(self) -> int:
+        return int(self.inputs["seed"])
+
+    def training(self) -> dict[str, Any]:
+        """Return what training takes beyond the ticket and the images."""
+        return {
+            "recipe": Recipe.model_validate(self.inputs["recipe"]),
+            "seed": self._seed,
+            "device": self.device,
+            "country": self.stage.hints["country"],
+            "measure_energy": self.stage.hints["measure_energy"],
+            "on_step": self._on_step,
+        }
+
+    def _on_step(self, at: StepProgress) -> None:
+        self.tell("training", (at.epoch * at.steps + at.step) / (at.epochs * at.steps))
+
+
+@lru_cache(maxsize=2)  # a worker does many stages on the same images
+def _load(settings: str) -> ImageData:
+    return load_data(**json.loads(settings))
+
+
+def train_dense(job: Job) -> None:
+    """Train a dense network, and keep it as it was after the epochs that tickets are rewound to."""
+    keep = {epoch: job.work / f"epoch-{epoch}.pt" for epoch in job.stage.hints.get("keep", ())}
+    train_to_file(job.fresh(), job.data(), job.work / "ticket.pt", keep=keep, resume=True, **job.training())
+
+
+def find_weights(job: Job) -> None:
+    """Get a dense network as it was after some epochs: kept then, or by going through them again.
+
+    Raises:
+        SweepError: Training comes out differently now.
+    """
+    epoch, out = job.inputs["epoch"], job.work / "ticket.pt"
+    kept = job.needed("dense", f"epoch-{epoch}.pt")
+    if kept.exists():
+        write_atomically(out, kept.read_bytes())
+        return
+    dense = job.store.describe(job.stage.needs["dense"])
+    again = replace(job, stage=replace(job.stage, inputs=dense["inputs"]))
+    ticket = train(
+        again.fresh(),
+        again.data(),
+        stop_epoch=epoch,
+        checkpoint=job.work / "ticket.pt.checkpoint",
+        resume=True,
+        **again.training(),
+    )
+    losses = [[each["train_loss"] for each in found.history[:epoch]] for found in (job.ticket("dense"), ticket)]
+    if losses[0] != losses[1]:
+        raise SweepError(
+            f"the weights of epoch {epoch} were not kept when the dense network was trained, and its training comes "
+            "out differently on this machine now; rewind to epochs that were kept, or start over in another folder"
+        )
+    ticket.save(out)
+    (job.work / "ticket.pt.checkpoint").unlink(missing_ok=True)
+
+
+def score_network(job: Job) -> None:
+    """Score blocks, or filters."""
+    draw = _draw(job, "layer" if job.inputs["of"] == "blocks" else "filter")
+    found = score(job.base(), job.data(), draw, job.inputs["seed"])
+    values = {name: value if isinstance(value, float) else value.tolist() for name, value in found.items()}
+    own = {name: getattr(found, name) for name in ("criterion", "options", "seed", "seconds")}
+    write_atomically(job.work / "scores.json", json.dumps({"scores": values, **own}, indent=2).encode())
+
+
+def prune_network(job: Job) -> None:
+    """Cut a ticket out."""
+    inputs, base = job.inputs, job.base()
+    if inputs["method"] == "weight":
+        settings = {name: inputs[name] for name in ("criterion", "sparsity", "rounds", "seed")}
+        ticket = prune_weights(base, job.data(), **settings, **inputs["options"])
+    else:
+        scores = _read_scores(job.needed("scores", "scores.json"))
+        draw = Draw(scores.criterion, inputs["blocks"], inputs["method"], eligibility=inputs["eligibility"])
+        match = job.ticket("match") if "match" in job.stage.needs else None
+        ticket = cut(base, scores, draw, match, inputs.get("match_by", "filters"))
+    ticket.network.cpu()
+    ticket.save(job.work / "ticket.pt")
+
+
+def train_ticket(job: Job) -> None:
+    """Set a ticket's weights back, and train it for the epochs that are left."""
+    point = RewindPoint(job.inputs["epoch"], job.inputs["random"])
+    found = job.ticket("ticket")
+    dense = job.ticket("weights") if point.epoch else job.fresh()
+    ticket = set_back(found, point, dense)
+    train_to_file(ticket, job.data(), job.work / "ticket.pt", start_epoch=point.epoch, resume=True, **job.training())
+
+
+def evaluate_network(job: Job) -> None:
+    """Evaluate a network; what was finished of its attacks is picked up."""
+    settings = dict(job.stage.hints["evaluate"])
+    ticket = job.ticket("network")
+    ticket.network.to(job.device)
+    attacks = {**settings.pop("attack_settings"), "state": job.work / "attacks"}
+    if "source" in job.stage.needs:
+        attacks["transfer_from"] = job.ticket("source").model().to(job.device)
+    record = evaluate(
+        ticket,
+        job.data(),
+        attack_settings=attacks,
+        path=str(job.needed("network")),
+        progress=lambda label, done, total: job.tell(label, done / max(total, 1)),
+        **settings,
+    )
+    if "dense" in job.stage.needs:
+        relate_to_dense(record, load_record(job.needed("dense", "record.json")))
+    record.save(job.work / "record.json")
+    if (job.work / "attacks").is_dir():
+        os.rmdir(job.work / "attacks")
+
+
+def _draw(job: Job, method: Any) -> Draw:
+    # How many blocks go, and by which rule, is not what scores depend on.
+    return Draw(job.inputs["criterion"], 1, method, job.inputs["options"])
+
+
+def _read_scores(path: Path) -> BlockScores | FilterScores:
+    found = json.loads(path.read_text())
+    scores = found.pop("scores")
+    if all(isinstance(value, float) for value in scores.values()):
+        return BlockScores(scores, **found)
+    return FilterScores({name: torch.tensor(value, dtype=torch.float64) for name, value in scores.items()}, **found)
+
+
+def do(stage: Stage, store: Store, tell: Tell) -> dict[str, Any]:
+    """Do a stage in its folder of work; return where and by what it was done."""
+    torch.set_num_threads(stage.inputs["threads"])
+    job = Job(stage, store, store.work(stage.address), tell)
+    environment = {**describe_environment(), "device": job.device.type}
+    _start_over_elsewhere(job.work, {name: environment[name] for name in ("torch", "platform", "device")})
+    KINDS[stage.kind](job)
+    (job.work / _STARTED).unlink()
+    return environment
+
+
+def _start_over_elsewhere(work: Path, place: Mapping[str, Any]) -> None:
+    """Drop what was begun with another release of torch or on another device, which would not fit what follows."""
+    started = work / _STARTED
+    for leftover in work.rglob(".*.tmp"):  # of a writer that was killed: nobody else writes here now
+        leftover.unlink(missing_ok=True)
+    if started.exists() and json.loads(started.read_text()) != place:
+        shutil.rmtree(work)
+    write_atomically(started, json.dumps(place).encode())
+
+
+_STARTED = "started.json"
+
+KINDS: dict[str, Callable[[Job], None]] = {
+    "dense": train_dense,
+    "weights": find_weights,
+    "score": score_network,
+    "prune": prune_network,
+    "train": train_ticket,
+    "evaluate": evaluate_network,
+}

@@ -1,0 +1,149 @@
+"""What an evaluation measures, with every default spelled out and every other image set looked at."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from robustprune.attacks import parse_epsilon, run_attack
+from robustprune.attacks.registry import expand_options
+from robustprune.corruptions import corruption_options, expand_names
+from robustprune.data import ImageData
+from robustprune.errors import DataError, SweepError
+from robustprune.evaluation.attacks import make_settings, share_attack_options
+from robustprune.evaluation.shift import load_shift
+from robustprune.files import hash_arrays
+from robustprune.ood import evaluate_ood
+from robustprune.ood.detector import DETECTORS, detector_options, make_detector
+from robustprune.ood.foreign import load_foreign
+from robustprune.ood.groups import expand
+from robustprune.ood.shifted import is_corrupted
+from robustprune.sweep.fingerprints import hash_content
+from robustprune.sweep.spec import EvaluateSettings
+
+_OURS = ("save_adversarial", "state")
+
+
+def resolve_evaluation(asked: EvaluateSettings, data: ImageData) -> tuple[dict[str, Any], list[str]]:
+    """Return all that decides an evaluation's outcome, defaults spelled out, and the paths it depends on.
+
+    Raises:
+        RobustPruneError: Something is unknown, not there, or contradictory.
+    """
+    watched: list[str] = []
+    resolved = {
+        "split": asked.split,
+        "limit": asked.limit,
+        "seed": asked.seed,
+        "latency": asked.latency,
+        "attacks": _attacks(asked),
+        "corruptions": _corruptions(asked, watched),
+        "shift": _shift(asked, data, watched),
+        "ood": _ood(asked, data, watched),
+    }
+    return resolved, watched
+
+
+def defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the arguments of a function that have a default which JSON can hold."""
+    found = {each.name: each.default for each in inspect.signature(function).parameters.values()}
+    return {name: _plain(value) for name, value in found.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | tuple | list | None)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _in_json(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) if _is_plain(value) else repr(value) for name, value in options.items()}
+
+
+def _attacks(asked: EvaluateSettings) -> dict[str, Any]:
+    source = asked.attack_settings.get("transfer_from")
+    if source not in (None, "dense"):
+        raise SweepError(
+            f"transfer_from is {source!r}; a sweep can transfer from 'dense', the network of the same seed"
+        )
+    for name in _OURS:
+        if name in asked.attack_settings:
+            raise SweepError(f"attack_settings has {name!r}, which names a file; a sweep has folders of its own")
+    if not asked.attacks:
+        return {}
+    own = share_attack_options(asked.attacks, dict(asked.options))
+    further = asdict(replace(make_settings(asked.attack_settings), transfer_from=None))
+    return {
+        "order": list(asked.attacks),
+        "epsilons": [parse_epsilon(epsilon, asked.norm) for epsilon in asked.epsilons],
+        "norm": asked.norm,
+        "restarts": asked.restarts,
+        "transfer_from": source,
+        "options": {name: _in_json(expand_options(name, options)) for name, options in own.items()},
+        "engine": defaults(run_attack),
+        "further": {name: value for name, value in further.items() if name not in (*_OURS, "transfer_from")},
+    }
+
+
+def _corruptions(asked: EvaluateSettings, watched: list[str]) -> dict[str, Any]:
+    if asked.corruption_dir is not None:
+        if not Path(asked.corruption_dir).expanduser().is_dir():
+            raise DataError(f"there is no folder {asked.corruption_dir} to read corrupted images from")
+        watched.append(asked.corruption_dir)
+        return {"content": hash_content(asked.corruption_dir), "names": list(asked.corruptions)}
+    if not asked.corruptions:
+        return {}
+    names = expand_names(list(asked.corruptions))
+    options = {name: {**corruption_options(name)} for name in names}
+    for name, own in options.items():
+        own |= {key: value for key, value in asked.corruption_options.items() if key in own}
+        options[name] = _in_json(own)
+    folder = asked.corruption_options.get("folder")
+    if folder:
+        watched.append(str(folder))
+    return {"options": options, **({"folder": hash_content(folder)} if folder else {})}
+
+
+def _shift(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, str]:
+    found = {}
+    for name, where in asked.shift.items():
+        images, labels = load_shift(where, data)
+        found[name] = hash_arrays({"images": images.numpy(), "labels": labels.numpy()})
+        watched.append(where.removeprefix("npz:").removeprefix("imagefolder:"))
+    return found
+
+
+def _ood(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, Any]:
+    if not asked.ood:
+        return {}
+    requests, named = expand(data.name, asked.ood, list(asked.detectors or DETECTORS.names()))
+    detectors = sorted({name for chosen in requests.values() for name in chosen})
+    options = {name: {**detector_options(name), **vars(make_detector(name))} for name in detectors}
+    protocol = {**defaults(evaluate_ood), **asked.ood_options}
+    tuned_on = asked.ood_options.get("tune_on")
+    sets = {
+        name: _foreign(name, asked, data, watched, needed=name in named or name == tuned_on)
+        for name in [*requests, *([tuned_on] if tuned_on else [])]
+    }
+    plain = {name: {key: value for key, value in own.items() if _is_plain(value)} for name, own in options.items()}
+    return {"requests": requests, "detectors": plain, "protocol": protocol, "sets": sets}
+
+
+def _foreign(name: str, asked: EvaluateSettings, data: ImageData, watched: list[str], *, needed: bool) -> str:
+    """Return the hash of a foreign set's images, or that it is not there, as members of a group may be."""
+    if is_corrupted(name):
+        return "made"
+    places = {key: asked.ood_options[key] for key in ("root", "download") if key in asked.ood_options}
+    try:
+        found = load_foreign(name, data, split=asked.split, limit=asked.limit, seed=asked.seed, **places)
+    except DataError:
+        if needed:
+            raise
+        return "missing"
+    watched.append(str(found.conversions.get("source") or ""))
+    return hash_arrays({"images": found.images.numpy()})

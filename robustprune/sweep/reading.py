@@ -1,0 +1,118 @@
+"""From a YAML file, overlays and ``a.b=c`` to a document, and from pydantic's errors to one paragraph."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from robustprune.errors import SweepError
+from robustprune.registry import suggest
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_document(
+    path: str | Path, overlays: Sequence[str | Path] = (), settings: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return a sweep's file as a mapping, not yet checked.
+
+    Args:
+        path: A YAML file.
+        overlays: YAML files whose settings take the place of the file's, one after the other; mappings are merged.
+        settings: ``a.b=value``, the value in YAML, in place of all of them.
+
+    Raises:
+        SweepError: A file that is missing or no YAML mapping, or a setting of another form.
+    """
+    document = _read(Path(path))
+    for overlay in overlays:
+        document = merge(document, _read(Path(overlay)))
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise SweepError(f"--set {text!r} is not of the form a.b=value, such as train.epochs=5")
+        try:
+            put(document, name.strip(), yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise SweepError(f"--set {text!r}: the value is no YAML: {_first_line(error)}") from error
+    return document
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``under`` with what ``over`` says in its place; mappings are merged, lists are not."""
+    merged = dict(under)
+    for name, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = merge(merged[name], value) if both else copy.deepcopy(value)
+    return merged
+
+
+def put(document: dict[str, Any], path: str, value: Any) -> None:
+    """Set ``a.b`` of a document.
+
+    Raises:
+        SweepError: What holds it is no mapping.
+    """
+    *parents, last = path.split(".")
+    for name in parents:
+        document = document.setdefault(name, {})
+        if not isinstance(document, dict):
+            raise SweepError(f"{path}: {name!r} is no group of settings but {document!r}")
+    document[last] = value
+
+
+def check(model: type[Model], document: Mapping[str, Any], where: str) -> Model:
+    """Return the document as ``model``.
+
+    Args:
+        model: What it is to be.
+        document: From a file.
+        where: Said in errors.
+
+    Raises:
+        SweepError: It does not fit; the first problem is named, with what was probably meant.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "dict["))]
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(model, path[:-1])
+            place = f" in {'.'.join(path[:-1])}" if path[1:] else ""
+            raise SweepError(
+                f"{where}: there is no setting {path[-1]!r}{place}.{suggest(path[-1], known)} "
+                f"Known: {', '.join(known)}."
+            ) from error
+        message = problem["msg"].removeprefix("Value error, ")
+        given = "" if problem["type"] == "value_error" else f", not {problem['input']!r}"
+        raise SweepError(f"{where}: {'.'.join(path)}{': ' if path else ''}{message}{given}") from error
+
+
+def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:
+    for name in path:
+        annotation = model.model_fields[name].annotation if name in model.model_fields else None
+        candidates = [annotation, *get_args(annotation)]
+        model = next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise SweepError(f"the sweep {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SweepError(f"{path} is no YAML: {_first_line(error)}") from error
+    if not isinstance(document, dict) or not all(isinstance(name, str) for name in document):
+        raise SweepError(f"{path} holds no settings: a sweep is a YAML mapping such as model: resnet32")
+    return document
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

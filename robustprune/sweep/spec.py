@@ -1,0 +1,203 @@
+"""What a sweep's file may say: one run's settings, and how many runs are made of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Method = Literal["dense", "layer", "filter", "filter-uniform", "weight"]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Rewind = Annotated[int, Field(ge=0)] | str
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(_Part):
+    """The image set: arguments of :func:`robustprune.load_data`.
+
+    Its seed is its own: the same images are held out whatever the seed of a run.
+    """
+
+    name: str = "digits"
+    root: str | None = None
+    image_size: Annotated[int, Field(ge=8)] | None = None
+    channels: Literal[1, 3] | None = None
+    train_limit: Count | None = None
+    validation_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    seed: Seed = 0
+    stream: bool | None = None
+    workers: Seed = 0
+    download: bool = False
+
+
+class TrainSettings(_Part):
+    """How dense networks and tickets are trained: a recipe, and what is to be other than it says."""
+
+    recipe: str = "quick"
+    epochs: Count | None = None
+    batch_size: Annotated[int, Field(ge=2)] | None = None
+    learning_rate: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    label_smoothing: float | None = None
+    schedule: str | None = None
+    augment: bool | None = None
+    defence: str | None = None
+    consistency: float | None = None
+    adversarial: str | None = None
+    epsilon: float | str | None = None
+    adversarial_steps: Count | None = None
+    trades_beta: float | None = None
+
+
+class EvaluateSettings(_Part):
+    """What is measured: arguments of :func:`robustprune.evaluate`, under the same names.
+
+    ``attack_settings`` may say ``transfer_from: dense``, which is the dense network of the same seed.
+    """
+
+    split: Literal["test", "val", "train"] = "test"
+    limit: Count | None = None
+    seed: Seed = 0
+    batch_size: Count = 256
+    attacks: tuple[str, ...] = ()
+    epsilons: tuple[float | str, ...] = ("8/255",)
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    restarts: Count = 1
+    options: dict[str, Any] = {}
+    attack_settings: dict[str, Any] = {}
+    corruptions: tuple[str, ...] = ()
+    corruption_dir: str | None = None
+    corruption_options: dict[str, Any] = {}
+    shift: dict[str, str] = {}
+    latency: bool = False
+    ood: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
+    detectors: tuple[str, ...] | None = None
+    ood_options: dict[str, Any] = {}
+
+
+class RunSettings(_Part):
+    """One network: how it is made, trained and measured.
+
+    Attributes:
+        model: Name of the network.
+        model_options: What its builder takes.
+        data: The image set.
+        train: How it is trained.
+        method: ``dense``: nothing goes. ``layer``: whole blocks. ``filter``, ``filter-uniform``: as many filters as the
+            layer ticket of the same criterion and blocks lost. ``weight``: single weights are masked.
+        criterion: What ranks blocks, filters or weights.
+        criterion_options: Its options.
+        blocks: How many blocks go, or go from the layer ticket that is matched.
+        sparsity: The share of weights that is masked.
+        rounds: In how many rounds; by default as many as the criterion wants.
+        eligibility: Which blocks may go.
+        match_by: What filter tickets are matched by.
+        at_init: Score the initial weights (algorithm 2) rather than the trained ones (algorithm 1).
+        rewind: Where kept weights come from: epochs (25), a share of all (25%), or ``random``: new ones.
+        seed: Of initial weights, scoring, and the order of training.
+        evaluate: What is measured.
+        threads: Of a process; part of what decides how sums are rounded, and so of a run's identity.
+        device: Where to compute.
+        country: Whose grid's carbon intensity counts.
+        measure_energy: Whether energy is measured.
+    """
+
+    model: str = "resnet32"
+    model_options: dict[str, Any] = {}
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
+    method: Method = "layer"
+    criterion: str | None = None
+    criterion_options: dict[str, Any] = {}
+    blocks: Count | None = None
+    sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
+    rounds: Count | None = None
+    eligibility: Literal["authors", "strict", "identity"] = "authors"
+    match_by: Literal["filters", "macs", "params"] = "filters"
+    at_init: bool = True
+    rewind: Rewind = 0
+    seed: Seed = 0
+    evaluate: EvaluateSettings = EvaluateSettings()
+    threads: Count = 1
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    country: str = "USA"
+    measure_energy: bool = True
+
+    @property
+    def title(self) -> str:
+        """What a reader calls the run; others of a sweep may have the same."""
+        size = self.blocks if self.sparsity is None else self.sparsity
+        if self.method == "dense":
+            parts = ["dense"]
+        else:
+            parts = [
+                self.method,
+                str(self.criterion),
+                str(size),
+                *([] if self.rewind == 0 else [f"from {self.rewind}"]),
+            ]
+        return " ".join([*parts, f"seed {self.seed}"])
+
+    def as_dense(self) -> RunSettings:
+        """Return the run of the dense network that this one's is compared with."""
+        untouched = {name: getattr(self, name) for name in _DENSE}
+        return RunSettings.model_construct(**{**dict(RunSettings()), **untouched, "method": "dense"})
+
+
+_DENSE = (
+    "model",
+    "model_options",
+    "data",
+    "train",
+    "seed",
+    "evaluate",
+    "threads",
+    "device",
+    "country",
+    "measure_energy",
+)
+
+
+class RunRequest(RunSettings):
+    """A run as a file asks for it: what its method needs has to be there."""
+
+    @model_validator(mode="after")
+    def _method_has_what_it_needs(self) -> RunRequest:
+        needed = {"dense": (), "weight": ("criterion", "sparsity")}.get(self.method, ("criterion", "blocks"))
+        foreign = {"dense": ("criterion", "blocks", "sparsity"), "weight": ("blocks",)}.get(self.method, ("sparsity",))
+        for name in needed:
+            if getattr(self, name) is None:
+                raise ValueError(f"the method {self.method!r} needs {name}")
+        for name in foreign:
+            if getattr(self, name) is not None:
+                raise ValueError(f"the method {self.method!r} has no use for {name}; leave it out, or set it to null")
+        if self.at_init and self.method != "dense" and str(self.rewind) not in ("0", "0%", "random"):
+            raise ValueError(
+                "a ticket found at initialization starts there: rewind to 0 or random, or set at_init: false"
+            )
+        return self
+
+
+class SweepFile(RunSettings):
+    """A sweep's file: the settings that all runs share, and those that differ.
+
+    Attributes:
+        name: Of the sweep; by default the file's.
+        description: For readers.
+        grid: Setting, as a path with dots → values; every combination is a run.
+        include: Further runs: settings in place of the shared ones, with a grid of their own.
+        exclude: Runs of the grid with all of these settings are left out.
+        dense: Also run the dense network of every seed.
+    """
+
+    name: str = ""
+    description: str = ""
+    grid: dict[str, list[Any]] = {}
+    include: list[dict[str, Any]] = []
+    exclude: list[dict[str, Any]] = []
+    dense: bool = True

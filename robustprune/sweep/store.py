@@ -1,0 +1,136 @@
+"""A sweep's folder.
+
+::
+
+    sweeps/NAME.json                 the runs and stages of each sweep that was made here
+    stages/KIND-HASH/stage.json      a finished stage: what went in, when, how long; beside it what came out
+    work/KIND-HASH/                  one that is being worked on, or was interrupted
+    locks/KIND-HASH.lock             who works on what
+    failures/KIND-HASH.json          what failed, with its inputs; its traceback in a .txt beside it
+
+What lies in ``stages`` is whole: it got there by one rename, after everything in it was flushed to the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from robustprune.files import write_atomically
+from robustprune.sweep.graph import Plan, Stage
+
+
+class Store:
+    """The files of a sweep."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Name a folder, which needs not exist yet."""
+        self.folder = Path(folder)
+
+    def stage(self, address: str) -> Path:
+        """Return the folder of a finished stage."""
+        return self.folder / "stages" / address
+
+    def work(self, address: str) -> Path:
+        """Return the folder of a stage that is being worked on."""
+        return self.folder / "work" / address
+
+    def lock(self, address: str) -> Path:
+        """Return the file to lock while working on a stage."""
+        return self.folder / "locks" / f"{address}.lock"
+
+    def record(self, address: str) -> Path:
+        """Return the file of the record that an evaluation leaves."""
+        return self.stage(address) / "record.json"
+
+    def is_done(self, address: str) -> bool:
+        """Return whether a stage is finished."""
+        return (self.stage(address) / "stage.json").is_file()
+
+    def done(self) -> set[str]:
+        """Return the addresses of all finished stages."""
+        return _names(self.folder / "stages")
+
+    def describe(self, address: str) -> dict[str, Any]:
+        """Return what a finished stage says of itself."""
+        found: dict[str, Any] = json.loads((self.stage(address) / "stage.json").read_text())
+        return found
+
+    def publish(self, address: str, stage: Stage, more: Mapping[str, Any]) -> None:
+        """Finish a stage: what lies in its folder of work becomes its outcome, in one rename.
+
+        Raises:
+            OSError: The disk is full, or something else of that kind; the stage is then not finished.
+        """
+        work, place = self.work(address), self.stage(address)
+        content = json.dumps({**asdict(stage), **more}, indent=2, allow_nan=False)
+        write_atomically(work / "stage.json", f"{content}\n".encode())
+        _flush_folder(work)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(work, place)
+        except OSError:
+            # Where locks do not hold between machines, another one may have been faster with the same.
+            if not self.is_done(address):
+                raise
+            shutil.rmtree(work, ignore_errors=True)
+        _flush_folder(place.parent)
+        (self.failure(address)).unlink(missing_ok=True)
+        self.failure(address).with_suffix(".txt").unlink(missing_ok=True)
+
+    def failure(self, address: str) -> Path:
+        """Return the file that says how a stage failed."""
+        return self.folder / "failures" / f"{address}.json"
+
+    def failed(self) -> set[str]:
+        """Return the addresses of all stages that failed."""
+        return {Path(name).stem for name in _names(self.folder / "failures") if name.endswith(".json")}
+
+    def record_failure(self, stage: Stage, error: str, traceback: str) -> Path:
+        """Write down how a stage failed; return the file of its traceback."""
+        path = self.failure(stage.address)
+        write_atomically(path.with_suffix(".txt"), traceback.encode())
+        content = {**asdict(stage), "error": error, "traceback": path.with_suffix(".txt").name}
+        write_atomically(path, json.dumps(content, indent=2).encode())
+        return path.with_suffix(".txt")
+
+    def forget_failure(self, address: str) -> None:
+        """Let a failed stage be tried again."""
+        for path in (self.failure(address), self.failure(address).with_suffix(".txt")):
+            path.unlink(missing_ok=True)
+
+    def plan_file(self, name: str) -> Path:
+        """Return the file of the plan of a sweep called ``name``."""
+        return self.folder / "sweeps" / f"{name}.json"
+
+    def plans(self) -> dict[str, Plan]:
+        """Return the plans of the sweeps that were made here, by name."""
+        found = {}
+        for name in sorted(_names(self.folder / "sweeps")):
+            if name.endswith(".json"):
+                with suppress(ValueError, KeyError, TypeError):  # of another version
+                    found[name.removesuffix(".json")] = Plan.from_json(self.plan_file(name[:-5]).read_bytes())
+        return found
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
+
+
+def _flush_folder(folder: Path) -> None:
+    """See to it that names in a folder survive a loss of power, where the system can."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
