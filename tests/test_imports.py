@@ -45,6 +45,7 @@ ORDER = (
     "comparison",
     "lottery",
     "sweep",
+    "query",
     "workbench",
     "listing",
     "demo",

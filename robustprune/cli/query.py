@@ -1,0 +1,88 @@
+"""`robustprune query`: ask the records of a sweep."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from robustprune import terminal
+from robustprune.cli.application import commands
+from robustprune.cli.options import OUT_FILE
+
+
+@commands.command()
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--where", help="Condition in SQL: \"criterion=='grasp' and blocks>=3\".")
+@click.option("--columns", help="Names, or expressions such as avg(accuracy) as mean; `all` for every column.")
+@click.option("--order", help="What to sort by: accuracy desc.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+)
+@click.option("--out", type=OUT_FILE, help="File to write to; parquet needs one.")
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+def query(
+    folder: str, where: str | None, columns: str | None, order: str | None, form: Any, out: str | None, as_json: bool
+) -> None:
+    """Show the runs of a folder for which a condition holds, one row a run.
+
+    `--columns all --format json` shows what can be asked for.
+    """
+    from robustprune.files import write_atomically
+    from robustprune.query import load_rows
+    from robustprune.query import query as ask
+
+    form = "json" if as_json else form
+    if form == "parquet" and out is None:
+        raise click.UsageError("--format parquet is for files; name one with --out")
+    if form == "table" and out is not None:
+        raise click.UsageError("--out needs a --format: csv, json or parquet")
+    rows = load_rows(folder)
+    wanted = ["*"] if columns == "all" else _split(columns) if columns else None
+    answer = ask(rows, where, wanted, order=order, out=None if form == "json" else out, form=form)
+    if form == "json":
+        text = json.dumps(answer.to_dicts(), indent=2, allow_nan=False)
+        if out is None:
+            terminal.print_json(text)
+        else:
+            write_atomically(Path(out), f"{text}\n".encode())
+    elif form == "csv" and out is None:
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows([answer.columns, *answer.rows])
+        click.echo(stream.getvalue(), nl=False)
+    elif form == "table":
+        terminal.table(
+            f"{len(answer.rows)} of {len(rows)} rows of {folder}",
+            [f">{name}" if _is_number(answer.rows, place) else name for place, name in enumerate(answer.columns)],
+            [[_cell(value) for value in row] for row in answer.rows],
+        )
+
+
+def _split(columns: str) -> list[str]:
+    """Return what commas separate, but for those within parentheses."""
+    parts, depth = [""], 0
+    for letter in columns:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _is_number(rows: list[tuple[Any, ...]], place: int) -> bool:
+    return any(isinstance(row[place], int | float) for row in rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,176 @@
+"""Conditions over the records of a folder, against lists of Python's own."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from support import Run, check_failure
+
+from robustprune.errors import EvaluationError
+from robustprune.query import load_rows, query
+from robustprune.query.flatten import flatten
+from robustprune.sweep import Store
+from robustprune.sweep.graph import Plan, Stage
+
+RECORD: dict[str, Any] = {
+    "schema": 1,
+    "model": {
+        "path": "a.pt", "architecture": "resnet20", "sha256": "ab", "parameters": 10, "macs": 20, "filters": 30,
+        "removed": ["stage1.1", "stage2.1"], "initial_seed": 4,
+        "plan": {"method": "layer", "criterion": "grasp", "rewound_to": 0},
+        "training": {"epochs": 5, "seconds": 9.5}, "earlier_training": [],
+    },
+    "dataset": "digits", "split": "test", "n": 100,
+    "clean": {"accuracy": 0.9, "nll": 0.4, "ece": 0.1, "brier": 0.2},
+    "attacks": [
+        {"name": "pgd", "norm": "linf", "epsilon": 8 / 255, "robust_accuracy": 0.5, "valid": True},
+        {"name": "pgd", "norm": "l2", "epsilon": 0.5, "robust_accuracy": 0.6, "valid": False},
+    ],
+    "corruptions": {"mean_accuracy": 0.7, "mean_error": 0.3, "table": {"fog": [0.9, 0.8, 0.7, 0.6, 0.5]}},
+    "shift": [{"name": "cifar10.2", "accuracy": 0.8, "gap": 0.1}],
+    "ood": [{"dataset": "noise", "detectors": {"knn": {"auroc": 0.99, "fpr95_ood_positive": 0.02}}}],
+    "seconds": 3.0,
+}  # fmt: skip
+
+
+def record(**clean: Any) -> dict[str, Any]:
+    made = copy.deepcopy(RECORD)
+    made["clean"] |= clean
+    return made
+
+
+def fill(folder: Path, count: int) -> None:
+    """Make the folder of a sweep with so many runs."""
+    plan, store = Plan(), Store(folder)
+    for number in range(count):
+        criterion = ("grasp", "snip")[number % 2]
+        address = plan.add(Stage("evaluate", {"number": number}, label=f"run {number}"))
+        settings = {"criterion": criterion, "blocks": number % 5 + 1, "seed": number, "method": "layer"}
+        plan.add_run(f"run {number}", {**settings, "criterion_options": {"batches": 1}, "train_epochs": 3}, address)
+        home = store.stage(address)
+        home.mkdir(parents=True)
+        (home / "stage.json").write_text("{}")
+        (home / "record.json").write_text(json.dumps(record(accuracy=number / count)))
+    store.plan_file("mine").parent.mkdir()
+    store.plan_file("mine").write_text(plan.to_json())
+
+
+def test_row_of_a_record_by_hand() -> None:
+    row = flatten(RECORD)
+    wanted = {
+        "method": "layer", "criterion": "grasp", "blocks": 2, "removed": "stage1.1, stage2.1", "rewind": "0", "seed": 4,
+        "accuracy": 0.9, "macs": 20, "training_epochs": 5, "training_energy_kwh": None, "pgd_linf_8_255": 0.5,
+        "pgd_l2_0_5": None, "corruption_mean_error": 0.3, "fog": 0.7, "shift_cifar10_2_gap": 0.1,
+        "noise_knn_auroc": 0.99,
+    }  # fmt: skip
+    assert {name: row[name] for name in wanted} == pytest.approx(wanted)
+    assert all(name.isidentifier() for name in row)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("runs")
+    fill(made, 20)
+    return made
+
+
+def test_condition_holds_for_what_a_list_says(folder: Path) -> None:
+    rows = load_rows(folder)
+    found = query(rows, "criterion=='grasp' and blocks>=3", ["run", "seed"], order="seed")
+    assert found.columns == ["run", "seed"]
+    assert found.rows == [(f"run {i}", i) for i in range(20) if i % 2 == 0 and i % 5 + 1 >= 3]
+    assert len(query(rows).rows) == 20
+    assert query(rows).columns == ["run", "accuracy", "corruption_mean_accuracy", "pgd_linf_8_255", "pgd_l2_0_5"]
+    assert query(rows, "option_batches = 1 and train_epochs = 3 and sweep = 'mine'", ["count(*) as n"]).rows == [(20,)]
+
+
+def test_aggregates_are_grouped_by_the_plain_columns(folder: Path) -> None:
+    found = query(load_rows(folder), None, ["criterion", "avg(accuracy) as mean"], order="criterion")
+    even = [number / 20 for number in range(0, 20, 2)]
+    odd = [number / 20 for number in range(1, 20, 2)]
+    assert found.rows == [("grasp", pytest.approx(sum(even) / 10)), ("snip", pytest.approx(sum(odd) / 10))]
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("crterion == 'grasp'", ["no column 'crterion'", "'criterion'"]),
+        ("blocks >=", ["syntax error"]),
+        ("blocks > 1; drop table runs", ["semicolon"]),
+        ("blocks > (select count(*) from read_csv('/etc/hostname'))", ["file system operations are disabled"]),
+        ("blocks > (select count(*) from '/etc/hostname')", ["file system operations are disabled", "not exist"]),
+    ],
+)
+def test_what_cannot_be_answered_is_one_clear_line(run: Run, folder: Path, where: str, words: list[str]) -> None:
+    outcome = run("query", str(folder), "--where", where)
+    check_failure(outcome, 1)
+    assert any(word in outcome.err for word in words), outcome.err
+
+
+def test_formats_hold_the_same(run: Run, folder: Path, tmp_path: Path) -> None:
+    asked = ("query", str(folder), "--where", "blocks == 2", "--columns", "run, accuracy", "--order", "seed")
+    found = run(*asked, "--format", "json").json
+    assert found == [{"run": f"run {i}", "accuracy": i / 20} for i in (1, 6, 11, 16)]
+    read = list(csv.DictReader(io.StringIO(run(*asked, "--format", "csv").out)))
+    assert [(each["run"], float(each["accuracy"])) for each in read] == [
+        (each["run"], each["accuracy"]) for each in found
+    ]
+    for form in ("csv", "json", "parquet"):
+        assert run(*asked, "--format", form, "--out", f"out.{form}").code == 0
+    assert json.loads((tmp_path / "out.json").read_text()) == found
+    there = duckdb.sql(f"SELECT * FROM '{tmp_path / 'out.parquet'}'").fetchall()
+    assert there == duckdb.sql(f"SELECT * FROM '{tmp_path / 'out.csv'}'").fetchall()
+    assert there == [(each["run"], each["accuracy"]) for each in found]
+    assert sorted(os.listdir(tmp_path)) == ["out.csv", "out.json", "out.parquet"]
+    drawn = run(*asked)
+    assert "4 of 20 rows" in drawn.out
+    assert len(run("query", str(folder), "--columns", "all", "--json").json[0]) > 30
+
+
+def test_usage(run: Run, folder: Path) -> None:
+    check_failure(run("query", str(folder), "--format", "parquet"), 2, "--out")
+    check_failure(run("query", str(folder), "--out", "a.csv"), 2, "--format")
+    check_failure(run("query", "nowhere"), 1, "there is no folder nowhere")
+
+
+def test_plain_folder_of_records_can_be_asked_too(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="there is no record"):
+        load_rows(tmp_path)
+    (tmp_path / "a.json").write_text(json.dumps(RECORD))
+    (tmp_path / "other.json").write_text('{"something": "else"}')
+    ((row,),) = [load_rows(tmp_path)]
+    assert (row["run"], row["criterion"], row["seed"]) == ("a", "grasp", 4)
+    (tmp_path / "b.json").write_text("{")
+    with pytest.raises(EvaluationError, match=r"b\.json cannot be read"):
+        load_rows(tmp_path)
+
+
+def test_what_is_kept_beside_the_records_never_outlives_them(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    first = load_rows(tmp_path)
+    changed = Path(first[1]["record"])
+    content = json.loads(changed.read_text())
+    changed.write_text(json.dumps({**content, "clean": {**content["clean"], "accuracy": 0.123}}))
+    os.utime(changed, ns=(1, 1))
+    assert [row["accuracy"] for row in load_rows(tmp_path)] == [first[0]["accuracy"], 0.123, first[2]["accuracy"]]
+    (tmp_path / "query-index.json").write_text("damaged")
+    assert [row["accuracy"] for row in load_rows(tmp_path)] == [first[0]["accuracy"], 0.123, first[2]["accuracy"]]
+
+
+@pytest.mark.slow
+def test_thousand_runs_are_asked_in_two_seconds(tmp_path: Path, run: Run) -> None:
+    fill(tmp_path / "runs", 1000)
+    for _ in range(2):  # without and with what is kept beside the records
+        start = time.process_time()  # not by the clock, which neighbours on the machine slow down
+        found = run("query", str(tmp_path / "runs"), "--where", "criterion=='grasp' and blocks>=3", "--json").json
+        assert time.process_time() - start < 2
+        assert len(found) == 300
