@@ -43,6 +43,7 @@ ORDER = (
     "records",
     "evaluation",
     "comparison",
+    "report",
     "lottery",
     "sweep",
     "query",

@@ -1,0 +1,62 @@
+"""Figures, one kind a file: from records to drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from robustprune.comparison import Comparison
+from robustprune.records import Record
+from robustprune.report.drawing import Drawing, LeftOutError
+from robustprune.report.figures.detection import draw_detection
+from robustprune.report.figures.galleries import draw_adversarial, draw_corrupted
+from robustprune.report.figures.heatmap import draw_corruptions
+from robustprune.report.figures.reading import Shown, choose_groups
+from robustprune.report.figures.scores import draw_block_scores
+from robustprune.report.figures.security import draw_security_curves
+from robustprune.report.figures.selective import draw_calibration, draw_risk_coverage
+from robustprune.report.figures.spending import draw_costs, draw_energy
+from robustprune.report.figures.style import styled
+from robustprune.report.figures.tradeoff import draw_tradeoff
+from robustprune.report.figures.training import draw_training
+
+FIGURES: dict[str, Callable[[Shown], Drawing | Iterable[Drawing]]] = {
+    "accuracy against cost": draw_tradeoff,
+    "costs": draw_costs,
+    "security curves": draw_security_curves,
+    "corruptions": draw_corruptions,
+    "detection of foreign images": draw_detection,
+    "risk and coverage": draw_risk_coverage,
+    "calibration": draw_calibration,
+    "block scores": draw_block_scores,
+    "training": draw_training,
+    "energy": draw_energy,
+    "adversarial images": draw_adversarial,
+    "corrupted images": draw_corrupted,
+}
+"""What is drawn, in reading order."""
+
+
+def draw_all(
+    groups: Mapping[str, Sequence[Record]],
+    comparison: Comparison | None = None,
+    *,
+    left_out: dict[str, str] | None = None,
+) -> Iterator[Drawing]:
+    """Yield the figures that records have the data for.
+
+    Args:
+        groups: Name → records of its seeds; the first are those of the dense network.
+        comparison: Of the others with the first, whose verdicts are told.
+        left_out: Takes up which figures are left out and why.
+    """
+    shown = choose_groups(groups, comparison)
+    for name, draw in FIGURES.items():
+        try:
+            with styled():
+                found = draw(shown)
+                drawings = [found] if isinstance(found, Drawing) else list(found)
+        except LeftOutError as reason:
+            if left_out is not None:
+                left_out[name] = str(reason)
+            continue
+        yield from drawings

@@ -1,0 +1,126 @@
+"""Corruptions × severities, as differences to the dense networks."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
+from robustprune.records import Record
+from robustprune.report.drawing import Drawing, LeftOutError
+from robustprune.report.figures.reading import Shown
+from robustprune.report.figures.style import new_figure
+from robustprune.report.tables import Table, Value
+
+_PANELS = 4
+_Floats = NDArray[np.float64]
+
+
+def draw_corruptions(shown: Shown) -> Drawing:
+    """Return a map of the dense networks' accuracy, and one of the difference to it for each other kind."""
+    with_corruptions = {
+        name: None for name, records in shown.groups.items() if all(record.corruptions for record in records)
+    }
+    found = shown.having(with_corruptions, _PANELS + 1)
+    if shown.reference not in found:
+        raise LeftOutError("the dense networks were not evaluated under corruptions")
+    names = _common(found)
+    if not names:
+        raise LeftOutError("no corruption was evaluated for all networks")
+    tables = {name: _accuracies(records, names) for name, records in found.items()}
+    dense = tables.pop(shown.reference)
+    differences = {name: table - dense for name, table in tables.items()}
+    figure, axes = new_figure(0.9 + 0.165 * (len(names) + 1), ncols=len(found))
+    _draw_map(axes[0, 0], dense, names, limits=(0, 100), colours="Greys_r", places=0)
+    axes[0, 0].set_title(_title(f"{shown.reference} (%)"), fontsize=6.8)
+    axes[0, 0].set_yticks(np.arange(len(names) + 1) + 0.5, [*(name.replace("_", " ") for name in names), "mean"])
+    reach = max(5.0, float(np.quantile(np.abs(list(differences.values())), 0.98)) if differences else 5.0)
+    for panel, (name, table) in zip(axes[0, 1:], differences.items(), strict=True):
+        _draw_map(panel, table, names, limits=(-reach, reach), colours="RdBu", places=1)
+        panel.set_title(_title(f"{name} (pp)"), fontsize=6.8)
+    left = len(shown.groups) - len(found)
+    caption = (
+        f"Left, accuracy of {shown.reference} in percent; beside it, how many percentage points other networks have "
+        "more (blue) or fewer (red), means over networks. The last line is the mean over the corruptions. "
+        f"{shown.seeds}, {_count(found):,} images a cell. {shown.note}"
+        + (f" {left} more kinds are in the table alone or were not corrupted." if left else "")
+    ).strip()
+    alt = " ".join(_say(name, table, names) for name, table in differences.items()) or "Accuracy of one kind only."
+    rows: list[list[Value]] = [
+        [
+            name,
+            corruption,
+            severity,
+            *map(float, (dense[row, column], (dense + table)[row, column], table[row, column])),
+        ]
+        for name, table in differences.items()
+        for row, corruption in enumerate(names)
+        for column, severity in enumerate(SEVERITIES)
+    ]
+    columns = ("network", "corruption", "severity", f"{shown.reference} (%)", "accuracy (%)", "difference (pp)")
+    data = Table("Accuracy under corruptions", columns, rows)
+    return Drawing("corruptions", "Accuracy under corruptions", caption, alt, figure, data)
+
+
+def _common(found: dict[str, Sequence[Record]]) -> list[str]:
+    tables = [r.corruptions.table for records in found.values() for r in records if r.corruptions is not None]
+    known = [*HEADLINE, *EXTRAS]
+    names = [name for name in tables[0] if all(len(table.get(name, ())) == len(SEVERITIES) for table in tables)]
+    return sorted(names, key=lambda name: known.index(name) if name in known else len(known))
+
+
+def _accuracies(records: Sequence[Record], names: Sequence[str]) -> _Floats:
+    """Return mean accuracy in percent, (corruptions + 1, severities), the mean over corruptions last."""
+    tables = [[record.corruptions.table[name] for name in names] for record in records if record.corruptions]
+    mean = 100 * np.mean(tables, axis=0)
+    return np.vstack([mean, mean.mean(axis=0)])
+
+
+def _count(found: dict[str, Sequence[Record]]) -> int:
+    corruptions = next(iter(found.values()))[0].corruptions
+    return 0 if corruptions is None else corruptions.n
+
+
+def _draw_map(
+    axes: Axes, table: _Floats, names: Sequence[str], *, limits: tuple[float, float], colours: str, places: int
+) -> None:
+    mesh = axes.pcolormesh(table, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="white", linewidth=0.6)
+    axes.invert_yaxis()
+    axes.set_xticks(np.arange(len(SEVERITIES)) + 0.5, [str(severity) for severity in SEVERITIES])
+    axes.set_yticks([])
+    axes.set_xlabel("severity")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.axhline(len(names), color="white", linewidth=3)
+    for row, column in np.ndindex(*table.shape):
+        value = float(table[row, column])
+        colour = mesh.to_rgba(value)  # type: ignore[arg-type]  # a number will do
+        dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.55
+        axes.text(
+            column + 0.5, row + 0.53, _cell(value, places), ha="center", va="center", fontsize=5.2,
+            color="white" if dark else "black",
+        )  # fmt: skip
+
+
+def _title(text: str) -> str:
+    return textwrap.fill(text, 22)
+
+
+def _cell(value: float, places: int) -> str:
+    if not places:
+        return f"{value:.0f}"
+    digits = places if abs(value) < 9.95 else 0
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _say(name: str, table: _Floats, names: Sequence[str]) -> str:
+    cells = table[:-1]
+    best, worst = (divmod(int(place), cells.shape[1]) for place in (cells.argmax(), cells.argmin()))
+    return (
+        f"{name}: {cells.mean():+.1f} points on average, from {cells[worst]:+.1f} ({names[worst[0]]}, severity "
+        f"{worst[1] + 1}) to {cells[best]:+.1f} ({names[best[0]]}, severity {best[1] + 1})."
+    ).replace("-", "−")

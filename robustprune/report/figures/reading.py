@@ -1,0 +1,142 @@
+"""What figures take from records: which groups are drawn, and means with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from robustprune.comparison import Comparison
+from robustprune.metrics import mean_interval, wilson_interval
+from robustprune.records import AttackEntry, Record
+from robustprune.report.figures.style import COLOURS
+
+Groups = Mapping[str, Sequence[Record]]
+
+_MOST = len(COLOURS)
+_NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The groups that are drawn.
+
+    Attributes:
+        groups: Name → records of its seeds; the first is the reference.
+        places: Name → the place that decides colour and marker, the same in all figures.
+        note: A sentence on those that are not drawn; empty where all are.
+        verdicts: Name → what a comparison says of its accuracy.
+    """
+
+    groups: Groups
+    places: Mapping[str, int]
+    note: str
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> str:
+        """The name of the dense networks."""
+        return next(iter(self.groups))
+
+    @property
+    def seeds(self) -> str:
+        """How many networks there are of each group, in words."""
+        counts = sorted({len(records) for records in self.groups.values()})
+        many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        return f"{many} network{'s' if counts[-1] > 1 else ''} of each kind"
+
+    def having(self, has: Mapping[str, object], most: int | None = None) -> dict[str, Sequence[Record]]:
+        """Return the groups among those named, ``most`` at most."""
+        return {name: self.groups[name] for name in list(filter(has.__contains__, self.groups))[:most]}
+
+
+def choose_groups(groups: Groups, comparison: Comparison | None = None, most: int = _MOST) -> Shown:
+    """Return the reference and up to ``most`` others, those of the highest mean accuracy."""
+    reference, *others = groups
+    ranked = sorted(others, key=lambda name: -float(np.mean([record.clean.accuracy for record in groups[name]])))
+    kept = {reference, *ranked[:most]}
+    shown = {name: groups[name] for name in groups if name in kept}
+    left = len(others) - (len(shown) - 1)
+    note = f"Drawn are the {most} of {len(others)} kinds that are most accurate on clean images." if left else ""
+    rows = comparison.rows if comparison is not None else ()
+    verdicts = {
+        row.candidate: row.verdict
+        for row in rows
+        if row.metric == "accuracy" and row.verdict is not None and row.candidate in shown
+    }
+    return Shown(shown, {name: place for place, name in enumerate(shown)}, note, verdicts)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over networks and its 95 % interval, None where there is none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The interval, or the mean twice."""
+        return (self.mean if self.low is None else self.low, self.mean if self.high is None else self.high)
+
+
+def estimate(values: Sequence[float], *, bounds: tuple[float, float] | None = None) -> Estimate:
+    """Return the mean of values of several networks with Student's interval, kept within bounds."""
+    interval = mean_interval(values)
+    if interval is None:
+        return Estimate(float(np.mean(values)), None, None)
+    low, high = interval if bounds is None else np.clip(interval, *bounds)
+    return Estimate(float(np.mean(values)), float(low), float(high))
+
+
+def estimate_share(values: Sequence[float], n: int) -> Estimate:
+    """Return the mean of shares in percent: over networks, or for one network with the interval of its n images."""
+    if len(values) == 1:
+        low, high = wilson_interval(round(values[0] / 100 * n), n)
+        return Estimate(values[0], 100 * low, 100 * high)
+    return estimate(values, bounds=(0, 100))
+
+
+def interval_note(groups: Groups) -> str:
+    """Return what bars and bands mean."""
+    if all(len(records) > 1 for records in groups.values()):
+        return "95 % interval of the mean over networks (Student's t)"
+    if all(len(records) == 1 for records in groups.values()):
+        return "95 % interval over the images (Wilson)"
+    return "95 % interval: over networks (Student's t), over images (Wilson) where there is one"
+
+
+def seed_of(record: Record) -> int | None:
+    """Return the seed a network was trained with, else that of its initial weights."""
+    seed = record.model.training.get("seed", record.model.initial_seed)
+    return None if seed is None else int(seed)
+
+
+def write_epsilon(epsilon: float) -> str:
+    """Return a budget as a fraction of 255 where it is one."""
+    levels = 255 * epsilon
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-4 and levels >= 0.5 else f"{epsilon:.3g}"
+
+
+def name_attack(name: str, norm: str) -> str:
+    """Return an attack and its norm for readers."""
+    return f"{name} ({_NORMS.get(norm, norm)})"
+
+
+AttackKey = tuple[str, str, float]
+
+
+def attack_values(records: Sequence[Record]) -> dict[AttackKey, list[float]]:
+    """Return (attack, norm, ε) → robust accuracy in percent of each network; only what every network has and is valid.
+
+    An ε is rounded to twelve digits, as it may have been written as a fraction in one record and not in another.
+    """
+    tables = [{attack_key(entry): 100 * entry.robust_accuracy for entry in r.attacks if entry.valid} for r in records]
+    return {key: [table[key] for table in tables] for key in tables[0] if all(key in table for table in tables)}
+
+
+def attack_key(entry: AttackEntry) -> AttackKey:
+    """Return what tells an entry from those of other attacks and budgets."""
+    return entry.name, entry.norm, float(f"{entry.epsilon:.12g}")

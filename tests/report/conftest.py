@@ -1,0 +1,73 @@
+"""Records that report's tests share: of networks that do not exist, with all that a report can show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic_records import make_record
+
+from robustprune.corruptions import HEADLINE
+from robustprune.records import BlockSummary, Record
+
+Groups = dict[str, list[Record]]
+
+ATTACKS = (("fgsm", 8 / 255), ("pgd", 4 / 255), ("pgd", 8 / 255))
+
+
+def full_record(kind: str, seed: int, *, accuracy: float, macs: int) -> Record:
+    """Return a record with everything in it."""
+    record = make_record(
+        kind=kind,
+        seed=seed,
+        n=200,
+        accuracy=accuracy,
+        macs=macs,
+        attacks=ATTACKS,
+        corruptions=HEADLINE,
+        detectors=("energy", "knn"),
+        shift=("cifar10.2",),
+    )
+    random = np.random.default_rng(seed)
+    samples: dict[str, Any] = record.samples or {}
+    broken = np.flatnonzero(samples["attack2_broken"] & (samples["clean_prediction"] == samples["label"]))[:3]
+    samples |= {
+        "gallery2_index": broken,
+        "gallery2_clean": random.integers(0, 256, (3, 1, 8, 8), dtype=np.uint8),
+        "gallery2_perturbation": random.uniform(-0.03, 0.03, (3, 1, 8, 8)).astype(np.float16),
+    }
+    record.attacks[2].gallery = len(broken)
+    record.classes = [f"class {number}" for number in range(10)]
+    model = record.model
+    model.history = [
+        {"epoch": epoch, "train_loss": 2 / epoch, "validation_accuracy": accuracy - 0.2 / epoch, "learning_rate": 0.1}
+        for epoch in range(1, 6)
+    ]
+    model.training |= {"co2_kg": 0.004, "energy_method": "codecarbon"}
+    model.latency_ms = {"median": macs / 1000, "iqr": 0.1}
+    if kind != "dense":
+        names = [f"layer{stage}.{place}" for stage in (1, 2, 3) for place in range(3)]
+        model.removed = names[1:2]
+        model.plan = {"method": "layer", "criterion": "grasp", "removed": {name: "relu" for name in model.removed}}
+        model.blocks = [
+            BlockSummary(
+                name=name,
+                stage=i // 3,
+                eligible=i % 3 > 0,
+                removed=name in model.removed,
+                score=float(i) if i else None,
+            )
+            for i, name in enumerate(names)
+        ]
+    return record
+
+
+@pytest.fixture(scope="session")
+def groups() -> Groups:
+    """Return three seeds of a dense network and of two candidates, one better and cheaper than the other."""
+    return {
+        "dense": [full_record("dense", seed, accuracy=0.9, macs=1000) for seed in range(3)],
+        "good": [full_record("good", seed, accuracy=0.92, macs=700) for seed in range(3)],
+        "bad": [full_record("bad", seed, accuracy=0.7, macs=800) for seed in range(3)],
+    }
