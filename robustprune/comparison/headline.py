@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from robustprune.comparison.result import Row, write_difference
@@ -29,16 +28,24 @@ def write_headline(rows: Sequence[Row], tolerance: float | str) -> str:
 
 
 def _about(name: str, rows: Sequence[Row], margin: str) -> str:
-    clean = next((row for row in rows if row.metric == "accuracy"), None)
-    said = [f"“{name}” {_accuracy(clean, margin)}"] if clean and clean.verdict else [f"“{name}”"]
-    counts = Counter(row.verdict for row in rows if row.group in _ROBUST and row.verdict)
-    if counts:
-        found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
-        said.append(f"in robustness is {found}" if clean else f"is {found} in robustness")
-    macs = next((row.saved_percent for row in rows if row.metric == "macs"), None)
-    if macs is not None:
-        said.append(f"takes {macs:.1f} % fewer MACs" if macs >= 0 else f"takes {-macs:.1f} % more MACs")
-    return ", ".join(said[:-1]) + f" and {said[-1]}" if len(said) > 1 else said[0]
+    said = [_accuracy(row, margin) for row in rows if row.metric == "accuracy" and row.verdict]
+    verdicts = [row.verdict for row in rows if row.group in _ROBUST and row.verdict]
+    if verdicts:
+        counts = [f"{verdict} in {verdicts.count(verdict)}" for verdict in VERDICTS if verdict in verdicts]
+        measures = f"of {len(verdicts)} measures" if len(verdicts) > 1 else "measure"
+        said.append(f"is {_join(counts)} {measures} of robustness")
+    said += [_macs(row.saved_percent) for row in rows if row.metric == "macs" and row.saved_percent is not None]
+    return f"“{name}” {_join(said) if said else 'cannot be judged'}"
+
+
+def _join(texts: Sequence[str]) -> str:
+    return " and ".join([*([", ".join(texts[:-1])] if len(texts) > 1 else []), texts[-1]])
+
+
+def _macs(saved: float) -> str:
+    if abs(saved) < 0.05:
+        return "takes as many MACs"
+    return f"takes {abs(saved):.1f} % {'fewer' if saved > 0 else 'more'} MACs"
 
 
 def _accuracy(row: Row, margin: str) -> str:

@@ -30,7 +30,7 @@ class Metric:
     """
 
     key: str
-    label: str
+    label: str = field(compare=False)
     group: Group
     unit: str = POINTS
     higher_is_better: bool = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from robustprune.metrics.detection import bootstrap_counts
 from robustprune.records import AttackEntry, Record, Samples
 
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
-# Options of an attack that change how it computes and not what it finds.
-_INCIDENTAL = ("seed", "batch_size", "frozen", "early_stop")
+# Options of an attack that change how it computes and not what it finds, or that follow from others and the network.
+_INCIDENTAL = ("seed", "batch_size", "frozen", "early_stop", "stages", "samples_together")
 
 
 def read_outcomes(record: Record, *, resamples: int = 1000, seed: int = 0) -> Outcomes:
@@ -67,11 +67,20 @@ def _attacks(record: Record, samples: Samples) -> Found:
                 entry.robust_accuracy,
                 samples[f"attack{i}_broken"] == 0 if samples else None,
                 n_samples=record.n,
-                settings={name: value for name, value in settings.items() if name not in _INCIDENTAL},
-                seed=entry.options.get("seed", record.seed),
+                settings=_essential(settings),
+                seed=record.seed,
                 problem=None if entry.valid else f"failed check: {', '.join(failed) or 'unknown'}",
             ),
         )
+
+
+def _essential(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that decide what an attack is; a union has those of its members within its own."""
+    return {
+        name: _essential(value) if isinstance(value, Mapping) else value
+        for name, value in options.items()
+        if name not in _INCIDENTAL
+    }
 
 
 def _budget(entry: AttackEntry) -> str:

@@ -104,7 +104,7 @@ def test_costs_are_saved_and_have_no_verdict(whole: Comparison) -> None:
 def test_one_sentence(whole: Comparison) -> None:
     assert whole.headline.startswith("“layer” ")
     assert "“filter”" in whole.headline
-    assert "30.0 % fewer MACs" in whole.headline
+    assert "takes 30.0 % fewer MACs" in whole.headline
     assert whole.warnings == ()
     assert row(whole, "accuracy").statement == "method"
 
@@ -161,6 +161,14 @@ def test_a_network_is_not_better_than_itself(seeds: int, tolerance: float) -> No
         assert each.difference == 0
         assert each.verdict != "better"
         assert each.p_value in (None, 1.0)
+
+
+def test_sentence_without_robustness_or_accuracy() -> None:
+    dense, layer = make_record(), make_record(kind="layer", macs=1200)
+    assert compare(dense, {"layer": layer}, metrics=["macs"]).headline == "“layer” takes 20.0 % more MACs."
+    assert compare(dense, {"same": dense}, metrics=["macs"]).headline == "“same” takes as many MACs."
+    layer.attacks[0].valid = False
+    assert compare(dense, {"layer": layer}, metrics=["robustness"]).headline == "“layer” cannot be judged."
 
 
 def test_few_seeds_speak_of_networks() -> None:
@@ -281,9 +289,9 @@ REFUSED: list[tuple[Callable[[Record], object], str]] = [
     (set_value("", "dataset", "svhn"), "dataset is cifar10"),
     (set_options(steps=20), "robust_accuracy.pgd Linf 0.0314.: steps is 10 .* and 20"),
     (set_options(loss="margin", norm="l2"), "--metric"),
-    (set_options(seed=3), "seed of the evaluation is 0 .* and 3"),
+    (lambda record: setattr(record.attacks[0], "epsilon", 0.0314), "epsilon is 0.03137.* and 0.0314"),
     (set_value("corruptions", "source", "CIFAR-10-C"), "source is cifar10-c-like .* and CIFAR-10-C"),
-    (set_value("", "seed", 7), "corruption_accuracy: seed of the evaluation"),
+    (set_value("", "seed", 7), "seed of the evaluation is 0 in .* and 7 in"),
 ]
 
 
@@ -304,11 +312,21 @@ def test_an_attack_under_other_settings_can_be_left_aside() -> None:
     assert row(found, "accuracy").verdict is not None
 
 
+def test_how_an_attack_was_computed_is_no_setting() -> None:
+    incidental = {"batch_size": 7, "frozen": False, "attacks": {"pgd": {"steps": 5, "batch_size": 8}}}
+    dense = changed(set_options(frozen=True, attacks={"pgd": {"steps": 5, "batch_size": 9}}), seed=0)
+    layer = changed(set_options(**incidental), seed=1)
+    assert row(compare(dense, {"layer": layer}), "robust_accuracy[pgd Linf 0.0314]").verdict
+    other = changed(set_options(**incidental | {"attacks": {"pgd": {"steps": 6}}}), seed=1)
+    with pytest.raises(ComparisonError, match="attacks is"):
+        compare(dense, {"layer": other})
+
+
 def test_pairs_may_have_been_evaluated_with_seeds_of_their_own() -> None:
     def reseeded(kind: str) -> list[Record]:
         found = records(kind)
         for seed, record in enumerate(found):
-            set_options(seed=seed)(record)
+            set_value("", "seed", seed)(record)
         return found
 
     assert row(compare(reseeded("dense"), {"layer": reseeded("layer")}), "robust_accuracy[pgd Linf 0.0314]").verdict
