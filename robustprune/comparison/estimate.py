@@ -9,7 +9,8 @@ known without drawing:
 The spread of the seeds' means estimates σₐ² + σₑ²/n (with S − 1, not S: of three seeds the plain bootstrap sees two
 thirds of it), that of the images' means the rest. Each part has the quantile of its own degrees of freedom, Student's
 for the few seeds, and a difference the mean of these quantiles weighted by the parts (Cochran 1964, "Approximate
-significance levels of the Behrens-Fisher test"): exact where one part outweighs the other, else a little wide.
+significance levels of the Behrens-Fisher test"): exact where one part outweighs the other, else a little wide. Of two
+groups of seeds that are not paired, the spreads add up, with the degrees of freedom of Welch 1947.
 """
 
 from __future__ import annotations
@@ -37,18 +38,19 @@ class Estimate:
     Attributes:
         difference: Of means.
         images: Variance that comes from the choice of images.
-        seeds: Variance that comes from the choice of seeds, and its degrees of freedom: once where seeds are paired,
-            else once for either side; empty where the difference is that of these very networks.
+        seeds: Variance that comes from the choice of seeds.
+        freedom: Degrees of freedom of that; None where the difference is that of these very networks.
     """
 
     difference: float
     images: float
-    seeds: tuple[tuple[float, int], ...] = ()
+    seeds: float = 0.0
+    freedom: float | None = None
 
     @property
     def of_method(self) -> bool:
         """Whether it says something about networks of other seeds."""
-        return bool(self.seeds)
+        return self.freedom is not None
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return lower and upper end."""
@@ -69,12 +71,11 @@ class Estimate:
 
     def _reach(self, tail: float) -> float:
         """Return half the width of the interval that leaves ``tail`` out on either side."""
-        variance = self.images + sum(part for part, _ in self.seeds)
+        variance = self.images + self.seeds
         if variance == 0:
             return 0.0
-        weighted = -float(ndtri(tail)) * self.images
-        weighted += sum(-float(stdtrit(freedom, tail)) * part for part, freedom in self.seeds)
-        return weighted / math.sqrt(variance)
+        student = 0.0 if self.freedom is None else float(stdtrit(self.freedom, tail))
+        return -(float(ndtri(tail)) * self.images + student * self.seeds) / math.sqrt(variance)
 
 
 _SMALLEST = 1e-15
@@ -112,13 +113,16 @@ def _estimate(
     """Return an estimate; ``drawing_images`` is the variance of the difference as images are drawn, seeds held."""
     if min(len(values) for values, _ in sides) < LEAST_SEEDS:
         return Estimate(difference, drawing_images + least)
-    seeds, interaction = [], 0.0
+    parts, squares, interaction = 0.0, 0.0, 0.0
     for values, covariance in sides:
         count = len(values)
-        seeds.append((float(np.var(values, ddof=1)) / count, count - 1))
+        part = float(np.var(values, ddof=1)) / count
+        parts, squares = parts + part, squares + part**2 / (count - 1)
         # σₑ²/(S n), what differs from image to image in another way for each seed, is in both spreads: once too often.
         interaction += float(np.trace(covariance) / count - np.mean(covariance)) / (count - 1)
-    return Estimate(difference, max(0.0, drawing_images - interaction) + least, tuple(seeds))
+    # Where seeds do not differ at all, any will do.
+    freedom = parts**2 / squares if squares else 1.0
+    return Estimate(difference, max(0.0, drawing_images - interaction) + least, parts, freedom)
 
 
 def least_variance(values: Floats, dense: int) -> float:

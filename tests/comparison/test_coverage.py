@@ -107,3 +107,21 @@ def test_intervals_of_the_calibration_error_hold_its_mean():
 def _calibration_error(confidence, right):
     bins = np.minimum((confidence * 15).astype(int), 14)
     return sum(abs((right[bins == b] - confidence[bins == b]).sum()) for b in range(15)) / len(bins)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "deviation"), [((3, 3), 0.0), ((3, 5), 0.01), ((8, 4), 0.02)])
+def test_two_groups_of_seeds_hold_the_truth(seeds, deviation):
+    # Networks of either side are right on image i with a probability of its own, the same for all, and one of theirs.
+    random = np.random.default_rng(6)
+    covered = 0
+    for _ in range(2000):
+        ease = random.choice([0.5, 0.9, 0.97], 1000, p=[0.1, 0.3, 0.6])
+        sides = []
+        for count in seeds:
+            own = ease + deviation * random.standard_normal((count, 1))
+            right = random.random((count, 1000)) < own
+            sides.append([Outcome(SHARE * float(row.mean()), (row,), SHARE) for row in right])
+        low, high = estimate_difference(*sides, paired=False).interval()
+        covered += low <= 0 <= high
+    assert covered / 20 == pytest.approx(95.5, abs=2)
