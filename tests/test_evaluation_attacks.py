@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import Run
+from support import Run, check_failure
 
+from robustprune.attacks import AttackProblem, StateFolder
 from robustprune.data import ImageData
 from robustprune.errors import AttackError
 from robustprune.evaluation import evaluate
@@ -27,6 +28,12 @@ from robustprune.training import train
 def ticket(digits: ImageData) -> Ticket:
     ticket = Ticket.from_model(build_model("resnet20", digits, width=4), digits)
     return train(ticket, digits, epochs=2, measure_energy=False)
+
+
+@pytest.fixture(scope="module")
+def other(digits: ImageData) -> Ticket:
+    other = Ticket.from_model(build_model("resnet20", digits, width=4, seed=5), digits)
+    return train(other, digits, epochs=2, seed=5, measure_energy=False)
 
 
 BUDGETS = ["0.1", "0.02", "0.05"]
@@ -66,9 +73,7 @@ def test_each_sample_says_what_broke_it(ticket: Ticket, digits: ImageData) -> No
     assert "fgsm" in parts
 
 
-def test_transfer_and_saved_images(ticket: Ticket, digits: ImageData, tmp_path: Path) -> None:
-    other = Ticket.from_model(build_model("resnet20", digits, width=4, seed=5), digits)
-    train(other, digits, epochs=2, seed=5, measure_energy=False)
+def test_transfer_and_saved_images(ticket: Ticket, other: Ticket, digits: ImageData, tmp_path: Path) -> None:
     settings = {"transfer_from": other.model(), "save_adversarial": tmp_path / "found.npz"}
     record = evaluate(
         ticket, digits, attacks="pgd", epsilons="0.05", options={"steps": 3}, limit=60, attack_settings=settings
@@ -85,11 +90,59 @@ def test_transfer_and_saved_images(ticket: Ticket, digits: ImageData, tmp_path: 
         assert np.array_equal(predictions, found["adversarial_predictions"])
 
 
-def test_states_go_when_the_evaluation_is_done(ticket: Ticket, digits: ImageData, tmp_path: Path) -> None:
-    settings = {"state": tmp_path / "states"}
-    given = {"attacks": ["quick", "fgsm"], "epsilons": "0.05", "limit": 30}
-    evaluate(ticket, digits, attack_settings=settings, **given)  # type: ignore[arg-type]
+@pytest.mark.parametrize("union", [False, True])
+def test_what_is_finished_is_not_attacked_again(
+    ticket: Ticket, other: Ticket, digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, union: bool
+) -> None:
+    states = StateFolder(tmp_path / "states")
+    settings = {"union": union, "transfer_from": other.model()}
+    given: dict[str, Any] = {"attacks": ["quick", "fgsm"], "epsilons": ["0.03", "0.05"], "limit": 30}
+    whole = evaluate(ticket, digits, attack_settings=settings, **given)
+    evaluate(ticket, digits, attack_settings=settings | {"state": states}, **given)
+    # Two attacks at two budgets, on the network and on the other.
+    assert len(list((tmp_path / "states").iterdir())) == 8
+    asked: list[int] = []
+    ask = AttackProblem.ask
+    monkeypatch.setattr(AttackProblem, "ask", lambda *args, **more: (asked.append(1), ask(*args, **more))[1])
+    again = evaluate(ticket, digits, attack_settings=settings | {"state": tmp_path / "states"}, **given)
+    assert asked == []
+    for field in ("name", "epsilon", "robust_accuracy", "parts", "options", "gradient_evaluations"):
+        assert [getattr(entry, field) for entry in again.attacks] == [getattr(entry, field) for entry in whole.attacks]
+    assert whole.samples is not None
+    assert again.samples is not None
+    for name, values in whole.samples.items():
+        assert np.array_equal(again.samples[name], values), name
+    states.clear()
     assert list((tmp_path / "states").iterdir()) == []
+
+
+def test_examples_of_all_attacks_together_are_shown_to_the_network(
+    ticket: Ticket, other: Ticket, digits: ImageData
+) -> None:
+    given: dict[str, Any] = {"epsilons": "0.05", "options": {"steps": 3}, "limit": 60}
+    settings = {"transfer_from": other.model()}
+    alone = evaluate(ticket, digits, attacks=["pgd", "fgsm"], attack_settings=settings, **given)
+    union = evaluate(ticket, digits, attacks=["pgd", "fgsm"], attack_settings=settings | {"union": True}, **given)
+    assert [entry.name for entry in alone.attacks] == ["pgd", "fgsm", "transfer:pgd", "transfer:fgsm"]
+    assert [entry.name for entry in union.attacks] == ["union", "transfer:union"]
+    assert alone.samples is not None
+    assert union.samples is not None
+    broken = alone.samples["attack2_broken"] | alone.samples["attack3_broken"]
+    assert np.array_equal(union.samples["attack1_broken"], broken)
+    parts = np.array(union.attacks[1].parts)[union.samples["attack1_part"]]
+    assert set(parts) <= {"", "clean", "transfer:pgd", "transfer:fgsm"}
+    assert np.array_equal(parts != "", broken)
+    (check,) = [check for check in union.attacks[0].checks if check.name == "transfer"]
+    further = broken & ~union.samples["attack0_broken"]
+    assert f"a further {further.mean():.2%}" in check.detail
+
+
+def test_options_of_attacks_that_come_to_nothing(run: Run) -> None:
+    model = ["evaluate", "--model", "resnet20", "--limit", "10"]
+    for option in (["--union"], ["--resume-dir", "states"], ["--strict"], ["--save-adversarial", "found.npz"]):
+        check_failure(run(*model, *option), 2, option[0], "--attack pgd")
+    several = [*model, "--also", "resnet32", "--attack", "fgsm", "--save-adversarial", "found.npz"]
+    check_failure(run(*several), 2, "one by one")
 
 
 def test_settings_that_do_not_exist(ticket: Ticket, digits: ImageData) -> None:
@@ -106,6 +159,7 @@ def test_the_command_line(ticket: Ticket, tmp_path: Path, run: Run) -> None:
     record = json.loads(done.out)
     assert [entry["epsilon"] for entry in record["attacks"]] == [0.02, 0.05]
     assert "black box" in [check["name"] for check in record["attacks"][0]["checks"]]
+    assert list(Path("states").iterdir()) == []
     assert "half are broken at" in run(*arguments).out
 
 

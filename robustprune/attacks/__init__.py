@@ -30,8 +30,9 @@ from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import ATTACKS, attack_options, register_attack
 from robustprune.attacks.result import AttackResult, Check
 from robustprune.attacks.saving import save_adversarial
+from robustprune.attacks.state import StateFolder
 from robustprune.attacks.transfer import check_transfer, transfer_attack
-from robustprune.attacks.union import union_attack
+from robustprune.attacks.union import any_of, union_attack
 
 __all__ = [
     "ATTACKS",
@@ -39,6 +40,8 @@ __all__ = [
     "AttackResult",
     "Check",
     "SecurityCurve",
+    "StateFolder",
+    "any_of",
     "attack_options",
     "check_transfer",
     "fgsm",

@@ -115,6 +115,28 @@ class _FileKeeper(Keeper):
             raise AttackError(f"the state of the attack cannot be written to {self._path}: {error.strerror}") from error
 
 
+class StateFolder:
+    """Where the attacks of an evaluation keep how far they have come, until whoever made it needs it no more."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Keep them in ``folder``, which need not exist."""
+        self._folder = Path(folder)
+        self._used: list[Path] = []
+
+    def file(self, *parts: str) -> Path:
+        """Return the file of the attack that these words tell from the others."""
+        self._used.append(self._folder / f"{'-'.join(parts).replace(':', '-')}.state")
+        return self._used[-1]
+
+    def clear(self) -> None:
+        """Remove the files of all attacks that were asked for."""
+        for path in self._used:
+            wave = 0
+            while (file := wave_file(path, wave)).exists():
+                file.unlink()
+                wave += 1
+
+
 def wave_file(path: Path, wave: int) -> Path:
     """Return where a wave of samples is kept: in the file itself, further ones beside it."""
     return path if wave == 0 else path.with_name(f"{path.name}-{wave}")

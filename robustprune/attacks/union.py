@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from robustprune.attacks.checks import check_sample_size
 from robustprune.attacks.engine import run_attack
 from robustprune.attacks.result import AttackResult, Check
 from robustprune.inference import Array
@@ -59,9 +61,42 @@ def union_attack(
     for name in sorted(attacks, key=_rank):
         carry = run_attack(model, images, labels, name, carry=carry, **settings, **attacks[name])
         members.append(carry)
+    return _as_one(members, "union")
+
+
+def any_of(results: Sequence[AttackResult], attack: str) -> AttackResult:
+    """Return what attacks that know nothing of each other broke on the same samples, under the name ``attack``.
+
+    Each sample comes with what the first attack that broke it made of it, or the first of all.
+    """
+    chosen = torch.zeros(results[0].n, dtype=torch.long)
+    for number in reversed(range(len(results))):
+        chosen[results[number].broken] = number
+    samples = torch.arange(len(chosen))
+
+    def pick(name: str) -> Tensor:
+        return torch.stack([getattr(result, name) for result in results])[chosen, samples]
+
+    together = _as_one(results, attack)
+    broken = pick("broken")
+    return replace(
+        together,
+        adversarial=pick("adversarial"),
+        broken=broken,
+        adversarial_predictions=pick("adversarial_predictions"),
+        perturbation_norms=pick("perturbation_norms"),
+        broken_at_step=pick("broken_at_step"),
+        broken_by=[results[number].broken_by[sample] for sample, number in enumerate(chosen.tolist())],
+        queries=torch.stack([result.queries for result in results]).sum(dim=0),
+        checks=tuple(check_sample_size(broken) if each.name == "sample size" else each for each in together.checks),
+    )
+
+
+def _as_one(members: Sequence[AttackResult], attack: str) -> AttackResult:
+    """Return the last member's result with the costs, options and checks of all."""
     return replace(
         members[-1],
-        attack="union",
+        attack=attack,
         options={
             "attacks": {member.attack: member.options for member in members},
             "restarts": max(member.options["restarts"] for member in members),
@@ -77,7 +112,7 @@ def _rank(name: str) -> int:
     return _CHEAPEST_FIRST.index(name) if name in _CHEAPEST_FIRST else len(_CHEAPEST_FIRST)
 
 
-def _together(members: list[AttackResult]) -> tuple[Check, ...]:
+def _together(members: Sequence[AttackResult]) -> tuple[Check, ...]:
     """Return the checks that speak of the model once, and of the others what is amiss with any member."""
     found = {check.name: check for check in members[-1].checks}
     for member in members:

@@ -12,6 +12,7 @@ from robustprune.cli.options import stack
 from robustprune.errors import EvaluationError
 
 if TYPE_CHECKING:
+    from robustprune.attacks import StateFolder
     from robustprune.data import ImageData
     from robustprune.records import Record
 
@@ -41,6 +42,18 @@ attack_options = stack(
 )
 
 
+def refuse_idle_attack_options(options: dict[str, Any], networks: int) -> None:
+    """Raise a usage error on options of attacks that would come to nothing."""
+    idle = ("union", "transfer_from", "save_adversarial", "resume_dir", "strict", "steps", "step_size", "queries")
+    given = [f"--{name.replace('_', '-')}" for name in idle if options[name]]
+    if given and not options["attacks"]:
+        raise click.UsageError(f"{given[0]} is for attacks, and none is named; add one, such as --attack pgd")
+    if options["save_adversarial"] and networks > 1:
+        raise click.UsageError(
+            f"--save-adversarial is for one network, as {networks} would write the same file; evaluate them one by one"
+        )
+
+
 def take_attack_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the options above out of a command's arguments; return what an evaluation takes."""
     own = {name: options.pop(name) for name in ("steps", "step_size", "queries")}
@@ -55,9 +68,23 @@ def take_attack_options(options: dict[str, Any]) -> dict[str, Any]:
             "eot": options.pop("eot"),
             "union": options.pop("union"),
             "save_adversarial": options.pop("save_adversarial"),
-            "state": options.pop("resume_dir"),
+            "state": take_states(options.pop("resume_dir")),
         },
     }
+
+
+def take_states(folder: str | None) -> StateFolder | None:
+    """Return where attacks keep how far they have come, if they do."""
+    from robustprune.attacks import StateFolder
+
+    return None if folder is None else StateFolder(folder)
+
+
+def clear_states(given: dict[str, Any]) -> None:
+    """Remove what attacks kept, once their figures are out."""
+    states: StateFolder | None = given["attack_settings"]["state"]
+    if states is not None:
+        states.clear()
 
 
 def add_source(given: dict[str, Any], name: str | None, data: ImageData, options: dict[str, Any]) -> None:

@@ -10,7 +10,15 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.attacks import add_source, attack_options, curve_table, refuse_invalid, take_attack_options
+from robustprune.cli.attacks import (
+    add_source,
+    attack_options,
+    clear_states,
+    curve_table,
+    refuse_idle_attack_options,
+    refuse_invalid,
+    take_attack_options,
+)
 from robustprune.cli.corruptions import corruption_options, corruption_tables, take_corruption_options
 from robustprune.cli.ood import ood_options, ood_tables, take_ood_options
 from robustprune.cli.options import (
@@ -57,6 +65,7 @@ def evaluate(
 
     named = list(dict.fromkeys([options["model"], *also, *([dense] if dense else [])]))
     files = _record_files(named, out)
+    refuse_idle_attack_options({**options, "transfer_from": transfer_from, "strict": strict}, len(named))
     given = take_ood_options(options) | take_corruption_options(options) | take_attack_options(options)
     code, seed, network_options = options["model_code"], options["seed"], dict(options["network_options"])
     tickets, data = _open_all(named, options, [transfer_from] if transfer_from else [])
@@ -82,6 +91,7 @@ def evaluate(
         curve_table(record)
         corruption_tables(record)
         ood_tables(record)
+    clear_states(given)
     if strict:
         refuse_invalid(records.values())
 

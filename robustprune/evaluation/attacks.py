@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from robustprune.attacks import (
     AttackResult,
     SecurityCurve,
+    StateFolder,
+    any_of,
     attack_options,
     check_transfer,
     run_attack,
@@ -26,6 +28,7 @@ from robustprune.errors import AttackError
 from robustprune.evaluation.gallery import add_galleries
 from robustprune.inference import Array
 from robustprune.metrics import wilson_interval
+from robustprune.provenance import hash_weights
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
 from robustprune.registry import share_options, suggest
 
@@ -43,7 +46,8 @@ class AttackSettings:
         union: Whether to give one figure for all attacks together instead of one for each.
         transfer_from: A network to make further adversarial images on.
         save_adversarial: An npz file of the images; of several attacks or budgets, one for each beside it.
-        state: Folder of what was finished when an evaluation is interrupted.
+        state: Folder in which attacks keep how far they have come, so that an evaluation that is interrupted goes
+            on there. To be deleted by whoever needs it no more, or to be given as a `StateFolder` and cleared.
     """
 
     checks: str = "default"
@@ -51,7 +55,7 @@ class AttackSettings:
     union: bool = False
     transfer_from: nn.Module | None = None
     save_adversarial: str | Path | None = None
-    state: str | Path | None = None
+    state: str | Path | StateFolder | None = None
 
 
 def make_settings(given: Mapping[str, Any]) -> AttackSettings:
@@ -122,48 +126,53 @@ def run_attacks(
         found.add(result)
     add_galleries(found.entries, found.samples, results, images, settings["sample_ids"])
     _save(results, network, further.save_adversarial)
-    for state in attacker.states:
-        state.unlink(missing_ok=True)
     return found
 
 
 class _Attacker:
-    """Runs one attack of an evaluation at one budget, and whatever else was asked for beside it.
+    """Runs one attack of an evaluation, or all as one, at one budget, and whatever else was asked for beside it.
 
     Attributes:
         transferred: Results with images made on another network.
-        states: Files that are of no use once the evaluation is done.
     """
 
     def __init__(
         self, options: Mapping[str, Mapping[str, Any]], further: AttackSettings, progress: Progress | None
     ) -> None:
         self.transferred: list[AttackResult] = []
-        self.states: list[Path] = []
         self._options, self._further, self._progress = options, further, progress
+        given = further.state
+        self._states = given if given is None or isinstance(given, StateFolder) else StateFolder(given)
 
     def __call__(
         self, model: nn.Module, images: Array, labels: Array, attack: str, *, epsilon: float, **settings: Any
     ) -> AttackResult:
         settings |= {"epsilon": epsilon, "progress": _named(self._progress, f"{attack} ε={epsilon:.4g}")}
+        budget = f"{settings['norm']}-{epsilon:.6g}"
         if self._further.union:
-            return union_attack(model, images, labels, self._options, **settings)
-        own = self._options[attack]
-        state = self._state(attack, settings["norm"], epsilon)
-        result = run_attack(model, images, labels, attack, state=state, **settings, **own)
-        if self._further.transfer_from is None:
+            own = self._with_states(self._options, model, "union", budget)
+            result = union_attack(model, images, labels, own, **settings)
+        else:
+            own = self._with_states({attack: self._options[attack]}, model, budget)
+            result = run_attack(model, images, labels, attack, **settings, **own[attack])
+        source = self._further.transfer_from
+        if source is None:
             return result
-        settings.pop("carry", None)
-        settings["checks"] = "default"
-        moved = transfer_attack(model, self._further.transfer_from, images, labels, attack, **settings, **own)
-        self.transferred.append(replace(moved, attack=f"transfer:{attack}"))
-        return replace(result, checks=(*result.checks, check_transfer(result, moved)))
+        settings |= {"carry": None, "checks": "default"}
+        own = self._with_states({name: self._options[name] for name in own}, source, "transfer", budget)
+        moved = [transfer_attack(model, source, images, labels, name, **settings, **own[name]) for name in own]
+        together = any_of(moved, attack) if self._further.union else moved[0]
+        self.transferred.append(replace(together, attack=f"transfer:{attack}"))
+        return replace(result, checks=(*result.checks, check_transfer(result, together)))
 
-    def _state(self, attack: str, norm: str, epsilon: float) -> Path | None:
-        if self._further.state is None:
-            return None
-        self.states.append(Path(self._further.state) / f"{_file_name(attack)}-{norm}-{epsilon:.6g}.state")
-        return self.states[-1]
+    def _with_states(
+        self, options: Mapping[str, Mapping[str, Any]], model: nn.Module, *parts: str
+    ) -> dict[str, dict[str, Any]]:
+        """Return the options of attacks with a file for the state of each, of its own for each network."""
+        if self._states is None:
+            return {name: dict(own) for name, own in options.items()}
+        who = hash_weights(model)[:8]
+        return {name: {**own, "state": self._states.file(name, *parts, who)} for name, own in options.items()}
 
 
 def _curve(name: str, curve: SecurityCurve) -> CurveEntry:
