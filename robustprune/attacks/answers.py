@@ -12,6 +12,7 @@ from robustprune.attacks.batching import Batches
 from robustprune.attacks.goal import Score
 from robustprune.attacks.ledger import Start, Tally
 from robustprune.errors import AttackError
+from robustprune.inference import run_model
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,34 @@ class Question:
 class Oracle:
     """Answers questions in full batches, and keeps count.
 
+    Of a network that draws at random, the answer is the mean over several draws: of logits, of losses, and of the
+    gradients of the losses (expectation over transformation, Athalye et al. 2018, arXiv:1707.07397, section 3), not
+    the gradient at the mean logits, which is another one where the loss is curved.
+
     Attributes:
-        forward: Model, images (n, …) → logits (n, K).
         tally: What was spent so far.
         batches: How much goes through the network at once.
+        draws: How many passes an answer takes.
     """
 
-    def __init__(
-        self,
-        forward: Callable[[nn.Module, Tensor], Tensor],
-        tally: Tally,
-        batches: Batches,
-        on_batch: Callable[[int], None],
-    ) -> None:
-        """Ask through ``forward``, and tell ``on_batch`` of so many samples after each batch."""
-        self.forward, self.tally, self.batches = forward, tally, batches
-        self._on_batch = on_batch
+    def __init__(self, tally: Tally, batches: Batches, on_batch: Callable[[int], None], draws: int = 1) -> None:
+        """Ask so many times, and tell ``on_batch`` of so many samples after each batch."""
+        self.tally, self.batches = tally, batches
+        self.draws, self._on_batch = draws, on_batch
+
+    def mean_logits(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Return logits (n, K) for images (n, …), differentiable and not counted."""
+        draws = [run_model(model, images) for _ in range(self.draws)]
+        return draws[0] if len(draws) == 1 else torch.stack(draws).mean(dim=0)
+
+    def predict(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Return logits (N, K) for images (N, …) of any number."""
+        logits: list[Tensor] = []
+        with torch.no_grad():
+            everything = torch.arange(len(images), device=images.device)
+            self.batches.run(everything, lambda part: logits.append(self.mean_logits(model, images[part])))
+        self.tally.forwards += self.draws * len(images)
+        return torch.cat(logits)
 
     def answer(self, model: nn.Module, question: Question, n_classes: int, stage: str) -> Answer:
         """Return what the model says; its first gradients in a stage are entered in the tally."""
@@ -85,37 +98,55 @@ class Oracle:
             if not batch.isfinite().all():
                 raise AttackError("the attack proposed points with NaN or infinity")
             batch = question.settle(batch, where)
-            with torch.set_grad_enabled(question.gradient):
-                found = self.forward(model, batch.requires_grad_() if question.gradient else batch)
-                values = question.score(found, where)
-            if values.shape != where.shape:
-                raise AttackError(f"a loss must return one number per sample, not shape {tuple(values.shape)}")
+            without_graph = self.tally.without_graph
+            draws = [self._draw(model, batch, where, question) for _ in range(self.draws)]
+            found, values, slopes = draws[0] if len(draws) == 1 else map(_mean, zip(*draws, strict=True))
+            self.tally.forwards += self.draws * len(where)
+            logits[part], losses[part] = found, values.to(losses.dtype)
             if question.gradient:
-                gradients[part] = self._ascent(values, batch, start)
-            logits[part], losses[part] = found.detach(), values.detach().to(losses.dtype)
+                self.tally.gradients += self.draws * len(where)
+                is_whole = self.tally.without_graph == without_graph
+                gradients[part] = self._usable(slopes, start if is_whole else None)
             self._on_batch(len(where))
-            self.tally.forwards += len(where)
-            self.tally.not_finite += int((~found.isfinite()).any(dim=1).sum())
-            question.record(where, batch.detach(), found.detach())
+            question.record(where, batch, found)
 
         self.batches.run(torch.arange(len(rows), device=place), compute)
         if start is not None:
             self.tally.starts[stage] = start
         return Answer(logits, losses, gradients)
 
-    def _ascent(self, losses: Tensor, batch: Tensor, start: Start | None) -> Tensor:
-        """Return the gradient, with zeros, and a note in the tally, where there is none to be had."""
+    def _draw(self, model: nn.Module, batch: Tensor, where: Tensor, question: Question) -> tuple[Tensor, ...]:
+        """Return logits (n, K), losses (n,) and gradients (n, …) of one pass."""
+        batch = batch.detach()
+        with torch.set_grad_enabled(question.gradient):
+            found = run_model(model, batch.requires_grad_() if question.gradient else batch)
+            values = question.score(found, where)
+        if values.shape != where.shape:
+            raise AttackError(f"a loss must return one number per sample, not shape {tuple(values.shape)}")
+        slopes = self._ascent(values, batch) if question.gradient else batch.new_zeros(0)
+        self.tally.not_finite += int((~found.isfinite()).any(dim=1).sum())
+        return found.detach(), values.detach(), slopes
+
+    def _ascent(self, losses: Tensor, batch: Tensor) -> Tensor:
+        """Return the gradients, zero, with a note in the tally, where the losses have none."""
         gradient = None
         if losses.requires_grad:
             (gradient,) = torch.autograd.grad(losses.sum(), batch, allow_unused=True)
-        self.tally.gradients += len(batch)
         if gradient is None:
             self.tally.without_graph += len(batch)
             return torch.zeros_like(batch)
-        flat = gradient.flatten(1)
+        return gradient
+
+    def _usable(self, gradients: Tensor, start: Start | None) -> Tensor:
+        """Return gradients (n, …) with zeros, and a note in the tally, where they are not finite."""
+        flat = gradients.flatten(1)
         is_finite = flat.isfinite().all(dim=1)
         self.tally.not_finite += int((~is_finite).sum())
         if start is not None:
             start.gradients += int(is_finite.sum())
             start.zeros += int((flat == 0).all(dim=1).sum())
-        return gradient.masked_fill(~is_finite.reshape(-1, *([1] * (batch.ndim - 1))), 0)
+        return gradients.masked_fill(~is_finite.reshape(-1, *([1] * (gradients.ndim - 1))), 0)
+
+
+def _mean(draws: tuple[Tensor, ...]) -> Tensor:
+    return torch.stack(draws).mean(dim=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -97,13 +99,18 @@ def check_containment(adversarial: Tensor, sizes: Tensor, epsilon: float) -> Che
     return Check("containment", "PASS", f"the largest perturbation is {largest:.6g}, epsilon {epsilon:.6g}")
 
 
-def check_clean_agreement(measured: float, expected: float, n: int) -> Check:
+def check_clean_agreement(measured: float, expected: float, n: int, *, draws_at_random: bool = False) -> Check:
     """The attack and the evaluator must look at the same model and data: normalization, split, label order.
 
-    One sample, or 0.05 points where that is more, may differ: batches of another size round differently.
+    One sample, or 0.05 points where that is more, may differ: batches of another size round differently. Two passes of
+    a network that draws at random may differ by what chance does to two samples of n, three deviations of it.
     """
     difference = abs(measured - expected)
     detail = f"clean accuracy is {measured:.4f} here and {expected:.4f} in the evaluation"
+    if draws_at_random:
+        mean = (measured + expected) / 2
+        is_chance = difference <= 3 * math.sqrt(2 * mean * (1 - mean) / n) + 1 / n
+        return Check("clean agreement", "PASS" if is_chance else "FAIL", f"{detail}, in one pass each")
     if difference * n < 0.5:
         return Check("clean agreement", "PASS", detail)
     is_rounding = difference * n < max(1.5, 0.0005 * n)

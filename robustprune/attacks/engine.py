@@ -18,12 +18,12 @@ from robustprune.attacks.guard import guarded, training_submodules
 from robustprune.attacks.probes import probe_model
 from robustprune.attacks.registry import expand_options, get_attack
 from robustprune.attacks.result import AttackResult, Check
-from robustprune.attacks.settings import Settings, check_samples, check_settings
+from robustprune.attacks.settings import Samples, Settings, check_samples, check_settings
 from robustprune.attacks.state import SavedState, state_key
 from robustprune.attacks.thorough import Examiner, check_thoroughly
 from robustprune.attacks.waves import Outcome, Progress, Run, join, split_waves
 from robustprune.errors import AttackError
-from robustprune.inference import Array, model_device
+from robustprune.inference import Array, model_device, predict_logits
 
 
 def run_attack(
@@ -77,8 +77,9 @@ def run_attack(
             one the attack asked about.
         expected_clean_accuracy: What the caller measured on the same samples; a check compares.
         targets: (N,) integers, the class each sample is to be mistaken for, for a targeted attack.
-        eot: Forward passes whose mean logits stand for a network that draws at random (expectation over
-            transformation, Athalye et al. 2018).
+        eot: Passes that stand for a network that draws at random (expectation over transformation, Athalye et
+            al. 2018): the mean of the gradients of their losses leads the attack, their mean logits have the
+            last word, and each of them is counted.
         frozen: Attack a frozen copy, which is faster; it is compared with the model before use, and success is
             always the model's own verdict.
         carry: Result of an earlier attack on the same samples with no larger budget: what it broke is not
@@ -122,6 +123,8 @@ def run_attack(
         training_during = training_submodules(model)
         outcome = join(run.attack_wave(wave, place) for wave in split_waves(samples))
         found = probe_model(model, samples, torch.cat(run.clean_logits), settings, place, run.tally)
+        if expected_clean_accuracy is not None:
+            found.append(_compare_clean(model, samples, outcome, settings, expected_clean_accuracy))
         training_during = training_during or training_submodules(model)
     result = AttackResult(
         attack=attack,
@@ -133,7 +136,7 @@ def run_attack(
         targets=samples.targets,
         checks=(
             verdicts.check_mode(training_before, training_during),
-            *_judge(outcome, run, settings, expected_clean_accuracy),
+            *_judge(outcome, run, settings),
             *found,
         ),
         gradient_evaluations=run.tally.gradients,
@@ -164,16 +167,21 @@ def _names(outcome: Outcome, stages: list[str], attack: str) -> list[str]:
     return ["" if not broken else "clean" if step == 0 else names[stage] for broken, step, stage in found]
 
 
-def _judge(outcome: Outcome, run: Run, settings: Settings, expected: float | None) -> list[Check]:
+def _judge(outcome: Outcome, run: Run, settings: Settings) -> list[Check]:
     tally = run.tally
-    found = [
+    return [
         verdicts.check_range(),
         verdicts.check_graph(tally),
         verdicts.check_zero_gradient(tally),
         verdicts.check_containment(outcome.adversarial, outcome.perturbation_norms, settings.epsilon),
         verdicts.check_sample_size(outcome.broken),
     ]
-    if expected is not None:
-        is_correct = outcome.clean_predictions == outcome.labels
-        found.append(verdicts.check_clean_agreement(float(is_correct.double().mean()), expected, len(is_correct)))
-    return found
+
+
+def _compare_clean(model: nn.Module, samples: Samples, outcome: Outcome, settings: Settings, expected: float) -> Check:
+    """Compare clean accuracies; what the mean of many draws says is compared with nothing but itself."""
+    predictions, draws_at_random = outcome.clean_predictions, settings.eot > 1
+    if draws_at_random:
+        predictions = predict_logits(model, samples.images, batch_size=settings.batch_size).argmax(dim=1)
+    accuracy = float((predictions == outcome.labels).double().mean())
+    return verdicts.check_clean_agreement(accuracy, expected, len(samples), draws_at_random=draws_at_random)

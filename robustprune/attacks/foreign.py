@@ -42,18 +42,18 @@ class Counting(nn.Module):
         """Stand for the model of ``problem``."""
         super().__init__()
         self.model = problem.model
-        self._tally = problem.oracle.tally
+        self._tally, self._draws = problem.oracle.tally, problem.oracle.draws
         self._run = problem.run_forward
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (n, K)."""
-        self._tally.forwards += len(images)
+        self._tally.forwards += self._draws * len(images)
         if images.requires_grad:
             images.register_hook(self._count)  # type: ignore[no-untyped-call]
         return self._run(images)
 
     def _count(self, gradient: Tensor) -> None:
-        self._tally.gradients += len(gradient)
+        self._tally.gradients += self._draws * len(gradient)
 
 
 @attack_family

@@ -150,7 +150,7 @@ class AttackProblem:
 
     def run_forward(self, images: Tensor) -> Tensor:
         """Return logits (n, K) of the model for images (n, …) as they are: not counted, not contained, not kept."""
-        return self.oracle.forward(self.model, images)
+        return self.oracle.mean_logits(self.model, images)
 
     def shared_generator(self) -> Generator:
         """Return a generator on the CPU whose draws all samples share, keyed by seed, restart and stage."""

@@ -47,7 +47,8 @@ def transfer_attack(
     found.append(checks.check_sample_size(broken))
     if expected is not None:
         accuracy = float((clean == made.labels).double().mean())
-        found.append(checks.check_clean_agreement(accuracy, expected, made.n))
+        is_random = settings.get("eot", 1) > 1
+        found.append(checks.check_clean_agreement(accuracy, expected, made.n, draws_at_random=is_random))
     return replace(
         made,
         options={**made.options, "source": type(source).__name__},

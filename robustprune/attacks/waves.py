@@ -21,7 +21,7 @@ from robustprune.attacks.settings import TOGETHER, Samples, Settings
 from robustprune.attacks.stages import Keeper
 from robustprune.attacks.state import SavedState
 from robustprune.errors import AttackError
-from robustprune.inference import run_model, to_unit_range
+from robustprune.inference import to_unit_range
 
 # Samples are attacked together up to these bounds, as a problem holds a handful of copies of its images.
 WAVE_SAMPLES = 4096
@@ -70,7 +70,7 @@ class Run:
         self.replica = Replica(model, settings.frozen)
         self._model, self._attack, self._options = model, attack, options
         self._settings, self._progress, self._saved = settings, progress, saved
-        self._batches = Batches(settings.batch_size)
+        self._oracle = Oracle(self.tally, Batches(settings.batch_size), progress.advance, settings.eot)
         self._wave = -1
 
     def attack_wave(self, samples: Samples, place: torch.device) -> Outcome:
@@ -80,12 +80,11 @@ class Run:
         images = to_unit_range(samples.images.to(place)).clone()
         labels = samples.labels.to(place).clone()
         targets = None if samples.targets is None else samples.targets.to(place).clone()
-        clean_logits = self._predict(images)
+        clean_logits = self._oracle.predict(self._model, images)
         _check_clean(clean_logits, labels, targets)
         self.clean_logits.append(clean_logits.cpu())
-        oracle = Oracle(self._forward, self.tally, self._batches, self._progress.advance)
         problem = AttackProblem(
-            oracle, self._model, images, labels, clean_logits, samples.ids, self._settings, targets=targets
+            self._oracle, self._model, images, labels, clean_logits, samples.ids, self._settings, targets=targets
         )
         problem.stages.names = self.stages
         if samples.carried is not None:
@@ -106,14 +105,14 @@ class Run:
         if self._saved is not None:
             self._saved.attach(self._wave, problem, self.tally)
         self._propose(problem)
-        predictions = self._predict(problem.ledger.points)
+        predictions = self._oracle.predict(self._model, problem.ledger.points)
         doubtful = problem.ledger.is_broken & ~goal.is_reached(predictions)
         if problem.model is not self._model and bool(doubtful.any()):
             problem.model = self._model
             problem.stages.keeper = Keeper()
             problem.reopen(doubtful)
             self._propose(problem, only=doubtful)
-            predictions = self._predict(problem.ledger.points)
+            predictions = self._oracle.predict(self._model, problem.ledger.points)
         return predictions
 
     def _propose(self, problem: AttackProblem, only: Tensor | None = None) -> None:
@@ -148,22 +147,6 @@ class Run:
             ledger.asked,
         )
         return Outcome(*(part.cpu() for part in parts))
-
-    def _forward(self, model: nn.Module, batch: Tensor) -> Tensor:
-        if self._settings.eot == 1:
-            return run_model(model, batch)
-        return torch.stack([run_model(model, batch) for _ in range(self._settings.eot)]).mean(dim=0)
-
-    def _predict(self, images: Tensor) -> Tensor:
-        logits: list[Tensor] = []
-
-        def compute(part: Tensor) -> None:
-            logits.append(self._forward(self._model, images[part]))
-
-        with torch.no_grad():
-            self._batches.run(torch.arange(len(images), device=images.device), compute)
-        self.tally.forwards += len(images)
-        return torch.cat(logits)
 
 
 class Progress:

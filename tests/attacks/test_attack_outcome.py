@@ -57,7 +57,7 @@ def problem_of(images, ids, seed=0, norm="linf", epsilon=0.1, restart=0, batch_s
         epsilon, norm, seed=seed, restarts=1, batch_size=batch_size, early_stop=True, selection="best"
     )
     labels = torch.zeros(len(images), dtype=torch.long)
-    oracle = Oracle(lambda model, batch: model(batch), Tally(), Batches(batch_size), lambda samples: None)
+    oracle = Oracle(Tally(), Batches(batch_size), lambda samples: None)
     clean_logits = torch.tensor([[1.0, 0.0]]).expand(len(images), 2)
     problem = AttackProblem(oracle, FirstTwo(), images, labels, clean_logits, ids, settings)
     problem.begin_restart(restart)
