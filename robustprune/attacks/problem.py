@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -97,7 +98,9 @@ class AttackProblem:
         The result says which part broke a sample, and an interrupted attack is picked up after the last part
         that was finished. A part draws at random as if it ran alone.
         """
-        self.describe(stages={**self.details.get("stages", {}), name: options})
+        parameters = inspect.signature(attack).parameters.values()
+        defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+        self.describe(stages={**self.details.get("stages", {}), name: defaults | options})
         self.stages.run(self, name, attack, options)
 
     def steps(

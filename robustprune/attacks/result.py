@@ -89,12 +89,12 @@ class AttackResult:
     @property
     def clean_accuracy(self) -> float:
         """Share of samples classified correctly without an attack."""
-        return 1 - int(self.initially_wrong.sum()) / self.n
+        return (self.n - int(self.initially_wrong.sum())) / self.n
 
     @property
     def robust_accuracy(self) -> float:
         """Share of samples the attack did not break; with targets, of those it did not bring there."""
-        return 1 - int(self.broken.sum()) / self.n
+        return (self.n - int(self.broken.sum())) / self.n
 
     @property
     def valid(self) -> bool:

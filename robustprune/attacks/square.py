@@ -36,7 +36,7 @@ def attack(problem: AttackProblem, *, queries: int = 5000, first_share: float = 
         raise AttackError(f"first_share must be above 0 and at most 1, got {first_share!r}")
     search = {"linf": _LinfSearch, "l2": _L2Search}.get(problem.norm)
     if search is None:
-        raise AttackError("the square attack is for linf and l2")
+        raise AttackError("the square attack is for linf and l2; in l1, attack with 'pgd' or 'fab-t'")
     kind = search
     for query, state in problem.steps(queries, lambda saved: kind(problem, saved)):
         if not state.narrow():

@@ -83,7 +83,8 @@ def test_an_ensemble_names_the_part_that_broke(network, test_images, test_labels
     assert set(by) <= {"", "clean", "apgd-ce", "apgd-t", "fab-t", "square"}
     assert (by == "apgd-ce").sum() == pytest.approx(int((alone.broken & ~alone.initially_wrong).sum()), abs=6)
     assert list(result.options["stages"]) == ["apgd-ce", "apgd-t", "fab-t", "square"]
-    assert result.options["stages"]["square"] == {"queries": 30}
+    assert result.options["stages"]["fab-t"] == {"steps": 6, "target_classes": 2}
+    assert result.options["stages"]["square"] == {"queries": 30, "first_share": 0.8, "rescale": False}
 
 
 @pytest.fixture
