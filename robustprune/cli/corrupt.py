@@ -49,7 +49,14 @@ def corrupt(
     if image >= len(sample.labels):
         raise click.UsageError(f"--image {image}: there are {len(sample.labels)} images, counted from 0")
     if gallery is not None:
-        write_gallery(sample.images[image], gallery, seed=options["seed"], names=chosen, options=frost)
+        write_gallery(
+            sample.images[image],
+            gallery,
+            seed=options["seed"],
+            sample_id=int(sample.indices[image]),
+            names=chosen,
+            options=frost,
+        )
     written: list[str] = []
     if out is not None:
         with terminal.progress_bar() as bar:

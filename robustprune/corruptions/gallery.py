@@ -28,10 +28,13 @@ def write_gallery(
     path: str | Path,
     *,
     seed: int = 0,
+    sample_id: int = 0,
     names: Sequence[str] = HEADLINE + EXTRAS,
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a picture of an image (C, H, W) under corruptions: a line each, the image itself and severities 1 to 5.
+
+    It is corrupted as the image ``sample_id`` of a set is, see :func:`~robustprune.corruptions.corrupt`.
 
     Raises:
         CorruptionError: A file format that is not known, a file that cannot be written, or an option that no
@@ -42,16 +45,15 @@ def write_gallery(
     if kind is None:
         raise CorruptionError(f"a gallery is a {', '.join(_FORMATS)} file, got {place}")
     stream = io.BytesIO()
-    draw_gallery(image, share_corruption_options(names, options or {}, image[None]), seed).save(
-        stream, kind, **({"quality": 90} if kind == "JPEG" else {})
-    )
+    shown = share_corruption_options(names, options or {}, image[None])
+    draw_gallery(image, shown, seed, sample_id).save(stream, kind, **({"quality": 90} if kind == "JPEG" else {}))
     try:
         write_atomically(place, stream.getvalue())
     except OSError as error:
         raise CorruptionError(f"the gallery cannot be written to {place}: {error.strerror}") from error
 
 
-def draw_gallery(image: Tensor, shown: Mapping[str, Mapping[str, Any]], seed: int) -> Image.Image:
+def draw_gallery(image: Tensor, shown: Mapping[str, Mapping[str, Any]], seed: int, sample_id: int) -> Image.Image:
     """Return the picture: two columns of corruptions, each with its name, made with options of its own."""
     from PIL import Image, ImageDraw
 
@@ -64,7 +66,8 @@ def draw_gallery(image: Tensor, shown: Mapping[str, Mapping[str, Any]], seed: in
     for number, (name, options) in enumerate(shown.items()):
         left, top = (number // lines) * column + _GAP, (number % lines) * (height + _GAP) + _GAP
         pen.text((left, top + height // 2 - _TEXT // 2), name.replace("_", " "), fill="black", font_size=_TEXT)
-        made = [image, *(corrupt(image[None], name, severity, seed=seed, **options)[0] for severity in SEVERITIES)]
+        keyed = {"seed": seed, "sample_ids": [sample_id], **options}
+        made = [image, *(corrupt(image[None], name, severity, **keyed)[0] for severity in SEVERITIES)]
         for place, tile in enumerate(made):
             large = tile.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
             pixels = large.expand(3, -1, -1).permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
