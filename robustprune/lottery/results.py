@@ -8,7 +8,7 @@ from typing import Any
 
 from robustprune.lottery.draws import Draw
 from robustprune.lottery.rewinding import RewindPoint
-from robustprune.metrics import mean_interval
+from robustprune.metrics import mean_and_half_width, mean_interval
 from robustprune.records import Record
 
 
@@ -119,7 +119,7 @@ class LotteryResults:
         lines: dict[tuple[str, ...], dict[str, str]] = {}
         for row in self.rows:
             key = (row.draw.criterion, row.draw.method, *([str(row.draw.blocks)] if by_point else []))
-            lines.setdefault(key, {})[_column(row, by_point)] = _cell(row)
+            lines.setdefault(key, {})[_column(row, by_point)] = mean_and_half_width(list(row.differences.values()))
         body = [[*key, *(cells.get(column, "") for column in columns)] for key, cells in lines.items()]
         return [*leading, *(f">{column}" for column in columns)], body
 
@@ -128,9 +128,3 @@ def _column(row: Row, by_point: bool) -> str:
     if by_point:
         return row.point.label
     return f"{row.draw.blocks} block{'s' * (row.draw.blocks > 1)}"
-
-
-def _cell(row: Row) -> str:
-    if row.interval is None:
-        return f"{row.mean:+.2f}"
-    return f"{row.mean:+.2f} ± {(row.interval[1] - row.interval[0]) / 2:.2f}"

@@ -11,7 +11,7 @@ from robustprune.metrics.classification import (
     wilson_interval,
 )
 from robustprune.metrics.detection import DetectionFigures, detection_figures, detection_intervals
-from robustprune.metrics.seeds import mean_interval
+from robustprune.metrics.seeds import mean_and_half_width, mean_interval
 from robustprune.metrics.selective import area_under_risk_coverage, risk_coverage
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "detection_intervals",
     "expected_calibration_error",
     "linear_cka",
+    "mean_and_half_width",
     "mean_interval",
     "negative_log_likelihood",
     "risk_coverage",

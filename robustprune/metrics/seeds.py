@@ -28,3 +28,10 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     half = deviation * float(stats.t.ppf((1 + confidence) / 2, len(values) - 1))
     mean = float(np.mean(values))
     return mean - half, mean + half
+
+
+def mean_and_half_width(values: Sequence[float], form: str = "{:+.2f}") -> str:
+    """Return the mean with half the width of its interval as text, ``+0.33 ± 0.12``; the mean alone of one value."""
+    mean, interval = form.format(float(np.mean(values))), mean_interval(values)
+    mean = mean.replace("-", "−")
+    return mean if interval is None else f"{mean} ± {(interval[1] - interval[0]) / 2:.2f}"

@@ -67,7 +67,7 @@ class Table:
         """Return it in the Markdown of GitHub, numbers for readers."""
         rules = ["---:" if numeric else "---" for numeric in self.is_numeric]
         lines = [self.columns, *self._written()]
-        body = [[_MARKDOWN.sub(r"\\\1", " ".join(cell.split())) for cell in line] for line in lines]
+        body = [list(map(escape_markdown, line)) for line in lines]
         return "\n".join(f"| {' | '.join(line)} |" for line in [body[0], rules, *body[1:]]) + "\n"
 
     def to_latex(self) -> str:
@@ -104,6 +104,11 @@ class Table:
 
     def _written(self) -> list[list[str]]:
         return [[write_value(value) for value in row] for row in self.rows]
+
+
+def escape_markdown(text: str) -> str:
+    """Return text as Markdown that prints it, on one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
 def escape_latex(text: str) -> str:

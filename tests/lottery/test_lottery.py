@@ -235,13 +235,14 @@ def test_tables_have_the_shapes_of_the_papers(few_digits: ImageData, tmp_path: P
     columns, rows = one.table()
     assert columns == ["criterion", "method", ">blocks", ">epoch 0", ">epoch 1", ">random weights"]
     assert [row[:3] for row in rows] == [["expected_abs", "layer", "1"], ["random", "layer", "1"]]
-    assert rows[1][4] == f"{one.rows[4].mean:+.2f}"
+    assert rows[1][4] == f"{one.rows[4].mean:+.2f}".replace("-", "−")
     several = run_lottery(tmp_path, few_digits, criteria=["expected_abs"], blocks=[1, 2], seeds=seeds, **SMALL)
     columns, rows = several.table()
     assert columns == ["criterion", "method", ">1 block", ">2 blocks"]
     row = several.rows[1]
     assert row.interval is not None
-    assert rows == [["expected_abs", "layer", *(f"{r.mean:+.2f} ± {r.interval[1] - r.mean:.2f}" for r in several.rows)]]  # type: ignore[index]
+    cells = [f"{row.mean:+.2f} ± {row.interval[1] - row.mean:.2f}".replace("-", "−") for row in several.rows]  # type: ignore[index]
+    assert rows == [["expected_abs", "layer", *cells]]
     for seed in seeds:
         difference = row.records[seed].clean.accuracy - several.dense[seed].clean.accuracy
         assert row.differences[seed] == pytest.approx(100 * difference)
