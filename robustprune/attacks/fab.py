@@ -6,14 +6,16 @@ and leaves the ball on its way; what it finds within the ball counts.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import torch
 from torch import Tensor
 
 from robustprune.attacks.apgd import TARGETS, rival_classes
 from robustprune.attacks.hyperplane import step_onto
+from robustprune.attacks.losses import margin
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.settings import at_least_one
-from robustprune.attacks.stages import Walk
 
 MOST_BIAS = 0.1
 OVERSHOOT = 1.05
@@ -34,49 +36,95 @@ def attack(problem: AttackProblem, *, steps: int = 100, target_classes: int = TA
         _approach(problem, start, rivals, steps)
 
 
+@dataclass
+class _Way:
+    """Where each of the n samples still active stands."""
+
+    rows: Tensor
+    points: Tensor
+    margins: Tensor
+    gradients: Tensor
+    was_across: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it, by name."""
+        return dict(vars(self))
+
+    def keep(self, left: Tensor) -> None:
+        """Go on with some of the samples (n,)."""
+        if not bool(left.all()):
+            for field in fields(self):
+                setattr(self, field.name, getattr(self, field.name)[left])
+
+
 def _approach(problem: AttackProblem, start: Tensor, rivals: Tensor, steps: int) -> None:
-    def begin(saved: dict[str, Tensor] | None) -> Walk:
-        return Walk(problem.rows, start[problem.rows]) if saved is None else Walk(**saved)
+    def begin(saved: dict[str, Tensor] | None) -> _Way:
+        return _begin(problem, start, rivals) if saved is None else _Way(**saved)
 
-    for step, walk in problem.steps(steps + 1, begin):
-        rows, points = walk.rows, walk.points
-        if len(rows) == 0:
+    for step, way in problem.steps(steps, begin):
+        if len(way.rows) == 0:
             return
-        margins, gradients = _look(problem, rows, points, rivals)
-        is_across = margins[:, 1] > 0
-        if step > 0 and bool(is_across.any()):
-            across = is_across.nonzero().flatten()
-            _offer(problem, rows[across], points[across])
-            images = problem.images[rows[across]]
-            points[across] = images + RETREAT * (points[across] - images)
-            margins[across], gradients[across] = _look(problem, rows[across], points[across], rivals)
-        left = problem.active[rows]
-        rows, points = rows[left], points[left]
-        if step < steps and len(rows):
-            points = _step(problem, rows, points, margins[left, 0], gradients[left])
-        walk.rows, walk.points = rows, points
+        way.points = _step(problem, way)
+        # Who was across the boundary mostly is so again. Its gradient is wanted where it retreats to, not here.
+        is_last = step == steps - 1
+        _turn_back(problem, way, way.was_across | is_last)
+        if not is_last:
+            _arrive(problem, way, rivals)
 
 
-def _look(problem: AttackProblem, rows: Tensor, points: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
-    """Return margins (n, 2) of the rival, and of the best other class, over the label, and gradients of the first."""
+def _begin(problem: AttackProblem, start: Tensor, rivals: Tensor) -> _Way:
+    rows = problem.rows
+    margins, _, gradients = _look(problem, rows, start[rows], rivals)
+    return _Way(rows, start[rows], margins, gradients, torch.zeros_like(rows, dtype=torch.bool))
+
+
+def _turn_back(problem: AttackProblem, way: _Way, asked: Tensor) -> None:
+    """Find which of the samples ``asked`` (n,) are across; offer and retreat those, and drop what that broke."""
+    way.was_across = torch.zeros_like(asked)
+    where = asked.nonzero().flatten()
+    if len(where):
+        rows = way.rows[where]
+        logits = problem.ask(rows, way.points[where], "margin", gradient=False, is_contained=False).logits
+        way.was_across[where] = margin(logits, problem.labels[rows]) > 0
+        _retreat(problem, way, way.was_across)
+        way.keep(problem.active[way.rows])
+
+
+def _arrive(problem: AttackProblem, way: _Way, rivals: Tensor) -> None:
+    """Get margins and gradients at the points; who turns out to be across unexpectedly retreats, and asks anew."""
+    way.margins, best, way.gradients = _look(problem, way.rows, way.points, rivals)
+    is_across = (best > 0) & ~way.was_across
+    if bool(is_across.any()):
+        way.was_across |= is_across
+        _retreat(problem, way, is_across)
+        left = problem.active[way.rows]
+        way.keep(left)
+        where = is_across[left].nonzero().flatten()
+        way.margins[where], _, way.gradients[where] = _look(problem, way.rows[where], way.points[where], rivals)
+
+
+def _look(problem: AttackProblem, rows: Tensor, points: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return margins (n,) of the rival, and of the best other class, over the label, and gradients of the first."""
     answer = problem.ask(rows, points, "margin", against=rivals[rows], is_contained=False)
-    labels = problem.labels[rows][:, None]
-    best = answer.logits.scatter(1, labels, -torch.inf).amax(dim=1) - answer.logits.gather(1, labels)[:, 0]
-    return torch.stack([answer.losses, best], dim=1), answer.gradients
+    return answer.losses, margin(answer.logits, problem.labels[rows]), answer.gradients
 
 
-def _offer(problem: AttackProblem, rows: Tensor, points: Tensor) -> None:
-    """Ask for a verdict on the points that lie within the ball."""
-    is_near = problem.size(points - problem.images[rows]) <= problem.epsilon
+def _retreat(problem: AttackProblem, way: _Way, which: Tensor) -> None:
+    """Ask for a verdict on those of the samples ``which`` (n,) within the ball, and bring all nearer to the image."""
+    where = which.nonzero().flatten()
+    rows, points = way.rows[where], way.points[where]
+    images = problem.images[rows]
+    is_near = problem.size(points - images) <= problem.epsilon
     if bool(is_near.any()):
         problem.ask(rows[is_near], points[is_near], "margin", gradient=False)
+    way.points[where] = images + RETREAT * (points - images)
 
 
-def _step(problem: AttackProblem, rows: Tensor, points: Tensor, margins: Tensor, gradients: Tensor) -> Tensor:
+def _step(problem: AttackProblem, way: _Way) -> Tensor:
     """Step from the points and from the images onto the linearized boundary, and return a mean of both."""
-    images = problem.images[rows]
-    here, home, slopes = points.flatten(1), images.flatten(1), gradients.flatten(1)
-    offsets = -margins
+    points, images = way.points, problem.images[way.rows]
+    here, home, slopes = points.flatten(1), images.flatten(1), way.gradients.flatten(1)
+    offsets = -way.margins
     from_here = step_onto(here, slopes, offsets, problem.norm)
     # The same hyperplane, seen from the image.
     from_home = step_onto(home, slopes, offsets + (slopes * (here - home)).sum(dim=1), problem.norm)
