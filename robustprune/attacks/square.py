@@ -1,7 +1,8 @@
 """Square attack: random search with square patches, without gradients (Andriushchenko et al. 2020, arXiv:1912.00049).
 
 The patches of a query are the same for all samples, keyed by seed and restart, so that neither batch size nor
-order nor the choice of a subset changes an outcome. A patch that leaves a sample as it is costs no forward pass.
+order nor the choice of a subset changes an outcome. A patch that leaves a sample as it is, or that was refused
+since the sample last changed, costs no forward pass.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def attack(problem: AttackProblem, *, queries: int = 5000, first_share: float = 
     for query, state in problem.steps(queries, lambda saved: kind(problem, saved)):
         if not state.narrow():
             return
+        state.query = query
         state.try_patch(_side(query * 10_000 // queries if rescale else query, first_share, state.pixels))
 
 
@@ -59,17 +61,19 @@ class _Search:
         self.height, self.width = self.images.shape[2:]
         self.pixels = self.height * self.width
         self.generator = problem.shared_generator()
+        self.query = 0
         if saved is None:
             self.best = self.start()
             self.losses = self.ask(self.rows, self.best)
+            self.changed = torch.full_like(self.rows, -1)  # in which query a sample last was
         else:
-            self.best, self.losses = saved["best"], saved["losses"]
+            self.best, self.losses, self.changed = saved["best"], saved["losses"], saved["changed"]
             self.generator.set_state(saved["generator"].cpu())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that changes, by name."""
-        generator = self.generator.get_state()
-        return {"rows": self.rows, "best": self.best, "losses": self.losses, "generator": generator}
+        kept = {"rows": self.rows, "best": self.best, "losses": self.losses, "changed": self.changed}
+        return kept | {"generator": self.generator.get_state()}
 
     def start(self) -> Tensor:
         """Return the first points."""
@@ -89,7 +93,7 @@ class _Search:
         left = self.problem.active[self.rows]
         if not bool(left.all()):
             self.rows, self.images, self.best = self.rows[left], self.images[left], self.best[left]
-            self.losses = self.losses[left]
+            self.losses, self.changed = self.losses[left], self.changed[left]
         return len(self.rows) > 0
 
     def keep_better(self, which: Tensor, points: Tensor) -> None:
@@ -100,6 +104,7 @@ class _Search:
         is_better = losses > self.losses[which]
         self.best[which[is_better]] = points[is_better]
         self.losses[which[is_better]] = losses[is_better]
+        self.changed[which[is_better]] = self.query
 
     def place(self, side: int) -> tuple[slice, slice]:
         """Return where a square of this side falls."""
@@ -110,6 +115,16 @@ class _Search:
 
 class _LinfSearch(_Search):
     """Algorithm 2 there: every channel of a patch goes to +ε or −ε."""
+
+    def __init__(self, problem: AttackProblem, saved: dict[str, Tensor] | None) -> None:
+        super().__init__(problem, saved)
+        # Side, place and signs of a patch, and in which query it last came.
+        known = [] if saved is None else saved["tried"].long().tolist()
+        self.tried: dict[tuple[int, ...], int] = {tuple(patch): query for *patch, query in known}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that changes, by name."""
+        return super().tensors() | {"tried": torch.tensor([[*patch, query] for patch, query in self.tried.items()])}
 
     def start(self) -> Tensor:
         """Return images under vertical stripes of ±ε."""
@@ -126,10 +141,14 @@ class _LinfSearch(_Search):
         """Propose a square of this side."""
         side = min(max(side, 1), self.height, self.width)
         down, across = self.place(side)
-        signs = _signs((self.images.shape[1], 1, 1), self.generator).to(self.images.device)
-        window = (self.images[:, :, down, across] + self.problem.epsilon * signs).clamp(0, 1)
+        signs = _signs((self.images.shape[1], 1, 1), self.generator)
+        patch = (side, down.start, across.start, *signs.flatten().int().tolist())
+        # On small images the same patches come again and again.
+        is_open = self.changed > self.tried.get(patch, -2)
+        self.tried[patch] = self.query
+        window = (self.images[:, :, down, across] + self.problem.epsilon * signs.to(self.images.device)).clamp(0, 1)
         is_new = (window != self.best[:, :, down, across]).flatten(1).any(dim=1)
-        which = is_new.nonzero().flatten()
+        which = (is_open & is_new).nonzero().flatten()
         points = self.best[which]
         points[:, :, down, across] = window[which]
         self.keep_better(which, points)
