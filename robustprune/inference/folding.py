@@ -48,6 +48,11 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._counts: dict[int, int] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here, and keeping the compiler off would begin with a second of importing it.
+        return False
+
     def watch(self, *tensors: Tensor) -> None:
         self._counts |= dict.fromkeys(map(id, tensors), 0)
 
