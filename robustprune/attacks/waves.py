@@ -105,15 +105,23 @@ class Run:
         if self._saved is not None:
             self._saved.attach(self._wave, problem, self.tally)
         self._propose(problem)
-        predictions = self._oracle.predict(self._model, problem.ledger.points)
+        predictions = self._verdict(problem)
         doubtful = problem.ledger.is_broken & ~goal.is_reached(predictions)
         if problem.model is not self._model and bool(doubtful.any()):
             problem.model = self._model
             problem.stages.keeper = Keeper()
             problem.reopen(doubtful)
             self._propose(problem, only=doubtful)
-            predictions = self._oracle.predict(self._model, problem.ledger.points)
+            predictions = self._verdict(problem)
         return predictions
+
+    def _verdict(self, problem: AttackProblem) -> Tensor:
+        """Return the model's logits (N, K) at the points kept; samples wrong to begin with still have their image."""
+        logits = problem.clean_logits.clone()
+        attacked = ~problem.goal.is_reached(logits)
+        if bool(attacked.any()):
+            logits[attacked] = self._oracle.predict(self._model, problem.ledger.points[attacked])
+        return logits
 
     def _propose(self, problem: AttackProblem, only: Tensor | None = None) -> None:
         for restart in range(self._settings.restarts):
