@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from robustprune.prune import prune_filters, prune_layers, prune_weights
     from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters, score_weights
     from robustprune.records import load_record
+    from robustprune.report import write_report
     from robustprune.savings import describe_cost
     from robustprune.similarity import compare_representations
     from robustprune.ticket import Ticket, load_ticket
@@ -54,6 +55,7 @@ _HOMES = {
     "score_filters": "pruning",
     "score_weights": "pruning",
     "train": "training",
+    "write_report": "report",
 }
 
 __all__ = [
@@ -82,6 +84,7 @@ __all__ = [
     "score_filters",
     "score_weights",
     "train",
+    "write_report",
 ]
 
 

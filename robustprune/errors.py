@@ -69,3 +69,7 @@ class ComparisonError(RobustPruneError):
 
 class SweepError(RobustPruneError):
     """A sweep's file that makes no sense, or a sweep of which something failed."""
+
+
+class ReportError(RobustPruneError):
+    """A report that cannot be made of the records, or cannot be written."""

@@ -90,3 +90,6 @@ class Net(nn.Module):
         return self.head(self.blocks(images))
 """
 """A user's file with a residual network for digits that has no convolution."""
+
+HOSTILE = "<script>alert(1)</script>"
+"""What somebody may call a data set."""

@@ -43,7 +43,7 @@ def compare(
     found = compare(
         named.pop("dense"),
         named,
-        tolerance=_tolerance(tolerance),
+        tolerance=parse_tolerance(tolerance),
         confidence=confidence,
         metrics=metrics,
         resamples=resamples,
@@ -66,7 +66,8 @@ def _groups(arguments: tuple[str, ...]) -> dict[str, list[str]]:
     return found
 
 
-def _tolerance(text: str) -> float | str:
+def parse_tolerance(text: str) -> float | str:
+    """Return a tolerance as :func:`robustprune.compare` takes it."""
     if text == "std":
         return text
     try:

@@ -1,15 +1,26 @@
-"""Records that report's tests share: of networks that do not exist, with all that a report can show."""
+"""Records that report's tests share: real small ones, and full ones of networks that do not exist."""
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support import HOSTILE
 from synthetic_records import make_record
 
 from robustprune.corruptions import HEADLINE
-from robustprune.records import BlockSummary, Record
+from robustprune.data import ImageData
+from robustprune.evaluation import evaluate_models
+from robustprune.models import build_model
+from robustprune.prune import prune_layers
+from robustprune.pruning import score_blocks
+from robustprune.records import BlockSummary, CheckResult, Record
+from robustprune.report import write_report
+from robustprune.ticket import Ticket
+from robustprune.training import train
 
 Groups = dict[str, list[Record]]
 
@@ -71,3 +82,46 @@ def groups() -> Groups:
         "good": [full_record("good", seed, accuracy=0.92, macs=700) for seed in range(3)],
         "bad": [full_record("bad", seed, accuracy=0.7, macs=800) for seed in range(3)],
     }
+
+
+@pytest.fixture(scope="session")
+def records(few_digits: ImageData) -> dict[str, Record]:
+    """Records of a dense network and of two tickets, trained for an epoch."""
+    dense = Ticket.from_model(build_model("resnet20", few_digits, seed=0, width=4), few_digits)
+    tickets = {"dense": dense}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of criteria that cannot tell tiny blocks apart
+        for criterion in ("l1", "random"):
+            tickets[criterion] = prune_layers(dense, score_blocks(dense.network, few_digits, criterion), blocks=2)
+    for ticket in tickets.values():
+        train(ticket, few_digits, epochs=2, measure_energy=False)
+    return evaluate_models(
+        tickets,
+        few_digits,
+        limit=60,
+        attacks=["fgsm", "pgd"],
+        epsilons=["8/255", "0.1"],
+        options={"steps": 3},
+        corruptions=["fog", "gaussian_noise"],
+        ood=["photo-patches"],
+        detectors=["energy", "msp"],
+        paths={name: f"{name}.pt" for name in tickets},
+    )
+
+
+@pytest.fixture(scope="session")
+def hostile_groups(records: dict[str, Record]) -> dict[str, list[Record]]:
+    """These by name, one attack of one of them found to be invalid."""
+    found = {name: record.model_copy(deep=True) for name, record in records.items()}
+    weak = found["random"].attacks[-1]
+    weak.valid = False
+    weak.checks.append(CheckResult(name="large budget", verdict="FAIL", detail="12 % survive the budget of 1"))
+    return {"dense": [found["dense"]], "l1, 2 layers": [found["l1"]], HOSTILE: [found["random"]]}
+
+
+@pytest.fixture(scope="session")
+def report(hostile_groups: dict[str, list[Record]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of the report of these."""
+    out = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(hostile_groups, out)
+    return out

@@ -1,0 +1,42 @@
+"""`robustprune report`: records on one page."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from robustprune import terminal
+from robustprune.cli.application import commands
+from robustprune.cli.compare import parse_tolerance
+from robustprune.cli.options import OUT_FILE, Target
+
+
+@commands.command()
+@click.argument("records", nargs=-1, required=True, metavar="DIR | FILE … | dense=RECORDS NAME=RECORDS …")
+@click.option("--out", type=OUT_FILE, default="report.html", show_default=True, help="File of the page.")
+@click.option("--figures", type=Target(file_okay=False), help="Folder for each figure as PDF, SVG and PNG.")
+@click.option("--title", help="Heading of the page.")
+@click.option("--tolerance", default="1.0", show_default=True, help="ξ in percentage points, or std: one of dense.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+def report(
+    records: tuple[str, ...], out: str, figures: str | None, title: str | None, tolerance: str, as_json: bool
+) -> None:
+    """Compare networks and write one HTML page about it, with figures; it works offline.
+
+    Of a folder all records are taken, wherever in it they are: `robustprune report runs`. They are grouped by what they
+    say: image set, architecture, method, criterion, how many layers. Or name the groups, as for `compare`:
+    `robustprune report dense=A.json,B.json layer=C.json,D.json`.
+    """
+    from robustprune.report import write_report
+
+    with terminal.progress_bar() as bar:
+        parts = write_report(
+            records, out, title=title, tolerance=parse_tolerance(tolerance), figures=figures, progress=bar
+        )
+    if as_json:
+        terminal.print_json({"out": out, "parts": {name: found.to_dict() for name, found in parts.items()}})
+        return
+    for name, found in parts.items():
+        if len(parts) > 1:
+            terminal.say(name)
+        terminal.paragraph(found.headline)
+    terminal.say(f"report in {out}")

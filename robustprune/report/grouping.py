@@ -1,0 +1,88 @@
+"""Which records belong together: what may be compared, and which are seeds of one method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from robustprune.errors import ReportError
+from robustprune.records import Record
+
+DENSE = "dense"
+
+Groups = dict[str, list[Record]]
+"""Name of a method → the records of its seeds; ``dense`` comes first."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One part of a report: the networks of one architecture on one image set, with one defence."""
+
+    title: str
+    records: Groups
+
+    @property
+    def candidates(self) -> Groups:
+        """All but the dense network."""
+        return {name: records for name, records in self.records.items() if name != DENSE}
+
+
+def group_records(records: Sequence[Record]) -> list[Group]:
+    """Return one group for each image set, architecture and defence, in the order of their titles.
+
+    Raises:
+        ReportError: There is no dense network in one of them, or nothing to compare it with.
+    """
+    parts: dict[str, Groups] = {}
+    for record in records:
+        parts.setdefault(_title(record), {}).setdefault(name_method(record), []).append(record)
+    return [make_group(dict(sorted(found.items())), title) for title, found in sorted(parts.items())]
+
+
+def make_group(records: Mapping[str, Sequence[Record]], title: str | None = None) -> Group:
+    """Return named records as a group, the dense network first.
+
+    Raises:
+        ReportError: As for :func:`group_records`.
+    """
+    title = title or _title(next(iter(records.values()))[0])
+    if DENSE not in records:
+        raise ReportError(
+            f"{title}: there is no record of a dense network to compare {', '.join(sorted(records))} with; evaluate "
+            f"the network that nothing was removed from, or name its records: {DENSE}=FILE,…"
+        )
+    if len(records) == 1:
+        raise ReportError(f"{title}: there is no record of a pruned network to compare with the dense one")
+    names = [DENSE, *(name for name in records if name != DENSE)]
+    return Group(title, {name: list(records[name]) for name in names})
+
+
+def name_method(record: Record) -> str:
+    """Return what the seeds of a method have in common, for readers: ``grasp, 4 layers``."""
+    plan = record.model.plan
+    method, criterion = plan.get("method", "none"), plan.get("criterion")
+    if method == "none":
+        name = DENSE
+    elif method == "layer":
+        name = f"{criterion}, {_layers(len(plan['removed']))}"
+    elif method == "filter":
+        match = plan.get("match")
+        matched = f" like {_layers(len(match['removed']))}" if match and match["removed"] else ""
+        uniform = " uniformly" if plan.get("variant") == "uniform" else ""
+        size = matched or f", {sum(map(len, plan['removed_filters'].values()))}"
+        name = f"{criterion}, filters{uniform}{size}"
+    else:
+        name = f"{criterion}, {100 * (plan.get('sparsity') or 0):.4g} % of weights"
+    rewound = plan.get("rewound_to")
+    return name if rewound is None else f"{name}, rewound to {rewound}"
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' if count != 1 else ''}"
+
+
+def _title(record: Record) -> str:
+    recipe = record.model.training.get("recipe") or {}
+    defences = [recipe.get(name) for name in ("adversarial", "defence")]
+    hardened = " and ".join(str(name) for name in defences if name not in (None, "none"))
+    return f"{record.model.architecture} on {record.dataset}{f', trained with {hardened}' if hardened else ''}"

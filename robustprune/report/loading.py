@@ -1,0 +1,64 @@
+"""Records on disk: all in a folder, or those that are named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustprune.comparison.networks import find_records
+from robustprune.errors import ReportError
+from robustprune.records import Record, load_record
+from robustprune.report.grouping import DENSE, Group, group_records, make_group
+
+
+def load_groups(sources: Sequence[str | Path]) -> list[Group]:
+    """Return the records that sources name, grouped.
+
+    Args:
+        sources: Either ``name=FILE,FILE,…``, each a method and the records of its seeds, ``dense`` among them; or
+            files, folders and patterns of files, grouped by what the records say.
+
+    Raises:
+        ReportError: Both kinds at once, or groups that make no report.
+        ComparisonError: There is no record in a folder.
+        EvaluationError: A record cannot be read.
+    """
+    texts = [str(source) for source in sources]
+    named = [text for text in texts if "=" in text and not Path(text).exists()]
+    if not named:
+        # A file may be in two of the sources.
+        files = dict.fromkeys(path.resolve() for text in texts for path in find_records(text))
+        return group_records([_load(path) for path in files])
+    if len(named) < len(texts):
+        raise ReportError(
+            f"{next(text for text in texts if text not in named)} has no name while {named[0]} has; name all "
+            "records (name=FILE,FILE) or none"
+        )
+    given: dict[str, list[Record]] = {}
+    for text in named:
+        name, _, places = text.partition("=")
+        if not name or not places:
+            raise ReportError(f"{text!r} is not of the form name=FILE,FILE; the dense network is called {DENSE}")
+        files = dict.fromkeys(path for place in places.split(",") for path in find_records(place))
+        given.setdefault(name, []).extend(map(_load, files))
+    return [make_group(given)]
+
+
+def _load(path: Path) -> Record:
+    """Return a record whose predictions take as few bytes as they can: hundreds are held at once."""
+    record = load_record(path)
+    if record.samples is not None:
+        record.samples = {name: _narrow(values) for name, values in record.samples.items()}
+    return record
+
+
+def _narrow(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.kind != "i" or not values.size:
+        return values
+    largest = np.abs(values).max()
+    enough = (kind for kind in (np.int8, np.int16, np.int32) if np.iinfo(kind).max >= largest)
+    return values.astype(next(enough, np.int64))

@@ -1,0 +1,130 @@
+"""The page: one HTML file with all that it needs, which works offline and sends nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from itertools import count
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from robustprune._version import __version__
+from robustprune.comparison import Comparison
+from robustprune.records import Record
+from robustprune.report.cells import Cell
+from robustprune.report.drawing import Drawing
+from robustprune.report.export import to_svg
+from robustprune.report.grouping import Group
+from robustprune.report.provenance import describe_record
+from robustprune.report.shown import comparisons_table, matrix_table, show_payload, show_table
+from robustprune.report.svg import mark_safe
+from robustprune.report.verdicts import HEADINGS, all_comparisons, legend, verdict_matrix
+
+
+def make_section(
+    group: Group, comparison: Comparison, drawings: Sequence[Drawing], left_out: Mapping[str, str], prefix: str
+) -> dict[str, Any]:
+    """Return all that the page shows of a group of records.
+
+    Args:
+        group: The records.
+        comparison: Of them.
+        drawings: The figures, in reading order.
+        left_out: Figures that there is no data for, with the reason.
+        prefix: Of all ids of the section.
+    """
+    ids = (f"{prefix}-t{number}" for number in count())
+    records = [
+        (name, describe_record(record, name, f"{prefix}-{place}-{seed}"))
+        for place, (name, found) in enumerate(group.records.items())
+        for seed, record in enumerate(found)
+    ]
+    links: dict[str, list[dict[str, str]]] = {}
+    for name, shown in records:
+        links.setdefault(name, []).append({"id": shown["id"], "text": shown["title"]})
+    matrix = verdict_matrix(comparison, {name: len(found) for name, found in group.records.items()}, prefix)
+    rows = all_comparisons(comparison, links, prefix)
+    return {
+        "id": prefix,
+        "title": group.title,
+        "headline": comparison.headline,
+        "warnings": comparison.warnings,
+        "matrix": matrix | {"payload": show_payload(matrix_table(matrix, "Verdicts"), next(ids))},
+        "legend": legend(comparison.tolerance, has_invalid=any(row["verdict"].kind == "invalid" for row in rows)),
+        "figures": [_show_figure(drawing, f"{prefix}-{drawing.name}", next(ids)) for drawing in drawings],
+        "left_out": left_out,
+        "comparisons": {
+            "columns": [Cell(heading, number=place > 1) for place, heading in enumerate(HEADINGS)],
+            "rows": rows,
+            "payload": show_payload(comparisons_table(comparison), next(ids)),
+        },
+        "records": [shown for _, shown in records],
+    }
+
+
+def render_page(sections: Sequence[Mapping[str, Any]], records: Sequence[Record], title: str) -> str:
+    """Return the page of some sections, made by :func:`make_section`; equal records make equal pages."""
+    environment = _environment()
+    style, script = _asset("page.css"), _asset("page.js")
+    return environment.get_template("page.html").render(
+        sections=sections,
+        title=title,
+        facts=_facts(records),
+        count=len(records),
+        version=__version__,
+        style=style,
+        script=script,
+        policy=_policy(script),
+    )
+
+
+def _show_figure(drawing: Drawing, name: str, table_name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "title": drawing.title,
+        "caption": drawing.caption,
+        "svg": mark_safe(to_svg(drawing, prefix=f"{name}-svg")),
+        "table": show_table(drawing.data, table_name) if drawing.data else None,
+    }
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("robustprune.report", "web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _asset(name: str) -> Markup:
+    return Markup(files("robustprune.report").joinpath("web", name).read_text("utf-8"))
+
+
+def _policy(script: str) -> str:
+    """Return the policy that forbids the page to fetch anything, or to run any script but its own."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _facts(records: Sequence[Record]) -> list[str]:
+    sets = sorted({f"{record.n:,} {record.split} images of {record.dataset}" for record in records})
+    dates = sorted({str(record.environment.get("created", ""))[:10] for record in records} - {""})
+    versions = sorted({str(record.environment.get("robustprune", "")) for record in records} - {""})
+    when = [f"evaluated {' to '.join(dict.fromkeys((dates[0], dates[-1])))}"] if dates else []
+    return [
+        f"{len(records)} network{'s' if len(records) != 1 else ''}",
+        *sets,
+        *when,
+        *(f"robustprune {version}" for version in versions),
+    ]

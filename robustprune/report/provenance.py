@@ -1,0 +1,142 @@
+"""Where numbers come from: each record's settings, checks, seeds, hashes, versions and command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from robustprune.records import AttackEntry, Record
+from robustprune.report.cells import NONE, badge
+
+Facts = list[tuple[str, str]]
+
+
+def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
+    """Return what the page says of one record.
+
+    Args:
+        record: It.
+        group: The method it is a seed of.
+        name: Its id on the page.
+    """
+    environment = record.environment
+    return {
+        "id": name,
+        "title": f"{group}, {seed_of(record)}",
+        "summary": f"{100 * record.clean.accuracy:.1f} % of {record.n:,} {record.split} images · "
+        f"{environment.get('created', 'no date')}",
+        "blocks": [
+            {"title": title, "facts": facts}
+            for title, facts in (
+                ("Network", _network(record)),
+                ("Training", _training(record)),
+                ("Evaluation", _evaluation(record)),
+                ("Environment", _flat(environment)),
+            )
+            if facts
+        ],
+        "attacks": [_attack(entry) for entry in record.attacks],
+    }
+
+
+def seed_of(record: Record) -> str:
+    """Return the seed that tells a network from others of its method."""
+    seed = record.model.training.get("seed", record.model.initial_seed)
+    return "no seed on record" if seed is None else f"seed {seed}"
+
+
+def _network(record: Record) -> Facts:
+    model = record.model
+    plan = {name: value for name, value in model.plan.items() if value not in (None, {}, [], 0.0)}
+    filters = plan.pop("removed_filters", None)
+    facts = [
+        ("file", model.path or NONE),
+        ("architecture", model.architecture),
+        ("weights, SHA-256", model.sha256),
+        ("initial seed", NONE if model.initial_seed is None else str(model.initial_seed)),
+        ("parameters", f"{model.parameters:,}"),
+        ("MACs per image", f"{model.macs:,}"),
+        ("filters", f"{model.filters:,}"),
+        ("removed", ", ".join(model.removed) or "nothing"),
+    ]
+    if filters:
+        counts = ", ".join(f"{layer} {len(gone)}" for layer, gone in filters.items())
+        facts.append(("filters removed", counts))
+    plan.pop("removed", None), plan.pop("eligible", None)
+    return [*facts, *((f"plan: {name}", text) for name, text in _flat(plan))]
+
+
+def _training(record: Record) -> Facts:
+    training = {name: value for name, value in record.model.training.items() if name != "data"}
+    return _flat(training)
+
+
+def _evaluation(record: Record) -> Facts:
+    facts = [
+        ("images", f"{record.n:,} of {record.dataset}, {record.split}"),
+        ("images, SHA-256", record.samples_sha256),
+        ("outcomes per image", record.samples_file or NONE),
+        ("seed", str(record.seed)),
+        ("seconds", f"{record.seconds:.1f}"),
+        *((f"data: {name}", text) for name, text in _flat(record.data)),
+    ]
+    found = record.corruptions
+    if found is not None:
+        facts += [
+            ("corruptions", f"{', '.join(found.table)}; {found.n:,} images each"),
+            ("corrupted images", found.source),
+            ("lengths in pixels", NONE if found.scale is None else f"× {found.scale:.3g}"),
+        ]
+    for entry in record.ood:
+        facts.append((f"foreign set {entry.dataset}", f"{entry.n_out:,} images, {_pairs(entry.conversions)}"))
+        facts += [
+            (f"{name} on {entry.dataset}", figures.reason)
+            for name, figures in entry.detectors.items()
+            if figures.reason
+        ]
+    if record.ood_summary is not None:
+        facts += [(f"detection: {name}", text) for name, text in _flat(record.ood_summary.protocol)]
+    return facts
+
+
+def _attack(entry: AttackEntry) -> dict[str, Any]:
+    low, high = entry.interval
+    settings = {"steps": entry.steps, "restarts": entry.restarts, **entry.options}
+    return {
+        "name": f"{entry.name}, {entry.norm} {entry.epsilon:.4g}",
+        "valid": entry.valid,
+        "failed": ", ".join(check.name for check in entry.checks if check.verdict == "FAIL") or "unknown check",
+        "accuracy": f"{100 * entry.robust_accuracy:.1f} %",
+        "interval": f"{100 * low:.1f} – {100 * high:.1f} %",
+        "settings": f"{_pairs(settings)}; {entry.gradient_evaluations:,} gradient and "
+        f"{entry.forward_evaluations:,} forward evaluations in {entry.seconds:.1f} s",
+        "checks": [
+            {"verdict": badge(check.verdict.lower()), "name": check.name, "detail": check.detail}
+            for check in entry.checks
+        ],
+    }
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in _flat(values))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Facts:
+    """Return nested values as lines, with names joined by dots; what is None or empty is left out."""
+    facts: Facts = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            facts += _flat(value, f"{prefix}{name}.")
+        elif value is not None and value != [] and value != "":
+            facts.append((f"{prefix}{name}".replace("_", " "), _text(value)))
+    return facts
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return str(value)

@@ -1,0 +1,81 @@
+"""From records to a report on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from robustprune.comparison import Comparison, compare
+from robustprune.errors import ReportError
+from robustprune.files import write_atomically
+from robustprune.records import Record
+from robustprune.report.export import save_figures
+from robustprune.report.figures import draw_all
+from robustprune.report.grouping import DENSE, Group, make_group
+from robustprune.report.loading import load_groups
+from robustprune.report.page import make_section, render_page
+
+
+def write_report(
+    records: Mapping[str, Sequence[Record]] | Sequence[str | Path] | str | Path,
+    out: str | Path,
+    *,
+    title: str | None = None,
+    tolerance: float | str = 1.0,
+    figures: str | Path | None = None,
+    progress: Callable[[str, float, float], None] | None = None,
+) -> dict[str, Comparison]:
+    """Compare networks and write what was found as one HTML file, which works offline.
+
+    Args:
+        records: Name → records of a method's seeds, ``dense`` among them; or folders and files of records, grouped by
+            what they say; or ``name=FILE,FILE``. Records of several image sets, architectures or defences become
+            several parts of the report.
+        out: The file to write.
+        title: In place of one made from the records.
+        tolerance: ξ of eq. 1, see :func:`robustprune.compare`.
+        figures: A folder to write each figure to, as PDF, SVG and PNG.
+        progress: Called as work proceeds.
+
+    Returns:
+        Title of each part of the report → what was compared in it.
+
+    Raises:
+        ReportError: There is no record of a dense network, or the file cannot be written.
+        ComparisonError: Records that cannot be compared, or none in a folder.
+        EvaluationError: A record cannot be read.
+    """
+    tell = progress or (lambda _label, _done, _total: None)
+    groups = _groups(records)
+    sections, found = [], {}
+    for place, group in enumerate(groups):
+        tell("comparing", place, len(groups))
+        found[group.title] = comparison = compare(group.records[DENSE], group.candidates, tolerance=tolerance)
+        tell("drawing", place, len(groups))
+        left_out: dict[str, str] = {}
+        drawings = list(draw_all(group.records, comparison, left_out=left_out))
+        if figures is not None:
+            save_figures(drawings, Path(figures) / _slug(group.title) if len(groups) > 1 else Path(figures))
+        sections.append(make_section(group, comparison, drawings, left_out, f"s{place + 1}"))
+    shown = [record for group in groups for records_of in group.records.values() for record in records_of]
+    page = render_page(sections, shown, title or _title(groups))
+    tell("drawing", len(groups), len(groups))
+    try:
+        write_atomically(Path(out), page.encode())
+    except OSError as error:
+        raise ReportError(f"the report cannot be written to {out}: {error.strerror}") from error
+    return found
+
+
+def _groups(records: Mapping[str, Sequence[Record]] | Sequence[str | Path] | str | Path) -> list[Group]:
+    if isinstance(records, Mapping):
+        return [make_group(records)]
+    return load_groups([records] if isinstance(records, str | Path) else records)
+
+
+def _title(groups: Sequence[Group]) -> str:
+    return f"Pruned against dense: {groups[0].title}" if len(groups) == 1 else "Pruned against dense networks"
+
+
+def _slug(title: str) -> str:
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in title).split())

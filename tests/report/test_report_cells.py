@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from robustprune.comparison import Row
+from robustprune.report.cells import difference_text, interval_text, p_text, value_text, verdict_badge
+
+
+def row(**facts: Any) -> Row:
+    given = {"candidate": "layer", "metric": "m", "label": "m", "group": "cost", "unit": "pp"} | facts
+    return Row(**{"higher_is_better": True, **given})
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (98.886, "pp", "98.9 %"),
+        (None, "pp", "–"),
+        (4_302_464, "MACs", "4.30 M"),
+        (466_618, "", "467 k"),
+        (950, "MACs", "950"),
+        (21_740_000, "bytes", "21.7 MB"),
+        (4.19e-5, "kWh", "0.0419 Wh"),
+        (1.5e-5, "kg", "0.0150 g"),
+        (0.125, "nats", "0.125 nats"),
+        (0.02796, "", "0.0280"),
+        (0.0, "", "0.00"),
+        (11.9, "s", "11.9 s"),
+        (1234.5, "s", "1,234 s"),
+        (1.5e-9, "kg", "1.5e-06 g"),
+    ],
+)
+def test_values(value: float | None, unit: str, text: str) -> None:
+    assert value_text(value, unit) == text
+
+
+def test_differences_have_a_sign_and_a_unit() -> None:
+    found = row(difference=-0.84, interval=(-3.12, 1.44))
+    assert difference_text(found) == "−0.8 pp"
+    assert interval_text(found) == "−3.1 … +1.4"
+    cheaper = row(unit="MACs", difference=-1_179_648.0, interval=(-1.2e6, -1.1e6))
+    assert difference_text(cheaper) == "−1.18 M"
+    assert interval_text(cheaper) == "−1.20 M … −1.10 M"
+    assert (difference_text(row()), interval_text(row())) == ("", "–")
+
+
+def test_p_values() -> None:
+    assert [p_text(value) for value in (None, 1.0, 0.0404, 0.001, 0.0002)] == [
+        "–",
+        "1.000",
+        "0.040",
+        "0.001",
+        "< 0.001",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind", "word"),
+    [
+        ({"verdict": "losing"}, "losing", "losing"),
+        ({"saved_percent": 27.42}, "none", "27.4 % less"),
+        ({"saved_percent": -3.0}, "none", "3.0 % more"),
+        ({"reason": "invalid for dense: failed check: large budget"}, "invalid", "invalid"),
+        ({"reason": "outcomes per sample are not on file"}, "none", "not compared"),
+    ],
+)
+def test_badges_say_in_words_what_they_mean(facts: dict[str, Any], kind: str, word: str) -> None:
+    found = verdict_badge(row(**facts))
+    assert (found.kind, found.word) == (kind, word)
+    assert found.sign

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from robustprune.errors import ReportError
+from robustprune.records import Record
+from robustprune.report.grouping import group_records, make_group, name_method
+
+
+def changed(record: Record, *, dataset: str | None = None, recipe: dict[str, str] | None = None, **plan: Any) -> Record:
+    copy = record.model_copy(deep=True)
+    copy.model.plan |= plan
+    copy.dataset = dataset or copy.dataset
+    copy.model.training |= {"recipe": recipe} if recipe else {}
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("plan", "name"),
+    [
+        ({"method": "none"}, "dense"),
+        ({"method": "layer", "removed": {"a": "identity"}}, "l1, 1 layer"),
+        ({"method": "layer", "removed": {"a": "identity", "b": "identity"}}, "l1, 2 layers"),
+        ({"method": "layer", "removed": {"a": "identity"}, "rewound_to": 5}, "l1, 1 layer, rewound to 5"),
+        (
+            {"method": "filter", "removed": {}, "removed_filters": {"c": [1, 2], "d": [0]}, "match": None},
+            "l1, filters, 3",
+        ),
+        (
+            {
+                "method": "filter",
+                "removed_filters": {"c": [1]},
+                "variant": "uniform",
+                "match": {"removed": ["a", "b"], "by": "macs"},
+            },
+            "l1, filters uniformly like 2 layers",
+        ),
+        ({"method": "weight", "sparsity": 0.9}, "l1, 90 % of weights"),
+    ],
+)
+def test_methods_are_named_by_what_was_done(records: dict[str, Record], plan: dict[str, Any], name: str) -> None:
+    assert name_method(changed(records["l1"], **plan)) == name
+
+
+def test_only_like_is_compared_with_like(records: dict[str, Record]) -> None:
+    elsewhere = [changed(record, dataset="svhn") for record in records.values()]
+    hardened = [changed(record, recipe={"adversarial": "pgd", "defence": "none"}) for record in records.values()]
+    groups = group_records([*records.values(), *elsewhere, *hardened])
+    titles = ["resnet20 on digits", "resnet20 on digits, trained with pgd", "resnet20 on svhn"]
+    assert [group.title for group in groups] == titles
+    for group in groups:
+        assert list(group.records) == ["dense", "l1, 2 layers", "random, 2 layers"]
+        assert list(group.candidates) == ["l1, 2 layers", "random, 2 layers"]
+        assert all(len(found) == 1 for found in group.records.values())
+
+
+def test_seeds_of_a_method_are_together(records: dict[str, Record]) -> None:
+    (group,) = group_records([*records.values(), *records.values()])
+    assert [len(found) for found in group.records.values()] == [2, 2, 2]
+
+
+def test_given_names_and_their_order_are_kept(records: dict[str, Record]) -> None:
+    group = make_group({"z": [records["l1"]], "dense": [records["dense"]], "a": [records["random"]]})
+    assert list(group.records) == ["dense", "z", "a"]
+
+
+def test_what_makes_no_comparison(records: dict[str, Record]) -> None:
+    with pytest.raises(ReportError, match=r"no record of a dense network to compare l1, 2 layers with.*dense=FILE"):
+        group_records([records["l1"]])
+    with pytest.raises(ReportError, match="no record of a pruned network"):
+        group_records([records["dense"]])
