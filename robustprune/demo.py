@@ -1,42 +1,67 @@
-"""The whole path on a small data set: dense, pruned by GraSP, pruned at random; trained, attacked, compared."""
+"""The whole path on a small data set: find tickets, train, attack, corrupt, show foreign images, compare, report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from robustprune.comparison import Comparison
 from robustprune.data import ImageData, load_data
-from robustprune.evaluation import evaluate
+from robustprune.evaluation import evaluate_models
 from robustprune.models import build_model
-from robustprune.prune import prune_layers
-from robustprune.pruning import score_blocks
+from robustprune.prune import prune_filters, prune_layers
+from robustprune.pruning import first_convolutions, score_blocks, score_filters
 from robustprune.records import Record
+from robustprune.report import write_report
 from robustprune.ticket import Ticket
 from robustprune.training import train_to_file
 
 MODEL = "resnet32"
 BLOCKS = 4
-EPSILONS = ("8/255", "0.1")
+EPSILONS = ("4/255", "8/255", "16/255", "0.1")
+FOREIGN = ("photo-patches", "noise")
+DETECTORS = ("msp", "energy", "knn")
+NAMES = {
+    "dense": "dense",
+    "layer": "layers by GraSP",
+    "filter": "filters by GraSP",
+    "random": "layers at random",
+}
+"""Name of a network's files → what it is called for readers."""
+
+Progress = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)
-class DemoResult:
+class DemoNetwork:
     """One of the demo's networks: its name, the file of its ticket and its record."""
 
     name: str
     ticket: Path
     record: Record
 
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found: its networks, how they compare, and where the report is."""
+
+    networks: list[DemoNetwork]
+    comparison: Comparison
+    report: Path
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values."""
         return {
-            "name": self.name,
-            "ticket": str(self.ticket),
-            "record": self.record.model_dump(mode="json"),
+            "networks": [
+                {"name": each.name, "ticket": str(each.ticket), "record": each.record.model_dump(mode="json")}
+                for each in self.networks
+            ],
+            "comparison": self.comparison.to_dict(),
+            "report": str(self.report),
         }
 
 
@@ -46,12 +71,13 @@ def run_demo(
     epochs: int = 20,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    progress: Callable[[str, float, float], None] | None = None,
+    progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
-) -> list[DemoResult]:
-    """Train and attack three ResNet32 on digits; write tickets and records to a folder.
+) -> DemoResult:
+    """Train and evaluate four ResNet32 on digits; write tickets, records and a report to a folder.
 
-    All three start from the same initial weights; the tickets are cut out of them before any training.
+    All start from the same initial weights; the tickets are cut out of them before any training: four layers that
+    GraSP ranks last, as many filters as those have, and four layers at random.
 
     Args:
         folder: Made if need be; files of an earlier demo are replaced.
@@ -63,47 +89,56 @@ def run_demo(
     """
     tell = say or (lambda _line: None)
     data = load_data("digits", seed=seed)
-    results = []
-    for name, ticket in _candidates(data, seed):
-        removed = ", ".join(ticket.plan.removed) or "nothing"
-        tell(f"{name}: removed {removed}; training {epochs} epochs …")
-        path = folder / f"{name}.pt"
-        path.with_name(f"{path.name}.checkpoint").unlink(missing_ok=True)
-        train_to_file(
-            ticket,
-            data,
-            path,
-            epochs=epochs,
-            seed=seed,
-            device=device,
-            on_step=_steps(progress, f"training {name}"),
-        )
-        tell(f"{name}: attacking …")
+    tickets = _tickets(data, seed)
+    paths = {name: folder / f"{name}.pt" for name in tickets}
+    for name, ticket in tickets.items():
+        tell(f"{name}: removed {_removed(ticket)}; training {epochs} epochs …")
+        paths[name].with_name(f"{paths[name].name}.checkpoint").unlink(missing_ok=True)
+        on_step = _steps(progress, f"training {name}")
+        train_to_file(ticket, data, paths[name], epochs=epochs, seed=seed, device=device, on_step=on_step)
         ticket.network.to(device)
-        record = evaluate(
-            ticket,
-            data,
-            attacks=["fgsm", "pgd"],
-            epsilons=EPSILONS,
-            seed=seed,
-            path=str(path),
-            progress=progress,
-        )
+    tell("attacking the four, corrupting their images and showing them foreign ones …")
+    records = evaluate_models(
+        tickets,
+        data,
+        dense="dense",
+        attacks=["fgsm", "pgd"],
+        epsilons=EPSILONS,
+        corruptions="all",
+        ood=FOREIGN,
+        detectors=DETECTORS,
+        latency=True,
+        seed=seed,
+        paths={name: str(path) for name, path in paths.items()},
+        progress=progress,
+    )
+    for name, record in records.items():
         record.save(folder / f"{name}.json")
-        results.append(DemoResult(name, path, record))
-    return results
+    tell("comparing, and drawing the report …")
+    named = {NAMES[name]: [record] for name, record in records.items()}
+    report = folder / "report.html"
+    (comparison,) = write_report(named, report, progress=progress).values()
+    networks = [DemoNetwork(name, paths[name], record) for name, record in records.items()]
+    return DemoResult(networks, comparison, report)
 
 
-def _candidates(data: ImageData, seed: int) -> list[tuple[str, Ticket]]:
+def _tickets(data: ImageData, seed: int) -> Mapping[str, Ticket]:
     dense = Ticket.from_model(build_model(MODEL, data, seed=seed), data)
-    pruned = [
+    layer, at_random = (
         prune_layers(dense, score_blocks(dense.network, data, criterion, seed=seed), blocks=BLOCKS)
         for criterion in ("grasp", "random")
-    ]
-    return [("dense", dense), ("grasp", pruned[0]), ("random", pruned[1])]
+    )
+    convolutions = list(first_convolutions(dense.network).values())
+    scores = score_filters(dense.network, convolutions, data, "grasp", seed=seed)
+    return {"dense": dense, "layer": layer, "filter": prune_filters(dense, scores, match=layer), "random": at_random}
 
 
-def _steps(progress: Callable[[str, float, float], None] | None, label: str) -> Callable[[Any], None] | None:
+def _removed(ticket: Ticket) -> str:
+    filters = sum(map(len, ticket.plan.removed_filters.values()))
+    return f"{filters} filters" if filters else ", ".join(ticket.plan.removed) or "nothing"
+
+
+def _steps(progress: Progress | None, label: str) -> Callable[[Any], None] | None:
     if progress is None:
         return None
     return lambda at: progress(label, at.epoch * at.steps + at.step, at.epochs * at.steps)
