@@ -276,6 +276,14 @@ def test_the_users_settings_of_matplotlib_are_left_alone(groups: Groups) -> None
     assert drawing.figure.axes[0].xaxis.label.get_fontsize() == 7.5
 
 
+def test_long_names_leave_room(groups: Groups) -> None:
+    long = "a" * 60 + "tail"
+    drawing = next(draw_all({"dense": groups["dense"], long: groups["good"]}))
+    assert {row["network"] for row in rows(drawing)} == {"dense", "a" * 26 + "…" + "a" * 5 + "tail"}
+    alike = {"dense": groups["dense"], long: groups["good"], "a" * 70 + "tail": groups["bad"]}
+    assert {row["network"] for row in rows(next(draw_all(alike)))} == alike.keys()
+
+
 def test_spread_out_by_hand() -> None:
     assert spread_out([0.0, 1.0], 0.1) == [0.0, 1.0]
     assert spread_out([0.5, 0.5], 0.2) == pytest.approx([0.4, 0.6])

@@ -47,7 +47,7 @@ def draw_corruptions(shown: Shown) -> Drawing:
         f"Left, accuracy of {shown.reference} in percent; beside it, how many percentage points other networks have "
         "more (blue) or fewer (red), means over networks. The last line is the mean over the corruptions. "
         f"{shown.seeds}, {_count(found):,} images a cell. {shown.note}"
-        + (f" {left} more kinds are in the table alone or were not corrupted." if left else "")
+        + (f" {left} more kinds are not drawn." if left else "")
     ).strip()
     alt = " ".join(_say(name, table, names) for name, table in differences.items()) or "Accuracy of one kind only."
     rows: list[list[Value]] = [
@@ -113,8 +113,8 @@ def _title(text: str) -> str:
 def _cell(value: float, places: int) -> str:
     if not places:
         return f"{value:.0f}"
-    digits = places if abs(value) < 9.95 else 0
-    return f"{value:+.{digits}f}".replace("-", "−")
+    text = f"{value:+.{places if abs(value) < 9.95 else 0}f}"
+    return "0" if not float(text) else text.replace("-", "−")
 
 
 def _say(name: str, table: _Floats, names: Sequence[str]) -> str:

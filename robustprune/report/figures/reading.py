@@ -15,6 +15,7 @@ from robustprune.report.figures.style import COLOURS
 Groups = Mapping[str, Sequence[Record]]
 
 _MOST = len(COLOURS)
+_LONGEST = 36
 _NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
 
@@ -53,6 +54,7 @@ class Shown:
 
 def choose_groups(groups: Groups, comparison: Comparison | None = None, most: int = _MOST) -> Shown:
     """Return the reference and up to ``most`` others, those of the highest mean accuracy."""
+    groups = _shortened(groups)
     reference, *others = groups
     ranked = sorted(others, key=lambda name: -float(np.mean([record.clean.accuracy for record in groups[name]])))
     kept = {reference, *ranked[:most]}
@@ -66,6 +68,12 @@ def choose_groups(groups: Groups, comparison: Comparison | None = None, most: in
         if row.metric == "accuracy" and row.verdict is not None and row.candidate in shown
     }
     return Shown(shown, {name: place for place, name in enumerate(shown)}, note, verdicts)
+
+
+def _shortened(groups: Groups) -> Groups:
+    """Return groups with names that leave room for the figure, unless names would become alike."""
+    short = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 10]}…{name[-9:]}" for name in groups]
+    return dict(zip(short, groups.values(), strict=True)) if len(set(short)) == len(short) else groups
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,8 @@ def draw_costs(shown: Shown) -> Drawing:
     panel.set_xlabel(f"% of {shown.reference} = 100, less is better")
     panel.set_xlim(left=max(0.0, min(100, *(each for found in lines.values() for each in found.values())) - 12))
     handles = [panel.plot([], [], **series_style(shown.places[name]), markersize=4.5, label=name)[0] for name in others]
-    figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=7, handlelength=2.2)
+    columns = max(1, 120 // (max(map(len, others)) + 9))  # letters that fit in a line
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=7, handlelength=2.2)
     caption = (
         f"Costs against {shown.reference}, medians over networks. Counted: multiply-accumulates, parameters, memory "
         "(parameters, buffers and activations of a training step of 128 images). Measured, on a machine that may have "

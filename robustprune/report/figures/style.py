@@ -124,7 +124,9 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, dict[str, Any]]], si
     height = 72 * figure.get_size_inches()[1] / rows * 0.75
     low, high = axes.transLimits.inverted().transform([(0, 0), (0, 1)])[:, 1]
     wanted = [(axes.transScale.transform((1, value))[1] - low) / (high - low) for value, _, _ in ends]
-    for place, (where, target) in enumerate(zip(wanted, spread_out(wanted, 1.3 * size / height), strict=True)):
+    targets = spread_out(wanted, 1.3 * size / height)
+    raised = max(0.0, 0.02 - min(targets, default=0.0))  # above the labels of the x axis
+    for place, (where, target) in enumerate(zip(wanted, [each + raised for each in targets], strict=True)):
         _, name, style = ends[place]
         line = axes.plot([1.0, 1.03, 1.05], [where, target, target], transform=axes.transAxes, clip_on=False)[0]
         line.set(color=style["color"], linewidth=0.6)
