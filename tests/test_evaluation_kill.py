@@ -20,7 +20,7 @@ from robustprune.records import Record, load_record
 from robustprune.ticket import Ticket
 from robustprune.training import train
 
-KILLS = 5
+MOMENTS = (0.05, 0.3, 0.6, 0.85, 0.97)  # shares of the images that an evaluation shows to its network
 # Writes how many images it is shown, however it comes to be shown them.
 NETWORK = """
 import os
@@ -81,32 +81,30 @@ def outcome(record: Record) -> list[dict[str, Any]]:
     return [{**entry.model_dump(), "seconds": 0} for entry in record.attacks]
 
 
+def kill_midway(process: subprocess.Popen[str], folder: Path, shown: str, images: float, delay: float) -> None:
+    while images_shown(folder, shown) < images and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_breaks_the_same_samples(folder: Path) -> None:
-    begun = time.perf_counter()
     finish(start(folder, "whole", "shown-whole"))
-    duration = time.perf_counter() - begun
     whole, needed = load_record(folder / "whole" / "record.json"), images_shown(folder, "shown-whole")
     assert whole.samples is not None
     chooser = random.Random(20230130)
-    interrupted = spared = 0
-    for kill in range(KILLS):
-        out = f"kill{kill}"
-        moment = duration * (0.2 + 0.8 * (kill + chooser.random()) / KILLS)
-        process = start(folder, out, f"shown-{out}")
-        try:
-            process.wait(timeout=moment)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            interrupted += 1
+    for moment in MOMENTS:
+        out, shown = f"kill{moment}", f"shown{moment}"
+        kill_midway(start(folder, out, shown), folder, shown, moment * needed, 0.02 * chooser.random())
+        assert not (folder / out / "record.json").exists()
+        assert moment * needed <= images_shown(folder, shown) < needed
         for state in (folder / out).glob("states/[!.]*"):  # a temporary file begins with a dot
             assert torch.load(state, weights_only=True)["format"] == 2
-        before = images_shown(folder, f"shown-{out}")
-        was_through = (folder / out / "record.json").exists()
-        finish(start(folder, out, f"shown-{out}"))
+        finish(start(folder, out, shown))
         resumed = load_record(folder / out / "record.json")
-        assert outcome(resumed) == outcome(whole), f"killed after {moment:.2f} s"
+        assert outcome(resumed) == outcome(whole), moment
         assert resumed.samples is not None
         for name, values in whole.samples.items():
             assert np.array_equal(resumed.samples[name], values), name
@@ -115,8 +113,4 @@ def test_killed_and_resumed_breaks_the_same_samples(folder: Path) -> None:
         ]  # fmt: skip
         assert list((folder / out / "states").iterdir()) == []
         # What a second start shows anew: clean images, probes, verdicts; and at most one step of the attack.
-        again = images_shown(folder, f"shown-{out}") - needed
-        assert was_through or again <= 12 * LIMIT, f"killed after {moment:.2f} s"
-        spared += not was_through and before > 20 * LIMIT
-    assert interrupted >= KILLS - 1
-    assert spared >= 2  # some were killed well within an attack
+        assert images_shown(folder, shown) - needed <= 12 * LIMIT, moment
