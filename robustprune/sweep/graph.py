@@ -10,7 +10,7 @@ from typing import Any
 from robustprune.files import hash_json
 
 # To be raised when a kind of stage comes to mean something else: what was made before is then made again.
-SCHEMAS = {"dense": 1, "weights": 1, "score": 1, "prune": 1, "train": 1, "evaluate": 1}
+SCHEMAS = {"dense": 1, "weights": 1, "score": 1, "prune": 1, "train": 1, "evaluate": 1, "compare": 1}
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,14 @@ class Plan:
     Attributes:
         runs: In the order of the file.
         stages: By address; what a stage needs comes before it.
+        comparisons: Addresses of the stages that compare runs.
         watched: Files and folders → what they looked like; once one differs, the plan has to be made again.
         key: Hash of what was asked for, and of what the code looked like.
     """
 
     runs: list[Run] = field(default_factory=list)
     stages: dict[str, Stage] = field(default_factory=dict)
+    comparisons: list[str] = field(default_factory=list)
     watched: dict[str, str] = field(default_factory=dict)
     key: str = ""
 
@@ -88,9 +90,14 @@ class Plan:
             self._ends.add(stage)
             self.runs.append(Run(name, settings, stage, tuple(self.leading_to(stage))))
 
+    @property
+    def ends(self) -> list[str]:
+        """Addresses of the stages that all others are there for."""
+        return [*(run.stage for run in self.runs), *self.comparisons]
+
     def drop_unneeded(self) -> None:
         """Drop stages that no run needs."""
-        needed = {address for run in self.runs for address in run.needs}
+        needed = {address for end in self.ends for address in self.leading_to(end)}
         self.stages = {address: stage for address, stage in self.stages.items() if address in needed}
 
     def leading_to(self, address: str) -> list[str]:
@@ -108,6 +115,7 @@ class Plan:
             {
                 "runs": [asdict(run) for run in self.runs],
                 "stages": {address: asdict(stage) for address, stage in self.stages.items()},
+                "comparisons": self.comparisons,
                 "watched": self.watched,
                 "key": self.key,
             }
@@ -123,4 +131,4 @@ class Plan:
         found = json.loads(text)
         runs = [Run(**{**run, "needs": tuple(run["needs"])}) for run in found["runs"]]
         stages = {address: Stage(**stage) for address, stage in found["stages"].items()}
-        return cls(runs, stages, found["watched"], found["key"])
+        return cls(runs, stages, found["comparisons"], found["watched"], found["key"])

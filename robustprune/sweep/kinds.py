@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from robustprune.comparison import compare
 from robustprune.data import ImageData, load_data
 from robustprune.devices import choose_device
 from robustprune.errors import SweepError
@@ -201,8 +201,16 @@ def evaluate_network(job: Job) -> None:
     if "dense" in job.stage.needs:
         relate_to_dense(record, load_record(job.needed("dense", "record.json")))
     record.save(job.work / "record.json")
-    if (job.work / "attacks").is_dir():
-        os.rmdir(job.work / "attacks")
+    shutil.rmtree(job.work / "attacks", ignore_errors=True)
+
+
+def compare_networks(job: Job) -> None:
+    """Compare tickets with dense networks, from their records."""
+    groups = {
+        name: [str(job.needed(role, "record.json")) for role in roles] for name, roles in job.inputs["groups"].items()
+    }
+    found = compare(groups.pop("dense"), groups)
+    write_atomically(job.work / "comparison.json", json.dumps(found.to_dict(), indent=2, allow_nan=False).encode())
 
 
 def _draw(job: Job, method: Any) -> Draw:
@@ -248,4 +256,5 @@ KINDS: dict[str, Callable[[Job], None]] = {
     "prune": prune_network,
     "train": train_ticket,
     "evaluate": evaluate_network,
+    "compare": compare_networks,
 }

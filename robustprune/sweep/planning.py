@@ -17,7 +17,7 @@ from robustprune.sweep.graph import SCHEMAS, Plan
 from robustprune.sweep.spec import RunSettings
 from robustprune.sweep.store import Store
 
-_SECONDS = 0.5
+_SECONDS, _TRIES = 0.5, 3
 
 
 def known_plan(runs: Sequence[RunSettings], store: Store, name: str) -> Plan | None:
@@ -37,10 +37,15 @@ def make_plan(runs: Sequence[RunSettings], store: Store, name: str, engine: Engi
         SweepError: Something cannot be.
     """
     asked = [run.model_dump(mode="json") for run in runs]
-    engine.submit(Task("plan", "robustprune.sweep.resolve:plan_runs", (asked,)))
+    task = Task("plan", "robustprune.sweep.resolve:plan_runs", (asked,))
+    tries = 1
+    engine.submit(task)
     while True:
         for event in engine.wait(_SECONDS):
-            if isinstance(event, Failed):
+            if isinstance(event, Failed) and event.is_lost and tries < _TRIES:
+                tries += 1
+                engine.submit(task)
+            elif isinstance(event, Failed):
                 # Our own errors say what is wrong; of others, the traceback is worth something.
                 message = event.error.partition(": ")[2] if event.is_expected else event.traceback or event.error
                 raise SweepError(message)

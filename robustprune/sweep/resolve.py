@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustprune.attacks import parse_epsilon
+from robustprune.comparison import compare
 from robustprune.data import ImageData, load_data
 from robustprune.errors import RobustPruneError, SweepError
 from robustprune.files import hash_json
@@ -20,7 +21,7 @@ from robustprune.models.user_file import own_code
 from robustprune.pruning import make_criterion
 from robustprune.sweep.fingerprints import hash_content, look_at
 from robustprune.sweep.graph import Plan, Stage
-from robustprune.sweep.measured import resolve_evaluation
+from robustprune.sweep.measured import defaults, resolve_evaluation
 from robustprune.sweep.spec import RunSettings
 from robustprune.training import Recipe, make_recipe
 
@@ -51,6 +52,7 @@ class _Resolver:
         self.runs = runs
         self.plan = Plan()
         self._known: dict[str, Any] = {}
+        self._evaluated: list[tuple[RunSettings, str]] = []
         self._own_dense = {run.model_dump_json() for run in runs if run.method == "dense"}
 
     def resolve(self, tell: Callable[[str, float], None]) -> Plan:
@@ -60,8 +62,26 @@ class _Resolver:
                 self._add(run)
             except RobustPruneError as error:
                 raise SweepError(f"the run “{run.title}” cannot be: {error}") from error
+        self._compare()
         self.plan.drop_unneeded()
         return self.plan
+
+    def _compare(self) -> None:
+        """Compare tickets with the dense networks that are trained and evaluated alike, over all seeds there are."""
+        families: dict[str, dict[str, dict[str, str]]] = {}
+        for run, address in self._evaluated:
+            family = families.setdefault(run.as_dense().model_copy(update={"seed": 0}).model_dump_json(), {})
+            alike = run.model_copy(update={"seed": 0}).model_dump_json()
+            family.setdefault(alike, {})[run.title] = address
+        for family in families.values():
+            groups = _name_groups(family)
+            if "dense" in groups and len(groups) > 1:
+                needs = {role: address for own in groups.values() for role, address in own.items()}
+                inputs = {"groups": {name: list(own) for name, own in groups.items()}, "threads": 1}
+                stage = Stage(
+                    "compare", {**inputs, **defaults(compare)}, needs, {"device": "cpu"}, " and ".join(groups)
+                )
+                self.plan.comparisons.append(self.plan.add(stage))
 
     def _add(self, run: RunSettings) -> None:
         recipe = self._recipe(run)
@@ -79,6 +99,7 @@ class _Resolver:
             "criterion_options": self._options(run),
         }
         self.plan.add_run(run.title, settings, evaluation)
+        self._evaluated.append((run, evaluation))
 
     # What a run is about, each looked up once.
 
@@ -237,6 +258,17 @@ class _Resolver:
         if related and run.as_dense().model_dump_json() in self._own_dense:
             needs["dense"] = self._evaluation(run.as_dense(), dense, dense)
         return self._stage(run, "evaluate", {"data": images.sha256, "evaluate": inputs}, needs)
+
+
+def _name_groups(family: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Return networks that differ in their seed alone, by what they are called, and by their names with a number."""
+    groups: dict[str, dict[str, str]] = {}
+    for own in family.values():
+        plain = next(iter(own)).rpartition(" seed ")[0]
+        same = sum(name == plain or name.startswith(f"{plain} #") for name in groups)
+        name = f"{plain} #{same + 1}" if same else plain
+        groups[name] = {f"{name} {number}": address for number, address in enumerate(own.values())}
+    return groups
 
 
 _ASKED_FOR = {

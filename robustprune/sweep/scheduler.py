@@ -191,10 +191,10 @@ class _Scheduler:
 
 
 def missing_stages(plan: Plan, there: set[str]) -> dict[str, Stage]:
-    """Return the stages still to be done: those that the evaluations that are not there need and that are not there."""
+    """Return the stages still to be done: what is not there of all that missing records and comparisons need."""
     missing: dict[str, None] = {}
-    for run in plan.runs:
-        waiting = [] if run.stage in there else [run.stage]
+    for end in plan.ends:
+        waiting = [] if end in there else [end]
         while waiting:
             address = waiting.pop()
             if address not in there and address not in missing:

@@ -30,6 +30,13 @@ SMALL: dict[str, Any] = {
 
 
 def plan(**changes: Any) -> Plan:
+    """Return a plan less its comparisons, which change with any of their runs."""
+    found = whole_plan(**changes)
+    found.stages = {address: stage for address, stage in found.stages.items() if stage.kind != "compare"}
+    return found
+
+
+def whole_plan(**changes: Any) -> Plan:
     runs = [run.model_dump(mode="json") for run in expand({**SMALL, **changes}, "here")]
     return Plan.from_json(plan_runs(runs, tell=lambda _label, _share: None))
 
@@ -56,6 +63,26 @@ def test_what_runs_have_in_common_is_one_stage() -> None:
     for address, stage in found.stages.items():
         assert set(stage.needs.values()) <= seen  # what is needed comes first
         seen.add(address)
+
+
+def test_tickets_are_compared_with_the_dense_network_over_all_seeds() -> None:
+    found = whole_plan(grid={"criterion": ["snip"], "blocks": [1, 2], "seed": [0, 1]})
+    (comparison,) = [found.stages[address] for address in found.comparisons]
+    assert comparison.inputs["groups"] == {
+        "dense": ["dense 0", "dense 1"],
+        "layer snip 1": ["layer snip 1 0", "layer snip 1 1"],
+        "layer snip 2": ["layer snip 2 0", "layer snip 2 1"],
+    }
+    by_title = {run.name: run.stage for run in found.runs}
+    assert comparison.needs["dense 1"] == by_title["dense seed 1"]
+    assert comparison.needs["layer snip 2 0"] == by_title["layer snip 2 seed 0"]
+    assert comparison.inputs["tolerance"] == 1.0  # a default that changes is another comparison
+    assert whole_plan(dense=False).comparisons == []
+    epochs = whole_plan(grid={"criterion": ["snip"], "blocks": [1], "train.epochs": [2, 3]})
+    assert len(epochs.comparisons) == 2  # each with the dense network that was trained alike
+    options = whole_plan(include=[{"criterion": "snip", "blocks": 1, "criterion_options": {"reduction": "mean"}}])
+    (comparison,) = [options.stages[address] for address in options.comparisons]
+    assert list(comparison.inputs["groups"]) == ["dense", "layer snip 1", "layer snip 2", "layer snip 1 #2"]
 
 
 def test_one_more_criterion_is_new_and_all_else_is_as_it_was() -> None:

@@ -67,6 +67,8 @@ def test_every_method_gives_what_the_single_steps_give(tmp_path: Path) -> None:
     found = sweep(tmp_path, {**SMALL, "include": runs})
     assert found["finished"] == found["runs"] == 6
     assert leftovers(tmp_path / "out") == []
+    (comparison,) = [json.loads(Path(path).read_text()) for path in found["comparisons"]]
+    differences = {row["candidate"]: row["difference"] for row in comparison["rows"] if row["metric"] == "accuracy"}
     records = {name: load_record(path) for name, path in found["records"].items()}
     # The lottery walks the same way without stages.
     data = load_data("digits", train_limit=200)
@@ -83,6 +85,9 @@ def test_every_method_gives_what_the_single_steps_give(tmp_path: Path) -> None:
     assert [hashes[f"{method} snip 1 seed 0"] for method in ("layer", "filter")] == [
         row.records[0].model.sha256 for row in before.rows
     ]
+    clean = {name.removesuffix(" seed 0"): record.clean.accuracy for name, record in records.items()}
+    dense = clean.pop("dense")
+    assert differences == pytest.approx({name: 100 * (accuracy - dense) for name, accuracy in clean.items()})
     weights = records["weight magnitude 0.5 seed 0"].model.masks
     assert weights is not None
     assert abs(weights["kept"] / weights["weights"] - 0.5) < 0.01
@@ -118,8 +123,8 @@ def test_second_call_does_nothing_and_a_further_criterion_is_all_that_is_new(tmp
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     document["grid"]["criterion"] = ["random", "snip"]
     further = sweep(tmp_path, document)
-    # For each seed: scores, and for each of two densities a ticket, its training and its evaluation.
-    assert further["done_now"] == 2 * (1 + 2 * 3)
+    # For each seed: scores, and for each of two densities a ticket, its training and its evaluation; one comparison.
+    assert further["done_now"] == 2 * (1 + 2 * 3) + 1
     assert further["finished"] == 10
     assert all(path.stat().st_mtime_ns == then for path, then in before.items() if "sweeps" not in path.parts)
 
