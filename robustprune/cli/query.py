@@ -12,7 +12,7 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import OUT_FILE
+from robustprune.cli.options import OUT_FILE, Target
 
 
 @commands.command()
@@ -28,9 +28,17 @@ from robustprune.cli.options import OUT_FILE
     show_default=True,
 )
 @click.option("--out", type=OUT_FILE, help="File to write to; parquet needs one.")
+@click.option("--tensorboard", type=Target(file_okay=False), help="Folder to copy the records to, for TensorBoard.")
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 def query(
-    folder: str, where: str | None, columns: str | None, order: str | None, form: Any, out: str | None, as_json: bool
+    folder: str,
+    where: str | None,
+    columns: str | None,
+    order: str | None,
+    form: Any,
+    out: str | None,
+    tensorboard: str | None,
+    as_json: bool,
 ) -> None:
     """Show the runs of a folder for which a condition holds, one row a run.
 
@@ -46,6 +54,13 @@ def query(
     if form == "table" and out is not None:
         raise click.UsageError("--out needs a --format: csv, json or parquet")
     rows = load_rows(folder)
+    if tensorboard is not None:
+        from robustprune.query.tensorboard import export_to_tensorboard
+
+        written = export_to_tensorboard(rows, tensorboard)
+        terminal.say(
+            f"{written} runs were written for TensorBoard; look at them with: tensorboard --logdir {tensorboard}"
+        )
     wanted = ["*"] if columns == "all" else _split(columns) if columns else None
     answer = ask(rows, where, wanted, order=order, out=None if form == "json" else out, form=form)
     if form == "json":
