@@ -12,7 +12,7 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import Target
+from robustprune.cli.options import Target, stack
 from robustprune.errors import SweepError
 
 if TYPE_CHECKING:
@@ -28,17 +28,23 @@ out_option = click.option(
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Processes side by side.  [default: GPUs, or processors]"
 )
+engine_options = stack(
+    workers_option,
+    click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
+    click.option("--ray-address", help="HOST:PORT of a cluster, or auto.  [default: start one here]"),
+)
 set_option = click.option("--set", "settings", multiple=True, help="E.g. train.epochs=5, in place of the file's.")
+overlay_option = click.option(
+    "--override", "overlays", multiple=True, type=click.Path(dir_okay=False), help="YAML file laid over it."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 
 
 @commands.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
 @out_option
-@workers_option
-@click.option(
-    "--override", "overlays", multiple=True, type=click.Path(dir_okay=False), help="YAML file to lay over it."
-)
+@engine_options
+@overlay_option
 @set_option
 @click.option("--dry-run", is_flag=True, help="Say what would be run, and what it would take.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
@@ -47,13 +53,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def sweep(
     file: str | None,
     out: str | None,
-    workers: int | None,
     overlays: tuple[str, ...],
     settings: tuple[str, ...],
     dry_run: bool,
     retry_failed: bool,
     schema: bool,
     as_json: bool,
+    **engine: Any,
 ) -> None:
     """Run what a YAML file says: criteria, densities, seeds, and what is measured of each network.
 
@@ -69,7 +75,7 @@ def sweep(
     if file is None or out is None:
         raise click.UsageError("name a sweep's file, and a folder with --out")
     name, runs = read_sweep(file, overlays, settings)
-    carry_out(name, runs, out, workers=workers, dry_run=dry_run, retry_failed=retry_failed, as_json=as_json)
+    carry_out(name, runs, out, dry_run=dry_run, retry_failed=retry_failed, as_json=as_json, **engine)
 
 
 def carry_out(
@@ -78,28 +84,44 @@ def carry_out(
     out: str,
     *,
     workers: int | None,
+    engine: str,
+    ray_address: str | None,
     dry_run: bool,
     retry_failed: bool = False,
     as_json: bool = False,
-) -> None:
-    """Run a sweep, or say what it would take, and draw it."""
+) -> dict[str, Any] | None:
+    """Run a sweep and draw it, and return where it stands; or say what it would take."""
     from robustprune.sweep import Store, run_sweep, summarize
 
+    if ray_address is not None and engine != "ray":
+        raise click.UsageError("--ray-address is for --engine ray")
     if dry_run:
         _foresee(name, runs, out, workers, as_json)
-        return
+        return None
     with _following(workers) as watch:
-        state = run_sweep(name, runs, out, workers=workers, retry_failed=retry_failed, watch=watch)
+        state = run_sweep(
+            name, runs, out, workers=workers, engine=engine, address=ray_address, retry_failed=retry_failed, watch=watch
+        )
     summary = {"out": out, **summarize(state, Store(out))}
     if as_json:
         terminal.print_json(summary)
     else:
+        for path in summary["comparisons"]:
+            terminal.paragraph(read_comparison(path)["headline"])
         terminal.say(
             f"{state.finished_runs} of {summary['runs']} runs are finished; {summary['done_now']} of "
             f"{summary['stages']} stages were done now. Records in {out}"
         )
     if state.failed:
         raise SweepError(_what_failed(state))
+    return summary
+
+
+def read_comparison(path: str) -> dict[str, Any]:
+    """Return what a comparison found."""
+    with open(path) as stream:
+        found: dict[str, Any] = json.load(stream)
+    return found
 
 
 def _what_failed(state: State) -> str:
@@ -220,7 +242,7 @@ def _shared(plan: Plan) -> list[dict[str, Any]]:
     return [
         {"address": address, "kind": stage.kind, "of": stage.label, "runs": counts[address]}
         for address, stage in plan.stages.items()
-        if counts[address] > 1
+        if counts.get(address, 0) > 1
     ]
 
 

@@ -20,8 +20,6 @@ from robustprune.sweep.scheduler import State, Watch, carry_out, missing_stages
 from robustprune.sweep.spec import RunSettings
 from robustprune.sweep.store import Store
 
-MakeEngine = Callable[[], Engine]
-
 
 def read_sweep(
     path: str | Path, overlays: Sequence[str | Path] = (), settings: Sequence[str] = ()
@@ -46,7 +44,8 @@ def run_sweep(
     folder: str | Path,
     *,
     workers: int | None = None,
-    make_engine: MakeEngine | None = None,
+    engine: str = "local",
+    address: str | None = None,
     retry_failed: bool = False,
     watch: Watch | None = None,
 ) -> State:
@@ -59,7 +58,8 @@ def run_sweep(
         runs: From :func:`read_sweep`.
         folder: For everything that comes out.
         workers: Processes side by side; by default as many as there are GPUs, or processors for their threads.
-        make_engine: Another place to run stages than this machine.
+        engine: ``local``, or ``ray``, whose machines have to see the folder under the same path.
+        address: Of a Ray cluster; None starts one here.
         retry_failed: Try again what failed before.
         watch: Told of every change.
 
@@ -67,9 +67,9 @@ def run_sweep(
         SweepError: Something the runs name cannot be, or nothing can be written any more.
         KeyboardInterrupt: It was interrupted, or told to end; the next call goes on from there.
     """
-    store = Store(folder)
-    with engine_for(runs, workers, make_engine) as engine, _interruptible():
-        plan = known_plan(runs, store, name) or make_plan(runs, store, name, engine())
+    store = Store(Path(folder).absolute() if engine == "ray" else folder)
+    with _engine(runs, workers, engine, address) as get_engine, _interruptible():
+        plan = known_plan(runs, store, name) or make_plan(runs, store, name, get_engine())
         if retry_failed:
             for address in store.failed() & plan.stages.keys():
                 store.forget_failure(address)
@@ -77,18 +77,16 @@ def run_sweep(
         if state.is_over:
             return state
         try:
-            return carry_out(plan, store, engine(), watch or (lambda _state, _address: None))
+            return carry_out(plan, store, get_engine(), watch or (lambda _state, _address: None))
         except OSError as error:
             raise SweepError(f"{error.strerror}: {error.filename or folder}") from error
 
 
-def plan_sweep(
-    name: str, runs: Sequence[RunSettings], folder: str | Path, make_engine: MakeEngine | None = None
-) -> tuple[Plan, dict[str, Any]]:
+def plan_sweep(name: str, runs: Sequence[RunSettings], folder: str | Path) -> tuple[Plan, dict[str, Any]]:
     """Return the plan of a sweep, writing nothing, and the stages that are missing."""
     store = Store(folder)
-    with engine_for(runs, 1, make_engine) as engine:
-        plan = known_plan(runs, store, name) or make_plan(runs, store, name, engine(), keep=False)
+    with _engine(runs, 1) as get_engine:
+        plan = known_plan(runs, store, name) or make_plan(runs, store, name, get_engine(), keep=False)
     return plan, dict(missing_stages(plan, store.done()))
 
 
@@ -109,15 +107,15 @@ def _wants_gpu(runs: Sequence[RunSettings]) -> bool:
 
 
 @contextmanager
-def engine_for(
-    runs: Sequence[RunSettings], workers: int | None, make_engine: MakeEngine | None
+def _engine(
+    runs: Sequence[RunSettings], workers: int | None, kind: str = "local", address: str | None = None
 ) -> Iterator[Callable[[], Engine]]:
     """Yield a function that returns the engine, made when it is first asked for, and stop it in the end."""
     made: list[Engine] = []
 
     def engine() -> Engine:
         if not made:
-            made.append(make_engine() if make_engine else _local(runs, workers))
+            made.append(_local(runs, workers) if kind == "local" else _ray(runs, workers, address))
         return made[0]
 
     try:
@@ -130,6 +128,12 @@ def engine_for(
 def _local(runs: Sequence[RunSettings], workers: int | None) -> Engine:
     gpus = visible_gpus() if _wants_gpu(runs) else ()
     return LocalEngine(choose_workers(runs, workers), threads=max(run.threads for run in runs), gpus=gpus)
+
+
+def _ray(runs: Sequence[RunSettings], workers: int | None, address: str | None) -> Engine:
+    from robustprune.sweep.engines.ray import RayEngine
+
+    return RayEngine(address, workers=workers, gpu=_wants_gpu(runs))
 
 
 @contextmanager
@@ -159,5 +163,8 @@ def summarize(state: State, store: Store) -> dict[str, Any]:
         "done_now": len(state.seconds),
         "seconds_of_work": sum(state.seconds.values()),
         "failed": {state.plan.stages[address].label: error for address, error in state.failed.items()},
+        "comparisons": [
+            str(store.stage(address) / "comparison.json") for address in state.plan.comparisons if address in state.done
+        ],
         "records": {run.name: str(store.record(run.stage)) for run in runs if run.stage in state.done},
     }

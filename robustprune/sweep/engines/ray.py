@@ -1,0 +1,99 @@
+"""Tasks on a Ray cluster: one machine or many that share the sweep's folder.
+
+Ray starts a task where there are processors (and a GPU) to spare, and starts it again elsewhere when its process or its
+machine is gone. What comes out is files in the folder, which every machine has to see under the same path; Ray carries
+nothing but the word that a task is done.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from robustprune.errors import SweepError
+from robustprune.registry import missing_package
+from robustprune.sweep.engines.engine import Event, Failed, Task
+from robustprune.sweep.worker import attempt
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+_RETRIES = 3
+_SECONDS_BETWEEN_COUNTS = 5.0
+
+
+class RayEngine:
+    """A connection to a cluster, or one that is started here for as long as it is needed."""
+
+    def __init__(self, address: str | None = None, *, workers: int | None = None, gpu: bool = False) -> None:
+        """Connect.
+
+        Args:
+            address: ``HOST:PORT`` of a cluster's head, ``auto`` for the one on this machine; None starts one here.
+            workers: At most so many tasks at a time; by default as many as the cluster has processors.
+            gpu: Whether each task gets a GPU of its own, where the cluster has some.
+
+        Raises:
+            MissingDependencyError: Ray is not installed.
+            SweepError: There is no cluster at that address.
+        """
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise missing_package("the engine 'ray'", "ray") from error
+        self._ray: Any = ray
+        try:
+            ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
+        except Exception as error:
+            raise SweepError(f"there is no Ray cluster at {address or 'hand'}: {_line(error)}") from error
+        self._most, self._gpu = workers, gpu
+        self._counted = float("-inf")
+        self._count = 1
+        self._tasks: dict[ObjectRef[Event], str] = {}
+        self._attempt = ray.remote(_attempt)
+
+    @property
+    def workers(self) -> int:
+        """How many tasks it takes at a time: twice what can run, so that no machine waits for the next."""
+        now = time.monotonic()
+        if now - self._counted > _SECONDS_BETWEEN_COUNTS:  # machines come and go
+            self._counted = now
+            self._count = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        return 2 * min(self._count, self._most or self._count)
+
+    def submit(self, task: Task) -> None:
+        """Hand a task to the cluster."""
+        gpus = 1 if self._gpu and self._ray.cluster_resources().get("GPU") else 0
+        options = self._attempt.options(num_cpus=task.threads, num_gpus=gpus, max_retries=_RETRIES, name=task.name)
+        self._tasks[options.remote(task)] = task.name
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Return what has finished, as soon as something has, or nothing once the time is up."""
+        if not self._tasks:
+            time.sleep(seconds)
+            return []
+        ready, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=seconds)
+        events: list[Event] = []
+        for reference in ready:
+            name = self._tasks.pop(reference)
+            try:
+                events.append(self._ray.get(reference))
+            except self._ray.exceptions.RayError as error:
+                events.append(Failed(name, f"Ray gave it up: {_line(error)}", str(error), is_lost=True))
+        return events
+
+    def close(self) -> None:
+        """Stop what is under way, and leave the cluster."""
+        if self._ray.is_initialized():
+            for reference in self._tasks:
+                self._ray.cancel(reference, force=True)
+            self._ray.shutdown()
+        self._tasks.clear()
+
+
+def _attempt(task: Task) -> Event:
+    return attempt(task, lambda _progress: None)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
