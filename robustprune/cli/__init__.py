@@ -12,6 +12,7 @@ from robustprune.cli import (  # noqa: F401 (importing registers them)
     prune,
     query,
     report,
+    reproduce,
     sweep,
     train,
 )

@@ -1,0 +1,52 @@
+"""The paper's tables, as sweeps: where their files are, and what rows of a comparison they show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from robustprune.errors import SweepError
+from robustprune.registry import suggest
+from robustprune.sweep.run import read_sweep
+from robustprune.sweep.spec import RunSettings
+
+Scale = Literal["small", "paper"]
+
+# Table → the groups of metrics that it is about.
+TABLES = {
+    "table1": ("accuracy",),
+    "table2": ("accuracy",),
+    "table3": ("accuracy",),
+    "table4": ("cost",),
+    "table5": ("accuracy", "corruptions", "shift", "robustness", "ood"),
+}
+
+
+def read_table(
+    table: str, scale: Scale = "small", overlays: Sequence[str] = (), settings: Sequence[str] = ()
+) -> tuple[str, list[RunSettings]]:
+    """Return the name and the runs of one of the paper's tables.
+
+    Args:
+        table: ``table1`` to ``table5``.
+        scale: ``paper`` for CIFAR-10 and 200 epochs, ``small`` for what a laptop can do.
+        overlays: Files to lay over it.
+        settings: ``a.b=value`` in place of its own.
+
+    Raises:
+        SweepError: There is no such table, or something in the files laid over it makes no sense.
+    """
+    if table not in TABLES:
+        raise SweepError(f"there is no {table!r}.{suggest(table, TABLES)} Known: {', '.join(TABLES)}.")
+    folder = _folder()
+    own = [folder / "small.yaml"] if scale == "small" else []
+    name, runs = read_sweep(folder / f"{table}.yaml", [*own, *overlays], settings)
+    return f"{name}-{scale}", runs
+
+
+def _folder() -> Path:
+    """Return where the files are: in a checkout among the examples, once installed within the package."""
+    package = Path(__file__).parent.parent
+    places = (package.parent / "examples" / "paper", package / "paper")
+    return next(place for place in places if (place / "table1.yaml").is_file())
