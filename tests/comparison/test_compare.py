@@ -16,6 +16,7 @@ from synthetic_records import make_record
 
 import robustprune as rp
 from robustprune.comparison import Comparison, Row, compare
+from robustprune.comparison.reading import read_outcomes
 from robustprune.corruptions import HEADLINE
 from robustprune.errors import ComparisonError, EvaluationError
 from robustprune.records import Record
@@ -73,6 +74,23 @@ def test_values_are_means_of_the_records(whole: Comparison) -> None:
         assert found.value == pytest.approx(np.mean([read(record) for record in layer]))
         assert found.difference == pytest.approx(found.value - found.dense)
         assert found.n_seeds == 3
+
+
+def test_samples_add_up_to_the_values() -> None:
+    outcomes = read_outcomes(make_record(**EVERYTHING), resamples=100)
+    linear = {metric.key: outcome for metric, outcome in outcomes.items() if outcome.samples}
+    assert linear.keys() == {each.key for each in outcomes if each.group != "cost"} - {"ece"}
+    for outcome in linear.values():
+        for part in outcome.samples:
+            assert outcome.scale * part.mean(dtype=np.float64) == pytest.approx(outcome.value, abs=1e-4)
+
+
+def test_less_of_an_error_is_better() -> None:
+    surer = make_record()
+    surer.samples = {**(surer.samples or {}), "nll": (surer.samples or {})["nll"] - 0.05}
+    surer.clean.nll -= 0.05
+    assert row(compare(make_record(), {"layer": surer}), "nll").verdict == "better"
+    assert row(compare(surer, {"layer": make_record()}), "nll").verdict == "losing"
 
 
 def test_mcnemar_counts_by_hand(whole: Comparison) -> None:
