@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from robustprune.comparison.difference import estimate_difference
 from robustprune.comparison.outcomes import SHARE, Outcome
-from robustprune.comparison.rows import estimate_difference
 from robustprune.comparison.verdict import judge
 
 

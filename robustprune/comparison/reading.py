@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from robustprune.comparison.contributions import drawn_calibration_errors, placements
 from robustprune.comparison.costs import cost_outcomes
 from robustprune.comparison.outcomes import SHARE, Floats, Metric, Outcome, Outcomes
 from robustprune.corruptions import HEADLINE, SEVERITIES
 from robustprune.files import hash_arrays
-from robustprune.metrics import confidence_bins
-from robustprune.metrics.detection import bootstrap_counts
 from robustprune.records import AttackEntry, Record, Samples
 
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -150,37 +148,18 @@ def _detection(record: Record, samples: Samples) -> Found:
             if figures.auroc is None:
                 yield metric, Outcome(0.0, settings=settings, problem=figures.reason or "there is no figure")
                 continue
-            parts = _placements(samples[f"ood_in_{name}"], samples[f"ood{i}_{name}"]) if samples else ()
+            parts = placements(samples[f"ood_in_{name}"], samples[f"ood{i}_{name}"]) if samples else ()
             yield (
                 metric,
                 Outcome(100 * figures.auroc, parts, SHARE, n_samples=n_samples, settings=settings, seed=record.seed),
             )
 
 
-def _placements(inside: Floats, outside: Floats) -> tuple[Floats, Floats]:
-    """Return for each score the share of those of the other kind that it is on the right side of, ties half.
-
-    Either's mean is the AUROC, and the AUROC varies with the samples as the sum of both means does (DeLong et al.
-    1988, "Comparing the areas under two or more correlated receiver operating characteristic curves").
-    """
-    return (1 - _shares_below(inside, outside)).astype(np.float32), _shares_below(outside, inside).astype(np.float32)
-
-
-def _shares_below(scores: Floats, others: Floats) -> Floats:
-    """Return for each score the share of others below it, ties half."""
-    # In order, as looking up neighbours one after the other is several times as fast.
-    order, others = np.argsort(scores), np.sort(others)
-    twice = np.searchsorted(others, scores[order], "left") + np.searchsorted(others, scores[order], "right")
-    shares = np.empty(len(scores))
-    shares[order] = twice / (2 * len(others))
-    return shares
-
-
 def _calibration(record: Record, samples: Samples, resamples: int, seed: int) -> Found:
     replicates = None
     if "confidence" in samples:
         right = samples["clean_prediction"] == samples["label"]
-        replicates = 100 * _drawn_calibration_errors(samples["confidence"], right, resamples, seed)
+        replicates = 100 * drawn_calibration_errors(samples["confidence"], right, resamples, seed)
     yield (
         Metric("ece", "ECE", "calibration", higher_is_better=False),
         Outcome(100 * record.clean.ece, replicates=replicates, n_samples=record.n),
@@ -191,21 +170,6 @@ def _calibration(record: Record, samples: Samples, resamples: int, seed: int) ->
             Metric(name, label, "calibration", unit, higher_is_better=False),
             Outcome(getattr(record.clean, name), parts, n_samples=record.n),
         )
-
-
-def _drawn_calibration_errors(confidence: Floats, right: Floats, resamples: int, seed: int) -> Floats:
-    """Return the expected calibration error of samples drawn with replacement, (R,)."""
-    bins = confidence_bins(confidence.astype(np.float64))
-    gaps = np.zeros((len(bins), int(bins.max()) + 1), np.float32)
-    gaps[np.arange(len(bins)), bins] = right - confidence
-    drawn: Floats = np.abs(_counts(len(bins), resamples, seed) @ gaps).sum(axis=1) / len(bins)
-    return drawn
-
-
-@lru_cache(maxsize=1)
-def _counts(n: int, resamples: int, seed: int) -> Floats:
-    # As floats, which matrices are multiplied by.
-    return bootstrap_counts(n, resamples, seed).astype(np.float32)
 
 
 def _hash(samples: Samples, *names: str) -> str | None:

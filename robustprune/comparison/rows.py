@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from robustprune.comparison.agreement import differing_setting, require_same_draws
-from robustprune.comparison.estimate import LEAST_SEEDS, Estimate, estimate_paired, estimate_unpaired, least_variance
-from robustprune.comparison.networks import Network
-from robustprune.comparison.outcomes import SHARE, Floats, Metric, Outcome
+from robustprune.comparison.difference import estimate_difference
+from robustprune.comparison.estimate import LEAST_SEEDS, Estimate, estimate_paired, estimate_unpaired
+from robustprune.comparison.outcomes import Floats, Metric
 from robustprune.comparison.result import Row
+from robustprune.comparison.sides import Sides
 from robustprune.comparison.significance import mcnemar
 from robustprune.comparison.verdict import judge
-
-
-@dataclass(frozen=True)
-class Sides:
-    """The dense networks and those of one candidate.
-
-    Attributes:
-        candidate: Its name.
-        dense: In the order of their seeds.
-        own: Likewise.
-    """
-
-    candidate: str
-    dense: Sequence[Network]
-    own: Sequence[Network]
-
-    @property
-    def networks(self) -> list[Network]:
-        """All of them."""
-        return [*self.dense, *self.own]
-
-    @property
-    def pairs(self) -> list[tuple[Network, Network]]:
-        """Networks of one seed: all in pairs, or none. One network on either side is a pair whatever its seed."""
-        seeds = [[network.seed for network in side] for side in (self.dense, self.own)]
-        alike = seeds[0] == seeds[1] and None not in seeds[0]
-        return list(zip(self.dense, self.own, strict=True)) if alike or len(self.networks) == 2 else []
 
 
 def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float) -> Row:
@@ -109,56 +82,19 @@ def find_tolerance(metric: Metric, dense: Floats, tolerance: float | str) -> flo
     return tolerance if metric.has_tolerance else 0.0
 
 
-def estimate_difference(dense: Sequence[Outcome], own: Sequence[Outcome], *, paired: bool) -> Estimate:
-    """Return the mean difference of ``own`` to ``dense``, in pairs or not, on equal samples."""
-    values = [np.array([outcome.value for outcome in side]) for side in (dense, own)]
-    both = [*dense, *own]
-    scale, covariance, least = both[0].scale, np.zeros(()), 0.0
-    for part in range(len(both[0].samples)):
-        arrays = np.stack([outcome.samples[part] for outcome in both]).astype(np.float64)  # (networks, n)
-        compared = arrays[len(dense) :] - arrays[: len(dense)] if paired else arrays
-        covariance = covariance + scale**2 * _covariance(compared) / arrays.shape[1]
-        if scale == SHARE:
-            least += scale**2 * least_variance(arrays, len(dense))
-    replicates = [outcome.replicates for outcome in both if outcome.replicates is not None]
-    if replicates:
-        drawn = np.stack(replicates)
-        covariance = covariance + _covariance(drawn[len(dense) :] - drawn[: len(dense)] if paired else drawn)
-    if paired:
-        return estimate_paired(values[1] - values[0], covariance, least)
-    return estimate_unpaired(values[0], values[1], covariance, least)
-
-
-def _covariance(arrays: Floats) -> Floats:
-    """Return the covariance (K, K) of the rows of (K, n); 0 where there is one column."""
-    centred = arrays - arrays.mean(axis=1, keepdims=True)
-    return np.asarray(centred @ centred.T / max(1, arrays.shape[1] - 1))
-
-
 def _problem(metric: Metric, sides: Sides) -> str | None:
     """Return why a metric is not compared."""
     lacking = [network for network in sides.networks if metric not in network.outcomes]
     if lacking:
-        return f"not on file for {_list(lacking, sides)}"
+        return f"not on file for {sides.name(lacking)}"
     invalid = [network for network in sides.networks if network.outcomes[metric].problem is not None]
     if invalid:
-        return f"invalid for {_list(invalid, sides)}: {invalid[0].outcomes[metric].problem}"
+        return f"invalid for {sides.name(invalid)}: {invalid[0].outcomes[metric].problem}"
     difference = differing_setting(metric, sides.networks)
     if difference is not None:
         name, values = difference
         return f"{name.replace('_', ' ')} differs: {', '.join(dict.fromkeys(str(each) for each in values.values()))}"
     return None
-
-
-def _list(some: Sequence[Network], sides: Sides) -> str:
-    """Return groups, and seeds where it is not the whole of them."""
-    texts = []
-    for group, all_of_it in (("dense", sides.dense), (sides.candidate, sides.own)):
-        among = [network for network in all_of_it if network in some]
-        seeds = ", ".join("?" if network.seed is None else str(network.seed) for network in among)
-        if among:
-            texts.append(group if len(among) == len(all_of_it) else f"{group} (seed {seeds})")
-    return " and ".join(texts)
 
 
 def _of_cost(metric: Metric, values: Sequence[Floats], sides: Sides, confidence: float) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from robustprune.comparison.headline import write_headline
 from robustprune.comparison.networks import Network, Source, read_networks
 from robustprune.comparison.outcomes import Metric
 from robustprune.comparison.result import Comparison, Row
-from robustprune.comparison.rows import Sides, make_row
+from robustprune.comparison.rows import make_row
+from robustprune.comparison.sides import Sides
 from robustprune.comparison.significance import holm
 from robustprune.errors import ComparisonError
 from robustprune.registry import suggest

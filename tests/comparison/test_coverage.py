@@ -7,9 +7,9 @@ import pytest
 from comparison_simulation import World, shares
 from scipy import stats
 
+from robustprune.comparison.contributions import drawn_calibration_errors, placements
+from robustprune.comparison.difference import estimate_difference
 from robustprune.comparison.outcomes import SHARE, Outcome
-from robustprune.comparison.reading import _drawn_calibration_errors, _placements
-from robustprune.comparison.rows import estimate_difference
 
 # Seeds, images, deviation over seeds, images on which all seeds agree, all pairs with one image in ten telling apart.
 QUICK = [(1, 1000, 0.0, 0.0), (3, 1000, 0.01, 0.01), (5, 1000, 0.0, 0.0)]
@@ -79,7 +79,7 @@ def test_intervals_of_auroc_hold_the_truth():
         networks = []
         for shift in (1.0, 1.2):
             inside = own + 0.5 * random.normal(size=n)
-            parts = _placements(inside, foreign + shift + 0.5 * random.normal(size=n))
+            parts = placements(inside, foreign + shift + 0.5 * random.normal(size=n))
             networks.append(Outcome(SHARE * float(parts[0].mean()), parts, SHARE))
         low, high = estimate_difference(networks[:1], networks[1:], paired=True).interval()
         covered += low <= truth <= high
@@ -95,7 +95,7 @@ def test_intervals_of_the_calibration_error_hold_its_mean():
         for overconfidence in (0.1, 0.2):
             confidence = np.clip(base + 0.05 * random.normal(size=300), 0.1, 0.999).astype(np.float32)
             right = random.random(300) < confidence - overconfidence
-            drawn = 100 * _drawn_calibration_errors(confidence, right, 200, 0)
+            drawn = 100 * drawn_calibration_errors(confidence, right, 200, 0)
             whole = 100 * _calibration_error(confidence, right)
             networks.append(Outcome(whole, replicates=drawn))
         found.append(estimate_difference(networks[:1], networks[1:], paired=True))

@@ -8,10 +8,10 @@ from comparison_simulation import World, estimate
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from robustprune.comparison.contributions import drawn_calibration_errors, placements
+from robustprune.comparison.difference import estimate_difference
 from robustprune.comparison.estimate import Estimate, estimate_paired, estimate_unpaired
 from robustprune.comparison.outcomes import SHARE, Outcome
-from robustprune.comparison.reading import _drawn_calibration_errors, _placements
-from robustprune.comparison.rows import estimate_difference
 from robustprune.metrics import expected_calibration_error
 
 
@@ -128,7 +128,7 @@ def delong(inside, outside):
 def detection_outcomes(inside, outside):
     return [
         Outcome(
-            100 * roc_auc_score([0] * len(own) + [1] * len(foreign), [*own, *foreign]), _placements(own, foreign), SHARE
+            100 * roc_auc_score([0] * len(own) + [1] * len(foreign), [*own, *foreign]), placements(own, foreign), SHARE
         )
         for own, foreign in zip(inside, outside, strict=True)
     ]
@@ -152,7 +152,7 @@ def test_auroc_is_that_of_delong(random):
 def test_calibration_error_of_drawn_samples(random):
     confidence = random.uniform(0.5, 1, 400).astype(np.float32)
     right = random.random(400) < 0.8 * confidence
-    drawn = _drawn_calibration_errors(confidence, right, 400, seed=3)
+    drawn = drawn_calibration_errors(confidence, right, 400, seed=3)
     logits = np.log(np.stack([confidence, 1 - confidence + 1e-9], axis=1))
     labels = np.where(right, 0, 1)
     own = []
