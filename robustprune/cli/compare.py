@@ -78,8 +78,13 @@ def parse_tolerance(text: str) -> float | str:
 
 def _draw(found: Comparison) -> None:
     terminal.paragraph(found.headline)
+    margin = "one standard deviation of dense" if isinstance(found.tolerance, str) else f"{found.tolerance:g} pp"
     for name in found.candidates:
         headings, rows = found.table(name)
-        terminal.table(f"{name} against {found.dense_name}", headings, rows, "\n".join(found.notes(name)))
+        title = f"{name} against {found.dense_name}, tolerance {margin}"
+        terminal.table(title, headings, rows, "\n".join([_LEGEND, *found.notes(name)]))
     for warning in found.warnings:
         terminal.say(f"Warning: {warning}")
+
+
+_LEGEND = "Shares in percent, differences in pp; p of no difference, Holm over all rows."
