@@ -18,7 +18,7 @@ from robustprune.records import Record
 from robustprune.report.drawing import Drawing
 from robustprune.report.figures import FIGURES, draw_all
 from robustprune.report.figures.detection import roc_curve
-from robustprune.report.figures.style import spread_out
+from robustprune.report.figures.labels import spread_out
 from robustprune.report.figures.tradeoff import pareto_front
 
 Groups = dict[str, list[Record]]

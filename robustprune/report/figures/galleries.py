@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,22 +22,20 @@ def draw_adversarial(shown: Shown) -> Drawing:
     first = {name: records[0] for name, records in shown.groups.items() if _galleries(records[0])}
     if not first:
         raise LeftOutError("the records hold no adversarial images (no attack broke one, or the records are older)")
-    chosen = dict(list(first.items())[:_KINDS])
-    attack = _strongest(list(chosen.values()))
+    attack = _strongest(next(iter(first.values())))
+    chosen = [(name, record) for name, record in first.items() if attack in _galleries(record)][:_KINDS]
     figure, axes = new_figure(2.42 * len(chosen) + 0.1, 0.025, nrows=3 * len(chosen), ncols=_COLUMNS)
-    said = []
-    for place, (name, record) in enumerate(chosen.items()):
-        entry = _galleries(record).get(attack) or max(_galleries(record).values(), key=_entry_of(record))
-        said.append(_draw_kind(axes[3 * place : 3 * place + 3], name, record, entry))
-    shown_entry = chosen[next(iter(chosen))].attacks[_place(chosen[next(iter(chosen))], attack)]
+    said = [
+        _draw_kind(axes[3 * row : 3 * row + 3], name, record, _galleries(record)[attack])
+        for row, (name, record) in enumerate(chosen)
+    ]
     caption = (
-        f"The first images of the test set that {name_attack(*attack)} broke at ε = "
-        f"{write_epsilon(shown_entry.epsilon)}, of the first network of each kind: the image with its true class, "
-        "what was added, enlarged by the factor beside it (grey is nothing), and the result with what the network "
-        f"takes it for. {shown.note}"
+        f"The first images that {name_attack(*attack)} broke at the largest ε, of the first network of each kind: the "
+        "image with its true class, what was added, enlarged by the factor beside it (grey is nothing), and the result "
+        "with what the network takes it for. An image that a smaller ε broke already was not attacked further. "
+        f"{shown.note}"
     ).strip()
-    alt = " ".join(said)
-    return Drawing("adversarial-images", "Adversarial images", caption, alt, figure)
+    return Drawing("adversarial-images", "Adversarial images", caption, " ".join(said), figure)
 
 
 _Attack = tuple[str, str]
@@ -53,19 +50,9 @@ def _galleries(record: Record) -> dict[_Attack, int]:
     }
 
 
-def _entry_of(record: Record) -> Any:
-    return lambda place: record.attacks[place].epsilon
-
-
-def _place(record: Record, attack: _Attack) -> int:
-    return _galleries(record)[attack] if attack in _galleries(record) else next(iter(_galleries(record).values()))
-
-
-def _strongest(records: Sequence[Record]) -> _Attack:
-    """Return the attack that breaks most of the first network, of those that all have images of."""
-    common = [attack for attack in _galleries(records[0]) if all(attack in _galleries(record) for record in records)]
-    own = _galleries(records[0])
-    return min(common or list(own), key=lambda attack: records[0].attacks[own[attack]].robust_accuracy)
+def _strongest(record: Record) -> _Attack:
+    found = _galleries(record)
+    return min(found, key=lambda attack: record.attacks[found[attack]].robust_accuracy)
 
 
 def _draw_kind(axes: NDArray[Any], name: str, record: Record, place: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,9 +47,9 @@ class Shown:
         many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         return f"{many} network{'s' if counts[-1] > 1 else ''} of each kind"
 
-    def having(self, has: Mapping[str, object], most: int | None = None) -> dict[str, Sequence[Record]]:
-        """Return the groups among those named, ``most`` at most."""
-        return {name: self.groups[name] for name in list(filter(has.__contains__, self.groups))[:most]}
+    def having(self, has: Callable[[Record], object]) -> dict[str, Sequence[Record]]:
+        """Return the groups all of whose records have something."""
+        return {name: records for name, records in self.groups.items() if all(map(has, records))}
 
 
 def choose_groups(groups: Groups, comparison: Comparison | None = None, most: int = _MOST) -> Shown:

@@ -21,8 +21,8 @@ _PANELS = 5
 
 def draw_block_scores(shown: Shown) -> Drawing:
     """Return a panel for each kind of ticket: a bar for each block of the dense network, those that went struck out."""
-    has = {name: None for name, records in shown.groups.items() if _alike(records)}
-    found = shown.having(has, _PANELS)
+    scored = {name: records for name, records in shown.groups.items() if _alike(records)}
+    found = dict(list(scored.items())[:_PANELS])
     if not found:
         raise LeftOutError("no record holds scores of blocks (no layer was removed, or the records are older)")
     figure, axes = new_figure(0.3 + 1.3 * len(found), nrows=len(found), sharex=False)
@@ -37,7 +37,7 @@ def draw_block_scores(shown: Shown) -> Drawing:
                 [name, seed_of(record), block.name, block.stage + 1, block.score, "yes" if block.removed else "no"]
                 for block in record.model.blocks
             ]
-    left = len(has) - len(found)
+    left = len(scored) - len(found)
     caption = (
         "Bars: mean importance of each block in the criterion's own unit, dots: single networks; the lowest went. "
         "Struck out and hatched: removed, with the share of networks that lost it. Pale: not to be removed. The "

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from robustprune.records import Record
 from robustprune.report.drawing import Drawing, LeftOutError
+from robustprune.report.figures.labels import label_ends
 from robustprune.report.figures.reading import (
     Estimate,
     Shown,
@@ -18,7 +19,7 @@ from robustprune.report.figures.reading import (
     name_attack,
     write_epsilon,
 )
-from robustprune.report.figures.style import label_ends, new_figure, percent_axis, series_style, show_grid
+from robustprune.report.figures.style import new_figure, percent_axis, series_style, show_grid
 from robustprune.report.tables import Table, Value
 
 _PANELS = 4

@@ -91,12 +91,7 @@ def draw_calibration(shown: Shown) -> Drawing:
 
 
 def _with_confidence(shown: Shown) -> dict[str, Sequence[Record]]:
-    has = {
-        name: None
-        for name, records in shown.groups.items()
-        if all("confidence" in (record.samples or {}) for record in records)
-    }
-    found = shown.having(has)
+    found = shown.having(lambda record: "confidence" in (record.samples or {}))
     if not found:
         raise LeftOutError("the records hold no confidence of each sample (their samples.npz are missing, or older)")
     return found

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -108,44 +107,3 @@ def percent_axis(axes: Axes, values: Sequence[float], least: float = 2.0) -> Non
     low, high = min(values), max(values)
     margin = max(0.08 * (high - low), (least - (high - low)) / 2, 0.3)
     axes.set_ylim(max(low - margin, -1.0), min(high + margin, 100.8))
-
-
-def label_ends(axes: Axes, ends: Sequence[tuple[float, str, dict[str, Any]]], size: float = 7) -> None:
-    """Write names at the right of a panel, each at the height where its line ends, apart from each other.
-
-    Args:
-        axes: With its limits set.
-        ends: Value, name and style of each line.
-        size: Of the letters, in points.
-    """
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    rows = axes.get_gridspec().nrows if axes.get_subplotspec() else 1  # type: ignore[union-attr]
-    height = 72 * figure.get_size_inches()[1] / rows * 0.75
-    low, high = axes.transLimits.inverted().transform([(0, 0), (0, 1)])[:, 1]
-    wanted = [(axes.transScale.transform((1, value))[1] - low) / (high - low) for value, _, _ in ends]
-    targets = spread_out(wanted, 1.3 * size / height)
-    raised = max(0.0, 0.02 - min(targets, default=0.0))  # above the labels of the x axis
-    for place, (where, target) in enumerate(zip(wanted, [each + raised for each in targets], strict=True)):
-        _, name, style = ends[place]
-        line = axes.plot([1.0, 1.03, 1.05], [where, target, target], transform=axes.transAxes, clip_on=False)[0]
-        line.set(color=style["color"], linewidth=0.6)
-        axes.plot([1.065], [target], transform=axes.transAxes, clip_on=False, markersize=3.2, **style)
-        axes.text(1.09, target, name, transform=axes.transAxes, va="center", fontsize=size)
-
-
-def spread_out(wanted: Sequence[float], gap: float) -> list[float]:
-    """Return positions near those wanted, in their order, at least ``gap`` apart and moved as little as it takes.
-
-    Each run of positions that would touch is put around its own middle (pool adjacent violators).
-    """
-    order = np.argsort(wanted, kind="stable")
-    runs: list[list[float]] = []  # of each run its members, less the gaps before them
-    for rank, place in enumerate(order):
-        runs.append([wanted[place] - rank * gap])
-        while len(runs) > 1 and np.mean(runs[-2]) > np.mean(runs[-1]):
-            runs[-2:] = [runs[-2] + runs[-1]]
-    moved = np.concatenate([np.full(len(run), np.mean(run)) for run in runs]) if runs else np.empty(0)
-    found = np.empty(len(order))
-    found[order] = moved + gap * np.arange(len(order))
-    return [float(value) for value in found]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from robustprune.report.drawing import Drawing, LeftOutError
+from robustprune.report.figures.labels import label_points
 from robustprune.report.figures.reading import (
     AttackKey,
     Estimate,
@@ -20,7 +21,7 @@ from robustprune.report.figures.reading import (
     name_attack,
     write_epsilon,
 )
-from robustprune.report.figures.style import INK, LINE, MUTED, new_figure, percent_axis, series_style, show_grid
+from robustprune.report.figures.style import LINE, MUTED, new_figure, percent_axis, series_style, show_grid
 from robustprune.report.tables import Table
 
 _Point = tuple[Estimate, Estimate]
@@ -50,12 +51,7 @@ def draw_tradeoff(shown: Shown) -> Drawing:
         rows += [[name, title, x.mean, y.mean, y.low, y.high, len(values[name])] for name, (x, y) in points.items()]
     figure.draw_without_rendering()
     for axis, values in zip(axes[0], panels.values(), strict=True):
-        middles = {name: (float(np.mean(saved[name])), float(np.mean(each))) for name, each in values.items()}
-        dots = [dot for name in values for dot in zip(saved[name], values[name], strict=True)]
-        corners = np.array([middles[name] for name in pareto_front(middles)])
-        steps = np.linspace(0, len(corners) - 1, 40)
-        line = [[float(np.interp(step, range(len(corners)), each)) for each in corners.T] for step in steps]
-        _label_points(axis, middles, [*dots, *((x, y) for x, y in line)])
+        _label_panel(axis, saved, values)
     if shown.verdicts:
         listed = "; ".join(f"{name} {verdict}" for name, verdict in shown.verdicts.items())
         findings.append(f"Verdicts on accuracy: {listed}.")
@@ -133,66 +129,16 @@ def _draw_panel(
     axes.set_xlim(min(-0.08 * max(most, 1), min(min(each) for each in saved.values()) - 1), 1.3 * max(most, 1))
 
 
-def _label_points(axes: Axes, points: Mapping[str, tuple[float, float]], dots: Sequence[tuple[float, float]]) -> None:
-    """Write the name beside each point, on the first side where it is on top of nothing."""
-    figure: Any = axes.get_figure(root=True)
-    scale = 72 / figure.dpi
-    taken = [_around(axes.transData.transform(point) * scale, 6, 6) for point in [*points.values(), *dots]]
-    frame = axes.get_window_extent()
-    limits = (frame.x0 * scale, frame.y0 * scale, frame.x1 * scale, frame.y1 * scale)
-    for name, point in points.items():
-        x, y = axes.transData.transform(point) * scale
-        width = 3.8 * len(name)
-        others = [axes.transData.transform(other) * scale for each, other in points.items() if each != name]
-        near = [float(other[1]) - y for other in others if abs(float(other[0]) - x) < 20]
-        best = min(_PLACES, key=lambda place: _cost(place, (x, y), width, taken, limits, near))
-        dx, dy, align = best
-        axes.annotate(
-            name, point, (dx, dy), textcoords="offset points", ha=align, va="center", fontsize=7, color=INK,
-            annotation_clip=False,
-        )  # fmt: skip
-        taken.append(_text_box((x, y), best, width))
-
-
-_Box = tuple[float, float, float, float]
-_Place = tuple[float, float, str]
-_PLACES: tuple[_Place, ...] = tuple(
-    (dx, dy, align)
-    for dy in (0, 9, -9, 17, -17, 25, -25, 33, -33)
-    for dx, align in ((7, "left"), (-7, "right"), (0, "center"))
-    if not (align == "center" and dy == 0)
-)
-
-
-def _around(middle: Any, width: float, height: float) -> _Box:
-    x, y = float(middle[0]), float(middle[1])
-    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-
-
-def _text_box(point: tuple[float, float], place: _Place, width: float) -> _Box:
-    left = point[0] + place[0] - {"left": 0.0, "right": width, "center": width / 2}[place[2]]
-    return left, point[1] + place[1] - 4, left + width, point[1] + place[1] + 4
-
-
-def _cost(
-    place: _Place,
-    point: tuple[float, float],
-    width: float,
-    taken: Sequence[_Box],
-    limits: _Box,
-    near: Sequence[float],
-) -> tuple[float, int]:
-    """Return how bad a place for a name is; ``near`` is how much higher other points are that it could seem to name."""
-    box = _text_box(point, place, width)
-    hidden = sum(_overlap(box, other) for other in taken)
-    outside = width * 8 - _overlap(box, limits)
-    astray = 60 * any(abs(place[1] - other) < abs(place[1]) for other in near)
-    return hidden + 2 * outside + 1.5 * abs(place[1]) + astray, _PLACES.index(place)
-
-
-def _overlap(one: _Box, other: _Box) -> float:
-    wide, high = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
-    return max(0.0, wide) * max(0.0, high)
+def _label_panel(axes: Axes, saved: Mapping[str, Sequence[float]], values: Mapping[str, Sequence[float]]) -> None:
+    means = {name: (float(np.mean(saved[name])), float(np.mean(each))) for name, each in values.items()}
+    dots = [dot for name in values for dot in zip(saved[name], values[name], strict=True)]
+    corners = [means[name] for name in pareto_front(means)]
+    line = [
+        (x + share * (to_x - x), y + share * (to_y - y))
+        for (x, y), (to_x, to_y) in pairwise(corners)
+        for share in np.linspace(0, 1, 20)
+    ]
+    label_points(axes, means, [*dots, *line])
 
 
 def _say(title: str, points: Mapping[str, _Point], front: Sequence[str]) -> str:

@@ -10,8 +10,9 @@ from matplotlib.ticker import MaxNLocator
 
 from robustprune.records import Record
 from robustprune.report.drawing import Drawing, LeftOutError
+from robustprune.report.figures.labels import label_ends
 from robustprune.report.figures.reading import Shown, estimate
-from robustprune.report.figures.style import label_ends, new_figure, percent_axis, series_style, show_grid
+from robustprune.report.figures.style import new_figure, percent_axis, series_style, show_grid
 from robustprune.report.tables import Table, Value
 
 _PANELS = {
@@ -23,9 +24,7 @@ _PANELS = {
 
 def draw_training(shown: Shown) -> Drawing:
     """Return what each epoch of training brought, over the seeds."""
-    found = shown.having(
-        {name: None for name, records in shown.groups.items() if all(r.model.history for r in records)}
-    )
+    found = shown.having(lambda record: record.model.history)
     if not found:
         raise LeftOutError("the records hold no history of training (they are of networks not trained here, or older)")
     figures = [key for key in _PANELS if any(_values(records, key) for records in found.values())]
