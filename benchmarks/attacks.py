@@ -40,7 +40,7 @@ from robustprune.metrics import wilson_interval
 from robustprune.models import build_model
 
 PARTS = ("gradients", "pgd", "agreement", "autoattack")
-OURS = {"steps": 8, "loss": "margin"}
+OURS = {"steps": 10, "loss": "ce-margin"}
 """Chosen on validation images, the same for both networks and both ε."""
 EPSILONS = (8 / 255, 0.1)
 QUERIES = 1000

@@ -4,6 +4,9 @@ Madry et al. 2018, arXiv:1706.06083.
 
 Without a step size the steps fall linearly from ε towards zero, step t of S being ε·(1 − t/S): the first ones
 cross the ball, the last ones settle, and ten of them do what forty constant ones do not.
+
+The loss ``"ce-margin"`` is cross-entropy for the first half of the steps, which finds out which other class is within
+reach, and the margin for the second, which does not fade once that is nearly reached.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.settings import at_least_one
 from robustprune.attacks.stages import Walk
 from robustprune.inference import Array
+
+CE_MARGIN = "ce-margin"
 
 
 def attack(
@@ -42,7 +47,8 @@ def attack(
         return Walk(problem.rows, points[problem.rows])
 
     for step, walk in problem.steps(steps + 1, begin):
-        gradients = problem.ask(walk.rows, walk.points, loss, gradient=step < steps).gradients
+        now = loss if loss != CE_MARGIN else "ce" if 2 * step < steps else "margin"
+        gradients = problem.ask(walk.rows, walk.points, now, gradient=step < steps).gradients
         left = problem.active[walk.rows]
         walk.rows, walk.points = walk.rows[left], walk.points[left]
         if step == steps or len(walk.rows) == 0:
@@ -96,7 +102,7 @@ def pgd(
         step_size: Length of every step, a number or a fraction; by default they fall linearly from ε to 0.
         restarts: Runs, each from its own random start, on the samples the ones before did not break.
         random_start: Start from a random point of the ball instead of the image.
-        loss: ``"ce"``, ``"margin"``, ``"dlr"``, or a function of logits and labels.
+        loss: ``"ce"``, ``"margin"``, ``"ce-margin"``, ``"dlr"``, or a function of logits and labels.
         seed: Keys the random starts.
         **settings: Further settings of `run_attack`. For the textbook version, which returns the last point
             of all samples: ``early_stop=False, selection="last"``, with a ``step_size``.

@@ -69,3 +69,28 @@ def test_no_weaker_than_the_textbook_on_a_trained_network(network, test_images, 
     predictions = network(textbook(test_images, test_labels)).argmax(1)
     result = run_attack(network, test_images, test_labels, epsilon=0.1, steps=10)
     assert result.robust_accuracy <= accuracy_score(test_labels, predictions) + 0.01
+
+
+def test_the_loss_turns_from_cross_entropy_to_the_margin_halfway(network, test_images, test_labels):
+    # By hand, from the image: of three steps of ε, 2ε/3 and ε/3, the first two are of cross-entropy.
+    network.requires_grad_(False)
+    with torch.no_grad():
+        right = network(test_images).argmax(1) == test_labels
+    images, labels, epsilon = test_images[right][:40], test_labels[right][:40], 0.05
+    points = images
+    for step in range(3):
+        points = points.clone().requires_grad_()
+        logits = network(points)
+        if step < 2:
+            loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
+        else:
+            own = nn.functional.one_hot(labels, 10).bool()
+            loss = (logits.masked_fill(own, -torch.inf).amax(1) - logits[own]).sum()
+        (gradient,) = torch.autograd.grad(loss, points)
+        points = points.detach() + epsilon * (1 - step / 3) * gradient.sign()
+        points = points.clamp(images - epsilon, images + epsilon).clamp(0, 1)
+    settings = {"steps": 3, "random_start": False, "early_stop": False, "selection": "last", "frozen": False}
+    found = pgd(network, images, labels, epsilon=epsilon, loss="ce-margin", **settings)
+    torch.testing.assert_close(found, points, atol=1e-6, rtol=0)
+    other = pgd(network, images, labels, epsilon=epsilon, loss="ce", **settings)
+    assert not torch.allclose(other, points, atol=1e-3)
