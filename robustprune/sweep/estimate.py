@@ -7,9 +7,7 @@ bounds for networks that behave, and a figure to plan by, no promise.
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -18,9 +16,6 @@ from robustprune.sweep.engines.engine import Failed, Finished, Task
 from robustprune.sweep.engines.local import LocalEngine
 from robustprune.sweep.graph import Stage
 
-_SECONDS = 2.0  # measured of each network
-_STEPS_TO_SCORE = 10  # criteria look at a few hundred images, as so many training steps do
-_SECONDS_BESIDE = 0.5  # loading, folding, writing
 _BASIS = "from measured steps of each dense network; tickets and attacks that succeed early take less"
 
 
@@ -34,7 +29,7 @@ def estimate(stages: Iterable[Stage], workers: int) -> dict[str, Any]:
     if not left:
         return {"seconds": 0.0, "energy_kwh": 0.0, "disk_bytes": 0, "workers": workers, "basis": "nothing is left"}
     engine = LocalEngine(1, threads=max(stage["inputs"]["threads"] for stage in left))
-    engine.submit(Task("estimate", "robustprune.sweep.estimate:measure", (left,)))
+    engine.submit(Task("estimate", "robustprune.sweep.pace:measure", (left,)))
     try:
         while True:
             for event in engine.wait(1.0):
@@ -45,117 +40,3 @@ def estimate(stages: Iterable[Stage], workers: int) -> dict[str, Any]:
                     return {**work, "seconds": work["seconds"] / workers, "workers": workers, "basis": _BASIS}
     finally:
         engine.close()
-
-
-def measure(stages: list[Mapping[str, Any]], *, tell: Callable[[str, float], None]) -> dict[str, Any]:
-    """Return what stages take, one after the other: seconds, kWh (None if it cannot be measured), bytes on disk."""
-    seconds, energy, disk = 0.0, 0.0, 0
-    known: dict[str, _Pace] = {}
-    unknown_energy = False
-    for number, content in enumerate(stages):
-        tell("measuring", number / len(stages))
-        stage = Stage(**content)
-        if stage.kind == "compare":
-            seconds += _SECONDS_BESIDE
-            continue
-        pace = _pace(stage, known)
-        taken = pace.seconds(stage)
-        seconds += taken
-        disk += pace.bytes_on_disk(stage)
-        unknown_energy |= pace.watts is None
-        energy += taken * (pace.watts or 0.0) / 3.6e6
-    return {"seconds": seconds, "energy_kwh": None if unknown_energy else energy, "disk_bytes": disk}
-
-
-class _Pace:
-    """How fast a network is on its images."""
-
-    def __init__(self, stage: Stage) -> None:
-        import torch
-
-        from robustprune.data import load_data
-        from robustprune.devices import choose_device
-        from robustprune.inference import predict_logits
-        from robustprune.models import build_model
-        from robustprune.training import make_recipe, measure_steps
-
-        torch.set_num_threads(stage.inputs["threads"])
-        hints = stage.hints
-        device = choose_device(hints["device"])
-        self.data = load_data(**hints["data"])
-        network = build_model(hints["model"], self.data, **hints["model_options"])
-        self.parameters = sum(value.numel() for value in network.state_dict().values())
-        recipe = make_recipe(stage.inputs.get("recipe", {}).get("name", "quick"))
-        if "recipe" in stage.inputs:
-            recipe = recipe.model_validate(stage.inputs["recipe"])
-        self.batch_size = recipe.batch_size
-        self.step_seconds, self.watts = measure_steps(network, self.data, recipe, device, hints["country"], _SECONDS)
-        images = self.data.require("train").take(torch.arange(min(128, len(self.data.require("train")))))
-        predict_logits(network.to(device), images)
-        start = time.perf_counter()
-        predict_logits(network, images)
-        self.forward_seconds = (time.perf_counter() - start) / len(images)
-
-    def seconds(self, stage: Stage) -> float:
-        """Return how long a stage takes."""
-        inputs = stage.inputs
-        if stage.kind in ("dense", "train"):
-            steps = max(1, len(self.data.require("train")) // inputs["recipe"]["batch_size"])
-            epochs = inputs["recipe"]["epochs"] - inputs.get("epoch", 0)
-            held_out = 0 if self.data.val is None else len(self.data.val)
-            return float(_SECONDS_BESIDE + epochs * (steps * self.step_seconds + held_out * self.forward_seconds))
-        if stage.kind == "score":
-            return _SECONDS_BESIDE + _STEPS_TO_SCORE * self.step_seconds
-        if stage.kind == "prune" and inputs["method"] == "weight":
-            return float(_SECONDS_BESIDE + inputs["rounds"] * _STEPS_TO_SCORE * self.step_seconds)
-        if stage.kind == "evaluate":
-            return _SECONDS_BESIDE + self._passes(inputs["evaluate"]) * self.forward_seconds
-        return _SECONDS_BESIDE
-
-    def _passes(self, asked: Mapping[str, Any]) -> float:
-        """Return through how many images an evaluation goes, a gradient counted as three."""
-        images = self._images(asked)
-        corrupted = 5 * len(asked["corruptions"].get("options", ()))
-        foreign = len(asked["ood"].get("sets", ()))
-        fitted = min(len(self.data.require("train")), 50_000) if foreign else 0
-        attacks = asked["attacks"]
-        gradients = sum(_steps(own) for own in attacks.get("options", {}).values())
-        attacked = 3.0 * gradients * attacks.get("restarts", 1) * len(attacks.get("epsilons", ()))
-        return float(images * (1 + corrupted + foreign + attacked) + fitted)
-
-    def _images(self, asked: Mapping[str, Any]) -> int:
-        there = len(self.data.require(asked["split"]))
-        return min(asked["limit"] or there, there)
-
-    def bytes_on_disk(self, stage: Stage) -> int:
-        """Return how much a stage leaves: weights, or outcomes per sample, hardly compressed."""
-        if stage.kind in ("dense", "weights", "prune", "train"):
-            return int((1 + len(stage.hints.get("keep", ()))) * (4 * self.parameters + 50_000))
-        if stage.kind != "evaluate":
-            return 10_000
-        asked = stage.inputs["evaluate"]
-        attacks, corruptions, ood = asked["attacks"], asked["corruptions"], asked["ood"]
-        each = 24 + 24 * len(attacks.get("options", ())) * len(attacks.get("epsilons", ()))
-        each += 5 * len(corruptions.get("options", ()))
-        each += 8 * len(ood.get("sets", ())) * len(ood.get("detectors", ()))
-        return int(50_000 + each * self._images(asked))
-
-
-def _steps(options: Mapping[str, Any]) -> float:
-    """Return how many gradients an attack takes of an image; queries of a black box are a third of one each."""
-    if options.get("queries"):
-        return float(options["queries"]) / 3
-    return float(options.get("steps") or 1)
-
-
-def _pace(stage: Stage, known: dict[str, _Pace]) -> _Pace:
-    hints = {name: stage.hints[name] for name in ("model", "model_options", "data", "device", "country")}
-    recipe = stage.inputs.get("recipe")
-    place = json.dumps([hints, stage.inputs["threads"]], sort_keys=True, default=str)
-    exact = f"{place} {json.dumps(recipe, sort_keys=True)}"
-    if recipe is None and place in known:
-        return known[place]
-    if exact not in known:
-        known[exact] = _Pace(stage)
-        known.setdefault(place, known[exact])
-    return known[exact]

@@ -75,8 +75,9 @@ class Plan:
     key: str = ""
 
     def __post_init__(self) -> None:
-        """Note which stages runs end with."""
+        """Note which stages runs end with, and what they are called."""
         self._ends = {run.stage for run in self.runs}
+        self._names = dict.fromkeys((run.name for run in self.runs), 1)
 
     def add(self, stage: Stage) -> str:
         """Add a stage, unless it is there; return its address."""
@@ -85,10 +86,13 @@ class Plan:
         return address
 
     def add_run(self, name: str, settings: Mapping[str, Any], stage: str) -> None:
-        """Add a run that ends with a stage, unless one does already."""
+        """Add a run that ends with a stage, unless one does already; a second one of a name gets a number."""
         if stage not in self._ends:
             self._ends.add(stage)
-            self.runs.append(Run(name, settings, stage, tuple(self.leading_to(stage))))
+            same = self._names.setdefault(name, 0) + 1
+            self._names[name] = same
+            numbered = name if same == 1 else f"{name} #{same}"
+            self.runs.append(Run(numbered, settings, stage, tuple(self.leading_to(stage))))
 
     @property
     def ends(self) -> list[str]:

@@ -80,6 +80,9 @@ def test_tickets_are_compared_with_the_dense_network_over_all_seeds() -> None:
     assert whole_plan(dense=False).comparisons == []
     epochs = whole_plan(grid={"criterion": ["snip"], "blocks": [1], "train.epochs": [2, 3]})
     assert len(epochs.comparisons) == 2  # each with the dense network that was trained alike
+    assert [run.name for run in epochs.runs] == [
+        *("dense seed 0", "layer snip 1 seed 0", "dense seed 0 #2", "layer snip 1 seed 0 #2"),
+    ]
     options = whole_plan(include=[{"criterion": "snip", "blocks": 1, "criterion_options": {"reduction": "mean"}}])
     (comparison,) = [options.stages[address] for address in options.comparisons]
     assert list(comparison.inputs["groups"]) == ["dense", "layer snip 1", "layer snip 2", "layer snip 1 #2"]
