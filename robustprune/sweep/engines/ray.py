@@ -7,7 +7,9 @@ nothing but the word that a task is done.
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from robustprune.errors import SweepError
@@ -42,9 +44,13 @@ class RayEngine:
         except ModuleNotFoundError as error:
             raise missing_package("the engine 'ray'", "ray") from error
         self._ray: Any = ray
+        self._while_connected = ExitStack()
+        # Ray prints what befalls its nodes; stdout is for results.
+        self._while_connected.enter_context(redirect_stdout(sys.stderr))
         try:
             ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
         except Exception as error:
+            self._while_connected.close()
             raise SweepError(f"there is no Ray cluster at {address or 'hand'}: {_line(error)}") from error
         self._most, self._gpu = workers, gpu
         self._counted = float("-inf")
@@ -88,6 +94,7 @@ class RayEngine:
             for reference in self._tasks:
                 self._ray.cancel(reference, force=True)
             self._ray.shutdown()
+        self._while_connected.close()
         self._tasks.clear()
 
 
