@@ -14,11 +14,20 @@ from robustprune.cli.options import OUT_FILE, Target
 @click.argument("records", nargs=-1, required=True, metavar="DIR | FILE … | dense=RECORDS NAME=RECORDS …")
 @click.option("--out", type=OUT_FILE, default="report.html", show_default=True, help="File of the page.")
 @click.option("--figures", type=Target(file_okay=False), help="Folder for each figure as PDF, SVG and PNG.")
+@click.option(
+    "--paper-tables", is_flag=True, help="Add the paper's Tables 1 to 5; also as .md and .tex beside the page."
+)
 @click.option("--title", help="Heading of the page.")
 @click.option("--tolerance", default="1.0", show_default=True, help="ξ in percentage points, or std: one of dense.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 def report(
-    records: tuple[str, ...], out: str, figures: str | None, title: str | None, tolerance: str, as_json: bool
+    records: tuple[str, ...],
+    out: str,
+    figures: str | None,
+    paper_tables: bool,
+    title: str | None,
+    tolerance: str,
+    as_json: bool,
 ) -> None:
     """Compare networks and write one HTML page about it, with figures; it works offline.
 
@@ -30,7 +39,13 @@ def report(
 
     with terminal.progress_bar() as bar:
         parts = write_report(
-            records, out, title=title, tolerance=parse_tolerance(tolerance), figures=figures, progress=bar
+            records,
+            out,
+            title=title,
+            tolerance=parse_tolerance(tolerance),
+            figures=figures,
+            with_paper_tables=paper_tables,
+            progress=bar,
         )
     if as_json:
         terminal.print_json({"out": out, "parts": {name: found.to_dict() for name, found in parts.items()}})

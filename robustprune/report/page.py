@@ -20,6 +20,7 @@ from robustprune.report.cells import Cell
 from robustprune.report.drawing import Drawing
 from robustprune.report.export import to_svg
 from robustprune.report.grouping import Group
+from robustprune.report.paper_tables import PaperTables
 from robustprune.report.provenance import describe_record
 from robustprune.report.shown import comparisons_table, matrix_table, show_payload, show_table
 from robustprune.report.svg import mark_safe
@@ -67,13 +68,16 @@ def make_section(
     }
 
 
-def render_page(sections: Sequence[Mapping[str, Any]], records: Sequence[Record], title: str) -> str:
+def render_page(
+    sections: Sequence[Mapping[str, Any]], records: Sequence[Record], title: str, paper: PaperTables | None = None
+) -> str:
     """Return the page of some sections, made by :func:`make_section`; equal records make equal pages."""
     environment = _environment()
     style, script = _asset("page.css"), _asset("page.js")
     return environment.get_template("page.html").render(
         sections=sections,
         title=title,
+        paper=None if paper is None else _show_paper_tables(paper),
         facts=_facts(records),
         count=len(records),
         version=__version__,
@@ -91,6 +95,11 @@ def _show_figure(drawing: Drawing, name: str, table_name: str) -> dict[str, Any]
         "svg": mark_safe(to_svg(drawing, prefix=f"{name}-svg")),
         "table": show_table(drawing.data, table_name) if drawing.data else None,
     }
+
+
+def _show_paper_tables(paper: PaperTables) -> dict[str, Any]:
+    shown = [show_table(table, f"paper-t{number}") for number, table in enumerate(paper.tables)]
+    return {"tables": shown, "left_out": paper.left_out}
 
 
 @cache

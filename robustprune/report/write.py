@@ -14,6 +14,7 @@ from robustprune.report.figures import draw_all
 from robustprune.report.grouping import DENSE, Group, make_group
 from robustprune.report.loading import load_groups
 from robustprune.report.page import make_section, render_page
+from robustprune.report.paper_tables import paper_tables
 
 
 def write_report(
@@ -23,6 +24,7 @@ def write_report(
     title: str | None = None,
     tolerance: float | str = 1.0,
     figures: str | Path | None = None,
+    with_paper_tables: bool = False,
     progress: Callable[[str, float, float], None] | None = None,
 ) -> dict[str, Comparison]:
     """Compare networks and write what was found as one HTML file, which works offline.
@@ -35,6 +37,8 @@ def write_report(
         title: In place of one made from the records.
         tolerance: ξ of eq. 1, see :func:`robustprune.compare`.
         figures: A folder to write each figure to, as PDF, SVG and PNG.
+        with_paper_tables: Whether to add the paper's Tables 1 to 5 to the page, and to write them beside it, as
+            ``.md`` and ``.tex``.
         progress: Called as work proceeds.
 
     Returns:
@@ -58,13 +62,21 @@ def write_report(
             save_figures(drawings, Path(figures) / _slug(group.title) if len(groups) > 1 else Path(figures))
         sections.append(make_section(group, comparison, drawings, left_out, f"s{place + 1}"))
     shown = [record for group in groups for records_of in group.records.values() for record in records_of]
-    page = render_page(sections, shown, title or _title(groups))
+    tables = paper_tables(shown) if with_paper_tables else None
+    page = render_page(sections, shown, title or _title(groups), tables)
     tell("drawing", len(groups), len(groups))
-    try:
-        write_atomically(Path(out), page.encode())
-    except OSError as error:
-        raise ReportError(f"the report cannot be written to {out}: {error.strerror}") from error
+    if tables is not None:
+        _write(Path(out).with_suffix(".md"), tables.to_markdown())
+        _write(Path(out).with_suffix(".tex"), tables.to_latex())
+    _write(Path(out), page)
     return found
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise ReportError(f"the report cannot be written to {path}: {error.strerror}") from error
 
 
 def _groups(records: Mapping[str, Sequence[Record]] | Sequence[str | Path] | str | Path) -> list[Group]:
