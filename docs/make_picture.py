@@ -17,7 +17,7 @@ from robustprune.records import Record, load_record
 
 WIDTH, ROW, BOX, LEFT = 790, 74, 22, 120
 INK, FAINT, KEPT, GONE, CLEAN, ATTACKED = "#1f2933", "#52606d", "#3e7cb1", "#d64545", "#3e7cb1", "#e0a100"
-NAMES = {"dense": "dense", "grasp": "4 removed by GraSP", "random": "4 removed at random"}
+NAMES = {"dense": "dense", "layer": "4 removed by GraSP", "random": "4 removed at random"}
 
 
 def text(x: float, y: float, content: str, *, size: int = 13, anchor: str = "start", colour: str = INK) -> str:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from robustprune.demo import DemoResult
 
 _SHOWN = ("accuracy", "robustness", "corruptions", "ood", "cost")
-_WIDE = ("memory", "latency", "energy_kwh")
 
 
 @commands.command()
@@ -54,7 +53,7 @@ def _summary(result: DemoResult) -> None:
     from robustprune.report.verdicts import heading, main_metrics
 
     comparison = result.comparison
-    columns = [row for row in main_metrics(comparison.rows) if row.group in _SHOWN and row.metric not in _WIDE]
+    columns = [row for row in main_metrics(comparison.rows) if row.group in _SHOWN]
     by_place = {(row.candidate, row.metric): row for row in comparison.rows}
     rows = [["dense", *(value_text(column.dense, column.unit) for column in columns)]]
     for name in comparison.candidates:
