@@ -163,7 +163,8 @@ def test_a_verdict_says_how_it_came_about(browser: Browser) -> None:
     assert "95 % interval" in shown.text
     shown.find_element(By.TAG_NAME, "a").click()
     assert not shown.is_displayed()
-    opened = one(browser, "details.record[open]")
+    # The address changes first, what it leads to is opened after.
+    (opened,) = WebDriverWait(browser.driver, 10).until(lambda _driver: every(browser, "details.record[open]"))
     assert "SHA-256" in opened.text
     button.send_keys(Keys.ENTER)
     one(browser, "body").send_keys(Keys.ESCAPE)
