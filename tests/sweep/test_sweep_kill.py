@@ -118,7 +118,10 @@ def test_sweep_whose_workers_are_killed_ends_as_one_whose_are_not(
             process = start(file, out, "--retry-failed")
         time.sleep(chooser.uniform(0.5, 3))
         children = subprocess.run(
-            ["ps", "-o", "pid=", "-o", "args=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
+            ["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(process.pid)],
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout.splitlines()
         workers = [line.split()[0] for line in children if "spawn_main" in line]
         if workers:
