@@ -8,6 +8,7 @@ but harmless: a stage appears under its name in one rename, and the second one i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,8 +43,8 @@ def discard(path: Path) -> None:
 
 
 def is_held(path: Path) -> bool:
-    """Return whether some process holds the lock."""
-    if not path.exists():
+    """Return whether some process holds the lock; False where one may not even try to take it."""
+    if not os.access(path, os.W_OK):
         return False
     with claim(path) as free:
         return not free
