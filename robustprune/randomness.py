@@ -32,13 +32,15 @@ def isolated_generators(seed: int | None = None) -> Iterator[None]:
     """Give back the process-wide generators (torch, numpy, random) as they were, whatever happens inside.
 
     Args:
-        seed: Where torch's generators start inside; None leaves them where they are.
+        seed: Where they start inside; None leaves them where they are.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:
             if seed is not None:
                 torch.manual_seed(seed)
+                np.random.seed(seed % 2**32)
+                random.seed(seed)
             yield
         finally:
             random.setstate(python_state)
