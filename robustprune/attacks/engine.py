@@ -18,12 +18,12 @@ from robustprune.attacks.guard import guarded, training_submodules
 from robustprune.attacks.probes import probe_model
 from robustprune.attacks.registry import expand_options, get_attack
 from robustprune.attacks.result import AttackResult, Check
-from robustprune.attacks.settings import Samples, Settings, check_samples, check_settings
+from robustprune.attacks.settings import Settings, check_samples, check_settings
 from robustprune.attacks.state import SavedState, state_key
 from robustprune.attacks.thorough import Examiner, check_thoroughly
 from robustprune.attacks.waves import Outcome, Progress, Run, join, split_waves
 from robustprune.errors import AttackError
-from robustprune.inference import Array, model_device, predict_logits
+from robustprune.inference import Array, model_device
 
 
 def run_attack(
@@ -78,8 +78,9 @@ def run_attack(
         expected_clean_accuracy: What the caller measured on the same samples; a check compares.
         targets: (N,) integers, the class each sample is to be mistaken for, for a targeted attack.
         eot: Passes that stand for a network that draws at random (expectation over transformation, Athalye et
-            al. 2018): the mean of the gradients of their losses leads the attack, their mean logits have the
-            last word, and each of them is counted.
+            al. 2018): the mean of the gradients of their losses leads the attack, which goes on to its end
+            for every sample, ``early_stop`` or not, and returns the point whose mean logits have the largest margin.
+            The verdict is that of one more pass, as it is on the images. Each of them is counted.
         frozen: Attack a frozen copy, which is faster; it is compared with the model before use, and success is
             always the model's own verdict.
         carry: Result of an earlier attack on the same samples with no larger budget: what it broke is not
@@ -124,7 +125,7 @@ def run_attack(
         outcome = join(run.attack_wave(wave, place) for wave in split_waves(samples))
         found = probe_model(model, samples, torch.cat(run.clean_logits), settings, place, run.tally)
         if expected_clean_accuracy is not None:
-            found.append(_compare_clean(model, samples, outcome, settings, expected_clean_accuracy))
+            found.append(_compare_clean(outcome, settings, expected_clean_accuracy))
         training_during = training_during or training_submodules(model)
     result = AttackResult(
         attack=attack,
@@ -178,10 +179,7 @@ def _judge(outcome: Outcome, run: Run, settings: Settings) -> list[Check]:
     ]
 
 
-def _compare_clean(model: nn.Module, samples: Samples, outcome: Outcome, settings: Settings, expected: float) -> Check:
-    """Compare clean accuracies; what the mean of many draws says is compared with nothing but itself."""
-    predictions, draws_at_random = outcome.clean_predictions, settings.eot > 1
-    if draws_at_random:
-        predictions = predict_logits(model, samples.images, batch_size=settings.batch_size).argmax(dim=1)
-    accuracy = float((predictions == outcome.labels).double().mean())
-    return verdicts.check_clean_agreement(accuracy, expected, len(samples), draws_at_random=draws_at_random)
+def _compare_clean(outcome: Outcome, settings: Settings, expected: float) -> Check:
+    is_right = outcome.clean_predictions == outcome.labels
+    accuracy = float(is_right.double().mean())
+    return verdicts.check_clean_agreement(accuracy, expected, len(is_right), draws_at_random=settings.eot > 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robustprune.attacks.goal import Goal, Score
+from robustprune.attacks.losses import margin
 from robustprune.attacks.settings import Selection
 
 
@@ -46,20 +47,37 @@ class Tally:
 class Ledger:
     """The point kept of each sample: at first the image, then the best, or the last, that was asked about.
 
+    Of a network that draws at random the logits are means of several passes, and no point breaks a sample for good:
+    a few passes that all go wrong by luck would end the search at a point that is mostly classified rightly. The
+    search goes on to its end, and the best point is that of the largest margin of the mean logits, whatever loss
+    leads there, as the parts of an ensemble aim at different classes.
+
     Attributes:
         points: (N, …) what would be returned now.
         logits: (N, K) at those points.
         is_broken: (N,) bool, whether those points reach the goal.
-        first_broken: (N,) int64, the query that first broke the sample; 0 before any, −1 none.
+        first_broken: (N,) int64, the query that first broke the sample; 0 before any, −1 none. Of means, the
+            query of the point kept.
         stage: (N,) int64, the stage in which that was; −1 none.
         asked: (N,) int64, queries that computed the sample.
     """
 
-    def __init__(self, images: Tensor, goal: Goal, clean_logits: Tensor, selection: Selection) -> None:
-        """Open the books with the images (N, …) themselves and their logits (N, K)."""
+    def __init__(
+        self, images: Tensor, goal: Goal, clean_logits: Tensor, selection: Selection, single: Tensor | None = None
+    ) -> None:
+        """Open the books with the images (N, …) themselves and their logits (N, K).
+
+        Args:
+            images: (N, …).
+            goal: What breaks a sample.
+            clean_logits: (N, K).
+            selection: Which points to keep.
+            single: (N, K) logits of one pass, which has the last word, where all others are means of several.
+        """
         self.points = images.clone()
         self.logits = clean_logits.clone()
-        self.is_broken = goal.is_reached(clean_logits)
+        self.is_broken = goal.is_reached(clean_logits if single is None else single)
+        self._is_of_means = single is not None
         self.first_broken = torch.where(self.is_broken, 0, -1)
         self.stage = torch.full_like(self.first_broken, -1)
         self.asked = torch.zeros_like(self.first_broken)
@@ -72,6 +90,8 @@ class Ledger:
         logits are kept rather than the scores, so that an attack may change its loss on the way.
         """
         is_broken, was_broken = self._goal.is_reached(logits, rows), self.is_broken[rows]
+        if self._is_of_means:
+            is_broken, score = was_broken, self._goal.score(margin)
         if self._selection == "last":
             taken = torch.ones_like(is_broken)
         else:
@@ -83,6 +103,8 @@ class Ledger:
         kept = rows[taken]
         self.points[kept], self.logits[kept] = points[taken], logits[taken]
         self.is_broken[kept] = is_broken[taken]
+        if self._is_of_means:
+            self.first_broken[kept], self.stage[kept] = query, stage
 
     def carry(self, points: Tensor, broken: Tensor) -> None:
         """Take over points (N, …) that an earlier, no wider attack broke samples (N,) with."""

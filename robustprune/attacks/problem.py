@@ -53,8 +53,12 @@ class AttackProblem:
         settings: Settings,
         *,
         targets: Tensor | None = None,
+        single: Tensor | None = None,
     ) -> None:
-        """Set a problem up; called by the engine with images, labels and logits on one device."""
+        """Set a problem up; called by the engine with images, labels and logits on one device.
+
+        Where the clean logits are means of several passes, ``single`` are those of the one that has the last word.
+        """
         self.images, self.labels, self.targets, self.clean_logits = images, labels, targets, clean_logits
         self.epsilon, self.norm = settings.epsilon, settings.norm.name
         self.restart = 0
@@ -62,7 +66,7 @@ class AttackProblem:
         self.has_drawn = False
         self.queries = 0
         self.goal = Goal(labels, targets)
-        self.ledger = Ledger(images, self.goal, clean_logits, settings.selection)
+        self.ledger = Ledger(images, self.goal, clean_logits, settings.selection, single)
         self.model, self.oracle = model, oracle
         self.stages = Stages()
         self._only = torch.ones_like(self.ledger.is_broken)

@@ -44,7 +44,8 @@ class AttackResult:
         labels: (N,) int64.
         perturbation_norms: (N,) float64, in ``norm``.
         broken_at_step: (N,) int64: −1 not broken, 0 misclassified without an attack, otherwise the query
-            (a gradient or a forward pass, from 1, over all restarts) whose point first fooled the model.
+            (a gradient or a forward pass, from 1, over all restarts) whose point first fooled the model; with
+            ``eot``, the one of the point that is returned.
         broken_by: N names: the attack, or the part of an ensemble, that broke the sample; ``"clean"`` where
             none was needed, ``""`` where none succeeded.
         queries: (N,) int64, how often the model was asked about the sample during the attack.

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks import checks
+from robustprune.attacks.batching import Batches
 from robustprune.attacks.engine import run_attack
 from robustprune.attacks.result import AttackResult, Check
-from robustprune.inference import Array, predict_logits
+from robustprune.attacks.verdict import predict_once
+from robustprune.inference import Array, evaluation_mode, model_device, to_tensor, to_unit_range
 
 
 def transfer_attack(
@@ -38,9 +40,7 @@ def transfer_attack(
     started = time.perf_counter()
     expected = settings.pop("expected_clean_accuracy", None)
     made = run_attack(source, images, labels, attack, **({"early_stop": False} | settings))
-    batch_size = settings.get("batch_size", 256)
-    clean = predict_logits(model, images, batch_size=batch_size).argmax(dim=1)
-    predictions = predict_logits(model, made.adversarial, batch_size=batch_size).argmax(dim=1)
+    clean, predictions = (_predict(model, points, settings) for points in (images, made.adversarial))
     was_reached, broken = _reached(clean, made), _reached(predictions, made)
     broken |= was_reached
     found = [check for check in made.checks if check.name not in ("sample size", "clean agreement")]
@@ -64,6 +64,15 @@ def transfer_attack(
         forward_evaluations=made.forward_evaluations + 2 * made.n,
         seconds=time.perf_counter() - started,
     )
+
+
+def _predict(model: nn.Module, images: Array, settings: dict[str, Any]) -> Tensor:
+    images, seed = to_unit_range(to_tensor(images).to(model_device(model))), settings.get("seed", 0)
+    ids = settings.get("sample_ids")
+    ids = range(len(images)) if ids is None else [int(each) for each in ids]
+    with evaluation_mode(model):
+        batches = Batches(settings.get("batch_size", 256))
+        return predict_once(model, images, ids, seed=seed, batches=batches).argmax(dim=1).cpu()
 
 
 def _reached(predictions: Tensor, made: AttackResult) -> Tensor:

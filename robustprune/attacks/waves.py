@@ -20,6 +20,7 @@ from robustprune.attacks.replica import Replica
 from robustprune.attacks.settings import TOGETHER, Samples, Settings
 from robustprune.attacks.stages import Keeper
 from robustprune.attacks.state import SavedState
+from robustprune.attacks.verdict import predict_once
 from robustprune.errors import AttackError
 from robustprune.inference import to_unit_range
 
@@ -83,19 +84,29 @@ class Run:
         clean_logits = self._oracle.predict(self._model, images)
         _check_clean(clean_logits, labels, targets)
         self.clean_logits.append(clean_logits.cpu())
+        single = self._predict_once(images, samples.ids) if self._settings.eot > 1 else None
         problem = AttackProblem(
-            self._oracle, self._model, images, labels, clean_logits, samples.ids, self._settings, targets=targets
+            self._oracle,
+            self._model,
+            images,
+            labels,
+            clean_logits,
+            samples.ids,
+            self._settings,
+            targets=targets,
+            single=single,
         )
         problem.stages.names = self.stages
         if samples.carried is not None:
             problem.ledger.carry(samples.carried.to(place), samples.carried_broken.to(place))
         goal = Goal(labels, targets)
-        predictions = self._attack_replica_first(problem, goal)
+        clean_logits = clean_logits if single is None else single
+        predictions = self._attack_replica_first(problem, goal, clean_logits)
         self._progress.finish(len(samples))
         return self._outcome(problem, samples.images, clean_logits, predictions, goal)
 
-    def _attack_replica_first(self, problem: AttackProblem, goal: Goal) -> Tensor:
-        """Return the model's logits (N, K) at the points found.
+    def _attack_replica_first(self, problem: AttackProblem, goal: Goal, clean_logits: Tensor) -> Tensor:
+        """Return the model's logits (N, K) at the points found, given those at the images.
 
         Of what the frozen copy takes for broken, the model itself has the last word; where it disagrees, as
         it may on the very boundary, the sample is attacked once more, on the model itself.
@@ -105,23 +116,34 @@ class Run:
         if self._saved is not None:
             self._saved.attach(self._wave, problem, self.tally)
         self._propose(problem)
-        predictions = self._verdict(problem)
+        predictions = self._verdict(problem, clean_logits)
         doubtful = problem.ledger.is_broken & ~goal.is_reached(predictions)
-        if problem.model is not self._model and bool(doubtful.any()):
+        # Of a network that draws at random, another attempt would be a second draw.
+        if problem.model is not self._model and self._settings.eot == 1 and bool(doubtful.any()):
             problem.model = self._model
             problem.stages.keeper = Keeper()
             problem.reopen(doubtful)
             self._propose(problem, only=doubtful)
-            predictions = self._verdict(problem)
+            predictions = self._verdict(problem, clean_logits)
         return predictions
 
-    def _verdict(self, problem: AttackProblem) -> Tensor:
+    def _verdict(self, problem: AttackProblem, clean_logits: Tensor) -> Tensor:
         """Return the model's logits (N, K) at the points kept; samples wrong to begin with still have their image."""
-        logits = problem.clean_logits.clone()
+        logits, points = clean_logits.clone(), problem.ledger.points
         attacked = ~problem.goal.is_reached(logits)
-        if bool(attacked.any()):
-            logits[attacked] = self._oracle.predict(self._model, problem.ledger.points[attacked])
+        if not bool(attacked.any()):
+            return logits
+        if self._settings.eot > 1:
+            # Once, as the network is used; all of them, as only batches of the same samples draw the same.
+            ids = [problem.sample_id(row) for row in range(len(points))]
+            logits[attacked] = self._predict_once(points, ids)[attacked]
+        else:
+            logits[attacked] = self._oracle.predict(self._model, points[attacked])
         return logits
+
+    def _predict_once(self, images: Tensor, sample_ids: list[int]) -> Tensor:
+        self.tally.forwards += len(images)
+        return predict_once(self._model, images, sample_ids, seed=self._settings.seed, batches=self._oracle.batches)
 
     def _propose(self, problem: AttackProblem, only: Tensor | None = None) -> None:
         for restart in range(self._settings.restarts):

@@ -25,7 +25,10 @@ attack_options = stack(
     click.option("--queries", type=click.IntRange(min=1), help="Of the square attack."),
     click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True),
     click.option(
-        "--eot", type=click.IntRange(min=1), default=1, help="Passes averaged, for networks that draw at random."
+        "--eot",
+        type=click.IntRange(min=1),
+        default=1,
+        help="Passes averaged in each step, for networks that draw at random.",
     ),
     click.option("--union", is_flag=True, help="One figure for all attacks together, each on what others left."),
     click.option(

@@ -42,7 +42,7 @@ class AttackSettings:
 
     Attributes:
         checks: ``default``, or ``full`` for those that take attacks of their own.
-        eot: Passes whose mean stands for a network that draws at random.
+        eot: Passes whose mean leads the attack on a network that draws at random; one more judges what it found.
         union: Whether to give one figure for all attacks together instead of one for each.
         transfer_from: A network to make further adversarial images on.
         save_adversarial: An npz file of the images; of several attacks or budgets, one for each beside it.
