@@ -290,3 +290,19 @@ def test_spread_out_by_hand() -> None:
     assert spread_out([1.0, 0.0, 1.0], 0.5) == pytest.approx([0.75, 0.0, 1.25])
     assert spread_out([0.0, 0.1, 0.2], 0.2) == pytest.approx([-0.1, 0.1, 0.3])
     assert spread_out([], 0.2) == []
+
+
+def test_histories_without_accuracy_are_drawn_and_told(groups: Groups) -> None:
+    bare = {name: [record.model_copy(deep=True) for record in records] for name, records in groups.items()}
+    for record in (record for records in bare.values() for record in records):
+        for entry in record.model.history:
+            del entry["validation_accuracy"]
+    drawn = next(drawing for drawing in draw_all(bare) if drawing.name == "training")
+    # 2 / epoch, after five epochs.
+    assert "dense: a training loss of 0.4 after 5 epochs" in drawn.alt
+    assert "alidation" not in drawn.alt + drawn.caption
+    for record in (record for records in bare.values() for record in records):
+        record.model.history = [{"epoch": entry["epoch"]} for entry in record.model.history]
+    left: dict[str, str] = {}
+    assert "training" not in {drawing.name for drawing in draw_all(bare, left_out=left)}
+    assert "histories" in left["training"]

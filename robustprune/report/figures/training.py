@@ -28,6 +28,8 @@ def draw_training(shown: Shown) -> Drawing:
     if not found:
         raise LeftOutError("the records hold no history of training (they are of networks not trained here, or older)")
     figures = [key for key in _PANELS if any(_values(records, key) for records in found.values())]
+    if not figures:
+        raise LeftOutError("the histories of training have no epoch and figure that all networks of a kind have")
     ratios = [0.55 if key == "learning_rate" else 1.0 for key in figures]
     figure, axes = new_figure(2.4, ncols=len(figures), width_ratios=ratios)
     rows: list[list[Value]] = []
@@ -59,9 +61,13 @@ def draw_training(shown: Shown) -> Drawing:
             label_ends(panel, ends)
         else:
             panel.set_ylim(0, 1.05 * max(drawn))
+    held_out = (
+        "The validation images are held out of the training images; no choice was made by them. "
+        if "validation_accuracy" in figures
+        else ""
+    )
     caption = (
-        "Means over networks, bands: 95 % interval (Student's t). The validation images are held out of the training "
-        f"images; no choice was made by them. {shown.seeds}. {shown.note}"
+        f"Means over networks, bands: 95 % interval (Student's t). {held_out}{shown.seeds}. {shown.note}"
     ).strip()
     columns = ("network", "metric", "epoch", "mean", "low", "high")
     data = Table("Training", columns, rows)
@@ -80,7 +86,11 @@ def _values(records: Sequence[Record], key: str) -> dict[int, list[float]]:
 def _say(found: dict[str, Sequence[Record]]) -> str:
     said = []
     for name, records in found.items():
-        accuracy = _values(records, "validation_accuracy") or _values(records, "train_accuracy")
-        epochs, last = len(accuracy), list(accuracy.values())[-1]
-        said.append(f"{name}: {100 * float(np.mean(last)):.1f} % after {epochs} epochs")
-    return f"Accuracy on held-out images at the end of training. {'; '.join(said)}."
+        accuracy, loss = _values(records, "validation_accuracy"), _values(records, "train_loss")
+        if accuracy:
+            last = 100 * float(np.mean(list(accuracy.values())[-1]))
+            said.append(f"{name}: {last:.1f} % of the validation images after {len(accuracy)} epochs")
+        elif loss:
+            last = float(np.mean(list(loss.values())[-1]))
+            said.append(f"{name}: a training loss of {last:.3g} after {len(loss)} epochs")
+    return f"At the end of training. {'; '.join(said)}." if said else "Learning rates of training."
