@@ -403,3 +403,12 @@ def test_a_damaged_record_in_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "dense" / "record.json").write_text(json.dumps(content))
     with pytest.raises(EvaluationError, match="no record of this version"):
         compare(tmp_path / "dense", {"layer": make_record(kind="layer")})
+
+
+def test_a_record_that_was_cut_off_is_not_left_out_of_its_folder(tmp_path: Path) -> None:
+    for seed in range(2):
+        make_record(seed=seed).save(tmp_path / "dense" / f"{seed}.json")
+    path = tmp_path / "dense" / "1.json"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(EvaluationError, match=r"1\.json is no record of this version"):
+        compare(tmp_path / "dense", {"layer": make_record(kind="layer")})
