@@ -35,7 +35,11 @@ def _about(name: str, rows: Sequence[Row], margin: str) -> str:
         measures = f"of {len(verdicts)} measures" if len(verdicts) > 1 else "measure"
         said.append(f"is {_join(counts)} {measures} of robustness")
     said += [_macs(row.saved_percent) for row in rows if row.metric == "macs" and row.saved_percent is not None]
-    return f"“{name}” {_join(said) if said else 'cannot be judged'}"
+    if not any(row.verdict for row in rows) and any(row.group != "cost" for row in rows):
+        said.insert(0, "cannot be judged")
+    elif any(row.metric == "accuracy" and row.verdict is None for row in rows):
+        said.insert(0, "cannot be judged by its accuracy")
+    return f"“{name}” {_join(said)}"
 
 
 def _join(texts: Sequence[str]) -> str:

@@ -187,6 +187,9 @@ def test_sentence_without_robustness_or_accuracy() -> None:
     assert compare(dense, {"same": dense}, metrics=["macs"]).headline == "“same” takes as many MACs."
     layer.attacks[0].valid = False
     assert compare(dense, {"layer": layer}, metrics=["robustness"]).headline == "“layer” cannot be judged."
+    # A sentence about costs alone would read as an answer.
+    layer.samples = None
+    assert compare(dense, {"layer": layer}).headline == "“layer” cannot be judged and takes 20.0 % more MACs."
 
 
 def test_few_seeds_speak_of_networks() -> None:
