@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from synthetic_records import make_record
 
 from robustprune.comparison import compare
+from robustprune.corruptions import EXTRAS, HEADLINE
 from robustprune.data import ImageData
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
@@ -306,3 +307,17 @@ def test_histories_without_accuracy_are_drawn_and_told(groups: Groups) -> None:
     left: dict[str, str] = {}
     assert "training" not in {drawing.name for drawing in draw_all(bare, left_out=left)}
     assert "histories" in left["training"]
+
+
+def test_a_mean_over_corruptions_is_that_of_comparisons() -> None:
+    found = {
+        name: [make_record(kind=name, accuracy=share, corruptions=(*HEADLINE, *EXTRAS))]
+        for name, share in {"dense": 0.9, "layer": 0.7}.items()
+    }
+    for record, share in ((found["dense"][0], 0.0), (found["layer"][0], 1.0)):
+        assert record.corruptions is not None
+        record.corruptions.table |= {name: [share] * 5 for name in EXTRAS}
+    (row,) = [each for each in compare(found["dense"], {"layer": found["layer"]}).rows if each.group == "corruptions"]
+    drawn = next(drawing for drawing in draw_all(found) if drawing.name == "corruptions")
+    assert f"layer: {row.difference:+.1f} points on average".replace("-", "−") in drawn.alt
+    assert "the mean over the 15 corruptions of the benchmark" in drawn.caption

@@ -40,9 +40,10 @@ def draw_corruptions(shown: Shown) -> Drawing:
         _draw_map(panel, table, names, limits=(-reach, reach), colours="RdBu", places=1)
         panel.set_title(_title(f"{name} (pp)"), fontsize=6.8)
     left = len(shown.groups) - len(found)
+    counted = "the corruptions" if len(_counted(names)) == len(names) else "the 15 corruptions of the benchmark"
     caption = (
         f"Left, accuracy of {shown.reference} in percent; beside it, how many percentage points other networks have "
-        "more (blue) or fewer (red), means over networks. The last line is the mean over the corruptions. "
+        f"more (blue) or fewer (red), means over networks. The last line is the mean over {counted}. "
         f"{shown.seeds}, {_count(found):,} images a cell. {shown.note}"
         + (f" {left} more kinds are not drawn." if left else "")
     ).strip()
@@ -74,7 +75,13 @@ def _accuracies(records: Sequence[Record], names: Sequence[str]) -> _Floats:
     """Return mean accuracy in percent, (corruptions + 1, severities), the mean over corruptions last."""
     tables = [[record.corruptions.table[name] for name in names] for record in records if record.corruptions]
     mean = 100 * np.mean(tables, axis=0)
-    return np.vstack([mean, mean.mean(axis=0)])
+    return np.vstack([mean, mean[_counted(names)].mean(axis=0)])
+
+
+def _counted(names: Sequence[str]) -> list[int]:
+    """Return the places of corruptions that the mean is over: as in comparisons, the 15 of the benchmark if all are."""
+    wanted = HEADLINE if set(HEADLINE) <= set(names) else names
+    return [names.index(name) for name in wanted]
 
 
 def _count(found: dict[str, Sequence[Record]]) -> int:
@@ -118,6 +125,6 @@ def _say(name: str, table: _Floats, names: Sequence[str]) -> str:
     cells = table[:-1]
     best, worst = (divmod(int(place), cells.shape[1]) for place in (cells.argmax(), cells.argmin()))
     return (
-        f"{name}: {cells.mean():+.1f} points on average, from {cells[worst]:+.1f} ({names[worst[0]]}, severity "
+        f"{name}: {table[-1].mean():+.1f} points on average, from {cells[worst]:+.1f} ({names[worst[0]]}, severity "
         f"{worst[1] + 1}) to {cells[best]:+.1f} ({names[best[0]]}, severity {best[1] + 1})."
     ).replace("-", "−")
