@@ -33,7 +33,9 @@ def main_metrics(rows: Sequence[Row]) -> list[Row]:
     """
     first: dict[str, Row] = {}
     for row in rows:
-        first.setdefault(row.metric, row)
+        # Of the dense network any candidate's row tells as much, but for one that is not compared.
+        if row.metric not in first or first[row.metric].dense is None:
+            first[row.metric] = row
     chosen = [first["accuracy"]] if "accuracy" in first else []
     chosen += _strongest([row for row in first.values() if row.group == "robustness"])
     chosen += [first[name] for name in ("corruption_accuracy",) if name in first]
