@@ -86,7 +86,8 @@ class Table:
                 r"    \toprule",
                 f"    {lines[0]}",
                 r"    \midrule",
-                *(f"    {line}" for line in lines[1:]),
+                # After the end of a row, a bracket would be taken for the space below it.
+                *(f"    {'{}' if line.startswith('[') else ''}{line}" for line in lines[1:]),
                 r"    \bottomrule",
                 r"  \end{tabular}",
                 r"\end{table}",

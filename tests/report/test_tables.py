@@ -53,3 +53,8 @@ def test_latex_has_as_many_cells_in_each_line() -> None:
 def test_rows_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="a row of 1 cells under 2 headings"):
         Table("", ["a", "b"], [[1]])
+
+
+def test_a_name_in_brackets_is_no_option_of_the_row_before() -> None:
+    rows = Table("t", ["a"], [["x"], ["[2em] y"]]).to_latex().splitlines()
+    assert rows[rows.index(r"    x \\") + 1] == r"    {}[2em] y \\"
