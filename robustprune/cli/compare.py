@@ -87,4 +87,7 @@ def _draw(found: Comparison) -> None:
         terminal.say(f"Warning: {warning}")
 
 
-_LEGEND = "Shares in percent, differences in pp; p of no difference, Holm over all rows."
+_LEGEND = """\
+Shares in percent, differences in pp; p of no difference, Holm over all rows.
+Verdicts hold each by itself and are not corrected; ± is half an interval.
+Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""

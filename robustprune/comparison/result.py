@@ -136,12 +136,15 @@ _HEADINGS: dict[Group, str] = {
 def _cells(row: Row) -> list[str]:
     p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.3f}" if row.p_adjusted >= 0.001 else "<0.001"
     difference = write_difference(row.difference, row.unit)
-    if row.saved_percent is not None:
-        difference += f" ({row.saved_percent:.1f} % saved)"
+    verdict: str = row.verdict or "–"
+    if row.interval is not None and row.saved_percent is not None:
+        # As wide on either side; both ends of small figures would not fit on a terminal.
+        difference += f" ± {_short((row.interval[1] - row.interval[0]) / 2)}"
     elif row.interval is not None:
         low, high = (write_difference(end, row.unit) for end in row.interval)
         difference += f" [{low}, {high}]"
-    verdict = row.verdict or ("" if row.saved_percent is not None else "–")
+    if row.saved_percent is not None:
+        verdict = f"{abs(row.saved_percent):.1f} % {'less' if row.saved_percent >= 0 else 'more'}"
     return [write_value(row.dense, row.unit), difference, p_value, verdict]
 
 

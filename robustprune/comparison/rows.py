@@ -55,8 +55,9 @@ def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: f
         return Row(**about, **_of_cost(metric, values, sides, confidence))
     # One pair may have been evaluated with another seed than the next.
     require_same_draws(metric, sides.pairs or [sides.networks])
-    if not all(outcome.varies for outcome in (*dense, *own)):
-        return Row(**about, reason="outcomes per sample are not on file")
+    bare = [network for network in sides.networks if not network.outcomes[metric].varies]
+    if bare:
+        return Row(**about, reason=f"outcomes per sample are not on file for {sides.name(bare)}")
     estimate = estimate_difference(dense, own, paired=bool(sides.pairs))
     interval = estimate.interval(confidence)
     margin = find_tolerance(metric, values[0], tolerance)

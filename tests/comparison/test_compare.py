@@ -265,14 +265,19 @@ def test_without_outcomes_per_sample_there_is_no_verdict() -> None:
     found = row(compare(make_record(), {"layer": bare}), "accuracy")
     assert found.difference == pytest.approx(100 * (bare.clean.accuracy - make_record().clean.accuracy))
     assert found.interval is None
-    assert found.reason == "outcomes per sample are not on file"
+    assert found.reason == "outcomes per sample are not on file for layer"
+    two = compare(records("dense", range(2)), {"layer": [make_record(kind="layer"), make_record(kind="layer", seed=1)]})
+    assert row(two, "accuracy").reason is None
+    assert row(
+        compare(records("dense", range(2)), {"layer": [bare, make_record(kind="layer", seed=1)]}), "accuracy"
+    ).reason == ("outcomes per sample are not on file for layer (seed 0)")
 
 
 def test_records_before_calibration_per_sample() -> None:
     old = make_record(kind="layer")
     old.samples = {name: v for name, v in (old.samples or {}).items() if name not in ("confidence", "nll", "brier")}
     found = compare(make_record(), {"layer": old})
-    assert row(found, "ece").reason == "outcomes per sample are not on file"
+    assert row(found, "ece").reason == "outcomes per sample are not on file for layer"
     assert row(found, "accuracy").interval is not None
 
 

@@ -26,7 +26,15 @@ def test_table(files: Path, run: Run) -> None:
     # A table is read on a terminal of 80 columns.
     assert max(map(len, lines[lines.index(next(line for line in lines if "against dense" in line)) :])) <= 80
     assert "Robust accuracy" in found.out
-    assert "30.0 % saved" in found.out
+    assert "30.0 % less" in found.out
+    (seconds,) = [line for line in lines if "training time" in line]
+    assert "±" in seconds  # measured, so that three seeds have an interval
+
+
+def test_what_costs_more_is_not_saved(files: Path, run: Run) -> None:
+    found = run("compare", "dense=layer", "layer=dense", "--metric", "macs")
+    assert "42.9 % more" in found.out  # 1000 / 700
+    assert "% less" not in found.out
 
 
 def test_json(files: Path, run: Run) -> None:
