@@ -21,7 +21,10 @@ from robustprune.sealed import write_sealed
 from robustprune.ticket import load_ticket
 
 WEIGHT = ("--method", "weight", "--sparsity", "0.8")
-COMMANDS = ("blocks", "corrupt", "cost", "demo", "evaluate", "list", "lottery", "prune", "train")
+COMMANDS = (
+    *("blocks", "compare", "corrupt", "cost", "demo", "evaluate", "list", "lottery", "prune", "query", "report"),
+    *("reproduce", "status", "sweep", "train"),
+)
 
 
 @pytest.fixture
@@ -323,7 +326,7 @@ def test_listings_as_json(run: Run, kind: str) -> None:
         (("evaluate", *TINY, "--attack", "pgd", "--eps", "8"), 1, ["forgot /255?"]),
         (("evaluate", *TINY, "--attack", "pgd", "--eps", "abc"), 1, ["'abc'"]),
         (("evaluate", *TINY, "--attack", "fgsm", "--steps", "3"), 1, ["'steps' is no option of fgsm"]),
-        (("evaluate", *TINY, "--steps", "3"), 1, ["no attack is named"]),
+        (("evaluate", *TINY, "--steps", "3"), 2, ["--steps is for attacks"]),
         (("evaluate", *TINY, "--limit", "3"), 1, ["at least 10"]),
         (("evaluate", *TINY, "--out", "file/record.json"), 2, ["is a file"]),
         (("evaluate", *TINY, "--device", "mps"), 1, ["it has: cpu"]),
@@ -456,6 +459,7 @@ def test_help(run: Run) -> None:
     assert run("--version").out.startswith("robustprune, version ")
 
 
+@pytest.mark.slow
 def test_exit_codes_of_the_installed_command(tmp_path: Path) -> None:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = Path(sys.executable).with_name("robustprune")

@@ -181,6 +181,7 @@ def same_weights(first: nn.Module, second: nn.Module) -> bool:
     return list(one) == list(other) and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.slow
 def test_rounds_of_every_order_keep_the_dense_numbering(few_digits: ImageData, tmp_path: Path) -> None:
     network = build_model("resnet32", few_digits, width=4)
     dense = Ticket.from_model(network, few_digits)

@@ -37,9 +37,9 @@ def _trained_network(digits):
 
 @pytest.fixture
 def network(_trained_network):
-    """A small network, trained; a test may change its modes but not its weights."""
+    """A small network, trained; a test may change its modes and what takes gradients, but not its weights."""
     _trained_network.zero_grad(set_to_none=True)
-    return _trained_network.eval()
+    return _trained_network.eval().requires_grad_(True)
 
 
 @pytest.fixture

@@ -117,6 +117,7 @@ def test_equal_tickets_share_one_training(
     assert len({row.records[0].model.path for row in (*results.rows, *after.rows)}) == 4
 
 
+@pytest.mark.slow
 def test_killed_and_called_again_ends_the_same(few_digits: ImageData, tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "criteria": ["expected_abs", "random"],
@@ -222,6 +223,7 @@ def test_options_go_to_the_criteria_that_take_them(few_digits: ImageData, tmp_pa
     assert plain.rows[0].records[0].model.path != results.rows[0].records[0].model.path
 
 
+@pytest.mark.slow
 def test_tables_have_the_shapes_of_the_papers(few_digits: ImageData, tmp_path: Path) -> None:
     seeds = [0, 1, 2]
     one = run_lottery(

@@ -9,6 +9,7 @@ from support import TINY, Run, check_failure
 LOTTERY = ("lottery", *TINY, "--train-limit", "200", "--no-energy", "--batch-size", "64", "--epochs", "4")
 
 
+@pytest.mark.slow
 def test_table_and_second_call(run: Run) -> None:
     arguments = (*LOTTERY, "--criterion", "hrank,random", "--blocks", "1", "--rewind", "0,25%,50%", "--out", "new/out")
     first = run(*arguments)

@@ -26,6 +26,7 @@ SMALL: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_interrupted_repetition_does_not_stand_in_for_another(few_digits: ImageData, tmp_path: Path) -> None:
     run_lottery(tmp_path / "a", few_digits, **SMALL)
     dense = tmp_path / "a/seed0/dense"

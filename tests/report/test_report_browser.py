@@ -194,7 +194,7 @@ def test_dark_is_dark(browser: Browser) -> None:
     assert browser.picture(one(browser, "figure svg")).mean() < 80
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [pytest.param(1200, "light", marks=pytest.mark.slow), (390, "dark")])
 def test_accessibility(browser: Browser, width: int, scheme: str) -> None:
     browser.show_as(width=width, scheme=scheme)
     for details in every(browser, "details"):
