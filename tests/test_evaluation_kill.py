@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from robustprune.attacks.state import FORMAT
 from robustprune.data import ImageData
 from robustprune.models import build_model
 from robustprune.records import Record, load_record
@@ -101,7 +102,7 @@ def test_killed_and_resumed_breaks_the_same_samples(folder: Path) -> None:
         assert not (folder / out / "record.json").exists()
         assert moment * needed <= images_shown(folder, shown) < needed
         for state in (folder / out).glob("states/[!.]*"):  # a temporary file begins with a dot
-            assert torch.load(state, weights_only=True)["format"] == 2
+            assert torch.load(state, weights_only=True)["format"] == FORMAT
         finish(start(folder, out, shown))
         resumed = load_record(folder / out / "record.json")
         assert outcome(resumed) == outcome(whole), moment
