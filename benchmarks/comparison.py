@@ -57,27 +57,35 @@ def write_records(folder: Path, records: int, samples: int) -> None:
             ).save(path)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def read_options(description: str | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=200)
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--keep", type=Path, help="Folder to write the records to, or to find them in.")
     parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def run_apart(program: str, *arguments: Path, threads: int) -> list[float]:
+    """Return the numbers that a program prints last, in a process of its own: its peak of memory is its own, too."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+    )
+    return [float(number) for number in done.stdout.splitlines()[-1].split()]
+
+
+def main() -> int:
+    options = read_options(__doc__)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         start = time.perf_counter()
         write_records(folder, options.records, options.samples)
         print(f"{options.records} records of {options.samples} samples made in {time.perf_counter() - start:.0f} s")
-        # In a process of its own, whose peak of memory is that of comparing.
-        done = subprocess.run(
-            [sys.executable, "-c", _COMPARE, str(folder)],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(options.threads), "MKL_NUM_THREADS": str(options.threads)},
-        )
-    rows, seconds, busy, gigabytes = map(float, done.stdout.split())
+        rows, seconds, busy, gigabytes = run_apart(_COMPARE, folder, threads=options.threads)
     print(f"{rows:.0f} rows compared in {seconds:.1f} s, {busy:.1f} s of processor time, at most {MOST_SECONDS:.0f}")
     print(f"peak memory {gigabytes:.2f} GB, at most {MOST_GIGABYTES}")
     return int(busy > MOST_SECONDS or gigabytes > MOST_GIGABYTES)

@@ -8,14 +8,11 @@ is larger than 15 MB.
 
 from __future__ import annotations
 
-import argparse
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from comparison import write_records
+from comparison import read_options, run_apart, write_records
 
 MOST_SECONDS, MOST_GIGABYTES, MOST_MEGABYTES = 60.0, 2.0, 15.0
 _REPORT = """
@@ -30,25 +27,12 @@ print(time.perf_counter() - start, time.process_time(), resource.getrusage(resou
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=200)
-    parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--keep", type=Path, help="Folder to write the records to, or to find them in.")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    options = read_options(__doc__)
     with tempfile.TemporaryDirectory() as temporary:
         folder, page = options.keep or Path(temporary) / "records", Path(temporary) / "report.html"
         write_records(folder, options.records, options.samples)
-        # In a process of its own, whose peak of memory is that of the report.
-        done = subprocess.run(
-            [sys.executable, "-c", _REPORT, str(folder), str(page)],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(options.threads), "MKL_NUM_THREADS": str(options.threads)},
-        )
+        seconds, processor, gigabytes = run_apart(_REPORT, folder, page, threads=options.threads)
         megabytes = page.stat().st_size / 1e6
-    seconds, processor, gigabytes = map(float, done.stdout.split()[-3:])
     print(f"{options.records} records of {options.samples} samples compared and reported")
     print(f"{seconds:.1f} s ({processor:.1f} s of processor time), at most {MOST_SECONDS:.0f}")
     print(f"peak memory {gigabytes:.2f} GB, at most {MOST_GIGABYTES:.0f}")
