@@ -8,7 +8,7 @@ changed; each halving starts again from the best point.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from robustprune.attacks.losses import Loss
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.settings import at_least_one
+from robustprune.attacks.stages import Walk
 from robustprune.errors import AttackError
 
 MOMENTUM = 0.75
@@ -58,11 +59,9 @@ def rival_classes(problem: AttackProblem, most: int) -> Iterator[Tensor]:
 
 
 @dataclass
-class _Climb:
+class _Climb(Walk):
     """Where each of the n samples still active stands."""
 
-    rows: Tensor
-    points: Tensor
     before: Tensor
     gradients: Tensor
     losses: Tensor
@@ -73,16 +72,6 @@ class _Climb:
     rises: Tensor
     checked_losses: Tensor
     was_halved: Tensor
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all of it, by name."""
-        return dict(vars(self))
-
-    def keep(self, left: Tensor) -> None:
-        """Go on with some of the samples (n,)."""
-        if not bool(left.all()):
-            for field in fields(self):
-                setattr(self, field.name, getattr(self, field.name)[left])
 
     def over(self, values: Tensor) -> Tensor:
         """Return (n,) as (n, 1, …, 1)."""

@@ -6,7 +6,7 @@ and leaves the ball on its way; what it finds within the ball counts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from robustprune.attacks.hyperplane import step_onto
 from robustprune.attacks.losses import margin
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.settings import at_least_one
+from robustprune.attacks.stages import Walk
 
 MOST_BIAS = 0.1
 OVERSHOOT = 1.05
@@ -37,24 +38,12 @@ def attack(problem: AttackProblem, *, steps: int = 100, target_classes: int = TA
 
 
 @dataclass
-class _Way:
+class _Way(Walk):
     """Where each of the n samples still active stands."""
 
-    rows: Tensor
-    points: Tensor
     margins: Tensor
     gradients: Tensor
     was_across: Tensor
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all of it, by name."""
-        return dict(vars(self))
-
-    def keep(self, left: Tensor) -> None:
-        """Go on with some of the samples (n,)."""
-        if not bool(left.all()):
-            for field in fields(self):
-                setattr(self, field.name, getattr(self, field.name)[left])
 
 
 def _approach(problem: AttackProblem, start: Tensor, rivals: Tensor, steps: int) -> None:

@@ -50,7 +50,7 @@ def attack(
         now = loss if loss != CE_MARGIN else "ce" if 2 * step < steps else "margin"
         gradients = problem.ask(walk.rows, walk.points, now, gradient=step < steps).gradients
         left = problem.active[walk.rows]
-        walk.rows, walk.points = walk.rows[left], walk.points[left]
+        walk.keep(left)
         if step == steps or len(walk.rows) == 0:
             return
         falling = problem.epsilon * (1 - step / steps)

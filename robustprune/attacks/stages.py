@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
@@ -34,7 +34,7 @@ AnyCarried = TypeVar("AnyCarried", bound=Carried)
 
 @dataclass
 class Walk:
-    """What most loops carry.
+    """What most loops carry; some carry more, one row of each tensor for each sample.
 
     Attributes:
         rows: (n,) indices of the samples still on their way.
@@ -47,6 +47,12 @@ class Walk:
     def tensors(self) -> dict[str, Tensor]:
         """Return all of it, by name."""
         return dict(vars(self))
+
+    def keep(self, left: Tensor) -> None:
+        """Go on with some of the samples (n,)."""
+        if not bool(left.all()):
+            for field in fields(self):
+                setattr(self, field.name, getattr(self, field.name)[left])
 
 
 @dataclass
