@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,8 +54,9 @@ class CorruptedImages(Protocol):
     def make(self, name: str, severity: int, part: Tensor) -> Tensor:
         """Return its images at some places, (m, C, H, W) uint8."""
 
+    @property
     def published(self) -> dict[str, bool | None]:
-        """Return for each corruption whether its file is the published one."""
+        """For each corruption whether its file is the published one."""
 
 
 def find_corrupted(
@@ -128,6 +130,7 @@ class _Made:
         ids = self._sample.indices[part]
         return corrupt(chosen, name, severity, seed=self._seed, sample_ids=ids, **self._options[name])
 
+    @property
     def published(self) -> dict[str, bool | None]:
         return {}
 
@@ -171,6 +174,8 @@ class _Read:
     def make(self, name: str, severity: int, part: Tensor) -> Tensor:
         return self._part(name, severity).take(self._places(name, severity)[part])
 
+    # The whole of each file is read for it: once, for all networks that are shown the set.
+    @cached_property
     def published(self) -> dict[str, bool | None]:
         return {name: self._released.published(name) for name in self.names}
 

@@ -140,7 +140,7 @@ class _Figures:
         headline, every = (_mean_or_none(tables["table"], names) for names in (HEADLINE, HEADLINE + EXTRAS))
         return CorruptionResult(
             source=self.images.source,
-            published=self.images.published(),
+            published=self.images.published,
             missing=list(self.images.missing),
             n=self.count,
             scale=self.images.scale,
