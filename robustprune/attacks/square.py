@@ -1,8 +1,8 @@
 """Square attack: random search with square patches, without gradients (Andriushchenko et al. 2020, arXiv:1912.00049).
 
 The patches of a query are the same for all samples, keyed by seed and restart, so that neither batch size nor
-order nor the choice of a subset changes an outcome. A patch that leaves a sample as it is, or that was refused
-since the sample last changed, costs no forward pass.
+order nor the choice of a subset changes an outcome. A patch that leaves a sample as it is costs no forward pass, nor
+does one that leads to an image that was looked at before: the margin kept only rises, so it would be refused again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.settings import at_least_one
 from robustprune.errors import AttackError
+from robustprune.randomness import seeded_generator
 
 # The share of pixels in a patch is halved after so many queries (of 10,000, section 5 there).
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -42,7 +43,6 @@ def attack(problem: AttackProblem, *, queries: int = 5000, first_share: float = 
     for query, state in problem.steps(queries, lambda saved: kind(problem, saved)):
         if not state.narrow():
             return
-        state.query = query
         state.try_patch(_side(query * 10_000 // queries if rescale else query, first_share, state.pixels))
 
 
@@ -61,18 +61,16 @@ class _Search:
         self.height, self.width = self.images.shape[2:]
         self.pixels = self.height * self.width
         self.generator = problem.shared_generator()
-        self.query = 0
         if saved is None:
             self.best = self.start()
             self.losses = self.ask(self.rows, self.best)
-            self.changed = torch.full_like(self.rows, -1)  # in which query a sample last was
         else:
-            self.best, self.losses, self.changed = saved["best"], saved["losses"], saved["changed"]
+            self.best, self.losses = saved["best"], saved["losses"]
             self.generator.set_state(saved["generator"].cpu())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that changes, by name."""
-        kept = {"rows": self.rows, "best": self.best, "losses": self.losses, "changed": self.changed}
+        kept = {"rows": self.rows, "best": self.best, "losses": self.losses}
         return kept | {"generator": self.generator.get_state()}
 
     def start(self) -> Tensor:
@@ -92,19 +90,25 @@ class _Search:
         """Drop broken samples; return whether any are left."""
         left = self.problem.active[self.rows]
         if not bool(left.all()):
-            self.rows, self.images, self.best = self.rows[left], self.images[left], self.best[left]
-            self.losses, self.changed = self.losses[left], self.changed[left]
+            self.keep(left)
         return len(self.rows) > 0
 
-    def keep_better(self, which: Tensor, points: Tensor) -> None:
-        """Ask about new points of the samples ``which`` (m,) and keep those of higher margin."""
+    def keep(self, left: Tensor) -> None:
+        """Go on with some of the samples (n,)."""
+        self.rows, self.images = self.rows[left], self.images[left]
+        self.best, self.losses = self.best[left], self.losses[left]
+
+    def keep_better(self, which: Tensor, points: Tensor) -> Tensor:
+        """Ask about new points of the samples ``which`` (m,), keep those of higher margin, and return which these are."""
         if len(which) == 0:
-            return
+            # A query of others: the numbers of later ones do not depend on which samples are together.
+            self.problem.queries += 1
+            return which
         losses = self.ask(self.rows[which], points)
         is_better = losses > self.losses[which]
-        self.best[which[is_better]] = points[is_better]
-        self.losses[which[is_better]] = losses[is_better]
-        self.changed[which[is_better]] = self.query
+        better = which[is_better]
+        self.best[better], self.losses[better] = points[is_better], losses[is_better]
+        return better
 
     def place(self, side: int) -> tuple[slice, slice]:
         """Return where a square of this side falls."""
@@ -114,17 +118,31 @@ class _Search:
 
 
 class _LinfSearch(_Search):
-    """Algorithm 2 there: every channel of a patch goes to +ε or −ε."""
+    """Algorithm 2 there: every channel of a patch goes to +ε or −ε.
+
+    So does every pixel of every image on the way, and the sum of the numbers of those at +ε is a key of the image:
+    numbers are random of 63 bits, and two of a sample's images get one key with a probability below 1e-11.
+    """
 
     def __init__(self, problem: AttackProblem, saved: dict[str, Tensor] | None) -> None:
         super().__init__(problem, saved)
-        # Side, place and signs of a patch, and in which query it last came.
-        known = [] if saved is None else saved["tried"].long().tolist()
-        self.tried: dict[tuple[int, ...], int] = {tuple(patch): query for *patch, query in known}
+        shape = self.images.shape[1:]
+        draws = torch.randint(-(2**62), 2**62, tuple(shape), generator=seeded_generator("numbers of pixels"))
+        self.numbers = draws.to(self.images.device)
+        if saved is None:
+            self.key = torch.zeros_like(self.rows)  # of the best image, less that of the first
+            self.seen = self.rows.new_zeros(len(self.rows), 1)  # keys of all that were looked at, one column a query
+        else:
+            self.key, self.seen = saved["key"], saved["seen"]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that changes, by name."""
-        return super().tensors() | {"tried": torch.tensor([[*patch, query] for patch, query in self.tried.items()])}
+        return super().tensors() | {"key": self.key, "seen": self.seen}
+
+    def keep(self, left: Tensor) -> None:
+        """Go on with some of the samples (n,)."""
+        super().keep(left)
+        self.key, self.seen = self.key[left], self.seen[left]
 
     def start(self) -> Tensor:
         """Return images under vertical stripes of ±ε."""
@@ -141,17 +159,19 @@ class _LinfSearch(_Search):
         """Propose a square of this side."""
         side = min(max(side, 1), self.height, self.width)
         down, across = self.place(side)
-        signs = _signs((self.images.shape[1], 1, 1), self.generator)
-        patch = (side, down.start, across.start, *signs.flatten().int().tolist())
-        # On small images the same patches come again and again.
-        is_open = self.changed > self.tried.get(patch, -2)
-        self.tried[patch] = self.query
-        window = (self.images[:, :, down, across] + self.problem.epsilon * signs.to(self.images.device)).clamp(0, 1)
-        is_new = (window != self.best[:, :, down, across]).flatten(1).any(dim=1)
-        which = (is_open & is_new).nonzero().flatten()
+        signs = _signs((self.images.shape[1], 1, 1), self.generator).to(self.images.device)
+        window = (self.images[:, :, down, across] + self.problem.epsilon * signs).clamp(0, 1)
+        flips = window != self.best[:, :, down, across]
+        keys = self.key + (flips * (signs.long() * self.numbers[:, down, across])).sum(dim=(1, 2, 3))
+        which = (self.seen != keys[:, None]).all(dim=1).nonzero().flatten()
         points = self.best[which]
         points[:, :, down, across] = window[which]
-        self.keep_better(which, points)
+        better = self.keep_better(which, points)
+        self.key[better] = keys[better]
+        if len(which):
+            looked_at = torch.zeros_like(self.key)  # zero is the key of the first image, which all have seen
+            looked_at[which] = keys[which]
+            self.seen = torch.cat([self.seen, looked_at[:, None]], dim=1)
 
 
 class _L2Search(_Search):

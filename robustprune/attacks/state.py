@@ -28,7 +28,7 @@ from robustprune.randomness import generator_states, restore_generators
 if TYPE_CHECKING:
     from robustprune.attacks.problem import AttackProblem
 
-FORMAT = 3
+FORMAT = 4
 SECONDS = 5.0
 """How long a loop goes on before it is saved."""
 WRITING_SHARE = 0.02

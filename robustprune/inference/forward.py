@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ def model_device(model: nn.Module, device: torch.device | str | None = None) -> 
 
 def _floating_tensor(model: nn.Module) -> Tensor:
     """Return a tensor whose device and type stand for the model's own."""
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in chain(model.parameters(), model.buffers()):
         if tensor.is_floating_point():
             return tensor
     return torch.empty(0, dtype=torch.float32, device="cpu")

@@ -9,29 +9,54 @@ from robustprune.attacks import run_attack
 from robustprune.attacks.square import _LinfSearch
 
 
-class Forgetful(dict):
-    def get(self, key, default=None):
-        return default
-
-
-def test_a_refused_patch_is_not_tried_again(network, test_images, test_labels, monkeypatch):
+def test_an_image_that_was_refused_is_not_looked_at_again(network, test_images, test_labels, monkeypatch):
     # On 8×8 images patches of one pixel come back: there are 128 of them.
     settings = {"attack": "square", "epsilon": 0.05, "queries": 1500, "first_share": 0.02, "batch_size": 300}
     images, labels = test_images[:100], test_labels[:100]
     found = run_attack(network, images, labels, **settings)
-    remember = _LinfSearch.__init__
+    try_patch = _LinfSearch.try_patch
 
-    def forget(search, problem, saved):
-        remember(search, problem, saved)
-        search.tried = Forgetful()
+    def forget(search, side):
+        search.seen = torch.zeros_like(search.seen[:, :1])
+        try_patch(search, side)
 
-    monkeypatch.setattr(_LinfSearch, "__init__", forget)
+    monkeypatch.setattr(_LinfSearch, "try_patch", forget)
     forgetful = run_attack(network, images, labels, **settings)
     assert 0.1 < found.robust_accuracy < 0.9
     assert found.forward_evaluations < 0.5 * forgetful.forward_evaluations
     assert int((found.broken != forgetful.broken).sum()) <= 1
     same = found.broken == forgetful.broken
     torch.testing.assert_close(found.adversarial[same], forgetful.adversarial[same])
+
+
+def test_no_image_of_square_is_looked_at_twice(network, test_images, test_labels, monkeypatch):
+    robust = run_attack(network, test_images, test_labels, "pgd-margin", epsilon=0.02).broken.logical_not()
+    images, labels = test_images[robust][:8], test_labels[robust][:8]
+    asked: list[tuple[int, bytes]] = []
+    ask = _LinfSearch.ask
+
+    def listen(search, rows, points):
+        asked.extend((int(row), point.numpy().tobytes()) for row, point in zip(rows, points, strict=True))
+        return ask(search, rows, points)
+
+    monkeypatch.setattr(_LinfSearch, "ask", listen)
+    result = run_attack(network, images, labels, "square", epsilon=0.01, queries=400, first_share=0.02)
+    assert result.robust_accuracy == 1
+    assert len(asked) == len(set(asked))
+    # Of 400 patches for each many were of the kind that is left out.
+    assert 8 * 50 < len(asked) < 8 * 300
+
+
+def test_steps_are_numbered_alike_however_few_samples_are_together(network, test_images, test_labels):
+    settings = {"attack": "square", "epsilon": 0.05, "queries": 300, "first_share": 0.02}
+    together = run_attack(network, test_images[:60], test_labels[:60], **settings)
+    alone = [
+        run_attack(network, test_images[i : i + 1], test_labels[i : i + 1], sample_ids=[i], **settings)
+        for i in together.broken.nonzero().flatten().tolist()[:12]
+    ]
+    steps = together.broken_at_step[together.broken][:12].tolist()
+    assert [int(each.broken_at_step) for each in alone] == steps
+    assert max(steps) > 100
 
 
 def test_a_boundary_crossed_is_left_without_its_gradient(network, test_images, test_labels):
