@@ -43,6 +43,7 @@ from robustprune.cli.options import (
 def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: Any) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
     from robustprune.attacks import parse_epsilon
+    from robustprune.progress import of_training
     from robustprune.training import train_to_file
 
     if eps is not None and options["adversarial"] is None:
@@ -58,7 +59,7 @@ def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: 
             data,
             out,
             measure_energy=not no_energy,
-            on_step=lambda at: bar(f"training {model}", at.epoch * at.steps + at.step, at.epochs * at.steps),
+            on_step=of_training(bar, f"training {model}"),
             on_epoch=_say_epoch,
             **options,
         )

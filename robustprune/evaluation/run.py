@@ -12,7 +12,7 @@ from torch import nn
 
 from robustprune.attacks import parse_epsilon
 from robustprune.data import ImageData
-from robustprune.evaluation.attacks import Progress, make_settings, run_attacks, share_attack_options
+from robustprune.evaluation.attacks import make_settings, run_attacks, share_attack_options
 from robustprune.evaluation.clean import check_labels, measure_clean
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions
@@ -24,6 +24,7 @@ from robustprune.evaluation.summary import summarize_model
 from robustprune.files import hash_arrays
 from robustprune.inference import predict_logits
 from robustprune.metrics import sample_figures
+from robustprune.progress import Progress
 from robustprune.provenance import describe_environment
 from robustprune.records import Record, Samples
 from robustprune.ticket import Ticket

@@ -8,7 +8,7 @@ misclassified from the start and each is driven as far as it goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from robustprune.ood.extraction import Extractor
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.result import AttackedDetector, AttackedEntry
 from robustprune.ood.scoring import FittedDetector, Scores, score_outputs
+from robustprune.progress import Progress
 
 RAISE, LOWER = 1.0, -1.0
 
@@ -64,7 +65,7 @@ def attack_detectors(
     outside: Outputs,
     epsilon: float,
     settings: AttackSettings,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> AttackedEntry:
     """Return how well detectors tell two small sets apart when either, or both, are attacked.
 

@@ -19,12 +19,13 @@ from robustprune.ood.comparison import Comparison
 from robustprune.ood.detector import DETECTORS, make_detector
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.figures import group_means
-from robustprune.ood.fitting import Progress, prepare_detectors
+from robustprune.ood.fitting import prepare_detectors
 from robustprune.ood.foreign import ForeignSet, load_foreign, load_requests
 from robustprune.ood.groups import FAR, NEAR, expand
 from robustprune.ood.result import OodResult, OodSummary
 from robustprune.ood.shifted import is_corrupted
 from robustprune.ood.tuning import IMAGES
+from robustprune.progress import Progress
 
 
 def evaluate_ood(
