@@ -35,8 +35,8 @@ def corrupt(
     from robustprune.corruptions import expand_names
     from robustprune.corruptions.export import write_set
     from robustprune.corruptions.gallery import write_gallery
+    from robustprune.data import take_sample
     from robustprune.devices import limit_threads
-    from robustprune.evaluation.sample import take_sample
     from robustprune.workbench import open_data
 
     if out is None and gallery is None:

@@ -11,14 +11,13 @@ import numpy as np
 from torch import nn
 
 from robustprune.attacks import parse_epsilon
-from robustprune.data import ImageData
+from robustprune.data import ImageData, take_sample
 from robustprune.evaluation.attacks import make_settings, run_attacks, share_attack_options
 from robustprune.evaluation.clean import check_labels, measure_clean
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions
 from robustprune.evaluation.latency import add_latency
 from robustprune.evaluation.ood import OodRequest, run_ood
-from robustprune.evaluation.sample import take_sample
 from robustprune.evaluation.shift import run_shift
 from robustprune.evaluation.summary import summarize_model
 from robustprune.files import hash_arrays

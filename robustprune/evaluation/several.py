@@ -8,13 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from robustprune.data import ImageData
+from robustprune.data import ImageData, take_sample
 from robustprune.errors import EvaluationError
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions, compare_with_dense
 from robustprune.evaluation.latency import add_latency
 from robustprune.evaluation.run import evaluate
-from robustprune.evaluation.sample import take_sample
 from robustprune.progress import Progress
 from robustprune.records import Record
 from robustprune.ticket import Ticket

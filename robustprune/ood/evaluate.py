@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from robustprune.attacks import parse_epsilon
 from robustprune.corruptions import HEADLINE, SEVERITIES
-from robustprune.data import ImageData, canonical_name, stratified_indices
+from robustprune.data import ImageData, canonical_name, take_sample
 from robustprune.errors import EvaluationError
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
 from robustprune.ood.attack import AttackSettings
@@ -96,19 +95,17 @@ def evaluate_ood(
     foreign, missing = load_requests(requests, named_sets, limit=limit, **load)
     tuning_set = _load_tuning_set(tune_on, requests, **load)
 
-    part = data.require(split)
-    indices = torch.arange(len(part)) if limit is None else stratified_indices(part.labels, limit, seed)
-    images, labels = part.take(indices).cpu(), part.labels[indices].cpu()
-    extractor = Extractor(model, images[:8], batch_size=batch_size, cache=cache)
+    own = take_sample(data, split, limit, seed)
+    extractor = Extractor(model, own.images[:8], batch_size=batch_size, cache=cache)
     fitted, account = prepare_detectors(
         names, extractor, data, fit_limit=fit_limit, tune_on=tuning_set, seed=seed, progress=progress
     )
     comparison = Comparison(data.name, extractor, fitted, resamples, seed, attack, progress)
-    comparison.look_at_own(images, labels, indices, full_spectrum)
+    comparison.look_at_own(own.images.cpu(), own.labels, own.indices, full_spectrum)
     for each in foreign:
         comparison.look_at_foreign(each, requests[each.name])
     protocol = {
-        "in_distribution": {"dataset": data.name, "split": split, "n": len(images)},
+        "in_distribution": {"dataset": data.name, "split": split, "n": len(own.labels)},
         **account,
         "augmented": False,
         "full_spectrum": {"corruptions": list(HEADLINE), "severities": list(SEVERITIES)} if full_spectrum else None,
