@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from robustprune.comparison import Comparison, compare
+from robustprune.comparison import DENSE, Comparison, compare
 from robustprune.errors import ReportError
 from robustprune.files import write_atomically
 from robustprune.progress import Progress
 from robustprune.records import Record
 from robustprune.report.export import save_figures
 from robustprune.report.figures import draw_all
-from robustprune.report.grouping import DENSE, Group, make_group
+from robustprune.report.grouping import Group, make_group
 from robustprune.report.loading import load_groups
 from robustprune.report.page import make_section, render_page
 from robustprune.report.paper_tables import paper_tables
