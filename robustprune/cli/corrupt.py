@@ -8,25 +8,39 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.corruptions import FROST_DIR, frost_options
-from robustprune.cli.options import OUT_FILE, Target, common_options, data_options, take_data_options
+from robustprune.cli.corruptions import frost_dir_option, frost_options
+from robustprune.cli.options import (
+    OUT_FILE,
+    Target,
+    common_options,
+    data_options,
+    split_option,
+    stack,
+    take_data_options,
+)
+
+corrupt_options = stack(
+    split_option,
+    click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images."),
+    click.option(
+        "--corruption",
+        "names",
+        multiple=True,
+        help="all (fifteen), extras (four) or a name; may be repeated.  [default: all and extras]",
+    ),
+    frost_dir_option,
+    click.option("--out", type=Target(file_okay=False), help="Folder to write NAME.npy to, laid out as CIFAR-10-C."),
+    click.option("--resume", is_flag=True, help="Write what is missing of a set that was interrupted."),
+    click.option("--gallery", type=OUT_FILE, help="Picture of one image under every corruption: .png, .jpg or .webp."),
+    click.option(
+        "--image", type=click.IntRange(min=0), default=0, show_default=True, help="Which one, for the gallery."
+    ),
+)
 
 
 @commands.command()
 @data_options
-@click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
-@click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")
-@click.option(
-    "--corruption",
-    "names",
-    multiple=True,
-    help="all (fifteen), extras (four) or a name; may be repeated.  [default: all and extras]",
-)
-@FROST_DIR
-@click.option("--out", type=Target(file_okay=False), help="Folder to write NAME.npy to, laid out as CIFAR-10-C.")
-@click.option("--resume", is_flag=True, help="Write what is missing of a set that was interrupted.")
-@click.option("--gallery", type=OUT_FILE, help="Picture of one image under every corruption: .png, .jpg or .webp.")
-@click.option("--image", type=click.IntRange(min=0), default=0, show_default=True, help="Which one, for the gallery.")
+@corrupt_options
 @common_options
 def corrupt(
     out: str | None, gallery: str | None, names: tuple[str, ...], image: int, as_json: bool, **options: Any

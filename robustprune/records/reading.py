@@ -35,10 +35,10 @@ def load_record(path: str | Path) -> Record:
     beside = path.parent / Path(record.samples_file).name
     if beside.is_file():
         record.samples = _load_samples(beside)
-        problem = contradiction(record, record.samples)
-        if problem:
+        differing = contradiction(record, record.samples)
+        if differing:
             raise EvaluationError(
-                f"the outcomes per sample in {beside} are not those of the record {path}: {problem}; "
+                f"the outcomes per sample in {beside} are not those of the record {path}: {differing}; "
                 "evaluate again, or delete them to read the record alone"
             )
     return record
