@@ -85,19 +85,23 @@ def corrupt(
                 resume=options["resume"],
                 progress=bar,
             )
+    found = {
+        "dataset": data.name,
+        "n": len(sample.labels),
+        "corruptions": chosen,
+        "written": written,
+        "out": out,
+        "gallery": gallery,
+    }
     if as_json:
-        terminal.print_json(
-            {
-                "dataset": data.name,
-                "n": len(sample.labels),
-                "corruptions": chosen,
-                "written": written,
-                "out": out,
-                "gallery": gallery,
-            }
-        )
-        return
-    if out is not None:
-        terminal.say(f"{len(written)} of {len(chosen)} corruptions of {len(sample.labels)} images written to {out}")
-    if gallery is not None:
-        terminal.say(f"gallery in {gallery}")
+        terminal.print_json(found)
+    else:
+        _say(found)
+
+
+def _say(found: dict[str, Any]) -> None:
+    if found["out"] is not None:
+        cells = f"{len(found['written'])} of {len(found['corruptions'])} corruptions"
+        terminal.say(f"{cells} of {found['n']} images written to {found['out']}")
+    if found["gallery"] is not None:
+        terminal.say(f"gallery in {found['gallery']}")
