@@ -45,8 +45,10 @@ FUNCTIONS = [
 
 
 def test_counting_counts() -> None:
-    text = '@cache\n@bind(\n    1\n)\ndef short(\n    first,\n):\n    """What.\n\n    Args:\n        first: One.\n    """\n'
-    (found,) = functions(f"{text}    second = first\n    # on the way\n    return second\n", "file.py")
+    signature = "@cache\n@bind(\n    1\n)\ndef short(\n    first,\n):\n"
+    documentation = '    """What.\n\n    Args:\n        first: One.\n    """\n'
+    body = "    second = first\n    # on the way\n    return second\n"
+    (found,) = functions(signature + documentation + body, "file.py")
     assert found == Function("file.py:short", lines=15, code=3, documents_arguments=True)
     (bare,) = functions("def bare(): return 1\n", "file.py")
     assert bare == Function("file.py:bare", lines=1, code=1, documents_arguments=False)

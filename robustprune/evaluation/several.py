@@ -76,9 +76,9 @@ def evaluate_models(
         add_corruptions(evaluated, images, batch_size=batch_size, progress=progress)
     if latency:
         add_latency(evaluated, sample.images[0].shape)
-    for name, record in records.items() if dense is not None else ():
-        if name != dense:
-            relate_to_dense(record, records[dense])
+    if dense is not None:
+        for name in records.keys() - {dense}:
+            relate_to_dense(records[name], records[dense])
     return records
 
 
