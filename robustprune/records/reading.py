@@ -22,7 +22,13 @@ def load_record(path: str | Path) -> Record:
     """
     path = Path(path)
     try:
-        record = Record.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        if content.startswith(b"PK"):
+            raise EvaluationError(
+                f"{path} is no record but an archive of arrays, such as a ticket; `robustprune evaluate --model {path} "
+                "--out FILE.json` writes the record of a ticket"
+            )
+        record = Record.model_validate_json(content)
     except OSError as error:
         raise EvaluationError(f"the record {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
