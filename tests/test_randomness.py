@@ -47,12 +47,17 @@ def drawn() -> list[float]:
 
 
 def test_what_is_drawn_inside_the_fence_is_not_missed_outside() -> None:
+    inside: list[float] = []
+
+    def fail() -> None:
+        inside.extend(drawn())
+        raise RuntimeError
+
     states = generator_states()
     expected = drawn()
     restore_generators(states)
-    with pytest.raises(RuntimeError), isolated_generators(3):
-        inside = drawn()
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        isolated_generators(3)(fail)()
     assert drawn() == expected
     with isolated_generators(3):
         assert drawn() == inside
