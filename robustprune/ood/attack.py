@@ -31,7 +31,7 @@ RAISE, LOWER = 1.0, -1.0
 
 
 @dataclass(frozen=True)
-class AttackSettings:
+class ScoreAttackSettings:
     """How scores are attacked: budgets (L∞, on the [0, 1] scale), steps of PGD, and of how many images of each set."""
 
     epsilons: tuple[float, ...]
@@ -64,7 +64,7 @@ def attack_detectors(
     inside: Outputs,
     outside: Outputs,
     epsilon: float,
-    settings: AttackSettings,
+    settings: ScoreAttackSettings,
     progress: Progress | None = None,
 ) -> AttackedEntry:
     """Return how well detectors tell two small sets apart when either, or both, are attacked.
@@ -92,7 +92,7 @@ def _attack(
     inside: Outputs,
     outside: Outputs,
     epsilon: float,
-    settings: AttackSettings,
+    settings: ScoreAttackSettings,
 ) -> AttackedDetector:
     clean_in, clean_out = score_outputs(fitted, inside), score_outputs(fitted, outside)
     if isinstance(clean_in, str) or isinstance(clean_out, str):
@@ -130,7 +130,7 @@ def _drive(
     clean: Scores,
     direction: float,
     epsilon: float,
-    settings: AttackSettings,
+    settings: ScoreAttackSettings,
 ) -> AttackResult:
     """Return the attack that moves scores in a direction as far as it can."""
     assert outputs.images is not None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from robustprune.corruptions import HEADLINE, SEVERITIES
-from robustprune.ood.attack import AttackSettings, attack_detectors
+from robustprune.ood.attack import ScoreAttackSettings, attack_detectors
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.figures import Found, as_samples, compare_sets, join_found, selective_prediction
 from robustprune.ood.foreign import ForeignSet
@@ -42,7 +42,7 @@ class Comparison:
     fitted: dict[str, FittedDetector]
     resamples: int
     seed: int
-    attack: AttackSettings
+    attack: ScoreAttackSettings
     progress: Progress | None
     entries: list[OodEntry] = field(default_factory=list)
     samples: Samples = field(default_factory=dict)

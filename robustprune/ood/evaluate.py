@@ -13,7 +13,7 @@ from robustprune.corruptions import HEADLINE, SEVERITIES
 from robustprune.data import ImageData, canonical_name, take_sample
 from robustprune.errors import EvaluationError
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
-from robustprune.ood.attack import AttackSettings
+from robustprune.ood.attack import ScoreAttackSettings
 from robustprune.ood.comparison import Comparison
 from robustprune.ood.detector import DETECTORS, make_detector
 from robustprune.ood.extraction import Extractor
@@ -140,8 +140,8 @@ def _is_same_kind(one: str, other: str) -> bool:
 
 def _attack_settings(
     epsilons: float | str | Sequence[float | str], steps: int, limit: int, seed: int, batch_size: int
-) -> AttackSettings:
+) -> ScoreAttackSettings:
     if steps < 1 or limit < 1:
         raise EvaluationError(f"attack_steps and attack_limit must be at least 1, got {steps} and {limit}")
     budgets = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
-    return AttackSettings(tuple(parse_epsilon(epsilon) for epsilon in budgets), steps, limit, seed, batch_size)
+    return ScoreAttackSettings(tuple(parse_epsilon(epsilon) for epsilon in budgets), steps, limit, seed, batch_size)
