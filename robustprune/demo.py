@@ -13,6 +13,7 @@ from robustprune.comparison import Comparison
 from robustprune.data import ImageData, load_data
 from robustprune.evaluation import evaluate_models
 from robustprune.models import build_model
+from robustprune.progress import Progress, of_training
 from robustprune.prune import prune_filters, prune_layers
 from robustprune.pruning import first_convolutions, score_blocks, score_filters
 from robustprune.records import Record
@@ -32,8 +33,6 @@ NAMES = {
     "random": "layers at random",
 }
 """Name of a network's files → what it is called for readers."""
-
-Progress = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def run_demo(
     for name, ticket in tickets.items():
         tell(f"{name}: removed {_removed(ticket)}; training {epochs} epochs …")
         paths[name].with_name(f"{paths[name].name}.checkpoint").unlink(missing_ok=True)
-        on_step = _steps(progress, f"training {name}")
+        on_step = of_training(progress, f"training {name}")
         train_to_file(ticket, data, paths[name], epochs=epochs, seed=seed, device=device, on_step=on_step)
         ticket.network.to(device)
     tell("attacking the four, corrupting their images and showing them foreign ones …")
@@ -136,9 +135,3 @@ def _tickets(data: ImageData, seed: int) -> Mapping[str, Ticket]:
 def _removed(ticket: Ticket) -> str:
     filters = sum(map(len, ticket.plan.removed_filters.values()))
     return f"{filters} filters" if filters else ", ".join(ticket.plan.removed) or "nothing"
-
-
-def _steps(progress: Progress | None, label: str) -> Callable[[Any], None] | None:
-    if progress is None:
-        return None
-    return lambda at: progress(label, at.epoch * at.steps + at.step, at.epochs * at.steps)

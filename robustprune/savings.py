@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.cost import Latency, Memory, measure_cost, measure_latencies, measure_memory
+from robustprune.cost import Latency, Memory, measure_cost, measure_latencies, measure_memory, percent_saved
 from robustprune.ticket import Ticket
 from robustprune.training import measure_training_speedup
 
@@ -94,9 +94,9 @@ def time_networks(
 def saved_memory(own: Memory, dense: Memory) -> dict[str, float]:
     """Return the percentages of memory saved: in training (``memory``), of it activations, and at inference."""
     return {
-        "memory": _saved(own.training, dense.training),
-        "activations": _saved(own.activations, dense.activations),
-        "inference_memory": _saved(own.inference, dense.inference),
+        "memory": percent_saved(own.training, dense.training),
+        "activations": percent_saved(own.activations, dense.activations),
+        "inference_memory": percent_saved(own.inference, dense.inference),
     }
 
 
@@ -108,7 +108,7 @@ def saved_in_training(own: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[
         dense: That of the dense network.
     """
     return {
-        name: _saved(own[figure], dense[figure])
+        name: percent_saved(own[figure], dense[figure])
         for figure, name in _SPENT.items()
         if own.get(figure) is not None and dense.get(figure)
     }
@@ -116,7 +116,3 @@ def saved_in_training(own: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[
 
 def _trained(ticket: Ticket) -> dict[str, Any]:
     return {"training": {name: ticket.training.get(name) for name in _TRAINING}} if ticket.training else {}
-
-
-def _saved(own: float, dense: float) -> float:
-    return 100 * (1 - own / dense) if dense else 0.0

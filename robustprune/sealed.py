@@ -69,6 +69,15 @@ def read_sealed(path: Path, kind: str) -> dict[str, Any]:
     return content
 
 
+def _guess(raw: bytes) -> str:
+    """Return what a file without a digest seems to be."""
+    if raw.lstrip().startswith(b"{"):
+        return "is JSON, such as a record or a report's data, and not a file of tensors; name the file it is about"
+    is_torch = raw.startswith(b"PK\x03\x04") or raw.startswith(b"\x80")
+    hint = "a PyTorch file of some other program, or a truncated one" if is_torch else "some other file"
+    return f"was not written by robustprune, or is cut short: it looks like {hint}"
+
+
 def _unseal(raw: bytes, path: Path) -> bytes:
     """Return the archive within the file after checking its digest."""
     archive, length, comment = (
@@ -79,9 +88,7 @@ def _unseal(raw: bytes, path: Path) -> bytes:
     if not raw:
         raise DamagedFileError(f"{path} is empty")
     if not comment.startswith(_PREFIX):
-        is_torch = raw.startswith(b"PK\x03\x04") or raw.startswith(b"\x80")
-        hint = "a PyTorch file of some other program, or a truncated one" if is_torch else "some other file"
-        raise DamagedFileError(f"{path} was not written by robustprune, or is cut short: it looks like {hint}")
+        raise DamagedFileError(f"{path} {_guess(raw)}")
     archive += b"\x00\x00"
     digest = hashlib.sha256(archive).hexdigest().encode()
     if comment != _PREFIX + digest or struct.unpack("<H", length)[0] != _COMMENT_LENGTH:

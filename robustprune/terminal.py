@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
+
+from robustprune.progress import Progress
 
 _PLAIN_WIDTH = 110  # columns where stdout is a file or a pipe and has no width of its own
 
@@ -61,7 +64,7 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, float, float], None]]:
+def progress_bar() -> Iterator[Progress]:
     """Yield a function (label, done, total) that keeps a bar with an estimate on a terminal, else nothing."""
     console = stderr()
     if not console.is_terminal:
@@ -73,7 +76,7 @@ def progress_bar() -> Iterator[Callable[[str, float, float], None]]:
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Bar(*columns, console=console, transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
         def update(label: str, done: float, total: float) -> None:

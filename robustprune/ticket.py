@@ -117,17 +117,8 @@ class Ticket:
             TicketError: The file cannot be written, or weights outside the masks are not zero.
         """
         self.check_masks()
-        header = TicketHeader(
-            architecture=self.architecture,
-            plan=self.plan,
-            scores=self.scores,
-            seed=self.seed,
-            data=self.data,
-            history=self.history,
-            training=self.training,
-            earlier_training=self.earlier_training,
-            provenance=self.provenance,
-        )
+        shared = {name: getattr(self, name) for name in _SHARED_FIELDS}
+        header = TicketHeader(architecture=self.architecture, **shared)
         weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
         content = {"format": FORMAT, "header": header.model_dump(mode="json"), "weights": weights, "masks": self.masks}
         try:

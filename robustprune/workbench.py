@@ -8,10 +8,10 @@ from typing import Any
 
 from robustprune.data import ImageData, canonical_name, load_data
 from robustprune.errors import TicketError
-from robustprune.models import build_model
+from robustprune.models import Architecture, build_model
 from robustprune.ticket import Ticket, load_ticket
 
-DEFAULT_DATASET = "digits"
+_DEFAULT_DATASET = "digits"
 
 
 def open_model(
@@ -38,15 +38,14 @@ def open_model(
     Raises:
         RobustPruneError: Either cannot be had; the message says why.
     """
-    given = {name: value for name, value in (data_options or {}).items() if value is not None}
     if not is_ticket_path(model):
-        data = load_data(dataset or DEFAULT_DATASET, seed=seed, **given)
+        data = open_data(dataset, data_options=data_options, seed=seed)
         network = build_model(model, data, seed=seed, **(model_options or {}))
         return Ticket.from_model(network, data), data
     ticket = load_ticket(model, model_code=model_code)
     if model_options:
         raise TicketError(f"{model} is a ticket, whose network is fixed; leave out --model-option")
-    return ticket, _data_for(ticket, model, dataset, given, seed)
+    return ticket, _data_for(ticket, model, dataset, _given(data_options), seed)
 
 
 def open_twin(
@@ -68,12 +67,11 @@ def open_twin(
         TicketError: The network is another one than the ticket's, or starts from another seed or other weights.
         RobustPruneError: Either cannot be had; the message says why.
     """
-    given = {name: value for name, value in (data_options or {}).items() if value is not None}
     if is_ticket_path(model):
         twin, data = open_model(
             model,
             dataset,
-            data_options=given,
+            data_options=data_options,
             model_options=model_options,
             model_code=model_code,
             seed=match.seed if seed is None else seed,
@@ -93,7 +91,7 @@ def open_twin(
                 f"the ticket to match starts from the weights of seed {match.seed}, its twin would from those of seed "
                 f"{seed}; leave out --seed, or name a network's file as --model to score with another seed"
             )
-        data = _data_for(match, "the ticket to match", dataset, given, match.seed)
+        data = _data_for(match, "the ticket to match", dataset, _given(data_options), match.seed)
         options = {**match.architecture.options, **(model_options or {})}
         twin = Ticket.from_model(build_model(model, data, seed=match.seed, **options), data)
     if twin.seed != match.seed:
@@ -126,10 +124,9 @@ def _data_for(ticket: Ticket, name: str, dataset: str | None, given: Mapping[str
     return load_data(**{**remembered, **given})
 
 
-def open_data(dataset: str | None, *, data_options: Mapping[str, Any], seed: int = 0) -> ImageData:
+def open_data(dataset: str | None, *, data_options: Mapping[str, Any] | None = None, seed: int = 0) -> ImageData:
     """Return an image set without a network; None values of its options count as not given."""
-    given = {name: value for name, value in data_options.items() if value is not None}
-    return load_data(dataset or DEFAULT_DATASET, seed=seed, **given)
+    return load_data(dataset or _DEFAULT_DATASET, seed=seed, **_given(data_options))
 
 
 def open_network(model: str, dataset: str | None = None, **options: Any) -> Ticket:
@@ -137,42 +134,15 @@ def open_network(model: str, dataset: str | None = None, **options: Any) -> Tick
 
     Arguments and errors as for :func:`open_model`.
     """
-    asked_for_data = dataset is not None or any(
-        value is not None for value in (options.get("data_options") or {}).values()
-    )
+    asked_for_data = dataset is not None or bool(_given(options.get("data_options")))
     if is_ticket_path(model) and not asked_for_data and not options.get("model_options"):
         return load_ticket(model, model_code=options.get("model_code"))
     return open_model(model, dataset, **options)[0]
 
 
-def open_counterpart(
-    model: str,
-    ticket: Ticket,
-    *,
-    model_options: Mapping[str, Any] | None = None,
-    model_code: str | None = None,
-    seed: int = 0,
-) -> Ticket:
-    """Return another network to compare a ticket's with: a ticket's, or one by name for the same images.
-
-    Args:
-        model: A ticket's file, or a model's name, which is built for the images that ``ticket`` takes.
-        ticket: What it is compared with.
-        model_options: Arguments of :func:`robustprune.build_model`; a ticket has no use for them.
-        model_code: The Python file of a ``file:`` network's ticket.
-        seed: Of the fresh weights.
-
-    Raises:
-        RobustPruneError: It cannot be had; the message says why.
-    """
-    if is_ticket_path(model):
-        return load_ticket(model, model_code=model_code)
-    return Ticket.from_model(build_model(model, ticket.architecture, seed=seed, **(model_options or {})))
-
-
 def open_alike(
     model: str,
-    data: ImageData,
+    images: ImageData | Architecture,
     *,
     model_options: Mapping[str, Any] | None = None,
     model_code: str | None = None,
@@ -180,19 +150,32 @@ def open_alike(
 ) -> Ticket:
     """Return another network for the same images: a ticket's, or one by name with fresh weights.
 
+    Args:
+        model: A ticket's file, or a model's name.
+        images: The image set that it is shown, or what takes such images and shapes a network that is built by name.
+        model_options: Arguments of :func:`robustprune.build_model`; a ticket has no use for them.
+        model_code: The Python file of a ``file:`` network's ticket.
+        seed: Of fresh weights.
+
     Raises:
-        RobustPruneError: It cannot be had, or does not take these images.
+        RobustPruneError: It cannot be had, or does not take the images of the set.
     """
-    if is_ticket_path(model):
-        ticket = load_ticket(model, model_code=model_code)
+    data = images if isinstance(images, ImageData) else None
+    if not is_ticket_path(model):
+        return Ticket.from_model(build_model(model, images, seed=seed, **(model_options or {})), data)
+    ticket = load_ticket(model, model_code=model_code)
+    if data is not None:
         ticket.check_fits(data)
-        return ticket
-    return Ticket.from_model(build_model(model, data, seed=seed, **(model_options or {})), data)
+    return ticket
 
 
 def is_ticket_path(model: str) -> bool:
     """Return whether ``--model`` names a file of ours rather than a kind of network."""
     return model.endswith((".pt", ".pth", ".ckpt")) or Path(model).is_file()
+
+
+def _given(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (options or {}).items() if value is not None}
 
 
 def _side(ticket: Ticket) -> int:

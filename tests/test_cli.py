@@ -8,7 +8,6 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from support import TINY, Run, check_failure
 from robustprune.cli import commands
 from robustprune.data import load_data
 from robustprune.records import load_record
-from robustprune.sealed import write_sealed
 from robustprune.ticket import load_ticket
 
 WEIGHT = ("--method", "weight", "--sparsity", "0.8")
@@ -265,107 +263,6 @@ def test_listings_as_json(run: Run, kind: str) -> None:
     assert all(row["name"] and row["description"] for row in rows)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("prune", "--model", "resnet23", "--blocks", "1", "--out", "x.pt"), 1, ["Did you mean 'resnet32'"]),
-        (("prune", *TINY, "--dataset", "digit", "--blocks", "1", "--out", "x.pt"), 1, ["Did you mean 'digits'"]),
-        (("prune", *TINY, "--criterion", "gasp", "--blocks", "1", "--out", "x.pt"), 1, ["Did you mean 'grasp'"]),
-        (("prune", *TINY, "--eligibility", "strikt", "--blocks", "1", "--out", "x.pt"), 1, ["strict"]),
-        (
-            ("prune", *TINY, "--criterion-option", "bn_mod=x", "--blocks", "1", "--out", "x.pt"),
-            1,
-            ["Did you mean 'bn_mode'"],
-        ),
-        (("prune", *TINY, "--criterion-option", "seed=1", "--blocks", "1", "--out", "x.pt"), 2, ["option of its own"]),
-        (("prune", *TINY, "--model-option", "data=1", "--blocks", "1", "--out", "x.pt"), 2, ["option of its own"]),
-        (("prune", *TINY, "--model-option", "width", "--blocks", "1", "--out", "x.pt"), 2, ["name=value"]),
-        (("prune", *TINY, "--model-option", "wid=3", "--blocks", "1", "--out", "x.pt"), 1, ["width"]),
-        (("prune", *TINY, "--out", "x.pt"), 2, ["Missing option '--blocks'"]),
-        (("prune", *TINY, "--blocks", "1"), 2, ["Missing option '--out'"]),
-        (("prune", *TINY, "--method", "weight", "--out", "x.pt"), 2, ["Missing option '--sparsity'"]),
-        (("prune", *TINY, *WEIGHT, "--blocks", "1", "--out", "x.pt"), 2, ["--blocks belongs to --method layer"]),
-        (("prune", *TINY, *WEIGHT, "--eligibility", "strict", "--out", "x.pt"), 2, ["--eligibility belongs to"]),
-        (("prune", *TINY, *FILTER, "--out", "x.pt"), 2, ["Missing option '--match' or '--filters'"]),
-        (("prune", *TINY, *FILTER, "--match-by", "macs", "--out", "x.pt"), 2, ["Missing option '--match'"]),
-        (("prune", *TINY, *FILTER, "--filters", "3", "--match-by", "macs", "--out", "x.pt"), 2, ["give one"]),
-        (("prune", *TINY, *FILTER, "--filters", "3", "--match", "l.pt", "--out", "x.pt"), 2, ["give one"]),
-        (("prune", *TINY, *FILTER, "--filters", "3", "--blocks", "3", "--out", "x.pt"), 2, ["--blocks belongs to"]),
-        (("prune", *TINY, "--blocks", "3", "--match-by", "macs", "--out", "x.pt"), 2, ["--match-by belongs to"]),
-        (("prune", *TINY, *FILTER, "--filters", "999", "--out", "x.pt"), 1, ["asked for 999 filters, from 1 to 75"]),
-        (
-            ("prune", *TINY, "--method", "filter", "--criterion", "kl", "--filters", "3", "--out", "x.pt"),
-            1,
-            ["Kl does"],
-        ),
-        (("prune", *TINY, "--blocks", "1", "--sparsity", ".5", "--out", "x.pt"), 2, ["--sparsity belongs to"]),
-        (("prune", *TINY, "--blocks", "1", "--rounds", "5", "--out", "x.pt"), 2, ["--rounds belongs to"]),
-        (("prune", *TINY, "--method", "weight", "--sparsity", "1", "--out", "x.pt"), 2, ["not in the range 0<x<1"]),
-        (("prune", *TINY, *WEIGHT, "--rounds", "0", "--out", "x.pt"), 2, ["not in the range x>=1"]),
-        (("prune", *TINY, *WEIGHT, "--criterion", "kl", "--out", "x.pt"), 1, ["Kl does not score weights: "]),
-        (("prune", *TINY, "--method", "block", "--out", "x.pt"), 2, ["layer"]),
-        (
-            ("prune", *TINY, "--on", "adversarial", "--criterion", "l1", "--blocks", "1", "--out", "x.pt"),
-            1,
-            ["criterion l1: there is no option 'on'", "It takes reduction"],
-        ),
-        (
-            ("prune", *TINY, "--on", "clean", "--criterion-option", "on=adversarial", "--blocks", "1", "--out", "x.pt"),
-            2,
-            ["contradicts --criterion-option on=adversarial"],
-        ),
-        (("prune", *TINY, "--blocks", "1", "--out", "."), 2, ["is a directory"]),
-        (("prune", *TINY, "--blocks", "1", "--out", ""), 2, ["it is empty"]),
-        (("prune", *TINY, "--blocks", "1", "--out", "file/x.pt"), 2, ["is a file"]),
-        (("prune", *TINY, "--blocks", "1", "--out", "file/far/x.pt"), 2, ["is a file"]),
-        (("prune", *TINY, "--blok", "1"), 2, ["Did you mean", "'--blocks'"]),
-        (("prun",), 2, ["Did you mean 'prune'"]),
-        (("train", "--model", "missing.pt", "--out", "x.pt"), 1, ["there is no file missing.pt"]),
-        (("train", *TINY, "--recipe", "quik", "--out", "x.pt"), 1, ["Did you mean 'quick'"]),
-        (("evaluate", *TINY, "--attack", "pdg"), 1, ["Did you mean 'pgd'"]),
-        (("evaluate", *TINY, "--attack", "pgd", "--eps", "8"), 1, ["forgot /255?"]),
-        (("evaluate", *TINY, "--attack", "pgd", "--eps", "abc"), 1, ["'abc'"]),
-        (("evaluate", *TINY, "--attack", "fgsm", "--steps", "3"), 1, ["'steps' is no option of fgsm"]),
-        (("evaluate", *TINY, "--steps", "3"), 2, ["--steps is for attacks"]),
-        (("evaluate", *TINY, "--limit", "3"), 1, ["at least 10"]),
-        (("evaluate", *TINY, "--out", "file/record.json"), 2, ["is a file"]),
-        (("evaluate", *TINY, "--device", "mps"), 1, ["it has: cpu"]),
-        (("blocks", "--model", "file"), 1, ["no ticket can be read"]),
-        (("blocks", "--model", "file:missing.py:Net"), 1, ["there is no file missing.py"]),
-        (("cost", *TINY, "--dense", "missing.pt"), 1, ["there is no file missing.pt"]),
-        (("list", "atacks"), 2, ["attacks"]),
-        (("demo", "--out", "file"), 2, ["is a file"]),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_wrong_input(run: Run, arguments: tuple[str, ...], code: int, words: list[str]) -> None:
-    if torch.backends.mps.is_available() and "mps" in arguments:
-        pytest.skip("there is such a device here")
-    Path("file").write_text("a file\n")
-    check_failure(run(*arguments), code, *words)
-    check_failure(run(*arguments, "--json"), code, *words)
-    assert os.listdir() == ["file"]
-
-
-def test_damaged_and_malicious_tickets(run: Run, ticket: str) -> None:
-    class Touches:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return os.system, ("touch marker",)
-
-    whole = bytearray(Path(ticket).read_bytes())
-    whole[len(whole) // 2] ^= 4
-    Path("damaged.pt").write_bytes(whole)
-    write_sealed(Path("malicious.pt"), {"format": "robustprune-ticket", "header": Touches()})
-    torch.save({"weights": torch.ones(2)}, "foreign.pt")
-    for name, words in {
-        "damaged.pt": "is damaged",
-        "malicious.pt": "other than plain tensors",
-        "foreign.pt": "some other program",
-    }.items():
-        check_failure(run("evaluate", "--model", name), 1, name, words)
-    assert not Path("marker").exists()
-
-
 def test_ticket_of_a_users_file(run: Run) -> None:
     Path("net.py").write_text(
         "from torch import nn\ndef Net(num_classes):\n"
@@ -420,32 +317,6 @@ def test_messages_are_written_above_the_progress_bar() -> None:
     assert after.startswith("\r\n")
 
 
-def test_interruption_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_arguments: Any, **_options: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("robustprune.savings.measure_cost", interrupt)
-    outcome = run("cost", *TINY)
-    assert outcome.code == 1
-    assert outcome.out == ""
-    assert outcome.err.strip().count("\n") == 0
-    assert "Error: interrupted" in outcome.err
-
-
-def test_a_defect_says_so_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_arguments: Any, **_options: Any) -> None:
-        raise RuntimeError("two\nlines")
-
-    monkeypatch.setattr("robustprune.savings.measure_cost", fail)
-    outcome = run("cost", *TINY)
-    assert outcome.code == 1
-    assert "should not happen: RuntimeError: two lines" in outcome.err
-    assert outcome.err.count("\n") == 1
-    monkeypatch.setenv("ROBUSTPRUNE_DEBUG", "1")
-    with pytest.raises(RuntimeError, match="two"):
-        run("cost", *TINY)
-
-
 def test_help(run: Run) -> None:
     whole = run("--help")
     assert whole.code == 0
@@ -457,72 +328,3 @@ def test_help(run: Run) -> None:
         assert outcome.err == ""
         assert "Usage" in outcome.out
     assert run("--version").out.startswith("robustprune, version ")
-
-
-@pytest.mark.slow
-def test_exit_codes_of_the_installed_command(tmp_path: Path) -> None:
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = Path(sys.executable).with_name("robustprune")
-        return subprocess.run([str(command), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    done = call("cost", *TINY, "--threads", "1", "--json")
-    assert done.returncode == 0
-    assert done.stderr == ""
-    assert json.loads(done.stdout)["dataset"] == "digits"
-    failed = call("cost", "--model", "missing.pt")
-    assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr == "Error: no ticket can be read: there is no file missing.pt\n"
-    assert call("prune").returncode == 2
-    assert call("--help").returncode == 0
-
-
-def test_input_is_never_overwritten(run: Run) -> None:
-    assert run("prune", *TINY, "--criterion", "random", "--blocks", "1", "--out", "a.pt").code == 0
-    before = Path("a.pt").read_bytes()
-    for command in (("train", "--epochs", "1"), ("evaluate",), ("prune", "--blocks", "1")):
-        done = run(command[0], "--model", "a.pt", "--out", "./a.pt", *command[1:])
-        assert done.code == 2
-        assert "is the file that --model names" in done.err
-    assert Path("a.pt").read_bytes() == before
-
-
-def test_foreign_images(run: Run, ticket: str) -> None:
-    arguments = (
-        "evaluate",
-        "--model",
-        ticket,
-        "--ood",
-        "noise",
-        "--ood",
-        "near",
-        "--detector",
-        "energy",
-        "--limit",
-        "40",
-    )
-    document = run(
-        *arguments, "--detector", "knn:k=5", "--ood-attack", "--ood-fit-limit", "60", "--out", "r.json", "--json"
-    ).json
-    entry = document["ood"][0]
-    assert (entry["dataset"], entry["group"], entry["n_in"], entry["n_out"]) == ("noise", "sanity", 40, 40)
-    figures = {"auroc", "aupr_in", "aupr_out", "fpr95_ood_positive", "fpr95_id_positive", "prevalence"}
-    assert figures <= entry["detectors"]["energy"].keys()
-    assert list(entry["detectors"]) == ["energy", "knn:k=5"]
-    assert document["ood_summary"]["protocol"]["fitted_on"]["train"] == 60
-    assert "notmnist" in document["ood_summary"]["missing"]
-    assert entry["attacks"][0]["epsilon"] == pytest.approx(1 / 255)
-    scores = load_record("r.json").samples
-    assert scores is not None
-    assert scores["ood_in_knn:k=5"].shape == scores["ood0_energy"].shape == (40,)
-    table = run(*arguments)
-    assert table.code == 0
-    assert "AUROC" in table.out
-    assert "left out: notmnist" in table.err
-
-
-def test_foreign_images_misnamed(run: Run, ticket: str) -> None:
-    check_failure(run("evaluate", "--model", ticket, "--detector", "energy"), 2, "--ood")
-    check_failure(run("evaluate", "--model", ticket, "--ood", "nois"), 1, "Did you mean 'noise'")
-    check_failure(run("evaluate", "--model", ticket, "--ood", "noise", "--detector", "enrgy"), 1, "'energy'")
-    check_failure(run("evaluate", "--model", ticket, "--ood", "noise", "--ood-attack", "8"), 1, "forgot /255")
-    check_failure(run("evaluate", "--model", ticket, "--ood", "digits"), 1, "itself")

@@ -21,6 +21,7 @@ ORDER = (
     "errors",
     "registry",
     "files",
+    "progress",
     "randomness",
     "sealed",
     "devices",

@@ -9,7 +9,7 @@ from robustprune.data import load_data
 from robustprune.errors import TicketError, UnknownNameError
 from robustprune.models import build_model
 from robustprune.ticket import Ticket
-from robustprune.workbench import is_ticket_path, open_counterpart, open_model
+from robustprune.workbench import is_ticket_path, open_alike, open_model
 
 TINY = {"width": 4}
 
@@ -73,9 +73,9 @@ def test_ticket_takes_no_options(saved: Path) -> None:
 
 def test_counterpart_is_shaped_like_the_ticket(saved: Path) -> None:
     ticket, _ = open_model(str(saved))
-    by_name = open_counterpart("resnet20", ticket, model_options=TINY, seed=5)
+    by_name = open_alike("resnet20", ticket.architecture, model_options=TINY, seed=5)
     assert by_name.architecture == ticket.architecture
-    by_file = open_counterpart(str(saved), ticket)
+    by_file = open_alike(str(saved), ticket.architecture)
     assert by_file.sha256 == ticket.sha256
 
 

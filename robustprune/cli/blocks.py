@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import rich_click as click
-
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import common_options, data_options, model_options, open_named_network
+from robustprune.cli.options import (
+    common_options,
+    data_options,
+    eligibility_option,
+    model_options,
+    open_named_network,
+)
 
 
 @commands.command()
 @model_options
 @data_options
-@click.option("--eligibility", default="authors", show_default=True, help="authors, strict or identity.")
+@eligibility_option
 @common_options
 def blocks(eligibility: str, as_json: bool, **options: Any) -> None:
     """Show the residual blocks of a network and which of them can go."""

@@ -8,19 +8,24 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
+from robustprune.cli.options import json_option
 
 if TYPE_CHECKING:
     from robustprune.comparison import Comparison
 
+tolerance_option = click.option(
+    "--tolerance", default="1.0", show_default=True, help="ξ in percentage points, or std: one of dense."
+)
+
 
 @commands.command()
 @click.argument("groups", nargs=-1, required=True, metavar="dense=RECORDS NAME=RECORDS …")
-@click.option("--tolerance", default="1.0", show_default=True, help="ξ in percentage points, or std: one of dense.")
+@tolerance_option
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True)
 @click.option("--metric", "metrics", multiple=True, help="Only this key, kind or group of metrics, such as robustness.")
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+@json_option
 def compare(
     groups: tuple[str, ...],
     tolerance: str,

@@ -8,25 +8,39 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.corruptions import FROST_DIR, frost_options
-from robustprune.cli.options import OUT_FILE, Target, common_options, data_options, take_data_options
+from robustprune.cli.corruptions import frost_dir_option, frost_options
+from robustprune.cli.options import (
+    OUT_FILE,
+    Target,
+    common_options,
+    data_options,
+    split_option,
+    stack,
+    take_data_options,
+)
+
+corrupt_options = stack(
+    split_option,
+    click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images."),
+    click.option(
+        "--corruption",
+        "names",
+        multiple=True,
+        help="all (fifteen), extras (four) or a name; may be repeated.  [default: all and extras]",
+    ),
+    frost_dir_option,
+    click.option("--out", type=Target(file_okay=False), help="Folder to write NAME.npy to, laid out as CIFAR-10-C."),
+    click.option("--resume", is_flag=True, help="Write what is missing of a set that was interrupted."),
+    click.option("--gallery", type=OUT_FILE, help="Picture of one image under every corruption: .png, .jpg or .webp."),
+    click.option(
+        "--image", type=click.IntRange(min=0), default=0, show_default=True, help="Which one, for the gallery."
+    ),
+)
 
 
 @commands.command()
 @data_options
-@click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
-@click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")
-@click.option(
-    "--corruption",
-    "names",
-    multiple=True,
-    help="all (fifteen), extras (four) or a name; may be repeated.  [default: all and extras]",
-)
-@FROST_DIR
-@click.option("--out", type=Target(file_okay=False), help="Folder to write NAME.npy to, laid out as CIFAR-10-C.")
-@click.option("--resume", is_flag=True, help="Write what is missing of a set that was interrupted.")
-@click.option("--gallery", type=OUT_FILE, help="Picture of one image under every corruption: .png, .jpg or .webp.")
-@click.option("--image", type=click.IntRange(min=0), default=0, show_default=True, help="Which one, for the gallery.")
+@corrupt_options
 @common_options
 def corrupt(
     out: str | None, gallery: str | None, names: tuple[str, ...], image: int, as_json: bool, **options: Any
@@ -35,8 +49,8 @@ def corrupt(
     from robustprune.corruptions import expand_names
     from robustprune.corruptions.export import write_set
     from robustprune.corruptions.gallery import write_gallery
+    from robustprune.data import take_sample
     from robustprune.devices import limit_threads
-    from robustprune.evaluation.sample import take_sample
     from robustprune.workbench import open_data
 
     if out is None and gallery is None:
@@ -71,19 +85,23 @@ def corrupt(
                 resume=options["resume"],
                 progress=bar,
             )
+    found = {
+        "dataset": data.name,
+        "n": len(sample.labels),
+        "corruptions": chosen,
+        "written": written,
+        "out": out,
+        "gallery": gallery,
+    }
     if as_json:
-        terminal.print_json(
-            {
-                "dataset": data.name,
-                "n": len(sample.labels),
-                "corruptions": chosen,
-                "written": written,
-                "out": out,
-                "gallery": gallery,
-            }
-        )
-        return
-    if out is not None:
-        terminal.say(f"{len(written)} of {len(chosen)} corruptions of {len(sample.labels)} images written to {out}")
-    if gallery is not None:
-        terminal.say(f"gallery in {gallery}")
+        terminal.print_json(found)
+    else:
+        _say(found)
+
+
+def _say(found: dict[str, Any]) -> None:
+    if found["out"] is not None:
+        cells = f"{len(found['written'])} of {len(found['corruptions'])} corruptions"
+        terminal.say(f"{cells} of {found['n']} images written to {found['out']}")
+    if found["gallery"] is not None:
+        terminal.say(f"gallery in {found['gallery']}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from robustprune.corruptions.result import CorruptionResult
     from robustprune.records import Record
 
-FROST_DIR = click.option(
+frost_dir_option = click.option(
     "--frost-dir", type=click.Path(), help="Pictures of frost, in place of ones made by a formula."
 )
 
@@ -32,7 +32,7 @@ corruption_options = stack(
         type=click.Path(),
         help="Published set to read them from: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
     ),
-    FROST_DIR,
+    frost_dir_option,
     click.option(
         "--shift",
         multiple=True,

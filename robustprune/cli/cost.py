@@ -9,7 +9,7 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import common_options, data_options, model_options, open_named_network
+from robustprune.cli.options import alike_options, common_options, data_options, model_options, open_named_network
 from robustprune.cli.tables import pruning_notes
 
 
@@ -33,17 +33,11 @@ from robustprune.cli.tables import pruning_notes
 def cost(dense: str | None, batch_size: int, latency: bool, as_json: bool, **options: Any) -> None:
     """Count a network's parameters, multiply-accumulates and filters, and measure its memory."""
     from robustprune.savings import describe_cost
-    from robustprune.workbench import is_ticket_path, open_counterpart
+    from robustprune.workbench import open_alike
 
-    counterpart_options = {
-        "model_options": dict(options["network_options"]),
-        "model_code": options["model_code"],
-        "seed": options["seed"],
-    }
-    if dense is not None and not is_ticket_path(dense) and is_ticket_path(options["model"]):
-        options["network_options"] = ()  # they are for the one that is built by name
+    alike = alike_options(options, [] if dense is None else [dense])
     ticket = open_named_network(options)
-    counterpart = open_counterpart(dense, ticket, **counterpart_options) if dense is not None else None
+    counterpart = None if dense is None else open_alike(dense, ticket.architecture, **alike)
     found = describe_cost(ticket, counterpart, batch_size=batch_size, timed=latency, device=options["device"])
     if as_json:
         masks = {"masks": ticket.mask_summary} if ticket.masks else {}

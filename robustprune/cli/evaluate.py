@@ -23,11 +23,13 @@ from robustprune.cli.corruptions import corruption_options, corruption_tables, t
 from robustprune.cli.ood import ood_options, ood_tables, take_ood_options
 from robustprune.cli.options import (
     Target,
+    alike_options,
     common_options,
     data_options,
     model_options,
     open_named,
     refuse_to_overwrite,
+    split_option,
 )
 from robustprune.cli.tables import interval_text
 
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 @ood_options
 @click.option("--also", multiple=True, help="Another network, shown the same images; may be repeated.")
 @click.option("--dense", help="Network that errors under corruptions are related to; it is evaluated, too.")
-@click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
+@split_option
 @click.option("--latency", is_flag=True, help="Also time the networks, in turn, for five seconds or more.")
 @click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of so many images.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
@@ -67,9 +69,9 @@ def evaluate(
     files = _record_files(named, out)
     refuse_idle_attack_options({**options, "transfer_from": transfer_from, "strict": strict}, len(named))
     given = take_ood_options(options) | take_corruption_options(options) | take_attack_options(options)
-    code, seed, network_options = options["model_code"], options["seed"], dict(options["network_options"])
-    tickets, data = _open_all(named, options, [transfer_from] if transfer_from else [])
-    add_source(given, transfer_from, data, {"model_options": network_options, "model_code": code, "seed": seed})
+    alike = alike_options(options, [*named[1:], *([transfer_from] if transfer_from else [])])
+    tickets, data = _open_all(named, options, alike)
+    add_source(given, transfer_from, data, alike)
     with terminal.progress_bar() as bar:
         records = evaluate_models(
             tickets,
@@ -96,19 +98,13 @@ def evaluate(
         refuse_invalid(records.values())
 
 
-def _open_all(named: list[str], options: dict[str, Any], sources: list[str]) -> tuple[dict[str, Ticket], ImageData]:
-    """Return the networks, on their device, and the image set of the first; ``sources`` are opened elsewhere."""
-    from robustprune.workbench import is_ticket_path, open_alike
+def _open_all(named: list[str], options: dict[str, Any], alike: dict[str, Any]) -> tuple[dict[str, Ticket], ImageData]:
+    """Return the networks, on their device, and the image set of the first; ``alike`` is how the others are opened."""
+    from robustprune.workbench import open_alike
 
-    code, seed = options["model_code"], options["seed"]
-    network_options = dict(options["network_options"])
-    if is_ticket_path(named[0]) and not all(map(is_ticket_path, named + sources)):
-        options["network_options"] = ()  # meant for those that are built, not for the ticket
     first, data = open_named(options)
     del options["model"]
-    tickets = {named[0]: first}
-    for name in named[1:]:
-        tickets[name] = open_alike(name, data, model_options=network_options, model_code=code, seed=seed)
+    tickets = {named[0]: first, **{name: open_alike(name, data, **alike) for name in named[1:]}}
     device = options.pop("device")
     for ticket in tickets.values():
         ticket.network.to(device)

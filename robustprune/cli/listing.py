@@ -8,11 +8,12 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
+from robustprune.cli.options import json_option
 
 
 @commands.command("list")
 @click.argument("kind", type=click.Choice(["criteria", "attacks", "corruptions", "detectors", "models", "datasets"]))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+@json_option
 def list_(kind: str, as_json: bool) -> None:
     """List what can be named: criteria, attacks, corruptions, detectors, models or datasets."""
     from robustprune.listing import LISTINGS

@@ -13,42 +13,49 @@ from robustprune.cli.options import (
     Target,
     common_options,
     data_options,
+    eligibility_option,
     model_options,
     recipe_options,
     resolve,
+    stack,
 )
 
 if TYPE_CHECKING:
     from robustprune.lottery import LotteryResults
 
 
+draw_options = stack(
+    click.option("--criterion", "criteria", default="grasp", show_default=True, help="One or more: hrank,kl,random."),
+    click.option(
+        "--criterion-option",
+        type=KeyValue("model", "data", "criterion", "seed"),
+        multiple=True,
+        help="E.g. samples=320, for each criterion that takes it.",
+    ),
+    click.option("--blocks", default="1", show_default=True, help="How many blocks go; one or more numbers: 1,3,5."),
+    click.option(
+        "--rewind",
+        default="0",
+        show_default=True,
+        help="Where kept weights come from: epochs of the dense training (0, 25, 25%), or random. One or more.",
+    ),
+    click.option("--at-init", is_flag=True, help="Algorithm 2: score at initialization, not after dense training."),
+    click.option(
+        "--method",
+        "methods",
+        default="layer",
+        show_default=True,
+        help="One or more of layer, filter, filter-uniform: as many filters as the layer ticket lost.",
+    ),
+    click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many, from --seed on."),
+    eligibility_option,
+)
+
+
 @commands.command()
 @model_options
 @data_options
-@click.option("--criterion", "criteria", default="grasp", show_default=True, help="One or more: hrank,kl,random.")
-@click.option(
-    "--criterion-option",
-    type=KeyValue("model", "data", "criterion", "seed"),
-    multiple=True,
-    help="E.g. samples=320, for each criterion that takes it.",
-)
-@click.option("--blocks", default="1", show_default=True, help="How many blocks go; one or more numbers: 1,3,5.")
-@click.option(
-    "--rewind",
-    default="0",
-    show_default=True,
-    help="Where kept weights come from: epochs of the dense training (0, 25, 25%), or random. One or more.",
-)
-@click.option("--at-init", is_flag=True, help="Algorithm 2: score at initialization, not after dense training.")
-@click.option(
-    "--method",
-    "methods",
-    default="layer",
-    show_default=True,
-    help="One or more of layer, filter, filter-uniform: as many filters as the layer ticket lost.",
-)
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many, from --seed on.")
-@click.option("--eligibility", default="authors", show_default=True, help="authors, strict or identity.")
+@draw_options
 @recipe_options
 @click.option("--out", type=Target(file_okay=False), required=True, help="Folder; what is done there stays done.")
 @common_options
@@ -69,9 +76,8 @@ def lottery(
     Each dense network is trained once, whatever is cut out of it. A second call with the same --out does only what is
     new, and picks up what was interrupted.
     """
-    from robustprune.data import load_data
     from robustprune.lottery import run_lottery
-    from robustprune.workbench import DEFAULT_DATASET, is_ticket_path
+    from robustprune.workbench import is_ticket_path, open_data
 
     if is_ticket_path(options["model"]):
         raise click.UsageError("a lottery begins with fresh weights: --model takes a name, not a ticket")
@@ -79,8 +85,7 @@ def lottery(
     named = resolve(options)
     seed = options.pop("seed")
     # The same images whatever the seeds: they differ in weights and order of training.
-    given = {name: value for name, value in named["data_options"].items() if value is not None}
-    data = load_data(named["dataset"] or DEFAULT_DATASET, **given)
+    data = open_data(named["dataset"], data_options=named["data_options"])
     with terminal.progress_bar() as bar:
         results = run_lottery(
             out,

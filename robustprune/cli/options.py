@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -71,11 +71,13 @@ def stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
     return apply
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+
 common_options = stack(
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
     click.option("--threads", type=click.IntRange(min=1), help="Processor threads to compute with."),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else."),
+    json_option,
 )
 
 model_options = stack(
@@ -102,6 +104,12 @@ data_options = stack(
     click.option("--train-limit", type=click.IntRange(min=1), help="Stratified number of training images."),
     click.option("--validation-fraction", type=click.FloatRange(0, 0.5), help="Held out of train. [default: 0.1]"),
     click.option("--workers", type=click.IntRange(min=0), help="Processes that read images of large sets."),
+)
+
+split_option = click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
+
+eligibility_option = click.option(
+    "--eligibility", default="authors", show_default=True, help="Which blocks may go: authors, strict or identity."
 )
 
 recipe_options = stack(
@@ -160,6 +168,20 @@ def refuse_to_overwrite(path: str | None, out: str | None, option: str = "--mode
         return
     if Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
         raise click.UsageError(f"--out {out} is the file that {option} names; write to another one")
+
+
+def alike_options(options: dict[str, Any], others: Sequence[str]) -> dict[str, Any]:
+    """Return how networks beside a command's first are opened; --model-option is theirs where that is a ticket."""
+    from robustprune.workbench import is_ticket_path
+
+    given = {
+        "model_options": dict(options["network_options"]),
+        "model_code": options["model_code"],
+        "seed": options["seed"],
+    }
+    if is_ticket_path(options["model"]) and not all(map(is_ticket_path, others)):
+        options["network_options"] = ()
+    return given
 
 
 def open_named(options: dict[str, Any]) -> tuple[Ticket, ImageData]:

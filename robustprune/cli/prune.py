@@ -17,6 +17,7 @@ from robustprune.cli.options import (
     open_named,
     refuse_to_overwrite,
     resolve,
+    stack,
     was_given,
 )
 from robustprune.cli.prune_methods import DRAW, PRUNE, filter_figures, mask_figures
@@ -34,53 +35,58 @@ _OPTIONS = {
 }
 
 
+prune_options = stack(
+    click.option(
+        "--method",
+        type=click.Choice(list(_OPTIONS)),
+        default="layer",
+        show_default=True,
+        help="Remove blocks, remove filters, or mask single weights, which saves no computation.",
+    ),
+    click.option("--criterion", default="grasp", show_default=True, help="See `robustprune list criteria`."),
+    click.option(
+        "--criterion-option",
+        type=KeyValue("model", "data", "layers", "criterion", "seed", "sparsity", "rounds"),
+        multiple=True,
+        help="E.g. bn_mode=batch.",
+    ),
+    click.option(
+        "--on",
+        type=click.Choice(["clean", "adversarial"]),
+        help="Images snip and grasp are computed on; adversarial ones (FGSM) are experimental. [default: clean]",
+    ),
+    click.option("--blocks", type=click.IntRange(min=1), help="layer: how many blocks go."),
+    click.option("--eligibility", help="layer: authors, strict or identity. [default: authors]"),
+    click.option("--match", type=click.Path(), help="filter: a ticket; filters go until the costs are closest."),
+    click.option("--filters", type=click.IntRange(min=1), help="filter: how many go, where nothing is matched."),
+    click.option(
+        "--match-by",
+        type=click.Choice(["filters", "macs", "params"]),
+        help="filter: the cost to match. [default: filters]",
+    ),
+    click.option(
+        "--variant",
+        type=click.Choice(["global", "uniform"]),
+        help="filter: one ranking, or the same share of each convolution. [default: global]",
+    ),
+    click.option(
+        "--sparsity",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="weight: the share of convolution and linear weights that go.",
+    ),
+    click.option(
+        "--rounds",
+        type=click.IntRange(min=1),
+        help="weight: of scoring and masking. [default: 100 for synflow, else 1]",
+    ),
+    click.option("--out", type=OUT_FILE, required=True, help="File of the ticket."),
+)
+
+
 @commands.command()
 @model_options
 @data_options
-@click.option(
-    "--method",
-    type=click.Choice(list(_OPTIONS)),
-    default="layer",
-    show_default=True,
-    help="Remove blocks, remove filters, or mask single weights, which saves no computation.",
-)
-@click.option("--criterion", default="grasp", show_default=True, help="See `robustprune list criteria`.")
-@click.option(
-    "--criterion-option",
-    type=KeyValue("model", "data", "layers", "criterion", "seed", "sparsity", "rounds"),
-    multiple=True,
-    help="E.g. bn_mode=batch.",
-)
-@click.option(
-    "--on",
-    type=click.Choice(["clean", "adversarial"]),
-    help="Images snip and grasp are computed on; adversarial ones (FGSM) are experimental. [default: clean]",
-)
-@click.option("--blocks", type=click.IntRange(min=1), help="layer: how many blocks go.")
-@click.option("--eligibility", help="layer: authors, strict or identity. [default: authors]")
-@click.option("--match", type=click.Path(), help="filter: a ticket; filters go until the costs are closest.")
-@click.option("--filters", type=click.IntRange(min=1), help="filter: how many go, where nothing is matched.")
-@click.option(
-    "--match-by",
-    type=click.Choice(["filters", "macs", "params"]),
-    help="filter: the cost to match. [default: filters]",
-)
-@click.option(
-    "--variant",
-    type=click.Choice(["global", "uniform"]),
-    help="filter: one ranking, or the same share of each convolution. [default: global]",
-)
-@click.option(
-    "--sparsity",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="weight: the share of convolution and linear weights that go.",
-)
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    help="weight: of scoring and masking. [default: 100 for synflow, else 1]",
-)
-@click.option("--out", type=OUT_FILE, required=True, help="File of the ticket.")
+@prune_options
 @common_options
 def prune(
     method: str,

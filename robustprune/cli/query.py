@@ -12,24 +12,28 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import OUT_FILE, Target
+from robustprune.cli.options import OUT_FILE, Target, stack
+
+query_options = stack(
+    click.argument("folder", type=click.Path(file_okay=False)),
+    click.option("--where", help="Condition in SQL: \"criterion=='grasp' and blocks>=3\"."),
+    click.option("--columns", help="Names, or expressions such as avg(accuracy) as mean; `all` for every column."),
+    click.option("--order", help="What to sort by: accuracy desc."),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "csv", "json", "parquet"]),
+        default="table",
+        show_default=True,
+    ),
+    click.option("--out", type=OUT_FILE, help="File to write to; parquet needs one."),
+    click.option("--tensorboard", type=Target(file_okay=False), help="Folder to copy the records to, for TensorBoard."),
+    click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
+)
 
 
 @commands.command()
-@click.argument("folder", type=click.Path(file_okay=False))
-@click.option("--where", help="Condition in SQL: \"criterion=='grasp' and blocks>=3\".")
-@click.option("--columns", help="Names, or expressions such as avg(accuracy) as mean; `all` for every column.")
-@click.option("--order", help="What to sort by: accuracy desc.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "parquet"]),
-    default="table",
-    show_default=True,
-)
-@click.option("--out", type=OUT_FILE, help="File to write to; parquet needs one.")
-@click.option("--tensorboard", type=Target(file_okay=False), help="Folder to copy the records to, for TensorBoard.")
-@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@query_options
 def query(
     folder: str,
     where: str | None,

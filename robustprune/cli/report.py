@@ -6,8 +6,8 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.compare import parse_tolerance
-from robustprune.cli.options import OUT_FILE, Target
+from robustprune.cli.compare import parse_tolerance, tolerance_option
+from robustprune.cli.options import OUT_FILE, Target, json_option
 
 
 @commands.command()
@@ -18,8 +18,8 @@ from robustprune.cli.options import OUT_FILE, Target
     "--paper-tables", is_flag=True, help="Add the paper's Tables 1 to 5; also as .md and .tex beside the page."
 )
 @click.option("--title", help="Heading of the page.")
-@click.option("--tolerance", default="1.0", show_default=True, help="ξ in percentage points, or std: one of dense.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+@tolerance_option
+@json_option
 def report(
     records: tuple[str, ...],
     out: str,

@@ -8,8 +8,8 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import Target
-from robustprune.cli.sweep import carry_out, engine_options, json_option, overlay_option, read_comparison, set_option
+from robustprune.cli.options import Target, json_option
+from robustprune.cli.sweep import carry_out, engine_options, overlay_option, read_comparison, set_option
 
 
 @commands.command()

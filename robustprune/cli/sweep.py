@@ -12,7 +12,7 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import Target, stack
+from robustprune.cli.options import Target, json_option, stack
 from robustprune.errors import SweepError
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ set_option = click.option("--set", "settings", multiple=True, help="E.g. train.e
 overlay_option = click.option(
     "--override", "overlays", multiple=True, type=click.Path(dir_okay=False), help="YAML file laid over it."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 
 
 @commands.command()

@@ -17,6 +17,27 @@ from robustprune.cli.options import (
     open_named,
     recipe_options,
     refuse_to_overwrite,
+    stack,
+)
+
+training_options = stack(
+    click.option(
+        "--augment",
+        "defence",
+        type=click.Choice(["augmix", "corruptions"]),
+        help="Against corruptions: AugMix, or the four extra corruptions on half of the images.",
+    ),
+    click.option(
+        "--consistency", type=click.FloatRange(0), help="augmix: weight of its loss over three views; paper: 12."
+    ),
+    click.option(
+        "--adversarial",
+        type=click.Choice(["pgd", "fgsm", "trades"]),
+        help="Train on images attacked at each step; fgsm is the cheapest, and watched for overfitting to itself.",
+    ),
+    click.option("--eps", help="Budget of adversarial training, 8/255 by default."),
+    click.option("--resume", is_flag=True, help="Continue an interrupted run."),
+    click.option("--out", type=OUT_FILE, required=True, help="File of the trained ticket."),
 )
 
 
@@ -24,25 +45,12 @@ from robustprune.cli.options import (
 @model_options
 @data_options
 @recipe_options
-@click.option(
-    "--augment",
-    "defence",
-    type=click.Choice(["augmix", "corruptions"]),
-    help="Against corruptions: AugMix, or the four extra corruptions on half of the images.",
-)
-@click.option("--consistency", type=click.FloatRange(0), help="augmix: weight of its loss over three views; paper: 12.")
-@click.option(
-    "--adversarial",
-    type=click.Choice(["pgd", "fgsm", "trades"]),
-    help="Train on images attacked at each step; fgsm is the cheapest, and watched for overfitting to itself.",
-)
-@click.option("--eps", help="Budget of adversarial training, 8/255 by default.")
-@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
-@click.option("--out", type=OUT_FILE, required=True, help="File of the trained ticket.")
+@training_options
 @common_options
 def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: Any) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
     from robustprune.attacks import parse_epsilon
+    from robustprune.progress import of_training
     from robustprune.training import train_to_file
 
     if eps is not None and options["adversarial"] is None:
@@ -58,7 +66,7 @@ def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: 
             data,
             out,
             measure_energy=not no_energy,
-            on_step=lambda at: bar(f"training {model}", at.epoch * at.steps + at.step, at.epochs * at.steps),
+            on_step=of_training(bar, f"training {model}"),
             on_epoch=_say_epoch,
             **options,
         )
@@ -71,10 +79,14 @@ def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: 
     }
     if as_json:
         terminal.print_json(summary)
-        return
+    else:
+        _draw(f"Trained {model}", summary)
+
+
+def _draw(title: str, summary: Mapping[str, Any]) -> None:
     accuracy = summary["validation_accuracy"]
     terminal.table(
-        f"Trained {model}",
+        title,
         [">epochs", ">validation accuracy", ">time", ">images/s", ">energy", ">CO₂"],
         [
             [
@@ -86,7 +98,7 @@ def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: 
                 terminal.grams(summary["co2_kg"]),
             ]
         ],
-        f"ticket in {out}, weights {ticket.sha256[:12]}",
+        f"ticket in {summary['out']}, weights {summary['sha256'][:12]}",
     )
 
 

@@ -23,11 +23,10 @@ MEASURED = (
 def cost_outcomes(record: Record) -> Outcomes:
     """Return the costs that a record knows of."""
     model, training = record.model, record.model.training
-    memory = model.memory_bytes or {}
     figures: dict[str, float | None] = {
         "macs": model.macs,
         "parameters": model.parameters,
-        "memory": sum(memory[part] for part in ("parameters", "buffers", "activations")) if memory else None,
+        "memory": model.training_memory,
         "latency": (model.latency_ms or {}).get("median"),
         "training_seconds": training.get("seconds"),
         "energy_kwh": training.get("energy_kwh"),

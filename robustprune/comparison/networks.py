@@ -109,7 +109,7 @@ def _network(group: str, place: str, record: Record, settings: dict[str, Any]) -
     return Network(
         name=place,
         group=group,
-        seed=training.get("seed", record.model.initial_seed),
+        seed=record.model.seed,
         sha256=record.model.sha256,
         facts={
             "dataset": record.dataset,

@@ -10,11 +10,13 @@ import numpy as np
 
 from robustprune.comparison.contributions import drawn_calibration_errors, placements
 from robustprune.comparison.costs import cost_outcomes
+from robustprune.comparison.labels import write_epsilon, write_norm
 from robustprune.comparison.outcomes import SHARE, Floats, Metric, Outcome, Outcomes
 from robustprune.corruptions import HEADLINE, SEVERITIES
 from robustprune.files import hash_arrays
-from robustprune.records import AttackEntry, Record, Samples
+from robustprune.records import Record, Samples
 
+# In stable keys, which are typed.
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 # Options of an attack that change how it computes and not what it finds, or that follow from others and the network.
 _INCIDENTAL = ("seed", "batch_size", "frozen", "early_stop", "stages", "samples_together")
@@ -54,7 +56,7 @@ def _attacks(record: Record, samples: Samples) -> Found:
         norm = _NORMS.get(entry.norm, entry.norm)
         metric = Metric(
             f"robust_accuracy[{entry.name} {norm} {entry.epsilon:.3g}]",
-            f"{entry.name} {norm.replace('inf', '∞')} {_budget(entry)}",
+            f"{entry.name} {write_norm(entry.norm)} {write_epsilon(entry.epsilon)}",
             "robustness",
         )
         failed = [check.name for check in entry.checks if check.verdict == "FAIL"]
@@ -79,12 +81,6 @@ def _essential(options: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in options.items()
         if name not in _INCIDENTAL
     }
-
-
-def _budget(entry: AttackEntry) -> str:
-    """Return ε as a fraction of 255 where it is one, else as a number."""
-    levels = 255 * entry.epsilon
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{entry.epsilon:.3g}"
 
 
 def _corruptions(record: Record, samples: Samples) -> Found:

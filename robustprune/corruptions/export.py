@@ -17,9 +17,9 @@ from robustprune.corruptions.geometry import geometry_scale
 from robustprune.corruptions.registry import SEVERITIES
 from robustprune.errors import CorruptionError
 from robustprune.files import hash_arrays, write_atomically
+from robustprune.progress import Progress
 
 SETTINGS = "settings.json"
-Progress = Callable[[str, int, int], None]
 
 
 def write_set(

@@ -1,6 +1,6 @@
 """What a network costs: parameters, multiply-accumulates, filters, memory, latency."""
 
-from robustprune.cost.counts import Cost, measure_block_macs, measure_cost
+from robustprune.cost.counts import Cost, measure_block_macs, measure_cost, percent_saved
 from robustprune.cost.latency import Latency, measure_latencies
 from robustprune.cost.memory import Memory, measure_memory
 from robustprune.cost.timing import Spread, ratio_spread, time_in_turn
@@ -14,6 +14,7 @@ __all__ = [
     "measure_cost",
     "measure_latencies",
     "measure_memory",
+    "percent_saved",
     "ratio_spread",
     "time_in_turn",
 ]

@@ -37,7 +37,12 @@ class Cost:
     def saved_percent(self, dense: Cost) -> dict[str, float]:
         """Return how much less this is than ``dense``, in percent, by name."""
         own, full = self.to_dict(), dense.to_dict()
-        return {name: 100 * (1 - own[name] / full[name]) if full[name] else 0.0 for name in own}
+        return {name: percent_saved(own[name], full[name]) for name in own}
+
+
+def percent_saved(own: float, dense: float) -> float:
+    """Return how much less one cost is than another, in percent; 0 where there is nothing to save."""
+    return 100 * (1 - own / dense) if dense else 0.0
 
 
 def measure_cost(model: nn.Module, example: Tensor | None = None) -> Cost:

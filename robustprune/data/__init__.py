@@ -6,6 +6,7 @@ from robustprune.data.contract import DatasetLoader, DatasetRequest, RawData
 from robustprune.data.image_data import ImageData
 from robustprune.data.load import canonical_name, load_data
 from robustprune.data.pixels import convert_channels, resize_images
+from robustprune.data.sample import Sample, take_sample
 from robustprune.data.splits import Batch, InMemorySplit, Split
 from robustprune.data.stratify import stratified_indices, stratified_per_class
 from robustprune.data.streaming import StreamedSplit
@@ -19,6 +20,7 @@ __all__ = [
     "ImageData",
     "InMemorySplit",
     "RawData",
+    "Sample",
     "Split",
     "StreamedSplit",
     "augment",
@@ -31,4 +33,5 @@ __all__ = [
     "resize_images",
     "stratified_indices",
     "stratified_per_class",
+    "take_sample",
 ]

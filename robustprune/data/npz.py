@@ -52,7 +52,9 @@ def _read(path: Path) -> tuple[_Arrays, list[str]]:
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}") from error
     except Exception as error:  # zip, zlib, header and array errors are all of different kinds
-        raise DataError(f"{path} cannot be read as an .npz file of plain arrays ({error})") from error
+        # numpy takes what it does not know for a pickle, and says how to open it unsafely.
+        reason = "it is none, or holds Python objects" if "pickle" in str(error) else str(error)
+        raise DataError(f"{path} cannot be read as an .npz file of plain arrays ({reason})") from error
     raise DataError(f"{path} is a single array, not an .npz archive; write it with numpy.savez")
 
 

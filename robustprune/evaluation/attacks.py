@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,10 @@ from robustprune.errors import AttackError
 from robustprune.evaluation.gallery import add_galleries
 from robustprune.inference import Array
 from robustprune.metrics import wilson_interval
+from robustprune.progress import Progress, labelled
 from robustprune.provenance import hash_weights
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
 from robustprune.registry import share_options, suggest
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ class _Attacker:
     def __call__(
         self, model: nn.Module, images: Array, labels: Array, attack: str, *, epsilon: float, **settings: Any
     ) -> AttackResult:
-        settings |= {"epsilon": epsilon, "progress": _named(self._progress, f"{attack} ε={epsilon:.4g}")}
+        settings |= {"epsilon": epsilon, "progress": labelled(self._progress, f"{attack} ε={epsilon:.4g}")}
         budget = f"{settings['norm']}-{epsilon:.6g}"
         if self._further.union:
             own = self._with_states(self._options, model, "union", budget)
@@ -243,9 +241,3 @@ def _outcomes(result: AttackResult, entry: int) -> Samples:
         f"attack{entry}_queries": result.queries.numpy().astype(np.int32),
         f"attack{entry}_part": np.array([_parts(result).index(part) for part in result.broken_by], np.int16),
     }
-
-
-def _named(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:
-    if progress is None:
-        return None
-    return lambda done, total: progress(label, done, total)

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import numpy as np
+from torch import Tensor, nn
 
+from robustprune.data import Sample
 from robustprune.errors import EvaluationError
+from robustprune.inference import predict_logits
 from robustprune.metrics import (
     accuracy,
     brier_score,
     expected_calibration_error,
     negative_log_likelihood,
+    sample_figures,
     wilson_interval,
 )
-from robustprune.records import CleanResult
+from robustprune.records import CleanResult, Samples
 
 
-def check_labels(logits: Tensor, labels: Tensor, name: str) -> None:
-    """Check that every label has an output.
+def evaluate_clean(network: nn.Module, sample: Sample, dataset: str, *, batch_size: int) -> tuple[CleanResult, Samples]:
+    """Return accuracy and calibration on a sample, and the outcomes per image.
 
     Raises:
-        EvaluationError: One has none.
+        EvaluationError: The data set has labels that the network has no output for.
+        ModelError: The network does not run on these images.
     """
+    logits, labels = predict_logits(network, sample.images, batch_size=batch_size), sample.labels
+    _check_labels(logits, labels, dataset)
+    figures = {name: values.astype(np.float32) for name, values in sample_figures(logits, labels).items()}
+    predictions = logits.argmax(dim=1).numpy()
+    outcomes = {"index": sample.indices.numpy(), "label": labels.numpy(), "clean_prediction": predictions}
+    return _measure(logits, labels), outcomes | figures
+
+
+def _check_labels(logits: Tensor, labels: Tensor, dataset: str) -> None:
     if int(labels.max()) >= logits.shape[1]:
         raise EvaluationError(
-            f"{name} has labels up to {int(labels.max())}, the network only {logits.shape[1]} outputs; "
+            f"{dataset} has labels up to {int(labels.max())}, the network only {logits.shape[1]} outputs; "
             "evaluate it on the data set it was trained for"
         )
 
 
-def measure_clean(logits: Tensor, labels: Tensor) -> CleanResult:
-    """Return accuracy and calibration of logits (N, K) for labels (N,)."""
+def _measure(logits: Tensor, labels: Tensor) -> CleanResult:
     correct = int((logits.argmax(dim=1) == labels).sum())
     return CleanResult(
         accuracy=accuracy(logits, labels),

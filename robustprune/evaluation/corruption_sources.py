@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from robustprune.corruptions import HEADLINE, corrupt, expand_names, geometry_scale, share_corruption_options
-from robustprune.data import ImageData, stratified_indices
+from robustprune.data import ImageData, Sample, stratified_indices
 from robustprune.data.released import ReleasedPart, ReleasedSet, open_released
 from robustprune.errors import CorruptionError, EvaluationError
-from robustprune.evaluation.sample import Sample
 
 
 class CorruptedImages(Protocol):

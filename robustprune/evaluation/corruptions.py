@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
 from robustprune.corruptions.result import AgainstDense, CorruptionResult, SeverityEntry, Table
 from robustprune.errors import ModelError, ModelWarning
-from robustprune.evaluation.attacks import Progress
 from robustprune.evaluation.corruption_sources import CorruptedImages
 from robustprune.inference import freeze, predict_logits
 from robustprune.metrics import accuracy, brier_score, expected_calibration_error, negative_log_likelihood
+from robustprune.progress import Progress
 from robustprune.records import Record, Samples
 
 # Pixels that are corrupted and shown to every network before the next ones are.

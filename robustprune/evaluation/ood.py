@@ -9,9 +9,9 @@ from torch import nn
 
 from robustprune.data import ImageData
 from robustprune.errors import EvaluationError
-from robustprune.evaluation.attacks import Progress
 from robustprune.ood import evaluate_ood
 from robustprune.ood.result import OodEntry, OodSummary
+from robustprune.progress import Progress
 from robustprune.records import Samples
 
 OodRequest = str | Sequence[str] | Mapping[str, Sequence[str]]

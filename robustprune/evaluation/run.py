@@ -7,25 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from robustprune.attacks import parse_epsilon
-from robustprune.data import ImageData
-from robustprune.evaluation.attacks import Progress, make_settings, run_attacks, share_attack_options
-from robustprune.evaluation.clean import check_labels, measure_clean
+from robustprune.data import ImageData, Sample, take_sample
+from robustprune.evaluation.attacks import make_settings, run_attacks, share_attack_options
+from robustprune.evaluation.clean import evaluate_clean
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions
 from robustprune.evaluation.latency import add_latency
 from robustprune.evaluation.ood import OodRequest, run_ood
-from robustprune.evaluation.sample import take_sample
 from robustprune.evaluation.shift import run_shift
 from robustprune.evaluation.summary import summarize_model
 from robustprune.files import hash_arrays
-from robustprune.inference import predict_logits
-from robustprune.metrics import sample_figures
+from robustprune.progress import Progress
 from robustprune.provenance import describe_environment
-from robustprune.records import Record, Samples
+from robustprune.records import Record
 from robustprune.ticket import Ticket
 
 
@@ -104,31 +101,12 @@ def evaluate(
     if isinstance(model, Ticket):
         model.check_fits(data)
     network = model.model() if isinstance(model, Ticket) else model
-    logits = predict_logits(network, images, batch_size=batch_size)
-    check_labels(logits, labels, data.name)
-    samples: Samples = {
-        "index": indices.numpy(),
-        "label": labels.numpy(),
-        "clean_prediction": logits.argmax(dim=1).numpy(),
-        **{name: values.astype(np.float32) for name, values in sample_figures(logits, labels).items()},
-    }
-    clean = measure_clean(logits, labels)
+    shared: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+    clean, samples = evaluate_clean(network, sample, data.name, batch_size=batch_size)
     # Before the attacks, which take longer: a foreign set that is not there is found out early.
-    shifted, shift_samples = run_shift(
-        network, data, shift or {}, clean.accuracy, batch_size=batch_size, progress=progress
-    )
-    found_ood, ood_summary, scores = run_ood(
-        network,
-        data,
-        ood,
-        detectors,
-        ood_options or {},
-        split=split,
-        limit=limit,
-        seed=seed,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    shifted, predictions = run_shift(network, data, shift or {}, clean.accuracy, **shared)
+    chosen: dict[str, Any] = {"split": split, "limit": limit, "seed": seed}
+    found_ood, ood_summary, scores = run_ood(network, data, ood, detectors, ood_options or {}, **chosen, **shared)
     attacked = run_attacks(
         network,
         images,
@@ -139,19 +117,13 @@ def evaluate(
         norm=norm,
         seed=seed,
         restarts=restarts,
-        batch_size=batch_size,
         sample_ids=indices,
         expected_clean_accuracy=clean.accuracy,
-        progress=progress,
+        **shared,
     )
     record = Record(
         model=summarize_model(model, network, images[:1], path),
-        dataset=data.name,
-        split=split,
-        n=len(labels),
-        data=dict(data.spec),
-        classes=list(data.classes),
-        samples_sha256=hash_arrays({"images": images.cpu().numpy(), "labels": labels.numpy()}),
+        **_describe_sample(data, split, sample),
         clean=clean,
         attacks=attacked.entries,
         curves=attacked.curves,
@@ -161,11 +133,24 @@ def evaluate(
         seed=seed,
         environment=describe_environment(),
         seconds=time.perf_counter() - start,
-        samples=samples | attacked.samples | scores | shift_samples,
+        samples=samples | attacked.samples | scores | predictions,
     )
     if corrupted is not None:
-        add_corruptions([(network, record)], corrupted, batch_size=batch_size, progress=progress)
+        add_corruptions([(network, record)], corrupted, **shared)
     if latency:
-        add_latency([(network, record)], sample.images[0].shape)
+        add_latency([(network, record)], images[0].shape)
     record.seconds = time.perf_counter() - start
     return record
+
+
+def _describe_sample(data: ImageData, split: str, sample: Sample) -> dict[str, Any]:
+    """Return what a record says of the images."""
+    content = {"images": sample.images.cpu().numpy(), "labels": sample.labels.numpy()}
+    return {
+        "dataset": data.name,
+        "split": split,
+        "n": len(sample.labels),
+        "data": dict(data.spec),
+        "classes": list(data.classes),
+        "samples_sha256": hash_arrays(content),
+    }

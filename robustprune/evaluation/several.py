@@ -8,14 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from robustprune.data import ImageData
+from robustprune.data import ImageData, take_sample
 from robustprune.errors import EvaluationError
-from robustprune.evaluation.attacks import Progress
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions, compare_with_dense
 from robustprune.evaluation.latency import add_latency
 from robustprune.evaluation.run import evaluate
-from robustprune.evaluation.sample import take_sample
+from robustprune.progress import Progress
 from robustprune.records import Record
 from robustprune.ticket import Ticket
 
@@ -43,7 +42,7 @@ def evaluate_models(
         models: Name → network. All are shown the same images.
         data: The image set.
         dense: Which of them the others' errors under corruptions are related to.
-        split: As for :func:`robustprune.evaluate`.
+        split: As for :func:`robustprune.evaluate`, like what follows.
         corruptions: Likewise.
         corruption_dir: Likewise.
         corruption_options: Likewise.
@@ -71,16 +70,15 @@ def evaluate_models(
         name: evaluate(model, data, path=(paths or {}).get(name), progress=progress, **shared, **settings)
         for name, model in models.items()
     }
-    networks = [model.model() if isinstance(model, Ticket) else model for model in models.values()]
+    networks = (model.model() if isinstance(model, Ticket) else model for model in models.values())
     evaluated = list(zip(networks, records.values(), strict=True))
     if images is not None:
         add_corruptions(evaluated, images, batch_size=batch_size, progress=progress)
     if latency:
         add_latency(evaluated, sample.images[0].shape)
     if dense is not None:
-        for name, record in records.items():
-            if name != dense:
-                relate_to_dense(record, records[dense])
+        for name in records.keys() - {dense}:
+            relate_to_dense(records[name], records[dense])
     return records
 
 

@@ -16,9 +16,9 @@ from robustprune.data.npz import load_npz
 from robustprune.data.pixels import convert_channels, resize_images
 from robustprune.data.released import load_foreign_folder
 from robustprune.errors import DataError, EvaluationError
-from robustprune.evaluation.attacks import Progress
 from robustprune.inference import predict_logits
 from robustprune.metrics import accuracy, wilson_interval
+from robustprune.progress import Progress
 from robustprune.records import Samples
 
 # CIFAR-10.1 (Recht et al. 2018, arXiv:1806.00451) is two arrays, v6 the one to use; CIFAR-10.2 (Lu et al. 2020) one

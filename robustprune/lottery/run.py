@@ -17,12 +17,10 @@ from robustprune.lottery.results import LotteryResults, Row
 from robustprune.lottery.rewinding import RewindPoint, parse_rewind_points
 from robustprune.lottery.stages import Stages
 from robustprune.models import build_model
+from robustprune.progress import Progress, of_training
 from robustprune.pruning import choose_blocks, find_blocks, first_convolutions
 from robustprune.records import Record
-from robustprune.training import Recipe, StepProgress, make_recipe
-
-Progress = Callable[[str, float, float], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+from robustprune.training import Recipe, make_recipe
 
 
 def run_lottery(
@@ -110,7 +108,7 @@ def run_lottery(
         model_options=dict(model_options or {}),
         recipe=full_recipe,
         device=torch.device(device),
-        training={"country": country, "measure_energy": measure_energy, "on_step": _steps(tell)},
+        training={"country": country, "measure_energy": measure_energy, "on_step": of_training(progress, "training")},
         say=say or (lambda _line: None),
     )
     stages.claim_folder()
@@ -138,7 +136,3 @@ def check_network(network: nn.Module, draws: Sequence[Draw]) -> None:
     if any(draw.method != "layer" for draw in draws):
         with warnings.catch_warnings(action="ignore", category=PruningWarning):  # said when filters are scored
             first_convolutions(network, found)
-
-
-def _steps(progress: Progress) -> Callable[[StepProgress], None]:
-    return lambda at: progress("training", at.epoch * at.steps + at.step, at.epochs * at.steps)

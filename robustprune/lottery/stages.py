@@ -71,7 +71,8 @@ class Stages:
         """Write down what the folder is about, or check that it is about this.
 
         Raises:
-            PruningError: It holds a lottery with other settings, or something else under that name.
+            PruningError: It holds a lottery with other settings, or something else under that name, or cannot be
+                written.
         """
         own = {
             "schema": 1,
@@ -88,7 +89,7 @@ class Stages:
         try:
             found = json.loads(path.read_text())
         except FileNotFoundError:
-            write_atomically(path, (json.dumps(own, indent=2) + "\n").encode())
+            self._write_settings(path, own)
             return
         except (OSError, ValueError) as error:
             raise PruningError(f"{path} cannot be read as the settings of a lottery: {error}") from error
@@ -98,6 +99,12 @@ class Stages:
                 f"{self.folder} holds a lottery with other settings: {'; '.join(differing)}. Its networks cannot be "
                 "shared with this one; choose another --out"
             )
+
+    def _write_settings(self, path: Path, own: Mapping[str, Any]) -> None:
+        try:
+            write_atomically(path, (json.dumps(own, indent=2) + "\n").encode())
+        except OSError as error:
+            raise PruningError(f"the lottery cannot be written to {self.folder}: {error.strerror}") from error
 
     def dense(self, seed: int, keep: Sequence[int]) -> Record:
         """Train the dense network once, keep its weights at some epochs, and test it."""

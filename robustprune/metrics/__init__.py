@@ -10,7 +10,7 @@ from robustprune.metrics.classification import (
     sample_figures,
     wilson_interval,
 )
-from robustprune.metrics.detection import DetectionFigures, detection_figures, detection_intervals
+from robustprune.metrics.detection import DetectionFigures, detection_figures, detection_intervals, shares_below
 from robustprune.metrics.seeds import mean_and_half_width, mean_interval
 from robustprune.metrics.selective import area_under_risk_coverage, risk_coverage
 
@@ -32,5 +32,6 @@ __all__ = [
     "negative_log_likelihood",
     "risk_coverage",
     "sample_figures",
+    "shares_below",
     "wilson_interval",
 ]

@@ -10,15 +10,12 @@ wherever features outnumber images.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from robustprune.errors import EvaluationError
-
-Array = Tensor | np.ndarray[Any, Any]
-_Floats = np.ndarray[Any, np.dtype[np.float64]]
+from robustprune.metrics.arrays import Array, Floats
 
 LEAST_SAMPLES = 4
 """Samples that the unbiased estimator needs in a batch."""
@@ -62,7 +59,7 @@ class MeanCka:
         """Start with no batch."""
         self._sums = np.zeros(3)
 
-    def add(self, first: _Floats, second: _Floats) -> None:
+    def add(self, first: Floats, second: Floats) -> None:
         """Add a batch, given as the two U-centred Gram matrices (n, n); larger batches weigh more."""
         count = len(first)
         products = [np.vdot(first, second), np.vdot(first, first), np.vdot(second, second)]
@@ -76,7 +73,7 @@ class MeanCka:
         return both / math.sqrt(first * second) if first > 0 and second > 0 else math.nan
 
 
-def centred_gram(features: Array) -> _Floats:
+def centred_gram(features: Array) -> Floats:
     """Return the U-centred linear Gram matrix (n, n) of features (n, …), exactly 0 where they do not vary.
 
     Raises:
@@ -104,5 +101,5 @@ def centred_gram(features: Array) -> _Floats:
     return gram
 
 
-def _to_float64(columns: Array) -> _Floats:
+def _to_float64(columns: Array) -> Floats:
     return columns.double().numpy() if isinstance(columns, Tensor) else columns.astype(np.float64)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.special import log_softmax, softmax
 from scipy.stats import norm as normal
-from torch import Tensor
 
 from robustprune.errors import EvaluationError
-
-Array = Tensor | np.ndarray[Any, Any]
-_Floats = np.ndarray[Any, np.dtype[np.float64]]
-_Integers = np.ndarray[Any, np.dtype[np.int64]]
+from robustprune.metrics.arrays import Array, Floats, Integers, to_numpy
 
 
 def accuracy(logits: Array, labels: Array) -> float:
@@ -68,7 +62,7 @@ def brier_score(logits: Array, labels: Array) -> float:
     return float(sample_figures(logits, labels)["brier"].mean())
 
 
-def sample_figures(logits: Array, labels: Array) -> dict[str, _Floats]:
+def sample_figures(logits: Array, labels: Array) -> dict[str, Floats]:
     """Return for each sample its ``confidence`` (largest softmax probability), ``nll`` and ``brier``, (N,) each.
 
     The means of the last two are `negative_log_likelihood` and `brier_score`. Arguments and errors as in `accuracy`.
@@ -100,14 +94,14 @@ def expected_calibration_error(logits: Array, labels: Array, bins: int = 15) -> 
     return float(np.abs(gaps).sum() / len(classes))
 
 
-def confidence_bins(confidences: _Floats, bins: int = 15) -> _Integers:
+def confidence_bins(confidences: Floats, bins: int = 15) -> Integers:
     """Return for confidences (N,) the number of the bin that each falls in, the bins of the calibration error."""
     return np.minimum((confidences * bins).astype(np.int64), bins - 1)
 
 
-def _checked(logits: Array, labels: Array) -> tuple[_Floats, _Integers]:
-    scores = _to_numpy(logits).astype(np.float64)
-    classes = _to_numpy(labels)
+def _checked(logits: Array, labels: Array) -> tuple[Floats, Integers]:
+    scores = to_numpy(logits).astype(np.float64)
+    classes = to_numpy(labels)
     if scores.ndim != 2 or classes.shape != scores.shape[:1]:
         raise EvaluationError(f"expected logits (N, K) and labels (N,), got {scores.shape} and {classes.shape}")
     if scores.size == 0:
@@ -122,11 +116,3 @@ def _checked(logits: Array, labels: Array) -> tuple[_Floats, _Integers]:
             f"labels run from {classes.min()} to {classes.max()}, the logits have {scores.shape[1]} classes"
         )
     return scores, classes.astype(np.int64)
-
-
-def _to_numpy(values: Array) -> np.ndarray[Any, Any]:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        # NumPy has no bfloat16.
-        return (values.double() if values.is_floating_point() else values).numpy()
-    return np.asarray(values)

@@ -11,12 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from robustprune.errors import EvaluationError
+from robustprune.metrics.arrays import Array, Floats, to_numpy
 
-Array = Tensor | np.ndarray[Any, Any]
-_Floats = np.ndarray[Any, np.dtype[np.float64]]
 _Counts = np.ndarray[Any, np.dtype[np.uint16]]
 _Interval = tuple[float, float]
 
@@ -103,6 +101,16 @@ def detection_intervals(
     return {name: (float(low), float(high)) for name, (low, high) in zip(names, bounds, strict=True)}
 
 
+def shares_below(scores: np.ndarray[Any, Any], others: np.ndarray[Any, Any]) -> Floats:
+    """Return for each score (N,) the share of others (M,) below it, ties half; the mean is the area under the curve."""
+    # In order, as looking up neighbours one after the other is several times as fast.
+    order, others = np.argsort(scores), np.sort(others)
+    twice = np.searchsorted(others, scores[order], "left") + np.searchsorted(others, scores[order], "right")
+    shares = np.empty(len(scores))
+    shares[order] = twice / (2 * len(others))
+    return shares
+
+
 @lru_cache(maxsize=4)
 def bootstrap_counts(n: int, resamples: int, seed: int) -> _Counts:
     """Return how often each of ``n`` samples is drawn in each resample, (resamples, n); rows sum to n."""
@@ -114,7 +122,7 @@ def bootstrap_counts(n: int, resamples: int, seed: int) -> _Counts:
     return counts
 
 
-def _columns(inside: _Floats, outside: _Floats, weights_in: Any, weights_out: Any) -> tuple[_Floats, ...]:
+def _columns(inside: Floats, outside: Floats, weights_in: Any, weights_out: Any) -> tuple[Floats, ...]:
     """Return auroc, aupr_in, aupr_out, fpr95_ood_positive, fpr95_id_positive, (B,) each, for B weightings."""
     scores = np.concatenate([inside, outside])
     order = np.argsort(-scores, kind="stable")
@@ -133,7 +141,7 @@ def _columns(inside: _Floats, outside: _Floats, weights_in: Any, weights_out: An
     )
 
 
-def _cumulate(weights: Any, ends: Any) -> _Floats:
+def _cumulate(weights: Any, ends: Any) -> Floats:
     """Return the weight of the first 0 and ``ends`` (G,) samples of each row of weights (B, n), (B, G + 1)."""
     totals = np.zeros((len(weights), weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=totals[:, 1:])
@@ -143,26 +151,26 @@ def _cumulate(weights: Any, ends: Any) -> _Floats:
 # Below, true and false are the weights (B, G + 1) found rightly and wrongly as the threshold is relaxed, from 0.
 
 
-def _area_under_roc(true: _Floats, false: _Floats) -> _Floats:
+def _area_under_roc(true: Floats, false: Floats) -> Floats:
     twice = np.einsum("bg,bg->b", np.diff(false, axis=1), true[:, 1:] + true[:, :-1])
     return np.asarray(twice / (2 * true[:, -1] * false[:, -1]))
 
 
-def _average_precision(true: _Floats, false: _Floats) -> _Floats:
+def _average_precision(true: Floats, false: Floats) -> Floats:
     found = (true + false)[:, 1:]
     precision = np.divide(true[:, 1:], found, out=np.zeros_like(found), where=found > 0)
     return np.asarray(np.einsum("bg,bg->b", np.diff(true, axis=1), precision) / true[:, -1])
 
 
-def _false_positive_rate(true: _Floats, false: _Floats) -> _Floats:
+def _false_positive_rate(true: Floats, false: Floats) -> Floats:
     """Return the false positive rate at the first threshold that finds enough of the positives."""
     # Divided, as a user would: 0.95 · n rounds to more than the whole number it stands for, for some n.
     first = (true / true[:, -1:] >= TRUE_POSITIVE_RATE).argmax(axis=1)
     return np.asarray(false[np.arange(len(false)), first] / false[:, -1])
 
 
-def _checked(scores: Array) -> _Floats:
-    values = scores.detach().cpu().double().numpy() if isinstance(scores, Tensor) else np.asarray(scores, np.float64)
+def _checked(scores: Array) -> Floats:
+    values = to_numpy(scores).astype(np.float64)
     if values.ndim != 1 or len(values) == 0:
         raise EvaluationError(f"expected scores (N,) with N ≥ 1, got shape {values.shape}")
     bad = int((~np.isfinite(values)).sum())

@@ -5,18 +5,13 @@ El-Yaniv & Wiener 2010; Geifman, Uziel, El-Yaniv 2019 (arXiv:1805.08206) for the
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from torch import Tensor
 
 from robustprune.errors import EvaluationError
-
-Array = Tensor | np.ndarray[Any, Any]
-_Floats = np.ndarray[Any, np.dtype[np.float64]]
+from robustprune.metrics.arrays import Array, Floats, to_numpy
 
 
-def risk_coverage(scores: Array, is_correct: Array) -> tuple[_Floats, _Floats]:
+def risk_coverage(scores: Array, is_correct: Array) -> tuple[Floats, Floats]:
     """Return coverages 1/N, 2/N, …, 1 and the error rate among the samples answered at each.
 
     The samples of lowest score are answered first. Within a tie no order is preferred: the error rate is the
@@ -32,8 +27,8 @@ def risk_coverage(scores: Array, is_correct: Array) -> tuple[_Floats, _Floats]:
     Raises:
         EvaluationError: No samples, shapes that do not fit, scores that are not finite.
     """
-    values = np.asarray(scores.detach().cpu() if isinstance(scores, Tensor) else scores, dtype=np.float64)
-    wrong = ~np.asarray(is_correct.cpu() if isinstance(is_correct, Tensor) else is_correct, dtype=bool)
+    values = to_numpy(scores).astype(np.float64)
+    wrong = ~to_numpy(is_correct).astype(bool)
     if values.ndim != 1 or len(values) == 0 or wrong.shape != values.shape:
         raise EvaluationError(f"expected scores and correctness (N,) each, got {values.shape} and {wrong.shape}")
     if not np.isfinite(values).all():

@@ -8,7 +8,7 @@ misclassified from the start and each is driven as far as it goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,12 +25,13 @@ from robustprune.ood.extraction import Extractor
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.result import AttackedDetector, AttackedEntry
 from robustprune.ood.scoring import FittedDetector, Scores, score_outputs
+from robustprune.progress import Progress
 
 RAISE, LOWER = 1.0, -1.0
 
 
 @dataclass(frozen=True)
-class AttackSettings:
+class ScoreAttackSettings:
     """How scores are attacked: budgets (L∞, on the [0, 1] scale), steps of PGD, and of how many images of each set."""
 
     epsilons: tuple[float, ...]
@@ -63,8 +64,8 @@ def attack_detectors(
     inside: Outputs,
     outside: Outputs,
     epsilon: float,
-    settings: AttackSettings,
-    progress: Callable[[str, int, int], None] | None = None,
+    settings: ScoreAttackSettings,
+    progress: Progress | None = None,
 ) -> AttackedEntry:
     """Return how well detectors tell two small sets apart when either, or both, are attacked.
 
@@ -91,7 +92,7 @@ def _attack(
     inside: Outputs,
     outside: Outputs,
     epsilon: float,
-    settings: AttackSettings,
+    settings: ScoreAttackSettings,
 ) -> AttackedDetector:
     clean_in, clean_out = score_outputs(fitted, inside), score_outputs(fitted, outside)
     if isinstance(clean_in, str) or isinstance(clean_out, str):
@@ -129,7 +130,7 @@ def _drive(
     clean: Scores,
     direction: float,
     epsilon: float,
-    settings: AttackSettings,
+    settings: ScoreAttackSettings,
 ) -> AttackResult:
     """Return the attack that moves scores in a direction as far as it can."""
     assert outputs.images is not None

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from robustprune.corruptions import HEADLINE, SEVERITIES
-from robustprune.ood.attack import AttackSettings, attack_detectors
+from robustprune.ood.attack import ScoreAttackSettings, attack_detectors
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.figures import Found, as_samples, compare_sets, join_found, selective_prediction
-from robustprune.ood.fitting import Progress, named
 from robustprune.ood.foreign import ForeignSet
 from robustprune.ood.groups import group_of
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.result import AttackedEntry, OodEntry, Samples, SelectiveEntry
 from robustprune.ood.scoring import FittedDetector, Scores, score_outputs
 from robustprune.ood.shifted import corrupt_evenly
+from robustprune.progress import Progress, labelled
 
 
 @dataclass(eq=False)
@@ -42,7 +42,7 @@ class Comparison:
     fitted: dict[str, FittedDetector]
     resamples: int
     seed: int
-    attack: AttackSettings
+    attack: ScoreAttackSettings
     progress: Progress | None
     entries: list[OodEntry] = field(default_factory=list)
     samples: Samples = field(default_factory=dict)
@@ -50,13 +50,13 @@ class Comparison:
 
     def look_at_own(self, images: Tensor, labels: Tensor, indices: Tensor, full_spectrum: bool) -> None:
         """Score the in-distribution images (N, C, H, W), and with ``full_spectrum`` as many corrupted ones."""
-        self._inside = self.extractor.run(images, labels, progress=named(self.progress, self.dataset))
+        self._inside = self.extractor.run(images, labels, progress=labelled(self.progress, self.dataset))
         self._found_in: Found = self._score(self._inside, self.fitted)
         self._found_full: Found = {}
         self.samples |= as_samples("ood_in", indices, self._found_in)
         if full_spectrum:
             corrupted = corrupt_evenly(images, indices, HEADLINE, SEVERITIES, self.seed)
-            outputs = self.extractor.run(corrupted, progress=named(self.progress, f"{self.dataset}, corrupted"))
+            outputs = self.extractor.run(corrupted, progress=labelled(self.progress, f"{self.dataset}, corrupted"))
             found = self._score(outputs, self.fitted)
             self.samples |= as_samples("ood_shifted", indices, found)
             self.shifted = [name for name, scores in found.items() if not isinstance(scores, str)]
@@ -64,7 +64,7 @@ class Comparison:
 
     def look_at_foreign(self, foreign: ForeignSet, names: Iterable[str]) -> None:
         """Score a foreign set by some of the detectors, and add the entry on it."""
-        outputs = self.extractor.run(foreign.images, progress=named(self.progress, foreign.name))
+        outputs = self.extractor.run(foreign.images, progress=labelled(self.progress, foreign.name))
         found = self._score(outputs, names)
         compared = compare_sets(self._found_in, found, self.resamples, self.seed)
         told_apart = {name: found[name] for name, entry in compared.items() if entry.auroc is not None}

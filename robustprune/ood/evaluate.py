@@ -6,25 +6,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from robustprune.attacks import parse_epsilon
 from robustprune.corruptions import HEADLINE, SEVERITIES
-from robustprune.data import ImageData, canonical_name, stratified_indices
+from robustprune.data import ImageData, canonical_name, take_sample
 from robustprune.errors import EvaluationError
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
-from robustprune.ood.attack import AttackSettings
+from robustprune.ood.attack import ScoreAttackSettings
 from robustprune.ood.comparison import Comparison
 from robustprune.ood.detector import DETECTORS, make_detector
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.figures import group_means
-from robustprune.ood.fitting import Progress, prepare_detectors
+from robustprune.ood.fitting import prepare_detectors
 from robustprune.ood.foreign import ForeignSet, load_foreign, load_requests
 from robustprune.ood.groups import FAR, NEAR, expand
 from robustprune.ood.result import OodResult, OodSummary
 from robustprune.ood.shifted import is_corrupted
 from robustprune.ood.tuning import IMAGES
+from robustprune.progress import Progress
 
 
 def evaluate_ood(
@@ -95,19 +95,17 @@ def evaluate_ood(
     foreign, missing = load_requests(requests, named_sets, limit=limit, **load)
     tuning_set = _load_tuning_set(tune_on, requests, **load)
 
-    part = data.require(split)
-    indices = torch.arange(len(part)) if limit is None else stratified_indices(part.labels, limit, seed)
-    images, labels = part.take(indices).cpu(), part.labels[indices].cpu()
-    extractor = Extractor(model, images[:8], batch_size=batch_size, cache=cache)
+    own = take_sample(data, split, limit, seed)
+    extractor = Extractor(model, own.images[:8], batch_size=batch_size, cache=cache)
     fitted, account = prepare_detectors(
         names, extractor, data, fit_limit=fit_limit, tune_on=tuning_set, seed=seed, progress=progress
     )
     comparison = Comparison(data.name, extractor, fitted, resamples, seed, attack, progress)
-    comparison.look_at_own(images, labels, indices, full_spectrum)
+    comparison.look_at_own(own.images.cpu(), own.labels, own.indices, full_spectrum)
     for each in foreign:
         comparison.look_at_foreign(each, requests[each.name])
     protocol = {
-        "in_distribution": {"dataset": data.name, "split": split, "n": len(images)},
+        "in_distribution": {"dataset": data.name, "split": split, "n": len(own.labels)},
         **account,
         "augmented": False,
         "full_spectrum": {"corruptions": list(HEADLINE), "severities": list(SEVERITIES)} if full_spectrum else None,
@@ -142,8 +140,8 @@ def _is_same_kind(one: str, other: str) -> bool:
 
 def _attack_settings(
     epsilons: float | str | Sequence[float | str], steps: int, limit: int, seed: int, batch_size: int
-) -> AttackSettings:
+) -> ScoreAttackSettings:
     if steps < 1 or limit < 1:
         raise EvaluationError(f"attack_steps and attack_limit must be at least 1, got {steps} and {limit}")
     budgets = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
-    return AttackSettings(tuple(parse_epsilon(epsilon) for epsilon in budgets), steps, limit, seed, batch_size)
+    return ScoreAttackSettings(tuple(parse_epsilon(epsilon) for epsilon in budgets), steps, limit, seed, batch_size)

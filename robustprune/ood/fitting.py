@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,9 +15,7 @@ from robustprune.ood.foreign import ForeignSet
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.scoring import FittedDetector, fit_detectors, needs_fitting
 from robustprune.ood.tuning import tune_detectors
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+from robustprune.progress import Progress, labelled
 
 
 def prepare_detectors(
@@ -55,7 +53,7 @@ def prepare_detectors(
         return fit_detectors(names, reference.get("train"), reference.get("val")), account
     if len(reference) < 2:
         raise EvaluationError(f"tuning needs training and validation images, {data.name!r} has {', '.join(reference)}")
-    foreign = extractor.run(tune_on.images, progress=named(progress, tune_on.name))
+    foreign = extractor.run(tune_on.images, progress=labelled(progress, tune_on.name))
     fitted, chosen = tune_detectors(names, reference["train"], reference["val"], foreign)
     account["tuned_on"] = {"dataset": tune_on.name, "conversions": tune_on.conversions, "chosen": chosen}
     return fitted, account
@@ -71,11 +69,6 @@ def _reference(
         if part is not None:
             is_limited = name == "train" and limit is not None and limit < len(part)
             indices = stratified_indices(part.labels, limit or 0, seed) if is_limited else torch.arange(len(part))
-            told = named(progress, f"{name} images of {data.name}")
+            told = labelled(progress, f"{name} images of {data.name}")
             found[name] = extractor.run(part.take(indices).cpu(), part.labels[indices].cpu(), progress=told)
     return found
-
-
-def named(progress: Progress | None, label: str) -> Callable[[int, int], None] | None:
-    """Return ``progress`` with its label filled in."""
-    return None if progress is None else lambda done, total: progress(label, done, total)

@@ -73,14 +73,9 @@ def find_blocks(model: nn.Module, example: Tensor | None = None) -> tuple[Block,
     Raises:
         PruningError: No block of the network can go (a plain chain such as VGG), or it cannot be run.
     """
-    if example is None:
-        architecture = architecture_of(model)
-        shape = (2, architecture.channels, *architecture.image_size)
-        example = torch.rand(shape, generator=seeded_generator("block probe"))
     probe = copy.deepcopy(model).cpu().eval()
-    example = example.to(next(probe.parameters(), example))  # in its type
     with torch.no_grad(), isolated_generators():
-        calls = _trace(probe, example)
+        calls = _trace(probe, probe_images(probe, example))
         residues = {call.name: residue for call in calls if (residue := _residue(call)) is not None}
     removable = _finest(probe, residues)
     if not removable:
@@ -90,6 +85,19 @@ def find_blocks(model: nn.Module, example: Tensor | None = None) -> tuple[Block,
             "Plain chains such as VGG have no such shortcut; choose a residual network."
         )
     return _number(_stages(calls, removable), removable)
+
+
+def probe_images(network: nn.Module, example: Tensor | None = None) -> Tensor:
+    """Return images to run a network on, in its type and on its device: noise, unless there is an example.
+
+    Raises:
+        ModelError: Neither the network nor an example says what images it takes.
+    """
+    if example is None:
+        architecture = architecture_of(network)
+        shape = (2, architecture.channels, *architecture.image_size)
+        example = torch.rand(shape, generator=seeded_generator("block probe"))
+    return example.to(next(network.parameters(), example)).clone()
 
 
 def _trace(probe: nn.Module, example: Tensor) -> list[_Call]:

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.models import architecture_of
+from robustprune.inference import evaluation_mode
 from robustprune.models.adapter import import_quietly
-from robustprune.randomness import isolated_generators, seeded_generator
+from robustprune.pruning.blocks import probe_images
+from robustprune.randomness import isolated_generators
 
 
 class FilterGraph:
@@ -98,15 +99,6 @@ class FilterGraph:
         return self._graph.module2node[self.network.get_submodule(convolution)]
 
 
-def probe_images(network: nn.Module, example: Tensor | None) -> Tensor:
-    """Return images to run a network on, in its type and on its device."""
-    if example is None:
-        architecture = architecture_of(network)
-        shape = (2, architecture.channels, *architecture.image_size)
-        example = torch.rand(shape, generator=seeded_generator("filter probe"))
-    return example.to(next(network.parameters())).clone()
-
-
 def _obstacle_in(module: Any) -> str | None:
     if isinstance(module, nn.Parameter):
         return "a parameter outside any layer that could be cut"
@@ -125,15 +117,13 @@ def _obstacle_in(module: Any) -> str | None:
 @contextmanager
 def _traceable(network: nn.Module) -> Iterator[None]:
     """Let autograd see every parameter; put back what requires a gradient, and the modes that tracing changes."""
-    modes = [(module, module.training) for module in network.modules()]
     trained = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     try:
         for parameter, _ in trained:
             parameter.requires_grad_(True)
-        yield
+        with evaluation_mode(network):
+            yield
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, required in trained:
             parameter.requires_grad_(required)
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import PruningError
-from robustprune.pruning.blocks import Block, find_blocks
-from robustprune.pruning.filter_graph import FilterGraph, probe_images
+from robustprune.inference import evaluation_mode
+from robustprune.pruning.blocks import Block, find_blocks, probe_images
+from robustprune.pruning.filter_graph import FilterGraph
 
 
 def remove_filters(
@@ -65,14 +66,10 @@ def _check_indices(model: nn.Module, name: str, indices: Sequence[int]) -> None:
 
 
 def _check_runs(pruned: nn.Module, example: Tensor | None) -> None:
-    modes = [(module, module.training) for module in pruned.modules()]
     try:
-        with torch.no_grad():
-            pruned.eval()(probe_images(pruned, example))
+        with evaluation_mode(pruned), torch.no_grad():
+            pruned(probe_images(pruned, example))
     except Exception as error:
         raise PruningError(
             f"the network does not run without these filters, so a layer behind them cannot be cut: {error}"
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training

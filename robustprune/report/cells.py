@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robustprune.comparison import Row
+from robustprune.comparison.outcomes import POINTS
 
 NONE = "–"
-PERCENT_POINTS = "pp"
 _SCALED = {"bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")), "": ((1e9, "G"), (1e6, "M"), (1e3, "k"))}
 _SCALED["MACs"] = _SCALED[""]
 _SMALL = {"kWh": (1e3, "Wh"), "kg": (1e3, "g")}
@@ -66,7 +66,7 @@ def value_text(value: float | None, unit: str) -> str:
     """Return a value with its unit, shares in percent."""
     if value is None:
         return NONE
-    if unit == PERCENT_POINTS:
+    if unit == POINTS:
         return f"{value:.1f} %"
     number, name = _scaled(value, unit)
     return f"{_digits(number)} {name}".rstrip()
@@ -76,7 +76,7 @@ def difference_text(row: Row) -> str:
     """Return the difference of a row to dense."""
     if row.difference is None:
         return ""
-    if row.unit == PERCENT_POINTS:
+    if row.unit == POINTS:
         return f"{_signed(row.difference)} pp"
     return f"{_sign(row.difference)}{value_text(abs(row.difference), row.unit)}"
 
@@ -85,7 +85,7 @@ def interval_text(row: Row) -> str:
     """Return the interval of a row's difference, in the unit of the difference."""
     if row.interval is None:
         return NONE
-    if row.unit == PERCENT_POINTS:
+    if row.unit == POINTS:
         return " … ".join(map(_signed, row.interval))
     return " … ".join(f"{_sign(end)}{value_text(abs(end), row.unit)}" for end in row.interval)
 

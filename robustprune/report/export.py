@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from robustprune.errors import EvaluationError
+from robustprune.errors import ReportError
 from robustprune.files import write_atomically
 from robustprune.report.drawing import Drawing
 from robustprune.report.figures.style import THEMED, styled
@@ -47,7 +47,7 @@ def save_figures(drawings: Iterable[Drawing], folder: str | Path) -> list[Path]:
     """Write each figure as PDF (fonts embedded), SVG and PNG (300 dpi); return the files.
 
     Raises:
-        EvaluationError: A file cannot be written.
+        ReportError: A file cannot be written.
     """
     written = []
     for drawing in drawings:
@@ -61,7 +61,7 @@ def save_figures(drawings: Iterable[Drawing], folder: str | Path) -> list[Path]:
             try:
                 write_atomically(path, content)
             except OSError as error:
-                raise EvaluationError(f"the figure cannot be written to {path}: {error.strerror}") from error
+                raise ReportError(f"the figure cannot be written to {path}: {error.strerror}") from error
             written.append(path)
     return written
 

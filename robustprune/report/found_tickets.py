@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from robustprune.records import Record
-from robustprune.report.figures.reading import seed_of
 
 Method = Literal["layer", "filter"]
 
@@ -78,9 +77,9 @@ def _tickets(records: list[Record]) -> Iterable[PaperTicket]:
     for record in records:
         plan = record.model.plan
         if plan.get("method", "none") == "none":
-            dense.setdefault(seed_of(record), record)
+            dense.setdefault(record.model.seed, record)
         elif plan["method"] in ("layer", "filter") and not plan.get("earlier"):
-            found.setdefault(json.dumps(_identity(record), sort_keys=True), {}).setdefault(seed_of(record), record)
+            found.setdefault(json.dumps(_identity(record), sort_keys=True), {}).setdefault(record.model.seed, record)
     names = _names([json.loads(identity) for identity in found])
     for (identity, own), name in zip(found.items(), names, strict=True):
         pairs = {seed: (record, dense[seed]) for seed, record in sorted(own.items(), key=str) if seed in dense}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from robustprune.comparison import DENSE
 from robustprune.errors import ReportError
 from robustprune.records import Record
-
-DENSE = "dense"
 
 Groups = dict[str, list[Record]]
 """Name of a method → the records of its seeds; ``dense`` comes first."""

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robustprune.comparison import DENSE
 from robustprune.comparison.networks import find_records
 from robustprune.errors import ReportError
 from robustprune.records import Record, load_record
-from robustprune.report.grouping import DENSE, Group, group_records, make_group
+from robustprune.report.grouping import Group, group_records, make_group
 
 
 def load_groups(sources: Sequence[str | Path]) -> list[Group]:

@@ -113,7 +113,7 @@ def _costs(name: str, context: Context) -> Table:
     tickets = context.of("layer", lambda ticket: not ticket.found_after_training or ticket.rewound_to in (0, None))
     figures = {
         "FLOPs (%)": _saved(lambda record: record.model.macs),
-        "memory (%)": _saved(_memory),
+        "memory (%)": _saved(lambda record: record.model.training_memory),
         "CO₂ (%)": lambda own, dense: saved_in_training(own.model.training, dense.model.training).get("co2"),
         "training speed-up (×)": _speedup,
     }
@@ -163,11 +163,6 @@ def _saved(read: Callable[[Record], float | None]) -> _Figure:
         return None if part is None or not whole else 100 * (1 - part / whole)
 
     return percent
-
-
-def _memory(record: Record) -> float | None:
-    found = record.model.memory_bytes
-    return None if not found else sum(found[part] for part in ("parameters", "buffers", "activations"))
 
 
 def _speedup(own: Record, dense: Record) -> float | None:

@@ -22,7 +22,7 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
     environment = record.environment
     return {
         "id": name,
-        "title": f"{group}, {seed_of(record)}",
+        "title": f"{group}, {_seed_of(record)}",
         "summary": f"{100 * record.clean.accuracy:.1f} % of {record.n:,} {record.split} images · "
         f"{environment.get('created', 'no date')}",
         "blocks": [
@@ -39,9 +39,9 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
     }
 
 
-def seed_of(record: Record) -> str:
+def _seed_of(record: Record) -> str:
     """Return the seed that tells a network from others of its method."""
-    seed = record.model.training.get("seed", record.model.initial_seed)
+    seed = record.model.seed
     return "no seed on record" if seed is None else f"seed {seed}"
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustprune.comparison import Comparison, Row
+from robustprune.comparison.outcomes import POINTS
 from robustprune.report.cells import (
     NONE,
-    PERCENT_POINTS,
     Cell,
     badge,
     difference_text,
@@ -167,7 +167,7 @@ def _reason(row: Row) -> str:
     if row.verdict is None:
         return row.reason or ""
     whom = "the method" if row.statement == "method" else "these networks, not of the method"
-    if row.tolerance is None or row.unit != PERCENT_POINTS:
+    if row.tolerance is None or row.unit != POINTS:
         margin = "with no tolerance" if not row.tolerance else f"with a tolerance of {row.tolerance:.3g} {row.unit}"
     else:
         margin = f"with a tolerance of {row.tolerance:.3g} pp"

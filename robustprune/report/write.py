@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from robustprune.comparison import Comparison, compare
+from robustprune.comparison import DENSE, Comparison, compare
 from robustprune.errors import ReportError
 from robustprune.files import write_atomically
+from robustprune.progress import Progress
 from robustprune.records import Record
 from robustprune.report.export import save_figures
 from robustprune.report.figures import draw_all
-from robustprune.report.grouping import DENSE, Group, make_group
+from robustprune.report.grouping import Group, make_group
 from robustprune.report.loading import load_groups
 from robustprune.report.page import make_section, render_page
 from robustprune.report.paper_tables import paper_tables
@@ -25,7 +26,7 @@ def write_report(
     tolerance: float | str = 1.0,
     figures: str | Path | None = None,
     with_paper_tables: bool = False,
-    progress: Callable[[str, float, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Comparison]:
     """Compare networks and write what was found as one HTML file, which works offline.
 

@@ -114,5 +114,9 @@ def test_files_that_are_no_archive(tmp_path):
         load_data(f"npz:{tmp_path / 'nothing.npz'}")
     with pytest.raises(DataError, match="cannot be read"):
         load_data(f"npz:{tmp_path}")
+    (tmp_path / "cut.npz").write_bytes(b"PK")
+    with pytest.raises(DataError, match="cannot be read") as found:
+        load_data(f"npz:{tmp_path / 'cut.npz'}")
+    assert "unsafely" not in str(found.value)
     with pytest.raises(DataError, match="needs a path"):
         load_data("npz")

@@ -41,10 +41,10 @@ def test_it_is_the_formula(count: int) -> None:
 
 def test_biased_and_unbiased_agree_on_many_samples() -> None:
     # Kornblith et al. 2019, table 1: ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖) of centred features.
-    first, second = related(5000)
+    first, second = related(2000)
     x, y = first - first.mean(axis=0), second - second.mean(axis=0)
     biased = np.linalg.norm(y.T @ x) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
-    assert linear_cka(first, second) == pytest.approx(biased, abs=2e-3)
+    assert linear_cka(first, second) == pytest.approx(biased, abs=5e-3)  # 10 / N
 
 
 def test_rotation_scale_and_place_do_not_matter() -> None:

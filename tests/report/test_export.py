@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustprune.errors import EvaluationError
+from robustprune.errors import ReportError
 from robustprune.records import Record
 from robustprune.report.drawing import Drawing
 from robustprune.report.export import save_figures, to_svg
@@ -117,7 +117,7 @@ def test_nothing_is_cut_off(drawings: list[Drawing]) -> None:
 
 def test_a_folder_that_cannot_be_written(drawings: list[Drawing], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(EvaluationError, match="cannot be written"):
+    with pytest.raises(ReportError, match="cannot be written"):
         save_figures(drawings[:1], tmp_path / "file")
 
 

@@ -26,6 +26,8 @@ class Gen(Detector):
 
     def __post_init__(self) -> None:
         """Check the options."""
+        if not self.gamma > 0:
+            raise EvaluationError(f"gamma must be positive, got {self.gamma}")
         if self.classes < 1:
             raise EvaluationError(f"classes must be at least 1, got {self.classes}")
 

@@ -36,6 +36,8 @@ class Odin(Detector):
         """Check the options."""
         if not self.temperature > 0:
             raise EvaluationError(f"temperature must be positive, got {self.temperature}")
+        if not self.epsilon >= 0:
+            raise EvaluationError(f"epsilon must be at least 0, a step towards certainty, got {self.epsilon}")
 
     @staticmethod
     def score(logits: Tensor, temperature: float = 1000.0) -> Tensor:

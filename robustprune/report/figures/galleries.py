@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from robustprune.comparison.labels import write_epsilon
 from robustprune.records import AttackEntry, Record
 from robustprune.report.drawing import Drawing, LeftOutError
-from robustprune.report.figures.reading import Shown, name_attack, write_epsilon
+from robustprune.report.figures.reading import Shown, name_attack
 from robustprune.report.figures.style import MUTED, new_figure
 
 _COLUMNS, _KINDS, _TILE = 8, 2, 64

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robustprune.comparison import Comparison
+from robustprune.comparison.labels import write_norm
 from robustprune.metrics import mean_interval, wilson_interval
 from robustprune.records import AttackEntry, Record
 from robustprune.report.figures.style import COLOURS
@@ -16,7 +17,6 @@ Groups = Mapping[str, Sequence[Record]]
 
 _MOST = len(COLOURS)
 _LONGEST = 36
-_NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
 
 @dataclass(frozen=True)
@@ -116,21 +116,9 @@ def interval_note(groups: Groups) -> str:
     return "95 % interval: over networks (Student's t), over images (Wilson) where there is one"
 
 
-def seed_of(record: Record) -> int | None:
-    """Return the seed a network was trained with, else that of its initial weights."""
-    seed = record.model.training.get("seed", record.model.initial_seed)
-    return None if seed is None else int(seed)
-
-
-def write_epsilon(epsilon: float) -> str:
-    """Return a budget as a fraction of 255 where it is one."""
-    levels = 255 * epsilon
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-4 and levels >= 0.5 else f"{epsilon:.3g}"
-
-
 def name_attack(name: str, norm: str) -> str:
     """Return an attack and its norm for readers."""
-    return f"{name} ({_NORMS.get(norm, norm)})"
+    return f"{name} ({write_norm(norm)})"
 
 
 AttackKey = tuple[str, str, float]

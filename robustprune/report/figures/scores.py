@@ -12,7 +12,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from robustprune.records import BlockSummary, Record
 from robustprune.report.drawing import Drawing, LeftOutError
-from robustprune.report.figures.reading import Shown, seed_of
+from robustprune.report.figures.reading import Shown
 from robustprune.report.figures.style import INK, LINE, MUTED, new_figure, series_style
 from robustprune.report.tables import Table, Value
 
@@ -34,7 +34,7 @@ def draw_block_scores(shown: Shown) -> Drawing:
         said.append(f"{name}: " + ", ".join(f"{block} ({count} of {len(records)})" for block, count in removed.items()))
         for record in records:
             rows += [
-                [name, seed_of(record), block.name, block.stage + 1, block.score, "yes" if block.removed else "no"]
+                [name, record.model.seed, block.name, block.stage + 1, block.score, "yes" if block.removed else "no"]
                 for block in record.model.blocks
             ]
     left = len(scored) - len(found)

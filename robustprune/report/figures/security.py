@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from robustprune.comparison.labels import write_epsilon
 from robustprune.records import Record
 from robustprune.report.drawing import Drawing, LeftOutError
 from robustprune.report.figures.labels import label_ends
@@ -17,7 +18,6 @@ from robustprune.report.figures.reading import (
     estimate_share,
     interval_note,
     name_attack,
-    write_epsilon,
 )
 from robustprune.report.figures.style import new_figure, percent_axis, series_style, show_grid
 from robustprune.report.tables import Table, Value

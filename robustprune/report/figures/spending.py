@@ -20,11 +20,6 @@ def _of_training(name: str) -> _Figure:
     return lambda record: record.model.training.get(name)
 
 
-def _memory(record: Record) -> float | None:
-    found = record.model.memory_bytes
-    return None if not found else sum(found[part] for part in ("parameters", "buffers", "activations"))
-
-
 def _latency(name: str) -> _Figure:
     def read(record: Record) -> float | None:
         found = getattr(record.model, name)
@@ -41,7 +36,7 @@ _SPENT: dict[str, tuple[_Figure, tuple[tuple[float, str], ...]]] = {
 _RELATIVE: dict[str, _Figure] = {
     "multiply-accumulates": lambda record: record.model.macs,
     "parameters": lambda record: record.model.parameters,
-    "memory in training": _memory,
+    "memory in training": lambda record: record.model.training_memory,
     "latency, 1 image": _latency("latency_ms"),
     "latency, 128 images": _latency("batch_latency_ms"),
     "training time": _of_training("seconds"),

@@ -1,4 +1,4 @@
-"""How figures look: colours, lines and letters, and labels beside what they name."""
+"""How figures look: colours, lines, letters and axes."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 
+from robustprune.comparison.labels import write_epsilon
 from robustprune.report.drawing import Drawing, LeftOutError
 from robustprune.report.figures.labels import label_points
 from robustprune.report.figures.reading import (
@@ -19,7 +20,6 @@ from robustprune.report.figures.reading import (
     estimate_share,
     interval_note,
     name_attack,
-    write_epsilon,
 )
 from robustprune.report.figures.style import LINE, MUTED, new_figure, percent_axis, series_style, show_grid
 from robustprune.report.tables import Table

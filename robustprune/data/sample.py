@@ -1,4 +1,4 @@
-"""Which images of a split are evaluated."""
+"""A stratified sample of a split."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robustprune.data import ImageData, stratified_indices
+from robustprune.data.image_data import ImageData
+from robustprune.data.stratify import stratified_indices
 
 
 class Sample(NamedTuple):
-    """The images that are evaluated."""
+    """Images of a split, and which they are."""
 
     images: Tensor  # (N, C, H, W) uint8
     labels: Tensor  # (N,) int64, on the CPU

@@ -1,4 +1,4 @@
-"""The record of an evaluation: its schema, its file, and the outcomes per sample beside it."""
+"""The record of an evaluation: what it says, and writing it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from robustprune.corruptions.result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
@@ -68,6 +68,18 @@ class ModelSummary(_Part):
     batch_latency_ms: dict[str, Any] | None = None
     blocks: list[BlockSummary] = []
     history: list[dict[str, float | int | None]] = []
+
+    @property
+    def seed(self) -> int | None:
+        """The seed it was trained with, else that of its initial weights; None for a network that knows neither."""
+        seed = self.training.get("seed", self.initial_seed)
+        return None if seed is None else int(seed)
+
+    @property
+    def training_memory(self) -> int | None:
+        """Bytes of parameters, buffers and activations in training; None where they are not known."""
+        found = self.memory_bytes
+        return None if not found else sum(found[part] for part in ("parameters", "buffers", "activations"))
 
 
 class CleanResult(_Part):
@@ -207,135 +219,3 @@ class Record(_Part):
             write_atomically(path, (self.to_json() + "\n").encode())
         except OSError as error:
             raise EvaluationError(f"the record cannot be written to {path}: {error.strerror}") from error
-
-
-def load_record(path: str | Path) -> Record:
-    """Read a record and, if it is there, the file of per-sample outcomes beside it.
-
-    Raises:
-        EvaluationError: The record is missing, no JSON, or of another schema; or its outcomes are damaged or
-            those of another record.
-    """
-    path = Path(path)
-    try:
-        record = Record.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise EvaluationError(f"the record {path} cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "the file"
-        raise EvaluationError(f"{path} is no record of this version: {where}: {problem['msg']}") from error
-    if record.samples_file is None:
-        return record
-    # Only the name counts: a record does not get to point at files elsewhere.
-    beside = path.parent / Path(record.samples_file).name
-    if beside.is_file():
-        record.samples = _load_samples(beside)
-        contradiction = _contradiction(record, record.samples)
-        if contradiction:
-            raise EvaluationError(
-                f"the outcomes per sample in {beside} are not those of the record {path}: {contradiction}; "
-                "evaluate again, or delete them to read the record alone"
-            )
-    return record
-
-
-def _load_samples(path: Path) -> Samples:
-    try:
-        # From memory: numpy leaves a damaged file open.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:
-        # Damage shows as errors of zipfile, zlib, struct, numpy … depending on where it is.
-        raise EvaluationError(f"the outcomes per sample in {path} cannot be read: {error}") from error
-
-
-def _contradiction(record: Record, samples: Samples) -> str | None:
-    """Return how the outcomes differ from what the record says of them, or None."""
-    attacked = [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("prediction", "broken", "norm")]
-    lengths = dict.fromkeys(["index", "label", "clean_prediction", *attacked], record.n)
-    # Records of earlier versions lack all of one of these groups; one that lacks a part of it is damaged.
-    later = [
-        ["confidence", "nll", "brier"],
-        [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("step", "queries", "part")],
-    ]
-    lengths |= {name: record.n for group in later if samples.keys() & set(group) for name in group}
-    lengths |= _score_lengths(record) | _corruption_lengths(record)
-    galleries = {i: entry.gallery for i, entry in enumerate(record.attacks) if entry.gallery}
-    lengths |= {f"gallery{i}_index": count for i, count in galleries.items()}
-    expected = {*lengths, *(f"gallery{i}_{what}" for i in galleries for what in ("clean", "perturbation"))}
-    if samples.keys() != expected:
-        return f"they hold {', '.join(sorted(samples))}, not {', '.join(sorted(expected))}"
-    for name in lengths:
-        if samples[name].shape != (lengths[name],) or samples[name].dtype.kind not in "biuf":
-            return f"{name} is not one number for each of {lengths[name]} samples"
-    for i, count in galleries.items():
-        problem = _gallery_problem(samples, i, count)
-        if problem:
-            return problem
-    shares: dict[str, tuple[float, NDArray[Any]]]
-    shares = {"clean accuracy": (record.clean.accuracy, samples["clean_prediction"] == samples["label"])}
-    if "nll" in samples:
-        shares |= {name: (getattr(record.clean, name), samples[name]) for name in ("nll", "brier")}
-    for i, entry in enumerate(record.attacks):
-        shares[f"robust accuracy under {entry.name}"] = entry.robust_accuracy, samples[f"attack{i}_broken"] == 0
-    for name, row in record.corruptions.table.items() if record.corruptions else ():
-        truth = samples.get("corruption_label", samples["label"])
-        for i, said in enumerate(row, start=1):
-            shares[f"accuracy under {name} {i}"] = said, samples[f"corruption_{name}_{i}"] == truth
-    for i, shifted in enumerate(record.shift):
-        right = samples[f"shift{i}_prediction"] == samples[f"shift{i}_label"]
-        shares[f"accuracy on {shifted.name}"] = shifted.accuracy, right
-    for i, foreign in enumerate(record.ood):
-        for name, figures in foreign.detectors.items():
-            if figures.auroc is not None:
-                below = _share_below(samples[f"ood{i}_{name}"], samples[f"ood_in_{name}"])
-                shares[f"AUROC of {name} on {foreign.dataset}"] = figures.auroc, below
-    for what, (said, survived) in shares.items():
-        if abs(said - survived.mean(dtype=np.float64)) > 1e-6 * max(1, said):
-            return f"the {what} is {said:.4f} in the record and {survived.mean():.4f} here"
-    return None
-
-
-def _gallery_problem(samples: Samples, entry: int, count: int) -> str | None:
-    """Return what is wrong with the images of an attack, or None."""
-    clean, added = samples[f"gallery{entry}_clean"], samples[f"gallery{entry}_perturbation"]
-    if clean.dtype != np.uint8 or clean.ndim != 4 or len(clean) != count or clean.shape[1] not in (1, 3):
-        return f"gallery{entry}_clean is not {count} images"
-    if added.dtype != np.float16 or added.shape != clean.shape or not np.isfinite(added).all():
-        return f"gallery{entry}_perturbation is not one finite number for each pixel of {count} images"
-    if not np.isin(samples[f"gallery{entry}_index"], samples["index"]).all():
-        return f"gallery{entry}_index names images that were not evaluated"
-    return None
-
-
-def _share_below(scores: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
-    """Return the shares of others below each score, ties half; their mean is the area under the ROC curve."""
-    # Sorted, as looking up neighbours one after the other is several times as fast.
-    scores, others = np.sort(scores), np.sort(others)
-    return (np.searchsorted(others, scores, "left") + np.searchsorted(others, scores, "right")) / (2 * len(others))
-
-
-def _corruption_lengths(record: Record) -> dict[str, int]:
-    """Return how many predictions under corruptions and on shifted sets lie beside the record."""
-    lengths: dict[str, int] = {}
-    if record.corruptions is not None:
-        found = record.corruptions
-        cells = [f"corruption_{name}_{i}" for name, row in found.table.items() for i in range(1, len(row) + 1)]
-        lengths |= dict.fromkeys([*cells, *(["corruption_label"] if found.consistency is None else [])], found.n)
-    for i, entry in enumerate(record.shift):
-        lengths |= {f"shift{i}_prediction": entry.n, f"shift{i}_label": entry.n}
-    return lengths
-
-
-def _score_lengths(record: Record) -> dict[str, int]:
-    """Return how many scores of each detector lie beside the record."""
-    if record.ood_summary is None:
-        return {}
-    selective = record.ood_summary.selective.items()
-    scored = {"ood_in": (record.n, [name for name, found in selective if found.reason is None])}
-    scored["ood_shifted"] = record.n, record.ood_summary.shifted
-    for place, entry in enumerate(record.ood):
-        told_apart = [name for name, found in entry.detectors.items() if found.auroc is not None]
-        scored[f"ood{place}"] = entry.n_out, told_apart
-    return {f"{prefix}_{each}": n for prefix, (n, names) in scored.items() if names for each in ("index", *names)}

@@ -1,0 +1,73 @@
+"""How large files and functions may get, so that each stays about one thing."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import robustprune
+
+PACKAGE = Path(robustprune.__file__).parent
+MOST_LINES_OF_A_FILE = 350
+MOST_LINES_OF_A_FUNCTION = 60
+
+
+class Function(NamedTuple):
+    name: str
+    lines: int  # from its decorators to its end
+    code: int  # without decorators, signature and docstring
+    documents_arguments: bool
+
+
+def functions(text: str, file: str) -> Iterator[Function]:
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        assert node.end_lineno is not None
+        documentation = ast.get_docstring(node) or ""
+        body = node.body[1:] if documentation else node.body
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        yield Function(
+            name=f"{file}:{node.name}",
+            lines=node.end_lineno - first + 1,
+            code=node.end_lineno - body[0].lineno + 1 if body else 0,
+            documents_arguments="Args:" in documentation,
+        )
+
+
+FUNCTIONS = [
+    function
+    for path in sorted(PACKAGE.rglob("*.py"))
+    for function in functions(path.read_text(), str(path.relative_to(PACKAGE)))
+]
+
+
+def test_counting_counts() -> None:
+    signature = "@cache\n@bind(\n    1\n)\ndef short(\n    first,\n):\n"
+    documentation = '    """What.\n\n    Args:\n        first: One.\n    """\n'
+    body = "    second = first\n    # on the way\n    return second\n"
+    (found,) = functions(signature + documentation + body, "file.py")
+    assert found == Function("file.py:short", lines=15, code=3, documents_arguments=True)
+    (bare,) = functions("def bare(): return 1\n", "file.py")
+    assert bare == Function("file.py:bare", lines=1, code=1, documents_arguments=False)
+    assert len(FUNCTIONS) > 1000
+
+
+def test_files_are_about_one_thing() -> None:
+    lengths = {
+        str(path.relative_to(PACKAGE)): len(path.read_text().splitlines())
+        for path in PACKAGE.rglob("*")
+        if path.suffix in (".py", ".html", ".js", ".css")
+    }
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES_OF_A_FILE} == {}
+
+
+def test_functions_fit_on_a_screen() -> None:
+    assert [found for found in FUNCTIONS if found.code > MOST_LINES_OF_A_FUNCTION] == []
+
+
+def test_only_the_arguments_of_a_public_function_make_it_longer() -> None:
+    longer = [found for found in FUNCTIONS if found.lines > MOST_LINES_OF_A_FUNCTION]
+    assert [found for found in longer if not found.documents_arguments] == []
