@@ -24,6 +24,8 @@ ORDER = (
     "randomness",
     "sealed",
     "devices",
+    "launch",
+    "processes",
     "provenance",
     "inference",
     "metrics",

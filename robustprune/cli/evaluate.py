@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,10 @@ from robustprune.cli.options import (
     Target,
     common_options,
     data_options,
+    joined,
     model_options,
     open_named,
+    opened,
     refuse_to_overwrite,
 )
 from robustprune.cli.tables import interval_text
@@ -68,21 +71,26 @@ def evaluate(
     refuse_idle_attack_options({**options, "transfer_from": transfer_from, "strict": strict}, len(named))
     given = take_ood_options(options) | take_corruption_options(options) | take_attack_options(options)
     code, seed, network_options = options["model_code"], options["seed"], dict(options["network_options"])
-    tickets, data = _open_all(named, options, [transfer_from] if transfer_from else [])
-    add_source(given, transfer_from, data, {"model_options": network_options, "model_code": code, "seed": seed})
-    with terminal.progress_bar() as bar:
+    source = {"model_options": network_options, "model_code": code, "seed": seed}
+
+    def open_everything() -> tuple[dict[str, Ticket], ImageData]:
+        tickets, data = _open_all(named, options, [transfer_from] if transfer_from else [])
+        add_source(given, transfer_from, data, source)
+        return tickets, data
+
+    with joined(options["device"], evaluates=True) as processes, terminal.progress_bar() as bar:
+        tickets, data = opened(processes, options, open_everything)
         records = evaluate_models(
             tickets,
             data,
             dense=dense,
             paths={name: name for name in named},
+            processes=processes,
             progress=bar,
             **given,
             **options,
         )
-    for name, record in records.items():
-        if files:
-            record.save(files[name])
+        processes.from_main(lambda: _save_all(records, files))
     if as_json:
         found = [record.to_json() for record in records.values()]
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
@@ -94,6 +102,11 @@ def evaluate(
     clear_states(given)
     if strict:
         refuse_invalid(records.values())
+
+
+def _save_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
+    for name, file in files.items():
+        records[name].save(file)
 
 
 def _open_all(named: list[str], options: dict[str, Any], sources: list[str]) -> tuple[dict[str, Ticket], ImageData]:

@@ -18,12 +18,13 @@ from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions
 from robustprune.evaluation.latency import add_latency
 from robustprune.evaluation.ood import OodRequest, run_ood
-from robustprune.evaluation.sample import take_sample
+from robustprune.evaluation.sample import images_at, take_sample
 from robustprune.evaluation.shift import run_shift
 from robustprune.evaluation.summary import summarize_model
 from robustprune.files import hash_arrays
 from robustprune.inference import predict_logits
 from robustprune.metrics import sample_figures
+from robustprune.processes import ALONE, Processes
 from robustprune.provenance import describe_environment
 from robustprune.records import Record, Samples
 from robustprune.ticket import Ticket
@@ -52,6 +53,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 256,
     path: str | None = None,
+    processes: Processes = ALONE,
     progress: Progress | None = None,
 ) -> Record:
     """Evaluate a network on a split: accuracy and calibration, detection of foreign images, each attack at each ε.
@@ -82,6 +84,8 @@ def evaluate(
         seed: Of the sample, the attacks and the corruptions.
         batch_size: Images per forward pass; changes no result.
         path: Where the network came from, for the record.
+        processes: Those that evaluate it together, each calling this alike; all are returned the record of all. They
+            share the images, attacks included; detection and latency are the main one's alone.
         progress: Called as work proceeds.
 
     Raises:
@@ -104,7 +108,11 @@ def evaluate(
     if isinstance(model, Ticket):
         model.check_fits(data)
     network = model.model() if isinstance(model, Ticket) else model
-    logits = predict_logits(network, images, batch_size=batch_size)
+    (logits,) = processes.spread(
+        len(labels),
+        batch_size,
+        lambda places: [predict_logits(network, images_at(images, places), batch_size=batch_size)],
+    )
     check_labels(logits, labels, data.name)
     samples: Samples = {
         "index": indices.numpy(),
@@ -115,19 +123,22 @@ def evaluate(
     clean = measure_clean(logits, labels)
     # Before the attacks, which take longer: a foreign set that is not there is found out early.
     shifted, shift_samples = run_shift(
-        network, data, shift or {}, clean.accuracy, batch_size=batch_size, progress=progress
+        network, data, shift or {}, clean.accuracy, batch_size=batch_size, processes=processes, progress=progress
     )
-    found_ood, ood_summary, scores = run_ood(
-        network,
-        data,
-        ood,
-        detectors,
-        ood_options or {},
-        split=split,
-        limit=limit,
-        seed=seed,
-        batch_size=batch_size,
-        progress=progress,
+    # Detectors are fitted to all features together, which one process has to hold.
+    found_ood, ood_summary, scores = processes.from_main(
+        lambda: run_ood(
+            network,
+            data,
+            ood,
+            detectors,
+            ood_options or {},
+            split=split,
+            limit=limit,
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
+        )
     )
     attacked = run_attacks(
         network,
@@ -142,6 +153,7 @@ def evaluate(
         batch_size=batch_size,
         sample_ids=indices,
         expected_clean_accuracy=clean.accuracy,
+        processes=processes,
         progress=progress,
     )
     record = Record(
@@ -159,13 +171,13 @@ def evaluate(
         ood_summary=ood_summary,
         shift=shifted,
         seed=seed,
-        environment=describe_environment(),
+        environment=describe_environment() | ({} if processes.is_alone else {"processes": processes.count}),
         seconds=time.perf_counter() - start,
         samples=samples | attacked.samples | scores | shift_samples,
     )
     if corrupted is not None:
-        add_corruptions([(network, record)], corrupted, batch_size=batch_size, progress=progress)
+        add_corruptions([(network, record)], corrupted, batch_size=batch_size, processes=processes, progress=progress)
     if latency:
-        add_latency([(network, record)], sample.images[0].shape)
+        processes.from_main(lambda: add_latency([(network, record)], sample.images[0].shape))
     record.seconds = time.perf_counter() - start
     return record
