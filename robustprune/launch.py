@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 
 _STORE_TIMEOUT = timedelta(seconds=10)
+_SENTENCE = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,14 @@ def take_the_floor() -> None:
 
     A process whose partner has failed fails, too, and what it would say is of no interest.
     """
-    if read_launch().is_shared:
-        sys.stderr = sys.__stderr__ if _is_first_to_fail() else open(os.devnull, "w")  # noqa: SIM115
+    if not read_launch().is_shared:
+        return
+    if _is_first_to_fail():
+        sys.stderr = sys.__stderr__
+        return
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    # torchrun ends all when one has ended: the first is to finish its sentence.
+    time.sleep(_SENTENCE)
 
 
 def _is_first_to_fail() -> bool:
