@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,8 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
 def robustprune_in_two(folder: Path, *arguments: str) -> tuple[int, str, str]:
     """Return exit code, stdout and stderr of ``robustprune ARGUMENTS`` in two processes."""
     return run(folder, "-m", "robustprune", *arguments)
+
+
+def said(err: str) -> list[str]:
+    """Return the errors that the command line put in words; torchrun adds a report of its own."""
+    return re.findall(r"^Error: .*", err, re.MULTILINE)
