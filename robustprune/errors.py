@@ -51,6 +51,10 @@ class TrainingError(RobustPruneError):
     """Training cannot start, cannot be resumed, or left the finite numbers."""
 
 
+class ProcessError(RobustPruneError):
+    """Several processes cannot work together as asked, or one of them no longer answers."""
+
+
 class AttackError(RobustPruneError):
     """An attack request that makes no sense: values out of range, images outside [0, 1], unknown options."""
 

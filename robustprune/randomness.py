@@ -6,10 +6,12 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -25,6 +27,47 @@ def derive_seed(*parts: int | str) -> int:
 def seeded_generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a torch generator seeded by :func:`derive_seed` of the parts."""
     return torch.Generator(device=device).manual_seed(derive_seed(*parts))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for each image of a batch; for some of its images, those they get within the whole batch.
+
+    Attributes:
+        generator: Where they come from; it moves on as for the whole batch.
+        rows: Which images of a larger batch are here; None for all of them.
+        total: How many that batch has.
+    """
+
+    generator: torch.Generator
+    rows: slice | None = None
+    total: int = 0
+
+    def rand(self, *shape: int, along: int = 0) -> Tensor:
+        """Return numbers from [0, 1); ``shape`` is that for the images here, which dimension ``along`` counts."""
+        drawn = torch.rand(self._whole(shape, along), generator=self.generator, device=self.generator.device)
+        return self._own(drawn, along)
+
+    def randn(self, *shape: int) -> Tensor:
+        """Return normally distributed numbers; the first dimension counts the images."""
+        drawn = torch.randn(self._whole(shape, 0), generator=self.generator, device=self.generator.device)
+        return self._own(drawn, 0)
+
+    def randint(self, high: int, *shape: int) -> Tensor:
+        """Return integers from 0 to ``high`` − 1; the first dimension counts the images."""
+        drawn = torch.randint(high, self._whole(shape, 0), generator=self.generator, device=self.generator.device)
+        return self._own(drawn, 0)
+
+    def _whole(self, shape: tuple[int, ...], along: int) -> tuple[int, ...]:
+        return shape if self.rows is None else (*shape[:along], self.total, *shape[along + 1 :])
+
+    def _own(self, drawn: Tensor, along: int) -> Tensor:
+        return drawn if self.rows is None else drawn[(slice(None),) * along + (self.rows,)]
+
+
+def as_draws(source: torch.Generator | Draws) -> Draws:
+    """Return what draws for whole batches from a generator, or what was given."""
+    return source if isinstance(source, Draws) else Draws(source)
 
 
 @contextmanager

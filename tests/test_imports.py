@@ -25,6 +25,8 @@ ORDER = (
     "randomness",
     "sealed",
     "devices",
+    "launch",
+    "processes",
     "provenance",
     "inference",
     "metrics",

@@ -18,12 +18,14 @@ from robustprune.attacks.guard import guarded, training_submodules
 from robustprune.attacks.probes import probe_model
 from robustprune.attacks.registry import expand_options, get_attack
 from robustprune.attacks.result import AttackResult, Check
-from robustprune.attacks.settings import Settings, check_samples, check_settings
+from robustprune.attacks.settings import Samples, Settings, check_samples, check_settings
+from robustprune.attacks.sharing import Found, block_of, own_share, together
 from robustprune.attacks.state import SavedState, state_key
 from robustprune.attacks.thorough import Examiner, check_thoroughly
 from robustprune.attacks.waves import Outcome, Progress, Run, join, split_waves
 from robustprune.errors import AttackError
 from robustprune.inference import Array, model_device
+from robustprune.processes import ALONE, Processes
 
 
 def run_attack(
@@ -48,6 +50,7 @@ def run_attack(
     checks: str = "default",
     state: str | Path | None = None,
     device: torch.device | str | None = None,
+    processes: Processes = ALONE,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> AttackResult:
@@ -89,6 +92,8 @@ def run_attack(
         state: File that keeps finished parts of the attack; an interrupted one is picked up from it, and one
             that was finished is only judged anew. To be deleted by whoever needs it no more.
         device: Where to compute; must be where the model is.
+        processes: Those that share the samples, each calling this alike, with a ``state`` of its own; all are returned
+            the result of all.
         progress: Called with (work done, total work), rising to equality.
         **options: Those of the attack; see `attack_options`.
 
@@ -116,49 +121,68 @@ def run_attack(
     samples = check_samples(images, labels, sample_ids, targets)
     samples = carry_points(samples, carry, settings)
     place = model_device(model, device)
-    work = Progress(progress, len(samples), settings, expanded)
-    saved = SavedState(Path(state), state_key(model, samples, attack, expanded, settings)) if state else None
+    block = block_of(attack, settings.batch_size)
+    own = own_share(samples, processes, block)
+    work = Progress(progress, len(own), settings, expanded)
+    saved = SavedState(Path(state), state_key(model, own, attack, expanded, settings)) if state else None
     run = Run(model, get_attack(attack), expanded, settings, work, saved)
     training_before = training_submodules(model)
     with guarded(model, seed):
-        training_during = training_submodules(model)
-        outcome = join(run.attack_wave(wave, place) for wave in split_waves(samples))
-        found = probe_model(model, samples, torch.cat(run.clean_logits), settings, place, run.tally)
+        found = together(lambda: _attack(run, own, place, attack), processes, block)
+        checks_of_model = probe_model(model, samples, found.clean_logits, settings, place, found.tally)
         if expected_clean_accuracy is not None:
-            found.append(_compare_clean(outcome, settings, expected_clean_accuracy))
-        training_during = training_during or training_submodules(model)
+            checks_of_model.append(_compare_clean(found.outcome, settings, expected_clean_accuracy))
+        training_during = found.training or training_submodules(model)
     result = AttackResult(
         attack=attack,
         norm=settings.norm.name,
         epsilon=settings.epsilon,
-        options=_all_options(run, expanded, settings),
-        **{name: value for name, value in vars(outcome).items() if name != "broken_in_stage"},
-        broken_by=_names(outcome, run.stages, attack),
+        options=_all_options(found, expanded, settings),
+        **{name: value for name, value in vars(found.outcome).items() if name != "broken_in_stage"},
+        broken_by=found.broken_by,
         targets=samples.targets,
         checks=(
             verdicts.check_mode(training_before, training_during),
-            *_judge(outcome, run, settings),
-            *found,
+            *_judge(found, settings),
+            *checks_of_model,
         ),
-        gradient_evaluations=run.tally.gradients,
-        forward_evaluations=run.tally.forwards,
+        gradient_evaluations=found.tally.gradients,
+        forward_evaluations=found.tally.forwards,
         seconds=time.perf_counter() - started,
     )
     result = carry_over(result, carry)
     if checks == "full":
-        further = check_thoroughly(Examiner(run_attack, model, samples, result, options, settings))
+        further = check_thoroughly(Examiner(run_attack, model, samples, result, options, settings, processes))
         result = replace(result, checks=(*result.checks, *further), seconds=time.perf_counter() - started)
     return result
 
 
-def _all_options(run: Run, expanded: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def _attack(run: Run, samples: Samples, place: torch.device, attack: str) -> Found | None:
+    """Attack the samples, in waves; of no samples nothing is found."""
+    if len(samples) == 0:
+        return None
+    training = training_submodules(run.model)
+    outcome = join(run.attack_wave(wave, place) for wave in split_waves(samples))
+    return Found(
+        outcome=outcome,
+        clean_logits=torch.cat(run.clean_logits),
+        broken_by=_names(outcome, run.stages, attack),
+        tally=run.tally,
+        details=run.details,
+        is_random=run.is_random,
+        is_frozen=run.replica.is_used,
+        training=training,
+    )
+
+
+def _all_options(found: Found, expanded: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return {
         **expanded,
-        **run.details,
+        **found.details,
         **settings.shared_options(),
-        "frozen": run.replica.is_used,
+        "frozen": found.is_frozen,
         # Without a random draw there was one run, whatever was asked for.
-        "restarts": settings.restarts if run.is_random else 1,
+        "restarts": settings.restarts if found.is_random else 1,
     }
 
 
@@ -168,8 +192,8 @@ def _names(outcome: Outcome, stages: list[str], attack: str) -> list[str]:
     return ["" if not broken else "clean" if step == 0 else names[stage] for broken, step, stage in found]
 
 
-def _judge(outcome: Outcome, run: Run, settings: Settings) -> list[Check]:
-    tally = run.tally
+def _judge(found: Found, settings: Settings) -> list[Check]:
+    outcome, tally = found.outcome, found.tally
     return [
         verdicts.check_range(),
         verdicts.check_graph(tally),

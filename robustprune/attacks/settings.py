@@ -120,6 +120,21 @@ class Samples:
             self.carried_broken[where],
         )
 
+    def pick(self, places: Tensor) -> Samples:
+        """Return the samples at some places (n,), in that order."""
+
+        def chosen(values: Tensor) -> Tensor:
+            return values[places.to(values.device)]
+
+        return Samples(
+            chosen(self.images),
+            chosen(self.labels),
+            [self.ids[place] for place in places.tolist()],
+            None if self.targets is None else chosen(self.targets),
+            None if self.carried is None else chosen(self.carried),
+            self.carried_broken if self.carried is None else chosen(self.carried_broken),
+        )
+
 
 def check_samples(
     images: Array,

@@ -99,7 +99,7 @@ class _Search:
         self.best, self.losses = self.best[left], self.losses[left]
 
     def keep_better(self, which: Tensor, points: Tensor) -> Tensor:
-        """Ask about new points of the samples ``which`` (m,), keep those of higher margin, and return which these are."""
+        """Ask about points of samples ``which`` (m,), keep those of higher margin, and return whose these are."""
         if len(which) == 0:
             # A query of others: the numbers of later ones do not depend on which samples are together.
             self.problem.queries += 1

@@ -16,6 +16,7 @@ from robustprune.attacks.checks import MOST_FURTHER
 from robustprune.attacks.registry import attack_options
 from robustprune.attacks.result import AttackResult, Check
 from robustprune.attacks.settings import Samples, Settings
+from robustprune.processes import ALONE, Processes
 
 PROBED = 100
 """Samples of the checks that ask about the model rather than about the number."""
@@ -37,6 +38,7 @@ class Examiner:
         result: What came of it.
         options: The options the attack was given.
         settings: The settings of all attacks.
+        processes: Those that share the samples.
     """
 
     run: Run
@@ -45,6 +47,7 @@ class Examiner:
     result: AttackResult
     options: Mapping[str, Any]
     settings: Settings
+    processes: Processes = ALONE
 
     def attack(self, name: str, *, samples: int | None = None, **changes: Any) -> AttackResult:
         """Run an attack on the first so many samples (all by default), with the settings of the result."""
@@ -59,6 +62,7 @@ class Examiner:
             "frozen": settings.frozen,
             "sample_ids": part.ids,
             "targets": part.targets,
+            "processes": self.processes,
         }
         return self.run(self.model, part.images, part.labels, name, **(given | changes))
 

@@ -69,7 +69,7 @@ class Run:
         self.is_random = False
         self.clean_logits: list[Tensor] = []
         self.replica = Replica(model, settings.frozen)
-        self._model, self._attack, self._options = model, attack, options
+        self.model, self._attack, self._options = model, attack, options
         self._settings, self._progress, self._saved = settings, progress, saved
         self._oracle = Oracle(self.tally, Batches(settings.batch_size), progress.advance, settings.eot)
         self._wave = -1
@@ -81,13 +81,13 @@ class Run:
         images = to_unit_range(samples.images.to(place)).clone()
         labels = samples.labels.to(place).clone()
         targets = None if samples.targets is None else samples.targets.to(place).clone()
-        clean_logits = self._oracle.predict(self._model, images)
+        clean_logits = self._oracle.predict(self.model, images)
         _check_clean(clean_logits, labels, targets)
         self.clean_logits.append(clean_logits.cpu())
         single = self._predict_once(images, samples.ids) if self._settings.eot > 1 else None
         problem = AttackProblem(
             self._oracle,
-            self._model,
+            self.model,
             images,
             labels,
             clean_logits,
@@ -119,8 +119,8 @@ class Run:
         predictions = self._verdict(problem, clean_logits)
         doubtful = problem.ledger.is_broken & ~goal.is_reached(predictions)
         # Of a network that draws at random, another attempt would be a second draw.
-        if problem.model is not self._model and self._settings.eot == 1 and bool(doubtful.any()):
-            problem.model = self._model
+        if problem.model is not self.model and self._settings.eot == 1 and bool(doubtful.any()):
+            problem.model = self.model
             problem.stages.keeper = Keeper()
             problem.reopen(doubtful)
             self._propose(problem, only=doubtful)
@@ -138,12 +138,12 @@ class Run:
             ids = [problem.sample_id(row) for row in range(len(points))]
             logits[attacked] = self._predict_once(points, ids)[attacked]
         else:
-            logits[attacked] = self._oracle.predict(self._model, points[attacked])
+            logits[attacked] = self._oracle.predict(self.model, points[attacked])
         return logits
 
     def _predict_once(self, images: Tensor, sample_ids: list[int]) -> Tensor:
         self.tally.forwards += len(images)
-        return predict_once(self._model, images, sample_ids, seed=self._settings.seed, batches=self._oracle.batches)
+        return predict_once(self.model, images, sample_ids, seed=self._settings.seed, batches=self._oracle.batches)
 
     def _propose(self, problem: AttackProblem, only: Tensor | None = None) -> None:
         for restart in range(self._settings.restarts):

@@ -13,18 +13,24 @@ from click.exceptions import Exit
 from robustprune import terminal
 from robustprune._version import __version__
 from robustprune.errors import RobustPruneError, RobustPruneWarning
+from robustprune.launch import read_launch, silence_others, take_the_floor
 
 click.rich_click.MAX_WIDTH = 110
+
+SHARED = ("train", "evaluate")
+"""Commands whose work several processes share."""
 
 
 def main() -> None:
     """Run the command line; every failure is one paragraph and an exit code."""
     warnings.showwarning = _show_warning
+    silence_others()
     try:
         commands(standalone_mode=False)
     except Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
+        take_the_floor()
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -40,6 +46,7 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         if os.environ.get("ROBUSTPRUNE_DEBUG"):
+            take_the_floor()
             raise
         _fail(
             f"an error that should not happen: {type(error).__name__}: {error}. Please report it, with the "
@@ -56,14 +63,21 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
 
 
 def _fail(message: str) -> None:
+    take_the_floor()
     terminal.say(f"Error: {' '.join(message.split())}")
     sys.exit(1)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="robustprune")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Cut whole layers out of a network before training it, and measure what that does.
 
     `robustprune demo` shows everything on a small data set; `robustprune COMMAND --help` explains a command.
     """
+    if read_launch().is_shared and context.invoked_subcommand not in SHARED:
+        raise click.UsageError(
+            f"of several processes, as torchrun starts them, only {' and '.join(SHARED)} make use; call "
+            f"robustprune {context.invoked_subcommand} without torchrun"
+        )

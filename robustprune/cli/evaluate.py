@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,10 @@ from robustprune.cli.options import (
     alike_options,
     common_options,
     data_options,
+    joined,
     model_options,
     open_named,
+    opened,
     refuse_to_overwrite,
     split_option,
 )
@@ -70,21 +73,25 @@ def evaluate(
     refuse_idle_attack_options({**options, "transfer_from": transfer_from, "strict": strict}, len(named))
     given = take_ood_options(options) | take_corruption_options(options) | take_attack_options(options)
     alike = alike_options(options, [*named[1:], *([transfer_from] if transfer_from else [])])
-    tickets, data = _open_all(named, options, alike)
-    add_source(given, transfer_from, data, alike)
-    with terminal.progress_bar() as bar:
+
+    def open_everything() -> tuple[dict[str, Ticket], ImageData]:
+        tickets, data = _open_all(named, options, alike)
+        add_source(given, transfer_from, data, alike)
+        return tickets, data
+
+    with joined(options["device"], evaluates=True) as processes, terminal.progress_bar() as bar:
+        tickets, data = opened(processes, options, open_everything)
         records = evaluate_models(
             tickets,
             data,
             dense=dense,
             paths={name: name for name in named},
+            processes=processes,
             progress=bar,
             **given,
             **options,
         )
-    for name, record in records.items():
-        if files:
-            record.save(files[name])
+        processes.from_main(lambda: _save_all(records, files))
     if as_json:
         found = [record.to_json() for record in records.values()]
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
@@ -96,6 +103,11 @@ def evaluate(
     clear_states(given)
     if strict:
         refuse_invalid(records.values())
+
+
+def _save_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
+    for name, file in files.items():
+        records[name].save(file)
 
 
 def _open_all(named: list[str], options: dict[str, Any], alike: dict[str, Any]) -> tuple[dict[str, Ticket], ImageData]:

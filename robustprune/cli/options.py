@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,9 +13,11 @@ from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
+    from robustprune.processes import Processes
     from robustprune.ticket import Ticket
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class KeyValue(click.ParamType[tuple[str, Any]]):
@@ -189,6 +192,24 @@ def open_named(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
     from robustprune.workbench import open_model
 
     return open_model(**resolve(options))
+
+
+@contextmanager
+def joined(device: str, *, evaluates: bool = False) -> Iterator[Processes]:
+    """Join the processes that torchrun started with this one, for the block."""
+    from robustprune.devices import choose_device
+    from robustprune.processes import EVALUATION_TIMEOUT, TRAINING_TIMEOUT, start_processes
+
+    with start_processes(choose_device(device), EVALUATION_TIMEOUT if evaluates else TRAINING_TIMEOUT) as processes:
+        yield processes
+
+
+def opened(processes: Processes, options: dict[str, Any], work: Callable[[], T]) -> T:
+    """Return what ``work`` opens in every process, in the main one first if it may have to download something."""
+    if options["download"]:
+        return processes.main_first(work)
+    with processes.agreement():
+        return work()
 
 
 def open_named_network(options: dict[str, Any]) -> Ticket:

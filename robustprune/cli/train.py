@@ -13,8 +13,10 @@ from robustprune.cli.options import (
     OUT_FILE,
     common_options,
     data_options,
+    joined,
     model_options,
     open_named,
+    opened,
     recipe_options,
     refuse_to_overwrite,
     stack,
@@ -58,14 +60,15 @@ def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: 
     options["epsilon"] = None if eps is None else parse_epsilon(eps)
     model = options["model"]
     refuse_to_overwrite(model, out)
-    ticket, data = open_named(options)
-    del options["model"]
-    with terminal.progress_bar() as bar:
+    with joined(options["device"]) as processes, terminal.progress_bar() as bar:
+        ticket, data = opened(processes, options, lambda: open_named(options))
+        del options["model"]
         ticket = train_to_file(
             ticket,
             data,
             out,
             measure_energy=not no_energy,
+            processes=processes,
             on_step=of_training(bar, f"training {model}"),
             on_epoch=_say_epoch,
             **options,
@@ -74,6 +77,7 @@ def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: 
         "out": out,
         "sha256": ticket.sha256,
         **{name: ticket.training[name] for name in _TRAINING_FIGURES},
+        **{name: ticket.training[name] for name in _SEVERAL if name in ticket.training},
         "validation_accuracy": ticket.history[-1].get("validation_accuracy"),
         "history": ticket.history,
     }
@@ -98,7 +102,7 @@ def _draw(title: str, summary: Mapping[str, Any]) -> None:
                 terminal.grams(summary["co2_kg"]),
             ]
         ],
-        f"ticket in {summary['out']}, weights {summary['sha256'][:12]}",
+        f"ticket in {summary['out']}, weights {summary['sha256'][:12]}{_who(summary)}",
     )
 
 
@@ -111,6 +115,14 @@ _TRAINING_FIGURES = (
     "country",
     "energy_method",
 )
+_SEVERAL = ("processes", "batch_statistics")
+"""What is on record of a training by several processes."""
+
+
+def _who(training: Mapping[str, Any]) -> str:
+    if "processes" not in training:
+        return ""
+    return f"; {training['processes']} processes, batch statistics: {training['batch_statistics']}"
 
 
 def _say_epoch(entry: Mapping[str, Any], epochs: int) -> None:

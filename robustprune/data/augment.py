@@ -6,13 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robustprune.randomness import Draws, as_draws
+
 
 def default_shift(image_size: int | tuple[int, int]) -> int:
     """Return the customary shift in pixels: an eighth of the shorter side (4 for 32×32, 1 for 8×8)."""
     return (image_size if isinstance(image_size, int) else min(image_size)) // 8
 
 
-def augment(images: Tensor, generator: torch.Generator, *, flip: bool, shift: int) -> Tensor:
+def augment(images: Tensor, generator: torch.Generator | Draws, *, flip: bool, shift: int) -> Tensor:
     """Return the images, each flipped left to right with probability 1/2 and shifted by whole pixels.
 
     The shift is uniform over -shift … shift in both directions, drawn for every image; what comes in at the
@@ -29,8 +31,9 @@ def augment(images: Tensor, generator: torch.Generator, *, flip: bool, shift: in
         return images
     count, channels, height, width = images.shape
     device = images.device
-    flipped = torch.rand(count, 1, generator=generator, device=generator.device).to(device) < (0.5 * flip)
-    offsets = torch.randint(2 * shift + 1, (count, 2), generator=generator, device=generator.device)
+    draws = as_draws(generator)
+    flipped = draws.rand(count, 1).to(device) < (0.5 * flip)
+    offsets = draws.randint(2 * shift + 1, count, 2)
     down, right = offsets.to(device)[:, :1], offsets.to(device)[:, 1:]  # (N, 1) each
 
     columns = torch.arange(width, device=device).expand(count, width)

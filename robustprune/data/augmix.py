@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robustprune.randomness import Draws, as_draws
+
 _TABLES = ("autocontrast", "equalize", "posterize", "solarize")
 _MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 OPERATIONS = _TABLES + _MOVES
@@ -19,7 +21,7 @@ _POSTERIZE_BITS, _SOLARIZE, _DEGREES, _SHEAR, _TRANSLATE = 4, 256, 30, 0.3, 1 / 
 
 
 def augmix(
-    images: Tensor, generator: torch.Generator, *, severity: float = 3, width: int = 3, most_steps: int = 3
+    images: Tensor, generator: torch.Generator | Draws, *, severity: float = 3, width: int = 3, most_steps: int = 3
 ) -> Tensor:
     """Return each image mixed with ``width`` chains of 1 … ``most_steps`` random operations on it.
 
@@ -35,11 +37,10 @@ def augmix(
     Returns:
         float32 (N, C, H, W) in [0, 1].
     """
-    count = len(images)
+    count, draws = len(images), as_draws(generator)
 
     def draw(*shape: int) -> Tensor:
-        drawn = torch.rand(count, *shape, generator=generator, device=generator.device)
-        return drawn.to(images.device)
+        return draws.rand(count, *shape).to(images.device)
 
     exponential = -torch.log1p(-draw(width))
     weights = exponential / exponential.sum(dim=1, keepdim=True)

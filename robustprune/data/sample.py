@@ -28,3 +28,8 @@ def take_sample(data: ImageData, split: str, limit: int | None, seed: int) -> Sa
     part = data.require(split)
     indices = torch.arange(len(part)) if limit is None else stratified_indices(part.labels, limit, seed)
     return Sample(part.take(indices), part.labels[indices].cpu(), indices)
+
+
+def images_at(images: Tensor, places: Tensor) -> Tensor:
+    """Return the images at some places (n,) in rising order: of all of them no copy."""
+    return images if len(places) == len(images) else images[places.to(images.device)]

@@ -28,6 +28,7 @@ from robustprune.errors import AttackError
 from robustprune.evaluation.gallery import add_galleries
 from robustprune.inference import Array
 from robustprune.metrics import wilson_interval
+from robustprune.processes import ALONE, Processes
 from robustprune.progress import Progress, labelled
 from robustprune.provenance import hash_weights
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
@@ -93,6 +94,7 @@ def run_attacks(
     *,
     epsilons: Sequence[float],
     further: AttackSettings,
+    processes: Processes = ALONE,
     progress: Progress | None = None,
     **settings: Any,
 ) -> AttackOutcomes:
@@ -105,14 +107,15 @@ def run_attacks(
         options: Attack → its own options, from :func:`share_attack_options`.
         epsilons: Budgets on the [0, 1] scale.
         further: Settings that not every caller has an opinion on.
+        processes: Those that share the samples.
         progress: Called as work proceeds.
         settings: What every attack gets, see :func:`robustprune.run_attack`.
     """
     found = AttackOutcomes()
     if not options or not epsilons:
         return found
-    attacker = _Attacker(options, further, progress)
-    shared = {"checks": further.checks, "eot": further.eot, **settings}
+    attacker = _Attacker(options, further, processes, progress)
+    shared = {"checks": further.checks, "eot": further.eot, "processes": processes, **settings}
     results: list[AttackResult] = []
     for name in ["union"] if further.union else options:
         curve = security_curve(network, images, labels, name, epsilons=epsilons, attacker=attacker, **shared)
@@ -123,7 +126,7 @@ def run_attacks(
     for result in results:
         found.add(result)
     add_galleries(found.entries, found.samples, results, images, settings["sample_ids"])
-    _save(results, network, further.save_adversarial)
+    processes.from_main(lambda: _save(results, network, further.save_adversarial))
     return found
 
 
@@ -135,10 +138,15 @@ class _Attacker:
     """
 
     def __init__(
-        self, options: Mapping[str, Mapping[str, Any]], further: AttackSettings, progress: Progress | None
+        self,
+        options: Mapping[str, Mapping[str, Any]],
+        further: AttackSettings,
+        processes: Processes,
+        progress: Progress | None,
     ) -> None:
         self.transferred: list[AttackResult] = []
         self._options, self._further, self._progress = options, further, progress
+        self._share = () if processes.is_alone else (f"{processes.rank + 1}of{processes.count}",)
         given = further.state
         self._states = given if given is None or isinstance(given, StateFolder) else StateFolder(given)
 
@@ -166,11 +174,11 @@ class _Attacker:
     def _with_states(
         self, options: Mapping[str, Mapping[str, Any]], model: nn.Module, *parts: str
     ) -> dict[str, dict[str, Any]]:
-        """Return the options of attacks with a file for the state of each, of its own for each network."""
+        """Return the options of attacks with a file for the state of each, of its own for each network and process."""
         if self._states is None:
             return {name: dict(own) for name, own in options.items()}
-        who = hash_weights(model)[:8]
-        return {name: {**own, "state": self._states.file(name, *parts, who)} for name, own in options.items()}
+        who = (hash_weights(model)[:8], *self._share)
+        return {name: {**own, "state": self._states.file(name, *parts, *who)} for name, own in options.items()}
 
 
 def _curve(name: str, curve: SecurityCurve) -> CurveEntry:

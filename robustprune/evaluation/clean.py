@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from robustprune.data import Sample
+from robustprune.data.sample import images_at
 from robustprune.errors import EvaluationError
 from robustprune.inference import predict_logits
 from robustprune.metrics import (
@@ -16,17 +17,25 @@ from robustprune.metrics import (
     sample_figures,
     wilson_interval,
 )
+from robustprune.processes import ALONE, Processes
 from robustprune.records import CleanResult, Samples
 
 
-def evaluate_clean(network: nn.Module, sample: Sample, dataset: str, *, batch_size: int) -> tuple[CleanResult, Samples]:
+def evaluate_clean(
+    network: nn.Module, sample: Sample, dataset: str, *, batch_size: int, processes: Processes = ALONE
+) -> tuple[CleanResult, Samples]:
     """Return accuracy and calibration on a sample, and the outcomes per image.
 
     Raises:
         EvaluationError: The data set has labels that the network has no output for.
         ModelError: The network does not run on these images.
     """
-    logits, labels = predict_logits(network, sample.images, batch_size=batch_size), sample.labels
+    images, labels = sample.images, sample.labels
+    (logits,) = processes.spread(
+        len(labels),
+        batch_size,
+        lambda places: [predict_logits(network, images_at(images, places), batch_size=batch_size)],
+    )
     _check_labels(logits, labels, dataset)
     figures = {name: values.astype(np.float32) for name, values in sample_figures(logits, labels).items()}
     predictions = logits.argmax(dim=1).numpy()

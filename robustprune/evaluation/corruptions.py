@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from robustprune.errors import ModelError, ModelWarning
 from robustprune.evaluation.corruption_sources import CorruptedImages
 from robustprune.inference import freeze, predict_logits
 from robustprune.metrics import accuracy, brier_score, expected_calibration_error, negative_log_likelihood
+from robustprune.processes import ALONE, Processes
 from robustprune.progress import Progress
 from robustprune.records import Record, Samples
 
@@ -40,12 +42,13 @@ def run_corruptions(
     images: CorruptedImages,
     *,
     batch_size: int = 256,
+    processes: Processes = ALONE,
     progress: Progress | None = None,
 ) -> list[tuple[CorruptionResult, Samples]]:
     """Return for each network what corruptions do to it, and its predictions per sample.
 
     Images are made chunk by chunk, each shown to all networks before the next is made; only logits are kept, of one
-    corruption at one severity.
+    corruption at one severity. Processes share the images of each corruption at each severity.
     """
     start = time.perf_counter()
     networks = [_faster(subject.network, images) for subject in subjects]
@@ -53,17 +56,31 @@ def run_corruptions(
     cells = [(name, severity) for name in images.names for severity in SEVERITIES]
     for done, (name, severity) in enumerate(cells):
         labels = images.labels(name, severity)
-        logits: list[list[Tensor]] = [[] for _ in subjects]
-        for part in torch.split(torch.arange(len(labels)), _chunk(images)):
-            pixels = images.make(name, severity, part)
-            for network, rows in zip(networks, logits, strict=True):
-                rows.append(predict_logits(network, pixels, batch_size=batch_size))
-        for figures, rows in zip(found, logits, strict=True):
-            figures.add(name, torch.cat(rows), labels)
+        work = partial(_logits, networks, images, name, severity, batch_size=batch_size)
+        for figures, logits in zip(found, processes.spread(len(labels), batch_size, work), strict=True):
+            figures.add(name, logits, labels)
         if progress is not None:
             progress("corruptions", done + 1, len(cells))
     seconds = time.perf_counter() - start
     return [(figures.result(seconds), figures.samples) for figures in found]
+
+
+def _logits(
+    networks: Sequence[nn.Module],
+    images: CorruptedImages,
+    name: str,
+    severity: int,
+    places: Tensor,
+    *,
+    batch_size: int,
+) -> list[Tensor]:
+    """Return the logits (n, K) of each network for some of the images."""
+    rows: list[list[Tensor]] = [[] for _ in networks]
+    for part in torch.split(places, _chunk(images)):
+        pixels = images.make(name, severity, part)
+        for network, found in zip(networks, rows, strict=True):
+            found.append(predict_logits(network, pixels, batch_size=batch_size))
+    return [torch.cat(found) for found in rows]
 
 
 def add_corruptions(evaluated: Sequence[tuple[nn.Module, Record]], images: CorruptedImages, **settings: Any) -> None:

@@ -20,6 +20,7 @@ from robustprune.evaluation.ood import OodRequest, run_ood
 from robustprune.evaluation.shift import run_shift
 from robustprune.evaluation.summary import summarize_model
 from robustprune.files import hash_arrays
+from robustprune.processes import ALONE, Processes
 from robustprune.progress import Progress
 from robustprune.provenance import describe_environment
 from robustprune.records import Record
@@ -49,6 +50,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 256,
     path: str | None = None,
+    processes: Processes = ALONE,
     progress: Progress | None = None,
 ) -> Record:
     """Evaluate a network on a split: accuracy and calibration, detection of foreign images, each attack at each ε.
@@ -79,6 +81,8 @@ def evaluate(
         seed: Of the sample, the attacks and the corruptions.
         batch_size: Images per forward pass; changes no result.
         path: Where the network came from, for the record.
+        processes: Those that evaluate it together, each calling this alike; all are returned the record of all. They
+            share the images, attacks included; detection and latency are the main one's alone.
         progress: Called as work proceeds.
 
     Raises:
@@ -101,12 +105,16 @@ def evaluate(
     if isinstance(model, Ticket):
         model.check_fits(data)
     network = model.model() if isinstance(model, Ticket) else model
-    shared: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
-    clean, samples = evaluate_clean(network, sample, data.name, batch_size=batch_size)
+    shared: dict[str, Any] = {"batch_size": batch_size, "processes": processes, "progress": progress}
+    clean, samples = evaluate_clean(network, sample, data.name, batch_size=batch_size, processes=processes)
     # Before the attacks, which take longer: a foreign set that is not there is found out early.
     shifted, predictions = run_shift(network, data, shift or {}, clean.accuracy, **shared)
     chosen: dict[str, Any] = {"split": split, "limit": limit, "seed": seed}
-    found_ood, ood_summary, scores = run_ood(network, data, ood, detectors, ood_options or {}, **chosen, **shared)
+    chosen |= {"batch_size": batch_size, "progress": progress}
+    # Detectors are fitted to all features together, which one process has to hold.
+    found_ood, ood_summary, scores = processes.from_main(
+        lambda: run_ood(network, data, ood, detectors, ood_options or {}, **chosen)
+    )
     attacked = run_attacks(
         network,
         images,
@@ -131,14 +139,14 @@ def evaluate(
         ood_summary=ood_summary,
         shift=shifted,
         seed=seed,
-        environment=describe_environment(),
+        environment=describe_environment() | ({} if processes.is_alone else {"processes": processes.count}),
         seconds=time.perf_counter() - start,
         samples=samples | attacked.samples | scores | predictions,
     )
     if corrupted is not None:
         add_corruptions([(network, record)], corrupted, **shared)
     if latency:
-        add_latency([(network, record)], images[0].shape)
+        processes.from_main(lambda: add_latency([(network, record)], images[0].shape))
     record.seconds = time.perf_counter() - start
     return record
 

@@ -14,6 +14,7 @@ from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions, compare_with_dense
 from robustprune.evaluation.latency import add_latency
 from robustprune.evaluation.run import evaluate
+from robustprune.processes import ALONE, Processes
 from robustprune.progress import Progress
 from robustprune.records import Record
 from robustprune.ticket import Ticket
@@ -33,6 +34,7 @@ def evaluate_models(
     seed: int = 0,
     batch_size: int = 256,
     paths: Mapping[str, str] | None = None,
+    processes: Processes = ALONE,
     progress: Progress | None = None,
     **settings: Any,
 ) -> dict[str, Record]:
@@ -51,6 +53,7 @@ def evaluate_models(
         seed: Likewise.
         batch_size: Likewise.
         paths: Name → where a network came from.
+        processes: As for :func:`robustprune.evaluate`.
         progress: Called as work proceeds.
         settings: The other arguments of :func:`robustprune.evaluate`.
 
@@ -65,7 +68,13 @@ def evaluate_models(
     images = find_corrupted(corruptions, corruption_dir, data, sample, seed, limit, corruption_options or {})
     if dense is not None and images is None:
         raise EvaluationError("errors are related to a dense network's under corruptions only; name some")
-    shared: dict[str, Any] = {"split": split, "limit": limit, "seed": seed, "batch_size": batch_size}
+    shared: dict[str, Any] = {
+        "split": split,
+        "limit": limit,
+        "seed": seed,
+        "batch_size": batch_size,
+        "processes": processes,
+    }
     records = {
         name: evaluate(model, data, path=(paths or {}).get(name), progress=progress, **shared, **settings)
         for name, model in models.items()
@@ -73,9 +82,9 @@ def evaluate_models(
     networks = (model.model() if isinstance(model, Ticket) else model for model in models.values())
     evaluated = list(zip(networks, records.values(), strict=True))
     if images is not None:
-        add_corruptions(evaluated, images, batch_size=batch_size, progress=progress)
+        add_corruptions(evaluated, images, batch_size=batch_size, processes=processes, progress=progress)
     if latency:
-        add_latency(evaluated, sample.images[0].shape)
+        processes.from_main(lambda: add_latency(evaluated, sample.images[0].shape))
     if dense is not None:
         for name in records.keys() - {dense}:
             relate_to_dense(records[name], records[dense])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from robustprune.data.contract import DatasetRequest
 from robustprune.data.npz import load_npz
 from robustprune.data.pixels import convert_channels, resize_images
 from robustprune.data.released import load_foreign_folder
+from robustprune.data.sample import images_at
 from robustprune.errors import DataError, EvaluationError
 from robustprune.inference import predict_logits
 from robustprune.metrics import accuracy, wilson_interval
+from robustprune.processes import ALONE, Processes
 from robustprune.progress import Progress
 from robustprune.records import Samples
 
@@ -34,6 +37,7 @@ def run_shift(
     clean_accuracy: float,
     *,
     batch_size: int = 256,
+    processes: Processes = ALONE,
     progress: Progress | None = None,
 ) -> tuple[list[ShiftEntry], Samples]:
     """Return an entry per shifted set, and the predictions and labels of its images.
@@ -45,6 +49,7 @@ def run_shift(
             of CIFAR-10.1 or CIFAR-10.2.
         clean_accuracy: On the test set.
         batch_size: Images per forward pass.
+        processes: Those that share the images.
         progress: Called as work proceeds.
 
     Raises:
@@ -54,7 +59,7 @@ def run_shift(
     samples: Samples = {}
     for place, (name, where) in enumerate(shifts.items()):
         images, labels = load_shift(str(where), data)
-        logits = predict_logits(network, images, batch_size=batch_size)
+        (logits,) = processes.spread(len(labels), batch_size, partial(_logits, network, images, batch_size))
         predictions = logits.argmax(dim=1)
         samples |= {f"shift{place}_prediction": predictions.numpy(), f"shift{place}_label": labels.numpy()}
         found = accuracy(logits, labels)
@@ -70,6 +75,10 @@ def run_shift(
         if progress is not None:
             progress("shifted sets", place + 1, len(shifts))
     return entries, samples
+
+
+def _logits(network: nn.Module, images: Tensor, batch_size: int, places: Tensor) -> list[Tensor]:
+    return [predict_logits(network, images_at(images, places), batch_size=batch_size)]
 
 
 def parse_shifts(texts: Iterable[str]) -> dict[str, str]:

@@ -19,6 +19,8 @@ from robustprune.attacks import run_attack
 from robustprune.data import Split
 from robustprune.errors import TrainingWarning
 from robustprune.inference import evaluation_mode
+from robustprune.processes import ALONE, Processes
+from robustprune.randomness import Draws, as_draws
 from robustprune.training.recipes import Recipe
 
 # Figures of the papers: the way of all steps together and the single step as shares of ε, and TRADES' start.
@@ -30,7 +32,12 @@ WATCHED = 256
 
 
 def adversarial_loss(
-    network: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, generator: Generator
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    generator: Generator | Draws,
+    trained: nn.Module | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of a step, with its graph, and the logits (n, K) that its accuracy is counted on.
 
@@ -40,31 +47,33 @@ def adversarial_loss(
         labels: (n,).
         recipe: Says which kind of training, and at which ε.
         generator: On the CPU; random starts are drawn from it.
+        trained: What the loss is computed through, if not the network: a wrapper of it that looks after its gradients.
     """
+    trained, draws = network if trained is None else trained, as_draws(generator)
     if recipe.adversarial == "trades":
-        return _trades(network, images, labels, recipe, generator)
+        return _trades(network, trained, images, labels, recipe, draws)
     steps = 1 if recipe.adversarial == "fgsm" else recipe.adversarial_steps
     way = FGSM_STEP if recipe.adversarial == "fgsm" else WAY
-    start = images + recipe.epsilon * _noise(images, generator)
+    start = images + recipe.epsilon * _noise(images, draws)
     attacked = _climb(
         network, images, start, lambda logits: F.cross_entropy(logits, labels, reduction="sum"), recipe, way, steps
     )
-    logits = network(attacked)
+    logits = trained(attacked)
     return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing), logits
 
 
 def _trades(
-    network: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, generator: Generator
+    network: nn.Module, trained: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, draws: Draws
 ) -> tuple[Tensor, Tensor]:
     """Return cross-entropy on the images plus β times KL(images ‖ attacked images), equation 5 there."""
     with evaluation_mode(network), torch.no_grad():
         clean = F.log_softmax(network(images), dim=1)
-    start = images + TRADES_START * torch.randn(images.shape, generator=generator).to(images.device)
+    start = images + TRADES_START * draws.randn(*images.shape).to(images.device)
     attacked = _climb(
         network, images, start, lambda logits: _divergence(logits, clean), recipe, WAY, recipe.adversarial_steps
     )
     # In one pass, so that batch statistics are of both.
-    logits, worse = network(torch.cat([images, attacked])).chunk(2)
+    logits, worse = trained(torch.cat([images, attacked])).chunk(2)
     smoothing = recipe.label_smoothing
     divergence = _divergence(worse, F.log_softmax(logits, dim=1)) / len(images)
     return F.cross_entropy(logits, labels, label_smoothing=smoothing) + recipe.trades_beta * divergence, worse
@@ -94,12 +103,17 @@ def _climb(
     return points.detach().contiguous(memory_format=torch.channels_last)
 
 
-def _noise(images: Tensor, generator: Generator) -> Tensor:
-    return (2 * torch.rand(images.shape, generator=generator) - 1).to(images.device)
+def _noise(images: Tensor, draws: Draws) -> Tensor:
+    return (2 * draws.rand(*images.shape) - 1).to(images.device)
 
 
 def watch_robustness(
-    network: nn.Module, split: Split, recipe: Recipe, history: list[dict[str, Any]], seed: int
+    network: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    history: list[dict[str, Any]],
+    seed: int,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Return accuracy under one step and under ten, and whether the network has learnt to fool the one step only.
 
@@ -113,11 +127,13 @@ def watch_robustness(
         recipe: Of an adversarial training.
         history: Entries of the epochs before.
         seed: Of the attack's random start.
+        processes: Which share the attacks.
     """
     part = split.take(torch.arange(min(WATCHED, len(split))))
     labels = split.labels[: len(part)]
-    single = run_attack(network, part, labels, "fgsm", epsilon=recipe.epsilon, seed=seed).robust_accuracy
-    iterated = run_attack(network, part, labels, "pgd", epsilon=recipe.epsilon, seed=seed, steps=10).robust_accuracy
+    shared: dict[str, Any] = {"epsilon": recipe.epsilon, "seed": seed, "processes": processes}
+    single = run_attack(network, part, labels, "fgsm", **shared).robust_accuracy
+    iterated = run_attack(network, part, labels, "pgd", steps=10, **shared).robust_accuracy
     best = max([entry["pgd_accuracy"] for entry in history if "pgd_accuracy" in entry], default=0.0)
     is_overfitted = best > 0.1 and iterated < best / 2 and single > 2 * iterated
     if is_overfitted and not any(entry.get("catastrophic_overfitting") for entry in history):

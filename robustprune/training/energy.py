@@ -42,16 +42,16 @@ class EnergyMeter:
         TrainingError: codecarbon has no carbon intensity for that country; it would silently take a mean.
     """
 
-    def __init__(self, country: str = "USA", *, enabled: bool = True) -> None:
-        """Prepare a meter for a country (ISO 3166, three letters)."""
+    def __init__(self, country: str = "USA", *, enabled: bool = True, whole_machine: bool = False) -> None:
+        """Prepare a meter for a country (ISO 3166, three letters), of this process or of all on the machine."""
         self.country = country
         self._tracker: Any = None
-        self._method = "switched off"
+        self._method, self._scope = "switched off", ", whole machine" if whole_machine else ""
         if not enabled:
             return
         try:
             known = _countries()
-            self._tracker = _tracker(country) if country in known else None
+            self._tracker = _tracker(country, whole_machine) if country in known else None
         except Exception as error:
             self._method = f"codecarbon failed: {type(error).__name__}: {error}"
             return
@@ -75,11 +75,11 @@ class EnergyMeter:
             data = self._tracker.stop_task()
             if data is not None:
                 energy.energy_kwh, energy.co2_kg = float(data.energy_consumed), float(data.emissions)
-            energy.method = _power_source(self._tracker)
+            energy.method = _power_source(self._tracker) + self._scope
 
 
 @cache
-def _tracker(country: str) -> Any:
+def _tracker(country: str, whole_machine: bool) -> Any:
     """Return codecarbon's tracker; finding out about the hardware takes it over a second, so one is kept."""
     # Its log lines ignore the level it is given until it is set up.
     logging.getLogger("codecarbon").disabled = True
@@ -90,8 +90,9 @@ def _tracker(country: str) -> Any:
         output_methods=[],
         log_level="critical",
         allow_multiple_runs=True,
-        # Only this process: a neighbour on the same machine is not this network's cost.
-        tracking_mode="process",
+        # Of one process alone: a neighbour on the same machine is not this network's cost. Of several there is no
+        # such figure.
+        tracking_mode="machine" if whole_machine else "process",
     )
     # The constructor swallows its own errors; a first measurement brings them out, and warms it up.
     tracker.start_task()

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
 from robustprune.inference import evaluation_mode, to_unit_range
-from robustprune.randomness import seeded_generator
+from robustprune.processes import ALONE, Processes
+from robustprune.randomness import Draws, seeded_generator
 from robustprune.training.adversarial import adversarial_loss
+from robustprune.training.distributed import SharedNetwork
 from robustprune.training.hardening import consistency_loss, harden
 from robustprune.training.recipes import Recipe
 
@@ -43,7 +45,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
 
 
 def train_epoch(
-    network: nn.Module,
+    network: nn.Module | SharedNetwork,
     optimizer: torch.optim.Optimizer,
     data: ImageData,
     recipe: Recipe,
@@ -55,32 +57,39 @@ def train_epoch(
     """Train for one epoch and return its entry of the history.
 
     Order and augmentation follow from (seed, epoch) alone, so an epoch comes out the same whether or not the
-    run was interrupted before it.
+    run was interrupted before it. Of several processes each takes its rows of every batch, with the augmentation
+    that they get in one process.
 
     Raises:
         TrainingError: The loss or the gradient is no finite number.
     """
-    split = data.require("train")
+    shared = network if isinstance(network, SharedNetwork) else SharedNetwork(network)
+    network, split = shared.network, data.require("train")
     steps = max(1, len(split) // recipe.batch_size)
     device = next(network.parameters()).device
     generator = seeded_generator(seed, "epoch", epoch)
     order = torch.randperm(len(split), generator=generator)[: steps * recipe.batch_size]
+    batch_size = len(order) // steps
+    rows = shared.processes.rows(batch_size)
+    own = order.view(steps, batch_size)[:, rows].flatten()
+    draws = Draws(generator, rows, batch_size)
     shift = default_shift(data.image_size) if recipe.augment else 0
     totals = {"loss": 0.0, "correct": 0.0}
     start = time.perf_counter()
     network.train()
-    for step, batch in enumerate(split.batches(recipe.batch_size, order=order, device=device)):
-        images = augment(batch.images, generator, flip=data.flips and recipe.augment, shift=shift)
-        views = harden(images, recipe, generator, seed=seed, epoch=epoch, indices=batch.indices)
+    for step, batch in enumerate(split.batches(rows.stop - rows.start, order=own, device=device)):
+        images = augment(batch.images, draws, flip=data.flips and recipe.augment, shift=shift)
+        views = harden(images, recipe, draws, seed=seed, epoch=epoch, indices=batch.indices)
         views = [to_unit_range(view).contiguous(memory_format=torch.channels_last) for view in views]
         rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, logits = _step(network, optimizer, views, batch.labels, recipe, generator, (epoch, step))
-        totals["loss"] += loss * len(batch.labels)
-        totals["correct"] += float((logits.argmax(dim=1) == batch.labels).sum())
+        loss, correct = _step(shared, optimizer, views, batch.labels, recipe, draws, (epoch, step))
+        totals["loss"] += loss * batch_size
+        totals["correct"] += correct
         if on_step is not None:
             on_step(StepProgress(epoch, recipe.epochs, step + 1, steps, loss))
+    shared.even_out()
     _check_weights(network, optimizer, (epoch, steps - 1))
     seconds = time.perf_counter() - start
     return {
@@ -94,32 +103,40 @@ def train_epoch(
 
 
 def _step(
-    network: nn.Module,
+    shared: SharedNetwork,
     optimizer: torch.optim.Optimizer,
     views: list[Tensor],
     labels: Tensor,
     recipe: Recipe,
-    generator: torch.Generator,
+    draws: Draws,
     where: tuple[int, int],
-) -> tuple[float, Tensor]:
+) -> tuple[float, float]:
+    """Take a step; return the mean loss of the whole batch, and how many of its images are classified rightly."""
     optimizer.zero_grad(set_to_none=True)
-    loss, logits = _loss(network, views, labels, recipe, generator)
+    loss, logits = _loss(shared, views, labels, recipe, draws)
     value = loss.item()
+    correct = float((logits.detach().argmax(dim=1) == labels).sum())
+    if not shared.processes.is_alone:
+        # Shares of a batch may differ by an image: the mean over processes is to be that over images.
+        loss = loss * (len(labels) * shared.processes.count / draws.total)
+        total, correct = shared.processes.sum([value * len(labels), correct])
+        value = total / draws.total
     if not math.isfinite(value):
         raise _diverged("loss", value, optimizer, where)
-    loss.backward()  # type: ignore[no-untyped-call]
-    _check_gradients(network.parameters(), optimizer, where)
+    with shared.exchanging():
+        loss.backward()  # type: ignore[no-untyped-call]
+    _check_gradients(shared.network.parameters(), optimizer, where)
     optimizer.step()
-    return value, logits.detach()
+    return value, correct
 
 
 def _loss(
-    network: nn.Module, views: list[Tensor], labels: Tensor, recipe: Recipe, generator: torch.Generator
+    shared: SharedNetwork, views: list[Tensor], labels: Tensor, recipe: Recipe, draws: Draws
 ) -> tuple[Tensor, Tensor]:
     if recipe.adversarial != "none":
-        return adversarial_loss(network, views[0], labels, recipe, generator)
+        return adversarial_loss(shared.network, views[0], labels, recipe, draws, shared.trained)
     # The first view is the one with labels; all pass together, as they share batch statistics.
-    every = network(torch.cat(views) if len(views) > 1 else views[0]).split(len(labels))
+    every = shared.trained(torch.cat(views) if len(views) > 1 else views[0]).split(len(labels))
     logits = every[0]
     loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     if len(every) > 1:
@@ -152,14 +169,16 @@ def _diverged(what: str, value: float, optimizer: torch.optim.Optimizer, where: 
     )
 
 
-def validate(network: nn.Module, split: Split, batch_size: int = 512) -> dict[str, float]:
-    """Return mean cross-entropy and accuracy on a split, in evaluation mode."""
+def validate(network: nn.Module, split: Split, batch_size: int = 512, processes: Processes = ALONE) -> dict[str, float]:
+    """Return mean cross-entropy and accuracy on a split, in evaluation mode; processes share the images."""
     device = next(network.parameters()).device
+    order = None if processes.is_alone else torch.arange(len(split))[processes.rows(len(split))]
     loss = correct = 0.0
     with evaluation_mode(network), torch.inference_mode():
-        for batch in split.batches(batch_size, device=device):
+        for batch in split.batches(batch_size, order=order, device=device):
             images = to_unit_range(batch.images).contiguous(memory_format=torch.channels_last)
             logits = network(images)
             loss += float(nn.functional.cross_entropy(logits, batch.labels, reduction="sum"))
             correct += float((logits.argmax(dim=1) == batch.labels).sum())
+    loss, correct = processes.sum([loss, correct])
     return {"validation_loss": loss / len(split), "validation_accuracy": correct / len(split)}

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from robustprune.corruptions import EXTRAS, corrupt
 from robustprune.data.augmix import augmix
-from robustprune.randomness import derive_seed
+from robustprune.randomness import Draws, as_draws, derive_seed
 from robustprune.training.recipes import Recipe
 
 _CORRUPTED_SHARE, _HARDEST = 0.5, 3
 
 
 def harden(
-    images: Tensor, recipe: Recipe, generator: torch.Generator, *, seed: int, epoch: int, indices: Tensor
+    images: Tensor, recipe: Recipe, generator: torch.Generator | Draws, *, seed: int, epoch: int, indices: Tensor
 ) -> list[Tensor]:
     """Return the views of a batch that are trained on: one, or with a consistency loss the images and two mixtures.
 
@@ -36,12 +36,12 @@ def harden(
     return [images]
 
 
-def corrupt_some(images: Tensor, generator: torch.Generator, seed: int, indices: Tensor) -> Tensor:
+def corrupt_some(images: Tensor, generator: torch.Generator | Draws, seed: int, indices: Tensor) -> Tensor:
     """Return the images, half of them under one of the four extra corruptions at severity 1 to 3.
 
     The fifteen of the headline figure are left for the test: to have trained on them would be to have seen it.
     """
-    drawn = torch.rand(3, len(images), generator=generator, device=generator.device).cpu()
+    drawn = as_draws(generator).rand(3, len(images), along=1).cpu()
     kind, severity = (drawn[1] * len(EXTRAS)).long(), (drawn[2] * _HARDEST).long() + 1
     result = images.clone()
     for number, name in enumerate(EXTRAS):

@@ -15,12 +15,14 @@ from robustprune.data import ImageData
 from robustprune.errors import TicketError, TrainingError
 from robustprune.files import hash_json
 from robustprune.models.user_file import own_code
+from robustprune.processes import ALONE, Processes
 from robustprune.provenance import describe_environment
 from robustprune.pruning import apply_masks, hash_masks
 from robustprune.randomness import derive_seed, isolated_generators
 from robustprune.ticket import Ticket, load_ticket
 from robustprune.training.adversarial import watch_robustness
 from robustprune.training.checkpoint import Checkpoint, load_checkpoint
+from robustprune.training.distributed import SharedNetwork, check_batch, describe_processes
 from robustprune.training.energy import EnergyMeter
 from robustprune.training.epoch import StepProgress, make_optimizer, train_epoch, validate
 from robustprune.training.recipes import Recipe, make_recipe
@@ -52,6 +54,7 @@ def train(
     resume: bool = False,
     country: str = "USA",
     measure_energy: bool = True,
+    processes: Processes = ALONE,
     on_step: Callable[[StepProgress], None] | None = None,
     on_epoch: EpochCallback | None = None,
 ) -> Ticket:
@@ -82,6 +85,8 @@ def train(
         resume: Continue from the checkpoint if there is one.
         country: ISO 3166 code of the grid whose carbon intensity counts, three letters.
         measure_energy: Whether to run codecarbon.
+        processes: Those that train the network together, each calling this alike; the main one writes files, measures
+            the energy of its whole machine, and makes the calls below.
         on_step: Called after every step.
         on_epoch: Called after every epoch.
 
@@ -105,20 +110,25 @@ def train(
     last = recipe.epochs if stop_epoch is None else stop_epoch
     if not 0 <= start_epoch < last <= recipe.epochs:
         raise TrainingError(f"epochs {start_epoch} to {last} are no part of a training of {recipe.epochs} epochs")
-    run = _Run(ticket, data, recipe, seed, torch.device(device), Path(checkpoint) if checkpoint else None, start_epoch)
+    check_batch(min(recipe.batch_size, len(data.require("train"))), processes)
+    place = torch.device(device)
+    run = _Run(ticket, data, recipe, seed, place, Path(checkpoint) if checkpoint else None, start_epoch, processes)
     if resume:
         run.restore()
-    meter = EnergyMeter(country, enabled=measure_energy)
+    with processes.agreement():
+        measured = measure_energy and processes.is_main
+        meter = EnergyMeter(country, enabled=measured, whole_machine=not processes.is_alone)
     try:
         for epoch in range(start_epoch + len(run.history), last):
-            run.train_epoch(epoch, meter, on_step)
+            run.train_epoch(epoch, meter, on_step if processes.is_main else None)
             # Before the checkpoint: a run killed in between comes back to this epoch and keeps it then.
             if keep and epoch + 1 in keep:
-                run.result(ticket, country).save(keep[epoch + 1])
+                run.keep(ticket, country, keep[epoch + 1])
             run.save_checkpoint()
-            if on_epoch is not None:
+            if on_epoch is not None and processes.is_main:
                 on_epoch(run.history[-1], recipe.epochs)
     finally:
+        run.shared.undo()
         ticket.network = run.network.to("cpu").to(memory_format=torch.contiguous_format).eval()
     vars(ticket).update(vars(run.result(ticket, country)))
     return ticket
@@ -132,6 +142,7 @@ def train_to_file(
     recipe: str | Recipe = "quick",
     seed: int = 0,
     resume: bool = False,
+    processes: Processes = ALONE,
     **options: Any,
 ) -> Ticket:
     """Train a ticket and write it to ``out``; an interrupted run is picked up from ``out`` + ``.checkpoint``.
@@ -146,6 +157,7 @@ def train_to_file(
         recipe: As for :func:`train`.
         seed: As for :func:`train`.
         resume: Continue an interrupted run.
+        processes: As for :func:`train`; the main one looks at files and writes them.
         options: The other arguments of :func:`train`.
 
     Raises:
@@ -156,25 +168,35 @@ def train_to_file(
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     overrides = {name: options.pop(name, None) for name in _OVERRIDES}
     recipe = make_recipe(recipe, **overrides)
-    if checkpoint.exists() and not resume:
+    is_interrupted = processes.from_main(checkpoint.exists)
+    if is_interrupted and not resume:
         raise TrainingError(
             f"{checkpoint} holds an interrupted run; add --resume to continue it, or delete the file to start anew"
         )
-    if resume and not checkpoint.exists():
+    if resume and not is_interrupted:
         device, start = torch.device(options.get("device", "cpu")), options.get("start_epoch", 0)
-        settings = run_settings(ticket, data, recipe, seed, device, start)
+        settings = run_settings(ticket, data, recipe, seed, device, start, processes)
         epochs = (options.get("stop_epoch") or recipe.epochs) - start
-        finished = _finished(out, hash_json(settings), epochs, ticket)
-        if finished is not None:
-            return finished
-    train(ticket, data, recipe=recipe, seed=seed, checkpoint=checkpoint, resume=resume, **options)
-    ticket.save(out)
-    checkpoint.unlink(missing_ok=True)  # another process may have run the same training, to the same end
+        if processes.from_main(lambda: _finished(out, hash_json(settings), epochs, ticket) is not None):
+            return load_ticket(out, model_code=own_code(ticket.architecture.name))
+    train(ticket, data, recipe=recipe, seed=seed, checkpoint=checkpoint, resume=resume, processes=processes, **options)
+    processes.from_main(lambda: _conclude(ticket, out, checkpoint))
     return ticket
 
 
+def _conclude(ticket: Ticket, out: Path, checkpoint: Path) -> None:
+    ticket.save(out)
+    checkpoint.unlink(missing_ok=True)  # another run may have done the same training, to the same end
+
+
 def run_settings(
-    ticket: Ticket, data: ImageData, recipe: Recipe, seed: int, device: torch.device, start_epoch: int = 0
+    ticket: Ticket,
+    data: ImageData,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    start_epoch: int = 0,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Return everything that decides how a run comes out, apart from the machine."""
     return {
@@ -189,6 +211,7 @@ def run_settings(
         "device": str(device),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
+        **describe_processes(ticket.network, processes, device),
     }
 
 
@@ -215,11 +238,15 @@ class _Run:
         device: torch.device,
         checkpoint: Path | None,
         start_epoch: int,
+        processes: Processes,
     ) -> None:
         self.data, self.recipe, self.seed, self.checkpoint = data.to(device), recipe, seed, checkpoint
-        self.start_epoch = start_epoch
-        self.settings = run_settings(ticket, data, recipe, seed, device, start_epoch)
+        self.start_epoch, self.processes = start_epoch, processes
+        self.settings = run_settings(ticket, data, recipe, seed, device, start_epoch, processes)
+        self.described = describe_processes(ticket.network, processes, device)
         self.network: nn.Module = ticket.network.to(device).to(memory_format=torch.channels_last)
+        example = None if processes.is_alone else self.data.require("train").take(torch.arange(2)).to(device)
+        self.shared = SharedNetwork(self.network, processes, example)
         self.optimizer = make_optimizer(self.network, recipe)
         if ticket.masks:
             masks = {name: mask.to(device) for name, mask in ticket.masks.items()}
@@ -231,7 +258,8 @@ class _Run:
         """Go back to the checkpoint, if there is one."""
         if self.checkpoint is None:
             raise TrainingError("nothing to resume from: training was not told where its checkpoint is")
-        found = load_checkpoint(self.checkpoint, self.settings)
+        checkpoint = self.checkpoint
+        found = self.processes.from_main(lambda: load_checkpoint(checkpoint, self.settings))
         if found is not None:
             self.history = found.history
             self.energy_method = found.energy_method
@@ -241,9 +269,10 @@ class _Run:
     def train_epoch(self, epoch: int, meter: EnergyMeter, on_step: Callable[[StepProgress], None] | None) -> None:
         """Train and validate one epoch."""
         # Foreign networks may draw from the process-wide generator (dropout); it restarts with each epoch.
-        with isolated_generators(derive_seed(self.seed, "network", epoch)), meter.measure() as energy:
+        own = (self.processes.rank,) if self.processes.rank > 0 else ()
+        with isolated_generators(derive_seed(self.seed, "network", epoch, *own)), meter.measure() as energy:
             entry = train_epoch(
-                self.network,
+                self.shared,
                 self.optimizer,
                 self.data,
                 self.recipe,
@@ -251,9 +280,8 @@ class _Run:
                 seed=self.seed,
                 on_step=on_step,
             )
-        self.energy_method = energy.method
         if self.data.val is not None:
-            entry |= validate(self.network, self.data.val)
+            entry |= validate(self.network, self.data.val, processes=self.processes)
             if not math.isfinite(entry["validation_loss"]):
                 raise TrainingError(
                     f"training diverged: after epoch {epoch + 1} the validation loss is {entry['validation_loss']}. "
@@ -261,11 +289,21 @@ class _Run:
                 )
         if self.recipe.adversarial != "none":
             watched = self.data.require("train") if self.data.val is None else self.data.val
-            entry |= watch_robustness(self.network, watched, self.recipe, self.history, self.seed)
-        self.history.append(entry | {"energy_kwh": energy.energy_kwh, "co2_kg": energy.co2_kg})
+            entry |= watch_robustness(self.network, watched, self.recipe, self.history, self.seed, self.processes)
+        entry |= {"energy_kwh": energy.energy_kwh, "co2_kg": energy.co2_kg}
+        # Times and energy are the main process's.
+        entry, self.energy_method = self.processes.from_main(lambda: (entry, energy.method))
+        self.history.append(entry)
+
+    def keep(self, ticket: Ticket, country: str, path: Path) -> None:
+        """Write the ticket as it is now."""
+        self.processes.from_main(lambda: self.result(ticket, country).save(path))
 
     def save_checkpoint(self) -> None:
         """Write down where the run stands, if it was told where to."""
+        self.processes.from_main(self._write_checkpoint)
+
+    def _write_checkpoint(self) -> None:
         if self.checkpoint is not None:
             state = Checkpoint(
                 self.settings,
@@ -305,6 +343,7 @@ class _Run:
             "country": country,
             "energy_method": self.energy_method,
             "threads": torch.get_num_threads(),
+            **self.described,
         }
 
 

@@ -218,7 +218,7 @@ def test_unknown_country_is_refused_before_any_training(few_digits: ImageData) -
 
 
 def test_meter_that_fails_does_not_stop_training(few_digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustprune.training.energy._tracker", lambda _country: 1 / 0)
+    monkeypatch.setattr("robustprune.training.energy._tracker", lambda *_: 1 / 0)
     ticket = quietly(fresh(few_digits), few_digits, epochs=1, measure_energy=True)
     assert ticket.training["energy_kwh"] is None
     assert "ZeroDivisionError" in ticket.training["energy_method"]

@@ -1,0 +1,79 @@
+"""What torchrun says of the processes it starts, and which of them speaks; loads no torch until something fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+_STORE_TIMEOUT = timedelta(seconds=10)
+_SENTENCE = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The place of this process among those that torchrun started.
+
+    Attributes:
+        rank: From 0, over all machines.
+        count: How many there are; 1 for a process that was started by itself.
+        local_rank: From 0, on this machine.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether there are others."""
+        return self.count > 1
+
+
+def read_launch() -> Launch:
+    """Return this process's place, as torchrun left it in the environment."""
+    # Schedulers set RANK and WORLD_SIZE for purposes of their own.
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return Launch()
+    rank, count, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    return Launch(rank, count, local_rank)
+
+
+def silence_others() -> None:
+    """Let this process print nothing unless it is the first of several."""
+    if read_launch().rank > 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
+
+
+def take_the_floor() -> None:
+    """Let this process print on stderr if it is the first of several to fail, and nothing more if it is not.
+
+    A process whose partner has failed fails, too, and what it would say is of no interest.
+    """
+    if not read_launch().is_shared:
+        return
+    if _is_first_to_fail():
+        sys.stderr = sys.__stderr__
+        return
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    # torchrun ends all when one has ended: the first is to finish its sentence.
+    time.sleep(_SENTENCE)
+
+
+def _is_first_to_fail() -> bool:
+    launch = read_launch()
+    # Kept by torchrun itself, so that it is there whichever process has gone.
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return launch.rank == 0
+    from torch import distributed
+
+    try:
+        store = distributed.TCPStore(  # type: ignore[attr-defined]
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_STORE_TIMEOUT
+        )
+        failed: int = store.add(f"robustprune/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1)
+        return failed == 1
+    except (RuntimeError, OSError, ValueError, KeyError):
+        return launch.rank == 0

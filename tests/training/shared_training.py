@@ -1,0 +1,95 @@
+"""Started by torchrun in tests: trains small networks by all processes together, and writes what came of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustprune.data import ImageData, load_data
+from robustprune.errors import DataError, RobustPruneError
+from robustprune.models import build_model
+from robustprune.processes import ALONE, Processes, start_processes
+from robustprune.ticket import Ticket
+from robustprune.training import make_recipe, train
+
+SMOOTH = """
+from torch import nn
+
+def net():
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.Tanh(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.GroupNorm(2, 8), nn.Tanh(),
+        nn.Flatten(), nn.Linear(128, 10),
+    )
+
+class Idle(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.unused = net(), nn.Linear(3, 3)
+
+    def forward(self, images):
+        return self.net(images)
+"""
+"""Networks without batch statistics and without kinks, which would amplify rounding."""
+
+# Batches of an odd number of images: the shares of two processes differ.
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "augmix": {"defence": "augmix", "consistency": 12.0},
+    "corruptions": {"defence": "corruptions"},
+    "pgd": {"adversarial": "pgd"},
+    "trades": {"adversarial": "trades"},
+}
+SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 33, "measure_energy": False, "seed": 5}
+
+
+def few_images() -> ImageData:
+    return load_data("digits", train_limit=201)
+
+
+def train_case(code: Path, data: ImageData, name: str, processes: Processes = ALONE) -> Ticket:
+    ticket = Ticket.from_model(build_model(f"file:{code}:net", data), data)
+    return train(ticket, data, **SETTINGS, **CASES[name], processes=processes)
+
+
+def train_one_step(code: Path, data: ImageData, network: str, processes: Processes = ALONE) -> Ticket:
+    """Take one step of plain gradient descent on all training images at once."""
+    plain = {"augment": False, "label_smoothing": 0.0, "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 1.0}
+    recipe = make_recipe("quick", epochs=1, batch_size=201).model_copy(update=plain)
+    ticket = Ticket.from_model(build_model(f"file:{code}:{network}", data), data)
+    return train(ticket, data, recipe=recipe, measure_energy=False, processes=processes)
+
+
+def fail_in_one(processes: Processes) -> str:
+    try:
+        with processes.agreement():
+            if processes.rank == 1:
+                raise DataError("the disk of process 1 is gone")
+    except RobustPruneError as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    code, data = folder / "smooth.py", few_images()
+    torch.set_num_threads(1)
+    with start_processes(torch.device("cpu")) as processes:
+        found: dict[str, Any] = {"failures": processes.gather(fail_in_one(processes))}
+        for name in CASES:
+            ticket = train_case(code, data, name, processes)
+            found[name] = {"weights": ticket.network.state_dict(), "history": ticket.history}
+            found[name]["equal"] = len(set(processes.gather(ticket.sha256))) == 1
+            found[name]["training"] = ticket.training
+        for network in ("net", "Idle"):
+            ticket = train_one_step(code, data, network, processes)
+            found[network] = {"weights": ticket.network.state_dict(), "rate": ticket.history[-1]["learning_rate"]}
+        if processes.is_main:
+            torch.save(found, folder / "found.pt")
+
+
+if __name__ == "__main__":
+    main()
