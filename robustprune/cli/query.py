@@ -28,6 +28,10 @@ query_options = stack(
     ),
     click.option("--out", type=OUT_FILE, help="File to write to; parquet needs one."),
     click.option("--tensorboard", type=Target(file_okay=False), help="Folder to copy the records to, for TensorBoard."),
+    click.option("--mlflow", type=Target(file_okay=False), help="Folder for a store of MLflow's, likewise."),
+    click.option(
+        "--wandb", type=Target(file_okay=False), help="Folder for offline runs of Weights & Biases, likewise."
+    ),
     click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
 )
 
@@ -42,6 +46,8 @@ def query(
     form: Any,
     out: str | None,
     tensorboard: str | None,
+    mlflow: str | None,
+    wandb: str | None,
     as_json: bool,
 ) -> None:
     """Show the runs of a folder for which a condition holds, one row a run.
@@ -58,13 +64,7 @@ def query(
     if form == "table" and out is not None:
         raise click.UsageError("--out needs a --format: csv, json or parquet")
     rows = load_rows(folder)
-    if tensorboard is not None:
-        from robustprune.query.tensorboard import export_to_tensorboard
-
-        written = export_to_tensorboard(rows, tensorboard)
-        terminal.say(
-            f"{written} runs were written for TensorBoard; look at them with: tensorboard --logdir {tensorboard}"
-        )
+    _export(rows, tensorboard, mlflow, wandb)
     wanted = ["*"] if columns == "all" else _split(columns) if columns else None
     answer = ask(rows, where, wanted, order=order, out=None if form == "json" else out, form=form)
     if form == "json":
@@ -83,6 +83,29 @@ def query(
             [f">{name}" if _is_number(answer.rows, place) else name for place, name in enumerate(answer.columns)],
             [[_cell(value) for value in row] for row in answer.rows],
         )
+
+
+def _export(rows: list[Any], tensorboard: str | None, mlflow: str | None, wandb: str | None) -> None:
+    """Copy records for trackers, and say how to look at them."""
+    if tensorboard is not None:
+        from robustprune.query.tensorboard import export_to_tensorboard
+
+        written = export_to_tensorboard(rows, tensorboard)
+        _say_written(written, "TensorBoard", f"look at them with: tensorboard --logdir {tensorboard}")
+    if mlflow is not None:
+        from robustprune.query.mlflow import export_to_mlflow, store_address
+
+        written = export_to_mlflow(rows, mlflow)
+        _say_written(written, "MLflow", f"look at them with: mlflow ui --backend-store-uri {store_address(mlflow)}")
+    if wandb is not None:
+        from robustprune.query.wandb import export_to_wandb
+
+        written = export_to_wandb(rows, wandb)
+        _say_written(written, "Weights & Biases", f"upload them with: wandb sync {wandb}/wandb/offline-run-*")
+
+
+def _say_written(written: int, tracker: str, how: str) -> None:
+    terminal.say(f"{written} runs were written for {tracker}; {how}")
 
 
 def _split(columns: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 Row = dict[str, Any]
@@ -81,5 +82,6 @@ def _ood(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield f"{entry['dataset']}_{detector}_{name}", figures.get(name)
 
 
+@cache  # names are few, records many
 def _column(name: str) -> str:
     return re.sub(r"\W+", "_", name).strip("_").lower()

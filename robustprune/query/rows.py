@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from robustprune.errors import EvaluationError
 from robustprune.files import write_atomically
 from robustprune.query.flatten import Row, flatten
@@ -75,7 +77,7 @@ def _records(folder: Path) -> Iterator[tuple[Path, Row]]:
 def _read(path: Path) -> Row | None:
     """Return the row of a record; None for JSON of another kind."""
     try:
-        content = json.loads(path.read_text())
+        content = from_json(path.read_bytes(), cache_strings="keys")  # thrice as fast as json.loads
     except (OSError, ValueError) as error:
         raise EvaluationError(f"the record {path} cannot be read: {error}") from error
     if not isinstance(content, dict) or not {"schema", "model", "clean"} <= content.keys():

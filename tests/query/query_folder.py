@@ -51,3 +51,12 @@ def fill(folder: Path, count: int) -> None:
         (home / "record.json").write_text(json.dumps(record(accuracy=number / count)))
     store.plan_file("mine").parent.mkdir()
     store.plan_file("mine").write_text(plan.to_json())
+
+
+def fill_with_histories(folder: Path, count: int) -> None:
+    """Make such a folder of runs that say how their training went."""
+    fill(folder, count)
+    for path in folder.rglob("record.json"):
+        content = json.loads(path.read_text())
+        content["model"]["history"] = [{"epoch": 1, "train_loss": 2.0}, {"epoch": 2, "train_loss": 1.5, "energy": None}]
+        path.write_text(json.dumps(content))

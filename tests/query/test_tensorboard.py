@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from query_folder import RECORD, fill
+from query_folder import RECORD, fill_with_histories
 from support import Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -16,11 +15,7 @@ from robustprune.query.tensorboard import export_to_tensorboard
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    fill(tmp_path / "runs", 3)
-    for path in (tmp_path / "runs").rglob("record.json"):
-        content = json.loads(path.read_text())
-        content["model"]["history"] = [{"epoch": 1, "train_loss": 2.0}, {"epoch": 2, "train_loss": 1.5, "energy": None}]
-        path.write_text(json.dumps(content))
+    fill_with_histories(tmp_path / "runs", 3)
     return tmp_path / "runs"
 
 

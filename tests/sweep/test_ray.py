@@ -12,23 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from essence import essence, leftovers
 
 from robustprune.sweep import Store
 
 pytestmark = pytest.mark.slow
 
-DOCUMENT: dict[str, Any] = {
-    "name": "small",
-    "model": "resnet20",
-    "model_options": {"width": 4},
-    "data": {"train_limit": 300},
-    "train": {"epochs": 4, "batch_size": 32},
-    "measure_energy": False,
-    "grid": {"criterion": ["snip"], "blocks": [1, 2], "seed": [0, 1]},
-    "evaluate": {"limit": 60, "attacks": ["pgd"], "options": {"steps": 3}, "corruptions": ["fog"]},
-}
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sweep-digits.yaml"
+# So that it takes a minute: both criteria and seeds of the example, one density, little to look at.
+SMALLER = [
+    *("model_options={width: 4}", "data={name: digits, train_limit: 300}", "measure_energy=false"),
+    *("train.epochs=4", "train.batch_size=32", "grid.blocks=[1]"),
+    *("evaluate.limit=60", "evaluate.options={steps: 3}", "evaluate.corruptions=[fog]"),
+]
 # Started by a process of its own: Ray's client keeps the process that it is used in busy ever after.
 NODES = """
 import json, sys
@@ -77,18 +73,9 @@ def say(cluster: subprocess.Popen[str]) -> str:
 
 
 def command(home: Path, out: str, *more: str) -> list[str]:
-    (home / "sweep.yaml").write_text(yaml.safe_dump(DOCUMENT))
-    return [
-        sys.executable,
-        "-m",
-        "robustprune",
-        "sweep",
-        str(home / "sweep.yaml"),
-        "--out",
-        str(home / out),
-        "--json",
-        *more,
-    ]
+    settings = [word for setting in SMALLER for word in ("--set", setting)]
+    program = [sys.executable, "-m", "robustprune", "sweep", str(EXAMPLE)]
+    return [*program, "--out", str(home / out), "--json", *settings, *more]
 
 
 def finish(arguments: list[str]) -> None:

@@ -48,7 +48,10 @@ class RayEngine:
         # Ray prints what befalls its nodes; stdout is for results.
         self._while_connected.enter_context(redirect_stdout(sys.stderr))
         try:
-            ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
+            # Of itself, Ray would join whatever cluster runs on this machine, somebody else's included.
+            ray.init(
+                address=address or "local", include_dashboard=False if address is None else None, log_to_driver=False
+            )
         except Exception as error:
             self._while_connected.close()
             raise SweepError(f"there is no Ray cluster at {address or 'hand'}: {_line(error)}") from error
