@@ -33,6 +33,7 @@ ORDER = (
     "cost",
     "ticket_header",
     "ticket",
+    "export",
     "prune",
     "attacks",
     "corruptions",
@@ -56,7 +57,7 @@ ORDER = (
 )
 # These work on any network and know nothing of pruning.
 INDEPENDENT = ("attacks", "corruptions", "inference", "metrics", "ood")
-HEAVY = ("torch", "torchvision", "numpy", "sklearn", "scipy", "pandas", "matplotlib", "pydantic", "codecarbon")
+HEAVY = ("torch", "torchvision", "numpy", "sklearn", "scipy", "pandas", "matplotlib", "pydantic", "codecarbon", "onnx")
 
 
 def module_name(path: Path) -> str:
