@@ -50,6 +50,7 @@ ORDER = (
     "query",
     "workbench",
     "listing",
+    "listed",
     "demo",
     "terminal",
     "cli",

@@ -15,9 +15,9 @@ from robustprune.cli.application import commands
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 def list_(kind: str, as_json: bool) -> None:
     """List what can be named: criteria, attacks, corruptions, detectors, models or datasets."""
-    from robustprune.listing import LISTINGS
+    from robustprune.listed import list_rows
 
-    rows = LISTINGS[kind]()
+    rows = list_rows(kind)
     if as_json:
         terminal.print_json(rows)
         return
