@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import click.shell_completion
 import pytest
 import torch
+import yaml
 from document_blocks import PAGES, ROOT, blocks_of, commands_in, run_page
 from support import Run
 
@@ -135,3 +137,24 @@ def test_completion_as_documented() -> None:
     assert [each.value for each in completion.get_completions([], "ex")] == ["export"]
     assert "--format" in [each.value for each in completion.get_completions(["export"], "--f")]
     assert {each.value for each in completion.get_completions(["export", "--format"], "")} == {"onnx", "torch-export"}
+
+
+def test_files_for_the_forge_hold_what_they_stand_for() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == rp.__version__
+    assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2301.10835"
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert [step["run"] for step in workflow["jobs"]["ci"]["steps"] if "run" in step][-1] == "bash .ci/run"
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repository["repo"] for repository in hooks] == ["local"]  # nothing is downloaded
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        assert yaml.safe_load(form.read_text()), form
+
+
+def test_each_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = (each for names in project["optional-dependencies"].values() for each in names)
+    page = (DOCS / "dependencies.md").read_text().lower()
+    for requirement in {*project["dependencies"], *extras}:
+        name = re.split(r"[\[<>=]", requirement)[0].lower()
+        assert name.removesuffix("-python") in page, name
