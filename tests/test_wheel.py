@@ -96,7 +96,19 @@ def test_it_runs_where_only_it_is_installed(installed: Path, tmp_path: Path) -> 
     call(installed, tmp_path, "robustprune", "reproduce", "table1", "--dry-run", "--out", "tables")
     prune = ("prune", "--model", "resnet20", "--criterion", "random", "--blocks", "2", "--out", "t.pt")
     call(installed, tmp_path, "robustprune", *prune)
-    evaluate = ("evaluate", "--model", "t.pt", "--attack", "fgsm", "--limit", "50", "--out", "t.json", "--json")
-    assert json.loads(call(installed, tmp_path, "robustprune", *evaluate))["attacks"][0]["valid"]
-    call(installed, tmp_path, "robustprune", "report", "dense=t.json", "--out", "report.html")
+    for model, name in (("resnet20", "dense"), ("t.pt", "layers")):
+        evaluate = (
+            "evaluate",
+            "--model",
+            model,
+            "--attack",
+            "fgsm",
+            "--limit",
+            "50",
+            "--out",
+            f"{name}.json",
+            "--json",
+        )
+        assert json.loads(call(installed, tmp_path, "robustprune", *evaluate))["attacks"][0]["valid"]
+    call(installed, tmp_path, "robustprune", "report", "dense=dense.json", "layers=layers.json", "--out", "report.html")
     assert "<svg" in (tmp_path / "report.html").read_text()
