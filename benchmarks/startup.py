@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+OURS = ("-m", "robustprune")
 KINDS = ("criteria", "attacks", "corruptions", "detectors", "models", "datasets")
 TICKET = ("prune", "--model", "resnet32", "--blocks", "4", "--criterion", "random", "--out", "ticket.pt")
 COMMANDS = {
@@ -26,17 +27,18 @@ COMMANDS = {
     **{f"list {kind}": (0.5, 0, ("list", kind)) for kind in KINDS},
     "an unknown option": (0.5, 2, ("prune", "--blok", "1")),
     "an unknown command": (0.5, 2, ("prun",)),
-    "a model that is not there": (0.5, 1, ("cost", "--model", "missing.pt")),
     "evaluate --attack fgsm": (6.0, 0, ("evaluate", "--model", "ticket.pt", "--attack", "fgsm", "--threads", "1")),
 }
 """Label → limit in seconds, exit code, arguments."""
+PEERS = {"python, importing rich_click": "import rich_click", "python, importing torch": "import torch"}
+"""What no command can be faster than, on this machine at this moment."""
 
 
 def call(arguments: tuple[str, ...], folder: Path) -> tuple[int, float, float]:
     """Return exit code, seconds by the clock and of the processor, children included, of one process."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "robustprune", *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -53,14 +55,21 @@ def main() -> int:
     options = parser.parse_args()
     chosen = {label: each for label, each in COMMANDS.items() if (options.only or "") in label}
     times: dict[str, list[tuple[float, float]]] = {label: [] for label in chosen}
+    peers: dict[str, list[tuple[float, float]]] = {label: [] for label in PEERS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        assert call(TICKET, folder)[0] == 0
+        assert call((*OURS, *TICKET), folder)[0] == 0
         for _ in range(options.rounds):
             for label, (_, expected, arguments) in chosen.items():
-                code, *spent = call(arguments, folder)
+                code, *spent = call((*OURS, *arguments), folder)
                 assert code == expected, f"{label}: exit code {code}"
                 times[label].append((spent[0], spent[1]))
+            for label, code_to_run in PEERS.items():
+                _, *spent = call(("-c", code_to_run), folder)
+                peers[label].append((spent[0], spent[1]))
+    for label, spent_by in peers.items():
+        clock, processor = (median(each[index] for each in spent_by) for index in (0, 1))
+        print(f"{label:35} {clock:4.2f} s  {processor:4.2f} s")
     print(f"{'command':28}  limit   clock  processor")
     kept = True
     for label, (limit, _, _) in chosen.items():
