@@ -77,6 +77,7 @@ class Race:
 
     @property
     def times(self) -> str:
+        """Both ratios, for a line of the report."""
         return f"ratio {self.ratio:.1f}, by processor time {self.processor_ratio:.1f}"
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from robustprune.data import load_data
     from robustprune.errors import RobustPruneError
     from robustprune.evaluation import evaluate
+    from robustprune.export import export_model
     from robustprune.inference import freeze
     from robustprune.lottery import rewind, run_lottery
     from robustprune.models import build_model
@@ -38,6 +39,7 @@ _HOMES = {
     "compare_representations": "similarity",
     "describe_cost": "savings",
     "evaluate": "evaluation",
+    "export_model": "export",
     "find_blocks": "pruning",
     "first_convolutions": "pruning",
     "freeze": "inference",
@@ -67,6 +69,7 @@ __all__ = [
     "compare_representations",
     "describe_cost",
     "evaluate",
+    "export_model",
     "find_blocks",
     "first_convolutions",
     "freeze",

@@ -77,3 +77,7 @@ class SweepError(RobustPruneError):
 
 class ReportError(RobustPruneError):
     """A report that cannot be made of the records, or cannot be written."""
+
+
+class ExportError(RobustPruneError):
+    """A network that cannot be exported, whose export computes something else, or that cannot be written."""

@@ -38,10 +38,11 @@ def share_options(
     return {name: {key: value for key, value in options.items() if key in known} for name, known in takes.items()}
 
 
-def missing_package(what: str, package: str) -> MissingDependencyError:
-    """Return the error that says which package is missing for what, and how to install it."""
+def missing_package(what: str, package: str, *, extra: str | None = None) -> MissingDependencyError:
+    """Return the error that says which package is missing for what, and how to install it, alone or by our extra."""
+    wanted = f"'robustprune[{extra}]'" if extra else package
     return MissingDependencyError(
-        f"{what} needs the package {package!r}, which is not installed; install it with: pip install {package}"
+        f"{what} needs the package {package!r}, which is not installed; install it with: pip install {wanted}"
     )
 
 

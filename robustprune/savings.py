@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.cost import Latency, Memory, measure_cost, measure_latencies, measure_memory, percent_saved
+from robustprune.errors import ExportError
+from robustprune.export import measure_form_latencies
 from robustprune.ticket import Ticket
 from robustprune.training import measure_training_speedup
 
@@ -23,6 +25,7 @@ def describe_cost(
     *,
     batch_size: int = 128,
     timed: bool = False,
+    exported: bool = False,
     seconds: float = 10.0,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
@@ -33,16 +36,19 @@ def describe_cost(
         dense: What to compare it with; adds ``saved_percent`` and the dense network's own costs.
         batch_size: Images per batch, for the memory and for the training step that is timed.
         timed: Whether to measure latencies and, against ``dense``, the speed of training steps.
+        exported: Whether to time the exported networks too, in turn with the others; on the CPU alone.
         seconds: Roughly how long to time: half of it training steps, a quarter each latency.
         device: Where to time.
 
     Returns:
         ``parameters``, ``macs``, ``filters``, ``memory_bytes``; ``training`` of a network that was trained here,
         ``latency_ms`` (one image), ``batch_latency_ms`` (128 images) and ``training_speedup`` where they were
-        timed; with ``dense`` a dictionary of the same under that name, and ``saved_percent``.
+        timed, ``exported`` with both latencies of each format of export; with ``dense`` a dictionary of the same
+        under that name, and ``saved_percent``.
 
     Raises:
         ModelError: A network cannot be measured.
+        ExportError: A network cannot be exported, or exports would be timed elsewhere than on the CPU.
     """
     tickets = [ticket, dense] if dense is not None else [ticket]
     costs = [measure_cost(each.network) for each in tickets]
@@ -58,12 +64,10 @@ def describe_cost(
             **saved_memory(*memories),
             **saved_in_training(ticket.training, dense.training),
         }
-    networks = [each.network for each in tickets]
-    for name, latencies in time_networks(networks, seconds=seconds / 4, device=device).items() if timed else ():
-        for description, latency in zip(described, latencies, strict=True):
-            description[name] = latency.to_dict()
-        if dense is not None:
-            saved[name.removesuffix("_ms")] = latencies[0].saved_percent(latencies[1])
+    if timed:
+        times = _time_forms([each.network for each in tickets], seconds / 4, device, exported)
+        saved_in_time = _add_latencies(described, times)
+        saved |= saved_in_time if dense is not None else {}
     if dense is None:
         return described[0]
     if timed:
@@ -89,6 +93,33 @@ def time_networks(
         name: measure_latencies(networks, batch_size=size, seconds=seconds, device=device, example=example)
         for name, size in _LATENCIES.items()
     }
+
+
+_Times = Mapping[str, Sequence[Mapping[str, Latency]]]
+"""Name of the latency → for each network, by form."""
+
+
+def _time_forms(networks: Sequence[nn.Module], seconds: float, device: torch.device | str, exported: bool) -> _Times:
+    if not exported:
+        frozen = time_networks(networks, seconds=seconds, device=device)
+        return {name: [{"torch": latency} for latency in latencies] for name, latencies in frozen.items()}
+    if torch.device(device).type != "cpu":
+        raise ExportError(f"exported networks are timed on the CPU, not on {device}; add --device cpu")
+    return {
+        name: measure_form_latencies(networks, batch_size=size, seconds=seconds) for name, size in _LATENCIES.items()
+    }
+
+
+def _add_latencies(described: Sequence[dict[str, Any]], times: _Times) -> dict[str, float]:
+    """Add latencies to descriptions of networks; return what the first saves against the last."""
+    saved = {}
+    for name, latencies in times.items():
+        for description, (frozen, *exports) in zip(described, (each.items() for each in latencies), strict=True):
+            description[name] = frozen[1].to_dict()
+            if exports:
+                description.setdefault("exported", {})[name] = {form: each.to_dict() for form, each in exports}
+        saved[name.removesuffix("_ms")] = latencies[0]["torch"].saved_percent(latencies[-1]["torch"])
+    return saved
 
 
 def saved_memory(own: Memory, dense: Memory) -> dict[str, float]:

@@ -7,16 +7,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
 from robustprune.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 _PLAIN_WIDTH = 110  # columns where stdout is a file or a pipe and has no width of its own
 
@@ -70,6 +71,9 @@ def progress_bar() -> Iterator[Progress]:
     if not console.is_terminal:
         yield lambda _label, _done, _total: None
         return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

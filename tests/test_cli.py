@@ -20,7 +20,20 @@ from robustprune.ticket import load_ticket
 
 WEIGHT = ("--method", "weight", "--sparsity", "0.8")
 COMMANDS = (
-    *("blocks", "compare", "corrupt", "cost", "demo", "evaluate", "list", "lottery", "prune", "query", "report"),
+    *(
+        "blocks",
+        "compare",
+        "corrupt",
+        "cost",
+        "demo",
+        "evaluate",
+        "export",
+        "list",
+        "lottery",
+        "prune",
+        "query",
+        "report",
+    ),
     *("reproduce", "status", "sweep", "train"),
 )
 

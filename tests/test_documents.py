@@ -1,17 +1,52 @@
-"""What the documents promise: finished text, links that lead somewhere, Python that runs."""
+"""What the documents promise: finished text, links that lead somewhere, examples that run, commands that exist."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
+import click.shell_completion
 import pytest
+import torch
+import yaml
+from document_blocks import PAGES, ROOT, blocks_of, commands_in, run_page
+from support import Run
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+import robustprune as rp
+from robustprune.cli import commands
+from robustprune.data import ImageData
+from robustprune.pruning import CRITERIA
+
+DOCS = ROOT / "docs"
+slow = pytest.mark.slow
+# Pages that are done as they stand, from top to bottom.
+DONE = [
+    "howto/own-model.md",
+    "howto/validity.md",
+    *(
+        pytest.param(name, marks=slow)
+        for name in (
+            *("tutorial.md", "howto/own-data.md", "howto/plug-ins.md", "howto/cifar10-c.md", "howto/export.md"),
+            "howto/cluster.md",
+        )
+    ),
+]
+# Pages whose Python takes some names as given, and from which block on.
+GIVEN = ["baselines.md", "corruptions.md", "criteria.md", "ood.md"]
+# Another test runs these: README by its own, an attack of one's own by tests/attacks/test_attack_own.py.
+ELSEWHERE = {"README.md", "attacks.md"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_page_is_finished_and_its_links_exist(page: Path) -> None:
     text = page.read_text()
     assert not re.findall(r"@[A-Z]+@", text)
@@ -19,10 +54,56 @@ def test_page_is_finished_and_its_links_exist(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def test_every_page_with_python_or_a_session_is_run() -> None:
+    with_code = {
+        page.relative_to(DOCS if DOCS in page.parents else ROOT) for page in PAGES if blocks_of(page, "python")
+    }
+    done = {str(getattr(page, "values", [page])[0]) for page in DONE}
+    assert {str(page) for page in with_code} <= done | set(GIVEN) | ELSEWHERE
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_exist_with_their_options(page: Path) -> None:
+    for _, name, *words in (words for words in commands_in(page.read_text()) if len(words) > 1):
+        if name.startswith("-"):
+            continue
+        assert name in commands.commands, name
+        known = {option for parameter in commands.commands[name].params for option in parameter.opts} | {"--help"}
+        used = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert used <= known, f"{name}: {sorted(used - known)}"
+
+
+@pytest.mark.parametrize("page", DONE)
+def test_page_can_be_done_as_it_stands(page: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = set(sys.modules)
+    try:
+        names = run_page(DOCS / page, run, monkeypatch)
+    finally:
+        for module in {"my_net", "my_plugins"} & (set(sys.modules) - modules):
+            del sys.modules[module]
+    if page == "howto/validity.md":
+        assert {check.name: check.verdict for check in names["result"].checks}["logits"] == "WARN"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", GIVEN)
+def test_python_of_a_page_runs(page: str, few_digits: ImageData) -> None:
+    images = few_digits.test.images[:40]
+    names: dict[str, Any] = {
+        **{"rp": rp, "data": few_digits, "images": images, "labels": few_digits.test.labels[:40]},
+        **{"indices": torch.arange(40), "model": rp.build_model("resnet20", few_digits, width=4)},
+    }
+    try:
+        for block in blocks_of(DOCS / page, "python"):
+            exec(compile(block.text, page, "exec"), names)
+    finally:
+        CRITERIA._registered.pop("depth", None)
+
+
 @pytest.mark.slow
 def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    whole_path, attacks_alone = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    whole_path, attacks_alone = (block.text for block in blocks_of(ROOT / "README.md", "python"))
     names: dict[str, object] = {}
     exec(whole_path, names)
     assert names["record"].clean.accuracy >= 0.95  # type: ignore[attr-defined]
@@ -30,3 +111,50 @@ def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     names |= {"images": test.images[:50], "labels": test.labels[:50], "model": names["ticket"].model()}  # type: ignore[attr-defined]
     exec(attacks_alone, names)
     assert names["result"].valid  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    listed = (tmp_path / "site" / "reference" / "command-line.html").read_text()
+    assert all(f'<h2 id="{name}">' in listed for name in commands.commands)
+    python = (tmp_path / "site" / "reference" / "python.html").read_text()
+    for name in set(rp.__all__) - {"__version__"}:
+        assert re.search(rf'id="robustprune\.\w+\.{name}"', python), name
+    # Nothing is fetched from elsewhere when the pages are read.
+    for page in (tmp_path / "site").rglob("*.html"):
+        assert not re.findall(r'(?:src=|<link[^>]+href=)"https?://', page.read_text()), page
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_completion_as_documented() -> None:
+    completion = click.shell_completion.BashComplete(commands, {}, "robustprune", "_ROBUSTPRUNE_COMPLETE")
+    assert "_ROBUSTPRUNE_COMPLETE=bash_complete" in completion.source()
+    assert "_ROBUSTPRUNE_COMPLETE=bash_source" in (DOCS / "reference" / "command-line.md").read_text()
+    assert [each.value for each in completion.get_completions([], "ex")] == ["export"]
+    assert "--format" in [each.value for each in completion.get_completions(["export"], "--f")]
+    assert {each.value for each in completion.get_completions(["export", "--format"], "")} == {"onnx", "torch-export"}
+
+
+def test_files_for_the_forge_hold_what_they_stand_for() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == rp.__version__
+    assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2301.10835"
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert [step["run"] for step in workflow["jobs"]["ci"]["steps"] if "run" in step][-1] == "bash .ci/run"
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repository["repo"] for repository in hooks] == ["local"]  # nothing is downloaded
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        assert yaml.safe_load(form.read_text()), form
+
+
+def test_each_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = (each for names in project["optional-dependencies"].values() for each in names)
+    page = (DOCS / "dependencies.md").read_text().lower()
+    for requirement in {*project["dependencies"], *extras}:
+        name = re.split(r"[\[<>=]", requirement)[0].lower()
+        assert name.removesuffix("-python") in page, name

@@ -36,6 +36,7 @@ ORDER = (
     "cost",
     "ticket_header",
     "ticket",
+    "export",
     "prune",
     "attacks",
     "corruptions",
@@ -52,6 +53,7 @@ ORDER = (
     "query",
     "workbench",
     "listing",
+    "listed",
     "demo",
     "terminal",
     "cli",
@@ -59,7 +61,7 @@ ORDER = (
 )
 # These work on any network and know nothing of pruning.
 INDEPENDENT = ("attacks", "corruptions", "inference", "metrics", "ood")
-HEAVY = ("torch", "torchvision", "numpy", "sklearn", "scipy", "pandas", "matplotlib", "pydantic", "codecarbon")
+HEAVY = ("torch", "torchvision", "numpy", "sklearn", "scipy", "pandas", "matplotlib", "pydantic", "codecarbon", "onnx")
 
 
 def module_name(path: Path) -> str:

@@ -7,6 +7,7 @@ from robustprune.cli import (  # noqa: F401 (importing registers them)
     cost,
     demo,
     evaluate,
+    export,
     listing,
     lottery,
     prune,

@@ -29,16 +29,25 @@ from robustprune.cli.tables import pruning_notes
     is_flag=True,
     help="Also time it, for ten seconds or more: latency, and with --dense training steps of both.",
 )
+@click.option(
+    "--exported",
+    is_flag=True,
+    help="With --latency: also time the network exported to ONNX, in onnxruntime, and by torch.export.",
+)
 @common_options
-def cost(dense: str | None, batch_size: int, latency: bool, as_json: bool, **options: Any) -> None:
+def cost(dense: str | None, batch_size: int, latency: bool, exported: bool, as_json: bool, **options: Any) -> None:
     """Count a network's parameters, multiply-accumulates and filters, and measure its memory."""
+    if exported and not latency:
+        raise click.UsageError("--exported adds to what --latency times; give both")
     from robustprune.savings import describe_cost
     from robustprune.workbench import open_alike
 
     alike = alike_options(options, [] if dense is None else [dense])
     ticket = open_named_network(options)
     counterpart = None if dense is None else open_alike(dense, ticket.architecture, **alike)
-    found = describe_cost(ticket, counterpart, batch_size=batch_size, timed=latency, device=options["device"])
+    found = describe_cost(
+        ticket, counterpart, batch_size=batch_size, timed=latency, exported=exported, device=options["device"]
+    )
     if as_json:
         masks = {"masks": ticket.mask_summary} if ticket.masks else {}
         terminal.print_json({"model": options["model"], "dataset": ticket.data.get("name"), **masks, **found})
@@ -78,8 +87,9 @@ def _figures(cost: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     }
     for name, label in (("latency_ms", "latency, 1 image"), ("batch_latency_ms", "latency, 128 images")):
         if name in cost:
-            time = f"{cost[name]['median']:.2f} ms, IQR {cost[name]['iqr']:.2f}"
-            figures[label] = (name.removesuffix("_ms"), time)
+            figures[label] = (name.removesuffix("_ms"), _time(cost[name]))
+        for form, timed in cost.get("exported", {}).get(name, {}).items():
+            figures[f"{label}, {form}"] = ("", _time(timed))
     training = cost.get("training", {})
     for name, label, text in (
         ("training_seconds", "training time", terminal.seconds(training.get("seconds"))),
@@ -97,6 +107,10 @@ def _timing_note(found: Mapping[str, Any]) -> list[str]:
     where = found["latency_ms"]
     threads = f"{where['threads']} thread" + ("s" if where["threads"] > 1 else "")
     return [f"timed on {where['device']} with {threads}: median and interquartile range (IQR), networks in turn"]
+
+
+def _time(latency: Mapping[str, Any]) -> str:
+    return f"{latency['median']:.2f} ms, IQR {latency['iqr']:.2f}"
 
 
 def _megabytes(size: int) -> str:

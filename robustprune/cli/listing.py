@@ -16,9 +16,9 @@ from robustprune.cli.options import json_option
 @json_option
 def list_(kind: str, as_json: bool) -> None:
     """List what can be named: criteria, attacks, corruptions, detectors, models or datasets."""
-    from robustprune.listing import LISTINGS
+    from robustprune.listed import list_rows
 
-    rows = LISTINGS[kind]()
+    rows = list_rows(kind)
     if as_json:
         terminal.print_json(rows)
         return

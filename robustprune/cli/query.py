@@ -29,9 +29,7 @@ query_options = stack(
     click.option("--out", type=OUT_FILE, help="File to write to; parquet needs one."),
     click.option("--tensorboard", type=Target(file_okay=False), help="Folder to copy the records to, for TensorBoard."),
     click.option("--mlflow", type=Target(file_okay=False), help="Folder for a store of MLflow's, likewise."),
-    click.option(
-        "--wandb", type=Target(file_okay=False), help="Folder for offline runs of Weights & Biases, likewise."
-    ),
+    click.option("--wandb", type=Target(file_okay=False), help="Folder for offline runs for Weights & Biases."),
     click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr
 
 
 def mcnemar(lost: int, gained: int) -> float:
@@ -18,7 +18,7 @@ def mcnemar(lost: int, gained: int) -> float:
         lost: Samples that the first network has right and the second wrong.
         gained: The other way round.
     """
-    return float(min(1.0, 2 * binom.cdf(min(lost, gained), lost + gained, 0.5)))
+    return float(min(1.0, 2 * bdtr(min(lost, gained), lost + gained, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
 
 from robustprune.models import architecture_of
 from robustprune.pruning import Block
@@ -78,13 +78,27 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
+@contextmanager
+def _uncompiled_counter() -> Iterator[None]:
+    """Count without torch's guard against its own compiler, which begins with seconds of importing the compiler.
+
+    The guard is a wrapper that keeps what it wraps; where a version of torch has none, nothing is changed.
+    """
+    guarded = _FlopCounterMode.__torch_dispatch__
+    _FlopCounterMode.__torch_dispatch__ = getattr(guarded, "__wrapped__", guarded)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        _FlopCounterMode.__torch_dispatch__ = guarded  # type: ignore[method-assign]
+
+
 def _count_macs(model: nn.Module, example: Tensor | None) -> dict[str, int]:
     if example is None:
         architecture = architecture_of(model)
         example = torch.zeros(1, architecture.channels, *architecture.image_size)
     # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
     network = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    with torch.no_grad(), _plain_attention(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _plain_attention(), _uncompiled_counter(), FlopCounterMode(display=False) as counter:
         network(example)
     # A multiply-accumulate is two floating-point operations.
     per_image = 2 * len(example)

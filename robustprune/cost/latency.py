@@ -72,7 +72,18 @@ def measure_latencies(
     Raises:
         ModelError: A network does not run on such images.
     """
-    runs = [_run(model, batch_size, device, example) for model in models]
+    runs = [frozen_run(model, batch_size, device, example) for model in models]
+    return time_runs(runs, batch_size=batch_size, seconds=seconds, device=device)
+
+
+def time_runs(
+    runs: Sequence[Callable[[], object]],
+    *,
+    batch_size: int,
+    seconds: float = 2.0,
+    device: torch.device | str = "cpu",
+) -> list[Latency]:
+    """Time functions that each make one forward pass, as :func:`measure_latencies` does networks."""
     with torch.inference_mode():
         times = time_in_turn(runs, seconds, device)
     return [
@@ -81,7 +92,10 @@ def measure_latencies(
     ]
 
 
-def _run(model: nn.Module, batch_size: int, device: torch.device | str, example: Tensor | None) -> Callable[[], object]:
+def frozen_run(
+    model: nn.Module, batch_size: int, device: torch.device | str = "cpu", example: Tensor | None = None
+) -> Callable[[], object]:
+    """Return a function that sends a batch of noise through the frozen copy of a network."""
     images = noise_images(model, batch_size, example).to(device)
     frozen = freeze(model, noise_images(model, 1, example)).to(device)
     return lambda: frozen(images)

@@ -139,6 +139,11 @@ class _LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known = set(constants)
         self._now = self.peak = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here, and keeping the compiler off would begin with a second of importing it.
+        return False
+
     def add(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()

@@ -1,15 +1,49 @@
-"""Image sets as uint8 tensors: loading, splitting, augmenting, and where they came from."""
+"""Image sets as uint8 tensors: loading, splitting, augmenting, and where they came from.
 
-from robustprune.data.augment import augment, default_shift
-from robustprune.data.catalogue import DATASETS, DatasetDescription, describe_datasets, register_dataset
-from robustprune.data.contract import DatasetLoader, DatasetRequest, RawData
-from robustprune.data.image_data import ImageData
-from robustprune.data.load import canonical_name, load_data
-from robustprune.data.pixels import convert_channels, resize_images
-from robustprune.data.sample import Sample, take_sample
-from robustprune.data.splits import Batch, InMemorySplit, Split
-from robustprune.data.stratify import stratified_indices, stratified_per_class
-from robustprune.data.streaming import StreamedSplit
+The names below are imported when they are first used, so that asking which sets there are does not load torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robustprune.data.augment import augment, default_shift
+    from robustprune.data.catalogue import DATASETS, DatasetDescription, describe_datasets, register_dataset
+    from robustprune.data.contract import DatasetLoader, DatasetRequest, RawData
+    from robustprune.data.image_data import ImageData
+    from robustprune.data.load import canonical_name, load_data
+    from robustprune.data.pixels import convert_channels, resize_images
+    from robustprune.data.sample import Sample, take_sample
+    from robustprune.data.splits import Batch, InMemorySplit, Split
+    from robustprune.data.stratify import stratified_indices, stratified_per_class
+    from robustprune.data.streaming import StreamedSplit
+
+_HOMES = {
+    "Batch": "splits",
+    "DATASETS": "catalogue",
+    "DatasetDescription": "catalogue",
+    "DatasetLoader": "contract",
+    "DatasetRequest": "contract",
+    "ImageData": "image_data",
+    "InMemorySplit": "splits",
+    "RawData": "contract",
+    "Sample": "sample",
+    "Split": "splits",
+    "StreamedSplit": "streaming",
+    "augment": "augment",
+    "canonical_name": "load",
+    "convert_channels": "pixels",
+    "default_shift": "augment",
+    "describe_datasets": "catalogue",
+    "load_data": "load",
+    "register_dataset": "catalogue",
+    "resize_images": "pixels",
+    "stratified_indices": "stratify",
+    "stratified_per_class": "stratify",
+    "take_sample": "sample",
+}
 
 __all__ = [
     "DATASETS",
@@ -35,3 +69,11 @@ __all__ = [
     "stratified_per_class",
     "take_sample",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"robustprune.data.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from robustprune.data.contract import DatasetLoader
 from robustprune.data.places import PLACES, folders, locate
@@ -47,22 +47,27 @@ def register_dataset(name: str) -> Callable[[DatasetLoader], DatasetLoader]:
     return DATASETS.register(name)
 
 
-def describe_datasets(root: str | Path | None = None) -> list[DatasetDescription]:
+def describe_datasets(
+    root: str | Path | None = None, known: Mapping[str, str] | None = None
+) -> list[DatasetDescription]:
     """Return every known image set with what it is and where it was found; no image is read or downloaded.
 
     Args:
         root: Where published sets are looked for first, as for `load_data`.
+        known: Descriptions by name, of sets whose loaders need not be imported to ask them.
     """
     base = None if root is None else Path(root).expanduser().absolute()
-    return [_describe(name, base) for name in DATASETS.names()]
+    return [_describe(name, base, (known or {}).get(name)) for name in DATASETS.names()]
 
 
-def _describe(name: str, root: Path | None) -> DatasetDescription:
-    try:
-        loader = DATASETS.get(name)
-    except (RobustPruneError, ImportError, AttributeError) as error:
-        return DatasetDescription(name, "a plug-in that cannot be loaded", False, str(error))
-    description = (inspect.getdoc(loader) or "no description").splitlines()[0]
+def _describe(name: str, root: Path | None, description: str | None) -> DatasetDescription:
+    loader: Any = None
+    if description is None:
+        try:
+            loader = DATASETS.get(name)
+        except (RobustPruneError, ImportError, AttributeError) as error:
+            return DatasetDescription(name, "a plug-in that cannot be loaded", False, str(error))
+        description = (inspect.getdoc(loader) or "no description").splitlines()[0]
     if name in TAKE_A_PATH:
         return DatasetDescription(f"{name}:{TAKE_A_PATH[name]}", description, None, "the path you give")
     if name in PLACES:

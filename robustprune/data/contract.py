@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from robustprune.data.splits import Split
 from robustprune.errors import DataError
+
+if TYPE_CHECKING:
+    from robustprune.data.splits import Split
 
 
 @dataclass(frozen=True)

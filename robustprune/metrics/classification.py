@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_softmax, softmax
-from scipy.stats import norm as normal
+from scipy.special import log_softmax, ndtri, softmax
 
 from robustprune.errors import EvaluationError
 from robustprune.metrics.arrays import Array, Floats, Integers, to_numpy
@@ -37,7 +36,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
         raise EvaluationError(f"an interval needs 0 ≤ successes ≤ n and n ≥ 1, got {successes} of {n}")
     if not 0 < confidence < 1:
         raise EvaluationError(f"confidence must lie between 0 and 1, got {confidence}")
-    z = float(normal.ppf(0.5 + confidence / 2))
+    z = float(ndtri(0.5 + confidence / 2))
     share = successes / n
     shrink = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / shrink

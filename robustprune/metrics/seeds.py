@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
@@ -25,7 +25,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     if len(values) < 2:
         return None
     deviation = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    half = deviation * float(stats.t.ppf((1 + confidence) / 2, len(values) - 1))
+    half = deviation * float(stdtrit(len(values) - 1, (1 + confidence) / 2))
     mean = float(np.mean(values))
     return mean - half, mean + half
 

@@ -1,0 +1,34 @@
+"""MkDocs hook: puts every command with its options, as ``--help`` has them, in place of a mark on a page."""
+
+from __future__ import annotations
+
+import click
+
+from robustprune.cli import commands
+
+MARK = "<!-- commands -->"
+
+
+def on_page_markdown(markdown: str, **_event: object) -> str:
+    return (
+        markdown.replace(MARK, "\n\n".join(map(section, sorted(commands.commands)))) if MARK in markdown else markdown
+    )
+
+
+def section(name: str) -> str:
+    command = commands.commands[name]
+    context = click.Context(command, info_name=name, parent=click.Context(commands, info_name="robustprune"))
+    usage = " ".join(["robustprune", name, *command.collect_usage_pieces(context)])
+    rows = [row for parameter in command.params if (row := option_row(parameter, context))]
+    text = " ".join((command.help or "").replace("\b", "").split("\f")[0].split())
+    return f"## {name}\n\n{text}\n\n```text\n{usage}\n```\n\n| option | |\n|---|---|\n" + "\n".join(rows)
+
+
+def option_row(parameter: click.Parameter, context: click.Context) -> str | None:
+    record = parameter.get_help_record(context)
+    if record is None:  # an argument, which the usage has
+        return None
+    option, text = (part.replace("\n", " ") for part in record)  # a bar between backticks parts no cells
+    # What stands in brackets or angles would be taken for HTML or a link.
+    text = text.replace("|", "\\|")
+    return f"| `{option}` | {text.replace('<', '&lt;').replace('[', '&#91;')} |"

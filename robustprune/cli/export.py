@@ -1,0 +1,49 @@
+"""`robustprune export`: a ticket as a file that runs elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from robustprune import terminal
+from robustprune.cli.application import commands
+from robustprune.cli.options import (
+    OUT_FILE,
+    common_options,
+    data_options,
+    model_options,
+    open_named_network,
+    refuse_to_overwrite,
+)
+from robustprune.cli.tables import pruning_notes
+
+
+@commands.command()
+@model_options
+@data_options
+@click.option("--format", type=click.Choice(["onnx", "torch-export"]), default="onnx", show_default=True)
+@click.option("--out", required=True, type=OUT_FILE, help="The file to write.")
+@common_options
+def export(format: str, out: str, as_json: bool, **options: Any) -> None:
+    """Write a network as a file that runs without robustprune, once it computes the same.
+
+    It takes any number of float32 images in [0, 1], (N, C, H, W), and returns logits; normalization is inside.
+    """
+    refuse_to_overwrite(options["model"], out)
+    from robustprune.export import export_model
+
+    ticket = open_named_network(options)
+    found = export_model(ticket, out, format)
+    if as_json:
+        terminal.print_json({"model": options["model"], **found.to_dict()})
+        return
+    rows = [
+        ["input", found.metadata["input"]],
+        ["output", f"logits (N, {found.metadata['classes']})"],
+        ["size", f"{found.bytes / 1e6:,.2f} MB"],
+        ["compared with the ticket", f"logits within {found.largest_difference:.1g} of the largest"],
+    ]
+    terminal.table(
+        f"{options['model']} as {format}", ["", ""], rows, "\n".join([*pruning_notes(ticket), f"written to {out}"])
+    )
