@@ -29,14 +29,15 @@ def expand(document: Mapping[str, Any], where: str) -> list[RunSettings]:
     runs: dict[str, RunSettings] = {}
     # Without a grid, a file that includes runs has no others.
     own = _combinations(shared, file.grid, where) if file.grid or not file.include else iter(())
-    excluded = [_as_tree(entry, where) for entry in file.exclude]
-    kept = [each for each in own if not any(_has(check(RunSettings, each, where), entry) for entry in excluded)]
+    kept = list(own)
     for number, entry in enumerate(file.include, start=1):
         grid = entry.get("grid", {})
         if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
             raise SweepError(f"{where}: the grid of include {number} is no mapping of settings to lists of values")
         further = {name: value for name, value in entry.items() if name != "grid"}
         kept += _combinations(merge(shared, further), grid, f"{where}, include {number}")
+    excluded = [_as_tree(entry, where) for entry in file.exclude]
+    kept = [each for each in kept if not any(_has(check(RunSettings, each, where), entry) for entry in excluded)]
     for settings in kept:
         run: RunSettings = check(RunRequest, settings, where)
         for each in (*([run.as_dense()] if file.dense else []), run):

@@ -40,9 +40,15 @@ def read_table(
     if table not in TABLES:
         raise SweepError(f"there is no {table!r}.{suggest(table, TABLES)} Known: {', '.join(TABLES)}.")
     folder = _folder()
-    own = [folder / "small.yaml"] if scale == "small" else []
-    name, runs = read_sweep(folder / f"{table}.yaml", [*own, *overlays], settings)
+    name, runs = read_sweep(folder / f"{table}.yaml", [*_scale_files(folder, table, scale), *overlays], settings)
     return f"{name}-{scale}", runs
+
+
+def _scale_files(folder: Path, table: str, scale: Scale) -> list[Path]:
+    """Return what is laid over a table: what all share, then, where there is one, its own."""
+    if scale == "paper":
+        return []
+    return [path for path in (folder / f"{scale}.yaml", folder / f"{scale}-{table}.yaml") if path.is_file()]
 
 
 def _folder() -> Path:

@@ -191,7 +191,7 @@ class SweepFile(RunSettings):
         description: For readers.
         grid: Setting, as a path with dots → values; every combination is a run.
         include: Further runs: settings in place of the shared ones, with a grid of their own.
-        exclude: Runs of the grid with all of these settings are left out.
+        exclude: Runs with all of these settings are left out, whether of the grid or included.
         dense: Also run the dense network of every seed.
     """
 

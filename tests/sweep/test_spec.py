@@ -34,13 +34,14 @@ def test_grid_is_every_combination_beside_one_dense_network_for_each_seed() -> N
     )
 
 
-def test_include_adds_runs_with_a_grid_of_their_own_and_exclude_takes_some_of_the_grid() -> None:
+def test_include_adds_runs_with_a_grid_of_their_own_and_exclude_takes_some_of_all() -> None:
     document = {
         "dense": False,
         "grid": {"criterion": ["grasp", "snip"], "blocks": [1, 3]},
         "include": [
             {"method": "filter", "criterion": "snip", "grid": {"blocks": [1, 2]}},
             {"method": "weight", "criterion": "magnitude", "sparsity": 0.9},
+            {"method": "filter", "criterion": "snip", "blocks": 3},
         ],
         "exclude": [{"criterion": "snip", "blocks": 3}, {"train.recipe": "paper"}],
     }
