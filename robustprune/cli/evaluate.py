@@ -95,11 +95,8 @@ def evaluate(
     if as_json:
         found = [record.to_json() for record in records.values()]
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
-    for name, record in () if as_json else records.items():
-        _record_table(record, files.get(name))
-        curve_table(record)
-        corruption_tables(record)
-        ood_tables(record)
+    else:
+        _draw_all(records, files)
     clear_states(given)
     if strict:
         refuse_invalid(records.values())
@@ -108,6 +105,14 @@ def evaluate(
 def _save_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
     for name, file in files.items():
         records[name].save(file)
+
+
+def _draw_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
+    for name, record in records.items():
+        _record_table(record, files.get(name))
+        curve_table(record)
+        corruption_tables(record)
+        ood_tables(record)
 
 
 def _open_all(named: list[str], options: dict[str, Any], alike: dict[str, Any]) -> tuple[dict[str, Ticket], ImageData]:

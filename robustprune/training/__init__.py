@@ -3,8 +3,9 @@
 from robustprune.training.energy import Energy, EnergyMeter
 from robustprune.training.epoch import StepProgress
 from robustprune.training.recipes import RECIPES, Recipe, make_recipe
+from robustprune.training.run import run_settings
 from robustprune.training.speed import Speedup, measure_steps, measure_training_speedup
-from robustprune.training.train import run_settings, train, train_to_file
+from robustprune.training.train import train, train_to_file
 
 __all__ = [
     "RECIPES",
