@@ -42,10 +42,15 @@ def cost_outcomes(record: Record) -> Outcomes:
 # What has to be equal for costs that were measured to be comparable.
 _CIRCUMSTANCES = {
     "latency": ("threads", "device"),
-    "training_seconds": ("threads",),
-    "energy_kwh": ("threads", "energy_method"),
-    "co2_kg": ("threads", "energy_method", "country"),
+    "training_seconds": ("threads", "processes"),
+    "energy_kwh": ("threads", "processes", "energy_method"),
+    "co2_kg": ("threads", "processes", "energy_method", "country"),
 }
+
+
+def measured_alike(key: str, own: Record, dense: Record) -> bool:
+    """Return whether a cost, by the key of its metric, was measured in circumstances that allow to compare it."""
+    return _circumstances(key, own) == _circumstances(key, dense)
 
 
 def _circumstances(key: str, record: Record) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from robustprune.comparison.costs import measured_alike
 from robustprune.metrics import mean_and_half_width
 from robustprune.records import Record
 from robustprune.report.found_tickets import Context, PaperTicket, gather
@@ -114,7 +115,7 @@ def _costs(name: str, context: Context) -> Table:
     figures = {
         "FLOPs (%)": _saved(lambda record: record.model.macs),
         "memory (%)": _saved(lambda record: record.model.training_memory),
-        "CO₂ (%)": lambda own, dense: saved_in_training(own.model.training, dense.model.training).get("co2"),
+        "CO₂ (%)": _emissions,
         "training speed-up (×)": _speedup,
     }
     return _by_blocks(f"{name}: saved against the dense network", tickets, figures, "{:.2f}")
@@ -165,8 +166,16 @@ def _saved(read: Callable[[Record], float | None]) -> _Figure:
     return percent
 
 
+def _emissions(own: Record, dense: Record) -> float | None:
+    if not measured_alike("co2_kg", own, dense):
+        return None
+    return saved_in_training(own.model.training, dense.model.training).get("co2")
+
+
 def _speedup(own: Record, dense: Record) -> float | None:
     spent, whole = own.model.training, dense.model.training
+    if not measured_alike("training_seconds", own, dense):
+        return None
     if not spent.get("seconds") or not whole.get("seconds") or spent.get("epochs") != whole.get("epochs"):
         return None
     return float(whole["seconds"] / spent["seconds"])

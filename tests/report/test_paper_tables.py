@@ -117,6 +117,11 @@ def test_only_networks_of_one_seed_and_context_are_compared() -> None:
     short = ticket(0, 0.8, kind="short")
     short.model.training["epochs"] = 5
     assert "training speed-up (×)" not in by_number(paper_tables([DENSE[0], short]))["Table 4"].columns
+    # Nor one that had more of the machine.
+    for name in ("threads", "processes"):
+        helped = ticket(0, 0.8, kind="helped")
+        helped.model.training[name] = 8
+        assert by_number(paper_tables([DENSE[0], helped]))["Table 4"].columns[3:] == ["FLOPs (%)", "memory (%)"]
 
 
 def test_criteria_with_other_options_are_told_apart() -> None:
