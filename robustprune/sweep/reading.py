@@ -14,6 +14,7 @@ from robustprune.errors import SweepError
 from robustprune.registry import suggest
 
 Model = TypeVar("Model", bound=BaseModel)
+MOST_SHOWN = 80  # characters of a wrong value
 
 
 def read_document(
@@ -90,8 +91,14 @@ def check(model: type[Model], document: Mapping[str, Any], where: str) -> Model:
                 f"Known: {', '.join(known)}."
             ) from error
         message = problem["msg"].removeprefix("Value error, ")
-        given = "" if problem["type"] == "value_error" else f", not {problem['input']!r}"
+        given = "" if problem["type"] == "value_error" else f", not {_short(problem['input'])}"
         raise SweepError(f"{where}: {'.'.join(path)}{': ' if path else ''}{message}{given}") from error
+
+
+def _short(value: Any) -> str:
+    """Return a value as it may be shown: whoever gives a whole document is not to read it again."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:

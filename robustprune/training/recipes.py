@@ -39,7 +39,7 @@ class Recipe(BaseModel):
         trades_beta: Weight of TRADES' second term.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     epochs: Annotated[int, Field(ge=1)]
@@ -100,8 +100,10 @@ def make_recipe(recipe: str | Recipe = "quick", **overrides: float | int | bool 
         return Recipe.model_validate(recipe.model_dump() | chosen)
     except ValidationError as error:
         problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"]))
-        raise TrainingError(f"recipe {recipe.name}: {field}={problem['input']!r}: {problem['msg'].lower()}") from error
+        # What is wrong with fields together has no place of its own, and its input is the whole recipe.
+        where = f"{'.'.join(map(str, problem['loc']))}={problem['input']!r}: " if problem["loc"] else ""
+        message = problem["msg"].removeprefix("Value error, ")
+        raise TrainingError(f"recipe {recipe.name}: {where}{message[:1].lower()}{message[1:]}") from error
 
 
 def _cosine(start: float, end: float, share: float) -> float:

@@ -107,6 +107,13 @@ def test_what_makes_no_sense_is_refused_with_what_was_meant(document: dict[str, 
         assert word in str(caught.value)
 
 
+def test_a_whole_document_in_the_place_of_a_value_is_not_shown_in_full() -> None:
+    with pytest.raises(SweepError) as caught:
+        expand({"criterion": "grasp", "blocks": {str(i): i for i in range(1000)}}, "here")
+    assert "'3': 3" in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize("content", ["- a list\n", "a: [1\n", "3\n", "1: 2\n", ""])
 def test_what_is_no_mapping_is_refused(tmp_path: Path, run: Run, content: str) -> None:
     (tmp_path / "s.yaml").write_text(content)

@@ -342,6 +342,17 @@ def test_earlier_training_is_remembered(few_digits: ImageData, tmp_path: Path) -
     assert loaded.training["epochs"] == 3
 
 
+def test_what_a_recipe_cannot_be_is_said_without_the_recipe() -> None:
+    with pytest.raises(TrainingError) as caught:
+        make_recipe("quick", consistency=1.0)
+    assert str(caught.value) == (
+        "recipe quick: a consistency loss compares mixtures of augmix, which this recipe has not"
+    )
+    for rate in (float("inf"), float("nan"), -1.0):
+        with pytest.raises(TrainingError, match=rf"learning_rate={rate}: input should be"):
+            make_recipe("quick", learning_rate=rate)
+
+
 def test_a_recipe_of_ones_own_can_be_overridden(few_digits: ImageData) -> None:
     ticket = quietly(fresh(few_digits), few_digits, recipe=make_recipe("quick", epochs=1), epochs=2)
     assert len(ticket.history) == 2
