@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from robustprune.records import Record
+from robustprune.report.grouping import fullest
 
 Method = Literal["layer", "filter"]
 
@@ -18,6 +19,7 @@ class PaperTicket:
 
     Attributes:
         method: What was removed.
+        cut: The same in words: ``layers``, or ``filters`` with what sets them apart from others by that criterion.
         criterion: The ranking, with those of its options that set it apart from others in the same table.
         blocks: How many blocks went; of filters, those of the ticket that was matched.
         found_after_training: Whether the ranking was made in a trained network.
@@ -26,6 +28,7 @@ class PaperTicket:
     """
 
     method: Method
+    cut: str
     criterion: str
     blocks: int
     found_after_training: bool
@@ -53,22 +56,38 @@ class Context:
 def gather(records: Iterable[Record]) -> list[Context]:
     """Return the contexts of records in the order of their titles; tickets without a dense network are left out."""
     groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
+    for record in fullest(list(records)):
         groups.setdefault(_alike(record), []).append(record)
-    names = [key[:2] for key in groups]
-    contexts = []
-    for key, members in sorted(groups.items()):
-        title = f"{key[0]} on {key[1]}"
-        if names.count(key[:2]) > 1:
-            title += f", {key[2] or 'untrained'}, images {key[3][:8]}"
-        contexts.append(Context(title, tuple(_tickets(members))))
-    return contexts
+    titled = {_title(members[0], [each[0] for each in groups.values()]): members for members in groups.values()}
+    return [Context(title, tuple(_tickets(members))) for title, members in sorted(titled.items())]
 
 
 def _alike(record: Record) -> tuple[str, ...]:
-    recipe = record.model.training.get("recipe") or {}
-    settings = ", ".join(f"{name} {value}" for name, value in sorted(recipe.items()) if value is not None)
-    return record.model.architecture, record.dataset, settings, record.samples_sha256
+    recipe = json.dumps(_recipe(record), sort_keys=True)
+    return record.model.architecture, record.dataset, recipe, record.samples_sha256
+
+
+def _recipe(record: Record) -> dict[str, Any]:
+    return {name: value for name, value in (record.model.training.get("recipe") or {}).items() if value is not None}
+
+
+def _title(own: Record, others: list[Record]) -> str:
+    """Return what a context is called: the network, the image set, and what sets it apart from others of both."""
+    alike = [
+        each for each in others if (each.model.architecture, each.dataset) == (own.model.architecture, own.dataset)
+    ]
+    mine, recipes = _recipe(own), [_recipe(each) for each in alike]
+    title = f"{own.model.architecture} on {own.dataset}"
+    different = [
+        name
+        for name in sorted({name for recipe in recipes for name in recipe})
+        if len({json.dumps(recipe.get(name)) for recipe in recipes}) > 1
+    ]
+    if different:
+        title += "".join(f", {name} {mine.get(name)}" for name in different) if mine else ", untrained"
+    if len({each.samples_sha256 for each in alike}) > 1:
+        title += f", {own.n:,} images ({own.samples_sha256[:8]})"
+    return title
 
 
 def _tickets(records: list[Record]) -> Iterable[PaperTicket]:
@@ -80,12 +99,13 @@ def _tickets(records: list[Record]) -> Iterable[PaperTicket]:
             dense.setdefault(record.model.seed, record)
         elif plan["method"] in ("layer", "filter") and not plan.get("earlier"):
             found.setdefault(json.dumps(_identity(record), sort_keys=True), {}).setdefault(record.model.seed, record)
-    names = _names([json.loads(identity) for identity in found])
-    for (identity, own), name in zip(found.items(), names, strict=True):
+    identities = [json.loads(identity) for identity in found]
+    names, cuts = _names(identities), _cuts(identities)
+    for (identity, own), name, cut in zip(found.items(), names, cuts, strict=True):
         pairs = {seed: (record, dense[seed]) for seed, record in sorted(own.items(), key=str) if seed in dense}
         if pairs:
             told = json.loads(identity)
-            yield PaperTicket(told["method"], name, told["blocks"], told["after"], told["rewound"], pairs)
+            yield PaperTicket(told["method"], cut, name, told["blocks"], told["after"], told["rewound"], pairs)
 
 
 def _identity(record: Record) -> dict[str, Any]:
@@ -106,18 +126,30 @@ def _identity(record: Record) -> dict[str, Any]:
 
 
 def _names(identities: list[dict[str, Any]]) -> list[str]:
-    """Return the criterion of each, and what sets it apart from others of the same criterion and method."""
+    """Return the criterion of each, and what sets its ranking apart from others of the same criterion and method."""
     names = []
     for own in identities:
-        alike = [
-            each for each in identities if (each["criterion"], each["method"]) == (own["criterion"], own["method"])
-        ]
-        options = {key for each in alike for key in each["options"]}
+        alike = [each["options"] | {"eligibility": each["eligibility"]} for each in _alike_in_method(own, identities)]
+        mine = own["options"] | {"eligibility": own["eligibility"]}
         told = [
-            f"{key} {own['options'].get(key)}"
-            for key in sorted(options)
-            if len({json.dumps(each["options"].get(key)) for each in alike}) > 1
+            str(mine.get(key)) if key == "eligibility" else f"{key} {mine.get(key)}"
+            for key in sorted({key for each in alike for key in each}, key=lambda key: (key == "eligibility", key))
+            if len({json.dumps(each.get(key)) for each in alike}) > 1
         ]
-        told += [str(own[key]) for key in ("eligibility", "variant", "match") if len({each[key] for each in alike}) > 1]
         names.append(f"{own['criterion']} ({', '.join(told)})" if told else own["criterion"])
     return names
+
+
+def _cuts(identities: list[dict[str, Any]]) -> list[str]:
+    """Return what was cut, in words; ways to take filters are told apart where one criterion went several."""
+    cuts = []
+    for own in identities:
+        alike = _alike_in_method(own, identities)
+        told = [str(own[key]) for key in ("variant", "match") if len({each[key] for each in alike}) > 1]
+        cuts.append(f"{own['method']}s" + (f" ({', '.join(told)})" if told else ""))
+    return cuts
+
+
+def _alike_in_method(own: dict[str, Any], identities: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kind = own["criterion"], own["method"]
+    return [each for each in identities if (each["criterion"], each["method"]) == kind]

@@ -15,7 +15,7 @@ Groups = dict[str, list[Record]]
 
 @dataclass(frozen=True)
 class Group:
-    """One part of a report: the networks of one architecture on one image set, with one defence."""
+    """One part of a report: the networks of one architecture on the same images, with one defence."""
 
     title: str
     records: Groups
@@ -27,15 +27,56 @@ class Group:
 
 
 def group_records(records: Sequence[Record]) -> list[Group]:
-    """Return one group for each image set, architecture and defence, in the order of their titles.
+    """Return one group for each architecture, defence and sample of images, in the order of their titles.
+
+    Of several records of one network on the same images, those that have nothing which another has not are left out.
 
     Raises:
         ReportError: There is no dense network in one of them, or nothing to compare it with.
     """
-    parts: dict[str, Groups] = {}
-    for record in records:
-        parts.setdefault(_title(record), {}).setdefault(name_method(record), []).append(record)
-    return [make_group(dict(sorted(found.items())), title) for title, found in sorted(parts.items())]
+    parts: dict[str, dict[str, Groups]] = {}
+    for record in fullest(records):
+        part = parts.setdefault(_title(record), {}).setdefault(record.samples_sha256, {})
+        part.setdefault(name_method(record), []).append(record)
+    found = {title + _images(groups, samples): groups[samples] for title, groups in parts.items() for samples in groups}
+    return [make_group(dict(sorted(groups.items())), title) for title, groups in sorted(found.items())]
+
+
+def fullest(records: Sequence[Record]) -> list[Record]:
+    """Return the records without those whose network and images another one has, with all that they have measured."""
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for place, record in enumerate(records):
+        key = (_title(record), name_method(record), record.model.sha256, record.samples_sha256)
+        alike.setdefault(key, []).append(place)
+    contents = [_content(record) for record in records]
+    left_out = {
+        place
+        for own in alike.values()
+        for place in own
+        for other in own
+        # Of two with the same content, the first one stays.
+        if contents[place] < contents[other] or (contents[place] == contents[other] and other < place)
+    }
+    return [record for place, record in enumerate(records) if place not in left_out]
+
+
+def _content(record: Record) -> set[str]:
+    """Return what was measured, with the settings that decide it."""
+    attacks = {f"attack {each.name} {each.norm} {each.epsilon} {each.options} {record.seed}" for each in record.attacks}
+    corrupted = set() if record.corruptions is None else {f"corruptions {record.corruptions.source} {record.seed}"}
+    foreign = {f"ood {each.dataset} {sorted(each.detectors)}" for each in record.ood}
+    shifted = {f"shift {each.name}" for each in record.shift}
+    timed = {"latency"} if record.model.latency_ms else set()
+    return attacks | corrupted | foreign | shifted | timed
+
+
+def _images(groups: Mapping[str, Groups], samples: str) -> str:
+    """Return what sets one sample of images apart from others of the same networks."""
+    if len(groups) == 1:
+        return ""
+    sizes = {each: next(iter(own.values()))[0].n for each, own in groups.items()}
+    same = [size for size in sizes.values() if size == sizes[samples]]
+    return f", {sizes[samples]:,} images" + (f" ({samples[:8]})" if len(same) > 1 else "")
 
 
 def make_group(records: Mapping[str, Sequence[Record]], title: str | None = None) -> Group:

@@ -89,16 +89,17 @@ def _at_initialization(name: str, context: Context) -> Table:
 def _layers_or_filters(name: str, context: Context) -> Table:
     """Table 3: layers against filters, where a filter-pruned network was matched to a ticket without layers."""
     filters = context.of("filter", lambda ticket: ticket.blocks > 0)
-    layers = context.of("layer", lambda ticket: True)
     matched = {_way(ticket) for ticket in filters}
-    layers = [ticket for ticket in layers if _way(ticket) in matched]
+    layers = context.of("layer", lambda ticket: _way(ticket) in matched)
     if not layers:
         raise _Empty("no network lost filters to match one that lost layers (`robustprune prune --match`)")
-    tickets = [ticket for ticket in [*filters, *layers] if _way(ticket) in {_way(layer) for layer in layers}]
-    lines = _lines(tickets, lambda ticket: _way(ticket)[:3], lambda ticket: ticket.method)
-    rows = [[*key, _cell(cells.get("filter")), _cell(cells.get("layer"))] for key, cells in lines.items()]
+    ways = {_way(ticket) for ticket in layers}
+    tickets = [*(ticket for ticket in filters if _way(ticket) in ways), *layers]
+    cuts = sorted({ticket.cut for ticket in tickets})
+    lines = _lines(tickets, _way, lambda ticket: ticket.cut)
+    rows = [[*key, *(_cell(cells.get(cut)) for cut in cuts)] for key, cells in lines.items()]
     title = f"{name}: accuracy without filters or without layers, matched in cost (pp)"
-    return Table(title, ["criterion", "blocks", "found", "filters", "layers"], rows, _note(tickets))
+    return Table(title, ["criterion", "blocks", "found", *cuts], rows, _note(tickets))
 
 
 def _way(ticket: PaperTicket) -> tuple[str, int, str]:

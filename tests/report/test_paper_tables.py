@@ -90,6 +90,29 @@ def test_tables_2_to_5_by_hand() -> None:
     assert str(robustness["snip", 1][1]).split(" ± ")[0] == f"{np.mean(shifts):+.2f}".replace("-", "−")
 
 
+def test_table_3_has_a_column_for_every_way_to_take_filters() -> None:
+    layers = [ticket(seed, 0.91, kind="layers") for seed in SEEDS]
+    taken = {
+        variant: [
+            ticket(
+                seed,
+                share,
+                kind=variant,
+                method="filter",
+                removed={},
+                variant=variant,
+                match={"by": "filters", "removed": ["layer1.1"]},
+            )
+            for seed in SEEDS
+        ]
+        for variant, share in {"global": 0.8, "uniform": 0.85}.items()
+    }
+    table = by_number(paper_tables([*DENSE, *layers, *taken["uniform"], *taken["global"]]))["Table 3"]
+    assert table.columns == ["criterion", "blocks", "found", "filters (global)", "filters (uniform)", "layers"]
+    cells = [expected(taken["global"]), expected(taken["uniform"]), expected(layers)]
+    assert table.rows == [["snip", 1, "at initialization", *cells]]
+
+
 def test_one_seed_has_no_interval() -> None:
     found = by_number(paper_tables([DENSE[0], ticket(0, 0.8, kind="one")]))
     assert "±" not in str(found["Table 2"].rows)
@@ -122,6 +145,21 @@ def test_only_networks_of_one_seed_and_context_are_compared() -> None:
         helped = ticket(0, 0.8, kind="helped")
         helped.model.training[name] = 8
         assert by_number(paper_tables([DENSE[0], helped]))["Table 4"].columns[3:] == ["FLOPs (%)", "memory (%)"]
+
+
+def test_titles_say_what_sets_contexts_apart() -> None:
+    longer = [dense(0), ticket(0, 0.8, kind="one")]
+    fewer = [dense(0), ticket(0, 0.8, kind="one")]
+    for record in longer:
+        record.model.training["recipe"] = {"name": "quick", "epochs": 20, "momentum": 0.9}
+    for record in fewer:
+        record.model.training["recipe"] = {"name": "quick", "epochs": 10, "momentum": 0.9}
+        record.samples_sha256, record.n = "f" * 64, 7
+    titles = [table.title for table in paper_tables([*longer, *fewer]).tables if "Table 2" in table.title]
+    assert [title.partition(": ")[0] for title in titles] == [
+        "Table 2, resnet32 on cifar10, epochs 10, 7 images (ffffffff)",
+        f"Table 2, resnet32 on cifar10, epochs 20, 400 images ({longer[0].samples_sha256[:8]})",
+    ]
 
 
 def test_criteria_with_other_options_are_told_apart() -> None:

@@ -57,8 +57,42 @@ def test_only_like_is_compared_with_like(records: dict[str, Record]) -> None:
 
 
 def test_seeds_of_a_method_are_together(records: dict[str, Record]) -> None:
-    (group,) = group_records([*records.values(), *records.values()])
+    other = [record.model_copy(deep=True) for record in records.values()]
+    for record in other:
+        record.model.sha256 = record.model.sha256[::-1]
+    (group,) = group_records([*records.values(), *other])
     assert [len(found) for found in group.records.values()] == [2, 2, 2]
+
+
+def test_what_another_record_of_the_same_network_has_is_left_out(records: dict[str, Record]) -> None:
+    bare = [record.model_copy(deep=True) for record in records.values()]
+    for record in bare:
+        record.attacks, record.corruptions, record.ood, record.shift = [], None, [], []
+        record.model.latency_ms = None
+    for given in ([*records.values(), *bare], [*bare, *records.values()], [*records.values(), *records.values()]):
+        (group,) = group_records(given)
+        assert [each for (each,) in group.records.values()] == [records[name] for name in ("dense", "l1", "random")]
+    # One with something of its own stays, and is then refused as a second record of one network.
+    bare[0].model.latency_ms = {"median": 1.0}
+    records["dense"].model.latency_ms = None
+    (group,) = group_records([*records.values(), bare[0]])
+    assert len(group.records["dense"]) == 2
+
+
+def test_networks_shown_other_images_make_a_part_of_their_own(records: dict[str, Record]) -> None:
+    fewer = [record.model_copy(deep=True) for record in records.values()]
+    for record in fewer:
+        record.samples_sha256, record.n = "f" * 64, 7
+    groups = group_records([*records.values(), *fewer])
+    n = records["dense"].n
+    assert [group.title for group in groups] == sorted(
+        [f"resnet20 on digits, {n:,} images", "resnet20 on digits, 7 images"]
+    )
+    for record in fewer:
+        record.n = n
+    titles = [group.title for group in group_records([*records.values(), *fewer])]
+    assert f"resnet20 on digits, {n:,} images (ffffffff)" in titles
+    assert len(set(titles)) == 2
 
 
 def test_given_names_and_their_order_are_kept(records: dict[str, Record]) -> None:
