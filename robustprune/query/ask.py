@@ -62,7 +62,7 @@ def query(
         # From here on, what a user typed: it can reach the rows and nothing else, and cannot change that.
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        text = _select(chosen, where, order)
+        text = _select(chosen, where, order, _aggregates(connection))
         try:
             found = connection.execute(text)
             answer = Answer([each[0] for each in found.description or ()], found.fetchall())
@@ -108,12 +108,19 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _select(columns: Sequence[str], where: str | None, order: str | None) -> str:
+def _aggregates(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Return the names of functions that make one value of many rows."""
+    found = connection.execute("SELECT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'")
+    return {name for (name,) in found.fetchall()}
+
+
+def _select(columns: Sequence[str], where: str | None, order: str | None, aggregates: set[str]) -> str:
     for text in (*columns, where or "", order or ""):
         if ";" in text:
             raise EvaluationError(f"{text!r} holds a semicolon; give one expression")
-    plain = [name for name in columns if not re.search(r"\w\s*\(", name)]
-    grouped = f" GROUP BY {', '.join(plain)}" if plain and len(plain) < len(columns) else ""
+    functions = {name.lower() for text in columns for name in re.findall(r"(\w+)\s*\(", text)}
+    # By all columns that are no aggregates.
+    grouped = " GROUP BY ALL" if functions & aggregates else ""
     condition = f" WHERE ({where})" if where else ""
     return f"SELECT {', '.join(columns)} FROM runs{condition}{grouped}{f' ORDER BY {order}' if order else ''}"
 

@@ -48,6 +48,15 @@ def test_condition_holds_for_what_a_list_says(folder: Path) -> None:
     assert query(rows, "option_batches = 1 and train_epochs = 3 and sweep = 'mine'", ["count(*) as n"]).rows == [(20,)]
 
 
+def test_a_function_of_a_column_makes_no_groups(folder: Path) -> None:
+    rows = load_rows(folder)
+    found = query(rows, None, ["run", "round(100 * accuracy, 1) as percent"], order="run")
+    expected = sorted((row["run"], pytest.approx(round(100 * row["accuracy"], 1))) for row in rows)
+    assert found.rows == expected
+    (mean,) = query(rows, None, ["round(100 * AVG(accuracy), 1) as percent"]).rows
+    assert mean == (pytest.approx(100 * sum(row["accuracy"] for row in rows) / len(rows), abs=0.051),)
+
+
 def test_aggregates_are_grouped_by_the_plain_columns(folder: Path) -> None:
     found = query(load_rows(folder), None, ["criterion", "avg(accuracy) as mean"], order="criterion")
     even = [number / 20 for number in range(0, 20, 2)]
