@@ -66,6 +66,7 @@ def test_five_blocks_of_twelve(run: Run) -> None:
 FILTER = ("--method", "filter", "--criterion", "snip")
 
 
+@pytest.mark.slow
 def test_as_many_filters_as_two_blocks_have(run: Run) -> None:
     layers = ("prune", *TINY, "--train-limit", "300", "--criterion", "snip", "--blocks", "2", "--seed", "3")
     without = run(*layers, "--out", "layers.pt", "--json").json

@@ -91,6 +91,7 @@ def test_transfer_and_saved_images(ticket: Ticket, other: Ticket, digits: ImageD
 
 
 @pytest.mark.parametrize("union", [False, True])
+@pytest.mark.slow
 def test_what_is_finished_is_not_attacked_again(
     ticket: Ticket, other: Ticket, digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, union: bool
 ) -> None:

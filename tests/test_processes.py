@@ -52,6 +52,7 @@ def test_one_process_does_all() -> None:
 
 
 @given(st.integers(0, 10), st.integers(2, 12))
+@pytest.mark.slow
 def test_some_images_of_a_batch_are_drawn_for_as_within_it(start: int, total: int) -> None:
     rows = slice(min(start, total - 1), total)
     whole, part = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)

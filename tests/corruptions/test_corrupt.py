@@ -58,6 +58,7 @@ def test_seed_severity_and_index_make_another_image(photographs: Tensor, name: s
     assert not torch.equal(corrupt(same, name, 5, seed=0), made)
 
 
+@pytest.mark.slow
 def test_another_process_makes_the_same_images() -> None:
     script = """
 import hashlib

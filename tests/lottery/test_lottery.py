@@ -147,6 +147,7 @@ def test_killed_and_called_again_ends_the_same(few_digits: ImageData, tmp_path: 
     assert not list((tmp_path / "killed").rglob("*.checkpoint"))
 
 
+@pytest.mark.slow
 def test_later_rewinding_points_repeat_the_first_epochs(few_digits: ImageData, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"criteria": ["expected_abs"], "blocks": [2], **SMALL}
     straight = run_lottery(tmp_path / "a", few_digits, rewind_to=[0, 1, 2], **settings)

@@ -82,6 +82,7 @@ def test_wrong_input(run: Run, arguments: tuple[str, ...], code: int, words: lis
     assert os.listdir() == ["file"]
 
 
+@pytest.mark.slow
 def test_twin_of_a_ticket_from_a_trained_network(run: Run) -> None:
     assert run(*LOTTERY, "--criterion", "hrank", "--rewind", "0,1", "--blocks", "2", "--out", "out").code == 0
     ticket = "out/seed0/hrank/blocks-2-layer"

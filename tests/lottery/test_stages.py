@@ -46,6 +46,7 @@ def test_interrupted_repetition_does_not_stand_in_for_another(few_digits: ImageD
     assert sorted(os.listdir(dense)) == sorted(os.listdir(tmp_path / "b/seed0/dense"))
 
 
+@pytest.mark.slow
 def test_two_processes_that_repeat_the_same_epochs(
     few_digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

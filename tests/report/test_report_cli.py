@@ -37,6 +37,7 @@ def test_named_records_and_json(run: Run, folder: Path) -> None:
     assert (folder.parent / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_the_tables_of_the_paper(run: Run, folder: Path) -> None:
     assert run("report", str(folder), "--out", "page.html", "--paper-tables").code == 0
     page, markdown, latex = ((folder.parent / f"page.{kind}").read_text() for kind in ("html", "md", "tex"))

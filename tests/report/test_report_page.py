@@ -154,6 +154,7 @@ def test_where_numbers_come_from(hostile_groups: dict[str, list[Record]], text: 
                 assert any(check.detail in found for found in page.texts["li"])
 
 
+@pytest.mark.slow
 def test_groups_of_other_images_are_parts_of_their_own(records: dict[str, Record], tmp_path: Path) -> None:
     for place, dataset in enumerate(("digits", HOSTILE)):
         for name, record in records.items():

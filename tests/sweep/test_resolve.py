@@ -176,7 +176,7 @@ def test_filter_tickets_are_matched_to_the_layer_ticket_of_the_same_draw() -> No
 
 
 def test_everything_that_can_be_evaluated_can_be_said() -> None:
-    taken = set(inspect.signature(evaluate).parameters) - {"model", "data", "path", "progress"}
+    taken = set(inspect.signature(evaluate).parameters) - {"model", "data", "path", "progress", "processes"}
     assert set(EvaluateSettings.model_fields) == taken
     assert set(TrainSettings.model_fields) - {"recipe"} == set(recipes.Recipe.model_fields) - {"name"}
     ours = set(inspect.signature(load_data).parameters)
