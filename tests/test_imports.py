@@ -21,6 +21,7 @@ ORDER = (
     "errors",
     "registry",
     "files",
+    "surroundings",
     "progress",
     "randomness",
     "sealed",

@@ -109,27 +109,17 @@ class Samples:
         """Return the number of samples."""
         return len(self.labels)
 
-    def part(self, where: slice) -> Samples:
-        """Return some of the samples."""
-        return Samples(
-            self.images[where],
-            self.labels[where],
-            self.ids[where],
-            None if self.targets is None else self.targets[where],
-            None if self.carried is None else self.carried[where],
-            self.carried_broken[where],
-        )
-
-    def pick(self, places: Tensor) -> Samples:
-        """Return the samples at some places (n,), in that order."""
+    def part(self, where: slice | Tensor) -> Samples:
+        """Return some of the samples: a run of them, or those at some places (n,), in that order."""
+        places = range(len(self))[where] if isinstance(where, slice) else where.tolist()
 
         def chosen(values: Tensor) -> Tensor:
-            return values[places.to(values.device)]
+            return values[where if isinstance(where, slice) else where.to(values.device)]
 
         return Samples(
             chosen(self.images),
             chosen(self.labels),
-            [self.ids[place] for place in places.tolist()],
+            [self.ids[place] for place in places],
             None if self.targets is None else chosen(self.targets),
             None if self.carried is None else chosen(self.carried),
             self.carried_broken if self.carried is None else chosen(self.carried_broken),

@@ -48,7 +48,7 @@ def block_of(attack: str, batch_size: int) -> int:
 
 def own_share(samples: Samples, processes: Processes, block: int) -> Samples:
     """Return the samples that this process attacks, which may be none."""
-    return samples if processes.is_alone else samples.pick(processes.share(len(samples), block))
+    return samples if processes.is_alone else samples.part(processes.share(len(samples), block))
 
 
 def together(work: Callable[[], Found | None], processes: Processes, block: int) -> Found:

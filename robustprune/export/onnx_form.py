@@ -6,12 +6,12 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robustprune.registry import missing_package
+from robustprune.surroundings import logging_from
 
 INPUT, OUTPUT = "images", "logits"
 
@@ -70,14 +70,6 @@ def _needed() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's advice to its developers off the terminal; what it cannot do, it raises."""
-    loggers: list[Any] = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), logging_from(logging.ERROR, "torch.onnx", "torch.export", "onnxscript", "onnx_ir"):
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield

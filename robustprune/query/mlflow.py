@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from robustprune.errors import EvaluationError
 from robustprune.query.flatten import Row
-from robustprune.query.tracked import TrackedRun, key_of, tracked_run, variables, writing_to
+from robustprune.query.tracked import TrackedRun, key_of, tracked_run, writing_to
 from robustprune.registry import missing_package
+from robustprune.surroundings import environment_variables, logging_from
 
 _KEY, _RECORD = "robustprune.key", "robustprune.record"
 _FINISHED = "FINISHED"
 _SILENT = {"MLFLOW_DISABLE_TELEMETRY": "true"}  # which would go over the network
+_TALKATIVE = ("mlflow.store.db.utils", "alembic")  # they tell how tables are made
 _METRICS_AT_ONCE = 1000  # what MLflow takes in one call; parameters and all together likewise
 _PARAMETERS_AT_ONCE = 100
 
@@ -39,7 +40,7 @@ def export_to_mlflow(rows: list[Row], folder: str | Path) -> int:
         MissingDependencyError: MLflow, or what it needs for SQLite, is not installed.
         EvaluationError: The folder cannot be written.
     """
-    with variables(**_SILENT), writing_to(folder), _quietly():
+    with environment_variables(_SILENT), writing_to(folder), logging_from(logging.WARNING, *_TALKATIVE):
         try:
             import alembic  # noqa: F401  # mlflow-skinny comes without these two, and says so only deep inside
             import sqlalchemy  # noqa: F401
@@ -108,17 +109,3 @@ def _write(client: Any, experiment: str, run: TrackedRun) -> None:
     for start in range(0, len(metrics), _METRICS_AT_ONCE):
         client.log_batch(made, metrics=metrics[start : start + _METRICS_AT_ONCE])
     client.set_terminated(made, status=_FINISHED, end_time=when)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep MLflow from telling how it makes its tables."""
-    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

@@ -6,7 +6,6 @@ Records stay the truth; what exporters leave is a copy to look at.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -100,18 +99,3 @@ def writing_to(folder: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise EvaluationError(f"nothing can be written to {folder}: {error.strerror or error}") from error
-
-
-@contextmanager
-def variables(**values: str) -> Iterator[None]:
-    """Set variables of the environment, which some trackers listen to alone, for as long as it takes."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

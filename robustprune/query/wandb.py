@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.query.flatten import Row
-from robustprune.query.tracked import TrackedRun, key_of, tracked_run, variables, writing_to
+from robustprune.query.tracked import TrackedRun, key_of, tracked_run, writing_to
 from robustprune.registry import missing_package
+from robustprune.surroundings import environment_variables
 
 # Errors of wandb's own would be reported to its makers, runs online are what it is set to by itself.
 _OFFLINE = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
@@ -33,7 +34,7 @@ def export_to_wandb(rows: list[Row], folder: str | Path) -> int:
         MissingDependencyError: wandb is not installed.
         EvaluationError: The folder cannot be written.
     """
-    with writing_to(folder), variables(**_OFFLINE), _workshop(Path(folder)) as workshop:
+    with writing_to(folder), environment_variables(_OFFLINE), _workshop(Path(folder)) as workshop:
         try:
             import wandb
         except ModuleNotFoundError as error:

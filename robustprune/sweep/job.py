@@ -17,10 +17,11 @@ from robustprune.errors import SweepError
 from robustprune.files import hash_json
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
+from robustprune.progress import of_training
 from robustprune.sweep.graph import Stage
 from robustprune.sweep.store import Store
 from robustprune.ticket import Ticket, load_ticket
-from robustprune.training import Recipe, StepProgress
+from robustprune.training import Recipe
 
 Tell = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, from 0 to 1."""
@@ -92,11 +93,12 @@ class Job:
             "device": self.device,
             "country": self.stage.hints["country"],
             "measure_energy": self.stage.hints["measure_energy"],
-            "on_step": self._on_step,
+            "on_step": of_training(self.progress, "training"),
         }
 
-    def _on_step(self, at: StepProgress) -> None:
-        self.tell("training", (at.epoch * at.steps + at.step) / (at.epochs * at.steps))
+    def progress(self, label: str, done: float, total: float) -> None:
+        """Tell how far work is."""
+        self.tell(label, done / max(total, 1))
 
 
 @lru_cache(maxsize=2)  # a worker does many stages on the same images

@@ -109,7 +109,7 @@ def evaluate_network(job: Job) -> None:
         job.data(),
         attack_settings=attacks,
         path=str(job.needed("network")),
-        progress=lambda label, done, total: job.tell(label, done / max(total, 1)),
+        progress=job.progress,
         **settings,
     )
     if "dense" in job.stage.needs:

@@ -7,13 +7,14 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from robustprune.surroundings import environment_variables
 from robustprune.sweep.engines.engine import Event, Failed, Finished, Task
 from robustprune.sweep.worker import serve
 
@@ -81,7 +82,7 @@ class LocalEngine:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs,), daemon=True)
-        with _environment(self._variables(place)):
+        with environment_variables(self._variables(place)):
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -116,21 +117,6 @@ def visible_gpus() -> tuple[str, ...]:
         return tuple(name for name in chosen.split(",") if name and name != "-1")
     found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
     return tuple(sorted(match[1] for match in found if match))
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set variables for a process that is started within."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _cause(code: int | None) -> str:
