@@ -10,7 +10,7 @@ test: .venv/.ready
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: .venv/.ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(TESTS)
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

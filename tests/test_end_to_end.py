@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +25,9 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _two_threads() -> Iterator[None]:
-    torch.set_num_threads(2)
+def _more_threads() -> Iterator[None]:
+    # Two, unless whoever runs other tests beside these says otherwise.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
     yield
     torch.set_num_threads(1)
 
