@@ -33,6 +33,9 @@ COMMANDS = {
 PEERS = {"python, importing rich_click": "import rich_click", "python, importing torch": "import torch"}
 """What no command can be faster than, on this machine at this moment."""
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""With bytecode kept, as in an ordinary installation: a shell that forbids it has every file compiled at each call."""
+
 
 def call(arguments: tuple[str, ...], folder: Path) -> tuple[int, float, float]:
     """Return exit code, seconds by the clock and of the processor, children included, of one process."""
@@ -40,6 +43,7 @@ def call(arguments: tuple[str, ...], folder: Path) -> tuple[int, float, float]:
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=folder,
+        env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -59,14 +63,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         assert call((*OURS, *TICKET), folder)[0] == 0
-        for _ in range(options.rounds):
+        # The first round fills caches and is not counted.
+        for counted in (False, *[True] * options.rounds):
             for label, (_, expected, arguments) in chosen.items():
                 code, *spent = call((*OURS, *arguments), folder)
                 assert code == expected, f"{label}: exit code {code}"
-                times[label].append((spent[0], spent[1]))
+                if counted:
+                    times[label].append((spent[0], spent[1]))
             for label, code_to_run in PEERS.items():
                 _, *spent = call(("-c", code_to_run), folder)
-                peers[label].append((spent[0], spent[1]))
+                if counted:
+                    peers[label].append((spent[0], spent[1]))
     for label, spent_by in peers.items():
         clock, processor = (median(each[index] for each in spent_by) for index in (0, 1))
         print(f"{label:35} {clock:4.2f} s  {processor:4.2f} s")
