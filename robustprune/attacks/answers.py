@@ -41,6 +41,8 @@ class Question:
         gradient: Whether gradients are needed.
         settle: Moves points (m, …) of some of the rows (m,) to where they are asked about.
         record: Takes rows (m,), points (m, …) and logits (m, K) as they are found.
+        look: Takes rows (m,) and points (m, …) and returns logits (m, K), where these can be had for less than by
+            running the model; without gradients.
     """
 
     rows: Tensor
@@ -49,6 +51,7 @@ class Question:
     gradient: bool
     settle: Callable[[Tensor, Tensor], Tensor]
     record: Callable[[Tensor, Tensor, Tensor], None]
+    look: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 class Oracle:
@@ -119,7 +122,10 @@ class Oracle:
         """Return logits (n, K), losses (n,) and gradients (n, …) of one pass."""
         batch = batch.detach()
         with torch.set_grad_enabled(question.gradient):
-            found = run_model(model, batch.requires_grad_() if question.gradient else batch)
+            if question.look is not None:
+                found = question.look(where, batch)
+            else:
+                found = run_model(model, batch.requires_grad_() if question.gradient else batch)
             values = question.score(found, where)
         if values.shape != where.shape:
             raise AttackError(f"a loss must return one number per sample, not shape {tuple(values.shape)}")

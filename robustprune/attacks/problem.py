@@ -235,6 +235,7 @@ class AttackProblem:
         against: Tensor | None = None,
         gradient: bool = True,
         is_contained: bool = True,
+        look: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Answer:
         """Return what the model says of some samples, and keep the points that are better than those before.
 
@@ -247,6 +248,8 @@ class AttackProblem:
             gradient: Whether gradients are needed.
             is_contained: Without, the points need only lie in the box, and are not kept: for attacks that
                 approach the ball from outside.
+            look: Rows (m,), points (m, …) → logits (m, K), to be used instead of the model: for attacks that know
+                how to have its logits for less.
         """
         score, stage = self._score(loss, rows, against), self.stages.current
         number = self.stages.names.index(stage)
@@ -260,7 +263,7 @@ class AttackProblem:
             if is_contained:
                 self.ledger.record(where, batch, logits, score, self.queries, number)
 
-        question = Question(rows, points, score, gradient, settle, record)
+        question = Question(rows, points, score, gradient, settle, record, look)
         return self.oracle.answer(self.model, question, self.clean_logits.shape[1], stage)
 
     def reopen(self, doubtful: Tensor) -> None:

@@ -3,6 +3,7 @@
 The patches of a query are the same for all samples, keyed by seed and restart, so that neither batch size nor
 order nor the choice of a subset changes an outcome. A patch that leaves a sample as it is costs no forward pass, nor
 does one that leads to an image that was looked at before: the margin kept only rises, so it would be refused again.
+Of the network's first layers only what a patch reaches is computed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from robustprune.attacks.nearby import Look, Nearby
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.settings import at_least_one
 from robustprune.errors import AttackError
@@ -77,10 +79,10 @@ class _Search:
         """Return the first points."""
         raise NotImplementedError
 
-    def ask(self, rows: Tensor, points: Tensor) -> Tensor:
+    def ask(self, rows: Tensor, points: Tensor, look: Look | None = None) -> Tensor:
         """Return margins (n,) at points."""
         shape = (len(rows), *self.problem.images.shape[1:])
-        return self.problem.ask(rows, points.reshape(shape), "margin", gradient=False).losses
+        return self.problem.ask(rows, points.reshape(shape), "margin", gradient=False, look=look).losses
 
     def try_patch(self, side: int) -> None:
         """Propose a patch of this side."""
@@ -98,13 +100,13 @@ class _Search:
         self.rows, self.images = self.rows[left], self.images[left]
         self.best, self.losses = self.best[left], self.losses[left]
 
-    def keep_better(self, which: Tensor, points: Tensor) -> Tensor:
+    def keep_better(self, which: Tensor, points: Tensor, look: Look | None = None) -> Tensor:
         """Ask about points of samples ``which`` (m,), keep those of higher margin, and return whose these are."""
         if len(which) == 0:
             # A query of others: the numbers of later ones do not depend on which samples are together.
             self.problem.queries += 1
             return which
-        losses = self.ask(self.rows[which], points)
+        losses = self.ask(self.rows[which], points, look)
         is_better = losses > self.losses[which]
         better = which[is_better]
         self.best[better], self.losses[better] = points[is_better], losses[is_better]
@@ -129,6 +131,7 @@ class _LinfSearch(_Search):
         shape = self.images.shape[1:]
         draws = torch.randint(-(2**62), 2**62, tuple(shape), generator=seeded_generator("numbers of pixels"))
         self.numbers = draws.to(self.images.device)
+        self.nearby = Nearby(problem)
         if saved is None:
             self.key = torch.zeros_like(self.rows)  # of the best image, less that of the first
             self.seen = self.rows.new_zeros(len(self.rows), 1)  # keys of all that were looked at, one column a query
@@ -166,7 +169,8 @@ class _LinfSearch(_Search):
         which = (self.seen != keys[:, None]).all(dim=1).nonzero().flatten()
         points = self.best[which]
         points[:, :, down, across] = window[which]
-        better = self.keep_better(which, points)
+        better = self.keep_better(which, points, self.nearby.look(self.rows, self.best, (down, across)))
+        self.nearby.keep(self.rows[better], self.best[better])
         self.key[better] = keys[better]
         if len(which):
             looked_at = torch.zeros_like(self.key)  # zero is the key of the first image, which all have seen

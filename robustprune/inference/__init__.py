@@ -10,10 +10,14 @@ from robustprune.inference.forward import (
     to_tensor,
     to_unit_range,
 )
-from robustprune.inference.frozen import freeze
+from robustprune.inference.frozen import TOLERANCE, freeze
+from robustprune.inference.windowed import Patch, Windowed
 
 __all__ = [
+    "TOLERANCE",
     "Array",
+    "Patch",
+    "Windowed",
     "evaluation_mode",
     "freeze",
     "frozen_parameters",

@@ -75,8 +75,8 @@ def find_pairs(network: nn.Module, images: Tensor) -> list[Pair]:
         network: In evaluation mode; hooks are put on it and taken off again.
         images: (N, …), what it takes.
     """
-    layers = [module for module in network.modules() if type(module) in _LAYERS and not _has_hooks(module)]
-    normalizations = [module for module in network.modules() if _is_foldable(module) and not _has_hooks(module)]
+    layers = [module for module in network.modules() if type(module) in _LAYERS and not has_hooks(module)]
+    normalizations = [module for module in network.modules() if _is_foldable(module) and not has_hooks(module)]
     calls: Counter[nn.Module] = Counter()
     made: dict[int, _Made] = {}
     found: list[tuple[_Made, nn.modules.batchnorm._BatchNorm]] = []
@@ -162,6 +162,6 @@ def _remainder(normalization: nn.Module) -> nn.Module:
     return nn.Sequential(*normalization.children()) if _is_with_activation(normalization) else nn.Identity()
 
 
-def _has_hooks(module: nn.Module) -> bool:
+def has_hooks(module: nn.Module) -> bool:
     """Whether hooks see, or change, what goes through the module."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)

@@ -6,7 +6,11 @@ import sys
 import torch
 
 from robustprune.attacks import run_attack
+from robustprune.attacks.nearby import Nearby
 from robustprune.attacks.square import _LinfSearch
+from robustprune.data import ImageData, InMemorySplit
+from robustprune.inference import Windowed
+from robustprune.models import build_model
 
 
 def test_an_image_that_was_refused_is_not_looked_at_again(network, test_images, test_labels, monkeypatch):
@@ -35,9 +39,9 @@ def test_no_image_of_square_is_looked_at_twice(network, test_images, test_labels
     asked: list[tuple[int, bytes]] = []
     ask = _LinfSearch.ask
 
-    def listen(search, rows, points):
+    def listen(search, rows, points, look=None):
         asked.extend((int(row), point.numpy().tobytes()) for row, point in zip(rows, points, strict=True))
-        return ask(search, rows, points)
+        return ask(search, rows, points, look)
 
     monkeypatch.setattr(_LinfSearch, "ask", listen)
     result = run_attack(network, images, labels, "square", epsilon=0.01, queries=400, first_share=0.02)
@@ -94,3 +98,25 @@ assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules()
 assert "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_looking_around_a_patch_changes_nothing(monkeypatch):
+    split = InMemorySplit(torch.zeros(1, 1, 24, 24, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
+    network = build_model("resnet20", ImageData("empty", tuple("0123"), (0.5,), (0.25,), True, train=split)).eval()
+    images = torch.rand(8, 1, 24, 24)
+    with torch.no_grad():
+        network.fc.bias -= network(images).mean(dim=0)  # near the boundary, which other images lie across
+        labels = network(images).argmax(dim=1)
+    settings = {"attack": "square", "epsilon": 0.01, "queries": 150, "first_share": 0.02}
+    looks = []
+    look = Windowed.look
+    monkeypatch.setattr(Windowed, "look", lambda *given: looks.append(len(given[1])) or look(*given))
+    found = run_attack(network, images, labels, **settings)
+    # Queries that go round the rest of the network, and those few that check that they may.
+    assert sum(looks) > 0.9 * int(found.queries.sum())
+    monkeypatch.setattr(Nearby, "look", lambda *_given: None)
+    whole = run_attack(network, images, labels, **settings)
+    assert torch.equal(found.broken, whole.broken)
+    assert 0 < int(found.broken.sum()) < 8
+    assert torch.equal(found.queries, whole.queries)
+    torch.testing.assert_close(found.adversarial, whole.adversarial)

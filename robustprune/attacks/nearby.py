@@ -1,0 +1,86 @@
+"""Asking about points that differ within a patch from those kept, without a whole pass of the network for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.attacks.problem import AttackProblem
+from robustprune.inference import TOLERANCE, Patch, Windowed, run_model
+from robustprune.randomness import seeded_generator
+
+MOST_BYTES = 2**30
+WORTH = 0.6
+"""Up to which share of the first layers' pixels it pays to compute only these: copying costs, too."""
+
+Look = Callable[[Tensor, Tensor], Tensor]
+
+
+class Nearby:
+    """What the first layers of the network say of the points that an attack keeps.
+
+    That depends on these points alone, not on the way there: an interrupted attack goes on as it would have.
+    """
+
+    def __init__(self, problem: AttackProblem) -> None:
+        """Begin with nothing; the network is looked at when it is first needed."""
+        self._problem = problem
+        self._windowed: Windowed | None = None
+        self._is_tried = False
+        self._slots: Tensor | None = None  # (N,) where the maps of each sample are
+
+    def look(self, rows: Tensor, kept: Tensor, patch: Patch) -> Look | None:
+        """Return what to ask with about points that differ within a patch from those kept of ``rows`` (n,).
+
+        None where the model has to be run: the patch is large, or the network is not of such layers.
+        """
+        if not self._is_tried:
+            self._windowed, self._is_tried = _taken_apart(self._problem, rows), True
+        windowed = self._windowed
+        side = max(each.stop - each.start for each in patch)
+        if windowed is None or windowed.share(side, *kept.shape[2:]) > WORTH:
+            return None
+        if self._slots is None:
+            self._slots = torch.zeros_like(self._problem.labels)
+            self._slots[rows] = torch.arange(len(rows), device=rows.device)
+            windowed.make_room(len(rows))
+            self.keep(rows, kept)
+        slots = self._slots
+        return lambda where, points: windowed.look(points, slots[where], patch)
+
+    def keep(self, rows: Tensor, points: Tensor) -> None:
+        """Take note that other points (n, C, H, W) are kept of some samples."""
+        windowed, slots = self._windowed, self._slots
+        if windowed is not None and slots is not None and len(rows):
+            everything = torch.arange(len(rows), device=rows.device)
+            self._problem.oracle.batches.run(everything, lambda part: windowed.see(points[part], slots[rows[part]]))
+
+
+def _taken_apart(problem: AttackProblem, rows: Tensor) -> Windowed | None:
+    """Return the network of a problem taken apart, if it can be, comes out the same, and there is room for ``rows``."""
+    if problem.images.ndim != 4 or problem.oracle.draws > 1 or len(rows) == 0:
+        return None
+    try:
+        windowed = Windowed(problem.model)
+        gap = _gap(problem.model, windowed, problem.images[rows[:4]])
+    except Exception:  # tracing runs the network's own code, which may do anything
+        return None
+    has_room = windowed.bytes_per_image * len(rows) <= MOST_BYTES
+    return windowed if gap <= TOLERANCE and has_room else None
+
+
+def _gap(model: nn.Module, windowed: Windowed, images: Tensor) -> float:
+    """Return how far logits at changed images are from the model's, as a share of the largest."""
+    height, width = images.shape[2:]
+    patch = (slice(height // 3, height // 2 + 1), slice(0, width // 3 + 1))  # at an edge, as padding matters
+    changed = images.clone()
+    drawn = torch.rand(changed[:, :, patch[0], patch[1]].shape, generator=seeded_generator("nearby"))
+    changed[:, :, patch[0], patch[1]] = drawn.to(images.device)
+    slots = torch.arange(len(images), device=images.device)
+    windowed.make_room(len(images))
+    with torch.no_grad():
+        windowed.see(images, slots)
+        expected, found = run_model(model, changed), windowed.look(changed, slots, patch)
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
