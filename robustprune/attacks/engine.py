@@ -124,7 +124,7 @@ def run_attack(
     block = block_of(attack, settings.batch_size)
     own = own_share(samples, processes, block)
     work = Progress(progress, len(own), settings, expanded)
-    saved = SavedState(Path(state), state_key(model, own, attack, expanded, settings)) if state else None
+    saved = SavedState(Path(state), state_key(model, own, attack, expanded, settings), started) if state else None
     run = Run(model, get_attack(attack), expanded, settings, work, saved)
     training_before = training_submodules(model)
     with guarded(model, seed):
@@ -148,13 +148,13 @@ def run_attack(
         ),
         gradient_evaluations=found.tally.gradients,
         forward_evaluations=found.tally.forwards,
-        seconds=time.perf_counter() - started,
+        seconds=0.0,  # known once all is done
     )
     result = carry_over(result, carry)
     if checks == "full":
         further = check_thoroughly(Examiner(run_attack, model, samples, result, options, settings, processes))
-        result = replace(result, checks=(*result.checks, *further), seconds=time.perf_counter() - started)
-    return result
+        result = replace(result, checks=(*result.checks, *further))
+    return replace(result, seconds=found.tally.earlier_seconds + time.perf_counter() - started)
 
 
 def _attack(run: Run, samples: Samples, place: torch.device, attack: str) -> Found | None:

@@ -55,7 +55,7 @@ class AttackResult:
         gradient_evaluations: Samples × gradients computed.
         forward_evaluations: Samples × forward passes: those of the gradients, the clean one, the last, and
             those of the checks; not the few that make a frozen copy.
-        seconds: Wall time.
+        seconds: Wall time; of an attack that was picked up from a state file, up to when that was last written too.
     """
 
     attack: str

@@ -8,7 +8,7 @@ import torch
 from test_attack_defects import AlwaysDrops
 from torch import nn
 
-from robustprune.attacks import AttackProblem, run_attack
+from robustprune.attacks import AttackProblem, run_attack, transfer_attack
 from robustprune.attacks import state as state_module
 from robustprune.attacks import waves as waves_module
 from robustprune.errors import AttackError
@@ -96,6 +96,42 @@ def test_interrupted_again_and_again(network, test_images, test_labels, tmp_path
             assert len(asked) == 12
     check_equal(resumed, whole)
     assert attempts > 3
+
+
+def test_seconds_are_those_of_all_sessions(network, test_images, test_labels, tmp_path, monkeypatch, stop_after):
+    monkeypatch.setattr(waves_module, "WAVE_SAMPLES", 60)  # two waves
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    draw = AttackProblem.draw
+
+    def slow_draw(*arguments):
+        now[0] += 1000
+        return draw(*arguments)
+
+    monkeypatch.setattr(AttackProblem, "draw", slow_draw)
+    settings = {"epsilon": 0.001, "steps": 5, "restarts": 3}
+    asked = stop_after(torch.inf)
+    whole = run_attack(network, test_images[:90], test_labels[:90], **settings)
+    # A draw for each restart of each wave.
+    assert whole.seconds == 2 * 3 * 1000
+    total = len(asked)
+    for moment in (1, total // 4, total // 2 + 3, total - 1):
+        state = tmp_path / f"{moment}.state"
+        stop_after(moment)
+        with pytest.raises(Stop):
+            run_attack(network, test_images[:90], test_labels[:90], state=state, **settings)
+        stop_after(torch.inf)
+        resumed = run_attack(network, test_images[:90], test_labels[:90], state=state, **settings)
+        # The draw before a loop comes again only where nothing of that loop was saved.
+        assert resumed.seconds == whole.seconds, moment
+    stop_after(torch.inf)
+    again = run_attack(network, test_images[:90], test_labels[:90], state=state, **settings)
+    assert again.seconds == whole.seconds
+    moved = transfer_attack(network, network, test_images[:90], test_labels[:90], "pgd", **settings)
+    picked_up = {**settings, "state": tmp_path / "moved.state"}
+    for _ in range(2):
+        found = transfer_attack(network, network, test_images[:90], test_labels[:90], "pgd", **picked_up)
+        assert found.seconds == moved.seconds > 0
 
 
 def test_a_network_that_draws_goes_on_drawing(network, test_images, test_labels, tmp_path, stop_after):
