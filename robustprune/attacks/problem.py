@@ -38,6 +38,7 @@ class AttackProblem:
         epsilon: The budget.
         norm: Its norm, by name.
         restart: Which restart this is, from 0.
+        has_drawn: Whether another restart would do something else; set by whatever draws at random here.
         model: The module behind the questions, for attacks that bring their own; what it computes is not
             counted unless they see to it.
     """
