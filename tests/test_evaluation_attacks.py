@@ -13,6 +13,7 @@ import torch
 from support import Run, check_failure
 
 from robustprune.attacks import AttackProblem, StateFolder
+from robustprune.cli.attacks import curve_table
 from robustprune.data import ImageData
 from robustprune.errors import AttackError
 from robustprune.evaluation import evaluate
@@ -198,3 +199,20 @@ def test_healthy_networks_fail_no_check(ticket: Ticket, digits: ImageData, kind:
     }  # fmt: skip
     record = evaluate(made[kind](), digits, attacks=["pgd", "quick"], epsilons="0.03", options={"steps": 3}, limit=30)
     assert [(entry.name, check) for entry in record.attacks for check in entry.checks if check.verdict == "FAIL"] == []
+
+
+def test_a_table_withholds_what_a_check_withholds(
+    ticket: Ticket, digits: ImageData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = evaluate(ticket, digits, attacks="fgsm", epsilons=BUDGETS, limit=20)
+    (curve,) = record.curves
+    curve.robust_accuracy, curve.median_minimal_epsilon = [0.81, 0.62, 0.43], 0.1
+    curve_table(record)
+    drawn = capsys.readouterr().out
+    assert all(words in drawn for words in ("81.0", "62.0", "43.0", "half are broken at 0.1"))
+    record.attacks[1].valid = curve.valid = False
+    curve_table(record)
+    drawn = capsys.readouterr().out
+    assert all(words in drawn for words in ("81.0", "43.0", "invalid"))
+    assert "62.0" not in drawn
+    assert "half are broken" not in drawn

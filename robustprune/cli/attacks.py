@@ -100,15 +100,22 @@ def add_source(given: dict[str, Any], name: str | None, data: ImageData, options
 
 
 def curve_table(record: Record) -> None:
-    """Draw robust accuracy against ε, where there are several."""
+    """Draw robust accuracy against ε, where there are several; not where a check withholds it."""
+    invalid = {(entry.name, entry.norm, entry.epsilon) for entry in record.attacks if not entry.valid}
     for curve in record.curves:
         median = curve.median_minimal_epsilon
         where = "more than half withstand the largest" if median is None else f"half are broken at {median:.4g}"
+        shares = zip(curve.epsilons, curve.robust_accuracy, strict=True)
         terminal.table(
             f"{curve.name} in {curve.norm} against ε",
             [f">{epsilon:.4g}" for epsilon in curve.epsilons],
-            [[terminal.percent(share) for share in curve.robust_accuracy]],
-            where if curve.valid else f"{where}; invalid, a check failed",
+            [
+                [
+                    "invalid" if (curve.name, curve.norm, epsilon) in invalid else terminal.percent(share)
+                    for epsilon, share in shares
+                ]
+            ],
+            where if curve.valid else "invalid: a check failed",
         )
 
 
