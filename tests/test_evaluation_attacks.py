@@ -216,3 +216,21 @@ def test_a_table_withholds_what_a_check_withholds(
     assert all(words in drawn for words in ("81.0", "43.0", "invalid"))
     assert "62.0" not in drawn
     assert "half are broken" not in drawn
+
+
+def test_all_networks_are_on_the_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = torch.device("meta")
+    monkeypatch.setattr("robustprune.devices.choose_device", lambda name: meta)
+    networks: list[torch.nn.Module] = []
+
+    def caught(tickets: dict[str, Ticket], *_arguments: Any, **options: Any) -> None:
+        assert not {"model", "device"} & options.keys()
+        networks.extend(ticket.network for ticket in tickets.values())
+        networks.append(options["attack_settings"]["transfer_from"])
+        raise AttackError("as far as this goes")
+
+    monkeypatch.setattr("robustprune.evaluation.evaluate_models", caught)
+    others = ("--also", "resnet32", "--transfer-from", "resnet20")
+    check_failure(run("evaluate", "--model", "resnet20", *others, "--attack", "fgsm"), 1, "as far as this goes")
+    assert len(networks) == 3
+    assert all(tensor.device == meta for network in networks for tensor in network.state_dict().values())

@@ -12,6 +12,8 @@ from robustprune.cli.options import stack
 from robustprune.errors import EvaluationError
 
 if TYPE_CHECKING:
+    import torch
+
     from robustprune.attacks import StateFolder
     from robustprune.data import ImageData
     from robustprune.records import Record
@@ -90,13 +92,15 @@ def clear_states(given: dict[str, Any]) -> None:
         states.clear()
 
 
-def add_source(given: dict[str, Any], name: str | None, data: ImageData, options: dict[str, Any]) -> None:
-    """Open the network to transfer from, if there is one."""
+def add_source(
+    given: dict[str, Any], name: str | None, data: ImageData, options: dict[str, Any], device: torch.device
+) -> None:
+    """Open the network to transfer from, if there is one, on a device."""
     if name is not None:
         from robustprune.workbench import open_alike
 
         source = open_alike(name, data, **options)
-        given["attack_settings"]["transfer_from"] = source.model()
+        given["attack_settings"]["transfer_from"] = source.model().to(device)
 
 
 def curve_table(record: Record) -> None:
