@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune import terminal
-from robustprune.cli.options import stack
+from robustprune.cli.options import OUT_FILE, Target, stack
 from robustprune.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ attack_options = stack(
     ),
     click.option("--strict", is_flag=True, help="Exit with 1 when a check failed."),
     click.option("--transfer-from", help="Network to make further adversarial images on."),
-    click.option("--save-adversarial", type=click.Path(), help="npz file of the adversarial images."),
-    click.option("--resume-dir", type=click.Path(), help="Folder to pick interrupted attacks up from."),
+    click.option("--save-adversarial", type=OUT_FILE, help="npz file of the adversarial images."),
+    click.option("--resume-dir", type=Target(file_okay=False), help="Folder to pick interrupted attacks up from."),
 )
 
 
