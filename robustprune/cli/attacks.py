@@ -9,7 +9,7 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.options import OUT_FILE, Target, stack
-from robustprune.errors import EvaluationError
+from robustprune.errors import AttackError, EvaluationError
 
 if TYPE_CHECKING:
     import torch
@@ -18,12 +18,28 @@ if TYPE_CHECKING:
     from robustprune.data import ImageData
     from robustprune.records import Record
 
+
+class StepSize(click.ParamType[float]):
+    """A number above 0, or a fraction such as 2/255."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Read it as attacks do."""
+        from robustprune.attacks.epsilon import parse_step_size
+
+        try:
+            return parse_step_size(value)
+        except AttackError as error:
+            self.fail(str(error), param, ctx)
+
+
 attack_options = stack(
     click.option("--attack", "attacks", multiple=True, help="See `robustprune list attacks`; may be repeated."),
     click.option("--eps", default="8/255", show_default=True, help="Budgets, e.g. 2/255,8/255, in one pass."),
     click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", show_default=True),
     click.option("--steps", type=click.IntRange(min=1), help="Gradient steps of iterative attacks."),
-    click.option("--step-size", type=float, help="Constant step; by default steps fall linearly from ε to 0."),
+    click.option("--step-size", type=StepSize(), help="Constant step, e.g. 2/255; by default they fall from ε to 0."),
     click.option("--queries", type=click.IntRange(min=1), help="Of the square attack."),
     click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True),
     click.option(
