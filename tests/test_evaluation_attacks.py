@@ -12,7 +12,7 @@ import pytest
 import torch
 from support import Run, check_failure
 
-from robustprune.attacks import AttackProblem, StateFolder
+from robustprune.attacks import AttackProblem, StateFolder, run_attack
 from robustprune.cli.attacks import curve_table
 from robustprune.data import ImageData
 from robustprune.errors import AttackError
@@ -234,3 +234,16 @@ def test_all_networks_are_on_the_device(run: Run, monkeypatch: pytest.MonkeyPatc
     check_failure(run("evaluate", "--model", "resnet20", *others, "--attack", "fgsm"), 1, "as far as this goes")
     assert len(networks) == 3
     assert all(tensor.device == meta for network in networks for tensor in network.state_dict().values())
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "autoattack", "square", "standard", "strong"])
+def test_a_norm_that_an_attack_does_not_know_is_found_out_first(digits: ImageData, name: str) -> None:
+    class Untouched(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            pytest.fail("asked before it was known that the attacks can be run")
+
+    with pytest.raises(AttackError, match=f"'{name}' is for linf and l2; in l1, attack with 'pgd' or 'fab-t'"):
+        evaluate(Untouched(), digits, attacks=["pgd", name], norm="l1", epsilons=["4"], limit=10)
+    labels = torch.zeros(1, dtype=torch.long)
+    with pytest.raises(AttackError, match="is for linf and l2"):
+        run_attack(Untouched(), torch.zeros(1, 1, 8, 8), labels, name, norm="l1", epsilon=4)

@@ -16,7 +16,7 @@ from robustprune.attacks import checks as verdicts
 from robustprune.attacks.carrying import carry_over, carry_points
 from robustprune.attacks.guard import guarded, training_submodules
 from robustprune.attacks.probes import probe_model
-from robustprune.attacks.registry import expand_options, get_attack
+from robustprune.attacks.registry import check_norm, expand_options, get_attack
 from robustprune.attacks.result import AttackResult, Check
 from robustprune.attacks.settings import Samples, Settings, check_samples, check_settings
 from robustprune.attacks.sharing import Found, block_of, own_share, together
@@ -98,8 +98,8 @@ def run_attack(
         **options: Those of the attack; see `attack_options`.
 
     Raises:
-        AttackError: Values that make no sense, unknown options, images outside [0, 1], a model whose clean
-            logits are not finite, a state file of another attack.
+        AttackError: Values that make no sense, unknown options, a norm that the attack does not know, images outside
+            [0, 1], a model whose clean logits are not finite, a state file of another attack.
         UnknownNameError: There is no attack of that name.
         ModelError: The model cannot run on these images.
     """
@@ -117,6 +117,7 @@ def run_attack(
     )
     if checks not in ("default", "full"):
         raise AttackError(f"checks must be 'default' or 'full', got {checks!r}")
+    check_norm(get_attack(attack), attack, settings.norm.name)
     expanded = expand_options(attack, options)
     samples = check_samples(images, labels, sample_ids, targets)
     samples = carry_points(samples, carry, settings)

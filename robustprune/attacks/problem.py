@@ -15,6 +15,7 @@ from robustprune.attacks.goal import Goal, Score
 from robustprune.attacks.ledger import Ledger
 from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
 from robustprune.attacks.norms import contain
+from robustprune.attacks.registry import check_norm
 from robustprune.attacks.settings import Settings
 from robustprune.attacks.stages import AnyCarried, Stages
 from robustprune.errors import AttackError
@@ -102,7 +103,11 @@ class AttackProblem:
 
         The result says which part broke a sample, and an interrupted attack is picked up after the last part
         that was finished. A part draws at random as if it ran alone.
+
+        Raises:
+            AttackError: The part does not know the norm; mark an attack with `for_norms` to have that found out early.
         """
+        check_norm(attack, name, self.norm)
         parameters = inspect.signature(attack).parameters.values()
         defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
         self.describe(stages={**self.details.get("stages", {}), name: defaults | options})

@@ -78,6 +78,28 @@ def is_family(plugin: Any) -> bool:
     return bool(getattr(plugin, "is_family", False))
 
 
+def for_norms(*norms: str) -> Callable[[Attack], Attack]:
+    """Return a decorator that says which norms an attack knows; one without it knows all."""
+
+    def mark(attack: Attack) -> Attack:
+        attack.norms = norms  # type: ignore[attr-defined]
+        return attack
+
+    return mark
+
+
+def knows_norm(attack: Attack, norm: str) -> bool:
+    """Return whether an attack can measure its budget in a norm."""
+    return norm in getattr(attack, "norms", (norm,))
+
+
+def check_norm(attack: Attack, name: str, norm: str) -> None:
+    """Raise an `AttackError` where the attack called ``name`` does not know a norm."""
+    if not knows_norm(attack, norm):
+        known = " and ".join(attack.norms)  # type: ignore[attr-defined]
+        raise AttackError(f"the attack {name!r} is for {known}; in {norm}, attack with 'pgd' or 'fab-t'")
+
+
 def get_attack(name: str) -> Attack:
     """Return the attack function called ``name``; of a family such as ``torchattacks``, ``torchattacks:CW``.
 

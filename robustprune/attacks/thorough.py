@@ -14,7 +14,7 @@ from torch import nn
 
 from robustprune.attacks.checks import MOST_FURTHER
 from robustprune.attacks.goal import Goal
-from robustprune.attacks.registry import attack_options
+from robustprune.attacks.registry import attack_options, get_attack, knows_norm
 from robustprune.attacks.result import AttackResult, Check
 from robustprune.attacks.settings import Samples, Settings
 from robustprune.processes import ALONE, Processes
@@ -78,7 +78,7 @@ def check_thoroughly(examiner: Examiner) -> list[Check]:
     found = [check_no_budget(examiner), check_large_budget(examiner), check_monotone(examiner)]
     if result.attack not in ("fgsm", "noise"):
         found.append(check_strength_order(examiner))
-    if result.attack not in ("square", "autoattack", "strong") and result.norm != "l1":
+    if result.attack not in ("square", "autoattack", "strong") and knows_norm(get_attack("square"), result.norm):
         found.append(check_black_box(examiner))
     found.append(check_convergence(examiner))
     if any(check.name == "zero gradient" and check.verdict in ("WARN", "FAIL") for check in result.checks):

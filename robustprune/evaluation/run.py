@@ -97,7 +97,7 @@ def evaluate(
     epsilons = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
     budgets = [parse_epsilon(epsilon, norm) for epsilon in epsilons]
     further = make_settings(attack_settings or {})
-    own_options = share_attack_options(attacks, dict(options or {}))
+    own_options = share_attack_options(attacks, dict(options or {}), norm)
     sample = take_sample(data, split, limit, seed)
     images, labels, indices = sample
     corrupted = find_corrupted(corruptions, corruption_dir, data, sample, seed, limit, corruption_options or {})
