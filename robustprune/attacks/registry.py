@@ -54,6 +54,7 @@ ENGINE_OPTIONS = (
     "checks",
     "state",
     "device",
+    "processes",
     "progress",
 )
 

@@ -1,5 +1,6 @@
 """What cannot be meant is refused in words that help."""
 
+import inspect
 from fractions import Fraction
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from robustprune.attacks import ATTACKS, attack_options, fgsm, parse_epsilon, pgd, register_attack, run_attack
 from robustprune.attacks.losses import LOSSES
+from robustprune.attacks.registry import ENGINE_OPTIONS
 from robustprune.attacks.square import attack as square
 from robustprune.errors import AttackError, ModelError, UnknownNameError
 
@@ -190,3 +192,8 @@ def test_a_part_that_does_not_know_the_norm_is_refused(network, test_images, tes
             run_attack(network, test_images[:5], test_labels[:5], "whole", norm="l1", epsilon=4)
     finally:
         del ATTACKS._registered["whole"]
+
+
+def test_no_option_of_an_attack_has_a_name_that_the_engine_takes():
+    parameters = inspect.signature(run_attack).parameters.values()
+    assert tuple(each.name for each in parameters if each.kind is each.KEYWORD_ONLY) == ENGINE_OPTIONS
