@@ -19,6 +19,7 @@ CASES = {
     "restarts": ENSEMBLE | {"restarts": 2},
     "without early stopping": ENSEMBLE | {"early_stop": False, "selection": "last"},
     "one piece": {"attack": "pgd", "epsilon": 0.06, "steps": 5, "restarts": 2},
+    "momentum": {"attack": "mifgsm", "epsilon": 0.06, "steps": 9},
     "targets in turn": {"attack": "apgd-t", "epsilon": 0.06, "steps": 5, "target_classes": 3},
     "in l2": {"attack": "square", "norm": "l2", "epsilon": 0.6, "queries": 15},
     "another package": {"attack": "torchattacks:PGD", "epsilon": 0.06, "steps": 3, "batch_size": 30},
