@@ -74,6 +74,22 @@ def test_each_sample_says_what_broke_it(ticket: Ticket, digits: ImageData) -> No
     assert "fgsm" in parts
 
 
+def gap_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return logits.amax(1) - logits.gather(1, labels[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("union", [False, True])
+def test_a_loss_of_ones_own_goes_by_its_name(ticket: Ticket, digits: ImageData, tmp_path: Path, union: bool) -> None:
+    record = evaluate(
+        ticket, digits, attacks="pgd", epsilons="0.05", options={"steps": 2, "loss": gap_of_logits}, limit=20,
+        attack_settings={"union": union},
+    )  # fmt: skip
+    record.save(tmp_path / "record.json")
+    (entry,) = load_record(tmp_path / "record.json").attacks
+    options = entry.options["attacks"]["pgd"] if union else entry.options
+    assert options["loss"] == f"{__name__}.gap_of_logits"
+
+
 def test_transfer_and_saved_images(ticket: Ticket, other: Ticket, digits: ImageData, tmp_path: Path) -> None:
     settings = {"transfer_from": other.model(), "save_adversarial": tmp_path / "found.npz"}
     record = evaluate(

@@ -15,7 +15,7 @@ from robustprune.attacks.goal import Goal, Score
 from robustprune.attacks.ledger import Ledger
 from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
 from robustprune.attacks.norms import contain
-from robustprune.attacks.registry import check_norm
+from robustprune.attacks.registry import check_norm, named
 from robustprune.attacks.settings import Settings
 from robustprune.attacks.stages import AnyCarried, Stages
 from robustprune.errors import AttackError
@@ -278,7 +278,7 @@ class AttackProblem:
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs beside the ledger."""
-        details = json.dumps(self.details, default=str)
+        details = json.dumps(named(self.details), default=str)
         names = list(self.stages.names)
         return {"queries": self.queries, "drawn": self.has_drawn, "stages": names, "details": details}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from robustprune.errors import AttackError
@@ -162,6 +163,24 @@ def expand_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         raise AttackError(f"the attack {name!r} needs a value for {', '.join(missing)}")
     return options
+
+
+def named(value: Any) -> Any:
+    """Return an option as a file can hold it: functions, such as a loss, by module and name, also within others.
+
+    A function's text would hold its address, which is another in every process.
+    """
+    if isinstance(value, Mapping):
+        return {name: named(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [named(each) for each in value]
+    if isinstance(value, partial):
+        return f"{named(value.func)} with {[*value.args, value.keywords]}"
+    if not callable(value):
+        return value
+    # An object that can be called goes by its class.
+    kind = value if hasattr(value, "__qualname__") else type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _named_parameters(attack: Attack) -> list[inspect.Parameter]:

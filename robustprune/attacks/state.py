@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from robustprune.attacks.ledger import Start, Tally
+from robustprune.attacks.registry import named
 from robustprune.attacks.settings import Samples, Settings
 from robustprune.attacks.stages import Keeper, Midway
 from robustprune.errors import AttackError
@@ -157,7 +158,7 @@ def state_key(model: nn.Module, samples: Samples, attack: str, options: dict[str
             "model": [hash_weights(model), str(model)],
             "data": hash_arrays({name: tensor.cpu().numpy() for name, tensor in arrays.items()}),
             "attack": attack,
-            "options": {name: str(value) for name, value in options.items()},
+            "options": {name: str(named(value)) for name, value in options.items()},
             "settings": {name: str(value) for name, value in settings.shared_options().items()},
             "budget": [settings.norm.name, settings.epsilon],
         }

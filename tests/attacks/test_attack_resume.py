@@ -2,6 +2,8 @@
 
 import copy
 import itertools
+import types
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from torch import nn
 from robustprune.attacks import AttackProblem, run_attack, transfer_attack
 from robustprune.attacks import state as state_module
 from robustprune.attacks import waves as waves_module
+from robustprune.attacks.losses import cross_entropy
+from robustprune.attacks.registry import named
 from robustprune.errors import AttackError
 
 ENSEMBLE = {"attack": "autoattack", "epsilon": 0.06, "steps": 4, "queries": 8, "target_classes": 2}
@@ -133,6 +137,47 @@ def test_seconds_are_those_of_all_sessions(network, test_images, test_labels, tm
     for _ in range(2):
         found = transfer_attack(network, network, test_images[:90], test_labels[:90], "pgd", **picked_up)
         assert found.seconds == moved.seconds > 0
+
+
+def other_loss(logits, labels):
+    return cross_entropy(logits, labels)
+
+
+def test_the_state_of_an_attack_with_a_loss_of_ones_own(network, test_images, test_labels, tmp_path, stop_after):
+    """In another process the same function has another address, as here a function made anew."""
+
+    def made_anew(function):
+        return types.FunctionType(function.__code__, function.__globals__, function.__name__)
+
+    settings = {"epsilon": 0.06, "steps": 5, "state": tmp_path / "attack.state"}
+    stop_after(2)
+    with pytest.raises(Stop):
+        run_attack(network, test_images, test_labels, loss=other_loss, **settings)
+    stop_after(torch.inf)
+    with pytest.raises(AttackError, match="another attack"):
+        run_attack(network, test_images, test_labels, loss=cross_entropy, **settings)
+    resumed = run_attack(network, test_images, test_labels, loss=made_anew(other_loss), **settings)
+    whole = run_attack(network, test_images, test_labels, loss="ce", epsilon=0.06, steps=5)
+    assert torch.equal(resumed.adversarial, whole.adversarial)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("ce", "ce"),
+        (3, 3),
+        (cross_entropy, "robustprune.attacks.losses.cross_entropy"),
+        (nn.CrossEntropyLoss(), "torch.nn.modules.loss.CrossEntropyLoss"),
+        (partial(cross_entropy, labels=2), "robustprune.attacks.losses.cross_entropy with [{'labels': 2}]"),
+        (
+            {"stages": {"a": {"loss": cross_entropy}}},
+            {"stages": {"a": {"loss": "robustprune.attacks.losses.cross_entropy"}}},
+        ),
+    ],
+    ids=str,
+)
+def test_functions_go_by_their_names(value, name):
+    assert named(value) == name
 
 
 def test_a_network_that_draws_goes_on_drawing(network, test_images, test_labels, tmp_path, stop_after):
