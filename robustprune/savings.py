@@ -14,8 +14,24 @@ from robustprune.export import measure_form_latencies
 from robustprune.ticket import Ticket
 from robustprune.training import measure_training_speedup
 
-_TRAINING = ("start_epoch", "epochs", "seconds", "energy_kwh", "co2_kg", "country", "energy_method", "threads")
+_TRAINING = (
+    "start_epoch",
+    "epochs",
+    "seconds",
+    "energy_kwh",
+    "co2_kg",
+    "country",
+    "energy_method",
+    "threads",
+    "device",
+)
 _SPENT = {"energy_kwh": "energy", "co2_kg": "co2", "seconds": "training_seconds"}
+# What has to be equal for what trainings took to be comparable.
+_CIRCUMSTANCES = {
+    "seconds": ("epochs", "device", "threads", "processes"),
+    "energy_kwh": ("epochs", "device", "threads", "processes", "energy_method"),
+    "co2_kg": ("epochs", "device", "threads", "processes", "energy_method", "country"),
+}
 _LATENCIES = {"latency_ms": 1, "batch_latency_ms": 128}
 
 
@@ -131,17 +147,24 @@ def saved_memory(own: Memory, dense: Memory) -> dict[str, float]:
     }
 
 
+def training_circumstances(figure: str, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return in what a figure of a ticket's ``training`` was measured; where no device is on record, that was a CPU."""
+    return {name: training.get(name, "cpu" if name == "device" else None) for name in _CIRCUMSTANCES[figure]}
+
+
 def saved_in_training(own: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[str, float]:
     """Return the percentages of ``energy``, ``co2`` and ``training_seconds`` saved.
 
     Args:
-        own: A ticket's ``training``; a figure that it or ``dense`` does not have is left out.
+        own: A ticket's ``training``; a figure that it or ``dense`` does not have, or that was measured in other
+            circumstances, is left out.
         dense: That of the dense network.
     """
     return {
         name: percent_saved(own[figure], dense[figure])
         for figure, name in _SPENT.items()
         if own.get(figure) is not None and dense.get(figure)
+        if training_circumstances(figure, own) == training_circumstances(figure, dense)
     }
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from support import Run, check_failure
 
-from robustprune.attacks import AttackProblem, StateFolder
+from robustprune.attacks import AttackProblem, StateFolder, run_attack
+from robustprune.cli.attacks import curve_table
 from robustprune.data import ImageData
 from robustprune.errors import AttackError
 from robustprune.evaluation import evaluate
@@ -71,6 +72,22 @@ def test_each_sample_says_what_broke_it(ticket: Ticket, digits: ImageData) -> No
     assert np.array_equal(parts != "", record.samples["attack0_broken"])
     assert np.array_equal(parts == "clean", record.samples["clean_prediction"] != record.samples["label"])
     assert "fgsm" in parts
+
+
+def gap_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return logits.amax(1) - logits.gather(1, labels[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("union", [False, True])
+def test_a_loss_of_ones_own_goes_by_its_name(ticket: Ticket, digits: ImageData, tmp_path: Path, union: bool) -> None:
+    record = evaluate(
+        ticket, digits, attacks="pgd", epsilons="0.05", options={"steps": 2, "loss": gap_of_logits}, limit=20,
+        attack_settings={"union": union},
+    )  # fmt: skip
+    record.save(tmp_path / "record.json")
+    (entry,) = load_record(tmp_path / "record.json").attacks
+    options = entry.options["attacks"]["pgd"] if union else entry.options
+    assert options["loss"] == f"{__name__}.gap_of_logits"
 
 
 def test_transfer_and_saved_images(ticket: Ticket, other: Ticket, digits: ImageData, tmp_path: Path) -> None:
@@ -198,3 +215,51 @@ def test_healthy_networks_fail_no_check(ticket: Ticket, digits: ImageData, kind:
     }  # fmt: skip
     record = evaluate(made[kind](), digits, attacks=["pgd", "quick"], epsilons="0.03", options={"steps": 3}, limit=30)
     assert [(entry.name, check) for entry in record.attacks for check in entry.checks if check.verdict == "FAIL"] == []
+
+
+def test_a_table_withholds_what_a_check_withholds(
+    ticket: Ticket, digits: ImageData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = evaluate(ticket, digits, attacks="fgsm", epsilons=BUDGETS, limit=20)
+    (curve,) = record.curves
+    curve.robust_accuracy, curve.median_minimal_epsilon = [0.81, 0.62, 0.43], 0.1
+    curve_table(record)
+    drawn = capsys.readouterr().out
+    assert all(words in drawn for words in ("81.0", "62.0", "43.0", "half are broken at 0.1"))
+    record.attacks[1].valid = curve.valid = False
+    curve_table(record)
+    drawn = capsys.readouterr().out
+    assert all(words in drawn for words in ("81.0", "43.0", "invalid"))
+    assert "62.0" not in drawn
+    assert "half are broken" not in drawn
+
+
+def test_all_networks_are_on_the_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = torch.device("meta")
+    monkeypatch.setattr("robustprune.devices.choose_device", lambda name: meta)
+    networks: list[torch.nn.Module] = []
+
+    def caught(tickets: dict[str, Ticket], *_arguments: Any, **options: Any) -> None:
+        assert not {"model", "device"} & options.keys()
+        networks.extend(ticket.network for ticket in tickets.values())
+        networks.append(options["attack_settings"]["transfer_from"])
+        raise AttackError("as far as this goes")
+
+    monkeypatch.setattr("robustprune.evaluation.evaluate_models", caught)
+    others = ("--also", "resnet32", "--transfer-from", "resnet20")
+    check_failure(run("evaluate", "--model", "resnet20", *others, "--attack", "fgsm"), 1, "as far as this goes")
+    assert len(networks) == 3
+    assert all(tensor.device == meta for network in networks for tensor in network.state_dict().values())
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "autoattack", "square", "standard", "strong"])
+def test_a_norm_that_an_attack_does_not_know_is_found_out_first(digits: ImageData, name: str) -> None:
+    class Untouched(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            pytest.fail("asked before it was known that the attacks can be run")
+
+    with pytest.raises(AttackError, match=f"'{name}' is for linf and l2; in l1, attack with 'pgd' or 'fab-t'"):
+        evaluate(Untouched(), digits, attacks=["pgd", name], norm="l1", epsilons=["4"], limit=10)
+    labels = torch.zeros(1, dtype=torch.long)
+    with pytest.raises(AttackError, match="is for linf and l2"):
+        run_attack(Untouched(), torch.zeros(1, 1, 8, 8), labels, name, norm="l1", epsilon=4)

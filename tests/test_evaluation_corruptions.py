@@ -135,6 +135,26 @@ def test_several_networks_share_the_images(digits: ImageData, monkeypatch: pytes
         assert found.dense.sha256 == together["dense"].model.sha256
 
 
+def test_seconds_hold_what_is_done_side_by_side(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def corrupting(images: torch.Tensor, name: str, severity: int, **keys: object) -> torch.Tensor:
+        now[0] += 10
+        return corrupt(images, name, severity, **keys)  # type: ignore[arg-type]
+
+    def timing(*_arguments: object) -> None:
+        now[0] += 1000
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("robustprune.evaluation.corruption_sources.corrupt", corrupting)
+    monkeypatch.setattr("robustprune.evaluation.together.add_latency", timing)
+    settings = {"corruptions": "contrast", "limit": 20, "latency": True}
+    alone = evaluate(Bars(0), digits, **settings)  # type: ignore[arg-type]
+    together = evaluate_models({"a": Bars(0), "b": Bars(1)}, digits, **settings)  # type: ignore[arg-type]
+    # Five severities, and one image to try copies of the networks on, for each of them.
+    assert [record.seconds for record in (alone, *together.values())] == [1060, 1070, 1070]
+
+
 def test_relative_error_by_hand(digits: ImageData) -> None:
     record = evaluate(Bars(0), digits, corruptions=["snow", "fog"], limit=20)
     dense = record.corruptions

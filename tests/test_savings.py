@@ -77,3 +77,23 @@ def test_what_is_not_known_is_left_out() -> None:
     assert saved_in_training({}, {"seconds": 3.0}) == {}
     assert saved_in_training({"energy_kwh": 1.0}, {"energy_kwh": None}) == {}
     assert saved_in_training({"energy_kwh": 0.0}, {"energy_kwh": 2.0}) == {"energy": 100}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "left"),
+    [
+        ("device", "cpu", ["energy", "co2", "training_seconds"]),  # as where no device is on record
+        ("device", "cuda", []),
+        ("epochs", 9, []),
+        ("threads", 8, []),
+        ("processes", 2, []),
+        ("energy_method", "another", ["training_seconds"]),
+        ("country", "FRA", ["energy", "training_seconds"]),
+    ],
+)
+def test_trainings_in_other_circumstances_are_not_compared(name: str, value: object, left: list[str]) -> None:
+    own = {"energy_kwh": 1.0, "co2_kg": 1.0, "seconds": 1.0, "epochs": 3, "threads": 1, "country": "USA"}
+    dense = {figure: 2 * number if isinstance(number, float) else number for figure, number in own.items()}
+    assert saved_in_training(own, dense) == {"energy": 50, "co2": 50, "training_seconds": 50}
+    assert list(saved_in_training(own | {name: value}, dense)) == left
+    assert list(saved_in_training(own, dense | {name: value})) == left

@@ -27,7 +27,15 @@ from robustprune.attacks.epsilon import parse_epsilon
 from robustprune.attacks.fgsm import fgsm
 from robustprune.attacks.pgd import pgd
 from robustprune.attacks.problem import AttackProblem
-from robustprune.attacks.registry import ATTACKS, attack_options, register_attack
+from robustprune.attacks.registry import (
+    ATTACKS,
+    attack_options,
+    check_norm,
+    for_norms,
+    get_attack,
+    named,
+    register_attack,
+)
 from robustprune.attacks.result import AttackResult, Check
 from robustprune.attacks.saving import save_adversarial
 from robustprune.attacks.state import StateFolder
@@ -43,8 +51,12 @@ __all__ = [
     "StateFolder",
     "any_of",
     "attack_options",
+    "check_norm",
     "check_transfer",
     "fgsm",
+    "for_norms",
+    "get_attack",
+    "named",
     "parse_epsilon",
     "pgd",
     "register_attack",

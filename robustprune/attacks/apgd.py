@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robustprune.attacks.losses import Loss
 from robustprune.attacks.problem import AttackProblem
+from robustprune.attacks.registry import for_norms
 from robustprune.attacks.settings import at_least_one
 from robustprune.attacks.stages import Walk
 from robustprune.errors import AttackError
@@ -22,18 +23,22 @@ from robustprune.errors import AttackError
 MOMENTUM = 0.75
 MOST_RISES = 0.75
 TARGETS = 9
+_NORMS = for_norms("linf", "l2")
 
 
+@_NORMS
 def cross_entropy_attack(problem: AttackProblem, *, steps: int = 100) -> None:
     """Propose points of high cross-entropy."""
     ascend(problem, steps, "ce")
 
 
+@_NORMS
 def ratio_attack(problem: AttackProblem, *, steps: int = 100) -> None:
     """Propose points of high difference-of-logits ratio."""
     ascend(problem, steps, "dlr")
 
 
+@_NORMS
 def targeted_attack(problem: AttackProblem, *, steps: int = 100, target_classes: int = TARGETS) -> None:
     """Propose points towards each of the classes that come next to the label, one after the other.
 
@@ -79,14 +84,8 @@ class _Climb(Walk):
 
 
 def ascend(problem: AttackProblem, steps: int, loss: str | Loss, rivals: Tensor | None = None) -> None:
-    """Run one ascent of so many steps from a random start, against the classes ``rivals`` (N,) if given.
-
-    Raises:
-        AttackError: The norm is not L∞ or L2.
-    """
+    """Run one ascent of so many steps from a random start, against the classes ``rivals`` (N,) if given."""
     at_least_one("steps", steps)
-    if problem.norm == "l1":
-        raise AttackError("APGD is for linf and l2; in l1, attack with 'pgd' or 'fab-t'")
     periods = _periods(steps)
 
     def begin(saved: dict[str, Tensor] | None) -> _Climb:

@@ -102,8 +102,9 @@ def check_containment(adversarial: Tensor, sizes: Tensor, epsilon: float) -> Che
 def check_clean_agreement(measured: float, expected: float, n: int, *, draws_at_random: bool = False) -> Check:
     """The attack and the evaluator must look at the same model and data: normalization, split, label order.
 
-    One sample, or 0.05 points where that is more, may differ: batches of another size round differently. Two passes of
-    a network that draws at random may differ by what chance does to two samples of n, three deviations of it.
+    From 1000 samples on, one of them, or 0.05 points where that is more, may differ with a warning: batches of another
+    size round differently. Of fewer, none may. Two passes of a network that draws at random may differ by what chance
+    does to two samples of n, three deviations of it.
     """
     difference = abs(measured - expected)
     detail = f"clean accuracy is {measured:.4f} here and {expected:.4f} in the evaluation"

@@ -16,7 +16,7 @@ from robustprune.attacks import checks as verdicts
 from robustprune.attacks.carrying import carry_over, carry_points
 from robustprune.attacks.guard import guarded, training_submodules
 from robustprune.attacks.probes import probe_model
-from robustprune.attacks.registry import expand_options, get_attack
+from robustprune.attacks.registry import check_norm, expand_options, get_attack
 from robustprune.attacks.result import AttackResult, Check
 from robustprune.attacks.settings import Samples, Settings, check_samples, check_settings
 from robustprune.attacks.sharing import Found, block_of, own_share, together
@@ -98,8 +98,8 @@ def run_attack(
         **options: Those of the attack; see `attack_options`.
 
     Raises:
-        AttackError: Values that make no sense, unknown options, images outside [0, 1], a model whose clean
-            logits are not finite, a state file of another attack.
+        AttackError: Values that make no sense, unknown options, a norm that the attack does not know, images outside
+            [0, 1], a model whose clean logits are not finite, a state file of another attack.
         UnknownNameError: There is no attack of that name.
         ModelError: The model cannot run on these images.
     """
@@ -117,6 +117,7 @@ def run_attack(
     )
     if checks not in ("default", "full"):
         raise AttackError(f"checks must be 'default' or 'full', got {checks!r}")
+    check_norm(get_attack(attack), attack, settings.norm.name)
     expanded = expand_options(attack, options)
     samples = check_samples(images, labels, sample_ids, targets)
     samples = carry_points(samples, carry, settings)
@@ -124,7 +125,7 @@ def run_attack(
     block = block_of(attack, settings.batch_size)
     own = own_share(samples, processes, block)
     work = Progress(progress, len(own), settings, expanded)
-    saved = SavedState(Path(state), state_key(model, own, attack, expanded, settings)) if state else None
+    saved = SavedState(Path(state), state_key(model, own, attack, expanded, settings), started) if state else None
     run = Run(model, get_attack(attack), expanded, settings, work, saved)
     training_before = training_submodules(model)
     with guarded(model, seed):
@@ -148,13 +149,13 @@ def run_attack(
         ),
         gradient_evaluations=found.tally.gradients,
         forward_evaluations=found.tally.forwards,
-        seconds=time.perf_counter() - started,
+        seconds=0.0,  # known once all is done
     )
     result = carry_over(result, carry)
     if checks == "full":
         further = check_thoroughly(Examiner(run_attack, model, samples, result, options, settings, processes))
-        result = replace(result, checks=(*result.checks, *further), seconds=time.perf_counter() - started)
-    return result
+        result = replace(result, checks=(*result.checks, *further))
+    return replace(result, seconds=found.tally.earlier_seconds + time.perf_counter() - started)
 
 
 def _attack(run: Run, samples: Samples, place: torch.device, attack: str) -> Found | None:

@@ -7,9 +7,14 @@ from robustprune.attacks.apgd import TARGETS, cross_entropy_attack, targeted_att
 from robustprune.attacks.fab import attack as fab_attack
 from robustprune.attacks.pgd import attack as pgd_attack
 from robustprune.attacks.problem import AttackProblem
+from robustprune.attacks.registry import for_norms
 from robustprune.attacks.square import attack as square_attack
 
+# Those of APGD and Square.
+_NORMS = for_norms("linf", "l2")
 
+
+@_NORMS
 def autoattack(problem: AttackProblem, *, steps: int = 100, queries: int = 5000, target_classes: int = TARGETS) -> None:
     """Run the standard AutoAttack ensemble (Croce & Hein 2020, arXiv:2003.01690).
 
@@ -28,6 +33,7 @@ def quick(problem: AttackProblem) -> None:
     problem.run_stage("pgd-margin", pgd_attack, steps=10, loss="margin")
 
 
+@_NORMS
 def standard(problem: AttackProblem) -> None:
     """Run `quick`, then APGD on cross-entropy and targeted APGD: what decides most AutoAttack figures."""
     quick(problem)
@@ -35,6 +41,7 @@ def standard(problem: AttackProblem) -> None:
     problem.run_stage("apgd-t", targeted_attack, steps=100)
 
 
+@_NORMS
 def strong(problem: AttackProblem) -> None:
     """Run `quick`, then the whole standard AutoAttack ensemble."""
     quick(problem)

@@ -30,6 +30,8 @@ def attack(problem: AttackProblem, *, steps: int = 100, target_classes: int = TA
     """
     at_least_one("steps", steps)
     at_least_one("target_classes", target_classes)
+    # The first restart draws nothing, but further ones do: they would not repeat it.
+    problem.has_drawn = True
     for rivals in rival_classes(problem, target_classes):
         start = problem.images
         if problem.restart > 0:

@@ -30,11 +30,13 @@ class Goal:
 
         An overflow is not a prediction: logits with NaN or infinity are no success.
         """
-        predictions = logits.argmax(dim=1)
+        return self.is_reached_by(logits.argmax(dim=1), rows) & logits.isfinite().all(dim=1)
+
+    def is_reached_by(self, predictions: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return (n,) bool for predictions (n,) of the samples ``rows``, of all if None."""
         wanted = self.labels if self.targets is None else self.targets
         wanted = wanted if rows is None else wanted[rows]
-        reached = predictions != wanted if self.targets is None else predictions == wanted
-        return reached & logits.isfinite().all(dim=1)
+        return predictions != wanted if self.targets is None else predictions == wanted
 
     def score(self, loss: Loss) -> Score:
         """Return what an attack makes grow: the loss of the label, or the negative one of the target."""

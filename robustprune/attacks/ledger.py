@@ -35,6 +35,7 @@ class Tally:
         without_graph: Gradients that could not be had, as the logits do not depend on the input for autograd.
         not_finite: Gradients or logits with NaN or infinity.
         starts: Stage → its first gradients. An attack of one piece is a stage without a name.
+        earlier_seconds: Wall time before an interruption, of an attack that was picked up.
     """
 
     forwards: int = 0
@@ -42,6 +43,7 @@ class Tally:
     without_graph: int = 0
     not_finite: int = 0
     starts: dict[str, Start] = field(default_factory=dict)
+    earlier_seconds: float = 0.0
 
 
 class Ledger:

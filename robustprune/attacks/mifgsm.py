@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 
 from robustprune.attacks.epsilon import parse_step_size
 from robustprune.attacks.losses import Loss
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.settings import at_least_one
+from robustprune.attacks.stages import Walk
 from robustprune.errors import AttackError
+
+
+@dataclass
+class _Run(Walk):
+    """Where each of the n samples still active stands, and the sum of gradients that it runs along (n, …)."""
+
+    velocity: Tensor
 
 
 def attack(
@@ -24,17 +35,21 @@ def attack(
     if decay < 0:
         raise AttackError(f"decay must be at least 0, got {decay!r}")
     length = problem.epsilon / steps if step_size is None else parse_step_size(step_size)
-    rows, points = problem.rows, problem.images[problem.rows]
-    velocity = points.new_zeros(points.shape)
-    for _ in range(steps):
-        gradients = problem.ask(rows, points, loss).gradients
-        left = problem.active[rows]
-        rows, points = rows[left], points[left]
-        if len(rows) == 0:
+
+    def begin(saved: dict[str, Tensor] | None) -> _Run:
+        if saved is not None:
+            return _Run(**saved)
+        points = problem.images[problem.rows]
+        return _Run(problem.rows, points, torch.zeros_like(points))
+
+    for step, run in problem.steps(steps + 1, begin):
+        gradients = problem.ask(run.rows, run.points, loss, gradient=step < steps).gradients
+        left = problem.active[run.rows]
+        run.keep(left)
+        if step == steps or len(run.rows) == 0:
             return
-        velocity = decay * velocity[left] + _unit_l1(gradients[left])
-        points = problem.project(points + length * problem.uphill(points, velocity), rows)
-    problem.ask(rows, points, loss, gradient=False)
+        run.velocity = decay * run.velocity + _unit_l1(gradients[left])
+        run.points = problem.project(run.points + length * problem.uphill(run.points, run.velocity), run.rows)
 
 
 def _unit_l1(gradients: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from robustprune.attacks.goal import Goal, Score
 from robustprune.attacks.ledger import Ledger
 from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
 from robustprune.attacks.norms import contain
+from robustprune.attacks.registry import check_norm, named
 from robustprune.attacks.settings import Settings
 from robustprune.attacks.stages import AnyCarried, Stages
 from robustprune.errors import AttackError
@@ -38,6 +39,7 @@ class AttackProblem:
         epsilon: The budget.
         norm: Its norm, by name.
         restart: Which restart this is, from 0.
+        has_drawn: Whether another restart would do something else; set by whatever draws at random here.
         model: The module behind the questions, for attacks that bring their own; what it computes is not
             counted unless they see to it.
     """
@@ -101,7 +103,11 @@ class AttackProblem:
 
         The result says which part broke a sample, and an interrupted attack is picked up after the last part
         that was finished. A part draws at random as if it ran alone.
+
+        Raises:
+            AttackError: The part does not know the norm; mark an attack with `for_norms` to have that found out early.
         """
+        check_norm(attack, name, self.norm)
         parameters = inspect.signature(attack).parameters.values()
         defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
         self.describe(stages={**self.details.get("stages", {}), name: defaults | options})
@@ -275,7 +281,7 @@ class AttackProblem:
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs beside the ledger."""
-        details = json.dumps(self.details, default=str)
+        details = json.dumps(named(self.details), default=str)
         names = list(self.stages.names)
         return {"queries": self.queries, "drawn": self.has_drawn, "stages": names, "details": details}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from robustprune.errors import AttackError
@@ -54,6 +55,7 @@ ENGINE_OPTIONS = (
     "checks",
     "state",
     "device",
+    "processes",
     "progress",
 )
 
@@ -76,6 +78,28 @@ def attack_family(function: Callable[[str], Attack]) -> Callable[[str], Attack]:
 def is_family(plugin: Any) -> bool:
     """Return whether a plug-in stands for many attacks."""
     return bool(getattr(plugin, "is_family", False))
+
+
+def for_norms(*norms: str) -> Callable[[Attack], Attack]:
+    """Return a decorator that says which norms an attack knows; one without it knows all."""
+
+    def mark(attack: Attack) -> Attack:
+        attack.norms = norms  # type: ignore[attr-defined]
+        return attack
+
+    return mark
+
+
+def knows_norm(attack: Attack, norm: str) -> bool:
+    """Return whether an attack can measure its budget in a norm."""
+    return norm in getattr(attack, "norms", (norm,))
+
+
+def check_norm(attack: Attack, name: str, norm: str) -> None:
+    """Raise an `AttackError` where the attack called ``name`` does not know a norm."""
+    if not knows_norm(attack, norm):
+        known = " and ".join(attack.norms)  # type: ignore[attr-defined]
+        raise AttackError(f"the attack {name!r} is for {known}; in {norm}, attack with 'pgd' or 'fab-t'")
 
 
 def get_attack(name: str) -> Attack:
@@ -139,6 +163,24 @@ def expand_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         raise AttackError(f"the attack {name!r} needs a value for {', '.join(missing)}")
     return options
+
+
+def named(value: Any) -> Any:
+    """Return an option as a file can hold it: functions, such as a loss, by module and name, also within others.
+
+    A function's text would hold its address, which is another in every process.
+    """
+    if isinstance(value, Mapping):
+        return {name: named(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [named(each) for each in value]
+    if isinstance(value, partial):
+        return f"{named(value.func)} with {[*value.args, value.keywords]}"
+    if not callable(value):
+        return value
+    # An object that can be called goes by its class.
+    kind = value if hasattr(value, "__qualname__") else type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _named_parameters(attack: Attack) -> list[inspect.Parameter]:

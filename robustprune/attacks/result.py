@@ -35,7 +35,7 @@ class AttackResult:
         epsilon: The budget, in units of [0, 1] pixels.
         options: Everything else that was in force, defaults included.
         adversarial: (N, …) float32 in [0, 1] within ε of the images; the image itself where it was
-            misclassified to begin with.
+            broken to begin with.
         broken: (N,) bool, misclassified: computed anew on ``adversarial`` after the attack. A sample that
             sits on the decision boundary to within rounding may so differ from what the attack saw, as
             the batch it is computed in has changed.
@@ -43,7 +43,7 @@ class AttackResult:
         adversarial_predictions: (N,) int64.
         labels: (N,) int64.
         perturbation_norms: (N,) float64, in ``norm``.
-        broken_at_step: (N,) int64: −1 not broken, 0 misclassified without an attack, otherwise the query
+        broken_at_step: (N,) int64: −1 not broken, 0 broken without an attack, otherwise the query
             (a gradient or a forward pass, from 1, over all restarts) whose point first fooled the model; with
             ``eot``, the one of the point that is returned.
         broken_by: N names: the attack, or the part of an ensemble, that broke the sample; ``"clean"`` where
@@ -55,7 +55,7 @@ class AttackResult:
         gradient_evaluations: Samples × gradients computed.
         forward_evaluations: Samples × forward passes: those of the gradients, the clean one, the last, and
             those of the checks; not the few that make a frozen copy.
-        seconds: Wall time.
+        seconds: Wall time; of an attack that was picked up from a state file, up to when that was last written too.
     """
 
     attack: str
@@ -84,7 +84,10 @@ class AttackResult:
 
     @property
     def initially_wrong(self) -> Tensor:
-        """(N,) bool: misclassified without an attack, hence never attacked."""
+        """(N,) bool: misclassified without an attack.
+
+        Such a sample is not attacked; with targets it is, unless it is taken for its target already.
+        """
         return self.clean_predictions != self.labels
 
     @property

@@ -94,4 +94,6 @@ def _add(tallies: Iterable[Tally]) -> Tally:
         for stage, start in tally.starts.items():
             before = total.starts.get(stage, Start())
             total.starts[stage] = Start(before.gradients + start.gradients, before.zeros + start.zeros)
+        # They worked side by side.
+        total.earlier_seconds = max(total.earlier_seconds, tally.earlier_seconds)
     return total

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from robustprune.attacks.nearby import Look, Nearby
 from robustprune.attacks.problem import AttackProblem
+from robustprune.attacks.registry import for_norms
 from robustprune.attacks.settings import at_least_one
 from robustprune.errors import AttackError
 from robustprune.randomness import seeded_generator
@@ -23,6 +24,7 @@ from robustprune.randomness import seeded_generator
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
+@for_norms("linf", "l2")
 def attack(problem: AttackProblem, *, queries: int = 5000, first_share: float = 0.8, rescale: bool = False) -> None:
     """Propose stripes, then squares of falling size, keeping what raises the margin.
 
@@ -33,15 +35,12 @@ def attack(problem: AttackProblem, *, queries: int = 5000, first_share: float = 
         rescale: Let the size fall over ``queries`` as it would over 10,000, instead of as after so many of these.
 
     Raises:
-        AttackError: The norm is L1, or, in L2, the images are less than 5 pixels wide or high.
+        AttackError: In L2, the images are less than 5 pixels wide or high.
     """
     at_least_one("queries", queries)
     if not 0 < first_share <= 1:
         raise AttackError(f"first_share must be above 0 and at most 1, got {first_share!r}")
-    search = {"linf": _LinfSearch, "l2": _L2Search}.get(problem.norm)
-    if search is None:
-        raise AttackError("the square attack is for linf and l2; in l1, attack with 'pgd' or 'fab-t'")
-    kind = search
+    kind = {"linf": _LinfSearch, "l2": _L2Search}[problem.norm]
     for query, state in problem.steps(queries, lambda saved: kind(problem, saved)):
         if not state.narrow():
             return

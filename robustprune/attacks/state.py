@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from robustprune.attacks.ledger import Start, Tally
+from robustprune.attacks.registry import named
 from robustprune.attacks.settings import Samples, Settings
 from robustprune.attacks.stages import Keeper, Midway
 from robustprune.errors import AttackError
@@ -28,7 +29,7 @@ from robustprune.randomness import generator_states, restore_generators
 if TYPE_CHECKING:
     from robustprune.attacks.problem import AttackProblem
 
-FORMAT = 4
+FORMAT = 5
 SECONDS = 5.0
 """How long a loop goes on before it is saved."""
 WRITING_SHARE = 0.02
@@ -42,10 +43,12 @@ class SavedState:
     Attributes:
         path: The first of them, which need not exist.
         key: Says which attack it is, see `state_key`.
+        started: When the attack was begun, or picked up, by `time.perf_counter`.
     """
 
     path: Path
     key: str
+    started: float = field(default_factory=time.perf_counter)
 
     def attach(self, wave: int, problem: AttackProblem, tally: Tally) -> None:
         """Bring a problem to where it was, let it pass over what is behind, and save it as it goes on.
@@ -53,17 +56,17 @@ class SavedState:
         Raises:
             AttackError: The file of this wave cannot be read, or is that of another attack.
         """
-        problem.stages.keeper = _FileKeeper(wave_file(self.path, wave), self.key, problem, tally)
+        problem.stages.keeper = _FileKeeper(self, wave_file(self.path, wave), problem, tally)
 
 
 class _FileKeeper(Keeper):
     """The file of one wave."""
 
-    def __init__(self, path: Path, key: str, problem: AttackProblem, tally: Tally) -> None:
-        self._path, self._key, self._problem, self._tally = path, key, problem, tally
+    def __init__(self, saved: SavedState, path: Path, problem: AttackProblem, tally: Tally) -> None:
+        self._saved, self._path, self._problem, self._tally = saved, path, problem, tally
         self._done: list[list[Any]] = []
         self._due = time.monotonic() + SECONDS
-        known = _read(path, key)
+        known = _read(path, saved.key)
         if known is None:
             return
         try:
@@ -97,13 +100,14 @@ class _FileKeeper(Keeper):
         self._due = time.monotonic() + max(SECONDS, spent / WRITING_SHARE)
 
     def _write(self, midway: Midway | None) -> None:
+        seconds = self._tally.earlier_seconds + time.perf_counter() - self._saved.started
         content = {
             "format": FORMAT,
-            "key": self._key,
+            "key": self._saved.key,
             "done": self._done,
             "problem": self._problem.state(),
             "ledger": self._problem.ledger.state(),
-            "tally": asdict(self._tally),
+            "tally": {**asdict(self._tally), "earlier_seconds": seconds},
             "generators": generator_states(),
             "midway": None if midway is None else vars(midway),
         }
@@ -154,7 +158,7 @@ def state_key(model: nn.Module, samples: Samples, attack: str, options: dict[str
             "model": [hash_weights(model), str(model)],
             "data": hash_arrays({name: tensor.cpu().numpy() for name, tensor in arrays.items()}),
             "attack": attack,
-            "options": {name: str(value) for name, value in options.items()},
+            "options": {name: str(named(value)) for name, value in options.items()},
             "settings": {name: str(value) for name, value in settings.shared_options().items()},
             "budget": [settings.norm.name, settings.epsilon],
         }

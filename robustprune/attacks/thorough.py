@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from robustprune.attacks.checks import MOST_FURTHER
-from robustprune.attacks.registry import attack_options
+from robustprune.attacks.goal import Goal
+from robustprune.attacks.registry import attack_options, get_attack, knows_norm
 from robustprune.attacks.result import AttackResult, Check
 from robustprune.attacks.settings import Samples, Settings
 from robustprune.processes import ALONE, Processes
@@ -77,7 +78,7 @@ def check_thoroughly(examiner: Examiner) -> list[Check]:
     found = [check_no_budget(examiner), check_large_budget(examiner), check_monotone(examiner)]
     if result.attack not in ("fgsm", "noise"):
         found.append(check_strength_order(examiner))
-    if result.attack not in ("square", "autoattack", "strong") and result.norm != "l1":
+    if result.attack not in ("square", "autoattack", "strong") and knows_norm(get_attack("square"), result.norm):
         found.append(check_black_box(examiner))
     found.append(check_convergence(examiner))
     if any(check.name == "zero gradient" and check.verdict in ("WARN", "FAIL") for check in result.checks):
@@ -88,7 +89,9 @@ def check_thoroughly(examiner: Examiner) -> list[Check]:
 def check_no_budget(examiner: Examiner) -> Check:
     """Without a budget nothing may move."""
     result = examiner.attack(examiner.result.attack, samples=PROBED, epsilon=0, **examiner.options)
-    if float(result.perturbation_norms.max()) == 0 and result.robust_accuracy == result.clean_accuracy:
+    goal = Goal(result.labels, result.targets)
+    was_reached = goal.is_reached_by(result.clean_predictions)
+    if float(result.perturbation_norms.max()) == 0 and bool((result.broken == was_reached).all()):
         return Check("no budget", "PASS", "with epsilon 0 the images come back as they are")
     return Check("no budget", "FAIL", f"with epsilon 0 images move by up to {float(result.perturbation_norms.max()):g}")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robustprune.attacks import checks
 from robustprune.attacks.batching import Batches
 from robustprune.attacks.engine import run_attack
+from robustprune.attacks.goal import Goal
 from robustprune.attacks.result import AttackResult, Check
 from robustprune.attacks.verdict import predict_once
 from robustprune.inference import Array, evaluation_mode, model_device, to_tensor, to_unit_range
@@ -37,11 +38,11 @@ def transfer_attack(
     Raises:
         AttackError: As `run_attack`.
     """
-    started = time.perf_counter()
     expected = settings.pop("expected_clean_accuracy", None)
     made = run_attack(source, images, labels, attack, **({"early_stop": False} | settings))
+    made_at = time.perf_counter()
     clean, predictions = (_predict(model, points, settings) for points in (images, made.adversarial))
-    was_reached, broken = _reached(clean, made), _reached(predictions, made)
+    was_reached, broken = map(Goal(made.labels, made.targets).is_reached_by, (clean, predictions))
     broken |= was_reached
     found = [check for check in made.checks if check.name not in ("sample size", "clean agreement")]
     found.append(checks.check_sample_size(broken))
@@ -62,7 +63,7 @@ def transfer_attack(
         ],
         checks=tuple(found),
         forward_evaluations=made.forward_evaluations + 2 * made.n,
-        seconds=time.perf_counter() - started,
+        seconds=made.seconds + time.perf_counter() - made_at,
     )
 
 
@@ -73,10 +74,6 @@ def _predict(model: nn.Module, images: Array, settings: dict[str, Any]) -> Tenso
     with evaluation_mode(model):
         batches = Batches(settings.get("batch_size", 256))
         return predict_once(model, images, ids, seed=seed, batches=batches).argmax(dim=1).cpu()
-
-
-def _reached(predictions: Tensor, made: AttackResult) -> Tensor:
-    return predictions != made.labels if made.targets is None else predictions == made.targets
 
 
 def check_transfer(direct: AttackResult, transferred: AttackResult) -> Check:

@@ -113,10 +113,21 @@ def _rank(name: str) -> int:
 
 
 def _together(members: Sequence[AttackResult]) -> tuple[Check, ...]:
-    """Return the checks that speak of the model once, and of the others what is amiss with any member."""
-    found = {check.name: check for check in members[-1].checks}
-    for member in members:
-        for check in member.checks:
-            if check.verdict in ("WARN", "FAIL"):
-                found[check.name] = Check(check.name, check.verdict, f"{member.attack}: {check.detail}")
-    return tuple(found.values())
+    """Return each check once, with the severest verdict of any member, whatever their order.
+
+    Gradients of zero fail the whole only where they fail every member that computes gradients, as with an ensemble: the
+    samples are attacked by all of them.
+    """
+    found = []
+    for name in dict.fromkeys(check.name for member in reversed(members) for check in member.checks):
+        own = [(member, check) for member in reversed(members) for check in member.checks if check.name == name]
+        member, worst = max(own, key=lambda each: _SEVERITY.index(each[1].verdict))
+        verdict = worst.verdict
+        if name == "zero gradient" and any(check.verdict in ("PASS", "WARN") for _, check in own):
+            verdict = "WARN" if verdict == "FAIL" else verdict
+        is_own = member is members[-1] and verdict in ("INFO", "PASS")
+        found.append(Check(name, verdict, worst.detail if is_own else f"{member.attack}: {worst.detail}"))
+    return tuple(found)
+
+
+_SEVERITY = ("INFO", "PASS", "WARN", "FAIL")

@@ -8,20 +8,38 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune import terminal
-from robustprune.cli.options import stack
-from robustprune.errors import EvaluationError
+from robustprune.cli.options import OUT_FILE, Target, stack
+from robustprune.errors import AttackError, EvaluationError
 
 if TYPE_CHECKING:
+    import torch
+
     from robustprune.attacks import StateFolder
     from robustprune.data import ImageData
     from robustprune.records import Record
+
+
+class StepSize(click.ParamType[float]):
+    """A number above 0, or a fraction such as 2/255."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Read it as attacks do."""
+        from robustprune.attacks.epsilon import parse_step_size
+
+        try:
+            return parse_step_size(value)
+        except AttackError as error:
+            self.fail(str(error), param, ctx)
+
 
 attack_options = stack(
     click.option("--attack", "attacks", multiple=True, help="See `robustprune list attacks`; may be repeated."),
     click.option("--eps", default="8/255", show_default=True, help="Budgets, e.g. 2/255,8/255, in one pass."),
     click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", show_default=True),
     click.option("--steps", type=click.IntRange(min=1), help="Gradient steps of iterative attacks."),
-    click.option("--step-size", type=float, help="Constant step; by default steps fall linearly from ε to 0."),
+    click.option("--step-size", type=StepSize(), help="Constant step, e.g. 2/255; by default they fall from ε to 0."),
     click.option("--queries", type=click.IntRange(min=1), help="Of the square attack."),
     click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True),
     click.option(
@@ -40,8 +58,8 @@ attack_options = stack(
     ),
     click.option("--strict", is_flag=True, help="Exit with 1 when a check failed."),
     click.option("--transfer-from", help="Network to make further adversarial images on."),
-    click.option("--save-adversarial", type=click.Path(), help="npz file of the adversarial images."),
-    click.option("--resume-dir", type=click.Path(), help="Folder to pick interrupted attacks up from."),
+    click.option("--save-adversarial", type=OUT_FILE, help="npz file of the adversarial images."),
+    click.option("--resume-dir", type=Target(file_okay=False), help="Folder to pick interrupted attacks up from."),
 )
 
 
@@ -90,25 +108,34 @@ def clear_states(given: dict[str, Any]) -> None:
         states.clear()
 
 
-def add_source(given: dict[str, Any], name: str | None, data: ImageData, options: dict[str, Any]) -> None:
-    """Open the network to transfer from, if there is one."""
+def add_source(
+    given: dict[str, Any], name: str | None, data: ImageData, options: dict[str, Any], device: torch.device
+) -> None:
+    """Open the network to transfer from, if there is one, on a device."""
     if name is not None:
         from robustprune.workbench import open_alike
 
         source = open_alike(name, data, **options)
-        given["attack_settings"]["transfer_from"] = source.model()
+        given["attack_settings"]["transfer_from"] = source.model().to(device)
 
 
 def curve_table(record: Record) -> None:
-    """Draw robust accuracy against ε, where there are several."""
+    """Draw robust accuracy against ε, where there are several; not where a check withholds it."""
+    invalid = {(entry.name, entry.norm, entry.epsilon) for entry in record.attacks if not entry.valid}
     for curve in record.curves:
         median = curve.median_minimal_epsilon
         where = "more than half withstand the largest" if median is None else f"half are broken at {median:.4g}"
+        shares = zip(curve.epsilons, curve.robust_accuracy, strict=True)
         terminal.table(
             f"{curve.name} in {curve.norm} against ε",
             [f">{epsilon:.4g}" for epsilon in curve.epsilons],
-            [[terminal.percent(share) for share in curve.robust_accuracy]],
-            where if curve.valid else f"{where}; invalid, a check failed",
+            [
+                [
+                    "invalid" if (curve.name, curve.norm, epsilon) in invalid else terminal.percent(share)
+                    for epsilon, share in shares
+                ]
+            ],
+            where if curve.valid else "invalid: a check failed",
         )
 
 

@@ -89,7 +89,7 @@ def corruption_tables(record: Record) -> None:
     if record.shift:
         terminal.table(
             "Shifted sets",
-            ["set", ">images", ">accuracy", "95 % interval", ">gap to the test set, pp"],
+            ["set", ">images", ">accuracy", "95 % interval", ">gap to the images evaluated, pp"],
             [
                 [
                     each.name,

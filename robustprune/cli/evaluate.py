@@ -76,11 +76,12 @@ def evaluate(
 
     def open_everything() -> tuple[dict[str, Ticket], ImageData]:
         tickets, data = _open_all(named, options, alike)
-        add_source(given, transfer_from, data, alike)
+        add_source(given, transfer_from, data, alike, options["device"])
         return tickets, data
 
     with joined(options["device"], evaluates=True) as processes, terminal.progress_bar() as bar:
         tickets, data = opened(processes, options, open_everything)
+        del options["model"], options["device"]
         records = evaluate_models(
             tickets,
             data,
@@ -120,11 +121,9 @@ def _open_all(named: list[str], options: dict[str, Any], alike: dict[str, Any]) 
     from robustprune.workbench import open_alike
 
     first, data = open_named(options)
-    del options["model"]
     tickets = {named[0]: first, **{name: open_alike(name, data, **alike) for name in named[1:]}}
-    device = options.pop("device")
     for ticket in tickets.values():
-        ticket.network.to(device)
+        ticket.network.to(options["device"])
     return tickets, data
 
 

@@ -24,10 +24,11 @@ from robustprune.cli.options import (
 
 training_options = stack(
     click.option(
+        "--defence",
         "--augment",
         "defence",
         type=click.Choice(["augmix", "corruptions"]),
-        help="Against corruptions: AugMix, or the four extra corruptions on half of the images.",
+        help="Against corruptions: AugMix, or the four extra corruptions on half of the images. --augment is the same.",
     ),
     click.option(
         "--consistency", type=click.FloatRange(0), help="augmix: weight of its loss over three views; paper: 12."

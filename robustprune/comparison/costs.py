@@ -6,6 +6,7 @@ from typing import Any
 
 from robustprune.comparison.outcomes import Metric, Outcome, Outcomes
 from robustprune.records import Record
+from robustprune.savings import training_circumstances
 
 COUNTED = (
     Metric("macs", "MACs per image", "cost", "MACs", higher_is_better=False),
@@ -39,13 +40,8 @@ def cost_outcomes(record: Record) -> Outcomes:
     }
 
 
-# What has to be equal for costs that were measured to be comparable.
-_CIRCUMSTANCES = {
-    "latency": ("threads", "device"),
-    "training_seconds": ("threads", "processes"),
-    "energy_kwh": ("threads", "processes", "energy_method"),
-    "co2_kg": ("threads", "processes", "energy_method", "country"),
-}
+# Of figures of training, by the keys of their metrics.
+_OF_TRAINING = {"training_seconds": "seconds", "energy_kwh": "energy_kwh", "co2_kg": "co2_kg"}
 
 
 def measured_alike(key: str, own: Record, dense: Record) -> bool:
@@ -54,5 +50,7 @@ def measured_alike(key: str, own: Record, dense: Record) -> bool:
 
 
 def _circumstances(key: str, record: Record) -> dict[str, Any]:
-    noted = (record.model.latency_ms or {}) if key == "latency" else record.model.training
-    return {name: noted.get(name) for name in _CIRCUMSTANCES.get(key, ())}
+    """Return what has to be equal for costs that were measured to be comparable."""
+    if key in _OF_TRAINING:
+        return training_circumstances(_OF_TRAINING[key], record.model.training)
+    return {name: (record.model.latency_ms or {}).get(name) for name in ("threads", "device") if key == "latency"}

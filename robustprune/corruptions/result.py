@@ -84,7 +84,7 @@ class CorruptionResult(BaseModel):
 
 
 class ShiftEntry(BaseModel):
-    """Accuracy on images of the same classes from elsewhere; ``gap`` is how much lower than on the test set."""
+    """Accuracy on images of the same classes from elsewhere; ``gap``: how much less than on the images evaluated."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 

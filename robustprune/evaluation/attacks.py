@@ -17,7 +17,10 @@ from robustprune.attacks import (
     StateFolder,
     any_of,
     attack_options,
+    check_norm,
     check_transfer,
+    get_attack,
+    named,
     run_attack,
     save_adversarial,
     security_curve,
@@ -206,12 +209,14 @@ def _file_name(attack: str) -> str:
     return attack.replace(":", "-")
 
 
-def share_attack_options(attacks: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def share_attack_options(attacks: Sequence[str], options: dict[str, Any], norm: str) -> dict[str, dict[str, Any]]:
     """Return the options each attack takes.
 
     Raises:
-        AttackError: An option that none of them takes.
+        AttackError: An option that none of them takes, or a norm that one of them does not know.
     """
+    for name in attacks:
+        check_norm(get_attack(name), name, norm)
     if options and not attacks:
         raise AttackError(f"no attack is named that could take {', '.join(map(repr, options))}; name one, such as pgd")
     return share_options({name: attack_options(name) for name in attacks}, options, AttackError)
@@ -224,7 +229,7 @@ def _entry(result: AttackResult) -> AttackEntry:
         epsilon=result.epsilon,
         steps=result.options.get("steps"),
         restarts=result.options["restarts"],
-        options=result.options,
+        options=named(result.options),
         robust_accuracy=result.robust_accuracy,
         interval=wilson_interval(result.n - int(result.broken.sum()), result.n),
         valid=result.valid,

@@ -14,11 +14,10 @@ from robustprune.data import ImageData, Sample, take_sample
 from robustprune.evaluation.attacks import make_settings, run_attacks, share_attack_options
 from robustprune.evaluation.clean import evaluate_clean
 from robustprune.evaluation.corruption_sources import find_corrupted
-from robustprune.evaluation.corruptions import add_corruptions
-from robustprune.evaluation.latency import add_latency
 from robustprune.evaluation.ood import OodRequest, run_ood
 from robustprune.evaluation.shift import run_shift
 from robustprune.evaluation.summary import summarize_model
+from robustprune.evaluation.together import evaluate_together
 from robustprune.files import hash_arrays
 from robustprune.processes import ALONE, Processes
 from robustprune.progress import Progress
@@ -98,7 +97,7 @@ def evaluate(
     epsilons = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
     budgets = [parse_epsilon(epsilon, norm) for epsilon in epsilons]
     further = make_settings(attack_settings or {})
-    own_options = share_attack_options(attacks, dict(options or {}))
+    own_options = share_attack_options(attacks, dict(options or {}), norm)
     sample = take_sample(data, split, limit, seed)
     images, labels, indices = sample
     corrupted = find_corrupted(corruptions, corruption_dir, data, sample, seed, limit, corruption_options or {})
@@ -143,11 +142,7 @@ def evaluate(
         seconds=time.perf_counter() - start,
         samples=samples | attacked.samples | scores | predictions,
     )
-    if corrupted is not None:
-        add_corruptions([(network, record)], corrupted, **shared)
-    if latency:
-        processes.from_main(lambda: add_latency([(network, record)], images[0].shape))
-    record.seconds = time.perf_counter() - start
+    evaluate_together([(network, record)], corrupted, images[0].shape, latency=latency, **shared)
     return record
 
 

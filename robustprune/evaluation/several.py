@@ -11,9 +11,9 @@ from torch import nn
 from robustprune.data import ImageData, take_sample
 from robustprune.errors import EvaluationError
 from robustprune.evaluation.corruption_sources import find_corrupted
-from robustprune.evaluation.corruptions import add_corruptions, compare_with_dense
-from robustprune.evaluation.latency import add_latency
+from robustprune.evaluation.corruptions import compare_with_dense
 from robustprune.evaluation.run import evaluate
+from robustprune.evaluation.together import evaluate_together
 from robustprune.processes import ALONE, Processes
 from robustprune.progress import Progress
 from robustprune.records import Record
@@ -39,6 +39,8 @@ def evaluate_models(
     **settings: Any,
 ) -> dict[str, Record]:
     """Evaluate networks one after the other, and under corruptions side by side; return their records.
+
+    What is done side by side counts in the seconds of each of them, as it took for all.
 
     Args:
         models: Name → network. All are shown the same images.
@@ -68,23 +70,15 @@ def evaluate_models(
     images = find_corrupted(corruptions, corruption_dir, data, sample, seed, limit, corruption_options or {})
     if dense is not None and images is None:
         raise EvaluationError("errors are related to a dense network's under corruptions only; name some")
-    shared: dict[str, Any] = {
-        "split": split,
-        "limit": limit,
-        "seed": seed,
-        "batch_size": batch_size,
-        "processes": processes,
-    }
+    shared: dict[str, Any] = {"batch_size": batch_size, "processes": processes, "progress": progress}
+    chosen: dict[str, Any] = {"split": split, "limit": limit, "seed": seed, **shared}
     records = {
-        name: evaluate(model, data, path=(paths or {}).get(name), progress=progress, **shared, **settings)
+        name: evaluate(model, data, path=(paths or {}).get(name), **chosen, **settings)
         for name, model in models.items()
     }
     networks = (model.model() if isinstance(model, Ticket) else model for model in models.values())
     evaluated = list(zip(networks, records.values(), strict=True))
-    if images is not None:
-        add_corruptions(evaluated, images, batch_size=batch_size, processes=processes, progress=progress)
-    if latency:
-        processes.from_main(lambda: add_latency(evaluated, sample.images[0].shape))
+    evaluate_together(evaluated, images, sample.images[0].shape, latency=latency, **shared)
     if dense is not None:
         for name in records.keys() - {dense}:
             relate_to_dense(records[name], records[dense])

@@ -47,7 +47,7 @@ def run_shift(
         data: The image set whose classes, size and channels count.
         shifts: Name → where it is: ``npz:FILE``, ``imagefolder:DIR``, an ``.npz`` file, or a folder with the files
             of CIFAR-10.1 or CIFAR-10.2.
-        clean_accuracy: On the test set.
+        clean_accuracy: On the images evaluated, which gaps are to.
         batch_size: Images per forward pass.
         processes: Those that share the images.
         progress: Called as work proceeds.

@@ -15,6 +15,9 @@ from robustprune.errors import EvaluationError, ModelError
 
 Array = Tensor | np.ndarray[Any, Any]
 
+# What networks raise on images of a shape that they are not made for.
+_FAILURES = (RuntimeError, ValueError, AssertionError, TypeError, IndexError)
+
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
@@ -119,8 +122,9 @@ def run_model(model: nn.Module, images: Tensor) -> Tensor:
     batch = images.clone().to(_floating_tensor(model).dtype)
     try:
         logits = model(batch)
-    except RuntimeError as error:
-        raise ModelError(f"the model cannot run on images of shape {tuple(images.shape)}: {error}") from error
+    except _FAILURES as error:
+        reason = str(error) or type(error).__name__
+        raise ModelError(f"the model cannot run on images of shape {tuple(images.shape)}: {reason}") from error
     if not isinstance(logits, Tensor):
         raise ModelError(
             f"the model returned {type(logits).__name__} instead of a tensor of logits; wrap it in a module "

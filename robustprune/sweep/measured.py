@@ -76,7 +76,7 @@ def _attacks(asked: EvaluateSettings) -> dict[str, Any]:
             raise SweepError(f"attack_settings has {name!r}, which names a file; a sweep has folders of its own")
     if not asked.attacks:
         return {}
-    own = share_attack_options(asked.attacks, dict(asked.options))
+    own = share_attack_options(asked.attacks, dict(asked.options), asked.norm)
     further = asdict(replace(make_settings(asked.attack_settings), transfer_from=None))
     return {
         "order": list(asked.attacks),

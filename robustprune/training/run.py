@@ -69,7 +69,7 @@ class TrainingRun:
     ) -> None:
         """Begin with the ticket's present weights; for the arguments see :func:`robustprune.training.train`."""
         self.data, self.recipe, self.seed, self.checkpoint = data.to(device), recipe, seed, checkpoint
-        self.start_epoch, self.processes = start_epoch, processes
+        self.start_epoch, self.processes, self.device = start_epoch, processes, device
         self.settings = run_settings(ticket, data, recipe, seed, device, start_epoch, processes)
         self.described = describe_processes(ticket.network, processes, device)
         self.network: nn.Module = ticket.network.to(device).to(memory_format=torch.channels_last)
@@ -171,6 +171,7 @@ class TrainingRun:
             "country": country,
             "energy_method": self.energy_method,
             "threads": torch.get_num_threads(),
+            "device": self.device.type,
             **self.described,
         }
 

@@ -1,12 +1,16 @@
 """Every check trips on a model made to trip it, and on no sound one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy.stats import binomtest
 from torch import nn
 
-from robustprune.attacks import run_attack
+from robustprune.attacks import run_attack, union_attack
 from robustprune.attacks.checks import check_clean_agreement, check_containment
+from robustprune.attacks.result import Check
+from robustprune.attacks.union import any_of
 from robustprune.errors import AttackError
 
 
@@ -79,6 +83,42 @@ def test_saturated_logits_have_zero_gradients_and_a_margin_loss_sees_through(
     seeing = run_attack(model, test_images, test_labels, loss="margin", **settings)
     assert seeing.valid
     assert seeing.robust_accuracy == pytest.approx(honest.robust_accuracy, abs=0.05)
+
+
+def test_a_union_is_judged_as_the_ensemble_of_its_members(network, test_images, test_labels, verdict):
+    """`quick` is ten steps of PGD on cross-entropy, then on the margin."""
+    steep, settings = Scaled(network, 1e4), {"epsilon": 0.08}
+    for model, wanted in ((network, "PASS"), (steep, "WARN"), (Before(lambda x: (x * 16).round() / 16, steep), "FAIL")):
+        ensemble = run_attack(model, test_images, test_labels, "quick", **settings)
+        union = union_attack(
+            model, test_images, test_labels, {"pgd": {"steps": 10}, "pgd-margin": {"steps": 10}}, **settings
+        )
+        assert verdict(ensemble, "zero gradient") == verdict(union, "zero gradient") == wanted
+        assert ensemble.valid == union.valid == (wanted != "FAIL")
+
+
+@pytest.mark.parametrize(
+    ("name", "verdicts", "wanted"),
+    [
+        ("zero gradient", ("FAIL", "WARN"), "WARN"),
+        ("zero gradient", ("FAIL", "PASS"), "WARN"),
+        ("zero gradient", ("FAIL", "INFO"), "FAIL"),  # an attack without gradients
+        ("zero gradient", ("PASS", "INFO"), "PASS"),
+        ("containment", ("FAIL", "WARN"), "FAIL"),
+        ("containment", ("FAIL", "PASS"), "FAIL"),
+        ("containment", ("WARN", "PASS"), "WARN"),
+    ],
+)
+def test_the_order_of_its_members_changes_no_verdict_of_a_union(
+    network, test_images, test_labels, verdict, name, verdicts, wanted
+):
+    plain = run_attack(network, test_images[:20], test_labels[:20], "noise", draws=1)
+    members = [
+        replace(plain, attack=each, checks=(*(c for c in plain.checks if c.name != name), Check(name, each, "")))
+        for each in verdicts
+    ]
+    for ordered in (members, members[::-1]):
+        assert verdict(any_of(ordered, "union"), name) == wanted
 
 
 def test_few_zero_gradients_only_warn(network, test_images, verdict):

@@ -172,3 +172,11 @@ def test_an_attack_that_moves_images_without_a_budget_is_found_out(network, test
     monkeypatch.setitem(ATTACKS._registered, "careless", careless)
     result = run_attack(network, test_images, test_labels, "careless", epsilon=0.02, checks="full")
     assert tripped(result)["no budget"] == "FAIL"
+
+
+def test_a_targeted_attack_passes_too(network, test_images, test_labels, verdict):
+    targets = (test_labels + 1) % 10
+    result = run_attack(network, test_images, test_labels, epsilon=0.1, targets=targets, steps=5, checks="full")
+    assert result.clean_accuracy < 1  # some are wrong to begin with, and not on target for that
+    assert verdict(result, "no budget") == "PASS"
+    assert result.valid

@@ -241,3 +241,17 @@ def test_progress_rises_to_the_total(network, test_images, test_labels, monkeypa
         assert done == sorted(done)
         assert told[-1][0] == told[-1][1]
         assert len({total for _, total in told}) == 1
+
+
+def test_fab_starts_again_elsewhere(network, test_images, test_labels):
+    settings = {"attack": "fab-t", "epsilon": 0.05, "steps": 3, "target_classes": 1}
+    once = run_attack(network, test_images, test_labels, **settings)
+    thrice = run_attack(network, test_images, test_labels, restarts=3, **settings)
+    assert (once.options["restarts"], thrice.options["restarts"]) == (1, 3)
+    assert (thrice.queries[once.broken] == once.queries[once.broken]).all()
+    survivors = ~thrice.broken
+    assert (thrice.queries[survivors] >= 3 * once.queries[survivors] - 2).all()
+    assert thrice.broken[once.broken].all()
+    # The first start is the image, whatever the seed.
+    other = run_attack(network, test_images, test_labels, restarts=3, seed=1, **settings)
+    assert torch.equal(other.adversarial[once.broken], thrice.adversarial[once.broken])

@@ -2,15 +2,19 @@
 
 import copy
 import itertools
+import types
+from functools import partial
 
 import pytest
 import torch
 from test_attack_defects import AlwaysDrops
 from torch import nn
 
-from robustprune.attacks import AttackProblem, run_attack
+from robustprune.attacks import AttackProblem, run_attack, transfer_attack
 from robustprune.attacks import state as state_module
 from robustprune.attacks import waves as waves_module
+from robustprune.attacks.losses import cross_entropy
+from robustprune.attacks.registry import named
 from robustprune.errors import AttackError
 
 ENSEMBLE = {"attack": "autoattack", "epsilon": 0.06, "steps": 4, "queries": 8, "target_classes": 2}
@@ -19,6 +23,7 @@ CASES = {
     "restarts": ENSEMBLE | {"restarts": 2},
     "without early stopping": ENSEMBLE | {"early_stop": False, "selection": "last"},
     "one piece": {"attack": "pgd", "epsilon": 0.06, "steps": 5, "restarts": 2},
+    "momentum": {"attack": "mifgsm", "epsilon": 0.06, "steps": 9},
     "targets in turn": {"attack": "apgd-t", "epsilon": 0.06, "steps": 5, "target_classes": 3},
     "in l2": {"attack": "square", "norm": "l2", "epsilon": 0.6, "queries": 15},
     "another package": {"attack": "torchattacks:PGD", "epsilon": 0.06, "steps": 3, "batch_size": 30},
@@ -96,6 +101,83 @@ def test_interrupted_again_and_again(network, test_images, test_labels, tmp_path
             assert len(asked) == 12
     check_equal(resumed, whole)
     assert attempts > 3
+
+
+def test_seconds_are_those_of_all_sessions(network, test_images, test_labels, tmp_path, monkeypatch, stop_after):
+    monkeypatch.setattr(waves_module, "WAVE_SAMPLES", 60)  # two waves
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    draw = AttackProblem.draw
+
+    def slow_draw(*arguments):
+        now[0] += 1000
+        return draw(*arguments)
+
+    monkeypatch.setattr(AttackProblem, "draw", slow_draw)
+    settings = {"epsilon": 0.001, "steps": 5, "restarts": 3}
+    asked = stop_after(torch.inf)
+    whole = run_attack(network, test_images[:90], test_labels[:90], **settings)
+    # A draw for each restart of each wave.
+    assert whole.seconds == 2 * 3 * 1000
+    total = len(asked)
+    for moment in (1, total // 4, total // 2 + 3, total - 1):
+        state = tmp_path / f"{moment}.state"
+        stop_after(moment)
+        with pytest.raises(Stop):
+            run_attack(network, test_images[:90], test_labels[:90], state=state, **settings)
+        stop_after(torch.inf)
+        resumed = run_attack(network, test_images[:90], test_labels[:90], state=state, **settings)
+        # The draw before a loop comes again only where nothing of that loop was saved.
+        assert resumed.seconds == whole.seconds, moment
+    stop_after(torch.inf)
+    again = run_attack(network, test_images[:90], test_labels[:90], state=state, **settings)
+    assert again.seconds == whole.seconds
+    moved = transfer_attack(network, network, test_images[:90], test_labels[:90], "pgd", **settings)
+    picked_up = {**settings, "state": tmp_path / "moved.state"}
+    for _ in range(2):
+        found = transfer_attack(network, network, test_images[:90], test_labels[:90], "pgd", **picked_up)
+        assert found.seconds == moved.seconds > 0
+
+
+def other_loss(logits, labels):
+    return cross_entropy(logits, labels)
+
+
+def test_the_state_of_an_attack_with_a_loss_of_ones_own(network, test_images, test_labels, tmp_path, stop_after):
+    """In another process the same function has another address, as here a function made anew."""
+
+    def made_anew(function):
+        return types.FunctionType(function.__code__, function.__globals__, function.__name__)
+
+    settings = {"epsilon": 0.06, "steps": 5, "state": tmp_path / "attack.state"}
+    stop_after(2)
+    with pytest.raises(Stop):
+        run_attack(network, test_images, test_labels, loss=other_loss, **settings)
+    stop_after(torch.inf)
+    with pytest.raises(AttackError, match="another attack"):
+        run_attack(network, test_images, test_labels, loss=cross_entropy, **settings)
+    resumed = run_attack(network, test_images, test_labels, loss=made_anew(other_loss), **settings)
+    whole = run_attack(network, test_images, test_labels, loss="ce", epsilon=0.06, steps=5)
+    assert torch.equal(resumed.adversarial, whole.adversarial)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("ce", "ce"),
+        (3, 3),
+        (cross_entropy, "robustprune.attacks.losses.cross_entropy"),
+        (nn.CrossEntropyLoss(), "torch.nn.modules.loss.CrossEntropyLoss"),
+        (partial(cross_entropy, labels=2), "robustprune.attacks.losses.cross_entropy with [{'labels': 2}]"),
+        (
+            {"stages": {"a": {"loss": cross_entropy}}},
+            {"stages": {"a": {"loss": "robustprune.attacks.losses.cross_entropy"}}},
+        ),
+    ],
+    ids=str,
+)
+def test_functions_go_by_their_names(value, name):
+    assert named(value) == name
 
 
 def test_a_network_that_draws_goes_on_drawing(network, test_images, test_labels, tmp_path, stop_after):

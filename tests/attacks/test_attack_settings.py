@@ -1,13 +1,16 @@
 """What cannot be meant is refused in words that help."""
 
+import inspect
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
-from robustprune.attacks import ATTACKS, attack_options, fgsm, parse_epsilon, pgd, run_attack
+from robustprune.attacks import ATTACKS, attack_options, fgsm, parse_epsilon, pgd, register_attack, run_attack
 from robustprune.attacks.losses import LOSSES
+from robustprune.attacks.registry import ENGINE_OPTIONS
+from robustprune.attacks.square import attack as square
 from robustprune.errors import AttackError, ModelError, UnknownNameError
 
 
@@ -177,3 +180,20 @@ def test_a_loss_may_be_a_function(network, test_images, test_labels):
     named = run_attack(network, test_images, test_labels, epsilon=0.05, steps=3, loss="margin")
     given = run_attack(network, test_images, test_labels, epsilon=0.05, steps=3, loss=LOSSES["margin"])
     assert torch.equal(named.adversarial, given.adversarial)
+
+
+def test_a_part_that_does_not_know_the_norm_is_refused(network, test_images, test_labels):
+    def whole(problem):
+        problem.run_stage("search", square)
+
+    try:
+        register_attack("whole")(whole)
+        with pytest.raises(AttackError, match="'search' is for linf and l2"):
+            run_attack(network, test_images[:5], test_labels[:5], "whole", norm="l1", epsilon=4)
+    finally:
+        del ATTACKS._registered["whole"]
+
+
+def test_no_option_of_an_attack_has_a_name_that_the_engine_takes():
+    parameters = inspect.signature(run_attack).parameters.values()
+    assert tuple(each.name for each in parameters if each.kind is each.KEYWORD_ONLY) == ENGINE_OPTIONS

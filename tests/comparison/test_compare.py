@@ -290,6 +290,19 @@ def test_times_on_other_threads_are_not_compared() -> None:
     assert row(found, "macs").saved_percent is not None
 
 
+@pytest.mark.parametrize(("name", "value", "reason"), [("device", "cuda", "cpu, cuda"), ("epochs", 5, "20, 5")])
+def test_trainings_on_other_devices_or_of_other_lengths_are_not_compared(name: str, value: object, reason: str) -> None:
+    def trained(**more: object) -> Callable[[Record], object]:
+        return lambda record: record.model.training.update({"epochs": 20, **more})
+
+    found = compare(changed(trained()), {"layer": changed(trained(**{name: value}))})
+    for key in ("training_seconds", "energy_kwh"):
+        assert row(found, key).reason == f"{name} differs: {reason}"
+    # Where no device is on record, it was a CPU.
+    alike = compare(changed(trained()), {"layer": changed(trained(device="cpu"))})
+    assert row(alike, "energy_kwh").saved_percent == 0
+
+
 def test_latencies_of_one_kind_of_machine() -> None:
     def timed(median: float, device: str = "cpu") -> Callable[[Record], object]:
         return lambda record: setattr(record.model, "latency_ms", {"median": median, "threads": 1, "device": device})

@@ -113,6 +113,17 @@ class Returns(nn.Module):
         return self.answer(images)
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, AssertionError, TypeError, IndexError, NotImplementedError])
+@pytest.mark.parametrize("words", ["", "images of 32×32"])
+def test_whatever_a_network_raises_on_images_is_a_clean_error(kind, words):
+    def refuse(images):
+        raise kind(words)
+
+    with pytest.raises(ModelError, match=words or kind.__name__) as caught:
+        predict_logits(Returns(refuse), torch.rand(4, 5))
+    assert isinstance(caught.value.__cause__, kind)
+
+
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [

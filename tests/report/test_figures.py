@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -201,6 +202,17 @@ def test_training_and_energy(groups: Groups, drawings: dict[str, Drawing]) -> No
     assert memory["median (%)"] == pytest.approx(70)
     (latency,) = rows(drawings["costs"], network="bad", cost="latency, 1 image")
     assert latency["median (%)"] == pytest.approx(80)
+
+
+def test_trainings_on_another_device_are_not_set_against_each_other(groups: Groups) -> None:
+    groups = copy.deepcopy(groups)
+    for record in groups["good"]:
+        record.model.training["device"] = "cuda"
+    drawn = {drawing.name: drawing for drawing in draw_all(groups)}
+    for cost, others in {"training time": ["bad"], "energy": ["bad"], "memory in training": ["good", "bad"]}.items():
+        assert [row["network"] for row in rows(drawn["costs"], cost=cost)] == others
+    assert len(rows(drawn["energy"], network="good")) == 3
+    assert [len(panel.texts) for panel in drawn["energy"].figure.axes] == [1, 1, 1]  # of "bad" alone
 
 
 def test_adversarial_images(groups: Groups, drawings: dict[str, Drawing]) -> None:

@@ -207,6 +207,7 @@ def test_everything_is_kept_in_the_ticket(few_digits: ImageData, tmp_path: Path)
     assert training["energy_kwh"] > 0
     assert training["co2_kg"] > 0
     assert training["images_per_second"] > 0
+    assert training["device"] == "cpu"
     assert training["energy_method"].startswith("codecarbon")
     assert loaded.sha256 == ticket.sha256
     assert [path.name for path in tmp_path.iterdir()] == ["ticket.pt"]

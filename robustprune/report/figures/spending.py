@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from robustprune.comparison.costs import measured_alike
 from robustprune.records import Record
 from robustprune.report.drawing import Drawing, LeftOutError
 from robustprune.report.figures.reading import Estimate, Shown, estimate
@@ -33,6 +35,16 @@ _SPENT: dict[str, tuple[_Figure, tuple[tuple[float, str], ...]]] = {
     "Energy": (_of_training("energy_kwh"), ((1e-6, "mWh"), (1e-3, "Wh"), (1, "kWh"))),
     "CO₂": (_of_training("co2_kg"), ((1e-6, "mg"), (1e-3, "g"), (1, "kg"))),
 }
+# What was measured, and the metric whose circumstances it has.
+_MEASURED = {
+    "Training time": "training_seconds",
+    "Energy": "energy_kwh",
+    "CO₂": "co2_kg",
+    "latency, 1 image": "latency",
+    "latency, 128 images": "latency",
+    "training time": "training_seconds",
+    "energy": "energy_kwh",
+}
 _RELATIVE: dict[str, _Figure] = {
     "multiply-accumulates": lambda record: record.model.macs,
     "parameters": lambda record: record.model.parameters,
@@ -57,7 +69,8 @@ def draw_energy(shown: Shown) -> Drawing:
         largest = max(max(each) for each in values.values())
         scale, unit = next((each for each in reversed(_SPENT[title][1]) if largest >= each[0]), _SPENT[title][1][0])
         means = {name: estimate([value / scale for value in each]) for name, each in values.items()}
-        _draw_bars(panel, shown, {name: [v / scale for v in each] for name, each in values.items()}, means)
+        alike = [name for name in values if _is_alike(shown, title, name)]
+        _draw_bars(panel, shown, {name: [v / scale for v in each] for name, each in values.items()}, means, alike)
         panel.set_title(f"{title} ({unit})")
         rows += [[name, f"{title} ({unit})", m.mean, m.low, m.high] for name, m in means.items()]
         said.append(f"{title}: " + "; ".join(f"{name} {mean.mean:.3g} {unit}" for name, mean in means.items()))
@@ -66,8 +79,8 @@ def draw_energy(shown: Shown) -> Drawing:
     axes[0, 0].set_ylim(len(shown.groups) - 0.4, -0.6)
     caption = (
         "What the training of one network took; of a rewound ticket, its own training alone. Bars: means, dots: single "
-        f"networks, percentages: against {shown.reference}. Measured on a machine that may have had other work, so "
-        f"differences of a few percent mean little.{_methods(shown)} {shown.note}"
+        f"networks, percentages: against {shown.reference}, where measured alike. Measured on a machine that may have "
+        f"had other work, so differences of a few percent mean little.{_methods(shown)} {shown.note}"
     ).strip()
     columns = ("network", "quantity", "mean", "low", "high")
     data = Table("Time, energy and CO₂ of training", columns, rows)
@@ -84,8 +97,9 @@ def draw_costs(shown: Shown) -> Drawing:
         values = _collect(shown, read)
         # Medians, as one that was measured while the machine did something else says nothing.
         dense = float(np.median(values.get(shown.reference, [0.0])))
-        if dense > 0 and len(values) > 1:
-            lines[title] = {name: 100 * float(np.median(values[name])) / dense for name in others if name in values}
+        alike = [name for name in others if name in values and _is_alike(shown, title, name)]
+        if dense > 0 and alike:
+            lines[title] = {name: 100 * float(np.median(values[name])) / dense for name in alike}
     figure, axes = new_figure(0.6 + (0.16 + 0.11 * len(others)) * len(lines), ncols=1)
     panel = axes[0, 0]
     show_grid(panel, "x")
@@ -108,7 +122,7 @@ def draw_costs(shown: Shown) -> Drawing:
     caption = (
         f"Costs against {shown.reference}, medians over networks. Counted: multiply-accumulates, parameters, memory "
         "(parameters, buffers and activations of a training step of 128 images). Measured, on a machine that may have "
-        f"had other work: the rest. {shown.note}"
+        f"had other work: the rest, where networks were measured alike. {shown.note}"
     ).strip()
     said = [
         f"{title}: " + "; ".join(f"{name} {each:.0f} %" for name, each in found.items())
@@ -125,7 +139,17 @@ def _collect(shown: Shown, read: _Figure) -> dict[str, list[float]]:
     return {name: [float(v) for v in each if v is not None] for name, each in found.items() if None not in each}
 
 
-def _draw_bars(axes: Axes, shown: Shown, values: dict[str, list[float]], means: dict[str, Estimate]) -> None:
+def _is_alike(shown: Shown, title: str, name: str) -> bool:
+    """Return whether a cost of all networks of a kind was measured as it was of all dense ones, if it was measured."""
+    if title not in _MEASURED:
+        return True
+    pairs = product(shown.groups[name], shown.groups[shown.reference])
+    return all(measured_alike(_MEASURED[title], own, dense) for own, dense in pairs)
+
+
+def _draw_bars(
+    axes: Axes, shown: Shown, values: dict[str, list[float]], means: dict[str, Estimate], alike: Sequence[str]
+) -> None:
     show_grid(axes, "x")
     names = list(shown.groups)
     dense = means.get(shown.reference)
@@ -143,7 +167,7 @@ def _draw_bars(axes: Axes, shown: Shown, values: dict[str, list[float]], means: 
             markeredgecolor=PAPER,
             markeredgewidth=0.5,
         )
-        if dense is not None and name != shown.reference and dense.mean > 0:
+        if dense is not None and name != shown.reference and name in alike and dense.mean > 0:
             change = f"{100 * (mean.mean / dense.mean - 1):+.0f} %".replace("-", "−")
             reach = max(mean.mean, *values[name])
             axes.annotate(
