@@ -112,6 +112,7 @@ def _identity(record: Record) -> dict[str, Any]:
     """Return what makes two records those of one way to find a ticket."""
     plan = record.model.plan
     match = plan.get("match") or {}
+    after, rewound = bool(record.model.earlier_training), plan.get("rewound_to")
     return {
         "method": plan["method"],
         "criterion": plan.get("criterion") or "unknown",
@@ -120,8 +121,9 @@ def _identity(record: Record) -> dict[str, Any]:
         "variant": plan.get("variant"),
         "match": match.get("by"),
         "blocks": len(match["removed"] if match else plan.get("removed", ())),
-        "after": bool(record.model.earlier_training),
-        "rewound": plan.get("rewound_to"),
+        "after": after,
+        # What was found at initialization has the weights of then, whether or not it was set back to them.
+        "rewound": None if rewound == 0 and not after else rewound,
     }
 
 
