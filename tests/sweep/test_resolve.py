@@ -207,6 +207,20 @@ def test_settings_of_a_run_can_be_asked_for() -> None:
         ({"evaluate": {"ood": ["noise"], "detectors": ["enrgy"]}}, ["'energy'"]),
         ({"evaluate": {"shift": {"a": "npz:/nowhere.npz"}}}, ["/nowhere.npz"]),
         ({"evaluate": {"corruption_dir": "/nowhere"}}, ["/nowhere"]),
+        # What was left of settings whose attacks, corruptions or foreign sets are gone.
+        ({"evaluate": {"options": {"steps": 3}}}, ["no attack is named", "'steps'"]),
+        ({"evaluate": {"attack_settings": {"check": "full"}}}, ["'checks'"]),
+        ({"evaluate": {"epsilons": ["8/"]}}, ["8/"]),
+        ({"evaluate": {"corruption_options": {"folder": "x"}}}, ["no corruption is named"]),
+        ({"evaluate": {"detectors": ["msp"]}}, ["detectors without a foreign image set"]),
+        ({"evaluate": {"ood_options": {"resamples": 0}}}, ["resamples without a foreign image set"]),
+        # And what is misspelt, or cannot be.
+        ({"evaluate": {"corruptions": ["frost"], "corruption_options": {"foldr": "x"}}}, ["'folder'"]),
+        ({"evaluate": {"corruptions": ["frost"], "corruption_options": {"folder": "/nowhere"}}}, ["/nowhere"]),
+        ({"evaluate": {"ood": ["noise"], "ood_options": {"resample": 0}}}, ["'resamples'"]),
+        ({"evaluate": {"ood": ["noise"], "ood_options": {"seed": 0}}}, ["'seed' is no option"]),
+        ({"evaluate": {"ood": ["noise"], "ood_options": {"attack_steps": 0}}}, ["attack_steps"]),
+        ({"evaluate": {"ood": ["noise"], "ood_options": {"tune_on": "noise"}}}, ["cannot both"]),
     ],
     ids=lambda value: str(value)[:40],
 )
