@@ -216,8 +216,8 @@ def _lines(
         cells = lines.setdefault(key(ticket), {})
         if place(ticket) in cells:
             raise _LeftOut(
-                f"two kinds of tickets belong in one cell ({', '.join(map(str, key(ticket)))}, {place(ticket)}); report "
-                "them in two calls"
+                f"two kinds of tickets belong in one cell ({', '.join(map(str, key(ticket)))}, {place(ticket)}); "
+                "report them in two calls"
             )
         cells[place(ticket)] = ticket
     return lines

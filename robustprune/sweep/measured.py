@@ -153,7 +153,9 @@ def _ood(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[s
         return {}
     for name in asked.ood_options:
         if name not in _OF_OOD:
-            raise SweepError(f"{name!r} is no option of ood_options.{suggest(name, _OF_OOD)} Known: {', '.join(_OF_OOD)}")
+            raise SweepError(
+                f"{name!r} is no option of ood_options.{suggest(name, _OF_OOD)} Known: {', '.join(_OF_OOD)}"
+            )
     requests, named = expand(data.name, asked.ood, list(asked.detectors or DETECTORS.names()))
     detectors = sorted({name for chosen in requests.values() for name in chosen})
     options = {name: {**detector_options(name), **vars(make_detector(name))} for name in detectors}
