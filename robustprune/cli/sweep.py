@@ -105,8 +105,9 @@ def carry_out(
     if as_json:
         terminal.print_json(summary)
     else:
-        for path in summary["comparisons"]:
-            terminal.paragraph(read_comparison(path)["headline"])
+        for path, title in zip(summary["comparisons"], summary["compared"], strict=True):
+            headline = read_comparison(path)["headline"]
+            terminal.paragraph(f"{title}: {headline}" if title else headline)
         terminal.say(
             f"{state.finished_runs} of {summary['runs']} runs are finished; {summary['done_now']} of "
             f"{summary['stages']} stages were done now. Records in {out}"
@@ -271,6 +272,6 @@ def status(folder: str, as_json: bool) -> None:
     for each in found:
         for stage in each["running_stages"]:
             terminal.say(f"running: {stage}")
-        for label, path in each["failures"].items():
-            with open(path) as stream:
-                terminal.say(f"failed: {label}: {json.load(stream)['error']} ({path})")
+        for failure in each["failures"].values():
+            with open(failure["file"]) as stream:
+                terminal.say(f"failed: {failure['stage']}: {json.load(stream)['error']} ({failure['file']})")

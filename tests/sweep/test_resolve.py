@@ -76,10 +76,13 @@ def test_tickets_are_compared_with_the_dense_network_over_all_seeds() -> None:
     by_title = {run.name: run.stage for run in found.runs}
     assert comparison.needs["dense 1"] == by_title["dense seed 1"]
     assert comparison.needs["layer snip 2 0"] == by_title["layer snip 2 seed 0"]
+    assert comparison.hints["title"] == ""
     assert comparison.inputs["tolerance"] == 1.0  # a default that changes is another comparison
     assert whole_plan(dense=False).comparisons == []
     epochs = whole_plan(grid={"criterion": ["snip"], "blocks": [1], "train.epochs": [2, 3]})
     assert len(epochs.comparisons) == 2  # each with the dense network that was trained alike
+    hints = [epochs.stages[address].hints for address in epochs.comparisons]
+    assert [each["title"] for each in hints] == ["train.epochs 2", "train.epochs 3"]
     assert [run.name for run in epochs.runs] == [
         *("dense seed 0", "layer snip 1 seed 0", "dense seed 0 #2", "layer snip 1 seed 0 #2"),
     ]
