@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from robustprune.comparison.costs import measured_alike
 from robustprune.metrics import mean_and_half_width
@@ -191,7 +192,10 @@ def _speedup(own: Record, dense: Record) -> float | None:
 
 
 def _corrupted(own: Record, dense: Record) -> float | None:
-    if own.corruptions is None or dense.corruptions is None or own.corruptions.source != dense.corruptions.source:
+    if own.corruptions is None or dense.corruptions is None:
+        return None
+    # As `compare` does: its folder may be another on another machine.
+    if Path(own.corruptions.source).name != Path(dense.corruptions.source).name:
         return None
     if own.corruptions.mean_accuracy is None or dense.corruptions.mean_accuracy is None:
         return None

@@ -150,6 +150,16 @@ def test_what_records_do_not_tell_stays_empty() -> None:
     assert "corruptions" in found.left_out["Table 5, resnet32 on cifar10"]
 
 
+def test_a_corrupted_set_is_the_same_in_another_folder() -> None:
+    one, reference = ticket(0, 0.8, kind="one"), dense(0)
+    assert one.corruptions is not None
+    assert reference.corruptions is not None
+    one.corruptions.source, reference.corruptions.source = "/here/CIFAR-10-C", "/there/CIFAR-10-C"
+    assert "corruptions (pp)" in by_number(paper_tables([one, reference]))["Table 5"].columns
+    one.corruptions.source = "/there/CIFAR-10-C-bar"
+    assert "corruptions (pp)" not in by_number(paper_tables([one, reference]))["Table 5"].columns
+
+
 def test_only_networks_of_one_seed_and_context_are_compared() -> None:
     lonely = ticket(7, 0.8, kind="lonely")
     elsewhere = ticket(0, 0.8, kind="elsewhere")
