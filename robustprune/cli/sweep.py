@@ -91,11 +91,15 @@ def carry_out(
 ) -> dict[str, Any] | None:
     """Run a sweep and draw it, and return where it stands; or say what it would take."""
     from robustprune.sweep import Store, run_sweep, summarize
+    from robustprune.sweep.run import choose_workers
 
     if ray_address is not None and engine != "ray":
         raise click.UsageError("--ray-address is for --engine ray")
     if dry_run:
-        _foresee(name, runs, out, workers, as_json)
+        if engine == "ray" and workers is None:
+            raise click.UsageError("--dry-run asks no cluster; say with --workers how many tasks it takes at a time")
+        count = workers if engine == "ray" and workers else choose_workers(runs, workers)
+        _foresee(name, runs, out, count, as_json)
         return None
     with _following(workers) as watch:
         state = run_sweep(
@@ -192,13 +196,12 @@ def _live_table(state: State, counts: Any, workers: int) -> Any:
     return table
 
 
-def _foresee(name: str, runs: list[RunSettings], out: str, workers: int | None, as_json: bool) -> None:
+def _foresee(name: str, runs: list[RunSettings], out: str, workers: int, as_json: bool) -> None:
     from robustprune.sweep import plan_sweep
     from robustprune.sweep.estimate import estimate
-    from robustprune.sweep.run import choose_workers
 
     plan, missing = plan_sweep(name, runs, out)
-    found = estimate(missing.values(), choose_workers(runs, workers))
+    found = estimate(missing.values(), workers)
     done = plan.stages.keys() - missing.keys()
     shared = _shared(plan)
     listed = [
