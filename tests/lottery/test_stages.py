@@ -13,7 +13,7 @@ from support import LINEAR_BLOCKS
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
-from robustprune.lottery import Draw, run_lottery, stages
+from robustprune.lottery import Draw, make_draws, run_lottery, stages
 from robustprune.models import build_model
 from robustprune.ticket import Ticket, load_ticket
 from robustprune.training import make_recipe
@@ -112,6 +112,24 @@ def test_densities_and_eligibilities_share_scores(
     shared.find(0, Draw("snip", 1, at_init=True, options={"reduction": "mean"}))
     shared.find(0, Draw("snip", 1, method="filter", at_init=True))
     assert len(scored) == 2
+
+
+def test_filters_are_matched_by_the_cost_that_is_named(few_digits: ImageData, tmp_path: Path) -> None:
+    lottery = stages.Stages(tmp_path, few_digits, "resnet20", {}, make_recipe("quick"), torch.device("cpu"))
+    model = build_model("resnet20", few_digits, width=4, seed=0)
+    Ticket.from_model(model, few_digits).save(tmp_path / "seed0/dense/epoch-0.pt")
+    draws = {
+        by: make_draws(["snip"], [1], methods=["layer", "filter"], at_init=True, match_by=by)
+        for by in ("filters", "macs")
+    }
+    for by, (layer, cut) in draws.items():
+        assert layer.name == "snip-init/blocks-1-layer"  # it is matched to nothing
+        assert (cut.name == "snip-init/blocks-1-filter") == (by == "filters")
+        match = lottery.find(0, cut).plan.match
+        assert match is not None
+        assert match.by == by
+    with pytest.raises(PruningError, match="Did you mean 'macs'"):
+        make_draws(["snip"], [1], match_by="mac")
 
 
 def test_moved_folder_names_its_files_where_they_are(few_digits: ImageData, tmp_path: Path) -> None:
