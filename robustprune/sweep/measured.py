@@ -161,8 +161,8 @@ def _ood(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[s
     options = {name: {**detector_options(name), **vars(make_detector(name))} for name in detectors}
     protocol = {**defaults(evaluate_ood), **asked.ood_options}
     tuned_on = asked.ood_options.get("tune_on")
-    attack = [protocol[f"attack_{what}"] for what in ("epsilons", "steps", "limit")]
-    attack_settings(*attack, asked.seed, asked.batch_size)
+    epsilons, steps, limit = (protocol[f"attack_{what}"] for what in ("epsilons", "steps", "limit"))
+    attack_settings(epsilons, steps, limit, asked.seed, asked.batch_size)
     if tuned_on:
         check_tuning_set(tuned_on, requests)
     sets = {
