@@ -21,6 +21,7 @@ ORDER = (
     "errors",
     "registry",
     "files",
+    "seeds",
     "surroundings",
     "progress",
     "randomness",

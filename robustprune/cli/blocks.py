@@ -7,11 +7,11 @@ from typing import Any
 from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
-    common_options,
     data_options,
     eligibility_option,
     model_options,
     open_named_network,
+    processor_options,
 )
 
 
@@ -19,7 +19,7 @@ from robustprune.cli.options import (
 @model_options
 @data_options
 @eligibility_option
-@common_options
+@processor_options
 def blocks(eligibility: str, as_json: bool, **options: Any) -> None:
     """Show the residual blocks of a network and which of them can go."""
     from robustprune.cost import measure_block_macs, measure_cost

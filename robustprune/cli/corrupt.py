@@ -12,8 +12,8 @@ from robustprune.cli.corruptions import frost_dir_option, frost_options
 from robustprune.cli.options import (
     OUT_FILE,
     Target,
-    common_options,
     data_options,
+    processor_options,
     split_option,
     stack,
     take_data_options,
@@ -41,7 +41,7 @@ corrupt_options = stack(
 @commands.command()
 @data_options
 @corrupt_options
-@common_options
+@processor_options
 def corrupt(
     out: str | None, gallery: str | None, names: tuple[str, ...], image: int, as_json: bool, **options: Any
 ) -> None:

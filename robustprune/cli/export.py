@@ -10,10 +10,10 @@ from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
     OUT_FILE,
-    common_options,
     data_options,
     model_options,
     open_named_network,
+    processor_options,
     refuse_to_overwrite,
 )
 from robustprune.cli.tables import pruning_notes
@@ -24,7 +24,7 @@ from robustprune.cli.tables import pruning_notes
 @data_options
 @click.option("--format", type=click.Choice(["onnx", "torch-export"]), default="onnx", show_default=True)
 @click.option("--out", required=True, type=OUT_FILE, help="The file to write.")
-@common_options
+@processor_options
 def export(format: str, out: str, as_json: bool, **options: Any) -> None:
     """Write a network as a file that runs without robustprune, once it computes the same.
 

@@ -14,7 +14,7 @@ from robustprune.cli.options import (
     common_options,
     data_options,
     eligibility_option,
-    model_options,
+    new_model_options,
     recipe_options,
     resolve,
     stack,
@@ -47,13 +47,20 @@ draw_options = stack(
         show_default=True,
         help="One or more of layer, filter, filter-uniform: as many filters as the layer ticket lost.",
     ),
+    click.option(
+        "--match-by",
+        type=click.Choice(["filters", "macs", "params"]),
+        default="filters",
+        show_default=True,
+        help="filter, filter-uniform: the cost that is matched.",
+    ),
     click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many, from --seed on."),
     eligibility_option,
 )
 
 
 @commands.command()
-@model_options
+@new_model_options
 @data_options
 @draw_options
 @recipe_options

@@ -76,23 +76,37 @@ def stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 
-common_options = stack(
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
-    click.option("--threads", type=click.IntRange(min=1), help="Processor threads to compute with."),
-    json_option,
+_seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."
+)
+_device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True
+)
+_threads_option = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to compute with.")
+
+common_options = stack(_seed_option, _device_option, _threads_option, json_option)
+# Of commands that have nothing to compute elsewhere than on the processor.
+processor_options = stack(_seed_option, _threads_option, json_option)
+
+_model_code_option = click.option(
+    "--model-code", type=click.Path(), help="Python file of a `file:` network, for its tickets."
+)
+_network_option = click.option(
+    "--model-option",
+    "network_options",
+    type=KeyValue("name", "data", "seed"),
+    multiple=True,
+    help="E.g. width=32 for a ResNet.",
 )
 
 model_options = stack(
     click.option("--model", required=True, help="A ticket's file, or a name: see `robustprune list models`."),
-    click.option("--model-code", type=click.Path(), help="Python file of a `file:` network, for its tickets."),
-    click.option(
-        "--model-option",
-        "network_options",
-        type=KeyValue("name", "data", "seed"),
-        multiple=True,
-        help="E.g. width=32 for a ResNet.",
-    ),
+    _model_code_option,
+    _network_option,
+)
+# Of commands that take no ticket.
+new_model_options = stack(
+    click.option("--model", required=True, help="A name: see `robustprune list models`."), _network_option
 )
 
 data_options = stack(
@@ -140,13 +154,14 @@ def resolve(options: dict[str, Any]) -> dict[str, Any]:
     from robustprune.devices import choose_device, limit_threads
 
     limit_threads(options.pop("threads"))
-    options["device"] = choose_device(options["device"])
+    if "device" in options:
+        options["device"] = choose_device(options["device"])
     return {
         "model": options["model"],
         "dataset": options.pop("dataset"),
         "data_options": take_data_options(options),
         "model_options": dict(options.pop("network_options")),
-        "model_code": options.pop("model_code"),
+        "model_code": options.pop("model_code", None),
         "seed": options["seed"],
     }
 

@@ -33,15 +33,17 @@ _OPTIONS = {
     "filter": (("match", "filters"), ("match_by", "variant")),
     "weight": (("sparsity",), ("rounds",)),
 }
-
+# What lotteries and sweeps call filters with --variant uniform.
+_UNIFORM = "filter-uniform"
 
 prune_options = stack(
     click.option(
         "--method",
-        type=click.Choice(list(_OPTIONS)),
+        type=click.Choice([*_OPTIONS, _UNIFORM]),
         default="layer",
         show_default=True,
-        help="Remove blocks, remove filters, or mask single weights, which saves no computation.",
+        help="Remove blocks, remove filters, or mask single weights, which saves no computation; filter-uniform is "
+        "filter with --variant uniform.",
     ),
     click.option("--criterion", default="grasp", show_default=True, help="See `robustprune list criteria`."),
     click.option(
@@ -105,7 +107,10 @@ def prune(
     from robustprune.cost import measure_cost
 
     owned = [name for parts in _OPTIONS.values() for names in parts for name in names]
-    how = _options_of(method, {name: options.pop(name) for name in owned})
+    given = {name: options.pop(name) for name in owned}
+    if method == _UNIFORM:
+        method, given["variant"] = "filter", _uniform(given["variant"])
+    how = _options_of(method, given)
     scoring = _criterion_options(criterion_option, on)
     refuse_to_overwrite(options["model"], out)
     refuse_to_overwrite(how.get("match"), out, "--match")
@@ -151,6 +156,12 @@ def _open(options: dict[str, Any], how: dict[str, Any]) -> tuple[Ticket, ImageDa
         named["seed"] = None
         options["seed"] = match.seed if match.plan.seed is None else match.plan.seed
     return open_twin(match, **named)
+
+
+def _uniform(variant: str | None) -> str:
+    if variant not in (None, "uniform"):
+        raise click.UsageError(f"--variant {variant} contradicts --method {_UNIFORM}; give one of them")
+    return "uniform"
 
 
 def _options_of(method: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -40,9 +40,9 @@ def reproduce(
     name, runs = read_table(table, scale, overlays, settings)
     summary = carry_out(name, runs, out, as_json=as_json, **options)
     if summary is not None and not as_json:
-        for path in summary["comparisons"]:
+        for path, title in zip(summary["comparisons"], summary["compared"], strict=True):
             rows = [row for row in read_comparison(path)["rows"] if row["group"] in TABLES[table]]
-            terminal.table(name, _COLUMNS, [_cells(row) for row in rows])
+            terminal.table(f"{name}, {title}" if title else name, _COLUMNS, [_cells(row) for row in rows])
 
 
 _COLUMNS = ["ticket", "figure", ">dense", ">ticket", ">difference", "95 % interval", ">saved", ">seeds", "verdict"]

@@ -91,11 +91,15 @@ def carry_out(
 ) -> dict[str, Any] | None:
     """Run a sweep and draw it, and return where it stands; or say what it would take."""
     from robustprune.sweep import Store, run_sweep, summarize
+    from robustprune.sweep.run import choose_workers
 
     if ray_address is not None and engine != "ray":
         raise click.UsageError("--ray-address is for --engine ray")
     if dry_run:
-        _foresee(name, runs, out, workers, as_json)
+        if engine == "ray" and workers is None:
+            raise click.UsageError("--dry-run asks no cluster; say with --workers how many tasks it takes at a time")
+        count = workers if engine == "ray" and workers else choose_workers(runs, workers)
+        _foresee(name, runs, out, count, as_json)
         return None
     with _following(workers) as watch:
         state = run_sweep(
@@ -105,8 +109,9 @@ def carry_out(
     if as_json:
         terminal.print_json(summary)
     else:
-        for path in summary["comparisons"]:
-            terminal.paragraph(read_comparison(path)["headline"])
+        for path, title in zip(summary["comparisons"], summary["compared"], strict=True):
+            headline = read_comparison(path)["headline"]
+            terminal.paragraph(f"{title}: {headline}" if title else headline)
         terminal.say(
             f"{state.finished_runs} of {summary['runs']} runs are finished; {summary['done_now']} of "
             f"{summary['stages']} stages were done now. Records in {out}"
@@ -191,13 +196,12 @@ def _live_table(state: State, counts: Any, workers: int) -> Any:
     return table
 
 
-def _foresee(name: str, runs: list[RunSettings], out: str, workers: int | None, as_json: bool) -> None:
+def _foresee(name: str, runs: list[RunSettings], out: str, workers: int, as_json: bool) -> None:
     from robustprune.sweep import plan_sweep
     from robustprune.sweep.estimate import estimate
-    from robustprune.sweep.run import choose_workers
 
     plan, missing = plan_sweep(name, runs, out)
-    found = estimate(missing.values(), choose_workers(runs, workers))
+    found = estimate(missing.values(), workers)
     done = plan.stages.keys() - missing.keys()
     shared = _shared(plan)
     listed = [
@@ -271,6 +275,6 @@ def status(folder: str, as_json: bool) -> None:
     for each in found:
         for stage in each["running_stages"]:
             terminal.say(f"running: {stage}")
-        for label, path in each["failures"].items():
-            with open(path) as stream:
-                terminal.say(f"failed: {label}: {json.load(stream)['error']} ({path})")
+        for failure in each["failures"].values():
+            with open(failure["file"]) as stream:
+                terminal.say(f"failed: {failure['stage']}: {json.load(stream)['error']} ({failure['file']})")

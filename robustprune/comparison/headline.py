@@ -39,7 +39,7 @@ def _about(name: str, rows: Sequence[Row], margin: str) -> str:
         said.insert(0, "cannot be judged")
     elif any(row.metric == "accuracy" and row.verdict is None for row in rows):
         said.insert(0, "cannot be judged by its accuracy")
-    return f"“{name}” {_join(said)}"
+    return f"“{name}” {_join(said)}" if said else f"the figures of “{name}” are in the table"
 
 
 def _join(texts: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from robustprune.errors import PruningError
 from robustprune.files import hash_json
 from robustprune.pruning import Criterion, Eligibility, check_eligibility, criterion_class, make_criterion
 from robustprune.registry import share_options, suggest
+from robustprune.ticket_header import MatchBy
 
 Method = Literal["layer", "filter", "filter-uniform"]
 
@@ -25,6 +26,7 @@ class Draw:
         options: The criterion's options where they are not its defaults.
         at_init: Whether it is scored at initialization (algorithm 2) or after the dense training (algorithm 1).
         eligibility: Which blocks may go.
+        match_by: Which cost of the layer ticket a filter-pruned one matches.
     """
 
     criterion: str
@@ -33,11 +35,14 @@ class Draw:
     options: Mapping[str, Any] = field(default_factory=dict)
     at_init: bool = False
     eligibility: Eligibility = "authors"
+    match_by: MatchBy = "filters"
 
     @property
     def name(self) -> str:
         """Path of its files within the folder of a seed, without the extension."""
         unusual = {**self.options, **({} if self.eligibility == "authors" else {"eligibility": self.eligibility})}
+        if self.method != "layer" and self.match_by != "filters":
+            unusual["match_by"] = self.match_by
         parts = [self.criterion, *(["init"] if self.at_init else []), *([hash_json(unusual)[:8]] if unusual else [])]
         return f"{'-'.join(parts)}/blocks-{self.blocks}-{self.method}"
 
@@ -50,6 +55,7 @@ def make_draws(
     options: Mapping[str, Any] | None = None,
     at_init: bool = False,
     eligibility: str = "authors",
+    match_by: str = "filters",
 ) -> tuple[Draw, ...]:
     """Return every combination of criterion, method and number of blocks.
 
@@ -60,6 +66,7 @@ def make_draws(
         options: Options of the criteria; each is given those that it takes.
         at_init: As for :class:`Draw`.
         eligibility: As for :class:`Draw`.
+        match_by: As for :class:`Draw`.
 
     Raises:
         UnknownNameError: No criterion of that name.
@@ -71,6 +78,11 @@ def make_draws(
         if method not in get_args(Method):
             known = ", ".join(get_args(Method))
             raise PruningError(f"there is no method {method!r}.{suggest(method, get_args(Method))} Known: {known}.")
+    if match_by not in get_args(MatchBy):
+        costs = get_args(MatchBy)
+        raise PruningError(
+            f"no ticket is matched by {match_by!r}.{suggest(match_by, costs)} Known: {', '.join(costs)}."
+        )
     for what, values in (("criterion", criteria), ("number of blocks", blocks), ("method", methods)):
         if not values:
             raise PruningError(f"no {what} is named, so there is no ticket to find")
@@ -78,7 +90,7 @@ def make_draws(
     for criterion in criteria:
         _check_criterion(criterion, shared[criterion], methods)
     return tuple(
-        Draw(criterion, count, method, shared[criterion], at_init, rule)  # type: ignore[arg-type]
+        Draw(criterion, count, method, shared[criterion], at_init, rule, match_by)  # type: ignore[arg-type]
         for criterion in dict.fromkeys(criteria)
         for method in dict.fromkeys(methods)
         for count in dict.fromkeys(blocks)

@@ -8,7 +8,6 @@ from robustprune.lottery.rewinding import RewindPoint, reinitialize, rewind
 from robustprune.prune import prune_filters, prune_layers
 from robustprune.pruning import BlockScores, FilterScores, find_blocks, first_convolutions, score_blocks, score_filters
 from robustprune.ticket import Ticket
-from robustprune.ticket_header import MatchBy
 
 
 def score(dense: Ticket, data: ImageData, draw: Draw, seed: int) -> BlockScores | FilterScores:
@@ -24,7 +23,6 @@ def cut(
     scores: BlockScores | FilterScores,
     draw: Draw,
     match: Ticket | None = None,
-    match_by: MatchBy = "filters",
 ) -> Ticket:
     """Return the ticket of a draw, with the weights that it was scored with.
 
@@ -33,12 +31,11 @@ def cut(
         scores: From :func:`score`.
         draw: What goes.
         match: The layer ticket of the same draw, where filters go: as many as it lost.
-        match_by: What has to be as many.
     """
     if isinstance(scores, BlockScores):
         return prune_layers(dense, scores, blocks=draw.blocks, eligibility=draw.eligibility)
     variant = "uniform" if draw.method == "filter-uniform" else "global"
-    return prune_filters(dense, scores, match=match, match_by=match_by, variant=variant)  # type: ignore[arg-type]
+    return prune_filters(dense, scores, match=match, match_by=draw.match_by, variant=variant)  # type: ignore[arg-type]
 
 
 def set_back(found: Ticket, point: RewindPoint, dense: Ticket) -> Ticket:

@@ -34,6 +34,7 @@ def run_lottery(
     blocks: Sequence[int] = (1,),
     methods: Sequence[str] = ("layer",),
     eligibility: str = "authors",
+    match_by: str = "filters",
     rewind_to: Sequence[str | int] = (0,),
     at_init: bool = False,
     seeds: Sequence[int] = (0,),
@@ -64,8 +65,9 @@ def run_lottery(
         criteria: Names of criteria.
         criterion_options: Their options; each criterion is given those that it takes.
         blocks: How many blocks go; one ticket for each number.
-        methods: ``layer``; ``filter`` and ``filter-uniform``, which cut as many filters as the layer ticket lost.
+        methods: ``layer``; ``filter`` and ``filter-uniform``, until they cost what the layer ticket does.
         eligibility: Which blocks may go: ``authors``, ``strict`` or ``identity``.
+        match_by: Which cost of the layer ticket filter-pruned ones match: ``filters``, ``macs`` or ``params``.
         rewind_to: Epochs (0, 25), shares of all epochs (``"25%"``), or ``"random"``: new weights.
         at_init: Algorithm 2 instead of 1.
         seeds: Each decides initial weights, scores and order of training of a dense network and its tickets.
@@ -86,9 +88,8 @@ def run_lottery(
         TrainingError: Training diverges.
     """
     full_recipe = make_recipe(recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
-    draws = make_draws(
-        criteria, blocks, methods=methods, options=criterion_options, at_init=at_init, eligibility=eligibility
-    )
+    rules = {"eligibility": eligibility, "match_by": match_by}
+    draws = make_draws(criteria, blocks, methods=methods, options=criterion_options, at_init=at_init, **rules)
     points = parse_rewind_points(rewind_to, full_recipe.epochs)
     if not seeds:
         raise PruningError("no seed is named, so there is no dense network to find tickets in")

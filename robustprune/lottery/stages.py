@@ -36,6 +36,7 @@ from robustprune.lottery.rewinding import RewindPoint
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.provenance import describe_environment
+from robustprune.pruning import BlockScores, FilterScores
 from robustprune.records import Record, load_record
 from robustprune.ticket import Ticket, load_ticket
 from robustprune.training import Recipe, run_settings, train, train_to_file
@@ -66,6 +67,7 @@ class Stages:
     device: torch.device
     training: Mapping[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = lambda _line: None
+    _scored: dict[str, BlockScores | FilterScores] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def claim_folder(self) -> None:
         """Write down what the folder is about, or check that it is about this.
@@ -147,12 +149,20 @@ class Stages:
             return self._load(path)
         dense = self.weights(seed, 0) if draw.at_init else self._load(self._dense_folder(seed) / "trained.pt")
         dense.network.to(self.device)
-        scores = score(dense, self.data, draw, seed)
+        scores = self._score(dense, draw, seed)
         match = None if draw.method == "layer" else self.find(seed, replace(draw, method="layer"))
         ticket = cut(dense, scores, draw, match)
         ticket.network.cpu()
         ticket.save(path)
         return ticket
+
+    def _score(self, dense: Ticket, draw: Draw, seed: int) -> BlockScores | FilterScores:
+        """Score once what draws have in common: how much is to go changes nothing of it."""
+        what = "blocks" if draw.method == "layer" else "filters"
+        key = json.dumps([seed, draw.criterion, dict(draw.options), draw.at_init, what], sort_keys=True)
+        if key not in self._scored:
+            self._scored[key] = score(dense, self.data, draw, seed)
+        return self._scored[key]
 
     def play(self, seed: int, draw: Draw, point: RewindPoint) -> Record:
         """Find a ticket, set its weights back, train it for the epochs that are left, and test it."""

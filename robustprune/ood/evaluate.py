@@ -87,7 +87,7 @@ def evaluate_ood(
     requests, named_sets = expand(
         data.name, ood, [detectors] if isinstance(detectors, str) else detectors or DETECTORS.names()
     )
-    attack = _attack_settings(attack_epsilons, attack_steps, attack_limit, seed, batch_size)
+    attack = attack_settings(attack_epsilons, attack_steps, attack_limit, seed, batch_size)
     names = list(dict.fromkeys(name for own in requests.values() for name in own))
     for name in names:
         make_detector(name)  # what is misspelt is found before anything is computed
@@ -128,19 +128,33 @@ def evaluate_ood(
 def _load_tuning_set(tune_on: str | None, requests: Iterable[str], **load: Any) -> ForeignSet | None:
     if tune_on is None:
         return None
-    if any(_is_same_kind(tune_on, name) for name in requests):
-        raise EvaluationError(f"{tune_on} cannot both choose options and judge them; tune on another set")
+    check_tuning_set(tune_on, requests)
     # Corrupted images to tune on are of validation images: those of `split` judge.
     return load_foreign(tune_on, limit=IMAGES, **{**load, "split": "val"})
+
+
+def check_tuning_set(tune_on: str, requests: Iterable[str]) -> None:
+    """Refuse a set to tune on that is among those that judge.
+
+    Raises:
+        EvaluationError: It is.
+    """
+    if any(_is_same_kind(tune_on, name) for name in requests):
+        raise EvaluationError(f"{tune_on} cannot both choose options and judge them; tune on another set")
 
 
 def _is_same_kind(one: str, other: str) -> bool:
     return (is_corrupted(one) and is_corrupted(other)) or canonical_name(one) == canonical_name(other)
 
 
-def _attack_settings(
+def attack_settings(
     epsilons: float | str | Sequence[float | str], steps: int, limit: int, seed: int, batch_size: int
 ) -> ScoreAttackSettings:
+    """Return how detectors are attacked.
+
+    Raises:
+        EvaluationError: Settings that make no sense.
+    """
     if steps < 1 or limit < 1:
         raise EvaluationError(f"attack_steps and attack_limit must be at least 1, got {steps} and {limit}")
     budgets = [epsilons] if isinstance(epsilons, str | float | int) else epsilons

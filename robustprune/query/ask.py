@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,7 +67,8 @@ def query(
         text = _select(chosen, where, order, _aggregates(connection))
         try:
             found = connection.execute(text)
-            answer = Answer([each[0] for each in found.description or ()], found.fetchall())
+            columns = [each[0] for each in found.description or ()]
+            answer = Answer(columns, [tuple(_for_json(value) for value in row) for row in found.fetchall()])
         except duckdb.Error as error:
             raise EvaluationError(_explain(error, known)) from error
     finally:
@@ -73,6 +76,19 @@ def query(
     if out is not None:
         _write(answer, Path(out), form)
     return answer
+
+
+def _for_json(value: Any) -> Any:
+    """Return a value of DuckDB's as one that JSON can hold: no decimals, no date, and None for what is no number."""
+    if isinstance(value, Decimal):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [_for_json(each) for each in value]
+    if isinstance(value, dict):
+        return {str(name): _for_json(each) for name, each in value.items()}
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _attack_columns(known: Sequence[str]) -> list[str]:

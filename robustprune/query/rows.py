@@ -17,7 +17,7 @@ from robustprune.query.flatten import Row, flatten
 from robustprune.sweep import Store
 
 _INDEX = "query-index.json"
-_SCHEMA = 1
+_SCHEMA = 2
 # Settings of a run that its record says less of, or says otherwise: what was asked for is what is asked about.
 _FROM_THE_RUN = ("method", "criterion", "blocks", "eligibility", "match_by", "at_init", "rewind", "seed", "threads")
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.errors import EvaluationError
-from robustprune.query.flatten import Row, flatten
+from robustprune.files import hash_json
+from robustprune.query.flatten import SETTINGS, Row, flatten
 
 _NAMES = ("run", "sweep", "record", "sha256", "path", "removed")
 
@@ -27,7 +28,7 @@ class TrackedRun:
 
     Attributes:
         name: For readers.
-        key: Its name and the hash of its record's place: unlike that of any other run, and fit for a file.
+        key: Its name and a hash, see :func:`key_of`: unlike that of any other run, and fit for a file.
         sweep: The sweep that it belongs to; ``records`` outside of one.
         record: The file it comes from.
         settings: What was asked for.
@@ -56,7 +57,7 @@ class TrackedRun:
 def tracked_run(row: Row) -> TrackedRun:
     """Return the run behind a row of :func:`robustprune.query.load_rows`; its record is read."""
     record = json.loads(Path(row["record"]).read_text())
-    figures = {name: value for name, value in flatten(record).items() if _is_figure(value)}
+    figures = {name: value for name, value in flatten(record).items() if name not in SETTINGS and _is_figure(value)}
     settings = {name: value for name, value in row.items() if name not in figures and name not in _NAMES}
     return TrackedRun(
         name=row["run"],
@@ -70,9 +71,15 @@ def tracked_run(row: Row) -> TrackedRun:
 
 
 def key_of(row: Row) -> str:
-    """Return a run's key: with the hash, as runs of two sweeps may have one name."""
+    """Return a run's key: its name, which others may have, and what no other has.
+
+    Of a run of a sweep, that is the end of its stage's address, which says what was computed wherever the folder is; of
+    any other record, a hash of where it lies.
+    """
     name = re.sub(r"[^\w.-]+", "-", row["run"])
-    return f"{name}-{Path(row['record']).parent.name[-8:]}"
+    place = Path(row["record"])
+    own = place.parent.name[-8:] if row["sweep"] else hash_json(str(place.resolve()))[:8]
+    return f"{name}-{own}"
 
 
 def _curves(history: list[Mapping[str, Any]]) -> dict[int, dict[str, float]]:

@@ -16,6 +16,7 @@ from robustprune.corruptions.result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
 from robustprune.files import write_atomically
 from robustprune.ood.result import OodEntry, OodSummary
+from robustprune.seeds import network_seed
 
 Interval = tuple[float, float]
 Samples = dict[str, NDArray[Any]]
@@ -72,8 +73,7 @@ class ModelSummary(_Part):
     @property
     def seed(self) -> int | None:
         """The seed it was trained with, else that of its initial weights; None for a network that knows neither."""
-        seed = self.training.get("seed", self.initial_seed)
-        return None if seed is None else int(seed)
+        return network_seed(self.training, self.initial_seed)
 
     @property
     def training_memory(self) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from robustprune.records import Record
 from robustprune.report.grouping import fullest
+from robustprune.report.identity import differing, identity, recipe
 
 Method = Literal["layer", "filter"]
 
@@ -63,12 +64,8 @@ def gather(records: Iterable[Record]) -> list[Context]:
 
 
 def _alike(record: Record) -> tuple[str, ...]:
-    recipe = json.dumps(_recipe(record), sort_keys=True)
-    return record.model.architecture, record.dataset, recipe, record.samples_sha256
-
-
-def _recipe(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in (record.model.training.get("recipe") or {}).items() if value is not None}
+    trained = json.dumps(recipe(record), sort_keys=True)
+    return record.model.architecture, record.dataset, trained, record.samples_sha256
 
 
 def _title(own: Record, others: list[Record]) -> str:
@@ -76,13 +73,9 @@ def _title(own: Record, others: list[Record]) -> str:
     alike = [
         each for each in others if (each.model.architecture, each.dataset) == (own.model.architecture, own.dataset)
     ]
-    mine, recipes = _recipe(own), [_recipe(each) for each in alike]
+    mine, recipes = recipe(own), [recipe(each) for each in alike]
     title = f"{own.model.architecture} on {own.dataset}"
-    different = [
-        name
-        for name in sorted({name for recipe in recipes for name in recipe})
-        if len({json.dumps(recipe.get(name)) for recipe in recipes}) > 1
-    ]
+    different = differing(recipes)
     if different:
         title += "".join(f", {name} {mine.get(name)}" for name in different) if mine else ", untrained"
     if len({each.samples_sha256 for each in alike}) > 1:
@@ -98,31 +91,14 @@ def _tickets(records: list[Record]) -> Iterable[PaperTicket]:
         if plan.get("method", "none") == "none":
             dense.setdefault(record.model.seed, record)
         elif plan["method"] in ("layer", "filter") and not plan.get("earlier"):
-            found.setdefault(json.dumps(_identity(record), sort_keys=True), {}).setdefault(record.model.seed, record)
-    identities = [json.loads(identity) for identity in found]
+            found.setdefault(json.dumps(identity(record), sort_keys=True), {}).setdefault(record.model.seed, record)
+    identities = [json.loads(way) for way in found]
     names, cuts = _names(identities), _cuts(identities)
-    for (identity, own), name, cut in zip(found.items(), names, cuts, strict=True):
+    for (way, own), name, cut in zip(found.items(), names, cuts, strict=True):
         pairs = {seed: (record, dense[seed]) for seed, record in sorted(own.items(), key=str) if seed in dense}
         if pairs:
-            told = json.loads(identity)
+            told = json.loads(way)
             yield PaperTicket(told["method"], cut, name, told["blocks"], told["after"], told["rewound"], pairs)
-
-
-def _identity(record: Record) -> dict[str, Any]:
-    """Return what makes two records those of one way to find a ticket."""
-    plan = record.model.plan
-    match = plan.get("match") or {}
-    return {
-        "method": plan["method"],
-        "criterion": plan.get("criterion") or "unknown",
-        "options": plan.get("options") or {},
-        "eligibility": plan.get("eligibility"),
-        "variant": plan.get("variant"),
-        "match": match.get("by"),
-        "blocks": len(match["removed"] if match else plan.get("removed", ())),
-        "after": bool(record.model.earlier_training),
-        "rewound": plan.get("rewound_to"),
-    }
 
 
 def _names(identities: list[dict[str, Any]]) -> list[str]:

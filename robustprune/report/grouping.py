@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from robustprune.comparison import DENSE
 from robustprune.errors import ReportError
 from robustprune.records import Record
+from robustprune.report.identity import differing, identity, recipe
 
 Groups = dict[str, list[Record]]
 """Name of a method → the records of its seeds; ``dense`` comes first."""
@@ -27,26 +30,70 @@ class Group:
 
 
 def group_records(records: Sequence[Record]) -> list[Group]:
-    """Return one group for each architecture, defence and sample of images, in the order of their titles.
+    """Return one group for each architecture, defence, recipe of dense networks and sample of images, by title.
 
     Of several records of one network on the same images, those that have nothing which another has not are left out.
 
     Raises:
         ReportError: There is no dense network in one of them, or nothing to compare it with.
     """
-    parts: dict[str, dict[str, Groups]] = {}
-    for record in fullest(records):
-        part = parts.setdefault(_title(record), {}).setdefault(record.samples_sha256, {})
-        part.setdefault(name_method(record), []).append(record)
-    found = {title + _images(groups, samples): groups[samples] for title, groups in parts.items() for samples in groups}
-    return [make_group(dict(sorted(groups.items())), title) for title, groups in sorted(found.items())]
+    parts: Groups = {}
+    kept = fullest(records)
+    for title, alike in _together(kept, [_title(record) for record in kept]).items():
+        for recipe_title, members in _by_recipe(title, alike).items():
+            samples = _together(members, [record.samples_sha256 for record in members])
+            parts |= {recipe_title + _images(samples, each): own for each, own in samples.items()}
+    return [make_group(dict(sorted(_by_method(own).items())), title) for title, own in sorted(parts.items())]
+
+
+def _together(records: Sequence[Record], names: Sequence[str]) -> Groups:
+    groups: Groups = {}
+    for record, name in zip(records, names, strict=True):
+        groups.setdefault(name, []).append(record)
+    return groups
+
+
+def _by_recipe(title: str, records: Sequence[Record]) -> Groups:
+    """Return a part for each way in which dense networks were trained, its title saying in what they differ."""
+    told = differing([recipe(record) for record in records if name_method(record) == DENSE])
+    names = []
+    for record in records:
+        own = recipe(record)
+        names.append(
+            title + ("".join(f", {each} {own.get(each)}" for each in told) if own or not told else ", untrained")
+        )
+    return _together(records, names)
+
+
+def _by_method(records: Sequence[Record]) -> Groups:
+    """Return the seeds of each method; what methods of one name differ in is added to it."""
+    groups: Groups = {}
+    for name, alike in _together(records, [name_method(record) for record in records]).items():
+        facts = [{} if name == DENSE else _facts(record) for record in alike]
+        told = differing(facts)
+        groups |= _together(alike, [", ".join([name, *(f"{each} {own.get(each)}" for each in told)]) for own in facts])
+    return groups
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    """Return what may set a network apart from others whose method has the same name."""
+    own = identity(record)
+    return {
+        "found": "in the trained network" if own["after"] else "at initialization",
+        **{name: own[name] for name in ("eligibility", "variant")},
+        "matched by": own["match"],
+        **{f"with {name}": value for name, value in own["options"].items()},
+        **{f"trained with {name}": value for name, value in recipe(record).items()},
+    }
 
 
 def fullest(records: Sequence[Record]) -> list[Record]:
     """Return the records without those whose network and images another one has, with all that they have measured."""
     alike: dict[tuple[str, ...], list[int]] = {}
     for place, record in enumerate(records):
-        key = (_title(record), name_method(record), record.model.sha256, record.samples_sha256)
+        # Several ways to find a ticket may end at one network, which is the ticket of each.
+        ways = json.dumps(_facts(record), sort_keys=True, default=str)
+        key = (_title(record), name_method(record), ways, record.model.sha256, record.samples_sha256)
         alike.setdefault(key, []).append(place)
     contents = [_content(record) for record in records]
     left_out = {
@@ -63,18 +110,22 @@ def fullest(records: Sequence[Record]) -> list[Record]:
 def _content(record: Record) -> set[str]:
     """Return what was measured, with the settings that decide it."""
     attacks = {f"attack {each.name} {each.norm} {each.epsilon} {each.options} {record.seed}" for each in record.attacks}
-    corrupted = set() if record.corruptions is None else {f"corruptions {record.corruptions.source} {record.seed}"}
+    corrupted = set()
+    if record.corruptions is not None:
+        corrupted = {
+            f"corruption {record.corruptions.source} {record.seed} {name}" for name in record.corruptions.table
+        }
     foreign = {f"ood {each.dataset} {sorted(each.detectors)}" for each in record.ood}
     shifted = {f"shift {each.name}" for each in record.shift}
     timed = {"latency"} if record.model.latency_ms else set()
     return attacks | corrupted | foreign | shifted | timed
 
 
-def _images(groups: Mapping[str, Groups], samples: str) -> str:
+def _images(groups: Groups, samples: str) -> str:
     """Return what sets one sample of images apart from others of the same networks."""
     if len(groups) == 1:
         return ""
-    sizes = {each: next(iter(own.values()))[0].n for each, own in groups.items()}
+    sizes = {each: own[0].n for each, own in groups.items()}
     same = [size for size in sizes.values() if size == sizes[samples]]
     return f", {sizes[samples]:,} images" + (f" ({samples[:8]})" if len(same) > 1 else "")
 

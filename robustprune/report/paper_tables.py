@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from robustprune.comparison.costs import measured_alike
 from robustprune.metrics import mean_and_half_width
@@ -50,20 +51,20 @@ def paper_tables(records: Iterable[Record]) -> PaperTables:
             name = f"Table {number}, {context.title}"
             try:
                 tables.append(make(name, context))
-            except _Empty as reason:
+            except _LeftOut as reason:
                 left_out[name] = str(reason)
     return PaperTables(tuple(tables), left_out)
 
 
-class _Empty(Exception):
-    """There is nothing in a table; the message says what would have to be."""
+class _LeftOut(Exception):
+    """A table cannot be made; the message says what would have to be, or what is in the way."""
 
 
 def _rewound(name: str, context: Context) -> Table:
     """Table 1: tickets found in the trained network, by the epoch that they were rewound to."""
     tickets = context.of("layer", lambda ticket: ticket.found_after_training and ticket.rewound_to is not None)
     if not tickets:
-        raise _Empty("no layer was removed from a trained network and the rest rewound (`robustprune lottery`)")
+        raise _LeftOut("no layer was removed from a trained network and the rest rewound (`robustprune lottery`)")
     points = sorted({ticket.rewound_to for ticket in tickets}, key=lambda point: (isinstance(point, str), point))
     columns = [f"epoch {point}" if isinstance(point, int) else "random weights" for point in points]
     lines = _lines(
@@ -76,9 +77,9 @@ def _rewound(name: str, context: Context) -> Table:
 
 def _at_initialization(name: str, context: Context) -> Table:
     """Table 2: tickets found at initialization, by how many blocks went."""
-    tickets = context.of("layer", lambda ticket: not ticket.found_after_training)
+    tickets = context.of("layer", lambda ticket: not ticket.found_after_training and _keeps_weights(ticket))
     if not tickets:
-        raise _Empty("no layer was removed from a network at initialization (`robustprune prune`)")
+        raise _LeftOut("no layer was removed from a network at initialization (`robustprune prune`)")
     counts = sorted({ticket.blocks for ticket in tickets})
     lines = _lines(tickets, lambda ticket: (ticket.criterion,), lambda ticket: ticket.blocks)
     rows = [[*key, *(_cell(cells.get(count)) for count in counts)] for key, cells in lines.items()]
@@ -88,11 +89,11 @@ def _at_initialization(name: str, context: Context) -> Table:
 
 def _layers_or_filters(name: str, context: Context) -> Table:
     """Table 3: layers against filters, where a filter-pruned network was matched to a ticket without layers."""
-    filters = context.of("filter", lambda ticket: ticket.blocks > 0)
+    filters = context.of("filter", lambda ticket: ticket.blocks > 0 and _keeps_weights(ticket))
     matched = {_way(ticket) for ticket in filters}
-    layers = context.of("layer", lambda ticket: _way(ticket) in matched)
+    layers = context.of("layer", lambda ticket: _way(ticket) in matched and _keeps_weights(ticket))
     if not layers:
-        raise _Empty("no network lost filters to match one that lost layers (`robustprune prune --match`)")
+        raise _LeftOut("no network lost filters to match one that lost layers (`robustprune prune --match`)")
     ways = {_way(ticket) for ticket in layers}
     tickets = [*(ticket for ticket in filters if _way(ticket) in ways), *layers]
     cuts = sorted({ticket.cut for ticket in tickets})
@@ -100,6 +101,11 @@ def _layers_or_filters(name: str, context: Context) -> Table:
     rows = [[*key, *(_cell(cells.get(cut)) for cut in cuts)] for key, cells in lines.items()]
     title = f"{name}: accuracy without filters or without layers, matched in cost (pp)"
     return Table(title, ["criterion", "blocks", "found", *cuts], rows, _note(tickets))
+
+
+def _keeps_weights(ticket: PaperTicket) -> bool:
+    """Whether it is a ticket of Tables 2 to 5: one with new random weights is a control, which Table 1 has."""
+    return ticket.rewound_to != "random"
 
 
 def _way(ticket: PaperTicket) -> tuple[str, int, str]:
@@ -112,7 +118,10 @@ def _way(ticket: PaperTicket) -> tuple[str, int, str]:
 
 def _costs(name: str, context: Context) -> Table:
     """Table 4: what is saved."""
-    tickets = context.of("layer", lambda ticket: not ticket.found_after_training or ticket.rewound_to in (0, None))
+    tickets = context.of(
+        "layer",
+        lambda ticket: _keeps_weights(ticket) and (not ticket.found_after_training or ticket.rewound_to in (0, None)),
+    )
     figures = {
         "FLOPs (%)": _saved(lambda record: record.model.macs),
         "memory (%)": _saved(lambda record: record.model.training_memory),
@@ -124,7 +133,7 @@ def _costs(name: str, context: Context) -> Table:
 
 def _robustness(name: str, context: Context) -> Table:
     """Table 5: accuracy under corruptions and on shifted sets."""
-    tickets = context.of("layer", lambda ticket: True)
+    tickets = context.of("layer", _keeps_weights)
     shifts = dict.fromkeys(each.name for ticket in tickets for own, _ in ticket.pairs.values() for each in own.shift)
     figures: dict[str, _Figure] = {"corruptions (pp)": _corrupted}
     figures |= {f"{shift} (pp)": _shifted(shift) for shift in shifts}
@@ -153,7 +162,7 @@ def _by_blocks(title: str, tickets: Sequence[PaperTicket], figures: Mapping[str,
         rows.append([ticket.blocks, ticket.criterion, _way(ticket)[2], *cells])
     known = [place for place in range(len(figures)) if any(row[3 + place] is not None for row in rows)]
     if not known:
-        raise _Empty(f"no ticket without layers and its dense network have {' or '.join(figures)} in their records")
+        raise _LeftOut(f"no ticket without layers and its dense network have {' or '.join(figures)} in their records")
     columns = ["blocks", "criterion", "found", *(list(figures)[place] for place in known)]
     kept = [[*row[:3], *(row[3 + place] for place in known)] for row in rows]
     return Table(title, columns, kept, _note(tickets))
@@ -181,7 +190,10 @@ def _speedup(own: Record, dense: Record) -> float | None:
 
 
 def _corrupted(own: Record, dense: Record) -> float | None:
-    if own.corruptions is None or dense.corruptions is None or own.corruptions.source != dense.corruptions.source:
+    if own.corruptions is None or dense.corruptions is None:
+        return None
+    # As `compare` does: its folder may be another on another machine.
+    if Path(own.corruptions.source).name != Path(dense.corruptions.source).name:
         return None
     if own.corruptions.mean_accuracy is None or dense.corruptions.mean_accuracy is None:
         return None
@@ -203,7 +215,13 @@ def _lines(
 ) -> dict[tuple[str | int, ...], dict[str | int, PaperTicket]]:
     lines: dict[tuple[str | int, ...], dict[str | int, PaperTicket]] = {}
     for ticket in tickets:
-        lines.setdefault(key(ticket), {})[place(ticket)] = ticket
+        cells = lines.setdefault(key(ticket), {})
+        if place(ticket) in cells:
+            raise _LeftOut(
+                f"two kinds of tickets belong in one cell ({', '.join(map(str, key(ticket)))}, {place(ticket)}); "
+                "report them in two calls"
+            )
+        cells[place(ticket)] = ticket
     return lines
 
 

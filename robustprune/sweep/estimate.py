@@ -1,8 +1,9 @@
 """What the rest of a sweep will take, from a few measured steps of each network on its images.
 
 Training is counted by its steps, each as long as those measured of the dense network: tickets are faster. Attacks are
-counted as if they had to go all their steps on every image, which they need not once it is broken. So both are upper
-bounds for networks that behave, and a figure to plan by, no promise.
+counted as if they had to go all their steps on every image, which they need not once it is broken. What
+detectors, checks of attacks and latencies take beside passes of images is left out, as are making and reading corrupted
+images. A figure to plan by: neither a promise nor a bound.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from robustprune.sweep.engines.engine import Failed, Finished, Task
 from robustprune.sweep.engines.local import LocalEngine
 from robustprune.sweep.graph import Stage
 
-_BASIS = "from measured steps of each dense network; tickets and attacks that succeed early take less"
+_BASIS = (
+    "from measured steps of each dense network; tickets and attacks that succeed early take less, making "
+    "corrupted images and fitting detectors come on top"
+)
 
 
 def estimate(stages: Iterable[Stage], workers: int) -> dict[str, Any]:

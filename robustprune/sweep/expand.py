@@ -28,8 +28,7 @@ def expand(document: Mapping[str, Any], where: str) -> list[RunSettings]:
     shared = {name: value for name, value in document.items() if name not in _OF_THE_FILE}
     runs: dict[str, RunSettings] = {}
     # Without a grid, a file that includes runs has no others.
-    own = _combinations(shared, file.grid, where) if file.grid or not file.include else iter(())
-    kept = list(own)
+    kept = list(_combinations(shared, file.grid, where)) if file.grid or not file.include else []
     for number, entry in enumerate(file.include, start=1):
         grid = entry.get("grid", {})
         if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
@@ -40,7 +39,9 @@ def expand(document: Mapping[str, Any], where: str) -> list[RunSettings]:
     kept = [each for each in kept if not any(_has(check(RunSettings, each, where), entry) for entry in excluded)]
     for settings in kept:
         run: RunSettings = check(RunRequest, settings, where)
-        for each in (*([run.as_dense()] if file.dense else []), run):
+        # A dense network that is asked for has no use for the settings of tickets, and is the one beside them.
+        own = run.as_dense() if run.method == "dense" else run
+        for each in (*([run.as_dense()] if file.dense else []), own):
             runs.setdefault(each.model_dump_json(), each)
     if not runs:
         raise SweepError(f"{where}: nothing is left to run; the grid is empty, or everything in it is excluded")

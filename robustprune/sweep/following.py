@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from robustprune.sweep.graph import Plan
+from robustprune.sweep.graph import Plan, Stage
 from robustprune.sweep.locks import is_held
 from robustprune.sweep.scheduler import State
 from robustprune.sweep.store import Store
@@ -62,10 +62,12 @@ def line(state: State, address: str) -> str:
     count = f"{len(state.done)}/{len(state.plan.stages)}"
     if address in state.failed:
         where = state.tracebacks.get(address)
-        return f"{count} failed: {stage.kind} of {stage.label}: {state.failed[address]}" + (
-            f" ({where})" if where else ""
-        )
-    return f"{count} {stage.kind} of {stage.label}, {state.seconds.get(address, 0.0):.1f} s"
+        return f"{count} failed: {_name(stage)}: {state.failed[address]}" + (f" ({where})" if where else "")
+    return f"{count} {_name(stage)}, {state.seconds.get(address, 0.0):.1f} s"
+
+
+def _name(stage: Stage) -> str:
+    return f"{stage.kind} of {stage.label}"
 
 
 def status(store: Store) -> list[dict[str, Any]]:
@@ -74,17 +76,17 @@ def status(store: Store) -> list[dict[str, Any]]:
     running = {path.name for path in store.folder.glob("work/*") if is_held(store.lock(path.name))}
     found = []
     for name, plan in store.plans().items():
-        errors = {plan.stages[address].label: address for address in sorted(failed & plan.stages.keys())}
         found.append(
             {
                 "sweep": name,
                 **standing(plan, done, failed, running)._asdict(),
                 "stages": len(plan.stages),
                 "stages_done": len(plan.stages.keys() & done),
-                "running_stages": [
-                    f"{plan.stages[each].kind} of {plan.stages[each].label}" for each in running & plan.stages.keys()
-                ],
-                "failures": {label: str(store.failure(address)) for label, address in errors.items()},
+                "running_stages": [_name(plan.stages[each]) for each in running & plan.stages.keys()],
+                "failures": {
+                    address: {"stage": _name(plan.stages[address]), "file": str(store.failure(address))}
+                    for address in sorted(failed & plan.stages.keys())
+                },
             }
         )
     return found

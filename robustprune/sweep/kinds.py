@@ -80,9 +80,10 @@ def prune_network(job: Job) -> None:
         ticket = prune_weights(base, job.data(), **settings, **inputs["options"])
     else:
         scores = _read_scores(job.needed("scores", "scores.json"))
-        draw = Draw(scores.criterion, inputs["blocks"], inputs["method"], eligibility=inputs["eligibility"])
+        how = {"eligibility": inputs["eligibility"], "match_by": inputs.get("match_by", "filters")}
+        draw = Draw(scores.criterion, inputs["blocks"], inputs["method"], **how)
         match = job.ticket("match") if "match" in job.stage.needs else None
-        ticket = cut(base, scores, draw, match, inputs.get("match_by", "filters"))
+        ticket = cut(base, scores, draw, match)
     ticket.network.cpu()
     ticket.save(job.work / "ticket.pt")
 

@@ -8,23 +8,36 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from robustprune.attacks import parse_epsilon, run_attack
 from robustprune.attacks.registry import expand_options
 from robustprune.corruptions import corruption_options, expand_names
-from robustprune.data import ImageData
+from robustprune.data import ImageData, Sample, stratified_indices
 from robustprune.errors import DataError, SweepError
 from robustprune.evaluation.attacks import make_settings, share_attack_options
+from robustprune.evaluation.corruption_sources import find_corrupted
+from robustprune.evaluation.ood import run_ood
 from robustprune.evaluation.shift import load_shift
 from robustprune.files import hash_arrays
 from robustprune.ood import evaluate_ood
 from robustprune.ood.detector import DETECTORS, detector_options, make_detector
+from robustprune.ood.evaluate import attack_settings, check_tuning_set
 from robustprune.ood.foreign import load_foreign
 from robustprune.ood.groups import expand
 from robustprune.ood.shifted import is_corrupted
+from robustprune.registry import suggest
 from robustprune.sweep.fingerprints import hash_content
 from robustprune.sweep.spec import EvaluateSettings
 
 _OURS = ("save_adversarial", "state")
+# What `evaluate_ood` takes beside the settings that it shares with other evaluations.
+_OF_OOD = [
+    name
+    for name, each in inspect.signature(evaluate_ood).parameters.items()
+    if each.kind is each.KEYWORD_ONLY and name not in ("split", "limit", "seed", "batch_size", "progress")
+]
 
 
 def resolve_evaluation(asked: EvaluateSettings, data: ImageData) -> tuple[dict[str, Any], list[str]]:
@@ -40,7 +53,7 @@ def resolve_evaluation(asked: EvaluateSettings, data: ImageData) -> tuple[dict[s
         "seed": asked.seed,
         "latency": asked.latency,
         "attacks": _attacks(asked),
-        "corruptions": _corruptions(asked, watched),
+        "corruptions": _corruptions(asked, data, watched),
         "shift": _shift(asked, data, watched),
         "ood": _ood(asked, data, watched),
     }
@@ -74,13 +87,15 @@ def _attacks(asked: EvaluateSettings) -> dict[str, Any]:
     for name in _OURS:
         if name in asked.attack_settings:
             raise SweepError(f"attack_settings has {name!r}, which names a file; a sweep has folders of its own")
-    if not asked.attacks:
-        return {}
+    # Also where nothing is attacked: options without an attack are refused.
     own = share_attack_options(asked.attacks, dict(asked.options), asked.norm)
     further = asdict(replace(make_settings(asked.attack_settings), transfer_from=None))
+    budgets = [parse_epsilon(epsilon, asked.norm) for epsilon in asked.epsilons]
+    if not asked.attacks:
+        return {}
     return {
         "order": list(asked.attacks),
-        "epsilons": [parse_epsilon(epsilon, asked.norm) for epsilon in asked.epsilons],
+        "epsilons": budgets,
         "norm": asked.norm,
         "restarts": asked.restarts,
         "transfer_from": source,
@@ -90,10 +105,11 @@ def _attacks(asked: EvaluateSettings) -> dict[str, Any]:
     }
 
 
-def _corruptions(asked: EvaluateSettings, watched: list[str]) -> dict[str, Any]:
+def _corruptions(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, Any]:
+    if asked.corruption_dir is not None and not Path(asked.corruption_dir).expanduser().is_dir():
+        raise DataError(f"there is no folder {asked.corruption_dir} to read corrupted images from")
+    _check_corrupted(asked, data)
     if asked.corruption_dir is not None:
-        if not Path(asked.corruption_dir).expanduser().is_dir():
-            raise DataError(f"there is no folder {asked.corruption_dir} to read corrupted images from")
         watched.append(asked.corruption_dir)
         return {"content": hash_content(asked.corruption_dir), "names": list(asked.corruptions)}
     if not asked.corruptions:
@@ -109,6 +125,18 @@ def _corruptions(asked: EvaluateSettings, watched: list[str]) -> dict[str, Any]:
     return {"options": options, **({"folder": hash_content(folder)} if folder else {})}
 
 
+def _check_corrupted(asked: EvaluateSettings, data: ImageData) -> None:
+    """Refuse now what an evaluation would refuse once the network is trained."""
+    part = data.require(asked.split)
+    places = torch.arange(len(part))
+    if asked.limit is not None:
+        places = stratified_indices(part.labels, asked.limit, asked.seed)
+    # Options are tried on one image, and a published set is held against all labels.
+    sample = Sample(part.take(places[:1]), part.labels[places].cpu(), places)
+    where = asked.corruption_dir, data, sample, asked.seed, asked.limit
+    find_corrupted(asked.corruptions, *where, asked.corruption_options)
+
+
 def _shift(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, str]:
     found = {}
     for name, where in asked.shift.items():
@@ -120,12 +148,23 @@ def _shift(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict
 
 def _ood(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, Any]:
     if not asked.ood:
+        # Refuses detectors and options that are left; where there are none, no network is looked at.
+        run_ood(nn.Identity(), data, (), asked.detectors, asked.ood_options)
         return {}
+    for name in asked.ood_options:
+        if name not in _OF_OOD:
+            raise SweepError(
+                f"{name!r} is no option of ood_options.{suggest(name, _OF_OOD)} Known: {', '.join(_OF_OOD)}"
+            )
     requests, named = expand(data.name, asked.ood, list(asked.detectors or DETECTORS.names()))
     detectors = sorted({name for chosen in requests.values() for name in chosen})
     options = {name: {**detector_options(name), **vars(make_detector(name))} for name in detectors}
     protocol = {**defaults(evaluate_ood), **asked.ood_options}
     tuned_on = asked.ood_options.get("tune_on")
+    epsilons, steps, limit = (protocol[f"attack_{what}"] for what in ("epsilons", "steps", "limit"))
+    attack_settings(epsilons, steps, limit, asked.seed, asked.batch_size)
+    if tuned_on:
+        check_tuning_set(tuned_on, requests)
     sets = {
         name: _foreign(name, asked, data, watched, needed=name in named or name == tuned_on)
         for name in [*requests, *([tuned_on] if tuned_on else [])]

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
 from robustprune.data import load_data
 from robustprune.devices import choose_device
+from robustprune.evaluation.shift import load_shift
 from robustprune.inference import predict_logits
 from robustprune.models import build_model
 from robustprune.sweep.graph import Stage
@@ -18,6 +20,7 @@ from robustprune.training import make_recipe, measure_steps
 
 _SECONDS = 2.0  # measured of each network
 _STEPS_TO_SCORE = 10  # criteria look at a few hundred images, as so many training steps do
+_GROUPS = {"all": len(HEADLINE), "extras": len(EXTRAS)}
 _SECONDS_BESIDE = 0.5  # loading, folding, writing
 
 
@@ -49,6 +52,7 @@ class _Pace:
         hints = stage.hints
         device = choose_device(hints["device"])
         self.data = load_data(**hints["data"])
+        self._sizes: dict[str, int] = {}
         network = build_model(hints["model"], self.data, **hints["model_options"])
         self.parameters = sum(value.numel() for value in network.state_dict().values())
         recipe = make_recipe(stage.inputs.get("recipe", {}).get("name", "quick"))
@@ -75,19 +79,28 @@ class _Pace:
         if stage.kind == "prune" and inputs["method"] == "weight":
             return float(_SECONDS_BESIDE + inputs["rounds"] * _STEPS_TO_SCORE * self.step_seconds)
         if stage.kind == "evaluate":
-            return _SECONDS_BESIDE + self._passes(inputs["evaluate"]) * self.forward_seconds
+            images = self._passes(inputs["evaluate"]) + self._shifted(stage)
+            return _SECONDS_BESIDE + images * self.forward_seconds
         return _SECONDS_BESIDE
 
     def _passes(self, asked: Mapping[str, Any]) -> float:
         """Return through how many images an evaluation goes, a gradient counted as three."""
         images = self._images(asked)
-        corrupted = 5 * len(asked["corruptions"].get("options", ()))
+        corrupted = _corrupted(asked["corruptions"])
         foreign = len(asked["ood"].get("sets", ()))
         fitted = min(len(self.data.require("train")), 50_000) if foreign else 0
         attacks = asked["attacks"]
         gradients = sum(_steps(own) for own in attacks.get("options", {}).values())
         attacked = 3.0 * gradients * attacks.get("restarts", 1) * len(attacks.get("epsilons", ()))
         return float(images * (1 + corrupted + foreign + attacked) + fitted)
+
+    def _shifted(self, stage: Stage) -> int:
+        """Return how many images there are in sets from elsewhere, which are evaluated whole."""
+        asked = stage.hints["evaluate"]["shift"]
+        for where in asked.values():
+            if where not in self._sizes:
+                self._sizes[where] = len(load_shift(where, self.data)[1])
+        return sum(self._sizes[where] for where in asked.values())
 
     def _images(self, asked: Mapping[str, Any]) -> int:
         there = len(self.data.require(asked["split"]))
@@ -102,9 +115,16 @@ class _Pace:
         asked = stage.inputs["evaluate"]
         attacks, corruptions, ood = asked["attacks"], asked["corruptions"], asked["ood"]
         each = 24 + 24 * len(attacks.get("options", ())) * len(attacks.get("epsilons", ()))
-        each += 5 * len(corruptions.get("options", ()))
+        each += _corrupted(corruptions)
         each += 8 * len(ood.get("sets", ())) * len(ood.get("detectors", ()))
-        return int(50_000 + each * self._images(asked))
+        return int(50_000 + each * self._images(asked) + 16 * self._shifted(stage))
+
+
+def _corrupted(asked: Mapping[str, Any]) -> int:
+    """Return how many corrupted images there are of each: of a published set, as many as it usually has."""
+    if "content" in asked:
+        return len(SEVERITIES) * sum(_GROUPS.get(name, 1) for name in asked["names"] or ["all"])
+    return len(SEVERITIES) * len(asked.get("options", ()))
 
 
 def _steps(options: Mapping[str, Any]) -> float:

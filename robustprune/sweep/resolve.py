@@ -5,7 +5,8 @@ This imports torch, and loads image sets; it runs in a worker, and its outcome i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from robustprune.comparison import compare
@@ -55,19 +56,24 @@ class _Resolver:
     def _compare(self) -> None:
         """Compare tickets with the dense networks that are trained and evaluated alike, over all seeds there are."""
         families: dict[str, dict[str, dict[str, str]]] = {}
+        shared: dict[str, dict[str, Any]] = {}
         for run, address in self._evaluated:
-            family = families.setdefault(run.as_dense().model_copy(update={"seed": 0}).model_dump_json(), {})
+            common = run.as_dense().model_copy(update={"seed": 0})
+            key = common.model_dump_json()
+            family = families.setdefault(key, {})
+            shared[key] = common.model_dump(mode="json")
             alike = run.model_copy(update={"seed": 0}).model_dump_json()
             family.setdefault(alike, {})[run.title] = address
-        for family in families.values():
-            groups = _name_groups(family)
-            if "dense" in groups and len(groups) > 1:
-                needs = {role: address for own in groups.values() for role, address in own.items()}
-                inputs = {"groups": {name: list(own) for name, own in groups.items()}, "threads": 1}
-                stage = Stage(
-                    "compare", {**inputs, **defaults(compare)}, needs, {"device": "cpu"}, " and ".join(groups)
-                )
-                self.plan.comparisons.append(self.plan.add(stage))
+        named = {key: _name_groups(family) for key, family in families.items()}
+        compared = {key: groups for key, groups in named.items() if "dense" in groups and len(groups) > 1}
+        titles = _tell_apart([shared[key] for key in compared])
+        for groups, title in zip(compared.values(), titles, strict=True):
+            needs = {role: address for own in groups.values() for role, address in own.items()}
+            inputs = {"groups": {name: list(own) for name, own in groups.items()}, "threads": 1}
+            label = " and ".join(groups) + (f" ({title})" if title else "")
+            hints = {"device": "cpu", "title": title}
+            stage = Stage("compare", {**inputs, **defaults(compare)}, needs, hints, label)
+            self.plan.comparisons.append(self.plan.add(stage))
 
     def _add(self, run: RunSettings) -> None:
         recipe = self.inputs.recipe(run)
@@ -165,6 +171,26 @@ def _name_groups(family: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str,
         name = f"{plain} #{same + 1}" if same else plain
         groups[name] = {f"{name} {number}": address for number, address in enumerate(own.values())}
     return groups
+
+
+def _tell_apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return for each of several settings what it has otherwise than another: ``model resnet56``."""
+    flat = [dict(_flatten(each)) for each in settings]
+    names = dict.fromkeys(name for own in flat for name in own)
+    told = [name for name in names if len({json.dumps(own.get(name)) for own in flat}) > 1]
+    return [", ".join(f"{name} {_say(own.get(name))}" for name in told) for own in flat]
+
+
+def _flatten(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def _say(value: Any) -> str:
+    return "default" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 _ASKED_FOR = {

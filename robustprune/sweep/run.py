@@ -155,16 +155,19 @@ def _interruptible() -> Iterator[None]:
 
 def summarize(state: State, store: Store) -> dict[str, Any]:
     """Return where a sweep stands, for JSON."""
-    runs = state.plan.runs
+    runs, stages = state.plan.runs, state.plan.stages
+    compared = [address for address in state.plan.comparisons if address in state.done]
     return {
         "runs": len(runs),
         "finished": state.finished_runs,
         "stages": len(state.plan.stages),
         "done_now": len(state.seconds),
         "seconds_of_work": sum(state.seconds.values()),
-        "failed": {state.plan.stages[address].label: error for address, error in state.failed.items()},
-        "comparisons": [
-            str(store.stage(address) / "comparison.json") for address in state.plan.comparisons if address in state.done
-        ],
+        "failed": {
+            address: {"stage": f"{stages[address].kind} of {stages[address].label}", "error": error}
+            for address, error in state.failed.items()
+        },
+        "comparisons": [str(store.stage(address) / "comparison.json") for address in compared],
+        "compared": [stages[address].hints["title"] for address in compared],
         "records": {run.name: str(store.record(run.stage)) for run in runs if run.stage in state.done},
     }

@@ -185,6 +185,9 @@ def test_sentence_without_robustness_or_accuracy() -> None:
     dense, layer = make_record(), make_record(kind="layer", macs=1200)
     assert compare(dense, {"layer": layer}, metrics=["macs"]).headline == "“layer” takes 20.0 % more MACs."
     assert compare(dense, {"same": dense}, metrics=["macs"]).headline == "“same” takes as many MACs."
+    for metric in ("calibration", "ece", "nll", "brier", "parameters", "memory", "training_seconds"):
+        found = compare(dense, {"layer": layer}, metrics=[metric])
+        assert found.headline.endswith("he figures of “layer” are in the table."), metric
     layer.attacks[0].valid = False
     assert compare(dense, {"layer": layer}, metrics=["robustness"]).headline == "“layer” cannot be judged."
     # A sentence about costs alone would read as an answer.

@@ -13,8 +13,10 @@ from support import LINEAR_BLOCKS
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
-from robustprune.lottery import run_lottery, stages
-from robustprune.ticket import load_ticket
+from robustprune.lottery import Draw, make_draws, run_lottery, stages
+from robustprune.models import build_model
+from robustprune.ticket import Ticket, load_ticket
+from robustprune.training import make_recipe
 
 SMALL: dict[str, Any] = {
     "model": "resnet20",
@@ -82,6 +84,52 @@ def test_record_goes_with_its_network(few_digits: ImageData, tmp_path: Path) -> 
     fresh = run_lottery(tmp_path / "fresh", few_digits, **SMALL)
     assert results.dense[0].clean == fresh.dense[0].clean
     assert results.rows[0].differences == fresh.rows[0].differences
+
+
+def test_densities_and_eligibilities_share_scores(
+    few_digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, scored = stages.score, []
+    monkeypatch.setattr(stages, "score", lambda *given: scored.append(given[2]) or real(*given))
+    model = build_model("resnet20", few_digits, width=4, seed=0)
+
+    def fresh(name: str) -> stages.Stages:
+        made = stages.Stages(tmp_path / name, few_digits, "resnet20", {}, make_recipe("quick"), torch.device("cpu"))
+        Ticket.from_model(model, few_digits).save(made.folder / "seed0/dense/epoch-0.pt")
+        return made
+
+    draws = [
+        Draw("snip", blocks, at_init=True, eligibility=rule) for blocks in (1, 3) for rule in ("authors", "strict")
+    ]
+    shared = fresh("shared")
+    found = [shared.find(0, draw) for draw in draws]
+    assert len(scored) == 1
+    alone = [fresh(str(number)).find(0, draw) for number, draw in enumerate(draws)]
+    assert [(each.sha256, each.plan.removed, each.scores) for each in found] == [
+        (each.sha256, each.plan.removed, each.scores) for each in alone
+    ]
+    scored.clear()
+    shared.find(0, Draw("snip", 1, at_init=True, options={"reduction": "mean"}))
+    shared.find(0, Draw("snip", 1, method="filter", at_init=True))
+    assert len(scored) == 2
+
+
+def test_filters_are_matched_by_the_cost_that_is_named(few_digits: ImageData, tmp_path: Path) -> None:
+    lottery = stages.Stages(tmp_path, few_digits, "resnet20", {}, make_recipe("quick"), torch.device("cpu"))
+    model = build_model("resnet20", few_digits, width=4, seed=0)
+    Ticket.from_model(model, few_digits).save(tmp_path / "seed0/dense/epoch-0.pt")
+    draws = {
+        by: make_draws(["snip"], [1], methods=["layer", "filter"], at_init=True, match_by=by)
+        for by in ("filters", "macs")
+    }
+    for by, (layer, cut) in draws.items():
+        assert layer.name == "snip-init/blocks-1-layer"  # it is matched to nothing
+        assert (cut.name == "snip-init/blocks-1-filter") == (by == "filters")
+        match = lottery.find(0, cut).plan.match
+        assert match is not None
+        assert match.by == by
+    with pytest.raises(PruningError, match="Did you mean 'macs'"):
+        make_draws(["snip"], [1], match_by="mac")
 
 
 def test_moved_folder_names_its_files_where_they_are(few_digits: ImageData, tmp_path: Path) -> None:

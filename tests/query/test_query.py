@@ -17,6 +17,7 @@ from support import Run, check_failure
 from robustprune.errors import EvaluationError
 from robustprune.query import load_rows, query
 from robustprune.query.flatten import flatten
+from robustprune.query.tracked import key_of, tracked_run
 
 
 def test_row_of_a_record_by_hand() -> None:
@@ -29,6 +30,9 @@ def test_row_of_a_record_by_hand() -> None:
     }  # fmt: skip
     assert {name: row[name] for name in wanted} == pytest.approx(wanted)
     assert all(name.isidentifier() for name in row)
+    # As networks are paired by compare: by the seed of their training, where it is another one.
+    trained = {**RECORD["model"], "training": {"seed": 7}}
+    assert flatten({**RECORD, "model": trained})["seed"] == 7
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,18 @@ def test_formats_hold_the_same(run: Run, folder: Path, tmp_path: Path) -> None:
     assert len(run("query", str(folder), "--columns", "all", "--json").json[0]) > 30
 
 
+def test_every_value_is_one_that_json_can_hold(run: Run, folder: Path) -> None:
+    asked = [
+        "blocks * 0.5 as half",
+        "corr(blocks, n) as nothing",
+        "[blocks * 0.5] as listed",
+        "date '2026-01-02' as day",
+    ]
+    found = run("query", str(folder), "--where", "blocks == 3", "--columns", ",".join(asked), "--json").json
+    assert found == [{"half": 1.5, "nothing": None, "listed": [1.5], "day": "2026-01-02"}]
+    assert "1.5" in run("query", str(folder), "--where", "blocks == 3", "--columns", "blocks * 0.5").out
+
+
 def test_usage(run: Run, folder: Path) -> None:
     check_failure(run("query", str(folder), "--format", "parquet"), 2, "--out")
     check_failure(run("query", str(folder), "--out", "a.csv"), 2, "--format")
@@ -128,6 +144,23 @@ def test_what_is_kept_beside_the_records_never_outlives_them(tmp_path: Path) -> 
     assert [row["accuracy"] for row in load_rows(tmp_path)] == [first[0]["accuracy"], 0.123, first[2]["accuracy"]]
     (tmp_path / "query-index.json").write_text("damaged")
     assert [row["accuracy"] for row in load_rows(tmp_path)] == [first[0]["accuracy"], 0.123, first[2]["accuracy"]]
+
+
+def test_trackers_are_given_settings_as_settings_and_a_key_that_no_other_run_has(tmp_path: Path, folder: Path) -> None:
+    pruned = {**RECORD["model"], "plan": {**RECORD["model"]["plan"], "sparsity": 0.9}}
+    for home in ("a/part-of-a-name", "b/part-of-a-name"):
+        (tmp_path / home).mkdir(parents=True)
+        (tmp_path / home / "same.json").write_text(json.dumps({**RECORD, "model": pruned}))
+    rows = load_rows(tmp_path)
+    run = tracked_run(rows[0])
+    asked = {"seed": 4, "blocks": 2, "n": 100, "sparsity": 0.9, "criterion": "grasp"}
+    assert {name: run.settings[name] for name in asked} == asked
+    assert not {f"measured/{name}" for name in asked} & run.measured.keys()
+    assert run.measured["measured/accuracy"] == 0.9
+    assert len({key_of(row) for row in rows}) == 2
+    # Of a sweep, by the address, wherever its folder is.
+    (first, *_) = load_rows(folder)
+    assert key_of(first) == f"run-0-{Path(first['record']).parent.name[-8:]}"
 
 
 @pytest.mark.slow

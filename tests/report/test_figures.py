@@ -21,6 +21,7 @@ from robustprune.report.drawing import Drawing
 from robustprune.report.figures import FIGURES, draw_all
 from robustprune.report.figures.detection import roc_curve
 from robustprune.report.figures.labels import spread_out
+from robustprune.report.figures.reading import choose_groups
 from robustprune.report.figures.tradeoff import pareto_front
 
 Groups = dict[str, list[Record]]
@@ -295,6 +296,15 @@ def test_long_names_leave_room(groups: Groups) -> None:
     assert {row["network"] for row in rows(drawing)} == {"dense", "a" * 26 + "…" + "a" * 5 + "tail"}
     alike = {"dense": groups["dense"], long: groups["good"], "a" * 70 + "tail": groups["bad"]}
     assert {row["network"] for row in rows(next(draw_all(alike)))} == alike.keys()
+
+
+def test_long_names_keep_their_verdicts() -> None:
+    dense, long = make_record(), "a name that is too long for any figure, 4 layers"
+    found = compare(dense, {long: dense, "short": dense})
+    shown = choose_groups({"dense": [dense], long: [dense], "short": [dense]}, found)
+    (shortened,) = shown.groups.keys() - {"dense", "short"}
+    assert len(shortened) < len(long)
+    assert shown.verdicts[shortened] == shown.verdicts["short"] is not None
 
 
 def test_spread_out_by_hand() -> None:

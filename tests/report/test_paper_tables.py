@@ -113,6 +113,27 @@ def test_table_3_has_a_column_for_every_way_to_take_filters() -> None:
     assert table.rows == [["snip", 1, "at initialization", *cells]]
 
 
+def test_random_weights_are_a_control_and_no_ticket_found_at_initialization() -> None:
+    filters = {"method": "filter", "removed": {}, "match": {"by": "filters", "removed": ["layer1.1"]}}
+    own = [ticket(seed, 0.91, kind="own", rewound_to=0) for seed in SEEDS]
+    again = [ticket(seed, 0.91, kind="own") for seed in SEEDS]  # the same: its weights are those of epoch 0
+    taken = [ticket(seed, 0.8, kind="f", **filters) for seed in SEEDS]
+    new = [ticket(seed, 0.5, kind="new", rewound_to="random", **more) for seed in SEEDS for more in ({}, filters)]
+    with_control, without = (paper_tables([*DENSE, *own, *again, *taken, *more]) for more in (new, ()))
+    assert with_control.tables == without.tables
+    assert by_number(with_control)["Table 2"].rows == [["snip", expected(own)]]
+    assert by_number(with_control)["Table 3"].rows == [["snip", 1, "at initialization", expected(taken), expected(own)]]
+
+
+def test_two_kinds_of_tickets_in_one_cell_are_not_shown_as_one() -> None:
+    # One criterion's name says what another one's options say.
+    other = [ticket(0, 0.5, kind=f"o{a}", options={"a": a}) for a in (1, 2)]
+    other.append(ticket(0, 0.9, kind="x", criterion="snip (a 1)"))
+    found = paper_tables([*DENSE, *other])
+    assert "Table 2" not in by_number(found)
+    assert "snip (a 1), 1" in found.left_out["Table 2, resnet32 on cifar10"]
+
+
 def test_one_seed_has_no_interval() -> None:
     found = by_number(paper_tables([DENSE[0], ticket(0, 0.8, kind="one")]))
     assert "±" not in str(found["Table 2"].rows)
@@ -127,6 +148,16 @@ def test_what_records_do_not_tell_stays_empty() -> None:
     found = paper_tables([bare, reference])
     assert by_number(found)["Table 4"].columns == ["blocks", "criterion", "found", "FLOPs (%)"]
     assert "corruptions" in found.left_out["Table 5, resnet32 on cifar10"]
+
+
+def test_a_corrupted_set_is_the_same_in_another_folder() -> None:
+    one, reference = ticket(0, 0.8, kind="one"), dense(0)
+    assert one.corruptions is not None
+    assert reference.corruptions is not None
+    one.corruptions.source, reference.corruptions.source = "/here/CIFAR-10-C", "/there/CIFAR-10-C"
+    assert "corruptions (pp)" in by_number(paper_tables([one, reference]))["Table 5"].columns
+    one.corruptions.source = "/there/CIFAR-10-C-bar"
+    assert "corruptions (pp)" not in by_number(paper_tables([one, reference]))["Table 5"].columns
 
 
 def test_only_networks_of_one_seed_and_context_are_compared() -> None:

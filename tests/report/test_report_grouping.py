@@ -6,10 +6,10 @@ import pytest
 
 from robustprune.errors import ReportError
 from robustprune.records import Record
-from robustprune.report.grouping import group_records, make_group, name_method
+from robustprune.report.grouping import fullest, group_records, make_group, name_method
 
 
-def changed(record: Record, *, dataset: str | None = None, recipe: dict[str, str] | None = None, **plan: Any) -> Record:
+def changed(record: Record, *, dataset: str | None = None, recipe: dict[str, Any] | None = None, **plan: Any) -> Record:
     copy = record.model_copy(deep=True)
     copy.model.plan |= plan
     copy.dataset = dataset or copy.dataset
@@ -77,6 +77,49 @@ def test_what_another_record_of_the_same_network_has_is_left_out(records: dict[s
     records["dense"].model.latency_ms = None
     (group,) = group_records([*records.values(), bare[0]])
     assert len(group.records["dense"]) == 2
+
+
+def test_a_record_with_other_corruptions_is_not_left_out(records: dict[str, Record]) -> None:
+    fewer = {name: record.model_copy(deep=True) for name, record in records.items()}
+    for record in fewer.values():
+        assert record.corruptions is not None
+        record.corruptions.table = dict(list(record.corruptions.table.items())[:1])
+        record.corruptions.source = "made"
+    more = [record.model_copy(deep=True) for record in fewer.values()]
+    for record in more:
+        assert record.corruptions is not None
+        record.corruptions.table |= {"another": [0.5] * 5}
+    assert fullest([*fewer.values(), *more]) == fullest([*more, *fewer.values()]) == more
+
+
+def test_ways_of_one_name_are_told_apart_by_what_they_differ_in(records: dict[str, Record]) -> None:
+    l1 = records["l1"]
+    other = [
+        changed(l1, options={"reduction": "another"}),
+        changed(l1, eligibility="identity"),
+        changed(l1, recipe={**l1.model.training["recipe"], "epochs": 99}),
+        changed(l1),
+    ]
+    other[-1].model.earlier_training = [] if l1.model.earlier_training else [{"epochs": 1}]
+    for each in other:
+        (group,) = group_records([*records.values(), each])
+        assert len(group.candidates) == 3
+        assert all(len(found) == 1 for found in group.records.values())  # so that they can be compared
+        assert sum("l1, 2 layers, " in name for name in group.candidates) == 2
+        assert "random, 2 layers" in group.candidates
+    (group,) = group_records([*records.values(), other[1]])
+    assert "l1, 2 layers, eligibility identity" in group.candidates
+
+
+def test_each_recipe_of_dense_networks_makes_a_part_of_its_own(records: dict[str, Record]) -> None:
+    longer = [changed(r, recipe={**r.model.training["recipe"], "epochs": 99}) for r in records.values()]
+    short = records["dense"].model.training["recipe"]["epochs"]
+    groups = group_records([*records.values(), *longer])
+    assert [group.title for group in groups] == [f"resnet20 on digits, epochs {epochs}" for epochs in (short, 99)]
+    assert all(len(found) == 1 for group in groups for found in group.records.values())
+    # A ticket that alone was trained otherwise is still compared with the dense network that there is.
+    (group,) = group_records([records["dense"], longer[1]])
+    assert len(group.candidates) == 1
 
 
 def test_networks_shown_other_images_make_a_part_of_their_own(records: dict[str, Record]) -> None:

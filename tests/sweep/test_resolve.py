@@ -76,10 +76,13 @@ def test_tickets_are_compared_with_the_dense_network_over_all_seeds() -> None:
     by_title = {run.name: run.stage for run in found.runs}
     assert comparison.needs["dense 1"] == by_title["dense seed 1"]
     assert comparison.needs["layer snip 2 0"] == by_title["layer snip 2 seed 0"]
+    assert comparison.hints["title"] == ""
     assert comparison.inputs["tolerance"] == 1.0  # a default that changes is another comparison
     assert whole_plan(dense=False).comparisons == []
     epochs = whole_plan(grid={"criterion": ["snip"], "blocks": [1], "train.epochs": [2, 3]})
     assert len(epochs.comparisons) == 2  # each with the dense network that was trained alike
+    hints = [epochs.stages[address].hints for address in epochs.comparisons]
+    assert [each["title"] for each in hints] == ["train.epochs 2", "train.epochs 3"]
     assert [run.name for run in epochs.runs] == [
         *("dense seed 0", "layer snip 1 seed 0", "dense seed 0 #2", "layer snip 1 seed 0 #2"),
     ]
@@ -207,6 +210,20 @@ def test_settings_of_a_run_can_be_asked_for() -> None:
         ({"evaluate": {"ood": ["noise"], "detectors": ["enrgy"]}}, ["'energy'"]),
         ({"evaluate": {"shift": {"a": "npz:/nowhere.npz"}}}, ["/nowhere.npz"]),
         ({"evaluate": {"corruption_dir": "/nowhere"}}, ["/nowhere"]),
+        # What was left of settings whose attacks, corruptions or foreign sets are gone.
+        ({"evaluate": {"options": {"steps": 3}}}, ["no attack is named", "'steps'"]),
+        ({"evaluate": {"attack_settings": {"check": "full"}}}, ["'checks'"]),
+        ({"evaluate": {"epsilons": ["8/"]}}, ["8/"]),
+        ({"evaluate": {"corruption_options": {"folder": "x"}}}, ["no corruption is named"]),
+        ({"evaluate": {"detectors": ["msp"]}}, ["detectors without a foreign image set"]),
+        ({"evaluate": {"ood_options": {"resamples": 0}}}, ["resamples without a foreign image set"]),
+        # And what is misspelt, or cannot be.
+        ({"evaluate": {"corruptions": ["frost"], "corruption_options": {"foldr": "x"}}}, ["'folder'"]),
+        ({"evaluate": {"corruptions": ["frost"], "corruption_options": {"folder": "/nowhere"}}}, ["/nowhere"]),
+        ({"evaluate": {"ood": ["noise"], "ood_options": {"resample": 0}}}, ["'resamples'"]),
+        ({"evaluate": {"ood": ["noise"], "ood_options": {"seed": 0}}}, ["'seed' is no option"]),
+        ({"evaluate": {"ood": ["noise"], "ood_options": {"attack_steps": 0}}}, ["attack_steps"]),
+        ({"evaluate": {"ood": ["noise"], "ood_options": {"tune_on": "noise"}}}, ["cannot both"]),
     ],
     ids=lambda value: str(value)[:40],
 )

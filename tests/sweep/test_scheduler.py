@@ -12,8 +12,9 @@ import pytest
 from sweep_stages import COUNTING, EVIL, calls, plan_of
 
 from robustprune.errors import SweepError
-from robustprune.sweep import Store
+from robustprune.sweep import Store, summarize
 from robustprune.sweep.engines.local import LocalEngine
+from robustprune.sweep.engines.ray import RayEngine
 from robustprune.sweep.following import seconds_left, standing, status
 from robustprune.sweep.graph import Plan, Stage
 from robustprune.sweep.locks import claim, is_held
@@ -176,7 +177,30 @@ def test_standing_and_time_left_by_hand(tmp_path: Path, engine: LocalEngine) -> 
     path.write_text(plan.to_json())
     (found,) = status(Store(tmp_path))
     assert (found["sweep"], found["runs"], found["finished"], found["failed"], found["waiting"]) == ("mine", 3, 2, 1, 0)
-    assert found["failures"] == {"raise": str(Store(tmp_path).failure(bad))}
+    assert found["failures"] == {bad: {"stage": "made up of raise", "file": str(Store(tmp_path).failure(bad))}}
+
+
+def test_failures_of_one_label_are_all_told(tmp_path: Path) -> None:
+    stages = [Stage(kind, {}, label="layer snip 1 seed 0") for kind in ("train", "evaluate")]
+    plan, store = Plan(), Store(tmp_path)
+    for stage in stages:
+        plan.add_run("of one name", {}, plan.add(stage))
+        store.failure(stage.address).parent.mkdir(exist_ok=True)
+        store.failure(stage.address).write_text("{}")
+    store.plan_file("mine").parent.mkdir()
+    store.plan_file("mine").write_text(plan.to_json())
+    wanted = {f"{stage.kind} of layer snip 1 seed 0" for stage in stages}
+    (found,) = status(store)
+    assert {each["stage"] for each in found["failures"].values()} == wanted
+    summary = summarize(State(plan, set(), failed={stage.address: "no" for stage in stages}), store)
+    assert {each["stage"] for each in summary["failed"].values()} == wanted
+
+
+@pytest.mark.parametrize(("workers", "tasks"), [(None, 8), (1, 1), (5, 5), (100, 8)])
+def test_ray_is_given_no_more_tasks_than_workers_were_asked_for(workers: int | None, tasks: int) -> None:
+    engine = RayEngine.__new__(RayEngine)  # without a cluster
+    engine._most, engine._counted, engine._count = workers, time.monotonic() + 3600, 4
+    assert engine.workers == tasks
 
 
 def test_scheduling_waits_for_no_clock(tmp_path: Path, engine: LocalEngine) -> None:

@@ -51,6 +51,15 @@ def test_include_adds_runs_with_a_grid_of_their_own_and_exclude_takes_some_of_al
     ]
 
 
+def test_dense_network_that_is_asked_for_is_the_one_beside_tickets() -> None:
+    tickets = {"grid": {"criterion": ["grasp"], "blocks": [1]}, "eligibility": "strict", "match_by": "macs"}
+    asked = {**tickets, "include": [{"method": "dense", "criterion_options": {"batches": 2}, "rewind": "random"}]}
+    assert titles(asked) == titles(tickets) == ["dense seed 0", "layer grasp 1 seed 0"]
+    assert expand(asked, "here") == expand(tickets, "here")
+    (alone,) = expand({"dense": False, "method": "dense", "eligibility": "strict"}, "here")
+    assert alone == alone.as_dense()
+
+
 def test_exclude_knows_defaults() -> None:
     document = {"grid": {"criterion": ["grasp"], "blocks": [1, 2]}, "exclude": [{"method": "layer", "blocks": 2}]}
     assert titles(document) == ["dense seed 0", "layer grasp 1 seed 0"]

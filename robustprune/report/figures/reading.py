@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,7 +54,8 @@ class Shown:
 
 def choose_groups(groups: Groups, comparison: Comparison | None = None, most: int = _MOST) -> Shown:
     """Return the reference and up to ``most`` others, those of the highest mean accuracy."""
-    groups = _shortened(groups)
+    called = dict(zip(groups, _shortened(groups), strict=True))
+    groups = {called[name]: records for name, records in groups.items()}
     reference, *others = groups
     ranked = sorted(others, key=lambda name: -float(np.mean([record.clean.accuracy for record in groups[name]])))
     kept = {reference, *ranked[:most]}
@@ -63,17 +64,17 @@ def choose_groups(groups: Groups, comparison: Comparison | None = None, most: in
     note = f"Drawn are the {most} of {len(others)} kinds that are most accurate on clean images." if left else ""
     rows = comparison.rows if comparison is not None else ()
     verdicts = {
-        row.candidate: row.verdict
+        called[row.candidate]: row.verdict
         for row in rows
-        if row.metric == "accuracy" and row.verdict is not None and row.candidate in shown
+        if row.metric == "accuracy" and row.verdict is not None and called.get(row.candidate) in shown
     }
     return Shown(shown, {name: place for place, name in enumerate(shown)}, note, verdicts)
 
 
-def _shortened(groups: Groups) -> Groups:
-    """Return groups with names that leave room for the figure, unless names would become alike."""
-    short = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 10]}…{name[-9:]}" for name in groups]
-    return dict(zip(short, groups.values(), strict=True)) if len(set(short)) == len(short) else groups
+def _shortened(names: Collection[str]) -> list[str]:
+    """Return names that leave room for the figure, unless some would become alike."""
+    short = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 10]}…{name[-9:]}" for name in names]
+    return short if len(set(short)) == len(short) else list(names)
 
 
 @dataclass(frozen=True)

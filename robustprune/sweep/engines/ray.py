@@ -63,12 +63,12 @@ class RayEngine:
 
     @property
     def workers(self) -> int:
-        """How many tasks it takes at a time: twice what can run, so that no machine waits for the next."""
+        """How many tasks it takes at a time: twice what can run, so that no machine waits, and at most ``workers``."""
         now = time.monotonic()
         if now - self._counted > _SECONDS_BETWEEN_COUNTS:  # machines come and go
             self._counted = now
             self._count = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        return 2 * min(self._count, self._most or self._count)
+        return min(2 * self._count, self._most or 2 * self._count)
 
     def submit(self, task: Task) -> None:
         """Hand a task to the cluster."""

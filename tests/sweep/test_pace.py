@@ -1,0 +1,47 @@
+"""What an estimate counts, on a network whose pace is made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import Run, check_failure
+
+from robustprune.data import ImageData
+from robustprune.sweep.graph import Stage
+from robustprune.sweep.pace import _SECONDS_BESIDE, _Pace
+
+NOTHING: dict[str, Any] = {"split": "test", "limit": 50, "attacks": {}, "corruptions": {}, "shift": {}, "ood": {}}
+
+
+def images(data: ImageData, shift: dict[str, str] | None = None, **asked: Any) -> float:
+    """Return through how many images an evaluation goes, at one second for each."""
+    pace = _Pace.__new__(_Pace)  # nothing is measured
+    pace.data, pace.forward_seconds, pace._sizes = data, 1.0, {}
+    stage = Stage("evaluate", {"evaluate": {**NOTHING, **asked}}, hints={"evaluate": {"shift": shift or {}}})
+    assert pace.bytes_on_disk(stage) > 0
+    return pace.seconds(stage) - _SECONDS_BESIDE
+
+
+@pytest.mark.parametrize(
+    ("names", "corruptions"), [([], 15), (["all"], 15), (["all", "extras"], 19), (["fog", "snow"], 2)]
+)
+def test_published_corruptions_count_at_every_severity(
+    few_digits: ImageData, names: list[str], corruptions: int
+) -> None:
+    published = images(few_digits, corruptions={"content": "hash", "names": names})
+    assert published == 50 * (1 + 5 * corruptions)
+    made = images(few_digits, corruptions={"options": {str(number): {} for number in range(corruptions)}})
+    assert made == published
+
+
+def test_sets_from_elsewhere_count_whole(few_digits: ImageData, tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=np.zeros((70, 8, 8), np.uint8), labels=np.arange(70) % 10)
+    assert images(few_digits, {"mine": f"npz:{tmp_path / 'set.npz'}"}) == 50 + 70
+
+
+def test_dry_run_for_a_cluster_has_to_be_told_how_large_it_is(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("{criterion: snip, blocks: 1}")
+    check_failure(run("sweep", "a.yaml", "--out", "out", "--dry-run", "--engine", "ray"), 2, "--workers")
