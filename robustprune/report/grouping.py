@@ -164,7 +164,7 @@ def name_method(record: Record) -> str:
         name = f"{criterion}, filters{uniform}{size}"
     else:
         name = f"{criterion}, {100 * (plan.get('sparsity') or 0):.4g} % of weights"
-    rewound = plan.get("rewound_to")
+    rewound = identity(record)["rewound"]
     return name if rewound is None else f"{name}, rewound to {rewound}"
 
 

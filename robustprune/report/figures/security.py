@@ -24,6 +24,7 @@ from robustprune.report.tables import Table, Value
 
 _PANELS = 4
 _WIDE = 16  # budgets that far apart do not fit on a linear axis
+_LABEL = 0.16  # of the width of a panel, what a label such as 16/255 takes
 
 
 def draw_security_curves(shown: Shown) -> Drawing:
@@ -106,7 +107,7 @@ def _thin_labels(axes: Axes, ticks: Sequence[float]) -> None:
     places = [float(axes.transScale.transform((tick, 1))[0]) for tick in ticks]
     span, last = places[-1] - places[0], -np.inf
     for label, place in zip(axes.get_xticklabels(), places, strict=True):
-        if place - last < 0.1 * span:
+        if place - last < _LABEL * span:
             label.set_visible(False)
         else:
             last = place
