@@ -213,14 +213,6 @@ def test_a_defence_goes_by_its_old_name_too(run: Run, ticket: str) -> None:
         assert (recipe["defence"], recipe["augment"]) == ("corruptions", True)
 
 
-def test_a_step_may_be_a_fraction(run: Run, ticket: str) -> None:
-    attacking = ("evaluate", "--model", ticket, "--attack", "pgd", "--steps", "2", "--limit", "20", "--json")
-    by_fraction, by_number = (run(*attacking, "--step-size", size).json["attacks"] for size in ("4/250", "0.016"))
-    assert by_fraction[0]["options"] == by_number[0]["options"]
-    assert by_fraction[0]["options"]["step_size"] == 0.016
-    assert by_fraction[0]["robust_accuracy"] == by_number[0]["robust_accuracy"]
-
-
 def test_tables_go_to_stdout_and_progress_to_stderr(run: Run, ticket: str) -> None:
     trained = run("train", "--model", ticket, "--epochs", "1", "--train-limit", "200", "--no-energy", "--out", "x.pt")
     assert trained.code == 0

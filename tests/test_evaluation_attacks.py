@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import Run, check_failure
+from support import TINY, Run, check_failure
 
 from robustprune.attacks import AttackProblem, StateFolder, run_attack
 from robustprune.cli.attacks import curve_table
@@ -263,3 +263,11 @@ def test_a_norm_that_an_attack_does_not_know_is_found_out_first(digits: ImageDat
     labels = torch.zeros(1, dtype=torch.long)
     with pytest.raises(AttackError, match="is for linf and l2"):
         run_attack(Untouched(), torch.zeros(1, 1, 8, 8), labels, name, norm="l1", epsilon=4)
+
+
+def test_a_step_may_be_a_fraction(run: Run) -> None:
+    attacking = ("evaluate", *TINY, "--attack", "pgd", "--steps", "2", "--limit", "20", "--json")
+    by_fraction, by_number = (run(*attacking, "--step-size", size).json["attacks"] for size in ("4/250", "0.016"))
+    assert by_fraction[0]["options"] == by_number[0]["options"]
+    assert by_fraction[0]["options"]["step_size"] == 0.016
+    assert by_fraction[0]["robust_accuracy"] == by_number[0]["robust_accuracy"]
