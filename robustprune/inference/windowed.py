@@ -12,6 +12,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ Patch = tuple[slice, slice]
 """Rows and columns."""
 
 _POINTWISE = (nn.Identity, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU, nn.LeakyReLU, nn.BatchNorm2d)
-_ARITHMETIC = {
+_ARITHMETIC: dict[Callable[..., Any], Callable[..., Tensor]] = {
     operator.add: torch.add,
     operator.iadd: torch.add,
     operator.sub: torch.sub,
@@ -160,31 +161,36 @@ def _first_layers(traced: fx.GraphModule) -> tuple[fx.Node, dict[fx.Node, _Layer
     return image, layers
 
 
-def _layer(
-    node: fx.Node, traced: fx.GraphModule, known: set[fx.Node]
-) -> tuple[tuple[fx.Node, ...], Callable[..., Tensor], int] | None:
+_Found = tuple[tuple[fx.Node, ...], Callable[..., Tensor], int]
+
+
+def _layer(node: fx.Node, traced: fx.GraphModule, known: set[fx.Node]) -> _Found | None:
     """Return inputs, function and reach of a layer that sees only what is near in what is known; None of others."""
     if node.kwargs or not node.args:
         return None
-    if node.op == "call_module" and node.args[0] in known:
-        module = traced.get_submodule(str(node.target))
-        if has_hooks(module) or module.training:
-            return None
-        if type(module) in _POINTWISE:
-            return (node.args[0],), partial(_apart, module), 0
-        if type(module) is nn.Conv2d and (reach := _reach(module)) is not None:
-            return (node.args[0],), partial(_unpadded, module), reach
+    read = [each for each in node.args if isinstance(each, fx.Node) and each in known]
+    if node.op == "call_module" and len(read) == 1:
+        return _module_layer(read[0], traced.get_submodule(str(node.target)))
+    operation = _ARITHMETIC.get(node.target) if node.op == "call_function" and callable(node.target) else None
+    if operation is None or len(node.args) != 2 or not read or read[0] is not node.args[0]:
         return None
-    operation = _ARITHMETIC.get(node.target) if node.op == "call_function" else None
-    if operation is None or len(node.args) != 2:
+    if len(read) == 2:
+        return (read[0], read[1]), operation, 0
+    constant = node.args[1]
+    if isinstance(constant, fx.Node) and constant.op == "get_attr":
+        value = _attribute(traced, str(constant.target))
+        if value.ndim == 0 or (value.ndim >= 3 and value.shape[-2:] == (1, 1)):
+            return (read[0],), lambda maps: operation(maps, value), 0
+    return None
+
+
+def _module_layer(read: fx.Node, module: nn.Module) -> _Found | None:
+    if has_hooks(module) or module.training:
         return None
-    left, right = node.args
-    if left in known and right in known:
-        return (left, right), operation, 0
-    if left in known and isinstance(right, fx.Node) and right.op == "get_attr":
-        constant = _attribute(traced, str(right.target))
-        if constant.ndim == 0 or (constant.ndim >= 3 and constant.shape[-2:] == (1, 1)):
-            return (left,), lambda maps: operation(maps, constant), 0
+    if type(module) in _POINTWISE:
+        return (read,), partial(_apart, module), 0
+    if type(module) is nn.Conv2d and (reach := _reach(module)) is not None:
+        return (read,), partial(_unpadded, module), reach
     return None
 
 
