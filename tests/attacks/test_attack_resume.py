@@ -174,7 +174,7 @@ def test_the_state_of_an_attack_with_a_loss_of_ones_own(network, test_images, te
             {"stages": {"a": {"loss": "robustprune.attacks.losses.cross_entropy"}}},
         ),
     ],
-    ids=str,
+    ids=["name", "number", "function", "module", "partial", "nested"],
 )
 def test_functions_go_by_their_names(value, name):
     assert named(value) == name
