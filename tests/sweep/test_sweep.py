@@ -166,7 +166,12 @@ def test_interrupted_sweep_ends_with_one_line_and_goes_on(tmp_path: Path) -> Non
     document = {**SMALL, "grid": {"criterion": ["snip"], "blocks": [1, 2]}}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(document))
     for stop in (signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # What a shell starts in the background ignores Ctrl-C, and so would what that starts.
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            process = subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        finally:
+            signal.signal(signal.SIGINT, before)
         assert process.stderr is not None
         process.stderr.readline()  # a stage is done
         process.send_signal(stop)
