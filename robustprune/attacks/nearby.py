@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.problem import AttackProblem
-from robustprune.inference import TOLERANCE, Patch, Windowed, run_model
+from robustprune.inference import TOLERANCE, Patch, Windowed, logit_gap, run_model
 from robustprune.randomness import seeded_generator
 
 MOST_BYTES = 2**30
@@ -82,5 +82,4 @@ def _gap(model: nn.Module, windowed: Windowed, images: Tensor) -> float:
     windowed.make_room(len(images))
     with torch.no_grad():
         windowed.see(images, slots)
-        expected, found = run_model(model, changed), windowed.look(changed, slots, patch)
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+        return logit_gap(run_model(model, changed), windowed.look(changed, slots, patch))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from robustprune.attacks.ledger import Tally
 from robustprune.attacks.result import Check
 from robustprune.attacks.settings import Samples, Settings
-from robustprune.inference import run_model, to_unit_range
+from robustprune.inference import logit_gap, run_model, to_unit_range
 
 PROBES = 16
 # Of the largest logit: more than rounding does between runs, less than any defence does on purpose.
@@ -69,5 +69,5 @@ def check_batch_coupling(alone: Tensor, together: Tensor, otherwise: Tensor, *, 
 
 
 def _gap(first: Tensor, second: Tensor) -> float:
-    gap = float((first - second).abs().max() / first.abs().max().clamp(min=1e-30))
+    gap = logit_gap(first, second)
     return gap if gap == gap else torch.inf

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import ModelError, ModelWarning
-from robustprune.inference import freeze, run_model
-from robustprune.inference.frozen import TOLERANCE
+from robustprune.inference import TOLERANCE, freeze, logit_gap, run_model
 from robustprune.randomness import isolated_generators
 
 PROBES = 16
@@ -60,5 +59,4 @@ def _gap(model: nn.Module, copy: nn.Module, images: Tensor) -> float:
         # A network that draws random numbers draws the same ones twice.
         with torch.no_grad(), isolated_generators(0):
             logits.append(run_model(network, images))
-    expected, found = logits
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+    return logit_gap(*logits)

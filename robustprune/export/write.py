@@ -14,7 +14,7 @@ from robustprune.cost.images import noise_images
 from robustprune.errors import ExportError
 from robustprune.export.forms import Runner, encode_network
 from robustprune.files import write_atomically
-from robustprune.inference import evaluation_mode, model_device, run_model
+from robustprune.inference import evaluation_mode, logit_gap, model_device, run_model
 from robustprune.inference.frozen import TOLERANCE
 from robustprune.ticket import Ticket
 
@@ -89,7 +89,7 @@ def _compare(ticket: Ticket, run: Runner, format: str) -> float:
         if found.shape != expected.shape:
             shapes = f"{tuple(found.shape)}, the ticket's {tuple(expected.shape)}"
             raise ExportError(f"the {format} export's logits of {size} images have the shape {shapes}; nothing written")
-        difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+        difference = logit_gap(expected, found)
         if not difference <= TOLERANCE:  # as NaN neither is nor is not
             raise ExportError(
                 f"the {format} export computes something else than the ticket: logits of {size} images differ by "

@@ -138,6 +138,11 @@ def run_model(model: nn.Module, images: Tensor) -> Tensor:
     return logits.float()
 
 
+def logit_gap(expected: Tensor, found: Tensor) -> float:
+    """Return the largest difference between logits (n, K), as a share of the largest one expected; NaN stays NaN."""
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+
+
 def model_device(model: nn.Module, device: torch.device | str | None = None) -> torch.device:
     """Return the device the model is on, after checking it against the one asked for.
 
