@@ -1,4 +1,4 @@
-"""Where to compute, and with how many threads."""
+"""Where to compute, with how many threads, and in which memory."""
 
 from __future__ import annotations
 
@@ -26,3 +26,14 @@ def limit_threads(threads: int | None) -> None:
     """Compute with so many threads from now on; None leaves torch's choice."""
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep memory that is freed for the next batch, as far as it does so on its own accord.
+
+    The one of GNU takes large blocks from the system and gives them back at once, so that each gradient of a batch
+    begins with thousands of page faults. It learns from what is freed to keep blocks of that size, up to 32 MiB, and
+    twice as much in all (mallopt(3), M_MMAP_THRESHOLD): here it learns it before the first batch. Others take no note.
+    """
+    most = 2**25 - 2**18  # less what the block itself needs
+    torch.empty(most, dtype=torch.uint8)

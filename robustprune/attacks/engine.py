@@ -23,6 +23,7 @@ from robustprune.attacks.sharing import Found, block_of, own_share, together
 from robustprune.attacks.state import SavedState, state_key
 from robustprune.attacks.thorough import Examiner, check_thoroughly
 from robustprune.attacks.waves import Outcome, Progress, Run, join, split_waves
+from robustprune.devices import keep_freed_memory
 from robustprune.errors import AttackError
 from robustprune.inference import Array, model_device
 from robustprune.processes import ALONE, Processes
@@ -128,6 +129,7 @@ def run_attack(
     saved = SavedState(Path(state), state_key(model, own, attack, expanded, settings), started) if state else None
     run = Run(model, get_attack(attack), expanded, settings, work, saved)
     training_before = training_submodules(model)
+    keep_freed_memory()
     with guarded(model, seed):
         found = together(lambda: _attack(run, own, place, attack), processes, block)
         checks_of_model = probe_model(model, samples, found.clean_logits, settings, place, found.tally)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from robustprune.data import ImageData
+from robustprune.devices import keep_freed_memory
 from robustprune.errors import TicketError, TrainingError
 from robustprune.files import hash_json
 from robustprune.models.user_file import own_code
@@ -108,6 +109,7 @@ def train(
     run = TrainingRun(
         ticket, data, recipe, seed, place, Path(checkpoint) if checkpoint else None, start_epoch, processes
     )
+    keep_freed_memory()
     if resume:
         run.restore()
     with processes.agreement():
