@@ -29,11 +29,11 @@ def limit_threads(threads: int | None) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep memory that is freed for the next batch, as far as it does so on its own accord.
+    """Have the C library keep what is freed for the next batch, in this process from now on.
 
-    The one of GNU takes large blocks from the system and gives them back at once, so that each gradient of a batch
-    begins with thousands of page faults. It learns from what is freed to keep blocks of that size, up to 32 MiB, and
-    twice as much in all (mallopt(3), M_MMAP_THRESHOLD): here it learns it before the first batch. Others take no note.
+    GNU's takes large blocks from the system and gives them back when they are freed, so that each gradient of a batch
+    begins with thousands of page faults. The largest block freed so far, up to 32 MiB, is what it keeps, and twice that
+    in all (mallopt(3), M_MMAP_THRESHOLD): one is freed here before the first batch. Other libraries take no note.
     """
     most = 2**25 - 2**18  # less what the block itself needs
     torch.empty(most, dtype=torch.uint8)
