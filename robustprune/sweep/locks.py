@@ -34,7 +34,7 @@ def claim(path: Path) -> Iterator[bool]:
 
 
 def discard(path: Path) -> None:
-    """Remove the file of a lock that one holds, once what it guards is there and nobody needs it again.
+    """Remove the file of a lock, once what it guards is there and nobody needs it again.
 
     Another process may hold or take a lock on the removed file; it will find the stage done, and do nothing.
     """

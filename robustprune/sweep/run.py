@@ -75,6 +75,7 @@ def run_sweep(
                 store.forget_failure(address)
         state = State(plan, plan.stages.keys() - missing_stages(plan, store.done()).keys())
         if state.is_over:
+            store.discard_locks(state.done)
             return state
         try:
             return carry_out(plan, store, get_engine(), watch or (lambda _state, _address: None))

@@ -112,6 +112,7 @@ class _Scheduler:
                 self._note(event)
             self._look_elsewhere()
             self.watch(self.state, "")
+        self.store.discard_locks(self.state.done)
         return self.state
 
     def _enqueue(self, address: str) -> None:

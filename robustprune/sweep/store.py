@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 
 from robustprune.files import write_atomically
 from robustprune.sweep.graph import Plan, Stage
+from robustprune.sweep.locks import discard
 
 
 class Store:
@@ -44,6 +45,11 @@ class Store:
     def lock(self, address: str) -> Path:
         """Return the file to lock while working on a stage."""
         return self.folder / "locks" / f"{address}.lock"
+
+    def discard_locks(self, done: Iterable[str]) -> None:
+        """Remove the locks of finished stages that whoever finished them was killed before removing."""
+        for name in {f"{address}.lock" for address in done} & _names(self.folder / "locks"):
+            discard(self.folder / "locks" / name)
 
     def record(self, address: str) -> Path:
         """Return the file of the record that an evaluation leaves."""
