@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.problem import AttackProblem
-from robustprune.inference import TOLERANCE, Patch, Windowed, logit_gap, run_model
+from robustprune.inference import TOLERANCE, Packed, Patch, Windowed, logit_gap, run_model
 from robustprune.randomness import seeded_generator
 
 MOST_BYTES = 2**30
@@ -63,7 +63,8 @@ def _taken_apart(problem: AttackProblem, rows: Tensor) -> Windowed | None:
     if problem.images.ndim != 4 or problem.oracle.draws > 1 or len(rows) == 0:
         return None
     try:
-        windowed = Windowed(problem.model)
+        network = problem.model.network if isinstance(problem.model, Packed) else problem.model
+        windowed = Windowed(network)
         gap = _gap(problem.model, windowed, problem.images[rows[:4]])
     except Exception:  # tracing runs the network's own code, which may do anything
         return None

@@ -12,11 +12,13 @@ from robustprune.inference.forward import (
     to_unit_range,
 )
 from robustprune.inference.frozen import TOLERANCE, freeze
+from robustprune.inference.packed import Packed
 from robustprune.inference.windowed import Patch, Windowed
 
 __all__ = [
     "TOLERANCE",
     "Array",
+    "Packed",
     "Patch",
     "Windowed",
     "evaluation_mode",

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from robustprune.inference.folding import has_hooks
+from robustprune.inference.packed import Packed
+from robustprune.inference.tracing import trace
 
 Patch = tuple[slice, slice]
 """Rows and columns."""
@@ -58,15 +59,15 @@ class Windowed:
 
         Raises:
             Exception: Whatever tracing raises, as for code that depends on values.
-            ValueError: No layer of it sees only what is near.
+            ValueError: No layer of it sees only what is near, hooks listen to it, or it draws random numbers.
         """
-        traced = fx.symbolic_trace(network)
+        traced = trace(network)
         self._image, self._layers = _first_layers(traced)
         inside = [self._image, *self._layers]
         handed_on = [node for node in inside if any(user not in inside for user in node.users)]
         if self._image in handed_on or not any(layer.reach for layer in self._layers.values()):
             raise ValueError("no layer sees only what is near")
-        self._rest = _behind(traced, handed_on)
+        self._rest = _packed(_behind(traced, handed_on))
         self._handed_on = handed_on
         # What is read beyond its own window: by a convolution, in a sum with what has a wider one, or as a whole.
         wider = {each for layer in self._layers.values() for each in layer.inputs if self._radius(each) < layer.radius}
@@ -185,7 +186,7 @@ def _layer(node: fx.Node, traced: fx.GraphModule, known: set[fx.Node]) -> _Found
 
 
 def _module_layer(read: fx.Node, module: nn.Module) -> _Found | None:
-    if has_hooks(module) or module.training:
+    if module.training:
         return None
     if type(module) in _POINTWISE:
         return (read,), partial(_apart, module), 0
@@ -235,6 +236,13 @@ def _behind(traced: fx.GraphModule, given: list[fx.Node]) -> fx.GraphModule:
         if node in needed:
             copies[node] = graph.node_copy(node, copies.__getitem__)
     return fx.GraphModule(traced, graph)
+
+
+def _packed(network: fx.GraphModule) -> nn.Module:
+    try:
+        return Packed(network)
+    except ValueError:
+        return network
 
 
 def _whole(images: Tensor) -> Patch:

@@ -4,6 +4,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
+from robustprune.attacks import ATTACKS, register_attack
+
 
 @pytest.fixture(scope="session")
 def digits():
@@ -56,3 +58,17 @@ def test_labels(digits):
 def verdict():
     """Look a check's verdict up by name."""
     return lambda result, name: {check.name: check.verdict for check in result.checks}[name]
+
+
+@pytest.fixture
+def register():
+    """Register an attack for one test."""
+    names = []
+
+    def register(name, attack):
+        names.append(name)
+        return register_attack(name)(attack)
+
+    yield register
+    for name in names:
+        del ATTACKS._registered[name]

@@ -7,22 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from robustprune.attacks import ATTACKS, fgsm, register_attack, run_attack
+from robustprune.attacks import fgsm, run_attack
 from robustprune.errors import AttackError, ModelError
-
-
-@pytest.fixture
-def register():
-    """Register an attack for one test."""
-    names = []
-
-    def register(name, attack):
-        names.append(name)
-        return register_attack(name)(attack)
-
-    yield register
-    for name in names:
-        del ATTACKS._registered[name]
 
 
 def state_of(network):

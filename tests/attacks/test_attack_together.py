@@ -19,7 +19,7 @@ from robustprune.attacks import (
 )
 from robustprune.attacks.batching import Batches, is_out_of_memory
 from robustprune.errors import AttackError, ModelWarning
-from robustprune.inference import predict_logits
+from robustprune.inference import Packed, predict_logits
 
 EPSILONS = ["0.02", 0.05, 0.08, 0.12]
 ENSEMBLE = {"attack": "autoattack", "epsilon": 0.06, "steps": 6, "queries": 30, "target_classes": 2}
@@ -155,6 +155,32 @@ def test_the_frozen_copy_changes_no_outcome(network, test_images, test_labels):
         )
         assert (with_copy.options["frozen"], without.options["frozen"]) == (True, False)
         assert int((with_copy.broken != without.broken).sum()) <= 2
+
+
+def test_convolutions_are_packed(network, test_images, test_labels, register):
+    seen = []
+    register("looks", lambda problem: seen.append(type(problem.model)))
+    run_attack(network, test_images, test_labels, "looks", epsilon=0.06)
+    assert seen == [Packed]
+
+
+@pytest.mark.parametrize("changed", ["logits", "gradients", "shape"])
+def test_packed_convolutions_that_come_to_something_else_are_not_used(
+    network, test_images, test_labels, register, monkeypatch, changed
+):
+    class Wrong(Packed):
+        def forward(self, images):
+            logits = super().forward(images)
+            if changed == "logits":
+                return logits * 1.001
+            return logits[:, :3] if changed == "shape" else (logits + logits.detach()) / 2
+
+    seen = []
+    monkeypatch.setattr("robustprune.attacks.replica.Packed", Wrong)
+    register("looks", lambda problem: seen.append(type(problem.model)))
+    run_attack(network, test_images, test_labels, "looks", epsilon=0.06)
+    assert len(seen) == 1
+    assert not issubclass(seen[0], Packed)
 
 
 def test_a_network_that_cannot_be_copied_is_attacked_itself(network, test_images, test_labels):

@@ -1,0 +1,100 @@
+"""Convolutions on a CPU whose weights are packed once, and their gradients.
+
+A convolution of stride 1 has for its gradient a convolution with the flipped weights (Dumoulin & Visin 2016,
+arXiv:1603.07285, section 4), which can be added to a gradient that is there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def can_be_packed(layer: nn.Conv2d) -> bool:
+    """Return whether a convolution can have packed weights, here."""
+    weight = layer.weight
+    # Where a border of "same" is not the same on both sides, it is not said how it is shared out.
+    is_even = any(dilation * (size - 1) % 2 for size, dilation in zip(layer.kernel_size, layer.dilation, strict=True))
+    is_usual = layer.padding_mode == "zeros" and not (layer.padding == "same" and is_even)
+    is_there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return is_there and is_usual and weight.dtype == torch.float32 and weight.device.type == "cpu"
+
+
+class PackedConvolution:
+    """A convolution with packed weights: one that `can_be_packed`."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        """Share the weights of a layer until they are first needed."""
+        self._layer = layer
+        self._stride, self._dilation = list(layer.stride), list(layer.dilation)
+        self._padding = _padding(layer)
+        self.needs_input = (
+            layer.groups > 1
+            or self._stride != [1, 1]
+            or any(padding > reach for padding, reach in zip(self._padding, self._reach(), strict=True))
+        )
+        self._packed: Tensor | None = None
+        self._flipped: Tensor | None = None
+
+    def _reach(self) -> list[int]:
+        sizes = zip(self._layer.kernel_size, self._dilation, strict=True)
+        return [dilation * (size - 1) for size, dilation in sizes]
+
+    def shape(self, maps: Tensor) -> torch.Size:
+        """Return the shape of the convolution of maps."""
+        sides = zip(maps.shape[2:], self._padding, self._reach(), self._stride, strict=True)
+        height, width = ((side + 2 * border - reach - 1) // stride + 1 for side, border, reach, stride in sides)
+        return torch.Size((len(maps), self._layer.out_channels, height, width))
+
+    def run(self, maps: Tensor, padding: Sequence[int] | None = None, onto: Tensor | None = None) -> Tensor:
+        """Return the convolution of maps, or ``onto``, to which it is added."""
+        padding = self._padding if padding is None else list(padding)
+        if self._packed is None:
+            self._packed = _packed(self._layer.weight, padding, self._stride, self._dilation, self._layer.groups, maps)
+        how = padding, self._stride, self._dilation, self._layer.groups
+        return _convolve(maps, self._packed, self._layer.bias, how, onto)
+
+    def back(self, gradient: Tensor, maps: Tensor | None, onto: Tensor | None) -> Tensor:
+        """Return the gradient with respect to what was read, ``maps`` if needed, added to ``onto`` if given."""
+        layer = self._layer
+        if maps is not None:
+            found = torch.ops.aten.convolution_backward(
+                gradient, maps, layer.weight, None, self._stride, self._padding, self._dilation,
+                False, [0, 0], layer.groups, [True, False, False],
+            )[0]  # fmt: skip
+            return found if onto is None else onto.add_(found)
+        padding = [reach - before for reach, before in zip(self._reach(), self._padding, strict=True)]
+        if self._flipped is None:
+            flipped = layer.weight.flip(2, 3).transpose(0, 1)
+            self._flipped = _packed(flipped, padding, self._stride, self._dilation, 1, gradient)
+        return _convolve(gradient, self._flipped, None, (padding, self._stride, self._dilation, 1), onto)
+
+
+_How = tuple[list[int], list[int], list[int], int]
+
+
+def _convolve(maps: Tensor, weights: Tensor, bias: Tensor | None, how: _How, onto: Tensor | None) -> Tensor:
+    ops = torch.ops.mkldnn
+    if onto is None:
+        return ops._convolution_pointwise(maps, weights, bias, *how, "none", [], "")  # type: ignore[no-any-return]
+    return ops._convolution_pointwise_.binary(  # type: ignore[no-any-return]
+        onto, maps, weights, bias, *how, "add", None, None, [], ""
+    )
+
+
+def _packed(
+    weights: Tensor, padding: list[int], stride: list[int], dilation: list[int], groups: int, maps: Tensor
+) -> Tensor:
+    weights = weights.detach().contiguous(memory_format=torch.channels_last)
+    return torch.ops.mkldnn._reorder_convolution_weight(  # type: ignore[no-any-return]
+        weights, padding, stride, dilation, groups, list(maps.shape)
+    )
+
+
+def _padding(layer: nn.Conv2d) -> list[int]:
+    if layer.padding == "same":
+        sizes = zip(layer.kernel_size, layer.dilation, strict=True)
+        return [dilation * (size - 1) // 2 for size, dilation in sizes]
+    return [0, 0] if layer.padding == "valid" else [int(each) for each in layer.padding]

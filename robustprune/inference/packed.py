@@ -1,0 +1,157 @@
+"""The convolutions, ReLUs and sums of a network that is not trained any more, as a program of their own."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from robustprune.inference.convolution import PackedConvolution, can_be_packed
+from robustprune.inference.program import Program, Step
+from robustprune.inference.tracing import trace
+
+_SUMS = (operator.add, operator.iadd, torch.add)
+_RECTIFIERS = (torch.relu, F.relu)
+_PROGRAM = "packed_convolutions"
+
+
+class Packed(nn.Module):
+    """A network in evaluation mode whose longest run of convolutions, ReLUs and sums is such a program.
+
+    It takes float32 images on the CPU and gives the same logits, and gradients with respect to images, but none with
+    respect to weights, and no second ones. To be compared before use.
+
+    Attributes:
+        network: The network itself, whose weights it shares.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """Look for the run.
+
+        Raises:
+            Exception: Whatever tracing raises, as for code that depends on values.
+            ValueError: There is no such run, hooks listen to it, or it draws random numbers.
+        """
+        super().__init__()
+        traced = trace(network)
+        run = _longest_run(traced)
+        if not run:
+            raise ValueError("no convolutions in a row")
+        self.network = network
+        self._fast = _with_program(traced, run, Program(*_steps(traced, run)))
+        self.eval()
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Return logits (n, K) of images (n, C, H, W), or what else the network makes of what it reads."""
+        return self._fast(*maps)  # type: ignore[no-any-return]
+
+
+def _steps(traced: fx.GraphModule, run: Sequence[fx.Node]) -> tuple[list[Step], fx.Node]:
+    """Return the steps of a program, with ReLUs and sums joined to what only they read, and what the last is called."""
+    names: dict[fx.Node, fx.Node] = {}  # of what does nothing: what it reads
+    for node in run:
+        if _kind(node, traced) == "same":
+            names[node] = names.get(node.args[0], node.args[0])  # type: ignore[arg-type, assignment]
+    reads: Counter[fx.Node] = Counter()
+    for node in traced.graph.nodes:
+        if node not in names:
+            fx.map_arg((node.args, node.kwargs), lambda read: reads.update([names.get(read, read)]))
+    steps: dict[fx.Node, Step] = {}
+
+    def take(node: fx.Node, *, is_plain: bool) -> Step | None:
+        """Take a step from the others that only one reads and that has not been rectified, or is a convolution only."""
+        step = steps.get(node)
+        if step is None or reads[node] > 1 or step.is_rectified or (is_plain and not step.is_plain):
+            return None
+        return steps.pop(node)
+
+    for node in run:
+        read = [names.get(each, each) for each in node.args if isinstance(each, fx.Node)]
+        kind = _kind(node, traced)
+        if kind == "convolution":
+            steps[node] = Step(node, read[0], PackedConvolution(traced.get_submodule(str(node.target))))  # type: ignore[arg-type]
+        elif kind == "relu":
+            before = take(read[0], is_plain=False) or Step(node, read[0])
+            steps[node] = replace(before, node=node, is_rectified=True)
+        elif kind == "sum":
+            first, second = read
+            if joined := take(first, is_plain=True):
+                steps[node] = replace(joined, node=node, other=second)
+            elif joined := take(second, is_plain=True):
+                steps[node] = replace(joined, node=node, other=first)
+            else:
+                steps[node] = Step(node, first, other=second)
+    return list(steps.values()), names.get(run[-1], run[-1])
+
+
+def _kind(node: fx.Node, traced: fx.GraphModule) -> str | None:
+    """Return what a node does, if a program can do it: ``"convolution"``, ``"relu"``, ``"sum"`` or ``"same"``."""
+    n_read = sum(isinstance(each, fx.Node) for each in node.args)
+    if n_read != len(node.args) or not set(node.kwargs) <= {"inplace"}:
+        return None
+    if node.op == "call_module" and n_read == 1:
+        return _kind_of_module(traced.get_submodule(str(node.target)))
+    if node.op == "call_function":
+        if node.target in _SUMS and n_read == 2:
+            return "sum"
+        if node.target in _RECTIFIERS and n_read == 1:
+            return "relu"
+    return None
+
+
+def _kind_of_module(module: nn.Module) -> str | None:
+    if module.training:
+        return None
+    if type(module) in (nn.Identity, nn.Dropout):
+        return "same"
+    if type(module) is nn.ReLU:
+        return "relu"
+    if type(module) is nn.Conv2d and can_be_packed(module):
+        return "convolution"
+    return None
+
+
+def _longest_run(traced: fx.GraphModule) -> list[fx.Node]:
+    """Return the consecutive nodes of most convolutions that a program can do and of which only the last is read."""
+    nodes = list(traced.graph.nodes)
+    kinds = [_kind(node, traced) for node in nodes]
+    places = {node: place for place, node in enumerate(nodes)}
+    last_reads = [max((places[user] for user in node.users), default=place) for place, node in enumerate(nodes)]
+    best, most = (0, 0), 0
+    for start in range(len(nodes)):
+        convolutions, read_until = 0, start
+        for place in range(start, len(nodes)):
+            if kinds[place] is None:
+                break
+            convolutions += kinds[place] == "convolution"
+            if read_until <= place and convolutions > most:
+                best, most = (start, place + 1), convolutions
+            read_until = max(read_until, last_reads[place])
+    # A ReLU or a sum behind the last convolution belongs to it.
+    start, stop = best
+    while stop < len(nodes) and kinds[stop] is not None and most:
+        if max(last_reads[start:stop]) > stop:
+            break
+        stop += 1
+    return nodes[start:stop]
+
+
+def _with_program(traced: fx.GraphModule, run: Sequence[fx.Node], program: Program) -> fx.GraphModule:
+    """Return the network with the program in place of a run of nodes."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    parts: dict[str, object] = {_PROGRAM: program}
+    inside = set(run)
+    for node in traced.graph.nodes:
+        if node is run[-1]:
+            copies[node] = graph.call_module(_PROGRAM, tuple(copies[each] for each in program.inputs))
+        elif node not in inside:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+            if node.op in ("call_module", "get_attr"):
+                parts[str(node.target)] = operator.attrgetter(str(node.target))(traced)
+    return fx.GraphModule(parts, graph)

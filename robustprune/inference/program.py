@@ -1,0 +1,163 @@
+"""Convolutions, ReLUs and sums run one after the other, there and back, with little memory.
+
+What autograd does in general, and need not be done where weights get no gradients: weights are brought into the layout
+of the convolutions at each pass, each sum and each gradient of a ReLU takes new memory, sums are passes of their own,
+and all that a layer reads is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from robustprune.inference.convolution import PackedConvolution
+
+
+@dataclass(frozen=True)
+class Step:
+    """``node`` is ``main``, perhaps under a convolution, plus ``other``, if there is one, perhaps rectified."""
+
+    node: fx.Node
+    main: fx.Node
+    convolution: PackedConvolution | None = None
+    other: fx.Node | None = None
+    is_rectified: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a convolution and nothing more."""
+        return self.convolution is not None and self.other is None and not self.is_rectified
+
+
+class Program(nn.Module):
+    """Convolutions, ReLUs and sums in a row, of which only one is read by others."""
+
+    def __init__(self, steps: Sequence[Step], output: fx.Node) -> None:
+        """Take the steps in order, and which of the nodes is read by others."""
+        super().__init__()
+        self.steps, self.output = steps, output
+        made = {step.node for step in self.steps}
+        read = [node for step in self.steps for node in (step.main, step.other) if node is not None]
+        self.inputs = [node for node in dict.fromkeys(read) if node not in made]
+        self._last_use = {node: number for number, step in enumerate(self.steps) for node in (step.main, step.other)}
+        # What the way back needs: where ReLUs have let through, and what some convolutions have read.
+        rectified = [step.node for step in self.steps if step.is_rectified]
+        needed = [step.main for step in self.steps if step.convolution is not None and step.convolution.needs_input]
+        self.kept = list(dict.fromkeys([*rectified, *needed]))
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Return the maps that others read, for those of the inputs (n, C, H, W).
+
+        Raises:
+            ValueError: Maps of different shapes are to be added.
+        """
+        if torch.is_grad_enabled() and any(each.requires_grad for each in maps):
+            return _Differentiable.apply(self, *maps)  # type: ignore[no-any-return]
+        return self.run(maps)[self.output]
+
+    @torch.no_grad()
+    def run(self, maps: Sequence[Tensor], keep: Sequence[fx.Node] = ()) -> dict[fx.Node, Tensor]:
+        """Return the maps that others read, and those to ``keep``."""
+        given = [each.contiguous(memory_format=torch.channels_last) for each in maps]
+        there = dict(zip(self.inputs, given, strict=True))
+        wanted = {self.output, *keep}
+        for number, step in enumerate(self.steps):
+            there[step.node] = self._do(step, number, there, wanted)
+            for node in (step.main, step.other):
+                if node is not None and self._last_use[node] == number and node not in wanted:
+                    there.pop(node, None)
+        return there
+
+    def _do(self, step: Step, number: int, there: dict[fx.Node, Tensor], wanted: set[fx.Node]) -> Tensor:
+        main, other = there[step.main], None if step.other is None else there[step.other]
+        shape = main.shape if step.convolution is None else step.convolution.shape(main)
+        if other is not None and other.shape != shape:
+            raise ValueError(f"a sum of maps of shapes {tuple(shape)} and {tuple(other.shape)}")
+        if step.convolution is None:
+            if other is None:
+                return main.relu()
+            found = main + other
+        elif other is None:
+            found = step.convolution.run(main)
+        elif self._last_use[step.other] > number or step.other in {*wanted, *self.inputs, step.main}:
+            found = step.convolution.run(main).add_(other)
+        else:  # nobody needs it any more
+            found = step.convolution.run(main, onto=other)
+        # Not by the convolution, for which the larger of NaN and zero is zero.
+        return found.relu_() if step.is_rectified else found
+
+    @torch.no_grad()
+    def back(self, gradient: Tensor, kept: dict[fx.Node, Tensor]) -> list[Tensor | None]:
+        """Return the gradients with respect to the inputs, given that with respect to the output."""
+        gradients = _Gradients()
+        gradients.add(self.output, gradient.contiguous(memory_format=torch.channels_last), is_ours=False)
+        for step in reversed(self.steps):
+            found, is_ours = gradients.pop(step.node)
+            if found is None:
+                continue
+            if step.is_rectified:
+                found, is_ours = _let_through(found, kept[step.node], in_place=is_ours), True
+            if step.convolution is None:
+                is_ours = is_ours and step.other is None
+                gradients.add(step.main, found, is_ours)
+            else:
+                maps = kept[step.main] if step.convolution.needs_input else None
+                onto = gradients.pop_ours(step.main)
+                gradients.add(step.main, step.convolution.back(found, maps, onto), is_ours=True)
+            if step.other is not None:
+                gradients.add(step.other, found, is_ours)
+        return [gradients.pop(node)[0] for node in self.inputs]
+
+
+class _Gradients:
+    """Gradients with respect to maps, and whether their memory is used by nobody else."""
+
+    def __init__(self) -> None:
+        self._there: dict[fx.Node, tuple[Tensor, bool]] = {}
+
+    def add(self, node: fx.Node, gradient: Tensor, is_ours: bool) -> None:
+        there, may_be_changed = self.pop(node)
+        if there is not None:
+            gradient, is_ours = there.add_(gradient) if may_be_changed else there + gradient, True
+        self._there[node] = gradient, is_ours
+
+    def pop(self, node: fx.Node) -> tuple[Tensor | None, bool]:
+        return self._there.pop(node, (None, False))
+
+    def pop_ours(self, node: fx.Node) -> Tensor | None:
+        """Return what may be added to in place, and take it out."""
+        there, is_ours = self._there.get(node, (None, False))
+        return self._there.pop(node)[0] if there is not None and is_ours else None
+
+
+def _let_through(gradient: Tensor, rectified: Tensor, *, in_place: bool) -> Tensor:
+    """Return a gradient where the ReLU has let something through, zero elsewhere."""
+    if in_place:
+        return torch.ops.aten.threshold_backward.grad_input(  # type: ignore[no-any-return]
+            gradient, rectified, 0, grad_input=gradient
+        )
+    return torch.ops.aten.threshold_backward(gradient, rectified, 0)  # type: ignore[no-any-return]
+
+
+class _Differentiable(torch.autograd.Function):
+    """A program as one operation of autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, program: Program, *maps: Tensor) -> Tensor:
+        """Run it, and keep what the way back needs."""
+        there = program.run(maps, keep=program.kept)
+        ctx.program = program
+        ctx.save_for_backward(*(there[node] for node in program.kept))
+        return there[program.output]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients with respect to the maps."""
+        program: Program = ctx.program
+        kept = dict(zip(program.kept, ctx.saved_tensors, strict=True))
+        return (None, *program.back(gradient, kept))
