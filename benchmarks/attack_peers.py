@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
@@ -41,13 +45,44 @@ def art_pgd(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) ->
     return torch.from_numpy(attack.generate(images.numpy(), labels.numpy()))
 
 
-def authors_autoattack(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+@dataclass(frozen=True)
+class Stage:
+    """What an ensemble had reached after one of its attacks: seconds since its start, and the accuracy left."""
+
+    name: str
+    seconds: float
+    accuracy: float
+
+
+def authors_autoattack(
+    model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, stages: list[Stage] | None = None
+) -> Tensor:
+    """Run AutoAttack of its authors; its stages are added to ``stages``."""
     from pyautoattack import AutoAttack
 
     attack = AutoAttack(model, eps=epsilon, seed=0)
-    adversarial, _ = attack.run_standard_evaluation(images, labels, batch_size=250)
+    with _listening(attack.logger, [] if stages is None else stages):
+        adversarial, _ = attack.run_standard_evaluation(images, labels, batch_size=250)
     found: Tensor = adversarial
     return found
+
+
+@contextmanager
+def _listening(logger: logging.Logger, stages: list[Stage]) -> Iterator[None]:
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said = re.match(r"robust accuracy after (\S+): ([\d.]+)% \(total time ([\d.]+) s\)", record.getMessage())
+            if said:
+                stages.append(Stage(said[1].lower(), float(said[3]), float(said[2]) / 100))
+
+    listener, level = Listener(), logger.level
+    logger.addHandler(listener)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)
 
 
 def authors_apgd(loss: str) -> Attack:

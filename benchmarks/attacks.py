@@ -5,7 +5,8 @@ within one process:
 
 - `pgd`: PGD with forty steps of torchattacks, of foolbox, and of ART where it is installed, against ours, at
   ε = 8/255 and .1 on 1,000 test images;
-- `autoattack`: AutoAttack by its authors (pyautoattack) against ours on 200 images;
+- `autoattack`: AutoAttack by its authors (pyautoattack) against ours on 200 images, whole runs, and when each of the
+  four attacks in it was done;
 - `agreement`: Auto-PGD and Square by their authors and by us on 100 images, whose robust accuracies must agree
   within the 95 % interval of the authors';
 - `gradients`: the throughput of input gradients of a frozen ResNet56 at 32×32, batch 250, as a share of what matrix
@@ -15,6 +16,7 @@ Exits with 1 when a required ratio is missed.
 
     python benchmarks/attacks.py [--rounds 1] [--threads 2] [--images 1000] [--auto-images 200]
                                  [--agreement-images 100] [--only pgd] [--only autoattack] …
+                                 [--network adversarial]
 """
 
 from __future__ import annotations
@@ -24,22 +26,24 @@ import statistics
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from attack_networks import fashion_mnist, trained
-from attack_peers import STEPS, Attack, authors_apgd, authors_autoattack, authors_square, pgd_peers
+from attack_peers import STEPS, Attack, Stage, authors_apgd, authors_autoattack, authors_square, pgd_peers
 from torch import Tensor, nn
 
-from robustprune.attacks import run_attack
+from robustprune.attacks import AttackProblem, get_attack, register_attack, run_attack
 from robustprune.cost import measure_cost
 from robustprune.data import ImageData, InMemorySplit, stratified_indices
-from robustprune.inference import freeze, predict_logits
+from robustprune.inference import Packed, freeze, predict_logits
 from robustprune.metrics import wilson_interval
 from robustprune.models import build_model
 
+KINDS = ("normal", "adversarial")
 PARTS = ("gradients", "pgd", "agreement", "autoattack")
 OURS = {"steps": 10, "loss": "ce-margin"}
 """Chosen on validation images, the same for both networks and both ε."""
@@ -124,7 +128,9 @@ def race_pgd(networks: Networks, data: Data, rounds: int) -> bool:
 def race_autoattack(networks: Networks, data: Data) -> bool:
     met = True
     for kind, model in networks.items():
-        run = race(model, data, 0.1, authors_autoattack, partial(ours, attack="autoattack"))
+        stages: tuple[list[Stage], list[Stage]] = ([], [])
+        theirs_timed = partial(authors_autoattack, stages=stages[0])
+        run = race(model, data, 0.1, theirs_timed, partial(ours, attack=timed_autoattack(stages[1])))
         theirs, mine = run.accuracies
         good = run.ratio >= 2 and abs(theirs - mine) <= 0.005 + 1e-9
         met &= good
@@ -133,7 +139,29 @@ def race_autoattack(networks: Networks, data: Data) -> bool:
             f"{kind}, ε = 0.1, {len(data[1])} images: pyautoattack {theirs:.1%} in {run.seconds[0]:.0f} s, "
             f"ours {mine:.1%} in {run.seconds[1]:.0f} s, {run.times} (required ≥ 2)",
         )
+        for whose, those in zip(("pyautoattack", "ours"), stages, strict=True):
+            told = (f"{each.name} {each.accuracy:.1%} after {each.seconds:.0f} s" for each in those)
+            print(f"  {whose}: {', '.join(told)}", flush=True)
     return met
+
+
+def timed_autoattack(stages: list[Stage]) -> str:
+    """Return the name of an attack that is `autoattack` and adds its stages to ``stages``."""
+    name = f"timed-autoattack-{id(stages)}"
+
+    def attack(problem: AttackProblem) -> None:
+        began, run_stage = time.perf_counter(), problem.run_stage
+
+        def run_and_tell(name: str, stage: Callable[..., None], **options: Any) -> None:
+            run_stage(name, stage, **options)
+            robust = 1 - float(problem.ledger.is_broken.double().mean())
+            stages.append(Stage(name, time.perf_counter() - began, robust))
+
+        problem.run_stage = run_and_tell  # type: ignore[method-assign]
+        get_attack("autoattack")(problem)
+
+    register_attack(name)(attack)
+    return name
 
 
 def compare_parts(networks: Networks, data: Data) -> bool:
@@ -164,7 +192,7 @@ def gradient_share() -> float:
     """Return the rate of input gradients of a frozen ResNet56 over the rate of matrix products, both in FLOP/s."""
     split = InMemorySplit(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
     data = ImageData("empty", tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, True, train=split)
-    network = freeze(build_model("resnet56", data))
+    network = Packed(freeze(build_model("resnet56", data)))  # as it is attacked
     images = torch.rand(250, 3, 32, 32)
     # Two operations per multiply-accumulate, forward and once more backward; weights get no gradients.
     operations = 2 * 2 * measure_cost(network, images[:1]).macs * len(images)
@@ -199,6 +227,7 @@ def main() -> int:
     parser.add_argument("--auto-images", type=int, default=200)
     parser.add_argument("--agreement-images", type=int, default=100)
     parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument("--network", choices=KINDS, action="append", help="for pgd and autoattack; both by default")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -215,18 +244,19 @@ def main() -> int:
         return 0 if met else 1
     data = fashion_mnist()
     test = data.require("test")
-    networks = {kind: trained(kind, data).model() for kind in ("normal", "adversarial")}
+    networks = {kind: trained(kind, data).model() for kind in KINDS}
+    chosen = {kind: model for kind, model in networks.items() if kind in (arguments.network or KINDS)}
 
     def take(count: int) -> Data:
         where = stratified_indices(test.labels, count, 0)
         return test.take(where).float() / 255, test.labels[where]
 
     if "pgd" in parts:
-        met &= race_pgd(networks, take(arguments.images), arguments.rounds)
+        met &= race_pgd(chosen, take(arguments.images), arguments.rounds)
     if "agreement" in parts:
         met &= compare_parts(networks, take(arguments.agreement_images))
     if "autoattack" in parts:
-        met &= race_autoattack(networks, take(arguments.auto_images))
+        met &= race_autoattack(chosen, take(arguments.auto_images))
     return 0 if met else 1
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -41,12 +41,14 @@ class _Layer:
     Attributes:
         inputs: The nodes it reads.
         run: Takes a window of each input (n, C, h, w), larger than that of the output by ``reach`` on each side.
+        run_whole: Takes the whole of each.
         reach: How far a pixel of it sees in its inputs.
         radius: How far in the image.
     """
 
     inputs: tuple[fx.Node, ...]
     run: Callable[..., Tensor]
+    run_whole: Callable[..., Tensor]
     reach: int
     radius: int
 
@@ -93,7 +95,9 @@ class Windowed:
     @torch.no_grad()
     def see(self, images: Tensor, slots: Tensor) -> None:
         """Keep what the first layers say of images (n, C, H, W), under ``slots`` (n,)."""
-        found = self._run(images, None, _whole(images))
+        found = {self._image: images}
+        for node, layer in self._layers.items():
+            found[node] = layer.run_whole(*(found[each] for each in layer.inputs))
         edge = self._border
         for node in self._kept:
             maps = found[node].permute(0, 2, 3, 1)
@@ -105,40 +109,33 @@ class Windowed:
     @torch.no_grad()
     def look(self, images: Tensor, slots: Tensor, patch: Patch) -> Tensor:
         """Return logits (n, K) of images (n, C, H, W) which differ within a patch from those under ``slots`` (n,)."""
-        found = self._run(images, slots, patch)
         whole = _whole(images)
-        behind = (
-            self._read(found[node], node, slots, _grown(patch, self._radius(node), whole), whole)
-            for node in self._handed_on
-        )
-        return self._rest(*behind).float()  # type: ignore[no-any-return]
 
-    def _run(self, images: Tensor, slots: Tensor | None, patch: Patch) -> dict[fx.Node, Tensor]:
-        """Return what the first layers say within the windows that a patch changes."""
-        whole = _whole(images)
+        @cache
+        def place(radius: int) -> Patch:
+            """Return where a map changes that sees so far."""
+            return _grown(patch, radius, whole)
+
+        @cache
+        def surroundings(radius: int, reach: int) -> Patch:
+            return _grown(place(radius), reach)
+
+        def read(node: fx.Node, window: Patch) -> Tensor:
+            return self._read(found[node], node, slots, place(self._radius(node)), window)
+
         found = {self._image: images[:, :, patch[0], patch[1]]}
         for node, layer in self._layers.items():
-            window = _grown(_grown(patch, layer.radius, whole), layer.reach)
-            found[node] = layer.run(
-                *(
-                    self._read(found[each], each, slots, _grown(patch, self._radius(each), whole), window)
-                    for each in layer.inputs
-                )
-            )
-        return found
+            window = surroundings(layer.radius, layer.reach)
+            found[node] = layer.run(*(read(each, window) for each in layer.inputs))
+        return self._rest(*(read(node, whole) for node in self._handed_on)).float()  # type: ignore[no-any-return]
 
     def _radius(self, node: fx.Node) -> int:
         return self._layers[node].radius if node in self._layers else 0
 
-    def _read(self, new: Tensor, node: fx.Node, slots: Tensor | None, place: Patch, window: Patch) -> Tensor:
+    def _read(self, new: Tensor, node: fx.Node, slots: Tensor, place: Patch, window: Patch) -> Tensor:
         """Return a window of a map (n, C, h, w), which may begin within the border: new in its place, else as kept."""
         if place == window:
             return new
-        if slots is None:  # all is new
-            (top, bottom), (left, right) = (
-                (old.start - wanted.start, wanted.stop - old.stop) for old, wanted in zip(place, window, strict=True)
-            )
-            return F.pad(new, (left, right, top, bottom))
         edge = self._border
         rows, columns = (slice(each.start + edge, each.stop + edge) for each in window)
         maps = self._maps[node][:, rows, columns].index_select(0, slots).permute(0, 3, 1, 2)
@@ -156,13 +153,13 @@ def _first_layers(traced: fx.GraphModule) -> tuple[fx.Node, dict[fx.Node, _Layer
     for node in traced.graph.nodes:
         found = _layer(node, traced, {image, *layers})
         if found is not None:
-            inputs, run, reach = found
+            inputs, run, run_whole, reach = found
             before = max(layers[each].radius if each in layers else 0 for each in inputs)
-            layers[node] = _Layer(inputs, run, reach, before + reach)
+            layers[node] = _Layer(inputs, run, run_whole, reach, before + reach)
     return image, layers
 
 
-_Found = tuple[tuple[fx.Node, ...], Callable[..., Tensor], int]
+_Found = tuple[tuple[fx.Node, ...], Callable[..., Tensor], Callable[..., Tensor], int]
 
 
 def _layer(node: fx.Node, traced: fx.GraphModule, known: set[fx.Node]) -> _Found | None:
@@ -176,12 +173,12 @@ def _layer(node: fx.Node, traced: fx.GraphModule, known: set[fx.Node]) -> _Found
     if operation is None or len(node.args) != 2 or not read or read[0] is not node.args[0]:
         return None
     if len(read) == 2:
-        return (read[0], read[1]), operation, 0
+        return (read[0], read[1]), operation, operation, 0
     constant = node.args[1]
     if isinstance(constant, fx.Node) and constant.op == "get_attr":
         value = _attribute(traced, str(constant.target))
         if value.ndim == 0 or (value.ndim >= 3 and value.shape[-2:] == (1, 1)):
-            return (read[0],), lambda maps: operation(maps, value), 0
+            return (read[0],), (run := lambda maps: operation(maps, value)), run, 0
     return None
 
 
@@ -189,9 +186,9 @@ def _module_layer(read: fx.Node, module: nn.Module) -> _Found | None:
     if module.training:
         return None
     if type(module) in _POINTWISE:
-        return (read,), partial(_apart, module), 0
+        return (read,), (run := partial(_apart, module)), run, 0
     if type(module) is nn.Conv2d and (reach := _reach(module)) is not None:
-        return (read,), partial(_unpadded, module), reach
+        return (read,), partial(_unpadded, module), module, reach
     return None
 
 
