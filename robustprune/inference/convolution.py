@@ -11,6 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+MANY = 16
+"""From so many channels written for each one read, a gradient is quicker found by products of matrices."""
+
 
 def can_be_packed(layer: nn.Conv2d) -> bool:
     """Return whether a convolution can have packed weights, here."""
@@ -18,7 +21,8 @@ def can_be_packed(layer: nn.Conv2d) -> bool:
     # Where a border of "same" is not the same on both sides, it is not said how it is shared out.
     is_even = any(dilation * (size - 1) % 2 for size, dilation in zip(layer.kernel_size, layer.dilation, strict=True))
     is_usual = layer.padding_mode == "zeros" and not (layer.padding == "same" and is_even)
-    is_there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    # Operations of torch's own compiler, of which a release may think better.
+    is_there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")  # type: ignore[no-untyped-call]
     return is_there and is_usual and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
@@ -59,17 +63,45 @@ class PackedConvolution:
     def back(self, gradient: Tensor, maps: Tensor | None, onto: Tensor | None) -> Tensor:
         """Return the gradient with respect to what was read, ``maps`` if needed, added to ``onto`` if given."""
         layer = self._layer
-        if maps is not None:
+        if maps is None:
+            if layer.out_channels < MANY * layer.in_channels:
+                return self._flip_and_run(gradient, onto)
+            found = self._scatter(gradient)
+        elif layer.kernel_size == (1, 1) and self._padding == [0, 0] and layer.groups == 1:
+            # Of what was read only every other pixel counted.
+            found = torch.zeros_like(maps) if onto is None else onto
+            found[:, :, :: self._stride[0], :: self._stride[1]] += self._flip_and_run(gradient, None)
+            return found
+        else:
             found = torch.ops.aten.convolution_backward(
                 gradient, maps, layer.weight, None, self._stride, self._padding, self._dilation,
                 False, [0, 0], layer.groups, [True, False, False],
             )[0]  # fmt: skip
-            return found if onto is None else onto.add_(found)
+        return found if onto is None else onto.add_(found)
+
+    def _flip_and_run(self, gradient: Tensor, onto: Tensor | None) -> Tensor:
+        """Return the gradient of a convolution of stride 1, by one with the flipped weights, added to ``onto``."""
         padding = [reach - before for reach, before in zip(self._reach(), self._padding, strict=True)]
         if self._flipped is None:
-            flipped = layer.weight.flip(2, 3).transpose(0, 1)
-            self._flipped = _packed(flipped, padding, self._stride, self._dilation, 1, gradient)
-        return _convolve(gradient, self._flipped, None, (padding, self._stride, self._dilation, 1), onto)
+            flipped = self._layer.weight.flip(2, 3).transpose(0, 1)
+            self._flipped = _packed(flipped, padding, [1, 1], self._dilation, 1, gradient)
+        return _convolve(gradient, self._flipped, None, (padding, [1, 1], self._dilation, 1), onto)
+
+    def _scatter(self, gradient: Tensor) -> Tensor:
+        """Return the same by one product of matrices whose rows are then added up, each at its place."""
+        layer, reach = self._layer, self._reach()
+        (n, channels, height, width), (down, across) = gradient.shape, layer.kernel_size
+        weights = layer.weight.permute(2, 3, 1, 0).reshape(-1, channels)
+        parts = weights @ gradient.permute(0, 2, 3, 1).reshape(-1, channels).T
+        parts = parts.reshape(down, across, layer.in_channels, n, height, width)
+        found = gradient.new_zeros(layer.in_channels, n, height + reach[0], width + reach[1])
+        for row in range(down):
+            for column in range(across):
+                top, left = row * self._dilation[0], column * self._dilation[1]
+                found[:, :, top : top + height, left : left + width] += parts[row, column]
+        top, left = self._padding
+        bottom, right = found.shape[2] - top, found.shape[3] - left
+        return found[:, :, top:bottom, left:right].transpose(0, 1)
 
 
 _How = tuple[list[int], list[int], list[int], int]

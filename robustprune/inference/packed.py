@@ -86,7 +86,19 @@ def _steps(traced: fx.GraphModule, run: Sequence[fx.Node]) -> tuple[list[Step], 
                 steps[node] = replace(joined, node=node, other=first)
             else:
                 steps[node] = Step(node, first, other=second)
-    return list(steps.values()), names.get(run[-1], run[-1])
+    return _early(list(steps.values())), names.get(run[-1], run[-1])
+
+
+def _early(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps with convolutions that stand alone, as those of shortcuts do, as soon as they can be done.
+
+    On the way back they are so the last to add to a gradient that is there by then.
+    """
+    found: list[Step] = []
+    for step in steps:
+        made = [number for number, before in enumerate(found, start=1) if before.node is step.main]
+        found.insert(max(made, default=0) if step.is_plain else len(found), step)
+    return found
 
 
 def _kind(node: fx.Node, traced: fx.GraphModule) -> str | None:

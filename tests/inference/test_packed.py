@@ -18,20 +18,25 @@ class Mixed(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(channels, 8, 5, padding=2)
+        self.stem = nn.Conv2d(channels, 24, 5, padding=2)  # many for one channel, few for three
+        self.squeeze = nn.Conv2d(24, 8, 1)
         self.same = nn.Conv2d(8, 8, 3, padding="same", dilation=2, bias=False)
         self.valid = nn.Conv2d(8, 8, (1, 3), padding="valid")
         self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=4)
         self.wide = nn.Conv2d(8, 8, 3, padding=3)
         self.down = nn.Conv2d(8, 12, 3, stride=2, padding=1)
         self.shortcut = nn.Conv2d(8, 12, 1, stride=2)
+        self.thin = nn.Conv2d(12, 12, 1, stride=(1, 2), padding=(1, 0))
         self.flat = nn.Conv2d(12, 12, 3, stride=(2, 1), padding=1)
         self.idle = nn.Sequential(nn.Identity(), nn.Dropout(0.5))
         self.act = nn.ReLU(inplace=True)
         self.last = nn.Linear(12, 4)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
 
     def forward(self, images):
-        maps = self.act(self.stem(images))
+        maps = self.squeeze(self.act(self.stem(images)))
         maps = self.act(self.same(maps) + maps)
         maps = maps + self.grouped(self.idle(maps))  # before a ReLU, read by three
         maps = torch.relu(maps) + maps
@@ -39,6 +44,7 @@ class Mixed(nn.Module):
         maps = maps + maps
         maps = torch.relu(self.wide(maps))
         maps = torch.relu(self.down(maps) + self.shortcut(maps))
+        maps = torch.relu(self.thin(maps))
         return self.last(self.flat(maps).mean(dim=(2, 3)))
 
 
