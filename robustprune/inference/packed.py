@@ -46,6 +46,10 @@ class Packed(nn.Module):
         self._fast = _with_program(traced, run, Program(*_steps(traced, run)))
         self.eval()
 
+    def __reduce__(self) -> tuple[type[Packed], tuple[nn.Module]]:
+        """Be copied and pickled as the network, and looked through anew: graphs are too deep for either."""
+        return Packed, (self.network,)
+
     def forward(self, *maps: Tensor) -> Tensor:
         """Return logits (n, K) of images (n, C, H, W), or what else the network makes of what it reads."""
         return self._fast(*maps)  # type: ignore[no-any-return]

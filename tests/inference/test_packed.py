@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -125,6 +128,13 @@ def test_gradients_of_two_losses_of_one_pass(images):
         (found,) = torch.autograd.grad(logits[:, column].sum(), asked, retain_graph=True)
         (wanted,) = torch.autograd.grad(expected[:, column].sum(), asked, retain_graph=True)
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_copies_compute_the_same(images):
+    packed = Packed(resnet(images.shape[1]))
+    for other in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        assert next(other.parameters()) is not next(packed.parameters())
+        torch.testing.assert_close(loss_and_gradient(other, images), loss_and_gradient(packed, images))
 
 
 def test_second_gradients_are_refused(images):
