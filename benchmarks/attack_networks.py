@@ -1,6 +1,7 @@
-"""The two networks that `attacks.py` attacks: a ResNet20 on Fashion-MNIST, trained as usual and adversarially.
+"""The networks of `attacks.py` and `packed.py`.
 
-Trained once, and kept in ``$XDG_CACHE_HOME/robustprune/benchmarks``.
+Those attacked are a ResNet20 on Fashion-MNIST, trained as usual and adversarially: once, and kept in
+``$XDG_CACHE_HOME/robustprune/benchmarks``.
 """
 
 from __future__ import annotations
@@ -8,7 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from robustprune.data import ImageData, load_data
+import torch
+from torch import nn
+
+from robustprune.data import ImageData, InMemorySplit, load_data
+from robustprune.inference import freeze
 from robustprune.models import build_model
 from robustprune.ticket import Ticket, load_ticket
 from robustprune.training import make_recipe, train
@@ -33,3 +38,10 @@ def trained(kind: str, data: ImageData) -> Ticket:
         train(ticket, data, recipe=RECIPES[kind], measure_energy=False, on_epoch=lambda entry, _: print(entry))
         ticket.save(path)
     return load_ticket(path)
+
+
+def untrained(name: str, shape: tuple[int, int, int]) -> nn.Module:
+    """Return the frozen copy of a network with random weights for ten classes of images (C, H, W)."""
+    split = InMemorySplit(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
+    constants = (0.5,) * shape[0], (0.25,) * shape[0]
+    return freeze(build_model(name, ImageData("empty", tuple("0123456789"), *constants, True, train=split)))

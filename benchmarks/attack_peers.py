@@ -54,14 +54,12 @@ class Stage:
     accuracy: float
 
 
-def authors_autoattack(
-    model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, stages: list[Stage] | None = None
-) -> Tensor:
+def authors_autoattack(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, stages: list[Stage]) -> Tensor:
     """Run AutoAttack of its authors; its stages are added to ``stages``."""
     from pyautoattack import AutoAttack
 
     attack = AutoAttack(model, eps=epsilon, seed=0)
-    with _listening(attack.logger, [] if stages is None else stages):
+    with _listening(attack.logger, stages):
         adversarial, _ = attack.run_standard_evaluation(images, labels, batch_size=250)
     found: Tensor = adversarial
     return found

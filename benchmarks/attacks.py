@@ -32,18 +32,17 @@ from functools import partial
 from typing import Any
 
 import torch
-from attack_networks import fashion_mnist, trained
+from attack_networks import RECIPES, fashion_mnist, trained, untrained
 from attack_peers import STEPS, Attack, Stage, authors_apgd, authors_autoattack, authors_square, pgd_peers
 from torch import Tensor, nn
 
 from robustprune.attacks import AttackProblem, get_attack, register_attack, run_attack
 from robustprune.cost import measure_cost
-from robustprune.data import ImageData, InMemorySplit, stratified_indices
-from robustprune.inference import Packed, freeze, predict_logits
+from robustprune.data import stratified_indices
+from robustprune.inference import Packed, predict_logits
 from robustprune.metrics import wilson_interval
-from robustprune.models import build_model
 
-KINDS = ("normal", "adversarial")
+KINDS = tuple(RECIPES)
 PARTS = ("gradients", "pgd", "agreement", "autoattack")
 OURS = {"steps": 10, "loss": "ce-margin"}
 """Chosen on validation images, the same for both networks and both ε."""
@@ -190,9 +189,7 @@ def compare_parts(networks: Networks, data: Data) -> bool:
 
 def gradient_share() -> float:
     """Return the rate of input gradients of a frozen ResNet56 over the rate of matrix products, both in FLOP/s."""
-    split = InMemorySplit(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
-    data = ImageData("empty", tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, True, train=split)
-    network = freeze(build_model("resnet56", data))
+    network = untrained("resnet56", (3, 32, 32))
     attacked = Packed(network)
     images = torch.rand(250, 3, 32, 32)
     # Two operations per multiply-accumulate, forward and once more backward; weights get no gradients.

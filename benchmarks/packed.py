@@ -13,21 +13,14 @@ import time
 from collections.abc import Callable
 
 import torch
+from attack_networks import untrained
 from torch import Tensor, nn
 
-from robustprune.data import ImageData, InMemorySplit
 from robustprune.devices import keep_freed_memory
-from robustprune.inference import Packed, freeze
-from robustprune.models import build_model
+from robustprune.inference import Packed
 
 SHAPES = ((1, 28, 28), (3, 32, 32))
 BATCHES = (16, 64, 129)
-
-
-def frozen(shape: tuple[int, int, int]) -> nn.Module:
-    split = InMemorySplit(torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
-    constants = (0.5,) * shape[0], (0.25,) * shape[0]
-    return freeze(build_model("resnet20", ImageData("empty", tuple("0123456789"), *constants, True, train=split)))
 
 
 @torch.no_grad()
@@ -54,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()  # as attacks do
     for shape in SHAPES:
-        network = frozen(shape)
+        network = untrained("resnet20", shape)
         packed = Packed(network)
         for batch in BATCHES:
             images = torch.rand(batch, *shape)

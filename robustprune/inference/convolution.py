@@ -6,8 +6,6 @@ arXiv:1603.07285, section 4), which can be added to a gradient that is there alr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -17,12 +15,13 @@ MANY = 16
 
 def can_be_packed(layer: nn.Conv2d) -> bool:
     """Return whether a convolution can have packed weights, here."""
-    weight = layer.weight
     # Where a border of "same" is not the same on both sides, it is not said how it is shared out.
-    is_even = any(dilation * (size - 1) % 2 for size, dilation in zip(layer.kernel_size, layer.dilation, strict=True))
-    is_usual = layer.padding_mode == "zeros" and not (layer.padding == "same" and is_even)
+    is_usual = layer.padding_mode == "zeros" and not (
+        layer.padding == "same" and any(reach % 2 for reach in _reach(layer))
+    )
     # Operations of torch's own compiler, of which a release may think better.
     is_there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")  # type: ignore[no-untyped-call]
+    weight = layer.weight
     return is_there and is_usual and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
@@ -33,31 +32,26 @@ class PackedConvolution:
         """Share the weights of a layer until they are first needed."""
         self._layer = layer
         self._stride, self._dilation = list(layer.stride), list(layer.dilation)
-        self._padding = _padding(layer)
+        self._reach, self._padding = _reach(layer), _padding(layer)
         self.needs_input = (
             layer.groups > 1
             or self._stride != [1, 1]
-            or any(padding > reach for padding, reach in zip(self._padding, self._reach(), strict=True))
+            or any(padding > reach for padding, reach in zip(self._padding, self._reach, strict=True))
         )
         self._packed: Tensor | None = None
         self._flipped: Tensor | None = None
 
-    def _reach(self) -> list[int]:
-        sizes = zip(self._layer.kernel_size, self._dilation, strict=True)
-        return [dilation * (size - 1) for size, dilation in sizes]
-
     def shape(self, maps: Tensor) -> torch.Size:
         """Return the shape of the convolution of maps."""
-        sides = zip(maps.shape[2:], self._padding, self._reach(), self._stride, strict=True)
+        sides = zip(maps.shape[2:], self._padding, self._reach, self._stride, strict=True)
         height, width = ((side + 2 * border - reach - 1) // stride + 1 for side, border, reach, stride in sides)
         return torch.Size((len(maps), self._layer.out_channels, height, width))
 
-    def run(self, maps: Tensor, padding: Sequence[int] | None = None, onto: Tensor | None = None) -> Tensor:
+    def run(self, maps: Tensor, onto: Tensor | None = None) -> Tensor:
         """Return the convolution of maps, or ``onto``, to which it is added."""
-        padding = self._padding if padding is None else list(padding)
+        how = self._padding, self._stride, self._dilation, self._layer.groups
         if self._packed is None:
-            self._packed = _packed(self._layer.weight, padding, self._stride, self._dilation, self._layer.groups, maps)
-        how = padding, self._stride, self._dilation, self._layer.groups
+            self._packed = _packed(self._layer.weight, how, maps)
         return _convolve(maps, self._packed, self._layer.bias, how, onto)
 
     def back(self, gradient: Tensor, maps: Tensor | None, onto: Tensor | None) -> Tensor:
@@ -81,15 +75,15 @@ class PackedConvolution:
 
     def _flip_and_run(self, gradient: Tensor, onto: Tensor | None) -> Tensor:
         """Return the gradient of a convolution of stride 1, by one with the flipped weights, added to ``onto``."""
-        padding = [reach - before for reach, before in zip(self._reach(), self._padding, strict=True)]
+        padding = [reach - before for reach, before in zip(self._reach, self._padding, strict=True)]
+        how = padding, [1, 1], self._dilation, 1
         if self._flipped is None:
-            flipped = self._layer.weight.flip(2, 3).transpose(0, 1)
-            self._flipped = _packed(flipped, padding, [1, 1], self._dilation, 1, gradient)
-        return _convolve(gradient, self._flipped, None, (padding, [1, 1], self._dilation, 1), onto)
+            self._flipped = _packed(self._layer.weight.flip(2, 3).transpose(0, 1), how, gradient)
+        return _convolve(gradient, self._flipped, None, how, onto)
 
     def _scatter(self, gradient: Tensor) -> Tensor:
         """Return the same by one product of matrices whose rows are then added up, each at its place."""
-        layer, reach = self._layer, self._reach()
+        layer, reach = self._layer, self._reach
         (n, channels, height, width), (down, across) = gradient.shape, layer.kernel_size
         weights = layer.weight.permute(2, 3, 1, 0).reshape(-1, channels)
         parts = weights @ gradient.permute(0, 2, 3, 1).reshape(-1, channels).T
@@ -105,6 +99,7 @@ class PackedConvolution:
 
 
 _How = tuple[list[int], list[int], list[int], int]
+"""Padding, stride, dilation, groups."""
 
 
 def _convolve(maps: Tensor, weights: Tensor, bias: Tensor | None, how: _How, onto: Tensor | None) -> Tensor:
@@ -116,17 +111,17 @@ def _convolve(maps: Tensor, weights: Tensor, bias: Tensor | None, how: _How, ont
     )
 
 
-def _packed(
-    weights: Tensor, padding: list[int], stride: list[int], dilation: list[int], groups: int, maps: Tensor
-) -> Tensor:
+def _packed(weights: Tensor, how: _How, maps: Tensor) -> Tensor:
     weights = weights.detach().contiguous(memory_format=torch.channels_last)
-    return torch.ops.mkldnn._reorder_convolution_weight(  # type: ignore[no-any-return]
-        weights, padding, stride, dilation, groups, list(maps.shape)
-    )
+    return torch.ops.mkldnn._reorder_convolution_weight(weights, *how, list(maps.shape))  # type: ignore[no-any-return]
+
+
+def _reach(layer: nn.Conv2d) -> list[int]:
+    """Return how many pixels further than its first one a kernel sees, down and across."""
+    return [dilation * (size - 1) for size, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]
 
 
 def _padding(layer: nn.Conv2d) -> list[int]:
     if layer.padding == "same":
-        sizes = zip(layer.kernel_size, layer.dilation, strict=True)
-        return [dilation * (size - 1) // 2 for size, dilation in sizes]
+        return [reach // 2 for reach in _reach(layer)]
     return [0, 0] if layer.padding == "valid" else [int(each) for each in layer.padding]

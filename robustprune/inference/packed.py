@@ -138,23 +138,18 @@ def _longest_run(traced: fx.GraphModule) -> list[fx.Node]:
     kinds = [_kind(node, traced) for node in nodes]
     places = {node: place for place, node in enumerate(nodes)}
     last_reads = [max((places[user] for user in node.users), default=place) for place, node in enumerate(nodes)]
-    best, most = (0, 0), 0
+    best, most = (0, 0), (0, 0)
     for start in range(len(nodes)):
         convolutions, read_until = 0, start
         for place in range(start, len(nodes)):
             if kinds[place] is None:
                 break
             convolutions += kinds[place] == "convolution"
-            if read_until <= place and convolutions > most:
-                best, most = (start, place + 1), convolutions
+            # Of as many convolutions the longer run, which has the ReLUs and sums behind the last one.
+            if read_until <= place and convolutions and (convolutions, place - start) > most:
+                best, most = (start, place + 1), (convolutions, place - start)
             read_until = max(read_until, last_reads[place])
-    # A ReLU or a sum behind the last convolution belongs to it.
-    start, stop = best
-    while stop < len(nodes) and kinds[stop] is not None and most:
-        if max(last_reads[start:stop]) > stop:
-            break
-        stop += 1
-    return nodes[start:stop]
+    return nodes[slice(*best)]
 
 
 def _with_program(traced: fx.GraphModule, run: Sequence[fx.Node], program: Program) -> fx.GraphModule:

@@ -73,20 +73,22 @@ class Program(nn.Module):
         return there
 
     def _do(self, step: Step, number: int, there: dict[fx.Node, Tensor], wanted: set[fx.Node]) -> Tensor:
-        main, other = there[step.main], None if step.other is None else there[step.other]
-        shape = main.shape if step.convolution is None else step.convolution.shape(main)
-        if other is not None and other.shape != shape:
-            raise ValueError(f"a sum of maps of shapes {tuple(shape)} and {tuple(other.shape)}")
-        if step.convolution is None:
-            if other is None:
+        main, convolution = there[step.main], step.convolution
+        if step.other is None:
+            if convolution is None:
                 return main.relu()
-            found = main + other
-        elif other is None:
-            found = step.convolution.run(main)
-        elif self._last_use[step.other] > number or step.other in {*wanted, *self.inputs, step.main}:
-            found = step.convolution.run(main).add_(other)
-        else:  # nobody needs it any more
-            found = step.convolution.run(main, onto=other)
+            found = convolution.run(main)
+        else:
+            other, shape = there[step.other], main.shape if convolution is None else convolution.shape(main)
+            if other.shape != shape:
+                raise ValueError(f"a sum of maps of shapes {tuple(shape)} and {tuple(other.shape)}")
+            is_needed = self._last_use[step.other] > number or step.other in {*wanted, *self.inputs, step.main}
+            if convolution is None:
+                found = main + other
+            elif is_needed:
+                found = convolution.run(main).add_(other)
+            else:
+                found = convolution.run(main, onto=other)
         # Not by the convolution, for which the larger of NaN and zero is zero.
         return found.relu_() if step.is_rectified else found
 

@@ -116,16 +116,12 @@ class Windowed:
             """Return where a map changes that sees so far."""
             return _grown(patch, radius, whole)
 
-        @cache
-        def surroundings(radius: int, reach: int) -> Patch:
-            return _grown(place(radius), reach)
-
         def read(node: fx.Node, window: Patch) -> Tensor:
             return self._read(found[node], node, slots, place(self._radius(node)), window)
 
         found = {self._image: images[:, :, patch[0], patch[1]]}
         for node, layer in self._layers.items():
-            window = surroundings(layer.radius, layer.reach)
+            window = _grown(place(layer.radius), layer.reach)
             found[node] = layer.run(*(read(each, window) for each in layer.inputs))
         return self._rest(*(read(node, whole) for node in self._handed_on)).float()  # type: ignore[no-any-return]
 

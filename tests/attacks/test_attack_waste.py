@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import torch
+from support import Shape
 
 from robustprune.attacks import run_attack
 from robustprune.attacks.nearby import Nearby
 from robustprune.attacks.square import _LinfSearch
-from robustprune.data import ImageData, InMemorySplit
 from robustprune.inference import Windowed
 from robustprune.models import build_model
 
@@ -101,8 +101,7 @@ assert "torch._dynamo" not in sys.modules
 
 
 def test_looking_around_a_patch_changes_nothing(monkeypatch):
-    split = InMemorySplit(torch.zeros(1, 1, 24, 24, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
-    network = build_model("resnet20", ImageData("empty", tuple("0123"), (0.5,), (0.25,), True, train=split)).eval()
+    network = build_model("resnet20", Shape(1, (24, 24), 4)).eval()
     images = torch.rand(8, 1, 24, 24)
     with torch.no_grad():
         network.fc.bias -= network(images).mean(dim=0)  # near the boundary, which other images lie across

@@ -7,9 +7,9 @@ import pickle
 
 import pytest
 import torch
+from support import Shape
 from torch import nn
 
-from robustprune.data import ImageData, InMemorySplit
 from robustprune.inference import Packed, freeze
 from robustprune.models import build_model
 
@@ -77,9 +77,7 @@ class Pooled(nn.Module):
 
 
 def resnet(channels: int) -> nn.Module:
-    split = InMemorySplit(torch.zeros(1, channels, SIZE, SIZE, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
-    constants = (0.5,) * channels, (0.25,) * channels
-    return freeze(build_model("resnet20", ImageData("empty", tuple("0123"), *constants, True, train=split)))
+    return freeze(build_model("resnet20", Shape(channels, (SIZE, SIZE), 4)))
 
 
 def ready(network: nn.Module) -> nn.Module:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support import Shape
 from torch import nn
 
-from robustprune.data import ImageData, InMemorySplit
 from robustprune.inference import Windowed, freeze, run_model
 from robustprune.models import build_model
 
@@ -37,10 +37,7 @@ class Branches(nn.Module):
 
 
 def resnet(channels: int) -> nn.Module:
-    split = InMemorySplit(torch.zeros(1, channels, SIZE, SIZE, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
-    constants = (0.5,) * channels, (0.25,) * channels
-    network = build_model("resnet20", ImageData("empty", tuple("0123"), *constants, True, train=split))
-    return freeze(network)
+    return freeze(build_model("resnet20", Shape(channels, (SIZE, SIZE), 4)))
 
 
 def branches(channels: int) -> nn.Module:
