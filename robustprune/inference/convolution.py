@@ -6,8 +6,12 @@ arXiv:1603.07285, section 4), which can be added to a gradient that is there alr
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from robustprune.inference.bounds import Interval, of_convolution
 
 MANY = 16
 """From so many channels written for each one read, a gradient is quicker found by products of matrices."""
@@ -47,12 +51,27 @@ class PackedConvolution:
         height, width = ((side + 2 * border - reach - 1) // stride + 1 for side, border, reach, stride in sides)
         return torch.Size((len(maps), self._layer.out_channels, height, width))
 
-    def run(self, maps: Tensor, onto: Tensor | None = None) -> Tensor:
-        """Return the convolution of maps, or ``onto``, to which it is added."""
+    def interval(self, read: Interval) -> Interval:
+        """Return between which values what it computes lies, given between which lies what it reads."""
+        return of_convolution(self._layer, read)
+
+    def run(
+        self, maps: Tensor, other: Tensor | None = None, *, onto_other: bool = False, rectify: bool = False
+    ) -> Tensor:
+        """Return the convolution of maps.
+
+        Args:
+            maps: What it reads.
+            other: What is to be added.
+            onto_other: Whether ``other`` may become the sum.
+            rectify: Whether a ReLU follows, one for which the larger of NaN and zero is zero.
+        """
         how = self._padding, self._stride, self._dilation, self._layer.groups
         if self._packed is None:
             self._packed = _packed(self._layer.weight, how, maps)
-        return _convolve(maps, self._packed, self._layer.bias, how, onto)
+        return _convolve(
+            maps, self._packed, self._layer.bias, how, other, onto_other=onto_other, then="relu" if rectify else None
+        )
 
     def back(self, gradient: Tensor, maps: Tensor | None, onto: Tensor | None) -> Tensor:
         """Return the gradient with respect to what was read, ``maps`` if needed, added to ``onto`` if given."""
@@ -79,7 +98,7 @@ class PackedConvolution:
         how = padding, [1, 1], self._dilation, 1
         if self._flipped is None:
             self._flipped = _packed(self._layer.weight.flip(2, 3).transpose(0, 1), how, gradient)
-        return _convolve(gradient, self._flipped, None, how, onto)
+        return _convolve(gradient, self._flipped, None, how, onto, onto_other=True)
 
     def _scatter(self, gradient: Tensor) -> Tensor:
         """Return the same by one product of matrices whose rows are then added up, each at its place."""
@@ -102,13 +121,23 @@ _How = tuple[list[int], list[int], list[int], int]
 """Padding, stride, dilation, groups."""
 
 
-def _convolve(maps: Tensor, weights: Tensor, bias: Tensor | None, how: _How, onto: Tensor | None) -> Tensor:
+def _convolve(
+    maps: Tensor,
+    weights: Tensor,
+    bias: Tensor | None,
+    how: _How,
+    other: Tensor | None,
+    *,
+    onto_other: bool,
+    then: str | None = None,
+) -> Tensor:
     ops = torch.ops.mkldnn
-    if onto is None:
-        return ops._convolution_pointwise(maps, weights, bias, *how, "none", [], "")  # type: ignore[no-any-return]
-    return ops._convolution_pointwise_.binary(  # type: ignore[no-any-return]
-        onto, maps, weights, bias, *how, "add", None, None, [], ""
-    )
+    if other is None:
+        return ops._convolution_pointwise(maps, weights, bias, *how, then or "none", [], "")  # type: ignore[no-any-return]
+    how_to_add: tuple[Any, ...] = "add", None, then, [], ""
+    if onto_other:
+        return ops._convolution_pointwise_.binary(other, maps, weights, bias, *how, *how_to_add)  # type: ignore[no-any-return]
+    return ops._convolution_pointwise.binary(maps, other, weights, bias, *how, *how_to_add)  # type: ignore[no-any-return]
 
 
 def _packed(weights: Tensor, how: _How, maps: Tensor) -> Tensor:

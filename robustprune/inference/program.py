@@ -1,19 +1,22 @@
 """Convolutions, ReLUs and sums run one after the other, there and back, with little memory.
 
 What autograd does in general, and need not be done where weights get no gradients: weights are brought into the layout
-of the convolutions at each pass, each sum and each gradient of a ReLU takes new memory, sums are passes of their own,
-and all that a layer reads is kept.
+of the convolutions at each pass, each sum and each gradient of a ReLU takes new memory, sums and ReLUs are passes of
+their own, and all that a layer reads is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from robustprune.inference import bounds
+from robustprune.inference.bounds import Interval
 from robustprune.inference.convolution import PackedConvolution
 
 
@@ -32,12 +35,47 @@ class Step:
         """Whether it is a convolution and nothing more."""
         return self.convolution is not None and self.other is None and not self.is_rectified
 
+    def run(
+        self, main: Tensor, other: Tensor | None = None, *, onto_other: bool = False, is_safe: bool = False
+    ) -> Tensor:
+        """Return what it makes of the maps that it reads.
+
+        Args:
+            main: The maps of ``main``.
+            other: Those of ``other``.
+            onto_other: Whether the latter may be changed.
+            is_safe: Whether nothing can become NaN, which a convolution that rectifies would make zero.
+        """
+        if self.convolution is None:
+            if other is None:
+                return main.relu()
+            found, is_done = main + other, False
+        else:
+            is_done = is_safe and self.is_rectified
+            found = self.convolution.run(main, other, onto_other=onto_other, rectify=is_done)
+        return found.relu_() if self.is_rectified and not is_done else found
+
+    def interval(self, main: Interval, other: Interval | None) -> Interval:
+        """Return between which values those lie that it computes, given between which lie those that it reads."""
+        found = main if self.convolution is None else self.convolution.interval(main)
+        if other is not None:
+            found = bounds.of_sum(found, other)
+        return bounds.of_relu(found) if self.is_rectified else found
+
+
+def intervals(steps: Sequence[Step], known: Mapping[fx.Node, Interval]) -> dict[fx.Node, Interval]:
+    """Return between which values the maps of the steps lie, where what else they read is ``known`` or an input."""
+    found = defaultdict(bounds.of_input, known)
+    for step in steps:
+        found[step.node] = step.interval(found[step.main], None if step.other is None else found[step.other])
+    return dict(found)
+
 
 class Program(nn.Module):
     """Convolutions, ReLUs and sums in a row, of which only one is read by others."""
 
-    def __init__(self, steps: Sequence[Step], output: fx.Node) -> None:
-        """Take the steps in order, and which of the nodes is read by others."""
+    def __init__(self, steps: Sequence[Step], output: fx.Node, known: Mapping[fx.Node, Interval] | None = None) -> None:
+        """Take the steps in order, which of the nodes is read by others, and what is known of inputs."""
         super().__init__()
         self.steps, self.output = steps, output
         made = {step.node for step in self.steps}
@@ -48,6 +86,8 @@ class Program(nn.Module):
         rectified = [step.node for step in self.steps if step.is_rectified]
         needed = [step.main for step in self.steps if step.convolution is not None and step.convolution.needs_input]
         self.kept = list(dict.fromkeys([*rectified, *needed]))
+        self._known = dict(known or {})
+        self._safe: frozenset[fx.Node] | None = None  # what is found out with the weights of the first pass
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Return the maps that others read, for those of the inputs (n, C, H, W).
@@ -64,33 +104,34 @@ class Program(nn.Module):
         """Return the maps that others read, and those to ``keep``."""
         given = [each.contiguous(memory_format=torch.channels_last) for each in maps]
         there = dict(zip(self.inputs, given, strict=True))
-        wanted = {self.output, *keep}
+        wanted, safe = {self.output, *keep}, self._safe_steps(there)
         for number, step in enumerate(self.steps):
-            there[step.node] = self._do(step, number, there, wanted)
+            there[step.node] = self._do(step, number, there, wanted, is_safe=step.node in safe)
             for node in (step.main, step.other):
                 if node is not None and self._last_use[node] == number and node not in wanted:
                     there.pop(node, None)
         return there
 
-    def _do(self, step: Step, number: int, there: dict[fx.Node, Tensor], wanted: set[fx.Node]) -> Tensor:
+    def _safe_steps(self, inputs: Mapping[fx.Node, Tensor]) -> frozenset[fx.Node]:
+        """Return where nothing can overflow, given these inputs."""
+        if not all(node in self._known or bounds.is_input(maps) for node, maps in inputs.items()):
+            return frozenset()
+        if self._safe is None:
+            found = intervals(self.steps, self._known)
+            self._safe = frozenset(node for node, interval in found.items() if bounds.is_safe(interval))
+        return self._safe
+
+    def _do(
+        self, step: Step, number: int, there: dict[fx.Node, Tensor], wanted: set[fx.Node], *, is_safe: bool
+    ) -> Tensor:
         main, convolution = there[step.main], step.convolution
         if step.other is None:
-            if convolution is None:
-                return main.relu()
-            found = convolution.run(main)
-        else:
-            other, shape = there[step.other], main.shape if convolution is None else convolution.shape(main)
-            if other.shape != shape:
-                raise ValueError(f"a sum of maps of shapes {tuple(shape)} and {tuple(other.shape)}")
-            is_needed = self._last_use[step.other] > number or step.other in {*wanted, *self.inputs, step.main}
-            if convolution is None:
-                found = main + other
-            elif is_needed:
-                found = convolution.run(main).add_(other)
-            else:
-                found = convolution.run(main, onto=other)
-        # Not by the convolution, for which the larger of NaN and zero is zero.
-        return found.relu_() if step.is_rectified else found
+            return step.run(main, is_safe=is_safe)
+        other, shape = there[step.other], main.shape if convolution is None else convolution.shape(main)
+        if other.shape != shape:
+            raise ValueError(f"a sum of maps of shapes {tuple(shape)} and {tuple(other.shape)}")
+        is_needed = self._last_use[step.other] > number or step.other in {*wanted, *self.inputs, step.main}
+        return step.run(main, other, onto_other=not is_needed, is_safe=is_safe)
 
     @torch.no_grad()
     def back(self, gradient: Tensor, kept: dict[fx.Node, Tensor]) -> list[Tensor | None]:

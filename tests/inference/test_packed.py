@@ -150,6 +150,17 @@ def test_what_is_not_a_number_stays_so(images):
     assert not Packed(network)(images).isfinite().any()
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e38])
+def test_what_becomes_no_number_by_the_images_stays_so(images, value):
+    network = ready(Mixed(images.shape[1]))
+    images[:, :, ::2] = value
+    images[:, :, 1::2] *= -value
+    packed = Packed(network)
+    packed(torch.rand_like(images))  # where it is safe with ordinary images is known by then
+    assert network(images).isnan().any()
+    assert torch.equal(packed(images).isnan(), network(images).isnan())
+
+
 def test_weights_are_shared_and_left_alone(images):
     network = ready(Mixed(images.shape[1]))
     before = {name: value.clone() for name, value in network.state_dict().items()}
