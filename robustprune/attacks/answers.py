@@ -98,7 +98,7 @@ class Oracle:
         def compute(part: Tensor) -> None:
             where = rows[part]
             batch = points[part].detach().to(place).float()
-            if not batch.isfinite().all():
+            if not _all_finite(batch):
                 raise AttackError("the attack proposed points with NaN or infinity")
             batch = question.settle(batch, where)
             without_graph = self.tally.without_graph
@@ -145,6 +145,8 @@ class Oracle:
 
     def _usable(self, gradients: Tensor, start: Start | None) -> Tensor:
         """Return gradients (n, …) with zeros, and a note in the tally, where they are not finite."""
+        if start is None and _all_finite(gradients):
+            return gradients
         flat = gradients.flatten(1)
         is_finite = flat.isfinite().all(dim=1)
         self.tally.not_finite += int((~is_finite).sum())
@@ -152,6 +154,11 @@ class Oracle:
             start.gradients += int(is_finite.sum())
             start.zeros += int((flat == 0).all(dim=1).sum())
         return gradients.masked_fill(~is_finite.reshape(-1, *([1] * (gradients.ndim - 1))), 0)
+
+
+def _all_finite(values: Tensor) -> bool:
+    """Return whether all are: as their sum is, or, should that overflow, one by one."""
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def _mean(draws: tuple[Tensor, ...]) -> Tensor:

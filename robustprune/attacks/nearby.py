@@ -12,9 +12,6 @@ from robustprune.inference import TOLERANCE, Packed, Patch, Windowed, logit_gap,
 from robustprune.randomness import seeded_generator
 
 MOST_BYTES = 2**30
-WORTH = 0.6
-"""Up to which share of the first layers' pixels it pays to compute only these: copying costs, too."""
-
 Look = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -28,7 +25,7 @@ class Nearby:
         """Begin with nothing; the network is looked at when it is first needed."""
         self._problem = problem
         self._windowed: Windowed | None = None
-        self._is_tried = False
+        self._is_tried = self._has_looked = False
         self._slots: Tensor | None = None  # (N,) where the maps of each sample are
 
     def look(self, rows: Tensor, kept: Tensor, patch: Patch) -> Look | None:
@@ -39,23 +36,30 @@ class Nearby:
         if not self._is_tried:
             self._windowed, self._is_tried = _taken_apart(self._problem, rows), True
         windowed = self._windowed
-        side = max(each.stop - each.start for each in patch)
-        if windowed is None or windowed.share(side, *kept.shape[2:]) > WORTH:
+        self._has_looked = windowed is not None and windowed.is_worth(patch)
+        if windowed is None or not self._has_looked:
             return None
         if self._slots is None:
             self._slots = torch.zeros_like(self._problem.labels)
             self._slots[rows] = torch.arange(len(rows), device=rows.device)
             windowed.make_room(len(rows))
-            self.keep(rows, kept)
+            self._see(windowed, self._slots[rows], kept)
         slots = self._slots
         return lambda where, points: windowed.look(points, slots[where], patch)
 
     def keep(self, rows: Tensor, points: Tensor) -> None:
-        """Take note that other points (n, C, H, W) are kept of some samples."""
+        """Take note that other points (n, C, H, W) are kept of some samples: some of those asked about last."""
         windowed, slots = self._windowed, self._slots
-        if windowed is not None and slots is not None and len(rows):
-            everything = torch.arange(len(rows), device=rows.device)
-            self._problem.oracle.batches.run(everything, lambda part: windowed.see(points[part], slots[rows[part]]))
+        if windowed is None or slots is None:
+            return
+        if self._has_looked:
+            windowed.keep(slots[rows])
+        else:
+            self._see(windowed, slots[rows], points)
+
+    def _see(self, windowed: Windowed, slots: Tensor, points: Tensor) -> None:
+        everything = torch.arange(len(slots), device=slots.device)
+        self._problem.oracle.batches.run(everything, lambda part: windowed.see(points[part], slots[part]))
 
 
 def _taken_apart(problem: AttackProblem, rows: Tensor) -> Windowed | None:
@@ -64,7 +68,7 @@ def _taken_apart(problem: AttackProblem, rows: Tensor) -> Windowed | None:
         return None
     try:
         network = problem.model.network if isinstance(problem.model, Packed) else problem.model
-        windowed = Windowed(network)
+        windowed = Windowed(network, problem.images[rows[:1]])
         gap = _gap(problem.model, windowed, problem.images[rows[:4]])
     except Exception:  # tracing runs the network's own code, which may do anything
         return None
@@ -78,7 +82,7 @@ def _gap(model: nn.Module, windowed: Windowed, images: Tensor) -> float:
     patch = (slice(height // 3, height // 2 + 1), slice(0, width // 3 + 1))  # at an edge, as padding matters
     changed = images.clone()
     drawn = torch.rand(changed[:, :, patch[0], patch[1]].shape, generator=seeded_generator("nearby"))
-    changed[:, :, patch[0], patch[1]] = drawn.to(images.device)
+    changed[:, :, patch[0], patch[1]] = drawn.round(decimals=1).to(images.device)  # zeros and ones among others
     slots = torch.arange(len(images), device=images.device)
     windowed.make_room(len(images))
     with torch.no_grad():

@@ -12,8 +12,9 @@ from robustprune.inference.forward import (
     to_unit_range,
 )
 from robustprune.inference.frozen import TOLERANCE, freeze
+from robustprune.inference.near import Patch
 from robustprune.inference.packed import Packed
-from robustprune.inference.windowed import Patch, Windowed
+from robustprune.inference.windowed import Windowed
 
 __all__ = [
     "TOLERANCE",

@@ -30,24 +30,33 @@ def can_be_packed(layer: nn.Conv2d) -> bool:
 
 
 class PackedConvolution:
-    """A convolution with packed weights: one that `can_be_packed`."""
+    """A convolution with packed weights: one that `can_be_packed`.
+
+    Attributes:
+        reach: How many pixels further than its first one a kernel sees, down and across.
+        stride: By how many pixels it moves.
+        padding: How many pixels there are in the border, at each side.
+        multiplications: How many it does for a pixel.
+        needs_input: Whether a gradient is found with what was read.
+    """
 
     def __init__(self, layer: nn.Conv2d) -> None:
         """Share the weights of a layer until they are first needed."""
         self._layer = layer
-        self._stride, self._dilation = list(layer.stride), list(layer.dilation)
-        self._reach, self._padding = _reach(layer), _padding(layer)
+        self.stride, self._dilation = list(layer.stride), list(layer.dilation)
+        self.reach, self.padding = _reach(layer), _padding(layer)
+        self.multiplications = layer.weight.numel()
         self.needs_input = (
             layer.groups > 1
-            or self._stride != [1, 1]
-            or any(padding > reach for padding, reach in zip(self._padding, self._reach, strict=True))
+            or self.stride != [1, 1]
+            or any(padding > reach for padding, reach in zip(self.padding, self.reach, strict=True))
         )
         self._packed: Tensor | None = None
         self._flipped: Tensor | None = None
 
     def shape(self, maps: Tensor) -> torch.Size:
         """Return the shape of the convolution of maps."""
-        sides = zip(maps.shape[2:], self._padding, self._reach, self._stride, strict=True)
+        sides = zip(maps.shape[2:], self.padding, self.reach, self.stride, strict=True)
         height, width = ((side + 2 * border - reach - 1) // stride + 1 for side, border, reach, stride in sides)
         return torch.Size((len(maps), self._layer.out_channels, height, width))
 
@@ -56,7 +65,13 @@ class PackedConvolution:
         return of_convolution(self._layer, read)
 
     def run(
-        self, maps: Tensor, other: Tensor | None = None, *, onto_other: bool = False, rectify: bool = False
+        self,
+        maps: Tensor,
+        other: Tensor | None = None,
+        *,
+        onto_other: bool = False,
+        rectify: bool = False,
+        is_padded: bool = False,
     ) -> Tensor:
         """Return the convolution of maps.
 
@@ -65,8 +80,9 @@ class PackedConvolution:
             other: What is to be added.
             onto_other: Whether ``other`` may become the sum.
             rectify: Whether a ReLU follows, one for which the larger of NaN and zero is zero.
+            is_padded: Whether ``maps`` come with their border.
         """
-        how = self._padding, self._stride, self._dilation, self._layer.groups
+        how = [0, 0] if is_padded else self.padding, self.stride, self._dilation, self._layer.groups
         if self._packed is None:
             self._packed = _packed(self._layer.weight, how, maps)
         return _convolve(
@@ -80,21 +96,21 @@ class PackedConvolution:
             if layer.out_channels < MANY * layer.in_channels:
                 return self._flip_and_run(gradient, onto)
             found = self._scatter(gradient)
-        elif layer.kernel_size == (1, 1) and self._padding == [0, 0] and layer.groups == 1:
+        elif layer.kernel_size == (1, 1) and self.padding == [0, 0] and layer.groups == 1:
             # Of what was read only every other pixel counted.
             found = torch.zeros_like(maps) if onto is None else onto
-            found[:, :, :: self._stride[0], :: self._stride[1]] += self._flip_and_run(gradient, None)
+            found[:, :, :: self.stride[0], :: self.stride[1]] += self._flip_and_run(gradient, None)
             return found
         else:
             found = torch.ops.aten.convolution_backward(
-                gradient, maps, layer.weight, None, self._stride, self._padding, self._dilation,
+                gradient, maps, layer.weight, None, self.stride, self.padding, self._dilation,
                 False, [0, 0], layer.groups, [True, False, False],
             )[0]  # fmt: skip
         return found if onto is None else onto.add_(found)
 
     def _flip_and_run(self, gradient: Tensor, onto: Tensor | None) -> Tensor:
         """Return the gradient of a convolution of stride 1, by one with the flipped weights, added to ``onto``."""
-        padding = [reach - before for reach, before in zip(self._reach, self._padding, strict=True)]
+        padding = [reach - before for reach, before in zip(self.reach, self.padding, strict=True)]
         how = padding, [1, 1], self._dilation, 1
         if self._flipped is None:
             self._flipped = _packed(self._layer.weight.flip(2, 3).transpose(0, 1), how, gradient)
@@ -102,7 +118,7 @@ class PackedConvolution:
 
     def _scatter(self, gradient: Tensor) -> Tensor:
         """Return the same by one product of matrices whose rows are then added up, each at its place."""
-        layer, reach = self._layer, self._reach
+        layer, reach = self._layer, self.reach
         (n, channels, height, width), (down, across) = gradient.shape, layer.kernel_size
         weights = layer.weight.permute(2, 3, 1, 0).reshape(-1, channels)
         parts = weights @ gradient.permute(0, 2, 3, 1).reshape(-1, channels).T
@@ -112,7 +128,7 @@ class PackedConvolution:
             for column in range(across):
                 top, left = row * self._dilation[0], column * self._dilation[1]
                 found[:, :, top : top + height, left : left + width] += parts[row, column]
-        top, left = self._padding
+        top, left = self.padding
         bottom, right = found.shape[2] - top, found.shape[3] - left
         return found[:, :, top:bottom, left:right].transpose(0, 1)
 

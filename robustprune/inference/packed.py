@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from robustprune.inference.bounds import Interval
 from robustprune.inference.convolution import PackedConvolution, can_be_packed
 from robustprune.inference.program import Program, Step
 from robustprune.inference.tracing import trace
@@ -30,8 +31,12 @@ class Packed(nn.Module):
         network: The network itself, whose weights it shares.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, known: Sequence[Interval | None] = ()) -> None:
         """Look for the run.
+
+        Args:
+            network: The network.
+            known: Between which values lies what it reads, one interval an argument, where that is known.
 
         Raises:
             Exception: Whatever tracing raises, as for code that depends on values.
@@ -42,29 +47,31 @@ class Packed(nn.Module):
         run = _longest_run(traced)
         if not run:
             raise ValueError("no convolutions in a row")
-        self.network = network
-        self._fast = _with_program(traced, run, Program(*_steps(traced, run)))
+        self.network, self._known = network, tuple(known)
+        inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
+        there = {node: interval for node, interval in zip(inputs, known, strict=False) if interval is not None}
+        self._fast = _with_program(traced, run, Program(_early(join(traced, run)), run[-1], there))
         self.eval()
 
-    def __reduce__(self) -> tuple[type[Packed], tuple[nn.Module]]:
+    def __reduce__(self) -> tuple[type[Packed], tuple[nn.Module, tuple[Interval | None, ...]]]:
         """Be copied and pickled as the network, and looked through anew: graphs are too deep for either."""
-        return Packed, (self.network,)
+        return Packed, (self.network, self._known)
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Return logits (n, K) of images (n, C, H, W), or what else the network makes of what it reads."""
         return self._fast(*maps)  # type: ignore[no-any-return]
 
 
-def _steps(traced: fx.GraphModule, run: Sequence[fx.Node]) -> tuple[list[Step], fx.Node]:
-    """Return the steps of a program, with ReLUs and sums joined to what only they read, and what the last is called."""
-    names: dict[fx.Node, fx.Node] = {}  # of what does nothing: what it reads
-    for node in run:
-        if _kind(node, traced) == "same":
-            names[node] = names.get(node.args[0], node.args[0])  # type: ignore[arg-type, assignment]
+def join(traced: fx.GraphModule, run: Sequence[fx.Node]) -> list[Step]:
+    """Return nodes as steps, with ReLUs and sums joined to what only they read.
+
+    Args:
+        traced: The graph.
+        run: Some of its nodes in order, of a `kind`.
+    """
     reads: Counter[fx.Node] = Counter()
     for node in traced.graph.nodes:
-        if node not in names:
-            fx.map_arg((node.args, node.kwargs), lambda read: reads.update([names.get(read, read)]))
+        fx.map_arg((node.args, node.kwargs), lambda read: reads.update([read]))
     steps: dict[fx.Node, Step] = {}
 
     def take(node: fx.Node, *, is_plain: bool) -> Step | None:
@@ -75,14 +82,14 @@ def _steps(traced: fx.GraphModule, run: Sequence[fx.Node]) -> tuple[list[Step], 
         return steps.pop(node)
 
     for node in run:
-        read = [names.get(each, each) for each in node.args if isinstance(each, fx.Node)]
-        kind = _kind(node, traced)
-        if kind == "convolution":
+        read = [each for each in node.args if isinstance(each, fx.Node)]
+        what = kind(node, traced)
+        if what == "convolution":
             steps[node] = Step(node, read[0], PackedConvolution(traced.get_submodule(str(node.target))))  # type: ignore[arg-type]
-        elif kind == "relu":
+        elif what == "relu":
             before = take(read[0], is_plain=False) or Step(node, read[0])
             steps[node] = replace(before, node=node, is_rectified=True)
-        elif kind == "sum":
+        elif what == "sum":
             first, second = read
             if joined := take(first, is_plain=True):
                 steps[node] = replace(joined, node=node, other=second)
@@ -90,7 +97,7 @@ def _steps(traced: fx.GraphModule, run: Sequence[fx.Node]) -> tuple[list[Step], 
                 steps[node] = replace(joined, node=node, other=first)
             else:
                 steps[node] = Step(node, first, other=second)
-    return _early(list(steps.values())), names.get(run[-1], run[-1])
+    return list(steps.values())
 
 
 def _early(steps: Sequence[Step]) -> list[Step]:
@@ -105,8 +112,8 @@ def _early(steps: Sequence[Step]) -> list[Step]:
     return found
 
 
-def _kind(node: fx.Node, traced: fx.GraphModule) -> str | None:
-    """Return what a node does, if a program can do it: ``"convolution"``, ``"relu"``, ``"sum"`` or ``"same"``."""
+def kind(node: fx.Node, traced: fx.GraphModule) -> str | None:
+    """Return what a node does, if a program can do it: ``"convolution"``, ``"relu"`` or ``"sum"``."""
     n_read = sum(isinstance(each, fx.Node) for each in node.args)
     if n_read != len(node.args) or not set(node.kwargs) <= {"inplace"}:
         return None
@@ -123,8 +130,6 @@ def _kind(node: fx.Node, traced: fx.GraphModule) -> str | None:
 def _kind_of_module(module: nn.Module) -> str | None:
     if module.training:
         return None
-    if type(module) in (nn.Identity, nn.Dropout):
-        return "same"
     if type(module) is nn.ReLU:
         return "relu"
     if type(module) is nn.Conv2d and can_be_packed(module):
@@ -135,7 +140,7 @@ def _kind_of_module(module: nn.Module) -> str | None:
 def _longest_run(traced: fx.GraphModule) -> list[fx.Node]:
     """Return the consecutive nodes of most convolutions that a program can do and of which only the last is read."""
     nodes = list(traced.graph.nodes)
-    kinds = [_kind(node, traced) for node in nodes]
+    kinds = [kind(node, traced) for node in nodes]
     places = {node: place for place, node in enumerate(nodes)}
     last_reads = [max((places[user] for user in node.users), default=place) for place, node in enumerate(nodes)]
     best, most = (0, 0), (0, 0)

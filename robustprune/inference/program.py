@@ -36,7 +36,13 @@ class Step:
         return self.convolution is not None and self.other is None and not self.is_rectified
 
     def run(
-        self, main: Tensor, other: Tensor | None = None, *, onto_other: bool = False, is_safe: bool = False
+        self,
+        main: Tensor,
+        other: Tensor | None = None,
+        *,
+        onto_other: bool = False,
+        is_safe: bool = False,
+        is_padded: bool = False,
     ) -> Tensor:
         """Return what it makes of the maps that it reads.
 
@@ -45,6 +51,7 @@ class Step:
             other: Those of ``other``.
             onto_other: Whether the latter may be changed.
             is_safe: Whether nothing can become NaN, which a convolution that rectifies would make zero.
+            is_padded: Whether what a convolution reads comes with its border.
         """
         if self.convolution is None:
             if other is None:
@@ -52,7 +59,7 @@ class Step:
             found, is_done = main + other, False
         else:
             is_done = is_safe and self.is_rectified
-            found = self.convolution.run(main, other, onto_other=onto_other, rectify=is_done)
+            found = self.convolution.run(main, other, onto_other=onto_other, rectify=is_done, is_padded=is_padded)
         return found.relu_() if self.is_rectified and not is_done else found
 
     def interval(self, main: Interval, other: Interval | None) -> Interval:

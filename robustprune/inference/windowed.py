@@ -2,218 +2,236 @@
 
 A k×k convolution of stride 1 sees k // 2 pixels to each side: a patch of 3×3 pixels changes 5×5 pixels behind one 3×3
 convolution and 17×17 behind seven, of maps that may have many more. What such layers say of an image is kept; of an
-image that differs from it within a patch, they are run on the patch and its surroundings, and the layers behind them
-on all.
+image that differs from it within a patch, they are run on the patch and its surroundings, as long as that is less
+work than on the whole, and the layers behind them on all.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any
+from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from robustprune.inference import bounds
+from robustprune.inference.near import Layer, Patch, near_layers
 from robustprune.inference.packed import Packed
 from robustprune.inference.tracing import trace
 
-Patch = tuple[slice, slice]
-"""Rows and columns."""
+COPYING = 90
+"""As many multiplications in a convolution take the time of copying a value into a window, and perhaps over it."""
 
-_POINTWISE = (nn.Identity, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU, nn.LeakyReLU, nn.BatchNorm2d)
-_ARITHMETIC: dict[Callable[..., Any], Callable[..., Tensor]] = {
-    operator.add: torch.add,
-    operator.iadd: torch.add,
-    operator.sub: torch.sub,
-    operator.mul: torch.mul,
-    operator.truediv: torch.div,
-}
+SMALLNESS = 1.5
+"""How much longer a pixel takes in windows, which are small."""
+
+NARROWEST = 5
+"""Windows are at least so many pixels wide: oneDNN adds up in another order where they are narrower.
+
+A point so comes out the same whatever was kept before it.
+"""
+
+TOGETHER = 4
+"""Of more than 16 images such a multiple is run, some twice: oneDNN prepares for every number of them anew."""
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """One of the first layers.
+class _Plan:
+    """How to go about a patch.
 
     Attributes:
-        inputs: The nodes it reads.
-        run: Takes a window of each input (n, C, h, w), larger than that of the output by ``reach`` on each side.
-        run_whole: Takes the whole of each.
-        reach: How far a pixel of it sees in its inputs.
-        radius: How far in the image.
+        n_layers: How many of the layers are run on windows; not those that are done faster on all.
+        places: Which part of each map is computed.
+        windows: Which part of each of its inputs a layer reads.
     """
 
-    inputs: tuple[fx.Node, ...]
-    run: Callable[..., Tensor]
-    run_whole: Callable[..., Tensor]
-    reach: int
-    radius: int
+    n_layers: int
+    places: dict[fx.Node, Patch]
+    windows: dict[fx.Node, tuple[Patch, ...]]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was found on windows: maps (n, C, h, w) of images to be compared with those under ``slots`` (n,)."""
+
+    slots: Tensor
+    plan: _Plan
+    found: dict[fx.Node, Tensor]
 
 
 class Windowed:
-    """A network that looks at images which differ within a patch from those it has seen."""
+    """A network that looks at images which differ within a patch from those it has seen.
 
-    def __init__(self, network: nn.Module) -> None:
+    All are of one size, and their values such that those before the first convolution are small (`bounds.is_input`).
+    """
+
+    def __init__(self, network: nn.Module, image: Tensor) -> None:
         """Take a network in evaluation mode apart.
+
+        Args:
+            network: The network.
+            image: One that it takes, (1, C, H, W).
 
         Raises:
             Exception: Whatever tracing raises, as for code that depends on values.
             ValueError: No layer of it sees only what is near, hooks listen to it, or it draws random numbers.
         """
-        traced = trace(network)
-        self._image, self._layers = _first_layers(traced)
-        inside = [self._image, *self._layers]
-        handed_on = [node for node in inside if any(user not in inside for user in node.users)]
-        if self._image in handed_on or not any(layer.reach for layer in self._layers.values()):
+        self._traced = trace(network)
+        self._near = near_layers(self._traced)
+        self._shapes = {node: maps.shape[1:] for node, maps in self._run_whole(image, self._near.layers)}
+        self._layers = self._near.layers
+        self._handed_on = [self._read_behind(number) for number in range(len(self._layers) + 1)]
+        # Of no patch are more layers run on windows than of a pixel.
+        self._layers = self._layers[: self._make_plan(0, 1, 0, 1).n_layers]
+        if not self._layers:
             raise ValueError("no layer sees only what is near")
-        self._rest = _packed(_behind(traced, handed_on))
-        self._handed_on = handed_on
-        # What is read beyond its own window: by a convolution, in a sum with what has a wider one, or as a whole.
-        wider = {each for layer in self._layers.values() for each in layer.inputs if self._radius(each) < layer.radius}
-        self._kept = wider | set(handed_on)
-        self._border = max(layer.reach for layer in self._layers.values())
+        self._plan = cache(self._make_plan)
+        self._rests: dict[int, nn.Module] = {}
+        self._kept = {node for layer in self._layers for node in (layer.node, *layer.inputs)}
+        self._border = max(max(layer.sight.padding) for layer in self._layers)
         self._maps: dict[fx.Node, Tensor] = {}  # (slots, H + 2·border, W + 2·border, C), zero in the border
         self._slots = 0
+        self._looks: list[_Look] = []
 
-    def share(self, side: int, height: int, width: int) -> float:
-        """Return which share of the first layers' pixels depends on a patch of this side in the middle."""
-        sides = [side + 2 * layer.radius for layer in self._layers.values() if layer.reach]
-        return sum(min(each, height) * min(each, width) for each in sides) / (len(sides) * height * width)
+    def is_worth(self, patch: Patch) -> bool:
+        """Return whether looking at such a patch takes less time than running the network."""
+        return self._plan(*_corners(patch)).n_layers > 0
 
     def make_room(self, slots: int) -> None:
         """Forget all images, and make ready for so many."""
-        self._maps, self._slots = {}, slots
+        self._maps, self._slots, self._looks = {}, slots, []
 
     @property
     def bytes_per_image(self) -> int:
         """What is kept of an image that was seen."""
         return sum(maps.nbytes for maps in self._maps.values()) // self._slots
 
-    @torch.no_grad()
     def see(self, images: Tensor, slots: Tensor) -> None:
         """Keep what the first layers say of images (n, C, H, W), under ``slots`` (n,)."""
-        found = {self._image: images}
-        for node, layer in self._layers.items():
-            found[node] = layer.run_whole(*(found[each] for each in layer.inputs))
-        edge = self._border
-        for node in self._kept:
-            maps = found[node].permute(0, 2, 3, 1)
-            if node not in self._maps:
-                _, height, width, channels = maps.shape
-                self._maps[node] = maps.new_zeros(self._slots, height + 2 * edge, width + 2 * edge, channels)
-            self._maps[node][slots, edge:-edge, edge:-edge] = maps
+        edge = 2 * self._border
+        for node, found in self._run_whole(images, self._layers):
+            if node in self._kept:
+                _, channels, height, width = found.shape
+                if node not in self._maps:
+                    self._maps[node] = found.new_zeros(self._slots, height + edge, width + edge, channels)
+                self._write(node, slots, _whole(found.shape), found)
 
     @torch.no_grad()
     def look(self, images: Tensor, slots: Tensor, patch: Patch) -> Tensor:
         """Return logits (n, K) of images (n, C, H, W) which differ within a patch from those under ``slots`` (n,)."""
-        whole = _whole(images)
+        plan, n = self._plan(*_corners(patch)), len(images)
+        more = -n % TOGETHER if n > 16 else 0
+        slots, windows = torch.cat([slots, slots[:more]]), images[:, :, patch[0], patch[1]]
+        look = _Look(slots, plan, {self._near.image: torch.cat([windows, windows[:more]])})
+        self._run(look, self._layers[: plan.n_layers])
+        self._looks.append(look)
+        handed_on = self._handed_on[plan.n_layers]
+        whole = (self._read(look, node, _whole(self._shapes[node])) for node in handed_on)
+        return self._rest(plan.n_layers)(*whole)[:n].float()  # type: ignore[no-any-return]
 
-        @cache
-        def place(radius: int) -> Patch:
-            """Return where a map changes that sees so far."""
-            return _grown(patch, radius, whole)
+    @torch.no_grad()
+    def keep(self, slots: Tensor) -> None:
+        """Of the images looked at since the last time, keep those of ``slots`` (n,) in place of what was there."""
+        for look in self._looks:
+            which = torch.isin(look.slots, slots).nonzero().flatten()
+            if len(which):
+                kept = _Look(look.slots[which], look.plan, {node: maps[which] for node, maps in look.found.items()})
+                self._run(kept, self._layers[look.plan.n_layers :])
+                for node, maps in kept.found.items():
+                    self._write(node, kept.slots, look.plan.places[node], maps)
+        self._looks = []
 
-        def read(node: fx.Node, window: Patch) -> Tensor:
-            return self._read(found[node], node, slots, place(self._radius(node)), window)
+    @torch.no_grad()
+    def _run_whole(self, images: Tensor, layers: list[Layer]) -> Iterator[tuple[fx.Node, Tensor]]:
+        found = {self._near.image: images}
+        for layer in layers:
+            found[layer.node] = layer.run_whole(*(found[each] for each in layer.inputs))
+        for node, maps in found.items():
+            self._check(node, maps)
+            yield node, maps
 
-        found = {self._image: images[:, :, patch[0], patch[1]]}
-        for node, layer in self._layers.items():
-            window = _grown(place(layer.radius), layer.reach)
-            found[node] = layer.run(*(read(each, window) for each in layer.inputs))
-        return self._rest(*(read(node, whole) for node in self._handed_on)).float()  # type: ignore[no-any-return]
+    def _run(self, look: _Look, layers: list[Layer]) -> None:
+        """Run layers on windows, after those before them."""
+        for layer in layers:
+            read = zip(layer.inputs, look.plan.windows[layer.node], strict=True)
+            look.found[layer.node] = layer.run(*(self._read(look, node, window) for node, window in read))
+            self._check(layer.node, look.found[layer.node])
 
-    def _radius(self, node: fx.Node) -> int:
-        return self._layers[node].radius if node in self._layers else 0
+    def _check(self, node: fx.Node, maps: Tensor) -> None:
+        if node in self._near.assumed and not bounds.is_input(maps):
+            raise ValueError("values before the first convolution are too large, or not finite")
 
-    def _read(self, new: Tensor, node: fx.Node, slots: Tensor, place: Patch, window: Patch) -> Tensor:
+    def _rest(self, n_layers: int) -> nn.Module:
+        """Return the network behind so many layers."""
+        if n_layers not in self._rests:
+            handed_on = self._handed_on[n_layers]
+            rest = _behind(self._traced, handed_on)
+            try:
+                self._rests[n_layers] = Packed(rest, [self._near.intervals.get(node) for node in handed_on])
+            except ValueError:
+                self._rests[n_layers] = rest
+        return self._rests[n_layers]
+
+    def _read(self, look: _Look, node: fx.Node, window: Patch) -> Tensor:
         """Return a window of a map (n, C, h, w), which may begin within the border: new in its place, else as kept."""
+        new, place = look.found[node], look.plan.places[node]
         if place == window:
             return new
-        edge = self._border
-        rows, columns = (slice(each.start + edge, each.stop + edge) for each in window)
-        maps = self._maps[node][:, rows, columns].index_select(0, slots).permute(0, 3, 1, 2)
-        down, across = (
-            slice(old.start - wanted.start, old.stop - wanted.start) for old, wanted in zip(place, window, strict=True)
-        )
-        maps[:, :, down, across] = new
+        rows, columns = self._in_border(window)
+        maps = self._maps[node][:, rows, columns].index_select(0, look.slots).permute(0, 3, 1, 2)
+        down, across = (_overlap(wanted, there) for wanted, there in zip(window, place, strict=True))
+        maps[:, :, down[0], across[0]] = new[:, :, down[1], across[1]]
         return maps
 
+    def _write(self, node: fx.Node, slots: Tensor, place: Patch, maps: Tensor) -> None:
+        rows, columns = self._in_border(place)
+        self._maps[node][slots, rows, columns] = maps.permute(0, 2, 3, 1)
 
-def _first_layers(traced: fx.GraphModule) -> tuple[fx.Node, dict[fx.Node, _Layer]]:
-    """Return the image, and the layers that see only what is near, in order."""
-    (image,) = (node for node in traced.graph.nodes if node.op == "placeholder")
-    layers: dict[fx.Node, _Layer] = {}
-    for node in traced.graph.nodes:
-        found = _layer(node, traced, {image, *layers})
-        if found is not None:
-            inputs, run, run_whole, reach = found
-            before = max(layers[each].radius if each in layers else 0 for each in inputs)
-            layers[node] = _Layer(inputs, run, run_whole, reach, before + reach)
-    return image, layers
+    def _in_border(self, patch: Patch) -> Patch:
+        rows, columns = (slice(each.start + self._border, each.stop + self._border) for each in patch)
+        return rows, columns
 
+    def _read_behind(self, n_layers: int) -> tuple[fx.Node, ...]:
+        """Return what is read of so many layers, and of the image, by others."""
+        later = {node for layer in self._layers[n_layers:] for node in layer.inputs}
+        here = [self._near.image, *(layer.node for layer in self._layers[:n_layers])]
+        return tuple(node for node in here if node in later or not self._near.inside.issuperset(node.users))
 
-_Found = tuple[tuple[fx.Node, ...], Callable[..., Tensor], Callable[..., Tensor], int]
+    def _make_plan(self, top: int, bottom: int, left: int, right: int) -> _Plan:
+        places, windows = self._spread((slice(top, bottom), slice(left, right)))
+        return _Plan(self._how_many(places, windows), places, windows)
 
+    def _spread(self, patch: Patch) -> tuple[dict[fx.Node, Patch], dict[fx.Node, tuple[Patch, ...]]]:
+        """Return which part of each map to compute, and which of its inputs each layer then reads."""
+        changed = {self._near.image: patch}
+        places, windows = dict(changed), {}
+        for layer in self._layers:
+            node, first, *others = layer.node, *layer.inputs
+            if any(self._shapes[each][1:] != self._shapes[node][1:] for each in layer.pixel_by_pixel):
+                break  # one value is combined with many
+            changed[node] = _hull(layer.sight.changed(changed[first]), *(changed[each] for each in others))
+            places[node] = place = _inside(changed[node], self._shapes[node])
+            windows[node] = (layer.sight.seen(place), *(place for _ in others))
+        return places, windows
 
-def _layer(node: fx.Node, traced: fx.GraphModule, known: set[fx.Node]) -> _Found | None:
-    """Return inputs, function and reach of a layer that sees only what is near in what is known; None of others."""
-    if node.kwargs or not node.args:
-        return None
-    read = [each for each in node.args if isinstance(each, fx.Node) and each in known]
-    if node.op == "call_module" and len(read) == 1:
-        return _module_layer(read[0], traced.get_submodule(str(node.target)))
-    operation = _ARITHMETIC.get(node.target) if node.op == "call_function" and callable(node.target) else None
-    if operation is None or len(node.args) != 2 or not read or read[0] is not node.args[0]:
-        return None
-    if len(read) == 2:
-        return (read[0], read[1]), operation, operation, 0
-    constant = node.args[1]
-    if isinstance(constant, fx.Node) and constant.op == "get_attr":
-        value = _attribute(traced, str(constant.target))
-        if value.ndim == 0 or (value.ndim >= 3 and value.shape[-2:] == (1, 1)):
-            return (read[0],), (run := lambda maps: operation(maps, value)), run, 0
-    return None
-
-
-def _module_layer(read: fx.Node, module: nn.Module) -> _Found | None:
-    if module.training:
-        return None
-    if type(module) in _POINTWISE:
-        return (read,), (run := partial(_apart, module)), run, 0
-    if type(module) is nn.Conv2d and (reach := _reach(module)) is not None:
-        return (read,), partial(_unpadded, module), module, reach
-    return None
-
-
-def _attribute(traced: fx.GraphModule, name: str) -> Tensor:
-    place, _, last = name.rpartition(".")
-    return getattr(traced.get_submodule(place), last)  # type: ignore[no-any-return]
+    def _how_many(self, places: dict[fx.Node, Patch], windows: dict[fx.Node, tuple[Patch, ...]]) -> int:
+        """Return how many of the layers to run on windows, by the time that it is to take."""
+        whole = [layer.multiplications * _area(_whole(self._shapes[layer.node])) for layer in self._layers]
+        least, n_layers, spent = float(sum(whole)), 0, 0.0
+        for number, layer in enumerate(self._layers[: len(windows)], start=1):
+            spent += SMALLNESS * _area(places[layer.node]) * layer.multiplications
+            read = zip(layer.inputs, windows[layer.node], strict=True)
+            spent += COPYING * sum(_area(window) * self._shapes[node][0] for node, window in read)
+            handed_on = self._handed_on[number]
+            copied = sum(self._shapes[node].numel() for node in handed_on)
+            total = spent + COPYING * copied + sum(whole[number:])
+            if total < least and self._near.image not in handed_on:
+                least, n_layers = total, number
+        return n_layers
 
 
-def _reach(convolution: nn.Conv2d) -> int | None:
-    """Return how far it sees, or None if its map is not as large as what it reads, or its border is not zero."""
-    size = convolution.kernel_size[0]
-    ordinary = convolution.stride == convolution.dilation == (1, 1) and convolution.padding_mode == "zeros"
-    square = convolution.kernel_size == (size, size) and size % 2 == 1
-    padded = convolution.padding in ("same", (size // 2, size // 2))
-    return size // 2 if ordinary and square and padded else None
-
-
-def _unpadded(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
-    return F.conv2d(maps, convolution.weight, convolution.bias, groups=convolution.groups)
-
-
-def _apart(module: nn.Module, maps: Tensor) -> Tensor:
-    """Run a module that may work in place on a copy: others may read its input, too."""
-    if isinstance(module, nn.ReLU):
-        return maps.relu()
-    return module(maps.clone() if getattr(module, "inplace", False) else maps)  # type: ignore[no-any-return]
-
-
-def _behind(traced: fx.GraphModule, given: list[fx.Node]) -> fx.GraphModule:
+def _behind(traced: fx.GraphModule, given: Sequence[fx.Node]) -> fx.GraphModule:
     """Return the layers that follow from those given to the logits."""
     graph = fx.Graph()
     copies = {node: graph.placeholder(f"given_{number}") for number, node in enumerate(given)}
@@ -231,24 +249,43 @@ def _behind(traced: fx.GraphModule, given: list[fx.Node]) -> fx.GraphModule:
     return fx.GraphModule(traced, graph)
 
 
-def _packed(network: fx.GraphModule) -> nn.Module:
-    try:
-        return Packed(network)
-    except ValueError:
-        return network
+def _corners(patch: Patch) -> tuple[int, int, int, int]:
+    return patch[0].start, patch[0].stop, patch[1].start, patch[1].stop
 
 
-def _whole(images: Tensor) -> Patch:
-    return slice(0, images.shape[2]), slice(0, images.shape[3])
+def _area(patch: Patch) -> int:
+    top, bottom, left, right = _corners(patch)
+    return (bottom - top) * (right - left)
 
 
-def _grown(patch: Patch, by: int, within: Patch | None = None) -> Patch:
-    """Return a patch with so many more pixels on each side, as far as there are any."""
-    rows, columns = (slice(each.start - by, each.stop + by) for each in patch)
-    if within is None:
-        return rows, columns
+def _whole(shape: torch.Size) -> Patch:
+    return slice(0, shape[-2]), slice(0, shape[-1])
+
+
+def _hull(*patches: Patch) -> Patch:
+    """Return the smallest patch that covers others."""
     rows, columns = (
-        slice(max(each.start, whole.start), min(each.stop, whole.stop))
-        for each, whole in zip((rows, columns), within, strict=True)
+        slice(min(each.start for each in sides), max(each.stop for each in sides))
+        for sides in zip(*patches, strict=True)
     )
     return rows, columns
+
+
+def _inside(patch: Patch, shape: torch.Size) -> Patch:
+    """Return a patch moved onto a map, with more pixels where it has too few, as far as there are any.
+
+    Moved, not cut off: oneDNN prepares for every size anew.
+    """
+    sides = []
+    for each, least, size in zip(patch, (1, NARROWEST), shape[-2:], strict=True):
+        length = min(max(each.stop - each.start, least), size)
+        start = min(max(each.start, 0), size - length)
+        sides.append(slice(start, start + length))
+    return sides[0], sides[1]
+
+
+def _overlap(wanted: slice, there: slice) -> tuple[slice, slice]:
+    """Return where, within each of two ranges, lies what both have."""
+    start, stop = max(wanted.start, there.start), min(wanted.stop, there.stop)
+    stop = max(start, stop)
+    return slice(start - wanted.start, stop - wanted.start), slice(start - there.start, stop - there.start)
