@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustprune.attacks.answers import Answer
 from robustprune.attacks.losses import Loss
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import for_norms
@@ -96,6 +97,10 @@ def ascend(problem: AttackProblem, steps: int, loss: str | Loss, rivals: Tensor 
         if len(climb.rows) == 0:
             return
         _move(problem, climb, is_first=step == 0)
+        if step == steps - 1:
+            # No step follows that would go along its gradient.
+            _ask(problem, climb.rows, climb.points, loss, rivals, gradient=False)
+            return
         _look(problem, climb, loss, rivals)
         if step in periods:
             climb.keep(problem.active[climb.rows])
@@ -116,7 +121,7 @@ def _periods(steps: int) -> dict[int, int]:
 def _begin(problem: AttackProblem, loss: str | Loss, rivals: Tensor | None) -> _Climb:
     rows = problem.rows
     points = problem.random_start()[rows]
-    answer = problem.ask(rows, points, loss, against=None if rivals is None else rivals[rows])
+    answer = _ask(problem, rows, points, loss, rivals)
     return _Climb(
         rows=rows,
         points=points,
@@ -133,6 +138,12 @@ def _begin(problem: AttackProblem, loss: str | Loss, rivals: Tensor | None) -> _
     )
 
 
+def _ask(
+    problem: AttackProblem, rows: Tensor, points: Tensor, loss: str | Loss, rivals: Tensor | None, gradient: bool = True
+) -> Answer:
+    return problem.ask(rows, points, loss, against=None if rivals is None else rivals[rows], gradient=gradient)
+
+
 def _move(problem: AttackProblem, climb: _Climb, *, is_first: bool) -> None:
     share = 1.0 if is_first else MOMENTUM
     direction = problem.steepest(climb.gradients)
@@ -143,8 +154,7 @@ def _move(problem: AttackProblem, climb: _Climb, *, is_first: bool) -> None:
 
 
 def _look(problem: AttackProblem, climb: _Climb, loss: str | Loss, rivals: Tensor | None) -> None:
-    against = None if rivals is None else rivals[climb.rows]
-    answer = problem.ask(climb.rows, climb.points, loss, against=against)
+    answer = _ask(problem, climb.rows, climb.points, loss, rivals)
     climb.rises = climb.rises + (answer.losses > climb.losses)
     climb.gradients, climb.losses = answer.gradients, answer.losses
     is_best = answer.losses > climb.best_losses

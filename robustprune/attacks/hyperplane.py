@@ -1,8 +1,8 @@
 """The shortest way onto a hyperplane that stays in the box, sample by sample, in L∞, L2 and L1.
 
 Towards w·δ = c every entry moves by some m ≥ 0 in the direction that helps, up to the wall of the box. The shortest
-δ has m = min(t, wall) in L∞ and m = min(t·|w|, wall) in L2, with the t at which the way suffices; w·δ is piecewise
-linear in t, so the t is found by sorting where entries reach the wall. In L1 the entries of the largest |w| go first.
+δ has m = min(t, wall) in L∞ and m = min(t·|w|, wall) in L2, with the t at which the way suffices; w·δ is concave and
+piecewise linear in t, so Newton's method ends exactly there. In L1 the entries of the largest |w| go first.
 """
 
 from __future__ import annotations
@@ -23,28 +23,40 @@ def step_onto(points: Tensor, weights: Tensor, offsets: Tensor, norm: str) -> Te
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
     """
     direction = weights.sign() * offsets.sign()[:, None]
-    walls = torch.where(direction > 0, 1 - points, points) * (direction != 0)
+    # Entries of weight zero have walls as well, but neither count nor move: to mask them takes longer than all this.
+    walls = (direction.clamp(min=0) - points).abs()
     sizes, needed = weights.abs(), offsets.abs()[:, None]
     if norm == "l1":
         return direction * _largest_first(walls, sizes, needed)
-    speeds = torch.ones_like(sizes) if norm == "linf" else sizes
+    speeds = torch.ones_like(needed) if norm == "linf" else sizes
     return direction * _together(walls, sizes, speeds, needed)
 
 
 def _together(walls: Tensor, sizes: Tensor, speeds: Tensor, needed: Tensor) -> Tensor:
-    """Return min(t·speeds, walls) with the t at which sizes·m = needed."""
-    times = walls / speeds.clamp(min=1e-30)
-    times, order = times.sort(dim=1)
-    done = (sizes * walls).gather(1, order).cumsum(dim=1)
-    slopes = (sizes * speeds).gather(1, order)
-    left = slopes.sum(dim=1, keepdim=True) - slopes.cumsum(dim=1)  # of the entries after this one
-    reached = done + times * left.clamp(min=0)
-    # The entry at whose wall the way suffices, or the last.
-    at = (reached < needed).sum(dim=1, keepdim=True).clamp(max=times.shape[1] - 1)
-    before = torch.where(at > 0, done.gather(1, (at - 1).clamp(min=0)), torch.zeros_like(needed))
-    slope = left.gather(1, at) + slopes.gather(1, at)
-    time = ((needed - before) / slope.clamp(min=1e-30)).clamp(min=0)
-    return torch.minimum(time * speeds, walls)
+    """Return min(t·speeds, walls) with the t at which sizes·m = needed; speeds are (n, D), or (n, 1) if all alike.
+
+    Newton's method from t = 0. The slope of sizes·m only falls, so no step goes too far, and one that brings no
+    further entry to its wall arrives: after D + 1 steps at most, mostly after two or three. A sample that has arrived
+    stays where it is, whatever the others still need.
+    """
+    rates = sizes * speeds
+    slopes = (rates * walls.sign()).sum(dim=1, keepdim=True)
+    times = _later(torch.zeros_like(needed), needed, slopes)
+    while True:
+        moved = torch.minimum(times * speeds, walls)
+        lacking = needed - (sizes * moved).sum(dim=1, keepdim=True)
+        before, slopes = slopes, (walls - moved).sign_().mul_(rates).sum(dim=1, keepdim=True)
+        is_short = (lacking > 0) & (slopes < before)
+        if not bool(is_short.any()):
+            return moved
+        times = torch.where(is_short, _later(times, lacking, slopes), times)
+
+
+def _later(times: Tensor, lacking: Tensor, slopes: Tensor) -> Tensor:
+    """Return when nothing is lacking at these slopes (n, 1), or, where they are zero, a time past all walls."""
+    limits = torch.finfo(times.dtype)
+    # It has to be finite: infinity times a speed of zero is not a number.
+    return (times + lacking / slopes.clamp(min=limits.tiny)).clamp(max=limits.max)
 
 
 def _largest_first(walls: Tensor, sizes: Tensor, needed: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linprog, minimize
+from scipy.optimize import brentq, linprog, minimize
 
 from robustprune.attacks.hyperplane import step_onto
 
@@ -81,3 +81,66 @@ def test_backwards_is_the_mirror_image():
         torch.testing.assert_close(
             step_onto(points, -weights, -offsets, norm), step_onto(points, weights, offsets, norm)
         )
+
+
+def images(n=30, size=784):
+    """Return points (n, D), a third of them at either end, and weights of many magnitudes, some of them zero."""
+    generator = torch.Generator().manual_seed(6)
+    points = (3 * torch.rand(n, size, generator=generator, dtype=torch.float64) - 1).clamp(0, 1)
+    weights = torch.randn(n, size, generator=generator, dtype=torch.float64)
+    weights *= 10 ** (-6 * torch.rand(n, size, generator=generator, dtype=torch.float64))
+    weights[:, ::7] = 0
+    return points, weights, torch.where(weights > 0, weights * (1 - points), -weights * points).sum(1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_of_the_size_of_an_image_it_takes_the_time_that_a_root_finder_finds(norm):
+    points, weights, reach = images()
+    shares = torch.linspace(0, 1.2, len(reach), dtype=torch.float64)
+    steps = step_onto(points, weights, shares * reach, norm)
+    for point, weight, share, step in zip(points, weights, shares, steps, strict=True):
+        direction, speed = weight.sign(), torch.ones_like(weight) if norm == "linf" else weight.abs()
+        walls = torch.where(weight > 0, 1 - point, point)
+
+        def moved(time, direction=direction, speed=speed, walls=walls):
+            return direction * torch.minimum(time * speed, walls)
+
+        def missing(time, moved=moved, weight=weight, share=share, walls=walls):
+            return float(weight @ moved(time) - share * (weight.abs() @ walls))
+
+        # No wall is further than 1, and no weight but zero slower than that.
+        latest = 1 / float(speed[weight != 0].min())
+        time = brentq(missing, 0, latest, xtol=1e-15, rtol=1e-14) if share < 1 else latest
+        torch.testing.assert_close(step, moved(time), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("share", [0.1, 0.999999, 1.0])
+def test_single_precision_meets_the_hyperplane_up_to_rounding(norm, share):
+    points, weights, reach = images()
+    points, weights, offsets = points.float(), weights.float(), (share * reach).float()
+    met = (weights.double() * step_onto(points, weights, offsets, norm)).sum(1)
+    torch.testing.assert_close(met, offsets.double(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_step_does_not_depend_on_the_others(norm):
+    points, weights, reach = (part.float() for part in images())
+    offsets = reach * torch.linspace(-0.5, 1.2, len(reach))
+    weights[3], weights[4] = torch.nan, 0
+    offsets[5], offsets[6] = 0, torch.inf
+    together = step_onto(points, weights, offsets, norm)
+    alone = [step_onto(*part, norm) for part in zip(points.split(1), weights.split(1), offsets.split(1), strict=True)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=0, equal_nan=True)
+    assert together.isfinite().all(1).tolist() == [row != 3 for row in range(len(reach))]
+    assert not together[4:6].any()
+    torch.testing.assert_close(points[6] + together[6], torch.where(weights[6] != 0, weights[6] > 0, points[6]))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("share", [0.25, 0.5, 1 - 1e-9])
+def test_it_arrives_where_a_step_passes_one_wall_at_a_time(norm, share):
+    # Every entry brings as much until it is at its wall, but the next takes at least twice as long.
+    powers = 2 ** torch.arange(50, dtype=torch.float64)[None]
+    points, weights, offset = 1 - 1 / powers, powers, torch.tensor([50 * share], dtype=torch.float64)
+    torch.testing.assert_close((weights * step_onto(points, weights, offset, norm)).sum(1), offset)

@@ -75,6 +75,16 @@ def test_a_boundary_crossed_is_left_without_its_gradient(network, test_images, t
     assert result.forward_evaluations - result.gradient_evaluations > 15 * ways
 
 
+def test_the_end_of_an_ascent_is_left_without_its_gradient(network, test_images, test_labels):
+    robust = run_attack(network, test_images, test_labels, "pgd-margin", epsilon=0.03).broken.logical_not()
+    images, labels = test_images[robust], test_labels[robust]
+    for steps in (1, 7):
+        result = run_attack(network, images, labels, "apgd-t", epsilon=0.005, steps=steps, target_classes=2)
+        assert result.robust_accuracy == 1
+        # Of each ascent, the points it began at and came by, not the one where it ended.
+        assert result.gradient_evaluations == 2 * steps * len(labels)
+
+
 def test_mistakes_are_judged_once(network, test_images, test_labels):
     wrong = (test_labels + 1) % 10
     with torch.no_grad():
