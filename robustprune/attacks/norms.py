@@ -156,6 +156,7 @@ def contain(points: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Tenso
     moved = images + delta
     # What the addition rounded off, exactly (Knuth's two-sum); against delta's sign, it went too far.
     added = moved - images
-    lost = (images - (moved - added)) + (delta - added)
-    went_too_far = lost.sign() * delta.sign() < 0
-    return torch.where(went_too_far, torch.nextafter(moved, images), moved).clamp(0, 1)
+    lost = (moved - added).neg_().add_(images).add_(delta - added)
+    too_far = lost.sign_().mul_(delta.sign()).clamp_(max=0)  # -1 where it did, 0 elsewhere
+    # Towards the image, or nowhere: a choice by a mask takes as long as all of the rest.
+    return torch.nextafter(moved, torch.addcmul(moved, too_far, added)).clamp_(0, 1)

@@ -136,10 +136,11 @@ class _LinfSearch(_Search):
             self.seen = self.rows.new_zeros(len(self.rows), 1)  # keys of all that were looked at, one column a query
         else:
             self.key, self.seen = saved["key"], saved["seen"]
+        self.n_seen = self.seen.shape[1]  # columns in use: of those to come there are as many again
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that changes, by name."""
-        return super().tensors() | {"key": self.key, "seen": self.seen}
+        return super().tensors() | {"key": self.key, "seen": self.seen[:, : self.n_seen]}
 
     def keep(self, left: Tensor) -> None:
         """Go on with some of the samples (n,)."""
@@ -165,16 +166,18 @@ class _LinfSearch(_Search):
         window = (self.images[:, :, down, across] + self.problem.epsilon * signs).clamp(0, 1)
         flips = window != self.best[:, :, down, across]
         keys = self.key + (flips * (signs.long() * self.numbers[:, down, across])).sum(dim=(1, 2, 3))
-        which = (self.seen != keys[:, None]).all(dim=1).nonzero().flatten()
+        which = (self.seen[:, : self.n_seen] != keys[:, None]).all(dim=1).nonzero().flatten()
         points = self.best[which]
         points[:, :, down, across] = window[which]
         better = self.keep_better(which, points, self.nearby.look(self.rows, self.best, (down, across)))
         self.nearby.keep(self.rows[better], self.best[better])
         self.key[better] = keys[better]
         if len(which):
-            looked_at = torch.zeros_like(self.key)  # zero is the key of the first image, which all have seen
-            looked_at[which] = keys[which]
-            self.seen = torch.cat([self.seen, looked_at[:, None]], dim=1)
+            if self.n_seen == self.seen.shape[1]:
+                # Zero is the key of the first image, which all have seen.
+                self.seen = torch.cat([self.seen, torch.zeros_like(self.seen)], dim=1)
+            self.seen[which, self.n_seen] = keys[which]
+            self.n_seen += 1
 
 
 class _L2Search(_Search):
