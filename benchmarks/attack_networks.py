@@ -1,4 +1,4 @@
-"""The networks of `attacks.py` and `packed.py`.
+"""The networks of `attacks.py` and `passes.py`.
 
 Those attacked are a ResNet20 on Fashion-MNIST, trained as usual and adversarially: once, and kept in
 ``$XDG_CACHE_HOME/robustprune/benchmarks``.

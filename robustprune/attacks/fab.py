@@ -45,7 +45,7 @@ class _Way(Walk):
 
     margins: Tensor
     gradients: Tensor
-    was_across: Tensor
+    has_crossed: Tensor
 
 
 def _approach(problem: AttackProblem, start: Tensor, rivals: Tensor, steps: int) -> None:
@@ -56,9 +56,9 @@ def _approach(problem: AttackProblem, start: Tensor, rivals: Tensor, steps: int)
         if len(way.rows) == 0:
             return
         way.points = _step(problem, way)
-        # Who was across the boundary mostly is so again. Its gradient is wanted where it retreats to, not here.
+        # Who has been across the boundary mostly is so again. Its gradient is wanted where it retreats to, not here.
         is_last = step == steps - 1
-        _turn_back(problem, way, way.was_across | is_last)
+        _turn_back(problem, way, way.has_crossed | is_last)
         if not is_last:
             _arrive(problem, way, rivals)
 
@@ -71,23 +71,21 @@ def _begin(problem: AttackProblem, start: Tensor, rivals: Tensor) -> _Way:
 
 def _turn_back(problem: AttackProblem, way: _Way, asked: Tensor) -> None:
     """Find which of the samples ``asked`` (n,) are across; offer and retreat those, and drop what that broke."""
-    way.was_across = torch.zeros_like(asked)
     where = asked.nonzero().flatten()
     if len(where):
         rows = way.rows[where]
         logits = problem.ask(rows, way.points[where], "margin", gradient=False, is_contained=False).logits
-        way.was_across[where] = margin(logits, problem.labels[rows]) > 0
-        _retreat(problem, way, way.was_across)
+        _retreat(problem, way, where[margin(logits, problem.labels[rows]) > 0])
         way.keep(problem.active[way.rows])
 
 
 def _arrive(problem: AttackProblem, way: _Way, rivals: Tensor) -> None:
-    """Get margins and gradients at the points; who turns out to be across unexpectedly retreats, and asks anew."""
+    """Get margins and gradients at the points; who is across for the first time retreats, and asks anew."""
     way.margins, best, way.gradients = _look(problem, way.rows, way.points, rivals)
-    is_across = (best > 0) & ~way.was_across
+    is_across = (best > 0) & ~way.has_crossed
     if bool(is_across.any()):
-        way.was_across |= is_across
-        _retreat(problem, way, is_across)
+        way.has_crossed |= is_across
+        _retreat(problem, way, is_across.nonzero().flatten())
         left = problem.active[way.rows]
         way.keep(left)
         where = is_across[left].nonzero().flatten()
@@ -100,9 +98,8 @@ def _look(problem: AttackProblem, rows: Tensor, points: Tensor, rivals: Tensor) 
     return answer.losses, margin(answer.logits, problem.labels[rows]), answer.gradients
 
 
-def _retreat(problem: AttackProblem, way: _Way, which: Tensor) -> None:
-    """Ask for a verdict on those of the samples ``which`` (n,) within the ball, and bring all nearer to the image."""
-    where = which.nonzero().flatten()
+def _retreat(problem: AttackProblem, way: _Way, where: Tensor) -> None:
+    """Ask for a verdict on those of the samples ``where`` (m,) within the ball, and bring all nearer to the image."""
     rows, points = way.rows[where], way.points[where]
     images = problem.images[rows]
     is_near = problem.size(points - images) <= problem.epsilon

@@ -25,7 +25,7 @@ class Nearby:
         """Begin with nothing; the network is looked at when it is first needed."""
         self._problem = problem
         self._windowed: Windowed | None = None
-        self._is_tried = self._has_looked = False
+        self._is_tried = self._is_exact = self._has_looked = False
         self._slots: Tensor | None = None  # (N,) where the maps of each sample are
 
     def look(self, rows: Tensor, kept: Tensor, patch: Patch) -> Look | None:
@@ -34,7 +34,8 @@ class Nearby:
         None where the model has to be run: the patch is large, or the network is not of such layers.
         """
         if not self._is_tried:
-            self._windowed, self._is_tried = _taken_apart(self._problem, rows), True
+            self._windowed, self._is_exact = _taken_apart(self._problem, rows)
+            self._is_tried = True
         windowed = self._windowed
         self._has_looked = windowed is not None and windowed.is_worth(patch)
         if windowed is None or not self._has_looked:
@@ -52,9 +53,10 @@ class Nearby:
         windowed, slots = self._windowed, self._slots
         if windowed is None or slots is None:
             return
-        if self._has_looked:
+        if self._has_looked and self._is_exact:
             windowed.keep(slots[rows])
         else:
+            windowed.keep(slots[:0])
             self._see(windowed, slots[rows], points)
 
     def _see(self, windowed: Windowed, slots: Tensor, points: Tensor) -> None:
@@ -62,29 +64,38 @@ class Nearby:
         self._problem.oracle.batches.run(everything, lambda part: windowed.see(points[part], slots[part]))
 
 
-def _taken_apart(problem: AttackProblem, rows: Tensor) -> Windowed | None:
-    """Return the network of a problem taken apart, if it can be, comes out the same, and there is room for ``rows``."""
+def _taken_apart(problem: AttackProblem, rows: Tensor) -> tuple[Windowed | None, bool]:
+    """Return the network of a problem taken apart, if it can be, comes out the same, and there is room for ``rows``.
+
+    And whether what it keeps of points it has looked at is bit for bit what it would see of them.
+    """
     if problem.images.ndim != 4 or problem.oracle.draws > 1 or len(rows) == 0:
-        return None
+        return None, False
     try:
         network = problem.model.network if isinstance(problem.model, Packed) else problem.model
         windowed = Windowed(network, problem.images[rows[:1]])
-        gap = _gap(problem.model, windowed, problem.images[rows[:4]])
+        gap, is_exact = _compare(problem.model, windowed, problem.images[rows[:4]])
     except Exception:  # tracing runs the network's own code, which may do anything
-        return None
+        return None, False
     has_room = windowed.bytes_per_image * len(rows) <= MOST_BYTES
-    return windowed if gap <= TOLERANCE and has_room else None
+    return windowed if gap <= TOLERANCE and has_room else None, is_exact
 
 
-def _gap(model: nn.Module, windowed: Windowed, images: Tensor) -> float:
-    """Return how far logits at changed images are from the model's, as a share of the largest."""
+def _compare(model: nn.Module, windowed: Windowed, images: Tensor) -> tuple[float, bool]:
+    """Return how far logits at changed images are from the model's, as a share of the largest, and that."""
     height, width = images.shape[2:]
-    patch = (slice(height // 3, height // 2 + 1), slice(0, width // 3 + 1))  # at an edge, as padding matters
-    changed = images.clone()
-    drawn = torch.rand(changed[:, :, patch[0], patch[1]].shape, generator=seeded_generator("nearby"))
-    changed[:, :, patch[0], patch[1]] = drawn.round(decimals=1).to(images.device)  # zeros and ones among others
-    slots = torch.arange(len(images), device=images.device)
-    windowed.make_room(len(images))
-    with torch.no_grad():
+    slots, generator = torch.arange(len(images), device=images.device), seeded_generator("nearby")
+    gaps, is_exact = [], True
+    for top, left in ((0, 0), (height // 3, width // 3)):  # at a border, as padding matters, and within
+        patch = (slice(top, top + 2), slice(left, left + 2))
+        changed = images.clone()
+        drawn = torch.rand(changed[:, :, patch[0], patch[1]].shape, generator=generator)
+        drawn[0], drawn[-1] = 0, 1
+        changed[:, :, patch[0], patch[1]] = drawn.to(images.device)
+        windowed.make_room(len(images))
         windowed.see(images, slots)
-        return logit_gap(run_model(model, changed), windowed.look(changed, slots, patch))
+        with torch.no_grad():
+            gaps.append(logit_gap(run_model(model, changed), windowed.look(changed, slots, patch)))
+        windowed.keep(slots)
+        is_exact &= windowed.has_seen(changed, slots)
+    return max(gaps), is_exact

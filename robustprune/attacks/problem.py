@@ -255,14 +255,14 @@ class AttackProblem:
             is_contained: Without, the points need only lie in the box, and are not kept: for attacks that
                 approach the ball from outside.
             look: Rows (m,), points (m, …) → logits (m, K), to be used instead of the model: for attacks that know
-                how to have its logits for less.
+                how to have its logits for less. The points are then taken as they are: in the ball and the box.
         """
         score, stage = self._score(loss, rows, against), self.stages.current
         number = self.stages.names.index(stage)
         self.queries += 1
 
         def settle(batch: Tensor, where: Tensor) -> Tensor:
-            return self.project(batch, where) if is_contained else batch
+            return self.project(batch, where) if is_contained and look is None else batch
 
         def record(where: Tensor, batch: Tensor, logits: Tensor) -> None:
             self.ledger.asked[where] += 1

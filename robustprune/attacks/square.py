@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from robustprune.attacks.nearby import Look, Nearby
+from robustprune.attacks.norms import contain, get_norm
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import for_norms
 from robustprune.attacks.settings import at_least_one
@@ -156,14 +157,19 @@ class _LinfSearch(_Search):
             return signs.expand(_map_shape(shape)).reshape(shape)
 
         drawn = _as_maps(self.problem.draw(stripes)[self.rows])
-        return (self.images + self.problem.epsilon * drawn).clamp(0, 1)
+        return self._contained(self.images, drawn)
+
+    def _contained(self, images: Tensor, signs: Tensor) -> Tensor:
+        """Return images, or a window of theirs, with every pixel ε up or down, as far as the ball and the box reach."""
+        epsilon = self.problem.epsilon
+        return contain(images + epsilon * signs, images, epsilon, get_norm("linf"))
 
     def try_patch(self, side: int) -> None:
         """Propose a square of this side."""
         side = min(max(side, 1), self.height, self.width)
         down, across = self.place(side)
         signs = _signs((self.images.shape[1], 1, 1), self.generator).to(self.images.device)
-        window = (self.images[:, :, down, across] + self.problem.epsilon * signs).clamp(0, 1)
+        window = self._contained(self.images[:, :, down, across], signs)
         flips = window != self.best[:, :, down, across]
         keys = self.key + (flips * (signs.long() * self.numbers[:, down, across])).sum(dim=(1, 2, 3))
         which = (self.seen[:, : self.n_seen] != keys[:, None]).all(dim=1).nonzero().flatten()

@@ -26,6 +26,8 @@ def of_input() -> Interval:
 
 def is_input(maps: Tensor) -> bool:
     """Return whether no value is larger than `LARGEST_INPUT`, and all are numbers."""
+    if maps.numel() == 0:
+        return True
     least, largest = torch.aminmax(maps)
     return bool((least >= -LARGEST_INPUT) & (largest <= LARGEST_INPUT))
 

@@ -29,7 +29,7 @@ SMALLNESS = 1.5
 NARROWEST = 5
 """Windows are at least so many pixels wide: oneDNN adds up in another order where they are narrower.
 
-A point so comes out the same whatever was kept before it.
+Where all else is equal, what is kept of a look is so bit for bit what would be seen (`Windowed.has_seen`).
 """
 
 TOGETHER = 4
@@ -117,6 +117,15 @@ class Windowed:
                     self._maps[node] = found.new_zeros(self._slots, height + edge, width + edge, channels)
                 self._write(node, slots, _whole(found.shape), found)
 
+    def has_seen(self, images: Tensor, slots: Tensor) -> bool:
+        """Return whether what is kept under ``slots`` is bit for bit what the first layers say of images."""
+        for node, found in self._run_whole(images, self._layers):
+            if node in self._kept:
+                rows, columns = self._in_border(_whole(found.shape))
+                if not torch.equal(self._maps[node][:, rows, columns][slots], found.permute(0, 2, 3, 1)):
+                    return False
+        return True
+
     @torch.no_grad()
     def look(self, images: Tensor, slots: Tensor, patch: Patch) -> Tensor:
         """Return logits (n, K) of images (n, C, H, W) which differ within a patch from those under ``slots`` (n,)."""
@@ -124,6 +133,7 @@ class Windowed:
         more = -n % TOGETHER if n > 16 else 0
         slots, windows = torch.cat([slots, slots[:more]]), images[:, :, patch[0], patch[1]]
         look = _Look(slots, plan, {self._near.image: torch.cat([windows, windows[:more]])})
+        self._check(self._near.image, windows)
         self._run(look, self._layers[: plan.n_layers])
         self._looks.append(look)
         handed_on = self._handed_on[plan.n_layers]

@@ -21,7 +21,7 @@ def test_an_image_that_was_refused_is_not_looked_at_again(network, test_images, 
     try_patch = _LinfSearch.try_patch
 
     def forget(search, side):
-        search.seen = torch.zeros_like(search.seen[:, :1])
+        search.seen, search.n_seen = torch.zeros_like(search.seen[:, :1]), 1
         try_patch(search, side)
 
     monkeypatch.setattr(_LinfSearch, "try_patch", forget)

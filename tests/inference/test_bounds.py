@@ -44,6 +44,7 @@ def test_sums_and_relus():
 
 def test_inputs_are_small_numbers():
     assert bounds.is_input(torch.tensor([-1e4, 1e4]))
+    assert bounds.is_input(torch.zeros(0, 1, 4, 4))
     for value in (1.1e4, -1.1e4, torch.inf, torch.nan):
         assert not bounds.is_input(torch.tensor([0, value, 1]))
 
