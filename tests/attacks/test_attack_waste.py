@@ -69,8 +69,8 @@ def test_a_boundary_crossed_is_left_without_its_gradient(network, test_images, t
     result = run_attack(network, images, labels, "fab-t", epsilon=0.005, steps=20, target_classes=2)
     assert result.robust_accuracy == 1
     ways = 2 * len(labels)
-    # One per step, and a second one in the few where nobody expected to be across.
-    assert 20 * ways <= result.gradient_evaluations <= 24 * ways
+    # One per step, and a second one in that of the first time across, which nobody expected.
+    assert 20 * ways <= result.gradient_evaluations <= 21 * ways
     # Nearly always across: else there would be nothing to save.
     assert result.forward_evaluations - result.gradient_evaluations > 15 * ways
 
