@@ -82,7 +82,10 @@ def _taken_apart(problem: AttackProblem, rows: Tensor) -> tuple[Windowed | None,
 
 
 def _compare(model: nn.Module, windowed: Windowed, images: Tensor) -> tuple[float, bool]:
-    """Return how far logits at changed images are from the model's, as a share of the largest, and that."""
+    """Return how far logits at changed images are from the model's, as a share of the largest logit.
+
+    And whether what is kept of looks at them is bit for bit what would be seen.
+    """
     height, width = images.shape[2:]
     slots, generator = torch.arange(len(images), device=images.device), seeded_generator("nearby")
     gaps, is_exact = [], True

@@ -19,14 +19,10 @@ MANY = 16
 
 def can_be_packed(layer: nn.Conv2d) -> bool:
     """Return whether a convolution can have packed weights, here."""
-    # Where a border of "same" is not the same on both sides, it is not said how it is shared out.
-    is_usual = layer.padding_mode == "zeros" and not (
-        layer.padding == "same" and any(reach % 2 for reach in _reach(layer))
-    )
     # Operations of torch's own compiler, of which a release may think better.
     is_there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")  # type: ignore[no-untyped-call]
     weight = layer.weight
-    return is_there and is_usual and weight.dtype == torch.float32 and weight.device.type == "cpu"
+    return is_there and has_zero_border(layer) and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
 class PackedConvolution:
@@ -44,7 +40,7 @@ class PackedConvolution:
         """Share the weights of a layer until they are first needed."""
         self._layer = layer
         self.stride, self._dilation = list(layer.stride), list(layer.dilation)
-        self.reach, self.padding = _reach(layer), _padding(layer)
+        self.reach, self.padding = reach_of(layer), padding_of(layer)
         self.multiplications = layer.weight.numel()
         self.needs_input = (
             layer.groups > 1
@@ -161,12 +157,20 @@ def _packed(weights: Tensor, how: _How, maps: Tensor) -> Tensor:
     return torch.ops.mkldnn._reorder_convolution_weight(weights, *how, list(maps.shape))  # type: ignore[no-any-return]
 
 
-def _reach(layer: nn.Conv2d) -> list[int]:
+def has_zero_border(layer: nn.Conv2d) -> bool:
+    """Return whether a convolution has a border of zeros, or none, that is the same on opposite sides."""
+    # Where a border of "same" is not, it is not said how it is shared out.
+    is_even = layer.padding != "same" or not any(reach % 2 for reach in reach_of(layer))
+    return layer.padding_mode == "zeros" and is_even
+
+
+def reach_of(layer: nn.Conv2d) -> list[int]:
     """Return how many pixels further than its first one a kernel sees, down and across."""
     return [dilation * (size - 1) for size, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]
 
 
-def _padding(layer: nn.Conv2d) -> list[int]:
+def padding_of(layer: nn.Conv2d) -> list[int]:
+    """Return how many pixels there are in the border of a convolution that `has_zero_border`, at each side."""
     if layer.padding == "same":
-        return [reach // 2 for reach in _reach(layer)]
+        return [reach // 2 for reach in reach_of(layer)]
     return [0, 0] if layer.padding == "valid" else [int(each) for each in layer.padding]

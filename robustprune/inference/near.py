@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from robustprune.inference import bounds
 from robustprune.inference.bounds import Interval
+from robustprune.inference.convolution import has_zero_border, padding_of, reach_of
 from robustprune.inference.packed import join, kind
 from robustprune.inference.program import Step, intervals
 
@@ -168,9 +169,8 @@ def _of_module(node: fx.Node, read: fx.Node, module: nn.Module) -> Layer | None:
         return None
     if type(module) in _POINTWISE:
         return Layer(node, (read,), Sight(), run := partial(_apart, module), run)
-    if type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
-        reach = [dilation * (size - 1) for size, dilation in zip(module.kernel_size, module.dilation, strict=True)]
-        sight = Sight(reach, module.stride, module.padding)
+    if type(module) is nn.Conv2d and has_zero_border(module):
+        sight = Sight(reach_of(module), module.stride, padding_of(module))
         return Layer(node, (read,), sight, partial(_unpadded, module), module, module.weight.numel())
     return None
 

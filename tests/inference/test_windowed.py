@@ -139,6 +139,17 @@ def test_what_is_kept_of_looks_is_what_is_seen_in_the_end(build, images):
     torch.testing.assert_close(windowed.look(images, slots, patch), run_model(network, images).detach())
 
 
+@pytest.mark.parametrize("build", [branches, shrinking])
+def test_windows_of_convolutions_that_cannot_be_packed(build, images):
+    network, images = build(images.shape[1]).double(), images.double()
+    windowed, slots, patch = Windowed(network, images[:1]), torch.arange(N), (slice(2, 4), slice(9, 12))
+    windowed.make_room(N)
+    windowed.see(images, slots)
+    assert windowed.is_worth(patch)
+    images[:, :, 2:4, 9:12] = 0.5
+    torch.testing.assert_close(windowed.look(images, slots, patch), run_model(network, images).detach().float())
+
+
 def test_many_images_are_looked_at_in_even_numbers():
     network = resnet(1)
     images, patch = torch.rand(70, 1, SIZE, SIZE), (slice(3, 5), slice(8, 10))
