@@ -6,11 +6,11 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
+from turns import Tell
 
 STEPS = 40
 Attack = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
@@ -45,33 +45,24 @@ def art_pgd(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) ->
     return torch.from_numpy(attack.generate(images.numpy(), labels.numpy()))
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What an ensemble had reached after one of its attacks: seconds since its start, and the accuracy left."""
-
-    name: str
-    seconds: float
-    accuracy: float
-
-
-def authors_autoattack(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, stages: list[Stage]) -> Tensor:
-    """Run AutoAttack of its authors; its stages are added to ``stages``."""
+def authors_autoattack(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, tell: Tell) -> Tensor:
+    """Run AutoAttack of its authors, and tell the accuracy left after each of its attacks."""
     from pyautoattack import AutoAttack
 
     attack = AutoAttack(model, eps=epsilon, seed=0)
-    with _listening(attack.logger, stages):
+    with _listening(attack.logger, tell):
         adversarial, _ = attack.run_standard_evaluation(images, labels, batch_size=250)
     found: Tensor = adversarial
     return found
 
 
 @contextmanager
-def _listening(logger: logging.Logger, stages: list[Stage]) -> Iterator[None]:
+def _listening(logger: logging.Logger, tell: Tell) -> Iterator[None]:
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said = re.match(r"robust accuracy after (\S+): ([\d.]+)% \(total time ([\d.]+) s\)", record.getMessage())
+            said = re.match(r"robust accuracy after (\S+): ([\d.]+)%", record.getMessage())
             if said:
-                stages.append(Stage(said[1].lower(), float(said[3]), float(said[2]) / 100))
+                tell(said[1].lower(), float(said[2]) / 100)
 
     listener, level = Listener(), logger.level
     logger.addHandler(listener)
