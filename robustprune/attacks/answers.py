@@ -39,7 +39,7 @@ class Question:
         points: (n, …).
         score: What the losses are.
         gradient: Whether gradients are needed.
-        settle: Moves points (m, …) of some of the rows (m,) to where they are asked about.
+        settle: Returns points (m, …) of some of the rows (m,) where they are asked about, not in place.
         record: Takes rows (m,), points (m, …) and logits (m, K) as they are found.
         look: Takes rows (m,) and points (m, …) and returns logits (m, K), where these can be had for less than by
             running the model; without gradients.
@@ -96,8 +96,10 @@ class Oracle:
         start = Start() if is_first else None
 
         def compute(part: Tensor) -> None:
-            where = rows[part]
-            batch = points[part].detach().to(place).float()
+            # Most questions are asked at once, and need no parts.
+            is_all = len(part) == len(rows)
+            where, batch = (rows, points) if is_all else (rows[part], points[part])
+            batch = batch.detach().to(place).float()
             if not _all_finite(batch):
                 raise AttackError("the attack proposed points with NaN or infinity")
             batch = question.settle(batch, where)

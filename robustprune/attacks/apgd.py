@@ -148,8 +148,7 @@ def _move(problem: AttackProblem, climb: _Climb, *, is_first: bool) -> None:
     share = 1.0 if is_first else MOMENTUM
     direction = problem.steepest(climb.gradients)
     ahead = problem.project(climb.points + climb.over(climb.step_sizes) * direction, climb.rows)
-    drift = climb.points - climb.before
-    moved = climb.points + share * (ahead - climb.points) + (1 - share) * drift
+    moved = torch.lerp(climb.points, ahead, share).add_(climb.points - climb.before, alpha=1 - share)
     climb.before, climb.points = climb.points, problem.project(moved, climb.rows)
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import Generator, Tensor
 
 from robustprune.attacks.nearby import Look, Nearby
-from robustprune.attacks.norms import contain, get_norm
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import for_norms
 from robustprune.attacks.settings import at_least_one
@@ -127,6 +126,9 @@ class _LinfSearch(_Search):
     """
 
     def __init__(self, problem: AttackProblem, saved: dict[str, Tensor] | None) -> None:
+        rows = problem.rows if saved is None else saved["rows"]
+        # Every pixel ε down and ε up, as far as the ball and [0, 1] reach.
+        self.low, self.high = (_as_maps(each[rows]) for each in problem.box)
         super().__init__(problem, saved)
         shape = self.images.shape[1:]
         draws = torch.randint(-(2**62), 2**62, tuple(shape), generator=seeded_generator("numbers of pixels"))
@@ -146,6 +148,7 @@ class _LinfSearch(_Search):
     def keep(self, left: Tensor) -> None:
         """Go on with some of the samples (n,)."""
         super().keep(left)
+        self.low, self.high = self.low[left], self.high[left]
         self.key, self.seen = self.key[left], self.seen[left]
 
     def start(self) -> Tensor:
@@ -157,19 +160,14 @@ class _LinfSearch(_Search):
             return signs.expand(_map_shape(shape)).reshape(shape)
 
         drawn = _as_maps(self.problem.draw(stripes)[self.rows])
-        return self._contained(self.images, drawn)
-
-    def _contained(self, images: Tensor, signs: Tensor) -> Tensor:
-        """Return images, or a window of theirs, with every pixel ε up or down, as far as the ball and the box reach."""
-        epsilon = self.problem.epsilon
-        return contain(images + epsilon * signs, images, epsilon, get_norm("linf"))
+        return torch.where(drawn > 0, self.high, self.low)
 
     def try_patch(self, side: int) -> None:
         """Propose a square of this side."""
         side = min(max(side, 1), self.height, self.width)
         down, across = self.place(side)
         signs = _signs((self.images.shape[1], 1, 1), self.generator).to(self.images.device)
-        window = self._contained(self.images[:, :, down, across], signs)
+        window = torch.where(signs > 0, self.high[:, :, down, across], self.low[:, :, down, across])
         flips = window != self.best[:, :, down, across]
         keys = self.key + (flips * (signs.long() * self.numbers[:, down, across])).sum(dim=(1, 2, 3))
         which = (self.seen[:, : self.n_seen] != keys[:, None]).all(dim=1).nonzero().flatten()

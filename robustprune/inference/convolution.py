@@ -42,6 +42,11 @@ class PackedConvolution:
         self.stride, self._dilation = list(layer.stride), list(layer.dilation)
         self.reach, self.padding = reach_of(layer), padding_of(layer)
         self.multiplications = layer.weight.numel()
+        self._bordered: _How = self.padding, self.stride, self._dilation, layer.groups
+        self._borderless: _How = [0, 0], self.stride, self._dilation, layer.groups
+        framing = [reach - before for reach, before in zip(self.reach, self.padding, strict=True)]
+        self._backwards: _How = framing, [1, 1], self._dilation, 1
+        self._bias = layer.bias
         self.needs_input = (
             layer.groups > 1
             or self.stride != [1, 1]
@@ -78,12 +83,11 @@ class PackedConvolution:
             rectify: Whether a ReLU follows, one for which the larger of NaN and zero is zero.
             is_padded: Whether ``maps`` come with their border.
         """
-        how = [0, 0] if is_padded else self.padding, self.stride, self._dilation, self._layer.groups
+        how = self._borderless if is_padded else self._bordered
         if self._packed is None:
             self._packed = _packed(self._layer.weight, how, maps)
-        return _convolve(
-            maps, self._packed, self._layer.bias, how, other, onto_other=onto_other, then="relu" if rectify else None
-        )
+        then = "relu" if rectify else None
+        return _convolve(maps, self._packed, self._bias, how, other, onto_other=onto_other, then=then)
 
     def back(self, gradient: Tensor, maps: Tensor | None, onto: Tensor | None) -> Tensor:
         """Return the gradient with respect to what was read, ``maps`` if needed, added to ``onto`` if given."""
@@ -106,11 +110,9 @@ class PackedConvolution:
 
     def _flip_and_run(self, gradient: Tensor, onto: Tensor | None) -> Tensor:
         """Return the gradient of a convolution of stride 1, by one with the flipped weights, added to ``onto``."""
-        padding = [reach - before for reach, before in zip(self.reach, self.padding, strict=True)]
-        how = padding, [1, 1], self._dilation, 1
         if self._flipped is None:
-            self._flipped = _packed(self._layer.weight.flip(2, 3).transpose(0, 1), how, gradient)
-        return _convolve(gradient, self._flipped, None, how, onto, onto_other=True)
+            self._flipped = _packed(self._layer.weight.flip(2, 3).transpose(0, 1), self._backwards, gradient)
+        return _convolve(gradient, self._flipped, None, self._backwards, onto, onto_other=True)
 
     def _scatter(self, gradient: Tensor) -> Tensor:
         """Return the same by one product of matrices whose rows are then added up, each at its place."""

@@ -9,7 +9,7 @@ work than on the whole, and the layers behind them on all.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import torch
@@ -58,6 +58,7 @@ class _Look:
     slots: Tensor
     plan: _Plan
     found: dict[fx.Node, Tensor]
+    read: dict[fx.Node, tuple[Patch, Tensor]] = field(default_factory=dict)  # the last window of each map
 
 
 class Windowed:
@@ -137,7 +138,8 @@ class Windowed:
         self._run(look, self._layers[: plan.n_layers])
         self._looks.append(look)
         handed_on = self._handed_on[plan.n_layers]
-        whole = (self._read(look, node, _whole(self._shapes[node])) for node in handed_on)
+        whole = [self._read(look, node, _whole(self._shapes[node])) for node in handed_on]
+        look.read.clear()
         return self._rest(plan.n_layers)(*whole)[:n].float()  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -188,10 +190,18 @@ class Windowed:
         new, place = look.found[node], look.plan.places[node]
         if place == window:
             return new
+        # What the first convolution of a block reads holds what is added behind its last.
+        before = look.read.get(node)
+        if before is not None and _hull(before[0], window) == before[0]:
+            (down, _), (across, _) = (_overlap(there, wanted) for there, wanted in zip(before[0], window, strict=True))
+            return before[1][:, :, down, across]
         rows, columns = self._in_border(window)
         maps = self._maps[node][:, rows, columns].index_select(0, look.slots).permute(0, 3, 1, 2)
-        down, across = (_overlap(wanted, there) for wanted, there in zip(window, place, strict=True))
-        maps[:, :, down[0], across[0]] = new[:, :, down[1], across[1]]
+        (down, of_down), (across, of_across) = (
+            _overlap(wanted, there) for wanted, there in zip(window, place, strict=True)
+        )
+        maps[:, :, down, across] = new[:, :, of_down, of_across]
+        look.read[node] = window, maps
         return maps
 
     def _write(self, node: fx.Node, slots: Tensor, place: Patch, maps: Tensor) -> None:
