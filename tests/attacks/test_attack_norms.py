@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from robustprune.attacks import run_attack
 from robustprune.attacks.norms import NORMS, contain
 
 ORDERS = {"linf": np.inf, "l2": 2}
@@ -60,3 +61,24 @@ def test_the_steepest_direction_has_norm_one_and_the_dual_gain(norm, scale):
 @pytest.mark.parametrize("norm", ORDERS)
 def test_no_gradient_no_direction(norm):
     assert torch.equal(NORMS[norm].steepest(torch.zeros(2, 3)), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("epsilon", [1e-9, 1 / 255, 0.3, 1.0])
+def test_a_problem_moves_points_to_where_they_are_contained(epsilon, network, test_images, test_labels, register):
+    images, largest = test_images[:8].float(), float(np.float32(epsilon))
+    tried = []
+
+    def attack(problem):
+        for rows in (None, torch.tensor([5, 2]), torch.tensor([5, 3])):
+            there = images if rows is None else images[rows]
+            for scale in (0.5, 5.0):
+                points = there + scale * epsilon * torch.randn(there.shape, generator=torch.Generator().manual_seed(0))
+                moved = problem.project(points, rows)
+                torch.testing.assert_close(moved, contain(points, there, epsilon, NORMS["linf"]), rtol=0, atol=1.2e-7)
+                assert ((moved.double() - there.double()).abs() <= largest).all()
+                assert torch.equal(problem.project(moved, rows), moved)
+                tried.append(rows)
+
+    register("checks-projection", attack)
+    run_attack(network, images, test_labels[:8], "checks-projection", epsilon=epsilon)
+    assert len(tried) == 6
