@@ -5,17 +5,16 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from robustprune.attacks.answers import Answer, Oracle, Question
+from robustprune.attacks.ball import Ball
 from robustprune.attacks.goal import Goal, Score
 from robustprune.attacks.ledger import Ledger
 from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
-from robustprune.attacks.norms import contain, get_norm
 from robustprune.attacks.registry import check_norm, named
 from robustprune.attacks.settings import Settings
 from robustprune.attacks.stages import AnyCarried, Stages
@@ -39,6 +38,7 @@ class AttackProblem:
         clean_logits: (N, K) at the images.
         epsilon: The budget.
         norm: Its norm, by name.
+        ball: Where points may lie.
         restart: Which restart this is, from 0.
         has_drawn: Whether another restart would do something else; set by whatever draws at random here.
         model: The module behind the questions, for attacks that bring their own; what it computes is not
@@ -64,6 +64,7 @@ class AttackProblem:
         """
         self.images, self.labels, self.targets, self.clean_logits = images, labels, targets, clean_logits
         self.epsilon, self.norm = settings.epsilon, settings.norm.name
+        self.ball = Ball(images, settings.epsilon, settings.norm)
         self.restart = 0
         self.details: dict[str, Any] = {}
         self.has_drawn = False
@@ -75,7 +76,6 @@ class AttackProblem:
         self._only = torch.ones_like(self.ledger.is_broken)
         self.pool = torch.zeros_like(self.ledger.is_broken)
         self._sample_ids, self._settings = sample_ids, settings
-        self._boxed: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
     @property
     def active(self) -> Tensor:
@@ -179,26 +179,7 @@ class AttackProblem:
 
     def project(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return points (n, …) moved into the ε-ball around the images ``rows``, then into the box [0, 1]."""
-        if self.norm == "linf":
-            return points.clamp(*self._box_of(rows))
-        images = self.images if rows is None else self.images[rows]
-        return contain(points, images, self.epsilon, self._settings.norm)
-
-    @cached_property
-    def box(self) -> tuple[Tensor, Tensor]:
-        """The least and largest points (N, …) of the L∞ ball around the images that lie in [0, 1]."""
-        norm, beyond = get_norm("linf"), 2 * self.epsilon
-        low, high = (contain(self.images + each, self.images, self.epsilon, norm) for each in (-beyond, beyond))
-        return low, high
-
-    def _box_of(self, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the `box` of some images; loops ask for the same ones at each step."""
-        if rows is None:
-            return self.box
-        if self._boxed is None or not torch.equal(self._boxed[0], rows):
-            low, high = self.box
-            self._boxed = rows.clone(), (low[rows], high[rows])
-        return self._boxed[1]
+        return self.ball.contain(points, rows)
 
     def size(self, delta: Tensor) -> Tensor:
         """Return the norms (n,) of perturbations (n, …)."""

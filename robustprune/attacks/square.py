@@ -128,7 +128,7 @@ class _LinfSearch(_Search):
     def __init__(self, problem: AttackProblem, saved: dict[str, Tensor] | None) -> None:
         rows = problem.rows if saved is None else saved["rows"]
         # Every pixel ε down and ε up, as far as the ball and [0, 1] reach.
-        self.low, self.high = (_as_maps(each[rows]) for each in problem.box)
+        self.low, self.high = (_as_maps(each[rows]) for each in problem.ball.bounds)
         super().__init__(problem, saved)
         shape = self.images.shape[1:]
         draws = torch.randint(-(2**62), 2**62, tuple(shape), generator=seeded_generator("numbers of pixels"))
