@@ -59,60 +59,63 @@ def by_turns(works: Sequence[Prepare], lengths: Sequence[float]) -> list[Run]:
     Raises:
         EOFError: A process died; it has said why.
     """
-    context = multiprocessing.get_context("spawn")
-    runs = [Run() for _ in works]
-    processes, pipes = [], []
+    held: list[_Held] = []
     try:
-        for prepare in works:
-            ours, its = context.Pipe()
-            process = context.Process(target=_work, args=(prepare, its, torch.get_num_threads()), daemon=True)
-            process.start()
-            its.close()
-            processes.append(process)
-            pipes.append(ours)
-        for pipe in pipes:
-            pipe.recv()
-        pids = [_pid(process) for process in processes]
-        for pid, pipe in zip(pids, pipes, strict=True):
-            os.kill(pid, signal.SIGSTOP)
-            pipe.send("begin")
-        left = list(range(len(works)))
+        for prepare, length in zip(works, lengths, strict=True):
+            held.append(_Held(prepare, length))
+        for each in held:
+            each.get_ready()
+        left = held.copy()
         while left:
-            for at in tuple(left):
-                os.kill(pids[at], signal.SIGCONT)
-                ended = _follow(runs[at], pipes[at], lengths[at])
-                os.kill(pids[at], signal.SIGSTOP)
-                if ended:
-                    left.remove(at)
-        for pid, pipe, run in zip(pids, pipes, runs, strict=True):
-            os.kill(pid, signal.SIGCONT)
-            run.outcome = pipe.recv()
+            left = [each for each in left if not each.work_a_turn()]
+        return [each.finish() for each in held]
     finally:
-        for process in processes:
-            process.kill()
-            process.join()
-    return runs
+        for each in held:
+            each.process.kill()
+            each.process.join()
 
 
-def _pid(process: Any) -> int:
-    assert process.pid is not None
-    return int(process.pid)
+class _Held:
+    """A process that works in its turns and is held between them."""
 
+    def __init__(self, prepare: Prepare, length: float) -> None:
+        """Start it, and let it prepare."""
+        context = multiprocessing.get_context("spawn")
+        self.run, self._length = Run(), length
+        self._pipe, its = context.Pipe()
+        self.process = context.Process(target=_work, args=(prepare, its, torch.get_num_threads()), daemon=True)
+        self.process.start()
+        its.close()
 
-def _follow(run: Run, pipe: Connection, length: float) -> bool:
-    """Note what a process tells in one turn, and whether it has ended."""
-    began = time.perf_counter()
-    before = run.seconds
-    ended = False
-    while not ended and pipe.poll(max(0.0, length - (time.perf_counter() - began))):
-        name, figure = pipe.recv()
-        run.seconds = before + time.perf_counter() - began
-        if name is None:
-            run.processor_seconds, ended = figure, True
-        else:
-            run.stages.append(Stage(name, run.seconds, figure))
-    run.seconds = before + time.perf_counter() - began
-    return ended
+    def get_ready(self) -> None:
+        """Wait until it is prepared, and hold it."""
+        self._pipe.recv()
+        self._signal(signal.SIGSTOP)
+        self._pipe.send("begin")
+
+    def work_a_turn(self) -> bool:
+        """Let it work for a turn, note what it tells, and return whether it has ended."""
+        began, before, ended = time.perf_counter(), self.run.seconds, False
+        self._signal(signal.SIGCONT)
+        while not ended and self._pipe.poll(max(0.0, self._length - (time.perf_counter() - began))):
+            name, figure = self._pipe.recv()
+            if name is None:
+                self.run.processor_seconds, ended = figure, True
+            else:
+                self.run.stages.append(Stage(name, before + time.perf_counter() - began, figure))
+        self.run.seconds = before + time.perf_counter() - began
+        self._signal(signal.SIGSTOP)
+        return ended
+
+    def finish(self) -> Run:
+        """Take over what it returns."""
+        self._signal(signal.SIGCONT)
+        self.run.outcome = self._pipe.recv()
+        return self.run
+
+    def _signal(self, number: int) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
 
 
 def _work(prepare: Prepare, pipe: Connection, threads: int) -> None:
