@@ -27,6 +27,7 @@ ORDER = (
     "randomness",
     "sealed",
     "devices",
+    "kernels",
     "launch",
     "processes",
     "provenance",

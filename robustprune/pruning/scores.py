@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning
+from robustprune.kernels import SoundGradients
 from robustprune.pruning.blocks import find_blocks
 from robustprune.pruning.criteria import make_criterion
 from robustprune.randomness import isolated_generators
@@ -75,7 +76,7 @@ def score_blocks(
     chosen = make_criterion(criterion, **options)
     blocks = [block for block in find_blocks(model) if block.residue is not None]
     start = time.perf_counter()
-    with isolated_generators():
+    with isolated_generators(), SoundGradients():
         scores = chosen.score(model, blocks, data, seed)
     seconds = time.perf_counter() - start
     for name, score in scores.items():
@@ -113,7 +114,7 @@ def score_filters(
             raise PruningError(f"{layer!r} is no convolution of the network, so it has no filters to score")
     chosen = make_criterion(criterion, **options)
     start = time.perf_counter()
-    with isolated_generators():
+    with isolated_generators(), SoundGradients():
         scores = _checked(chosen.filter_scores(model, layers, data, seed), criterion)
     seconds = time.perf_counter() - start
     return FilterScores(scores, criterion=criterion, options=chosen.model_dump(), seed=seed, seconds=seconds)
@@ -126,7 +127,7 @@ def score_weights(
 
     Arguments and errors are those of :func:`score_filters`.
     """
-    with isolated_generators():
+    with isolated_generators(), SoundGradients():
         return _checked(make_criterion(criterion, **options).weight_scores(model, data, seed), criterion)
 
 

@@ -1,0 +1,100 @@
+"""Weight gradients of strided 1×1 convolutions: right, and without a corrupted heap, on processors of either kind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from robustprune.kernels import SoundGradients
+
+GRADIENTS = """
+import sys
+import torch
+from torch import nn
+from robustprune.kernels import SoundGradients
+
+torch.manual_seed(0)
+torch.set_num_threads(int(sys.argv[1]))
+kept = []
+for channels in (2, 3, 4, 7, 9, 15, 16):
+    for stride in (2, (2, 1), (1, 3)):
+        for size in (16, 64):
+            layer = nn.Conv2d(channels, 5, 1, stride=stride).to(memory_format=torch.channels_last)
+            for _ in range(3):
+                images = torch.rand(24, channels, size, size).contiguous(memory_format=torch.channels_last)
+                layer.zero_grad()
+                with SoundGradients():
+                    layer(images).square().sum().backward()
+                # The convolution as a product of matrices, in double precision, and its gradient by hand.
+                rows, columns = layer.stride
+                pixels = images[:, :, ::rows, ::columns].flatten(2).double()  # (N, C, pixels)
+                weight, bias = layer.weight.detach().flatten(1).double(), layer.bias.detach().double()
+                output = weight @ pixels + bias[:, None]
+                expected = (2 * output @ pixels.mT).sum(0)
+                found = layer.weight.grad.flatten(1).double()
+                assert (found - expected).abs().max() < 1e-5 * expected.abs().max(), (channels, stride, size)
+                kept = kept[-9:] + [torch.rand(1000 + 17 * size)]  # where a corrupted heap is found out
+print("sound")
+"""
+
+LIFE = """
+import sys
+import torch
+from torch import nn
+import robustprune as rp
+from robustprune.data import ImageData, InMemorySplit
+
+torch.manual_seed(0)
+torch.set_num_threads(int(sys.argv[1]))
+images = torch.randint(256, (60, 3, 32, 32), dtype=torch.uint8)
+# Channels-last from the start, as arrays of (N, H, W, C) are when their axes are moved.
+split = InMemorySplit(images.contiguous(memory_format=torch.channels_last), torch.arange(60) % 3)
+data = ImageData("noise", ("a", "b", "c"), (0.5,) * 3, (0.25,) * 3, True, train=split, test=split)
+model = rp.build_model("resnet20", data, width=4).to(memory_format=torch.channels_last)
+for criterion in ("snip", "grasp", "synflow"):
+    scores = rp.score_blocks(model, data, criterion=criterion)
+for adversarial in ("none", "fgsm", "trades"):
+    ticket = rp.prune_layers(model, scores, blocks=2, data=data)
+    ticket = rp.train(ticket, data, epochs=2, batch_size=30, adversarial=adversarial, measure_energy=False)
+    rp.evaluate(ticket, data, attacks=["fgsm"])
+print("sound")
+"""
+
+
+@pytest.mark.parametrize(("widest", "threads"), [("AVX2", "1"), ("AVX512_CORE", "2")])
+@pytest.mark.parametrize("program", [GRADIENTS, LIFE], ids=["gradients", "life"])
+def test_no_weight_gradient_overruns_memory(program: str, threads: str, widest: str) -> None:
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": widest, "OMP_NUM_THREADS": threads}
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, threads],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (0, "sound\n"), run.stderr
+
+
+@pytest.mark.parametrize("channels", [4, 24])
+@pytest.mark.parametrize("arguments", [{"stride": 2}, {"stride": (1, 2)}, {"stride": 2, "padding": 1}, {"groups": 2}])
+def test_a_sound_convolution_is_the_same_function(channels: int, arguments: dict[str, object]) -> None:
+    layer = nn.Conv2d(channels, 6, 1, **arguments)  # type: ignore[arg-type]
+    images = torch.rand(3, channels, 9, 7, requires_grad=True)
+    expected = layer(images)
+    with SoundGradients():
+        found = layer(images)
+        assert layer(images[0]).shape == expected.shape[1:]
+        valid = nn.functional.conv2d(images, layer.weight, stride=2, padding="valid", groups=layer.groups)
+        assert valid.shape == (3, 6, 5, 4)
+    torch.testing.assert_close(found, expected)
+    for tensor in (images, *layer.parameters()):
+        (wanted,), (got,) = (
+            torch.autograd.grad(y.square().sum(), tensor, retain_graph=True) for y in (expected, found)
+        )
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
