@@ -56,4 +56,4 @@ def _convolve(
         and weight.device.type == "cpu"
     ):
         input, stride = input[..., ::rows, ::columns], 1
-    return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)  # type: ignore[call-overload,no-any-return]
+    return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
