@@ -100,7 +100,7 @@ def other_network(network):
 
 def test_examples_carry_over_to_another_network(network, other_network, test_images, test_labels):
     settings = {"epsilon": 0.12, "steps": 20}
-    direct = run_attack(network, test_images, test_labels, restarts=3, loss="margin", **settings)
+    direct = run_attack(network, test_images, test_labels, restarts=10, loss="margin", **settings)
     moved = transfer_attack(network, other_network, test_images, test_labels, "pgd", **settings)
     assert direct.robust_accuracy <= moved.robust_accuracy < moved.clean_accuracy - 0.2
     predictions = predict_logits(network, moved.adversarial).argmax(1)
