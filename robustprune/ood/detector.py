@@ -55,6 +55,8 @@ class Detector:
 
     tried: ClassVar[Options] = {}
     """Values that tuning tries."""
+    remark: str | None = None
+    """What is odd about how it was fitted, for whoever reads its figures."""
 
     def fit(self, train: Outputs, held_out: Outputs) -> None:
         """Learn what the formula needs; by default nothing.

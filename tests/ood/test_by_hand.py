@@ -26,7 +26,6 @@ from robustprune.ood.detectors.odin import Odin
 from robustprune.ood.detectors.react import React
 from robustprune.ood.detectors.scale import Scale
 from robustprune.ood.detectors.she import She
-from robustprune.ood.detectors.temperature import best_temperature
 from robustprune.ood.detectors.vim import Vim, principal_dimensions
 from robustprune.ood.outputs import LinearHead, Outputs
 
@@ -57,17 +56,6 @@ def test_certainty_is_no_problem():
     certain.requires_grad_()
     Gen.score(certain).sum().backward()
     assert certain.grad.isfinite().all()
-
-
-def test_the_temperature_makes_mean_confidence_honest():
-    # Two classes, margin 2 throughout, three of four right: σ(2/T) must be 3/4, so T = 2 / log 3.
-    logits, labels = tensor([2.0, 0], [2, 0], [2, 0], [2, 0]), torch.tensor([0, 0, 0, 1])
-    assert best_temperature(logits, labels) == pytest.approx(2 / math.log(3))
-
-
-def test_the_temperature_stays_within_bounds():
-    assert best_temperature(tensor([5.0, 0], [0, 5]), torch.tensor([0, 1])) == 0.01
-    assert best_temperature(tensor([5.0, 0], [0, 5]), torch.tensor([1, 0])) == 100
 
 
 def test_gaussians():
