@@ -65,8 +65,10 @@ def get_corruption(name: str) -> Corruption:
 
     Raises:
         UnknownNameError: There is none of that name.
-        CorruptionError: The name carries an argument (``fog:something``), which no corruption takes.
+        CorruptionError: It is no name, or carries an argument (``fog:something``), which no corruption takes.
     """
+    if not isinstance(name, str):
+        raise CorruptionError(f"a corruption is given by its name, got {name!r}")
     found: Corruption = CORRUPTIONS.get(name)
     if ":" in name:
         raise CorruptionError(
@@ -105,11 +107,12 @@ def expand_names(names: str | list[str] | tuple[str, ...]) -> list[str]:
     """Return corruption names with ``all`` (the fifteen) and ``extras`` (the four) spelled out, each name once.
 
     Raises:
+        CorruptionError: Something is no name.
         UnknownNameError: There is no corruption of a name.
     """
     groups = {"all": HEADLINE, "headline": HEADLINE, "extras": EXTRAS}
     listed = [names] if isinstance(names, str) else names
-    spelled = [each for name in listed for each in groups.get(name, (name,))]
+    spelled = [each for name in listed for each in (groups.get(name, (name,)) if isinstance(name, str) else (name,))]
     for name in spelled:
         get_corruption(name)
     return list(dict.fromkeys(spelled))

@@ -44,6 +44,10 @@ class CorruptedImages(Protocol):
         """The shape of one image."""
 
     @property
+    def originals(self) -> Tensor:
+        """The evaluated images (n, C, H, W) uint8, without corruption."""
+
+    @property
     def count(self) -> int:
         """How many images there are of the first corruption at severity 1."""
 
@@ -114,6 +118,7 @@ class _Made:
         self.names = tuple(names)
         self.shape = data.channels, *data.image_size
         self.scale = geometry_scale(*data.image_size)
+        self.originals = sample.images
         self._sample, self._seed = sample, seed
         self._options = share_corruption_options(names, options, sample.images)
 
@@ -150,6 +155,7 @@ class _Read:
         self.source, self.is_paired = str(released.folder), released.is_paired
         self.names, self.missing = _among(names, released)
         self.shape = (int(sample.images.shape[1]), int(sample.images.shape[2]), int(sample.images.shape[3]))
+        self.originals = sample.images
         self._released, self._test_labels, self._indices = released, sample.labels, sample.indices
         self._seed, self._limit = seed, limit
         self._last: tuple[str, int, ReleasedPart] | None = None

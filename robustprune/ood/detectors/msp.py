@@ -1,8 +1,8 @@
 """−max_k p_k, p = softmax(f): a network is less sure of what it does not know.
 
 Hendrycks & Gimpel 2017, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples",
-arXiv:1610.02136. A network that is very sure has max p = 1 to the last digit for many images, which would tie them;
-so a billionth of what grows with max p and does not end at 1 is added: images rank as their max p would without rounding.
+arXiv:1610.02136. A network that is very sure has max p = 1 to the last digit for many images, which would tie them.
+So a billionth of what grows with max p and does not end at 1 is added: images rank as max p would without rounding.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """−max_k softmax(f / T*)_k, T* of least negative log-likelihood on held-out images: `msp` of a calibrated network.
 
-Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599, section 4.2. There is no such T* where every
-held-out image is classified correctly, as then any colder temperature is more likely, nor where the logits do not
-know the labels. OpenOOD takes what is reached from T = 1.5 in 50 small steps; here T stays at 1, and the result says so.
+Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599, section 4.2. There is no such T* where
+every held-out image is classified correctly, as then any colder temperature is more likely, nor where the logits do not
+know the labels. OpenOOD takes what 50 small steps from T = 1.5 arrive at; here T stays at 1, and the result says so.
 """
 
 from __future__ import annotations
