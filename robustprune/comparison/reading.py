@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.comparison.contributions import drawn_calibration_errors, placements
+from robustprune.comparison.contributions import calibration_spread, placements
 from robustprune.comparison.costs import cost_outcomes
 from robustprune.comparison.labels import write_epsilon, write_norm
 from robustprune.comparison.outcomes import SHARE, Floats, Metric, Outcome, Outcomes
@@ -153,13 +153,20 @@ def _detection(record: Record, samples: Samples) -> Found:
 
 
 def _calibration(record: Record, samples: Samples, resamples: int, seed: int) -> Found:
-    replicates = None
+    replicates, bias, doubt = None, 0.0, 0.0
     if "confidence" in samples:
         right = samples["clean_prediction"] == samples["label"]
-        replicates = 100 * drawn_calibration_errors(samples["confidence"], right, resamples, seed)
+        drawn, bias, doubt = calibration_spread(samples["confidence"], right, resamples, seed)
+        replicates = SHARE * drawn
     yield (
         Metric("ece", "ECE", "calibration", higher_is_better=False),
-        Outcome(100 * record.clean.ece, replicates=replicates, n_samples=record.n),
+        Outcome(
+            SHARE * record.clean.ece,
+            replicates=replicates,
+            bias=SHARE * bias,
+            doubt=SHARE * doubt,
+            n_samples=record.n,
+        ),
     )
     for name, label, unit in (("nll", "NLL", "nats"), ("brier", "Brier score", "")):
         parts = (samples[name],) if name in samples else ()
