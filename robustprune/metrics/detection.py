@@ -72,6 +72,8 @@ def detection_intervals(
 ) -> dict[str, _Interval]:
     """Return a bootstrap percentile interval of each figure, by name; the prevalence is fixed and has none.
 
+    None at all where there is one sample of either kind: however often it is drawn, it says nothing of others.
+
     In- and out-of-distribution samples are drawn anew separately, with replacement (Efron & Tibshirani 1993,
     chapter 13). Equal seeds and numbers of samples draw the same ones, so that detectors are resampled alike.
 
@@ -88,6 +90,8 @@ def detection_intervals(
     if resamples < 20 or not 0 < confidence < 1:
         raise EvaluationError(f"an interval needs ≥ 20 resamples and 0 < confidence < 1, got {resamples}, {confidence}")
     inside, outside = _checked(scores_in), _checked(scores_out)
+    if min(len(inside), len(outside)) < 2:
+        return {}
     drawn_in = bootstrap_counts(len(inside), resamples, seed)
     drawn_out = bootstrap_counts(len(outside), resamples, seed + 1)
     step = max(1, _BLOCK // (len(inside) + len(outside)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -227,5 +228,17 @@ def test_options_that_make_no_sense_are_found_before_anything_is_computed(name):
 
 def test_a_whole_number_is_taken_where_any_number_is():
     assert make_detector("energy:temperature=2").temperature == 2
+    assert make_detector("ash: variant = b , percentile=0.8") == make_detector("ash:variant=b,percentile=0.8")
+
+
+@pytest.mark.parametrize("name", DETECTORS.names())
+def test_an_option_without_a_value_or_given_twice(name):
+    for option, default in detector_options(name).items():
+        with pytest.raises(
+            EvaluationError, match=re.escape(f"{option} needs a value, as in {name}:{option}={default}")
+        ):
+            make_detector(f"{name}:{option}")
+        with pytest.raises(EvaluationError, match=f"{option} is given twice"):
+            make_detector(f"{name}:{option}={default},{option}={default}")
     assert make_detector("odin:epsilon=1e-3").epsilon == 1e-3
     assert make_detector("ash:variant=b").variant == "b"
