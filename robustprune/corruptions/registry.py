@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from robustprune.errors import CorruptionError
@@ -103,7 +103,13 @@ def check_options(name: str, given: Mapping[str, Any]) -> None:
             )
 
 
-def expand_names(names: str | list[str] | tuple[str, ...]) -> list[str]:
+def list_names(names: Any) -> list[Any]:
+    """Return names, or a single one, as a list; a mapping counts as one, and is none: what it says of each is lost."""
+    is_single = isinstance(names, str | Mapping) or not isinstance(names, Iterable)
+    return [names] if is_single else list(names)
+
+
+def expand_names(names: str | Sequence[str]) -> list[str]:
     """Return corruption names with ``all`` (the fifteen) and ``extras`` (the four) spelled out, each name once.
 
     Raises:
@@ -111,7 +117,7 @@ def expand_names(names: str | list[str] | tuple[str, ...]) -> list[str]:
         UnknownNameError: There is no corruption of a name.
     """
     groups = {"all": HEADLINE, "headline": HEADLINE, "extras": EXTRAS}
-    listed = [names] if isinstance(names, str) else names
+    listed = list_names(names)
     spelled = [each for name in listed for each in (groups.get(name, (name,)) if isinstance(name, str) else (name,))]
     for name in spelled:
         get_corruption(name)

@@ -98,6 +98,8 @@ def make_detector(name: str) -> Detector:
         UnknownNameError: There is none of that name.
         EvaluationError: It does not take these options.
     """
+    if not isinstance(name, str):
+        raise EvaluationError(f"a detector is given by its name, got {name!r}")
     kind: Callable[..., Detector] = DETECTORS.get(name)
     known = detector_options(name)
     # As annotated, which may be a string: a default of 0 does not say which numbers are taken.

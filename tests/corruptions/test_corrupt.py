@@ -199,6 +199,9 @@ def test_what_cannot_be_corrupted(photographs: Tensor) -> None:
             corrupt(photographs[:2], name, 1)  # type: ignore[arg-type]
         with pytest.raises(CorruptionError, match="is given by its name"):
             expand_names([name])  # type: ignore[list-item]
+    for names in (5, {"fog": 1}):
+        with pytest.raises(CorruptionError, match="is given by its name"):
+            expand_names(names)  # type: ignore[arg-type]
     for folder in (5, "", ["x"]):
         with pytest.raises(CorruptionError, match="must be a path"):
             corrupt(photographs[:2], "frost", 1, folder=folder)

@@ -231,6 +231,12 @@ def test_a_whole_number_is_taken_where_any_number_is():
     assert make_detector("ash: variant = b , percentile=0.8") == make_detector("ash:variant=b,percentile=0.8")
 
 
+def test_a_detector_is_a_name():
+    for name in (5, None, ["msp"]):
+        with pytest.raises(EvaluationError, match="is given by its name"):
+            make_detector(name)
+
+
 @pytest.mark.parametrize("name", DETECTORS.names())
 def test_an_option_without_a_value_or_given_twice(name):
     for option, default in detector_options(name).items():
