@@ -9,13 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from robustprune.corruptions import EXTRAS, HEADLINE, corrupt
+from robustprune.cli.corruptions import corruption_tables
+from robustprune.comparison.outcomes import Outcome
+from robustprune.comparison.reading import read_outcomes
+from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, Draws, corrupt, register_corruption
 from robustprune.data import ImageData, load_data
 from robustprune.errors import CorruptionError, DataError, EvaluationError, UnknownNameError
 from robustprune.evaluation import corruptions as module
 from robustprune.evaluation import evaluate, evaluate_models, run
 from robustprune.models import build_model
-from robustprune.records import load_record
+from robustprune.query.flatten import flatten
+from robustprune.records import Record, load_record
 from robustprune.ticket import Ticket
 from robustprune.training import train
 
@@ -90,15 +94,98 @@ def test_headline_and_all_nineteen(digits: ImageData) -> None:
     found = record.corruptions
     assert found is not None
     fifteen = np.mean([found.table[name] for name in HEADLINE])
-    nineteen = np.mean([found.table[name] for name in HEADLINE + EXTRAS])
+    # Grey images have no saturation to change: nothing is withstood.
+    assert found.unchanged == {"saturate": [1, 2, 3, 4, 5]}
+    others = np.mean([found.table[name] for name in HEADLINE + EXTRAS if name != "saturate"])
     assert found.mean_accuracy == pytest.approx(fifteen)
     assert found.mean_error == pytest.approx(1 - fifteen)
-    assert found.mean_error_19 == pytest.approx(1 - nineteen)
+    assert found.mean_error_19 == pytest.approx(1 - others)
     assert found.by_severity[0].accuracy == pytest.approx(np.mean([found.table[name][0] for name in HEADLINE]))
     alone = evaluate(Bars(0), digits, corruptions="all", limit=20).corruptions
     assert alone is not None
     assert alone.mean_error_19 is None
     assert alone.mean_accuracy == found.mean_accuracy
+
+
+@pytest.fixture
+def corruptions_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CORRUPTIONS, "_registered", {})
+
+    @register_corruption("late")
+    def late(images: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+        return images if severity < 3 else 255 - images
+
+    @register_corruption("idle")
+    def idle(images: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+        return images
+
+
+@pytest.mark.usefixtures("corruptions_of_ours")
+def test_what_changes_no_image_counts_in_no_mean(digits: ImageData, capsys: pytest.CaptureFixture[str]) -> None:
+    record = evaluate(Bars(0), digits, corruptions=["late", "fog", "idle"], limit=50)
+    found = record.corruptions
+    assert found is not None
+    assert found.unchanged == {"late": [1, 2], "idle": [1, 2, 3, 4, 5]}
+    assert found.repeated == {"late": [4, 5]}
+    # All of the table, as it was measured.
+    assert found.table["idle"] == [record.clean.accuracy] * 5
+    fog, late = found.table["fog"], found.table["late"]
+    mean = np.mean([*fog, *late[2:]])
+    assert found.mean_error_evaluated == pytest.approx(1 - mean)
+    assert found.relative_mean_error == pytest.approx(record.clean.accuracy - mean)
+    expected = [*fog[:2], *np.mean([fog[2:], late[2:]], axis=0)]
+    assert [entry.accuracy for entry in found.by_severity] == pytest.approx(expected)
+    outcome = of_corruptions(record)
+    assert outcome.value == pytest.approx(100 * mean)
+    assert 100 * outcome.samples[0].mean() == pytest.approx(100 * mean, rel=1e-5)
+    corruption_tables(record)
+    drawn = " ".join(capsys.readouterr().out.split())
+    assert "changes no image, left out of the means: late 1 2, idle" in drawn
+    assert "the same images as at a lower severity: late 4 5" in drawn
+    columns = flatten(record.model_dump(mode="json", by_alias=True, exclude={"samples"}))
+    assert columns["idle"] is None
+    assert columns["late"] == pytest.approx(np.mean(late[2:]))
+
+
+def of_corruptions(record: Record) -> Outcome:
+    return next(found for metric, found in read_outcomes(record).items() if metric.key == "corruption_accuracy")
+
+
+@pytest.mark.usefixtures("corruptions_of_ours")
+def test_where_nothing_is_changed_there_is_no_mean(digits: ImageData) -> None:
+    records = evaluate_models({"dense": Bars(0), "a": Bars(1)}, digits, dense="dense", corruptions=["idle"], limit=20)
+    for record in records.values():
+        found = record.corruptions
+        assert found is not None
+        assert (found.mean_error_evaluated, found.relative_mean_error, found.by_severity) == (None, None, [])
+        corruption_tables(record)
+    assert records["a"].corruptions.dense.mce_vs_dense is None  # type: ignore[union-attr]
+    assert of_corruptions(records["a"]).problem == "the corruptions change no image"
+
+
+@pytest.mark.usefixtures("corruptions_of_ours")
+def test_a_relative_error_is_over_what_changes_an_image(digits: ImageData) -> None:
+    records = evaluate_models(
+        {"dense": Bars(0), "a": Bars(1)}, digits, dense="dense", corruptions=["late", "fog", "idle"], limit=60
+    )
+    errors = []
+    for name in ("a", "dense"):
+        table = records[name].corruptions.table  # type: ignore[union-attr]
+        errors.append(np.array([np.sum(1 - np.array(table["late"][2:])), np.sum(1 - np.array(table["fog"]))]))
+    found = records["a"].corruptions.dense  # type: ignore[union-attr]
+    assert found is not None
+    assert found.mce_vs_dense == pytest.approx(np.mean(errors[0] / errors[1]))
+
+
+def test_a_published_set_that_changes_nothing(digits: ImageData, tmp_path: Path) -> None:
+    test = digits.require("test")
+    images, labels = test.images.numpy().transpose(0, 2, 3, 1), test.labels.numpy().astype(np.uint8)
+    np.save(tmp_path / "labels.npy", np.tile(labels, 5))
+    np.save(tmp_path / "fog.npy", np.concatenate([images, images, 255 - images, images // 2, images // 2]))
+    found = evaluate(Bars(0), digits, corruptions="fog", corruption_dir=tmp_path, limit=30).corruptions
+    assert found is not None
+    assert (found.unchanged, found.repeated) == ({"fog": [1, 2]}, {"fog": [5]})
+    assert found.mean_error_evaluated == pytest.approx(1 - np.mean(found.table["fog"][2:]))
 
 
 def test_several_networks_share_the_images(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:

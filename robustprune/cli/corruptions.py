@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from robustprune.corruptions.result import CorruptionResult
     from robustprune.records import Record
 
+_NOTHING = "–"
+
 frost_dir_option = click.option(
     "--frost-dir", type=click.Path(), help="Pictures of frost, in place of ones made by a formula."
 )
@@ -62,6 +64,8 @@ def frost_options(folder: str | None, names: Sequence[str]) -> dict[str, Any]:
 
     if folder is None:
         return {}
+    if not folder:
+        raise click.UsageError("--frost-dir is empty; give a folder of pictures, or leave it out")
     if "frost" not in expand_names(list(names)):
         raise click.UsageError("--frost-dir is for frost, which is not among the corruptions; add --corruption frost")
     return {"folder": Path(folder).absolute()}
@@ -71,15 +75,12 @@ def corruption_tables(record: Record) -> None:
     """Draw the table by corruption and severity, what it comes to, and one of shifted sets."""
     found = record.corruptions
     if found is not None:
-        rows = [
-            [name, *map(terminal.percent, row), terminal.percent(sum(row) / len(row))]
-            for name, row in found.table.items()
-        ]
-        means = found.by_severity
-        rows.append(["mean accuracy", *(terminal.percent(entry.accuracy) for entry in means), ""])
-        rows.append(["mean NLL", *(f"{entry.nll:.3f}" for entry in means), ""])
-        rows.append(["mean ECE", *(f"{entry.ece:.3f}" for entry in means), ""])
-        rows.append(["mean Brier", *(f"{entry.brier:.3f}" for entry in means), ""])
+        rows = [_row(found, name) for name in found.table]
+        means = {entry.severity: entry for entry in found.by_severity}
+        for label, figure in (("accuracy", "accuracy"), ("NLL", "nll"), ("ECE", "ece"), ("Brier", "brier")):
+            values = [getattr(means.get(severity), figure, None) for severity in range(1, 6)]
+            written = terminal.percent if figure == "accuracy" else "{:.3f}".format
+            rows.append([f"mean {label}", *(_NOTHING if value is None else written(value) for value in values), ""])
         terminal.table(
             f"Accuracy of {record.model.architecture} on {found.n} images of {found.source}, by severity",
             ["corruption", ">1", ">2", ">3", ">4", ">5", ">mean"],
@@ -103,6 +104,19 @@ def corruption_tables(record: Record) -> None:
         )
 
 
+def _row(found: CorruptionResult, name: str) -> list[str]:
+    """Return the accuracies under a corruption and their mean, of the severities that change an image."""
+    counted = {severity: found.table[name][severity - 1] for _, severity in found.counted([name])}
+    cells = [terminal.percent(counted[severity]) if severity in counted else _NOTHING for severity in range(1, 6)]
+    return [name, *cells, terminal.percent(sum(counted.values()) / len(counted)) if counted else _NOTHING]
+
+
+def _listed(cells: dict[str, list[int]]) -> str:
+    """Return corruptions with severities as text: ``saturate, zoom_blur 1``."""
+    whole = list(range(1, 6))
+    return ", ".join(name if found == whole else f"{name} {' '.join(map(str, found))}" for name, found in cells.items())
+
+
 def _remarks(found: CorruptionResult) -> list[str]:
     remarks = []
     for label, value in (
@@ -112,14 +126,19 @@ def _remarks(found: CorruptionResult) -> list[str]:
     ):
         if value is not None:
             remarks.append(f"{label} {terminal.percent(value)}")
-    if found.consistency is not None:
-        rows = list(found.consistency.values())
-        remarks.append(f"same prediction as without: {terminal.percent(sum(map(sum, rows)) / sum(map(len, rows)))}")
+    cells = found.counted(found.table)
+    if found.consistency is not None and cells:
+        same = sum(found.consistency[name][severity - 1] for name, severity in cells) / len(cells)
+        remarks.append(f"same prediction as without: {terminal.percent(same)}")
     if found.dense is not None:
         for label, ratio in (("errors", found.dense.mce_vs_dense), ("losses", found.dense.relative_mce_vs_dense)):
             remarks.append(f"{label} relative to {found.dense.path}: {'–' if ratio is None else f'{ratio:.3f}'}")
     if found.scale is not None and found.scale != 1:
         remarks.append(f"lengths × {found.scale:.3g}")
+    if found.unchanged:
+        remarks.append(f"changes no image, left out of the means: {_listed(found.unchanged)}")
+    if found.repeated:
+        remarks.append(f"the same images as at a lower severity: {_listed(found.repeated)}")
     if found.missing:
         remarks.append(f"not in the set: {', '.join(found.missing)}")
     foreign = [name for name, is_published in found.published.items() if is_published is False]

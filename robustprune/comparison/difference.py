@@ -11,8 +11,8 @@ from robustprune.comparison.outcomes import SHARE, Floats, Outcome
 
 
 def estimate_difference(dense: Sequence[Outcome], own: Sequence[Outcome], *, paired: bool) -> Estimate:
-    """Return the mean difference of ``own`` to ``dense``, in pairs or not, on equal samples."""
-    values = [np.array([outcome.value for outcome in side]) for side in (dense, own)]
+    """Return the mean difference of ``own`` to ``dense``, in pairs or not, on equal samples, without known bias."""
+    values = [np.array([outcome.value - outcome.bias for outcome in side]) for side in (dense, own)]
     both = [*dense, *own]
     scale, covariance, least = both[0].scale, np.zeros(()), 0.0
     for part in range(len(both[0].samples)):
@@ -25,6 +25,8 @@ def estimate_difference(dense: Sequence[Outcome], own: Sequence[Outcome], *, pai
     if replicates:
         drawn = np.stack(replicates)
         covariance = covariance + _covariance(drawn[len(dense) :] - drawn[: len(dense)] if paired else drawn)
+    # Networks of one side are biased alike: more of them make it no surer.
+    least += sum(float(np.mean([outcome.doubt for outcome in side])) ** 2 for side in (dense, own))
     if paired:
         return estimate_paired(values[1] - values[0], covariance, least)
     return estimate_unpaired(values[0], values[1], covariance, least)

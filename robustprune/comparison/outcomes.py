@@ -51,6 +51,8 @@ class Outcome:
             the sum of the means of these. Booleans where a sample is right or wrong. Empty where it is not on file.
         scale: From samples to the unit; ``SHARE`` for samples in [0, 1], which are given in percent.
         replicates: (R,) values on samples drawn anew, for a metric that is no mean; draw r is the same for all.
+        bias: How far the value lies, in expectation, above what it estimates; replicates are without it.
+        doubt: Standard deviation of what that may be off by, for networks alike.
         n_samples: How many samples; None for what samples have no part in.
         settings: What has to be equal in two records; None stands for what does not matter.
         seed: Of the evaluation, where the value depends on it.
@@ -61,6 +63,8 @@ class Outcome:
     samples: tuple[Floats, ...] = ()
     scale: float = 1.0
     replicates: Floats | None = None
+    bias: float = 0.0
+    doubt: float = 0.0
     n_samples: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.comparison.contributions import drawn_calibration_errors, placements
+from robustprune.comparison.contributions import calibration_spread, placements
 from robustprune.comparison.costs import cost_outcomes
 from robustprune.comparison.labels import write_epsilon, write_norm
 from robustprune.comparison.outcomes import SHARE, Floats, Metric, Outcome, Outcomes
-from robustprune.corruptions import HEADLINE, SEVERITIES
+from robustprune.corruptions import HEADLINE
 from robustprune.files import hash_arrays
 from robustprune.records import Record, Samples
 
@@ -88,19 +88,18 @@ def _corruptions(record: Record, samples: Samples) -> Found:
     if found is None:
         return
     names = HEADLINE if set(HEADLINE) <= set(found.table) else tuple(sorted(found.table))
-    rows = [found.table[name] for name in names]
+    cells = found.counted(names)
     truth = samples.get("corruption_label", samples.get("label"))
     parts: tuple[Floats, ...] = ()
     if truth is not None:
         hits = np.zeros(len(truth), np.float32)
-        for name in names:
-            for severity in SEVERITIES:
-                hits += samples[f"corruption_{name}_{severity}"] == truth
-        parts = (hits / (len(names) * len(SEVERITIES)),)
+        for name, severity in cells:
+            hits += samples[f"corruption_{name}_{severity}"] == truth
+        parts = (hits / max(1, len(cells)),)
     yield (
         Metric("corruption_accuracy", "corruptions, mean", "corruptions"),
         Outcome(
-            100 * float(np.mean(rows)),
+            100 * float(np.mean([found.table[name][severity - 1] for name, severity in cells])) if cells else 0.0,
             parts,
             SHARE,
             n_samples=found.n,
@@ -108,12 +107,14 @@ def _corruptions(record: Record, samples: Samples) -> Found:
                 # Its folder may be another on another machine.
                 "source": Path(found.source).name,
                 "corruptions": list(names),
+                "left out, as they change no image": {name: found.unchanged.get(name, []) for name in names},
                 "scale": found.scale,
                 "n": found.n,
                 "images": _hash(samples, "corruption_label"),
             },
             # Published images are drawn by nobody here.
             seed=None if found.published else record.seed,
+            problem=None if cells else "the corruptions change no image",
         ),
     )
 
@@ -152,13 +153,20 @@ def _detection(record: Record, samples: Samples) -> Found:
 
 
 def _calibration(record: Record, samples: Samples, resamples: int, seed: int) -> Found:
-    replicates = None
+    replicates, bias, doubt = None, 0.0, 0.0
     if "confidence" in samples:
         right = samples["clean_prediction"] == samples["label"]
-        replicates = 100 * drawn_calibration_errors(samples["confidence"], right, resamples, seed)
+        drawn, bias, doubt = calibration_spread(samples["confidence"], right, resamples, seed)
+        replicates = SHARE * drawn
     yield (
         Metric("ece", "ECE", "calibration", higher_is_better=False),
-        Outcome(100 * record.clean.ece, replicates=replicates, n_samples=record.n),
+        Outcome(
+            SHARE * record.clean.ece,
+            replicates=replicates,
+            bias=SHARE * bias,
+            doubt=SHARE * doubt,
+            n_samples=record.n,
+        ),
     )
     for name, label, unit in (("nll", "NLL", "nats"), ("brier", "Brier score", "")):
         parts = (samples[name],) if name in samples else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,14 @@ from torch import Tensor
 
 from robustprune.corruptions.draws import Draws, image_keys
 from robustprune.corruptions.parallel import in_parallel
-from robustprune.corruptions.registry import SEVERITIES, check_options, corruption_options, get_corruption
-from robustprune.errors import CorruptionError
+from robustprune.corruptions.registry import (
+    SEVERITIES,
+    Corruption,
+    check_options,
+    corruption_options,
+    get_corruption,
+)
+from robustprune.errors import CorruptionError, RobustPruneError
 from robustprune.registry import share_options
 
 Array = Tensor | NDArray[Any]
@@ -26,7 +33,7 @@ _SMALLEST_SIDE = 8
 def corrupt(
     images: Array,
     name: str,
-    severity: int,
+    severity: float,
     *,
     seed: int = 0,
     sample_ids: Sequence[int] | Array | None = None,
@@ -41,7 +48,7 @@ def corrupt(
     Args:
         images: uint8 (N, C, H, W), grey or colour, at least 8 pixels a side.
         name: Name of the corruption; `robustprune.corruptions.CORRUPTIONS` has them all.
-        severity: 1 to 5.
+        severity: 1 to 5, of any type of number.
         seed: Keys the random draws, together with name, severity and sample id.
         sample_ids: (N,) integers that say which image is which, so that a subset comes out as it would within
             the whole; 0…N−1 by default.
@@ -52,13 +59,13 @@ def corrupt(
         uint8 (N, C, H, W), a new tensor on the device of the images (the work is done on the CPU).
 
     Raises:
-        CorruptionError: Images of another type or shape, a severity that is not 1 to 5, unknown options.
+        CorruptionError: Images of another type or shape, a severity that is not 1 to 5, unknown options, or a
+            corruption of somebody's that fails.
         UnknownNameError: There is no corruption of that name.
     """
     corruption = get_corruption(name)
     check_options(name, options)
-    if isinstance(severity, bool) or severity not in SEVERITIES:
-        raise CorruptionError(f"a severity is 1, 2, 3, 4 or 5, got {severity!r}")
+    severity = _severity(severity)
     pixels = _pixels(images)
     keys = image_keys(seed, name, severity, _ids(sample_ids, len(pixels)))
     size = max(1, _CHUNK_ELEMENTS // int(np.prod(pixels.shape[1:])))
@@ -66,8 +73,8 @@ def corrupt(
 
     def work(start: int) -> int:
         part = slice(start, start + size)
-        corrupted = corruption(pixels[part], severity, Draws(keys[part]), **options)
-        result[part] = _checked(corrupted, pixels[part], name)
+        # A copy, as the pixels may be the caller's own and a corruption of somebody's may write into what it is given.
+        result[part] = _run(corruption, name, pixels[part].copy(), severity, Draws(keys[part]), options)
         return len(result[part])
 
     done = 0
@@ -96,6 +103,15 @@ def share_corruption_options(
     return shared
 
 
+def _severity(given: Any) -> int:
+    """Return a severity as an integer: 2.0 and NumPy's 2 are the same one."""
+    if isinstance(given, Real) and not isinstance(given, bool):
+        for severity in SEVERITIES:
+            if given == severity:
+                return severity
+    raise CorruptionError(f"a severity is 1, 2, 3, 4 or 5, got {given!r}")
+
+
 def _pixels(images: Array) -> NDArray[np.uint8]:
     array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
     if array.dtype != np.uint8:
@@ -119,11 +135,26 @@ def _ids(sample_ids: Sequence[int] | Array | None, count: int) -> NDArray[np.int
     return ids.astype(np.int64)
 
 
-def _checked(corrupted: Any, images: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
-    found: NDArray[np.uint8] = np.asarray(corrupted)
-    if found.dtype != np.uint8 or found.shape != images.shape:
+def _run(
+    corruption: Corruption,
+    name: str,
+    images: NDArray[np.uint8],
+    severity: int,
+    draws: Draws,
+    options: Mapping[str, Any],
+) -> NDArray[np.uint8]:
+    wanted = images.shape
+    try:
+        found: NDArray[np.uint8] = np.asarray(corruption(images, severity, draws, **options))
+    except RobustPruneError:
+        raise
+    except Exception as error:
         raise CorruptionError(
-            f"the corruption {name!r} made {found.dtype} of shape {found.shape} from uint8 of shape {images.shape}; "
+            f"the corruption {name!r} failed: {type(error).__name__}: {error}; leave it out, or mend it if it is yours"
+        ) from error
+    if found.dtype != np.uint8 or found.shape != wanted:
+        raise CorruptionError(
+            f"the corruption {name!r} made {found.dtype} of shape {found.shape} from uint8 of shape {wanted}; "
             "a corruption returns images of the type and shape it was given"
         )
     return found

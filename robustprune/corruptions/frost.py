@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,14 @@ from robustprune.errors import CorruptionError
 _FROST = ((100, 20), (100, 30), (90, 40), (85, 40), (75, 45))  # percent of the image and of the frost
 _SHRINK = 0.2  # of the pictures, for images of 32 pixels
 _ENDINGS = (".png", ".jpg", ".jpeg")
+# The authors' folder. Of these six their code draws from the first five, so it is the sixth that is left out.
+_AUTHORS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg", "frost6.jpg")
 
 
 def frost(images: Bytes, severity: int, draws: Draws, *, folder: str | Path | None = None) -> Bytes:
     """Ice crystals on the window: grown by a formula, or cut from pictures in a folder of yours."""
     channels, height, width = images.shape[1:]
-    files = () if folder is None else _find(Path(folder))
+    files = () if folder is None else _find(_folder(folder))
     pictures = _pictures(files, channels, height, width)
     chosen = draws.integers("picture", 1, len(pictures))[:, 0]
     places = draws.uniform("place", 0, 1, 2)
@@ -61,9 +64,21 @@ def _reduce(picture: Bytes, channels: int, height: int, width: int) -> Bytes:
     return to_bytes(reduced)
 
 
+def _folder(given: Any) -> Path:
+    if not isinstance(given, str | Path) or not str(given):
+        raise CorruptionError(f"the folder of frost pictures must be a path, got {given!r}")
+    return Path(given)
+
+
 def _find(folder: Path) -> tuple[tuple[Path, int], ...]:
-    """Return the pictures in a folder, each with its time of change, so that one that was changed is read again."""
-    files = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in _ENDINGS) if folder.is_dir() else []
+    """Return the pictures in a folder, each with its time of change, so that one that was changed is read again.
+
+    All of them, but for the folder of the authors: there the five that the published sets were made from.
+    """
+    there = folder.glob("[!.]*") if folder.is_dir() else ()
+    files = sorted(path for path in there if path.suffix.lower() in _ENDINGS and path.is_file())
+    if tuple(path.name for path in files) == _AUTHORS:
+        files.pop()
     if not files:
         raise CorruptionError(
             f"there are no frost pictures in {folder}; it must be a folder of {', '.join(_ENDINGS)} files. "

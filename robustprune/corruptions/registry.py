@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from robustprune.errors import CorruptionError
@@ -65,8 +65,10 @@ def get_corruption(name: str) -> Corruption:
 
     Raises:
         UnknownNameError: There is none of that name.
-        CorruptionError: The name carries an argument (``fog:something``), which no corruption takes.
+        CorruptionError: It is no name, or carries an argument (``fog:something``), which no corruption takes.
     """
+    if not isinstance(name, str):
+        raise CorruptionError(f"a corruption is given by its name, got {name!r}")
     found: Corruption = CORRUPTIONS.get(name)
     if ":" in name:
         raise CorruptionError(
@@ -101,15 +103,22 @@ def check_options(name: str, given: Mapping[str, Any]) -> None:
             )
 
 
-def expand_names(names: str | list[str] | tuple[str, ...]) -> list[str]:
+def list_names(names: Any) -> list[Any]:
+    """Return names, or a single one, as a list; a mapping counts as one, and is none: what it says of each is lost."""
+    is_single = isinstance(names, str | Mapping) or not isinstance(names, Iterable)
+    return [names] if is_single else list(names)
+
+
+def expand_names(names: str | Sequence[str]) -> list[str]:
     """Return corruption names with ``all`` (the fifteen) and ``extras`` (the four) spelled out, each name once.
 
     Raises:
+        CorruptionError: Something is no name.
         UnknownNameError: There is no corruption of a name.
     """
     groups = {"all": HEADLINE, "headline": HEADLINE, "extras": EXTRAS}
-    listed = [names] if isinstance(names, str) else names
-    spelled = [each for name in listed for each in groups.get(name, (name,))]
+    listed = list_names(names)
+    spelled = [each for name in listed for each in (groups.get(name, (name,)) if isinstance(name, str) else (name,))]
     for name in spelled:
         get_corruption(name)
     return list(dict.fromkeys(spelled))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 from pydantic import BaseModel, ConfigDict
 
 Table = dict[str, list[float]]
@@ -48,7 +50,7 @@ class CorruptionResult(BaseModel):
         mean_accuracy: Over the fifteen headline corruptions and five severities; None unless all are there.
         mean_error: One minus that; not normalized by any reference.
         mean_error_19: With the four extra corruptions.
-        mean_error_evaluated: Over those that were evaluated, whichever they are.
+        mean_error_evaluated: Over those that were evaluated, whichever they are; None if no image was changed.
         relative_mean_error: ``mean_error_evaluated`` minus the error on the images as they are.
         table: Accuracy.
         nll: Negative log-likelihood in nats.
@@ -57,6 +59,9 @@ class CorruptionResult(BaseModel):
         consistency: Share of images with the same prediction as without corruption; None where it is not known
             which image is which.
         by_severity: Means over the corruptions.
+        unchanged: Corruption → severities at which it left every image as it was. They stand in the tables, and are
+            left out of every mean: nothing was withstood.
+        repeated: Corruption → severities at which its images are those of a lower severity.
         dense: The comparison with a reference network, where one was given.
         seconds: Wall time, of making the images and of all networks that were shown them.
     """
@@ -71,16 +76,27 @@ class CorruptionResult(BaseModel):
     mean_accuracy: float | None
     mean_error: float | None
     mean_error_19: float | None
-    mean_error_evaluated: float
-    relative_mean_error: float
+    mean_error_evaluated: float | None
+    relative_mean_error: float | None
     table: Table
     nll: Table
     ece: Table
     brier: Table
     consistency: Table | None
     by_severity: list[SeverityEntry]
+    unchanged: dict[str, list[int]] = {}
+    repeated: dict[str, list[int]] = {}
     dense: AgainstDense | None = None
     seconds: float
+
+    def counted(self, names: Iterable[str]) -> list[tuple[str, int]]:
+        """Return which of some corruptions at which severities count in a mean: those that changed an image."""
+        return counted_cells(names, self.unchanged)
+
+
+def counted_cells(names: Iterable[str], unchanged: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
+    """Return corruptions with severities, but for those that changed no image."""
+    return [(name, severity) for name in names for severity in range(1, 6) if severity not in unchanged.get(name, ())]
 
 
 class ShiftEntry(BaseModel):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robustprune.corruptions import HEADLINE, corrupt, expand_names, geometry_scale, share_corruption_options
+from robustprune.corruptions.registry import list_names
 from robustprune.data import ImageData, Sample, stratified_indices
 from robustprune.data.released import ReleasedPart, ReleasedSet, open_released
 from robustprune.errors import CorruptionError, EvaluationError
@@ -42,6 +43,10 @@ class CorruptedImages(Protocol):
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape of one image."""
+
+    @property
+    def originals(self) -> Tensor:
+        """The evaluated images (n, C, H, W) uint8, without corruption."""
 
     @property
     def count(self) -> int:
@@ -89,7 +94,7 @@ def find_corrupted(
             raise CorruptionError(f"no corruption is named that could take {', '.join(map(repr, options))}")
         return None
     if folder is None:
-        return _Made(expand_names([names] if isinstance(names, str) else list(names)), data, sample, seed, options)
+        return _Made(expand_names(names), data, sample, seed, options)
     if options:
         raise CorruptionError(f"the options {', '.join(options)} are for making corrupted images, not for reading them")
     released = open_released(folder, data.classes, image_size=data.image_size, channels=data.channels)
@@ -114,6 +119,7 @@ class _Made:
         self.names = tuple(names)
         self.shape = data.channels, *data.image_size
         self.scale = geometry_scale(*data.image_size)
+        self.originals = sample.images
         self._sample, self._seed = sample, seed
         self._options = share_corruption_options(names, options, sample.images)
 
@@ -150,6 +156,7 @@ class _Read:
         self.source, self.is_paired = str(released.folder), released.is_paired
         self.names, self.missing = _among(names, released)
         self.shape = (int(sample.images.shape[1]), int(sample.images.shape[2]), int(sample.images.shape[3]))
+        self.originals = sample.images
         self._released, self._test_labels, self._indices = released, sample.labels, sample.indices
         self._seed, self._limit = seed, limit
         self._last: tuple[str, int, ReleasedPart] | None = None
@@ -200,7 +207,7 @@ def _among(names: str | Sequence[str], released: ReleasedSet) -> tuple[tuple[str
 
     ``all`` is the fifteen, or whatever is there in a set of others (C-bar).
     """
-    listed = [names] if isinstance(names, str) else list(names)
+    listed = list_names(names)
     if "all" in listed and not set(HEADLINE) & set(released.names):
         listed = [each for name in listed for each in (released.names if name == "all" else (name,))]
     there = [name for name in listed if name in released.names]

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
-from robustprune.corruptions.result import AgainstDense, CorruptionResult, SeverityEntry, Table
+from robustprune.corruptions.result import AgainstDense, CorruptionResult, SeverityEntry, Table, counted_cells
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.evaluation.corruption_sources import CorruptedImages
+from robustprune.evaluation.idle_corruptions import Idle, fingerprints
 from robustprune.inference import freeze, predict_logits
 from robustprune.metrics import accuracy, brier_score, expected_calibration_error, negative_log_likelihood
 from robustprune.processes import ALONE, Processes
@@ -53,16 +54,19 @@ def run_corruptions(
     start = time.perf_counter()
     networks = [_faster(subject.network, images) for subject in subjects]
     found = [_Figures(subject, images) for subject in subjects]
+    idle = Idle(images.originals, images.is_paired)
     cells = [(name, severity) for name in images.names for severity in SEVERITIES]
     for done, (name, severity) in enumerate(cells):
         labels = images.labels(name, severity)
         work = partial(_logits, networks, images, name, severity, batch_size=batch_size)
-        for figures, logits in zip(found, processes.spread(len(labels), batch_size, work), strict=True):
+        prints, *outputs = processes.spread(len(labels), batch_size, work)
+        idle.look(name, severity, prints)
+        for figures, logits in zip(found, outputs, strict=True):
             figures.add(name, logits, labels)
         if progress is not None:
             progress("corruptions", done + 1, len(cells))
     seconds = time.perf_counter() - start
-    return [(figures.result(seconds), figures.samples) for figures in found]
+    return [(figures.result(idle, seconds), figures.samples) for figures in found]
 
 
 def _logits(
@@ -74,11 +78,12 @@ def _logits(
     *,
     batch_size: int,
 ) -> list[Tensor]:
-    """Return the logits (n, K) of each network for some of the images."""
-    rows: list[list[Tensor]] = [[] for _ in networks]
+    """Return fingerprints (n,) of some of the images, and the logits (n, K) of each network for them."""
+    rows: list[list[Tensor]] = [[] for _ in range(1 + len(networks))]
     for part in torch.split(places, _chunk(images)):
         pixels = images.make(name, severity, part)
-        for network, found in zip(networks, rows, strict=True):
+        rows[0].append(fingerprints(pixels))
+        for network, found in zip(networks, rows[1:], strict=True):
             found.append(predict_logits(network, pixels, batch_size=batch_size))
     return [torch.cat(found) for found in rows]
 
@@ -105,20 +110,22 @@ def compare_with_dense(
     result: CorruptionResult, dense: CorruptionResult, accuracies: tuple[float, float], **named: str | None
 ) -> AgainstDense:
     """Return errors relative to a reference network's; ``accuracies`` are both networks' without corruption."""
-    ratios, relative = [], []
-    for name, row in result.table.items():
-        errors, references = (sum(1 - value for value in table[name]) for table in (result.table, dense.table))
+    ratios, relative, missing = [], [], 0
+    for name in result.table:
+        cells = result.counted([name])
+        if not cells:
+            continue
+        own, reference = (_values(table, cells) for table in (result.table, dense.table))
+        errors, references = np.sum(1 - own), np.sum(1 - reference)
         if references > 0:
             ratios.append(errors / references)
-        lost, reference_lost = (
-            sum(clean - value for value in table[name])
-            for clean, table in zip(accuracies, (result.table, dense.table), strict=True)
-        )
+        else:
+            missing += 1
+        lost, reference_lost = np.sum(accuracies[0] - own), np.sum(accuracies[1] - reference)
         if reference_lost > 0:
             relative.append(lost / reference_lost)
-        assert len(row) == len(SEVERITIES)
     return AgainstDense(
-        mce_vs_dense=float(np.mean(ratios)) if len(ratios) == len(result.table) else None,
+        mce_vs_dense=float(np.mean(ratios)) if ratios and not missing else None,
         relative_mce_vs_dense=float(np.mean(relative)) if relative else None,
         **named,  # type: ignore[arg-type]
     )
@@ -149,12 +156,12 @@ class _Figures:
             self.samples["corruption_label"] = labels.numpy()
         self.count = len(labels)
 
-    def result(self, seconds: float) -> CorruptionResult:
+    def result(self, idle: Idle, seconds: float) -> CorruptionResult:
         """Return the figures of all corruptions."""
         tables = dict(self.tables)
         consistency = tables.pop("consistency")
-        error = 1 - _mean(tables["table"], self.images.names)
-        headline, every = (_mean_or_none(tables["table"], names) for names in (HEADLINE, HEADLINE + EXTRAS))
+        means = [self._mean(names, idle) for names in (HEADLINE, HEADLINE + EXTRAS, self.images.names)]
+        headline, every, evaluated = means
         return CorruptionResult(
             source=self.images.source,
             published=self.images.published,
@@ -164,16 +171,24 @@ class _Figures:
             mean_accuracy=headline,
             mean_error=None if headline is None else 1 - headline,
             mean_error_19=None if every is None else 1 - every,
-            mean_error_evaluated=error,
-            relative_mean_error=error - (1 - self.subject.clean_accuracy),
+            mean_error_evaluated=None if evaluated is None else 1 - evaluated,
+            relative_mean_error=None if evaluated is None else self.subject.clean_accuracy - evaluated,
             table=tables["table"],
             nll=tables["nll"],
             ece=tables["ece"],
             brier=tables["brier"],
             consistency=consistency if self.images.is_paired else None,
-            by_severity=_by_severity(tables),
+            by_severity=_by_severity(tables, idle),
+            unchanged=idle.unchanged,
+            repeated=idle.repeated,
             seconds=seconds,
         )
+
+    def _mean(self, names: Sequence[str], idle: Idle) -> float | None:
+        """Return the mean accuracy under corruptions; None unless all are there and one changes an image."""
+        table = self.tables["table"]
+        cells = counted_cells(names, idle.unchanged) if set(names) <= set(table) else []
+        return float(np.mean(_values(table, cells))) if cells else None
 
 
 _MEASURES = {
@@ -184,29 +199,28 @@ _MEASURES = {
 }
 
 
-def _by_severity(tables: Mapping[str, Table]) -> list[SeverityEntry]:
+def _by_severity(tables: Mapping[str, Table], idle: Idle) -> list[SeverityEntry]:
     names = HEADLINE if set(HEADLINE) <= set(tables["table"]) else tuple(tables["table"])
-    means: dict[str, NDArray[Any]] = {
-        figure: np.mean([table[name] for name in names], axis=0) for figure, table in tables.items()
-    }
-    return [
-        SeverityEntry(
-            severity=severity,
-            accuracy=means["table"][place],
-            nll=means["nll"][place],
-            ece=means["ece"][place],
-            brier=means["brier"][place],
-        )
-        for place, severity in enumerate(SEVERITIES)
-    ]
+    counted = counted_cells(names, idle.unchanged)
+    entries = []
+    for severity in SEVERITIES:
+        cells = [cell for cell in counted if cell[1] == severity]
+        if cells:
+            means = {figure: float(np.mean(_values(table, cells))) for figure, table in tables.items()}
+            entries.append(
+                SeverityEntry(
+                    severity=severity,
+                    accuracy=means["table"],
+                    nll=means["nll"],
+                    ece=means["ece"],
+                    brier=means["brier"],
+                )
+            )
+    return entries
 
 
-def _mean(table: Table, names: Sequence[str]) -> float:
-    return float(np.mean([table[name] for name in names]))
-
-
-def _mean_or_none(table: Table, names: Sequence[str]) -> float | None:
-    return _mean(table, names) if set(names) <= set(table) else None
+def _values(table: Table, cells: Sequence[tuple[str, int]]) -> NDArray[np.float64]:
+    return np.array([table[name][severity - 1] for name, severity in cells])
 
 
 def _chunk(images: CorruptedImages) -> int:

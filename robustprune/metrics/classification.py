@@ -13,7 +13,7 @@ def accuracy(logits: Array, labels: Array) -> float:
     """Return the share of samples whose largest logit is that of the label.
 
     Args:
-        logits: (N, K), finite.
+        logits: (N, K), finite; −∞ for a class that is ruled out.
         labels: (N,) integers 0…K−1.
 
     Raises:
@@ -30,10 +30,12 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     1927, "Probable inference, the law of succession, and statistical inference").
 
     Raises:
-        EvaluationError: ``n`` below 1, ``successes`` outside 0…n, ``confidence`` outside (0, 1).
+        EvaluationError: Counts that are not whole, ``n`` below 1, ``successes`` outside 0…n, or a ``confidence``
+            outside (0, 1).
     """
-    if n < 1 or not 0 <= successes <= n:
-        raise EvaluationError(f"an interval needs 0 ≤ successes ≤ n and n ≥ 1, got {successes} of {n}")
+    if n < 1 or not 0 <= successes <= n or n % 1 or successes % 1:
+        raise EvaluationError(f"an interval needs whole 0 ≤ successes ≤ n and n ≥ 1, got {successes} of {n}")
+    successes, n = int(successes), int(n)
     if not 0 < confidence < 1:
         raise EvaluationError(f"confidence must lie between 0 and 1, got {confidence}")
     z = float(ndtri(0.5 + confidence / 2))
@@ -48,8 +50,19 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 
 
 def negative_log_likelihood(logits: Array, labels: Array) -> float:
-    """Return the mean of −log softmax(logits)[label], in nats. Arguments and errors as in `accuracy`."""
-    return float(sample_figures(logits, labels)["nll"].mean())
+    """Return the mean of −log softmax(logits)[label], in nats. Arguments and errors as in `accuracy`.
+
+    Raises:
+        EvaluationError: Also where a label is ruled out by a logit of −∞, as its likelihood is 0 and the mean infinite.
+    """
+    values = sample_figures(logits, labels)["nll"]
+    ruled_out = int(np.isinf(values).sum())
+    if ruled_out:
+        raise EvaluationError(
+            f"the label of {ruled_out} of {len(values)} samples is ruled out by a logit of −∞, so that the negative "
+            "log-likelihood is infinite; leave these samples out, or give the classes a finite logit"
+        )
+    return float(values.mean())
 
 
 def brier_score(logits: Array, labels: Array) -> float:
@@ -99,14 +112,18 @@ def confidence_bins(confidences: Floats, bins: int = 15) -> Integers:
 
 
 def _checked(logits: Array, labels: Array) -> tuple[Floats, Integers]:
-    scores = to_numpy(logits).astype(np.float64)
-    classes = to_numpy(labels)
+    given, classes = to_numpy(logits), to_numpy(labels)
+    if given.dtype.kind not in "biuf":
+        raise EvaluationError(f"logits must be real numbers, got {given.dtype}")
+    scores = given.astype(np.float64)
     if scores.ndim != 2 or classes.shape != scores.shape[:1]:
         raise EvaluationError(f"expected logits (N, K) and labels (N,), got {scores.shape} and {classes.shape}")
     if scores.size == 0:
         raise EvaluationError("there are no samples to compute a metric of")
-    if not np.isfinite(scores).all():
-        bad = int((~np.isfinite(scores)).any(axis=1).sum())
+    # −∞ rules a class out; all else that is not finite, or nothing left, is a network that has gone wrong.
+    is_sick = np.isnan(scores).any(axis=1) | ~np.isfinite(scores.max(axis=1))
+    if is_sick.any():
+        bad = int(is_sick.sum())
         raise EvaluationError(f"{bad} of {len(scores)} rows of logits are NaN or infinite; the model has diverged")
     if not np.issubdtype(classes.dtype, np.integer):
         raise EvaluationError(f"labels must be integers, got {classes.dtype}")

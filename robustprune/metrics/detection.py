@@ -72,6 +72,8 @@ def detection_intervals(
 ) -> dict[str, _Interval]:
     """Return a bootstrap percentile interval of each figure, by name; the prevalence is fixed and has none.
 
+    None at all where there is one sample of either kind: however often it is drawn, it says nothing of others.
+
     In- and out-of-distribution samples are drawn anew separately, with replacement (Efron & Tibshirani 1993,
     chapter 13). Equal seeds and numbers of samples draw the same ones, so that detectors are resampled alike.
 
@@ -85,9 +87,10 @@ def detection_intervals(
     Raises:
         EvaluationError: As `detection_figures`, too few resamples, or a confidence outside (0, 1).
     """
-    if resamples < 20 or not 0 < confidence < 1:
-        raise EvaluationError(f"an interval needs ≥ 20 resamples and 0 < confidence < 1, got {resamples}, {confidence}")
+    check_resampling(resamples, confidence)
     inside, outside = _checked(scores_in), _checked(scores_out)
+    if min(len(inside), len(outside)) < 2:
+        return {}
     drawn_in = bootstrap_counts(len(inside), resamples, seed)
     drawn_out = bootstrap_counts(len(outside), resamples, seed + 1)
     step = max(1, _BLOCK // (len(inside) + len(outside)))
@@ -99,6 +102,16 @@ def detection_intervals(
     names = [name for name in DetectionFigures.__dataclass_fields__ if name != "prevalence"]
     bounds = (np.quantile(np.concatenate(column), tails) for column in zip(*blocks, strict=True))
     return {name: (float(low), float(high)) for name, (low, high) in zip(names, bounds, strict=True)}
+
+
+def check_resampling(resamples: int, confidence: float = 0.95) -> None:
+    """Check what :func:`detection_intervals` takes, before there are scores.
+
+    Raises:
+        EvaluationError: No whole number of resamples from 20 up, or a confidence outside (0, 1).
+    """
+    if resamples < 20 or resamples % 1 or not 0 < confidence < 1:
+        raise EvaluationError(f"an interval needs ≥ 20 resamples and 0 < confidence < 1, got {resamples}, {confidence}")
 
 
 def shares_below(scores: np.ndarray[Any, Any], others: np.ndarray[Any, Any]) -> Floats:

@@ -28,7 +28,10 @@ def risk_coverage(scores: Array, is_correct: Array) -> tuple[Floats, Floats]:
         EvaluationError: No samples, shapes that do not fit, scores that are not finite.
     """
     values = to_numpy(scores).astype(np.float64)
-    wrong = ~to_numpy(is_correct).astype(bool)
+    correct = to_numpy(is_correct)
+    if not np.isin(correct, (False, True)).all():
+        raise EvaluationError(f"whether an answer is right is true or false, got {correct.dtype} of other values")
+    wrong = ~correct.astype(bool)
     if values.ndim != 1 or len(values) == 0 or wrong.shape != values.shape:
         raise EvaluationError(f"expected scores and correctness (N,) each, got {values.shape} and {wrong.shape}")
     if not np.isfinite(values).all():

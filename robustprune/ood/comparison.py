@@ -66,10 +66,13 @@ class Comparison:
         """Score a foreign set by some of the detectors, and add the entry on it."""
         outputs = self.extractor.run(foreign.images, progress=labelled(self.progress, foreign.name))
         found = self._score(outputs, names)
-        compared = compare_sets(self._found_in, found, self.resamples, self.seed)
+        remarks = {name: self.fitted[name].detector.remark for name in found}
+        compared = compare_sets(self._found_in, found, self.resamples, self.seed, remarks)
         told_apart = {name: found[name] for name, entry in compared.items() if entry.auroc is not None}
         self.samples |= as_samples(f"ood{len(self.entries)}", foreign.indices, told_apart)
-        in_full = compare_sets(self._found_full, found, self.resamples, self.seed) if self._found_full else {}
+        in_full = {}
+        if self._found_full:
+            in_full = compare_sets(self._found_full, found, self.resamples, self.seed, remarks)
         self.entries.append(
             OodEntry(
                 dataset=foreign.name,

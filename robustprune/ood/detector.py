@@ -55,6 +55,8 @@ class Detector:
 
     tried: ClassVar[Options] = {}
     """Values that tuning tries."""
+    remark: str | None = None
+    """What is odd about how it was fitted, for whoever reads its figures."""
 
     def fit(self, train: Outputs, held_out: Outputs) -> None:
         """Learn what the formula needs; by default nothing.
@@ -96,6 +98,8 @@ def make_detector(name: str) -> Detector:
         UnknownNameError: There is none of that name.
         EvaluationError: It does not take these options.
     """
+    if not isinstance(name, str):
+        raise EvaluationError(f"a detector is given by its name, got {name!r}")
     kind: Callable[..., Detector] = DETECTORS.get(name)
     known = detector_options(name)
     # As annotated, which may be a string: a default of 0 does not say which numbers are taken.
@@ -103,10 +107,15 @@ def make_detector(name: str) -> Detector:
     types = {field.name: getattr(field.type, "__name__", field.type) for field in annotated}
     options = {}
     for option in filter(None, name.partition(":")[2].split(",")):
-        key, equals, text = option.partition("=")
-        if not equals or key not in known:
+        key, equals, text = (part.strip() for part in option.partition("="))
+        if key not in known:
             takes = ", ".join(f"{each}={default}" for each, default in known.items()) or "no options"
             raise EvaluationError(f"{name!r}: {option!r} is no option.{suggest(key, known)} It takes: {takes}")
+        if not equals:
+            example = f"{name.partition(':')[0]}:{key}={known[key]}"
+            raise EvaluationError(f"{name!r}: {key} needs a value, as in {example}")
+        if key in options:
+            raise EvaluationError(f"{name!r}: {key} is given twice")
         options[key] = _read(text, types.get(key))
         if options[key] is None:
             raise EvaluationError(f"{name!r}: {key} takes a number such as {known[key]}, not {text!r}")

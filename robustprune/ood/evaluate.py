@@ -12,7 +12,7 @@ from robustprune.attacks import parse_epsilon
 from robustprune.corruptions import HEADLINE, SEVERITIES
 from robustprune.data import ImageData, canonical_name, take_sample
 from robustprune.errors import EvaluationError
-from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
+from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE, check_resampling
 from robustprune.ood.attack import ScoreAttackSettings
 from robustprune.ood.comparison import Comparison
 from robustprune.ood.detector import DETECTORS, make_detector
@@ -92,6 +92,8 @@ def evaluate_ood(
     for name in names:
         make_detector(name)  # what is misspelt is found before anything is computed
     load: dict[str, Any] = {"data": data, "split": split, "seed": seed, "root": root, "download": download}
+    if resamples:
+        check_resampling(resamples)
     foreign, missing = load_requests(requests, named_sets, limit=limit, **load)
     tuning_set = _load_tuning_set(tune_on, requests, **load)
 

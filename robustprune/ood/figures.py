@@ -20,20 +20,31 @@ _FIGURES = ("auroc", "aupr_in", "aupr_out", "fpr95_ood_positive", "fpr95_id_posi
 _COVERAGES = np.arange(1, 21) / 20
 
 
-def compare_sets(inside: Found, outside: Found, resamples: int, seed: int) -> dict[str, DetectorEntry]:
-    """Return how well each detector tells two sets apart; intervals with at least one resample."""
-    return {name: _compare(inside[name], scores, resamples, seed) for name, scores in outside.items()}
+def compare_sets(
+    inside: Found, outside: Found, resamples: int, seed: int, remarks: Mapping[str, str | None] | None = None
+) -> dict[str, DetectorEntry]:
+    """Return how well each detector tells two sets apart; intervals with at least one resample.
+
+    ``remarks`` say what is odd about a detector itself.
+    """
+    remarks = remarks or {}
+    return {
+        name: _compare(inside[name], scores, resamples, seed, remarks.get(name)) for name, scores in outside.items()
+    }
 
 
-def _compare(inside: Scores | str, outside: Scores | str, resamples: int, seed: int) -> DetectorEntry:
+def _compare(
+    inside: Scores | str, outside: Scores | str, resamples: int, seed: int, remark: str | None
+) -> DetectorEntry:
     reasons = dict.fromkeys(each for each in (inside, outside) if isinstance(each, str))
     if isinstance(inside, str) or isinstance(outside, str):
         return DetectorEntry(reason="; ".join(reasons))
     lowest, highest = min(inside.min(), outside.min()), max(inside.max(), outside.max())
+    odd = [remark, "all scores are equal, so nothing is told apart" if lowest == highest else None]
     return DetectorEntry(
         **detection_figures(inside, outside).to_dict(),
         intervals=detection_intervals(inside, outside, resamples=resamples, seed=seed) if resamples else {},
-        reason="all scores are equal, so nothing is told apart" if lowest == highest else None,
+        reason="; ".join(filter(None, odd)) or None,
     )
 
 

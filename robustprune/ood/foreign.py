@@ -121,7 +121,10 @@ def _corrupted(name: str, data: ImageData, split: str, limit: int | None, seed: 
     corruptions, severities = parse_corrupted(name)
     part = data.require(split)
     indices = _choose(len(part), limit, seed)
-    images = corrupt_evenly(part.take(indices).cpu(), indices, corruptions, severities, seed)
+    own = part.take(indices).cpu()
+    images = corrupt_evenly(own, indices, corruptions, severities, seed)
+    if torch.equal(images, own):
+        raise EvaluationError(f"{name} changes none of the images of {data.name}, so there is nothing to tell apart")
     conversions = {"source": data.name, "split": split, "of": len(part)}
     return ForeignSet(name, images, indices, {**conversions, "corruptions": corruptions, "severities": severities})
 

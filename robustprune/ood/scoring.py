@@ -66,6 +66,8 @@ def score_outputs(fitted: FittedDetector, outputs: Outputs) -> Scores | str:
     """
     if fitted.reason is not None:
         return fitted.reason
+    if len(outputs) == 0:
+        return "there are no images to score"
     parts: list[Scores] = []
     with torch.no_grad():
         for chunk in outputs.chunks(_CHUNK):
@@ -86,7 +88,7 @@ def score_outputs(fitted: FittedDetector, outputs: Outputs) -> Scores | str:
 def _fit(name: str, detector: Detector, train: Outputs | None, held_out: Outputs | None) -> str | None:
     if not needs_fitting(detector):
         return None
-    if train is None:
+    if train is None or len(train) == 0:
         return "the data set has no training images to fit on"
     if held_out is None:
         # Only a detector that looks at them can tell that they are missing.

@@ -74,7 +74,9 @@ def _corruptions(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if found.get("dense"):
             yield "corruption_mce_vs_dense", found["dense"]["mce_vs_dense"]
         for name, row in found["table"].items():
-            yield name, sum(row) / len(row)
+            idle = found.get("unchanged", {}).get(name, ())
+            counted = [value for severity, value in enumerate(row, start=1) if severity not in idle]
+            yield name, sum(counted) / len(counted) if counted else None
 
 
 def _shift(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

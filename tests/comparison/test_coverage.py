@@ -7,7 +7,7 @@ import pytest
 from comparison_simulation import World, shares
 from scipy import stats
 
-from robustprune.comparison.contributions import drawn_calibration_errors, placements
+from robustprune.comparison.contributions import calibration_spread, placements
 from robustprune.comparison.difference import estimate_difference
 from robustprune.comparison.outcomes import SHARE, Outcome
 
@@ -86,22 +86,27 @@ def test_intervals_of_auroc_hold_the_truth():
     assert covered / 20 == pytest.approx(95, abs=1.5)
 
 
-def test_intervals_of_the_calibration_error_hold_its_mean():
+# How overconfident the dense network and the other are, and how sure: a parameter of a beta distribution.
+CALIBRATION = [(0.1, 0.2, 4), (0.0, 0.0, 4), (0.1, 0.0, 4), (0.02, 0.0, 4), (0.05, 0.02, 12), (0.05, 0.0, 12)]
+
+
+@pytest.mark.parametrize(("dense", "own", "sureness"), CALIBRATION)
+def test_intervals_of_the_calibration_error_hold_the_true_difference(dense, own, sureness):
     random = np.random.default_rng(5)
-    found = []
-    for _ in range(600):
-        base = random.beta(4, 1, 300)
+    truth, n, found = 100 * (own - dense), 800, []  # overconfident alike in every bin
+    for _ in range(200):
+        base = 0.25 + 0.7 * random.beta(sureness, 1, n)
         networks = []
-        for overconfidence in (0.1, 0.2):
-            confidence = np.clip(base + 0.05 * random.normal(size=300), 0.1, 0.999).astype(np.float32)
-            right = random.random(300) < confidence - overconfidence
-            drawn = 100 * drawn_calibration_errors(confidence, right, 200, 0)
-            whole = 100 * _calibration_error(confidence, right)
-            networks.append(Outcome(whole, replicates=drawn))
-        found.append(estimate_difference(networks[:1], networks[1:], paired=True))
-    mean = np.mean([each.difference for each in found])
-    covered = sum(low <= mean <= high for low, high in (each.interval() for each in found))
-    assert 100 * covered / len(found) == pytest.approx(95, abs=2.5)
+        for overconfidence in (dense, own):
+            confidence = np.clip(base + 0.02 * random.normal(size=n), 0.21, 0.999).astype(np.float32)
+            right = random.random(n) < confidence - overconfidence
+            drawn, bias, doubt = calibration_spread(confidence, right, 200, 0)
+            value = 100 * _calibration_error(confidence, right)
+            networks.append(Outcome(value, replicates=100 * drawn, bias=100 * bias, doubt=100 * doubt))
+        found.append(estimate_difference(networks[:1], networks[1:], paired=True).interval())
+    covered = 100 * np.mean([low <= truth <= high for low, high in found])
+    # Exact far from calibrated, wide near it, and hardly ever narrow.
+    assert covered >= 93
 
 
 def _calibration_error(confidence, right):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from comparison_simulation import World, estimate
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from robustprune.comparison.contributions import drawn_calibration_errors, placements
+from robustprune.comparison.contributions import DOUBT, calibration_spread, placements
 from robustprune.comparison.difference import estimate_difference
 from robustprune.comparison.estimate import Estimate, estimate_paired, estimate_unpaired
 from robustprune.comparison.outcomes import SHARE, Outcome
@@ -149,15 +151,48 @@ def test_auroc_is_that_of_delong(random):
     assert found.images == pytest.approx(100**2 * (delong(inside, outside) + unseen), rel=1e-4)
 
 
-def test_calibration_error_of_drawn_samples(random):
-    confidence = random.uniform(0.5, 1, 400).astype(np.float32)
-    right = random.random(400) < 0.8 * confidence
-    drawn = drawn_calibration_errors(confidence, right, 400, seed=3)
+def calibration_error(confidence, right):
     logits = np.log(np.stack([confidence, 1 - confidence + 1e-9], axis=1))
-    labels = np.where(right, 0, 1)
+    return expected_calibration_error(logits, np.where(right, 0, 1))
+
+
+def test_calibration_error_of_drawn_samples(random):
+    # So far from calibrated that no bin is near 0 and there is no bias: plainly the error of drawn samples.
+    confidence = random.uniform(0.7, 1, 4000).astype(np.float32)
+    right = random.random(4000) < 0.5 * confidence
+    drawn, bias, doubt = calibration_spread(confidence, right, 400, seed=3)
     own = []
     for _ in range(400):
-        places = random.integers(400, size=400)
-        own.append(expected_calibration_error(logits[places], labels[places]))
-    assert drawn.mean() == pytest.approx(np.mean(own), rel=0.03)
+        places = random.integers(4000, size=4000)
+        own.append(calibration_error(confidence[places], right[places]))
+    assert (bias, doubt) == (pytest.approx(0, abs=1e-6), 0)
+    assert drawn.mean() == pytest.approx(np.mean(own), rel=0.01)
     assert drawn.std() == pytest.approx(np.std(own), rel=0.12)
+
+
+def test_little_is_left_of_the_bias_of_a_bin():
+    # By quadrature: E(|s| − excess) − |μ| in standard errors, s ~ N(μ, 1), at any μ.
+    nodes = np.linspace(-12, 12, 24001)
+    for mean in np.linspace(0, 6, 61):
+        weights = stats.norm.pdf(nodes - mean) * (nodes[1] - nodes[0])
+        left = weights @ (np.abs(nodes) - 1.3 * np.exp(-1.4 * nodes**2)) - mean
+        assert abs(left) <= DOUBT
+
+
+@pytest.mark.parametrize(("n", "miscalibration"), [(400, 0.0), (2000, 0.0), (2000, 0.03), (2000, 0.2)])
+def test_most_of_the_bias_of_the_calibration_error_is_known(n, miscalibration):
+    random = np.random.default_rng(0)
+    errors, known = [], []
+    for _ in range(200):
+        confidence = random.uniform(0.55, 0.98, n).astype(np.float32)
+        right = random.random(n) < confidence - miscalibration
+        errors.append(calibration_error(confidence, right))
+        _, bias, doubt = calibration_spread(confidence, right, 20, 0)
+        known.append((bias, doubt))
+    truth = miscalibration
+    bias, doubt = np.mean(known, axis=0)
+    excess = np.mean(errors) - truth
+    noise = 3 * np.std(errors) / math.sqrt(len(errors))
+    assert abs(excess - bias) <= math.sqrt(3) * doubt + noise
+    if miscalibration == 0:
+        assert bias > excess / 2

@@ -105,6 +105,9 @@ def test_tensors_and_arrays_give_the_same(metric, predictions):
         (np.zeros((2, 3)), np.array([0, 3]), "3 classes"),
         (np.zeros((2, 3)), np.array([0, -1]), "from -1"),
         (np.zeros((2, 3)), np.zeros(2), "integers"),
+        (np.full((1, 3), -np.inf), np.array([0]), "diverged"),
+        (np.zeros((2, 3), complex), np.zeros(2, int), "real numbers"),
+        (np.array([["1", "2"]]), np.array([0]), "real numbers"),
     ],
 )
 def test_nonsense_is_a_clean_error(metric, logits, labels, complaint):
@@ -115,3 +118,30 @@ def test_nonsense_is_a_clean_error(metric, logits, labels, complaint):
 def test_no_bins_is_a_clean_error(predictions):
     with pytest.raises(EvaluationError, match="bins"):
         expected_calibration_error(*predictions, bins=0)
+
+
+@given(st.integers(1, 20), st.integers(2, 6), st.integers(1, 4), st.integers(0, 1000))
+def test_classes_that_are_ruled_out_change_nothing(n, classes, others, seed):
+    random = np.random.default_rng(seed)
+    logits, labels = random.normal(size=(n, classes)), random.integers(classes, size=n)
+    masked = np.concatenate([logits, np.full((n, others), -np.inf)], axis=1)
+    order = random.permutation(classes + others)
+    moved = np.argsort(order)[labels]
+    for metric in METRICS:
+        assert metric(masked[:, order], moved) == pytest.approx(metric(logits, labels), abs=1e-12)
+
+
+def test_a_label_that_is_ruled_out():
+    logits, labels = np.array([[0, 0, -np.inf], [0, 0, 0]]), np.array([2, 2])
+    assert sample_figures(logits, labels)["nll"].tolist() == [np.inf, pytest.approx(np.log(3))]
+    assert brier_score(logits, labels) == pytest.approx(((2 * 0.25 + 1) + (2 / 9 + 4 / 9)) / 2)
+    with pytest.raises(EvaluationError, match=r"the label of 1 of 2 samples is ruled out"):
+        negative_log_likelihood(logits, labels)
+
+
+def test_an_interval_takes_whole_numbers_of_any_type():
+    assert wilson_interval(np.int64(2), 5.0) == wilson_interval(2, 5)  # type: ignore[arg-type]
+    assert all(type(end) is float for end in wilson_interval(np.int64(2), np.int32(5)))  # type: ignore[arg-type]
+    for successes, n in ((1.5, 3), (1, 2.5), (float("nan"), 3)):
+        with pytest.raises(EvaluationError, match="whole"):
+            wilson_interval(successes, n)  # type: ignore[arg-type]

@@ -119,3 +119,9 @@ def test_what_cannot_be_ranked_is_a_clean_error(inside, outside, complaint):
 def test_intervals_need_resamples():
     with pytest.raises(EvaluationError, match="20 resamples"):
         detection_intervals(np.zeros(3), np.ones(3), resamples=5)
+
+
+def test_one_sample_says_nothing_of_others():
+    assert detection_figures(np.zeros(1), np.ones(1)).auroc == 1
+    for inside, outside in ((np.zeros(1), np.ones(50)), (np.zeros(50), np.ones(1))):
+        assert detection_intervals(inside, outside) == {}

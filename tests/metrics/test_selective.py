@@ -39,3 +39,10 @@ def test_what_has_no_order_is_a_clean_error():
         risk_coverage(np.array([0, np.nan]), np.array([True, False]))
     with pytest.raises(EvaluationError, match=r"\(N,\) each"):
         risk_coverage(np.zeros(3), np.ones(2, bool))
+
+
+def test_what_is_neither_right_nor_wrong():
+    for odd in (np.array([np.nan, 0]), np.array([0.5, 1]), np.array([2, 0])):
+        with pytest.raises(EvaluationError, match="true or false"):
+            risk_coverage(np.arange(2.0), odd)
+    assert risk_coverage(np.arange(2.0), np.array([1, 0]))[1].tolist() == [0, 0.5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -26,7 +27,6 @@ from robustprune.ood.detectors.odin import Odin
 from robustprune.ood.detectors.react import React
 from robustprune.ood.detectors.scale import Scale
 from robustprune.ood.detectors.she import She
-from robustprune.ood.detectors.temperature import best_temperature
 from robustprune.ood.detectors.vim import Vim, principal_dimensions
 from robustprune.ood.outputs import LinearHead, Outputs
 
@@ -57,17 +57,6 @@ def test_certainty_is_no_problem():
     certain.requires_grad_()
     Gen.score(certain).sum().backward()
     assert certain.grad.isfinite().all()
-
-
-def test_the_temperature_makes_mean_confidence_honest():
-    # Two classes, margin 2 throughout, three of four right: σ(2/T) must be 3/4, so T = 2 / log 3.
-    logits, labels = tensor([2.0, 0], [2, 0], [2, 0], [2, 0]), torch.tensor([0, 0, 0, 1])
-    assert best_temperature(logits, labels) == pytest.approx(2 / math.log(3))
-
-
-def test_the_temperature_stays_within_bounds():
-    assert best_temperature(tensor([5.0, 0], [0, 5]), torch.tensor([0, 1])) == 0.01
-    assert best_temperature(tensor([5.0, 0], [0, 5]), torch.tensor([1, 0])) == 100
 
 
 def test_gaussians():
@@ -239,5 +228,23 @@ def test_options_that_make_no_sense_are_found_before_anything_is_computed(name):
 
 def test_a_whole_number_is_taken_where_any_number_is():
     assert make_detector("energy:temperature=2").temperature == 2
+    assert make_detector("ash: variant = b , percentile=0.8") == make_detector("ash:variant=b,percentile=0.8")
+
+
+def test_a_detector_is_a_name():
+    for name in (5, None, ["msp"]):
+        with pytest.raises(EvaluationError, match="is given by its name"):
+            make_detector(name)
+
+
+@pytest.mark.parametrize("name", DETECTORS.names())
+def test_an_option_without_a_value_or_given_twice(name):
+    for option, default in detector_options(name).items():
+        with pytest.raises(
+            EvaluationError, match=re.escape(f"{option} needs a value, as in {name}:{option}={default}")
+        ):
+            make_detector(f"{name}:{option}")
+        with pytest.raises(EvaluationError, match=f"{option} is given twice"):
+            make_detector(f"{name}:{option}={default},{option}={default}")
     assert make_detector("odin:epsilon=1e-3").epsilon == 1e-3
     assert make_detector("ash:variant=b").variant == "b"

@@ -79,6 +79,28 @@ def test_test_labels_decide_nothing_and_validation_labels_only_the_temperature(c
     assert changed == ["temperature"]
 
 
+def test_a_temperature_that_nothing_decides_is_said_where_its_figures_are(case, digits):
+    images = digits.require("val").images
+    right = with_labels(digits, "val", predict_logits(case.network, images).argmax(dim=1))
+    result = evaluate_ood(case.network, right, "noise", ["temperature", "msp"], full_spectrum=True, **QUICK)
+    (entry,) = result.entries
+    for table in (entry.detectors, entry.full_spectrum):
+        assert "all 144 validation images are classified correctly" in table["temperature"].reason
+        assert table["temperature"].auroc == table["msp"].auroc
+        assert table["msp"].reason is None
+    assert result.summary.selective["temperature"].reason is None
+
+
+def test_resamples_are_counted_before_anything_is_computed(digits):
+    class Untouched(nn.Module):
+        def forward(self, images):
+            raise AssertionError("asked before the settings were looked at")
+
+    for resamples in (1, 19, 25.5, -1):
+        with pytest.raises(EvaluationError, match="20 resamples"):
+            evaluate_ood(Untouched(), digits, "noise", "msp", resamples=resamples)
+
+
 def test_everything_is_left_as_it_was(case, digits):
     network = case.network
     network.train()

@@ -43,6 +43,12 @@ def test_names():
         parse_corrupted("corrupted:fogg")
 
 
+def test_a_corruption_that_changes_nothing_is_no_foreign_set(digits):
+    # Grey images have no saturation.
+    with pytest.raises(EvaluationError, match="corrupted:saturate changes none of the images of digits"):
+        load_foreign("corrupted:saturate", digits)
+
+
 def test_corrupted_images_as_a_foreign_set(case, digits):
     foreign = load_foreign("corrupted:contrast,5", digits, limit=20)
     originals = digits.require("test").take(foreign.indices)

@@ -9,6 +9,7 @@ from torch import nn
 
 from robustprune.errors import EvaluationError, ModelWarning
 from robustprune.ood import DETECTORS, Detector, Extractor, Outputs, fit_detectors, register_detector, score_outputs
+from robustprune.ood.figures import compare_sets
 
 WIDTH, CLASSES = 12, 4
 
@@ -151,6 +152,42 @@ def test_too_few_training_images_and_none():
     }  # fmt: skip
     assert "no training images" in scores["vim"]
     assert "no validation images" in fit_detectors(["temperature"], few, None)["temperature"].reason
+
+
+def test_empty_sets():
+    images = torch.rand(80, 1, 8, 8)
+    extractor = Extractor(network(), images[:4])
+    own = extractor.run(images, torch.arange(80) % CLASSES)
+    none = own.take(slice(0))
+    for name, fitted in fit_detectors(DETECTORS.names(), own, own).items():
+        assert score_outputs(fitted, none) == "there are no images to score", name
+    for name, fitted in fit_detectors(DETECTORS.names(), none, own).items():
+        assert fitted.reason in (None, "the data set has no training images to fit on"), name
+
+
+def test_fewer_training_images_than_features_are_said():
+    images = torch.rand(60, 1, 8, 8)
+    extractor = Extractor(network(), images[:4])
+    own = extractor.run(images, torch.arange(60) % CLASSES)
+    for count, is_said in ((WIDTH + CLASSES - 1, True), (WIDTH + CLASSES, False)):
+        fitted = fit_detectors(["mahalanobis", "rmd"], own.take(slice(count)), own)
+        for each in fitted.values():
+            assert (each.detector.remark is not None and "too few" in each.detector.remark) == is_said
+
+
+def test_one_image_on_either_side_and_identical_ones():
+    images = torch.rand(200, 1, 8, 8)
+    extractor = Extractor(network(), images[:4])
+    own = extractor.run(images, torch.arange(200) % CLASSES)
+    fitted = fit_detectors(DETECTORS.names(), own, own)
+    one, same = own.take(slice(1)), own.take(torch.zeros(30, dtype=torch.int64))
+    for inside, outside in ((own, one), (one, own), (own, same), (same, same)):
+        found = [{name: score_outputs(each, part) for name, each in fitted.items()} for part in (inside, outside)]
+        for entry in compare_sets(*found, 20, 0).values():
+            assert entry.auroc is not None
+            assert (entry.intervals == {}) == (min(len(inside), len(outside)) == 1)
+            if inside is same:
+                assert entry.auroc == 0.5
 
 
 def test_no_features_to_be_had():

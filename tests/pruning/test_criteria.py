@@ -300,3 +300,10 @@ def test_every_batch_has_every_class_also_where_the_set_is_ordered() -> None:
     assert [len(found) for _, found in batches] == [120, 120]
     for _, found in batches:
         assert torch.bincount(found, minlength=40).tolist() == [3] * 40
+
+
+@pytest.mark.parametrize("name", CRITERIA.names())
+@pytest.mark.parametrize("argument", ["reduction=mean", "reduction", ""])
+def test_a_name_takes_no_argument(name: str, argument: str) -> None:
+    with pytest.raises(PruningError, match=r"takes no argument after a colon.*--criterion-option"):
+        make_criterion(f"{name}:{argument}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from robustprune.ood.detector import Detector
@@ -21,7 +22,8 @@ class Entropy(Detector):
     def score(logits: Tensor) -> Tensor:
         """Return the entropy (N,) of logits (N, K)."""
         log_p = logits.log_softmax(dim=1)
-        return -(log_p.exp() * log_p).sum(dim=1)
+        # A class that is ruled out, by a logit of −∞, adds nothing.
+        return -(log_p.exp() * log_p.clamp(min=torch.finfo(log_p.dtype).min)).sum(dim=1)
 
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,)."""

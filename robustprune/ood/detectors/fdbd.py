@@ -30,9 +30,12 @@ class Fdbd(Detector):
         between = distances[predicted]  # (N, K)
         is_predicted = logits.new_zeros(logits.shape).scatter_(1, predicted[:, None], 1).bool()
         margins = best[:, None] - logits
-        to_boundary = (margins / between.masked_fill(is_predicted, 1)).masked_fill(is_predicted, 0)
+        # A class that is ruled out, by a logit of −∞, has no boundary.
+        is_left_out = is_predicted | logits.isneginf()
+        to_boundary = (margins / between.masked_fill(is_left_out, 1)).masked_fill(is_left_out, 0)
+        boundaries = (~is_left_out).sum(dim=1)
         from_mean: Tensor = torch.linalg.vector_norm(features - mean, dim=1)
-        return -to_boundary.sum(dim=1) / (logits.shape[1] - 1) / from_mean
+        return -to_boundary.sum(dim=1) / boundaries / from_mean
 
     def fit(self, train: Outputs, held_out: Outputs) -> None:
         """Take the mean feature of the training images."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from robustprune.errors import EvaluationError
 from robustprune.ood.detector import Detector, Options
+from robustprune.ood.detectors.msp import log_odds_against
 from robustprune.ood.outputs import Outputs
 
 
@@ -35,8 +38,8 @@ class Gen(Detector):
     def score(logits: Tensor, gamma: float = 0.1, classes: int = 100) -> Tensor:
         """Return the generalized entropy (N,) of the ``classes`` most probable ones, from logits (N, K)."""
         log_p = logits.log_softmax(dim=1).topk(min(classes, logits.shape[1]), dim=1).values
-        # Where p rounds to 1, 1 − p would be 0 and its power's gradient infinite.
-        log_rest = (-log_p.expm1()).clamp(min=1e-30).log()
+        # The largest p may round to 1; the others are ½ at most.
+        log_rest = torch.cat([logsigmoid(log_odds_against(logits))[:, None], (-log_p[:, 1:].exp()).log1p()], dim=1)
         return (gamma * (log_p + log_rest)).exp().sum(dim=1)
 
     def __call__(self, outputs: Outputs) -> Tensor:

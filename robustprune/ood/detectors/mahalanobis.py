@@ -59,6 +59,14 @@ def fit_gaussians(features: Tensor, groups: Tensor) -> Gaussians:
     return Gaussians(means, directions * scale)
 
 
+def remark_on_few(train: Outputs) -> str | None:
+    """Return what to say where there are too few training images for a covariance within classes to be of full rank."""
+    count, width = train.need_features().shape
+    if count - torch.unique(train.need_labels()).numel() >= width:
+        return None
+    return f"fitted on {count} images, too few for the covariance of {width} features: what they do not span decides"
+
+
 @dataclass
 class Mahalanobis(Detector):
     """Squared Mahalanobis distance to the nearest class mean."""
@@ -73,6 +81,7 @@ class Mahalanobis(Detector):
     def fit(self, train: Outputs, held_out: Outputs) -> None:
         """Take the class means and the tied covariance of the training images."""
         self._classes = fit_gaussians(train.need_features(), train.need_labels())
+        self.remark = remark_on_few(train)
 
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,)."""
@@ -97,6 +106,7 @@ class RelativeMahalanobis(Detector):
         features, labels = train.need_features(), train.need_labels()
         self._classes = fit_gaussians(features, labels)
         self._background = fit_gaussians(features, torch.zeros_like(labels))
+        self.remark = remark_on_few(train)
 
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,)."""

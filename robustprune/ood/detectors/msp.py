@@ -1,17 +1,21 @@
 """−max_k p_k, p = softmax(f): a network is less sure of what it does not know.
 
 Hendrycks & Gimpel 2017, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples",
-arXiv:1610.02136.
+arXiv:1610.02136. A network that is very sure has max p = 1 to the last digit for many images, which would tie them.
+So a billionth of what grows with max p and does not end at 1 is added: images rank as max p would without rounding.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from robustprune.ood.detector import Detector
 from robustprune.ood.outputs import Outputs
+
+_TIE_BREAK = 1e-9
 
 
 @dataclass
@@ -20,9 +24,19 @@ class Msp(Detector):
 
     @staticmethod
     def score(logits: Tensor) -> Tensor:
-        """Return −max_k p_k (N,) of logits (N, K)."""
-        return -logits.softmax(dim=1).amax(dim=1)
+        """Return −max_k p_k (N,), to a millionth, of logits (N, K); in float64, and without ties by rounding."""
+        logits = logits.double()
+        # Where one class alone is possible the odds are −∞.
+        odds = log_odds_against(logits).clamp(min=torch.finfo(logits.dtype).min)
+        return _TIE_BREAK * odds.asinh() - logits.softmax(dim=1).amax(dim=1)
 
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,)."""
         return self.score(outputs.logits)
+
+
+def log_odds_against(logits: Tensor) -> Tensor:
+    """Return log((1 − p) / p) (N,), p the largest softmax probability of logits (N, K), exact where p rounds to 1."""
+    best, predicted = logits.max(dim=1, keepdim=True)
+    others = logits.scatter(1, predicted, -torch.inf).logsumexp(dim=1)
+    return others - best.squeeze(1)

@@ -12,12 +12,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from robustprune.errors import EvaluationError
 from robustprune.inference import evaluation_mode, frozen_parameters, model_device, run_model, to_unit_range
 from robustprune.ood.detector import Detector, Options
-from robustprune.ood.detectors.msp import Msp
+from robustprune.ood.detectors.msp import Msp, log_odds_against
 from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import Outputs
 
@@ -49,8 +48,8 @@ class Odin(Detector):
         """Return the step (n, …) of ε that makes the network surer of what it takes images (n, …) for."""
         with torch.inference_mode(False), torch.enable_grad():
             images = images.detach().clone().requires_grad_()
-            logits = run_model(network, images) / temperature
-            loss = F.cross_entropy(logits, logits.argmax(dim=1), reduction="sum")
+            # It rises and falls as −log max p does, and does not round to nothing where the network is sure.
+            loss = log_odds_against(run_model(network, images).double() / temperature).sum()
             if not loss.requires_grad:
                 raise DetectorError("the logits are cut off from the image, so there is no gradient to step along")
             (gradient,) = torch.autograd.grad(loss, images)

@@ -1,6 +1,8 @@
 """−max_k softmax(f / T*)_k, T* of least negative log-likelihood on held-out images: `msp` of a calibrated network.
 
-Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599, section 4.2.
+Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599, section 4.2. There is no such T* where
+every held-out image is classified correctly, as then any colder temperature is more likely, nor where the logits do not
+know the labels. OpenOOD takes what 50 small steps from T = 1.5 arrive at; here T stays at 1, and the result says so.
 """
 
 from __future__ import annotations
@@ -16,8 +18,6 @@ from robustprune.ood.detectors.msp import Msp
 from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import Outputs
 
-_LOWEST, _HIGHEST = 1e-2, 1e2
-
 
 @dataclass
 class Temperature(Detector):
@@ -27,41 +27,62 @@ class Temperature(Detector):
 
     @staticmethod
     def score(logits: Tensor, temperature: float) -> Tensor:
-        """Return −max_k softmax(f / T)_k (N,) of logits (N, K)."""
+        """Return −max_k softmax(f / T)_k (N,) of logits (N, K), as `Msp.score` does."""
         return Msp.score(logits / temperature)
 
     def fit(self, train: Outputs, held_out: Outputs) -> None:
-        """Find the temperature on the held-out images."""
+        """Find the temperature on the held-out images; it stays 1 where none is best, with a remark."""
         if len(held_out) == 0:
             raise DetectorError("there are no validation images to find the temperature on")
-        self.temperature = best_temperature(held_out.logits, held_out.need_labels())
+        try:
+            self.temperature, self.remark = best_temperature(held_out.logits, held_out.need_labels()), None
+        except NoTemperatureError as error:
+            self.temperature, self.remark = 1.0, f"{error}; it is left at 1, which is msp"
 
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,)."""
         return self.score(outputs.logits, self.temperature)
 
 
-def best_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return T in [0.01, 100] of least mean negative log-likelihood of logits (N, K) / T for labels (N,).
+class NoTemperatureError(DetectorError):
+    """No temperature is the best."""
 
-    In 1/T the likelihood is concave, so the root of its slope is the only one. There is none within the bounds
-    if every image is classified correctly, where the coldest wins, or if the logits do not know the labels,
-    where the hottest does.
+
+def best_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return T > 0 of least mean negative log-likelihood of logits (N, K) / T for labels (N,).
+
+    In 1/T the likelihood is concave, so the root of its slope is the only one. The T of logits times c is c times
+    theirs.
 
     Raises:
-        DetectorError: The logits are not finite.
+        NoTemperatureError: The likelihood rises all the way to T = 0, all the way to T = ∞, or not at all.
+        DetectorError: The logits are not finite (but for −∞, of a class that is ruled out and no label).
     """
-    if not bool(logits.isfinite().all()):
-        raise DetectorError("some logits of the validation images are NaN or infinite")
     own = logits.gather(1, labels[:, None]).squeeze(1)
+    best = logits.amax(dim=1)
+    if not bool(own.isfinite().all() and best.isfinite().all()):
+        raise DetectorError("some logits of the validation images are NaN or infinite")
+    # Relative to the label's, on a scale of their own: neither changes what is likely, but for T by that scale.
+    is_possible = ~logits.isneginf()
+    margins = (logits - own[:, None]).where(is_possible, 0)
+    scale = float(margins.abs().max())
+    if scale == 0:
+        raise NoTemperatureError("all logits of the validation images are equal, so no temperature is the best")
+    margins = margins / scale
+    floor = torch.zeros_like(margins).masked_fill(~is_possible, -torch.inf)
 
     def slope(inverse: float) -> float:
-        expected = ((logits * inverse).softmax(dim=1) * logits).sum(dim=1)
-        return float((expected - own).mean())
+        return float(((margins * inverse + floor).softmax(dim=1) * margins).sum(dim=1).mean())
 
-    if slope(1 / _LOWEST) <= 0:
-        return _LOWEST
-    if slope(1 / _HIGHEST) >= 0:
-        return _HIGHEST
-    with torch.no_grad():
-        return 1 / float(brentq(slope, 1 / _HIGHEST, 1 / _LOWEST, xtol=1e-12))
+    if bool((best == own).all()):
+        raise NoTemperatureError(
+            f"all {len(logits)} validation images are classified correctly, so no temperature is the best"
+        )
+    if slope(0.0) >= 0:
+        raise NoTemperatureError(
+            "the logits do not know the labels of the validation images, so no temperature is best"
+        )
+    coldest = 1.0
+    while slope(coldest) < 0:
+        coldest *= 2
+    return scale / float(brentq(slope, 0.0, coldest, xtol=1e-14, rtol=1e-13, maxiter=500))

@@ -40,9 +40,15 @@ def criterion_class(name: str) -> type[Criterion]:
 
     Raises:
         UnknownNameError: No criterion of that name.
-        PruningError: A plug-in that is no :class:`Criterion`.
+        PruningError: A plug-in that is no :class:`Criterion`, or a name with an argument, which no criterion takes.
     """
     criterion: Any = CRITERIA.get(name)
+    plain, colon, _ = name.partition(":")
+    if colon:
+        raise PruningError(
+            f"the criterion {plain!r} takes no argument after a colon, got {name!r}; "
+            "options have a place of their own, --criterion-option NAME=VALUE on the command line"
+        )
     if not (isinstance(criterion, type) and issubclass(criterion, Criterion)):
         raise PruningError(
             f"criterion {name} is {criterion!r}, no subclass of robustprune.pruning.Criterion; make it one, so that "

@@ -73,9 +73,14 @@ def _common(found: dict[str, Sequence[Record]]) -> list[str]:
 
 def _accuracies(records: Sequence[Record], names: Sequence[str]) -> _Floats:
     """Return mean accuracy in percent, (corruptions + 1, severities), the mean over corruptions last."""
-    tables = [[record.corruptions.table[name] for name in names] for record in records if record.corruptions]
-    mean = 100 * np.mean(tables, axis=0)
-    return np.vstack([mean, mean[_counted(names)].mean(axis=0)])
+    found = [record.corruptions for record in records if record.corruptions]
+    mean = 100 * np.mean([[each.table[name] for name in names] for each in found], axis=0)
+    # What changes no image counts in no mean, unless there is nothing else.
+    counted = set.intersection(*(set(each.counted(names)) for each in found))
+    counts = np.array([[(name, severity) in counted for severity in SEVERITIES] for name in names], dtype=np.float64)
+    weights = counts[_counted(names)]
+    weights[:, weights.sum(axis=0) == 0] = 1
+    return np.vstack([mean, np.average(mean[_counted(names)], axis=0, weights=weights)])
 
 
 def _counted(names: Sequence[str]) -> list[int]:
