@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,10 +10,14 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
+from torch.utils.flop_counter import _FlopCounterMode
 
-from robustprune.models import architecture_of
-from robustprune.pruning import Block
+from robustprune.cost.formulas import ProductCounter
+from robustprune.cost.images import noise_images
+from robustprune.errors import ModelError, ModelWarning
+from robustprune.inference.plain import copy_network, fill_lazy_layers, uncompiled
+from robustprune.pruning import Block, weight_layers
+from robustprune.pruning.criteria.used_weights import use_weights
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class Cost:
 
     Attributes:
         parameters: Trainable and frozen parameters; buffers do not count.
-        macs: Multiply-accumulates of one image's forward pass in convolutions, linear layers and attention.
+        macs: Multiply-accumulates of one image's forward pass in products: convolutions, linear, bilinear and
+            recurrent layers, attention, and whatever calls such a product as a function.
         filters: Output channels over all convolutions, the shortcuts' among them.
     """
 
@@ -51,19 +56,27 @@ def measure_cost(model: nn.Module, example: Tensor | None = None) -> Cost:
     Args:
         model: A network.
         example: Images (N, C, H, W) to count with, for a network that was not built by this package.
+
+    Warns:
+        ModelWarning: Operations ran whose products cannot be counted, such as quantized ones.
     """
+    network, macs = _count_macs(model, example)
     return Cost(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        macs=_count_macs(model, example).get("Global", 0),
-        filters=sum(module.out_channels for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd)),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        macs=macs.get("Global", 0),
+        filters=sum(module.out_channels for module in network.modules() if isinstance(module, nn.modules.conv._ConvNd)),
     )
 
 
 def measure_block_macs(model: nn.Module, blocks: Sequence[Block], example: Tensor | None = None) -> dict[str, int]:
     """Return the multiply-accumulates per image of each block, by name; arguments as :func:`measure_cost`."""
-    counts = _count_macs(model, example)
-    # The counter names a module after the class of the whole network and its path in it.
-    return {block.name: counts.get(f"{type(model).__name__}.{block.name}", 0) for block in blocks}
+    network, counts = _count_macs(model, example)
+    # The counter names a module after the class of the whole network and its path in it; of several names, by one.
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in network.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(f"{type(model).__name__}.{name}")
+    found = {block.name: names[network.get_submodule(block.name)] for block in blocks}
+    return {name: max(counts.get(each, 0) for each in known) for name, known in found.items()}
 
 
 @contextmanager
@@ -92,14 +105,40 @@ def _uncompiled_counter() -> Iterator[None]:
         _FlopCounterMode.__torch_dispatch__ = guarded  # type: ignore[method-assign]
 
 
-def _count_macs(model: nn.Module, example: Tensor | None) -> dict[str, int]:
-    if example is None:
-        architecture = architecture_of(model)
-        example = torch.zeros(1, architecture.channels, *architecture.image_size)
-    # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
-    network = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    with torch.no_grad(), _plain_attention(), _uncompiled_counter(), FlopCounterMode(display=False) as counter:
-        network(example)
+def _count_macs(model: nn.Module, example: Tensor | None) -> tuple[nn.Module, dict[str, int]]:
+    """Return the copy that ran, lazy layers and all, and the multiply-accumulates of each module in it."""
+    example = noise_images(model, 1) if example is None else example
+    network = copy_network(model).cpu()
+    network.eval()
+    counter = ProductCounter()
+    try:
+        with torch.no_grad(), uncompiled(network), _plain_attention(), _uncompiled_counter():
+            _prepare(network, example)
+            with counter:
+                network(example)
+    except Exception as error:
+        raise ModelError(
+            f"the multiply-accumulates of this {type(model).__name__} cannot be counted on images of shape "
+            f"{tuple(example.shape)}: {' '.join(str(error).split())[:300]}"
+        ) from error
+    if counter.unknown:
+        warnings.warn(
+            f"the multiply-accumulates of this {type(model).__name__} leave out the products that "
+            f"{', '.join(counter.unknown)} hides; count the network before it is quantized or optimized for inference",
+            ModelWarning,
+            stacklevel=4,
+        )
     # A multiply-accumulate is two floating-point operations.
     per_image = 2 * len(example)
-    return {name: sum(counts.values()) // per_image for name, counts in counter.get_flop_counts().items()}
+    return network, {name: sum(counts.values()) // per_image for name, counts in counter.get_flop_counts().items()}
+
+
+def _prepare(network: nn.Module, example: Tensor) -> None:
+    """Let a network hold just what an image goes through, in place."""
+    fill_lazy_layers(network, example)
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    for parameter in parameters.values():
+        # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
+        parameter.requires_grad_(False)
+    if any(name not in parameters for name, _ in weight_layers(network)):
+        use_weights(network, [example, example])  # to compute weights is no cost of an image

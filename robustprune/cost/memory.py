@@ -7,7 +7,6 @@ however many views share it; scratch memory within an operation, gradients and t
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from robustprune.cost.images import noise_images
 from robustprune.errors import ModelError
+from robustprune.inference.plain import copy_network, fill_lazy_layers, uncompiled
 from robustprune.randomness import isolated_generators
 
 _PROBES = (2, 3, 4)  # images; not one, which batch normalization cannot train on
@@ -76,13 +76,17 @@ def measure_memory(model: nn.Module, batch_size: int = 128, example: Tensor | No
     """
     if batch_size < 1:
         raise ModelError(f"memory is that of at least 1 image per batch, got batch_size {batch_size}")
-    network = copy.deepcopy(model).cpu().requires_grad_(True)
+    network = copy_network(model).cpu()
 
     def at(measure: Callable[[nn.Module, Tensor], int]) -> int:
         return _at_size(lambda count: measure(network, noise_images(model, count, example)), batch_size)
 
     try:
-        with torch.inference_mode(False), isolated_generators(0):
+        with torch.inference_mode(False), isolated_generators(0), uncompiled(network):
+            fill_lazy_layers(network, noise_images(model, _PROBES[0], example))
+            for parameter in network.parameters():
+                if parameter.is_floating_point():
+                    parameter.requires_grad_(True)
             activations, at_inference = at(_saved_bytes), at(_peak_bytes)
     except ModelError:  # it does not say what images it takes
         raise
@@ -90,8 +94,8 @@ def measure_memory(model: nn.Module, batch_size: int = 128, example: Tensor | No
         raise ModelError(f"the memory of this {type(model).__name__} cannot be measured: {error}") from error
     return Memory(
         batch_size=batch_size,
-        parameters=_storage_bytes(model.parameters()),
-        buffers=_storage_bytes(model.buffers()),
+        parameters=_storage_bytes(network.parameters()),
+        buffers=_storage_bytes(network.buffers()),
         activations=activations,
         inference_activations=at_inference,
     )
@@ -118,7 +122,8 @@ def _saved_bytes(network: nn.Module, images: Tensor) -> int:
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         # Held on to, as what is saved lives as long as the output does.
-        _logits = network.train()(images)
+        network.train()
+        _logits = network(images)
     return sum(saved.values())
 
 
@@ -126,8 +131,9 @@ def _peak_bytes(network: nn.Module, images: Tensor) -> int:
     """Return the most bytes alive at once in a forward pass in evaluation mode."""
     live = _LiveStorages(_storages((*network.parameters(), *network.buffers())))
     live.add(images)
+    network.eval()
     with torch.no_grad(), live:
-        network.eval()(images)
+        network(images)
     return live.peak
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningError, PruningWarning
+from robustprune.errors import PruningError, PruningWarning, RobustPruneError
+from robustprune.inference.plain import uncompiled, without_checkpoints
 from robustprune.kernels import SoundGradients
 from robustprune.pruning.blocks import find_blocks
 from robustprune.pruning.criteria import make_criterion
@@ -76,7 +79,7 @@ def score_blocks(
     chosen = make_criterion(criterion, **options)
     blocks = [block for block in find_blocks(model) if block.residue is not None]
     start = time.perf_counter()
-    with isolated_generators(), SoundGradients():
+    with _scoring(model, criterion):
         scores = chosen.score(model, blocks, data, seed)
     seconds = time.perf_counter() - start
     for name, score in scores.items():
@@ -114,7 +117,7 @@ def score_filters(
             raise PruningError(f"{layer!r} is no convolution of the network, so it has no filters to score")
     chosen = make_criterion(criterion, **options)
     start = time.perf_counter()
-    with isolated_generators(), SoundGradients():
+    with _scoring(model, criterion):
         scores = _checked(chosen.filter_scores(model, layers, data, seed), criterion)
     seconds = time.perf_counter() - start
     return FilterScores(scores, criterion=criterion, options=chosen.model_dump(), seed=seed, seconds=seconds)
@@ -127,8 +130,29 @@ def score_weights(
 
     Arguments and errors are those of :func:`score_filters`.
     """
-    with isolated_generators(), SoundGradients():
+    with _scoring(model, criterion):
         return _checked(make_criterion(criterion, **options).weight_scores(model, data, seed), criterion)
+
+
+@contextmanager
+def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
+    """Let a criterion take gradients of any network, and name both where the network does not allow it."""
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(isolated_generators())
+            stack.enter_context(SoundGradients())
+            stack.enter_context(without_checkpoints())
+            stack.enter_context(uncompiled(model))
+            yield
+    except (RobustPruneError, Warning, MemoryError):
+        raise
+    except Exception as error:
+        raise PruningError(
+            f"criterion {criterion} cannot score this {type(model).__name__}, which raised "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        ) from error
 
 
 def _checked(scores: dict[str, Tensor], criterion: str) -> dict[str, Tensor]:

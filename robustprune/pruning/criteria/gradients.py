@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, Self
 
@@ -10,8 +11,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
+from robustprune.errors import PruningError
 from robustprune.pruning.criteria.saliency import Saliency, WeightCriterion
-from robustprune.pruning.criteria.sample import Batches, BatchNormMode, as_batches, images_per_class
+from robustprune.pruning.criteria.sample import (
+    Batches,
+    BatchNormMode,
+    as_batches,
+    images_per_class,
+    scoring_copy,
+    trial_images,
+)
+from robustprune.pruning.criteria.used_weights import use_weights
 
 
 class GradientCriterion(WeightCriterion):
@@ -37,6 +47,16 @@ class GradientCriterion(WeightCriterion):
             raise ValueError("epsilon has no effect on clean images; add on=adversarial or leave epsilon out")
         return self
 
+    @abstractmethod
+    def saliency_of(self, network: nn.Module, weights: Mapping[str, Tensor], batches: Batches) -> Saliency:
+        """Return the importance of each of the network's weights that the loss on the batches depends on."""
+
+    def saliency(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
+        """Return the importance of every weight that the loss depends on; the model is left as it was."""
+        network = scoring_copy(model, self.bn_mode)
+        weights = use_weights(network, trial_images(data, network))
+        return self.saliency_of(network, weights, self.batches(network, data, seed))
+
     def batches(self, network: nn.Module, data: ImageData, seed: int) -> Batches:
         """Return the images and labels to score ``network`` on."""
         indices = images_per_class(data, self.samples_per_class, seed)
@@ -53,8 +73,10 @@ def one_signed_step(network: nn.Module, images: Tensor, labels: Tensor, epsilon:
     the mode it is scored in.
     """
     moving = images.detach().clone().requires_grad_(True)
-    (slope,) = torch.autograd.grad(nn.functional.cross_entropy(network(moving), labels), moving)
-    return (images + epsilon * slope.sign()).clamp(0, 1)
+    slope = gradients(nn.functional.cross_entropy(network(moving), labels), {"the images": moving})
+    if not slope:
+        raise _without_gradient("the images")
+    return (images + epsilon * slope["the images"].sign()).clamp(0, 1)
 
 
 def loss_shares(
@@ -68,11 +90,24 @@ def loss_shares(
 
 
 def gradients(loss: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False) -> Saliency:
-    """Return ∂loss/∂weight by name; zero where a weight has no part in the loss."""
-    found = torch.autograd.grad(
-        loss, list(weights.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
+    """Return ∂loss/∂weight by name, without the weights that have no part in the loss.
+
+    Raises:
+        PruningError: The loss has no gradient at all.
+    """
+    if not loss.requires_grad:
+        raise _without_gradient("any weight")
+    unique = {id(weight): weight for weight in weights.values()}
+    slopes = torch.autograd.grad(loss, list(unique.values()), create_graph=create_graph, allow_unused=True)
+    found = dict(zip(unique, slopes, strict=True))
+    return {name: slope for name, weight in weights.items() if (slope := found[id(weight)]) is not None}
+
+
+def _without_gradient(what: str) -> PruningError:
+    return PruningError(
+        f"no gradient of the network's output reaches {what}: its forward pass runs under torch.no_grad or "
+        "inference_mode, or detaches; use kl, expected_abs or pls, which need none"
     )
-    return dict(zip(weights, found, strict=True))
 
 
 def summed(parts: Iterator[Saliency]) -> Saliency:

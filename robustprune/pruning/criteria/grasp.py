@@ -14,16 +14,16 @@ why the signed variant w·g is refused there: summed or averaged, it is nothing 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from robustprune.data import ImageData
 from robustprune.pruning.criteria.gradients import GradientCriterion, gradients, loss_shares, summed
-from robustprune.pruning.criteria.saliency import Saliency, weights_of
-from robustprune.pruning.criteria.sample import scoring_copy
+from robustprune.pruning.criteria.saliency import Saliency, per_weight
+from robustprune.pruning.criteria.sample import Batches
 
 
 class Grasp(GradientCriterion):
@@ -43,20 +43,20 @@ class Grasp(GradientCriterion):
             )
         return self
 
-    def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
-        """Return θ ⊙ Hg of every convolution and linear weight; the model is left as it was."""
-        network = scoring_copy(model, self.bn_mode)
-        batches = self.batches(network, data, seed)
-        weights = weights_of(network)
+    def saliency_of(self, network: nn.Module, weights: Mapping[str, Tensor], batches: Batches) -> Saliency:
+        """Return θ ⊙ Hg of every weight."""
         gradient = summed(gradients(loss, weights) for loss in loss_shares(network, batches, self.temperature))
         if self.variant == "grasp":
             # H·g is summed batch by batch as ∂(g_batch · g)/∂θ, so that only one graph is alive at a time.
-            gradient = summed(
+            curvature = summed(
                 gradients(_inner_product(gradients(loss, weights, create_graph=True), gradient), weights)
                 for loss in loss_shares(network, batches, self.temperature)
             )
-        return {name: weight.detach() * gradient[name] for name, weight in weights.items()}
+            # Where the gradient does not depend on a weight, H·g is 0 there.
+            gradient = {name: curvature.get(name, slope * 0) for name, slope in gradient.items()}
+        return per_weight(gradient, weights, torch.mul)
 
 
 def _inner_product(first: Saliency, second: Saliency) -> Tensor:
-    return torch.stack([(first[name] * second[name].detach()).sum() for name in first]).sum()
+    pairs = {id(slope): (slope, second[name].detach()) for name, slope in first.items()}  # a weight of two names once
+    return torch.stack([(one * other).sum() for one, other in pairs.values()]).sum()

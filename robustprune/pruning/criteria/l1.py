@@ -23,7 +23,17 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningWarning
 from robustprune.pruning.blocks import Block
 from robustprune.pruning.criteria.criterion import Criterion
-from robustprune.pruning.criteria.saliency import Reduction, per_filter, weights_of
+from robustprune.pruning.criteria.saliency import (
+    Reduction,
+    Saliency,
+    all_weights,
+    by_filter,
+    per_filter,
+    per_weight,
+    weights_within,
+)
+from robustprune.pruning.criteria.sample import scoring_copy, trial_images
+from robustprune.pruning.criteria.used_weights import use_weights
 
 
 class L1(Criterion):
@@ -33,22 +43,29 @@ class L1(Criterion):
 
     def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:
         """Return the mean over each block's convolutions of the mean over their filters."""
-        magnitudes = self.weight_scores(model, data, seed)
+        magnitudes = _magnitudes(model, data)
         scores = {}
         for block in blocks:
-            own = [value for name, value in magnitudes.items() if name.startswith(f"{block.name}.")]
+            own = [by_filter(magnitudes, name, model) for name in weights_within(magnitudes, block)]
             scores[block.name] = sum(float(per_filter(value, self.reduction).mean()) for value in own) / len(own)
         _warn_if_ranked_by_stage(scores, blocks)
         return scores
 
     def filter_scores(self, model: nn.Module, layers: Sequence[str], data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return the mean magnitude, or the norm, of each filter."""
-        magnitudes = self.weight_scores(model, data, seed)
-        return {layer: per_filter(magnitudes[f"{layer}.weight"], self.reduction) for layer in layers}
+        magnitudes = _magnitudes(model, data)
+        return {layer: per_filter(by_filter(magnitudes, f"{layer}.weight", model), self.reduction) for layer in layers}
 
     def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return |w| of every convolution and linear weight."""
-        return {name: weight.detach().abs() for name, weight in weights_of(model).items()}
+        magnitudes = _magnitudes(model, data)
+        return {name: magnitudes[name] for name in all_weights(model)}
+
+
+def _magnitudes(model: nn.Module, data: ImageData) -> Saliency:
+    network = scoring_copy(model, "running")
+    weights = use_weights(network, trial_images(data, network))
+    return per_weight(weights, weights, lambda weight, _: weight.abs())
 
 
 def _warn_if_ranked_by_stage(scores: Mapping[str, float], blocks: Sequence[Block]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robustprune.data import ImageData
 from robustprune.pruning.blocks import Block
 from robustprune.pruning.criteria.criterion import Criterion
-from robustprune.pruning.criteria.saliency import weights_of
+from robustprune.pruning.criteria.saliency import all_weights
 from robustprune.randomness import derive_seed, seeded_generator
 
 
@@ -25,12 +25,12 @@ class RandomOrder(Criterion):
 
     def filter_scores(self, model: nn.Module, layers: Sequence[str], data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return a random importance for each filter."""
-        counts = {layer: len(model.get_parameter(f"{layer}.weight")) for layer in layers}
+        counts = {layer: int(model.get_submodule(layer).out_channels) for layer in layers}  # type: ignore[arg-type]
         return {layer: _draws(torch.Size([count]), seed, "filters", layer) for layer, count in counts.items()}
 
     def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return a random importance for each weight."""
-        return {name: _draws(weight.shape, seed, "weights", name) for name, weight in weights_of(model).items()}
+        return {name: _draws(weight.shape, seed, "weights", name) for name, weight in all_weights(model).items()}
 
 
 def _draws(shape: torch.Size, seed: int, *what: str) -> Tensor:

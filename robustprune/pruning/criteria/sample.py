@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from robustprune.data import ImageData, stratified_indices, stratified_per_class
+from robustprune.inference.plain import copy_network
+from robustprune.randomness import seeded_generator
 
 BatchNormMode = Literal["batch", "running"]
 
@@ -17,14 +18,43 @@ Batches = list[tuple[Tensor, Tensor]]
 
 
 def scoring_copy(model: nn.Module, bn_mode: BatchNormMode) -> nn.Module:
-    """Return a deep copy to score: dropout off, batch normalization as asked, gradients on."""
-    network = copy.deepcopy(model).eval().requires_grad_(True)
-    network.zero_grad(set_to_none=True)
+    """Return a deep copy to score: dropout off, batch normalization as asked, gradients on.
+
+    A network in half precision or bfloat16 is scored in single precision, as gradients and ranks drown in their
+    rounding, and one laid out channels last in the usual order, as other kernels round otherwise.
+    """
+    network = copy_network(model)
+    network.eval()
+    network.to(memory_format=torch.contiguous_format)
+    if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in (*network.parameters(), *network.buffers())):
+        network.float()
+    for parameter in network.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+        parameter.grad = None
     if bn_mode == "batch":
         for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if normalizes_batches(module):
                 module.train()
     return network
+
+
+def trial_images(data: ImageData, like: nn.Module) -> list[Tensor]:
+    """Return two batches of two images of noise, in the set's shape and the network's type, to see how it works."""
+    shape = (2, 2, data.channels, *data.image_size)
+    return list(torch.rand(shape, generator=seeded_generator("trial images")).to(_first(like)))
+
+
+def _first(network: nn.Module) -> Tensor:
+    """Return a tensor of the network's floating-point type, on its device."""
+    tensors = [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]
+    return tensors[0] if tensors else torch.zeros(())
+
+
+def normalizes_batches(module: nn.Module) -> bool:
+    """Whether a module is a batch normalization, also where it is scripted and only the name of its class is left."""
+    scripted = str(getattr(module, "original_name", ""))
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) or scripted.startswith("BatchNorm")
 
 
 def images_per_class(data: ImageData, per_class: int, seed: int) -> Tensor:
@@ -48,14 +78,14 @@ def as_batches(data: ImageData, indices: Tensor, batch_size: int, like: nn.Modul
     spread evenly over them, also where the set is ordered by class.
     """
     split = data.require("train")
-    parameter = next(like.parameters())
+    first = _first(like)
     count = max(1, -(-len(indices) // batch_size))
     by_class = indices[split.labels[indices.to(split.labels.device)].cpu().argsort(stable=True)]
     chunks = [by_class[batch::count].sort().values for batch in range(count)]
     return [
         (
-            split.take(chunk).to(parameter.device, parameter.dtype) / 255,
-            split.labels[chunk.to(split.labels.device)].to(parameter.device),
+            (split.take(chunk).to(first.device, first.dtype) / 255).contiguous(),
+            split.labels[chunk.to(split.labels.device)].to(first.device),
         )
         for chunk in chunks
     ]

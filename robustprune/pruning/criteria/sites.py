@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from robustprune.errors import PruningError
-from robustprune.pruning.blocks import Block, weight_layers
+from robustprune.pruning.blocks import Block
+from robustprune.pruning.criteria.channels import Call, channel_dim, known_channel_dim, normalizes, tensor_in
 
 Place = Literal["output", "branch"]
-
-# By name, as foreign networks bring normalizations of their own ("BatchNormAct2d", "LayerNorm2d", "RMSNorm").
-_NORMALIZATION = "norm"
 
 
 @dataclass(frozen=True)
@@ -45,59 +43,98 @@ def block_sites(network: nn.Module, blocks: Sequence[Block], images: Tensor, pla
     """Return where each block is looked at, by block name.
 
     ``output`` is what the block returns; ``branch`` the output of its last convolution, linear or normalization
-    layer that has the same shape, which is what the (last) shortcut adds it to.
+    layer that has as many channels and positions, which is what the (last) shortcut adds it to.
+
+    Raises:
+        PruningError: It cannot be told which dimension counts the channels, or there is no such layer.
     """
     calls = _trace(network, images)
-    shapes = dict(calls)
-    sites = {}
-    for block in blocks:
-        shape, module = shapes[block.name], block.name
-        dim = _channel_dim(network.get_submodule(block.name), shape)
-        if place == "branch":
-            inside = [
-                name
-                for name, found in calls
-                if name.startswith(f"{block.name}.") and found == shape and _transforms(network.get_submodule(name))
-            ]
-            if not inside:
-                raise PruningError(
-                    f"block {block.name} has no layer that returns {tuple(shape[1:])} as the block does, so its "
-                    "branch cannot be told from its output; use site=output"
-                )
-            module = inside[-1]
-        sites[block.name] = Site(module, shape, dim)
-    return sites
+    by_name = {call.name: call for call in calls}
+    return {block.name: _block_site(by_name[block.name], calls, place) for block in blocks}
+
+
+def _block_site(block: Call, calls: Sequence[Call], place: Place) -> Site:
+    inside = _within(block, calls)
+    shape, dim = tuple(block.output.shape), channel_dim(block, inside)
+    if place == "output":
+        return Site(block.name, shape, dim)
+    for call in reversed(inside):
+        own = _transformed_dim(call, inside)
+        if own is not None and _channels_first(tuple(call.output.shape), own) == _channels_first(shape, dim):
+            return Site(call.name, tuple(call.output.shape), own)
+    raise PruningError(
+        f"block {block.name} has no layer that returns {shape[1:]} as the block does, so its "
+        "branch cannot be told from its output; use site=output"
+    )
+
+
+def _within(call: Call, calls: Sequence[Call]) -> list[Call]:
+    members = set(call.module.modules()) - {call.module}
+    return [other for other in calls if other.module in members]
+
+
+def _transformed_dim(call: Call, calls: Sequence[Call]) -> int | None:
+    """Return which dimension counts channels in the output of a convolution, linear or normalization layer."""
+    if isinstance(call.module, nn.MultiheadAttention):
+        return None
+    if not normalizes(call.module):
+        return known_channel_dim(call)
+    with suppress(PruningError):  # nothing in it tells
+        return channel_dim(call, _within(call, calls))
+    return None
+
+
+def _channels_first(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
+    return (shape[dim], *shape[:dim], *shape[dim + 1 :])
 
 
 def filter_sites(network: nn.Module, layers: Sequence[str], images: Tensor) -> dict[str, Site]:
     """Return where each convolution's maps are looked at: behind the normalization and activation that follow it.
 
-    Only modules can be seen to follow; an activation called as a function is left out.
+    What follows is the module that is given the very tensor the one before returned. An activation called as a
+    function is left out.
+
+    Raises:
+        PruningError: A convolution that the network never calls as a module.
     """
     calls = _trace(network, images)
-    names = [name for name, _ in calls]
+    places = {call.name: place for place, call in reversed(list(enumerate(calls)))}
     sites = {}
     for layer in layers:
-        place, activation = names.index(layer), None
-        shape, module = calls[place][1], layer
-        for name, found in calls[place + 1 :]:
-            following = network.get_submodule(name)
-            if found == shape and _normalizes(following):
-                module, activation = name, None
-            elif found == shape and _activates(following) and activation is None:
-                activation = following
-            elif not isinstance(following, (nn.Identity, nn.Dropout)):
-                break
-        sites[layer] = Site(module, shape, 1, activation)
+        if layer not in places:
+            raise PruningError(
+                f"the network never calls {layer} as a module, so its feature maps cannot be seen; use a criterion of "
+                "weights, such as snip or l1, for its filters"
+            )
+        maps = calls[places[layer]]
+        module, activation, features = layer, None, maps.output
+        for call in calls[places[layer] + 1 :]:
+            if call.features is not features or call.output.shape != features.shape:
+                continue
+            if normalizes(call.module):
+                module, activation = call.name, None
+            elif _activates(call.module) and activation is None:
+                activation = call.module
+            elif not isinstance(call.module, (nn.Identity, nn.Dropout)):
+                continue
+            features = call.output
+        sites[layer] = Site(module, tuple(maps.output.shape), 1, activation)
     return sites
 
 
 @contextmanager
 def watching(network: nn.Module, see: Mapping[str, Callable[[Tensor], None]]) -> Iterator[None]:
-    """Hand each named module's output to its function, at once: later layers may write into it."""
+    """Hand each named module's output to its function, at once: later layers may write into it.
+
+    Of several outputs it is the first tensor.
+    """
 
     def hook(look: Callable[[Tensor], None]) -> Callable[..., None]:
-        return lambda _module, _inputs, output: look(output) if isinstance(output, Tensor) else None
+        def seen(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if (features := tensor_in(output)) is not None:
+                look(features)
+
+        return seen
 
     handles = [network.get_submodule(name).register_forward_hook(hook(look)) for name, look in see.items()]
     try:
@@ -107,32 +144,27 @@ def watching(network: nn.Module, see: Mapping[str, Callable[[Tensor], None]]) ->
             handle.remove()
 
 
-def _trace(network: nn.Module, images: Tensor) -> list[tuple[str, tuple[int, ...]]]:
-    """Return the modules that return a tensor, in order of completion, with the tensor's shape."""
-    calls: list[tuple[str, tuple[int, ...]]] = []
+def _trace(network: nn.Module, images: Tensor) -> list[Call]:
+    """Return the calls of modules that return a tensor, in order of completion."""
+    calls: list[Call] = []
 
-    def note(name: str) -> Callable[[Tensor], None]:
-        return lambda output: calls.append((name, tuple(output.shape)))
+    def note(name: str) -> Callable[..., None]:
+        def seen(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+            if (features := tensor_in(output)) is not None:
+                calls.append(Call(name, module, inputs, keywords, features))
 
-    with torch.no_grad(), watching(network, {name: note(name) for name, _ in network.named_modules() if name}):
-        network(images)
+        return seen
+
+    # Torch lets nobody look into scripted modules.
+    modules = [(n, m) for n, m in network.named_modules() if n and not isinstance(m, torch.jit.ScriptModule)]
+    handles = [module.register_forward_hook(note(name), with_kwargs=True) for name, module in modules]
+    try:
+        with torch.no_grad():
+            network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
     return calls
-
-
-def _channel_dim(block: nn.Module, shape: tuple[int, ...]) -> int:
-    """Return which dimension of a block's output its last weight layer made: 1, or the last in channels-last ones."""
-    channels = [weight.shape[0] for name, weight in weight_layers(block) if not name.endswith("in_proj_weight")]
-    if len(shape) == 4 and shape[1] == channels[-1]:
-        return 1
-    return len(shape) - 1 if len(shape) == 3 or shape[-1] == channels[-1] else 1
-
-
-def _transforms(module: nn.Module) -> bool:
-    return isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) or _normalizes(module)
-
-
-def _normalizes(module: nn.Module) -> bool:
-    return _NORMALIZATION in type(module).__name__.lower()
 
 
 def _activates(module: nn.Module) -> bool:

@@ -9,21 +9,19 @@ the sum over the weights of its convolutions.
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Mapping
 
-from robustprune.data import ImageData
+from torch import Tensor, nn
+
 from robustprune.pruning.criteria.gradients import GradientCriterion, gradients, loss_shares, summed
-from robustprune.pruning.criteria.saliency import Saliency, weights_of
-from robustprune.pruning.criteria.sample import scoring_copy
+from robustprune.pruning.criteria.saliency import Saliency, per_weight
+from robustprune.pruning.criteria.sample import Batches
 
 
 class Snip(GradientCriterion):
     """Connection sensitivity |w · ∂L/∂w| on a stratified batch of training images."""
 
-    def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
-        """Return the sensitivity of every convolution and linear weight; the model is left as it was."""
-        network = scoring_copy(model, self.bn_mode)
-        batches = self.batches(network, data, seed)
-        weights = weights_of(network)
+    def saliency_of(self, network: nn.Module, weights: Mapping[str, Tensor], batches: Batches) -> Saliency:
+        """Return the sensitivity of every weight."""
         gradient = summed(gradients(loss, weights) for loss in loss_shares(network, batches))
-        return {name: (weight.detach() * gradient[name]).abs() for name, weight in weights.items()}
+        return per_weight(gradient, weights, lambda weight, slope: (weight * slope).abs())

@@ -5,8 +5,8 @@ r"""SynFlow: synaptic flow.
 Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow", NeurIPS 2020
 (arXiv:2006.05467). No data: one all-ones input behind the network's own normalization, all parameters
 at their absolute values, batch normalization by its running variances. Float64, as R grows exponentially with
-depth. Running means are left out, since subtracting them is no path of the signal and would break its sign; at
-initialization they are zero.
+depth. Running means are left out, since subtracting them is no path of the signal and would break its sign; the
+authors' code takes their absolute values and subtracts them. At initialization they are zero.
 
 Without biases and shortcuts, what flows through every layer is the same (their conservation theorem): each
 layer's scores add up to R. A block's share is then smallest where many other paths lead around it.
@@ -17,14 +17,15 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.models.normalization import Normalize
 from robustprune.pruning.criteria.gradients import gradients
-from robustprune.pruning.criteria.saliency import Saliency, WeightCriterion, weights_of
-from robustprune.pruning.criteria.sample import scoring_copy
+from robustprune.pruning.criteria.saliency import Saliency, WeightCriterion, per_weight
+from robustprune.pruning.criteria.sample import normalizes_batches, scoring_copy, trial_images
+from robustprune.pruning.criteria.used_weights import use_weights
 
 _INPUT = "the input"  # no parameter's name, which have no spaces
 
@@ -34,25 +35,25 @@ class SynFlow(WeightCriterion):
 
     weight_rounds: ClassVar[int] = 100  # in one alone it takes out whole layers, like the others
 
-    def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
-        """Return the flow through every convolution and linear weight; the model is left as it was."""
+    def saliency(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
+        """Return the flow through every weight; the model is left as it was."""
         network = scoring_copy(model, "running").double()
+        images = trial_images(data, network)
+        weights = use_weights(network, images)
         with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.abs_()
+            for weight in {id(tensor): tensor for tensor in (*network.parameters(), *weights.values())}.values():
+                weight.abs_()
             for name, module in network.named_modules():
                 _let_flow(name, module)
-        parameter = next(network.parameters())
-        ones = torch.ones(1, data.channels, *data.image_size, dtype=parameter.dtype, device=parameter.device)
-        weights = weights_of(network)
+        ones = torch.ones_like(images[0][:1])
         slopes = gradients(network(ones.requires_grad_(True)).sum(), {**weights, _INPUT: ones})
-        if not slopes[_INPUT].any():
+        if _INPUT not in slopes or not slopes.pop(_INPUT).any():
             raise PruningError(
                 "synflow: nothing flows from input to output, as where activations saturate (ReLU6, sigmoid) under "
-                "the all-positive signal, or where masks leave no weight on the way; use "
-                "a gradient criterion, expected_abs, pls or kl"
+                "the all-positive signal, where masks leave no weight on the way, or where the forward pass detaches "
+                "it; use a gradient criterion, expected_abs, pls or kl"
             )
-        return {name: (weight.detach() * slopes[name]).abs() for name, weight in weights.items()}
+        return per_weight(slopes, weights, lambda weight, slope: (weight * slope).abs())
 
 
 def _let_flow(name: str, module: nn.Module) -> None:
@@ -60,7 +61,7 @@ def _let_flow(name: str, module: nn.Module) -> None:
     if isinstance(module, Normalize):
         module.mean.zero_()
         module.std.fill_(1)
-    elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+    elif normalizes_batches(module) and isinstance(module.running_mean, Tensor):
         module.running_mean.zero_()
     elif isinstance(module, (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)):
         raise PruningError(
