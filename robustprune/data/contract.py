@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from robustprune.data.remarks import require_utf8
 from robustprune.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ class DatasetRequest:
         """Return the argument as an absolute path.
 
         Raises:
-            DataError: The name has no argument.
+            DataError: The name has no argument, or one that no record can hold.
         """
-        if not self.argument:
-            raise DataError(f"data set {self.name!r} needs a path: write {self.name.rstrip(':')}:PATH")
-        return Path(self.argument).expanduser().resolve()
+        if not self.argument.strip():
+            raise DataError(f"data set {self.name!r} needs a path: write {self.name.strip().rstrip(':')}:PATH")
+        return require_utf8(Path(self.argument).expanduser().resolve())
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,8 @@ class RawData:
     """An image set as published: no validation part taken out, nothing limited, converted or resized.
 
     Raises:
-        DataError: A split is empty, a label is outside the classes, or the splits' images differ in shape.
+        DataError: A split is empty, a label is outside the classes, all training images are of one class, or the
+            splits' images differ in shape.
     """
 
     classes: tuple[str, ...]
@@ -70,6 +72,12 @@ class RawData:
                     f"the {name} split has labels from {lowest} to {highest}; "
                     f"with {len(self.classes)} classes they must lie in 0 … {len(self.classes) - 1}"
                 )
+        if self.train is not None and len(self.train.labels.unique()) == 1:
+            only = self.classes[int(self.train.labels[0])]
+            raise DataError(
+                f"all {len(self.train)} training images are of one class, {only!r}, nothing to tell apart; "
+                "training takes images of two classes or more, and a foreign set needs only a test split"
+            )
         shapes = {name: split.shape for name, split in splits.items()}
         if len(set(shapes.values())) > 1:
             raise DataError(f"the splits hold images of different shapes: {shapes}")

@@ -79,6 +79,8 @@ def open_released(
     Raises:
         DataError: There is no such folder, nothing in it that looks like a corrupted set, or not every severity.
     """
+    if not str(folder).strip():
+        raise DataError("the folder of the corrupted set has an empty name")
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise DataError(f"there is no folder {place} with a corrupted set")

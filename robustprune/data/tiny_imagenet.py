@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from robustprune.data.contract import DatasetRequest, RawData
-from robustprune.data.image_files import list_images
 from robustprune.data.places import find_folder
 from robustprune.data.streaming import StreamedSplit
+from robustprune.data.walk import list_images
 from robustprune.errors import DataError
 
 _SIDE = 64

@@ -65,8 +65,13 @@ def build_model(
 
     Raises:
         UnknownNameError: No model of that name.
-        ModelError: The network cannot be built so, or does not run on such images.
+        ModelError: The network cannot be built so, or does not run on such images; or they are all of one class.
     """
+    if data.num_classes < 2:
+        raise ModelError(
+            f"{name} cannot be shaped for images of one class: a network tells apart two or more; if they "
+            "come from a folder, it may be one too deep"
+        )
     try:
         architecture = Architecture.for_data(name, data, **options)
     except ValidationError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Method = Literal["dense", "layer", "filter", "filter-uniform", "weight"]
 Count = Annotated[int, Field(ge=1)]
@@ -14,6 +14,24 @@ Rewind = Annotated[int, Field(ge=0)] | str
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_not_empty(cls, value: Any, info: ValidationInfo) -> Any:
+        # An empty path would be the folder one is in, and an empty name comes of a variable that nobody has set.
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        has_its_own = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        if not has_its_own and info.field_name != "description":
+            _refuse_empty(value)
+        return value
+
+
+def _refuse_empty(value: Any) -> None:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("it is empty; give it a value, or leave it out")
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    for each in inside:
+        _refuse_empty(each)
 
 
 class DataSettings(_Part):
