@@ -72,7 +72,7 @@ class RawData:
                     f"the {name} split has labels from {lowest} to {highest}; "
                     f"with {len(self.classes)} classes they must lie in 0 … {len(self.classes) - 1}"
                 )
-        if self.train is not None and len(self.train.labels.unique()) == 1:
+        if self.train is not None and int(self.train.labels.min()) == int(self.train.labels.max()):
             only = self.classes[int(self.train.labels[0])]
             raise DataError(
                 f"all {len(self.train)} training images are of one class, {only!r}, nothing to tell apart; "

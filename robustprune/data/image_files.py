@@ -45,7 +45,8 @@ def read_layout(paths: Sequence[Path], remarks: Remarks | None = None) -> Layout
             mode, size, turned = image.mode, (image.height, image.width), _orientation(image)
             if remarks is not None:
                 _remark(image, path, turned, remarks)
-        if turned in _TURNED_ASIDE:
+            is_turned = image.format == "TIFF"  # by Pillow, and the size is that of after it
+        if turned in _TURNED_ASIDE and not is_turned:
             size = size[::-1]
         grey &= mode == "L"
         if path is paths[0]:
@@ -62,7 +63,7 @@ def read_image(path: Path, channels: int) -> Tensor:
         DataError: The file is missing, damaged, or has more than eight bits a channel.
     """
     with _open(path) as image:
-        turned = _orientation(image)
+        turned = 1 if image.format == "TIFF" else _orientation(image)  # TIFFs are turned by Pillow
         try:
             if image.mode == "P" and "transparency" in image.info:
                 image = image.convert("RGBA")
@@ -94,8 +95,6 @@ def _is_deep_ppm(tile: Any) -> bool:
 
 def _orientation(image: Image) -> int:
     """Return how the header says that the image is to be turned: 1 is upright, 2 to 8 as EXIF has it."""
-    if image.format == "TIFF":
-        return 1  # Pillow turns these by itself
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
         return 1  # it may also stand behind the pixels, which looking there would decode
     try:

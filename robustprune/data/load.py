@@ -110,7 +110,7 @@ def _load_raw(request: DatasetRequest) -> RawData:
 def _say_what_is_empty(request: DatasetRequest, raw: RawData) -> None:
     """Say which classes have no image in a split; a network gets an output for each of them."""
     for part, split in raw.splits().items():
-        there = set(split.labels.unique().tolist())
+        there = set(split.labels.tolist())
         lacking = [name for number, name in enumerate(raw.classes) if number not in there]
         if lacking:
             shown = ", ".join(map(repr, lacking[:5])) + (", …" if lacking[5:] else "")

@@ -126,7 +126,7 @@ def _make_labels(where: str, labels: NDArray[Any], count: int) -> torch.Tensor:
 
 def _check_numbering(where: str, labels: torch.Tensor, *, starts_at_zero: bool) -> None:
     """Refuse labels that are no class numbers: a number of which few are used, or that starts above 0."""
-    numbers = labels.unique().tolist()
+    numbers = torch.unique(labels).tolist()
     first, last = numbers[0], numbers[-1]
     if (first > 0 and starts_at_zero) or 2 * len(numbers) <= last:
         shown = ", ".join(map(str, numbers[:3])) + (f" … {last}" if numbers[4:] else f", {last}" if numbers[3:] else "")

@@ -85,9 +85,7 @@ def build_model(
         weights_file = _download(architecture)
     if weights_file is not None:
         if not isinstance(weights_file, (str, os.PathLike)) or not str(weights_file).strip():
-            raise ModelError(
-                f"weights_file={weights_file!r} names no file; in YAML, quote a name that looks like a number"
-            )
+            raise ModelError(f"weights_file={weights_file!r} names no file; give its path as text")
         load_weights(network, weights_file)
     check_output(network, architecture)
     return network

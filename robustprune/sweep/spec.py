@@ -13,7 +13,8 @@ Rewind = Annotated[int, Field(ge=0)] | str
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A name such as 2024 is text, whatever YAML takes it for.
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -145,6 +146,13 @@ class RunSettings(_Part):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     country: str = "USA"
     measure_energy: bool = True
+
+    @field_validator("model_options")
+    @classmethod
+    def _names_weights_by_text(cls, options: dict[str, Any]) -> dict[str, Any]:
+        path = options.get("weights_file")
+        is_number = isinstance(path, (int, float)) and not isinstance(path, bool)
+        return {**options, "weights_file": str(path)} if is_number else options
 
     @property
     def title(self) -> str:
