@@ -32,9 +32,9 @@ def load_npz(request: DatasetRequest) -> RawData:
     prefixes = _prefixes(path, found)
     splits = {name: _make_split(path, prefix, arrays) for name, prefix in prefixes.items()}
     # A class is what training shows; a label seen only in testing is an error that RawData reports.
-    names_from = "train" if "train" in splits else "test"
-    labels = splits[names_from].labels
-    _check_numbering(f"{prefixes[names_from]}labels in {path}", labels, starts_at_zero=names_from == "train")
+    if "train" in splits:
+        _check_numbering(f"train_labels in {path}", splits["train"].labels)
+    labels = (splits.get("train") or splits["test"]).labels
     classes = tuple(str(number) for number in range(int(labels.max()) + 1))
     # What the images show is unknown, so a mirrored one may have another label: no flips.
     notes = {"source": str(path)}
@@ -42,7 +42,7 @@ def load_npz(request: DatasetRequest) -> RawData:
         raw = RawData(classes, splits.get("train"), splits.get("val"), splits["test"], notes=notes)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    if all(int(split.images.max()) <= 1 for split in splits.values()):
+    if "train" in splits and all(int(split.images.max()) <= 1 for split in splits.values()):
         warnings.warn(
             f"{path}: no pixel is above 1 of 255, and they are taken as they are; images on a scale of 0 to 1 are "
             "to be multiplied by 255 before they become uint8",
@@ -84,7 +84,8 @@ def _prefixes(path: Path, found: list[str]) -> dict[str, str]:
         )
     remarks = Remarks(path)
     for key in sorted(set(found) - set(wanted)):
-        remarks.add("left out, as it is no array of images or labels of train, val or test", key)
+        if key.lower().endswith(("images", "labels")):
+            remarks.add("left out, as train, val and test are the splits there are", key)
     remarks.say()
     return prefixes
 
@@ -124,11 +125,11 @@ def _make_labels(where: str, labels: NDArray[Any], count: int) -> torch.Tensor:
     return torch.from_numpy(labels.reshape(-1).astype(np.int64))
 
 
-def _check_numbering(where: str, labels: torch.Tensor, *, starts_at_zero: bool) -> None:
+def _check_numbering(where: str, labels: torch.Tensor) -> None:
     """Refuse labels that are no class numbers: a number of which few are used, or that starts above 0."""
     numbers = torch.unique(labels).tolist()
     first, last = numbers[0], numbers[-1]
-    if (first > 0 and starts_at_zero) or 2 * len(numbers) <= last:
+    if first > 0 or 2 * len(numbers) <= last:
         shown = ", ".join(map(str, numbers[:3])) + (f" … {last}" if numbers[4:] else f", {last}" if numbers[3:] else "")
         raise DataError(
             f"{where} are {shown}: of the {last + 1} classes from 0 to {last}, {last + 1 - len(numbers)} would have no "

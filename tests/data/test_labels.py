@@ -124,7 +124,7 @@ def test_foreign_byte_order_and_strides_are_read_as_they_are(tmp_path: Path) -> 
 
 
 def test_arrays_that_are_left_out_and_pixels_that_are_nearly_black_are_said(tmp_path: Path) -> None:
-    with pytest.warns(DataWarning, match="no array of images or labels of train, val or test: valid_images and 1 more"):
+    with pytest.warns(DataWarning, match="as train, val and test are the splits there are: valid_images and 1 more"):
         load_data(write(tmp_path, LABELS, valid_images=IMAGES, valid_labels=LABELS))
     dark = (IMAGES > 127).astype(np.uint8)
     with pytest.warns(DataWarning, match="no pixel is above 1 of 255"):
