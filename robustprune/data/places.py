@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.data.contract import DatasetRequest
+from robustprune.data.remarks import require_utf8
 from robustprune.errors import DataError
 
 
@@ -80,7 +81,7 @@ PLACES = {
 def default_root() -> Path:
     """Return the folder image sets are looked for in: $ROBUSTPRUNE_DATA or ~/.cache/robustprune/data."""
     named = os.environ.get("ROBUSTPRUNE_DATA")
-    return (Path(named) if named else Path("~/.cache/robustprune/data")).expanduser().absolute()
+    return (Path(named) if named and named.strip() else Path("~/.cache/robustprune/data")).expanduser().absolute()
 
 
 def folders(name: str, root: Path | None) -> list[Path]:
@@ -115,7 +116,7 @@ def find_folder(request: DatasetRequest) -> Path:
         _download(name, request.root or default_root())
         found = locate(name, request.root)
     if found is not None:
-        return found
+        return require_utf8(found)
     looked = "; ".join(_verdict(name, folder) for folder in folders(name, request.root))
     raise DataError(f"data set {name!r} was not found. Looked in {looked}. To get it: {PLACES[name].fetch}.")
 

@@ -27,7 +27,8 @@ class Remarks:
         """Give one warning that holds them all; none where there is nothing to say."""
         if self._found:
             parts = "; ".join(f"{what}: {_listed(things)}" for what, things in self._found.items())
-            warnings.warn(f"{printable(self._where)}: {parts}", DataWarning, stacklevel=2)
+            line = f"{printable(self._where)}: {parts}".replace("\n", "\\n")
+            warnings.warn(line, DataWarning, stacklevel=2)
 
 
 def printable(text: Path | str) -> str:
