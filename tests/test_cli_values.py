@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rich_click as click
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from support import TINY, Run, Shape, check_failure
 
 from robustprune.cli import commands
@@ -99,3 +103,33 @@ def test_options_are_given_as_the_network_s_parameters_want_them(tmp_path: Path)
     assert network.network.given == ("50", False, 1.0, 4, 7)
     assert [type(each) for each in network.network.given] == [str, bool, float, int, int]
     assert network(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("command", ["prune", "sweep"])
+def test_what_was_assumed_of_images_is_one_line_on_the_command_line(tmp_path: Path, command: str) -> None:
+    for part in ("Train", "Test"):
+        for name in "ab":
+            (tmp_path / "set" / part / name).mkdir(parents=True)
+            for number in range(4):
+                pixels = np.random.default_rng(number).integers(256, size=(8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "set" / part / name / f"{number}.png")
+    settings = "model: resnet20\nmodel_options: {width: 4}\ndata: {name: 'imagefolder:set'}\ntrain: {epochs: 1}\n"
+    (tmp_path / "s.yaml").write_text(f"{settings}criterion: random\nblocks: 1\nmeasure_energy: false\n")
+    arguments = {
+        "prune": [*TINY, "--dataset", "imagefolder:set", "--criterion", "random", "--blocks", "1", "--out", "p.pt"],
+        "sweep": ["s.yaml", "--out", "out", "--workers", "1", "--dry-run"],
+    }[command]
+    done = subprocess.run(
+        [sys.executable, "-m", "robustprune", command, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = [line for line in done.stderr.splitlines() if "Warning" in line]
+    lines = list(dict.fromkeys(found))
+    assert len(lines) == 1, done.stderr
+    assert len(found) <= {"prune": 1, "sweep": 2}[command], done.stderr  # a process plans, another measures
+    assert lines[0].startswith("Warning: ")
+    assert lines[0].endswith("set: taken as the train split: Train; taken as the test split: Test")
+    assert "remarks.say" not in done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Any
 
 import rich_click as click
 from click.exceptions import Exit
@@ -13,8 +12,8 @@ from click.exceptions import Exit
 from robustprune import terminal
 from robustprune._version import __version__
 from robustprune.cli.options import KeyValue
-from robustprune.errors import RobustPruneError, RobustPruneWarning
-from robustprune.launch import read_launch, silence_others, take_the_floor
+from robustprune.errors import RobustPruneError
+from robustprune.launch import once_each, read_launch, silence_others, take_the_floor
 
 click.rich_click.MAX_WIDTH = 110
 
@@ -24,7 +23,7 @@ SHARED = ("train", "evaluate")
 
 def main() -> None:
     """Run the command line; every failure is one paragraph and an exit code."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = once_each(terminal.say)
     silence_others()
     try:
         commands(standalone_mode=False)
@@ -53,14 +52,6 @@ def main() -> None:
             f"an error that should not happen: {type(error).__name__}: {error}. Please report it, with the "
             "traceback that ROBUSTPRUNE_DEBUG=1 shows"
         )
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **_options: Any) -> None:
-    """Show our own warnings as a line without the place in the code, all others as ever."""
-    if issubclass(category, RobustPruneWarning):
-        terminal.say(f"Warning: {message}")
-    else:
-        sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
 
 
 def _fail(message: str) -> None:

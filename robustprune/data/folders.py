@@ -95,10 +95,11 @@ def _find_parts(folder: Path, remarks: Remarks) -> tuple[dict[str, Path], str]:
     if "test" not in parts and "val" in parts:
         layout = f"no test folder: {printable(parts['val'].name)} is the test split"
         parts["test"] = parts.pop("val")
+    parts = {split: parts[split] for split in _SPLIT_NAMES if split in parts}
     for split, path in parts.items():
         if path.name != split:
             remarks.add(f"taken as the {split} split", path)
-    return {split: parts[split] for split in _SPLIT_NAMES if split in parts}, layout
+    return parts, layout
 
 
 def _split_called(name: str) -> str | None:
