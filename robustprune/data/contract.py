@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from robustprune.data.remarks import require_utf8
 from robustprune.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,11 +34,11 @@ class DatasetRequest:
         """Return the argument as an absolute path.
 
         Raises:
-            DataError: The name has no argument, or one that no record can hold.
+            DataError: The name has no argument.
         """
         if not self.argument.strip():
             raise DataError(f"data set {self.name!r} needs a path: write {self.name.strip().rstrip(':')}:PATH")
-        return require_utf8(Path(self.argument).expanduser().resolve())
+        return Path(self.argument).expanduser().resolve()
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,13 +32,13 @@ def load_image_folder(request: DatasetRequest) -> RawData:
     """Your own image files: DIR/train/CLASS/*.png with DIR/test or DIR/val, or DIR/CLASS/* as a test set."""
     folder = request.argument_path()
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}; expected one with train/CLASS/*.png in it")
+        raise DataError(f"there is no folder {printable(folder)}; expected one with train/CLASS/*.png in it")
     remarks = Remarks(folder)
     try:
         parts, layout = _find_parts(folder, remarks)
         files = {name: _files_by_class(part, remarks) for name, part in parts.items()}
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error}") from error
+        raise DataError(f"{printable(folder)} cannot be read: {error}") from error
     classes = _class_names(files, remarks)
     numbers = {name: number for number, name in enumerate(classes)}
     channels, size = _common_layout(files, request, remarks)

@@ -12,7 +12,6 @@ from robustprune.data.contract import DatasetRequest, RawData
 from robustprune.data.image_data import ImageData
 from robustprune.data.pixels import INTERPOLATION
 from robustprune.data.prepare import adapt, separate, statistics, stays_on_disk
-from robustprune.data.remarks import require_utf8
 from robustprune.data.splits import Split
 from robustprune.errors import DataError, DataWarning
 
@@ -96,7 +95,7 @@ def _folder(root: str | Path | None) -> Path | None:
         return None
     if not str(root).strip():
         raise DataError("the folder to look for the data set in has an empty name; leave root out for the usual places")
-    return require_utf8(Path(root).expanduser().resolve())
+    return Path(root).expanduser().resolve()
 
 
 def _load_raw(request: DatasetRequest) -> RawData:

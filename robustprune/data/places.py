@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.data.contract import DatasetRequest
-from robustprune.data.remarks import require_utf8
 from robustprune.errors import DataError
 
 
@@ -116,7 +115,7 @@ def find_folder(request: DatasetRequest) -> Path:
         _download(name, request.root or default_root())
         found = locate(name, request.root)
     if found is not None:
-        return require_utf8(found)
+        return found
     looked = "; ".join(_verdict(name, folder) for folder in folders(name, request.root))
     raise DataError(f"data set {name!r} was not found. Looked in {looked}. To get it: {PLACES[name].fetch}.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 
@@ -34,20 +33,6 @@ class Remarks:
 def printable(text: Path | str) -> str:
     r"""Return a path as it can be shown and written: bytes that are no UTF-8 as ``\\xe9``."""
     return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def require_utf8(path: Path) -> Path:
-    """Return a path that can be written to a record.
-
-    Raises:
-        DataError: Its name is not UTF-8.
-    """
-    if printable(path) != os.fspath(path):
-        raise DataError(
-            f"the name of {printable(path)} is not UTF-8, so no record can hold it; rename it, for instance with "
-            "convmv -f latin1 -t utf8"
-        )
-    return path
 
 
 def _listed(things: list[str]) -> str:
