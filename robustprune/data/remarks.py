@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from robustprune.errors import DataError, DataWarning
+from robustprune.errors import DataWarning
 
 
 class Remarks:
