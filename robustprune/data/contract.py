@@ -71,12 +71,11 @@ class RawData:
                     f"the {name} split has labels from {lowest} to {highest}; "
                     f"with {len(self.classes)} classes they must lie in 0 … {len(self.classes) - 1}"
                 )
-        if self.train is not None and int(self.train.labels.min()) == int(self.train.labels.max()):
-            only = self.classes[int(self.train.labels[0])]
-            raise DataError(
-                f"all {len(self.train)} training images are of one class, {only!r}, nothing to tell apart; "
-                "training takes images of two classes or more, and a foreign set needs only a test split"
-            )
+            if split is self.train and lowest == highest:
+                raise DataError(
+                    f"all {len(split)} training images are of one class, {self.classes[lowest]!r}, nothing to tell "
+                    "apart; training takes images of two classes or more, and a foreign set needs only a test split"
+                )
         shapes = {name: split.shape for name, split in splits.items()}
         if len(set(shapes.values())) > 1:
             raise DataError(f"the splits hold images of different shapes: {shapes}")

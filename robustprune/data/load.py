@@ -59,6 +59,8 @@ def load_data(
     Warns:
         DataWarning: Something was left out, turned, renumbered or assumed, or a class has no image in some split.
     """
+    if not isinstance(name, str):
+        raise DataError(f"an image set is named by a text such as digits, npz:FILE or imagefolder:DIR, got {name!r}")
     _check(image_size, channels, validation_fraction, seed, workers)
     folder = _folder(root)
     request = DatasetRequest(name, folder, image_size, channels, seed, download, workers)

@@ -145,6 +145,18 @@ def test_one_class_is_refused_when_loaded_pruned_and_trained(tmp_path: Path, run
     assert not (tmp_path / "o.pt").exists()
 
 
+def test_one_class_for_training_is_said_even_where_others_are_tested(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="all 60 training images are of one class, '0'"):
+        load_data(write(tmp_path, LABELS, train_labels=0 * LABELS))
+
+
+def test_what_is_no_name_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, LABELS)
+    for name in (None, 3, tmp_path / "t.npz"):
+        with pytest.raises(DataError, match=r"named by a text such as digits, npz:FILE"):
+            load_data(name)  # type: ignore[arg-type]
+
+
 def test_one_class_without_training_images_is_a_foreign_set_and_no_network_s_own(tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", images=IMAGES, labels=np.zeros(60, int))
     data = load_data(f"npz:{tmp_path / 'one.npz'}")
