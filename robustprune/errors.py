@@ -31,6 +31,10 @@ class RobustPruneWarning(UserWarning):
     """Base of every warning this package gives on purpose; the command line shows it as one line."""
 
 
+class DataWarning(RobustPruneWarning):
+    """An image set of which something was left out, turned or assumed while it was read."""
+
+
 class PruningWarning(RobustPruneWarning):
     """Scores, or a ticket, that can be had but are less than they seem, or than was asked for."""
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
+
+from robustprune.errors import RobustPruneWarning
 
 _STORE_TIMEOUT = timedelta(seconds=10)
 _SENTENCE = 1.0  # seconds
@@ -77,3 +82,21 @@ def _is_first_to_fail() -> bool:
         return failed == 1
     except (RuntimeError, OSError, ValueError, KeyError):
         return launch.rank == 0
+
+
+def once_each(say: Callable[[str], None]) -> Callable[..., None]:
+    """Return a ``warnings.showwarning`` that says our own as a line each, once, and writes all others as ever.
+
+    Python by itself counts anew whenever somebody has changed the filters for a while, and some import always does.
+    """
+    said: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **_options: Any) -> None:
+        line = f"Warning: {message}"
+        if not issubclass(category, RobustPruneWarning):
+            sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
+        elif line not in said:
+            said.add(line)
+            say(line)
+
+    return show

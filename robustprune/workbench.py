@@ -126,7 +126,7 @@ def _data_for(ticket: Ticket, name: str, dataset: str | None, given: Mapping[str
 
 def open_data(dataset: str | None, *, data_options: Mapping[str, Any] | None = None, seed: int = 0) -> ImageData:
     """Return an image set without a network; None values of its options count as not given."""
-    return load_data(dataset or _DEFAULT_DATASET, seed=seed, **_given(data_options))
+    return load_data(_DEFAULT_DATASET if dataset is None else dataset, seed=seed, **_given(data_options))
 
 
 def open_network(model: str, dataset: str | None = None, **options: Any) -> Ticket:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,28 +21,39 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
+_WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
+_NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
+
+
 class KeyValue(click.ParamType[tuple[str, Any]]):
     """``name=value``, for options that a plug-in defines."""
 
     name = "name=value"
 
-    def __init__(self, *taken: str) -> None:
-        """Refuse the names in ``taken``, which have options of their own."""
+    def __init__(self, *taken: str, texts: Collection[str] = ()) -> None:
+        """Refuse the names in ``taken``, which have options of their own; for those in ``texts`` all is text."""
         self.taken = taken
+        self.texts = texts
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
-        """Split ``name=value``; numbers become numbers."""
+        """Split ``name=value``; numbers become numbers, true and false truth values, all else stays text."""
         key, equals, text = str(value).partition("=")
-        if not equals or not key:
+        if not equals or not key.strip():
             self.fail(f"{value!r} is not of the form name=value", param, ctx)
+        if not text.strip():
+            self.fail(f"{key!r} is given nothing; was a variable of the shell unset?", param, ctx)
         if key in self.taken:
             self.fail(f"{key!r} has an option of its own, see --help", param, ctx)
-        for number in (int, float):
-            try:
-                return key, number(text)
-            except ValueError:
-                continue
-        return key, text
+        return key, text if key in self.texts else read_value(text)
+
+
+def read_value(text: str) -> int | float | bool | str:
+    """Return what a value on the command line stands for: 4 and 1e-5 are numbers; 007 and 1_000, as names, are not."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    return float(text) if _NUMBER.fullmatch(text) else text
 
 
 class Target(click.Path):
@@ -94,7 +106,7 @@ _model_code_option = click.option(
 _network_option = click.option(
     "--model-option",
     "network_options",
-    type=KeyValue("name", "data", "seed"),
+    type=KeyValue("name", "data", "seed", texts={"weights_file", "threat_model"}),
     multiple=True,
     help="E.g. width=32 for a ResNet.",
 )

@@ -34,7 +34,7 @@ def load_cifar100(request: DatasetRequest) -> RawData:
 def _load(folder: Path, train: Sequence[Path], test: Path, meta: Path, names_key: str, labels_key: str) -> RawData:
     names = _read(meta, names_key)[names_key]
     return RawData(
-        classes=tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names),
+        classes=tuple(_text(name) for name in names),
         train=_read_split(train, labels_key),
         test=_read_split([test], labels_key),
         flips=True,
@@ -62,9 +62,13 @@ def _read_split(paths: Sequence[Path], labels_key: str) -> InMemorySplit:
 def _read(path: Path, *keys: str) -> dict[str, Any]:
     content = read_array_pickle(path)
     if isinstance(content, dict):  # written by Python 3, the keys may be bytes
-        content = {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
+        content = {_text(key): value for key, value in content.items()}
         if all(key in content for key in keys):
             sized = all(isinstance(content[key], (list, tuple, np.ndarray)) for key in keys)
             if sized:
                 return content
     raise DataError(f"{path} does not hold {' and '.join(keys)} as published; fetch it again")
+
+
+def _text(name: Any) -> str:
+    return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)

@@ -36,8 +36,8 @@ class DatasetRequest:
         Raises:
             DataError: The name has no argument.
         """
-        if not self.argument:
-            raise DataError(f"data set {self.name!r} needs a path: write {self.name.rstrip(':')}:PATH")
+        if not self.argument.strip():
+            raise DataError(f"data set {self.name!r} needs a path: write {self.name.strip().rstrip(':')}:PATH")
         return Path(self.argument).expanduser().resolve()
 
 
@@ -46,7 +46,8 @@ class RawData:
     """An image set as published: no validation part taken out, nothing limited, converted or resized.
 
     Raises:
-        DataError: A split is empty, a label is outside the classes, or the splits' images differ in shape.
+        DataError: A split is empty, a label is outside the classes, all training images are of one class, or the
+            splits' images differ in shape.
     """
 
     classes: tuple[str, ...]
@@ -69,6 +70,11 @@ class RawData:
                 raise DataError(
                     f"the {name} split has labels from {lowest} to {highest}; "
                     f"with {len(self.classes)} classes they must lie in 0 … {len(self.classes) - 1}"
+                )
+            if split is self.train and lowest == highest:
+                raise DataError(
+                    f"all {len(split)} training images are of one class, {self.classes[lowest]!r}, nothing to tell "
+                    "apart; training takes images of two classes or more, and a foreign set needs only a test split"
                 )
         shapes = {name: split.shape for name, split in splits.items()}
         if len(set(shapes.values())) > 1:

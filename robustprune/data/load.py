@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from robustprune.data.image_data import ImageData
 from robustprune.data.pixels import INTERPOLATION
 from robustprune.data.prepare import adapt, separate, statistics, stays_on_disk
 from robustprune.data.splits import Split
-from robustprune.errors import DataError
+from robustprune.errors import DataError, DataWarning
 
 _SMALLEST_SIDE = 8
 
@@ -51,13 +52,20 @@ def load_data(
         workers: Processes that read image files; 0 reads in this one.
 
     Raises:
-        DataError: The set is missing or damaged, or cannot be had as asked; the message says what to do.
+        DataError: The set is missing or damaged, or cannot be had as asked; the message says what to do. Also one
+            whose training images are all of one class.
         UnknownNameError: There is no set of that name.
+
+    Warns:
+        DataWarning: Something was left out, turned, renumbered or assumed, or a class has no image in some split.
     """
+    if not isinstance(name, str):
+        raise DataError(f"an image set is named by a text such as digits, npz:FILE or imagefolder:DIR, got {name!r}")
     _check(image_size, channels, validation_fraction, seed, workers)
-    folder = None if root is None else Path(root).expanduser().resolve()
+    folder = _folder(root)
     request = DatasetRequest(name, folder, image_size, channels, seed, download, workers)
     raw = _load_raw(request)
+    _say_what_is_empty(request, raw)
     splits = separate(raw, train_limit, validation_fraction, seed)
     streamed = stays_on_disk(splits, stream, image_size, channels)
     splits = {part: adapt(split, image_size, channels, streamed) for part, split in splits.items()}
@@ -84,12 +92,34 @@ def _check(image_size: int | None, channels: int | None, validation_fraction: fl
         raise DataError(f"seed ({seed}) and workers ({workers}) must not be negative")
 
 
+def _folder(root: str | Path | None) -> Path | None:
+    if root is None:
+        return None
+    if not str(root).strip():
+        raise DataError("the folder to look for the data set in has an empty name; leave root out for the usual places")
+    return Path(root).expanduser().resolve()
+
+
 def _load_raw(request: DatasetRequest) -> RawData:
     key = request.name.partition(":")[0]
     load: Callable[[DatasetRequest], RawData] = DATASETS.get(request.name)
     if ":" in request.name and key in TAKE_NO_ARGUMENT:
         raise DataError(f"data set {key!r} takes nothing after a colon; found {request.name!r}")
     return load(request)
+
+
+def _say_what_is_empty(request: DatasetRequest, raw: RawData) -> None:
+    """Say which classes have no image in a split; a network gets an output for each of them."""
+    for part, split in raw.splits().items():
+        there = set(split.labels.tolist())
+        lacking = [name for number, name in enumerate(raw.classes) if number not in there]
+        if lacking:
+            shown = ", ".join(map(repr, lacking[:5])) + (", …" if lacking[5:] else "")
+            warnings.warn(
+                f"{request.name}: {len(lacking)} of {len(raw.classes)} classes have no {part} image: {shown}",
+                DataWarning,
+                stacklevel=3,
+            )
 
 
 def _conversions(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:

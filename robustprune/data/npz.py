@@ -7,6 +7,7 @@ are whole numbers, N or N×1.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from robustprune.data.contract import DatasetRequest, RawData
+from robustprune.data.remarks import Remarks
 from robustprune.data.splits import InMemorySplit
-from robustprune.errors import DataError
+from robustprune.errors import DataError, DataWarning
 
 _SPLITS = ("train", "val", "test")
 _MOST_CLASSES = 1 << 16  # more is not a class number but something else
@@ -30,14 +32,24 @@ def load_npz(request: DatasetRequest) -> RawData:
     prefixes = _prefixes(path, found)
     splits = {name: _make_split(path, prefix, arrays) for name, prefix in prefixes.items()}
     # A class is what training shows; a label seen only in testing is an error that RawData reports.
-    names_from = splits.get("train") or splits["test"]
-    classes = tuple(str(number) for number in range(int(names_from.labels.max()) + 1))
+    if "train" in splits:
+        _check_numbering(f"train_labels in {path}", splits["train"].labels)
+    labels = (splits.get("train") or splits["test"]).labels
+    classes = tuple(str(number) for number in range(int(labels.max()) + 1))
     # What the images show is unknown, so a mirrored one may have another label: no flips.
     notes = {"source": str(path)}
     try:
-        return RawData(classes, splits.get("train"), splits.get("val"), splits["test"], notes=notes)
+        raw = RawData(classes, splits.get("train"), splits.get("val"), splits["test"], notes=notes)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    if "train" in splits and all(int(split.images.max()) <= 1 for split in splits.values()):
+        warnings.warn(
+            f"{path}: no pixel is above 1 of 255, and they are taken as they are; images on a scale of 0 to 1 are "
+            "to be multiplied by 255 before they become uint8",
+            DataWarning,
+            stacklevel=2,
+        )
+    return raw
 
 
 def _read(path: Path) -> tuple[_Arrays, list[str]]:
@@ -70,6 +82,11 @@ def _prefixes(path: Path, found: list[str]) -> dict[str, str]:
             f"{path} must hold train_images, train_labels, test_images, test_labels (and optionally "
             f"val_images, val_labels), or just images and labels; it holds {holds}"
         )
+    remarks = Remarks(path)
+    for key in sorted(set(found) - set(wanted)):
+        if key.lower().endswith(("images", "labels")):
+            remarks.add("left out, as train, val and test are the splits there are", key)
+    remarks.say()
     return prefixes
 
 
@@ -77,23 +94,50 @@ def _make_split(path: Path, prefix: str, arrays: _Arrays) -> InMemorySplit:
     images, labels = arrays[f"{prefix}images"], arrays[f"{prefix}labels"]
     where = f"{prefix}images in {path}"
     if images.dtype != np.uint8:
-        raise DataError(f"{where} are {images.dtype}; they must be uint8, 0 to 255")
+        raise DataError(f"{where} are {images.dtype}{_range(images)}; they must be uint8, 0 to 255")
+    if images.ndim in (3, 4) and not len(images):
+        raise DataError(f"{where} hold no images, shape {images.shape}; leave the split out, or put some in it")
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         shape = arrays[f"{prefix}images"].shape
-        raise DataError(f"{where} have shape {shape}; expected (N, H, W) or (N, H, W, C) with C of 1 or 3")
+        moved = "; channels come last: images.transpose(0, 2, 3, 1)" if shape[1:2] in ((1,), (3,)) else ""
+        raise DataError(f"{where} have shape {shape}; expected (N, H, W) or (N, H, W, C) with C of 1 or 3{moved}")
     pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     return InMemorySplit(torch.from_numpy(pixels), _make_labels(f"{prefix}labels in {path}", labels, len(images)))
 
 
 def _make_labels(where: str, labels: NDArray[Any], count: int) -> torch.Tensor:
     if labels.dtype.kind not in "iu":
-        raise DataError(f"{where} are {labels.dtype}; they must be whole numbers of an integer type")
+        advice = {
+            "f": "labels.astype(int), if they are whole",
+            "b": "labels.astype(int)",
+        }.get(labels.dtype.kind, "classes, labels = numpy.unique(labels, return_inverse=True)")
+        raise DataError(f"{where} are {labels.dtype}; they must be whole numbers of an integer type: {advice}")
     if labels.shape not in ((count,), (count, 1)):
-        raise DataError(f"{where} have shape {labels.shape}; with {count} images ({count},) is expected")
+        one_hot = labels.ndim == 2 and labels.shape[0] == count and labels.shape[1] > 1
+        advice = "; if they are one-hot, store labels.argmax(axis=1)" if one_hot else ""
+        raise DataError(f"{where} have shape {labels.shape}; with {count} images ({count},) is expected{advice}")
     if labels.min() < 0 or labels.max() >= _MOST_CLASSES:
         raise DataError(
             f"{where} run from {labels.min()} to {labels.max()}; classes count from 0 to at most {_MOST_CLASSES - 1}"
         )
     return torch.from_numpy(labels.reshape(-1).astype(np.int64))
+
+
+def _check_numbering(where: str, labels: torch.Tensor) -> None:
+    """Refuse labels that are no class numbers: a number of which few are used, or that starts above 0."""
+    numbers = torch.unique(labels).tolist()
+    first, last = numbers[0], numbers[-1]
+    if first > 0 or 2 * len(numbers) <= last:
+        shown = ", ".join(map(str, numbers[:3])) + (f" … {last}" if numbers[4:] else f", {last}" if numbers[3:] else "")
+        raise DataError(
+            f"{where} are {shown}: of the {last + 1} classes from 0 to {last}, {last + 1 - len(numbers)} would have no "
+            "image. Classes count from 0; renumber them: classes, labels = numpy.unique(labels, return_inverse=True)"
+        )
+
+
+def _range(images: NDArray[Any]) -> str:
+    if images.dtype.kind not in "iuf" or not images.size:
+        return ""
+    return f" from {images.min():g} to {images.max():g}"

@@ -80,7 +80,7 @@ PLACES = {
 def default_root() -> Path:
     """Return the folder image sets are looked for in: $ROBUSTPRUNE_DATA or ~/.cache/robustprune/data."""
     named = os.environ.get("ROBUSTPRUNE_DATA")
-    return (Path(named) if named else Path("~/.cache/robustprune/data")).expanduser().absolute()
+    return (Path(named) if named and named.strip() else Path("~/.cache/robustprune/data")).expanduser().absolute()
 
 
 def folders(name: str, root: Path | None) -> list[Path]:

@@ -8,6 +8,7 @@ which rows (s − 1)·N … s·N are severity s in the order of the test set, an
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from robustprune.data.folders import load_image_folder
 from robustprune.data.pixels import convert_channels, resize_images
 from robustprune.data.splits import Split
 from robustprune.data.streaming import StreamedSplit
-from robustprune.errors import DataError
+from robustprune.errors import DataError, DataWarning
 
 _SEVERITIES = 5
 _ALL = range(1, _SEVERITIES + 1)
@@ -79,6 +80,8 @@ def open_released(
     Raises:
         DataError: There is no such folder, nothing in it that looks like a corrupted set, or not every severity.
     """
+    if not str(folder).strip():
+        raise DataError("the folder of the corrupted set has an empty name")
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise DataError(f"there is no folder {place} with a corrupted set")
@@ -87,8 +90,11 @@ def open_released(
     if names:
         return _ArraySet(place, names, _read_labels(place / f"{_LABELS}.npy"), image_size, channels)
     # Deeper only where there is nothing above: NAME/SEVERITY/CLASS is as deep as FAMILY/NAME/SEVERITY.
-    owners = [path.parent for path in sorted(place.glob("*/1")) or sorted(place.glob("*/*/1"))]
-    found = {owner.name: owner for owner in owners}
+    owners = [path.parent for path in sorted(place.glob("[!.]*/1")) or sorted(place.glob("[!.]*/[!.]*/1"))]
+    found: dict[str, Path] = {}
+    for owner in owners:
+        if found.setdefault(owner.name, owner) != owner:
+            raise DataError(f"{place} holds {owner.name} twice, in {found[owner.name]} and {owner}; move one of them")
     if not found:
         raise DataError(
             f"{place} holds neither NAME.npy arrays as in CIFAR-10-C nor NAME/SEVERITY/CLASS folders as in ImageNet-C"
@@ -181,7 +187,11 @@ def load_foreign_folder(
     request = DatasetRequest(f"imagefolder:{place}", image_size=height, channels=channels, workers=workers)
     raw = load_image_folder(request)
     split = raw.test
-    assert isinstance(split, StreamedSplit)
+    if not isinstance(split, StreamedSplit) or raw.train is not None:
+        raise DataError(
+            f"{place} is a set with splits of its own, and a folder of CLASS/*.png is wanted; name the folder of the "
+            "split that is meant"
+        )
     numbers = match_classes(raw.classes, classes, str(place))
     return replace(split, labels=numbers[split.labels], channels=channels, image_size=image_size)
 
@@ -191,6 +201,9 @@ def match_classes(found: Sequence[str], classes: Sequence[str], where: str) -> T
 
     Raises:
         DataError: Some names agree and some do not, or none does and there are not as many.
+
+    Warns:
+        DataWarning: They are matched by order.
     """
     # A folder's name has no slash: "T-shirt/top" lies in "T-shirt_top".
     places = {name.replace("/", "_"): number for number, name in enumerate(classes)}
@@ -198,6 +211,13 @@ def match_classes(found: Sequence[str], classes: Sequence[str], where: str) -> T
     if not unknown:
         return torch.tensor([places[name] for name in found])
     if len(unknown) == len(found) == len(classes):
+        # Without the place, which is another for each of many folders of one set.
+        warnings.warn(
+            f"no class of a folder is called as one of the data set, so both are matched in order: {found[0]!r} is "
+            f"taken for {classes[0]!r}, {found[-1]!r} for {classes[-1]!r}",
+            DataWarning,
+            stacklevel=2,
+        )
         return torch.arange(len(found))
     raise DataError(
         f"{where} has {len(found)} classes, among them {unknown[0]!r}, which is none of the {len(classes)} of the test "

@@ -101,7 +101,7 @@ class StreamedSplit:
             raise DataError(f"an image file went missing: {error}") from error
         return hash_arrays(
             {
-                "names": np.frombuffer(names.encode(), dtype=np.uint8),
+                "names": np.frombuffer(names.encode(errors="surrogateescape"), dtype=np.uint8),
                 "sizes": np.array(sizes, dtype=np.int64),
                 "labels": self.labels.numpy(),
                 "shape": np.array(self.shape, dtype=np.int64),

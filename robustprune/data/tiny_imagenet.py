@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from robustprune.data.contract import DatasetRequest, RawData
-from robustprune.data.image_files import list_images
 from robustprune.data.places import find_folder
+from robustprune.data.remarks import Remarks
 from robustprune.data.streaming import StreamedSplit
+from robustprune.data.walk import list_images
 from robustprune.errors import DataError
 
 _SIDE = 64
@@ -29,7 +30,9 @@ def load_tiny_imagenet(request: DatasetRequest) -> RawData:
         raise DataError(f"Tiny ImageNet in {folder} cannot be read ({error}); unpack it again") from error
     numbers = {name: number for number, name in enumerate(classes)}
     test_paths, test_labels = _read_annotations(annotations, folder, numbers)
-    train = [(path, numbers[name]) for name in classes for path in _class_images(folder, name)]
+    remarks = Remarks(folder)
+    train = [(path, numbers[name]) for name in classes for path in _class_images(folder, name, remarks)]
+    remarks.say()
 
     def split(paths: list[Path], labels: list[int]) -> StreamedSplit:
         labels_tensor = torch.tensor(labels, dtype=torch.int64)
@@ -44,10 +47,11 @@ def load_tiny_imagenet(request: DatasetRequest) -> RawData:
     )
 
 
-def _class_images(folder: Path, name: str) -> list[Path]:
-    paths = list_images(folder / "train" / name / "images")
+def _class_images(folder: Path, name: str, remarks: Remarks) -> list[Path]:
+    place = folder / "train" / name / "images"
+    paths = list_images(place, remarks) if place.is_dir() else []
     if not paths:
-        raise DataError(f"{folder / 'train' / name / 'images'} holds no images; unpack Tiny ImageNet again")
+        raise DataError(f"{place} holds no images; unpack Tiny ImageNet again")
     return paths
 
 

@@ -65,8 +65,13 @@ def build_model(
 
     Raises:
         UnknownNameError: No model of that name.
-        ModelError: The network cannot be built so, or does not run on such images.
+        ModelError: The network cannot be built so, or does not run on such images; or they are all of one class.
     """
+    if data.num_classes < 2:
+        raise ModelError(
+            f"{name} cannot be shaped for images of one class: a network tells apart two or more; if they "
+            "come from a folder, it may be one too deep"
+        )
     try:
         architecture = Architecture.for_data(name, data, **options)
     except ValidationError as error:
@@ -79,6 +84,8 @@ def build_model(
     if download and weights_file is None:
         weights_file = _download(architecture)
     if weights_file is not None:
+        if not isinstance(weights_file, (str, os.PathLike)) or not str(weights_file).strip():
+            raise ModelError(f"weights_file={weights_file!r} names no file; give its path as text")
         load_weights(network, weights_file)
     check_output(network, architecture)
     return network

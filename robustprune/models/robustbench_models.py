@@ -29,7 +29,7 @@ _DATASETS = {10: "cifar10", 100: "cifar100"}
 class RobustBenchOptions(BaseModel):
     """What ``build_model("robustbench:NAME", …)`` takes beside the data set, and a ticket keeps."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     threat_model: str = "Linf"
 

@@ -2,77 +2,215 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from robustprune.errors import ModelError
+from robustprune.errors import ModelError, ModelWarning
 from robustprune.models.adapter import AdaptedNetwork
+from robustprune.models.tensor_files import read_tensors
 
-_WRAPPERS = ("last", "state_dict", "model_state_dict", "model")
-"""Keys under which checkpoints keep the weights; "last" before "best", as RobustBench's loader chooses."""
+_WRAPPERS = ("module", "_orig_mod")
+"""What DataParallel and torch.compile put anywhere among the names of modules."""
 
-_PREFIXES = ("module.", "model.")
-"""What DataParallel and wrappers with a normalization layer put before every name."""
+_LEFTOVERS = ("model_preact_hl1.", ".scores", "total_ops", "total_params", "n_averaged")
+"""Entries that networks have no place for: RobustBench's (``_safe_load_state_dict`` there), thop's counts, SWA's."""
 
-_LEFTOVERS = ("model_preact_hl1.", ".scores")
-"""Entries of RobustBench's files that its own networks have no place for (``_safe_load_state_dict`` there)."""
+_LATER = frozenset({"ema", "swa", "average", "averaged", "teacher", "best", "target", "momentum"})
+"""Words in the names of copies, after which the weights themselves come; RobustBench's loader takes last over best."""
+
+
+class _Held(NamedTuple):
+    holder: str  # the container it is in
+    tensor: Tensor
+
+
+_Found = dict[str, _Held]
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a file of weights into a network.
 
-    Every parameter and running statistic of the network has to be in the file with its shape; constants such as
-    a mean that the network knows by itself may be missing. Nothing in the file is executed.
+    The weights may be nested in dictionaries of any names, and have anything before their names, such as ``module.``,
+    ``_orig_mod.``, ``net.`` or this package's own ``network.``: what counts is that every parameter and running
+    statistic of the network is there, under one prefix, with its shape. Constants such as a mean that the network knows
+    by itself may be missing. Nothing in the file is executed.
 
     Args:
-        network: Changed in place. For one from another package, the file has that package's names.
-        path: A file written by ``torch.save``: a state dict, bare or within a checkpoint.
+        network: Changed in place. For one from another package, the file has that package's names or this one's.
+        path: A file written by ``torch.save`` or safetensors: a state dict, bare or within a checkpoint.
 
     Raises:
-        ModelError: No such file, a file with more than plain tensors, or weights that do not fit.
+        ModelError: No such file, a file with more than plain tensors, weights that do not fit or are not finite.
+
+    Warns:
+        ModelWarning: Several sets of weights in the file fit, or weights beside those that fit are left out.
     """
     path = Path(path)
-    target = network.network if isinstance(network, AdaptedNetwork) else network
-    wanted = target.state_dict()
-    weights = _rename(_read(path), wanted)
+    found = _flatten(read_tensors(path))
+    if not found:
+        raise ModelError(f"{path} holds no named weights")
+    # With what stands before it first, as this package's own file has the constants of normalization, too.
+    targets = [network, *([network.network] if isinstance(network, AdaptedNetwork) else [])]
+    looked = [(target, _candidates(found, target)) for target in targets]
+    for target, candidates in looked:
+        fitting = [each for each in candidates if not each.problem]
+        if fitting:
+            fitting.sort(key=lambda each: each.is_a_copy)
+            _refuse_not_finite(fitting[0], path)
+            _say_what_is_left(fitting, found, path)
+            target.load_state_dict(fitting[0].weights, strict=False)
+            return
+    nearest = max(
+        (each for _, candidates in looked for each in candidates), key=lambda each: len(each.names), default=None
+    )
+    wanted = [name for name, _ in targets[-1].named_parameters()]
+    raise ModelError(
+        f"the weights in {path} do not fit this network: {'no name agrees' if nearest is None else nearest.problem}; "
+        f"the file has {_listed(list(found))}, the network wants {_listed(wanted)}"
+    )
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """What a file has under one prefix, which ends in a dot or is empty.
+
+    Attributes:
+        prefix: Before each of the names.
+        names: Of the file.
+        weights: By the network's names.
+        beside: Further names in the dictionaries that hold these.
+        problem: Why it does not fit; empty if it does.
+    """
+
+    prefix: str
+    names: frozenset[str]
+    weights: dict[str, Tensor]
+    beside: tuple[str, ...]
+    problem: str = ""
+
+    @property
+    def is_a_copy(self) -> bool:
+        return not _LATER.isdisjoint(re.split(r"[._-]", self.prefix.lower()))
+
+    @property
+    def title(self) -> str:
+        return self.prefix.rstrip(".") or "the one without a prefix"
+
+
+def _candidates(found: _Found, target: nn.Module) -> list[_Candidate]:
+    """Return what the file has under each prefix that may be all of the network, in order, else the nearest."""
+    own = target.state_dict()
+    wanted = _unwrapped(own)
     parameters = {name for name, _ in target.named_parameters()}
-    needed = [name for name in wanted if name in parameters or "running_" in name]
-    missing = [name for name in needed if name not in weights]
-    strange = [name for name in weights if name not in wanted and not any(part in name for part in _LEFTOVERS)]
-    wrong = [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
-    for problem, names in (("lacks", missing), ("has beyond it", strange), ("has in another shape", wrong)):
-        if names:
-            shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-            raise ModelError(f"the weights in {path} do not fit this network: the file {problem} {shown}")
-    target.load_state_dict({name: value for name, value in weights.items() if name in wanted}, strict=False)
+    needed = [name for name in own if name in parameters or "running_" in name]
+    votes: Counter[str] = Counter()
+    for name in found:
+        cuts = [0, *(place + 1 for place, letter in enumerate(name) if letter == ".")]
+        votes.update(name[:cut] for cut in cuts if name[cut:] in wanted)
+    prefixes = [prefix for prefix, count in votes.items() if count >= len(needed)]
+    gathered = [_gather(prefix, found, wanted) for prefix in prefixes or [each for each, _ in votes.most_common(1)]]
+    whole = [each for each in gathered if all(name in each.weights for name in needed)]
+    taken = frozenset().union(*(each.names for each in whole))
+    return [replace(each, problem=_problem(each, found, taken, needed, own)) for each in gathered]
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(f"there is no file {path} with weights") from None
-    except Exception as error:  # torch raises half a dozen unrelated types here
+def _gather(prefix: str, found: _Found, wanted: Mapping[str, str]) -> _Candidate:
+    names = [name for name in found if name.startswith(prefix) and name[len(prefix) :] in wanted]
+    holders = {found[name].holder for name in names}
+    beside = [
+        name
+        for name in found
+        if found[name].holder in holders and name not in names and not any(part in f".{name}" for part in _LEFTOVERS)
+    ]
+    weights = {wanted[name[len(prefix) :]]: found[name].tensor for name in names}
+    return _Candidate(prefix, frozenset(names), weights, tuple(beside))
+
+
+def _problem(
+    candidate: _Candidate, found: _Found, taken: frozenset[str], needed: Sequence[str], own: Mapping[str, Tensor]
+) -> str:
+    weights = candidate.weights
+    beside = [name for name in candidate.beside if name not in taken]
+    # Beside more than the network itself has, it is a part of another, such as its head.
+    is_a_part = sum(found[name].tensor.numel() for name in beside) > sum(value.numel() for value in weights.values())
+    problems = {
+        "lacks": [name for name in needed if name not in weights],
+        "has beyond it": [name for name in beside if is_a_part or name.startswith(candidate.prefix)],
+        "has in another shape": [
+            f"{name} {tuple(weights[name].shape)} in place of {tuple(value.shape)}"
+            for name, value in own.items()
+            if name in weights and weights[name].shape != value.shape
+        ],
+        "has as no floating-point numbers": [
+            name for name in needed if name in weights and not weights[name].is_floating_point()
+        ],
+    }
+    return next((f"the file {what} {_listed(names)}" for what, names in problems.items() if names), "")
+
+
+def _refuse_not_finite(candidate: _Candidate, path: Path) -> None:
+    numbers = {name: value for name, value in candidate.weights.items() if value.is_floating_point()}
+    broken = [name for name, value in numbers.items() if not bool(value.isfinite().all())]
+    if broken:
         raise ModelError(
-            f"{path} cannot be read as weights: it is damaged, or holds more than plain tensors and containers, which "
-            "could run code and is therefore refused"
-        ) from error
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            return content
-        content = inner
-    raise ModelError(f"{path} holds a {type(content).__name__}, not named weights")
+            f"the weights in {path} are not finite: {len(broken)} of {len(numbers)} tensors hold NaN or infinity, "
+            f"such as {_listed(broken)}; the training that wrote them has diverged, so take an earlier file of it"
+        )
 
 
-def _rename(weights: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors by the network's own names: prefixes go as long as none of the names is known."""
-    found = {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
-    for prefix in _PREFIXES:
-        if not found.keys() & wanted.keys():
-            found = {name.removeprefix(prefix): value for name, value in found.items()}
-    return found
+def _say_what_is_left(fitting: Sequence[_Candidate], found: _Found, path: Path) -> None:
+    """Give one warning where another copy of the network, or other weights, are left out."""
+    chosen, *others = fitting
+    different = [each for each in others if not _are_equal(each.weights, chosen.weights)]
+    said = []
+    if different:
+        said.append(
+            f"it holds {len(different) + 1} networks that fit and differ, and {chosen.title} is taken rather than "
+            f"{' or '.join(each.title for each in different)} (averaged copies and the best of several epochs come "
+            "second; to have another, save it alone)"
+        )
+    taken = frozenset().union(*(each.names for each in fitting))
+    is_weight = (".weight", ".bias")
+    rest = [name for name in found if name not in taken and (name in chosen.beside or name.endswith(is_weight))]
+    if rest:
+        said.append(f"left out of it: {_listed(rest)}")
+    if said:
+        warnings.warn(f"weights in {path}: {'; '.join(said)}", ModelWarning, stacklevel=3)
+
+
+def _are_equal(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(value, others[name]) for name, value in some.items() if name in others)
+
+
+def _flatten(content: Any) -> _Found:
+    """Return the tensors of nested containers by their names with all that they are nested in, less the wrappers."""
+    found = {name: _Held(holder, value) for holder, name, value in _walk(content, "")}
+    return {short: found[name] for short, name in _unwrapped(found).items()}
+
+
+def _walk(content: Any, place: str) -> Iterator[tuple[str, str, Tensor]]:
+    inside = content.items() if isinstance(content, Mapping) else enumerate(content)
+    for key, value in inside:
+        name = f"{place}{key}"
+        if isinstance(value, Tensor):
+            yield place, name, value
+        elif isinstance(value, (Mapping, list, tuple)):
+            yield from _walk(value, f"{name}.")
+
+
+def _unwrapped(names: Collection[str]) -> dict[str, str]:
+    """Return names without what wrappers put among them → the names; as they are where two would become one."""
+    short = {".".join(part for part in name.split(".") if part not in _WRAPPERS): name for name in names}
+    return short if len(short) == len(names) else {name: name for name in names}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" …" if names[3:] else "")

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from robustprune.errors import SweepError
-from robustprune.sweep.reading import check, merge, put
+from robustprune.sweep.reading import check, merge, put, refuse_twice
 from robustprune.sweep.spec import RunRequest, RunSettings, SweepFile
 
 _OF_THE_FILE = ("name", "description", "grid", "include", "exclude", "dense")
@@ -49,6 +49,7 @@ def expand(document: Mapping[str, Any], where: str) -> list[RunSettings]:
 
 
 def _combinations(shared: Mapping[str, Any], grid: Mapping[str, list[Any]], where: str) -> Iterator[dict[str, Any]]:
+    refuse_twice(list(grid), f"{where}: the grid")
     for name, values in grid.items():
         if not values:
             raise SweepError(f"{where}: the grid has no value for {name}; give at least one, or leave it out")
@@ -61,6 +62,7 @@ def _combinations(shared: Mapping[str, Any], grid: Mapping[str, list[Any]], wher
 
 def _as_tree(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return settings whose names may be paths with dots, as a tree; refuse those that no run has."""
+    refuse_twice(list(entry), f"{where}, exclude")
     tree: dict[str, Any] = {}
     for name, value in entry.items():
         put(tree, name, value)

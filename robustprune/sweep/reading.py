@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -33,15 +33,50 @@ def read_document(
     document = _read(Path(path))
     for overlay in overlays:
         document = merge(document, _read(Path(overlay)))
+    given: list[str] = []
     for text in settings:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
             raise SweepError(f"--set {text!r} is not of the form a.b=value, such as train.epochs=5")
-        try:
-            put(document, name.strip(), yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise SweepError(f"--set {text!r}: the value is no YAML: {_first_line(error)}") from error
+        if not value:
+            raise SweepError(f"--set {text!r} gives no value; write {name}=null for none")
+        given.append(name)
+        put(document, name, _parse(value, f"--set {text!r}: the value"))
+    refuse_twice(given, "--set")
     return document
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML of which the last of two equal keys does not win in silence; what ``<<`` merges may be overridden."""
+
+    def __init__(self, stream: str) -> None:
+        """Read YAML from a text."""
+        super().__init__(stream)
+        self._seen: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put what is merged among a mapping's own keys, once these are known to differ.
+
+        Raises:
+            SweepError: They do not.
+        """
+        if id(node) not in self._seen:
+            self._seen.add(id(node))
+            self._refuse_twice(node)
+        super().flatten_mapping(node)
+
+    def _refuse_twice(self, node: yaml.MappingNode) -> None:
+        lines: dict[Hashable, int] = {}
+        for key_node, _ in node.value:
+            special = key_node.tag in ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
+            key = key_node.value if special else self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, Hashable):
+                continue  # which is an error of its own
+            if key in lines:
+                where = f"line {line}" if line == lines[key] else f"lines {lines[key]} and {line}"
+                raise SweepError(f"{key!r} is given twice, in {where}; give it once")
+            lines[key] = line
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,6 +86,19 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
         merged[name] = merge(merged[name], value) if both else copy.deepcopy(value)
     return merged
+
+
+def refuse_twice(names: Sequence[str], where: str) -> None:
+    """Refuse settings, as paths with dots, of which one is another or holds it, so that the last would win.
+
+    Raises:
+        SweepError: There are such.
+    """
+    for place, name in enumerate(names):
+        for other in names[:place]:
+            if f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}."):
+                pair = f"{name} twice" if name == other else f"{other} and {name}, of which one holds the other"
+                raise SweepError(f"{where} gives {pair}; give each setting once")
 
 
 def put(document: dict[str, Any], path: str, value: Any) -> None:
@@ -111,14 +159,24 @@ def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text())
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SweepError(f"the sweep {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SweepError(f"{path} is no YAML: {_first_line(error)}") from error
+    document = _parse(text, str(path))
     if not isinstance(document, dict) or not all(isinstance(name, str) for name in document):
         raise SweepError(f"{path} holds no settings: a sweep is a YAML mapping such as model: resnet32")
     return document
+
+
+def _parse(text: str, what: str) -> Any:
+    try:
+        return yaml.load(text, _EachKeyOnce)  # a safe loader
+    except yaml.YAMLError as error:
+        raise SweepError(f"{what} is no YAML: {_first_line(error)}") from error
+    except SweepError as error:
+        raise SweepError(f"{what}: {error}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Method = Literal["dense", "layer", "filter", "filter-uniform", "weight"]
 Count = Annotated[int, Field(ge=1)]
@@ -13,7 +13,26 @@ Rewind = Annotated[int, Field(ge=0)] | str
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A name such as 2024 is text, whatever YAML takes it for.
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_not_empty(cls, value: Any, info: ValidationInfo) -> Any:
+        # An empty path would be the folder one is in, and an empty name comes of a variable that nobody has set.
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        has_its_own = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        if not has_its_own and info.field_name != "description":
+            _refuse_empty(value)
+        return value
+
+
+def _refuse_empty(value: Any) -> None:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("it is empty; give it a value, or leave it out")
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    for each in inside:
+        _refuse_empty(each)
 
 
 class DataSettings(_Part):
@@ -127,6 +146,13 @@ class RunSettings(_Part):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     country: str = "USA"
     measure_energy: bool = True
+
+    @field_validator("model_options")
+    @classmethod
+    def _names_weights_by_text(cls, options: dict[str, Any]) -> dict[str, Any]:
+        path = options.get("weights_file")
+        is_number = isinstance(path, (int, float)) and not isinstance(path, bool)
+        return {**options, "weights_file": str(path)} if is_number else options
 
     @property
     def title(self) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from robustprune.errors import RobustPruneError
+from robustprune.launch import once_each
 from robustprune.sweep.engines.engine import Event, Failed, Finished, Progress, Task
 from robustprune.sweep.execute import named
 
@@ -23,6 +26,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def serve(pipe: Connection) -> None:
     """Do the tasks that come through a pipe until it closes."""
+    warnings.showwarning = once_each(lambda line: print(line, file=sys.stderr))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the scheduler decides what to do
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from robustprune.data import InMemorySplit, StreamedSplit, load_data
 from robustprune.data.image_files import read_image
-from robustprune.errors import DataError
+from robustprune.errors import DataError, DataWarning
 
 
 def picture(seed, mode="RGB", size=(10, 8)):
@@ -28,7 +28,8 @@ def test_train_and_test_folders(tmp_path):
     write_classes(tmp_path / "test", names=("dog", "cat"), count=2)
     (tmp_path / "test" / "cat" / "notes.txt").write_text("not an image")
     (tmp_path / "test" / "cat" / "._0.png").write_bytes(b"what an archiver left")
-    data = load_data(f"imagefolder:{tmp_path}", validation_fraction=0.2)
+    with pytest.warns(DataWarning, match="1 of 3 classes have no test image: 'ape'"):
+        data = load_data(f"imagefolder:{tmp_path}", validation_fraction=0.2)
     assert data.classes == ("ape", "cat", "dog")
     assert {name: len(split) for name, split in data.splits().items()} == {"train": 12, "val": 3, "test": 4}
     assert isinstance(data.test, InMemorySplit)
@@ -41,7 +42,8 @@ def test_train_and_test_folders(tmp_path):
 def test_val_is_the_test_split_when_there_is_no_other(tmp_path):
     write_classes(tmp_path / "train", count=10)
     write_classes(tmp_path / "val", count=3)
-    data = load_data(f"imagefolder:{tmp_path}")
+    with pytest.warns(DataWarning, match="taken as the test split: val"):
+        data = load_data(f"imagefolder:{tmp_path}")
     assert len(data.test) == 6
     assert len(data.val) == 2
     assert "val is the test split" in data.provenance["layout"]

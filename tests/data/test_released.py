@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from robustprune.data.checksums import PUBLISHED_MD5
-from robustprune.data.released import match_classes, open_released
-from robustprune.errors import DataError
+from robustprune.data.released import load_foreign_folder, match_classes, open_released
+from robustprune.errors import DataError, DataWarning
 
 CLASSES = tuple("0123456789")
 
@@ -95,7 +95,8 @@ def test_image_folders(tmp_path: Path, with_families: bool) -> None:
     # One name of two agrees: by order the other class would take its images.
     with pytest.raises(DataError, match="'n01', which is none of the 2 of the test set"):
         open_released(tmp_path, ("n02", "n1"), image_size=(12, 12), channels=3).part("fog", 1)
-    by_order = open_released(tmp_path, ("cat", "dog"), image_size=(12, 12), channels=3).part("fog", 1)
+    with pytest.warns(DataWarning, match="matched in order: 'n01' is taken for 'cat', 'n02' for 'dog'"):
+        by_order = open_released(tmp_path, ("cat", "dog"), image_size=(12, 12), channels=3).part("fog", 1)
     assert by_order.labels.tolist() == [0, 1]
 
 
@@ -169,3 +170,30 @@ def test_what_is_no_corrupted_set(tmp_path: Path) -> None:
     (tmp_path / "fog.npy").write_bytes(b"\x93NUMPY damaged")
     with pytest.raises(DataError, match="cannot be read as an array"):
         open_here(tmp_path)
+
+
+def test_one_corruption_in_two_families_and_hidden_folders(tmp_path: Path) -> None:
+    for family in ("blur", ".ipynb_checkpoints"):
+        for severity in range(1, 6):
+            place = tmp_path / family / "fog" / str(severity) / "n01"
+            place.mkdir(parents=True)
+            Image.new("RGB", (12, 12)).save(place / "1.png")
+    found = open_released(tmp_path, ("n01", "n02"), image_size=(12, 12), channels=3)
+    assert found.part("fog", 1).labels.tolist() == [0]
+    shutil.copytree(tmp_path / "blur", tmp_path / "weather")
+    with pytest.raises(DataError, match="holds fog twice"):
+        open_released(tmp_path, ("n01", "n02"), image_size=(12, 12), channels=3)
+    with pytest.raises(DataError, match="folder of the corrupted set has an empty name"):
+        open_released(" ", ("n01",), image_size=(12, 12), channels=3)
+
+
+def test_a_set_with_splits_is_not_taken_for_one_folder(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("n01", "n02"):
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (12, 12)).save(tmp_path / part / name / "1.png")
+    for gone in (None, "test"):
+        if gone:
+            shutil.rmtree(tmp_path / gone)
+        with pytest.raises(DataError, match="a set with splits of its own"):
+            load_foreign_folder(tmp_path, ("n01", "n02"), (12, 12), 3)

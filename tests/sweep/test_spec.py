@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from support import Run, check_failure
 
 from robustprune.errors import SweepError
@@ -121,6 +124,112 @@ def test_a_whole_document_in_the_place_of_a_value_is_not_shown_in_full() -> None
         expand({"criterion": "grasp", "blocks": {str(i): i for i in range(1000)}}, "here")
     assert "'3': 3" in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            "model: resnet20\nevaluate: {attacks: [fgsm]}\nevaluate: {ood: [noise]}\n",
+            "'evaluate' is given twice, in lines 2",
+        ),
+        ("train:\n  epochs: 1\n  recipe: paper\n  epochs: 2\n", "'epochs' is given twice, in lines 2 and 4"),
+        ("include:\n- {criterion: grasp, blocks: 1, blocks: 2}\n", "'blocks' is given twice, in line 2"),
+        ("grid: {seed: [0], 'seed': [1]}\n", "'seed' is given twice"),
+        ('{"seed": 1, "seed": 1}', "'seed' is given twice"),
+        ("train: &t {epochs: 1, epochs: 2}\ninclude: [{train: {<<: *t}}]\n", "'epochs' is given twice"),
+        ("train: {<<: {epochs: 1}, <<: {epochs: 2}}\n", "'<<' is given twice"),
+        ("evaluate: {options: {steps: 1, ? steps : 2}}\n", "'steps' is given twice"),
+    ],
+)
+def test_a_key_given_twice_is_refused_at_any_depth(tmp_path: Path, run: Run, content: str, words: str) -> None:
+    (tmp_path / "s.yaml").write_text(content)
+    check_failure(run("sweep", "s.yaml", "--out", "out"), 1, "s.yaml", words)
+    (tmp_path / "plain.yaml").write_text("criterion: grasp\nblocks: 1\n")
+    check_failure(run("sweep", "plain.yaml", "--override", "s.yaml", "--out", "out"), 1, "s.yaml", words)
+    assert not (tmp_path / "out").exists()
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.recursive(
+        st.integers() | st.text("ab", min_size=1),
+        lambda inner: st.dictionaries(st.text("ab", min_size=1), inner, max_size=3) | st.lists(inner, max_size=3),
+    )
+)
+def test_what_has_no_key_twice_is_read_as_yaml_is(tmp_path: Path, value: Any) -> None:
+    document = {"a": value, "b": [value, {"c": value}]}  # the dumper writes anchors for what recurs
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(document))
+    assert read_document(tmp_path / "s.yaml") == document
+
+
+def test_what_is_merged_may_be_overridden(tmp_path: Path) -> None:
+    text = "base: &b {epochs: 1, recipe: quick}\ntrain: {<<: *b, epochs: 5}\nagain: {epochs: 6, <<: [*b, {seed: 1}]}\n"
+    (tmp_path / "s.yaml").write_text(text)
+    found = read_document(tmp_path / "s.yaml")
+    assert found["train"] == {"epochs": 5, "recipe": "quick"}
+    assert found["again"] == {"epochs": 6, "recipe": "quick", "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["seed=1", "seed=2"], "--set gives seed twice"),
+        (["train.epochs=1", "train={epochs: 2}"], "train.epochs and train, of which one holds the other"),
+        (["train={epochs: 2}", "seed=1", "train.epochs=1"], "train and train.epochs"),
+        (["train={epochs: 2, epochs: 3}"], "'epochs' is given twice"),
+        (["train.epochs="], "gives no value"),
+    ],
+)
+def test_a_setting_given_twice_or_to_nothing_is_refused(tmp_path: Path, settings: list[str], words: str) -> None:
+    (tmp_path / "s.yaml").write_text("criterion: grasp\nblocks: 1\n")
+    with pytest.raises(SweepError, match=words):
+        read_document(tmp_path / "s.yaml", (), settings)
+    read_document(tmp_path / "s.yaml", (), ["train.epochs=1", "train.recipe=paper", "trains=1"])
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"grid": {"train": [{"epochs": 1}], "train.epochs": [2, 3]}},
+        {"exclude": [{"train": {"epochs": 1}, "train.epochs": 2}]},
+    ],
+)
+def test_a_grid_sets_nothing_twice(document: dict[str, Any]) -> None:
+    with pytest.raises(SweepError, match=r"gives train and train\.epochs"):
+        expand({"criterion": "grasp", "blocks": 1, **document}, "here")
+
+
+@pytest.mark.parametrize(
+    ("document", "where"),
+    [
+        ({"model": ""}, "model"),
+        ({"criterion": " "}, "criterion"),
+        ({"data": {"name": ""}}, "data.name"),
+        ({"data": {"root": "  "}}, "data.root"),
+        ({"model_options": {"weights_file": ""}}, "model_options"),
+        ({"evaluate": {"attacks": ["fgsm", ""]}}, "evaluate.attacks"),
+        ({"evaluate": {"corruption_dir": ""}}, "evaluate.corruption_dir"),
+        ({"evaluate": {"ood": {"near": [""]}}}, "evaluate.ood"),
+        ({"grid": {"data.name": ["digits", ""]}}, "grid"),
+    ],
+)
+def test_empty_names_are_refused(document: dict[str, Any], where: str) -> None:
+    with pytest.raises(SweepError, match=f"here: {where}: it is empty"):
+        expand({"criterion": "grasp", "blocks": 1, **document}, "here")
+    expand({"criterion": "grasp", "blocks": 1, "description": ""}, "here")
+
+
+def test_names_that_yaml_takes_for_numbers_are_text() -> None:
+    document = {
+        "criterion": "grasp",
+        "blocks": 1,
+        "data": {"root": 2024},
+        "model_options": {"weights_file": 123, "width": 4},
+    }
+    run = expand(document, "here")[0]
+    assert run.data.root == "2024"
+    assert run.model_options == {"weights_file": "123", "width": 4}
 
 
 @pytest.mark.parametrize("content", ["- a list\n", "a: [1\n", "3\n", "1: 2\n", ""])

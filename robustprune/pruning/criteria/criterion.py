@@ -22,7 +22,7 @@ class Criterion(BaseModel, ABC):
     changed: what has to be is done to a copy.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     no_filter_scores: ClassVar[str] = "it is defined for whole blocks only"
     no_weight_scores: ClassVar[str] = "it judges what comes out of a layer, not the weights in it"
