@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.batching import Batches
-from robustprune.attacks.goal import Score
+from robustprune.attacks.goal import Score, are_predictions
 from robustprune.attacks.ledger import Start, Tally
-from robustprune.errors import AttackError
+from robustprune.errors import AttackError, ModelError
 from robustprune.inference import run_model
 
 
@@ -132,14 +132,20 @@ class Oracle:
         if values.shape != where.shape:
             raise AttackError(f"a loss must return one number per sample, not shape {tuple(values.shape)}")
         slopes = self._ascent(values, batch) if question.gradient else batch.new_zeros(0)
-        self.tally.not_finite += int((~found.isfinite()).any(dim=1).sum())
+        self.tally.not_finite += int((~are_predictions(found)).sum())
         return found.detach(), values.detach(), slopes
 
     def _ascent(self, losses: Tensor, batch: Tensor) -> Tensor:
         """Return the gradients, zero, with a note in the tally, where the losses have none."""
         gradient = None
         if losses.requires_grad:
-            (gradient,) = torch.autograd.grad(losses.sum(), batch, allow_unused=True)
+            try:
+                (gradient,) = torch.autograd.grad(losses.sum(), batch, allow_unused=True)
+            except Exception as error:  # a backward pass is the network's own code, too
+                raise ModelError(
+                    f"no gradient passes back through the model: {type(error).__name__}: {error}; mend its backward "
+                    f"pass, or attack without gradients, such as with 'square'"
+                ) from error
         if gradient is None:
             self.tally.without_graph += len(batch)
             return torch.zeros_like(batch)

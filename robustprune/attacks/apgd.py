@@ -53,6 +53,8 @@ def targeted_attack(problem: AttackProblem, *, steps: int = 100, target_classes:
 def rival_classes(problem: AttackProblem, most: int) -> Iterator[Tensor]:
     """Yield classes (N,): of each sample's wrong ones the likeliest on the clean image, then the next.
 
+    Where others have more classes that are not masked (by a logit of −∞), a sample's own come again.
+
     Raises:
         AttackError: The attack has a target of its own.
     """
@@ -60,8 +62,9 @@ def rival_classes(problem: AttackProblem, most: int) -> Iterator[Tensor]:
         raise AttackError("this attack tries one class after the other and takes no targets; use 'pgd' or 'apgd-ce'")
     others = problem.clean_logits.scatter(1, problem.labels[:, None], -torch.inf)
     order = others.argsort(dim=1, descending=True, stable=True)
-    for rank in range(min(most, others.shape[1] - 1)):
-        yield order[:, rank]
+    counts = others.isfinite().sum(dim=1, keepdim=True).clamp(min=1)
+    for rank in range(min(most, int(counts.max()))):
+        yield order.gather(1, rank % counts).squeeze(1)
 
 
 @dataclass

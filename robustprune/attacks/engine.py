@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from robustprune.attacks import checks as verdicts
 from robustprune.attacks.carrying import carry_over, carry_points
+from robustprune.attacks.foreign_checks import check_foreign
 from robustprune.attacks.guard import guarded, training_submodules
 from robustprune.attacks.probes import probe_model
 from robustprune.attacks.registry import check_norm, expand_options, get_attack
@@ -133,6 +134,8 @@ def run_attack(
     with guarded(model, seed):
         found = together(lambda: _attack(run, own, place, attack), processes, block)
         checks_of_model = probe_model(model, samples, found.clean_logits, settings, place, found.tally)
+        broken, n_classes = found.outcome.broken, found.clean_logits.shape[1]
+        checks_of_model += check_foreign(run.attack, model, samples, broken, n_classes, settings, place)
         if expected_clean_accuracy is not None:
             checks_of_model.append(_compare_clean(found.outcome, settings, expected_clean_accuracy))
         training_during = found.training or training_submodules(model)

@@ -5,34 +5,52 @@ have it, is not to be had. So the same neighbours always go together, as many as
 their own, and the size of batches changes nothing as long as it is no smaller; order, the choice of a subset, and what
 an earlier attack has broken may. Whatever they return is moved into the ball and the box and judged afresh; forward
 passes and gradients are counted on the way.
+
+Most of them work in one norm, which `foreign_norms` learns, and are refused in others. Those that measure in none of
+ours, such as the number of pixels, run in any, with a warning.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from robustprune.attacks.foreign_norms import (
+    BUDGETS,
+    TORCHATTACKS_NAMES,
+    Measure,
+    foolbox_measure,
+    kept_apart,
+    torchattacks_measure,
+)
 from robustprune.attacks.problem import AttackProblem
-from robustprune.attacks.registry import Attack, attack_family
+from robustprune.attacks.registry import ENGINE_OPTIONS, Attack, attack_family, for_norms
 from robustprune.attacks.settings import TOGETHER
 from robustprune.attacks.stages import Walk
-from robustprune.errors import AttackError
+from robustprune.errors import AttackError, ModelError, RobustPruneError
 from robustprune.randomness import isolated_generators
 from robustprune.registry import missing_package, suggest
 
-# What an attack is given here, and what it cannot be given.
-_BUDGET = "eps"
 _KINDS = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+# What attacks say that were given no gradient.
+_NO_GRADIENT = ("grad", "differentiated", "NoneType")
+_LONGEST_REASON = 400
 
 Perturb = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """Images (n, …), labels (n,), targets (n,) or None → points (n, …)."""
+
+Given = Mapping[str, Callable[[AttackProblem], Any]]
+"""Parameter of a constructor → what it is given, as it follows from what is attacked."""
 
 
 class Counting(nn.Module):
@@ -42,8 +60,15 @@ class Counting(nn.Module):
         """Stand for the model of ``problem``."""
         super().__init__()
         self.model = problem.model
+        # By which they tell the device, also of networks without parameters.
+        self.place = nn.Parameter(problem.images.new_zeros(0), requires_grad=False)
+        self.training = False
         self._tally, self._draws = problem.oracle.tally, problem.oracle.draws
         self._run = problem.run_forward
+
+    def train(self, mode: bool = True) -> Counting:
+        """Stay in evaluation mode: some attacks put a model in training mode once they are done."""
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (n, K)."""
@@ -52,8 +77,10 @@ class Counting(nn.Module):
             images.register_hook(self._count)  # type: ignore[no-untyped-call]
         return self._run(images)
 
-    def _count(self, gradient: Tensor) -> None:
+    def _count(self, gradient: Tensor) -> Tensor:
         self._tally.gradients += self._draws * len(gradient)
+        # Through channels-last weights it comes in their order, in which it cannot be viewed flat.
+        return gradient.contiguous()
 
 
 @attack_family
@@ -61,24 +88,38 @@ def torchattacks_attack(name: str) -> Attack:
     """Any attack of torchattacks (Kim 2020, arXiv:2010.01950), by class; options are its constructor's.
 
     Raises:
-        AttackError: torchattacks has no such attack.
+        AttackError: torchattacks has no such attack, or it is made of other things than a network.
     """
     torchattacks = _import("torchattacks")
     kind = _find(torchattacks, torchattacks.attack.Attack, "torchattacks", name)
+    if name in getattr(torchattacks, "__wrapper__", ()):
+        raise AttackError(
+            f"torchattacks:{name} is made of other attacks, or of training images, rather than of a network alone; "
+            f"run attacks together as --attack torchattacks:PGD --attack torchattacks:APGD --union, or as union_attack"
+        )
 
-    def prepare(problem: AttackProblem, options: dict[str, Any]) -> Perturb:
-        budget = {_BUDGET: problem.epsilon} if _BUDGET in inspect.signature(kind).parameters else {}
-        attacker = kind(Counting(problem), **budget, **options)
+    given: Given = dict.fromkeys(BUDGETS, lambda problem: problem.epsilon) | {
+        "model": Counting,
+        "norm": lambda problem: TORCHATTACKS_NAMES[problem.norm],
+        # No longer than all that they hand it to takes.
+        "seed": lambda problem: problem.draw_seed(name) % 2**32,
+        "n_classes": lambda problem: problem.clean_logits.shape[1],
+        "device": lambda problem: problem.images.device,
+    }
+
+    def prepare(problem: AttackProblem, arguments: dict[str, Any]) -> Perturb:
+        attacker: Any = kind(**arguments)
+        if problem.targets is not None:
+            attacker.set_mode_targeted_by_label(quiet=True)
 
         def perturb(images: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-            if targets is not None:
-                attacker.set_mode_targeted_by_label(quiet=True)
             found: Tensor = attacker(images, labels if targets is None else targets)
             return found
 
         return perturb
 
-    return _as_attack(prepare, kind, ("model", _BUDGET, "device"))
+    peers = {"linf": "torchattacks:PGD", "l2": "torchattacks:PGDL2", "l1": "torchattacks:EADL1"}
+    return _as_attack(f"torchattacks:{name}", kind, torchattacks_measure(kind), peers, given, prepare)
 
 
 @attack_family
@@ -91,20 +132,42 @@ def foolbox_attack(name: str) -> Attack:
     foolbox = _import("foolbox")
     kind = _find(foolbox.attacks, foolbox.attacks.base.Attack, "foolbox", name)
 
-    def prepare(problem: AttackProblem, options: dict[str, Any]) -> Perturb:
-        model = foolbox.PyTorchModel(Counting(problem).eval(), bounds=(0, 1), device=problem.images.device)
-        attacker = kind(**options)
+    given: Given = {
+        "distance": lambda problem: getattr(foolbox.distances, problem.norm),
+        "constraint": lambda problem: problem.norm,
+    }
+
+    def prepare(problem: AttackProblem, arguments: dict[str, Any]) -> Perturb:
+        model = foolbox.PyTorchModel(Counting(problem), bounds=(0, 1), device=problem.images.device)
+        attacker = kind(**arguments)
+        # One that measures in none of our norms is not to stop, or be cut off, at a budget of ours.
+        budget = problem.epsilon if measure.norms else None
 
         def perturb(images: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
             wrong = foolbox.criteria.Misclassification(labels)
             goal = wrong if targets is None else foolbox.criteria.TargetedMisclassification(targets)
-            _, clipped, _ = attacker(model, images, goal, epsilons=problem.epsilon)
-            found: Tensor = clipped
+            # As it was found: foolbox would cut it off by its own idea of the distance.
+            found: Tensor = attacker(model, images, goal, epsilons=budget)[0]
             return found
 
         return perturb
 
-    return _as_attack(prepare, kind, ())
+    measure = foolbox_measure(kind)
+    peers = {"linf": "foolbox:LinfPGD", "l2": "foolbox:L2PGD", "l1": "foolbox:L1PGD"}
+    return _as_attack(f"foolbox:{name}", kind, measure, peers, given, prepare)
+
+
+def known_attacks() -> list[str]:
+    """Return the names of all attacks of both packages, as `get_attack` takes them.
+
+    Raises:
+        MissingDependencyError: One of the packages is not installed.
+    """
+    torchattacks, foolbox = _import("torchattacks"), _import("foolbox")
+    return [
+        *(f"torchattacks:{name}" for name in _names(torchattacks, torchattacks.attack.Attack)),
+        *(f"foolbox:{name}" for name in _names(foolbox.attacks, foolbox.attacks.base.Attack)),
+    ]
 
 
 def _import(package: str) -> Any:
@@ -119,7 +182,7 @@ def _import(package: str) -> Any:
 
 
 def _find(module: Any, base: type, package: str, name: str) -> type:
-    known = sorted(each for each, value in vars(module).items() if isinstance(value, type) and issubclass(value, base))
+    known = _names(module, base)
     if name not in known:
         raise AttackError(
             f"{package} has no attack {name!r}.{suggest(name, known)} It has: {', '.join(known)}; write one as "
@@ -129,33 +192,68 @@ def _find(module: Any, base: type, package: str, name: str) -> type:
     return found
 
 
+def _names(module: Any, base: type) -> list[str]:
+    return sorted(each for each, value in vars(module).items() if _is_attack(value, base))
+
+
+def _is_attack(value: Any, base: type) -> bool:
+    return isinstance(value, type) and issubclass(value, base) and not inspect.isabstract(value) and value is not base
+
+
 def _as_attack(
-    prepare: Callable[[AttackProblem, dict[str, Any]], Perturb], kind: type, given: tuple[str, ...]
+    name: str,
+    kind: type,
+    measure: Measure,
+    peers: Mapping[str, str],
+    given: Given,
+    prepare: Callable[[AttackProblem, dict[str, Any]], Perturb],
 ) -> Attack:
-    """Return an attack that takes the options of a class's constructor but for those that are given."""
+    """Return an attack that takes the options of a class's constructor but for those that are given.
+
+    An option whose name belongs to `run_attack` goes by that name with ``own_`` before it.
+
+    Args:
+        name: What it is called.
+        kind: The class.
+        measure: What it measures in.
+        peers: Norm → an attack of the same package.
+        given: What is no option.
+        prepare: Takes a problem and the constructor's arguments.
+    """
+    parameters = inspect.signature(kind).parameters
+    own = {
+        f"own_{each.name}" if each.name in ENGINE_OPTIONS else each.name: each
+        for each in parameters.values()
+        if each.kind in _KINDS and each.name not in given
+    }
 
     def attack(problem: AttackProblem, **options: Any) -> None:
         size = min(TOGETHER, problem.oracle.batches.size)
         problem.describe(samples_together=size)
         if len(problem.rows) == 0:
             return
-        perturb = prepare(problem, options)
+        arguments = {each: find(problem) for each, find in given.items() if each in parameters}
+        arguments |= {own[option].name: value for option, value in options.items()}
+        with _blamed(name, problem), kept_apart():
+            perturb = prepare(problem, arguments)
 
         def begin(saved: dict[str, Tensor] | None) -> Walk:
             return Walk(problem.rows, problem.images[problem.rows]) if saved is None else Walk(**saved)
 
         for group, walk in problem.steps(math.ceil(len(problem.images) / size), begin):
-            _move(problem, walk, walk.rows // size == group, perturb, (kind.__name__, problem.sample_id(group * size)))
+            seed = (kind.__name__, problem.sample_id(group * size))
+            with _blamed(name, problem):
+                _move(problem, walk, walk.rows // size == group, perturb, seed)
         problem.ask(walk.rows, walk.points, "margin", gradient=False)
 
-    own = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=inspect.Parameter.empty)
-        for parameter in inspect.signature(kind).parameters.values()
-        if parameter.kind in _KINDS and parameter.name not in given
-    ]
     problem = inspect.Parameter("problem", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    attack.__signature__ = inspect.Signature([problem, *own])  # type: ignore[attr-defined]
-    return attack
+    shown = [
+        each.replace(name=option, kind=inspect.Parameter.KEYWORD_ONLY, annotation=inspect.Parameter.empty)
+        for option, each in own.items()
+    ]
+    attack.__signature__ = inspect.Signature([problem, *shown])  # type: ignore[attr-defined]
+    attack.measure, attack.peers = measure, peers  # type: ignore[attr-defined]
+    return for_norms(*measure.norms)(attack) if measure.norms else attack
 
 
 def _move(problem: AttackProblem, walk: Walk, which: Tensor, perturb: Perturb, seed: tuple[int | str, ...]) -> None:
@@ -164,10 +262,64 @@ def _move(problem: AttackProblem, walk: Walk, which: Tensor, perturb: Perturb, s
     def compute(part: Tensor) -> None:
         where = walk.rows[part]
         targets = None if problem.targets is None else problem.targets[where]
-        with isolated_generators(problem.draw_seed(*seed)):
-            found = perturb(problem.images[where].clone(), problem.labels[where].clone(), targets)
+        images = problem.images[where].clone(memory_format=torch.contiguous_format)
+        with isolated_generators(problem.draw_seed(*seed)), kept_apart():
+            found = perturb(images, problem.labels[where].clone(), targets)
+        if not isinstance(found, Tensor) or found.shape != images.shape:
+            what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise TypeError(f"it returned {what} for images of shape {tuple(images.shape)}")
         found = found.detach().to(problem.images)
         # A step without a gradient may divide by zero: that is no proposal.
         walk.points[part] = torch.where(found.isfinite(), found, problem.images[where])
 
     problem.oracle.batches.run(which.nonzero().flatten(), compute)
+
+
+@contextmanager
+def _blamed(name: str, problem: AttackProblem) -> Iterator[None]:
+    """Raise what another package raises as one error that names it; what the network raises stays as it is."""
+    try:
+        yield
+    except Exception as error:
+        ours = next((each for each in _chain(error) if isinstance(each, RobustPruneError)), None)
+        if ours is error:
+            raise
+        if ours is not None:
+            raise ours from ours.__cause__
+        if any(word in str(error) for word in _NO_GRADIENT) and not _has_gradient(problem):
+            raise ModelError(
+                f"{name} finds no gradient: the logits are cut off from the input (detach, no_grad, or a step "
+                f"autograd cannot follow); attack without gradients, such as with 'square'"
+            ) from error
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            raise missing_package(f"the attack {name}", error.name) from error
+        raise AttackError(f"{name} failed with {_reason(error)}; {_advice(error, problem)}") from error
+
+
+def _has_gradient(problem: AttackProblem) -> bool:
+    images = problem.images[:1].clone().requires_grad_()
+    logits = problem.run_forward(images)
+    return logits.requires_grad and torch.autograd.grad(logits.sum(), images, allow_unused=True)[0] is not None
+
+
+def _advice(error: Exception, problem: AttackProblem) -> str:
+    # How foolbox and torchattacks say that an attack is made for targets, or that it is not.
+    if "criterion" in str(error) or "argeted mode" in str(error):
+        return "it needs targets" if problem.targets is None else "it takes no targets"
+    return "give it other options, or use another attack"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says, in one line, or else where it was raised."""
+    said = " ".join(str(error).split())
+    if not said:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{place.line} ({Path(place.filename).name}, line {place.lineno})"
+    said = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
+    return f"{type(error).__name__}: {said}"

@@ -13,6 +13,12 @@ Score = Callable[[Tensor, Tensor], Tensor]
 """Logits (n, K) of the samples with indices (n,) → (n,), which grows as the goal comes closer."""
 
 
+def are_predictions(logits: Tensor) -> Tensor:
+    """Return (n,) bool, whether logits (n, K) say a class: −∞ masks one, but NaN, +∞ or −∞ alone are an overflow."""
+    # The largest of numbers and NaN is NaN.
+    return logits.amax(dim=1).isfinite()
+
+
 @dataclass(frozen=True)
 class Goal:
     """What counts as success.
@@ -28,9 +34,9 @@ class Goal:
     def is_reached(self, logits: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return (n,) bool for logits (n, K) of the samples ``rows``, of all if None.
 
-        An overflow is not a prediction: logits with NaN or infinity are no success.
+        Logits that are `no prediction <are_predictions>` are no success.
         """
-        return self.is_reached_by(logits.argmax(dim=1), rows) & logits.isfinite().all(dim=1)
+        return self.is_reached_by(logits.argmax(dim=1), rows) & are_predictions(logits)
 
     def is_reached_by(self, predictions: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return (n,) bool for predictions (n,) of the samples ``rows``, of all if None."""

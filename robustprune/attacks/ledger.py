@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robustprune.attacks.goal import Goal, Score
+from robustprune.attacks.goal import Goal, Score, are_predictions
 from robustprune.attacks.losses import margin
 from robustprune.attacks.settings import Selection
 
@@ -33,7 +33,7 @@ class Tally:
         forwards: Samples × forward passes.
         gradients: Samples × gradients.
         without_graph: Gradients that could not be had, as the logits do not depend on the input for autograd.
-        not_finite: Gradients or logits with NaN or infinity.
+        not_finite: Gradients with NaN or infinity, and logits that are no prediction.
         starts: Stage → its first gradients. An attack of one piece is a stage without a name.
         earlier_seconds: Wall time before an interruption, of an attack that was picked up.
     """
@@ -98,8 +98,7 @@ class Ledger:
             taken = torch.ones_like(is_broken)
         else:
             is_higher = score(logits, rows) > score(self.logits[rows], rows)
-            is_finite = logits.isfinite().all(dim=1)
-            taken = is_finite & ((is_broken & ~was_broken) | ((is_broken == was_broken) & is_higher))
+            taken = are_predictions(logits) & ((is_broken & ~was_broken) | ((is_broken == was_broken) & is_higher))
         first = rows[is_broken & (self.first_broken[rows] < 0)]
         self.first_broken[first], self.stage[first] = query, stage
         kept = rows[taken]

@@ -1,4 +1,7 @@
-"""What an attack makes grow: functions of logits (n, K) and labels (n,) to one number per sample (n,)."""
+"""What an attack makes grow: functions of logits (n, K) and labels (n,) to one number per sample (n,).
+
+A class that the network masks, by a logit of −∞, counts as if it were not there.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[1] < 3:
         raise AttackError(f"the loss 'dlr' needs at least 3 classes, the model has {logits.shape[1]}; use 'margin'")
     largest = logits.topk(3, dim=1).values  # (n, 3)
-    return margin(logits, labels) / (largest[:, 0] - largest[:, 2] + 1e-12)
+    return _ratio(margin(logits, labels), largest[:, 0] - largest[:, 2])
 
 
 def margin_against(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
@@ -50,7 +53,8 @@ def difference_of_logits_ratio_against(logits: Tensor, labels: Tensor, rivals: T
     difference = margin_against(logits, labels, rivals)
     if logits.shape[1] < 3:
         return difference
-    return difference / (largest[:, 0] - (largest[:, 2] + largest[:, -1]) / 2 + 1e-12)
+    third, fourth = largest[:, 2], largest[:, -1]
+    return _ratio(difference, largest[:, 0] - torch.where(fourth.isfinite(), (third + fourth) / 2, third))
 
 
 LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin, "dlr": difference_of_logits_ratio}
@@ -84,6 +88,12 @@ def get_loss(loss: str | Loss) -> Loss:
     if loss not in LOSSES:
         raise AttackError(f"there is no loss called {loss!r}.{suggest(str(loss), LOSSES)} Known: {', '.join(LOSSES)}.")
     return LOSSES[loss]
+
+
+def _ratio(difference: Tensor, spread: Tensor) -> Tensor:
+    """Return differences (n,) over spreads (n,); alone where a class that is masked takes part in either."""
+    is_usual = difference.isfinite() & spread.isfinite()
+    return difference / (torch.where(is_usual, spread, torch.ones_like(spread)) + 1e-12)
 
 
 def _best_other(logits: Tensor, labels: Tensor) -> Tensor:

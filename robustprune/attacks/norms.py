@@ -146,6 +146,17 @@ def get_norm(name: str) -> Norm:
     return NORMS[name]
 
 
+def uphill(norm: Norm, points: Tensor, gradients: Tensor) -> Tensor:
+    """Return steepest directions (n, …) at points (n, …).
+
+    In L1, where a step moves few pixels, those that the box holds are passed over.
+    """
+    if norm.name == "l1":
+        is_held = ((points <= 0) & (gradients < 0)) | ((points >= 1) & (gradients > 0))
+        gradients = gradients.masked_fill(is_held, 0)
+    return norm.steepest(gradients)
+
+
 def contain(points: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Tensor:
     """Return points (N, …) moved into the ε-ball around images (N, …), then into the box [0, 1].
 

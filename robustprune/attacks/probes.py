@@ -13,6 +13,8 @@ from robustprune.inference import logit_gap, run_model, to_unit_range
 PROBES = 16
 # Of the largest logit: more than rounding does between runs, less than any defence does on purpose.
 MOST_DIFFERENCE = 1e-4
+# How near to ±1 the outputs of a tanh come.
+ALMOST_ONE = 0.99
 # Rounding may go other ways in a batch of another size.
 MOST_COUPLING = 1e-3
 
@@ -26,24 +28,37 @@ def probe_model(
         first, second = run_model(model, images), run_model(model, images)
         alone = torch.cat([run_model(model, image[None]) for image in images[:2]])
         # The company an image keeps: a batch of other images around the same two.
-        again = run_model(model, torch.cat([images[:2], images[2:].flip(0), 1 - images[:2]]))[:2]
+        others = run_model(model, torch.cat([images[:2], images[2:].flip(0), 1 - images[:2]]))
+    together, otherwise = (logits[: len(alone)] for logits in (first, others))
     tally.forwards += 3 * len(images) + 2 * len(alone)
     return [
         check_logits(clean_logits),
         check_randomness(first, second, settings.eot),
-        check_batch_coupling(alone, first[:2], again, is_random=_gap(first, second) > MOST_DIFFERENCE),
+        check_batch_coupling(alone, together, otherwise, is_random=_gap(first, second) > MOST_DIFFERENCE),
     ]
 
 
 def check_logits(logits: Tensor) -> Check:
-    """Probabilities in place of logits (N, K) are squeezed twice by cross-entropy, whose gradients then vanish."""
-    sums = logits.double().exp().sum(dim=1)
-    is_probability = (logits.min() >= 0) & ((logits.double().sum(dim=1) - 1).abs() < 1e-4).all()
-    if bool(is_probability):
-        return Check("logits", "WARN", "the outputs are probabilities, which blunt gradients; leave the softmax out")
-    if bool(((sums - 1).abs() < 1e-4).all()):
-        return Check("logits", "WARN", "the outputs are log-probabilities; leave the log-softmax out")
+    """Outputs (N, K) squeezed into a range are squeezed again by cross-entropy, whose gradients then vanish.
+
+    Log-probabilities are logits shifted, which no loss sees; classes masked by −∞ are passed over.
+    """
+    kept = logits.double().masked_fill(logits == -torch.inf, torch.nan)
+    low, high = float(kept.nan_to_num(torch.inf).min()), float(kept.nan_to_num(-torch.inf).max())
+    if low >= 0 and bool(((kept.nansum(dim=1) - 1).abs() < 1e-4).all()):
+        return _squeezed("probabilities", "softmax")
+    if low >= 0 and high <= 1:
+        return _squeezed("all within [0, 1], as after a sigmoid", "sigmoid")
+    # Logits may be as small, but do not come close to both ends.
+    if -1 <= low < -ALMOST_ONE and ALMOST_ONE < high <= 1:
+        return _squeezed("all within [−1, 1] up to its ends, as after a tanh", "tanh")
+    if bool(((logits.double().exp().sum(dim=1) - 1).abs() < 1e-4).all()):
+        return Check("logits", "PASS", "the outputs are log-probabilities, of which losses are those of logits")
     return Check("logits", "PASS", "the outputs are no probabilities")
+
+
+def _squeezed(what: str, function: str) -> Check:
+    return Check("logits", "WARN", f"the outputs are {what}, which blunts gradients; leave the {function} out")
 
 
 def check_randomness(first: Tensor, second: Tensor, eot: int) -> Check:

@@ -15,6 +15,7 @@ from robustprune.attacks.ball import Ball
 from robustprune.attacks.goal import Goal, Score
 from robustprune.attacks.ledger import Ledger
 from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
+from robustprune.attacks.norms import uphill
 from robustprune.attacks.registry import check_norm, named
 from robustprune.attacks.settings import Settings
 from robustprune.attacks.stages import AnyCarried, Stages
@@ -190,14 +191,8 @@ class AttackProblem:
         return self._settings.norm.steepest(gradient)
 
     def uphill(self, points: Tensor, gradients: Tensor) -> Tensor:
-        """Return `steepest` directions (n, …) at points (n, …).
-
-        In L1, where a step moves few pixels, those that the box holds are passed over.
-        """
-        if self.norm == "l1":
-            is_held = ((points <= 0) & (gradients < 0)) | ((points >= 1) & (gradients > 0))
-            gradients = gradients.masked_fill(is_held, 0)
-        return self.steepest(gradients)
+        """Return `robustprune.attacks.norms.uphill` directions (n, …) at points (n, …)."""
+        return uphill(self._settings.norm, points, gradients)
 
     def gradient(self, points: Tensor, loss: str | Loss = "ce") -> Tensor:
         """Return the gradient (N, …) of each sample's loss, along which it rises; zero where not active."""

@@ -99,7 +99,9 @@ def check_norm(attack: Attack, name: str, norm: str) -> None:
     """Raise an `AttackError` where the attack called ``name`` does not know a norm."""
     if not knows_norm(attack, norm):
         known = " and ".join(attack.norms)  # type: ignore[attr-defined]
-        raise AttackError(f"the attack {name!r} is for {known}; in {norm}, attack with 'pgd' or 'fab-t'")
+        peer = getattr(attack, "peers", {}).get(norm)
+        instead = f"{peer!r} or 'pgd'" if peer else "'pgd' or 'fab-t'"
+        raise AttackError(f"the attack {name!r} is for {known}; in {norm}, attack with {instead}")
 
 
 def get_attack(name: str) -> Attack:

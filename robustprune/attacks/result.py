@@ -54,7 +54,8 @@ class AttackResult:
         checks: The validity checks.
         gradient_evaluations: Samples × gradients computed.
         forward_evaluations: Samples × forward passes: those of the gradients, the clean one, the last, and
-            those of the checks; not the few that make a frozen copy.
+            those of the checks; not the few that make a frozen copy, nor the step that attacks of other packages are
+            compared with.
         seconds: Wall time; of an attack that was picked up from a state file, up to when that was last written too.
     """
 

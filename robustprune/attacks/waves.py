@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robustprune.attacks.answers import Oracle
 from robustprune.attacks.batching import Batches
 from robustprune.attacks.checks import perturbation_sizes
-from robustprune.attacks.goal import Goal
+from robustprune.attacks.goal import Goal, are_predictions
 from robustprune.attacks.ledger import Tally
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import Attack
@@ -69,7 +69,7 @@ class Run:
         self.is_random = False
         self.clean_logits: list[Tensor] = []
         self.replica = Replica(model, settings.frozen)
-        self.model, self._attack, self._options = model, attack, options
+        self.model, self.attack, self._options = model, attack, options
         self._settings, self._progress, self._saved = settings, progress, saved
         self._oracle = Oracle(self.tally, Batches(settings.batch_size), progress.advance, settings.eot)
         self._wave = -1
@@ -151,7 +151,7 @@ class Run:
             # The first is run in any case: the attack then looks at its options.
             if restart > 0 and not problem.active.any():
                 return
-            problem.stages.run(problem, "", self._attack, self._options)
+            problem.stages.run(problem, "", self.attack, self._options)
             self.details.update(problem.details)
             self.is_random |= problem.has_drawn
             if not problem.has_drawn:
@@ -222,7 +222,7 @@ def split_waves(samples: Samples) -> Iterator[Samples]:
 
 
 def _check_clean(logits: Tensor, labels: Tensor, targets: Tensor | None) -> None:
-    bad = int((~logits.isfinite()).any(dim=1).sum())
+    bad = int((~are_predictions(logits)).sum())
     if bad:
         raise AttackError(
             f"the model's logits are NaN or infinite on {bad} of {len(logits)} clean images; it has diverged "
@@ -233,3 +233,6 @@ def _check_clean(logits: Tensor, labels: Tensor, targets: Tensor | None) -> None
             low, high = (int(bound) for bound in classes.aminmax())
             if low < 0 or high >= logits.shape[1]:
                 raise AttackError(f"{what} run from {low} to {high}, the model has {logits.shape[1]} classes")
+    masked = 0 if targets is None else int((logits.gather(1, targets[:, None]) == -torch.inf).sum())
+    if masked:
+        raise AttackError(f"{masked} targets are classes that the model masks (their logits are −∞), out of any reach")

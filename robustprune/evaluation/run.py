@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def evaluate(
     """
     start = time.perf_counter()
     attacks = [attacks] if isinstance(attacks, str) else attacks
-    epsilons = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
+    epsilons = [epsilons] if isinstance(epsilons, str | float | int | Fraction) else epsilons
     budgets = [parse_epsilon(epsilon, norm) for epsilon in epsilons]
     further = make_settings(attack_settings or {})
     own_options = share_attack_options(attacks, dict(options or {}), norm)

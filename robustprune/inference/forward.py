@@ -139,8 +139,15 @@ def run_model(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def logit_gap(expected: Tensor, found: Tensor) -> float:
-    """Return the largest difference between logits (n, K), as a share of the largest one expected; NaN stays NaN."""
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+    """Return the largest difference between logits (n, K), as a share of the largest one expected; NaN stays NaN.
+
+    Between two −∞, which mask a class, there is none; logits of different shapes differ by infinity.
+    """
+    if found.shape != expected.shape:
+        return torch.inf
+    is_masked = (expected == -torch.inf) & (found == -torch.inf)
+    gap, size = (each.abs().masked_fill(is_masked, 0).max() for each in (found - expected, expected))
+    return float(gap / size.clamp(min=1e-30))
 
 
 def model_device(model: nn.Module, device: torch.device | str | None = None) -> torch.device:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.inference.folding import find_pairs, fold
-from robustprune.inference.forward import Array, model_device, run_model, to_tensor, to_unit_range
+from robustprune.inference.forward import Array, logit_gap, model_device, run_model, to_tensor, to_unit_range
 from robustprune.randomness import isolated_generators, seeded_generator
 
 TOLERANCE = 1e-4
@@ -107,7 +107,7 @@ def _disagreement(folded: nn.Module, plain: nn.Module, images: Tensor) -> str | 
             expected = run_model(plain, images[:size])
         with isolated_generators(size):
             found = run_model(folded, images[:size])
-        gap, largest = float((found - expected).abs().max()), float(expected.abs().max())
-        if not gap <= TOLERANCE * largest:  # as NaN neither is nor is not
-            return f"logits of {size} images differ by {gap:.2g}, the largest is {largest:.2g}"
+        gap = logit_gap(expected, found)
+        if not gap <= TOLERANCE:  # as NaN neither is nor is not
+            return f"logits of {size} images differ by {gap:.2g} of the largest"
     return None

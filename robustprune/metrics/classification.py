@@ -78,9 +78,18 @@ def sample_figures(logits: Array, labels: Array) -> dict[str, Floats]:
     """Return for each sample its ``confidence`` (largest softmax probability), ``nll`` and ``brier``, (N,) each.
 
     The means of the last two are `negative_log_likelihood` and `brier_score`. Arguments and errors as in `accuracy`.
+
+    Raises:
+        EvaluationError: Also where the class of a label is masked.
     """
     scores, classes = _checked(logits, labels)
     own = np.arange(len(classes)), classes
+    masked = int((scores[own] == -np.inf).sum())
+    if masked:
+        raise EvaluationError(
+            f"the classes of {masked} of {len(classes)} labels are masked (their logits are −∞), which makes the "
+            f"likelihood infinite; leave their images out"
+        )
     log_probabilities = log_softmax(scores, axis=1)
     errors = softmax(scores, axis=1)
     confidence = errors.max(axis=1)
@@ -120,10 +129,9 @@ def _checked(logits: Array, labels: Array) -> tuple[Floats, Integers]:
         raise EvaluationError(f"expected logits (N, K) and labels (N,), got {scores.shape} and {classes.shape}")
     if scores.size == 0:
         raise EvaluationError("there are no samples to compute a metric of")
-    # −∞ rules a class out; all else that is not finite, or nothing left, is a network that has gone wrong.
-    is_sick = np.isnan(scores).any(axis=1) | ~np.isfinite(scores.max(axis=1))
-    if is_sick.any():
-        bad = int(is_sick.sum())
+    # −∞ rules a class out; the largest of a row that holds NaN is NaN.
+    bad = int((~np.isfinite(scores.max(axis=1))).sum())
+    if bad:
         raise EvaluationError(f"{bad} of {len(scores)} rows of logits are NaN or infinite; the model has diverged")
     if not np.issubdtype(classes.dtype, np.integer):
         raise EvaluationError(f"labels must be integers, got {classes.dtype}")

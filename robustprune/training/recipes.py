@@ -7,12 +7,21 @@ rewound to it, continues exactly where the schedule was.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from fractions import Fraction
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from robustprune.errors import TrainingError
+from robustprune.attacks.epsilon import parse_epsilon
+from robustprune.errors import AttackError, TrainingError
 from robustprune.registry import suggest
+
+
+def _as_epsilon(value: Any) -> float:
+    try:
+        return parse_epsilon(value)
+    except AttackError as error:
+        raise ValueError(str(error)) from error
 
 
 class Recipe(BaseModel):
@@ -34,7 +43,7 @@ class Recipe(BaseModel):
         consistency: Weight of AugMix's Jensen-Shannon loss over the images and two mixtures of each, at three times
             the cost; the paper has 12.
         adversarial: "pgd", "fgsm" or "trades": train on images attacked at each step; "none" by default.
-        epsilon: L∞ budget of that attack, on the [0, 1] scale.
+        epsilon: L∞ budget of that attack, on the [0, 1] scale: a number, or a fraction such as ``"8/255"``.
         adversarial_steps: Its steps; FGSM has one.
         trades_beta: Weight of TRADES' second term.
     """
@@ -53,7 +62,7 @@ class Recipe(BaseModel):
     defence: Literal["none", "augmix", "corruptions"] = "none"
     consistency: Annotated[float, Field(ge=0)] = 0.0
     adversarial: Literal["none", "pgd", "fgsm", "trades"] = "none"
-    epsilon: Annotated[float, Field(ge=0, le=1)] = 8 / 255
+    epsilon: Annotated[float, BeforeValidator(_as_epsilon)] = 8 / 255
     adversarial_steps: Annotated[int, Field(ge=1)] = 10
     trades_beta: Annotated[float, Field(ge=0)] = 6.0
 
@@ -84,7 +93,7 @@ RECIPES = {
 }
 
 
-def make_recipe(recipe: str | Recipe = "quick", **overrides: float | int | bool | str | None) -> Recipe:
+def make_recipe(recipe: str | Recipe = "quick", **overrides: float | int | bool | str | Fraction | None) -> Recipe:
     """Return a recipe, by name or as it is, with the given fields replaced; None leaves one as it is.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def train(
     defence: str | None = None,
     consistency: float | None = None,
     adversarial: str | None = None,
-    epsilon: float | None = None,
+    epsilon: float | str | Fraction | None = None,
     seed: int = 0,
     start_epoch: int = 0,
     stop_epoch: int | None = None,
@@ -68,7 +69,7 @@ def train(
         defence: Likewise: ``augmix``, ``corruptions`` or ``none``.
         consistency: Likewise: the weight of AugMix's loss.
         adversarial: Likewise: ``pgd``, ``fgsm``, ``trades`` or ``none``.
-        epsilon: Likewise: the L∞ budget of adversarial training, on the [0, 1] scale.
+        epsilon: Likewise: the L∞ budget of adversarial training, on the [0, 1] scale, as a number or ``"8/255"``.
         seed: Decides order and augmentation.
         start_epoch: Epochs that count as done: a ticket rewound to epoch i trains for n − i epochs, with the
             learning rates, orders and augmentations that epochs i to n of a run from 0 have. Momentum starts anew.

@@ -121,6 +121,60 @@ def test_the_order_of_its_members_changes_no_verdict_of_a_union(
         assert verdict(any_of(ordered, "union"), name) == wanted
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 15, 16, 17, 18])
+@pytest.mark.parametrize("attack", ["fgsm", "square", "torchattacks:FGSM"])
+def test_any_number_of_images_is_judged(network, test_images, test_labels, verdict, attack, n):
+    images, labels = test_images[:n], test_labels[:n]
+    options = {"queries": 4} if attack == "square" else {}
+    result = run_attack(network, images, labels, attack, epsilon=0.05, batch_size=16, **options)
+    assert verdict(result, "batch coupling") == verdict(result, "randomness") == "PASS"
+    assert result.valid
+    coupled = Before(lambda batch: batch - 0.3 * (batch.mean(0, keepdim=True) - 0.3), network)
+    result = run_attack(coupled, images, labels, attack, epsilon=0.05, batch_size=16, frozen=False, **options)
+    assert verdict(result, "batch coupling") == "FAIL"
+
+
+class Then(nn.Module):
+    def __init__(self, network, function):
+        super().__init__()
+        self.network, self.function = network, function
+
+    def forward(self, images):
+        return self.function(self.network(images))
+
+
+@pytest.mark.parametrize(
+    ("function", "wanted", "said"),
+    [
+        (torch.sigmoid, "WARN", "sigmoid"),
+        (lambda logits: logits.softmax(1), "WARN", "probabilities"),
+        (lambda logits: logits.softmax(1).half().float(), "WARN", ""),
+        (lambda logits: logits.clamp(0, 1), "WARN", "sigmoid"),
+        (lambda logits: logits.tanh(), "WARN", "tanh"),
+        (lambda logits: logits.log_softmax(1), "PASS", "log-probabilities"),
+        (lambda logits: logits, "PASS", ""),
+        (lambda logits: logits - 100, "PASS", ""),
+        (lambda logits: logits * 0.01, "PASS", ""),
+        (lambda logits: torch.nn.functional.softplus(logits), "PASS", ""),
+    ],
+)
+def test_outputs_that_are_squeezed_are_told(network, test_images, test_labels, function, wanted, said):
+    result = run_attack(Then(network, function).eval(), test_images[:60], test_labels[:60], "noise", draws=1)
+    check = next(check for check in result.checks if check.name == "logits")
+    assert check.verdict == wanted
+    assert said in check.detail
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "apgd-t"])
+def test_log_probabilities_are_attacked_as_logits_are(network, test_images, test_labels, attack):
+    settings = {"epsilon": 0.06} | ({} if attack == "fgsm" else {"steps": 5})
+    expected = run_attack(network, test_images, test_labels, attack, **settings)
+    found = run_attack(
+        Then(network, lambda logits: logits.log_softmax(1)).eval(), test_images, test_labels, attack, **settings
+    )
+    assert int((found.broken != expected.broken).sum()) <= 3
+
+
 def test_few_zero_gradients_only_warn(network, test_images, verdict):
     # Three of the 300 images, told by a first pixel of exactly 1, reach the network as constants.
     test_images[:, :, 0, 0] = 0

@@ -3,31 +3,38 @@
 import pytest
 import torch
 import torchattacks
+from torch import nn
 
 from robustprune.attacks import attack_options, run_attack
+from robustprune.attacks.foreign import known_attacks
+from robustprune.attacks.registry import ENGINE_OPTIONS, expand_options
 from robustprune.errors import AttackError
 
 EPSILON = 0.08
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("name", "norm", "options"),
     [
-        ("torchattacks:PGD", {"steps": 5}),
-        ("torchattacks:PGDL2", {"steps": 5}),
-        ("torchattacks:CW", {"steps": 10}),
-        ("torchattacks:DeepFool", {"steps": 10}),
-        ("torchattacks:MIFGSM", {"steps": 5}),
-        ("torchattacks:OnePixel", {"steps": 1, "popsize": 4}),
-        ("foolbox:LinfPGD", {"steps": 5}),
-        ("foolbox:L2DeepFoolAttack", {}),
+        ("torchattacks:PGD", "linf", {"steps": 5}),
+        ("torchattacks:PGDL2", "l2", {"steps": 5}),
+        ("torchattacks:CW", "l2", {"steps": 10}),
+        ("torchattacks:DeepFool", "l2", {"steps": 10}),
+        ("torchattacks:MIFGSM", "linf", {"steps": 5}),
+        ("torchattacks:OnePixel", "linf", {"steps": 1, "popsize": 4}),
+        ("torchattacks:APGD", "l2", {"steps": 5, "n_restarts": 1}),
+        ("torchattacks:Square", "linf", {"n_queries": 20}),
+        ("torchattacks:Pixle", "l1", {"own_restarts": 2, "max_iterations": 2}),
+        ("foolbox:LinfPGD", "linf", {"steps": 5}),
+        ("foolbox:L2DeepFoolAttack", "l2", {}),
+        ("foolbox:InversionAttack", "l1", {}),
     ],
 )
-def test_whatever_they_return_is_contained_and_judged(network, test_images, test_labels, name, options):
+def test_whatever_they_return_is_contained_and_judged(network, test_images, test_labels, name, norm, options):
     images, labels = test_images[:40], test_labels[:40]
     before = [parameter.clone() for parameter in network.parameters()]
     state = torch.get_rng_state()
-    result = run_attack(network, images, labels, name, epsilon=EPSILON, **options)
+    result = run_attack(network, images, labels, name, epsilon=EPSILON, norm=norm, **options)
     assert result.valid
     assert (result.perturbation_norms <= EPSILON * (1 + 1e-5)).all()
     with torch.no_grad():
@@ -70,12 +77,61 @@ def test_options_are_those_of_the_constructor():
     assert attack_options("torchattacks:CW") == {"c": 1, "kappa": 0, "steps": 50, "lr": 0.01}
 
 
+def test_no_option_of_theirs_bears_a_name_of_run_attack():
+    """Norm, seed, budget and classes follow from what is attacked; the others go by their name after ``own_``."""
+    for name in known_attacks():
+        if name not in ("torchattacks:LGV", "torchattacks:MultiAttack"):
+            options = attack_options(name)
+            assert not set(options) & {*ENGINE_OPTIONS, "eps", "max_epsilon", "n_classes", "distance", "model"}, name
+    assert attack_options("torchattacks:Pixle")["own_restarts"] == 20
+    assert attack_options("torchattacks:APGD") == {
+        "steps": 10, "n_restarts": 1, "loss": "ce", "eot_iter": 1, "rho": 0.75, "verbose": False
+    }  # fmt: skip
+    with pytest.raises(AttackError, match=r"takes no option 'own_restart'.*Did you mean 'own_restarts'"):
+        expand_options("torchattacks:Pixle", {"own_restart": 2})
+
+
+@pytest.mark.parametrize(("norm", "theirs"), [("linf", "Linf"), ("l2", "L2")])
+def test_what_follows_from_the_attack_is_handed_on(network, test_images, test_labels, monkeypatch, norm, theirs):
+    given = []
+
+    class Recording(torchattacks.APGD):
+        """Distance Measure : Linf, L2."""
+
+        def __init__(self, model, norm="Linf", eps=8 / 255, steps=10, seed=0, n_classes=10):
+            given.append((norm, eps, seed, n_classes))
+            super().__init__(model, norm=norm, eps=eps, steps=steps, seed=seed)
+
+    monkeypatch.setattr(torchattacks, "Recording", Recording, raising=False)
+    settings = {"attack": "torchattacks:Recording", "norm": norm, "epsilon": 0.03, "steps": 2}
+    for seed in (1, 1, 2):
+        run_attack(network, test_images[:4], test_labels[:4], seed=seed, **settings)
+    assert [each[:2] + each[3:] for each in given] == [(theirs, 0.03, 10)] * 3
+    assert given[0][2] == given[1][2] != given[2][2]
+
+
+def test_an_attack_of_targets_tries_the_classes_that_there_are(test_images):
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).eval()
+    labels = network(test_images[:20]).argmax(1)
+    for name in ("APGDT", "FAB", "AutoAttack"):
+        result = run_attack(network, test_images[:20], labels, f"torchattacks:{name}", epsilon=0.3)
+        assert (
+            result.robust_accuracy <= run_attack(network, test_images[:20], labels, "pgd", epsilon=0.3).robust_accuracy
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
         ("torchattacks:PDG", "torchattacks has no attack 'PDG'. Did you mean 'PGD'"),
         ("torchattacks", "say which, such as torchattacks:PGD"),
         ("foolbox:Nothing", "foolbox has no attack 'Nothing'"),
+        ("foolbox:Attack", "foolbox has no attack 'Attack'"),
+        ("torchattacks:Attack", "torchattacks has no attack 'Attack'"),
+        ("torchattacks:MultiAttack", "made of other attacks"),
+        ("torchattacks:LGV", "made of other attacks, or of training images"),
     ],
 )
 def test_names_that_do_not_exist(network, test_images, test_labels, name, complaint):

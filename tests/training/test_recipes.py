@@ -1,9 +1,15 @@
 from __future__ import annotations
 
-import pytest
+from fractions import Fraction
+from typing import Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustprune.attacks import parse_epsilon
 from robustprune.errors import TrainingError
-from robustprune.training import make_recipe
+from robustprune.training import Recipe, make_recipe
 
 
 def test_paper_recipe_divides_by_ten_at_epochs_100_and_150() -> None:
@@ -33,14 +39,29 @@ def test_none_leaves_the_recipe_as_it_is() -> None:
     }
 
 
+@given(st.integers(0, 255), st.integers(1, 255), st.sampled_from(["{}/{}", " {} / {} ", "{}.0/{}"]))
+def test_a_budget_is_read_as_evaluations_read_it(above: int, below: int, form: str) -> None:
+    wanted = above / max(above, below)
+    text = form.format(above, max(above, below))
+    for value in (text, wanted, str(wanted), Fraction(above, max(above, below))):
+        recipe = make_recipe("quick", adversarial="pgd", epsilon=value)
+        assert recipe.epsilon == pytest.approx(parse_epsilon(value)) == pytest.approx(wanted)
+        assert Recipe.model_validate(recipe.model_dump()) == recipe
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
+        ("quick", {"epsilon": "8"}, r"epsilon='8': .*forgot /255\? Write 8/255"),
+        ("quick", {"epsilon": "8/0"}, "epsilon='8/0': .*a fraction such as '8/255'"),
+        ("quick", {"epsilon": -0.1}, "epsilon=-0.1: .*at least 0"),
+        ("quick", {"epsilon": float("nan")}, "epsilon=nan: .*finite"),
+        ("quick", {"epsilon": True}, "epsilon=True: "),
         ("quik", {}, "Did you mean 'quick'"),
         ("quick", {"epochs": 0}, "epochs=0"),
         ("quick", {"batch_size": 1}, "batch_size"),
     ],
 )
-def test_what_is_wrong_is_said(name: str, overrides: dict[str, int], message: str) -> None:
+def test_what_is_wrong_is_said(name: str, overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         make_recipe(name, **overrides)
