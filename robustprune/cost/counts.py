@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,9 +62,9 @@ def measure_cost(model: nn.Module, example: Tensor | None = None) -> Cost:
 
 def measure_block_macs(model: nn.Module, blocks: Sequence[Block], example: Tensor | None = None) -> dict[str, int]:
     """Return the multiply-accumulates per image of each block, by name; arguments as :func:`measure_cost`."""
-    counts = _count_macs(model, example)
-    # The counter names a module after the class of the whole network and its path in it.
-    return {block.name: counts.get(f"{type(model).__name__}.{block.name}", 0) for block in blocks}
+    spent = dict.fromkeys((block.name for block in blocks), 0)
+    _count_macs(model, example, spent)
+    return spent
 
 
 @contextmanager
@@ -92,14 +93,40 @@ def _uncompiled_counter() -> Iterator[None]:
         _FlopCounterMode.__torch_dispatch__ = guarded  # type: ignore[method-assign]
 
 
-def _count_macs(model: nn.Module, example: Tensor | None) -> dict[str, int]:
+@contextmanager
+def _spending(network: nn.Module, spent: dict[str, int], total: Callable[[], int]) -> Iterator[None]:
+    """Add what the counter's total grows by within the named modules: by whatever name or container they are called."""
+
+    def change(name: str, sign: int) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            spent[name] += sign * total()
+
+        return hook
+
+    with ExitStack() as stack:
+        for name in spent:
+            module = network.get_submodule(name)
+            stack.callback(module.register_forward_pre_hook(change(name, -1)).remove)
+            stack.callback(module.register_forward_hook(change(name, +1)).remove)
+        yield
+
+
+def _count_macs(model: nn.Module, example: Tensor | None, spent: dict[str, int] | None = None) -> dict[str, int]:
     if example is None:
         architecture = architecture_of(model)
         example = torch.zeros(1, architecture.channels, *architecture.image_size)
     # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
     network = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    with torch.no_grad(), _plain_attention(), _uncompiled_counter(), FlopCounterMode(display=False) as counter:
+    with (
+        torch.no_grad(),
+        _plain_attention(),
+        _uncompiled_counter(),
+        FlopCounterMode(display=False) as counter,
+        _spending(network, {} if spent is None else spent, counter.get_total_flops),
+    ):
         network(example)
     # A multiply-accumulate is two floating-point operations.
     per_image = 2 * len(example)
+    if spent is not None:
+        spent.update({name: operations // per_image for name, operations in spent.items()})
     return {name: sum(counts.values()) // per_image for name, counts in counter.get_flop_counts().items()}
