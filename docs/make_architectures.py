@@ -66,7 +66,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "DeiT III": ("timm:deit3_small_patch16_224", ""),
     "BEiT": ("timm:beit_base_patch16_224", ""),
     "EVA-02": ("timm:eva02_tiny_patch14_224", ""),
-    "CaiT": ("timm:cait_xxs24_224", "the two blocks of the class token alone are not found"),
+    "CaiT": ("timm:cait_xxs24_224", "the two blocks of the class token alone are a stage of their own"),
     "XCiT": ("timm:xcit_nano_12_p16_224", ""),
     "PiT": ("timm:pit_ti_224", ""),
     "LeViT": ("timm:levit_128s", ""),
@@ -96,12 +96,15 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "DPN": ("timm:dpn48b", "none: part of the features is concatenated"),
     "CSPResNet": ("timm:cspresnet50", "none: blocks end in a leaky ReLU; only ReLU can remain of a block"),
     "RepVGG": ("timm:repvgg_a0", "none: the bypass is a batch normalization, no identity"),
-    "RepViT": ("timm:repvit_m0_9", "none: the token mixer's bypass is inside a batch normalization"),
+    "RepViT": (
+        "timm:repvit_m0_9",
+        "the channel mixers; a token mixer's bypass is in a normalization",
+    ),
     "ReXNet": ("timm:rexnet_100", "none: channels grow with every block, shortcuts carry a part of them"),
     "LCNet": ("timm:lcnet_050", "none: depthwise separable convolutions without shortcuts"),
     "TinyViT": ("timm:tiny_vit_5m_224", "none: a convolution without shortcut within each block"),
-    "TNT": ("timm:tnt_s_patch16_224", "none found: blocks take and return two tensors"),
-    "MViT v2": ("timm:mvitv2_tiny", "none found: blocks return a tuple"),
+    "TNT": ("timm:tnt_s_patch16_224", "blocks take and return two tensors"),
+    "MViT v2": ("timm:mvitv2_tiny", "blocks return a tuple"),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from robustprune.models import Architecture, architecture_of, build_network
 from robustprune.models.user_file import split_name
 from robustprune.provenance import describe_environment, hash_weights
 from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks, remove_filters
+from robustprune.pruning.calls import copied
 from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
 from robustprune.ticket_header import Plan, TicketHeader
 
@@ -141,7 +141,7 @@ def apply_plan(network: nn.Module, plan: Plan, masks: Mapping[str, Tensor] | Non
     """
     left = _without_removed(network, plan)
     if masks:
-        left = copy.deepcopy(left)
+        left = copied(left)
         apply_masks(left, masks)
     return left
 

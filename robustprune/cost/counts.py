@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,23 +61,17 @@ def measure_cost(model: nn.Module, example: Tensor | None = None) -> Cost:
     Warns:
         ModelWarning: Operations ran whose products cannot be counted, such as quantized ones.
     """
-    network, macs = _count_macs(model, example)
+    network, macs, _ = _count_macs(model, example)
     return Cost(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        macs=macs.get("Global", 0),
+        macs=macs,
         filters=sum(module.out_channels for module in network.modules() if isinstance(module, nn.modules.conv._ConvNd)),
     )
 
 
 def measure_block_macs(model: nn.Module, blocks: Sequence[Block], example: Tensor | None = None) -> dict[str, int]:
     """Return the multiply-accumulates per image of each block, by name; arguments as :func:`measure_cost`."""
-    network, counts = _count_macs(model, example)
-    # The counter names a module after the class of the whole network and its path in it; of several names, by one.
-    names: dict[nn.Module, list[str]] = {}
-    for name, module in network.named_modules(remove_duplicate=False):
-        names.setdefault(module, []).append(f"{type(model).__name__}.{name}")
-    found = {block.name: names[network.get_submodule(block.name)] for block in blocks}
-    return {name: max(counts.get(each, 0) for each in known) for name, known in found.items()}
+    return _count_macs(model, example, [block.name for block in blocks])[2]
 
 
 @contextmanager
@@ -105,16 +100,36 @@ def _uncompiled_counter() -> Iterator[None]:
         _FlopCounterMode.__torch_dispatch__ = guarded  # type: ignore[method-assign]
 
 
-def _count_macs(model: nn.Module, example: Tensor | None) -> tuple[nn.Module, dict[str, int]]:
-    """Return the copy that ran, lazy layers and all, and the multiply-accumulates of each module in it."""
+@contextmanager
+def _spending(network: nn.Module, spent: dict[str, int], total: Callable[[], int]) -> Iterator[None]:
+    """Add what the counter's total grows by within the named modules: by whatever name or container they are called."""
+
+    def change(name: str, sign: int) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            spent[name] += sign * total()
+
+        return hook
+
+    with ExitStack() as stack:
+        for name in spent:
+            module = network.get_submodule(name)
+            stack.callback(module.register_forward_pre_hook(change(name, -1)).remove)
+            stack.callback(module.register_forward_hook(change(name, +1)).remove)
+        yield
+
+
+def _count_macs(
+    model: nn.Module, example: Tensor | None, blocks: Sequence[str] = ()
+) -> tuple[nn.Module, int, dict[str, int]]:
+    """Return the copy that ran, lazy layers and all, its multiply-accumulates per image, and those of named modules."""
     example = noise_images(model, 1) if example is None else example
     network = copy_network(model).cpu()
     network.eval()
-    counter = ProductCounter()
+    counter, spent = ProductCounter(), dict.fromkeys(blocks, 0)
     try:
         with torch.no_grad(), uncompiled(network), _plain_attention(), _uncompiled_counter():
             _prepare(network, example)
-            with counter:
+            with counter, _spending(network, spent, counter.get_total_flops):
                 network(example)
     except Exception as error:
         raise ModelError(
@@ -130,7 +145,8 @@ def _count_macs(model: nn.Module, example: Tensor | None) -> tuple[nn.Module, di
         )
     # A multiply-accumulate is two floating-point operations.
     per_image = 2 * len(example)
-    return network, {name: sum(counts.values()) // per_image for name, counts in counter.get_flop_counts().items()}
+    found = {name: operations // per_image for name, operations in spent.items()}
+    return network, counter.get_total_flops() // per_image, found
 
 
 def _prepare(network: nn.Module, example: Tensor) -> None:

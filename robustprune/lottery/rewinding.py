@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import nn
 
 from robustprune.errors import PruningError
 from robustprune.models import build_network
+from robustprune.pruning.calls import copied
 from robustprune.randomness import derive_seed
 from robustprune.ticket import Ticket, apply_plan
 
@@ -98,8 +101,9 @@ def reinitialize(ticket: Ticket) -> Ticket:
 
 
 def _with_weights_of(ticket: Ticket, dense: Ticket, origin: int | str) -> Ticket:
-    found = copy.deepcopy(ticket)
-    found.network = apply_plan(copy.deepcopy(dense.network), ticket.plan, ticket.masks)
+    network = apply_plan(copied(dense.network), ticket.plan, ticket.masks)
+    found = copy.deepcopy(replace(ticket, network=nn.Identity()))
+    found.network = network
     found.plan = ticket.plan.model_copy(update={"rewound_to": origin})
     found.seed = dense.seed
     # What was trained since is not in these weights; that the ticket was found by it is.

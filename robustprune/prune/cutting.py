@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 from torch import nn
 
 from robustprune.data import ImageData
+from robustprune.errors import PruningWarning
 from robustprune.provenance import describe_environment
 from robustprune.pruning import Masks
+from robustprune.pruning.running import idle_parameters
 from robustprune.ticket import Ticket
 from robustprune.ticket_header import Plan
 
@@ -22,7 +25,13 @@ def cut_out(
     scores: Mapping[str, float | list[float]],
     masks: Masks,
 ) -> Ticket:
-    """Return the untrained ticket that a network cut out of another one is."""
+    """Return the untrained ticket that a network cut out of another one is.
+
+    Warns:
+        PruningWarning: Some of its parameters take no part in what it computes, so shares of parameters are of more
+            than runs.
+    """
+    _warn_of_idle_parameters(network)
     return Ticket(
         network=network,
         architecture=source.architecture,
@@ -34,6 +43,19 @@ def cut_out(
         data=source.data if source.data or data is None else dict(data.spec),
         provenance=describe_environment(),
     )
+
+
+def _warn_of_idle_parameters(network: nn.Module) -> None:
+    parameters = dict(network.named_parameters())
+    idle = idle_parameters(network, parameters)
+    if idle:
+        count = sum(parameters[name].numel() for name in idle)
+        warnings.warn(
+            f"{count:,} of the network's {sum(weight.numel() for weight in parameters.values()):,} parameters take no "
+            f"part in what it computes, {idle[0]} among them: they are counted, but cost no multiply-accumulates",
+            PruningWarning,
+            stacklevel=4,
+        )
 
 
 def rounds_of(plan: Plan) -> tuple[Plan, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -24,6 +23,7 @@ from robustprune.pruning import (
     least_important,
     remove_filters,
 )
+from robustprune.pruning.calls import copied
 from robustprune.ticket import Ticket
 from robustprune.ticket_header import MatchBy, Plan
 
@@ -92,7 +92,7 @@ def _cut_masks(source: Ticket, removed: Mapping[str, Sequence[int]], blocks: Seq
     """Return the masks of a ticket without the filters that go, cut as weights of its network are."""
     if not source.masks:
         return {}
-    carrier = copy.deepcopy(source.network)
+    carrier = copied(source.network)
     with torch.no_grad():
         for name, mask in source.masks.items():
             carrier.get_parameter(name).copy_(mask)

@@ -11,10 +11,12 @@ from robustprune.prune.cutting import cut_out, rounds_of
 from robustprune.pruning import (
     BlockScores,
     Eligibility,
+    Masks,
     check_eligibility,
     choose_blocks,
     eligible_blocks,
     find_blocks,
+    maskable_weights,
     remove_blocks,
 )
 from robustprune.ticket import Ticket
@@ -60,9 +62,16 @@ def prune_layers(
         earlier=rounds_of(source.plan),
     )
     network = remove_blocks(source.network, removed)
-    left = dict(network.named_parameters())
-    masks = {name: mask for name, mask in source.masks.items() if name in left}
-    return cut_out(source, network, plan, data, scores=scores, masks=masks)
+    return cut_out(source, network, plan, data, scores=scores, masks=_masks_left(source, network))
+
+
+def _masks_left(source: Ticket, network: nn.Module) -> Masks:
+    """Return the masks of what is left; a weight that a removed block shared is named after another layer now."""
+    if not source.masks:
+        return {}
+    weights = dict(source.network.named_parameters(remove_duplicate=False))
+    masks = {weights[name]: mask for name, mask in source.masks.items()}
+    return {name: masks[weights[name]] for name in maskable_weights(network)}
 
 
 def _outside(removed: Iterable[str], filters: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

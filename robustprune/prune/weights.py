@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 from robustprune.data import ImageData
 from robustprune.prune.cutting import cut_out, rounds_of
 from robustprune.pruning import apply_masks, find_masks, make_criterion
+from robustprune.pruning.calls import copied
 from robustprune.ticket import Ticket
 from robustprune.ticket_header import Plan
 
@@ -50,7 +50,7 @@ def prune_weights(
         source.network, data, criterion, sparsity=sparsity, rounds=rounds, seed=seed, masks=source.masks, **options
     )
     seconds = time.perf_counter() - start
-    network = copy.deepcopy(source.network)
+    network = copied(source.network)
     apply_masks(network, masks)
     plan = Plan(
         method="weight",

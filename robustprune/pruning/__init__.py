@@ -11,7 +11,15 @@ from robustprune.pruning.filter_choice import (
 )
 from robustprune.pruning.filter_surgery import remove_filters
 from robustprune.pruning.filters import first_convolutions
-from robustprune.pruning.masks import Masks, apply_masks, check_masks, count_kept, find_masks, hash_masks
+from robustprune.pruning.masks import (
+    Masks,
+    apply_masks,
+    check_masks,
+    count_kept,
+    find_masks,
+    hash_masks,
+    maskable_weights,
+)
 from robustprune.pruning.plan import (
     Eligibility,
     check_eligibility,
@@ -20,8 +28,9 @@ from robustprune.pruning.plan import (
     ineligible_because,
     removable_together,
 )
+from robustprune.pruning.residue import RemovedBlock, Residue
 from robustprune.pruning.scores import BlockScores, FilterScores, score_blocks, score_filters, score_weights
-from robustprune.pruning.surgery import RemovedBlock, Residue, remove_blocks
+from robustprune.pruning.surgery import remove_blocks
 
 __all__ = [
     "CRITERIA",
@@ -51,6 +60,7 @@ __all__ = [
     "ineligible_because",
     "least_important",
     "make_criterion",
+    "maskable_weights",
     "removable_together",
     "remove_blocks",
     "remove_filters",

@@ -1,26 +1,29 @@
 """Which parts of a network are residual blocks that can go, found by what they do.
 
-A block can go where silencing its transformation leaves the identity: with all its parameters at zero, the
-module returns what it was given (through its final activation, where it has one). That is tested on the real
-module with inputs of the shape it receives in a forward pass, so no list of class names is kept, and it holds for
-post- and pre-activation ResNets, ConvNeXt, MobileNetV2, EfficientNet and transformer encoders alike.
+A block can go where silencing its transformation leaves the identity: with all its weights at zero, the
+module returns what it was given (through its final activation, where it has one), or nothing, where its parent adds
+what it was given. That is tested on the real module with inputs of the shape it receives in a forward pass, so no list
+of class names is kept, and it holds for post- and pre-activation ResNets, ConvNeXt, MobileNetV2, EfficientNet and
+transformer encoders alike. Then the network is run without the blocks: one that it cannot do without stays.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from robustprune.errors import PruningError
-from robustprune.models import architecture_of
-from robustprune.pruning.surgery import Residue
-from robustprune.randomness import isolated_generators, seeded_generator
+from robustprune.pruning.calls import Call, Joints, copied, probe_images, tensors, trace, undisturbed
+from robustprune.pruning.hidden import why_none
+from robustprune.pruning.residue import Residue
+from robustprune.pruning.silence import LAYERS, residue_of
+from robustprune.pruning.sums import is_summed
+from robustprune.pruning.surgery import remove_blocks
+
+_COMPILED = "_orig_mod"  # what torch.compile calls the module that it wraps
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,10 @@ class Block:
         stage: Which run of like blocks with equal output shape it belongs to, from 0.
         position: Place within the stage, from 0.
         stage_size: How many blocks the stage has.
-        parameters: Number of parameters.
-        residue: What remains when the block goes: "identity", or "relu" where its final activation matters;
-            None where the block changes the shape, or something else than its input would remain.
+        parameters: Number of parameters that it shares with nothing outside of it.
+        residue: What remains when the block goes: "identity", or "relu" where its final activation matters, or "zero"
+            where its parent adds its input, see :data:`Residue`; None where it cannot go.
+        obstacle: Why a block that leaves its input cannot go all the same; None otherwise.
     """
 
     name: str
@@ -45,25 +49,13 @@ class Block:
     stage_size: int
     parameters: int
     residue: Residue | None
-
-
-@dataclass
-class _Call:
-    """What went through a module in one forward pass."""
-
-    name: str
-    module: nn.Module
-    order: int
-    inputs: tuple[Any, ...] = ()
-    keywords: dict[str, Any] = field(default_factory=dict)
-    output: Any = None
-    count: int = 0
+    obstacle: str | None = None
 
 
 def find_blocks(model: nn.Module, example: Tensor | None = None) -> tuple[Block, ...]:
     """Return the residual blocks of a network in order of execution, those that can go and their siblings.
 
-    Stages are runs of sibling modules of one type with equal output shape. A stage without any removable
+    Stages are runs of sibling modules of one type with equal output shape. A stage without any residual
     block is not listed. The model is left as it was.
 
     Args:
@@ -71,76 +63,56 @@ def find_blocks(model: nn.Module, example: Tensor | None = None) -> tuple[Block,
         example: Images (N, C, H, W) to send through a network that does not.
 
     Raises:
-        PruningError: No block of the network can go (a plain chain such as VGG), or it cannot be run.
+        PruningError: The network has no residual block (a plain chain such as VGG), or hides them, or cannot be run.
     """
-    probe = copy.deepcopy(model).cpu().eval()
-    with torch.no_grad(), isolated_generators():
-        calls = _trace(probe, probe_images(probe, example))
+    with undisturbed(model):
+        probe = copied(model).cpu()
+        probe.eval()
+        images = probe_images(probe, example)
+        with Joints() as joints:
+            calls = trace(probe, images.clone())
         residues = {call.name: residue for call in calls if (residue := _residue(call)) is not None}
-    removable = _finest(probe, residues)
-    if not removable:
-        raise PruningError(
-            f"no block of this {_describe(model)} can be removed: a block can go only where a shortcut carries "
-            "its input around it, and with every module silenced in turn none passes its input through. "
-            "Plain chains such as VGG have no such shortcut; choose a residual network."
-        )
-    return _number(_stages(calls, removable), removable)
+        whole = {name: residue for name, residue in residues.items() if "zero" not in residue}
+        blocks = _finest(probe, whole)
+        for call in calls:
+            residue = residues.get(call.name, "")
+            added = "zero" in residue and not call.memory.isdisjoint(joints.joined)
+            if added and not _overlaps(call.name, blocks):
+                parent = _caller(call, calls) or Call("", probe, arguments={0: images})
+                if is_summed(parent.module, parent.arguments, call, residue):
+                    blocks[call.name] = residue
+        if not blocks:
+            raise PruningError(
+                f"no block of this {_describe(model)} can be removed: {why_none(probe, images, calls, joints)}"
+            )
+        obstacles = _obstacles(probe, blocks, images)
+    return _number(_stages(calls, blocks), blocks, obstacles, probe)
 
 
-def probe_images(network: nn.Module, example: Tensor | None = None) -> Tensor:
-    """Return images to run a network on, in its type and on its device: noise, unless there is an example.
-
-    Raises:
-        ModelError: Neither the network nor an example says what images it takes.
-    """
-    if example is None:
-        architecture = architecture_of(network)
-        shape = (2, architecture.channels, *architecture.image_size)
-        example = torch.rand(shape, generator=seeded_generator("block probe"))
-    return example.to(next(network.parameters(), example)).clone()
+def _caller(call: Call, calls: Sequence[Call]) -> Call | None:
+    """Return the call of the module that calls another one, as far as names tell; None for the network itself."""
+    around = [other for other in calls if call.name.startswith(f"{other.name}.") and other.count == 1]
+    return next((other for other in reversed(around) if not isinstance(other.module, nn.Sequential)), None)
 
 
-def _trace(probe: nn.Module, example: Tensor) -> list[_Call]:
-    """Run the probe once; return the call of every submodule, in order of first execution."""
-    calls: dict[str, _Call] = {}
-    handles = []
-    for name, module in probe.named_modules():
-        if not name:
-            continue
-        call = _Call(name, module, 0)
+def _overlaps(name: str, blocks: Mapping[str, Residue]) -> bool:
+    """Return whether a module is within a block, or has one in it."""
+    return any(f"{name}.".startswith(f"{block}.") or block.startswith(f"{name}.") for block in blocks)
 
-        def before(_module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], call: _Call = call) -> None:
-            if not call.count:
-                calls[call.name] = call
-                call.order = len(calls)
-                # Cloned, since a later in-place activation would change what was caught.
-                call.inputs = tuple(_detached(value) for value in inputs)
-                call.keywords = dict(keywords)
-            call.count += 1
 
-        def after(
-            _module: nn.Module,
-            _inputs: tuple[Any, ...],
-            _keywords: dict[str, Any],
-            output: Any,
-            call: _Call = call,
-        ) -> None:
-            call.output = output
-
-        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-        handles.append(module.register_forward_hook(after, with_kwargs=True))
+def _obstacles(probe: nn.Module, blocks: Mapping[str, Residue], images: Tensor) -> dict[str, str]:
+    """Return why blocks cannot go although they leave their input, by trial: all together, else one by one."""
     try:
-        probe(example)
-    except Exception as error:
-        raise PruningError(f"the network does not run on images of shape {tuple(example.shape)}: {error}") from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    return sorted(calls.values(), key=lambda call: call.order)
-
-
-def _detached(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value
+        remove_blocks(probe, blocks, example=images)
+        return {}
+    except PruningError:
+        found = {}
+    for name, residue in blocks.items():
+        try:
+            remove_blocks(probe, {name: residue}, example=images)
+        except PruningError as error:
+            found[name] = f"without it {error.__cause__ or error}"
+    return found
 
 
 def _finest(probe: nn.Module, residues: dict[str, Residue]) -> dict[str, Residue]:
@@ -154,7 +126,7 @@ def _finest(probe: nn.Module, residues: dict[str, Residue]) -> dict[str, Residue
     chosen: list[str] = []
     for name in sorted(residues, key=lambda name: name.count("."), reverse=True):
         inner = [other for other in chosen if other.startswith(f"{name}.")]
-        if 2 * sum(sizes[other] for other in inner) < sizes[name]:
+        if inner == [f"{name}.{_COMPILED}"] or 2 * sum(sizes[other] for other in inner) < sizes[name]:
             chosen = [other for other in chosen if other not in inner] + [name]
     return {name: residue for name, residue in residues.items() if name in chosen}
 
@@ -166,75 +138,52 @@ def weight_layers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """
     for name, layer in module.named_modules():
         prefix = f"{name}." if name else ""
-        if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
+        if isinstance(layer, LAYERS):
             yield f"{prefix}weight", layer.weight
         elif isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:
             yield f"{prefix}in_proj_weight", layer.in_proj_weight
 
 
-def _residue(call: _Call) -> Residue | None:
-    """Return what the module does once its parameters are zero, if that is (almost) nothing."""
-    features = call.inputs[0] if call.inputs else None
-    if (
-        call.count != 1
-        or not isinstance(features, Tensor)
-        or not isinstance(call.output, Tensor)
-        or features.shape != call.output.shape
-        or not features.is_floating_point()
-        # Without a weight layer there is no transformation: a PReLU or a gate is no block.
-        or next(weight_layers(call.module), None) is None
-    ):
-        return None
-    # Noise of unit size, since a network's own activations can be too small to tell identity from nothing.
-    probe = torch.randn(features.shape, generator=seeded_generator("silenced block"), dtype=features.dtype)
-    with _silenced(call.module):
-        output = call.module(probe.clone(), *call.inputs[1:], **call.keywords)
-    # No absolute tolerance: a few leaky ReLUs in a row leave so little of a negative number that it looks like none.
-    if torch.allclose(output, probe, rtol=1e-5, atol=0):
-        return "identity"
-    if torch.allclose(output, probe.relu(), rtol=1e-5, atol=0):
-        # What comes from an activation passes through another one unchanged.
-        return "identity" if bool((features >= 0).all()) else "relu"
-    return None
+def _residue(call: Call) -> Residue | None:
+    # Without a weight layer there is no transformation: a PReLU or a gate is no block.
+    return residue_of(call) if next(weight_layers(call.module), None) is not None else None
 
 
-@contextmanager
-def _silenced(module: nn.Module) -> Iterator[None]:
-    saved = [(parameter, parameter.detach().clone()) for parameter in module.parameters()]
-    try:
-        for parameter, _ in saved:
-            parameter.zero_()
-        yield
-    finally:
-        for parameter, value in saved:
-            parameter.copy_(value)
-
-
-def _stages(calls: list[_Call], removable: dict[str, Residue]) -> list[list[_Call]]:
-    """Group removable blocks and their like siblings into runs of equal output shape."""
-    families: dict[str, list[_Call]] = {}
+def _stages(calls: list[Call], found: Mapping[str, Residue]) -> list[list[Call]]:
+    """Group blocks and their like siblings into runs of equal output shape."""
+    kinds = {_kind(call.module) for call in calls if call.name in found}
+    families: dict[str, list[Call]] = {}
     for call in calls:
         # Parameterless siblings (activations, blocks removed earlier) do not interrupt a stage.
-        if isinstance(call.output, Tensor) and next(call.module.parameters(), None) is not None:
+        relevant = isinstance(call.output, Tensor) or _kind(call.module) in kinds
+        if relevant and next(call.module.parameters(), None) is not None:
             families.setdefault(call.name.rpartition(".")[0], []).append(call)
-    stages: list[list[_Call]] = []
+    stages: list[list[Call]] = []
     for siblings in families.values():
-        run: list[_Call] = []
+        run: list[Call] = []
         for call in siblings:
             if run and not _alike(run[-1], call):
                 stages.append(run)
                 run = []
             run.append(call)
         stages.append(run)
-    stages = [stage for stage in stages if any(call.name in removable for call in stage)]
+    stages = [stage for stage in stages if any(call.name in found for call in stage)]
     return sorted(stages, key=lambda stage: stage[0].order)
 
 
-def _alike(first: _Call, second: _Call) -> bool:
-    return type(first.module) is type(second.module) and first.output.shape == second.output.shape
+def _alike(first: Call, second: Call) -> bool:
+    shapes = [[tensor.shape for tensor in tensors(call.output)] for call in (first, second)]
+    return _kind(first.module) is _kind(second.module) and shapes[0] == shapes[1]
 
 
-def _number(stages: list[list[_Call]], removable: dict[str, Residue]) -> tuple[Block, ...]:
+def _kind(module: nn.Module) -> type[nn.Module]:
+    # A module with parametrized tensors of its own has a class of its own.
+    return type(module).__bases__[0] if is_parametrized(module) else type(module)
+
+
+def _number(
+    stages: list[list[Call]], found: Mapping[str, Residue], obstacles: Mapping[str, str], probe: nn.Module
+) -> tuple[Block, ...]:
     members = [(stage, position, call) for stage, run in enumerate(stages) for position, call in enumerate(run)]
     return tuple(
         Block(
@@ -243,11 +192,24 @@ def _number(stages: list[list[_Call]], removable: dict[str, Residue]) -> tuple[B
             stage=stage,
             position=position,
             stage_size=len(stages[stage]),
-            parameters=sum(parameter.numel() for parameter in call.module.parameters()),
-            residue=removable.get(call.name),
+            parameters=_own_parameters(probe, call.module),
+            residue=None if call.name in obstacles else found.get(call.name),
+            obstacle=obstacles.get(call.name),
         )
         for depth, (stage, position, call) in enumerate(members)
     )
+
+
+def _own_parameters(network: nn.Module, block: nn.Module) -> int:
+    """Return how many parameters go with a block: those that nothing outside of it holds, too."""
+    held, waiting, seen = set[int](), [network], {block}
+    while waiting:
+        part = waiting.pop()
+        if part not in seen:
+            seen.add(part)
+            held.update(map(id, part.parameters(recurse=False)))
+            waiting += part.children()
+    return sum(parameter.numel() for parameter in block.parameters() if id(parameter) not in held)
 
 
 def _describe(model: nn.Module) -> str:

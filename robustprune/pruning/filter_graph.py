@@ -7,7 +7,6 @@ that reaches beyond the block, or that it would cut without keeping the function
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,11 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
+from robustprune.errors import PruningError
 from robustprune.inference import evaluation_mode
 from robustprune.models.adapter import import_quietly
-from robustprune.pruning.blocks import probe_images
-from robustprune.randomness import isolated_generators
+from robustprune.pruning.calls import copied, probe_images, undisturbed
+from robustprune.pruning.running import overwrite
 
 
 class FilterGraph:
@@ -34,23 +35,41 @@ class FilterGraph:
         """Send one batch of images through a copy and read the graph; ``example`` as in ``find_blocks``."""
         self._tool = import_quietly("torch_pruning", "filter pruning")
         # What is made in inference mode can never be trained.
-        with torch.inference_mode(False), torch.enable_grad(), isolated_generators():
-            self.network = copy.deepcopy(model)
+        with undisturbed(model), torch.inference_mode(False), torch.enable_grad():
+            self.network = copied(model)
             images, order = probe_images(self.network, example), list[str]()
             with _traceable(self.network), _noting(self.network, order):
-                self._graph = self._tool.DependencyGraph().build_dependency(
-                    self.network, images, forward_fn=lambda network, inputs: network(inputs), verbose=False
-                )
+                try:
+                    self._graph = self._tool.DependencyGraph().build_dependency(
+                        self.network, images, forward_fn=lambda network, inputs: network(inputs), verbose=False
+                    )
+                except Exception as error:
+                    raise PruningError(
+                        "no filters of this network can go: Torch-Pruning cannot read which of its channels belong "
+                        f"together: {type(error).__name__}: {error}"
+                    ) from error
         self.convolutions = [name for name in order if self.network.get_submodule(name) in self._graph.module2node]
         self._names: dict[Any, str] = {module: name for name, module in self.network.named_modules()}
+        self._holders: dict[Tensor, list[str]] = {}
+        for module, name in self._names.items():
+            for tensor in module.parameters(recurse=False):
+                self._holders.setdefault(tensor, []).append(name)
 
     def cut(self, convolution: str, indices: Sequence[int]) -> None:
-        """Remove filters of a convolution, and the channels coupled to them, in place."""
+        """Remove filters of a convolution, and the channels coupled to them, in place.
+
+        The weights from before are overwritten, so that no use of them passes unseen.
+        """
         trained = {layer: tensor.requires_grad for layer, tensor in self.network.named_parameters()}
+        before = self._tensors()
         with torch.inference_mode(False):
             self._group(convolution, indices).prune(record_history=False)
         for layer, tensor in self.network.named_parameters():
             tensor.requires_grad_(trained[layer])
+        overwrite(before, kept=self._tensors())
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.network.parameters(), *self.network.buffers()]
 
     def is_read_within(self, convolution: str, block: str) -> bool:
         """Whether the convolution's channels go into another layer of the block, as none of a shortcut's do."""
@@ -74,12 +93,20 @@ class FilterGraph:
         for name, module, channels in self._members(convolution, wanted):
             if not name.startswith(f"{block}."):
                 return f"its channels are coupled to those of {name}, outside the block"
-            problem = _obstacle_in(module)
+            problem = self._sharing(name, module) or _obstacle_in(module)
             if problem or channels != wanted or name in seen:
                 where = "it is" if name == convolution else f"its channels are coupled to {name},"
                 return f"{where} {problem or 'which has them in another order, or on both sides'}"
             seen.add(name)
         return None
+
+    def _sharing(self, name: str, module: Any) -> str | None:
+        """Return which other layer has a parameter of this one, too: it would lose the same channels."""
+        if isinstance(module, nn.Parameter):
+            return None
+        held = [other for tensor in module.parameters(recurse=False) for other in self._holders[tensor]]
+        others = [other for other in held if other != name]
+        return f"a {type(module).__name__} that shares a parameter with {others[0]}" if others else None
 
     def _members(self, convolution: str, indices: Sequence[int]) -> Iterator[tuple[str, Any, list[int]]]:
         """Yield (name, module or bare parameter, channels) of all that loses channels."""
@@ -102,6 +129,9 @@ class FilterGraph:
 def _obstacle_in(module: Any) -> str | None:
     if isinstance(module, nn.Parameter):
         return "a parameter outside any layer that could be cut"
+    if is_parametrized(module):
+        computed = ", ".join(module.parametrizations)
+        return f"a {type(module).__bases__[0].__name__} whose {computed} is computed from other parameters"
     unknown = [name for name, _ in module.named_parameters(recurse=False) if name not in ("weight", "bias")]
     if unknown:
         return f"a {type(module).__name__} with a parameter of its own ({unknown[0]})"

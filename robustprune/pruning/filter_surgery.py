@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from robustprune.errors import PruningError
-from robustprune.inference import evaluation_mode
-from robustprune.pruning.blocks import Block, find_blocks, probe_images
+from robustprune.pruning.blocks import Block, find_blocks
+from robustprune.pruning.calls import copied
 from robustprune.pruning.filter_graph import FilterGraph
+from robustprune.pruning.running import check_runs
 
 
 def remove_filters(
@@ -36,7 +35,7 @@ def remove_filters(
     for name, indices in removed.items():
         _check_indices(model, name, indices)
     if not any(removed.values()):
-        return copy.deepcopy(model)
+        return copied(model)
     known = find_blocks(model, example) if blocks is None else blocks
     graph = FilterGraph(model, example)
     for name, indices in removed.items():
@@ -48,7 +47,7 @@ def remove_filters(
             raise PruningError(f"filters of {name} cannot go: {problem}")
         if indices:
             graph.cut(name, indices)
-    _check_runs(graph.network, example)
+    _check_runs(model, graph.network, example)
     return graph.network
 
 
@@ -65,11 +64,8 @@ def _check_indices(model: nn.Module, name: str, indices: Sequence[int]) -> None:
         raise PruningError(f"all {module.out_channels} filters of {name} are to go; at least one has to stay")
 
 
-def _check_runs(pruned: nn.Module, example: Tensor | None) -> None:
+def _check_runs(model: nn.Module, pruned: nn.Module, example: Tensor | None) -> None:
     try:
-        with evaluation_mode(pruned), torch.no_grad():
-            pruned(probe_images(pruned, example))
-    except Exception as error:
-        raise PruningError(
-            f"the network does not run without these filters, so a layer behind them cannot be cut: {error}"
-        ) from error
+        check_runs(model, pruned, example=example)
+    except PruningError as error:
+        raise PruningError(f"these filters cannot go: {error}") from error

@@ -6,7 +6,6 @@ GraSP and SynFlow; biases and normalization do not. A mask makes weights zero. I
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,8 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning
 from robustprune.files import hash_arrays
 from robustprune.pruning.blocks import weight_layers
+from robustprune.pruning.calls import copied
+from robustprune.pruning.running import check_weights_run
 from robustprune.pruning.scores import score_weights
 
 Masks = dict[str, Tensor]
@@ -51,10 +52,12 @@ def find_masks(
         options: The criterion's options.
 
     Raises:
-        PruningError: A sparsity or number of rounds that cannot be, or a criterion without scores for weights.
+        PruningError: A sparsity or number of rounds that cannot be, a criterion without scores for weights, or a
+            weight that the network does not compute with.
     """
     weights = maskable_weights(model)
-    network = copy.deepcopy(model)
+    check_weights_run(model, weights, torch.full((2, data.channels, *data.image_size), 0.5))
+    network = copied(model)
     found = dict(masks or {name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in weights.items()})
     for kept in _schedule(count_kept(found), sum(weight.numel() for weight in weights.values()), sparsity, rounds):
         apply_masks(network, found)
@@ -128,13 +131,16 @@ def maskable_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         PruningError: A weight is computed from other parameters, or there is none at all.
     """
-    names = dict(weight_layers(network))
+    names = [name for name, _ in weight_layers(network)]
     parameters = dict(network.named_parameters(remove_duplicate=False))
     computed = [name for name in names if name not in parameters]
     if computed or not names:
         what = f"{computed[0]} is computed from other parameters" if computed else "it has no such weights"
         raise PruningError(f"the network's convolution and linear weights cannot be masked: {what}")
-    return {name: weight for name, weight in network.named_parameters() if name in names}
+    first: dict[nn.Parameter, str] = {}
+    for name in names:
+        first.setdefault(parameters[name], name)
+    return {name: weight for weight, name in first.items()}
 
 
 def _schedule(present: int, total: int, sparsity: float, rounds: int) -> list[int]:

@@ -31,6 +31,8 @@ def ineligible_because(block: Block, blocks: Sequence[Block], eligibility: Eligi
     ``identity`` lets every block go that leaves the identity. ``authors`` keeps the first block of each stage
     too; ``strict`` also the last one before the next stage.
     """
+    if block.obstacle is not None:
+        return block.obstacle
     if block.residue is None:
         return "changes the shape, or leaves more than its input"
     if eligibility != "identity" and block.position == 0:
@@ -76,7 +78,8 @@ def choose_blocks(
             f"stage; use --blocks {most}{advice}"
             if most
             else f"asked for {count} blocks, none can go under eligibility {eligibility!r} ({len(blocks)} blocks "
-            f"in stages of {sorted({block.stage_size for block in blocks})}); use --eligibility identity"
+            f"in stages of {sorted({block.stage_size for block in blocks})}); "
+            + (_obstacle(blocks) or "use --eligibility identity")
         )
     for block in eligible:
         if not math.isfinite(scores.get(block.name, math.nan)):
@@ -90,6 +93,27 @@ def choose_blocks(
             left[block.stage] -= 1
             chosen.append(block)
     return tuple(chosen)
+
+
+def check_removable(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Return the blocks that can go, whatever the eligibility.
+
+    Raises:
+        PruningError: None can.
+    """
+    removable = tuple(block for block in blocks if block.residue is not None)
+    if not removable:
+        raise PruningError(f"no block of this network can be removed: {_obstacle(blocks)}")
+    return removable
+
+
+def _obstacle(blocks: Sequence[Block]) -> str | None:
+    """Return why none of the blocks can go though some leave the identity; None where one can."""
+    stuck = [block for block in blocks if block.obstacle is not None]
+    if not stuck or any(block.residue is not None for block in blocks):
+        return None
+    others = f" (and so for {len(stuck) - 1} more)" if len(stuck) > 1 else ""
+    return f"block {stuck[0].name} has to stay, as {stuck[0].obstacle}{others}"
 
 
 def _stays(eligibility: Eligibility) -> int:

@@ -18,6 +18,7 @@ from robustprune.inference.plain import uncompiled, without_checkpoints
 from robustprune.kernels import SoundGradients
 from robustprune.pruning.blocks import find_blocks
 from robustprune.pruning.criteria import make_criterion
+from robustprune.pruning.plan import check_removable
 from robustprune.randomness import isolated_generators
 
 Importance = TypeVar("Importance")
@@ -77,7 +78,7 @@ def score_blocks(
         PruningError: No block can go, an option is wrong, or a score is not finite.
     """
     chosen = make_criterion(criterion, **options)
-    blocks = [block for block in find_blocks(model) if block.residue is not None]
+    blocks = check_removable(find_blocks(model))
     start = time.perf_counter()
     with _scoring(model, criterion):
         scores = chosen.score(model, blocks, data, seed)

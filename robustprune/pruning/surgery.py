@@ -2,57 +2,55 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from robustprune.errors import PruningError
-
-Residue = Literal["identity", "relu"]
-"""What is left of a removed block: nothing, or its final activation."""
-
-
-class RemovedBlock(nn.Module):
-    """The gap a removed block leaves: no parameters, no operations but perhaps the final activation.
-
-    It keeps the place, so that ``layer2.3`` is the same block before and after ``layer2.2`` is gone, and
-    rewinding can copy weights by name.
-    """
-
-    def __init__(self, residue: Residue = "identity") -> None:
-        """Leave nothing ("identity") or the activation ("relu")."""
-        super().__init__()
-        self.residue = residue
-
-    def forward(self, features: Tensor, *_args: Any, **_keywords: Any) -> Tensor:
-        """Pass the features on; what else the block was called with has no use any more."""
-        return torch.relu(features) if self.residue == "relu" else features
-
-    def extra_repr(self) -> str:
-        """Return the residue, for printing."""
-        return self.residue
+from robustprune.pruning.calls import copied, leaves, mapped
+from robustprune.pruning.residue import RemovedBlock, Residue
+from robustprune.pruning.running import check_removal
 
 
-def remove_blocks(model: nn.Module, removed: Mapping[str, Residue]) -> nn.Module:
+def remove_blocks(model: nn.Module, removed: Mapping[str, Residue], *, example: Tensor | None = None) -> nn.Module:
     """Return a copy of the model without the named blocks; kept weights and buffers are carried over.
+
+    The copy has run without them, in evaluation and in training mode, and called nothing but what is in it.
 
     Args:
         model: Left as it is.
         removed: Block name → what is to remain of it.
+        example: Images (N, C, H, W) to run a network on that does not know its own image shape.
 
     Raises:
-        PruningError: A name that is no submodule of the model.
+        PruningError: A name that is no submodule of the model, or a block without which the network does not run, or
+            that it still calls.
     """
-    pruned = copy.deepcopy(model)
-    for name, residue in removed.items():
-        parent_name, _, attribute = name.rpartition(".")
+    pruned = copied(model)
+    gone = []
+    for name in removed:
         try:
-            parent = pruned.get_submodule(parent_name)
-            parent.get_submodule(attribute)
+            gone.append(pruned.get_submodule(name))
         except AttributeError as error:
             raise PruningError(f"the network has no block {name!r} to remove") from error
-        setattr(parent, attribute, RemovedBlock(residue))
+    _replace(pruned, dict(zip(gone, map(RemovedBlock, removed.values()), strict=True)))
+    try:
+        check_removal(model, pruned, removed, gone, example)
+    except PruningError as error:
+        names = ", ".join(removed)
+        which = f"block {names} cannot go" if len(removed) == 1 else f"blocks {names} cannot go together"
+        raise PruningError(f"{which}: {error}") from error
     return pruned
+
+
+def _replace(network: nn.Module, others: Mapping[nn.Module, nn.Module]) -> None:
+    """Put others in the places of modules: under all registered names, and in lists and dicts that parents keep."""
+
+    def other(value: Any) -> Any:
+        return others[value].train(value.training) if isinstance(value, nn.Module) and value in others else value
+
+    for module in list(network.modules()):
+        for name, value in list(vars(module).items()):
+            if any(isinstance(leaf, nn.Module) and leaf in others for _, leaf in leaves(value)):
+                vars(module)[name] = mapped(other, value)

@@ -29,7 +29,7 @@ FAMILIES = [
     ("timm:swin_tiny_patch4_window7_224", 32, (2, 2, 6, 2), 0, 4),
     ("timm:swinv2_tiny_window8_256", 64, (2, 2, 6, 2), 0, 4),
     ("timm:vit_tiny_patch16_224", 32, (12,), 0, 10),
-    ("timm:cait_xxs24_224", 32, (24,), 0, 22),
+    ("timm:cait_xxs24_224", 32, (24, 2), 0, 22),
     ("timm:xcit_nano_12_p16_224", 32, (12,), 0, 10),
     ("timm:mixer_s32_224", 32, (8,), 0, 6),
     ("timm:gmlp_s16_224", 32, (30,), 0, 28),

@@ -54,6 +54,10 @@ CASES = [
     ("timm:cait_xxs24_224", 32, silence("attn.proj", "mlp.fc2")),
     ("timm:mixer_s32_224", 32, silence("mlp_tokens.fc2", "mlp_channels.fc2")),
     ("timm:gmlp_s16_224", 32, silence("mlp_channels.fc2")),
+    ("timm:tnt_s_patch16_224", 32, silence("attn_in.proj", "mlp_in.fc2", "proj", "attn_out.proj", "mlp.fc2")),
+    ("timm:mvitv2_tiny", 32, silence("attn.proj", "mlp.fc2")),
+    ("timm:repvit_m0_9", 32, last_norm),
+    ("timm:dla34", 32, silence("bn2")),
 ]
 
 

@@ -41,7 +41,8 @@ class Kl(DataCriterion):
         scores = {}
         for block in blocks:
             assert block.residue is not None, "only blocks that can go are scored"
-            without = _log_probabilities(remove_blocks(network, {block.name: block.residue}), batches)
+            left = remove_blocks(network, {block.name: block.residue}, example=batches[0][0][:2])
+            without = _log_probabilities(left, batches)
             scores[block.name] = float((original.exp() * (original - without)).sum(dim=1).mean())
         if scores and max(scores.values()) < _ROUNDING:
             raise PruningError(
