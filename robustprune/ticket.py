@@ -14,6 +14,7 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError, RobustPruneError, TicketError
 from robustprune.models import Architecture, architecture_of, build_network
 from robustprune.models.user_file import split_name
+from robustprune.models.weights import set_weights
 from robustprune.provenance import describe_environment, hash_weights
 from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks, remove_filters
 from robustprune.pruning.calls import copied
@@ -185,7 +186,7 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
     architecture = _with_code(header.architecture, path, model_code)
     try:
         network = apply_plan(build_network(architecture), header.plan)
-        network.load_state_dict(content["weights"])
+        set_weights(network, content["weights"])
     except RobustPruneError as error:
         raise TicketError(f"the network of {path} cannot be built: {error}") from error
     except Exception as error:

@@ -9,10 +9,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from robustprune.data import ImageData, load_data
 from robustprune.errors import ModelError, PruningError, TicketError
 from robustprune.models import build_model
+from robustprune.models.weights import set_weights
 from robustprune.prune import prune_layers
 from robustprune.pruning import BlockScores, find_blocks, score_blocks
 from robustprune.sealed import write_sealed
@@ -75,6 +77,28 @@ def test_round_trip_is_exact(trained: Ticket, tmp_path: Path, few_digits: ImageD
     assert load_data(**found.data).provenance["sha256"] == few_digits.provenance["sha256"]
     found.save(tmp_path / "again.pt")
     assert load_ticket(tmp_path / "again.pt").sha256 == trained.sha256
+
+
+class OfAFormat(nn.Linear):
+    """As torchvision's MNASNet: takes weights without the version of their format for older ones."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *others):  # type: ignore[no-untyped-def]
+        if local_metadata.get("version") != self._version:
+            raise ValueError("weights of an older format")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *others)
+
+
+def test_the_versions_of_modules_formats_outlive_tickets_and_checkpoints(tmp_path: Path) -> None:
+    data = load_data("digits", train_limit=40, image_size=32, channels=3)
+    ticket = Ticket.from_model(build_model("torchvision:mnasnet0_5", data), data)
+    ticket.save(tmp_path / "ticket.pt")
+    assert load_ticket(tmp_path / "ticket.pt").sha256 == ticket.sha256
+    network = OfAFormat(3, 2)
+    weights = {name: value + 1 for name, value in network.state_dict().items()}
+    set_weights(network, weights)
+    assert torch.equal(network.weight, weights["weight"])
 
 
 def test_plain_torch_reads_the_weights(trained: Ticket, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,7 +66,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             fitting.sort(key=lambda each: each.is_a_copy)
             _refuse_not_finite(fitting[0], path)
             _say_what_is_left(fitting, found, path)
-            target.load_state_dict(fitting[0].weights, strict=False)
+            set_weights(target, fitting[0].weights, strict=False)
             return
     nearest = max(
         (each for _, candidates in looked for each in candidates), key=lambda each: len(each.names), default=None
@@ -76,6 +76,25 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         f"the weights in {path} do not fit this network: {'no name agrees' if nearest is None else nearest.problem}; "
         f"the file has {_listed(list(found))}, the network wants {_listed(wanted)}"
     )
+
+
+def set_weights(network: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Load weights by the names that the network's own ``state_dict`` gives them, in place.
+
+    Torch keeps the versions of modules' formats beside the names, and a plain dictionary has none: some networks, such
+    as torchvision's MNASNet, would take it for one of an older format.
+
+    Args:
+        network: As it was when the weights were taken.
+        weights: Name → tensor.
+        strict: Whether every name has to be there.
+
+    Raises:
+        RuntimeError: They do not fit.
+    """
+    state = OrderedDict(weights)
+    state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    network.load_state_dict(state, strict=strict)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import nn
 from robustprune.data import ImageData
 from robustprune.errors import TrainingError
 from robustprune.files import hash_json
+from robustprune.models.weights import set_weights
 from robustprune.processes import ALONE, Processes
 from robustprune.provenance import describe_environment
 from robustprune.pruning import apply_masks, hash_masks
@@ -91,7 +92,7 @@ class TrainingRun:
         if found is not None:
             self.history = found.history
             self.energy_method = found.energy_method
-            self.network.load_state_dict(found.weights)
+            set_weights(self.network, found.weights)
             self.optimizer.load_state_dict(found.optimizer)
 
     def train_epoch(self, epoch: int, meter: EnergyMeter, on_step: Callable[[StepProgress], None] | None) -> None:
