@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax, ndtri, softmax
 
+from robustprune.arrays import Array, to_numpy
 from robustprune.errors import EvaluationError
-from robustprune.metrics.arrays import Array, Floats, Integers, to_numpy
+from robustprune.metrics.arrays import Floats, Integers
 
 
 def accuracy(logits: Array, labels: Array) -> float:
@@ -99,8 +100,7 @@ def confidence_bins(confidences: Floats, bins: int = 15) -> Integers:
 
 
 def _checked(logits: Array, labels: Array) -> tuple[Floats, Integers]:
-    scores = to_numpy(logits).astype(np.float64)
-    classes = to_numpy(labels)
+    scores, classes = to_numpy(logits, "logits").astype(np.float64), to_numpy(labels, "labels")
     if scores.ndim != 2 or classes.shape != scores.shape[:1]:
         raise EvaluationError(f"expected logits (N, K) and labels (N,), got {scores.shape} and {classes.shape}")
     if scores.size == 0:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from robustprune.arrays import Array, to_numpy
 from robustprune.errors import EvaluationError
-from robustprune.metrics.arrays import Array, Floats, to_numpy
+from robustprune.metrics.arrays import Floats
 
 
 def risk_coverage(scores: Array, is_correct: Array) -> tuple[Floats, Floats]:
@@ -27,8 +28,8 @@ def risk_coverage(scores: Array, is_correct: Array) -> tuple[Floats, Floats]:
     Raises:
         EvaluationError: No samples, shapes that do not fit, scores that are not finite.
     """
-    values = to_numpy(scores).astype(np.float64)
-    wrong = ~to_numpy(is_correct).astype(bool)
+    values = to_numpy(scores, "scores").astype(np.float64)
+    wrong = ~to_numpy(is_correct, "correctness").astype(bool)
     if values.ndim != 1 or len(values) == 0 or wrong.shape != values.shape:
         raise EvaluationError(f"expected scores and correctness (N,) each, got {values.shape} and {wrong.shape}")
     if not np.isfinite(values).all():

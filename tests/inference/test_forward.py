@@ -94,7 +94,9 @@ def test_a_network_that_normalizes_in_place_leaves_the_images_alone():
 
 def test_a_float64_network_gets_float64_images(network, images):
     expected = predict_logits(network, images)
-    torch.testing.assert_close(predict_logits(network.double(), images), expected)
+    found = predict_logits(network.double(), images)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected.double(), rtol=1e-5, atol=1e-6)
 
 
 def test_unit_range():
