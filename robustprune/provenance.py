@@ -29,9 +29,7 @@ def hash_weights(network: nn.Module) -> str:
     return hash_arrays(
         {
             # Bytes, since numpy has no bfloat16.
-            f"{name} {value.dtype} {tuple(value.shape)}": _bytes(value)
-            if isinstance(value, Tensor)
-            else np.frombuffer(repr(value).encode(), dtype=np.uint8)
+            name + (f" {value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else ""): _bytes(value)
             for name, value in leaves.items()
         }
     )
@@ -48,7 +46,9 @@ def frozen_constants(network: nn.Module) -> Iterator[Tensor]:
                         yield node.t("value")
 
 
-def _bytes(value: Tensor) -> np.ndarray[Any, Any]:
+def _bytes(value: Any) -> np.ndarray[Any, Any]:
+    if not isinstance(value, Tensor):
+        return np.frombuffer(repr(value).encode(), dtype=np.uint8)
     value = value.detach().cpu()
     value = value.dequantize() if value.is_quantized else value.to_dense()
     return np.asarray(value.contiguous().flatten().view(torch.uint8).numpy())

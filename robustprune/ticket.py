@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, RobustPruneError, TicketError
+from robustprune.inference import to_evaluation
 from robustprune.models import Architecture, architecture_of, build_network
 from robustprune.models.user_file import split_name
 from robustprune.provenance import describe_environment, hash_weights
@@ -69,7 +70,7 @@ class Ticket:
 
     def model(self) -> nn.Module:
         """Return the network in evaluation mode; it is the ticket's own, not a copy."""
-        return self.network.eval()
+        return to_evaluation(self.network)
 
     @property
     def sha256(self) -> str:
@@ -192,7 +193,7 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
         detail = " ".join(str(error).split())[:300]
         raise TicketError(f"the weights in {path} do not fit {architecture.name}: {detail}") from error
     ticket = Ticket(
-        network=network.eval(),
+        network=to_evaluation(network),
         architecture=architecture,
         masks=_masks_in(content, header.plan, path),
         **{name: getattr(header, name) for name in _SHARED_FIELDS},

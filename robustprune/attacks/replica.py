@@ -30,7 +30,8 @@ class Replica:
 
     def __init__(self, model: nn.Module, wanted: bool) -> None:
         """Copy ``model`` if ``wanted``, and if it can be copied, as plain functions cannot."""
-        self._model, self._wanted = model, wanted and not isinstance(model, FunctionNetwork)
+        can_be_copied = not any(isinstance(module, FunctionNetwork) for module in model.modules())
+        self._model, self._wanted = model, wanted and can_be_copied
         self._copy: nn.Module | None = None
 
     @property

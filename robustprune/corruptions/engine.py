@@ -10,13 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustprune.arrays import Array, to_numpy
 from robustprune.corruptions.draws import Draws, image_keys
 from robustprune.corruptions.parallel import in_parallel
 from robustprune.corruptions.registry import SEVERITIES, check_options, corruption_options, get_corruption
 from robustprune.errors import CorruptionError
 from robustprune.registry import share_options
-
-Array = Tensor | NDArray[Any]
 
 # Elements worked on at once: enough to make the cost of a call small, few enough for the caches.
 _CHUNK_ELEMENTS = 1 << 17
@@ -97,9 +96,10 @@ def share_corruption_options(
 
 
 def _pixels(images: Array) -> NDArray[np.uint8]:
-    array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    array = to_numpy(images, "images", CorruptionError)
     if array.dtype != np.uint8:
-        raise CorruptionError(f"images to corrupt must be uint8, 0 to 255, got {array.dtype}")
+        found = str(images.dtype if isinstance(images, Tensor) else array.dtype).removeprefix("torch.")
+        raise CorruptionError(f"images to corrupt must be uint8, 0 to 255, got {found}")
     if array.ndim != 4 or array.shape[1] not in (1, 3) or min(array.shape[2:]) < _SMALLEST_SIDE:
         raise CorruptionError(
             f"images to corrupt have shape (N, C, H, W) with C of 1 or 3 and sides of at least {_SMALLEST_SIDE}, "
@@ -111,7 +111,7 @@ def _pixels(images: Array) -> NDArray[np.uint8]:
 def _ids(sample_ids: Sequence[int] | Array | None, count: int) -> NDArray[np.int64]:
     if sample_ids is None:
         return np.arange(count)
-    ids = sample_ids.cpu().numpy() if isinstance(sample_ids, Tensor) else np.asarray(sample_ids)
+    ids = to_numpy(sample_ids, "sample ids", CorruptionError)
     if ids.shape != (count,) or (count and ids.dtype.kind not in "iu"):
         raise CorruptionError(
             f"sample ids are one integer per image; got {ids.dtype} of shape {ids.shape} for {count} images"

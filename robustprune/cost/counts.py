@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -12,7 +11,17 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
 
+from robustprune.inference import (
+    as_network,
+    evaluation_mode,
+    failure,
+    frozen_parameters,
+    model_device,
+    model_type,
+    run_uncompiled,
+)
 from robustprune.models import architecture_of
+from robustprune.provenance import frozen_constants
 from robustprune.pruning import Block
 
 
@@ -21,7 +30,7 @@ class Cost:
     """Sizes of a network.
 
     Attributes:
-        parameters: Trainable and frozen parameters; buffers do not count.
+        parameters: Trainable and frozen parameters; buffers do not count, the constants of a frozen script do.
         macs: Multiply-accumulates of one image's forward pass in convolutions, linear layers and attention.
         filters: Output channels over all convolutions, the shortcuts' among them.
     """
@@ -51,9 +60,13 @@ def measure_cost(model: nn.Module, example: Tensor | None = None) -> Cost:
     Args:
         model: A network.
         example: Images (N, C, H, W) to count with, for a network that was not built by this package.
+
+    Raises:
+        ModelError: The network does not run on such images.
     """
+    model = as_network(model)
     return Cost(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=sum(weight.numel() for weight in list(model.parameters()) or frozen_constants(model)),
         macs=_count_macs(model, example).get("Global", 0),
         filters=sum(module.out_channels for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd)),
     )
@@ -96,10 +109,18 @@ def _count_macs(model: nn.Module, example: Tensor | None) -> dict[str, int]:
     if example is None:
         architecture = architecture_of(model)
         example = torch.zeros(1, architecture.channels, *architecture.image_size)
-    # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
-    network = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    with torch.no_grad(), _plain_attention(), _uncompiled_counter(), FlopCounterMode(display=False) as counter:
-        network(example)
+    example = example.detach().clone().to(model_device(model), model_type(model))
+    with ExitStack() as stack:
+        # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
+        for context in (evaluation_mode(model), frozen_parameters(model), run_uncompiled(model), torch.no_grad()):
+            stack.enter_context(context)
+        stack.enter_context(_plain_attention())
+        stack.enter_context(_uncompiled_counter())
+        counter = stack.enter_context(FlopCounterMode(display=False))
+        try:
+            model(example)
+        except Exception as error:
+            raise failure(f"cannot run on images of shape {tuple(example.shape)}", error) from error
     # A multiply-accumulate is two floating-point operations.
     per_image = 2 * len(example)
     return {name: sum(counts.values()) // per_image for name, counts in counter.get_flop_counts().items()}

@@ -7,7 +7,6 @@ however many views share it; scratch memory within an operation, gradients and t
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from robustprune.cost.images import noise_images
 from robustprune.errors import ModelError
+from robustprune.inference import copy_network, network_name, to_evaluation
 from robustprune.randomness import isolated_generators
 
 _PROBES = (2, 3, 4)  # images; not one, which batch normalization cannot train on
@@ -76,18 +76,21 @@ def measure_memory(model: nn.Module, batch_size: int = 128, example: Tensor | No
     """
     if batch_size < 1:
         raise ModelError(f"memory is that of at least 1 image per batch, got batch_size {batch_size}")
-    network = copy.deepcopy(model).cpu().requires_grad_(True)
 
-    def at(measure: Callable[[nn.Module, Tensor], int]) -> int:
+    def at(measure: Callable[[nn.Module, Tensor], int], network: nn.Module) -> int:
         return _at_size(lambda count: measure(network, noise_images(model, count, example)), batch_size)
 
     try:
         with torch.inference_mode(False), isolated_generators(0):
-            activations, at_inference = at(_saved_bytes), at(_peak_bytes)
+            network = copy_network(model).cpu()
+            for parameter in network.parameters():
+                if parameter.is_floating_point():
+                    parameter.requires_grad_(True)
+            activations, at_inference = at(_saved_bytes, network), at(_peak_bytes, network)
     except ModelError:  # it does not say what images it takes
         raise
     except Exception as error:
-        raise ModelError(f"the memory of this {type(model).__name__} cannot be measured: {error}") from error
+        raise ModelError(f"the memory of this {network_name(model)} cannot be measured: {error}") from error
     return Memory(
         batch_size=batch_size,
         parameters=_storage_bytes(model.parameters()),
@@ -118,7 +121,8 @@ def _saved_bytes(network: nn.Module, images: Tensor) -> int:
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         # Held on to, as what is saved lives as long as the output does.
-        _logits = network.train()(images)
+        network.train()
+        _logits = network(images)
     return sum(saved.values())
 
 
@@ -127,7 +131,7 @@ def _peak_bytes(network: nn.Module, images: Tensor) -> int:
     live = _LiveStorages(_storages((*network.parameters(), *network.buffers())))
     live.add(images)
     with torch.no_grad(), live:
-        network.eval()(images)
+        to_evaluation(network)(images)
     return live.peak
 
 

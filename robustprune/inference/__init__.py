@@ -17,9 +17,11 @@ from robustprune.inference.near import Patch
 from robustprune.inference.networks import (
     FunctionNetwork,
     as_network,
+    copy_network,
     evaluation_mode,
     lazy_layers,
     network_name,
+    reason_of,
     run_uncompiled,
     to_evaluation,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "Patch",
     "Windowed",
     "as_network",
+    "copy_network",
     "evaluation_mode",
     "failure",
     "freeze",
@@ -46,6 +49,7 @@ __all__ = [
     "model_type",
     "network_name",
     "predict_logits",
+    "reason_of",
     "run_model",
     "run_uncompiled",
     "to_evaluation",

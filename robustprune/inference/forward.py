@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustprune.arrays import Array, to_tensor
 from robustprune.errors import EvaluationError, ModelError, RobustPruneError
-from robustprune.inference.networks import as_network, evaluation_mode
+from robustprune.inference.networks import as_network, evaluation_mode, reason_of
 from robustprune.provenance import frozen_constants
 
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -129,10 +129,7 @@ def failure(what: str, error: Exception) -> RobustPruneError:
     """
     if isinstance(error, RobustPruneError):
         return error
-    reason = str(error).strip()
-    # Of these the words say enough; a KeyError's are the key alone.
-    kind = "" if reason and type(error) in (RuntimeError, ValueError, TypeError) else type(error).__name__
-    return ModelError(f"the model {what}: {': '.join(filter(None, (kind, reason)))}")
+    return ModelError(f"the model {what}: {reason_of(error)}")
 
 
 def logit_gap(expected: Tensor, found: Tensor) -> float:

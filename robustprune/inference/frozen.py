@@ -12,7 +12,7 @@ from robustprune.arrays import Array, to_tensor
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.inference.folding import coarsest_spacing, find_pairs, fold
 from robustprune.inference.forward import logit_gap, model_device, model_type, run_model, to_unit_range
-from robustprune.inference.networks import as_network, network_name, to_evaluation, without_compilation
+from robustprune.inference.networks import as_network, copy_network, network_name, to_evaluation
 from robustprune.randomness import isolated_generators, seeded_generator
 
 TOLERANCE = 1e-4
@@ -70,16 +70,7 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
 
 
 def _plain_copy(model: nn.Module) -> nn.Module:
-    try:
-        network = copy.deepcopy(model)
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"this {network_name(model)} cannot be copied: {type(error).__name__}: {error}; build it anew and "
-            "load its weights, instead of handing over one that holds on to a graph, a file or a lock"
-        ) from error
-    network = to_evaluation(without_compilation(network))
+    network = to_evaluation(copy_network(model))
     for parameter in network.parameters():  # scripts cannot be asked as a whole
         parameter.requires_grad_(False)
     return _channels_last(network)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -87,6 +88,13 @@ def lazy_layers(network: nn.Module) -> list[str]:
     ]
 
 
+def reason_of(error: Exception) -> str:
+    """Return what a network raised in words, with the type where these do not tell: a KeyError's are the key alone."""
+    reason = str(error).strip()
+    kind = "" if reason and type(error) in (RuntimeError, ValueError, TypeError) else type(error).__name__
+    return ": ".join(filter(None, (kind, reason)))
+
+
 def to_evaluation(network: nn.Module) -> nn.Module:
     """Put a network in evaluation mode, and return it: its own ``eval()`` may return nothing.
 
@@ -100,7 +108,7 @@ def to_evaluation(network: nn.Module) -> nn.Module:
             module.training = False
     except Exception as error:
         raise ModelError(
-            f"this {network_name(network)} cannot be put in evaluation mode: {type(error).__name__}: {error}"
+            f"this {network_name(network)} cannot be put in evaluation mode: {reason_of(error)}"
         ) from error
     return network
 
@@ -125,22 +133,42 @@ def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
                     del module.training
 
 
-def without_compilation(network: nn.Module) -> nn.Module:
-    """Return a network without what ``torch.compile`` put around it or its submodules, in place."""
+def copy_network(model: nn.Module) -> nn.Module:
+    """Return a deep copy of a network, with what ``torch.compile`` put around it or its submodules taken off.
+
+    Raises:
+        ModelError: It cannot be copied.
+    """
+    try:
+        with torch.no_grad():  # copied weights of a script would otherwise have a history
+            network = copy.deepcopy(model)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"this {network_name(model)} cannot be copied: {type(error).__name__}: {error}; build it anew and "
+            "load its weights, instead of handing over one that holds on to a graph, a file or a lock"
+        ) from error
     for parent in network.modules():
         for name, child in parent._modules.items():
             if child is not None and hasattr(child, "_orig_mod") and not hasattr(parent, "_orig_mod"):
                 parent._modules[name] = child.get_submodule("_orig_mod")
-    return getattr(network, "_orig_mod", network)
+    return network.get_submodule("_orig_mod") if hasattr(network, "_orig_mod") else network
 
 
-def run_uncompiled(network: nn.Module) -> AbstractContextManager[Any]:
-    """Return a context in which compiled networks run as written, since compiled ones do not call new hooks."""
+@contextmanager
+def run_uncompiled(network: nn.Module) -> Iterator[None]:
+    """Run what is compiled of a network as it is written: compiled, it would not call new hooks."""
     is_compiled = any(
         hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
         for module in network.modules()
     )
-    return torch.compiler.set_stance("force_eager") if is_compiled else nullcontext()
+    if not is_compiled:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
+        yield
 
 
 def _networks_within(part: Any, seen: set[int], home: str | None = None) -> Iterator[nn.Module]:

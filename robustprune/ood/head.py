@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.inference import evaluation_mode, run_model
+from robustprune.inference import evaluation_mode, run_model, run_uncompiled
 from robustprune.ood.outputs import LinearHead
 
 # How far W·z + b may lie from the logits, as a share of the largest.
@@ -50,7 +50,7 @@ def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
     candidates = [module for module in network.modules() if _may_be_head(module)]
     handles = [module.register_forward_pre_hook(note) for module in candidates]
     try:
-        with evaluation_mode(network), torch.no_grad():
+        with evaluation_mode(network), torch.no_grad(), run_uncompiled(network):
             logits = run_model(network, images)
     finally:
         for handle in handles:

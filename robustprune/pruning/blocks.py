@@ -8,7 +8,6 @@ post- and pre-activation ResNets, ConvNeXt, MobileNetV2, EfficientNet and transf
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import PruningError
+from robustprune.inference import copy_network, to_evaluation
 from robustprune.models import architecture_of
 from robustprune.pruning.surgery import Residue
 from robustprune.randomness import isolated_generators, seeded_generator
@@ -73,7 +73,7 @@ def find_blocks(model: nn.Module, example: Tensor | None = None) -> tuple[Block,
     Raises:
         PruningError: No block of the network can go (a plain chain such as VGG), or it cannot be run.
     """
-    probe = copy.deepcopy(model).cpu().eval()
+    probe = to_evaluation(copy_network(model).cpu())
     with torch.no_grad(), isolated_generators():
         calls = _trace(probe, probe_images(probe, example))
         residues = {call.name: residue for call in calls if (residue := _residue(call)) is not None}

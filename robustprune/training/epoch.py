@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
-from robustprune.inference import evaluation_mode, to_unit_range
+from robustprune.inference import evaluation_mode, failure, to_unit_range
 from robustprune.processes import ALONE, Processes
 from robustprune.randomness import Draws, seeded_generator
 from robustprune.training.adversarial import adversarial_loss
@@ -113,7 +113,10 @@ def _step(
 ) -> tuple[float, float]:
     """Take a step; return the mean loss of the whole batch, and how many of its images are classified rightly."""
     optimizer.zero_grad(set_to_none=True)
-    loss, logits = _loss(shared, views, labels, recipe, draws)
+    try:
+        loss, logits = _loss(shared, views, labels, recipe, draws)
+    except Exception as error:
+        raise failure(f"cannot be run in training, {_place(where)}", error) from error
     value = loss.item()
     correct = float((logits.detach().argmax(dim=1) == labels).sum())
     if not shared.processes.is_alone:
@@ -123,8 +126,11 @@ def _step(
         value = total / draws.total
     if not math.isfinite(value):
         raise _diverged("loss", value, optimizer, where)
-    with shared.exchanging():
-        loss.backward()  # type: ignore[no-untyped-call]
+    try:
+        with shared.exchanging():
+            loss.backward()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise failure(f"has no gradient in training, {_place(where)}", error) from error
     _check_gradients(shared.network.parameters(), optimizer, where)
     optimizer.step()
     return value, correct
@@ -160,10 +166,14 @@ def _check_weights(network: nn.Module, optimizer: torch.optim.Optimizer, where: 
             raise _diverged(f"value of {name}", math.nan, optimizer, where)
 
 
+def _place(where: tuple[int, int]) -> str:
+    return f"epoch {where[0] + 1}, step {where[1] + 1}"
+
+
 def _diverged(what: str, value: float, optimizer: torch.optim.Optimizer, where: tuple[int, int]) -> TrainingError:
     rate = optimizer.param_groups[0]["lr"]
     return TrainingError(
-        f"training diverged: the {what} is {value} in epoch {where[0] + 1}, step {where[1] + 1}, at learning "
+        f"training diverged: the {what} is {value} in {_place(where)}, at learning "
         f"rate {rate:.3g}. Lower the learning rate (--learning-rate), and check the images and labels; with "
         "--resume training starts again from the last finished epoch"
     )

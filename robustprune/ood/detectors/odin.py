@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustprune.errors import EvaluationError
-from robustprune.inference import evaluation_mode, frozen_parameters, model_device, run_model, to_unit_range
+from robustprune.inference import evaluation_mode, failure, frozen_parameters, model_device, run_model, to_unit_range
 from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.msp import Msp
 from robustprune.ood.errors import DetectorError
@@ -51,9 +51,14 @@ class Odin(Detector):
             images = images.detach().clone().requires_grad_()
             logits = run_model(network, images) / temperature
             loss = F.cross_entropy(logits, logits.argmax(dim=1), reduction="sum")
-            if not loss.requires_grad:
+            gradient = None
+            try:
+                if loss.requires_grad:
+                    (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
+            except Exception as error:
+                raise failure(f"has no gradient at images of shape {tuple(images.shape)}", error) from error
+            if gradient is None:
                 raise DetectorError("the logits are cut off from the image, so there is no gradient to step along")
-            (gradient,) = torch.autograd.grad(loss, images)
         return -epsilon * gradient.sign()
 
     def __call__(self, outputs: Outputs) -> Tensor:
