@@ -23,7 +23,11 @@ from robustprune.files import hash_arrays
 
 def hash_weights(network: nn.Module) -> str:
     """Return the SHA-256 over the parameters and buffers of a network: names, types, shapes and values."""
-    held = network.state_dict() | {f"constant {n}": each for n, each in enumerate(frozen_constants(network))}
+    # The order of constants changes as a script is saved and loaded.
+    constants = sorted(
+        frozen_constants(network), key=lambda each: (str(each.dtype), each.shape, _bytes(each).tobytes())
+    )
+    held = network.state_dict() | {f"constant {number}": value for number, value in enumerate(constants)}
     # Quantized layers hold tuples of tensors, and types; what else a state holds tells by its words.
     leaves = {name + keystr(path): leaf for name, value in held.items() for path, leaf in tree_leaves_with_path(value)}
     return hash_arrays(

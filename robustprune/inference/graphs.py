@@ -64,10 +64,17 @@ def _trains_in_script(module: Any) -> str | None:
     for kind in _SWITCHED:
         for node in graph.findAllNodes(kind, recurse=True):
             names = re.findall(r"(\w+)(?:=[^,()]*)?[,)]", node.schema())
-            inputs = [None if str(each.type()) == "NoneType" else each.toIValue() or each for each in node.inputs()]
-            if _trains(dict(zip(names, inputs, strict=False))):
+            if _trains(dict(zip(names, map(_constant, node.inputs()), strict=False))):
                 return kind.removeprefix("aten::")
     return None
+
+
+def _constant(value: Any) -> Any:
+    """Return an input's constant value, or, where it is computed, the input itself."""
+    if str(value.type()) == "NoneType":
+        return None
+    constant = value.toIValue()
+    return value if constant is None else constant
 
 
 def _trains(given: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import ModelError, ModelWarning
-from robustprune.inference import copy_network, model_device, model_type, reason_of, to_evaluation
+from robustprune.inference import copy_network, evaluation_mode, model_device, model_type, reason_of, to_evaluation
 from robustprune.models.adapter import AdaptedNetwork
 from robustprune.models.architecture import Architecture
 from robustprune.randomness import isolated_generators
@@ -66,6 +66,8 @@ def check_training(network: nn.Module, architecture: Architecture) -> int:
         trained = copy_network(network)
         images = _gray_images(architecture).to(model_device(network), model_type(network))
         try:
+            with evaluation_mode(network):
+                network.train()  # which exported networks refuse, and copies of them do not
             trained.train()
             found = trained.outputs(images) if isinstance(trained, AdaptedNetwork) else trained(images)
         except Exception as error:

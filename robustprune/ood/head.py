@@ -59,7 +59,7 @@ def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
         head = _as_linear(module)
         features = average_places(module, received)
         if head.weight.shape[0] == logits.shape[1] and features.shape[0] == logits.shape[0]:
-            made = head(features.float())
+            made = head(features.float()).to(logits.dtype)
             scale = logits[logits.isfinite()].abs().max() if bool(logits.isfinite().any()) else logits.new_ones(())
             # A network of NaN logits has a last layer, too.
             if torch.allclose(made, logits, rtol=0, atol=_TOLERANCE * float(scale) + 1e-12, equal_nan=True):

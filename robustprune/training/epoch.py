@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
-from robustprune.inference import evaluation_mode, failure, to_unit_range
+from robustprune.inference import evaluation_mode, failure, model_type, run_model, to_unit_range
 from robustprune.processes import ALONE, Processes
 from robustprune.randomness import Draws, seeded_generator
 from robustprune.training.adversarial import adversarial_loss
@@ -74,13 +74,14 @@ def train_epoch(
     own = order.view(steps, batch_size)[:, rows].flatten()
     draws = Draws(generator, rows, batch_size)
     shift = default_shift(data.image_size) if recipe.augment else 0
+    kind = model_type(network)
     totals = {"loss": 0.0, "correct": 0.0}
     start = time.perf_counter()
     network.train()
     for step, batch in enumerate(split.batches(rows.stop - rows.start, order=own, device=device)):
         images = augment(batch.images, draws, flip=data.flips and recipe.augment, shift=shift)
         views = harden(images, recipe, draws, seed=seed, epoch=epoch, indices=batch.indices)
-        views = [to_unit_range(view).contiguous(memory_format=torch.channels_last) for view in views]
+        views = [to_unit_range(view).to(kind).contiguous(memory_format=torch.channels_last) for view in views]
         rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -187,7 +188,7 @@ def validate(network: nn.Module, split: Split, batch_size: int = 512, processes:
     with evaluation_mode(network), torch.inference_mode():
         for batch in split.batches(batch_size, order=order, device=device):
             images = to_unit_range(batch.images).contiguous(memory_format=torch.channels_last)
-            logits = network(images)
+            logits = run_model(network, images)
             loss += float(nn.functional.cross_entropy(logits, batch.labels, reduction="sum"))
             correct += float((logits.argmax(dim=1) == batch.labels).sum())
     loss, correct = processes.sum([loss, correct])
