@@ -33,7 +33,7 @@ def to_tensor(values: Any, what: str = "values", error: type[RobustPruneError] =
 def to_numpy(
     values: Any, what: str = "values", error: type[RobustPruneError] = EvaluationError
 ) -> np.ndarray[Any, Any]:
-    """Return values as an array, floating-point tensors in float64; arguments and errors as `to_tensor`."""
+    """Return values as an array of their type, or float32 for bfloat16; arguments and errors as `to_tensor`."""
     try:
         array = np.asarray(_without_tensors(values))
     except Exception as reason:  # of whatever library the values are
@@ -55,8 +55,9 @@ def _without_tensors(values: Any) -> Any:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = values.dequantize() if values.is_quantized else values.to_dense()
-        # NumPy has no bfloat16.
-        return (values.double() if values.is_floating_point() else values).resolve_conj().numpy()
+        # NumPy has no bfloat16, nor what is shorter.
+        is_foreign = values.is_floating_point() and values.dtype not in (torch.float16, torch.float32, torch.float64)
+        return (values.float() if is_foreign else values.resolve_conj()).numpy()
     if isinstance(values, list | tuple) and any(isinstance(each, Tensor | list | tuple) for each in values):
         return [_without_tensors(each) for each in values]
     return values

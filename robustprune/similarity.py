@@ -70,6 +70,8 @@ def compare_representations(
     images = images if isinstance(images, Split) else to_tensor(images, "images")
     if batch_size < LEAST_SAMPLES:
         raise EvaluationError(f"unbiased CKA needs batches of at least {LEAST_SAMPLES} images, got {batch_size}")
+    if isinstance(images, Tensor) and images.ndim < 2:
+        raise EvaluationError(f"expected a batch of images (N, …), got shape {tuple(images.shape)}")
     if len(images) < LEAST_SAMPLES:
         raise EvaluationError(f"unbiased CKA needs at least {LEAST_SAMPLES} images, got {len(images)}")
     means: dict[str, MeanCka] = {}

@@ -98,8 +98,7 @@ def share_corruption_options(
 def _pixels(images: Array) -> NDArray[np.uint8]:
     array = to_numpy(images, "images", CorruptionError)
     if array.dtype != np.uint8:
-        found = str(images.dtype if isinstance(images, Tensor) else array.dtype).removeprefix("torch.")
-        raise CorruptionError(f"images to corrupt must be uint8, 0 to 255, got {found}")
+        raise CorruptionError(f"images to corrupt must be uint8, 0 to 255, got {array.dtype}")
     if array.ndim != 4 or array.shape[1] not in (1, 3) or min(array.shape[2:]) < _SMALLEST_SIDE:
         raise CorruptionError(
             f"images to corrupt have shape (N, C, H, W) with C of 1 or 3 and sides of at least {_SMALLEST_SIDE}, "
