@@ -99,7 +99,7 @@ def test_numbers_and_nested_lists() -> None:
 )
 def test_what_is_no_array_of_real_numbers_is_refused_by_name(values: Any) -> None:
     for convert in (to_tensor, to_numpy):
-        with pytest.raises(AttackError, match="^labels (must be real numbers|are a masked array)"):
+        with pytest.raises(AttackError, match=r"^labels (must be real numbers|are a masked array)"):
             convert(values, "labels", AttackError)
 
 

@@ -127,10 +127,7 @@ def test_lazy_layers_that_have_run_are_ordinary() -> None:
 def test_training_mode_that_is_built_in_is_said(form: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if form == "trace":
-            network = torch.jit.trace(make_net(), IMAGES, check_trace=False)
-        else:
-            network = export(make_net())
+        network = torch.jit.trace(make_net(), IMAGES, check_trace=False) if form == "trace" else export(make_net())
     with pytest.warns(ModelWarning, match="has batch_norm in training mode built in"):
         predict_logits(network, IMAGES)
 

@@ -178,5 +178,5 @@ def test_what_a_type_has_no_kernel_for_is_one_error_that_names_the_type() -> Non
         def forward(self, images: Tensor) -> Tensor:
             return torch.linalg.inv(self.weight) @ images.flatten(1).T  # type: ignore[no-any-return]
 
-    with pytest.raises(ModelError, match="cannot run on images of shape .* in torch.float16: .*Half"):
+    with pytest.raises(ModelError, match=r"cannot run on images of shape .* in torch.float16: .*Half"):
         predict_logits(Sorted(), IMAGES)
