@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def evaluate(
     if latency:
         check_timing(model)
     attacks = [attacks] if isinstance(attacks, str) else attacks
-    epsilons = [epsilons] if isinstance(epsilons, str | float | int) else epsilons
+    epsilons = [epsilons] if isinstance(epsilons, str | Real) else epsilons
     budgets = [parse_epsilon(epsilon, norm) for epsilon in epsilons]
     further = make_settings(attack_settings or {})
     own_options = share_attack_options(attacks, dict(options or {}), norm)

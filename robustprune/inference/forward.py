@@ -133,8 +133,13 @@ def failure(what: str, error: Exception) -> RobustPruneError:
 
 
 def logit_gap(expected: Tensor, found: Tensor) -> float:
-    """Return the largest difference between logits (n, K), as a share of the largest one expected; NaN stays NaN."""
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+    """Return the largest difference between logits (n, K), as a share of the largest finite one expected.
+
+    Equal infinities, as of classes that are masked out, do not differ; NaN stays NaN.
+    """
+    difference = torch.where(found == expected, 0.0, found - expected).abs().max()
+    largest = torch.where(expected.isfinite(), expected, 0.0).abs().max()
+    return float(difference / largest.clamp(min=1e-30))
 
 
 def model_device(model: nn.Module, device: torch.device | str | None = None) -> torch.device:

@@ -112,6 +112,8 @@ def _disagreement(folded: nn.Module, plain: nn.Module, images: Tensor) -> str | 
             expected = run_model(plain, images[:size])
         with isolated_generators(size):
             found = run_model(folded, images[:size])
+        if bool(expected.isnan().any()):
+            return f"its own logits of {size} images are NaN"
         gap, largest = logit_gap(expected, found), float(expected.abs().max())
         if not gap <= tolerance_of(plain, images[:1], gap):  # as NaN neither is nor is not
             return f"logits of {size} images differ by {gap * largest:.2g}, the largest is {largest:.2g}"

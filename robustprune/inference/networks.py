@@ -40,6 +40,12 @@ class FunctionNetwork(nn.Module):
         """Return what the function returns."""
         return self.function(images)
 
+    def extra_repr(self) -> str:
+        """Return where the function is written, which tells it from others of its name."""
+        code = getattr(self.function, "__code__", None)
+        place = "" if code is None else f", line {code.co_firstlineno} of {code.co_filename}"
+        return self.name + place
+
     def __deepcopy__(self, memo: dict[int, Any]) -> FunctionNetwork:
         """Refuse."""
         raise ModelError(f"{self.name} is a plain callable, which cannot be copied; hand over an nn.Module")

@@ -9,7 +9,9 @@ from robustprune.attacks import run_attack
 from robustprune.errors import EvaluationError, ModelError, ModelWarning
 from robustprune.inference import (
     evaluation_mode,
+    freeze,
     frozen_parameters,
+    logit_gap,
     model_device,
     predict_logits,
     to_unit_range,
@@ -189,6 +191,19 @@ def test_memory_that_runs_out_makes_batches_smaller_either_way(kind, way):
     with pytest.warns(ModelWarning, match="memory ran out"):
         result = run_attack(network, images, labels, attack="pgd", steps=1, frozen=False, epsilon=1e-6)
     assert result.robust_accuracy == 1
+
+
+def test_logits_of_classes_that_are_masked_out_do_not_differ():
+    logits = torch.tensor([[1.0, -torch.inf, 2.0]])
+    assert logit_gap(logits, logits) == 0
+    assert logit_gap(logits, logits + 0.5) == 0.25
+    assert logit_gap(logits, logits.nan_to_num()) == torch.inf
+    assert np.isnan(logit_gap(logits, logits * torch.nan))
+    mask = torch.tensor([0.0, -torch.inf, 0.0, 0.0])
+    layers = nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    network = nn.Sequential(*layers, Returns(lambda features: features + mask)).eval()
+    frozen = freeze(network, torch.rand(2, 1, 4, 4))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules())
 
 
 def test_outputs_with_a_field_for_logits_are_to_be_wrapped():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from odd_networks import (
 from torch import Tensor, nn
 
 from robustprune.attacks import run_attack
-from robustprune.errors import ModelError, ModelWarning
+from robustprune.errors import AttackError, ModelError, ModelWarning
 from robustprune.inference import as_network, evaluation_mode, freeze, network_name, predict_logits, to_evaluation
 from robustprune.provenance import hash_weights
 
@@ -169,6 +170,18 @@ def test_names() -> None:
     assert network_name(make("frozen script")) == network_name(make("compiled")) == "Net"
     assert network_name(as_network(make("function"))) == "call_global"
     assert network_name(as_network(Service(Net()))) == "Service"
+
+
+def test_the_state_of_an_attack_on_a_function_is_not_that_of_another(tmp_path: Path) -> None:
+    labels = torch.zeros(len(IMAGES), dtype=torch.int64)
+    state = tmp_path / "state"
+    run_attack(lambda images: images.flatten(1), IMAGES, labels, attack="pgd", steps=1, state=state)  # type: ignore[arg-type]
+
+    def other(images: Tensor) -> Tensor:
+        return -images.flatten(1)
+
+    with pytest.raises(AttackError, match="another"):
+        run_attack(other, IMAGES, labels, attack="pgd", steps=1, state=state)  # type: ignore[arg-type]
 
 
 def test_evaluation_mode_returns_the_network_and_frozen_scripts_get_no_mode() -> None:
