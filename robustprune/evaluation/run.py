@@ -99,7 +99,7 @@ def evaluate(
     if latency:
         check_timing(model)
     attacks = [attacks] if isinstance(attacks, str) else attacks
-    epsilons = [epsilons] if isinstance(epsilons, str | Real) else epsilons
+    epsilons = [epsilons] if isinstance(epsilons, str | float | int | Real) else epsilons
     budgets = [parse_epsilon(epsilon, norm) for epsilon in epsilons]
     further = make_settings(attack_settings or {})
     own_options = share_attack_options(attacks, dict(options or {}), norm)

@@ -158,5 +158,5 @@ def attack_settings(
     """
     if steps < 1 or limit < 1:
         raise EvaluationError(f"attack_steps and attack_limit must be at least 1, got {steps} and {limit}")
-    budgets = [epsilons] if isinstance(epsilons, str | Real) else epsilons
+    budgets = [epsilons] if isinstance(epsilons, str | float | int | Real) else epsilons
     return ScoreAttackSettings(tuple(parse_epsilon(epsilon) for epsilon in budgets), steps, limit, seed, batch_size)
