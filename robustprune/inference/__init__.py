@@ -11,7 +11,7 @@ from robustprune.inference.forward import (
     run_model,
     to_unit_range,
 )
-from robustprune.inference.frozen import ROUNDINGS, TOLERANCE, freeze, tolerance_of
+from robustprune.inference.frozen import ROUNDINGS, TOLERANCE, channels_last, freeze, tolerance_of
 from robustprune.inference.graphs import hides_layers
 from robustprune.inference.near import Patch
 from robustprune.inference.networks import (
@@ -37,6 +37,7 @@ __all__ = [
     "Patch",
     "Windowed",
     "as_network",
+    "channels_last",
     "copy_network",
     "evaluation_mode",
     "failure",

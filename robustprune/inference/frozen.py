@@ -54,7 +54,7 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
             if not pairs:
                 return plain
             fold(folded, pairs)
-            _channels_last(folded)
+            channels_last(folded)
             problem = _disagreement(folded, plain, images)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
@@ -73,10 +73,11 @@ def _plain_copy(model: nn.Module) -> nn.Module:
     network = to_evaluation(copy_network(model))
     for parameter in network.parameters():  # scripts cannot be asked as a whole
         parameter.requires_grad_(False)
-    return _channels_last(network)
+    return channels_last(network)
 
 
-def _channels_last(network: nn.Module) -> nn.Module:
+def channels_last(network: nn.Module) -> nn.Module:
+    """Return a network whose weights of four dimensions lie channels-last now."""
     # Not through Module.to(), which refuses networks with weights of five dimensions.
     for parameter in network.parameters():
         if parameter.ndim == 4:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import ModelError, ModelWarning
-from robustprune.inference import copy_network, evaluation_mode, model_device, model_type, reason_of, to_evaluation
+from robustprune.inference import (
+    channels_last,
+    copy_network,
+    evaluation_mode,
+    model_device,
+    model_type,
+    reason_of,
+    to_evaluation,
+)
 from robustprune.models.adapter import AdaptedNetwork
 from robustprune.models.architecture import Architecture
 from robustprune.randomness import isolated_generators
@@ -63,7 +71,7 @@ def check_training(network: nn.Module, architecture: Architecture) -> int:
     name = architecture.name
     with isolated_generators(0), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says of checkpoints without gradients
-        trained = copy_network(network)
+        trained = channels_last(copy_network(network))
         images = _gray_images(architecture).to(model_device(network), model_type(network))
         try:
             with evaluation_mode(network):
@@ -83,7 +91,9 @@ def check_training(network: nn.Module, architecture: Architecture) -> int:
 
 
 def _gray_images(architecture: Architecture) -> Tensor:
-    return torch.full((2, architecture.channels, *architecture.image_size), 0.5)
+    # As they lie in training, which hooks may look at.
+    images = torch.full((2, architecture.channels, *architecture.image_size), 0.5)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _no_logits(found: Any, architecture: Architecture) -> str | None:
