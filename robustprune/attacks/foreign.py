@@ -68,7 +68,8 @@ def torchattacks_attack(name: str) -> Attack:
 
     def prepare(problem: AttackProblem, options: dict[str, Any]) -> Perturb:
         budget = {_BUDGET: problem.epsilon} if _BUDGET in inspect.signature(kind).parameters else {}
-        attacker = kind(Counting(problem), **budget, **options)
+        # Else the attack would put the model back into training mode.
+        attacker = kind(Counting(problem).eval(), **budget, **options)
 
         def perturb(images: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
             if targets is not None:
