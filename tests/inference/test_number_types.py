@@ -84,8 +84,8 @@ def test_attack_on_a_type_is_without_a_word_and_its_verdict_the_networks_own(kin
     assert bool(result.broken.any())
 
 
-def test_in_double_precision_a_step_follows_the_gradient_that_single_precision_has_no_number_for() -> None:
-    # Cross-entropy of a sample sure by 200 has a gradient of e^-200, which no float32 holds.
+def test_a_gradient_too_small_for_single_precision_is_no_robustness() -> None:
+    # Cross-entropy of a sample sure by 200 has a gradient of e^-200, which points in images, in float32, cannot have.
     network = Deep().double()
     with torch.no_grad():
         network.head.bias[0] += 200
@@ -93,7 +93,9 @@ def test_in_double_precision_a_step_follows_the_gradient_that_single_precision_h
     leaf = IMAGES.double().requires_grad_()
     (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(network(leaf), labels, reduction="sum"), leaf)
     assert 0 < float(gradient.abs().max()) < 1e-60
-    assert run_model(network, IMAGES).dtype == torch.float64
+    result = run_attack(network, IMAGES, labels, attack="pgd", steps=2, epsilon=0.02)
+    assert {check.name: check.verdict for check in result.checks}["zero gradient"] == "FAIL"
+    assert not result.valid
 
 
 def test_predictions_of_a_double_network_are_not_rounded_to_ties() -> None:
