@@ -6,12 +6,16 @@ import platform
 import re
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import keystr, tree_leaves_with_path
 
 from robustprune._version import __version__
 from robustprune.files import hash_arrays
@@ -19,13 +23,39 @@ from robustprune.files import hash_arrays
 
 def hash_weights(network: nn.Module) -> str:
     """Return the SHA-256 over the parameters and buffers of a network: names, types, shapes and values."""
+    # The order of constants changes as a script is saved and loaded.
+    constants = sorted(
+        frozen_constants(network), key=lambda each: (str(each.dtype), each.shape, _bytes(each).tobytes())
+    )
+    held = network.state_dict() | {f"constant {number}": value for number, value in enumerate(constants)}
+    # Quantized layers hold tuples of tensors, and types; what else a state holds tells by its words.
+    leaves = {name + keystr(path): leaf for name, value in held.items() for path, leaf in tree_leaves_with_path(value)}
     return hash_arrays(
         {
             # Bytes, since numpy has no bfloat16.
-            f"{name} {value.dtype} {tuple(value.shape)}": value.cpu().contiguous().flatten().view(torch.uint8).numpy()
-            for name, value in network.state_dict().items()
+            name + (f" {value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else ""): _bytes(value)
+            for name, value in leaves.items()
         }
     )
+
+
+def frozen_constants(network: nn.Module) -> Iterator[Tensor]:
+    """Yield the weights of frozen scripts, which are constants of their graphs instead of parameters."""
+    for module in network.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            with suppress(RuntimeError):  # one that only holds others has no graph
+                graph: Any = module.graph  # to be held on to as long as its nodes are
+                for node in graph.findAllNodes("prim::Constant", recurse=True):
+                    if node.hasAttribute("value") and node.kindOf("value") == "t":
+                        yield node.t("value")
+
+
+def _bytes(value: Any) -> np.ndarray[Any, Any]:
+    if not isinstance(value, Tensor):
+        return np.frombuffer(repr(value).encode(), dtype=np.uint8)
+    value = value.detach().cpu()
+    value = value.dequantize() if value.is_quantized else value.to_dense()
+    return np.asarray(value.contiguous().flatten().view(torch.uint8).numpy())
 
 
 def describe_environment() -> dict[str, Any]:

@@ -13,9 +13,22 @@ from torch import Tensor, nn
 
 from robustprune.data import Split
 from robustprune.errors import EvaluationError, PruningError
-from robustprune.inference import Array, evaluation_mode, model_device, run_model, to_tensor, to_unit_range
+from robustprune.inference import (
+    Array,
+    FunctionNetwork,
+    as_network,
+    evaluation_mode,
+    hides_layers,
+    model_device,
+    network_name,
+    run_model,
+    run_uncompiled,
+    to_tensor,
+    to_unit_range,
+)
 from robustprune.metrics import LEAST_SAMPLES, MeanCka, centred_gram
 from robustprune.ood.head import average_places, find_head
+from robustprune.ood.outputs import why_no_features
 from robustprune.pruning import find_blocks
 
 PENULTIMATE = "penultimate"
@@ -53,8 +66,12 @@ def compare_representations(
         EvaluationError: A network has no such layer, or does not run it; too few images; features not finite.
         ModelError: A network cannot run on these images.
     """
+    first, second = as_network(first), as_network(second)
+    images = images if isinstance(images, Split) else to_tensor(images, "images")
     if batch_size < LEAST_SAMPLES:
         raise EvaluationError(f"unbiased CKA needs batches of at least {LEAST_SAMPLES} images, got {batch_size}")
+    if isinstance(images, Tensor) and images.ndim < 2:
+        raise EvaluationError(f"expected a batch of images (N, …), got shape {tuple(images.shape)}")
     if len(images) < LEAST_SAMPLES:
         raise EvaluationError(f"unbiased CKA needs at least {LEAST_SAMPLES} images, got {len(images)}")
     means: dict[str, MeanCka] = {}
@@ -86,6 +103,8 @@ def matched_layers(first: nn.Module, second: nn.Module, images: Tensor) -> list[
 
 
 def _block_names(network: nn.Module, images: Tensor) -> list[str]:
+    if isinstance(network, FunctionNetwork) or hides_layers(network):
+        return []
     try:
         return [block.name for block in find_blocks(network, to_unit_range(images[:2]).cpu())]
     except PruningError:  # a chain, of which the penultimate features can still be compared
@@ -96,7 +115,7 @@ def _batches(images: Split | Array, batch_size: int) -> Iterator[Tensor]:
     parts: Iterable[Tensor] = (
         (batch.images for batch in images.batches(batch_size))
         if isinstance(images, Split)
-        else torch.split(to_tensor(images), batch_size)
+        else torch.split(to_tensor(images, "images"), batch_size)
     )
     return (part for part in parts if len(part) >= LEAST_SAMPLES)
 
@@ -107,26 +126,32 @@ def _modules(network: nn.Module, names: Sequence[str], images: Tensor) -> dict[s
         if name == PENULTIMATE:
             found = find_head(network, to_unit_range(images[:2].to(model_device(network))))
             if found is None:
-                raise EvaluationError(f"this {type(network).__name__} has no linear layer, so no penultimate features")
+                raise _unseen(network, "the penultimate features")
             modules[name] = found.module
             continue
         try:
             modules[name] = network.get_submodule(name)
         except AttributeError as error:
             raise EvaluationError(
-                f"this {type(network).__name__} has no layer {name!r}; leave the layers out to compare those that "
+                f"this {network_name(network)} has no layer {name!r}; leave the layers out to compare those that "
                 "both networks have"
             ) from error
+        if hides_layers(modules[name]):
+            raise _unseen(network, f"layer {name!r}")
     return modules
+
+
+def _unseen(network: nn.Module, what: str) -> EvaluationError:
+    return EvaluationError(f"{what} of this {network_name(network)} cannot be seen: {why_no_features(network)}")
 
 
 def _grams(network: nn.Module, modules: dict[str, nn.Module], batch: Tensor) -> dict[str, Gram]:
     grams: dict[str, Gram] = {}
-    with _watching(modules, grams), torch.no_grad():
+    with _watching(modules, grams), torch.no_grad(), run_uncompiled(network):
         run_model(network, to_unit_range(batch.to(model_device(network))))
     missing = [name for name in modules if name not in grams]
     if missing:
-        raise EvaluationError(f"this {type(network).__name__} does not run its layer {missing[0]!r} on these images")
+        raise EvaluationError(f"this {network_name(network)} does not run its layer {missing[0]!r} on these images")
     return grams
 
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, RobustPruneError, TicketError
+from robustprune.inference import copy_network, to_evaluation
 from robustprune.models import Architecture, architecture_of, build_network
 from robustprune.models.user_file import split_name
 from robustprune.models.weights import set_weights
 from robustprune.provenance import describe_environment, hash_weights
 from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks, remove_filters
-from robustprune.pruning.calls import copied
 from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
 from robustprune.ticket_header import Plan, TicketHeader
 
@@ -70,7 +70,7 @@ class Ticket:
 
     def model(self) -> nn.Module:
         """Return the network in evaluation mode; it is the ticket's own, not a copy."""
-        return self.network.eval()
+        return to_evaluation(self.network)
 
     @property
     def sha256(self) -> str:
@@ -142,7 +142,7 @@ def apply_plan(network: nn.Module, plan: Plan, masks: Mapping[str, Tensor] | Non
     """
     left = _without_removed(network, plan)
     if masks:
-        left = copied(left)
+        left = copy_network(left)
         apply_masks(left, masks)
     return left
 
@@ -193,7 +193,7 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
         detail = " ".join(str(error).split())[:300]
         raise TicketError(f"the weights in {path} do not fit {architecture.name}: {detail}") from error
     ticket = Ticket(
-        network=network.eval(),
+        network=to_evaluation(network),
         architecture=architecture,
         masks=_masks_in(content, header.plan, path),
         **{name: getattr(header, name) for name in _SHARED_FIELDS},

@@ -19,6 +19,7 @@ PACKAGE = Path(robustprune.__file__).parent
 # A room (a module, or a package) may import only from those before it.
 ORDER = (
     "errors",
+    "arrays",
     "registry",
     "files",
     "seeds",

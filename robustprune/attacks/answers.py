@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from robustprune.attacks.batching import Batches
 from robustprune.attacks.goal import Score, are_predictions
 from robustprune.attacks.ledger import Start, Tally
-from robustprune.errors import AttackError, ModelError
-from robustprune.inference import run_model
+from robustprune.errors import AttackError
+from robustprune.inference import failure, run_model
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class Oracle:
         self.tally.forwards += self.draws * len(images)
         return torch.cat(logits)
 
-    def answer(self, model: nn.Module, question: Question, n_classes: int, stage: str) -> Answer:
-        """Return what the model says; its first gradients in a stage are entered in the tally."""
+    def answer(self, model: nn.Module, question: Question, like: Tensor, stage: str) -> Answer:
+        """Return what the model says, logits as those of the images; first gradients in a stage go into the tally."""
         rows, points, place = question.rows, question.points, question.rows.device
-        logits = torch.zeros(len(rows), n_classes, device=place)
+        logits = like.new_zeros(len(rows), like.shape[1])
         losses = torch.zeros(len(rows), device=place)
         gradients = torch.zeros_like(points) if question.gradient else points.new_zeros(0)
         is_first = question.gradient and len(rows) > 0 and stage not in self.tally.starts
@@ -106,6 +106,7 @@ class Oracle:
             without_graph = self.tally.without_graph
             draws = [self._draw(model, batch, where, question) for _ in range(self.draws)]
             found, values, slopes = draws[0] if len(draws) == 1 else map(_mean, zip(*draws, strict=True))
+            found = found.to(logits.dtype)
             self.tally.forwards += self.draws * len(where)
             logits[part], losses[part] = found, values.to(losses.dtype)
             if question.gradient:
@@ -141,11 +142,8 @@ class Oracle:
         if losses.requires_grad:
             try:
                 (gradient,) = torch.autograd.grad(losses.sum(), batch, allow_unused=True)
-            except Exception as error:  # a backward pass is the network's own code, too
-                raise ModelError(
-                    f"no gradient passes back through the model: {type(error).__name__}: {error}; mend its backward "
-                    f"pass, or attack without gradients, such as with 'square'"
-                ) from error
+            except Exception as error:
+                raise failure(f"has no gradient at images of shape {tuple(batch.shape)}", error) from error
         if gradient is None:
             self.tally.without_graph += len(batch)
             return torch.zeros_like(batch)

@@ -26,7 +26,7 @@ from robustprune.attacks.thorough import Examiner, check_thoroughly
 from robustprune.attacks.waves import Outcome, Progress, Run, join, split_waves
 from robustprune.devices import keep_freed_memory
 from robustprune.errors import AttackError
-from robustprune.inference import Array, model_device
+from robustprune.inference import Array, as_network, model_device
 from robustprune.processes import ALONE, Processes
 
 
@@ -62,8 +62,8 @@ def run_attack(
     state, also after an error. Samples it misclassifies to begin with are broken and not attacked.
 
     Args:
-        model: Maps float images in [0, 1] to logits (N, K); normalization is inside it.
-        images: (N, …), uint8 or float in [0, 1].
+        model: Maps float images in [0, 1] to logits (N, K); normalization is inside it. A plain function will do.
+        images: (N, …), uint8 or float in [0, 1]: a tensor, an array or a list of either, as labels and targets.
         labels: (N,) integers 0…K−1.
         attack: Name of the attack; `robustprune.attacks.ATTACKS` has them all.
         epsilon: Budget in units of [0, 1] pixels: a number, or a fraction such as ``"8/255"``.
@@ -121,7 +121,7 @@ def run_attack(
         raise AttackError(f"checks must be 'default' or 'full', got {checks!r}")
     check_norm(get_attack(attack), attack, settings.norm.name)
     expanded = expand_options(attack, options)
-    samples = check_samples(images, labels, sample_ids, targets)
+    model, samples = as_network(model), check_samples(images, labels, sample_ids, targets)
     samples = carry_points(samples, carry, settings)
     place = model_device(model, device)
     block = block_of(attack, settings.batch_size)
@@ -134,8 +134,9 @@ def run_attack(
     with guarded(model, seed):
         found = together(lambda: _attack(run, own, place, attack), processes, block)
         checks_of_model = probe_model(model, samples, found.clean_logits, settings, place, found.tally)
-        broken, n_classes = found.outcome.broken, found.clean_logits.shape[1]
-        checks_of_model += check_foreign(run.attack, model, samples, broken, n_classes, settings, place)
+        checks_of_model += check_foreign(
+            run.attack, model, samples, found.outcome.broken, found.clean_logits, settings, place
+        )
         if expected_clean_accuracy is not None:
             checks_of_model.append(_compare_clean(found.outcome, settings, expected_clean_accuracy))
         training_during = found.training or training_submodules(model)

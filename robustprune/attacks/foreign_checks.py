@@ -18,7 +18,7 @@ from robustprune.attacks.registry import Attack
 from robustprune.attacks.result import Check
 from robustprune.attacks.settings import Samples, Settings
 from robustprune.attacks.waves import split_waves
-from robustprune.inference import to_unit_range
+from robustprune.inference import run_uncompiled, to_unit_range
 
 ONE_SIDED = 1.645
 """Standard deviations of chance that are passed over: 5 % of attacks as strong as a step are found weaker."""
@@ -29,7 +29,7 @@ def check_foreign(
     model: nn.Module,
     samples: Samples,
     broken: Tensor,
-    n_classes: int,
+    clean_logits: Tensor,
     settings: Settings,
     place: torch.device,
 ) -> list[Check]:
@@ -38,7 +38,9 @@ def check_foreign(
     if measure is None:
         return []
     oracle = Oracle(Tally(), Batches(settings.batch_size), lambda _: None, settings.eot)
-    by_step = torch.cat([_step(oracle, model, wave, n_classes, settings, place) for wave in split_waves(samples)])
+    with run_uncompiled(model):
+        steps = [_step(oracle, model, wave, clean_logits, settings, place) for wave in split_waves(samples)]
+    by_step = torch.cat(steps)
     return [check_norm_of(measure, settings.norm.name), check_single_step(broken, by_step, oracle.tally)]
 
 
@@ -81,7 +83,7 @@ def check_single_step(broken: Tensor, by_step: Tensor, tally: Tally) -> Check:
 
 
 def _step(
-    oracle: Oracle, model: nn.Module, samples: Samples, n_classes: int, settings: Settings, place: torch.device
+    oracle: Oracle, model: nn.Module, samples: Samples, clean_logits: Tensor, settings: Settings, place: torch.device
 ) -> Tensor:
     """Return (n,) bool, what FGSM breaks or is misclassified to begin with, for a gradient and a pass each."""
     norm, epsilon = settings.norm, settings.epsilon
@@ -95,6 +97,6 @@ def _step(
         settle=lambda points, _: points,
         record=lambda *_: None,
     )
-    clean = oracle.answer(model, question, n_classes, "")
+    clean = oracle.answer(model, question, clean_logits.to(place), "")
     points = contain(images + epsilon * uphill(norm, images, clean.gradients), images, epsilon, norm)
     return (goal.is_reached(clean.logits) | goal.is_reached(oracle.predict(model, points))).cpu()

@@ -40,7 +40,7 @@ def guarded(model: nn.Module, seed: int = 0) -> Iterator[nn.Module]:
 
 def training_submodules(model: nn.Module) -> list[str]:
     """Return the names of the submodules in training mode; the model itself is called ``(model)``."""
-    return [name or "(model)" for name, module in model.named_modules() if module.training]
+    return [name or "(model)" for name, module in model.named_modules() if getattr(module, "training", False)]
 
 
 @contextmanager

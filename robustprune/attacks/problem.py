@@ -269,7 +269,7 @@ class AttackProblem:
                 self.ledger.record(where, batch, logits, score, self.queries, number)
 
         question = Question(rows, points, score, gradient, settle, record, look)
-        return self.oracle.answer(self.model, question, self.clean_logits.shape[1], stage)
+        return self.oracle.answer(self.model, question, self.clean_logits, stage)
 
     def reopen(self, doubtful: Tensor) -> None:
         """Take samples (N,) for unbroken again, from their images on."""

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import ModelError, ModelWarning
-from robustprune.inference import TOLERANCE, Packed, freeze, logit_gap, run_model
+from robustprune.inference import (
+    TOLERANCE,
+    FunctionNetwork,
+    Packed,
+    freeze,
+    logit_gap,
+    network_name,
+    run_model,
+    tolerance_of,
+)
 from robustprune.randomness import isolated_generators, seeded_generator
 
 PROBES = 16
@@ -20,8 +29,9 @@ class Replica:
     """Makes the frozen copy of a model when it is first needed."""
 
     def __init__(self, model: nn.Module, wanted: bool) -> None:
-        """Copy ``model`` if ``wanted``."""
-        self._model, self._wanted = model, wanted
+        """Copy ``model`` if ``wanted``, and if it can be copied, as plain functions cannot."""
+        can_be_copied = not any(isinstance(module, FunctionNetwork) for module in model.modules())
+        self._model, self._wanted = model, wanted and can_be_copied
         self._copy: nn.Module | None = None
 
     @property
@@ -42,11 +52,11 @@ class Replica:
         except ModelError as error:
             problem = str(error)
         else:
-            if gap <= TOLERANCE:
+            if gap <= tolerance_of(self._model, images, gap):
                 return _packed(copy, images)
             problem = f"its logits differ from the model's by {gap:.2g} of the largest"
         warnings.warn(
-            f"no frozen copy of this {type(self._model).__name__} can be attacked in its place ({problem}); the "
+            f"no frozen copy of this {network_name(self._model)} can be attacked in its place ({problem}); the "
             "model itself is attacked, which comes to the same but takes longer",
             ModelWarning,
             stacklevel=2,

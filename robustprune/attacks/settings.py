@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from operator import index
 from typing import Any, Literal
 
 import numpy as np
@@ -133,29 +134,37 @@ def check_samples(
     targets: Array | None = None,
 ) -> Samples:
     """Return the samples, or raise an `AttackError` on images, labels, ids or targets that do not fit together."""
-    images = to_tensor(images)
-    labels = to_tensor(labels)
+    images, labels = to_tensor(images, "images", AttackError), to_tensor(labels, "labels", AttackError)
     if images.ndim < 2 or len(images) == 0:
         raise AttackError(f"expected a batch of images (N, …) with N ≥ 1, got shape {tuple(images.shape)}")
-    _check_classes("labels", labels, len(images))
+    labels = _as_classes("labels", labels, len(images))
     if targets is not None:
-        targets = to_tensor(targets)
-        _check_classes("targets", targets, len(images))
+        targets = _as_classes("targets", to_tensor(targets, "targets", AttackError), len(images))
         same = int((targets.cpu() == labels.cpu()).sum())
         if same:
             raise AttackError(f"{same} targets are the samples' own labels; a target is the class to be mistaken for")
-    ids = list(range(len(images))) if sample_ids is None else [int(each) for each in sample_ids]
-    if len(ids) != len(images):
-        raise AttackError(f"expected {len(images)} sample ids, one per image, got {len(ids)}")
+    ids = as_ids(sample_ids, len(images))
     _check_range(images)
-    return Samples(images, labels.long(), ids, None if targets is None else targets.long())
+    return Samples(images, labels, ids, targets)
 
 
-def _check_classes(what: str, classes: Tensor, n: int) -> None:
+def as_ids(sample_ids: Sequence[int] | Tensor | None, n: int) -> list[int]:
+    """Return n sample ids as numbers, 0…n−1 for None, or raise an `AttackError`."""
+    try:
+        ids = list(range(n)) if sample_ids is None else [index(each) for each in sample_ids]
+    except TypeError as error:
+        raise AttackError(f"sample ids are one integer per image: {error}") from error
+    if len(ids) != n:
+        raise AttackError(f"expected {n} sample ids, one per image, got {len(ids)}")
+    return ids
+
+
+def _as_classes(what: str, classes: Tensor, n: int) -> Tensor:
     if classes.shape != (n,) or classes.is_floating_point() or classes.dtype == torch.bool:
         raise AttackError(
             f"expected {n} integer {what}, one per image, got {classes.dtype} of shape {tuple(classes.shape)}"
         )
+    return classes.long()
 
 
 def _check_range(images: Tensor) -> None:

@@ -14,8 +14,18 @@ from robustprune.attacks.batching import Batches
 from robustprune.attacks.engine import run_attack
 from robustprune.attacks.goal import Goal
 from robustprune.attacks.result import AttackResult, Check
+from robustprune.attacks.settings import as_ids
 from robustprune.attacks.verdict import predict_once
-from robustprune.inference import Array, evaluation_mode, model_device, to_tensor, to_unit_range
+from robustprune.errors import AttackError
+from robustprune.inference import (
+    Array,
+    as_network,
+    evaluation_mode,
+    model_device,
+    network_name,
+    to_tensor,
+    to_unit_range,
+)
 
 
 def transfer_attack(
@@ -38,6 +48,7 @@ def transfer_attack(
     Raises:
         AttackError: As `run_attack`.
     """
+    model, source = as_network(model), as_network(source)
     expected = settings.pop("expected_clean_accuracy", None)
     made = run_attack(source, images, labels, attack, **({"early_stop": False} | settings))
     made_at = time.perf_counter()
@@ -52,7 +63,7 @@ def transfer_attack(
         found.append(checks.check_clean_agreement(accuracy, expected, made.n, draws_at_random=is_random))
     return replace(
         made,
-        options={**made.options, "source": type(source).__name__},
+        options={**made.options, "source": network_name(source)},
         broken=broken,
         clean_predictions=clean,
         adversarial_predictions=predictions,
@@ -68,9 +79,8 @@ def transfer_attack(
 
 
 def _predict(model: nn.Module, images: Array, settings: dict[str, Any]) -> Tensor:
-    images, seed = to_unit_range(to_tensor(images).to(model_device(model))), settings.get("seed", 0)
-    ids = settings.get("sample_ids")
-    ids = range(len(images)) if ids is None else [int(each) for each in ids]
+    images = to_unit_range(to_tensor(images, "images", AttackError).to(model_device(model)))
+    ids, seed = as_ids(settings.get("sample_ids"), len(images)), settings.get("seed", 0)
     with evaluation_mode(model):
         batches = Batches(settings.get("batch_size", 256))
         return predict_once(model, images, ids, seed=seed, batches=batches).argmax(dim=1).cpu()

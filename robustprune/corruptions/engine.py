@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustprune.arrays import Array, to_numpy
 from robustprune.corruptions.draws import Draws, image_keys
 from robustprune.corruptions.parallel import in_parallel
 from robustprune.corruptions.registry import (
@@ -22,8 +23,6 @@ from robustprune.corruptions.registry import (
 )
 from robustprune.errors import CorruptionError, RobustPruneError
 from robustprune.registry import share_options
-
-Array = Tensor | NDArray[Any]
 
 # Elements worked on at once: enough to make the cost of a call small, few enough for the caches.
 _CHUNK_ELEMENTS = 1 << 17
@@ -113,7 +112,7 @@ def _severity(given: Any) -> int:
 
 
 def _pixels(images: Array) -> NDArray[np.uint8]:
-    array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    array = to_numpy(images, "images", CorruptionError)
     if array.dtype != np.uint8:
         raise CorruptionError(f"images to corrupt must be uint8, 0 to 255, got {array.dtype}")
     if array.ndim != 4 or array.shape[1] not in (1, 3) or min(array.shape[2:]) < _SMALLEST_SIDE:
@@ -127,7 +126,7 @@ def _pixels(images: Array) -> NDArray[np.uint8]:
 def _ids(sample_ids: Sequence[int] | Array | None, count: int) -> NDArray[np.int64]:
     if sample_ids is None:
         return np.arange(count)
-    ids = sample_ids.cpu().numpy() if isinstance(sample_ids, Tensor) else np.asarray(sample_ids)
+    ids = to_numpy(sample_ids, "sample ids", CorruptionError)
     if ids.shape != (count,) or (count and ids.dtype.kind not in "iu"):
         raise CorruptionError(
             f"sample ids are one integer per image; got {ids.dtype} of shape {ids.shape} for {count} images"

@@ -15,8 +15,21 @@ from torch.utils.flop_counter import _FlopCounterMode
 
 from robustprune.cost.formulas import ProductCounter
 from robustprune.cost.images import noise_images
-from robustprune.errors import ModelError, ModelWarning
-from robustprune.inference.plain import copy_network, fill_lazy_layers, uncompiled
+from robustprune.errors import ModelWarning
+from robustprune.inference import (
+    as_network,
+    copy_network,
+    evaluation_mode,
+    failure,
+    frozen_parameters,
+    lazy_layers,
+    model_device,
+    model_type,
+    network_name,
+    run_uncompiled,
+)
+from robustprune.inference.plain import fill_lazy_layers
+from robustprune.provenance import frozen_constants
 from robustprune.pruning import Block, weight_layers
 from robustprune.pruning.criteria.used_weights import use_weights
 
@@ -26,7 +39,7 @@ class Cost:
     """Sizes of a network.
 
     Attributes:
-        parameters: Trainable and frozen parameters; buffers do not count.
+        parameters: Trainable and frozen parameters; buffers do not count, the constants of a frozen script do.
         macs: Multiply-accumulates of one image's forward pass in products: convolutions, linear, bilinear and
             recurrent layers, attention, and whatever calls such a product as a function.
         filters: Output channels over all convolutions, the shortcuts' among them.
@@ -58,12 +71,15 @@ def measure_cost(model: nn.Module, example: Tensor | None = None) -> Cost:
         model: A network.
         example: Images (N, C, H, W) to count with, for a network that was not built by this package.
 
+    Raises:
+        ModelError: The network does not run on such images.
+
     Warns:
         ModelWarning: Operations ran whose products cannot be counted, such as quantized ones.
     """
     network, macs, _ = _count_macs(model, example)
     return Cost(
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=sum(weight.numel() for weight in list(network.parameters()) or frozen_constants(network)),
         macs=macs,
         filters=sum(module.out_channels for module in network.modules() if isinstance(module, nn.modules.conv._ConvNd)),
     )
@@ -121,24 +137,24 @@ def _spending(network: nn.Module, spent: dict[str, int], total: Callable[[], int
 def _count_macs(
     model: nn.Module, example: Tensor | None, blocks: Sequence[str] = ()
 ) -> tuple[nn.Module, int, dict[str, int]]:
-    """Return the copy that ran, lazy layers and all, its multiply-accumulates per image, and those of named modules."""
+    """Return the network that ran, lazy layers and all, its multiply-accumulates per image, and those of modules."""
     example = noise_images(model, 1) if example is None else example
-    network = copy_network(model).cpu()
-    network.eval()
+    network = _countable(model, example)
     counter, spent = ProductCounter(), dict.fromkeys(blocks, 0)
-    try:
-        with torch.no_grad(), uncompiled(network), _plain_attention(), _uncompiled_counter():
-            _prepare(network, example)
+    with ExitStack() as stack:
+        # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
+        for context in (evaluation_mode(network), frozen_parameters(network), run_uncompiled(network), torch.no_grad()):
+            stack.enter_context(context)
+        stack.enter_context(_plain_attention())
+        stack.enter_context(_uncompiled_counter())
+        try:
             with counter, _spending(network, spent, counter.get_total_flops):
-                network(example)
-    except Exception as error:
-        raise ModelError(
-            f"the multiply-accumulates of this {type(model).__name__} cannot be counted on images of shape "
-            f"{tuple(example.shape)}: {' '.join(str(error).split())[:300]}"
-        ) from error
+                network(example.detach().clone().to(model_device(network), model_type(network)))
+        except Exception as error:
+            raise failure(f"cannot run on images of shape {tuple(example.shape)}", error) from error
     if counter.unknown:
         warnings.warn(
-            f"the multiply-accumulates of this {type(model).__name__} leave out the products that "
+            f"the multiply-accumulates of this {network_name(network)} leave out the products that "
             f"{', '.join(counter.unknown)} hides; count the network before it is quantized or optimized for inference",
             ModelWarning,
             stacklevel=4,
@@ -149,12 +165,14 @@ def _count_macs(
     return network, counter.get_total_flops() // per_image, found
 
 
-def _prepare(network: nn.Module, example: Tensor) -> None:
-    """Let a network hold just what an image goes through, in place."""
-    fill_lazy_layers(network, example)
-    parameters = dict(network.named_parameters(remove_duplicate=False))
-    for parameter in parameters.values():
-        # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
-        parameter.requires_grad_(False)
-    if any(name not in parameters for name, _ in weight_layers(network)):
-        use_weights(network, [example, example])  # to compute weights is no cost of an image
+def _countable(model: nn.Module, example: Tensor) -> nn.Module:
+    """Return the network, or a copy of it in which just what an image goes through is computed."""
+    parameters = dict(model.named_parameters(remove_duplicate=False)) if isinstance(model, nn.Module) else {}
+    if not parameters or not (lazy_layers(model) or any(name not in parameters for name, _ in weight_layers(model))):
+        return as_network(model)
+    network = copy_network(model)
+    with run_uncompiled(network), evaluation_mode(network):
+        fill_lazy_layers(network, example)
+        # To compute weights is no cost of an image.
+        use_weights(network, [example.to(model_device(network), model_type(network))] * 2)
+    return network

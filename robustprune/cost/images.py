@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from robustprune.inference import model_type
 from robustprune.models import architecture_of
 from robustprune.randomness import seeded_generator
 
@@ -25,5 +26,4 @@ def noise_images(model: nn.Module, count: int, example: Tensor | None = None) ->
         shape: tuple[int, ...] = (architecture.channels, *architecture.image_size)
     else:
         shape = tuple(example.shape[1:])
-    types = [weight.dtype for weight in model.parameters() if weight.is_floating_point()]
-    return torch.rand(count, *shape, generator=seeded_generator("cost", count)).to(types[0] if types else torch.float32)
+    return torch.rand(count, *shape, generator=seeded_generator("cost", count)).to(model_type(model))

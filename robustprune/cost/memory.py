@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from robustprune.cost.images import noise_images
 from robustprune.errors import ModelError
-from robustprune.inference.plain import copy_network, fill_lazy_layers, uncompiled
+from robustprune.inference import copy_network, network_name, run_uncompiled, to_evaluation
+from robustprune.inference.plain import fill_lazy_layers
 from robustprune.randomness import isolated_generators
 
 _PROBES = (2, 3, 4)  # images; not one, which batch normalization cannot train on
@@ -76,22 +77,23 @@ def measure_memory(model: nn.Module, batch_size: int = 128, example: Tensor | No
     """
     if batch_size < 1:
         raise ModelError(f"memory is that of at least 1 image per batch, got batch_size {batch_size}")
-    network = copy_network(model).cpu()
 
-    def at(measure: Callable[[nn.Module, Tensor], int]) -> int:
+    def at(measure: Callable[[nn.Module, Tensor], int], network: nn.Module) -> int:
         return _at_size(lambda count: measure(network, noise_images(model, count, example)), batch_size)
 
     try:
-        with torch.inference_mode(False), isolated_generators(0), uncompiled(network):
-            fill_lazy_layers(network, noise_images(model, _PROBES[0], example))
-            for parameter in network.parameters():
-                if parameter.is_floating_point():
-                    parameter.requires_grad_(True)
-            activations, at_inference = at(_saved_bytes), at(_peak_bytes)
+        with torch.inference_mode(False), isolated_generators(0):
+            network = copy_network(model).cpu()
+            with run_uncompiled(network):
+                fill_lazy_layers(network, noise_images(model, _PROBES[0], example))
+                for parameter in network.parameters():
+                    if parameter.is_floating_point():
+                        parameter.requires_grad_(True)
+                activations, at_inference = at(_saved_bytes, network), at(_peak_bytes, network)
     except ModelError:  # it does not say what images it takes
         raise
     except Exception as error:
-        raise ModelError(f"the memory of this {type(model).__name__} cannot be measured: {error}") from error
+        raise ModelError(f"the memory of this {network_name(model)} cannot be measured: {error}") from error
     return Memory(
         batch_size=batch_size,
         parameters=_storage_bytes(network.parameters()),
@@ -131,7 +133,7 @@ def _peak_bytes(network: nn.Module, images: Tensor) -> int:
     """Return the most bytes alive at once in a forward pass in evaluation mode."""
     live = _LiveStorages(_storages((*network.parameters(), *network.buffers())))
     live.add(images)
-    network.eval()
+    to_evaluation(network)
     with torch.no_grad(), live:
         network(images)
     return live.peak

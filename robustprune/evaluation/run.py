@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from robustprune.data import ImageData, Sample, take_sample
 from robustprune.evaluation.attacks import make_settings, run_attacks, share_attack_options
 from robustprune.evaluation.clean import evaluate_clean
 from robustprune.evaluation.corruption_sources import find_corrupted
+from robustprune.evaluation.latency import check_timing
 from robustprune.evaluation.ood import OodRequest, run_ood
 from robustprune.evaluation.shift import run_shift
 from robustprune.evaluation.summary import summarize_model
 from robustprune.evaluation.together import evaluate_together
 from robustprune.files import hash_arrays
+from robustprune.inference import as_network
 from robustprune.processes import ALONE, Processes
 from robustprune.progress import Progress
 from robustprune.provenance import describe_environment
@@ -94,8 +96,10 @@ def evaluate(
         DataError: No such split, or a foreign, corrupted or shifted set is not there.
     """
     start = time.perf_counter()
+    if latency:
+        check_timing(model)
     attacks = [attacks] if isinstance(attacks, str) else attacks
-    epsilons = [epsilons] if isinstance(epsilons, str | float | int | Fraction) else epsilons
+    epsilons = [epsilons] if isinstance(epsilons, str | float | Real) else epsilons
     budgets = [parse_epsilon(epsilon, norm) for epsilon in epsilons]
     further = make_settings(attack_settings or {})
     own_options = share_attack_options(attacks, dict(options or {}), norm)
@@ -104,7 +108,7 @@ def evaluate(
     corrupted = find_corrupted(corruptions, corruption_dir, data, sample, seed, limit, corruption_options or {})
     if isinstance(model, Ticket):
         model.check_fits(data)
-    network = model.model() if isinstance(model, Ticket) else model
+    network = as_network(model.model() if isinstance(model, Ticket) else model)
     shared: dict[str, Any] = {"batch_size": batch_size, "processes": processes, "progress": progress}
     clean, samples = evaluate_clean(network, sample, data.name, batch_size=batch_size, processes=processes)
     # Before the attacks, which take longer: a foreign set that is not there is found out early.

@@ -12,8 +12,10 @@ from robustprune.data import ImageData, take_sample
 from robustprune.errors import EvaluationError
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import compare_with_dense
+from robustprune.evaluation.latency import check_timing
 from robustprune.evaluation.run import evaluate
 from robustprune.evaluation.together import evaluate_together
+from robustprune.inference import as_network
 from robustprune.processes import ALONE, Processes
 from robustprune.progress import Progress
 from robustprune.records import Record
@@ -65,6 +67,9 @@ def evaluate_models(
     """
     if dense is not None and dense not in models:
         raise EvaluationError(f"the dense network {dense!r} is none of {', '.join(models)}")
+    for model in models.values():
+        if latency:
+            check_timing(model)
     # Found before anything else is done: a set that is not there should not be missed after an hour.
     sample = take_sample(data, split, limit, seed)
     images = find_corrupted(corruptions, corruption_dir, data, sample, seed, limit, corruption_options or {})
@@ -76,7 +81,7 @@ def evaluate_models(
         name: evaluate(model, data, path=(paths or {}).get(name), **chosen, **settings)
         for name, model in models.items()
     }
-    networks = (model.model() if isinstance(model, Ticket) else model for model in models.values())
+    networks = (as_network(model.model() if isinstance(model, Ticket) else model) for model in models.values())
     evaluated = list(zip(networks, records.values(), strict=True))
     evaluate_together(evaluated, images, sample.images[0].shape, latency=latency, **shared)
     if dense is not None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from robustprune.cost import measure_cost, measure_memory
 from robustprune.errors import ModelError
+from robustprune.inference import network_name
 from robustprune.models import build_network
 from robustprune.provenance import hash_weights
 from robustprune.pruning import find_blocks
@@ -23,7 +24,7 @@ def summarize_model(model: Ticket | nn.Module, network: nn.Module, images: Tenso
     cost = measure_cost(network, example)
     return ModelSummary(
         path=path,
-        architecture=ticket.architecture.name if ticket else type(network).__name__,
+        architecture=ticket.architecture.name if ticket else network_name(network),
         sha256=hash_weights(network),
         parameters=cost.parameters,
         macs=cost.macs,

@@ -68,6 +68,30 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return operation(*arguments, **(keywords or {}))
 
 
+class _Types(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the largest distance of numbers near 1 among the types that operations return."""
+
+    spacing = 0.0
+    _should_skip_dynamo = _Reads._should_skip_dynamo
+
+    def __torch_dispatch__(
+        self, operation: Any, _types: Any, arguments: tuple[Any, ...] = (), keywords: Mapping[str, Any] | None = None
+    ) -> Any:
+        found = operation(*arguments, **(keywords or {}))
+        for value in tree_leaves(found):
+            if isinstance(value, Tensor) and value.is_floating_point():
+                self.spacing = max(self.spacing, torch.finfo(value.dtype).eps)
+        return found
+
+
+def coarsest_spacing(network: nn.Module, images: Tensor) -> float:
+    """Return the distance of two numbers near 1 in the coarsest floating-point type that a network computes in."""
+    types = _Types()  # type: ignore[no-untyped-call]
+    with torch.no_grad(), types:
+        network(images)
+    return float(types.spacing)
+
+
 def find_pairs(network: nn.Module, images: Tensor) -> list[Pair]:
     """Return the pairs that may be folded: both run once, and nothing else reads the layer's output or weights.
 

@@ -5,35 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustprune.errors import EvaluationError, ModelError
+from robustprune.arrays import Array, to_tensor
+from robustprune.errors import EvaluationError, ModelError, RobustPruneError
+from robustprune.inference.networks import as_network, evaluation_mode, reason_of
+from robustprune.provenance import frozen_constants
 
-Array = Tensor | np.ndarray[Any, Any]
-
-# What networks raise on images of a shape that they are not made for.
-_FAILURES = (RuntimeError, ValueError, AssertionError, TypeError, IndexError)
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """Put ``model`` in evaluation mode for the block, then give every submodule the mode it had.
-
-    The modes come back one by one, also after an exception, so that a network with some layers frozen in
-    evaluation mode is not flattened into all-training or all-evaluation.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield model
-    finally:
-        # Not through train(): a network may override it to hold some layers in one mode.
-        for module, training in modes:
-            module.training = training
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @contextmanager
@@ -45,16 +26,13 @@ def frozen_parameters(model: nn.Module) -> Iterator[nn.Module]:
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         for parameter, _ in flags:
-            parameter.requires_grad_(False)
+            if parameter.is_leaf:  # those of a copied script are not, and cannot be switched
+                parameter.requires_grad_(False)
         yield model
     finally:
         for parameter, requires_grad in flags:
-            parameter.requires_grad_(requires_grad)
-
-
-def to_tensor(values: Array) -> Tensor:
-    """Return values as a tensor; an array is copied, as it may not be writable."""
-    return values if isinstance(values, Tensor) else torch.tensor(values)
+            if parameter.is_leaf:
+                parameter.requires_grad_(requires_grad)
 
 
 def to_unit_range(images: Array) -> Tensor:
@@ -66,7 +44,7 @@ def to_unit_range(images: Array) -> Tensor:
     Raises:
         EvaluationError: Any other type, which may be on either scale.
     """
-    images = to_tensor(images)
+    images = to_tensor(images, "images")
     if images.dtype == torch.uint8:
         return images.float() / 255
     if images.is_floating_point():
@@ -84,70 +62,87 @@ def predict_logits(
     """Return the logits of ``model``, in evaluation mode, for all images.
 
     Args:
-        model: Maps float images in [0, 1] to logits (N, K); normalization is inside it.
+        model: Maps float images in [0, 1] to logits (N, K); normalization is inside it. A plain function will do.
         images: (N, …), uint8 or float in [0, 1].
         batch_size: Images per forward pass.
         device: Where the batches go; by default where the model is.
 
     Returns:
-        (N, K) float32 on the CPU.
+        (N, K) on the CPU, float32, or float64 of a network that computes in it.
 
     Raises:
         EvaluationError: No images, or of a type that is neither uint8 nor float.
         ModelError: The model cannot run on these images or does not return (N, K) logits.
     """
-    images = to_tensor(images)
+    network, images = as_network(model), to_tensor(images, "images")
     if images.ndim < 2 or len(images) == 0:
         raise EvaluationError(f"expected a batch of images (N, …) with N ≥ 1, got shape {tuple(images.shape)}")
     if batch_size < 1:
         raise EvaluationError(f"batch_size must be at least 1, got {batch_size}")
-    place = model_device(model, device)
-    with evaluation_mode(model), torch.inference_mode():
+    place = model_device(network, device)
+    with evaluation_mode(network), torch.inference_mode():
         batches = [
-            run_model(model, to_unit_range(batch.to(place))).cpu()  # (n, K)
+            run_model(network, to_unit_range(batch.to(place))).cpu()  # (n, K)
             for batch in torch.split(images, batch_size)
         ]
     return torch.cat(batches)
 
 
 def run_model(model: nn.Module, images: Tensor) -> Tensor:
-    """Return float32 logits (n, K) of one batch, in whatever mode the model is and differentiably.
+    """Return logits (n, K) of one batch, in whatever mode the model is and differentiably.
 
     The images are cast to the type of the weights, and copied: a network that normalizes in place changes
     neither the caller's images nor a leaf of the graph.
 
+    Returns:
+        (n, K) float32, or float64 of a network that computes in it.
+
     Raises:
         ModelError: The model fails on this batch, or its output is not (n, K ≥ 2) floating-point logits.
     """
-    batch = images.clone().to(_floating_tensor(model).dtype)
+    batch = images.clone().to(model_type(model))
     try:
         logits = model(batch)
-    except _FAILURES as error:
-        reason = str(error) or type(error).__name__
-        raise ModelError(f"the model cannot run on images of shape {tuple(images.shape)}: {reason}") from error
+    except Exception as error:
+        kind = "" if batch.dtype == torch.float32 else f" in {batch.dtype}"
+        raise failure(f"cannot run on images of shape {tuple(images.shape)}{kind}", error) from error
     if not isinstance(logits, Tensor):
+        advice = "its field .logits" if hasattr(logits, "logits") else "the logits only"
         raise ModelError(
             f"the model returned {type(logits).__name__} instead of a tensor of logits; wrap it in a module "
-            f"that returns the logits only"
+            f"that returns {advice}"
         )
     if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2 or not logits.is_floating_point():
         raise ModelError(
             f"expected floating-point logits ({len(images)}, K) with K ≥ 2 classes, "
             f"the model returned {logits.dtype} of shape {tuple(logits.shape)}"
         )
-    return logits.float()
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def failure(what: str, error: Exception) -> RobustPruneError:
+    """Return what to raise where a model raised an error: one that says so, or the error itself if it is one of ours.
+
+    Args:
+        what: What the model cannot do.
+        error: What it raised.
+    """
+    if isinstance(error, RobustPruneError):
+        return error
+    return ModelError(f"the model {what}: {reason_of(error)}")
 
 
 def logit_gap(expected: Tensor, found: Tensor) -> float:
-    """Return the largest difference between logits (n, K), as a share of the largest one expected; NaN stays NaN.
+    """Return the largest difference between logits (n, K), as a share of the largest finite one expected.
 
-    Between two −∞, which mask a class, there is none; logits of different shapes differ by infinity.
+    Equal infinities, as of classes that are masked out, do not differ; logits of different shapes do by infinity; NaN
+    stays NaN.
     """
     if found.shape != expected.shape:
         return torch.inf
-    is_masked = (expected == -torch.inf) & (found == -torch.inf)
-    gap, size = (each.abs().masked_fill(is_masked, 0).max() for each in (found - expected, expected))
-    return float(gap / size.clamp(min=1e-30))
+    difference = torch.where(found == expected, 0.0, found - expected).abs().max()
+    largest = torch.where(expected.isfinite(), expected, 0.0).abs().max()
+    return float(difference / largest.clamp(min=1e-30))
 
 
 def model_device(model: nn.Module, device: torch.device | str | None = None) -> torch.device:
@@ -156,20 +151,28 @@ def model_device(model: nn.Module, device: torch.device | str | None = None) -> 
     Raises:
         ModelError: ``device`` is another one; nothing is moved behind the caller's back.
     """
-    place = _floating_tensor(model).device
+    place = next((tensor.device for tensor in _tensors(model)), torch.device("cpu"))
     if device is None:
         return place
     asked = torch.device(device)
-    has_tensors = any(True for _ in model.parameters()) or any(True for _ in model.buffers())
     same = asked.type == place.type and (asked.index is None or asked.index == place.index)
-    if has_tensors and not same:
+    if next(_tensors(model), None) is not None and not same:
         raise ModelError(f"the model is on {place}, asked to run on {asked}; move it first: model.to({str(asked)!r})")
     return asked
 
 
-def _floating_tensor(model: nn.Module) -> Tensor:
-    """Return a tensor whose device and type stand for the model's own."""
-    for tensor in chain(model.parameters(), model.buffers()):
-        if tensor.is_floating_point():
-            return tensor
-    return torch.empty(0, dtype=torch.float32, device="cpu")
+def model_type(model: nn.Module) -> torch.dtype:
+    """Return the type of the images that a model takes: that of its first weights of two dimensions or more.
+
+    Scalars, biases and buffers of another type, such as a temperature, are not what meets the images; where there are
+    no such weights, the first number of any shape decides.
+    """
+    weights = (tensor for tensor in chain(model.parameters(), frozen_constants(model)) if tensor.ndim >= 2)
+    kinds = (
+        tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype for tensor in chain(weights, _tensors(model))
+    )
+    return next((kind for kind in kinds if kind in _TYPES), torch.float32)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return chain(model.parameters(), model.buffers(), frozen_constants(model))

@@ -8,13 +8,18 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from robustprune.arrays import Array, to_tensor
 from robustprune.errors import ModelError, ModelWarning
-from robustprune.inference.folding import find_pairs, fold
-from robustprune.inference.forward import Array, logit_gap, model_device, run_model, to_tensor, to_unit_range
+from robustprune.inference.folding import coarsest_spacing, find_pairs, fold
+from robustprune.inference.forward import logit_gap, model_device, model_type, run_model, to_unit_range
+from robustprune.inference.networks import as_network, copy_network, network_name, to_evaluation, uncompiled
 from robustprune.randomness import isolated_generators, seeded_generator
 
 TOLERANCE = 1e-4
 """How far a logit of the copy may lie from the original's, as a share of the largest logit of the batch."""
+
+ROUNDINGS = 8
+"""Of a network that computes in half precision: so many times the distance of two numbers near 1."""
 
 _BATCH_SIZES = (1, 2, 4)
 
@@ -23,10 +28,11 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
     """Return a copy of a network in evaluation mode that computes the same logits faster.
 
     Batch normalizations that directly follow a convolution or linear layer are folded into it, weights lie
-    channels-last and take no gradients. Gradients with respect to the images pass as ever. Before it is
-    returned, the copy's logits are compared with the network's own on batches of 1, 2 and 4 images, part of the
-    example and part noise; where they differ by more than :data:`TOLERANCE`, or folding fails, a warning
-    says so and the copy keeps its batch normalizations. The model itself is left as it was.
+    channels-last and take no gradients; the copy computes in the network's own type, and uncompiled. Gradients with
+    respect to the images pass as ever. Before it is returned, the copy's logits are compared with the network's own on
+    batches of 1, 2 and 4 images, part of the example and part noise; where they differ by more than
+    :data:`TOLERANCE` (or, of a network in half precision, by more than so many roundings as :data:`ROUNDINGS` says), or
+    folding fails, a warning says so and the copy keeps its batch normalizations. The model itself is left as it was.
 
     Args:
         model: Maps float images in [0, 1] to logits (N, K); normalization is inside it.
@@ -34,8 +40,9 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
             :func:`robustprune.build_model` needs none.
 
     Raises:
-        ModelError: The network cannot be copied, or does not run on such images.
+        ModelError: The network cannot be copied, as a plain function, or does not run on such images.
     """
+    model = as_network(model)
     # Tensors made in inference mode could never again take part in a gradient.
     with torch.inference_mode(False), torch.no_grad(), isolated_generators():
         images = _probes(model, example)
@@ -43,18 +50,18 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
         run_model(plain, images[:1])
         try:
             folded = copy.deepcopy(plain)
-            pairs = find_pairs(folded, images[:2])
+            pairs = find_pairs(folded, images[:2].to(model_type(folded)))
             if not pairs:
                 return plain
             fold(folded, pairs)
-            _channels_last(folded)
+            channels_last(folded)
             problem = _disagreement(folded, plain, images)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
         if problem is None:
             return folded
     warnings.warn(
-        f"the batch normalizations of this {type(model).__name__} cannot be folded into its convolutions ({problem}); "
+        f"the batch normalizations of this {network_name(model)} cannot be folded into its convolutions ({problem}); "
         "a copy that keeps them is used, which computes the same but takes longer",
         ModelWarning,
         stacklevel=2,
@@ -63,17 +70,14 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
 
 
 def _plain_copy(model: nn.Module) -> nn.Module:
-    try:
-        network = copy.deepcopy(model)
-    except Exception as error:
-        raise ModelError(
-            f"this {type(model).__name__} cannot be copied: {type(error).__name__}: {error}; build it anew and "
-            "load its weights, instead of handing over one that holds on to a graph, a file or a lock"
-        ) from error
-    return _channels_last(network.eval().requires_grad_(False))
+    network = to_evaluation(uncompiled(copy_network(model)))
+    for parameter in network.parameters():  # scripts cannot be asked as a whole
+        parameter.requires_grad_(False)
+    return channels_last(network)
 
 
-def _channels_last(network: nn.Module) -> nn.Module:
+def channels_last(network: nn.Module) -> nn.Module:
+    """Return a network whose weights of four dimensions lie channels-last now."""
     # Not through Module.to(), which refuses networks with weights of five dimensions.
     for parameter in network.parameters():
         if parameter.ndim == 4:
@@ -83,7 +87,9 @@ def _channels_last(network: nn.Module) -> nn.Module:
 
 def _probes(model: nn.Module, example: Array | None) -> Tensor:
     """Return images (4, …) where the model is: up to two of the example, then noise."""
-    images = to_unit_range(torch.empty(0, *_image_shape(model)) if example is None else to_tensor(example)[:2])
+    images = to_unit_range(
+        torch.empty(0, *_image_shape(model)) if example is None else to_tensor(example, "the example")[:2]
+    )
     noise = torch.rand(max(_BATCH_SIZES), *images.shape[1:], generator=seeded_generator("frozen copy"))
     return torch.cat([images.cpu(), noise])[: max(_BATCH_SIZES)].to(model_device(model))
 
@@ -93,7 +99,7 @@ def _image_shape(model: nn.Module) -> tuple[int, ...]:
     architecture = getattr(model, "architecture", None)
     if architecture is None:
         raise ModelError(
-            f"a frozen copy of this {type(model).__name__} cannot be compared with it: what images it takes is not "
+            f"a frozen copy of this {network_name(model)} cannot be compared with it: what images it takes is not "
             "known; give some as example"
         )
     return (architecture.channels, *architecture.image_size)
@@ -107,7 +113,26 @@ def _disagreement(folded: nn.Module, plain: nn.Module, images: Tensor) -> str | 
             expected = run_model(plain, images[:size])
         with isolated_generators(size):
             found = run_model(folded, images[:size])
-        gap = logit_gap(expected, found)
-        if not gap <= TOLERANCE:  # as NaN neither is nor is not
-            return f"logits of {size} images differ by {gap:.2g} of the largest"
+        if bool(expected.isnan().any()):
+            return f"its own logits of {size} images are NaN"
+        gap, largest = logit_gap(expected, found), float(expected.abs().max())
+        if not gap <= tolerance_of(plain, images[:1], gap):  # as NaN neither is nor is not
+            return f"logits of {size} images differ by {gap * largest:.2g}, the largest is {largest:.2g}"
     return None
+
+
+def tolerance_of(network: nn.Module, images: Tensor, gap: float) -> float:
+    """Return how far logits of a copy may be from a network's own, as a share of the largest.
+
+    That is :data:`TOLERANCE`, and :data:`ROUNDINGS` of the coarsest type that the network computes in where that is
+    half precision, be it by its weights or by ``torch.autocast``.
+
+    Args:
+        network: The network.
+        images: (n, …) float, to see its types on.
+        gap: How far they are; the types are not looked at where that is little.
+    """
+    if gap <= TOLERANCE:
+        return TOLERANCE
+    spacing = coarsest_spacing(network, images.to(model_type(network)))
+    return ROUNDINGS * spacing if spacing > torch.finfo(torch.float32).eps else TOLERANCE

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from robustprune.errors import PruningError
+from robustprune.inference import copy_network
 from robustprune.models import build_network
-from robustprune.pruning.calls import copied
 from robustprune.randomness import derive_seed
 from robustprune.ticket import Ticket, apply_plan
 
@@ -101,7 +101,7 @@ def reinitialize(ticket: Ticket) -> Ticket:
 
 
 def _with_weights_of(ticket: Ticket, dense: Ticket, origin: int | str) -> Ticket:
-    network = apply_plan(copied(dense.network), ticket.plan, ticket.masks)
+    network = apply_plan(copy_network(dense.network), ticket.plan, ticket.masks)
     found = copy.deepcopy(replace(ticket, network=nn.Identity()))
     found.network = network
     found.plan = ticket.plan.model_copy(update={"rewound_to": origin})

@@ -14,8 +14,9 @@ import math
 import numpy as np
 from torch import Tensor
 
+from robustprune.arrays import Array, to_tensor
 from robustprune.errors import EvaluationError
-from robustprune.metrics.arrays import Array, Floats
+from robustprune.metrics.arrays import Floats
 
 LEAST_SAMPLES = 4
 """Samples that the unbiased estimator needs in a batch."""
@@ -42,6 +43,7 @@ def linear_cka(first: Array, second: Array, batch_size: int | None = None) -> fl
     Raises:
         EvaluationError: Numbers of samples that differ or are below 4, or features that are not finite.
     """
+    first, second = _features(first), _features(second)
     if len(first) != len(second):
         raise EvaluationError(f"CKA compares features of the same samples, got {len(first)} and {len(second)}")
     size = len(first) if batch_size is None else batch_size
@@ -79,13 +81,14 @@ def centred_gram(features: Array) -> Floats:
     Raises:
         EvaluationError: Fewer than four samples, or features that are not finite.
     """
+    features = _features(features)
     count = len(features)
     if count < LEAST_SAMPLES:
         raise EvaluationError(f"unbiased CKA needs batches of at least {LEAST_SAMPLES} samples, got {count}")
-    flat = (features.detach().cpu() if isinstance(features, Tensor) else features).reshape(count, -1)
+    flat = features.detach().cpu().reshape(count, -1)
     gram, size = np.zeros((count, count)), 0.0
     for start in range(0, flat.shape[1], _COLUMNS):
-        columns = _to_float64(flat[:, start : start + _COLUMNS])
+        columns = flat[:, start : start + _COLUMNS].double().numpy()
         size += float(np.vdot(columns, columns))
         if not math.isfinite(size):
             raise EvaluationError("features are NaN or infinite; the model has diverged")
@@ -101,5 +104,8 @@ def centred_gram(features: Array) -> Floats:
     return gram
 
 
-def _to_float64(columns: Array) -> Floats:
-    return columns.double().numpy() if isinstance(columns, Tensor) else columns.astype(np.float64)
+def _features(values: Array) -> Tensor:
+    features = to_tensor(values, "features")
+    if features.ndim == 0:
+        raise EvaluationError("expected features (N, …), got a single number")
+    return features

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax, ndtri, softmax
 
+from robustprune.arrays import Array, to_numpy
 from robustprune.errors import EvaluationError
-from robustprune.metrics.arrays import Array, Floats, Integers, to_numpy
+from robustprune.metrics.arrays import Floats, Integers
 
 
 def accuracy(logits: Array, labels: Array) -> float:
@@ -78,18 +79,9 @@ def sample_figures(logits: Array, labels: Array) -> dict[str, Floats]:
     """Return for each sample its ``confidence`` (largest softmax probability), ``nll`` and ``brier``, (N,) each.
 
     The means of the last two are `negative_log_likelihood` and `brier_score`. Arguments and errors as in `accuracy`.
-
-    Raises:
-        EvaluationError: Also where the class of a label is masked.
     """
     scores, classes = _checked(logits, labels)
     own = np.arange(len(classes)), classes
-    masked = int((scores[own] == -np.inf).sum())
-    if masked:
-        raise EvaluationError(
-            f"the classes of {masked} of {len(classes)} labels are masked (their logits are −∞), which makes the "
-            f"likelihood infinite; leave their images out"
-        )
     log_probabilities = log_softmax(scores, axis=1)
     errors = softmax(scores, axis=1)
     confidence = errors.max(axis=1)
@@ -121,7 +113,7 @@ def confidence_bins(confidences: Floats, bins: int = 15) -> Integers:
 
 
 def _checked(logits: Array, labels: Array) -> tuple[Floats, Integers]:
-    given, classes = to_numpy(logits), to_numpy(labels)
+    given, classes = to_numpy(logits, "logits"), to_numpy(labels, "labels")
     if given.dtype.kind not in "biuf":
         raise EvaluationError(f"logits must be real numbers, got {given.dtype}")
     scores = given.astype(np.float64)

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from robustprune.arrays import Array, to_numpy
 from robustprune.errors import EvaluationError
-from robustprune.metrics.arrays import Array, Floats, to_numpy
+from robustprune.metrics.arrays import Floats
 
 _Counts = np.ndarray[Any, np.dtype[np.uint16]]
 _Interval = tuple[float, float]
@@ -183,7 +184,7 @@ def _false_positive_rate(true: Floats, false: Floats) -> Floats:
 
 
 def _checked(scores: Array) -> Floats:
-    values = to_numpy(scores).astype(np.float64)
+    values = to_numpy(scores, "scores").astype(np.float64)
     if values.ndim != 1 or len(values) == 0:
         raise EvaluationError(f"expected scores (N,) with N ≥ 1, got shape {values.shape}")
     bad = int((~np.isfinite(values)).sum())

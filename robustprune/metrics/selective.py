@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from robustprune.arrays import Array, to_numpy
 from robustprune.errors import EvaluationError
-from robustprune.metrics.arrays import Array, Floats, to_numpy
+from robustprune.metrics.arrays import Floats
 
 
 def risk_coverage(scores: Array, is_correct: Array) -> tuple[Floats, Floats]:
@@ -27,8 +28,8 @@ def risk_coverage(scores: Array, is_correct: Array) -> tuple[Floats, Floats]:
     Raises:
         EvaluationError: No samples, shapes that do not fit, scores that are not finite.
     """
-    values = to_numpy(scores).astype(np.float64)
-    correct = to_numpy(is_correct)
+    values = to_numpy(scores, "scores").astype(np.float64)
+    correct = to_numpy(is_correct, "correctness")
     if not np.isin(correct, (False, True)).all():
         raise EvaluationError(f"whether an answer is right is true or false, got {correct.dtype} of other values")
     wrong = ~correct.astype(bool)

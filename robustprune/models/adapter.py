@@ -70,8 +70,18 @@ class AdaptedNetwork(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (N, num_classes) of images (N, C, H, W) in [0, 1]."""
-        return self.network(self.normalize(images))  # type: ignore[no-any-return]
+        """Return the logits (N, num_classes) of images (N, C, H, W) in [0, 1].
+
+        In training some classifiers return a tuple of logits and what auxiliary classifiers say (Szegedy et al. 2015,
+        arXiv:1409.4842, section 5), of which the first counts here.
+        """
+        outputs = self.outputs(images)
+        logits: Tensor = outputs[0] if self.training and isinstance(outputs, tuple | list) else outputs
+        return logits
+
+    def outputs(self, images: Tensor) -> Any:
+        """Return whatever the network itself returns."""
+        return self.network(self.normalize(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Return what the last fully connected layer receives: (N, features)."""

@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import nn
 
 from robustprune.errors import ModelError
+from robustprune.inference import lazy_layers, to_evaluation
 from robustprune.models.architecture import Architecture, ImageProperties
+from robustprune.models.trial import check_output, shape_lazy_layers
 from robustprune.models.weights import load_weights
 from robustprune.randomness import derive_seed, isolated_generators
 from robustprune.registry import Registry
@@ -96,9 +97,11 @@ def build_network(architecture: Architecture, *, seed: int = 0) -> nn.Module:
     builder = MODELS.get(architecture.name)
     with isolated_generators(derive_seed(seed, "weights")):
         network: nn.Module = builder(architecture)
+        if lazy_layers(network):
+            shape_lazy_layers(network, architecture)
     network.architecture = architecture  # type: ignore[assignment]
     network.initial_seed = seed  # type: ignore[assignment]
-    return network.eval()
+    return to_evaluation(network)
 
 
 def _download(architecture: Architecture) -> Path:
@@ -124,30 +127,3 @@ def architecture_of(model: nn.Module) -> Architecture:
             "build it with build_model('file:PATH:NAME', data)"
         )
     return architecture
-
-
-def check_output(network: nn.Module, architecture: Architecture) -> None:
-    """Run two gray images through a network and check that logits come out.
-
-    Raises:
-        ModelError: The network raises, or returns something other than (2, num_classes) finite numbers.
-    """
-    images = torch.full((2, architecture.channels, *architecture.image_size), 0.5)
-    shape = "×".join(map(str, images.shape[1:]))
-    try:
-        with torch.no_grad():
-            logits = network(images)
-    except Exception as error:
-        raise ModelError(f"{architecture.name} does not run on {shape} images: {error}") from error
-    if not isinstance(logits, torch.Tensor) or logits.shape != (2, architecture.num_classes):
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ModelError(
-            f"{architecture.name} returned {found} for two images; expected logits of shape "
-            f"(2, {architecture.num_classes})"
-        )
-    # −∞ masks a class.
-    if not bool(logits.amax(dim=1).isfinite().all()):
-        raise ModelError(
-            f"{architecture.name} returns numbers that are not finite for {shape} images, which are probably too small "
-            "for it; choose larger ones with --image-size"
-        )

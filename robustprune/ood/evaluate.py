@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -160,5 +160,5 @@ def attack_settings(
     """
     if steps < 1 or limit < 1:
         raise EvaluationError(f"attack_steps and attack_limit must be at least 1, got {steps} and {limit}")
-    budgets = [epsilons] if isinstance(epsilons, str | float | int | Fraction) else epsilons
+    budgets = [epsilons] if isinstance(epsilons, str | float | Real) else epsilons
     return ScoreAttackSettings(tuple(parse_epsilon(epsilon) for epsilon in budgets), steps, limit, seed, batch_size)

@@ -13,9 +13,19 @@ from torch import Tensor, nn
 from robustprune._version import __version__
 from robustprune.errors import EvaluationError
 from robustprune.files import hash_arrays, hash_json
-from robustprune.inference import evaluation_mode, freeze, model_device, run_model, to_unit_range
+from robustprune.inference import (
+    Array,
+    FunctionNetwork,
+    as_network,
+    evaluation_mode,
+    freeze,
+    model_device,
+    run_model,
+    to_tensor,
+    to_unit_range,
+)
 from robustprune.ood.head import catching, find_head
-from robustprune.ood.outputs import Outputs
+from robustprune.ood.outputs import Outputs, why_no_features
 from robustprune.provenance import hash_weights
 from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
 
@@ -37,31 +47,33 @@ class Extractor:
     """
 
     def __init__(
-        self, model: nn.Module, example: Tensor, *, batch_size: int = 256, cache: str | Path | None = None
+        self, model: nn.Module, example: Array, *, batch_size: int = 256, cache: str | Path | None = None
     ) -> None:
         """Freeze a network and find its last layer.
 
         Args:
             model: Maps float images in [0, 1] to logits (N, K); it is left as it was.
-            example: (n, …) some of the images, uint8 or float in [0, 1].
+            example: (n, …) some of the images, uint8 or float in [0, 1], a tensor, an array, or a list of either.
             batch_size: Images per forward pass.
             cache: Folder to keep outputs in.
 
         Raises:
-            ModelError: The network does not run on such images, or cannot be copied.
+            ModelError: The network does not run on such images, or cannot be copied. A plain function need not be: it
+                is run itself.
         """
-        place = model_device(model)
-        self.network = freeze(model, example)
+        network, example = as_network(model), to_tensor(example, "the example")
+        place = model_device(network)
+        self.network = network if isinstance(network, FunctionNetwork) else freeze(network, example)
         self._found = find_head(self.network, to_unit_range(example[:_PROBES].to(place)))
         self._head = self._found.head if self._found else None
         self._place, self._batch_size = place, batch_size
         self._cache = None if cache is None else Path(cache).expanduser()
-        self._identity = "" if cache is None else _identify(model, place)
+        self._identity = "" if cache is None else _identify(network, place)
 
     def run(
         self,
-        images: Tensor,
-        labels: Tensor | None = None,
+        images: Array,
+        labels: Array | None = None,
         *,
         keep: bool = True,
         progress: Callable[[int, int], None] | None = None,
@@ -78,7 +90,8 @@ class Extractor:
             EvaluationError: No images, or the cache folder cannot be written.
             ModelError: The network does not run on these images.
         """
-        if len(images) == 0:
+        images, labels = to_tensor(images, "images"), None if labels is None else to_tensor(labels, "labels")
+        if images.ndim < 2 or len(images) == 0:
             raise EvaluationError("there are no images to run the network on")
         path = self._path(images) if keep else None
         outputs = None if path is None else self._read(path, images)
@@ -98,7 +111,7 @@ class Extractor:
     def describe_head(self) -> str:
         """Return in words where the features come from."""
         if self._found is None:
-            return "none: there is no fully connected layer or 1×1 convolution"
+            return f"none: {why_no_features(self.network)}"
         name = next(name for name, module in self.network.named_modules() if module is self._found.module)
         return str(name) + ("" if self._head else ", whose outputs are not the logits")
 

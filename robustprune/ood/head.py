@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.inference import evaluation_mode, run_model
+from robustprune.inference import evaluation_mode, run_model, run_uncompiled
 from robustprune.ood.outputs import LinearHead
 
 # How far W·z + b may lie from the logits, as a share of the largest.
@@ -50,7 +50,7 @@ def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
     candidates = [module for module in network.modules() if _may_be_head(module)]
     handles = [module.register_forward_pre_hook(note) for module in candidates]
     try:
-        with evaluation_mode(network), torch.no_grad():
+        with evaluation_mode(network), torch.no_grad(), run_uncompiled(network):
             logits = run_model(network, images)
     finally:
         for handle in handles:
@@ -59,7 +59,7 @@ def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
         head = _as_linear(module)
         features = average_places(module, received)
         if head.weight.shape[0] == logits.shape[1] and features.shape[0] == logits.shape[0]:
-            made = head(features.float())
+            made = head(features.float()).to(logits.dtype)
             scale = logits[logits.isfinite()].abs().max() if bool(logits.isfinite().any()) else logits.new_ones(())
             # A network of NaN logits has a last layer, too.
             if torch.allclose(made, logits, rtol=0, atol=_TOLERANCE * float(scale) + 1e-12, equal_nan=True):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from robustprune.inference import hides_layers, to_tensor
 from robustprune.ood.errors import DetectorError
 
 
@@ -26,6 +27,16 @@ class LinearHead:
     def __call__(self, features: Tensor) -> Tensor:
         """Return logits (N, K) of features (N, D)."""
         return features @ self.weight.T + self.bias
+
+
+def why_no_features(network: nn.Module | None) -> str:
+    """Return in words why no layer of a network was found to take features from."""
+    if network is not None and hides_layers(network):
+        return (
+            "a network of TorchScript or torch.export does not show its layers, of which features are taken; hand over "
+            "the nn.Module that it was made of"
+        )
+    return "the network has no fully connected layer or 1×1 convolution to take features from"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +59,13 @@ class Outputs:
     images: Tensor | None = None
     network: nn.Module | None = None
 
+    def __post_init__(self) -> None:
+        """Take arrays, and lists of them, for tensors."""
+        for name in ("logits", "features", "labels", "images"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, to_tensor(value, name))
+
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.logits)
@@ -55,7 +73,7 @@ class Outputs:
     def need_features(self) -> Tensor:
         """Return the features, or raise a `DetectorError`."""
         if self.features is None:
-            raise DetectorError("the network has no fully connected layer or 1×1 convolution to take features from")
+            raise DetectorError(why_no_features(self.network))
         return self.features
 
     def need_head(self) -> LinearHead:

@@ -9,6 +9,7 @@ from torch import nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
+from robustprune.inference import copy_network
 from robustprune.prune.cutting import cut_out, rounds_of
 from robustprune.prune.match import closest, cost_by, describe_match
 from robustprune.pruning import (
@@ -23,7 +24,6 @@ from robustprune.pruning import (
     least_important,
     remove_filters,
 )
-from robustprune.pruning.calls import copied
 from robustprune.ticket import Ticket
 from robustprune.ticket_header import MatchBy, Plan
 
@@ -92,7 +92,7 @@ def _cut_masks(source: Ticket, removed: Mapping[str, Sequence[int]], blocks: Seq
     """Return the masks of a ticket without the filters that go, cut as weights of its network are."""
     if not source.masks:
         return {}
-    carrier = copied(source.network)
+    carrier = copy_network(source.network)
     with torch.no_grad():
         for name, mask in source.masks.items():
             carrier.get_parameter(name).copy_(mask)

@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from robustprune.data import ImageData
+from robustprune.inference import copy_network
 from robustprune.prune.cutting import cut_out, rounds_of
 from robustprune.pruning import apply_masks, find_masks, make_criterion
-from robustprune.pruning.calls import copied
 from robustprune.ticket import Ticket
 from robustprune.ticket_header import Plan
 
@@ -50,7 +50,7 @@ def prune_weights(
         source.network, data, criterion, sparsity=sparsity, rounds=rounds, seed=seed, masks=source.masks, **options
     )
     seconds = time.perf_counter() - start
-    network = copied(source.network)
+    network = copy_network(source.network)
     apply_masks(network, masks)
     plan = Plan(
         method="weight",

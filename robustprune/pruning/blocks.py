@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from robustprune.errors import PruningError
-from robustprune.pruning.calls import Call, Joints, copied, probe_images, tensors, trace, undisturbed
+from robustprune.inference import copy_network, to_evaluation
+from robustprune.pruning.calls import Call, Joints, probe_images, tensors, trace, undisturbed
 from robustprune.pruning.hidden import why_none
 from robustprune.pruning.residue import Residue
 from robustprune.pruning.silence import LAYERS, residue_of
@@ -66,8 +67,7 @@ def find_blocks(model: nn.Module, example: Tensor | None = None) -> tuple[Block,
         PruningError: The network has no residual block (a plain chain such as VGG), or hides them, or cannot be run.
     """
     with undisturbed(model):
-        probe = copied(model).cpu()
-        probe.eval()
+        probe = to_evaluation(copy_network(model).cpu())
         images = probe_images(probe, example)
         with Joints() as joints:
             calls = trace(probe, images.clone())

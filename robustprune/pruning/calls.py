@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from robustprune.errors import PruningError
-from robustprune.inference.plain import copy_network, uncompiled
+from robustprune.inference import run_uncompiled
 from robustprune.models import architecture_of
 from robustprune.randomness import isolated_generators, seeded_generator
 
@@ -170,25 +170,10 @@ def probe_images(network: nn.Module, example: Tensor | None = None) -> Tensor:
     return example.to(next(network.parameters(), example)).clone()
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """Return a deep copy of a network.
-
-    Raises:
-        PruningError: A part of it cannot be copied.
-    """
-    try:
-        return copy_network(model)
-    except Exception as error:
-        raise PruningError(
-            f"this {type(model).__name__} cannot be copied, and nothing is taken out of the original: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
 @contextmanager
 def undisturbed(network: nn.Module) -> Iterator[None]:
     """Run a network without gradients, without its warnings, uncompiled, and leave the random generators alone."""
-    with torch.no_grad(), isolated_generators(), uncompiled(network), warnings.catch_warnings():
+    with torch.no_grad(), isolated_generators(), run_uncompiled(network), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

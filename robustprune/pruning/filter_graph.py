@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from robustprune.errors import PruningError
-from robustprune.inference import evaluation_mode
+from robustprune.inference import copy_network, evaluation_mode
 from robustprune.models.adapter import import_quietly
-from robustprune.pruning.calls import copied, probe_images, undisturbed
+from robustprune.pruning.calls import probe_images, undisturbed
 from robustprune.pruning.running import overwrite
 
 
@@ -36,7 +36,7 @@ class FilterGraph:
         self._tool = import_quietly("torch_pruning", "filter pruning")
         # What is made in inference mode can never be trained.
         with undisturbed(model), torch.inference_mode(False), torch.enable_grad():
-            self.network = copied(model)
+            self.network = copy_network(model)
             images, order = probe_images(self.network, example), list[str]()
             with _traceable(self.network), _noting(self.network, order):
                 try:

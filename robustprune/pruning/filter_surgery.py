@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from robustprune.errors import PruningError
+from robustprune.inference import copy_network
 from robustprune.pruning.blocks import Block, find_blocks
-from robustprune.pruning.calls import copied
 from robustprune.pruning.filter_graph import FilterGraph
 from robustprune.pruning.running import check_runs
 
@@ -35,7 +35,7 @@ def remove_filters(
     for name, indices in removed.items():
         _check_indices(model, name, indices)
     if not any(removed.values()):
-        return copied(model)
+        return copy_network(model)
     known = find_blocks(model, example) if blocks is None else blocks
     graph = FilterGraph(model, example)
     for name, indices in removed.items():

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning
 from robustprune.files import hash_arrays
+from robustprune.inference import copy_network
 from robustprune.pruning.blocks import weight_layers
-from robustprune.pruning.calls import copied
 from robustprune.pruning.running import check_weights_run
 from robustprune.pruning.scores import score_weights
 
@@ -57,7 +57,7 @@ def find_masks(
     """
     weights = maskable_weights(model)
     check_weights_run(model, weights, torch.full((2, data.channels, *data.image_size), 0.5))
-    network = copied(model)
+    network = copy_network(model)
     found = dict(masks or {name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in weights.items()})
     for kept in _schedule(count_kept(found), sum(weight.numel() for weight in weights.values()), sparsity, rounds):
         apply_masks(network, found)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import PruningError
-from robustprune.inference import evaluation_mode
-from robustprune.pruning.calls import addresses, copied, foreign_calls, probe_images, tensors, undisturbed
+from robustprune.inference import copy_network, evaluation_mode
+from robustprune.pruning.calls import addresses, foreign_calls, probe_images, tensors, undisturbed
 from robustprune.pruning.residue import RemovedBlock, Residue
 
 
@@ -101,7 +101,7 @@ def check_runs(
                 sick = any(map(_has_no_number, tensors(model(probe_images(model, example)))))
             if not sick:
                 raise PruningError("the network goes on computing with weights from before, which were replaced")
-        training = copied(pruned)
+        training = copy_network(pruned)
         training.train()
         try:
             _only_registered(training, (), example)
@@ -126,7 +126,7 @@ def _does_not_run(error: Exception) -> str:
 
 def _trains(model: nn.Module, example: Tensor | None) -> bool:
     """Return whether a network runs in training mode; batch normalization may need more than two images."""
-    training = copied(model)
+    training = copy_network(model)
     training.train()
     try:
         training(probe_images(model, example))
@@ -183,7 +183,7 @@ def idle_parameters(network: nn.Module, names: Iterable[str], example: Tensor | 
         PruningError: It calls what is not registered as a part of it.
     """
     with torch.inference_mode(False), undisturbed(network):
-        probe = copied(network)
+        probe = copy_network(network)
         idle = [name for name in names if probe.get_parameter(name).is_floating_point()]
         for parameter in probe.parameters():
             parameter.requires_grad_(parameter.is_floating_point())

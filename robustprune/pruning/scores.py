@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError
-from robustprune.inference.plain import uncompiled, without_checkpoints
+from robustprune.inference import run_uncompiled
+from robustprune.inference.plain import without_checkpoints
 from robustprune.kernels import SoundGradients
 from robustprune.pruning.blocks import find_blocks
 from robustprune.pruning.criteria import make_criterion
@@ -145,7 +146,7 @@ def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
             stack.enter_context(isolated_generators())
             stack.enter_context(SoundGradients())
             stack.enter_context(without_checkpoints())
-            stack.enter_context(uncompiled(model))
+            stack.enter_context(run_uncompiled(model))
             yield
     except (RobustPruneError, Warning, MemoryError):
         raise

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustprune.errors import PruningError
-from robustprune.pruning.calls import copied, leaves, mapped
+from robustprune.inference import copy_network
+from robustprune.pruning.calls import leaves, mapped
 from robustprune.pruning.residue import RemovedBlock, Residue
 from robustprune.pruning.running import check_removal
 
@@ -27,7 +28,7 @@ def remove_blocks(model: nn.Module, removed: Mapping[str, Residue], *, example: 
         PruningError: A name that is no submodule of the model, or a block without which the network does not run, or
             that it still calls.
     """
-    pruned = copied(model)
+    pruned = copy_network(model)
     gone = []
     for name in removed:
         try:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
-from robustprune.inference import evaluation_mode, to_unit_range
+from robustprune.inference import evaluation_mode, failure, model_type, run_model, to_unit_range
 from robustprune.kernels import SoundGradients
 from robustprune.processes import ALONE, Processes
 from robustprune.randomness import Draws, seeded_generator
@@ -75,13 +75,14 @@ def train_epoch(
     own = order.view(steps, batch_size)[:, rows].flatten()
     draws = Draws(generator, rows, batch_size)
     shift = default_shift(data.image_size) if recipe.augment else 0
+    kind = model_type(network)
     totals = {"loss": 0.0, "correct": 0.0}
     start = time.perf_counter()
     network.train()
     for step, batch in enumerate(split.batches(rows.stop - rows.start, order=own, device=device)):
         images = augment(batch.images, draws, flip=data.flips and recipe.augment, shift=shift)
         views = harden(images, recipe, draws, seed=seed, epoch=epoch, indices=batch.indices)
-        views = [to_unit_range(view).contiguous(memory_format=torch.channels_last) for view in views]
+        views = [to_unit_range(view).to(kind).contiguous(memory_format=torch.channels_last) for view in views]
         rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -115,7 +116,10 @@ def _step(
 ) -> tuple[float, float]:
     """Take a step; return the mean loss of the whole batch, and how many of its images are classified rightly."""
     optimizer.zero_grad(set_to_none=True)
-    loss, logits = _loss(shared, views, labels, recipe, draws)
+    try:
+        loss, logits = _loss(shared, views, labels, recipe, draws)
+    except Exception as error:
+        raise failure(f"cannot be run in training, {_place(where)}", error) from error
     value = loss.item()
     correct = float((logits.detach().argmax(dim=1) == labels).sum())
     if not shared.processes.is_alone:
@@ -125,8 +129,11 @@ def _step(
         value = total / draws.total
     if not math.isfinite(value):
         raise _diverged("loss", value, optimizer, where)
-    with shared.exchanging():
-        loss.backward()  # type: ignore[no-untyped-call]
+    try:
+        with shared.exchanging():
+            loss.backward()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise failure(f"has no gradient in training, {_place(where)}", error) from error
     _check_gradients(shared.network.parameters(), optimizer, where)
     optimizer.step()
     return value, correct
@@ -162,10 +169,14 @@ def _check_weights(network: nn.Module, optimizer: torch.optim.Optimizer, where: 
             raise _diverged(f"value of {name}", math.nan, optimizer, where)
 
 
+def _place(where: tuple[int, int]) -> str:
+    return f"epoch {where[0] + 1}, step {where[1] + 1}"
+
+
 def _diverged(what: str, value: float, optimizer: torch.optim.Optimizer, where: tuple[int, int]) -> TrainingError:
     rate = optimizer.param_groups[0]["lr"]
     return TrainingError(
-        f"training diverged: the {what} is {value} in epoch {where[0] + 1}, step {where[1] + 1}, at learning "
+        f"training diverged: the {what} is {value} in {_place(where)}, at learning "
         f"rate {rate:.3g}. Lower the learning rate (--learning-rate), and check the images and labels; with "
         "--resume training starts again from the last finished epoch"
     )
@@ -179,7 +190,7 @@ def validate(network: nn.Module, split: Split, batch_size: int = 512, processes:
     with evaluation_mode(network), torch.inference_mode():
         for batch in split.batches(batch_size, order=order, device=device):
             images = to_unit_range(batch.images).contiguous(memory_format=torch.channels_last)
-            logits = network(images)
+            logits = run_model(network, images)
             loss += float(nn.functional.cross_entropy(logits, batch.labels, reduction="sum"))
             correct += float((logits.argmax(dim=1) == batch.labels).sum())
     loss, correct = processes.sum([loss, correct])

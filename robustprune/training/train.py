@@ -13,6 +13,8 @@ from robustprune.data import ImageData
 from robustprune.devices import keep_freed_memory
 from robustprune.errors import TicketError, TrainingError
 from robustprune.files import hash_json
+from robustprune.inference import to_evaluation
+from robustprune.models.trial import check_training
 from robustprune.models.user_file import own_code
 from robustprune.processes import ALONE, Processes
 from robustprune.ticket import Ticket, load_ticket
@@ -89,6 +91,7 @@ def train(
         TicketError: The network was built for other images or classes, or has weights outside its masks.
         TrainingError: The run cannot be resumed, or it diverges, or no epoch is left to train.
         DataError: The data set has no training images.
+        ModelError: The network returns no logits in training mode, or fails.
     """
     recipe = make_recipe(
         recipe,
@@ -102,6 +105,7 @@ def train(
     )
     ticket.check_fits(data)
     ticket.check_masks()
+    _check_network(ticket)
     last = recipe.epochs if stop_epoch is None else stop_epoch
     if not 0 <= start_epoch < last <= recipe.epochs:
         raise TrainingError(f"epochs {start_epoch} to {last} are no part of a training of {recipe.epochs} epochs")
@@ -127,9 +131,17 @@ def train(
                 on_epoch(run.history[-1], recipe.epochs)
     finally:
         run.shared.undo()
-        ticket.network = run.network.to("cpu").to(memory_format=torch.contiguous_format).eval()
+        ticket.network = to_evaluation(run.network.to("cpu").to(memory_format=torch.contiguous_format))
     vars(ticket).update(vars(run.result(ticket, country)))
     return ticket
+
+
+def _check_network(ticket: Ticket) -> None:
+    if not any(parameter.requires_grad for parameter in ticket.network.parameters()):
+        raise TrainingError(
+            f"{ticket.architecture.name} has no weights that can be trained: they are frozen, or constants of a script"
+        )
+    check_training(ticket.network, ticket.architecture)
 
 
 def train_to_file(

@@ -189,7 +189,7 @@ def test_metrics_pass_over_them():
     moved = np.where(labels < 1, labels, labels + 1)
     for metric in (accuracy, negative_log_likelihood, expected_calibration_error):
         assert metric(masked, moved) == pytest.approx(metric(full, labels))
-    with pytest.raises(EvaluationError, match="classes of 2 of 3 labels are masked"):
+    with pytest.raises(EvaluationError, match="label of 2 of 3 samples is ruled out"):
         negative_log_likelihood(masked, np.array([1, 1, 0]))
     assert accuracy(masked, np.array([1, 1, 0])) == pytest.approx(1 / 3)
     for wrong in (np.inf, np.nan):

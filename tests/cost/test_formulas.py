@@ -216,5 +216,5 @@ def test_products_that_nothing_sees_are_named() -> None:
 
 
 def test_a_network_that_does_not_run() -> None:
-    with pytest.raises(ModelError, match=r"of this Sequential cannot be counted on images of shape \(3, 5, 8, 8\)"):
+    with pytest.raises(ModelError, match=r"the model cannot run on images of shape \(3, 5, 8, 8\)"):
         macs(small(), 5, 8, 8)

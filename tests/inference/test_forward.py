@@ -1,12 +1,17 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from robustprune.errors import EvaluationError, ModelError
+from robustprune.attacks import run_attack
+from robustprune.errors import EvaluationError, ModelError, ModelWarning
 from robustprune.inference import (
     evaluation_mode,
+    freeze,
     frozen_parameters,
+    logit_gap,
     model_device,
     predict_logits,
     to_unit_range,
@@ -94,7 +99,9 @@ def test_a_network_that_normalizes_in_place_leaves_the_images_alone():
 
 def test_a_float64_network_gets_float64_images(network, images):
     expected = predict_logits(network, images)
-    torch.testing.assert_close(predict_logits(network.double(), images), expected)
+    found = predict_logits(network.double(), images)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected.double(), rtol=1e-5, atol=1e-6)
 
 
 def test_unit_range():
@@ -113,7 +120,13 @@ class Returns(nn.Module):
         return self.answer(images)
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, ValueError, AssertionError, TypeError, IndexError, NotImplementedError])
+KINDS = [
+    RuntimeError, ValueError, AssertionError, TypeError, IndexError, NotImplementedError, KeyError, AttributeError,
+    ZeroDivisionError, StopIteration, OSError, Exception, UserWarning,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("words", ["", "images of 32×32"])
 def test_whatever_a_network_raises_on_images_is_a_clean_error(kind, words):
     def refuse(images):
@@ -122,6 +135,81 @@ def test_whatever_a_network_raises_on_images_is_a_clean_error(kind, words):
     with pytest.raises(ModelError, match=words or kind.__name__) as caught:
         predict_logits(Returns(refuse), torch.rand(4, 5))
     assert isinstance(caught.value.__cause__, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_a_network_raises_on_the_way_back_is_a_clean_error(kind):
+    class Refuses(torch.autograd.Function):
+        @staticmethod
+        def forward(_context, images):
+            return images.clone()
+
+        @staticmethod
+        def backward(_context, _gradient):
+            raise kind("no way back")
+
+    network = Returns(lambda images: Refuses.apply(images).flatten(1))
+    images = torch.rand(4, 1, 2, 2)
+    with pytest.raises(ModelError, match=r"the model has no gradient at images of shape .*no way back"):
+        run_attack(network, images, predict_logits(network, images).argmax(dim=1), attack="pgd", steps=1)
+
+
+def test_our_own_errors_pass_and_so_does_an_interruption():
+    def refuse(kind):
+        def raise_it(_images):
+            raise kind("stop")
+
+        return Returns(raise_it)
+
+    with pytest.raises(EvaluationError, match=r"^stop$"):
+        predict_logits(refuse(EvaluationError), torch.rand(4, 5))
+    for kind in (KeyboardInterrupt, SystemExit):
+        with pytest.raises(kind):
+            run_attack(refuse(kind), torch.rand(4, 5), torch.zeros(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_memory_that_runs_out_makes_batches_smaller_either_way(kind, way):
+    class Limited(torch.autograd.Function):
+        @staticmethod
+        def forward(context, images):
+            context.size = len(images)
+            if way == "there" and len(images) > 20:
+                raise kind("out of memory")
+            return images.clone()
+
+        @staticmethod
+        def backward(context, gradient):
+            if context.size > 20:
+                raise kind("out of memory")
+            return gradient
+
+    network = Returns(lambda images: Limited.apply(images).flatten(1))
+    images = torch.rand(40, 1, 2, 2)
+    labels = images.flatten(1).argmax(dim=1)
+    with pytest.warns(ModelWarning, match="memory ran out"):
+        result = run_attack(network, images, labels, attack="pgd", steps=1, frozen=False, epsilon=1e-6)
+    assert result.robust_accuracy == 1
+
+
+def test_logits_of_classes_that_are_masked_out_do_not_differ():
+    logits = torch.tensor([[1.0, -torch.inf, 2.0]])
+    assert logit_gap(logits, logits) == 0
+    assert logit_gap(logits, logits + 0.5) == 0.25
+    assert logit_gap(logits, logits.nan_to_num()) == torch.inf
+    assert np.isnan(logit_gap(logits, logits * torch.nan))
+    mask = torch.tensor([0.0, -torch.inf, 0.0, 0.0])
+    layers = nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    network = nn.Sequential(*layers, Returns(lambda features: features + mask)).eval()
+    frozen = freeze(network, torch.rand(2, 1, 4, 4))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules())
+
+
+def test_outputs_with_a_field_for_logits_are_to_be_wrapped():
+    network = Returns(lambda images: SimpleNamespace(logits=images))
+    with pytest.raises(ModelError, match=r"SimpleNamespace .* wrap it in a module that returns its field \.logits"):
+        predict_logits(network, torch.rand(4, 5))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -267,6 +268,6 @@ def test_what_cannot_be_copied_or_run_is_a_clean_error() -> None:
         freeze(network)
     with pytest.raises(ModelError, match="cannot run on images of shape"):
         freeze(network, torch.rand(2, 1, 16, 16))
-    network.result = network.conv.weight * 2
+    network.lock = threading.Lock()
     with pytest.raises(ModelError, match="cannot be copied"):
         freeze(network, IMAGES)

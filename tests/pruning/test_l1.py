@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from robustprune.cli import application
 from robustprune.data import ImageData
 from robustprune.errors import PruningWarning
+from robustprune.launch import once_each
 from robustprune.models import build_model
 from robustprune.pruning import find_blocks, score_blocks, score_filters, score_weights
 
@@ -65,8 +65,11 @@ def test_blocks_that_cannot_be_told_apart_are_said_to_be(few_digits: ImageData) 
         score_blocks(model, few_digits, "l1")
 
 
-def test_the_command_line_shows_a_warning_as_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    application._show_warning(PruningWarning("look out"), PruningWarning, "file.py", 3)
-    assert capsys.readouterr().err == "Warning: look out\n"
-    application._show_warning(UserWarning("other"), UserWarning, "file.py", 3)
+def test_the_command_line_shows_a_warning_as_a_line_once(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    show = once_each(said.append)
+    for _ in range(2):
+        show(PruningWarning("look out"), PruningWarning, "file.py", 3)
+    assert said == ["Warning: look out"]
+    show(UserWarning("other"), UserWarning, "file.py", 3)
     assert "file.py:3: UserWarning: other" in capsys.readouterr().err

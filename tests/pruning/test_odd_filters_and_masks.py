@@ -14,6 +14,7 @@ from support import Shape, shaken
 from torch import nn
 
 from robustprune.errors import PruningError, PruningWarning
+from robustprune.inference import copy_network
 from robustprune.models import build_model
 from robustprune.prune import prune_layers
 from robustprune.pruning import (
@@ -25,7 +26,6 @@ from robustprune.pruning import (
     maskable_weights,
     remove_filters,
 )
-from robustprune.pruning.calls import copied
 from robustprune.pruning.running import check_weights_run
 from robustprune.ticket import Ticket, load_ticket
 
@@ -65,7 +65,7 @@ def test_filters_go_as_if_nobody_had_read_them(build: Callable[[], nn.Module]) -
     assert len(convolutions) == 4
     removed = {name: (1, 6) for name in convolutions.values()}
     pruned = remove_filters(dense, removed, blocks=blocks, example=IMAGES)
-    by_hand = copied(dense)
+    by_hand = copy_network(dense)
     for first in convolutions.values():
         second = by_hand.get_submodule(first[:-1] + "3")
         second.weight.detach()[:, [1, 6]] = 0

@@ -16,11 +16,11 @@ from torch import nn
 
 from robustprune.cost import measure_block_macs, measure_cost
 from robustprune.errors import PruningError, PruningWarning
+from robustprune.inference import copy_network
 from robustprune.lottery.rewinding import rewind
 from robustprune.models import build_model
 from robustprune.prune import prune_layers
 from robustprune.pruning import Block, BlockScores, find_blocks, remove_blocks
-from robustprune.pruning.calls import copied
 from robustprune.ticket import Ticket, load_ticket
 
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -48,7 +48,7 @@ def built(odd: Odd) -> nn.Module:
 
 def by_hand(dense: nn.Module, places: list[int]) -> nn.Module:
     """Return the network as one would build it without blocks: none is replaced, they are not there."""
-    short = copied(dense)
+    short = copy_network(dense)
     inner = next(module for module in short.modules() if isinstance(module, Plain))
     for place in sorted(places, reverse=True):
         inner.shorten(place)
@@ -148,7 +148,7 @@ def test_tickets_of_them_train_and_come_back_as_they_were(name: str, tmp_path: P
 def test_blocks_are_found_in_trained_networks_and_tickets_go_back(name: str) -> None:
     odd = WORKING[name]
     model = build_model(f"file:{CODE}:{odd.build.__name__}", Shape(image_size=(16, 16), num_classes=3))
-    trained = Ticket.from_model(copied(model))
+    trained = Ticket.from_model(copy_network(model))
     step(trained.network)
     blocks = find_blocks(trained.network)
     assert [(block.name, block.residue) for block in blocks] == [

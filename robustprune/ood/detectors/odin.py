@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import EvaluationError
-from robustprune.inference import evaluation_mode, frozen_parameters, model_device, run_model, to_unit_range
+from robustprune.inference import evaluation_mode, failure, frozen_parameters, model_device, run_model, to_unit_range
 from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.msp import Msp, log_odds_against
 from robustprune.ood.errors import DetectorError
@@ -50,9 +50,14 @@ class Odin(Detector):
             images = images.detach().clone().requires_grad_()
             # It rises and falls as −log max p does, and does not round to nothing where the network is sure.
             loss = log_odds_against(run_model(network, images).double() / temperature).sum()
-            if not loss.requires_grad:
+            gradient = None
+            try:
+                if loss.requires_grad:
+                    (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
+            except Exception as error:
+                raise failure(f"has no gradient at images of shape {tuple(images.shape)}", error) from error
+            if gradient is None:
                 raise DetectorError("the logits are cut off from the image, so there is no gradient to step along")
-            (gradient,) = torch.autograd.grad(loss, images)
         return -epsilon * gradient.sign()
 
     def __call__(self, outputs: Outputs) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from robustprune.errors import PruningError
-from robustprune.inference.plain import copy_network
+from robustprune.inference import copy_network
 from robustprune.randomness import seeded_generator
 
 # By name, as foreign networks bring normalizations of their own ("BatchNormAct2d", "LayerNorm2d", "RMSNorm").

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.data import ImageData, stratified_indices, stratified_per_class
-from robustprune.inference.plain import copy_network
+from robustprune.inference import copy_network
 from robustprune.randomness import seeded_generator
 
 BatchNormMode = Literal["batch", "running"]

@@ -1,0 +1,74 @@
+"""Arrays as others have them: of any byte order and direction, lists of them, numbers in lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustprune.errors import EvaluationError, RobustPruneError
+
+Array = Tensor | np.ndarray[Any, Any]
+
+
+def to_tensor(values: Any, what: str = "values", error: type[RobustPruneError] = EvaluationError) -> Tensor:
+    """Return values as a tensor of their type; a tensor is returned as it is, anything else copied.
+
+    Args:
+        values: A tensor, an array of any layout, byte order and direction, a number, or nested lists of these.
+        what: What to call them in an error.
+        error: What to raise.
+
+    Raises:
+        RobustPruneError: They are no numbers, or of several shapes.
+    """
+    if isinstance(values, Tensor) and _is_ordinary(values):
+        return values
+    # Copied, as an array may not be writable; torch knows neither negative strides nor foreign byte orders.
+    return torch.from_numpy(_native(to_numpy(values, what, error)))
+
+
+def to_numpy(
+    values: Any, what: str = "values", error: type[RobustPruneError] = EvaluationError
+) -> np.ndarray[Any, Any]:
+    """Return values as an array of their type, or float32 for bfloat16; arguments and errors as `to_tensor`."""
+    try:
+        array = np.asarray(_without_tensors(values))
+    except Exception as reason:  # of whatever library the values are
+        raise error(f"{what} must be real numbers in an array of one shape: {_short(reason)}") from reason
+    if array.dtype.kind not in "biuf":
+        found = f"a {type(values).__name__} of {array.dtype}" if array.ndim else f"a {type(values).__name__}"
+        raise error(f"{what} must be real numbers in an array of one shape, got {found}")
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise error(f"{what} are a masked array, in which {np.ma.getmaskarray(values).sum()} values are missing")
+    return array
+
+
+def _is_ordinary(tensor: Tensor) -> bool:
+    is_special = tensor.is_complex() or tensor.is_quantized or tensor.is_nested or tensor.is_meta
+    return tensor.layout == torch.strided and not is_special
+
+
+def _without_tensors(values: Any) -> Any:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.dequantize() if values.is_quantized else values.to_dense()
+        # NumPy has no bfloat16, nor what is shorter.
+        is_foreign = values.is_floating_point() and values.dtype not in (torch.float16, torch.float32, torch.float64)
+        return (values.float() if is_foreign else values.resolve_conj()).numpy()
+    if isinstance(values, list | tuple) and any(isinstance(each, Tensor | list | tuple) for each in values):
+        return [_without_tensors(each) for each in values]
+    return values
+
+
+def _native(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    kind = array.dtype.newbyteorder("=")
+    if kind.kind == "f" and kind.itemsize > 8:  # NumPy's long double
+        kind = np.dtype(np.float64)
+    return np.array(array, dtype=kind, order="C", copy=True)
+
+
+def _short(reason: Exception) -> str:
+    return str(reason).partition("\n")[0]

@@ -1,0 +1,116 @@
+"""Trying a network that was just built on two gray images: do logits come out, in evaluation and in training?"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.errors import ModelError, ModelWarning
+from robustprune.inference import (
+    channels_last,
+    copy_network,
+    evaluation_mode,
+    model_device,
+    model_type,
+    reason_of,
+    to_evaluation,
+    uncompiled,
+)
+from robustprune.models.adapter import AdaptedNetwork
+from robustprune.models.architecture import Architecture
+from robustprune.randomness import isolated_generators
+
+
+def check_output(network: nn.Module, architecture: Architecture) -> None:
+    """Run two gray images through a network and check that logits come out; it is left as it was.
+
+    What comes out in training mode is looked at on a copy, and a warning says where it is not logits alone.
+
+    Raises:
+        ModelError: The network raises, or returns something other than (2, num_classes) finite numbers.
+    """
+    images = _gray_images(architecture)
+    shape = "×".join(map(str, images.shape[1:]))
+    try:
+        with torch.no_grad():
+            logits = network(images.to(model_type(network)))
+    except Exception as error:
+        raise ModelError(f"{architecture.name} does not run on {shape} images: {reason_of(error)}") from error
+    if problem := _no_logits(logits, architecture):
+        raise ModelError(f"{architecture.name} {problem}")
+    # −∞ masks a class.
+    if not bool(logits.amax(dim=1).isfinite().all()):
+        raise ModelError(
+            f"{architecture.name} returns numbers that are not finite for {shape} images, which are probably too small "
+            "for it; choose larger ones with --image-size"
+        )
+    try:
+        further = check_training(network, architecture)
+    except ModelError as error:
+        warnings.warn(f"{error}; it can be used, but not trained", ModelWarning, stacklevel=3)
+    else:
+        if further:
+            warnings.warn(
+                f"{architecture.name} returns {further + 1} outputs in training mode; the first is taken for the "
+                "logits, and nothing is learned from the others",
+                ModelWarning,
+                stacklevel=3,
+            )
+
+
+def check_training(network: nn.Module, architecture: Architecture) -> int:
+    """Check, on a copy, that a network returns logits in training mode too.
+
+    Returns:
+        How many further things it returns, all of them after the logits, of which no use is made.
+
+    Raises:
+        ModelError: It does not, or it fails in training mode.
+    """
+    name = architecture.name
+    with isolated_generators(0), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch says of checkpoints without gradients
+        trained = channels_last(uncompiled(copy_network(network)))
+        images = _gray_images(architecture).to(model_device(network), model_type(network))
+        try:
+            with evaluation_mode(network):
+                network.train()  # which exported networks refuse, and copies of them do not
+            trained.train()
+            found = trained.outputs(images) if isinstance(trained, AdaptedNetwork) else trained(images)
+        except Exception as error:
+            raise ModelError(f"{name} does not run in training mode: {reason_of(error)}") from error
+    several = isinstance(trained, AdaptedNetwork) and isinstance(found, tuple | list) and len(found) > 0
+    if problem := _no_logits(found[0] if several else found, architecture):
+        which = "the first of what it returns is no logits: it " if several else ""
+        raise ModelError(
+            f"{name}, in training mode: {which}{problem}; leave auxiliary outputs out (aux_logits=False), or wrap the "
+            "network in a module that returns the logits alone"
+        )
+    return len(found) - 1 if several else 0
+
+
+def _gray_images(architecture: Architecture) -> Tensor:
+    # As they lie in training, which hooks may look at.
+    images = torch.full((2, architecture.channels, *architecture.image_size), 0.5)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _no_logits(found: Any, architecture: Architecture) -> str | None:
+    """Return in words what an output for two images is, if it is no logits."""
+    if isinstance(found, Tensor) and found.shape == (2, architecture.num_classes) and found.is_floating_point():
+        return None
+    what = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+    advice = "; wrap it in a module that returns its .logits" if hasattr(found, "logits") else ""
+    return f"returned {what} for two images; expected logits of shape (2, {architecture.num_classes}){advice}"
+
+
+def shape_lazy_layers(network: nn.Module, architecture: Architecture) -> None:
+    """Give lazy layers their weights, which are drawn as the first images come."""
+    try:
+        with torch.no_grad():
+            to_evaluation(network)(_gray_images(architecture))
+    except Exception as error:
+        raise ModelError(f"{architecture.name} does not run on its first images: {reason_of(error)}") from error
