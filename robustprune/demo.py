@@ -12,11 +12,13 @@ import torch
 from robustprune.comparison import Comparison
 from robustprune.data import ImageData, load_data
 from robustprune.evaluation import evaluate_models
+from robustprune.kinds import CHECKPOINT, OUTCOMES, PAGE, RECORD, TICKET, Kind
 from robustprune.models import build_model
 from robustprune.progress import Progress, of_training
 from robustprune.prune import prune_filters, prune_layers
 from robustprune.pruning import first_convolutions, score_blocks, score_filters
 from robustprune.records import Record
+from robustprune.records.places import samples_path
 from robustprune.report import write_report
 from robustprune.ticket import Ticket
 from robustprune.training import train_to_file
@@ -119,6 +121,16 @@ def run_demo(
     (comparison,) = write_report(named, report, progress=progress).values()
     networks = [DemoNetwork(name, paths[name], record) for name, record in records.items()]
     return DemoResult(networks, comparison, report)
+
+
+def demo_files(folder: Path) -> list[tuple[Path, Kind]]:
+    """Return what a demo writes to a folder, and what each file is."""
+    files: list[tuple[Path, Kind]] = [(folder / "report.html", PAGE)]
+    for name in NAMES:
+        record = folder / f"{name}.json"
+        files += [(folder / f"{name}.pt", TICKET), (folder / f"{name}.pt.checkpoint", CHECKPOINT)]
+        files += [(record, RECORD), (samples_path(record), OUTCOMES)]
+    return files
 
 
 def _tickets(data: ImageData, seed: int) -> Mapping[str, Ticket]:

@@ -20,6 +20,8 @@ PACKAGE = Path(robustprune.__file__).parent
 ORDER = (
     "errors",
     "registry",
+    "kinds",
+    "printable",
     "files",
     "seeds",
     "surroundings",

@@ -12,6 +12,7 @@ from click.exceptions import Exit
 
 from robustprune import terminal
 from robustprune._version import __version__
+from robustprune.cli.guard import GuardedCommand
 from robustprune.errors import RobustPruneError, RobustPruneWarning
 from robustprune.launch import read_launch, silence_others, take_the_floor
 
@@ -68,7 +69,11 @@ def _fail(message: str) -> None:
     sys.exit(1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.RichGroup):
+    command_class = GuardedCommand
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="robustprune")
 @click.pass_context
 def commands(context: click.Context) -> None:

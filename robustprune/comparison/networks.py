@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from robustprune.comparison.outcomes import Outcomes
 from robustprune.comparison.reading import read_outcomes
-from robustprune.errors import ComparisonError
+from robustprune.errors import ComparisonError, EvaluationError, RecordWarning
 from robustprune.records import Record, load_record
 
 Source = Record | str | Path
@@ -65,8 +66,32 @@ def _records(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:
         if isinstance(source, Record):
             yield source.model.path or f"record {place}", source
         else:
-            for path in find_records(source):
-                yield str(path), load_record(path)
+            for path, record in read_records(source):
+                yield str(path), record
+
+
+def read_records(source: str | Path) -> Iterator[tuple[Path, Record]]:
+    """Yield the records that a path names; of those in a folder, one that cannot be read is named and left out.
+
+    Raises:
+        ComparisonError: Nothing is there, or nothing that can be read.
+        EvaluationError: A record that is named by itself, or by a pattern, cannot be read.
+    """
+    is_folder, problem = Path(source).expanduser().is_dir(), None
+    count = 0
+    for path in find_records(source):
+        try:
+            record = load_record(path)
+        except EvaluationError as error:
+            if not is_folder:
+                raise
+            problem = problem or error
+            warnings.warn(f"left out: {error}", RecordWarning, stacklevel=2)
+            continue
+        count += 1
+        yield path, record
+    if not count:
+        raise ComparisonError(f"{source} holds no record that can be read: {problem}") from problem
 
 
 def find_records(source: str | Path) -> list[Path]:
@@ -92,15 +117,12 @@ def find_records(source: str | Path) -> list[Path]:
 def _is_record(path: Path) -> bool:
     """Return whether a file is a record rather than some other JSON.
 
-    A damaged record counts, to be complained of: a seed that is silently left out would change the verdict.
+    What cannot be read may be a record, and counts: a seed that is silently left out would change the verdict.
     """
-    text = b""
     try:
-        text = path.read_bytes()
-        content = json.loads(text)
-    except (OSError, ValueError):
-        # Records begin with their schema, also those that were cut off.
-        return b'"schema"' in text[:40]
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return True
     return isinstance(content, dict) and {"schema", "model", "samples_sha256"} <= content.keys()
 
 

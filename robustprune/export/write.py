@@ -16,6 +16,7 @@ from robustprune.export.forms import Runner, encode_network
 from robustprune.files import write_atomically
 from robustprune.inference import evaluation_mode, logit_gap, model_device, run_model
 from robustprune.inference.frozen import TOLERANCE
+from robustprune.kinds import EXPORT
 from robustprune.ticket import Ticket
 
 BATCH_SIZES = (1, 2, 5, 17)
@@ -54,15 +55,15 @@ def export_model(ticket: Ticket, path: str | Path, format: str = "onnx") -> Expo
     lies within 1e-4 of the batch's largest from the ticket's own is the file written, whole or not at all.
 
     Raises:
-        ExportError: There is no such format, the network cannot be exported, the export computes something else, or
-            the file cannot be written.
+        ExportError: There is no such format, the network cannot be exported, the export computes something else,
+            the file cannot be written, or a file of another kind is there.
         MissingDependencyError: ONNX's packages, the extra ``export``, are not installed.
     """
     metadata = _metadata(ticket)
     content, run = encode_network(ticket.network, format, metadata)
     difference = _compare(ticket, run, format)
     try:
-        write_atomically(Path(path), content)
+        write_atomically(Path(path), content, EXPORT)
     except OSError as error:
         raise ExportError(f"the export cannot be written to {path}: {error.strerror}") from error
     return Exported(str(path), format, len(content), difference, BATCH_SIZES, metadata)

@@ -56,7 +56,7 @@ class TrackedRun:
 
 def tracked_run(row: Row) -> TrackedRun:
     """Return the run behind a row of :func:`robustprune.query.load_rows`; its record is read."""
-    record = json.loads(Path(row["record"]).read_text())
+    record = json.loads(Path(row["record"]).read_bytes())
     figures = {name: value for name, value in flatten(record).items() if name not in SETTINGS and _is_figure(value)}
     settings = {name: value for name, value in row.items() if name not in figures and name not in _NAMES}
     return TrackedRun(

@@ -16,12 +16,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from robustprune.errors import RecordWarning
 from robustprune.files import write_atomically
 from robustprune.sweep.graph import Plan, Stage
 from robustprune.sweep.locks import discard
@@ -116,19 +117,23 @@ class Store:
         return self.folder / "sweeps" / f"{name}.json"
 
     def plans(self) -> dict[str, Plan]:
-        """Return the plans of the sweeps that were made here, by name."""
+        """Return the plans of the sweeps made here, by name; one that cannot be read is named and left out."""
         found = {}
         for name in sorted(_names(self.folder / "sweeps")):
             if name.endswith(".json"):
-                with suppress(ValueError, KeyError, TypeError):  # of another version
-                    found[name.removesuffix(".json")] = Plan.from_json(self.plan_file(name[:-5]).read_bytes())
+                path = self.plan_file(name.removesuffix(".json"))
+                try:
+                    found[name.removesuffix(".json")] = Plan.from_json(path.read_bytes())
+                except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                    reason = f"{path} is no plan of this version ({type(error).__name__}: {error})"
+                    warnings.warn(f"left out: {reason}", RecordWarning, stacklevel=2)
         return found
 
 
 def _names(folder: Path) -> set[str]:
     try:
         return set(os.listdir(folder))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return set()
 
 

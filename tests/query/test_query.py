@@ -14,7 +14,7 @@ import pytest
 from query_folder import RECORD, fill
 from support import Run, check_failure
 
-from robustprune.errors import EvaluationError
+from robustprune.errors import EvaluationError, RecordWarning
 from robustprune.query import load_rows, query
 from robustprune.query.flatten import flatten
 from robustprune.query.tracked import key_of, tracked_run
@@ -130,7 +130,10 @@ def test_plain_folder_of_records_can_be_asked_too(tmp_path: Path) -> None:
     ((row,),) = [load_rows(tmp_path)]
     assert (row["run"], row["criterion"], row["seed"]) == ("a", "grasp", 4)
     (tmp_path / "b.json").write_text("{")
-    with pytest.raises(EvaluationError, match=r"b\.json cannot be read"):
+    with pytest.warns(RecordWarning, match=r"b\.json cannot be read"):
+        assert load_rows(tmp_path) == [row]
+    (tmp_path / "a.json").unlink()
+    with pytest.warns(RecordWarning), pytest.raises(EvaluationError, match=r"that can be read: .*b\.json"):
         load_rows(tmp_path)
 
 

@@ -40,12 +40,12 @@ def test_named_records_and_json(run: Run, folder: Path) -> None:
 @pytest.mark.slow
 def test_the_tables_of_the_paper(run: Run, folder: Path) -> None:
     assert run("report", str(folder), "--out", "page.html", "--paper-tables").code == 0
-    page, markdown, latex = ((folder.parent / f"page.{kind}").read_text() for kind in ("html", "md", "tex"))
+    page, markdown, latex = ((folder.parent / f"page.{kind}").read_text() for kind in ("html", "html.md", "html.tex"))
     assert 'id="paper"' in page
     assert latex.count(r"\begin{tabular}") == markdown.count("**Table ") == page.count("<caption><span>Table ") > 0
     assert run("report", str(folder), "--out", "plain.html").code == 0
     assert 'id="paper"' not in (folder.parent / "plain.html").read_text()
-    assert not (folder.parent / "plain.tex").exists()
+    assert not (folder.parent / "plain.html.tex").exists()
 
 
 @pytest.mark.slow

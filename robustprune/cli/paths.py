@@ -1,0 +1,176 @@
+"""The paths of a command: what it reads, what it writes, and the guard that keeps the one from replacing the other.
+
+Every option that takes a path says by its type which of the two it is; `tests/test_cli_guard.py` holds that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from robustprune.kinds import Kind
+
+Beside = Callable[[Path, dict[str, Any]], Iterable[tuple[Path, Kind]]]
+"""From an output and the command's arguments to what is written in it or beside it, with what that is."""
+
+_MOST_PARTS = 8  # of a text, between its signs, that are put together to one path
+
+
+class Target(click.Path):
+    """A path to write to, checked before hours of work go into what is to be written."""
+
+    def __init__(
+        self,
+        kind: Kind | None = None,
+        *,
+        beside: Beside | None = None,
+        marks: tuple[str, ...] = (),
+        file_okay: bool = True,
+        dir_okay: bool = True,
+    ) -> None:
+        """Say what is written.
+
+        Args:
+            kind: Of the file; a file of another kind is not replaced.
+            beside: Further files.
+            marks: What a folder that was written before has one of; another one has to be empty. Without marks any
+                folder will do.
+            file_okay: Whether it may be a file.
+            dir_okay: Whether it may be a folder.
+        """
+        super().__init__(file_okay=file_okay, dir_okay=dir_okay, writable=True)
+        self.kind, self.marks = kind, marks
+        self.beside: Beside = beside or (lambda _path, _options: ())
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Check that the file or folder can be made."""
+        path = os.fsdecode(super().convert(value, param, ctx))
+        if not path:
+            self.fail("it is empty", param, ctx)
+        nearest = next(parent for parent in Path(path).absolute().parents if os.path.lexists(parent))
+        if not nearest.is_dir():
+            self.fail(f"{nearest} is a file, so nothing can be written in it", param, ctx)
+        if not os.access(nearest, os.W_OK):
+            self.fail(f"nothing may be written in the folder {nearest}", param, ctx)
+        return path
+
+
+class Source(click.Path):
+    """A path that is read.
+
+    Attributes:
+        whole: Whether everything in a folder is read, so that nothing may be added to it.
+    """
+
+    def __init__(self, *, whole: bool = False, **options: Any) -> None:
+        """Take a path as :class:`click.Path` does."""
+        super().__init__(**options)
+        self.whole = whole
+
+    def reads(self, value: Any) -> Iterator[tuple[Path, bool]]:
+        """Yield the path, and whether all of a folder is meant."""
+        yield Path(value), self.whole
+
+
+class Naming(click.ParamType[str]):
+    """A text that may hold a path: ``npz:FILE``, ``file:FILE:NAME``, ``NAME=imagefolder:DIR``, and plain for a network.
+
+    Attributes:
+        plain: Whether the whole text may be a file.
+    """
+
+    name = "text"
+
+    def __init__(self, *, plain: bool = False) -> None:
+        """Say whether the whole text may be a file."""
+        self.plain = plain
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the text."""
+        return str(value)
+
+    def reads(self, value: Any) -> Iterator[tuple[Path, bool]]:
+        """Yield what is there of all paths that the text may hold."""
+        return named_paths(str(value), plain=self.plain)
+
+
+class Records(click.ParamType[str]):
+    """Records: files, folders, patterns, or ``NAME=RECORDS``."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the text."""
+        return str(value)
+
+    def reads(self, value: Any) -> Iterator[tuple[Path, bool]]:
+        """Yield the records, and the outcomes beside them."""
+        from robustprune.comparison.named import is_named, split_named
+        from robustprune.comparison.networks import find_records
+        from robustprune.records.places import samples_path
+
+        for place in split_named(value)[1] if is_named(value) else [value]:
+            for record in find_records(place):
+                yield record, False
+                yield samples_path(record), False
+                yield record.with_name(f"{record.stem}.samples.npz"), False  # of earlier versions
+
+
+class RecordFolder(Source):
+    """A folder of records, each of which is read; more may be added."""
+
+    def reads(self, value: Any) -> Iterator[tuple[Path, bool]]:
+        """Yield all JSON in the folder, and the outcomes beside it."""
+        for home, _, names in os.walk(value):
+            yield from ((Path(home, name), False) for name in names if name.endswith((".json", ".samples.npz")))
+
+
+class SweepFile(Source):
+    """A sweep's YAML file, which names networks and image sets itself."""
+
+    def reads(self, value: Any) -> Iterator[tuple[Path, bool]]:
+        """Yield the file, and all that it names."""
+        yield Path(value), False
+        import yaml
+
+        try:
+            document = yaml.safe_load(Path(value).read_bytes())
+        except (OSError, yaml.YAMLError, RecursionError):
+            return  # reading the sweep says what is wrong
+        for text in _texts(document):
+            yield from named_paths(text, plain=True)
+
+
+def named_paths(text: str, *, plain: bool) -> Iterator[tuple[Path, bool]]:
+    """Yield what is there of the paths that a text may hold between its colons, equal signs and commas.
+
+    A folder counts after such a sign alone: a network may well be called as a folder is.
+    """
+    signs = [-1, *(place for place, letter in enumerate(text) if letter in ":=,"), len(text)]
+    for start, end in combinations(range(len(signs)), 2):
+        part = text[signs[start] + 1 : signs[end]]
+        follows, is_all = start > 0, start == 0 and end == len(signs) - 1
+        if part and end - start <= _MOST_PARTS and (follows or (plain and is_all)):
+            path = Path(os.path.expanduser(part))
+            if os.path.isfile(path) or (follows and os.path.isdir(path)):
+                yield path, True
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+
+
+OUT_FOLDER = Target(file_okay=False)
+"""A folder to which files are added, whatever else is in it."""

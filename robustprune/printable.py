@@ -1,0 +1,28 @@
+"""Names of files that are no UTF-8, written so that JSON, HTML, DuckDB and terminals take them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which bytes of a file's name that are no UTF-8 are written as ``\xe9``, fit for every output.
+
+    Python holds such bytes as lone surrogates, which JSON, HTML and terminals refuse.
+    """
+    return re.sub("[\ud800-\udfff]", lambda found: _escape(ord(found[0])), text)
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def all_printable(value: Any) -> Any:
+    """Return plain containers with every text in them :func:`printable`."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {all_printable(name): all_printable(each) for name, each in value.items()}
+    return [all_printable(each) for each in value] if isinstance(value, list | tuple) else value
