@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,16 @@ def printable(text: str) -> str:
 
 def _escape(code: int) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def _escape_what_fails(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(_escape(ord(letter)) for letter in error.object[error.start : error.end]), error.end
+
+
+ERRORS = "robustprune.printable"
+"""Handler of errors of a stream that writes what it cannot encode as :func:`printable` does."""
+codecs.register_error(ERRORS, _escape_what_fails)
 
 
 def all_printable(value: Any) -> Any:

@@ -223,7 +223,9 @@ def test_records_of_earlier_versions(record: Record, tmp_path: Path) -> None:
         del entry["gallery"]
     (tmp_path / "record.json").write_text(json.dumps(content | {"samples_file": "record.json.samples.npz"}))
     samples = record.samples or {}
-    np.savez(tmp_path / "record.json.samples.npz", **{name: each for name, each in samples.items() if "gallery" not in name})
+    np.savez(
+        tmp_path / "record.json.samples.npz", **{name: each for name, each in samples.items() if "gallery" not in name}
+    )
     found = load_record(tmp_path / "record.json")
     assert (found.classes, found.model.blocks, found.model.history) == ([], [], [])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from io import TextIOWrapper
 from typing import Any
 
 import rich_click as click
@@ -15,6 +16,7 @@ from robustprune._version import __version__
 from robustprune.cli.guard import GuardedCommand
 from robustprune.errors import RobustPruneError, RobustPruneWarning
 from robustprune.launch import read_launch, silence_others, take_the_floor
+from robustprune.printable import ERRORS
 
 click.rich_click.MAX_WIDTH = 110
 
@@ -26,6 +28,9 @@ def main() -> None:
     """Run the command line; every failure is one paragraph and an exit code."""
     warnings.showwarning = _show_warning
     silence_others()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names that are no UTF-8, and signs that a terminal does not have
+            stream.reconfigure(errors=ERRORS)
     try:
         commands(standalone_mode=False)
     except Exit as stop:

@@ -147,9 +147,11 @@ def _check_against(output: _Output, source: _Input) -> None:
         )
     if not (source.whole and source.path.is_dir()):
         return
-    within = [parent for parent in output.path.resolve().parents if _are_one(parent, source.path)]
-    is_beside = output.path.resolve().parent in within and not output.is_folder
-    if within and not (is_beside and output.path.suffix.lower() not in _PARTS_OF_SETS):
+    place = Path(os.path.realpath(output.path))
+    within = [parent for parent in place.parents if _are_one(parent, source.path)]
+    # A record beside the folders of the classes, say, is no matter of the set.
+    is_beside = place.parent in within and not output.is_folder and place.suffix.lower() not in _PARTS_OF_SETS
+    if within and not is_beside:
         raise click.UsageError(
             f"{output.option} {output.path} lies in {source.path}, which {source.option} reads; write to another folder"
         )

@@ -70,8 +70,12 @@ def _records(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:
                 yield str(path), record
 
 
-def read_records(source: str | Path) -> Iterator[tuple[Path, Record]]:
+def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iterator[tuple[Path, Record]]:
     """Yield the records that a path names; of those in a folder, one that cannot be read is named and left out.
+
+    Args:
+        source: A file, a folder or a pattern.
+        left_out: Gets the files that were left out.
 
     Raises:
         ComparisonError: Nothing is there, or nothing that can be read.
@@ -87,6 +91,8 @@ def read_records(source: str | Path) -> Iterator[tuple[Path, Record]]:
                 raise
             problem = problem or error
             warnings.warn(f"left out: {error}", RecordWarning, stacklevel=2)
+            if left_out is not None:
+                left_out.append(path)
             continue
         count += 1
         yield path, record

@@ -17,6 +17,7 @@ from robustprune.files import write_atomically
 from robustprune.inference import evaluation_mode, logit_gap, model_device, run_model
 from robustprune.inference.frozen import TOLERANCE
 from robustprune.kinds import EXPORT
+from robustprune.printable import printable
 from robustprune.ticket import Ticket
 
 BATCH_SIZES = (1, 2, 5, 17)
@@ -105,11 +106,11 @@ def _metadata(ticket: Ticket) -> dict[str, str]:
     built = ticket.architecture
     return {
         "robustprune": __version__,
-        "architecture": built.name,
+        "architecture": printable(built.name),
         "classes": str(built.num_classes),
         "input": f"float32 (N, {built.channels}, {built.image_size[0]}, {built.image_size[1]}) in [0, 1]",
         "removed": json.dumps(list(ticket.plan.removed)),
         "method": ticket.plan.method,
-        "dataset": str(ticket.data.get("name", "")),
+        "dataset": printable(str(ticket.data.get("name", ""))),
         "ticket_sha256": ticket.sha256,
     }

@@ -62,8 +62,10 @@ def query(
     Raises:
         EvaluationError: A column that there is not, with what was probably meant, or no condition at all.
     """
+    where, order = where and printable(where), order and printable(order)
+    columns = [printable(text) for text in columns or ()]
     known = list(dict.fromkeys(name for row in rows for name in row))
-    chosen = list(columns) if columns else [name for name in DEFAULT if name in known] + _attack_columns(known)
+    chosen = columns or [name for name in DEFAULT if name in known] + _attack_columns(known)
     connection = duckdb.connect()
     try:
         _fill(connection, rows, known)

@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from robustprune.errors import EvaluationError, RecordWarning
 from robustprune.files import write_atomically
 from robustprune.kinds import QUERY_INDEX
-from robustprune.printable import all_printable
+from robustprune.printable import all_printable, printable
 from robustprune.query.flatten import Row, flatten
 from robustprune.sweep import Store
 
@@ -53,7 +53,7 @@ def load_rows(folder: str | Path) -> list[Row]:
             continue
         if known is not None:
             index[name] = known
-            own_name = path.name.removesuffix(".json")
+            own_name = printable(path.name.removesuffix(".json"))
             rows.append({"run": own_name, "sweep": None, **known["row"], **run, "record": str(path)})
     if not rows and problem is not None:
         raise EvaluationError(f"there is no record in {folder} that can be read: {problem}") from problem

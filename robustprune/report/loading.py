@@ -31,7 +31,9 @@ def load_groups(sources: Sequence[str | Path]) -> list[Group]:
     texts = [str(source) for source in sources]
     named = [text for text in texts if is_named(text)]
     if not named:
-        return group_records(_read(texts))
+        left_out: list[Path] = []
+        records = _read(texts, left_out)
+        return group_records(records, lenient=bool(left_out))
     if len(named) < len(texts):
         raise ReportError(
             f"{next(text for text in texts if text not in named)} has no name while {named[0]} has; name all "
@@ -44,11 +46,11 @@ def load_groups(sources: Sequence[str | Path]) -> list[Group]:
     return [make_group(given)]
 
 
-def _read(places: Sequence[str]) -> list[Record]:
+def _read(places: Sequence[str], left_out: list[Path] | None = None) -> list[Record]:
     """Return the records of some places, each once, though it may be in two of them."""
     found: dict[Path, Record] = {}
     for place in places:
-        for path, record in read_records(place):
+        for path, record in read_records(place, left_out):
             found.setdefault(path.resolve(), _narrowed(record))
     return list(found.values())
 
