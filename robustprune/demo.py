@@ -11,8 +11,10 @@ import torch
 
 from robustprune.comparison import Comparison
 from robustprune.data import ImageData, load_data
+from robustprune.errors import TicketError
 from robustprune.evaluation import evaluate_models
-from robustprune.kinds import CHECKPOINT, OUTCOMES, PAGE, RECORD, TICKET, Kind
+from robustprune.files import write_atomically
+from robustprune.kinds import CHECKPOINT, DEMO_MARK, OUTCOMES, PAGE, RECORD, TICKET, Kind
 from robustprune.models import build_model
 from robustprune.progress import Progress, of_training
 from robustprune.prune import prune_filters, prune_layers
@@ -81,14 +83,21 @@ def run_demo(
     GraSP ranks last, as many filters as those have, and four layers at random.
 
     Args:
-        folder: Made if need be; files of an earlier demo are replaced.
+        folder: Made if need be; files of an earlier demo are replaced, so nothing else should be in it.
         epochs: Of the recipe ``quick``, for each network.
         seed: Of weights, scores, training and attacks.
         device: Where to compute.
         progress: Called with (what, done, total).
         say: Called with a line about each step.
+
+    Raises:
+        TicketError: Nothing can be written to the folder.
     """
     tell = say or (lambda _line: None)
+    try:
+        write_atomically(folder / DEMO_MARK, b"")
+    except OSError as error:
+        raise TicketError(f"the demo cannot be written to {folder}: {error.strerror}") from error
     data = load_data("digits", seed=seed)
     tickets = _tickets(data, seed)
     paths = {name: folder / f"{name}.pt" for name in tickets}

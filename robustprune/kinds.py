@@ -118,6 +118,9 @@ def _marked(mark: bytes, *starts: bytes) -> Callable[[Path], bool]:
 MARK = "Written by robustprune"
 """What pictures and tables say of themselves."""
 
+DEMO_MARK = ".robustprune-demo"
+"""An empty file in a folder whose networks are those of a demo, and may be replaced by the next."""
+
 TICKET = Kind("a ticket", _sealed(b"robustprune-ticket"))
 CHECKPOINT = Kind("a checkpoint of training", _sealed(b"robustprune-checkpoint"))
 RECORD = Kind("a record", _mapping("schema", "model", "samples_sha256"))

@@ -33,6 +33,7 @@ def test_tickets_records_and_report(tmp_path: Path) -> None:
     shown: set[str] = set()
     result = demo.run_demo(tmp_path, epochs=1, say=said.append, progress=lambda label, _done, _total: shown.add(label))
     assert {path.name for path in tmp_path.iterdir()} == {
+        ".robustprune-demo",
         "report.html",
         *(f"{name}{ending}" for name in NAMES for ending in (".pt", ".json", ".json.samples.npz")),
     }

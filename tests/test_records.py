@@ -325,3 +325,55 @@ def test_failure_between_the_two_files(record: Record, tmp_path: Path, monkeypat
         record.save(tmp_path / "record.json")
     # The record comes last: without it, nothing claims to be there.
     assert os.listdir(tmp_path) == ["record.json.samples.npz"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["dense-lr0.1", "dense-lr0.2"],
+        ["eps.json", "eps.txt", "eps"],
+        ["a.b.json", "a.json", "a.samples.json"],
+        [".json", "..json", "json"],
+        ["lr=0.1,seed=0.json", "lr=0.1,seed=1.json"],
+    ],
+)
+def test_records_of_different_names_keep_outcomes_of_their_own(
+    record: Record, tmp_path: Path, names: list[str]
+) -> None:
+    assert record.samples is not None
+    size = len(record.samples["confidence"])
+    for place, name in enumerate(names):
+        record.samples = {**record.samples, "confidence": np.full(size, place, np.float32)}
+        record.save(tmp_path / name)
+    assert len(os.listdir(tmp_path)) == 2 * len(names)
+    for place, name in enumerate(names):
+        found = load_record(tmp_path / name).samples
+        assert found is not None
+        assert (found["confidence"] == place).all()
+
+
+def test_a_renamed_record_keeps_its_outcomes(record: Record, tmp_path: Path) -> None:
+    record.save(tmp_path / "r.json")
+    record.save(tmp_path / "r.json")  # a second time is no matter
+    os.rename(tmp_path / "r.json", tmp_path / "kept.json")
+    before = (tmp_path / "r.json.samples.npz").read_bytes()
+    with pytest.raises(EvaluationError, match=r"kept\.json has its outcomes per sample in r\.json\.samples\.npz"):
+        record.save(tmp_path / "r.json")
+    assert sorted(os.listdir(tmp_path)) == ["kept.json", "r.json.samples.npz"]
+    assert (tmp_path / "r.json.samples.npz").read_bytes() == before
+    (tmp_path / "moved").mkdir()
+    for name in ("kept.json", "r.json.samples.npz"):
+        os.rename(tmp_path / name, tmp_path / "moved" / name)
+    assert load_record(tmp_path / "moved" / "kept.json").samples is not None
+    record.save(tmp_path / "r.json")
+
+
+def test_surrogates_of_earlier_versions_are_read(record: Record, tmp_path: Path) -> None:
+    record.save(tmp_path / "record.json")
+    content = json.loads((tmp_path / "record.json").read_text())
+    content["model"]["path"], content["classes"] = "caf\udce9.pt", ["caf\udce9", "\U0001f375"]
+    (tmp_path / "record.json").write_text(json.dumps(content))  # as json.dumps has it: "\udce9"
+    found = load_record(tmp_path / "record.json")
+    assert (found.model.path, found.classes) == ("caf\\xe9.pt", ["caf\\xe9", "\U0001f375"])
+    found.save(tmp_path / "again.json")
+    assert Record.model_validate_json((tmp_path / "again.json").read_bytes()).classes == found.classes

@@ -16,7 +16,7 @@ from robustprune.cli.options import (
     stack,
     take_data_options,
 )
-from robustprune.cli.paths import Target
+from robustprune.cli.paths import OUT_FOLDER, Target
 from robustprune.kinds import PICTURE
 
 corrupt_options = stack(
@@ -31,7 +31,7 @@ corrupt_options = stack(
     frost_dir_option,
     click.option(
         "--out",
-        type=Target(marks=("settings.json",), file_okay=False),
+        type=OUT_FOLDER,
         help="Folder to write NAME.npy to, laid out as CIFAR-10-C.",
     ),
     click.option("--resume", is_flag=True, help="Write what is missing of a set that was interrupted."),

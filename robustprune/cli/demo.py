@@ -12,7 +12,7 @@ from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import common_options
 from robustprune.cli.paths import Target
-from robustprune.kinds import Kind
+from robustprune.kinds import DEMO_MARK, Kind
 
 if TYPE_CHECKING:
     from robustprune.demo import DemoResult
@@ -28,7 +28,11 @@ def _files(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
 
 @commands.command()
 @click.option(
-    "--out", type=Target(beside=_files, file_okay=False), default="demo", show_default=True, help="Output folder."
+    "--out",
+    type=Target(beside=_files, marks=(DEMO_MARK,), file_okay=False),
+    default="demo",
+    show_default=True,
+    help="Output folder.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True)
 @common_options

@@ -15,7 +15,7 @@ from robustprune.errors import RobustPruneError
 from robustprune.kinds import TICKET, Kind, check_replaceable, overwriting
 
 _LONGEST_NAME = 255  # bytes, on all common file systems
-_PARTS_OF_SETS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".npy", ".npz", ".mat")
+_PARTS_OF_SETS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".npy")
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,12 @@ def _check(outputs: list[_Output], inputs: list[_Input], overwrite: bool) -> Non
         try:
             check_replaceable(output.path, output.kind)
         except OSError as error:
-            hint = "" if error.strerror is None or "lost" not in error.strerror else ", or add --overwrite"
-            raise click.UsageError(f"{output.option} {output.path}: {error.strerror}{hint}") from error
+            reason = str(error.strerror).replace("or remove it", "remove it, or add --overwrite")
+            raise click.UsageError(f"{output.option} {output.path}: {reason}") from error
 
 
 def _check_against(output: _Output, source: _Input) -> None:
     if _are_one(output.path, source.path):
-        if output.is_folder and not source.whole:
-            return
         raise click.UsageError(
             f"{output.option} {output.path} is the {'folder' if output.is_folder else 'file'} that {source.option} "
             "names; write to another one"

@@ -35,7 +35,7 @@ def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
 )
 @click.option("--figures", type=OUT_FOLDER, help="Folder for each figure as PDF, SVG and PNG.")
 @click.option(
-    "--paper-tables", is_flag=True, help="Add the paper's Tables 1 to 5; also as .md and .tex beside the page."
+    "--paper-tables", is_flag=True, help="Add the paper's Tables 1 to 5; also as PAGE.md and PAGE.tex beside the page."
 )
 @click.option("--title", help="Heading of the page.")
 @tolerance_option

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 from robustprune.kinds import may_overwrite
@@ -22,7 +23,7 @@ def check_samples_are_free(record: Path) -> None:
         OSError: One has.
     """
     beside = samples_path(record)
-    if may_overwrite() or not beside.exists():
+    if may_overwrite() or not os.path.exists(beside):
         return
     for other in sorted(record.parent.iterdir()):
         if other.name not in (record.name, beside.name) and _names(other, beside.name):
