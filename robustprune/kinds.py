@@ -69,7 +69,7 @@ def check_replaceable(path: Path, kind: Kind | None) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise FileExistsError(errno.EEXIST, "it is a device or a pipe, which a file would replace", str(path))
     if kind is not None and found.st_size and not may_overwrite() and not kind.recognizes(path):
-        reason = f"what is there is not {kind.name} and would be lost; choose another name, or remove it"
+        reason = f"what is there is not {kind.name} and would be lost; choose another name, or add --overwrite"
         raise FileExistsError(errno.EEXIST, reason, str(path))
 
 

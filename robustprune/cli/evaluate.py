@@ -58,7 +58,7 @@ def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind
         try:
             check_samples_are_free(record)
         except OSError as error:
-            raise click.UsageError(f"--out {out}: {error.strerror}, or add --overwrite") from error
+            raise click.UsageError(f"--out {out}: {error.strerror}") from error
 
 
 evaluation_options = stack(

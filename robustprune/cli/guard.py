@@ -10,19 +10,12 @@ from typing import Any
 
 import rich_click as click
 
-from robustprune.cli.paths import Target, named_paths
+from robustprune.cli.paths import Read, Target, named_paths
 from robustprune.errors import RobustPruneError
 from robustprune.kinds import TICKET, Kind, check_replaceable, overwriting
 
 _LONGEST_NAME = 255  # bytes, on all common file systems
 _PARTS_OF_SETS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".npy")
-
-
-@dataclass(frozen=True)
-class _Input:
-    option: str
-    path: Path
-    whole: bool  # nothing may be added to it, where it is a folder
 
 
 @dataclass(frozen=True)
@@ -47,9 +40,8 @@ class GuardedCommand(click.RichCommand):
     def invoke(self, ctx: click.Context) -> Any:
         """Check what is read and written, then run."""
         overwrite = ctx.params.pop("overwrite", False)
-        outputs = list(_outputs(self, ctx))
         with overwriting(overwrite):
-            if outputs:
+            if outputs := list(_outputs(self, ctx)):
                 _check(outputs, list(_inputs(self, ctx)), overwrite)
             return super().invoke(ctx)
 
@@ -83,7 +75,8 @@ def _outputs(command: click.Command, ctx: click.Context) -> Iterator[_Output]:
                 yield _Output(option, further, own)
 
 
-def _inputs(command: click.Command, ctx: click.Context) -> Iterator[_Input]:
+def _inputs(command: click.Command, ctx: click.Context) -> Iterator[tuple[str, Read]]:
+    """Yield what is read, after the name of the option that says so."""
     for option, kind, value in _values(command, ctx):
         if not hasattr(kind, "reads"):
             continue
@@ -91,13 +84,13 @@ def _inputs(command: click.Command, ctx: click.Context) -> Iterator[_Input]:
             found = list(kind.reads(value))
         except RobustPruneError:
             continue  # there is nothing to read, which the command says
-        for path, whole in found:
-            yield _Input(option, path, whole)
-            if TICKET.recognizes(path):
-                yield from (_Input(f"{option} {value}", each, True) for each in _remembered(path))
+        for read in found:
+            yield option, read
+            if TICKET.recognizes(read.path):
+                yield from ((f"{option} {value}", each) for each in _remembered(read.path))
 
 
-def _remembered(path: Path) -> Iterator[Path]:
+def _remembered(path: Path) -> Iterator[Read]:
     """Yield the files and folders that a ticket speaks of: its image set and the code of its network."""
     from robustprune.sealed import DamagedFileError, read_sealed
     from robustprune.ticket import FORMAT
@@ -112,14 +105,14 @@ def _remembered(path: Path) -> Iterator[Path]:
     options = architecture.get("options") or {}
     for text in (data.get("name"), architecture.get("name"), options.get("weights_file")):
         if isinstance(text, str):
-            yield from (each for each, _ in named_paths(text, plain=text == options.get("weights_file")))
+            yield from named_paths(text, plain=text == options.get("weights_file"))
 
 
-def _check(outputs: list[_Output], inputs: list[_Input], overwrite: bool) -> None:
+def _check(outputs: list[_Output], inputs: list[tuple[str, Read]], overwrite: bool) -> None:
     """Raise a usage error where an output is an input, lies in one, is another output, or of another kind."""
     for place, output in enumerate(outputs):
-        for source in inputs:
-            _check_against(output, source)
+        for option, source in inputs:
+            _check_against(output, option, source)
         for other in outputs[:place]:
             if _are_one(output.path, other.path) and not (output.is_folder and other.is_folder):
                 raise click.UsageError(
@@ -133,14 +126,13 @@ def _check(outputs: list[_Output], inputs: list[_Input], overwrite: bool) -> Non
         try:
             check_replaceable(output.path, output.kind)
         except OSError as error:
-            reason = str(error.strerror).replace("or remove it", "remove it, or add --overwrite")
-            raise click.UsageError(f"{output.option} {output.path}: {reason}") from error
+            raise click.UsageError(f"{output.option} {output.path}: {error.strerror}") from error
 
 
-def _check_against(output: _Output, source: _Input) -> None:
-    if _are_one(output.path, source.path):
+def _check_against(output: _Output, option: str, source: Read) -> None:
+    if _are_one(output.path, source.path) and (source.kind is None or source.kind.recognizes(source.path)):
         raise click.UsageError(
-            f"{output.option} {output.path} is the {'folder' if output.is_folder else 'file'} that {source.option} "
+            f"{output.option} {output.path} is the {'folder' if output.is_folder else 'file'} that {option} "
             "names; write to another one"
         )
     if not (source.whole and source.path.is_dir()):
@@ -151,7 +143,7 @@ def _check_against(output: _Output, source: _Input) -> None:
     is_beside = place.parent in within and not output.is_folder and place.suffix.lower() not in _PARTS_OF_SETS
     if within and not is_beside:
         raise click.UsageError(
-            f"{output.option} {output.path} lies in {source.path}, which {source.option} reads; write to another folder"
+            f"{output.option} {output.path} lies in {source.path}, which {option} reads; write to another folder"
         )
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 from click.core import ParameterSource
 
-from robustprune.cli.paths import Naming, Source, named_paths
+from robustprune.cli.paths import Naming, Read, Source, named_paths
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
@@ -44,7 +43,7 @@ class KeyValue(click.ParamType[tuple[str, Any]]):
                 continue
         return key, text
 
-    def reads(self, value: tuple[str, Any]) -> Iterator[tuple[Path, bool]]:
+    def reads(self, value: tuple[str, Any]) -> Iterator[Read]:
         """Yield the files that the value may name, as ``weights_file`` does."""
         return named_paths(str(value[1]), plain=True)
 

@@ -9,14 +9,29 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import rich_click as click
 
-from robustprune.kinds import Kind
+from robustprune.kinds import RECORD, Kind
 
 Beside = Callable[[Path, dict[str, Any]], Iterable[tuple[Path, Kind]]]
 """From an output and the command's arguments to what is written in it or beside it, with what that is."""
+
+
+class Read(NamedTuple):
+    """A file or folder that is read.
+
+    Attributes:
+        path: Where it is.
+        whole: Whether everything in a folder is read, so that nothing may be added to it.
+        kind: What is read if it is such a file, as the records among all JSON of a folder; None for whatever it is.
+    """
+
+    path: Path
+    whole: bool = False
+    kind: Kind | None = None
+
 
 _MOST_PARTS = 8  # of a text, between its signs, that are put together to one path
 
@@ -72,9 +87,9 @@ class Source(click.Path):
         super().__init__(**options)
         self.whole = whole
 
-    def reads(self, value: Any) -> Iterator[tuple[Path, bool]]:
-        """Yield the path, and whether all of a folder is meant."""
-        yield Path(value), self.whole
+    def reads(self, value: Any) -> Iterator[Read]:
+        """Yield the path."""
+        yield Read(Path(value), self.whole)
 
 
 class Naming(click.ParamType[str]):
@@ -94,7 +109,7 @@ class Naming(click.ParamType[str]):
         """Return the text."""
         return str(value)
 
-    def reads(self, value: Any) -> Iterator[tuple[Path, bool]]:
+    def reads(self, value: Any) -> Iterator[Read]:
         """Yield what is there of all paths that the text may hold."""
         return named_paths(str(value), plain=self.plain)
 
@@ -108,7 +123,7 @@ class Records(click.ParamType[str]):
         """Return the text."""
         return str(value)
 
-    def reads(self, value: Any) -> Iterator[tuple[Path, bool]]:
+    def reads(self, value: Any) -> Iterator[Read]:
         """Yield the records, and the outcomes beside them."""
         from robustprune.comparison.named import is_named, split_named
         from robustprune.comparison.networks import find_records
@@ -116,26 +131,27 @@ class Records(click.ParamType[str]):
 
         for place in split_named(value)[1] if is_named(value) else [value]:
             for record in find_records(place):
-                yield record, False
-                yield samples_path(record), False
-                yield record.with_name(f"{record.stem}.samples.npz"), False  # of earlier versions
+                yield Read(record)
+                yield Read(samples_path(record))
+                yield Read(record.with_name(f"{record.stem}.samples.npz"))  # of earlier versions
 
 
 class RecordFolder(Source):
     """A folder of records, each of which is read; more may be added."""
 
-    def reads(self, value: Any) -> Iterator[tuple[Path, bool]]:
-        """Yield all JSON in the folder, and the outcomes beside it."""
+    def reads(self, value: Any) -> Iterator[Read]:
+        """Yield the records in the folder, and the outcomes beside them."""
         for home, _, names in os.walk(value):
-            yield from ((Path(home, name), False) for name in names if name.endswith((".json", ".samples.npz")))
+            yield from (Read(Path(home, name), kind=RECORD) for name in names if name.endswith(".json"))
+            yield from (Read(Path(home, name)) for name in names if name.endswith(".samples.npz"))
 
 
 class SweepFile(Source):
     """A sweep's YAML file, which names networks and image sets itself."""
 
-    def reads(self, value: Any) -> Iterator[tuple[Path, bool]]:
+    def reads(self, value: Any) -> Iterator[Read]:
         """Yield the file, and all that it names."""
-        yield Path(value), False
+        yield Read(Path(value))
         import yaml
 
         try:
@@ -146,7 +162,7 @@ class SweepFile(Source):
             yield from named_paths(text, plain=True)
 
 
-def named_paths(text: str, *, plain: bool) -> Iterator[tuple[Path, bool]]:
+def named_paths(text: str, *, plain: bool) -> Iterator[Read]:
     """Yield what is there of the paths that a text may hold between its colons, equal signs and commas.
 
     A folder counts after such a sign alone: a network may well be called as a folder is.
@@ -158,7 +174,7 @@ def named_paths(text: str, *, plain: bool) -> Iterator[tuple[Path, bool]]:
         if part and end - start <= _MOST_PARTS and (follows or (plain and is_all)):
             path = Path(os.path.expanduser(part))
             if os.path.isfile(path) or (follows and os.path.isdir(path)):
-                yield path, True
+                yield Read(path, whole=True)
 
 
 def _texts(value: Any) -> Iterator[str]:

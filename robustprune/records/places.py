@@ -27,7 +27,8 @@ def check_samples_are_free(record: Path) -> None:
         return
     for other in sorted(record.parent.iterdir()):
         if other.name not in (record.name, beside.name) and _names(other, beside.name):
-            reason = f"{other} has its outcomes per sample in {beside.name}, which would be lost; choose another name"
+            owned = f"{other} has its outcomes per sample in {beside.name}, which would be lost"
+            reason = f"{owned}; choose another name, or add --overwrite"
             raise FileExistsError(errno.EEXIST, reason, str(beside))
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from robustprune.errors import RecordWarning
 from robustprune.files import write_atomically
+from robustprune.printable import printable
 from robustprune.sweep.graph import Plan, Stage
 from robustprune.sweep.locks import discard
 
@@ -102,7 +103,7 @@ class Store:
     def record_failure(self, stage: Stage, error: str, traceback: str) -> Path:
         """Write down how a stage failed; return the file of its traceback."""
         path = self.failure(stage.address)
-        write_atomically(path.with_suffix(".txt"), traceback.encode())
+        write_atomically(path.with_suffix(".txt"), printable(traceback).encode())
         content = {**asdict(stage), "error": error, "traceback": path.with_suffix(".txt").name}
         write_atomically(path, json.dumps(content, indent=2).encode())
         return path.with_suffix(".txt")

@@ -20,6 +20,7 @@ from robustprune.errors import EvaluationError, RecordWarning
 from robustprune.query import load_rows, query
 from robustprune.query.flatten import flatten
 from robustprune.query.tracked import key_of, tracked_run
+from robustprune.sweep import Store
 
 
 def test_row_of_a_record_by_hand() -> None:
@@ -213,6 +214,31 @@ def test_one_record_that_cannot_be_read_stops_nothing(tmp_path: Path, run: Run, 
     assert done.err.startswith("Warning: left out: ")
 
 
+@pytest.mark.filterwarnings("default::robustprune.errors.RecordWarning")
+@pytest.mark.parametrize("damage", ["{", "[]", '{"runs": [1], "stages": {}}', "[" * 100_000])
+def test_one_plan_that_cannot_be_read_stops_no_status(tmp_path: Path, run: Run, damage: str) -> None:
+    fill(tmp_path, 3)
+    (tmp_path / "sweeps" / "a.json").write_text(damage)
+    (tmp_path / "sweeps" / "b.json").mkdir()
+    found = run("status", str(tmp_path), "--json")
+    assert [each["sweep"] for each in found.json] == ["mine"]
+    for name in ("a", "b"):
+        assert f"left out: {tmp_path}/sweeps/{name}.json is no plan" in found.err
+    assert len(run("query", str(tmp_path), "--json").json) == 3
+
+
+def test_why_a_stage_failed_is_told_as_far_as_it_can_be(tmp_path: Path, run: Run) -> None:
+    fill(tmp_path, 3)
+    store = Store(tmp_path)
+    stage = store.plans()["mine"].stages[next(iter(store.done()))]
+    store.record_failure(stage, "no disk", "of caf\udce9")
+    assert "no disk" in run("status", str(tmp_path)).err
+    store.failure(stage.address).write_text("{")
+    found = run("status", str(tmp_path))
+    assert found.code == 0
+    assert "its file cannot be read" in found.err
+
+
 def test_files_of_other_rows_are_kept(folder: Path, run: Run) -> None:
     for form in ("csv", "json", "parquet"):
         ask = ("query", str(folder), "--format", form, "--out", f"rows.{form}")
@@ -221,6 +247,9 @@ def test_files_of_other_rows_are_kept(folder: Path, run: Run) -> None:
         before = Path(f"rows.{form}").read_bytes()
         check_failure(run(*ask, "--columns", "avg(accuracy) as mean"), 1, "would be lost")
         assert Path(f"rows.{form}").read_bytes() == before
+    # A file of rows may lie among the records; it is none.
+    for _ in range(2):
+        assert run("query", str(folder), "--format", "json", "--out", str(folder / "rows.json")).code == 0
     Path("notes.csv").write_text("name,number\nmine,1\n")
     check_failure(run("query", str(folder), "--format", "csv", "--out", "notes.csv"), 1, "would be lost")
     assert Path("notes.csv").read_text() == "name,number\nmine,1\n"
