@@ -13,7 +13,7 @@ from typing import Any
 import click
 import numpy as np
 import pytest
-from support import Run, check_failure
+from support import TINY, Run, check_failure
 
 from robustprune.cli import commands
 from robustprune.cli.paths import Naming, Records, Source, SweepFile, Target
@@ -205,6 +205,18 @@ def test_what_a_ticket_remembers_is_read_too(run: Run, made: Path, command: str)
             own = ["--blocks", "1"] if command == "prune" else []
             check_failure(run(command, "--model", str(made / "dense.pt"), *own, "--out", out, *more), 2, out, "--model")
     assert (made / "base.npz").read_bytes() == before
+
+
+def test_published_image_sets_are_read_where_they_are_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("root", "usual"):
+        Path(folder, "svhn").mkdir(parents=True)
+        for name in ("train_32x32.mat", "test_32x32.mat"):
+            Path(folder, "svhn", name).write_bytes(b"images")
+    monkeypatch.setenv("ROBUSTPRUNE_DATA", "usual")
+    for out, given in (("root/svhn/test_32x32.mat", ["--data-root", "root"]), ("usual/svhn/train_32x32.mat", [])):
+        asking = ("train", *TINY, "--dataset", "svhn", *given, "--out", out, "--overwrite")
+        check_failure(run(*asking), 2, "is the file that --data")
+        assert Path(out).read_bytes() == b"images"
 
 
 KINDS = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import rich_click as click
 
-from robustprune.cli.paths import Read, Target, named_paths
+from robustprune.cli.paths import Read, Target, named_paths, published_files
 from robustprune.errors import RobustPruneError
 from robustprune.kinds import TICKET, Kind, check_replaceable, overwriting
 
@@ -103,6 +103,8 @@ def _remembered(path: Path) -> Iterator[Read]:
         return
     data, architecture = header.get("data") or {}, header.get("architecture") or {}
     options = architecture.get("options") or {}
+    if isinstance(data.get("name"), str):
+        yield from published_files([data["name"]], data.get("root"))
     for text in (data.get("name"), architecture.get("name"), options.get("weights_file")):
         if isinstance(text, str):
             yield from named_paths(text, plain=text == options.get("weights_file"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 from click.core import ParameterSource
 
-from robustprune.cli.paths import Naming, Read, Source, named_paths
+from robustprune.cli.paths import DataRoot, Naming, Read, Source, named_paths
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
@@ -106,7 +106,7 @@ data_options = stack(
         type=Naming(),
         help="See `robustprune list datasets`. [default: the ticket's own, or digits for a new network]",
     ),
-    click.option("--data-root", "root", type=Source(), help="Folder to look for the data set in."),
+    click.option("--data-root", "root", type=DataRoot(), help="Folder to look for the data set in."),
     click.option("--download", is_flag=True, help="Allow a missing data set to be downloaded."),
     click.option("--image-size", type=click.IntRange(min=8), help="Resize to this side, in pixels."),
     click.option("--channels", type=click.Choice(["1", "3"]), help="Convert to gray or colour."),

@@ -92,6 +92,15 @@ class Source(click.Path):
         yield Read(Path(value), self.whole)
 
 
+class DataRoot(Source):
+    """A folder to look for published image sets in; other files may be added to it."""
+
+    def reads(self, value: Any) -> Iterator[Read]:
+        """Yield the folder, and the files of all image sets in it."""
+        yield Read(Path(value))
+        yield from published_files(None, value)
+
+
 class Naming(click.ParamType[str]):
     """A text that may hold a path: ``npz:FILE``, ``file:FILE:NAME``, ``NAME=imagefolder:DIR``, and plain for a network.
 
@@ -110,8 +119,10 @@ class Naming(click.ParamType[str]):
         return str(value)
 
     def reads(self, value: Any) -> Iterator[Read]:
-        """Yield what is there of all paths that the text may hold."""
-        return named_paths(str(value), plain=self.plain)
+        """Yield what is there of all paths that the text may hold, and the files of a published image set."""
+        yield from named_paths(str(value), plain=self.plain)
+        if not self.plain:
+            yield from published_files([str(value)])
 
 
 class Records(click.ParamType[str]):
@@ -127,13 +138,12 @@ class Records(click.ParamType[str]):
         """Yield the records, and the outcomes beside them."""
         from robustprune.comparison.named import is_named, split_named
         from robustprune.comparison.networks import find_records
-        from robustprune.records.places import samples_path
+        from robustprune.records.places import recorded_samples, samples_path
 
         for place in split_named(value)[1] if is_named(value) else [value]:
             for record in find_records(place):
                 yield Read(record)
-                yield Read(samples_path(record))
-                yield Read(record.with_name(f"{record.stem}.samples.npz"))  # of earlier versions
+                yield from (Read(path) for path in {samples_path(record), *recorded_samples(record)})
 
 
 class RecordFolder(Source):
@@ -160,6 +170,16 @@ class SweepFile(Source):
             return  # reading the sweep says what is wrong
         for text in _texts(document):
             yield from named_paths(text, plain=True)
+
+
+def published_files(names: Iterable[str] | None, root: str | None = None) -> Iterator[Read]:
+    """Yield the files of published image sets of these names, or of all, below a folder and where they usually are."""
+    from robustprune.data.places import PLACES, folders
+
+    for name in PLACES.keys() if names is None else PLACES.keys() & set(names):
+        for folder in folders(name, None if root is None else Path(root)):
+            files = [Path(folder, file + ending) for file in PLACES[name].files for ending in ("", ".gz")]
+            yield from (Read(path, whole=True) for path in files if path.exists())
 
 
 def named_paths(text: str, *, plain: bool) -> Iterator[Read]:

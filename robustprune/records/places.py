@@ -16,6 +16,15 @@ def samples_path(record: Path) -> Path:
     return record.with_name(f"{printable(record.name)}.samples.npz")
 
 
+def recorded_samples(record: Path) -> list[Path]:
+    """Return the file of outcomes that a record names, whatever the record is called by now."""
+    try:
+        name = json.loads(record.read_bytes())["samples_file"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return []
+    return [record.with_name(Path(name).name)] if isinstance(name, str) and Path(name).name else []
+
+
 def check_samples_are_free(record: Path) -> None:
     """Check that no other record of the folder has its outcomes where those of this one go, as a renamed one has.
 
