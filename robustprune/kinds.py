@@ -11,7 +11,7 @@ import json
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ def check_replaceable(path: Path, kind: Kind | None) -> None:
     except OSError:
         return  # it is free; whatever else is wrong with it, writing says
     if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        raise IsADirectoryError(errno.EISDIR, "it is a directory, not a file", str(path))
     if not stat.S_ISREG(found.st_mode):
         raise FileExistsError(errno.EEXIST, "it is a device or a pipe, which a file would replace", str(path))
     if kind is not None and found.st_size and not may_overwrite() and not kind.recognizes(path):
@@ -73,34 +73,46 @@ def check_replaceable(path: Path, kind: Kind | None) -> None:
         raise FileExistsError(errno.EEXIST, reason, str(path))
 
 
+_SEAL = b"robustprune:sha256:"
+_FORMATS = (b"robustprune-ticket", b"robustprune-checkpoint")
+
+
 def _sealed(form: bytes) -> Callable[[Path], bool]:
-    """Return whether a file is one of :mod:`robustprune.sealed` of that format."""
+    """Return whether a file is one of :mod:`robustprune.sealed` of that format, if a damaged one."""
 
     def is_one(path: Path) -> bool:
-        with zipfile.ZipFile(path) as archive:
-            if not archive.comment.startswith(b"robustprune:sha256:"):
-                return False
-            return any(form in archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
+        with suppress(Exception), zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            if archive.comment.startswith(_SEAL) and any(form in archive.read(name) for name in names):
+                return True
+        content = path.read_bytes()
+        is_sealed = _SEAL in content[-200:]
+        is_of_another = any(other in content for other in _FORMATS if other != form)
+        return (form in content and content.startswith(b"PK")) or (is_sealed and not is_of_another)
 
     return is_one
 
 
 def _archive(*names: str) -> Callable[[Path], bool]:
-    """Return whether a file is an npz archive with these arrays."""
+    """Return whether a file is an npz archive with these arrays, if a damaged one."""
 
     def is_one(path: Path) -> bool:
-        with zipfile.ZipFile(path) as archive:
-            return {f"{name}.npy" for name in names} <= set(archive.namelist())
+        content = path.read_bytes()
+        return content.startswith(b"PK") and all(f"{name}.npy".encode() in content for name in names)
 
     return is_one
 
 
 def _mapping(*keys: str) -> Callable[[Path], bool]:
-    """Return whether a file is JSON with these keys."""
+    """Return whether a file is JSON with these keys; one that was cut off has the first of them at its start."""
 
     def is_one(path: Path) -> bool:
-        content = json.loads(path.read_bytes())
-        return isinstance(content, dict) and set(keys) <= content.keys()
+        content = path.read_bytes()
+        try:
+            found = json.loads(content)
+        except ValueError:
+            return content.startswith(b"{") and f'"{keys[0]}"'.encode() in content[:40]
+        return isinstance(found, dict) and set(keys) <= found.keys()
 
     return is_one
 

@@ -71,28 +71,28 @@ def _records(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:
 
 
 def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iterator[tuple[Path, Record]]:
-    """Yield the records that a path names; of those in a folder, one that cannot be read is named and left out.
+    """Yield the records that a path names.
 
     Args:
         source: A file, a folder or a pattern.
-        left_out: Gets the files that were left out.
+        left_out: Gets the files of a folder that cannot be read, each of which is named in a warning; without it such a
+            file is an error.
 
     Raises:
         ComparisonError: Nothing is there, or nothing that can be read.
-        EvaluationError: A record that is named by itself, or by a pattern, cannot be read.
+        EvaluationError: A record cannot be read that is named by itself or by a pattern, or is not to be left out.
     """
-    is_folder, problem = Path(source).expanduser().is_dir(), None
-    count = 0
-    for path in find_records(source):
+    is_lenient = left_out is not None and Path(source).expanduser().is_dir()
+    problem, count = None, 0
+    for path in find_records(source, lenient=is_lenient):
         try:
             record = load_record(path)
         except EvaluationError as error:
-            if not is_folder:
+            if left_out is None or not is_lenient:
                 raise
             problem = problem or error
             warnings.warn(f"left out: {error}", RecordWarning, stacklevel=2)
-            if left_out is not None:
-                left_out.append(path)
+            left_out.append(path)
             continue
         count += 1
         yield path, record
@@ -100,15 +100,19 @@ def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iter
         raise ComparisonError(f"{source} holds no record that can be read: {problem}") from problem
 
 
-def find_records(source: str | Path) -> list[Path]:
+def find_records(source: str | Path, *, lenient: bool = False) -> list[Path]:
     """Return the files that a path names: itself, all records in it and below, or what a pattern matches.
+
+    Args:
+        source: A file, a folder or a pattern.
+        lenient: Whether in a folder all counts that cannot be read, and may be a record.
 
     Raises:
         ComparisonError: Nothing is there.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        found = [each for each in sorted(path.rglob("*.json")) if _is_record(each)]
+        found = [each for each in sorted(path.rglob("*.json")) if _is_record(each, lenient)]
         missing = "holds no record"
     elif path.exists() or not glob.has_magic(str(path)):
         return [path]
@@ -120,15 +124,18 @@ def find_records(source: str | Path) -> list[Path]:
     return found
 
 
-def _is_record(path: Path) -> bool:
+def _is_record(path: Path, lenient: bool) -> bool:
     """Return whether a file is a record rather than some other JSON.
 
-    What cannot be read may be a record, and counts: a seed that is silently left out would change the verdict.
+    A damaged record counts, to be complained of: a seed that is silently left out would change the verdict.
     """
+    text = b""
     try:
-        content = json.loads(path.read_bytes())
+        text = path.read_bytes()
+        content = json.loads(text)
     except (OSError, ValueError, RecursionError):
-        return True
+        # Records begin with their schema, also those that were cut off.
+        return lenient or b'"schema"' in text[:40]
     return isinstance(content, dict) and {"schema", "model", "samples_sha256"} <= content.keys()
 
 

@@ -30,8 +30,8 @@ def load_groups(sources: Sequence[str | Path]) -> list[Group]:
     """
     texts = [str(source) for source in sources]
     named = [text for text in texts if is_named(text)]
+    left_out: list[Path] = []
     if not named:
-        left_out: list[Path] = []
         records = _read(texts, left_out)
         return group_records(records, lenient=bool(left_out))
     if len(named) < len(texts):
@@ -42,11 +42,11 @@ def load_groups(sources: Sequence[str | Path]) -> list[Group]:
     given: dict[str, list[Record]] = {}
     for text in named:
         name, places = split_named(text)
-        given.setdefault(name, []).extend(_read(places))
+        given.setdefault(name, []).extend(_read(places, left_out))
     return [make_group(given)]
 
 
-def _read(places: Sequence[str], left_out: list[Path] | None = None) -> list[Record]:
+def _read(places: Sequence[str], left_out: list[Path]) -> list[Record]:
     """Return the records of some places, each once, though it may be in two of them."""
     found: dict[Path, Record] = {}
     for place in places:
