@@ -65,7 +65,7 @@ def check_replaceable(path: Path, kind: Kind | None) -> None:
     except OSError:
         return  # it is free; whatever else is wrong with it, writing says
     if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a directory, not a file", str(path))
+        raise IsADirectoryError(errno.EISDIR, "it is a folder (a directory), not a file", str(path))
     if not stat.S_ISREG(found.st_mode):
         raise FileExistsError(errno.EEXIST, "it is a device or a pipe, which a file would replace", str(path))
     if kind is not None and found.st_size and not may_overwrite() and not kind.recognizes(path):
