@@ -11,12 +11,16 @@ import torch
 
 from robustprune.comparison import Comparison
 from robustprune.data import ImageData, load_data
+from robustprune.errors import TicketError
 from robustprune.evaluation import evaluate_models
+from robustprune.files import write_atomically
+from robustprune.kinds import CHECKPOINT, DEMO_MARK, OUTCOMES, PAGE, RECORD, TICKET, Kind
 from robustprune.models import build_model
 from robustprune.progress import Progress, of_training
 from robustprune.prune import prune_filters, prune_layers
 from robustprune.pruning import first_convolutions, score_blocks, score_filters
 from robustprune.records import Record
+from robustprune.records.places import samples_path
 from robustprune.report import write_report
 from robustprune.ticket import Ticket
 from robustprune.training import train_to_file
@@ -79,14 +83,21 @@ def run_demo(
     GraSP ranks last, as many filters as those have, and four layers at random.
 
     Args:
-        folder: Made if need be; files of an earlier demo are replaced.
+        folder: Made if need be; files of an earlier demo are replaced, so nothing else should be in it.
         epochs: Of the recipe ``quick``, for each network.
         seed: Of weights, scores, training and attacks.
         device: Where to compute.
         progress: Called with (what, done, total).
         say: Called with a line about each step.
+
+    Raises:
+        TicketError: Nothing can be written to the folder.
     """
     tell = say or (lambda _line: None)
+    try:
+        write_atomically(folder / DEMO_MARK, b"")
+    except OSError as error:
+        raise TicketError(f"the demo cannot be written to {folder}: {error.strerror}") from error
     data = load_data("digits", seed=seed)
     tickets = _tickets(data, seed)
     paths = {name: folder / f"{name}.pt" for name in tickets}
@@ -119,6 +130,16 @@ def run_demo(
     (comparison,) = write_report(named, report, progress=progress).values()
     networks = [DemoNetwork(name, paths[name], record) for name, record in records.items()]
     return DemoResult(networks, comparison, report)
+
+
+def demo_files(folder: Path) -> list[tuple[Path, Kind]]:
+    """Return what a demo writes to a folder, and what each file is."""
+    files: list[tuple[Path, Kind]] = [(folder / "report.html", PAGE)]
+    for name in NAMES:
+        record = folder / f"{name}.json"
+        files += [(folder / f"{name}.pt", TICKET), (folder / f"{name}.pt.checkpoint", CHECKPOINT)]
+        files += [(record, RECORD), (samples_path(record), OUTCOMES)]
+    return files
 
 
 def _tickets(data: ImageData, seed: int) -> Mapping[str, Ticket]:

@@ -75,6 +75,10 @@ class ComparisonError(RobustPruneError):
     """Records that cannot be compared: of other samples or settings, or of one network twice."""
 
 
+class RecordWarning(RobustPruneWarning):
+    """A record of a folder that cannot be read, and is left out of what is said of the folder."""
+
+
 class SweepError(RobustPruneError):
     """A sweep's file that makes no sense, or a sweep of which something failed."""
 

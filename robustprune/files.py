@@ -15,16 +15,24 @@ from typing import Any
 
 import numpy as np
 
+from robustprune.kinds import Kind, check_replaceable
 
-def write_atomically(path: Path, content: bytes) -> None:
+
+def write_atomically(path: Path, content: bytes, kind: Kind | None = None) -> None:
     """Write ``content`` to ``path`` so that a reader, or a crash, never sees half of it.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the final name in
     one rename. Missing parent folders are made. What killed writers of the same file left behind is removed.
 
+    Args:
+        path: The file.
+        content: All of it.
+        kind: What it is; a file of another kind is not replaced. None for files whose names nobody else gives.
+
     Raises:
-        OSError: The folder cannot be written; nothing is left behind.
+        OSError: The folder cannot be written, or something of another kind is there; nothing is left behind.
     """
+    check_replaceable(path, kind)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:

@@ -18,6 +18,7 @@ import torch
 
 from robustprune.errors import RobustPruneError
 from robustprune.files import write_atomically
+from robustprune.kinds import Kind
 
 _PREFIX = b"robustprune:sha256:"
 _COMMENT_LENGTH = len(_PREFIX) + 64
@@ -28,14 +29,14 @@ class DamagedFileError(RobustPruneError):
     """A file that is not, or no longer, what this package wrote; the message says which and why."""
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write plain containers and tensors to ``path``, atomically."""
+def write_sealed(path: Path, content: Mapping[str, Any], kind: Kind | None = None) -> None:
+    """Write plain containers and tensors to ``path``, atomically, and over no file of another kind."""
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     archive = buffer.getvalue()
     comment = _PREFIX + hashlib.sha256(archive).hexdigest().encode()
     # The last two bytes of a zip archive without a comment are the comment's length, zero.
-    write_atomically(path, archive[:-2] + struct.pack("<H", len(comment)) + comment)
+    write_atomically(path, archive[:-2] + struct.pack("<H", len(comment)) + comment, kind)
 
 
 def read_sealed(path: Path, kind: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from robustprune.printable import all_printable
 from robustprune.progress import Progress
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def stderr() -> Console:
 
 def print_json(value: Any) -> None:
     """Print one JSON document."""
-    click.echo(value if isinstance(value, str) else json.dumps(value, indent=2, allow_nan=False))
+    click.echo(value if isinstance(value, str) else json.dumps(all_printable(value), indent=2, allow_nan=False))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> None:

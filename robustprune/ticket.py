@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, RobustPruneError, TicketError
 from robustprune.inference import copy_network, to_evaluation
+from robustprune.kinds import TICKET
 from robustprune.models import Architecture, architecture_of, build_network
 from robustprune.models.user_file import split_name
 from robustprune.models.weights import set_weights
@@ -112,10 +113,10 @@ class Ticket:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write the ticket to one file, atomically.
+        """Write the ticket to one file, atomically; a ticket that is there is replaced.
 
         Raises:
-            TicketError: The file cannot be written, or weights outside the masks are not zero.
+            TicketError: The file cannot be written or is no ticket, or weights outside the masks are not zero.
         """
         self.check_masks()
         shared = {name: getattr(self, name) for name in _SHARED_FIELDS}
@@ -123,7 +124,7 @@ class Ticket:
         weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
         content = {"format": FORMAT, "header": header.model_dump(mode="json"), "weights": weights, "masks": self.masks}
         try:
-            write_sealed(Path(path), content)
+            write_sealed(Path(path), content, TICKET)
         except OSError as error:
             raise TicketError(f"the ticket cannot be written to {path}: {error.strerror}") from error
 

@@ -33,8 +33,9 @@ def test_tickets_records_and_report(tmp_path: Path) -> None:
     shown: set[str] = set()
     result = demo.run_demo(tmp_path, epochs=1, say=said.append, progress=lambda label, _done, _total: shown.add(label))
     assert {path.name for path in tmp_path.iterdir()} == {
+        ".robustprune-demo",
         "report.html",
-        *(f"{name}{ending}" for name in NAMES for ending in (".pt", ".json", ".samples.npz")),
+        *(f"{name}{ending}" for name in NAMES for ending in (".pt", ".json", ".json.samples.npz")),
     }
     tickets = {name: load_ticket(tmp_path / f"{name}.pt") for name in NAMES}
     assert {name: len(ticket.plan.removed) for name, ticket in tickets.items()} == {

@@ -98,7 +98,10 @@ def test_transfer_and_saved_images(ticket: Ticket, other: Ticket, digits: ImageD
     direct, moved = record.attacks
     assert (direct.name, moved.name) == ("pgd", "transfer:pgd")
     assert "transfer" in [check.name for check in direct.checks]
-    with np.load(tmp_path / "found-pgd-0.05.npz") as found, np.load(tmp_path / "found-transfer-pgd-0.05.npz") as other_:
+    with (
+        np.load(tmp_path / "found.npz-pgd-0.05.npz") as found,
+        np.load(tmp_path / "found.npz-transfer-pgd-0.05.npz") as other_,
+    ):
         assert float((found["broken"] == 0).mean()) == pytest.approx(direct.robust_accuracy)
         assert float((other_["broken"] == 0).mean()) == pytest.approx(moved.robust_accuracy)
         network = ticket.model()

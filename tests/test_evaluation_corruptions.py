@@ -263,10 +263,10 @@ def test_record_is_read_back_and_checked(digits: ImageData, tmp_path: Path) -> N
     again = load_record(tmp_path / "record.json")
     assert again.corruptions == record.corruptions
     assert again.shift == record.shift
-    with np.load(tmp_path / "record.samples.npz") as archive:
+    with np.load(tmp_path / "record.json.samples.npz") as archive:
         arrays = dict(archive)
     arrays["corruption_fog_2"] = (arrays["label"] + 1) % 10
-    np.savez(tmp_path / "record.samples.npz", **arrays)
+    np.savez(tmp_path / "record.json.samples.npz", **arrays)
     with pytest.raises(EvaluationError, match="accuracy under fog 2"):
         load_record(tmp_path / "record.json")
 

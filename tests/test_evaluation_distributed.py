@@ -34,7 +34,7 @@ def test_outcomes_per_sample_are_those_of_one_process(run: Run, tmp_path: Path) 
     assert json.loads((tmp_path / "together.json").read_text()) == together
     assert list((tmp_path / "states").iterdir()) == []
 
-    expected, found = (dict(np.load(tmp_path / f"{name}.samples.npz")) for name in ("alone", "together"))
+    expected, found = (dict(np.load(tmp_path / f"{name}.json.samples.npz")) for name in ("alone", "together"))
     assert expected.keys() == found.keys()
     for name, values in expected.items():
         assert values.shape == found[name].shape

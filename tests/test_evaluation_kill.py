@@ -110,7 +110,7 @@ def test_killed_and_resumed_breaks_the_same_samples(folder: Path) -> None:
         for name, values in whole.samples.items():
             assert np.array_equal(resumed.samples[name], values), name
         assert sorted(path.name for path in (folder / out).iterdir()) == [
-            "record.json", "record.samples.npz", "states",
+            "record.json", "record.json.samples.npz", "states",
         ]  # fmt: skip
         assert list((folder / out / "states").iterdir()) == []
         # What a second start shows anew: clean images, probes, verdicts; and at most one step of the attack.

@@ -21,6 +21,8 @@ ORDER = (
     "errors",
     "arrays",
     "registry",
+    "kinds",
+    "printable",
     "files",
     "seeds",
     "surroundings",

@@ -61,13 +61,13 @@ def test_key_names(record: Record, tmp_path: Path) -> None:
         for check in entry["checks"]:
             assert check.keys() == {"name", "verdict", "detail"}
     assert "samples" not in found
-    assert found["samples_file"] == "record.samples.npz"
+    assert found["samples_file"] == "record.json.samples.npz"
 
 
 def test_save_and_load(record: Record, tmp_path: Path) -> None:
     path = tmp_path / "folder" / "record.json"
     record.save(path)
-    assert sorted(os.listdir(path.parent)) == ["record.json", "record.samples.npz"]
+    assert sorted(os.listdir(path.parent)) == ["record.json", "record.json.samples.npz"]
     found = load_record(path)
     assert found.model_dump() == record.model_dump()
     assert found.samples is not None
@@ -81,7 +81,7 @@ def test_save_and_load(record: Record, tmp_path: Path) -> None:
 def test_summary_from_the_samples_by_hand(record: Record, few_digits: ImageData, tmp_path: Path) -> None:
     record.save(tmp_path / "record.json")
     found = json.loads((tmp_path / "record.json").read_text())
-    with np.load(tmp_path / "record.samples.npz") as samples:
+    with np.load(tmp_path / "record.json.samples.npz") as samples:
         labels, clean = samples["label"], samples["clean_prediction"]
         np.testing.assert_array_equal(labels, few_digits.require("test").labels[samples["index"]])
         check_share(found["clean"]["accuracy"], found["clean"]["interval"], clean == labels)
@@ -120,7 +120,7 @@ def test_samples_are_told_apart(ticket: Ticket, few_digits: ImageData, record: R
 
 def test_record_alone_is_enough(record: Record, tmp_path: Path) -> None:
     record.save(tmp_path / "record.json")
-    (tmp_path / "record.samples.npz").unlink()
+    (tmp_path / "record.json.samples.npz").unlink()
     assert load_record(tmp_path / "record.json").samples is None
     record.samples = None
     record.samples_file = None
@@ -155,7 +155,7 @@ def test_memory_is_that_of_the_network(record: Record, ticket: Ticket) -> None:
 
 
 def test_damaged_samples(record: Record, tmp_path: Path) -> None:
-    path, beside = tmp_path / "record.json", tmp_path / "record.samples.npz"
+    path, beside = tmp_path / "record.json", tmp_path / "record.json.samples.npz"
     record.save(path)
     whole = beside.read_bytes()
     damaged = [b"", b"PK\x03\x04", *(whole[:length] for length in range(0, len(whole), 97))]
@@ -209,7 +209,7 @@ def test_some_adversarial_images_are_kept(record: Record, few_digits: ImageData,
 def test_damaged_adversarial_images(record: Record, tmp_path: Path, name: str, change: Callable[[Any], Any]) -> None:
     record.save(tmp_path / "record.json")
     assert record.samples is not None
-    np.savez(tmp_path / "record.samples.npz", **dict(record.samples, **{name: change(record.samples[name])}))
+    np.savez(tmp_path / "record.json.samples.npz", **dict(record.samples, **{name: change(record.samples[name])}))
     with pytest.raises(EvaluationError, match=name):
         load_record(tmp_path / "record.json")
 
@@ -221,9 +221,11 @@ def test_records_of_earlier_versions(record: Record, tmp_path: Path) -> None:
         del content["model"][name]
     for entry in content["attacks"]:
         del entry["gallery"]
-    (tmp_path / "record.json").write_text(json.dumps(content | {"samples_file": "record.samples.npz"}))
+    (tmp_path / "record.json").write_text(json.dumps(content | {"samples_file": "record.json.samples.npz"}))
     samples = record.samples or {}
-    np.savez(tmp_path / "record.samples.npz", **{name: each for name, each in samples.items() if "gallery" not in name})
+    np.savez(
+        tmp_path / "record.json.samples.npz", **{name: each for name, each in samples.items() if "gallery" not in name}
+    )
     found = load_record(tmp_path / "record.json")
     assert (found.classes, found.model.blocks, found.model.history) == ([], [], [])
 
@@ -234,7 +236,7 @@ def test_samples_with_code_in_them(record: Record, tmp_path: Path) -> None:
             return os.system, (f"touch {tmp_path / 'marker'}",)
 
     record.save(tmp_path / "record.json")
-    np.savez(tmp_path / "record.samples.npz", index=np.array([Touches()], dtype=object))
+    np.savez(tmp_path / "record.json.samples.npz", index=np.array([Touches()], dtype=object))
     with pytest.raises(EvaluationError, match="cannot be read"):
         load_record(tmp_path / "record.json")
     assert not (tmp_path / "marker").exists()
@@ -242,7 +244,7 @@ def test_samples_with_code_in_them(record: Record, tmp_path: Path) -> None:
 
 def test_samples_of_another_record(ticket: Ticket, few_digits: ImageData, record: Record, tmp_path: Path) -> None:
     record.save(tmp_path / "record.json")
-    beside = tmp_path / "record.samples.npz"
+    beside = tmp_path / "record.json.samples.npz"
     assert record.samples is not None
     wrong = dict(record.samples, clean_prediction=(record.samples["clean_prediction"] + 1) % 10)
     np.savez(beside, **wrong)
@@ -255,7 +257,7 @@ def test_samples_of_another_record(ticket: Ticket, few_digits: ImageData, record
     with pytest.raises(EvaluationError, match="each of 60 samples"):
         load_record(tmp_path / "record.json")
     evaluate(ticket, few_digits, limit=60, seed=1).save(tmp_path / "other.json")
-    os.replace(tmp_path / "other.samples.npz", beside)
+    os.replace(tmp_path / "other.json.samples.npz", beside)
     with pytest.raises(EvaluationError, match="they hold brier, clean_prediction, confidence, index, label, nll, not"):
         load_record(tmp_path / "record.json")
 
@@ -322,4 +324,56 @@ def test_failure_between_the_two_files(record: Record, tmp_path: Path, monkeypat
     with pytest.raises(EvaluationError, match="No space left on device"):
         record.save(tmp_path / "record.json")
     # The record comes last: without it, nothing claims to be there.
-    assert os.listdir(tmp_path) == ["record.samples.npz"]
+    assert os.listdir(tmp_path) == ["record.json.samples.npz"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["dense-lr0.1", "dense-lr0.2"],
+        ["eps.json", "eps.txt", "eps"],
+        ["a.b.json", "a.json", "a.samples.json"],
+        [".json", "..json", "json"],
+        ["lr=0.1,seed=0.json", "lr=0.1,seed=1.json"],
+    ],
+)
+def test_records_of_different_names_keep_outcomes_of_their_own(
+    record: Record, tmp_path: Path, names: list[str]
+) -> None:
+    assert record.samples is not None
+    size = len(record.samples["confidence"])
+    for place, name in enumerate(names):
+        record.samples = {**record.samples, "confidence": np.full(size, place, np.float32)}
+        record.save(tmp_path / name)
+    assert len(os.listdir(tmp_path)) == 2 * len(names)
+    for place, name in enumerate(names):
+        found = load_record(tmp_path / name).samples
+        assert found is not None
+        assert (found["confidence"] == place).all()
+
+
+def test_a_renamed_record_keeps_its_outcomes(record: Record, tmp_path: Path) -> None:
+    record.save(tmp_path / "r.json")
+    record.save(tmp_path / "r.json")  # a second time is no matter
+    os.rename(tmp_path / "r.json", tmp_path / "kept.json")
+    before = (tmp_path / "r.json.samples.npz").read_bytes()
+    with pytest.raises(EvaluationError, match=r"kept\.json has its outcomes per sample in r\.json\.samples\.npz"):
+        record.save(tmp_path / "r.json")
+    assert sorted(os.listdir(tmp_path)) == ["kept.json", "r.json.samples.npz"]
+    assert (tmp_path / "r.json.samples.npz").read_bytes() == before
+    (tmp_path / "moved").mkdir()
+    for name in ("kept.json", "r.json.samples.npz"):
+        os.rename(tmp_path / name, tmp_path / "moved" / name)
+    assert load_record(tmp_path / "moved" / "kept.json").samples is not None
+    record.save(tmp_path / "r.json")
+
+
+def test_surrogates_of_earlier_versions_are_read(record: Record, tmp_path: Path) -> None:
+    record.save(tmp_path / "record.json")
+    content = json.loads((tmp_path / "record.json").read_text())
+    content["model"]["path"], content["classes"] = "caf\udce9.pt", ["caf\udce9", "\U0001f375"]
+    (tmp_path / "record.json").write_text(json.dumps(content))  # as json.dumps has it: "\udce9"
+    found = load_record(tmp_path / "record.json")
+    assert (found.model.path, found.classes) == ("caf\\xe9.pt", ["caf\\xe9", "\U0001f375"])
+    found.save(tmp_path / "again.json")
+    assert Record.model_validate_json((tmp_path / "again.json").read_bytes()).classes == found.classes

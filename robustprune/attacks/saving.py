@@ -12,6 +12,7 @@ from robustprune.attacks.result import AttackResult
 from robustprune.errors import AttackError
 from robustprune.files import write_atomically
 from robustprune.inference import predict_logits
+from robustprune.kinds import ADVERSARIAL
 
 
 def save_adversarial(result: AttackResult, model: nn.Module, path: str | Path) -> float:
@@ -23,7 +24,7 @@ def save_adversarial(result: AttackResult, model: nn.Module, path: str | Path) -
     ``broken_at_step``, ``broken_by``, ``queries``, ``epsilon``, ``norm``, ``attack`` and ``accuracy_after_rounding``.
 
     Raises:
-        AttackError: The file cannot be written.
+        AttackError: The file cannot be written, or a file of another kind is there.
     """
     rounded = (result.adversarial * 255).round().byte()
     predictions = predict_logits(model, rounded).argmax(dim=1)
@@ -52,7 +53,7 @@ def save_adversarial(result: AttackResult, model: nn.Module, path: str | Path) -
         accuracy_after_rounding=accuracy,
     )
     try:
-        write_atomically(Path(path), buffer.getvalue())
+        write_atomically(Path(path), buffer.getvalue(), ADVERSARIAL)
     except OSError as error:
         raise AttackError(f"the adversarial images cannot be written to {path}: {error.strerror}") from error
     return accuracy

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from io import TextIOWrapper
 
 import rich_click as click
 from click.exceptions import Exit
 
 from robustprune import terminal
 from robustprune._version import __version__
+from robustprune.cli.guard import GuardedCommand
 from robustprune.cli.options import KeyValue
 from robustprune.errors import RobustPruneError
 from robustprune.launch import once_each, read_launch, silence_others, take_the_floor
+from robustprune.printable import ERRORS
 
 click.rich_click.MAX_WIDTH = 110
 
@@ -25,6 +28,9 @@ def main() -> None:
     """Run the command line; every failure is one paragraph and an exit code."""
     warnings.showwarning = once_each(terminal.say)
     silence_others()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names that are no UTF-8, and signs that a terminal does not have
+            stream.reconfigure(errors=ERRORS)
     try:
         commands(standalone_mode=False)
     except Exit as stop:
@@ -60,7 +66,7 @@ def _fail(message: str) -> None:
     sys.exit(1)
 
 
-class Command(click.RichCommand):
+class Command(GuardedCommand):
     """A command that takes no empty value, and does not let the last of two values win in silence."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from robustprune import terminal
-from robustprune.cli.options import OUT_FILE, Target, stack
+from robustprune.cli.options import stack
+from robustprune.cli.paths import OUT_FOLDER, Naming, Target
 from robustprune.errors import AttackError, EvaluationError
+from robustprune.kinds import ADVERSARIAL, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +35,18 @@ class StepSize(click.ParamType[float]):
             return parse_step_size(value)
         except AttackError as error:
             self.fail(str(error), param, ctx)
+
+
+def _adversarial(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
+    """Return the files of several attacks or budgets, which go beside the one that is named."""
+    from robustprune.attacks import parse_epsilon
+    from robustprune.evaluation.attacks import adversarial_files
+
+    attacks = ["union"] if options["union"] else list(dict.fromkeys(options["attacks"]))
+    moved = [f"transfer:{name}" for name in attacks] if options["transfer_from"] else []
+    epsilons = [parse_epsilon(text.strip()) for text in options["eps"].split(",")]
+    files = adversarial_files(out, [(name, epsilon) for name in [*attacks, *moved] for epsilon in epsilons])
+    return [(file, ADVERSARIAL) for file in files if file != out]
 
 
 attack_options = stack(
@@ -57,9 +72,13 @@ attack_options = stack(
         help="full: also those that take attacks of their own.",
     ),
     click.option("--strict", is_flag=True, help="Exit with 1 when a check failed."),
-    click.option("--transfer-from", help="Network to make further adversarial images on."),
-    click.option("--save-adversarial", type=OUT_FILE, help="npz file of the adversarial images."),
-    click.option("--resume-dir", type=Target(file_okay=False), help="Folder to pick interrupted attacks up from."),
+    click.option("--transfer-from", type=Naming(plain=True), help="Network to make further adversarial images on."),
+    click.option(
+        "--save-adversarial",
+        type=Target(ADVERSARIAL, beside=_adversarial, dir_okay=False),
+        help="npz file of the adversarial images.",
+    ),
+    click.option("--resume-dir", type=OUT_FOLDER, help="Folder to pick interrupted attacks up from."),
 )
 
 

@@ -9,6 +9,8 @@ import rich_click as click
 from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import json_option
+from robustprune.cli.paths import Records
+from robustprune.errors import ComparisonError
 
 if TYPE_CHECKING:
     from robustprune.comparison import Comparison
@@ -19,7 +21,7 @@ tolerance_option = click.option(
 
 
 @commands.command()
-@click.argument("groups", nargs=-1, required=True, metavar="dense=RECORDS NAME=RECORDS …")
+@click.argument("groups", nargs=-1, type=Records(), required=True, metavar="dense=RECORDS NAME=RECORDS …")
 @tolerance_option
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True)
 @click.option("--metric", "metrics", multiple=True, help="Only this key, kind or group of metrics, such as robustness.")
@@ -41,8 +43,14 @@ def compare(
     patterns such as `'runs/*/layer.json'`.
     """
     from robustprune.comparison import compare
+    from robustprune.comparison.named import split_named
 
-    named = _groups(groups)
+    named: dict[str, list[str]] = {}
+    try:
+        for name, places in map(split_named, groups):
+            named.setdefault(name, []).extend(places)
+    except ComparisonError as error:
+        raise click.UsageError(str(error)) from error
     if "dense" not in named or len(named) < 2:
         raise click.UsageError("name the dense network and a candidate: dense=A.json,B.json layer=C.json,D.json")
     found = compare(
@@ -58,17 +66,6 @@ def compare(
         terminal.print_json(found.to_dict())
     else:
         _draw(found)
-
-
-def _groups(arguments: tuple[str, ...]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for argument in arguments:
-        name, equals, text = argument.partition("=")
-        places = [place for place in text.split(",") if place]
-        if not (name and equals and places):
-            raise click.UsageError(f"records are given as NAME=FILE,FILE,…, got {argument!r}")
-        found.setdefault(name, []).extend(places)
-    return found
 
 
 def parse_tolerance(text: str) -> float | str:

@@ -10,14 +10,14 @@ from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.corruptions import frost_dir_option, frost_options
 from robustprune.cli.options import (
-    OUT_FILE,
-    Target,
     data_options,
     processor_options,
     split_option,
     stack,
     take_data_options,
 )
+from robustprune.cli.paths import OUT_FOLDER, Target
+from robustprune.kinds import PICTURE
 
 corrupt_options = stack(
     split_option,
@@ -29,9 +29,17 @@ corrupt_options = stack(
         help="all (fifteen), extras (four) or a name; may be repeated.  [default: all and extras]",
     ),
     frost_dir_option,
-    click.option("--out", type=Target(file_okay=False), help="Folder to write NAME.npy to, laid out as CIFAR-10-C."),
+    click.option(
+        "--out",
+        type=OUT_FOLDER,
+        help="Folder to write NAME.npy to, laid out as CIFAR-10-C.",
+    ),
     click.option("--resume", is_flag=True, help="Write what is missing of a set that was interrupted."),
-    click.option("--gallery", type=OUT_FILE, help="Picture of one image under every corruption: .png, .jpg or .webp."),
+    click.option(
+        "--gallery",
+        type=Target(PICTURE, dir_okay=False),
+        help="Picture of one image under every corruption: .png, .jpg or .webp.",
+    ),
     click.option(
         "--image", type=click.IntRange(min=0), default=0, show_default=True, help="Which one, for the gallery."
     ),

@@ -10,6 +10,7 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.options import stack
+from robustprune.cli.paths import Naming, Source
 from robustprune.cli.tables import interval_text
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _NOTHING = "–"
 
 frost_dir_option = click.option(
-    "--frost-dir", type=click.Path(), help="Pictures of frost, in place of ones made by a formula."
+    "--frost-dir", type=Source(whole=True), help="Pictures of frost, in place of ones made by a formula."
 )
 
 corruption_options = stack(
@@ -31,12 +32,13 @@ corruption_options = stack(
     ),
     click.option(
         "--corruption-dir",
-        type=click.Path(),
+        type=Source(whole=True),
         help="Published set to read them from: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
     ),
     frost_dir_option,
     click.option(
         "--shift",
+        type=Naming(),
         multiple=True,
         help="The same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR; may be repeated.",
     ),

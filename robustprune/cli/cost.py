@@ -10,13 +10,14 @@ import rich_click as click
 from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import alike_options, common_options, data_options, model_options, open_named_network
+from robustprune.cli.paths import Naming
 from robustprune.cli.tables import pruning_notes
 
 
 @commands.command()
 @model_options
 @data_options
-@click.option("--dense", help="A ticket or model to compare with.")
+@click.option("--dense", type=Naming(plain=True), help="A ticket or model to compare with.")
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),

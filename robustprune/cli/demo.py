@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import Target, common_options
+from robustprune.cli.options import common_options
+from robustprune.cli.paths import Target
+from robustprune.kinds import DEMO_MARK, Kind
 
 if TYPE_CHECKING:
     from robustprune.demo import DemoResult
@@ -17,8 +20,20 @@ if TYPE_CHECKING:
 _SHOWN = ("accuracy", "robustness", "corruptions", "ood", "cost")
 
 
+def _files(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
+    from robustprune.demo import demo_files
+
+    return demo_files(out)
+
+
 @commands.command()
-@click.option("--out", type=Target(file_okay=False), default="demo", show_default=True, help="Output folder.")
+@click.option(
+    "--out",
+    type=Target(beside=_files, marks=(DEMO_MARK,), file_okay=False),
+    default="demo",
+    show_default=True,
+    help="Output folder.",
+)
 @click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True)
 @common_options
 def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ from robustprune.cli.attacks import (
 from robustprune.cli.corruptions import corruption_options, corruption_tables, take_corruption_options
 from robustprune.cli.ood import ood_options, ood_tables, take_ood_options
 from robustprune.cli.options import (
-    Target,
     alike_options,
     common_options,
     data_options,
@@ -31,15 +30,57 @@ from robustprune.cli.options import (
     model_options,
     open_named,
     opened,
-    refuse_to_overwrite,
     split_option,
+    stack,
 )
+from robustprune.cli.paths import Naming, Target
 from robustprune.cli.tables import interval_text
+from robustprune.kinds import OUTCOMES, RECORD, Kind
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
     from robustprune.records import Record
     from robustprune.ticket import Ticket
+
+
+def _named(model: str, also: Iterable[str], dense: str | None) -> list[str]:
+    return list(dict.fromkeys([model, *also, *([dense] if dense else [])]))
+
+
+def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind]]:
+    """Yield the records, and the outcomes beside them."""
+    from robustprune.records.places import check_samples_are_free, samples_path
+
+    for file in _record_files(_named(*(options[name] for name in ("model", "also", "dense"))), str(out)).values():
+        record = Path(file)
+        yield record, RECORD
+        yield samples_path(record), OUTCOMES
+        try:
+            check_samples_are_free(record)
+        except OSError as error:
+            raise click.UsageError(f"--out {out}: {error.strerror}") from error
+
+
+evaluation_options = stack(
+    click.option(
+        "--also",
+        type=Naming(plain=True),
+        multiple=True,
+        help="Another network, shown the same images; may be repeated.",
+    ),
+    click.option(
+        "--dense",
+        type=Naming(plain=True),
+        help="Network that errors under corruptions are related to; it is evaluated, too.",
+    ),
+    split_option,
+    click.option("--latency", is_flag=True, help="Also time the networks, in turn, for five seconds or more."),
+    click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of so many images."),
+    click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True),
+    click.option(
+        "--out", type=Target(beside=_written), help="File of the record; of several networks, folder of their records."
+    ),
+)
 
 
 @commands.command()
@@ -48,13 +89,7 @@ if TYPE_CHECKING:
 @attack_options
 @corruption_options
 @ood_options
-@click.option("--also", multiple=True, help="Another network, shown the same images; may be repeated.")
-@click.option("--dense", help="Network that errors under corruptions are related to; it is evaluated, too.")
-@split_option
-@click.option("--latency", is_flag=True, help="Also time the networks, in turn, for five seconds or more.")
-@click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of so many images.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
-@click.option("--out", type=Target(), help="File of the record; of several networks, folder of their records.")
+@evaluation_options
 @common_options
 def evaluate(
     also: tuple[str, ...],
@@ -68,7 +103,7 @@ def evaluate(
     """Measure accuracy and calibration of a network, attack it, corrupt its images, show it foreign ones."""
     from robustprune.evaluation import evaluate_models
 
-    named = list(dict.fromkeys([options["model"], *also, *([dense] if dense else [])]))
+    named = _named(options["model"], also, dense)
     files = _record_files(named, out)
     refuse_idle_attack_options({**options, "transfer_from": transfer_from, "strict": strict}, len(named))
     given = take_ood_options(options) | take_corruption_options(options) | take_attack_options(options)
@@ -134,14 +169,21 @@ def _record_files(named: list[str], out: str | None) -> dict[str, str]:
     if len(named) == 1:
         if Path(out).is_dir():
             raise click.UsageError(f"--out {out} is a folder; name a file for the record of one network")
-        refuse_to_overwrite(named[0], out)
         return {named[0]: out}
     if Path(out).is_file():
         raise click.UsageError(f"--out {out} is a file; name a folder for the records of {len(named)} networks")
-    stems = [Path(name).stem if Path(name).is_file() else re.sub(r"[^\w.-]+", "-", name) for name in named]
-    if len(set(stems)) < len(stems):
+    stems = list(map(_record_name, named))
+    if len({stem.casefold() for stem in stems}) < len(stems):  # as some file systems tell no capitals apart
         raise click.UsageError(f"the records would have the same name: {', '.join(stems)}; rename a file")
     return {name: str(Path(out) / f"{stem}.json") for name, stem in zip(named, stems, strict=True)}
+
+
+def _record_name(model: str) -> str:
+    """Return what the record of a network is called: as its file without the ending of a ticket."""
+    if not Path(model).is_file():
+        return re.sub(r"[^\w.-]+", "-", model)
+    name = Path(model).name
+    return next((name.removesuffix(each) for each in (".pt", ".pth", ".ckpt") if name.endswith(each)), name)
 
 
 def _record_table(record: Record, out: str | None) -> None:

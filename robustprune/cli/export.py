@@ -9,28 +9,27 @@ import rich_click as click
 from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
-    OUT_FILE,
     data_options,
     model_options,
     open_named_network,
     processor_options,
-    refuse_to_overwrite,
 )
+from robustprune.cli.paths import Target
 from robustprune.cli.tables import pruning_notes
+from robustprune.kinds import EXPORT
 
 
 @commands.command()
 @model_options
 @data_options
 @click.option("--format", type=click.Choice(["onnx", "torch-export"]), default="onnx", show_default=True)
-@click.option("--out", required=True, type=OUT_FILE, help="The file to write.")
+@click.option("--out", required=True, type=Target(EXPORT, dir_okay=False), help="The file to write.")
 @processor_options
 def export(format: str, out: str, as_json: bool, **options: Any) -> None:
     """Write a network as a file that runs without robustprune, once it computes the same.
 
     It takes any number of float32 images in [0, 1], (N, C, H, W), and returns logits; normalization is inside.
     """
-    refuse_to_overwrite(options["model"], out)
     from robustprune.export import export_model
 
     ticket = open_named_network(options)

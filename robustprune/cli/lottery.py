@@ -10,7 +10,6 @@ from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
     KeyValue,
-    Target,
     common_options,
     data_options,
     eligibility_option,
@@ -19,6 +18,7 @@ from robustprune.cli.options import (
     resolve,
     stack,
 )
+from robustprune.cli.paths import Target
 
 if TYPE_CHECKING:
     from robustprune.lottery import LotteryResults
@@ -64,7 +64,12 @@ draw_options = stack(
 @data_options
 @draw_options
 @recipe_options
-@click.option("--out", type=Target(file_okay=False), required=True, help="Folder; what is done there stays done.")
+@click.option(
+    "--out",
+    type=Target(marks=("lottery.json",), file_okay=False),
+    required=True,
+    help="Folder; what is done there stays done.",
+)
 @common_options
 def lottery(
     criteria: str,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune import terminal
-from robustprune.cli.options import Target, stack
+from robustprune.cli.options import stack
+from robustprune.cli.paths import OUT_FOLDER, Naming
 
 if TYPE_CHECKING:
     from robustprune.ood.result import DetectorEntry, OodEntry
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 ood_options = stack(
     click.option(
         "--ood",
+        type=Naming(),
         multiple=True,
         help="Foreign image set; near, far, sanity for groups; corrupted[:NAME,SEVERITY]. May be repeated.",
     ),
@@ -33,8 +35,10 @@ ood_options = stack(
     ),
     click.option("--ood-fit-limit", type=click.IntRange(min=1), help="Fit detectors on so many training images."),
     click.option("--full-spectrum", is_flag=True, help="Count corrupted images as in-distribution, too."),
-    click.option("--ood-tune", help="Foreign set to choose options of detectors on, against validation images."),
-    click.option("--feature-cache", type=Target(file_okay=False), help="Folder to keep logits and features in."),
+    click.option(
+        "--ood-tune", type=Naming(), help="Foreign set to choose options of detectors on, against validation images."
+    ),
+    click.option("--feature-cache", type=OUT_FOLDER, help="Folder to keep logits and features in."),
 )
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 from click.core import ParameterSource
+
+from robustprune.cli.paths import DataRoot, Naming, Read, Source, named_paths
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
@@ -46,6 +46,10 @@ class KeyValue(click.ParamType[tuple[str, Any]]):
             self.fail(f"{key!r} has an option of its own, see --help", param, ctx)
         return key, text if key in self.texts else read_value(text)
 
+    def reads(self, value: tuple[str, Any]) -> Iterator[Read]:
+        """Yield the files that the value may name, as ``weights_file`` does."""
+        return named_paths(str(value[1]), plain=True)
+
 
 def read_value(text: str) -> int | float | bool | str:
     """Return what a value on the command line stands for: 4 and 1e-5 are numbers; 007 and 1_000, as names, are not."""
@@ -54,25 +58,6 @@ def read_value(text: str) -> int | float | bool | str:
     if _WHOLE.fullmatch(text):
         return int(text)
     return float(text) if _NUMBER.fullmatch(text) else text
-
-
-class Target(click.Path):
-    """A path to write to, checked before hours of work go into what is to be written."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Check that the file or folder can be made."""
-        path = os.fsdecode(super().convert(value, param, ctx))
-        if not path:
-            self.fail("it is empty", param, ctx)
-        nearest = next(parent for parent in Path(path).absolute().parents if parent.exists())
-        if not nearest.is_dir():
-            self.fail(f"{nearest} is a file, so nothing can be written in it", param, ctx)
-        if not os.access(nearest, os.W_OK):
-            self.fail(f"nothing may be written in the folder {nearest}", param, ctx)
-        return path
-
-
-OUT_FILE = Target(dir_okay=False)
 
 
 def stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -101,7 +86,7 @@ common_options = stack(_seed_option, _device_option, _threads_option, json_optio
 processor_options = stack(_seed_option, _threads_option, json_option)
 
 _model_code_option = click.option(
-    "--model-code", type=click.Path(), help="Python file of a `file:` network, for its tickets."
+    "--model-code", type=Source(), help="Python file of a `file:` network, for its tickets."
 )
 _network_option = click.option(
     "--model-option",
@@ -112,21 +97,28 @@ _network_option = click.option(
 )
 
 model_options = stack(
-    click.option("--model", required=True, help="A ticket's file, or a name: see `robustprune list models`."),
+    click.option(
+        "--model",
+        required=True,
+        type=Naming(plain=True),
+        help="A ticket's file, or a name: see `robustprune list models`.",
+    ),
     _model_code_option,
     _network_option,
 )
 # Of commands that take no ticket.
 new_model_options = stack(
-    click.option("--model", required=True, help="A name: see `robustprune list models`."), _network_option
+    click.option("--model", required=True, type=Naming(plain=True), help="A name: see `robustprune list models`."),
+    _network_option,
 )
 
 data_options = stack(
     click.option(
         "--dataset",
+        type=Naming(),
         help="See `robustprune list datasets`. [default: the ticket's own, or digits for a new network]",
     ),
-    click.option("--data-root", "root", type=click.Path(), help="Folder to look for the data set in."),
+    click.option("--data-root", "root", type=DataRoot(), help="Folder to look for the data set in."),
     click.option("--download", is_flag=True, help="Allow a missing data set to be downloaded."),
     click.option("--image-size", type=click.IntRange(min=8), help="Resize to this side, in pixels."),
     click.option("--channels", type=click.Choice(["1", "3"]), help="Convert to gray or colour."),
@@ -190,14 +182,6 @@ def was_given(option: str) -> bool:
     """Whether the user gave an option, rather than leaving it at its default."""
     context = click.get_current_context()
     return context is not None and context.get_parameter_source(option) is not ParameterSource.DEFAULT
-
-
-def refuse_to_overwrite(path: str | None, out: str | None, option: str = "--model") -> None:
-    """Refuse an output that would replace an input, which is needed again to resume or to repeat."""
-    if path is None or out is None:
-        return
-    if Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
-        raise click.UsageError(f"--out {out} is the file that {option} names; write to another one")
 
 
 def alike_options(options: dict[str, Any], others: Sequence[str]) -> dict[str, Any]:

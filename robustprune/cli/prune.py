@@ -9,19 +9,19 @@ import rich_click as click
 from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
-    OUT_FILE,
     KeyValue,
     common_options,
     data_options,
     model_options,
     open_named,
-    refuse_to_overwrite,
     resolve,
     stack,
     was_given,
 )
+from robustprune.cli.paths import Source, Target
 from robustprune.cli.prune_methods import DRAW, PRUNE, filter_figures, mask_figures
 from robustprune.cli.tables import cost_table, pruning_notes
+from robustprune.kinds import TICKET
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
@@ -59,7 +59,7 @@ prune_options = stack(
     ),
     click.option("--blocks", type=click.IntRange(min=1), help="layer: how many blocks go."),
     click.option("--eligibility", help="layer: authors, strict or identity. [default: authors]"),
-    click.option("--match", type=click.Path(), help="filter: a ticket; filters go until the costs are closest."),
+    click.option("--match", type=Source(), help="filter: a ticket; filters go until the costs are closest."),
     click.option("--filters", type=click.IntRange(min=1), help="filter: how many go, where nothing is matched."),
     click.option(
         "--match-by",
@@ -81,7 +81,7 @@ prune_options = stack(
         type=click.IntRange(min=1),
         help="weight: of scoring and masking. [default: 100 for synflow, else 1]",
     ),
-    click.option("--out", type=OUT_FILE, required=True, help="File of the ticket."),
+    click.option("--out", type=Target(TICKET, dir_okay=False), required=True, help="File of the ticket."),
 )
 
 
@@ -112,8 +112,6 @@ def prune(
         method, given["variant"] = "filter", _uniform(given["variant"])
     how = _options_of(method, given)
     scoring = _criterion_options(criterion_option, on)
-    refuse_to_overwrite(options["model"], out)
-    refuse_to_overwrite(how.get("match"), out, "--match")
     dense, data = _open(options, how)
     scoring |= {"seed": options["seed"]}
     dense.check_fits(data)

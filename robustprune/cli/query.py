@@ -12,10 +12,13 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import OUT_FILE, Target, stack
+from robustprune.cli.options import stack
+from robustprune.cli.paths import OUT_FOLDER, RecordFolder, Target
+from robustprune.errors import EvaluationError
+from robustprune.kinds import Kind
 
 query_options = stack(
-    click.argument("folder", type=click.Path(file_okay=False)),
+    click.argument("folder", type=RecordFolder(file_okay=False)),
     click.option("--where", help="Condition in SQL: \"criterion=='grasp' and blocks>=3\"."),
     click.option("--columns", help="Names, or expressions such as avg(accuracy) as mean; `all` for every column."),
     click.option("--order", help="What to sort by: accuracy desc."),
@@ -26,10 +29,10 @@ query_options = stack(
         default="table",
         show_default=True,
     ),
-    click.option("--out", type=OUT_FILE, help="File to write to; parquet needs one."),
-    click.option("--tensorboard", type=Target(file_okay=False), help="Folder to copy the records to, for TensorBoard."),
-    click.option("--mlflow", type=Target(file_okay=False), help="Folder for a store of MLflow's, likewise."),
-    click.option("--wandb", type=Target(file_okay=False), help="Folder for offline runs for Weights & Biases."),
+    click.option("--out", type=Target(dir_okay=False), help="File to write to; parquet needs one."),
+    click.option("--tensorboard", type=OUT_FOLDER, help="Folder to copy the records to, for TensorBoard."),
+    click.option("--mlflow", type=OUT_FOLDER, help="Folder for a store of MLflow's, likewise."),
+    click.option("--wandb", type=OUT_FOLDER, help="Folder for offline runs for Weights & Biases."),
     click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
 )
 
@@ -52,8 +55,7 @@ def query(
 
     `--columns all --format json` shows what can be asked for.
     """
-    from robustprune.files import write_atomically
-    from robustprune.query import load_rows
+    from robustprune.query import load_rows, rows_kind
     from robustprune.query import query as ask
 
     form = "json" if as_json else form
@@ -70,7 +72,7 @@ def query(
         if out is None:
             terminal.print_json(text)
         else:
-            write_atomically(Path(out), f"{text}\n".encode())
+            _write_json(Path(out), text, rows_kind(answer.columns))
     elif form == "csv" and out is None:
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows([answer.columns, *answer.rows])
@@ -81,6 +83,15 @@ def query(
             [f">{name}" if _is_number(answer.rows, place) else name for place, name in enumerate(answer.columns)],
             [[_cell(value) for value in row] for row in answer.rows],
         )
+
+
+def _write_json(out: Path, text: str, kind: Kind) -> None:
+    from robustprune.files import write_atomically
+
+    try:
+        write_atomically(out, f"{text}\n".encode(), kind)
+    except OSError as error:
+        raise EvaluationError(f"{out} cannot be written: {error.strerror}") from error
 
 
 def _export(rows: list[Any], tensorboard: str | None, mlflow: str | None, wandb: str | None) -> None:

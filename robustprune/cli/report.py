@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.compare import parse_tolerance, tolerance_option
-from robustprune.cli.options import OUT_FILE, Target, json_option
+from robustprune.cli.options import json_option
+from robustprune.cli.paths import OUT_FOLDER, Records, Target
+from robustprune.kinds import PAGE, TABLES, Kind
+
+
+def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
+    from robustprune.report.write import table_files
+
+    return [(file, TABLES) for file in table_files(out)] if options["paper_tables"] else []
 
 
 @commands.command()
-@click.argument("records", nargs=-1, required=True, metavar="DIR | FILE … | dense=RECORDS NAME=RECORDS …")
-@click.option("--out", type=OUT_FILE, default="report.html", show_default=True, help="File of the page.")
-@click.option("--figures", type=Target(file_okay=False), help="Folder for each figure as PDF, SVG and PNG.")
+@click.argument(
+    "records", nargs=-1, type=Records(), required=True, metavar="DIR | FILE … | dense=RECORDS NAME=RECORDS …"
+)
 @click.option(
-    "--paper-tables", is_flag=True, help="Add the paper's Tables 1 to 5; also as .md and .tex beside the page."
+    "--out",
+    type=Target(PAGE, beside=_tables, dir_okay=False),
+    default="report.html",
+    show_default=True,
+    help="File of the page.",
+)
+@click.option("--figures", type=OUT_FOLDER, help="Folder for each figure as PDF, SVG and PNG.")
+@click.option(
+    "--paper-tables", is_flag=True, help="Add the paper's Tables 1 to 5; also as PAGE.md and PAGE.tex beside the page."
 )
 @click.option("--title", help="Heading of the page.")
 @tolerance_option

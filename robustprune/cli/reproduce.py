@@ -8,14 +8,21 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import Target, json_option
-from robustprune.cli.sweep import carry_out, engine_options, overlay_option, read_comparison, set_option
+from robustprune.cli.options import json_option
+from robustprune.cli.sweep import (
+    OUT_OF_SWEEPS,
+    carry_out,
+    engine_options,
+    overlay_option,
+    read_comparison,
+    set_option,
+)
 
 
 @commands.command()
 @click.argument("table")
 @click.option("--scale", type=click.Choice(["small", "paper"]), default="small", show_default=True)
-@click.option("--out", type=Target(file_okay=False), required=True, help="Folder; several tables may share one.")
+@click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; several tables may share one.")
 @engine_options
 @overlay_option
 @set_option

@@ -12,7 +12,8 @@ import rich_click as click
 
 from robustprune import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import Target, json_option, stack
+from robustprune.cli.options import json_option, stack
+from robustprune.cli.paths import Naming, Source, SweepFile, Target
 from robustprune.errors import SweepError
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_DRAWINGS = 0.25
 
+OUT_OF_SWEEPS = Target(marks=("sweeps", "stages"), file_okay=False)
+
 out_option = click.option(
-    "--out", type=Target(file_okay=False), help="Folder for everything that comes out; what is done there stays done."
+    "--out", type=OUT_OF_SWEEPS, help="Folder for everything that comes out; what is done there stays done."
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Processes side by side.  [default: GPUs, or processors]"
@@ -33,14 +36,16 @@ engine_options = stack(
     click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
     click.option("--ray-address", help="HOST:PORT of a cluster, or auto.  [default: start one here]"),
 )
-set_option = click.option("--set", "settings", multiple=True, help="E.g. train.epochs=5, in place of the file's.")
+set_option = click.option(
+    "--set", "settings", type=Naming(), multiple=True, help="E.g. train.epochs=5, in place of the file's."
+)
 overlay_option = click.option(
-    "--override", "overlays", multiple=True, type=click.Path(dir_okay=False), help="YAML file laid over it."
+    "--override", "overlays", multiple=True, type=SweepFile(dir_okay=False), help="YAML file laid over it."
 )
 
 
 @commands.command()
-@click.argument("file", required=False, type=click.Path(dir_okay=False))
+@click.argument("file", required=False, type=SweepFile(dir_okay=False))
 @out_option
 @engine_options
 @overlay_option
@@ -250,7 +255,7 @@ def _shared(plan: Plan) -> list[dict[str, Any]]:
 
 
 @commands.command()
-@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("folder", type=Source(file_okay=False))
 @json_option
 def status(folder: str, as_json: bool) -> None:
     """Say where the sweeps in a folder stand."""
@@ -276,5 +281,13 @@ def status(folder: str, as_json: bool) -> None:
         for stage in each["running_stages"]:
             terminal.say(f"running: {stage}")
         for failure in each["failures"].values():
-            with open(failure["file"]) as stream:
-                terminal.say(f"failed: {failure['stage']}: {json.load(stream)['error']} ({failure['file']})")
+            terminal.say(f"failed: {failure['stage']}: {_reason(failure['file'])} ({failure['file']})")
+
+
+def _reason(path: str) -> str:
+    """Return why a stage failed, or why nobody can tell any more."""
+    try:
+        with open(path) as stream:
+            return str(json.load(stream)["error"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        return f"its file cannot be read: {error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import rich_click as click
@@ -10,7 +11,6 @@ import rich_click as click
 from robustprune import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
-    OUT_FILE,
     common_options,
     data_options,
     joined,
@@ -18,9 +18,15 @@ from robustprune.cli.options import (
     open_named,
     opened,
     recipe_options,
-    refuse_to_overwrite,
     stack,
 )
+from robustprune.cli.paths import Target
+from robustprune.kinds import CHECKPOINT, TICKET, Kind
+
+
+def _checkpoint(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
+    return [(out.with_name(f"{out.name}.checkpoint"), CHECKPOINT)]
+
 
 training_options = stack(
     click.option(
@@ -40,7 +46,12 @@ training_options = stack(
     ),
     click.option("--eps", help="Budget of adversarial training, 8/255 by default."),
     click.option("--resume", is_flag=True, help="Continue an interrupted run."),
-    click.option("--out", type=OUT_FILE, required=True, help="File of the trained ticket."),
+    click.option(
+        "--out",
+        type=Target(TICKET, beside=_checkpoint, dir_okay=False),
+        required=True,
+        help="File of the trained ticket.",
+    ),
 )
 
 
@@ -60,7 +71,6 @@ def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: 
         raise click.UsageError("--eps is the budget of adversarial training; add --adversarial pgd, fgsm or trades")
     options["epsilon"] = None if eps is None else parse_epsilon(eps)
     model = options["model"]
-    refuse_to_overwrite(model, out)
     with joined(options["device"]) as processes, terminal.progress_bar() as bar:
         ticket, data = opened(processes, options, lambda: open_named(options))
         del options["model"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from robustprune.comparison.outcomes import Outcomes
 from robustprune.comparison.reading import read_outcomes
-from robustprune.errors import ComparisonError
+from robustprune.errors import ComparisonError, EvaluationError, RecordWarning
 from robustprune.records import Record, load_record
 
 Source = Record | str | Path
@@ -65,19 +66,53 @@ def _records(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:
         if isinstance(source, Record):
             yield source.model.path or f"record {place}", source
         else:
-            for path in find_records(source):
-                yield str(path), load_record(path)
+            for path, record in read_records(source):
+                yield str(path), record
 
 
-def find_records(source: str | Path) -> list[Path]:
+def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iterator[tuple[Path, Record]]:
+    """Yield the records that a path names.
+
+    Args:
+        source: A file, a folder or a pattern.
+        left_out: Gets the files of a folder that cannot be read, each of which is named in a warning; without it such a
+            file is an error.
+
+    Raises:
+        ComparisonError: Nothing is there, or nothing that can be read.
+        EvaluationError: A record cannot be read that is named by itself or by a pattern, or is not to be left out.
+    """
+    is_lenient = left_out is not None and Path(source).expanduser().is_dir()
+    problem, count = None, 0
+    for path in find_records(source, lenient=is_lenient):
+        try:
+            record = load_record(path)
+        except EvaluationError as error:
+            if left_out is None or not is_lenient:
+                raise
+            problem = problem or error
+            warnings.warn(f"left out: {error}", RecordWarning, stacklevel=2)
+            left_out.append(path)
+            continue
+        count += 1
+        yield path, record
+    if not count:
+        raise ComparisonError(f"{source} holds no record that can be read: {problem}") from problem
+
+
+def find_records(source: str | Path, *, lenient: bool = False) -> list[Path]:
     """Return the files that a path names: itself, all records in it and below, or what a pattern matches.
+
+    Args:
+        source: A file, a folder or a pattern.
+        lenient: Whether in a folder all counts that cannot be read, and may be a record.
 
     Raises:
         ComparisonError: Nothing is there.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        found = [each for each in sorted(path.rglob("*.json")) if _is_record(each)]
+        found = [each for each in sorted(path.rglob("*.json")) if _is_record(each, lenient)]
         missing = "holds no record"
     elif path.exists() or not glob.has_magic(str(path)):
         return [path]
@@ -89,7 +124,7 @@ def find_records(source: str | Path) -> list[Path]:
     return found
 
 
-def _is_record(path: Path) -> bool:
+def _is_record(path: Path, lenient: bool) -> bool:
     """Return whether a file is a record rather than some other JSON.
 
     A damaged record counts, to be complained of: a seed that is silently left out would change the verdict.
@@ -98,9 +133,9 @@ def _is_record(path: Path) -> bool:
     try:
         text = path.read_bytes()
         content = json.loads(text)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         # Records begin with their schema, also those that were cut off.
-        return b'"schema"' in text[:40]
+        return lenient or b'"schema"' in text[:40]
     return isinstance(content, dict) and {"schema", "model", "samples_sha256"} <= content.keys()
 
 

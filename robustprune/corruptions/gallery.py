@@ -14,12 +14,14 @@ from robustprune.corruptions.engine import corrupt, share_corruption_options
 from robustprune.corruptions.registry import EXTRAS, HEADLINE, SEVERITIES
 from robustprune.errors import CorruptionError
 from robustprune.files import write_atomically
+from robustprune.kinds import MARK, PICTURE
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _LEAST_TILE = 64  # pixels; smaller images are enlarged by a whole factor
 _LABEL, _GAP, _TEXT = 130, 4, 12
+_SOFTWARE = 0x131  # the tag of Exif
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
@@ -37,8 +39,8 @@ def write_gallery(
     It is corrupted as the image ``sample_id`` of a set is, see :func:`~robustprune.corruptions.corrupt`.
 
     Raises:
-        CorruptionError: A file format that is not known, a file that cannot be written, or an option that no
-            corruption takes.
+        CorruptionError: A file format that is not known, a file that cannot be written or is none drawn here, or an
+            option that no corruption takes.
     """
     place = Path(path)
     kind = _FORMATS.get(place.suffix.lower())
@@ -46,9 +48,12 @@ def write_gallery(
         raise CorruptionError(f"a gallery is a {', '.join(_FORMATS)} file, got {place}")
     stream = io.BytesIO()
     shown = share_corruption_options(names, options or {}, image[None])
-    draw_gallery(image, shown, seed, sample_id).save(stream, kind, **({"quality": 90} if kind == "JPEG" else {}))
+    picture = draw_gallery(image, shown, seed, sample_id)
+    marked = picture.getexif()
+    marked[_SOFTWARE] = MARK
+    picture.save(stream, kind, exif=marked, **({"quality": 90} if kind == "JPEG" else {}))
     try:
-        write_atomically(place, stream.getvalue())
+        write_atomically(place, stream.getvalue(), PICTURE)
     except OSError as error:
         raise CorruptionError(f"the gallery cannot be written to {place}: {error.strerror}") from error
 

@@ -11,10 +11,11 @@ import torch
 
 from robustprune.data.contract import DatasetRequest, RawData
 from robustprune.data.image_files import read_layout
-from robustprune.data.remarks import Remarks, printable
+from robustprune.data.remarks import Remarks
 from robustprune.data.streaming import StreamedSplit
 from robustprune.data.walk import ancestry, is_dangling, is_image, is_junk, list_images, remark_hidden
 from robustprune.errors import DataError
+from robustprune.printable import printable
 from robustprune.registry import suggest
 
 _SPLIT_NAMES = {

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustprune.data.remarks import Remarks, printable
+from robustprune.data.remarks import Remarks
 from robustprune.errors import DataError
+from robustprune.printable import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 from robustprune.errors import DataWarning
+from robustprune.printable import printable
 
 
 class Remarks:
@@ -28,11 +29,6 @@ class Remarks:
             parts = "; ".join(f"{what}: {_listed(things)}" for what, things in self._found.items())
             line = f"{printable(self._where)}: {parts}".replace("\n", "\\n")
             warnings.warn(line, DataWarning, stacklevel=2)
-
-
-def printable(text: Path | str) -> str:
-    r"""Return a path as it can be shown and written: bytes that are no UTF-8 as ``\\xe9``."""
-    return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _listed(things: list[str]) -> str:

@@ -199,14 +199,20 @@ def _curve(name: str, curve: SecurityCurve) -> CurveEntry:
 def _save(results: list[AttackResult], network: nn.Module, path: str | Path | None) -> None:
     if path is None:
         return
+    files = adversarial_files(path, [(result.attack, result.epsilon) for result in results])
+    for result, file in zip(results, files, strict=True):
+        save_adversarial(result, network, file)
+
+
+def adversarial_files(path: str | Path, attacks: Sequence[tuple[str, float]]) -> list[Path]:
+    """Return the file for the images of each attack at its ε: ``path`` itself, or beside it under all of its name."""
     path = Path(path)
-    for result in results:
-        name = f"{path.stem}-{_file_name(result.attack)}-{result.epsilon:.4g}{path.suffix or '.npz'}"
-        save_adversarial(result, network, path if len(results) == 1 else path.with_name(name))
-
-
-def _file_name(attack: str) -> str:
-    return attack.replace(":", "-")
+    if len(attacks) == 1:
+        return [path]
+    short = [f"{name}-{epsilon:.4g}" for name, epsilon in attacks]
+    whole = [f"{name}-{epsilon}" for name, epsilon in attacks]
+    own = short if len(set(short)) == len(short) else whole
+    return [path.with_name(f"{path.name}-{name.replace(':', '-').replace('/', '-')}.npz") for name in own]
 
 
 def share_attack_options(attacks: Sequence[str], options: dict[str, Any], norm: str) -> dict[str, dict[str, Any]]:

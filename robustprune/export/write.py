@@ -16,6 +16,8 @@ from robustprune.export.forms import Runner, encode_network
 from robustprune.files import write_atomically
 from robustprune.inference import evaluation_mode, logit_gap, model_device, run_model
 from robustprune.inference.frozen import TOLERANCE
+from robustprune.kinds import EXPORT
+from robustprune.printable import printable
 from robustprune.ticket import Ticket
 
 BATCH_SIZES = (1, 2, 5, 17)
@@ -54,15 +56,15 @@ def export_model(ticket: Ticket, path: str | Path, format: str = "onnx") -> Expo
     lies within 1e-4 of the batch's largest from the ticket's own is the file written, whole or not at all.
 
     Raises:
-        ExportError: There is no such format, the network cannot be exported, the export computes something else, or
-            the file cannot be written.
+        ExportError: There is no such format, the network cannot be exported, the export computes something else,
+            the file cannot be written, or a file of another kind is there.
         MissingDependencyError: ONNX's packages, the extra ``export``, are not installed.
     """
     metadata = _metadata(ticket)
     content, run = encode_network(ticket.network, format, metadata)
     difference = _compare(ticket, run, format)
     try:
-        write_atomically(Path(path), content)
+        write_atomically(Path(path), content, EXPORT)
     except OSError as error:
         raise ExportError(f"the export cannot be written to {path}: {error.strerror}") from error
     return Exported(str(path), format, len(content), difference, BATCH_SIZES, metadata)
@@ -104,11 +106,11 @@ def _metadata(ticket: Ticket) -> dict[str, str]:
     built = ticket.architecture
     return {
         "robustprune": __version__,
-        "architecture": built.name,
+        "architecture": printable(built.name),
         "classes": str(built.num_classes),
         "input": f"float32 (N, {built.channels}, {built.image_size[0]}, {built.image_size[1]}) in [0, 1]",
         "removed": json.dumps(list(ticket.plan.removed)),
         "method": ticket.plan.method,
-        "dataset": str(ticket.data.get("name", "")),
+        "dataset": printable(str(ticket.data.get("name", ""))),
         "ticket_sha256": ticket.sha256,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import re
@@ -9,11 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import duckdb
 
 from robustprune.errors import EvaluationError
+from robustprune.files import write_atomically
+from robustprune.kinds import Kind
+from robustprune.printable import printable
 from robustprune.query.flatten import Row
 from robustprune.registry import suggest
 
@@ -56,8 +62,10 @@ def query(
     Raises:
         EvaluationError: A column that there is not, with what was probably meant, or no condition at all.
     """
+    where, order = where and printable(where), order and printable(order)
+    columns = [printable(text) for text in columns or ()]
     known = list(dict.fromkeys(name for row in rows for name in row))
-    chosen = list(columns) if columns else [name for name in DEFAULT if name in known] + _attack_columns(known)
+    chosen = columns or [name for name in DEFAULT if name in known] + _attack_columns(known)
     connection = duckdb.connect()
     try:
         _fill(connection, rows, known)
@@ -117,7 +125,9 @@ def _kind(values: Sequence[Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
+    if isinstance(value, str):
+        return printable(value)
+    return value if value is None or isinstance(value, bool | int | float) else json.dumps(value)
 
 
 def _quoted(name: str) -> str:
@@ -154,16 +164,40 @@ def _explain(error: duckdb.Error, known: Sequence[str]) -> str:
 def _write(answer: Answer, out: Path, form: Format) -> None:
     """Write rows as CSV or Parquet, whole or not at all."""
     connection = duckdb.connect()
-    temporary = out.with_name(f".{out.name}.tmp")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         _fill(connection, answer.to_dicts(), answer.columns)
         options = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER"
-        place = str(temporary).replace("'", "''")
-        connection.execute(f"COPY runs TO '{place}' ({options})")
-        temporary.replace(out)
+        with TemporaryDirectory() as folder:
+            made = Path(folder, "rows")
+            place = str(made).replace("'", "''")
+            connection.execute(f"COPY runs TO '{place}' ({options})")
+            write_atomically(out, made.read_bytes(), rows_kind(answer.columns))
     except (duckdb.Error, OSError) as error:
-        temporary.unlink(missing_ok=True)
-        raise EvaluationError(f"{out} cannot be written: {' '.join(str(error).split())}") from error
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise EvaluationError(f"{out} cannot be written: {reason}") from error
     finally:
         connection.close()
+
+
+def rows_kind(columns: Sequence[str]) -> Kind:
+    """Return what a file of rows is: one whose columns are these, or some of them, or these and more."""
+
+    def is_one(path: Path) -> bool:
+        found = set(_columns_of(path))
+        return bool(found) and (found <= set(columns) or found >= set(columns))
+
+    return Kind("a file of rows with these columns", is_one)
+
+
+def _columns_of(path: Path) -> list[str]:
+    """Return the columns of a file of rows, whichever its format."""
+    content = path.read_bytes()
+    if content.startswith(b"PAR1"):
+        place = str(path).replace("'", "''")
+        with duckdb.connect() as connection:
+            return [
+                name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM read_parquet('{place}')").fetchall()
+            ]
+    if content.startswith(b"["):
+        return list(dict.fromkeys(name for row in json.loads(content) for name in dict(row)))
+    return next(csv.reader(io.StringIO(content.decode())), [])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.errors import EvaluationError
+from robustprune.printable import printable
 from robustprune.query.flatten import Row
 from robustprune.query.tracked import TrackedRun, key_of, tracked_run, writing_to
 from robustprune.registry import missing_package
@@ -100,7 +101,7 @@ def _write(client: Any, experiment: str, run: TrackedRun) -> None:
     from mlflow.entities import Metric, Param
 
     when = Path(run.record).stat().st_mtime_ns // 1_000_000
-    tags = {_KEY: run.key, _RECORD: run.record}
+    tags = {_KEY: run.key, _RECORD: printable(run.record)}
     made = client.create_run(experiment, start_time=when, tags=tags, run_name=run.name).info.run_id
     parameters = [Param(name, str(value)) for name, value in run.settings.items()]
     metrics = [Metric(name, value, when, step) for step, values in run.steps() for name, value in values.items()]

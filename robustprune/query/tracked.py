@@ -15,6 +15,7 @@ from typing import Any
 
 from robustprune.errors import EvaluationError
 from robustprune.files import hash_json
+from robustprune.printable import all_printable
 from robustprune.query.flatten import SETTINGS, Row, flatten
 
 _NAMES = ("run", "sweep", "record", "sha256", "path", "removed")
@@ -56,7 +57,7 @@ class TrackedRun:
 
 def tracked_run(row: Row) -> TrackedRun:
     """Return the run behind a row of :func:`robustprune.query.load_rows`; its record is read."""
-    record = json.loads(Path(row["record"]).read_text())
+    record = all_printable(json.loads(Path(row["record"]).read_bytes()))
     figures = {name: value for name, value in flatten(record).items() if name not in SETTINGS and _is_figure(value)}
     settings = {name: value for name, value in row.items() if name not in figures and name not in _NAMES}
     return TrackedRun(
@@ -106,3 +107,7 @@ def writing_to(folder: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise EvaluationError(f"nothing can be written to {folder}: {error.strerror or error}") from error
+    except UnicodeEncodeError as error:
+        raise EvaluationError(
+            f"nothing can be written to {folder}: the tracker takes no name that is not UTF-8; name another folder"
+        ) from error

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from robustprune.printable import printable
 from robustprune.query.flatten import Row
 from robustprune.query.tracked import TrackedRun, key_of, tracked_run, writing_to
 from robustprune.registry import missing_package
@@ -57,7 +58,7 @@ def _write(wandb: Any, run: TrackedRun, folder: Path) -> None:
         project=run.sweep,
         id=run.key,
         name=run.name,
-        config={**run.settings, "record": run.record},
+        config={**run.settings, "record": printable(run.record)},
         reinit="create_new",  # and leaves alone one that the caller may have under way
         settings=_settings(wandb),
     )

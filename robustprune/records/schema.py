@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 from pathlib import Path
@@ -15,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from robustprune.corruptions.result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
 from robustprune.files import write_atomically
+from robustprune.kinds import OUTCOMES, RECORD, check_replaceable
 from robustprune.ood.result import OodEntry, OodSummary
+from robustprune.printable import all_printable
+from robustprune.records.places import check_samples_are_free, samples_path
 from robustprune.seeds import network_seed
 
 Interval = tuple[float, float]
@@ -196,26 +198,28 @@ class Record(_Part):
     samples: Samples | None = Field(default=None, exclude=True, repr=False)
 
     def to_json(self) -> str:
-        """Return the record as indented JSON."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False)
+        r"""Return the record as indented JSON; bytes of names that are no UTF-8 are written as ``\xe9``."""
+        return json.dumps(all_printable(self.model_dump(mode="json")), indent=2, allow_nan=False)
 
     def save(self, path: str | Path) -> None:
-        """Write the record to ``path`` and the outcomes per sample to ``<stem>.samples.npz`` beside it.
+        """Write the record to ``path`` and the outcomes per sample to ``<name>.samples.npz`` beside it.
 
-        The record is written last, so that one that is there is always complete.
+        The record is written last, so that one that is there is always complete. A record that is there is replaced.
 
         Raises:
-            EvaluationError: A file cannot be written.
+            EvaluationError: A file cannot be written, files of other kinds are there, or outcomes that another record
+                in the folder speaks of.
         """
         path = Path(path)
         try:
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            check_replaceable(path, RECORD)
             if self.samples is not None:
-                self.samples_file = f"{path.stem}.samples.npz"
+                check_samples_are_free(path)
+                beside = samples_path(path)
+                self.samples_file = beside.name
                 buffer = io.BytesIO()
                 np.savez_compressed(buffer, **self.samples)  # type: ignore[arg-type]
-                write_atomically(path.with_name(self.samples_file), buffer.getvalue())
-            write_atomically(path, (self.to_json() + "\n").encode())
+                write_atomically(beside, buffer.getvalue(), OUTCOMES)
+            write_atomically(path, (self.to_json() + "\n").encode(), RECORD)
         except OSError as error:
             raise EvaluationError(f"the record cannot be written to {path}: {error.strerror}") from error

@@ -12,14 +12,15 @@ from xml.sax.saxutils import escape
 
 from robustprune.errors import ReportError
 from robustprune.files import write_atomically
+from robustprune.kinds import MARK, PICTURE
 from robustprune.report.drawing import Drawing
 from robustprune.report.figures.style import THEMED, styled
 
 # Without dates and versions, equal figures are equal bytes.
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": MARK, "Producer": None},
+    "png": {"Software": MARK},
 }
 _DPI = 300
 
@@ -47,19 +48,19 @@ def save_figures(drawings: Iterable[Drawing], folder: str | Path) -> list[Path]:
     """Write each figure as PDF (fonts embedded), SVG and PNG (300 dpi); return the files.
 
     Raises:
-        ReportError: A file cannot be written.
+        ReportError: A file cannot be written, or one that was not drawn here is there.
     """
     written = []
     for drawing in drawings:
         contents = {
             "pdf": _render(drawing, "pdf"),
-            "svg": _plain_svg(drawing, drawing.name).encode(),
+            "svg": f"{_plain_svg(drawing, drawing.name)}<!-- {MARK} -->\n".encode(),
             "png": _render(drawing, "png"),
         }
         for kind, content in contents.items():
             path = Path(folder) / f"{drawing.name}.{kind}"
             try:
-                write_atomically(path, content)
+                write_atomically(path, content, PICTURE)
             except OSError as error:
                 raise ReportError(f"the figure cannot be written to {path}: {error.strerror}") from error
             written.append(path)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from robustprune.comparison import DENSE
-from robustprune.errors import ReportError
+from robustprune.errors import RecordWarning, ReportError
 from robustprune.records import Record
 from robustprune.report.identity import differing, identity, recipe
 
@@ -29,10 +30,15 @@ class Group:
         return {name: records for name, records in self.records.items() if name != DENSE}
 
 
-def group_records(records: Sequence[Record]) -> list[Group]:
+def group_records(records: Sequence[Record], *, lenient: bool = False) -> list[Group]:
     """Return one group for each architecture, defence, recipe of dense networks and sample of images, by title.
 
     Of several records of one network on the same images, those that have nothing which another has not are left out.
+
+    Args:
+        records: Of all networks.
+        lenient: Whether to leave out, with a warning, a group of which too little is left, as long as there is another:
+            where a record could not be read, it is to stop nothing but what it was about.
 
     Raises:
         ReportError: There is no dense network in one of them, or nothing to compare it with.
@@ -43,7 +49,18 @@ def group_records(records: Sequence[Record]) -> list[Group]:
         for recipe_title, members in _by_recipe(title, alike).items():
             samples = _together(members, [record.samples_sha256 for record in members])
             parts |= {recipe_title + _images(samples, each): own for each, own in samples.items()}
-    return [make_group(dict(sorted(_by_method(own).items())), title) for title, own in sorted(parts.items())]
+    groups: list[Group] = []
+    problems: list[ReportError] = []
+    for title, own in sorted(parts.items()):
+        try:
+            groups.append(make_group(dict(sorted(_by_method(own).items())), title))
+        except ReportError as error:
+            problems.append(error)
+    if problems and not (lenient and groups):
+        raise problems[0]
+    for problem in problems:
+        warnings.warn(f"left out: {problem}", RecordWarning, stacklevel=3)
+    return groups
 
 
 def _together(records: Sequence[Record], names: Sequence[str]) -> Groups:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustprune.comparison import DENSE
-from robustprune.comparison.networks import find_records
+from robustprune.comparison.named import is_named, split_named
+from robustprune.comparison.networks import read_records
 from robustprune.errors import ReportError
-from robustprune.records import Record, load_record
+from robustprune.records import Record
 from robustprune.report.grouping import Group, group_records, make_group
 
 
@@ -29,11 +29,11 @@ def load_groups(sources: Sequence[str | Path]) -> list[Group]:
         EvaluationError: A record cannot be read.
     """
     texts = [str(source) for source in sources]
-    named = [text for text in texts if "=" in text and not Path(text).exists()]
+    named = [text for text in texts if is_named(text)]
+    left_out: list[Path] = []
     if not named:
-        # A file may be in two of the sources.
-        files = dict.fromkeys(path.resolve() for text in texts for path in find_records(text))
-        return group_records([_load(path) for path in files])
+        records = _read(texts, left_out)
+        return group_records(records, lenient=bool(left_out))
     if len(named) < len(texts):
         raise ReportError(
             f"{next(text for text in texts if text not in named)} has no name while {named[0]} has; name all "
@@ -41,17 +41,22 @@ def load_groups(sources: Sequence[str | Path]) -> list[Group]:
         )
     given: dict[str, list[Record]] = {}
     for text in named:
-        name, _, places = text.partition("=")
-        if not name or not places:
-            raise ReportError(f"{text!r} is not of the form name=FILE,FILE; the dense network is called {DENSE}")
-        files = dict.fromkeys(path for place in places.split(",") for path in find_records(place))
-        given.setdefault(name, []).extend(map(_load, files))
+        name, places = split_named(text)
+        given.setdefault(name, []).extend(_read(places, left_out))
     return [make_group(given)]
 
 
-def _load(path: Path) -> Record:
+def _read(places: Sequence[str], left_out: list[Path]) -> list[Record]:
+    """Return the records of some places, each once, though it may be in two of them."""
+    found: dict[Path, Record] = {}
+    for place in places:
+        for path, record in read_records(place, left_out):
+            found.setdefault(path.resolve(), _narrowed(record))
+    return list(found.values())
+
+
+def _narrowed(record: Record) -> Record:
     """Return a record whose predictions take as few bytes as they can: hundreds are held at once."""
-    record = load_record(path)
     if record.samples is not None:
         record.samples = {name: _narrow(values) for name, values in record.samples.items()}
     return record

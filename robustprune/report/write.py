@@ -8,6 +8,8 @@ from pathlib import Path
 from robustprune.comparison import DENSE, Comparison, compare
 from robustprune.errors import ReportError
 from robustprune.files import write_atomically
+from robustprune.kinds import MARK, PAGE, TABLES, Kind
+from robustprune.printable import printable
 from robustprune.progress import Progress
 from robustprune.records import Record
 from robustprune.report.export import save_figures
@@ -53,29 +55,37 @@ def write_report(
     tell = progress or (lambda _label, _done, _total: None)
     groups = _groups(records)
     sections, found = [], {}
+    folders = _folders(figures, [group.title for group in groups])
     for place, group in enumerate(groups):
         tell("comparing", place, len(groups))
         found[group.title] = comparison = compare(group.records[DENSE], group.candidates, tolerance=tolerance)
         tell("drawing", place, len(groups))
         left_out: dict[str, str] = {}
         drawings = list(draw_all(group.records, comparison, left_out=left_out))
-        if figures is not None:
-            save_figures(drawings, Path(figures) / _slug(group.title) if len(groups) > 1 else Path(figures))
+        if folders:
+            save_figures(drawings, folders[place])
         sections.append(make_section(group, comparison, drawings, left_out, f"s{place + 1}"))
     shown = [record for group in groups for records_of in group.records.values() for record in records_of]
     tables = paper_tables(shown) if with_paper_tables else None
     page = render_page(sections, shown, title or _title(groups), tables)
     tell("drawing", len(groups), len(groups))
     if tables is not None:
-        _write(Path(out).with_suffix(".md"), tables.to_markdown())
-        _write(Path(out).with_suffix(".tex"), tables.to_latex())
-    _write(Path(out), page)
+        markdown, latex = table_files(out)
+        _write(markdown, f"<!-- {MARK} -->\n\n{tables.to_markdown()}", TABLES)
+        _write(latex, f"% {MARK}\n{tables.to_latex()}", TABLES)
+    _write(Path(out), page, PAGE)
     return found
 
 
-def _write(path: Path, text: str) -> None:
+def table_files(out: str | Path) -> tuple[Path, Path]:
+    """Return where the paper's tables go, as Markdown and as LaTeX: beside the page, under all of its name."""
+    page = Path(out)
+    return page.with_name(f"{page.name}.md"), page.with_name(f"{page.name}.tex")
+
+
+def _write(path: Path, text: str, kind: Kind) -> None:
     try:
-        write_atomically(path, text.encode())
+        write_atomically(path, printable(text).encode(), kind)
     except OSError as error:
         raise ReportError(f"the report cannot be written to {path}: {error.strerror}") from error
 
@@ -88,6 +98,20 @@ def _groups(records: Mapping[str, Sequence[Record]] | Sequence[str | Path] | str
 
 def _title(groups: Sequence[Group]) -> str:
     return f"Pruned against dense: {groups[0].title}" if len(groups) == 1 else "Pruned against dense networks"
+
+
+def _folders(figures: str | Path | None, titles: Sequence[str]) -> list[Path]:
+    """Return a folder for the figures of each part: the one given, or within it one for each of several."""
+    if figures is None:
+        return []
+    if len(titles) == 1:
+        return [Path(figures)]
+    folders: list[Path] = []
+    for place, slug in enumerate(map(_slug, titles), start=1):
+        # Titles that differ in signs alone have one slug.
+        own = Path(figures, slug or f"part-{place}")
+        folders.append(own if own not in folders else Path(figures, f"{slug}-{place}"))
+    return folders
 
 
 def _slug(title: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from robustprune.errors import SweepError
 from robustprune.files import hash_json, write_atomically
+from robustprune.kinds import SWEEP_PLAN
 from robustprune.sweep.engines.engine import Engine, Failed, Finished, Task
 from robustprune.sweep.fingerprints import look_at, look_at_code
 from robustprune.sweep.graph import SCHEMAS, Plan
@@ -24,7 +25,7 @@ def known_plan(runs: Sequence[RunSettings], store: Store, name: str) -> Plan | N
     """Return the plan of a sweep that was made before, if it still holds."""
     try:
         plan = Plan.from_json(store.plan_file(name).read_bytes())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     holds = plan.key == _key(runs) and all(look_at(path) == seen for path, seen in plan.watched.items())
     return plan if holds else None
@@ -59,7 +60,7 @@ def make_plan(runs: Sequence[RunSettings], store: Store, name: str, engine: Engi
 
 def _keep(plan: Plan, store: Store, name: str) -> None:
     try:
-        write_atomically(store.plan_file(name), plan.to_json().encode())
+        write_atomically(store.plan_file(name), plan.to_json().encode(), SWEEP_PLAN)
     except OSError as error:
         raise SweepError(f"the plan cannot be written to {store.plan_file(name)}: {error.strerror}") from error
 

@@ -35,7 +35,10 @@ def read_sweep(
         SweepError: Something in them makes no sense.
     """
     document = read_document(path, overlays, settings)
-    return file_name(str(document.get("name") or Path(path).stem)), expand(document, str(path))
+    own = Path(path).name
+    for ending in (".yaml", ".yml"):  # what else follows a dot is part of the name, as in sweep-lr0.1
+        own = own.removesuffix(ending)
+    return file_name(str(document.get("name") or own)), expand(document, str(path))
 
 
 def run_sweep(

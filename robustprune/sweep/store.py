@@ -16,13 +16,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from robustprune.errors import RecordWarning
 from robustprune.files import write_atomically
+from robustprune.printable import printable
 from robustprune.sweep.graph import Plan, Stage
 from robustprune.sweep.locks import discard
 
@@ -101,7 +103,7 @@ class Store:
     def record_failure(self, stage: Stage, error: str, traceback: str) -> Path:
         """Write down how a stage failed; return the file of its traceback."""
         path = self.failure(stage.address)
-        write_atomically(path.with_suffix(".txt"), traceback.encode())
+        write_atomically(path.with_suffix(".txt"), printable(traceback).encode())
         content = {**asdict(stage), "error": error, "traceback": path.with_suffix(".txt").name}
         write_atomically(path, json.dumps(content, indent=2).encode())
         return path.with_suffix(".txt")
@@ -116,19 +118,23 @@ class Store:
         return self.folder / "sweeps" / f"{name}.json"
 
     def plans(self) -> dict[str, Plan]:
-        """Return the plans of the sweeps that were made here, by name."""
+        """Return the plans of the sweeps made here, by name; one that cannot be read is named and left out."""
         found = {}
         for name in sorted(_names(self.folder / "sweeps")):
             if name.endswith(".json"):
-                with suppress(ValueError, KeyError, TypeError):  # of another version
-                    found[name.removesuffix(".json")] = Plan.from_json(self.plan_file(name[:-5]).read_bytes())
+                path = self.plan_file(name.removesuffix(".json"))
+                try:
+                    found[name.removesuffix(".json")] = Plan.from_json(path.read_bytes())
+                except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                    reason = f"{path} is no plan of this version ({type(error).__name__}: {error})"
+                    warnings.warn(f"left out: {reason}", RecordWarning, stacklevel=2)
         return found
 
 
 def _names(folder: Path) -> set[str]:
     try:
         return set(os.listdir(folder))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return set()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from robustprune.errors import TrainingError
+from robustprune.kinds import CHECKPOINT
 from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
 
 FORMAT = "robustprune-checkpoint"
@@ -36,10 +37,10 @@ class Checkpoint:
         """Write the checkpoint, atomically.
 
         Raises:
-            TrainingError: The file cannot be written.
+            TrainingError: The file cannot be written, or one of another kind is there.
         """
         try:
-            write_sealed(path, {"format": FORMAT, **vars(self)})
+            write_sealed(path, {"format": FORMAT, **vars(self)}, CHECKPOINT)
         except OSError as error:
             raise TrainingError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
 

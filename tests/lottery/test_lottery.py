@@ -168,7 +168,7 @@ def test_weights_that_come_out_differently_are_not_passed_off(few_digits: ImageD
     with pytest.raises(PruningError, match=r"comes out differently now.*--threads"):
         run_lottery(tmp_path, few_digits, rewind_to=[1], **settings)
     assert sorted(os.listdir(tmp_path / "seed0/dense")) == [
-        *("epoch-0.pt", "trained.json", "trained.pt", "trained.samples.npz"),
+        *("epoch-0.pt", "trained.json", "trained.json.samples.npz", "trained.pt"),
     ]
 
 

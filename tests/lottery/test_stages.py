@@ -67,7 +67,7 @@ def test_two_processes_that_repeat_the_same_epochs(
     assert calls == [2]
     assert len(results.rows) == 1
     assert sorted(os.listdir(tmp_path / "seed0/dense")) == [
-        *("epoch-0.pt", "epoch-2.pt", "trained.json", "trained.pt", "trained.samples.npz"),
+        *("epoch-0.pt", "epoch-2.pt", "trained.json", "trained.json.samples.npz", "trained.pt"),
     ]
 
 

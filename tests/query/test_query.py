@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import os
+import re
 import time
+import warnings
 from pathlib import Path
 
 import duckdb
@@ -14,10 +16,11 @@ import pytest
 from query_folder import RECORD, fill
 from support import Run, check_failure
 
-from robustprune.errors import EvaluationError
+from robustprune.errors import EvaluationError, RecordWarning
 from robustprune.query import load_rows, query
 from robustprune.query.flatten import flatten
 from robustprune.query.tracked import key_of, tracked_run
+from robustprune.sweep import Store
 
 
 def test_row_of_a_record_by_hand() -> None:
@@ -130,7 +133,10 @@ def test_plain_folder_of_records_can_be_asked_too(tmp_path: Path) -> None:
     ((row,),) = [load_rows(tmp_path)]
     assert (row["run"], row["criterion"], row["seed"]) == ("a", "grasp", 4)
     (tmp_path / "b.json").write_text("{")
-    with pytest.raises(EvaluationError, match=r"b\.json cannot be read"):
+    with pytest.warns(RecordWarning, match=r"b\.json cannot be read"):
+        assert load_rows(tmp_path) == [row]
+    (tmp_path / "a.json").unlink()
+    with pytest.warns(RecordWarning), pytest.raises(EvaluationError, match=r"that can be read: .*b\.json"):
         load_rows(tmp_path)
 
 
@@ -171,3 +177,87 @@ def test_thousand_runs_are_asked_in_two_seconds(tmp_path: Path, run: Run) -> Non
         found = run("query", str(tmp_path / "runs"), "--where", "criterion=='grasp' and blocks>=3", "--json").json
         assert time.process_time() - start < 2
         assert len(found) == 300
+
+
+DAMAGE: dict[str, bytes] = {
+    "cut off": json.dumps(RECORD).encode()[:80],
+    "no JSON": b"accuracy: 0.9",
+    "no UTF-8": b'{"schema": "\xff"}',
+    "nested too deep": b"[" * 100_000,
+    "no number": json.dumps(RECORD).replace('"accuracy": 0.9', '"accuracy": NaN').encode(),
+    "of another schema": json.dumps({**RECORD, "model": {}}).encode(),
+    "of other types": json.dumps({**RECORD, "attacks": 3}).encode(),
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "a folder", "nowhere"])
+@pytest.mark.parametrize("is_sweep", [False, True])
+def test_one_record_that_cannot_be_read_stops_nothing(tmp_path: Path, run: Run, damage: str, is_sweep: bool) -> None:
+    fill(tmp_path, 3)
+    if not is_sweep:
+        (tmp_path / "sweeps" / "mine.json").unlink()
+    path = sorted(tmp_path.rglob("record.json"))[1]
+    path.unlink()
+    if damage == "a folder":
+        path.mkdir()
+    elif damage == "nowhere":
+        path.symlink_to("nowhere")
+    else:
+        path.write_bytes(DAMAGE[damage])
+    with pytest.warns(RecordWarning, match=f"left out: .*{re.escape(str(path))}") as caught:
+        assert len(load_rows(tmp_path)) == 2
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        done = run("query", str(tmp_path), "--json")
+    assert len(done.json) == 2
+    assert done.err.startswith("Warning: left out: ")
+
+
+@pytest.mark.filterwarnings("default::robustprune.errors.RecordWarning")
+@pytest.mark.parametrize("damage", ["{", "[]", '{"runs": [1], "stages": {}}', "[" * 100_000])
+def test_one_plan_that_cannot_be_read_stops_no_status(tmp_path: Path, run: Run, damage: str) -> None:
+    fill(tmp_path, 3)
+    (tmp_path / "sweeps" / "a.json").write_text(damage)
+    (tmp_path / "sweeps" / "b.json").mkdir()
+    found = run("status", str(tmp_path), "--json")
+    assert [each["sweep"] for each in found.json] == ["mine"]
+    for name in ("a", "b"):
+        assert f"left out: {tmp_path}/sweeps/{name}.json is no plan" in found.err
+    assert len(run("query", str(tmp_path), "--json").json) == 3
+
+
+def test_why_a_stage_failed_is_told_as_far_as_it_can_be(tmp_path: Path, run: Run) -> None:
+    fill(tmp_path, 3)
+    store = Store(tmp_path)
+    stage = store.plans()["mine"].stages[next(iter(store.done()))]
+    store.record_failure(stage, "no disk", "of caf\udce9")
+    assert "no disk" in run("status", str(tmp_path)).err
+    store.failure(stage.address).write_text("{")
+    found = run("status", str(tmp_path))
+    assert found.code == 0
+    assert "its file cannot be read" in found.err
+
+
+def test_files_of_other_rows_are_kept(folder: Path, run: Run) -> None:
+    for form in ("csv", "json", "parquet"):
+        ask = ("query", str(folder), "--format", form, "--out", f"rows.{form}")
+        for more in ([], [], ["--columns", "run,accuracy"], ["--columns", "all"]):  # again, fewer columns, all of them
+            assert run(*ask, *more).code == 0
+        before = Path(f"rows.{form}").read_bytes()
+        check_failure(run(*ask, "--columns", "avg(accuracy) as mean"), 1, "would be lost")
+        assert Path(f"rows.{form}").read_bytes() == before
+    # A file of rows may lie among the records; it is none.
+    for _ in range(2):
+        assert run("query", str(folder), "--format", "json", "--out", str(folder / "rows.json")).code == 0
+    Path("notes.csv").write_text("name,number\nmine,1\n")
+    check_failure(run("query", str(folder), "--format", "csv", "--out", "notes.csv"), 1, "would be lost")
+    assert Path("notes.csv").read_text() == "name,number\nmine,1\n"
+    assert run("query", str(folder), "--format", "csv", "--out", "notes.csv", "--overwrite").code == 0
+
+
+def test_an_index_of_somebody_else_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(RECORD))
+    (tmp_path / "query-index.json").write_text('{"mine": 1}')
+    assert len(load_rows(tmp_path)) == 1
+    assert (tmp_path / "query-index.json").read_text() == '{"mine": 1}'

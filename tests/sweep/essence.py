@@ -26,7 +26,7 @@ def essence(folder: Path) -> dict[str, Any]:
         home = store.stage(address)
         if (home / "record.json").exists():
             found[address] = _without(json.loads((home / "record.json").read_text()))
-            with np.load(home / "record.samples.npz") as samples:
+            with np.load(home / "record.json.samples.npz") as samples:
                 found[f"{address} samples"] = {name: samples[name].tolist() for name in samples.files}
         elif (home / "ticket.pt").exists():
             found[address] = load_ticket(home / "ticket.pt").sha256

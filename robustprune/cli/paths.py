@@ -1,0 +1,212 @@
+"""The paths of a command: what it reads, what it writes, and the guard that keeps the one from replacing the other.
+
+Every option that takes a path says by its type which of the two it is; `tests/test_cli_guard.py` holds that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import rich_click as click
+
+from robustprune.kinds import RECORD, Kind
+
+Beside = Callable[[Path, dict[str, Any]], Iterable[tuple[Path, Kind]]]
+"""From an output and the command's arguments to what is written in it or beside it, with what that is."""
+
+
+class Read(NamedTuple):
+    """A file or folder that is read.
+
+    Attributes:
+        path: Where it is.
+        whole: Whether everything in a folder is read, so that nothing may be added to it.
+        kind: What is read if it is such a file, as the records among all JSON of a folder; None for whatever it is.
+    """
+
+    path: Path
+    whole: bool = False
+    kind: Kind | None = None
+
+
+_MOST_PARTS = 8  # of a text, between its signs, that are put together to one path
+
+
+class Target(click.Path):
+    """A path to write to, checked before hours of work go into what is to be written."""
+
+    def __init__(
+        self,
+        kind: Kind | None = None,
+        *,
+        beside: Beside | None = None,
+        marks: tuple[str, ...] = (),
+        file_okay: bool = True,
+        dir_okay: bool = True,
+    ) -> None:
+        """Say what is written.
+
+        Args:
+            kind: Of the file; a file of another kind is not replaced.
+            beside: Further files.
+            marks: What a folder that was written before has one of; another one has to be empty. Without marks any
+                folder will do.
+            file_okay: Whether it may be a file.
+            dir_okay: Whether it may be a folder.
+        """
+        super().__init__(file_okay=file_okay, dir_okay=dir_okay, writable=True)
+        self.kind, self.marks = kind, marks
+        self.beside: Beside = beside or (lambda _path, _options: ())
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Check that the file or folder can be made."""
+        path = os.fsdecode(super().convert(value, param, ctx))
+        if not path:
+            self.fail("it is empty", param, ctx)
+        nearest = next(parent for parent in Path(path).absolute().parents if os.path.lexists(parent))
+        if not nearest.is_dir():
+            self.fail(f"{nearest} is a file, so nothing can be written in it", param, ctx)
+        if not os.access(nearest, os.W_OK):
+            self.fail(f"nothing may be written in the folder {nearest}", param, ctx)
+        return path
+
+
+class Source(click.Path):
+    """A path that is read.
+
+    Attributes:
+        whole: Whether everything in a folder is read, so that nothing may be added to it.
+    """
+
+    def __init__(self, *, whole: bool = False, **options: Any) -> None:
+        """Take a path as :class:`click.Path` does."""
+        super().__init__(**options)
+        self.whole = whole
+
+    def reads(self, value: Any) -> Iterator[Read]:
+        """Yield the path."""
+        yield Read(Path(value), self.whole)
+
+
+class DataRoot(Source):
+    """A folder to look for published image sets in; other files may be added to it."""
+
+    def reads(self, value: Any) -> Iterator[Read]:
+        """Yield the folder, and the files of all image sets in it."""
+        yield Read(Path(value))
+        yield from published_files(None, value)
+
+
+class Naming(click.ParamType[str]):
+    """A text that may hold a path: ``npz:FILE``, ``file:FILE:NAME``, ``NAME=imagefolder:DIR``, and plain for a network.
+
+    Attributes:
+        plain: Whether the whole text may be a file.
+    """
+
+    name = "text"
+
+    def __init__(self, *, plain: bool = False) -> None:
+        """Say whether the whole text may be a file."""
+        self.plain = plain
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the text."""
+        return str(value)
+
+    def reads(self, value: Any) -> Iterator[Read]:
+        """Yield what is there of all paths that the text may hold, and the files of a published image set."""
+        yield from named_paths(str(value), plain=self.plain)
+        if not self.plain:
+            yield from published_files([str(value)])
+
+
+class Records(click.ParamType[str]):
+    """Records: files, folders, patterns, or ``NAME=RECORDS``."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the text."""
+        return str(value)
+
+    def reads(self, value: Any) -> Iterator[Read]:
+        """Yield the records, and the outcomes beside them."""
+        from robustprune.comparison.named import is_named, split_named
+        from robustprune.comparison.networks import find_records
+        from robustprune.records.places import recorded_samples, samples_path
+
+        for place in split_named(value)[1] if is_named(value) else [value]:
+            for record in find_records(place):
+                yield Read(record)
+                yield from (Read(path) for path in {samples_path(record), *recorded_samples(record)})
+
+
+class RecordFolder(Source):
+    """A folder of records, each of which is read; more may be added."""
+
+    def reads(self, value: Any) -> Iterator[Read]:
+        """Yield the records in the folder, and the outcomes beside them."""
+        for home, _, names in os.walk(value):
+            yield from (Read(Path(home, name), kind=RECORD) for name in names if name.endswith(".json"))
+            yield from (Read(Path(home, name)) for name in names if name.endswith(".samples.npz"))
+
+
+class SweepFile(Source):
+    """A sweep's YAML file, which names networks and image sets itself."""
+
+    def reads(self, value: Any) -> Iterator[Read]:
+        """Yield the file, and all that it names."""
+        yield Read(Path(value))
+        import yaml
+
+        try:
+            document = yaml.safe_load(Path(value).read_bytes())
+        except (OSError, yaml.YAMLError, RecursionError):
+            return  # reading the sweep says what is wrong
+        for text in _texts(document):
+            yield from named_paths(text, plain=True)
+
+
+def published_files(names: Iterable[str] | None, root: str | None = None) -> Iterator[Read]:
+    """Yield the files of published image sets of these names, or of all, below a folder and where they usually are."""
+    from robustprune.data.places import PLACES, folders
+
+    for name in PLACES.keys() if names is None else PLACES.keys() & set(names):
+        for folder in folders(name, None if root is None else Path(root)):
+            files = [Path(folder, file + ending) for file in PLACES[name].files for ending in ("", ".gz")]
+            yield from (Read(path, whole=True) for path in files if path.exists())
+
+
+def named_paths(text: str, *, plain: bool) -> Iterator[Read]:
+    """Yield what is there of the paths that a text may hold between its colons, equal signs and commas.
+
+    A folder counts after such a sign alone: a network may well be called as a folder is.
+    """
+    signs = [-1, *(place for place, letter in enumerate(text) if letter in ":=,"), len(text)]
+    for start, end in combinations(range(len(signs)), 2):
+        part = text[signs[start] + 1 : signs[end]]
+        follows, is_all = start > 0, start == 0 and end == len(signs) - 1
+        if part and end - start <= _MOST_PARTS and (follows or (plain and is_all)):
+            path = Path(os.path.expanduser(part))
+            if os.path.isfile(path) or (follows and os.path.isdir(path)):
+                yield Read(path, whole=True)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+
+
+OUT_FOLDER = Target(file_okay=False)
+"""A folder to which files are added, whatever else is in it."""
