@@ -48,6 +48,8 @@ import torch
 from torch import nn
 import robustprune as rp
 from robustprune.data import ImageData, InMemorySplit
+from robustprune.prune import prune_filters, prune_weights
+from robustprune.pruning import score_filters
 
 torch.manual_seed(0)
 torch.set_num_threads(int(sys.argv[1]))
@@ -58,8 +60,12 @@ data = ImageData("noise", ("a", "b", "c"), (0.5,) * 3, (0.25,) * 3, True, train=
 model = rp.build_model("resnet20", data, width=4).to(memory_format=torch.channels_last)
 for criterion in ("snip", "grasp", "synflow"):
     scores = rp.score_blocks(model, data, criterion=criterion)
-for adversarial in ("none", "fgsm", "trades"):
-    ticket = rp.prune_layers(model, scores, blocks=2, data=data)
+tickets = {
+    "none": rp.prune_layers(model, scores, blocks=2, data=data),
+    "fgsm": prune_filters(model, score_filters(model, [f"{block}.conv1" for block in scores], data, "snip"), filters=8),
+    "trades": prune_weights(model, data, criterion="snip", sparsity=0.5),
+}
+for adversarial, ticket in tickets.items():
     ticket = rp.train(ticket, data, epochs=2, batch_size=30, adversarial=adversarial, measure_energy=False)
     rp.evaluate(ticket, data, attacks=["fgsm"])
 print("sound")

@@ -64,7 +64,7 @@ def test_table_says_where_the_weights_came_from(run: Run, arguments: tuple[str, 
     [
         (("--blocks", "one"), 2, ["whole numbers from 1 on", "'one'"]),
         (("--blocks", "0"), 2, ["whole numbers from 1 on"]),
-        (("--blocks", ""), 2, ["whole numbers from 1 on"]),
+        (("--blocks", ""), 2, ["--blocks is empty"]),
         (("--blocks", "1,4"), 1, ["asked for 4 blocks", "at most 3"]),
         (("--criterion", "hrank,gasp"), 1, ["Did you mean 'grasp'"]),
         (("--rewind", "4"), 1, ["leaves nothing to train"]),
