@@ -64,7 +64,7 @@ class Counting(nn.Module):
         self.place = nn.Parameter(problem.images.new_zeros(0), requires_grad=False)
         self.training = False
         self._tally, self._draws = problem.oracle.tally, problem.oracle.draws
-        self._run = problem.run_forward
+        self._run, self._shape = problem.run_forward, problem.images.shape[1:]
 
     def train(self, mode: bool = True) -> Counting:
         """Stay in evaluation mode: some attacks put a model in training mode once they are done."""
@@ -75,7 +75,14 @@ class Counting(nn.Module):
         self._tally.forwards += self._draws * len(images)
         if images.requires_grad:
             images.register_hook(self._count)  # type: ignore[no-untyped-call]
-        return self._run(images)
+        try:
+            return self._run(images)
+        except ModelError as error:
+            if images.ndim == 1 + len(self._shape):
+                raise
+            # Not the network's fault. Raised apart from it, as what the network raises is passed on.
+            refused = f"made of images of {tuple(self._shape)}, it hands the network {tuple(images.shape)}: {error}"
+        raise ValueError(refused)
 
     def _count(self, gradient: Tensor) -> Tensor:
         self._tally.gradients += self._draws * len(gradient)
