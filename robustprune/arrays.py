@@ -14,7 +14,7 @@ Array = Tensor | np.ndarray[Any, Any]
 
 
 def to_tensor(values: Any, what: str = "values", error: type[RobustPruneError] = EvaluationError) -> Tensor:
-    """Return values as a tensor of their type; a tensor is returned as it is, anything else copied.
+    """Return values as a plain tensor of their type; a tensor is shared, anything else copied.
 
     Args:
         values: A tensor, an array of any layout, byte order and direction, a number, or nested lists of these.
@@ -25,7 +25,8 @@ def to_tensor(values: Any, what: str = "values", error: type[RobustPruneError] =
         RobustPruneError: They are no numbers, or of several shapes.
     """
     if isinstance(values, Tensor) and _is_ordinary(values):
-        return values
+        # Other packages know tensors, and none of the kinds that were made of them.
+        return values if type(values) is Tensor else values.as_subclass(Tensor)
     # Copied, as an array may not be writable; torch knows neither negative strides nor foreign byte orders.
     return torch.from_numpy(_native(to_numpy(values, what, error)))
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from robustprune.arrays import Array
 from robustprune.cost import Latency, Memory, measure_cost, measure_latencies, measure_memory, percent_saved
 from robustprune.errors import ExportError
 from robustprune.export import measure_form_latencies
@@ -99,7 +100,7 @@ def time_networks(
     *,
     seconds: float = 2.5,
     device: torch.device | str = "cpu",
-    example: Tensor | None = None,
+    example: Array | None = None,
 ) -> dict[str, list[Latency]]:
     """Return ``latency_ms`` (one image) and ``batch_latency_ms`` (128 images) of networks, timed in turn.
 

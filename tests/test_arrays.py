@@ -16,9 +16,11 @@ from robustprune import metrics
 from robustprune.arrays import to_numpy, to_tensor
 from robustprune.attacks import run_attack, security_curve, transfer_attack
 from robustprune.corruptions import corrupt
-from robustprune.errors import AttackError, CorruptionError, EvaluationError, RobustPruneError
+from robustprune.cost import measure_cost
+from robustprune.errors import AttackError, CorruptionError, EvaluationError, PruningError, RobustPruneError
 from robustprune.inference import freeze, predict_logits
 from robustprune.ood import Extractor, Outputs, fit_detectors, score_outputs
+from robustprune.pruning import find_blocks
 from robustprune.similarity import compare_representations
 
 
@@ -147,6 +149,11 @@ def test_logits_corruptions_detectors_and_metrics_take_any_layout(network: nn.Mo
     corrupted = corrupt(lay(pixels.numpy()), "gaussian_noise", 3, sample_ids=lay(ids))
     assert torch.equal(corrupted, corrupt(pixels, "gaussian_noise", 3, sample_ids=ids))
 
+    for kind in ("f4", "u1"):
+        assert measure_cost(network, lay(IMAGES.numpy().astype(kind))) == measure_cost(network, IMAGES)
+        with pytest.raises(PruningError, match="adds no features to others"):
+            find_blocks(network, lay(IMAGES.numpy().astype(kind)))
+
     assert compare_representations(network, network, lay(IMAGES.numpy())) == {"penultimate": pytest.approx(1)}
     extractor, labels = Extractor(network, lay(IMAGES.numpy()[:4])), expected.argmax(dim=1)
     outputs = extractor.run(lay(IMAGES.numpy()), lay(labels.numpy()))
@@ -178,6 +185,8 @@ def test_what_is_no_array_is_one_clear_error_everywhere(network: nn.Module, bad:
     uses: list[tuple[type[RobustPruneError], Callable[[], object]]] = [
         (EvaluationError, lambda: predict_logits(network, bad)),
         (AttackError, lambda: run_attack(network, bad, labels)),
+        (RobustPruneError, lambda: find_blocks(network, bad)),
+        (RobustPruneError, lambda: measure_cost(network, bad)),
         (AttackError, lambda: run_attack(network, IMAGES, bad)),
         (CorruptionError, lambda: corrupt(bad, "gaussian_noise", 3)),
         (EvaluationError, lambda: metrics.accuracy(bad, labels)),
@@ -195,6 +204,14 @@ def test_what_is_no_array_is_one_clear_error_everywhere(network: nn.Module, bad:
     for kind, use in uses:
         with pytest.raises(kind):
             use()
+
+
+@pytest.mark.filterwarnings("error")
+def test_images_that_ask_for_gradients(network: nn.Module) -> None:
+    labels = predict_logits(network, IMAGES).argmax(dim=1)
+    found = run_attack(network, IMAGES.clone().requires_grad_(), labels, "fgsm", epsilon=0.05)
+    assert torch.equal(found.adversarial, run_attack(network, IMAGES, labels, "fgsm", epsilon=0.05).adversarial)
+    assert not found.adversarial.requires_grad
 
 
 def test_ids_are_integers() -> None:

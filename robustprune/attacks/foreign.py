@@ -33,6 +33,7 @@ from robustprune.attacks.foreign_norms import (
     kept_apart,
     torchattacks_measure,
 )
+from robustprune.attacks.ledger import Start
 from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import ENGINE_OPTIONS, Attack, attack_family, for_norms
 from robustprune.attacks.settings import TOGETHER
@@ -63,8 +64,13 @@ class Counting(nn.Module):
         # By which they tell the device, also of networks without parameters.
         self.place = nn.Parameter(problem.images.new_zeros(0), requires_grad=False)
         self.training = False
-        self._tally, self._draws = problem.oracle.tally, problem.oracle.draws
-        self._run = problem.run_forward
+        self._tally, self._draws, self._stage = problem.oracle.tally, problem.oracle.draws, problem.stages.current
+        self._run, self._shape = problem.run_forward, problem.images.shape[1:]
+        self._start: Start | None = None
+
+    def begin(self) -> None:
+        """Look at the next gradient: it is the first one of some samples."""
+        self._start = self._tally.starts.setdefault(self._stage, Start())
 
     def train(self, mode: bool = True) -> Counting:
         """Stay in evaluation mode: some attacks put a model in training mode once they are done."""
@@ -75,10 +81,21 @@ class Counting(nn.Module):
         self._tally.forwards += self._draws * len(images)
         if images.requires_grad:
             images.register_hook(self._count)  # type: ignore[no-untyped-call]
-        return self._run(images)
+        try:
+            return self._run(images)
+        except ModelError as error:
+            if images.ndim == 1 + len(self._shape):
+                raise
+            # Raised apart from it, as what the network raises is passed on.
+            refused = f"made of images of {tuple(self._shape)}, it hands the network {tuple(images.shape)}: {error}"
+        raise ValueError(refused)
 
     def _count(self, gradient: Tensor) -> Tensor:
         self._tally.gradients += self._draws * len(gradient)
+        if self._start is not None:
+            self._start.gradients += len(gradient)
+            self._start.zeros += int((gradient.flatten(1) == 0).all(dim=1).sum())
+            self._start = None
         # Through channels-last weights it comes in their order, in which it cannot be viewed flat.
         return gradient.contiguous()
 
@@ -99,7 +116,6 @@ def torchattacks_attack(name: str) -> Attack:
         )
 
     given: Given = dict.fromkeys(BUDGETS, lambda problem: problem.epsilon) | {
-        "model": Counting,
         "norm": lambda problem: TORCHATTACKS_NAMES[problem.norm],
         # No longer than all that they hand it to takes.
         "seed": lambda problem: problem.draw_seed(name) % 2**32,
@@ -107,8 +123,8 @@ def torchattacks_attack(name: str) -> Attack:
         "device": lambda problem: problem.images.device,
     }
 
-    def prepare(problem: AttackProblem, arguments: dict[str, Any]) -> Perturb:
-        attacker: Any = kind(**arguments)
+    def prepare(problem: AttackProblem, model: Counting, arguments: dict[str, Any]) -> Perturb:
+        attacker: Any = kind(model, **arguments)
         if problem.targets is not None:
             attacker.set_mode_targeted_by_label(quiet=True)
 
@@ -137,8 +153,8 @@ def foolbox_attack(name: str) -> Attack:
         "constraint": lambda problem: problem.norm,
     }
 
-    def prepare(problem: AttackProblem, arguments: dict[str, Any]) -> Perturb:
-        model = foolbox.PyTorchModel(Counting(problem), bounds=(0, 1), device=problem.images.device)
+    def prepare(problem: AttackProblem, model: Counting, arguments: dict[str, Any]) -> Perturb:
+        bounded = foolbox.PyTorchModel(model, bounds=(0, 1), device=problem.images.device)
         attacker = kind(**arguments)
         # One that measures in none of our norms is not to stop, or be cut off, at a budget of ours.
         budget = problem.epsilon if measure.norms else None
@@ -147,7 +163,7 @@ def foolbox_attack(name: str) -> Attack:
             wrong = foolbox.criteria.Misclassification(labels)
             goal = wrong if targets is None else foolbox.criteria.TargetedMisclassification(targets)
             # As it was found: foolbox would cut it off by its own idea of the distance.
-            found: Tensor = attacker(model, images, goal, epsilons=budget)[0]
+            found: Tensor = attacker(bounded, images, goal, epsilons=budget)[0]
             return found
 
         return perturb
@@ -206,7 +222,7 @@ def _as_attack(
     measure: Measure,
     peers: Mapping[str, str],
     given: Given,
-    prepare: Callable[[AttackProblem, dict[str, Any]], Perturb],
+    prepare: Callable[[AttackProblem, Counting, dict[str, Any]], Perturb],
 ) -> Attack:
     """Return an attack that takes the options of a class's constructor but for those that are given.
 
@@ -218,13 +234,13 @@ def _as_attack(
         measure: What it measures in.
         peers: Norm → an attack of the same package.
         given: What is no option.
-        prepare: Takes a problem and the constructor's arguments.
+        prepare: Takes a problem, the model in it, and the constructor's further arguments.
     """
     parameters = inspect.signature(kind).parameters
     own = {
         f"own_{each.name}" if each.name in ENGINE_OPTIONS else each.name: each
         for each in parameters.values()
-        if each.kind in _KINDS and each.name not in given
+        if each.kind in _KINDS and each.name not in ("model", *given)
     }
 
     def attack(problem: AttackProblem, **options: Any) -> None:
@@ -235,7 +251,8 @@ def _as_attack(
         arguments = {each: find(problem) for each, find in given.items() if each in parameters}
         arguments |= {own[option].name: value for option, value in options.items()}
         with _blamed(name, problem), kept_apart():
-            perturb = prepare(problem, arguments)
+            model = Counting(problem)
+            perturb = prepare(problem, model, arguments)
 
         def begin(saved: dict[str, Tensor] | None) -> Walk:
             return Walk(problem.rows, problem.images[problem.rows]) if saved is None else Walk(**saved)
@@ -243,7 +260,7 @@ def _as_attack(
         for group, walk in problem.steps(math.ceil(len(problem.images) / size), begin):
             seed = (kind.__name__, problem.sample_id(group * size))
             with _blamed(name, problem):
-                _move(problem, walk, walk.rows // size == group, perturb, seed)
+                _move(problem, model, walk, walk.rows // size == group, perturb, seed)
         problem.ask(walk.rows, walk.points, "margin", gradient=False)
 
     problem = inspect.Parameter("problem", inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -256,7 +273,14 @@ def _as_attack(
     return for_norms(*measure.norms)(attack) if measure.norms else attack
 
 
-def _move(problem: AttackProblem, walk: Walk, which: Tensor, perturb: Perturb, seed: tuple[int | str, ...]) -> None:
+def _move(
+    problem: AttackProblem,
+    model: Counting,
+    walk: Walk,
+    which: Tensor,
+    perturb: Perturb,
+    seed: tuple[int | str, ...],
+) -> None:
     """Move the points of some samples (n,) to where the other package wants them."""
 
     def compute(part: Tensor) -> None:
@@ -264,6 +288,7 @@ def _move(problem: AttackProblem, walk: Walk, which: Tensor, perturb: Perturb, s
         targets = None if problem.targets is None else problem.targets[where]
         images = problem.images[where].clone(memory_format=torch.contiguous_format)
         with isolated_generators(problem.draw_seed(*seed)), kept_apart():
+            model.begin()
             found = perturb(images, problem.labels[where].clone(), targets)
         if not isinstance(found, Tensor) or found.shape != images.shape:
             what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__

@@ -134,7 +134,7 @@ def check_samples(
     targets: Array | None = None,
 ) -> Samples:
     """Return the samples, or raise an `AttackError` on images, labels, ids or targets that do not fit together."""
-    images, labels = to_tensor(images, "images", AttackError), to_tensor(labels, "labels", AttackError)
+    images, labels = to_tensor(images, "images", AttackError).detach(), to_tensor(labels, "labels", AttackError)
     if images.ndim < 2 or len(images) == 0:
         raise AttackError(f"expected a batch of images (N, …) with N ≥ 1, got shape {tuple(images.shape)}")
     labels = _as_classes("labels", labels, len(images))

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import _FlopCounterMode
 
+from robustprune.arrays import Array, to_tensor
 from robustprune.cost.formulas import ProductCounter
 from robustprune.cost.images import noise_images
-from robustprune.errors import ModelWarning
+from robustprune.errors import ModelError, ModelWarning
 from robustprune.inference import (
     as_network,
     copy_network,
@@ -64,7 +65,7 @@ def percent_saved(own: float, dense: float) -> float:
     return 100 * (1 - own / dense) if dense else 0.0
 
 
-def measure_cost(model: nn.Module, example: Tensor | None = None) -> Cost:
+def measure_cost(model: nn.Module, example: Array | None = None) -> Cost:
     """Count parameters, multiply-accumulates per image, and filters; the model is left as it was.
 
     Args:
@@ -85,7 +86,7 @@ def measure_cost(model: nn.Module, example: Tensor | None = None) -> Cost:
     )
 
 
-def measure_block_macs(model: nn.Module, blocks: Sequence[Block], example: Tensor | None = None) -> dict[str, int]:
+def measure_block_macs(model: nn.Module, blocks: Sequence[Block], example: Array | None = None) -> dict[str, int]:
     """Return the multiply-accumulates per image of each block, by name; arguments as :func:`measure_cost`."""
     return _count_macs(model, example, [block.name for block in blocks])[2]
 
@@ -135,10 +136,10 @@ def _spending(network: nn.Module, spent: dict[str, int], total: Callable[[], int
 
 
 def _count_macs(
-    model: nn.Module, example: Tensor | None, blocks: Sequence[str] = ()
+    model: nn.Module, example: Array | None, blocks: Sequence[str] = ()
 ) -> tuple[nn.Module, int, dict[str, int]]:
     """Return the network that ran, lazy layers and all, its multiply-accumulates per image, and those of modules."""
-    example = noise_images(model, 1) if example is None else example
+    example = noise_images(model, 1) if example is None else to_tensor(example, "the example", ModelError)
     network = _countable(model, example)
     counter, spent = ProductCounter(), dict.fromkeys(blocks, 0)
     with ExitStack() as stack:

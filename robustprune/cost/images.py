@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robustprune.inference import model_type
+from robustprune.errors import ModelError
+from robustprune.inference import Array, model_type, to_tensor
 from robustprune.models import architecture_of
 from robustprune.randomness import seeded_generator
 
 
-def noise_images(model: nn.Module, count: int, example: Tensor | None = None) -> Tensor:
+def noise_images(model: nn.Module, count: int, example: Array | None = None) -> Tensor:
     """Return ``count`` images of noise in [0, 1], of the type of the network's weights, on the CPU.
 
     Args:
@@ -25,5 +26,5 @@ def noise_images(model: nn.Module, count: int, example: Tensor | None = None) ->
         architecture = architecture_of(model)
         shape: tuple[int, ...] = (architecture.channels, *architecture.image_size)
     else:
-        shape = tuple(example.shape[1:])
+        shape = tuple(to_tensor(example, "the example", ModelError).shape[1:])
     return torch.rand(count, *shape, generator=seeded_generator("cost", count)).to(model_type(model))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from robustprune.arrays import Array
 from robustprune.cost.images import noise_images
 from robustprune.cost.timing import Spread, ratio_spread, time_in_turn
 from robustprune.inference import freeze
@@ -55,7 +56,7 @@ def measure_latencies(
     batch_size: int = 1,
     seconds: float = 2.0,
     device: torch.device | str = "cpu",
-    example: Tensor | None = None,
+    example: Array | None = None,
 ) -> list[Latency]:
     """Time the forward pass of networks on noise, in turn; they are left as they were.
 
@@ -93,7 +94,7 @@ def time_runs(
 
 
 def frozen_run(
-    model: nn.Module, batch_size: int, device: torch.device | str = "cpu", example: Tensor | None = None
+    model: nn.Module, batch_size: int, device: torch.device | str = "cpu", example: Array | None = None
 ) -> Callable[[], object]:
     """Return a function that sends a batch of noise through the frozen copy of a network."""
     images = noise_images(model, batch_size, example).to(device)

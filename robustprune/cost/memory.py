@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from robustprune.arrays import Array
 from robustprune.cost.images import noise_images
 from robustprune.errors import ModelError
 from robustprune.inference import copy_network, network_name, run_uncompiled, to_evaluation
@@ -61,7 +62,7 @@ class Memory:
         return asdict(self)
 
 
-def measure_memory(model: nn.Module, batch_size: int = 128, example: Tensor | None = None) -> Memory:
+def measure_memory(model: nn.Module, batch_size: int = 128, example: Array | None = None) -> Memory:
     """Measure the memory of a network; it is left as it was.
 
     Activations are measured on two, three and four images. Where they grow evenly, as in every network that

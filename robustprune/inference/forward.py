@@ -117,6 +117,7 @@ def run_model(model: nn.Module, images: Tensor) -> Tensor:
             f"expected floating-point logits ({len(images)}, K) with K ≥ 2 classes, "
             f"the model returned {logits.dtype} of shape {tuple(logits.shape)}"
         )
+    logits = logits.as_subclass(Tensor)  # other packages know no kind of tensor but torch's own
     return logits if logits.dtype == torch.float64 else logits.float()
 
 

@@ -8,6 +8,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -57,7 +58,7 @@ def as_network(model: Any) -> nn.Module:
     """Return what was handed over as a network: a module as it is, any other callable as a `FunctionNetwork`.
 
     Raises:
-        ModelError: It is neither, or has lazy layers that were not run yet.
+        ModelError: It is neither, has lazy layers that were not run yet, or weights without values (on meta).
     """
     if isinstance(model, type) or not (isinstance(model, nn.Module) or callable(model)):
         what = f"the class {model.__name__} itself" if isinstance(model, type) else f"a {type(model).__name__}"
@@ -68,6 +69,11 @@ def as_network(model: Any) -> nn.Module:
         raise ModelError(
             f"layer {lazy[0]!r} of this {network_name(network)} is lazy and has no weights yet; run the network on "
             "some images first, model(images[:2])"
+        )
+    if any(tensor.is_meta for tensor in chain(network.parameters(), network.buffers())):
+        raise ModelError(
+            f"this {network_name(network)} is on torch's meta device, where weights have a shape and no values; build "
+            "it on the CPU or a GPU, or load its weights with load_state_dict(…, assign=True)"
         )
     if operation := built_in_training(network):
         warnings.warn(
@@ -207,6 +213,17 @@ def _networks_within(part: Any, seen: set[int], home: str | None = None) -> Iter
             variables, home = inspect.getclosurevars(part), part.__module__
             named = (*variables.nonlocals.values(), *variables.globals.values())
     else:
-        named = (value for value in getattr(part, "__dict__", {}).values() if isinstance(value, nn.Module))
+        named = (value for value in _held(part) if isinstance(value, nn.Module))
     for each in named:
         yield from _networks_within(each, seen, home)
+
+
+def _held(part: Any) -> Iterator[Any]:
+    """Yield what an object holds under names, in slots too, and the script that a method of one belongs to."""
+    yield from getattr(part, "__dict__", {}).values()
+    for kind in type(part).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            yield getattr(part, f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name, None)
+    if isinstance(part, torch.ScriptMethod):
+        yield torch.jit._recursive.wrap_cpp_module(part.owner)  # type: ignore[no-untyped-call]

@@ -51,7 +51,7 @@ def build_from_file(architecture: Architecture) -> AdaptedNetwork:
     elif _defines_networks(source, path):
         try:
             network = source(**_arguments(source, architecture))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ModelError(f"{attribute} of {path} raised {type(error).__name__}: {error}") from error
     else:
         network = source
@@ -90,7 +90,7 @@ def _load_attribute(path: Path, attribute: str) -> Any:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         specification.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that reads its own command line ends the process
         del sys.modules[module.__name__]
         raise ModelError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     finally:

@@ -15,11 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.inference import evaluation_mode, run_model, run_uncompiled
+from robustprune.inference import evaluation_mode, logit_gap, run_model, run_uncompiled, tolerance_of
 from robustprune.ood.outputs import LinearHead
-
-# How far W·z + b may lie from the logits, as a share of the largest.
-_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +58,10 @@ def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
         if head.weight.shape[0] == logits.shape[1] and features.shape[0] == logits.shape[0]:
             made = head(features.float()).to(logits.dtype)
             scale = logits[logits.isfinite()].abs().max() if bool(logits.isfinite().any()) else logits.new_ones(())
+            with evaluation_mode(network), run_uncompiled(network):
+                share = tolerance_of(network, images, logit_gap(logits, made))
             # A network of NaN logits has a last layer, too.
-            if torch.allclose(made, logits, rtol=0, atol=_TOLERANCE * float(scale) + 1e-12, equal_nan=True):
+            if torch.allclose(made, logits, rtol=0, atol=share * float(scale) + 1e-12, equal_nan=True):
                 return FoundHead(module, LinearHead(head.weight.cpu(), head.bias.cpu()))
     for module, received in reversed(seen.items()):
         if average_places(module, received).shape[0] == logits.shape[0]:

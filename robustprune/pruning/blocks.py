@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from robustprune.arrays import Array
 from robustprune.errors import PruningError
 from robustprune.inference import copy_network, to_evaluation
 from robustprune.pruning.calls import Call, Joints, probe_images, tensors, trace, undisturbed
@@ -53,7 +54,7 @@ class Block:
     obstacle: str | None = None
 
 
-def find_blocks(model: nn.Module, example: Tensor | None = None) -> tuple[Block, ...]:
+def find_blocks(model: nn.Module, example: Array | None = None) -> tuple[Block, ...]:
     """Return the residual blocks of a network in order of execution, those that can go and their siblings.
 
     Stages are runs of sibling modules of one type with equal output shape. A stage without any residual

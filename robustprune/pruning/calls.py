@@ -14,6 +14,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from robustprune.arrays import Array, to_tensor
 from robustprune.errors import PruningError
 from robustprune.inference import run_uncompiled
 from robustprune.models import architecture_of
@@ -157,16 +158,18 @@ def called(module: nn.Module, arguments: Mapping[int | str, Any]) -> Any:
     )
 
 
-def probe_images(network: nn.Module, example: Tensor | None = None) -> Tensor:
+def probe_images(network: nn.Module, example: Array | None = None) -> Tensor:
     """Return images to run a network on, in its type and on its device: noise, unless there is an example.
 
     Raises:
         ModelError: Neither the network nor an example says what images it takes.
+        PruningError: The example is no array of numbers.
     """
     if example is None:
         architecture = architecture_of(network)
         shape = (2, architecture.channels, *architecture.image_size)
         example = torch.rand(shape, generator=seeded_generator("block probe"))
+    example = to_tensor(example, "the example", PruningError)
     return example.to(next(network.parameters(), example)).clone()
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from robustprune.arrays import Array
 from robustprune.errors import PruningError
 from robustprune.inference import copy_network, evaluation_mode
 from robustprune.models.adapter import import_quietly
@@ -31,7 +32,7 @@ class FilterGraph:
         convolutions: Names of the convolutions that its output depends on, in order of execution.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor | None = None) -> None:
+    def __init__(self, model: nn.Module, example: Array | None = None) -> None:
         """Send one batch of images through a copy and read the graph; ``example`` as in ``find_blocks``."""
         self._tool = import_quietly("torch_pruning", "filter pruning")
         # What is made in inference mode can never be trained.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
+from robustprune.arrays import Array
 from robustprune.errors import PruningError
 from robustprune.inference import copy_network
 from robustprune.pruning.blocks import Block, find_blocks
@@ -18,7 +19,7 @@ def remove_filters(
     removed: Mapping[str, Sequence[int]],
     *,
     blocks: Sequence[Block] | None = None,
-    example: Tensor | None = None,
+    example: Array | None = None,
 ) -> nn.Module:
     """Return a copy of the model without the given filters; kept weights and buffers are carried over.
 
@@ -64,7 +65,7 @@ def _check_indices(model: nn.Module, name: str, indices: Sequence[int]) -> None:
         raise PruningError(f"all {module.out_channels} filters of {name} are to go; at least one has to stay")
 
 
-def _check_runs(model: nn.Module, pruned: nn.Module, example: Tensor | None) -> None:
+def _check_runs(model: nn.Module, pruned: nn.Module, example: Array | None) -> None:
     try:
         check_runs(model, pruned, example=example)
     except PruningError as error:

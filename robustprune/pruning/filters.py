@@ -5,15 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
+from robustprune.arrays import Array
 from robustprune.errors import PruningError, PruningWarning
 from robustprune.pruning.blocks import Block, find_blocks
 from robustprune.pruning.filter_graph import FilterGraph
 
 
 def first_convolutions(
-    model: nn.Module, blocks: Sequence[Block] | None = None, example: Tensor | None = None
+    model: nn.Module, blocks: Sequence[Block] | None = None, example: Array | None = None
 ) -> dict[str, str]:
     """Return the name of each block's first convolution, by block name, where its filters can go.
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustprune.arrays import Array
 from robustprune.errors import PruningError
 from robustprune.inference import copy_network, evaluation_mode
 from robustprune.kernels import SoundGradients
@@ -26,7 +27,7 @@ def check_removal(
     pruned: nn.Module,
     removed: Mapping[str, Residue],
     gone: Sequence[nn.Module],
-    example: Tensor | None = None,
+    example: Array | None = None,
 ) -> None:
     """Check that a network runs without blocks, in evaluation and in training, just as if they were bypassed.
 
@@ -74,7 +75,7 @@ def _bypassed(model: nn.Module, removed: Mapping[str, Residue]) -> Iterator[None
 
 
 def check_runs(
-    model: nn.Module, pruned: nn.Module, gone: Sequence[nn.Module] = (), example: Tensor | None = None
+    model: nn.Module, pruned: nn.Module, gone: Sequence[nn.Module] = (), example: Array | None = None
 ) -> list[Tensor]:
     """Check that a network runs, in evaluation and in training, and calls nothing but its registered parts.
 
@@ -125,7 +126,7 @@ def _does_not_run(error: Exception) -> str:
     return f"the network does not run any more: {type(error).__name__}: {detail}"
 
 
-def _trains(model: nn.Module, example: Tensor | None) -> bool:
+def _trains(model: nn.Module, example: Array | None) -> bool:
     """Return whether a network runs in training mode; batch normalization may need more than two images."""
     training = copy_network(model)
     training.train()
@@ -136,7 +137,7 @@ def _trains(model: nn.Module, example: Tensor | None) -> bool:
     return True
 
 
-def _only_registered(network: nn.Module, gone: Sequence[nn.Module], example: Tensor | None) -> Any:
+def _only_registered(network: nn.Module, gone: Sequence[nn.Module], example: Array | None) -> Any:
     """Run a network; see that it calls nothing with weights that is not registered as a part of it."""
     with foreign_calls(network) as called:
         try:
@@ -160,7 +161,7 @@ def _only_registered(network: nn.Module, gone: Sequence[nn.Module], example: Ten
     return output
 
 
-def check_weights_run(network: nn.Module, names: Iterable[str], example: Tensor | None = None) -> None:
+def check_weights_run(network: nn.Module, names: Iterable[str], example: Array | None = None) -> None:
     """Check that a network computes with each of its parameters of these names, in evaluation or in training.
 
     What is masked where it does not, as where a second copy runs, or what was computed from it once, has no effect.
@@ -177,7 +178,7 @@ def check_weights_run(network: nn.Module, names: Iterable[str], example: Tensor 
         )
 
 
-def idle_parameters(network: nn.Module, names: Iterable[str], example: Tensor | None = None) -> list[str]:
+def idle_parameters(network: nn.Module, names: Iterable[str], example: Array | None = None) -> list[str]:
     """Return which parameters of these names a network computes nothing with, in evaluation or in training.
 
     Raises:
@@ -197,7 +198,7 @@ def idle_parameters(network: nn.Module, names: Iterable[str], example: Tensor | 
     return idle
 
 
-def _without_gradients(network: nn.Module, names: Sequence[str], example: Tensor | None) -> list[str]:
+def _without_gradients(network: nn.Module, names: Sequence[str], example: Array | None) -> list[str]:
     """Return which parameters no gradient of the outputs reaches."""
     with torch.enable_grad(), SoundGradients():
         try:
@@ -209,7 +210,7 @@ def _without_gradients(network: nn.Module, names: Sequence[str], example: Tensor
     return [name for name, slope in zip(names, slopes, strict=True) if slope is None]
 
 
-def _numbers_reach(network: nn.Module, names: Sequence[str], example: Tensor | None) -> bool:
+def _numbers_reach(network: nn.Module, names: Sequence[str], example: Array | None) -> bool:
     """Return whether an output is no number where some parameters are none."""
     weights = [network.get_parameter(name) for name in names]
     own = [weight.detach().clone() for weight in weights]

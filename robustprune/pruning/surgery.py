@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from robustprune.arrays import Array
 from robustprune.errors import PruningError
 from robustprune.inference import copy_network
 from robustprune.pruning.calls import leaves, mapped
@@ -14,7 +15,7 @@ from robustprune.pruning.residue import RemovedBlock, Residue
 from robustprune.pruning.running import check_removal
 
 
-def remove_blocks(model: nn.Module, removed: Mapping[str, Residue], *, example: Tensor | None = None) -> nn.Module:
+def remove_blocks(model: nn.Module, removed: Mapping[str, Residue], *, example: Array | None = None) -> nn.Module:
     """Return a copy of the model without the named blocks; kept weights and buffers are carried over.
 
     The copy has run without them, in evaluation and in training mode, and called nothing but what is in it.

@@ -190,3 +190,9 @@ def test_no_package_puts_the_model_in_training_mode(network, test_images, test_l
         result = run_attack(model, test_images, test_labels, name, epsilon=0.05, frozen=frozen, steps=2, batch_size=64)
         assert verdict(result, "mode") == "PASS"
         assert not any(module.training for module in model.modules())
+
+
+def test_an_attack_that_is_made_for_images_alone_is_named():
+    vectors, labels = torch.rand(3, 6), torch.tensor([0, 1, 2])
+    with pytest.raises(AttackError, match=r"torchattacks:APGD failed with .*hands the network \(1, 1, 6\)"):
+        run_attack(nn.Sequential(nn.Linear(6, 3)), vectors, labels, "torchattacks:APGD", epsilon=0.03)

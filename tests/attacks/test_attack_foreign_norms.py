@@ -179,6 +179,38 @@ def test_chance_is_allowed_for(only_step, only_attack, wanted):
     assert check_single_step(broken, by_step, Tally()).verdict == wanted
 
 
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        ("torchattacks:PGD", "linf"),
+        ("torchattacks:APGD", "linf"),
+        ("torchattacks:PGDL2", "l2"),
+        ("foolbox:LinfPGD", "linf"),
+        ("foolbox:L2PGD", "l2"),
+    ],
+)
+def test_gradients_that_vanish_are_no_robustness(network, test_images, test_labels, verdict, name, norm):
+    """Cross-entropy of logits this large has a gradient of zero, to which an attack and a step beside it are blind."""
+
+    class Sure(nn.Module):
+        def forward(self, images):
+            return 1e6 * network(images)
+
+    for model, wanted in ((network, "PASS"), (Sure(), "FAIL")):
+        result = run_attack(model, test_images[:40], test_labels[:40], name, norm=norm, epsilon=BUDGETS[norm])
+        assert verdict(result, "zero gradient") == wanted
+        assert result.valid == (wanted == "PASS")
+
+
+def test_an_attack_that_asks_for_gradients_of_logits_is_not_blind(network, test_images, test_labels):
+    class Sure(nn.Module):
+        def forward(self, images):
+            return 1e6 * network(images)
+
+    result = run_attack(Sure(), test_images[:20], test_labels[:20], "foolbox:LinfDeepFoolAttack", epsilon=0.2)
+    assert result.valid
+
+
 def test_the_own_attacks_have_no_such_check(network, test_images, test_labels):
     result = run_attack(network, test_images[:20], test_labels[:20], "noise", epsilon=0.2)
     assert not {"norm", "single step"} & {check.name for check in result.checks}

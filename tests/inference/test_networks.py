@@ -105,6 +105,7 @@ def test_modes_of_networks_that_a_function_names_come_back_after_an_error() -> N
         (None, "got a NoneType"),
         (3, "got a int"),
         ({}, "got a dict"),
+        (make_net().to("meta"), "this Net is on torch's meta device"),
         (nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5)), "layer '0' of this Sequential is lazy"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d(), nn.Flatten()), "layer '1' of this Sequential is lazy"),
     ],
@@ -164,6 +165,40 @@ def test_an_eval_that_fails_is_named() -> None:
 
     with pytest.raises(ModelError, match="this Stubborn cannot be put in evaluation mode: KeyError: 'mode'"):
         predict_logits(Stubborn(), IMAGES)
+
+
+class Slotted:
+    __slots__ = ("__network",)
+
+    def __init__(self, network: nn.Module) -> None:
+        self.__network = network
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.__network(images)  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_modes_are_those_of_networks_in_slots_and_of_a_scripts_method() -> None:
+    for network in (make_net(), torch.jit.script(make_net())):
+        held = Slotted(network) if isinstance(network, Net) else network.forward
+        torch.testing.assert_close(predict_logits(held, IMAGES), expected_logits())  # type: ignore[arg-type]
+        assert network.training
+
+
+def test_kinds_of_tensors_come_back_as_torchs_own() -> None:
+    class Tagged(torch.Tensor):
+        pass
+
+    class Tagging(Net):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).as_subclass(Tagged)  # type: ignore[no-any-return]
+
+    network = make_net()
+    network.__class__ = Tagging
+    assert type(predict_logits(network, IMAGES)) is Tensor
+    labels = expected_logits().argmax(dim=1).as_subclass(Tagged)
+    found = run_attack(network, IMAGES.as_subclass(Tagged), labels, "foolbox:LinfPGD", epsilon=0.02, steps=2)
+    assert type(found.adversarial) is Tensor
 
 
 def test_names() -> None:

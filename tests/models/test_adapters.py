@@ -134,3 +134,11 @@ def test_file_is_loaded_as_a_script_would_be(tmp_path: Path) -> None:
     )
     network = build_model(f"file:{path}:net", Shape(channels=1, image_size=(8, 8)))
     assert network(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("code", "complaint"), [("sys.exit(3)", "cannot be imported: SystemExit: 3"), ("", "raised")])
+def test_a_file_that_ends_the_process_is_said_to(tmp_path: Path, code: str, complaint: str) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(f"import sys\n{code}\n\ndef make():\n    sys.exit(4)\n")
+    with pytest.raises(ModelError, match=complaint):
+        build_model(f"file:{path}:make", Shape())

@@ -122,6 +122,22 @@ def test_a_layer_on_a_side_branch_is_not_the_head():
     assert find_head(network, IMAGES).module is network.head
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, "autocast"])
+def test_a_last_layer_that_rounds_is_one(kind):
+    torch.manual_seed(0)
+
+    class Casting(nn.Sequential):
+        def forward(self, images):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind == "autocast"):
+                return super().forward(images)
+
+    network = Casting(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 5))
+    network = network if kind == "autocast" else network.to(kind)
+    found = find_head(network, IMAGES)
+    assert found.module is network[3]
+    assert found.head is not None
+
+
 def test_a_network_of_nan_has_a_last_layer_too():
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 9), nn.Linear(9, 5))
     nn.init.constant_(network[2].weight, float("nan"))

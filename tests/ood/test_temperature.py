@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from robustprune.metrics import detection_figures
 from robustprune.ood.detectors.temperature import NoTemperatureError, best_temperature
+from robustprune.ood.errors import DetectorError
 from robustprune.ood.figures import compare_sets
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.scoring import fit_detectors, score_outputs
@@ -92,6 +93,11 @@ def test_where_none_is_best_it_stays_at_1_and_says_so(case):
     entry = compare_sets(found["temperature"], found["temperature"], 0, 0, remarks)["temperature"]
     assert why in entry.reason
     assert entry.auroc == 0.5
+
+
+def test_logits_whose_differences_are_no_numbers_are_refused():
+    with pytest.raises(DetectorError, match="too large to be compared"):
+        best_temperature(tensor([1e308, -1e308], [-1e308, 1e308]), torch.tensor([0, 0]))
 
 
 def test_one_error_among_many_is_enough():

@@ -56,7 +56,8 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Raises:
         NoTemperatureError: The likelihood rises all the way to T = 0, all the way to T = ∞, or not at all.
-        DetectorError: The logits are not finite (but for −∞, of a class that is ruled out and no label).
+        DetectorError: The logits are not finite (but for −∞, of a class that is ruled out and no label), or their
+            differences are not.
     """
     own = logits.gather(1, labels[:, None]).squeeze(1)
     best = logits.amax(dim=1)
@@ -66,6 +67,8 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
     is_possible = ~logits.isneginf()
     margins = (logits - own[:, None]).where(is_possible, 0)
     scale = float(margins.abs().max())
+    if scale == float("inf"):
+        raise DetectorError("some logits of the validation images are too large to be compared")
     if scale == 0:
         raise NoTemperatureError("all logits of the validation images are equal, so no temperature is the best")
     margins = margins / scale
