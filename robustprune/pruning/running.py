@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robustprune.errors import PruningError
 from robustprune.inference import copy_network, evaluation_mode
-from robustprune.kernels import SoundGradients
+from robustprune.kernels import sound_gradients
 from robustprune.pruning.calls import addresses, foreign_calls, probe_images, tensors, undisturbed
 from robustprune.pruning.residue import RemovedBlock, Residue
 
@@ -199,7 +199,7 @@ def idle_parameters(network: nn.Module, names: Iterable[str], example: Tensor | 
 
 def _without_gradients(network: nn.Module, names: Sequence[str], example: Tensor | None) -> list[str]:
     """Return which parameters no gradient of the outputs reaches."""
-    with torch.enable_grad(), SoundGradients():
+    with torch.enable_grad(), sound_gradients(network):
         try:
             outputs = [output for output in tensors(_only_registered(network, (), example)) if output.requires_grad]
             weights = [network.get_parameter(name) for name in names]
