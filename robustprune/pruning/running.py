@@ -185,7 +185,9 @@ def idle_parameters(network: nn.Module, names: Iterable[str], example: Tensor | 
     """
     with torch.inference_mode(False), undisturbed(network):
         probe = copy_network(network)
-        idle = [name for name in names if probe.get_parameter(name).is_floating_point()]
+        names = list(names)
+        weights = _parameters(probe, names)
+        idle = [name for name, weight in zip(names, weights, strict=True) if weight.is_floating_point()]
         for parameter in probe.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         for training in (False, True):
@@ -202,7 +204,7 @@ def _without_gradients(network: nn.Module, names: Sequence[str], example: Tensor
     with torch.enable_grad(), sound_gradients(network):
         try:
             outputs = [output for output in tensors(_only_registered(network, (), example)) if output.requires_grad]
-            weights = [network.get_parameter(name) for name in names]
+            weights = _parameters(network, names)
             slopes = torch.autograd.grad([output.sum() for output in outputs], weights, allow_unused=True)
         except (_Failed, RuntimeError):
             return list(names)
@@ -211,7 +213,7 @@ def _without_gradients(network: nn.Module, names: Sequence[str], example: Tensor
 
 def _numbers_reach(network: nn.Module, names: Sequence[str], example: Tensor | None) -> bool:
     """Return whether an output is no number where some parameters are none."""
-    weights = [network.get_parameter(name) for name in names]
+    weights = _parameters(network, names)
     own = [weight.detach().clone() for weight in weights]
     try:
         for weight in weights:
@@ -222,6 +224,12 @@ def _numbers_reach(network: nn.Module, names: Sequence[str], example: Tensor | N
     finally:
         for weight, value in zip(weights, own, strict=True):
             weight.copy_(value)
+
+
+def _parameters(network: nn.Module, names: Iterable[str]) -> list[nn.Parameter]:
+    # Not by get_parameter(), to which a script returns none.
+    own = dict(network.named_parameters(remove_duplicate=False))
+    return [own[name] for name in names]
 
 
 def _has_no_number(output: Tensor) -> bool:
