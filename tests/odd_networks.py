@@ -264,6 +264,23 @@ class Bare(Plain):
         return Block(norm=BareNorm)
 
 
+class OwnConvolutions(nn.Module):
+    """Hands parameters of its own to functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(WIDTH, WIDTH, 3, 3) * 0.1)
+        self.second = nn.Parameter(torch.randn(WIDTH, WIDTH, 3, 3) * 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + nn.functional.conv2d(nn.functional.conv2d(x, self.first, padding=1).relu(), self.second, padding=1)
+
+
+class ByFunctions(Plain):
+    def make(self) -> nn.Module:
+        return OwnConvolutions()
+
+
 class FrozenNorm(nn.Module):
     """Normalization all of whose numbers are buffers, as detectors have them."""
 
@@ -707,6 +724,7 @@ ODD = {
     "compiled blocks": Odd(CompiledBlocks),
     "compiled": Odd(compiled, blocks="_orig_mod.blocks.{}"),
     "data parallel": Odd(data_parallel, blocks="module.blocks.{}"),
+    "by functions": Odd(ByFunctions, None, "blocks.0 passes its input through .* no convolution"),
     "gated": Odd(Gated, None, "multiplies"),
     "concatenated": Odd(Concatenated, None, "concatenates"),
     "scripted": Odd(scripted, None, "TorchScript"),

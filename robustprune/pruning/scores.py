@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError
@@ -146,6 +147,8 @@ def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
             stack.enter_context(isolated_generators())
             stack.enter_context(sound_gradients(model))
             stack.enter_context(without_checkpoints())
+            # Fused attention has no second derivative on a CPU.
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.enter_context(run_uncompiled(model))
             yield
     except (RobustPruneError, Warning, MemoryError):
