@@ -249,6 +249,38 @@ class NonAffineGroupNorm(Plain):
         return Block(norm=lambda width: nn.GroupNorm(2, width, affine=False))
 
 
+class BareNorm(nn.Module):
+    """Normalization that divides by what may be zero."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True)
+
+
+class Bare(Plain):
+    def make(self) -> nn.Module:
+        return Block(norm=BareNorm)
+
+
+class OwnConvolutions(nn.Module):
+    """Hands parameters of its own to functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(WIDTH, WIDTH, 3, 3) * 0.1)
+        self.second = nn.Parameter(torch.randn(WIDTH, WIDTH, 3, 3) * 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + nn.functional.conv2d(nn.functional.conv2d(x, self.first, padding=1).relu(), self.second, padding=1)
+
+
+class ByFunctions(Plain):
+    def make(self) -> nn.Module:
+        return OwnConvolutions()
+
+
 class FrozenNorm(nn.Module):
     """Normalization all of whose numbers are buffers, as detectors have them."""
 
@@ -392,6 +424,46 @@ class InplaceSumInParent(SumInParent):
         for block in self.blocks:
             x += block(x)
         return x
+
+
+class StochasticDepthInParent(SumInParent):
+    def wire(self) -> None:
+        self.depth = nn.Dropout(0.1)
+
+    def body(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = (self.depth(block(x)) + x).relu()
+        return x
+
+
+class Add(nn.Module):
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return first + second
+
+
+class SumByModule(SumInParent):
+    def wire(self) -> None:
+        self.add = Add()
+
+    def body(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = self.add(x, block(x))
+        return x
+
+
+class SmoothBlock(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.gelu(x + self.branch(x))
+
+
+class SmoothLast(Plain):
+    """A last activation that is a function, and no ReLU."""
+
+    def make(self) -> nn.Module:
+        return SmoothBlock()
+
+    def shorten(self, place: int) -> None:
+        self.blocks[place] = nn.GELU()
 
 
 class Gated(SumInParent):
@@ -632,6 +704,7 @@ ODD = {
     "non-affine instance norm": Odd(NonAffineInstanceNorm),
     "non-affine group norm": Odd(NonAffineGroupNorm),
     "frozen norm": Odd(Frozen),
+    "norm without epsilon": Odd(Bare),
     "keyword": Odd(KeywordOnly, "identity of hidden"),
     "second argument": Odd(SecondArgument, "identity of 1"),
     "tuple": Odd(TupleOut, "('identity', None)"),
@@ -641,6 +714,9 @@ ODD = {
     "sum in parent": Odd(SumInParent, "zero"),
     "scaled sum in parent": Odd(ScaledSumInParent, "zero"),
     "sum in parent, in place": Odd(InplaceSumInParent, "zero", trains=False),
+    "sum in parent, stochastic depth": Odd(StochasticDepthInParent, "zero"),
+    "sum in parent, by a module": Odd(SumByModule, "zero"),
+    "last activation": Odd(SmoothLast, "zero", blocks="blocks.{}.branch", stages=4),
     "tied": Odd(TiedFirstConvolution),
     "shared module": Odd(SharedConvolutionModule),
     "shared norm": Odd(SharedNorm),
@@ -648,6 +724,7 @@ ODD = {
     "compiled blocks": Odd(CompiledBlocks),
     "compiled": Odd(compiled, blocks="_orig_mod.blocks.{}"),
     "data parallel": Odd(data_parallel, blocks="module.blocks.{}"),
+    "by functions": Odd(ByFunctions, None, "blocks.0 passes its input through .* no convolution"),
     "gated": Odd(Gated, None, "multiplies"),
     "concatenated": Odd(Concatenated, None, "concatenates"),
     "scripted": Odd(scripted, None, "TorchScript"),

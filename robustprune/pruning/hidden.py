@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robustprune.pruning.calls import Call, Joints, foreign_calls
 from robustprune.pruning.running import strangers
+from robustprune.pruning.silence import residue_of
 
 
 def why_none(network: nn.Module, images: Tensor, calls: Sequence[Call], joints: Joints) -> str:
@@ -32,7 +33,14 @@ def why_none(network: nn.Module, images: Tensor, calls: Sequence[Call], joints: 
     if hidden:
         return (
             f"it calls a {type(hidden[0]).__name__} that is not registered as a part of it, so its blocks cannot be "
-            "seen (are they in a plain list?); register them, in an nn.ModuleList for example"
+            "seen (are they in a plain list, or held by a function, a class or a weak reference, "
+            "whose copies go on calling the original?); register them, in an nn.ModuleList for example"
+        )
+    own = [call.name for call in calls if _has_matrix(call.module) and "zero" not in (residue_of(call) or "zero")]
+    if own:
+        return (
+            f"{own[0]} passes its input through when it is silenced, but has no convolution, linear layer or attention "
+            "of torch that could be scored; make its weights those of such layers, or of classes derived from them"
         )
     if not joints.sums:
         return (
@@ -48,6 +56,11 @@ def why_none(network: nn.Module, images: Tensor, calls: Sequence[Call], joints: 
         "second tensor that it returns, or code that is no module of its own. Let one module return its input plus a "
         "branch, through a ReLU at most"
     )
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    """Whether a module has weights other than factors and shifts of channels."""
+    return any(sum(side > 1 for side in weight.shape) > 1 for weight in module.parameters())
 
 
 def _instead(joints: Joints) -> str:

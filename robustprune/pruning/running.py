@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robustprune.arrays import Array
 from robustprune.errors import PruningError
 from robustprune.inference import copy_network, evaluation_mode
-from robustprune.kernels import SoundGradients
+from robustprune.kernels import sound_gradients
 from robustprune.pruning.calls import addresses, foreign_calls, probe_images, tensors, undisturbed
 from robustprune.pruning.residue import RemovedBlock, Residue
 
@@ -186,7 +186,9 @@ def idle_parameters(network: nn.Module, names: Iterable[str], example: Array | N
     """
     with torch.inference_mode(False), undisturbed(network):
         probe = copy_network(network)
-        idle = [name for name in names if probe.get_parameter(name).is_floating_point()]
+        names = list(names)
+        weights = _parameters(probe, names)
+        idle = [name for name, weight in zip(names, weights, strict=True) if weight.is_floating_point()]
         for parameter in probe.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         for training in (False, True):
@@ -200,10 +202,10 @@ def idle_parameters(network: nn.Module, names: Iterable[str], example: Array | N
 
 def _without_gradients(network: nn.Module, names: Sequence[str], example: Array | None) -> list[str]:
     """Return which parameters no gradient of the outputs reaches."""
-    with torch.enable_grad(), SoundGradients():
+    with torch.enable_grad(), sound_gradients(network):
         try:
             outputs = [output for output in tensors(_only_registered(network, (), example)) if output.requires_grad]
-            weights = [network.get_parameter(name) for name in names]
+            weights = _parameters(network, names)
             slopes = torch.autograd.grad([output.sum() for output in outputs], weights, allow_unused=True)
         except (_Failed, RuntimeError):
             return list(names)
@@ -212,7 +214,7 @@ def _without_gradients(network: nn.Module, names: Sequence[str], example: Array 
 
 def _numbers_reach(network: nn.Module, names: Sequence[str], example: Array | None) -> bool:
     """Return whether an output is no number where some parameters are none."""
-    weights = [network.get_parameter(name) for name in names]
+    weights = _parameters(network, names)
     own = [weight.detach().clone() for weight in weights]
     try:
         for weight in weights:
@@ -223,6 +225,12 @@ def _numbers_reach(network: nn.Module, names: Sequence[str], example: Array | No
     finally:
         for weight, value in zip(weights, own, strict=True):
             weight.copy_(value)
+
+
+def _parameters(network: nn.Module, names: Iterable[str]) -> list[nn.Parameter]:
+    # Not by get_parameter(), to which a script returns none.
+    own = dict(network.named_parameters(remove_duplicate=False))
+    return [own[name] for name in names]
 
 
 def _has_no_number(output: Tensor) -> bool:

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError
 from robustprune.inference import run_uncompiled
 from robustprune.inference.plain import without_checkpoints
-from robustprune.kernels import SoundGradients
+from robustprune.kernels import sound_gradients
 from robustprune.pruning.blocks import find_blocks
 from robustprune.pruning.criteria import make_criterion
 from robustprune.pruning.plan import check_removable
@@ -144,8 +145,10 @@ def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(isolated_generators())
-            stack.enter_context(SoundGradients())
+            stack.enter_context(sound_gradients(model))
             stack.enter_context(without_checkpoints())
+            # Fused attention has no second derivative on a CPU.
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.enter_context(run_uncompiled(model))
             yield
     except (RobustPruneError, Warning, MemoryError):

@@ -125,9 +125,8 @@ def _silencer(part: nn.Module) -> Callable[[nn.Module, Any, Any], Any] | None:
         return None  # torch lets nobody in
     if isinstance(part, ParametrizationList) or (isinstance(part, LAYERS) and "weight" not in part._parameters):
         return lambda _part, _inputs, output: mapped(_zero, output)
-    if next(part.parameters(recurse=False), None) is not None:
-        return lambda _part, _inputs, output: mapped(_number, output)
-    return None
+    # Of layers, and of normalization without parameters, for which silence is 0/0.
+    return lambda _part, _inputs, output: mapped(_number, output)
 
 
 def _zero(value: Any) -> Any:

@@ -32,11 +32,18 @@ def is_summed(parent: nn.Module, arguments: Mapping[int | str, Any], call: Call,
     noise = after.run(_noise)
     if len(nothing) != len(noise):
         return False
-    changed = next((one for one, other in zip(nothing, noise, strict=True) if not _equal(one, other)), None)
-    if changed is None or changed.shape == after.features.shape:
-        return changed is not None and (_equal(changed, after.features) or _equal(changed, after.features.relu()))
-    negative = after.run(torch.neg)
-    neither = after.run(lambda features: torch.zeros_like(features.zero_()))
+    # Past what is handed the output alone, such as stochastic depth, or a module that adds its two inputs.
+    start, alone = 0, _noise(after.features)
+    while start < len(noise) and (_equal(nothing[start], noise[start]) or _equal(noise[start], alone)):
+        start += 1
+    if start == len(noise):
+        return False
+    changed = nothing[start]
+    if _equal(changed, after.features) or _equal(changed, after.features.relu()):
+        return True
+    negative = after.run(torch.neg)[start:]
+    neither = after.run(lambda features: torch.zeros_like(features.zero_()))[start:]
+    nothing = nothing[start:]
     same = len(negative) == len(neither) and all(map(_equal, negative, neither))
     return same and not all(map(_equal, negative, nothing))
 

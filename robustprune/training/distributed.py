@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from robustprune.errors import TrainingError
 from robustprune.inference import evaluation_mode, run_model, to_unit_range
-from robustprune.kernels import SoundGradients
+from robustprune.kernels import sound_gradients
 from robustprune.processes import ALONE, Processes, talking
 
 
@@ -132,6 +132,6 @@ class SharedNetwork:
 def _leaves_out_parameters(network: nn.Module, images: Tensor) -> bool:
     """Return whether some parameters do not enter the logits, so that gradients of them are not to be waited for."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    with evaluation_mode(network), torch.enable_grad(), SoundGradients():
+    with evaluation_mode(network), torch.enable_grad(), sound_gradients(network):
         logits = run_model(network, to_unit_range(images))
         return any(found is None for found in torch.autograd.grad(logits.sum(), parameters, allow_unused=True))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
 from robustprune.inference import evaluation_mode, failure, model_type, run_model, to_unit_range
-from robustprune.kernels import SoundGradients
+from robustprune.kernels import sound_gradients
 from robustprune.processes import ALONE, Processes
 from robustprune.randomness import Draws, seeded_generator
 from robustprune.training.adversarial import adversarial_loss
@@ -86,7 +86,7 @@ def train_epoch(
         rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with SoundGradients():
+        with sound_gradients(network):
             loss, correct = _step(shared, optimizer, views, batch.labels, recipe, draws, (epoch, step))
         totals["loss"] += loss * batch_size
         totals["correct"] += correct

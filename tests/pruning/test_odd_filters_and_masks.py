@@ -164,3 +164,12 @@ def test_masks_of_shared_weights_outlive_the_block_that_they_were_named_after(tm
     loaded = load_ticket(tmp_path / "ticket.pt", model_code=CODE)
     with torch.no_grad():
         assert torch.equal(loaded.model()(IMAGES), ticket.model()(IMAGES))
+
+
+def test_parameters_of_scripts_are_looked_at_too() -> None:
+    """Torch hands out a script's parameters by other ways than ``get_parameter``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # scripting is deprecated
+        layer = torch.jit.script(nn.Conv2d(3, 4, 1))
+    scripted = nn.Sequential(layer, nn.Flatten(), nn.Linear(4 * 16 * 16, 3))
+    check_weights_run(scripted, ["0.weight", "2.weight"], IMAGES)

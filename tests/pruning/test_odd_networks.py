@@ -26,7 +26,7 @@ from robustprune.ticket import Ticket, load_ticket
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 WORKING = {name: odd for name, odd in ODD.items() if odd.residue is not None}
 REFUSED = {name: odd for name, odd in ODD.items() if odd.residue is None}
-NOTHING_SEEN = ("closure", "all unregistered", "scripted", "gated", "concatenated")
+NOTHING_SEEN = ("closure", "all unregistered", "by functions", "scripted", "gated", "concatenated")
 CODE = Path(odd_networks.__file__)
 
 

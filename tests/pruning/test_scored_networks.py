@@ -357,3 +357,24 @@ class Hidden(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return nn.functional.conv2d(features, self.inner.weight.float() / 100, padding=1)
+
+
+class Attention(nn.Module):
+    """Attention over pixels; torch fuses it unless its weights are asked for."""
+
+    def __init__(self, asks: bool) -> None:
+        super().__init__()
+        self.asks = asks
+        self.attention = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        tokens = maps.flatten(2).mT
+        return maps + self.attention(tokens, tokens, tokens, need_weights=self.asks)[0].mT.reshape(maps.shape)
+
+
+def test_fused_attention_has_second_derivatives(digits: ImageData) -> None:
+    fused, plain = (odd_network(digits, lambda asks=asks: Attention(asks)) for asks in (False, True))
+    plain.load_state_dict(fused.state_dict())
+    found, expected = (score_blocks(network, digits, "grasp", samples_per_class=2) for network in (fused, plain))
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert len(set(found.values())) > 1
