@@ -109,7 +109,7 @@ def _folder(root: str | Path | None) -> Path | None:
         raise DataError(f"root must be the path of a folder, got {root!r}")
     if not str(root).strip():
         raise DataError("the folder to look for the data set in has an empty name; leave root out for the usual places")
-    return Path(root).expanduser().resolve()
+    return Path(os.path.expanduser(root)).resolve()
 
 
 def _load_raw(request: DatasetRequest) -> RawData:
