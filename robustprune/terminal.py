@@ -25,13 +25,13 @@ _PLAIN_WIDTH = 110  # columns where stdout is a file or a pipe and has no width 
 
 def stdout() -> Console:
     """Return the console of results."""
-    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False)
 
 
 @cache
 def stderr() -> Console:
     """Return the console of progress and messages: one, so that messages are written above a progress bar."""
-    return Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False)
+    return Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False)
 
 
 def print_json(value: Any) -> None:

@@ -368,6 +368,20 @@ def test_a_renamed_record_keeps_its_outcomes(record: Record, tmp_path: Path) -> 
     record.save(tmp_path / "r.json")
 
 
+def test_outcomes_that_are_no_arrays_are_no_matter_of_trust(record: Record, tmp_path: Path) -> None:
+    record.save(tmp_path / "r.json")
+    (tmp_path / "r.json.samples.npz").write_bytes(b"x")
+    with pytest.raises(EvaluationError, match=r"samples\.npz cannot be read: it is no file of arrays$"):
+        load_record(tmp_path / "r.json")
+
+
+def test_a_link_to_a_record_keeps_nobody_from_writing_it_again(record: Record, tmp_path: Path) -> None:
+    record.save(tmp_path / "r.json")
+    (tmp_path / "latest.json").symlink_to("r.json")
+    record.save(tmp_path / "r.json")
+    assert load_record(tmp_path / "latest.json").samples is not None
+
+
 def test_surrogates_of_earlier_versions_are_read(record: Record, tmp_path: Path) -> None:
     record.save(tmp_path / "record.json")
     content = json.loads((tmp_path / "record.json").read_text())

@@ -165,10 +165,10 @@ class SweepFile(Source):
         import yaml
 
         try:
-            document = yaml.safe_load(Path(value).read_bytes())
-        except (OSError, yaml.YAMLError, RecursionError):
+            texts = list(_texts(yaml.safe_load(Path(value).read_bytes())))
+        except (OSError, yaml.YAMLError, RecursionError, ValueError):
             return  # reading the sweep says what is wrong
-        for text in _texts(document):
+        for text in texts:
             yield from named_paths(text, plain=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ _MOST_COMMAS = 16  # within one path
 def is_place(text: str) -> bool:
     """Return whether a text is a file, a folder, or a pattern that matches one."""
     try:
-        path = Path(text).expanduser()
+        path = Path(os.path.expanduser(text))
         return bool(text) and (path.exists() or (glob.has_magic(str(path)) and bool(glob.glob(str(path)))))
     except (OSError, RuntimeError, ValueError):  # too long, of no such user, with a null byte
         return False
@@ -38,11 +39,11 @@ def split_named(text: str) -> tuple[str, list[str]]:
     signs = [place for place, letter in enumerate(text) if letter == "="]
     splits = [(text[:sign], text[sign + 1 :]) for sign in signs]
     for name, places in splits:
-        if name and (found := _part(places)):
+        if name.strip() and (found := _part(places)):
             return printable(name), found
     name, places = splits[0] if splits else ("", "")
-    given = [place for place in places.split(",") if place]
-    if not (name and given):
+    given = [place for place in places.split(",") if place.strip()]
+    if not (name.strip() and given):
         raise ComparisonError(
             f"records are given as NAME=FILE,FILE,…, such as dense=a.json,b.json; {text!r} is not of the form name=FILE"
         )

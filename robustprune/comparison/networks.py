@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iter
         ComparisonError: Nothing is there, or nothing that can be read.
         EvaluationError: A record cannot be read that is named by itself or by a pattern, or is not to be left out.
     """
-    is_lenient = left_out is not None and Path(source).expanduser().is_dir()
+    is_lenient = left_out is not None and Path(os.path.expanduser(source)).is_dir()
     problem, count = None, 0
     for path in find_records(source, lenient=is_lenient):
         try:
@@ -110,7 +111,7 @@ def find_records(source: str | Path, *, lenient: bool = False) -> list[Path]:
     Raises:
         ComparisonError: Nothing is there.
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if path.is_dir():
         found = [each for each in sorted(path.rglob("*.json")) if _is_record(each, lenient)]
         missing = "holds no record"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +57,7 @@ def describe_datasets(
         root: Where published sets are looked for first, as for `load_data`.
         known: Descriptions by name, of sets whose loaders need not be imported to ask them.
     """
-    base = None if root is None else Path(root).expanduser().absolute()
+    base = None if root is None else Path(os.path.expanduser(root)).absolute()
     return [_describe(name, base, (known or {}).get(name)) for name in DATASETS.names()]
 
 

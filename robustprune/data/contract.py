@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,7 @@ class DatasetRequest:
         """
         if not self.argument.strip():
             raise DataError(f"data set {self.name!r} needs a path: write {self.name.strip().rstrip(':')}:PATH")
-        return Path(self.argument).expanduser().resolve()
+        return Path(os.path.expanduser(self.argument)).resolve()
 
 
 @dataclass(frozen=True, eq=False)

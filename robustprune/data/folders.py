@@ -13,7 +13,7 @@ from robustprune.data.contract import DatasetRequest, RawData
 from robustprune.data.image_files import read_layout
 from robustprune.data.remarks import Remarks
 from robustprune.data.streaming import StreamedSplit
-from robustprune.data.walk import ancestry, is_dangling, is_image, is_junk, list_images, remark_hidden
+from robustprune.data.walk import ancestry, identity, is_dangling, is_image, is_junk, list_images, remark_hidden
 from robustprune.errors import DataError
 from robustprune.printable import printable
 from robustprune.registry import suggest
@@ -43,6 +43,7 @@ def load_image_folder(request: DatasetRequest) -> RawData:
     classes = _class_names(files, remarks)
     numbers = {name: number for number, name in enumerate(classes)}
     channels, size = _common_layout(files, request, remarks)
+    _remark_twice(files, remarks)
     remarks.say()
     side = request.image_size
     # Files of different sizes have none of their own; they come in the size asked for.
@@ -78,6 +79,11 @@ def _find_parts(folder: Path, remarks: Remarks) -> tuple[dict[str, Path], str]:
     named = [(split, path) for path in children if (split := _split_called(path.name))]
     # A class may be called train, too; a split is what holds folders, of which one is enough.
     if not any(_holds_folders(path) for _, path in named):
+        if len(named) == len(children) > 1:
+            raise DataError(
+                f"{printable(folder)} holds only {' and '.join(printable(path.name) for _, path in named)}, which are "
+                f"called as splits are and hold no class folders; expected train/{_FORMATS}"
+            )
         return {"test": folder}, "no train, val or test folder: everything is the test split"
     parts: dict[str, Path] = {}
     for split, path in named:
@@ -182,6 +188,19 @@ def _refuse_splits_as_classes(folder: Path, files: Mapping[str, Sequence[Path]])
             f"{names} in {printable(folder)} hold no images but folders of the same names ({kinds}), so they are no "
             f"classes; {advice}"
         )
+
+
+def _remark_twice(files: _Files, remarks: Remarks) -> None:
+    """Say which files are read twice, through links, as images of two splits or of two classes."""
+    seen: dict[tuple[int, int], tuple[str, str]] = {}
+    for part, owners in files.items():
+        for owner, paths in owners.items():
+            for path in paths:
+                before = seen.setdefault(identity(path), (part, owner))
+                if before[0] != part:
+                    remarks.add(f"the same files as in the {before[0]} split", path)
+                elif before[1] != owner:
+                    remarks.add("the same files as in another class", path)
 
 
 def _class_names(files: _Files, remarks: Remarks) -> tuple[str, ...]:

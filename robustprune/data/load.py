@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,7 @@ def load_data(
     """
     if not isinstance(name, str):
         raise DataError(f"an image set is named by a text such as digits, npz:FILE or imagefolder:DIR, got {name!r}")
+    _check_kinds(image_size=image_size, channels=channels, train_limit=train_limit, seed=seed, workers=workers)
     _check(image_size, channels, validation_fraction, seed, workers)
     folder = _folder(root)
     request = DatasetRequest(name, folder, image_size, channels, seed, download, workers)
@@ -81,13 +84,20 @@ def load_data(
     return ImageData(name, raw.classes, mean, std, raw.flips, **splits, spec=spec, provenance=provenance)
 
 
+def _check_kinds(**numbers: Any) -> None:
+    for name, value in numbers.items():
+        is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not (is_whole or (value is None and name in ("image_size", "channels", "train_limit"))):
+            raise DataError(f"{name} must be a whole number, got {value!r}")
+
+
 def _check(image_size: int | None, channels: int | None, validation_fraction: float, seed: int, workers: int) -> None:
     if image_size is not None and image_size < _SMALLEST_SIDE:
         raise DataError(f"image size {image_size} is too small; the least is {_SMALLEST_SIDE}")
     if channels not in (None, 1, 3):
         raise DataError(f"cannot convert to {channels} channels; choose 1 (grey) or 3 (colour)")
-    if not 0 <= validation_fraction <= 0.5:
-        raise DataError(f"validation fraction {validation_fraction} is not between 0 and 0.5")
+    if not isinstance(validation_fraction, Real) or not 0 <= validation_fraction <= 0.5:
+        raise DataError(f"validation fraction {validation_fraction!r} is not a number between 0 and 0.5")
     if seed < 0 or workers < 0:
         raise DataError(f"seed ({seed}) and workers ({workers}) must not be negative")
 
@@ -95,9 +105,11 @@ def _check(image_size: int | None, channels: int | None, validation_fraction: fl
 def _folder(root: str | Path | None) -> Path | None:
     if root is None:
         return None
+    if not isinstance(root, (str, os.PathLike)):
+        raise DataError(f"root must be the path of a folder, got {root!r}")
     if not str(root).strip():
         raise DataError("the folder to look for the data set in has an empty name; leave root out for the usual places")
-    return Path(root).expanduser().resolve()
+    return Path(os.path.expanduser(root)).resolve()
 
 
 def _load_raw(request: DatasetRequest) -> RawData:

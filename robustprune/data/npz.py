@@ -60,7 +60,10 @@ def _read(path: Path) -> tuple[_Arrays, list[str]]:
         with path.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
             if isinstance(archive, np.lib.npyio.NpzFile):
-                return {name: archive[name] for name in archive.files if name in wanted}, archive.files
+                arrays = {name: archive[name] for name in archive.files if name in wanted}
+                return _sound(path, arrays, archive.files), archive.files
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}") from error
     except Exception as error:  # zip, zlib, header and array errors are all of different kinds
@@ -68,6 +71,15 @@ def _read(path: Path) -> tuple[_Arrays, list[str]]:
         reason = "it is none, or holds Python objects" if "pickle" in str(error) else str(error)
         raise DataError(f"{path} cannot be read as an .npz file of plain arrays ({reason})") from error
     raise DataError(f"{path} is a single array, not an .npz archive; write it with numpy.savez")
+
+
+def _sound(path: Path, arrays: _Arrays, names: list[str]) -> _Arrays:
+    """Return the arrays, if each is there once, and is one: other programs may write anything into a zip archive."""
+    if twice := sorted(name for name in arrays if names.count(name) > 1):
+        raise DataError(f"{path} holds {twice[0]} more than once; write it anew with numpy.savez")
+    if other := sorted(name for name, array in arrays.items() if not isinstance(array, np.ndarray)):
+        raise DataError(f"{other[0]} in {path} is no array of NumPy; write it with numpy.savez")
+    return arrays
 
 
 def _prefixes(path: Path, found: list[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ which rows (s − 1)·N … s·N are severity s in the order of the test set, an
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -82,7 +83,7 @@ def open_released(
     """
     if not str(folder).strip():
         raise DataError("the folder of the corrupted set has an empty name")
-    place = Path(folder).expanduser()
+    place = Path(os.path.expanduser(folder))
     if not place.is_dir():
         raise DataError(f"there is no folder {place} with a corrupted set")
     # Not the hidden ones: what is being written, and the resource forks that macOS packs with a file.

@@ -48,6 +48,9 @@ def is_image(path: Path, remarks: Remarks) -> bool:
     """Return whether a file is to be read, as its name says; if it looks like an image and is not, say so."""
     if path.name.startswith("._"):  # what macOS keeps beside a file
         return False
+    if path.exists() and not path.is_file():  # a pipe or a device, on which reading may wait for ever
+        remarks.add("left out, as they are no ordinary files", path)
+        return False
     if path.suffix.lower() in IMAGE_SUFFIXES:
         if path.name.startswith("."):
             remarks.add("left out, as hidden", path)
@@ -74,7 +77,7 @@ def is_dangling(path: Path) -> bool:
 def ancestry(folder: Path) -> set[tuple[int, int]]:
     """Return the identities of a folder and all that it lies in: a link to one of them would lead in a circle."""
     real = folder.resolve()
-    return {_identity(each) for each in (real, *real.parents)}
+    return {identity(each) for each in (real, *real.parents)}
 
 
 def remark_hidden(folder: Path, remarks: Remarks) -> None:
@@ -90,15 +93,16 @@ def _to_enter(here: Path, names: list[str], seen: set[tuple[int, int]], remarks:
         if is_junk(name):
             remark_hidden(here / name, remarks)
             continue
-        identity = _identity(here / name)
-        if identity in seen:
+        own = identity(here / name)
+        if own in seen:
             remarks.add("left out, as the same folder is read already", here / name)
             continue
-        seen.add(identity)
+        seen.add(own)
         yield name
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def identity(path: Path) -> tuple[int, int]:
+    """Return what a file or folder is told by, whichever link leads to it."""
     status = path.stat()
     return status.st_dev, status.st_ino
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -106,10 +107,10 @@ def load_shift(where: str, data: ImageData) -> tuple[Tensor, Tensor]:
     """
     kind, colon, place = where.partition(":")
     if colon and kind == "imagefolder":
-        folder = Path(place).expanduser()
+        folder = Path(os.path.expanduser(place))
         split = load_foreign_folder(folder.resolve(), data.classes, data.image_size, data.channels)
         return split.images, split.labels
-    path = Path(place if colon and kind == "npz" else where).expanduser()
+    path = Path(os.path.expanduser(place if colon and kind == "npz" else where))
     if path.is_dir():
         images, labels = _known_folder(path)
     else:

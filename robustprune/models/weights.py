@@ -168,6 +168,7 @@ def _problem(
             for name, value in own.items()
             if name in weights and weights[name].shape != value.shape
         ],
+        "has without values, on the meta device,": [name for name, value in weights.items() if value.is_meta],
         "has as no floating-point numbers": [
             name for name in needed if name in weights and not weights[name].is_floating_point()
         ],
@@ -215,14 +216,16 @@ def _flatten(content: Any) -> _Found:
     return {short: found[name] for short, name in _unwrapped(found).items()}
 
 
-def _walk(content: Any, place: str) -> Iterator[tuple[str, str, Tensor]]:
+def _walk(content: Any, place: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, str, Tensor]]:
+    if id(content) in above:  # it holds itself
+        return
     inside = content.items() if isinstance(content, Mapping) else enumerate(content)
     for key, value in inside:
         name = f"{place}{key}"
         if isinstance(value, Tensor):
-            yield place, name, value
+            yield place, name, value if value.layout == torch.strided else value.to_dense()
         elif isinstance(value, (Mapping, list, tuple)):
-            yield from _walk(value, f"{name}.")
+            yield from _walk(value, f"{name}.", (*above, id(content)))
 
 
 def _unwrapped(names: Collection[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +68,7 @@ class Extractor:
         self._found = find_head(self.network, to_unit_range(example[:_PROBES].to(place)))
         self._head = self._found.head if self._found else None
         self._place, self._batch_size = place, batch_size
-        self._cache = None if cache is None else Path(cache).expanduser()
+        self._cache = None if cache is None else Path(os.path.expanduser(cache))
         self._identity = "" if cache is None else _identify(network, place)
 
     def run(

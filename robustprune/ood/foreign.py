@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ def _corrupted(name: str, data: ImageData, split: str, limit: int | None, seed: 
 def _resolve(name: str, root: str | Path | None) -> str:
     if name in DATASETS.names() or name not in _BY_FOLDER:
         return name
-    folders = [default_root(), *([] if root is None else [Path(root).expanduser().absolute()])][::-1]
+    folders = [default_root(), *([] if root is None else [Path(os.path.expanduser(root)).absolute()])][::-1]
     for folder in folders:
         if (folder / name).is_dir():
             return f"imagefolder:{folder / name}"

@@ -35,6 +35,8 @@ def check_samples_are_free(record: Path) -> None:
     if may_overwrite() or not os.path.exists(beside):
         return
     for other in sorted(record.parent.iterdir()):
+        if other.is_symlink() and os.path.realpath(other) == os.path.realpath(record):
+            continue  # a link to the record, such as latest.json, is no other one
         if other.name not in (record.name, beside.name) and _names(other, beside.name):
             owned = f"{other} has its outcomes per sample in {beside.name}, which would be lost"
             reason = f"{owned}; choose another name, or add --overwrite"

@@ -71,4 +71,6 @@ def _load_samples(path: Path) -> Samples:
             return {name: archive[name] for name in archive.files}
     except Exception as error:
         # Damage shows as errors of zipfile, zlib, struct, numpy … depending on where it is.
-        raise EvaluationError(f"the outcomes per sample in {path} cannot be read: {error}") from error
+        # numpy takes what it does not know for a pickle, and says how to open it unsafely.
+        reason = "it is no file of arrays" if "pickle" in str(error) else error
+        raise EvaluationError(f"the outcomes per sample in {path} cannot be read: {reason}") from error

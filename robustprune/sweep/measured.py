@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -106,7 +107,7 @@ def _attacks(asked: EvaluateSettings) -> dict[str, Any]:
 
 
 def _corruptions(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, Any]:
-    if asked.corruption_dir is not None and not Path(asked.corruption_dir).expanduser().is_dir():
+    if asked.corruption_dir is not None and not Path(os.path.expanduser(asked.corruption_dir)).is_dir():
         raise DataError(f"there is no folder {asked.corruption_dir} to read corrupted images from")
     _check_corrupted(asked, data)
     if asked.corruption_dir is not None:

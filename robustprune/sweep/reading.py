@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -54,6 +55,20 @@ class _EachKeyOnce(yaml.SafeLoader):
         super().__init__(stream)
         self._seen: set[int] = set()
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number that is written as one in decimal digits.
+
+        Raises:
+            SweepError: YAML 1.1 has 12:30 for 750 and 010 for 8, which nobody means.
+        """
+        text = str(node.value)
+        if ":" in text or re.fullmatch("[-+]?0[0-7_]+", text):
+            read = super().construct_yaml_int(node)
+            raise SweepError(
+                f"{text} in line {node.start_mark.line + 1} is {read} in YAML; write that, or put a text in quotes"
+            )
+        return super().construct_yaml_int(node)
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Put what is merged among a mapping's own keys, once these are known to differ.
 
@@ -77,6 +92,9 @@ class _EachKeyOnce(yaml.SafeLoader):
                 where = f"line {line}" if line == lines[key] else f"lines {lines[key]} and {line}"
                 raise SweepError(f"{key!r} is given twice, in {where}; give it once")
             lines[key] = line
+
+
+_EachKeyOnce.add_constructor("tag:yaml.org,2002:int", _EachKeyOnce.construct_yaml_int)
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -24,7 +24,14 @@ class _Part(BaseModel):
         has_its_own = isinstance(annotation, type) and issubclass(annotation, BaseModel)
         if not has_its_own and info.field_name != "description":
             _refuse_empty(value)
+        if isinstance(value, bool) and not _takes_a_flag(annotation):
+            raise ValueError("it takes no true or false, as yes, no, on and off are in YAML; a text goes in quotes")
         return value
+
+
+def _takes_a_flag(annotation: Any) -> bool:
+    """Return whether true and false are meant as such; what is nested has its own fields, and names its own types."""
+    return annotation is bool or bool in get_args(annotation)
 
 
 def _refuse_empty(value: Any) -> None:

@@ -74,3 +74,15 @@ def test_commands_take_such_paths(run: Run) -> None:
         # All are read, and none is of a pruned network.
         check_failure(run("report", *unnamed, "--out", "page.html"), 1, "no record of a pruned network")
     check_failure(run("compare", "dense=runs/lr=0.3,seed=0/d.json", f"layer={layer}"), 2, "'runs/lr=0.3'")
+
+
+@pytest.mark.parametrize("text", [" =d.json", "dense= ", "dense= , "])
+def test_blank_names_and_places_are_none(text: str) -> None:
+    with pytest.raises(ComparisonError, match="not of the form name=FILE"):
+        split_named(text)
+
+
+def test_a_file_called_like_somebodys_home_and_like_a_picture_is_shown_and_read(run: Run) -> None:
+    make_record(kind="dense").save("~nobody:a:.json")
+    check_failure(run("report", "dense=~nobody:a:.json", "--out", "r.html"), 1, "no record of a pruned network")
+    check_failure(run("report", "~nobody:b:.json", "--out", "r.html"), 1, "~nobody:b:.json")

@@ -123,6 +123,36 @@ def test_a_folder_twice_too_deep_or_too_high_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "seg_train" / "seg_train" / "a")
 
 
+def test_splits_of_images_without_classes_are_no_classes(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        picture(0).save(tmp_path / name / "0.png")
+    with pytest.raises(
+        DataError, match="only test and train, which are called as splits are and hold no class folders"
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes have names on POSIX only")
+def test_pipes_are_left_out_rather_than_waited_for(tmp_path: Path) -> None:
+    folder = write_set(tmp_path)
+    for name in ("0", "pipe.png"):
+        os.mkfifo(folder / "train" / "a" / name)
+    with pytest.warns(DataWarning, match="no ordinary files: train/a/.* and 1 more"):
+        assert len(load(folder).require("train")) == 6
+
+
+def test_files_that_are_read_twice_through_links_are_said(tmp_path: Path) -> None:
+    folder = write_set(tmp_path, ("train",))
+    (folder / "test").symlink_to("train")
+    (folder / "train" / "c").symlink_to("a")
+    with pytest.warns(DataWarning) as caught:
+        load(folder)
+    said = str(caught[0].message)
+    assert "the same files as in the train split: test/a/0.png and 8 more" in said
+    assert "the same files as in another class: train/c/0.png and 2 more" in said
+
+
 HIDDEN = [".ipynb_checkpoints", "__MACOSX", "@eaDir", ".Trash-1000"]
 
 

@@ -200,3 +200,16 @@ def test_importing_the_package_imports_no_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["image_size", "channels", "train_limit", "seed", "workers"])
+@pytest.mark.parametrize("value", ["16", 16.5, True, (16, 16)])
+def test_a_setting_that_is_no_whole_number_is_refused_by_name(name, value):
+    with pytest.raises(DataError, match=f"{name} must be a whole number, got"):
+        load_data(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["0.1", None, float("nan"), 0.6])
+def test_a_validation_fraction_is_a_number_up_to_a_half(value):
+    with pytest.raises(DataError, match="not a number between 0 and 0"):
+        load_data(validation_fraction=value)

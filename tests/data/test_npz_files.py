@@ -1,5 +1,7 @@
 """MedMNIST-like archives written by numpy, and everything that may be wrong with one."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -120,3 +122,17 @@ def test_files_that_are_no_archive(tmp_path):
     assert "unsafely" not in str(found.value)
     with pytest.raises(DataError, match="needs a path"):
         load_data("npz")
+
+
+def test_an_archive_that_holds_an_array_twice_or_none_is_refused(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez(path, **medmnist())
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("train_labels.npy", archive.read("train_labels.npy"))
+    with pytest.raises(DataError, match="holds train_labels more than once"):
+        load_data(f"npz:{path}")
+    np.savez(path, **changed(test_labels=None))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("test_labels", "0, 1, 2")
+    with pytest.raises(DataError, match=r"test_labels in .* is no array of NumPy"):
+        load_data(f"npz:{path}")

@@ -196,3 +196,20 @@ def test_files_called_like_numbers_are_files(tmp_path: Path, run: Any, name: str
         warnings.simplefilter("error")
         torch.save(build_model("resnet20", Shape(1, (8, 8)), width=4).state_dict(), tmp_path / name)
         assert run("blocks", *options).code == 0
+
+
+def test_sparse_weights_and_containers_that_hold_themselves_are_read(
+    tmp_path: Path, source: nn.Module, expected: Tensor
+) -> None:
+    content: dict[str, Any] = {name: value.to_sparse() for name, value in source.state_dict().items()}
+    content["again"] = content
+    torch.save(content, tmp_path / "w.pt")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Validating sparse tensor invariants")
+        assert torch.equal(logits(build(tmp_path / "w.pt")), expected)
+
+
+def test_weights_without_values_are_refused(tmp_path: Path, source: nn.Module) -> None:
+    torch.save({name: value.to("meta") for name, value in source.state_dict().items()}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match="without values, on the meta device, features"):
+        build(tmp_path / "w.pt")

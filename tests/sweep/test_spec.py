@@ -263,3 +263,17 @@ def test_the_example_is_what_the_documentation_says_of_it() -> None:
     assert name == "digits"
     assert len(runs) == 2 * 3 * 2 + 2
     assert yaml.safe_load((EXAMPLES / "sweep-digits.yaml").read_text())["evaluate"]["corruptions"] == ["all"]
+
+
+@pytest.mark.parametrize("text", ["threads: true", "seed: yes", "blocks: on", "train: {epochs: off}", "model: no"])
+def test_true_and_false_are_neither_numbers_nor_texts(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(SweepError, match="it takes no true or false"):
+        expand(read_document(tmp_path / "s.yaml"), "s.yaml")
+
+
+@pytest.mark.parametrize(("text", "read"), [("12:30", 750), ("010", 8)])
+def test_numbers_that_yaml_reads_as_others_are_refused(tmp_path: Path, text: str, read: int) -> None:
+    (tmp_path / "s.yaml").write_text(f"seed: {text}")
+    with pytest.raises(SweepError, match=f"{text} in line 1 is {read} in YAML"):
+        read_document(tmp_path / "s.yaml")
