@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 from torch import nn
@@ -58,3 +60,14 @@ def test_epsilon_without_an_attack_is_refused() -> None:
         make_criterion("snip", epsilon=0.01)
     dumped = make_criterion("snip").model_dump()
     assert make_criterion("snip", **dumped).model_dump() == dumped
+
+
+@pytest.mark.parametrize("written", ["8/255", Fraction(8, 255), 8 / 255, "0.03137254901960784"])
+def test_epsilon_is_read_as_attacks_read_it(written: object) -> None:
+    assert make_criterion("grasp", on="adversarial", epsilon=written).epsilon == pytest.approx(8 / 255)
+
+
+@pytest.mark.parametrize("written", ["8/0", "eight", "300/255", 0, float("nan")])
+def test_what_is_no_epsilon_is_refused(written: object) -> None:
+    with pytest.raises(PruningError, match="epsilon"):
+        make_criterion("grasp", on="adversarial", epsilon=written)

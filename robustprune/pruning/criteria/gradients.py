@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal, Self
+from fractions import Fraction
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
@@ -24,6 +25,14 @@ from robustprune.pruning.criteria.sample import (
 from robustprune.pruning.criteria.used_weights import use_weights
 
 
+def _fraction(value: Any) -> Any:
+    """Return 8/255 as a number, as attacks take it; all else as it is, for the field to judge."""
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else value
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
 class GradientCriterion(WeightCriterion):
     """A criterion that scores weights by gradients of the loss on a stratified sample of training images."""
 
@@ -37,7 +46,7 @@ class GradientCriterion(WeightCriterion):
     on: Literal["clean", "adversarial"] = Field(
         default="clean", description="the images, or FGSM examples of them for the scored network (experimental)"
     )
-    epsilon: Annotated[float, Field(gt=0, le=1)] = Field(
+    epsilon: Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=1)] = Field(
         default=8 / 255, description="L∞ size of the FGSM step with on=adversarial, in [0, 1] pixel units"
     )
 
