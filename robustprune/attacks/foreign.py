@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import inspect
 import math
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from robustprune.attacks.foreign_errors import blamed
 from robustprune.attacks.foreign_norms import (
     BUDGETS,
     TORCHATTACKS_NAMES,
@@ -38,14 +36,11 @@ from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import ENGINE_OPTIONS, Attack, attack_family, for_norms
 from robustprune.attacks.settings import TOGETHER
 from robustprune.attacks.stages import Walk
-from robustprune.errors import AttackError, ModelError, RobustPruneError
+from robustprune.errors import AttackError, ModelError
 from robustprune.randomness import isolated_generators
 from robustprune.registry import missing_package, suggest
 
 _KINDS = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-# What attacks say that were given no gradient.
-_NO_GRADIENT = ("grad", "differentiated", "NoneType")
-_LONGEST_REASON = 400
 
 Perturb = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """Images (n, …), labels (n,), targets (n,) or None → points (n, …)."""
@@ -250,7 +245,7 @@ def _as_attack(
             return
         arguments = {each: find(problem) for each, find in given.items() if each in parameters}
         arguments |= {own[option].name: value for option, value in options.items()}
-        with _blamed(name, problem), kept_apart():
+        with blamed(name, problem), kept_apart():
             model = Counting(problem)
             perturb = prepare(problem, model, arguments)
 
@@ -259,7 +254,7 @@ def _as_attack(
 
         for group, walk in problem.steps(math.ceil(len(problem.images) / size), begin):
             seed = (kind.__name__, problem.sample_id(group * size))
-            with _blamed(name, problem):
+            with blamed(name, problem):
                 _move(problem, model, walk, walk.rows // size == group, perturb, seed)
         problem.ask(walk.rows, walk.points, "margin", gradient=False)
 
@@ -298,53 +293,3 @@ def _move(
         walk.points[part] = torch.where(found.isfinite(), found, problem.images[where])
 
     problem.oracle.batches.run(which.nonzero().flatten(), compute)
-
-
-@contextmanager
-def _blamed(name: str, problem: AttackProblem) -> Iterator[None]:
-    """Raise what another package raises as one error that names it; what the network raises stays as it is."""
-    try:
-        yield
-    except Exception as error:
-        ours = next((each for each in _chain(error) if isinstance(each, RobustPruneError)), None)
-        if ours is error:
-            raise
-        if ours is not None:
-            raise ours from ours.__cause__
-        if any(word in str(error) for word in _NO_GRADIENT) and not _has_gradient(problem):
-            raise ModelError(
-                f"{name} finds no gradient: the logits are cut off from the input (detach, no_grad, or a step "
-                f"autograd cannot follow); attack without gradients, such as with 'square'"
-            ) from error
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            raise missing_package(f"the attack {name}", error.name) from error
-        raise AttackError(f"{name} failed with {_reason(error)}; {_advice(error, problem)}") from error
-
-
-def _has_gradient(problem: AttackProblem) -> bool:
-    images = problem.images[:1].clone().requires_grad_()
-    logits = problem.run_forward(images)
-    return logits.requires_grad and torch.autograd.grad(logits.sum(), images, allow_unused=True)[0] is not None
-
-
-def _advice(error: Exception, problem: AttackProblem) -> str:
-    # How foolbox and torchattacks say that an attack is made for targets, or that it is not.
-    if "criterion" in str(error) or "argeted mode" in str(error):
-        return "it needs targets" if problem.targets is None else "it takes no targets"
-    return "give it other options, or use another attack"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _reason(error: Exception) -> str:
-    """Return what an error says, in one line, or else where it was raised."""
-    said = " ".join(str(error).split())
-    if not said:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{place.line} ({Path(place.filename).name}, line {place.lineno})"
-    said = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
-    return f"{type(error).__name__}: {said}"
