@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from torch import nn
 
 from robustprune.cost import Spread, ratio_spread, time_in_turn
 from robustprune.data import ImageData, InMemorySplit
+from robustprune.inference import copy_network
 from robustprune.models import architecture_of
 from robustprune.randomness import isolated_generators, seeded_generator
 from robustprune.training.energy import EnergyMeter
@@ -84,9 +84,13 @@ def measure_training_speedup(
 
 def _run(model: nn.Module, recipe: Recipe, device: torch.device) -> Callable[[], object]:
     data = _noise(model, _STEPS * recipe.batch_size).to(device)
-    network = copy.deepcopy(model).requires_grad_(True).to(device).to(memory_format=torch.channels_last)
+    network = _trainable_copy(model, device)
     optimizer = make_optimizer(network, recipe)
     return lambda: train_epoch(network, optimizer, data, recipe, epoch=0, seed=0)
+
+
+def _trainable_copy(model: nn.Module, device: torch.device | str) -> nn.Module:
+    return copy_network(model).requires_grad_(True).to(device).to(memory_format=torch.channels_last)
 
 
 def _noise(model: nn.Module, count: int) -> ImageData:
@@ -127,7 +131,7 @@ def measure_steps(
     split = data.require("train")
     first = torch.arange(min(_STEPS * recipe.batch_size, len(split)))
     few = replace(data, train=InMemorySplit(split.take(first).cpu(), split.labels[first].cpu()), val=None).to(device)
-    network = copy.deepcopy(model).requires_grad_(True).to(device).to(memory_format=torch.channels_last)
+    network = _trainable_copy(model, device)
     optimizer = make_optimizer(network, recipe)
     unhurried = recipe.model_copy(update={"epochs": 100_000, "batch_size": min(recipe.batch_size, len(first))})
     steps = len(first) // unhurried.batch_size
