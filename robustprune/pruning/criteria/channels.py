@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from robustprune.errors import PruningError
 from robustprune.inference import copy_network
+from robustprune.pruning.calls import tensors
 from robustprune.randomness import seeded_generator
 
 # By name, as foreign networks bring normalizations of their own ("BatchNormAct2d", "LayerNorm2d", "RMSNorm").
@@ -45,7 +46,7 @@ class Call:
 
 def tensor_in(values: Any) -> Tensor | None:
     """Return the first tensor of a module's output or inputs, whatever it is packed in."""
-    return next((value for value in tree_leaves(values) if isinstance(value, Tensor)), None)
+    return next(iter(tensors(values)), None)
 
 
 def normalizes(module: nn.Module) -> bool:
