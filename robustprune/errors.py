@@ -89,3 +89,8 @@ class ReportError(RobustPruneError):
 
 class ExportError(RobustPruneError):
     """A network that cannot be exported, whose export computes something else, or that cannot be written."""
+
+
+def in_one_line(error: BaseException, most: int = 300) -> str:
+    """Return the first characters of what an error says, without line breaks, to stand within a sentence of ours."""
+    return " ".join(str(error).split())[:most]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningError, RobustPruneError, TicketError
+from robustprune.errors import PruningError, RobustPruneError, TicketError, in_one_line
 from robustprune.inference import copy_network, to_evaluation
 from robustprune.kinds import TICKET
 from robustprune.models import Architecture, architecture_of, build_network
@@ -191,7 +191,7 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
     except RobustPruneError as error:
         raise TicketError(f"the network of {path} cannot be built: {error}") from error
     except Exception as error:
-        detail = " ".join(str(error).split())[:300]
+        detail = in_one_line(error)
         raise TicketError(f"the weights in {path} do not fit {architecture.name}: {detail}") from error
     ticket = Ticket(
         network=to_evaluation(network),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.cost.images import noise_images
-from robustprune.errors import ExportError, MissingDependencyError
+from robustprune.errors import ExportError, MissingDependencyError, in_one_line
 from robustprune.export import onnx_form, torch_export_form
 from robustprune.inference import freeze
 from robustprune.registry import suggest
@@ -68,7 +68,7 @@ def encode_network(network: nn.Module, form: str, metadata: Mapping[str, str]) -
         raise
     except Exception as error:
         # Exporters raise whatever a network makes them stumble over, at lengths of pages.
-        detail = " ".join(str(error).split())[:300]
+        detail = in_one_line(error)
         raise ExportError(
             f"this network cannot be exported to {form}: {type(error).__name__}: {detail}; another format may work "
             f"({', '.join(name for name in FORMS if name != form)})"

@@ -11,7 +11,7 @@ import torch
 
 from robustprune._version import __version__
 from robustprune.cost.images import noise_images
-from robustprune.errors import ExportError
+from robustprune.errors import ExportError, in_one_line
 from robustprune.export.forms import Runner, encode_network
 from robustprune.files import write_atomically
 from robustprune.inference import evaluation_mode, logit_gap, model_device, run_model
@@ -84,7 +84,7 @@ def _compare(ticket: Ticket, run: Runner, format: str) -> float:
         try:
             found = run(images)
         except Exception as error:
-            detail = " ".join(str(error).split())[:300]
+            detail = in_one_line(error)
             raise ExportError(
                 f"the {format} export does not run on {size} images: {detail}; nothing written"
             ) from error

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.arrays import Array
-from robustprune.errors import PruningError
+from robustprune.errors import PruningError, in_one_line
 from robustprune.inference import copy_network, evaluation_mode
 from robustprune.kernels import sound_gradients
 from robustprune.pruning.calls import addresses, foreign_calls, probe_images, tensors, undisturbed
@@ -122,7 +122,7 @@ class _Failed(Exception):
 
 
 def _does_not_run(error: Exception) -> str:
-    detail = " ".join(str(error).split())[:300]
+    detail = in_one_line(error)
     return f"the network does not run any more: {type(error).__name__}: {detail}"
 
 

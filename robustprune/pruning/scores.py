@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningError, PruningWarning, RobustPruneError
+from robustprune.errors import PruningError, PruningWarning, RobustPruneError, in_one_line
 from robustprune.inference import run_uncompiled
 from robustprune.inference.plain import without_checkpoints
 from robustprune.kernels import sound_gradients
@@ -156,7 +156,7 @@ def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
     except Exception as error:
         raise PruningError(
             f"criterion {criterion} cannot score this {type(model).__name__}, which raised "
-            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            f"{type(error).__name__}: {in_one_line(error)}"
         ) from error
 
 

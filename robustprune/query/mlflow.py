@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from robustprune.errors import EvaluationError
+from robustprune.errors import EvaluationError, in_one_line
 from robustprune.printable import printable
 from robustprune.query.flatten import Row
 from robustprune.query.tracked import TrackedRun, key_of, tracked_run, writing_to
@@ -53,7 +53,7 @@ def export_to_mlflow(rows: list[Row], folder: str | Path) -> int:
         try:
             return _write_missing(MlflowClient(store_address(folder)), rows, Path(folder))
         except MlflowException as error:
-            raise EvaluationError(f"MLflow cannot write to {folder}: {' '.join(str(error).split())[:300]}") from error
+            raise EvaluationError(f"MLflow cannot write to {folder}: {in_one_line(error)}") from error
 
 
 def _write_missing(client: Any, rows: list[Row], folder: Path) -> int:

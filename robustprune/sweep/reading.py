@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from robustprune.errors import SweepError
+from robustprune.errors import SweepError, in_one_line
 from robustprune.registry import suggest
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -181,7 +181,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SweepError(f"the sweep {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise SweepError(f"{path} is no YAML: {_first_line(error)}") from error
+        raise SweepError(f"{path} is no YAML: {in_one_line(error, 200)}") from error
     document = _parse(text, str(path))
     if not isinstance(document, dict) or not all(isinstance(name, str) for name in document):
         raise SweepError(f"{path} holds no settings: a sweep is a YAML mapping such as model: resnet32")
@@ -192,10 +192,6 @@ def _parse(text: str, what: str) -> Any:
     try:
         return yaml.load(text, _EachKeyOnce)  # a safe loader
     except yaml.YAMLError as error:
-        raise SweepError(f"{what} is no YAML: {_first_line(error)}") from error
+        raise SweepError(f"{what} is no YAML: {in_one_line(error, 200)}") from error
     except SweepError as error:
         raise SweepError(f"{what}: {error}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

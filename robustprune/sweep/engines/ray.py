@@ -12,7 +12,7 @@ import time
 from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from robustprune.errors import SweepError
+from robustprune.errors import SweepError, in_one_line
 from robustprune.registry import missing_package
 from robustprune.sweep.engines.engine import Event, Failed, Task
 from robustprune.sweep.worker import attempt
@@ -54,7 +54,7 @@ class RayEngine:
             )
         except Exception as error:
             self._while_connected.close()
-            raise SweepError(f"there is no Ray cluster at {address or 'hand'}: {_line(error)}") from error
+            raise SweepError(f"there is no Ray cluster at {address or 'hand'}: {in_one_line(error)}") from error
         self._most, self._gpu = workers, gpu
         self._counted = float("-inf")
         self._count = 1
@@ -88,7 +88,7 @@ class RayEngine:
             try:
                 events.append(self._ray.get(reference))
             except self._ray.exceptions.RayError as error:
-                events.append(Failed(name, f"Ray gave it up: {_line(error)}", str(error), is_lost=True))
+                events.append(Failed(name, f"Ray gave it up: {in_one_line(error)}", str(error), is_lost=True))
         return events
 
     def close(self) -> None:
@@ -103,7 +103,3 @@ class RayEngine:
 
 def _attempt(task: Task) -> Event:
     return attempt(task, lambda _progress: None)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
