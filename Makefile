@@ -18,9 +18,8 @@ test: .venv/.ready
 # Processors without AVX-512 take other kernels of oneDNN's: what trains, scores or attacks has to hold with these, too.
 test-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
 test-avx2: .venv/.ready
-	$(BIN)/python -m $(PYTEST) -m "not slow" tests/attacks tests/inference tests/lottery tests/ood tests/pruning \
-		tests/training tests/test_evaluation*.py tests/test_kernels.py tests/test_prune_*.py tests/test_records.py \
-		tests/test_ticket.py
+	$(BIN)/python -m $(PYTEST) -m "not slow" tests/attacks tests/evaluation tests/inference tests/lottery tests/models \
+		tests/ood tests/pruning tests/records tests/runtime/test_kernels.py tests/tickets tests/training
 
 # In the order of collection, so that what takes longest can be named first.
 test-slow: .venv/.ready
@@ -40,7 +39,7 @@ lint: .venv/.ready
 
 # What `robustprune list` says, written down anew from what is there.
 lists: .venv/.ready
-	$(BIN)/python -m robustprune.listed
+	$(BIN)/python -m robustprune.cli.listed
 
 # The site, in site/; a broken link is an error.
 docs: .venv/.ready

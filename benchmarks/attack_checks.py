@@ -18,10 +18,11 @@ from unittest import mock
 
 import torch
 
-from robustprune.attacks import engine, run_attack
+from robustprune.attacks import run_attack
+from robustprune.attacks.engine import run as engine
 from robustprune.data import load_data
 from robustprune.models import build_model
-from robustprune.ticket import Ticket
+from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
 
 MOST = 0.1

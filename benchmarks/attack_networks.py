@@ -15,7 +15,7 @@ from torch import nn
 from robustprune.data import ImageData, InMemorySplit, load_data
 from robustprune.inference import freeze
 from robustprune.models import build_model
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import make_recipe, train
 
 IMAGES, EPOCHS, EPSILON = 15_000, 4, 0.1

@@ -41,8 +41,9 @@ from turns import Tell, Work, by_turns
 from robustprune.attacks import AttackProblem, get_attack, register_attack, run_attack
 from robustprune.cost import measure_cost
 from robustprune.data import ImageData, stratified_indices
-from robustprune.inference import Packed, predict_logits
+from robustprune.inference import Packed
 from robustprune.metrics import wilson_interval
+from robustprune.models import predict_logits
 
 KINDS = tuple(RECIPES)
 PARTS = ("gradients", "pgd", "agreement", "autoattack")

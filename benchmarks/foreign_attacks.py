@@ -24,12 +24,12 @@ import torch
 from torch import nn
 
 from robustprune.attacks import attack_options, run_attack
-from robustprune.attacks.foreign import known_attacks
-from robustprune.attacks.result import AttackResult
+from robustprune.attacks.engine.foreign import known_attacks
+from robustprune.attacks.engine.result import AttackResult
 from robustprune.data import load_data
 from robustprune.errors import RobustPruneError
 from robustprune.models import build_model
-from robustprune.ticket import Ticket
+from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
 
 # Budgets at which FGSM breaks about half of what the network has right.

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from robustprune.files import write_atomically
+from robustprune.runtime.files import write_atomically
 from robustprune.sweep import Store
 from robustprune.sweep.engines.local import LocalEngine
 from robustprune.sweep.expand import expand

@@ -21,9 +21,9 @@ from torch import nn
 
 from robustprune.data import ImageData, InMemorySplit
 from robustprune.models import build_model
-from robustprune.prune import prune_layers
 from robustprune.pruning import score_blocks
-from robustprune.ticket import Ticket
+from robustprune.tickets import prune_layers
+from robustprune.tickets.ticket import Ticket
 from robustprune.training import make_recipe
 from robustprune.training.epoch import train_epoch
 

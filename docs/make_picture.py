@@ -12,8 +12,8 @@ import sys
 from html import escape
 from pathlib import Path
 
-from robustprune.files import write_atomically
 from robustprune.records import Record, load_record
+from robustprune.runtime.files import write_atomically
 
 WIDTH, ROW, BOX, LEFT = 790, 74, 22, 120
 INK, FAINT, KEPT, GONE, CLEAN, ATTACKED = "#1f2933", "#52606d", "#3e7cb1", "#d64545", "#3e7cb1", "#e0a100"

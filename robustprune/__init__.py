@@ -17,40 +17,39 @@ if TYPE_CHECKING:
     from robustprune.data import load_data
     from robustprune.errors import RobustPruneError
     from robustprune.evaluation import evaluate
-    from robustprune.export import export_model
+    from robustprune.evaluation.costs import describe_cost
+    from robustprune.evaluation.similarity import compare_representations
     from robustprune.inference import freeze
-    from robustprune.lottery import rewind, run_lottery
+    from robustprune.lottery import run_lottery
     from robustprune.models import build_model
-    from robustprune.prune import prune_filters, prune_layers, prune_weights
     from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters, score_weights
     from robustprune.records import load_record
     from robustprune.report import write_report
-    from robustprune.savings import describe_cost
-    from robustprune.similarity import compare_representations
-    from robustprune.ticket import Ticket, load_ticket
+    from robustprune.tickets import Ticket, load_ticket, prune_filters, prune_layers, prune_weights, rewind
+    from robustprune.tickets.export import export_model
     from robustprune.training import train
 
 _HOMES = {
     "RobustPruneError": "errors",
-    "Ticket": "ticket",
+    "Ticket": "tickets",
     "build_model": "models",
     # Not "compare": a module of that name would hide the function.
     "compare": "comparison",
-    "compare_representations": "similarity",
-    "describe_cost": "savings",
+    "compare_representations": "evaluation.similarity",
+    "describe_cost": "evaluation.costs",
     "evaluate": "evaluation",
-    "export_model": "export",
+    "export_model": "tickets.export",
     "find_blocks": "pruning",
     "first_convolutions": "pruning",
     "freeze": "inference",
     "load_data": "data",
     "load_record": "records",
-    "load_ticket": "ticket",
+    "load_ticket": "tickets",
     "measure_cost": "cost",
-    "prune_filters": "prune",
-    "prune_layers": "prune",
-    "prune_weights": "prune",
-    "rewind": "lottery",
+    "prune_filters": "tickets",
+    "prune_layers": "tickets",
+    "prune_weights": "tickets",
+    "rewind": "tickets",
     "run_attack": "attacks",
     "run_lottery": "lottery",
     "score_blocks": "pruning",

@@ -13,10 +13,10 @@ import torch
 from robustprune.data import ImageData, load_data
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
-from robustprune.prune import prune_layers
 from robustprune.pruning import score_blocks
 from robustprune.records import Record
-from robustprune.ticket import Ticket
+from robustprune.tickets import prune_layers
+from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
 
 pytestmark = pytest.mark.slow

@@ -17,8 +17,8 @@ from robustprune.attacks import run_attack
 from robustprune.cost import measure_cost
 from robustprune.data import ImageData, load_data
 from robustprune.errors import EvaluationError, ModelError
+from robustprune.evaluation.similarity import compare_representations
 from robustprune.ood import evaluate_ood
-from robustprune.similarity import compare_representations
 
 HIDDEN = [name for name in MODULES if "script" in name or "export" in name or name == "trace"]
 KINDS = [*MODULES, *(name for name in FUNCTIONS if name != "without gradients")]

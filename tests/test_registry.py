@@ -93,7 +93,7 @@ def test_plug_in_of_an_installed_package(installed: Path) -> None:
     assert table.get("apple") is Fraction  # a built-in cannot be replaced
     assert "orchard_broken" not in sys.modules
 
-    from robustprune.listing import attacks
+    from robustprune.cli.listings import attacks
 
     [row] = [row for row in attacks() if row["name"] == "orchard-attack"]
     assert row == {"name": "orchard-attack", "description": "Propose a bite.", "options": {"bites": 3}}

@@ -21,12 +21,15 @@ of an `AttackProblem` and keyword options with defaults::
 An installed package registers such a function under the entry-point group ``robustprune.attacks``.
 """
 
-from robustprune.attacks.curve import SecurityCurve, security_curve
-from robustprune.attacks.engine import run_attack
+from robustprune.attacks.engine.curve import SecurityCurve, security_curve
+from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.result import AttackResult, Check
+from robustprune.attacks.engine.run import run_attack
+from robustprune.attacks.engine.saving import save_adversarial
+from robustprune.attacks.engine.state import StateFolder
 from robustprune.attacks.epsilon import parse_epsilon
 from robustprune.attacks.fgsm import fgsm
 from robustprune.attacks.pgd import pgd
-from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import (
     ATTACKS,
     attack_options,
@@ -36,9 +39,6 @@ from robustprune.attacks.registry import (
     named,
     register_attack,
 )
-from robustprune.attacks.result import AttackResult, Check
-from robustprune.attacks.saving import save_adversarial
-from robustprune.attacks.state import StateFolder
 from robustprune.attacks.transfer import check_transfer, transfer_attack
 from robustprune.attacks.union import any_of, union_attack
 

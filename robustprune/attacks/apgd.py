@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustprune.attacks.answers import Answer
+from robustprune.attacks.engine.answers import Answer
+from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.settings import at_least_one
+from robustprune.attacks.engine.stages import Walk
 from robustprune.attacks.losses import Loss
-from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import for_norms
-from robustprune.attacks.settings import at_least_one
-from robustprune.attacks.stages import Walk
 from robustprune.errors import AttackError
 
 MOMENTUM = 0.75

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 # Functions, since the package calls one of its functions as it does the module.
 from robustprune.attacks.apgd import TARGETS, cross_entropy_attack, targeted_attack
+from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.fab import attack as fab_attack
 from robustprune.attacks.pgd import attack as pgd_attack
-from robustprune.attacks.problem import AttackProblem
 from robustprune.attacks.registry import for_norms
 from robustprune.attacks.square import attack as square_attack
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from robustprune.attacks.apgd import TARGETS, rival_classes
+from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.settings import at_least_one
+from robustprune.attacks.engine.stages import Walk
 from robustprune.attacks.hyperplane import step_onto
 from robustprune.attacks.losses import margin
-from robustprune.attacks.problem import AttackProblem
-from robustprune.attacks.settings import at_least_one
-from robustprune.attacks.stages import Walk
 
 MOST_BIAS = 0.1
 OVERSHOOT = 1.05

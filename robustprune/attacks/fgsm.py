@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.engine import run_attack
+from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.run import run_attack
 from robustprune.attacks.losses import Loss
-from robustprune.attacks.problem import AttackProblem
 from robustprune.errors import AttackError
-from robustprune.inference import Array
+from robustprune.runtime.arrays import Array
 
 
 def attack(problem: AttackProblem, *, loss: str | Loss = "ce") -> None:

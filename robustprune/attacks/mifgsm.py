@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.settings import at_least_one
+from robustprune.attacks.engine.stages import Walk
 from robustprune.attacks.epsilon import parse_step_size
 from robustprune.attacks.losses import Loss
-from robustprune.attacks.problem import AttackProblem
-from robustprune.attacks.settings import at_least_one
-from robustprune.attacks.stages import Walk
 from robustprune.errors import AttackError
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from robustprune.attacks.problem import AttackProblem
-from robustprune.attacks.settings import at_least_one
+from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.settings import at_least_one
 
 
 def attack(problem: AttackProblem, *, draws: int = 1) -> None:

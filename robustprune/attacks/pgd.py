@@ -16,13 +16,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from robustprune.attacks.engine import run_attack
+from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.run import run_attack
+from robustprune.attacks.engine.settings import at_least_one
+from robustprune.attacks.engine.stages import Walk
 from robustprune.attacks.epsilon import parse_step_size
 from robustprune.attacks.losses import Loss
-from robustprune.attacks.problem import AttackProblem
-from robustprune.attacks.settings import at_least_one
-from robustprune.attacks.stages import Walk
-from robustprune.inference import Array
+from robustprune.runtime.arrays import Array
 
 CE_MARGIN = "ce-margin"
 

@@ -19,7 +19,7 @@ ATTACKS = Registry(
         "apgd-t": "robustprune.attacks.apgd:targeted_attack",
         "autoattack": "robustprune.attacks.ensembles:autoattack",
         "fab-t": "robustprune.attacks.fab:attack",
-        "foolbox": "robustprune.attacks.foreign:foolbox_attack",
+        "foolbox": "robustprune.attacks.engine.foreign:foolbox_attack",
         "fgsm": "robustprune.attacks.fgsm:attack",
         "mifgsm": "robustprune.attacks.mifgsm:attack",
         "noise": "robustprune.attacks.noise:attack",
@@ -31,7 +31,7 @@ ATTACKS = Registry(
         "square": "robustprune.attacks.square:attack",
         "standard": "robustprune.attacks.ensembles:standard",
         "strong": "robustprune.attacks.ensembles:strong",
-        "torchattacks": "robustprune.attacks.foreign:torchattacks_attack",
+        "torchattacks": "robustprune.attacks.engine.foreign:torchattacks_attack",
     },
 )
 

@@ -13,12 +13,12 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from robustprune.attacks.nearby import Look, Nearby
-from robustprune.attacks.problem import AttackProblem
+from robustprune.attacks.engine.nearby import Look, Nearby
+from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.settings import at_least_one
 from robustprune.attacks.registry import for_norms
-from robustprune.attacks.settings import at_least_one
 from robustprune.errors import AttackError
-from robustprune.randomness import seeded_generator
+from robustprune.runtime.randomness import seeded_generator
 
 # The share of pixels in a patch is halved after so many queries (of 10,000, section 5 there).
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

@@ -9,23 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks import checks
-from robustprune.attacks.batching import Batches
-from robustprune.attacks.engine import run_attack
-from robustprune.attacks.goal import Goal
-from robustprune.attacks.result import AttackResult, Check
-from robustprune.attacks.settings import as_ids
-from robustprune.attacks.verdict import predict_once
+from robustprune.attacks.engine import checks
+from robustprune.attacks.engine.batching import Batches
+from robustprune.attacks.engine.goal import Goal
+from robustprune.attacks.engine.result import AttackResult, Check
+from robustprune.attacks.engine.run import run_attack
+from robustprune.attacks.engine.settings import as_ids
+from robustprune.attacks.engine.verdict import predict_once
 from robustprune.errors import AttackError
-from robustprune.inference import (
-    Array,
-    as_network,
-    evaluation_mode,
-    model_device,
-    network_name,
-    to_tensor,
-    to_unit_range,
-)
+from robustprune.models import as_network, evaluation_mode, model_device, network_name, to_unit_range
+from robustprune.runtime.arrays import Array, to_tensor
 
 
 def transfer_attack(

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.checks import check_sample_size
-from robustprune.attacks.engine import run_attack
-from robustprune.attacks.result import AttackResult, Check
-from robustprune.inference import Array
+from robustprune.attacks.engine.checks import check_sample_size
+from robustprune.attacks.engine.result import AttackResult, Check
+from robustprune.attacks.engine.run import run_attack
+from robustprune.runtime.arrays import Array
 
 # By the passes they take; attacks that are not here come last, in the order given.
 _CHEAPEST_FIRST = (

@@ -10,13 +10,13 @@ from io import TextIOWrapper
 import rich_click as click
 from click.exceptions import Exit
 
-from robustprune import terminal
 from robustprune._version import __version__
+from robustprune.cli import terminal
 from robustprune.cli.guard import GuardedCommand
 from robustprune.cli.options import KeyValue
 from robustprune.errors import RobustPruneError
-from robustprune.launch import once_each, read_launch, silence_others, take_the_floor
-from robustprune.printable import ERRORS
+from robustprune.runtime.launch import once_each, read_launch, silence_others, take_the_floor
+from robustprune.runtime.printable import ERRORS
 
 click.rich_click.MAX_WIDTH = 110
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.options import stack
 from robustprune.cli.paths import OUT_FOLDER, Naming, Target
 from robustprune.errors import AttackError, EvaluationError
-from robustprune.kinds import ADVERSARIAL, Kind
+from robustprune.runtime.kinds import ADVERSARIAL, Kind
 
 if TYPE_CHECKING:
     import torch
@@ -132,7 +132,7 @@ def add_source(
 ) -> None:
     """Open the network to transfer from, if there is one, on a device."""
     if name is not None:
-        from robustprune.workbench import open_alike
+        from robustprune.cli.workbench import open_alike
 
         source = open_alike(name, data, **options)
         given["attack_settings"]["transfer_from"] = source.model().to(device)

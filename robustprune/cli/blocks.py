@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
     data_options,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import json_option
 from robustprune.cli.paths import Records

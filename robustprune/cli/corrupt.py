@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.corruptions import frost_dir_option, frost_options
 from robustprune.cli.options import (
@@ -17,7 +17,7 @@ from robustprune.cli.options import (
     take_data_options,
 )
 from robustprune.cli.paths import OUT_FOLDER, Target
-from robustprune.kinds import PICTURE
+from robustprune.runtime.kinds import PICTURE
 
 corrupt_options = stack(
     split_option,
@@ -54,12 +54,12 @@ def corrupt(
     out: str | None, gallery: str | None, names: tuple[str, ...], image: int, as_json: bool, **options: Any
 ) -> None:
     """Write the corrupted images of a data set in the layout of CIFAR-10-C, or draw a gallery of one of them."""
+    from robustprune.cli.workbench import open_data
     from robustprune.corruptions import expand_names
     from robustprune.corruptions.export import write_set
     from robustprune.corruptions.gallery import write_gallery
     from robustprune.data import take_sample
-    from robustprune.devices import limit_threads
-    from robustprune.workbench import open_data
+    from robustprune.runtime.devices import limit_threads
 
     if out is None and gallery is None:
         raise click.UsageError("name a folder with --out, a picture with --gallery, or both")

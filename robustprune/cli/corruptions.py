@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.options import stack
 from robustprune.cli.paths import Naming, Source
 from robustprune.cli.tables import interval_text

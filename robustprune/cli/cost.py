@@ -7,7 +7,7 @@ from typing import Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import alike_options, common_options, data_options, model_options, open_named_network
 from robustprune.cli.paths import Naming
@@ -40,8 +40,8 @@ def cost(dense: str | None, batch_size: int, latency: bool, exported: bool, as_j
     """Count a network's parameters, multiply-accumulates and filters, and measure its memory."""
     if exported and not latency:
         raise click.UsageError("--exported adds to what --latency times; give both")
-    from robustprune.savings import describe_cost
-    from robustprune.workbench import open_alike
+    from robustprune.cli.workbench import open_alike
+    from robustprune.evaluation.costs import describe_cost
 
     alike = alike_options(options, [] if dense is None else [dense])
     ticket = open_named_network(options)

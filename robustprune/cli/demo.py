@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import common_options
 from robustprune.cli.paths import Target
-from robustprune.kinds import DEMO_MARK, Kind
+from robustprune.runtime.kinds import DEMO_MARK, Kind
 
 if TYPE_CHECKING:
-    from robustprune.demo import DemoResult
+    from robustprune.cli.demonstration import DemoResult
 
 _SHOWN = ("accuracy", "robustness", "corruptions", "ood", "cost")
 
 
 def _files(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
-    from robustprune.demo import demo_files
+    from robustprune.cli.demonstration import demo_files
 
     return demo_files(out)
 
@@ -41,8 +41,8 @@ def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:
 
     Each is attacked, shown corrupted and foreign images, and compared with the dense one.
     """
-    from robustprune.demo import run_demo
-    from robustprune.devices import choose_device, limit_threads
+    from robustprune.cli.demonstration import run_demo
+    from robustprune.runtime.devices import choose_device, limit_threads
 
     # Images of 8×8 pixels gain nothing from a second thread, and on a busy machine two would wait for each other.
     limit_threads(options["threads"] or 1)
@@ -63,7 +63,7 @@ def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:
 
 def _summary(result: DemoResult) -> None:
     """Draw the main metrics of each network, and what the comparison says of them."""
-    from robustprune.demo import NAMES
+    from robustprune.cli.demonstration import NAMES
     from robustprune.report.cells import value_text, verdict_badge
     from robustprune.report.verdicts import heading, main_metrics
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.attacks import (
     add_source,
@@ -35,12 +35,12 @@ from robustprune.cli.options import (
 )
 from robustprune.cli.paths import Naming, Target
 from robustprune.cli.tables import interval_text
-from robustprune.kinds import OUTCOMES, RECORD, Kind
+from robustprune.runtime.kinds import OUTCOMES, RECORD, Kind
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
     from robustprune.records import Record
-    from robustprune.ticket import Ticket
+    from robustprune.tickets.ticket import Ticket
 
 
 def _named(model: str, also: Iterable[str], dense: str | None) -> list[str]:
@@ -153,7 +153,7 @@ def _draw_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
 
 def _open_all(named: list[str], options: dict[str, Any], alike: dict[str, Any]) -> tuple[dict[str, Ticket], ImageData]:
     """Return the networks, on their device, and the image set of the first; ``alike`` is how the others are opened."""
-    from robustprune.workbench import open_alike
+    from robustprune.cli.workbench import open_alike
 
     first, data = open_named(options)
     tickets = {named[0]: first, **{name: open_alike(name, data, **alike) for name in named[1:]}}

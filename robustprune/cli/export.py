@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
     data_options,
@@ -16,7 +16,7 @@ from robustprune.cli.options import (
 )
 from robustprune.cli.paths import Target
 from robustprune.cli.tables import pruning_notes
-from robustprune.kinds import EXPORT
+from robustprune.runtime.kinds import EXPORT
 
 
 @commands.command()
@@ -30,7 +30,7 @@ def export(format: str, out: str, as_json: bool, **options: Any) -> None:
 
     It takes any number of float32 images in [0, 1], (N, C, H, W), and returns logits; normalization is inside.
     """
-    from robustprune.export import export_model
+    from robustprune.tickets.export import export_model
 
     ticket = open_named_network(options)
     found = export_model(ticket, out, format)

@@ -12,7 +12,7 @@ import rich_click as click
 
 from robustprune.cli.paths import Read, Target, named_paths, published_files
 from robustprune.errors import RobustPruneError
-from robustprune.kinds import TICKET, Kind, check_replaceable, overwriting
+from robustprune.runtime.kinds import TICKET, Kind, check_replaceable, overwriting
 
 _LONGEST_NAME = 255  # bytes, on all common file systems
 _PARTS_OF_SETS = (
@@ -106,8 +106,8 @@ def _inputs(command: click.Command, ctx: click.Context) -> Iterator[tuple[str, R
 
 def _remembered(path: Path) -> Iterator[Read]:
     """Yield the files and folders that a ticket speaks of: its image set and the code of its network."""
-    from robustprune.sealed import DamagedFileError, read_sealed
-    from robustprune.ticket import FORMAT
+    from robustprune.runtime.sealed import DamagedFileError, read_sealed
+    from robustprune.tickets.ticket import FORMAT
 
     try:
         header = read_sealed(path, FORMAT).get("header")

@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import json_option
 
@@ -16,7 +16,7 @@ from robustprune.cli.options import json_option
 @json_option
 def list_(kind: str, as_json: bool) -> None:
     """List what can be named: criteria, attacks, corruptions, detectors, models or datasets."""
-    from robustprune.listed import list_rows
+    from robustprune.cli.listed import list_rows
 
     rows = list_rows(kind)
     if as_json:

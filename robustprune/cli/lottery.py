@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
     KeyValue,
@@ -88,8 +88,8 @@ def lottery(
     Each dense network is trained once, whatever is cut out of it. A second call with the same --out does only what is
     new, and picks up what was interrupted.
     """
+    from robustprune.cli.workbench import is_ticket_path, open_data
     from robustprune.lottery import run_lottery
-    from robustprune.workbench import is_ticket_path, open_data
 
     if is_ticket_path(options["model"]):
         raise click.UsageError("a lottery begins with fresh weights: --model takes a name, not a ticket")

@@ -14,8 +14,8 @@ from robustprune.cli.paths import DataRoot, Naming, Read, Source, named_paths
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
-    from robustprune.processes import Processes
-    from robustprune.ticket import Ticket
+    from robustprune.runtime.processes import Processes
+    from robustprune.tickets.ticket import Ticket
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -155,7 +155,7 @@ _DATA_OPTIONS = (
 
 def resolve(options: dict[str, Any]) -> dict[str, Any]:
     """Take model and data options out of a command's arguments; return them as the workbench takes them."""
-    from robustprune.devices import choose_device, limit_threads
+    from robustprune.runtime.devices import choose_device, limit_threads
 
     limit_threads(options.pop("threads"))
     if "device" in options:
@@ -186,7 +186,7 @@ def was_given(option: str) -> bool:
 
 def alike_options(options: dict[str, Any], others: Sequence[str]) -> dict[str, Any]:
     """Return how networks beside a command's first are opened; --model-option is theirs where that is a ticket."""
-    from robustprune.workbench import is_ticket_path
+    from robustprune.cli.workbench import is_ticket_path
 
     given = {
         "model_options": dict(options["network_options"]),
@@ -200,7 +200,7 @@ def alike_options(options: dict[str, Any], others: Sequence[str]) -> dict[str, A
 
 def open_named(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
     """Return the network and the image set that a command's arguments name."""
-    from robustprune.workbench import open_model
+    from robustprune.cli.workbench import open_model
 
     return open_model(**resolve(options))
 
@@ -208,8 +208,8 @@ def open_named(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
 @contextmanager
 def joined(device: str, *, evaluates: bool = False) -> Iterator[Processes]:
     """Join the processes that torchrun started with this one, for the block."""
-    from robustprune.devices import choose_device
-    from robustprune.processes import EVALUATION_TIMEOUT, TRAINING_TIMEOUT, start_processes
+    from robustprune.runtime.devices import choose_device
+    from robustprune.runtime.processes import EVALUATION_TIMEOUT, TRAINING_TIMEOUT, start_processes
 
     with start_processes(choose_device(device), EVALUATION_TIMEOUT if evaluates else TRAINING_TIMEOUT) as processes:
         yield processes
@@ -225,6 +225,6 @@ def opened(processes: Processes, options: dict[str, Any], work: Callable[[], T])
 
 def open_named_network(options: dict[str, Any]) -> Ticket:
     """Return the network alone, for commands that need no images."""
-    from robustprune.workbench import open_network
+    from robustprune.cli.workbench import open_network
 
     return open_network(**resolve(options))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import rich_click as click
 
-from robustprune.kinds import RECORD, Kind
+from robustprune.runtime.kinds import RECORD, Kind
 
 Beside = Callable[[Path, dict[str, Any]], Iterable[tuple[Path, Kind]]]
 """From an output and the command's arguments to what is written in it or beside it, with what that is."""

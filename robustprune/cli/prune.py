@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
     KeyValue,
@@ -21,11 +21,11 @@ from robustprune.cli.options import (
 from robustprune.cli.paths import Source, Target
 from robustprune.cli.prune_methods import DRAW, PRUNE, filter_figures, mask_figures
 from robustprune.cli.tables import cost_table, pruning_notes
-from robustprune.kinds import TICKET
+from robustprune.runtime.kinds import TICKET
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
-    from robustprune.ticket import Ticket
+    from robustprune.tickets.ticket import Ticket
 
 # The options of each method, of which one of the first group is required.
 _OPTIONS = {
@@ -145,8 +145,8 @@ def _open(options: dict[str, Any], how: dict[str, Any]) -> tuple[Ticket, ImageDa
     """Return what is to be pruned; with a ticket to match, as its twin, and the ticket in the place of its path."""
     if "match" not in how:
         return open_named(options)
-    from robustprune.ticket import load_ticket
-    from robustprune.workbench import open_twin
+    from robustprune.cli.workbench import open_twin
+    from robustprune.tickets.ticket import load_ticket
 
     how["match"] = match = load_ticket(how["match"], model_code=options["model_code"])
     named = resolve(options)

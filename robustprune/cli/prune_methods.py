@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.tables import percent_kept
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
-    from robustprune.ticket import Ticket
-    from robustprune.ticket_header import Plan
+    from robustprune.tickets.header import Plan
+    from robustprune.tickets.ticket import Ticket
 
 
 def _prune_layers(
     dense: Ticket, data: ImageData, criterion: str, how: dict[str, Any], scoring: dict[str, Any]
 ) -> Ticket:
-    from robustprune.prune import prune_layers
     from robustprune.pruning import score_blocks
+    from robustprune.tickets import prune_layers
 
     return prune_layers(dense, score_blocks(dense.network, data, criterion, **scoring), data=data, **how)
 
@@ -25,8 +25,8 @@ def _prune_layers(
 def _prune_filters(
     dense: Ticket, data: ImageData, criterion: str, how: dict[str, Any], scoring: dict[str, Any]
 ) -> Ticket:
-    from robustprune.prune import prune_filters
     from robustprune.pruning import first_convolutions, score_filters
+    from robustprune.tickets import prune_filters
 
     layers = list(first_convolutions(dense.network).values())
     return prune_filters(dense, score_filters(dense.network, layers, data, criterion, **scoring), data=data, **how)
@@ -35,7 +35,7 @@ def _prune_filters(
 def _prune_weights(
     dense: Ticket, data: ImageData, criterion: str, how: dict[str, Any], scoring: dict[str, Any]
 ) -> Ticket:
-    from robustprune.prune import prune_weights
+    from robustprune.tickets import prune_weights
 
     return prune_weights(dense, data, criterion, **how, **scoring)
 

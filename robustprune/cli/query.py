@@ -10,12 +10,12 @@ from typing import Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import stack
 from robustprune.cli.paths import OUT_FOLDER, RecordFolder, Target
 from robustprune.errors import EvaluationError
-from robustprune.kinds import Kind
+from robustprune.runtime.kinds import Kind
 
 query_options = stack(
     click.argument("folder", type=RecordFolder(file_okay=False)),
@@ -55,8 +55,8 @@ def query(
 
     `--columns all --format json` shows what can be asked for.
     """
-    from robustprune.query import load_rows, rows_kind
-    from robustprune.query import query as ask
+    from robustprune.sweep.query import load_rows, rows_kind
+    from robustprune.sweep.query import query as ask
 
     form = "json" if as_json else form
     if form == "parquet" and out is None:
@@ -86,7 +86,7 @@ def query(
 
 
 def _write_json(out: Path, text: str, kind: Kind) -> None:
-    from robustprune.files import write_atomically
+    from robustprune.runtime.files import write_atomically
 
     try:
         write_atomically(out, f"{text}\n".encode(), kind)
@@ -97,17 +97,17 @@ def _write_json(out: Path, text: str, kind: Kind) -> None:
 def _export(rows: list[Any], tensorboard: str | None, mlflow: str | None, wandb: str | None) -> None:
     """Copy records for trackers, and say how to look at them."""
     if tensorboard is not None:
-        from robustprune.query.tensorboard import export_to_tensorboard
+        from robustprune.sweep.query.tensorboard import export_to_tensorboard
 
         written = export_to_tensorboard(rows, tensorboard)
         _say_written(written, "TensorBoard", f"look at them with: tensorboard --logdir {tensorboard}")
     if mlflow is not None:
-        from robustprune.query.mlflow import export_to_mlflow, store_address
+        from robustprune.sweep.query.mlflow import export_to_mlflow, store_address
 
         written = export_to_mlflow(rows, mlflow)
         _say_written(written, "MLflow", f"look at them with: mlflow ui --backend-store-uri {store_address(mlflow)}")
     if wandb is not None:
-        from robustprune.query.wandb import export_to_wandb
+        from robustprune.sweep.query.wandb import export_to_wandb
 
         written = export_to_wandb(rows, wandb)
         _say_written(written, "Weights & Biases", f"upload them with: wandb sync {wandb}/wandb/offline-run-*")

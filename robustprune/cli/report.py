@@ -8,12 +8,12 @@ from typing import Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.compare import parse_tolerance, tolerance_option
 from robustprune.cli.options import json_option
 from robustprune.cli.paths import OUT_FOLDER, Records, Target
-from robustprune.kinds import PAGE, TABLES, Kind
+from robustprune.runtime.kinds import PAGE, TABLES, Kind
 
 
 def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:

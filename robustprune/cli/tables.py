@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from robustprune import terminal
+from robustprune.cli import terminal
 
 if TYPE_CHECKING:
     from robustprune.cost import Cost
-    from robustprune.ticket import Ticket
+    from robustprune.tickets.ticket import Ticket
 
 
 def cost_table(own: Cost, dense: Cost, headings: tuple[str, str], caption: str = "") -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from robustprune import terminal
+from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
     common_options,
@@ -21,7 +21,7 @@ from robustprune.cli.options import (
     stack,
 )
 from robustprune.cli.paths import Target
-from robustprune.kinds import CHECKPOINT, TICKET, Kind
+from robustprune.runtime.kinds import CHECKPOINT, TICKET, Kind
 
 
 def _checkpoint(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
@@ -64,7 +64,7 @@ training_options = stack(
 def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: Any) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
     from robustprune.attacks import parse_epsilon
-    from robustprune.progress import of_training
+    from robustprune.runtime.progress import of_training
     from robustprune.training import train_to_file
 
     if eps is not None and options["adversarial"] is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from robustprune.comparison.outcomes import Metric, Outcome, Outcomes
+from robustprune.cost import training_circumstances
 from robustprune.records import Record
-from robustprune.savings import training_circumstances
 
 COUNTED = (
     Metric("macs", "MACs per image", "cost", "MACs", higher_is_better=False),

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from robustprune.errors import ComparisonError
-from robustprune.printable import printable
+from robustprune.runtime.printable import printable
 
 _MOST_COMMAS = 16  # within one path
 

@@ -13,8 +13,8 @@ from robustprune.comparison.costs import cost_outcomes
 from robustprune.comparison.labels import write_epsilon, write_norm
 from robustprune.comparison.outcomes import SHARE, Floats, Metric, Outcome, Outcomes
 from robustprune.corruptions import HEADLINE
-from robustprune.files import hash_arrays
 from robustprune.records import Record, Samples
+from robustprune.runtime.files import hash_arrays
 
 # In stable keys, which are typed.
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustprune.corruptions.arrays import Floats, Words
-from robustprune.randomness import derive_seed
+from robustprune.runtime.randomness import derive_seed
 
 FRACTION_BITS = 16  # of the numbers that fields are made of; see `linear`
 _GOLDEN = 0x9E3779B97F4A7C15

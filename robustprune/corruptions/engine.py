@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustprune.arrays import Array, to_numpy
 from robustprune.corruptions.draws import Draws, image_keys
 from robustprune.corruptions.parallel import in_parallel
 from robustprune.corruptions.registry import (
@@ -23,6 +22,7 @@ from robustprune.corruptions.registry import (
 )
 from robustprune.errors import CorruptionError, RobustPruneError
 from robustprune.registry import share_options
+from robustprune.runtime.arrays import Array, to_numpy
 
 # Elements worked on at once: enough to make the cost of a call small, few enough for the caches.
 _CHUNK_ELEMENTS = 1 << 17

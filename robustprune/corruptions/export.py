@@ -16,8 +16,8 @@ from robustprune.corruptions.engine import corrupt, share_corruption_options
 from robustprune.corruptions.geometry import geometry_scale
 from robustprune.corruptions.registry import SEVERITIES
 from robustprune.errors import CorruptionError
-from robustprune.files import hash_arrays, write_atomically
-from robustprune.progress import Progress
+from robustprune.runtime.files import hash_arrays, write_atomically
+from robustprune.runtime.progress import Progress
 
 SETTINGS = "settings.json"
 

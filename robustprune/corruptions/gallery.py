@@ -13,8 +13,8 @@ from torch import Tensor
 from robustprune.corruptions.engine import corrupt, share_corruption_options
 from robustprune.corruptions.registry import EXTRAS, HEADLINE, SEVERITIES
 from robustprune.errors import CorruptionError
-from robustprune.files import write_atomically
-from robustprune.kinds import MARK, PICTURE
+from robustprune.runtime.files import write_atomically
+from robustprune.runtime.kinds import MARK, PICTURE
 
 if TYPE_CHECKING:
     from PIL import Image

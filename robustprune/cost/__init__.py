@@ -3,6 +3,7 @@
 from robustprune.cost.counts import Cost, measure_block_macs, measure_cost, percent_saved
 from robustprune.cost.latency import Latency, measure_latencies
 from robustprune.cost.memory import Memory, measure_memory
+from robustprune.cost.savings import saved_in_training, saved_memory, training_circumstances
 from robustprune.cost.timing import Spread, ratio_spread, time_in_turn
 
 __all__ = [
@@ -16,5 +17,8 @@ __all__ = [
     "measure_memory",
     "percent_saved",
     "ratio_spread",
+    "saved_in_training",
+    "saved_memory",
     "time_in_turn",
+    "training_circumstances",
 ]

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import _FlopCounterMode
 
-from robustprune.arrays import Array, to_tensor
 from robustprune.cost.formulas import ProductCounter
 from robustprune.cost.images import noise_images
 from robustprune.errors import ModelError, ModelWarning
-from robustprune.inference import (
+from robustprune.inference.plain import fill_lazy_layers
+from robustprune.models import (
     as_network,
     copy_network,
     evaluation_mode,
@@ -29,10 +29,10 @@ from robustprune.inference import (
     network_name,
     run_uncompiled,
 )
-from robustprune.inference.plain import fill_lazy_layers
-from robustprune.provenance import frozen_constants
 from robustprune.pruning import Block, weight_layers
 from robustprune.pruning.criteria.used_weights import use_weights
+from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.provenance import frozen_constants
 
 
 @dataclass(frozen=True)

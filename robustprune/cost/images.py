@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import ModelError
-from robustprune.inference import Array, model_type, to_tensor
-from robustprune.models import architecture_of
-from robustprune.randomness import seeded_generator
+from robustprune.models import architecture_of, model_type
+from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.randomness import seeded_generator
 
 
 def noise_images(model: nn.Module, count: int, example: Array | None = None) -> Tensor:

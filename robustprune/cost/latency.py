@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustprune.arrays import Array
 from robustprune.cost.images import noise_images
 from robustprune.cost.timing import Spread, ratio_spread, time_in_turn
 from robustprune.inference import freeze
+from robustprune.runtime.arrays import Array
 
 
 @dataclass(frozen=True)

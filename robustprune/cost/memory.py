@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from robustprune.arrays import Array
 from robustprune.cost.images import noise_images
 from robustprune.errors import ModelError
-from robustprune.inference import copy_network, network_name, run_uncompiled, to_evaluation
 from robustprune.inference.plain import fill_lazy_layers
-from robustprune.randomness import isolated_generators
+from robustprune.models import copy_network, network_name, run_uncompiled, to_evaluation
+from robustprune.runtime.arrays import Array
+from robustprune.runtime.randomness import isolated_generators
 
 _PROBES = (2, 3, 4)  # images; not one, which batch normalization cannot train on
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustprune.randomness import Draws, as_draws
+from robustprune.runtime.randomness import Draws, as_draws
 
 
 def default_shift(image_size: int | tuple[int, int]) -> int:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustprune.randomness import Draws, as_draws
+from robustprune.runtime.randomness import Draws, as_draws
 
 _TABLES = ("autocontrast", "equalize", "posterize", "solarize")
 _MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robustprune.errors import DataError
-from robustprune.files import hash_arrays
+from robustprune.runtime.files import hash_arrays
 
 
 class Batch(NamedTuple):

@@ -16,7 +16,7 @@ from robustprune.data.image_files import read_image
 from robustprune.data.pixels import resize_images
 from robustprune.data.splits import Batch, InMemorySplit
 from robustprune.errors import DataError
-from robustprune.files import hash_arrays
+from robustprune.runtime.files import hash_arrays
 
 _READ_SIZE = 256  # images a worker reads at a time when the caller names no batch size
 

@@ -29,13 +29,13 @@ from robustprune.attacks import (
 )
 from robustprune.errors import AttackError
 from robustprune.evaluation.gallery import add_galleries
-from robustprune.inference import Array
 from robustprune.metrics import wilson_interval
-from robustprune.processes import ALONE, Processes
-from robustprune.progress import Progress, labelled
-from robustprune.provenance import hash_weights
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
 from robustprune.registry import share_options, suggest
+from robustprune.runtime.arrays import Array
+from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.progress import Progress, labelled
+from robustprune.runtime.provenance import hash_weights
 
 
 @dataclass(frozen=True)

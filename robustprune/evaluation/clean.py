@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from robustprune.data import Sample
 from robustprune.data.sample import images_at
 from robustprune.errors import EvaluationError
-from robustprune.inference import predict_logits
 from robustprune.metrics import (
     accuracy,
     brier_score,
@@ -17,8 +16,9 @@ from robustprune.metrics import (
     sample_figures,
     wilson_interval,
 )
-from robustprune.processes import ALONE, Processes
+from robustprune.models import predict_logits
 from robustprune.records import CleanResult, Samples
+from robustprune.runtime.processes import ALONE, Processes
 
 
 def evaluate_clean(

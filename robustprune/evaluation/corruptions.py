@@ -19,11 +19,12 @@ from robustprune.corruptions.result import AgainstDense, CorruptionResult, Sever
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.evaluation.corruption_sources import CorruptedImages
 from robustprune.evaluation.idle_corruptions import Idle, fingerprints
-from robustprune.inference import freeze, predict_logits
+from robustprune.inference import freeze
 from robustprune.metrics import accuracy, brier_score, expected_calibration_error, negative_log_likelihood
-from robustprune.processes import ALONE, Processes
-from robustprune.progress import Progress
+from robustprune.models import predict_logits
 from robustprune.records import Record, Samples
+from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.progress import Progress
 
 # Pixels that are corrupted and shown to every network before the next ones are.
 _CHUNK_BYTES = 1 << 26

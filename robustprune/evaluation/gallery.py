@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from robustprune.attacks import AttackResult
-from robustprune.inference import Array
 from robustprune.records import AttackEntry, Samples
+from robustprune.runtime.arrays import Array
 
 _IMAGES = 8
 _NUMBERS = 1 << 19  # pixels × channels of them all: a record is for figures, not for data sets

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from robustprune.errors import ModelError
+from robustprune.evaluation.costs import time_networks
 from robustprune.records import Record
-from robustprune.savings import time_networks
 
 
 def check_timing(model: Any) -> None:

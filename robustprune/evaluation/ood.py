@@ -11,8 +11,8 @@ from robustprune.data import ImageData
 from robustprune.errors import EvaluationError
 from robustprune.ood import evaluate_ood
 from robustprune.ood.result import OodEntry, OodSummary
-from robustprune.progress import Progress
 from robustprune.records import Samples
+from robustprune.runtime.progress import Progress
 
 OodRequest = str | Sequence[str] | Mapping[str, Sequence[str]]
 

@@ -20,13 +20,13 @@ from robustprune.evaluation.ood import OodRequest, run_ood
 from robustprune.evaluation.shift import run_shift
 from robustprune.evaluation.summary import summarize_model
 from robustprune.evaluation.together import evaluate_together
-from robustprune.files import hash_arrays
-from robustprune.inference import as_network
-from robustprune.processes import ALONE, Processes
-from robustprune.progress import Progress
-from robustprune.provenance import describe_environment
+from robustprune.models import as_network
 from robustprune.records import Record
-from robustprune.ticket import Ticket
+from robustprune.runtime.files import hash_arrays
+from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.progress import Progress
+from robustprune.runtime.provenance import describe_environment
+from robustprune.tickets.ticket import Ticket
 
 
 def evaluate(

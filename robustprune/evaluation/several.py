@@ -15,11 +15,11 @@ from robustprune.evaluation.corruptions import compare_with_dense
 from robustprune.evaluation.latency import check_timing
 from robustprune.evaluation.run import evaluate
 from robustprune.evaluation.together import evaluate_together
-from robustprune.inference import as_network
-from robustprune.processes import ALONE, Processes
-from robustprune.progress import Progress
+from robustprune.models import as_network
 from robustprune.records import Record
-from robustprune.ticket import Ticket
+from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.progress import Progress
+from robustprune.tickets.ticket import Ticket
 
 
 def evaluate_models(

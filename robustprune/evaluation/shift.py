@@ -19,11 +19,11 @@ from robustprune.data.pixels import convert_channels, resize_images
 from robustprune.data.released import load_foreign_folder
 from robustprune.data.sample import images_at
 from robustprune.errors import DataError, EvaluationError
-from robustprune.inference import predict_logits
 from robustprune.metrics import accuracy, wilson_interval
-from robustprune.processes import ALONE, Processes
-from robustprune.progress import Progress
+from robustprune.models import predict_logits
 from robustprune.records import Samples
+from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.progress import Progress
 
 # CIFAR-10.1 (Recht et al. 2018, arXiv:1806.00451) is two arrays, v6 the one to use; CIFAR-10.2 (Lu et al. 2020) one
 # archive, of which the test part is meant.

@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from robustprune.cost import measure_cost, measure_memory
 from robustprune.errors import ModelError
-from robustprune.inference import network_name
-from robustprune.models import build_network
-from robustprune.provenance import hash_weights
+from robustprune.models import build_network, network_name
 from robustprune.pruning import find_blocks
 from robustprune.records import BlockSummary, ModelSummary
-from robustprune.ticket import Ticket
-from robustprune.ticket_header import Plan
+from robustprune.runtime.provenance import hash_weights
+from robustprune.tickets.header import Plan
+from robustprune.tickets.ticket import Ticket
 
 
 def summarize_model(model: Ticket | nn.Module, network: nn.Module, images: Tensor, path: str | None) -> ModelSummary:

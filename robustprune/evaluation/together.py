@@ -11,8 +11,8 @@ from torch import nn
 from robustprune.evaluation.corruption_sources import CorruptedImages
 from robustprune.evaluation.corruptions import add_corruptions
 from robustprune.evaluation.latency import add_latency
-from robustprune.processes import ALONE, Processes
 from robustprune.records import Record
+from robustprune.runtime.processes import ALONE, Processes
 
 
 def evaluate_together(

@@ -8,12 +8,12 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from robustprune.arrays import Array, to_tensor
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.inference.folding import coarsest_spacing, find_pairs, fold
-from robustprune.inference.forward import logit_gap, model_device, model_type, run_model, to_unit_range
-from robustprune.inference.networks import as_network, copy_network, network_name, to_evaluation, uncompiled
-from robustprune.randomness import isolated_generators, seeded_generator
+from robustprune.models.forward import channels_last, logit_gap, model_device, model_type, run_model, to_unit_range
+from robustprune.models.networks import as_network, copy_network, network_name, to_evaluation, uncompiled
+from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.randomness import isolated_generators, seeded_generator
 
 TOLERANCE = 1e-4
 """How far a logit of the copy may lie from the original's, as a share of the largest logit of the batch."""
@@ -74,15 +74,6 @@ def _plain_copy(model: nn.Module) -> nn.Module:
     for parameter in network.parameters():  # scripts cannot be asked as a whole
         parameter.requires_grad_(False)
     return channels_last(network)
-
-
-def channels_last(network: nn.Module) -> nn.Module:
-    """Return a network whose weights of four dimensions lie channels-last now."""
-    # Not through Module.to(), which refuses networks with weights of five dimensions.
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return network
 
 
 def _probes(model: nn.Module, example: Array | None) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
-from robustprune.inference.networks import lazy_layers
+from robustprune.models.networks import lazy_layers
 
 
 def fill_lazy_layers(network: nn.Module, images: Tensor) -> None:

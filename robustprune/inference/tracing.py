@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from robustprune.inference.folding import has_hooks
-from robustprune.randomness import isolated_generators
+from robustprune.runtime.randomness import isolated_generators
 
 
 def trace(network: nn.Module) -> fx.GraphModule:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robustprune.lottery.draws import Draw
-from robustprune.lottery.rewinding import RewindPoint
 from robustprune.metrics import mean_and_half_width, mean_interval
 from robustprune.records import Record
+from robustprune.tickets.draws import Draw
+from robustprune.tickets.rewinding import RewindPoint
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningError, PruningWarning
-from robustprune.lottery.draws import Draw, make_draws
+from robustprune.errors import PruningError
 from robustprune.lottery.results import LotteryResults, Row
-from robustprune.lottery.rewinding import RewindPoint, parse_rewind_points
 from robustprune.lottery.stages import Stages
 from robustprune.models import build_model
-from robustprune.progress import Progress, of_training
-from robustprune.pruning import choose_blocks, find_blocks, first_convolutions
 from robustprune.records import Record
+from robustprune.runtime.progress import Progress, of_training
+from robustprune.tickets.draws import make_draws
+from robustprune.tickets.finding import check_network
+from robustprune.tickets.rewinding import RewindPoint, parse_rewind_points
 from robustprune.training import Recipe, make_recipe
 
 
@@ -127,13 +125,3 @@ def run_lottery(
         for point in points
     )
     return LotteryResults(model, data.name, full_recipe.epochs, dense, rows)
-
-
-def check_network(network: nn.Module, draws: Sequence[Draw]) -> None:
-    """Find out now, not after the dense training, what can not go."""
-    found = find_blocks(network)
-    for draw in draws:
-        choose_blocks(found, {block.name: 0.0 for block in found}, draw.blocks, draw.eligibility)
-    if any(draw.method != "layer" for draw in draws):
-        with warnings.catch_warnings(action="ignore", category=PruningWarning):  # said when filters are scored
-            first_convolutions(network, found)

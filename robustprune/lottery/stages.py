@@ -29,16 +29,16 @@ import torch
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning
 from robustprune.evaluation import evaluate
-from robustprune.files import hash_json, write_atomically
-from robustprune.lottery.draws import Draw
-from robustprune.lottery.finding import cut, score, set_back
-from robustprune.lottery.rewinding import RewindPoint
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
-from robustprune.provenance import describe_environment
 from robustprune.pruning import BlockScores, FilterScores
 from robustprune.records import Record, load_record
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.runtime.files import hash_json, write_atomically
+from robustprune.runtime.provenance import describe_environment
+from robustprune.tickets.draws import Draw
+from robustprune.tickets.finding import cut, score, set_back
+from robustprune.tickets.rewinding import RewindPoint
+from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import Recipe, run_settings, train, train_to_file
 
 _ARITHMETIC = ("threads", "torch", "platform")

@@ -14,9 +14,9 @@ import math
 import numpy as np
 from torch import Tensor
 
-from robustprune.arrays import Array, to_tensor
 from robustprune.errors import EvaluationError
 from robustprune.metrics.arrays import Floats
+from robustprune.runtime.arrays import Array, to_tensor
 
 LEAST_SAMPLES = 4
 """Samples that the unbiased estimator needs in a batch."""

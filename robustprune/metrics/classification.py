@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax, ndtri, softmax
 
-from robustprune.arrays import Array, to_numpy
 from robustprune.errors import EvaluationError
 from robustprune.metrics.arrays import Floats, Integers
+from robustprune.runtime.arrays import Array, to_numpy
 
 
 def accuracy(logits: Array, labels: Array) -> float:

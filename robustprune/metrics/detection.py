@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.arrays import Array, to_numpy
 from robustprune.errors import EvaluationError
 from robustprune.metrics.arrays import Floats
+from robustprune.runtime.arrays import Array, to_numpy
 
 _Counts = np.ndarray[Any, np.dtype[np.uint16]]
 _Interval = tuple[float, float]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from robustprune.arrays import Array, to_numpy
 from robustprune.errors import EvaluationError
 from robustprune.metrics.arrays import Floats
+from robustprune.runtime.arrays import Array, to_numpy
 
 
 def risk_coverage(scores: Array, is_correct: Array) -> tuple[Floats, Floats]:

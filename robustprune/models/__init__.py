@@ -1,6 +1,56 @@
-"""Networks from images in [0, 1] to logits, normalization inside."""
+"""Networks: built by name, or any that is handed over, run on images in [0, 1]; normalization inside."""
 
 from robustprune.models.architecture import Architecture
 from robustprune.models.build import MODELS, architecture_of, build_model, build_network
+from robustprune.models.forward import (
+    channels_last,
+    failure,
+    frozen_parameters,
+    logit_gap,
+    model_device,
+    model_type,
+    predict_logits,
+    run_model,
+    to_unit_range,
+)
+from robustprune.models.graphs import hides_layers
+from robustprune.models.networks import (
+    FunctionNetwork,
+    as_network,
+    copy_network,
+    evaluation_mode,
+    lazy_layers,
+    network_name,
+    reason_of,
+    run_uncompiled,
+    to_evaluation,
+    uncompiled,
+)
 
-__all__ = ["MODELS", "Architecture", "architecture_of", "build_model", "build_network"]
+__all__ = [
+    "MODELS",
+    "Architecture",
+    "FunctionNetwork",
+    "architecture_of",
+    "as_network",
+    "build_model",
+    "build_network",
+    "channels_last",
+    "copy_network",
+    "evaluation_mode",
+    "failure",
+    "frozen_parameters",
+    "hides_layers",
+    "lazy_layers",
+    "logit_gap",
+    "model_device",
+    "model_type",
+    "network_name",
+    "predict_logits",
+    "reason_of",
+    "run_model",
+    "run_uncompiled",
+    "to_evaluation",
+    "to_unit_range",
+    "uncompiled",
+]

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from torch import nn
 
 from robustprune.errors import ModelError
-from robustprune.inference import lazy_layers, to_evaluation
 from robustprune.models.architecture import Architecture, ImageProperties
+from robustprune.models.networks import lazy_layers, to_evaluation
 from robustprune.models.trial import check_output, shape_lazy_layers
 from robustprune.models.weights import load_weights
-from robustprune.randomness import derive_seed, isolated_generators
 from robustprune.registry import Registry
+from robustprune.runtime.randomness import derive_seed, isolated_generators
 
 MODELS = Registry(
     "model",

@@ -9,19 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import ModelError, ModelWarning
-from robustprune.inference import (
-    channels_last,
-    copy_network,
-    evaluation_mode,
-    model_device,
-    model_type,
-    reason_of,
-    to_evaluation,
-    uncompiled,
-)
 from robustprune.models.adapter import AdaptedNetwork
 from robustprune.models.architecture import Architecture
-from robustprune.randomness import isolated_generators
+from robustprune.models.forward import channels_last, model_device, model_type
+from robustprune.models.networks import copy_network, evaluation_mode, reason_of, to_evaluation, uncompiled
+from robustprune.runtime.randomness import isolated_generators
 
 
 def check_output(network: nn.Module, architecture: Architecture) -> None:

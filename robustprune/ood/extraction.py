@@ -13,22 +13,14 @@ from torch import Tensor, nn
 
 from robustprune._version import __version__
 from robustprune.errors import EvaluationError
-from robustprune.files import hash_arrays, hash_json
-from robustprune.inference import (
-    Array,
-    FunctionNetwork,
-    as_network,
-    evaluation_mode,
-    freeze,
-    model_device,
-    run_model,
-    to_tensor,
-    to_unit_range,
-)
+from robustprune.inference import freeze
+from robustprune.models import FunctionNetwork, as_network, evaluation_mode, model_device, run_model, to_unit_range
 from robustprune.ood.head import catching, find_head
 from robustprune.ood.outputs import Outputs, why_no_features
-from robustprune.provenance import hash_weights
-from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
+from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.files import hash_arrays, hash_json
+from robustprune.runtime.provenance import hash_weights
+from robustprune.runtime.sealed import DamagedFileError, read_sealed, write_sealed
 
 _KIND = "robustprune-ood-outputs"
 _PROBES = 8

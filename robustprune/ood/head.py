@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.inference import evaluation_mode, logit_gap, run_model, run_uncompiled, tolerance_of
+from robustprune.inference import tolerance_of
+from robustprune.models import evaluation_mode, logit_gap, run_model, run_uncompiled
 from robustprune.ood.outputs import LinearHead
 
 

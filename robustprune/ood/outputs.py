@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robustprune.inference import hides_layers, to_tensor
+from robustprune.models import hides_layers
 from robustprune.ood.errors import DetectorError
+from robustprune.runtime.arrays import to_tensor
 
 
 @dataclass(frozen=True, eq=False)

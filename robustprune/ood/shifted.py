@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robustprune.corruptions import HEADLINE, SEVERITIES, corrupt, expand_names
 from robustprune.errors import EvaluationError
-from robustprune.randomness import derive_seed
+from robustprune.runtime.randomness import derive_seed
 
 NAME = "corrupted"
 

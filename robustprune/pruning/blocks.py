@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from robustprune.arrays import Array
 from robustprune.errors import PruningError
-from robustprune.inference import copy_network, to_evaluation
+from robustprune.models import copy_network, to_evaluation
 from robustprune.pruning.calls import Call, Joints, probe_images, tensors, trace, undisturbed
 from robustprune.pruning.hidden import why_none
 from robustprune.pruning.residue import Residue
 from robustprune.pruning.silence import LAYERS, residue_of
 from robustprune.pruning.sums import is_summed
 from robustprune.pruning.surgery import remove_blocks
+from robustprune.runtime.arrays import Array
 
 _COMPILED = "_orig_mod"  # what torch.compile calls the module that it wraps
 

@@ -14,11 +14,10 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from robustprune.arrays import Array, to_tensor
 from robustprune.errors import PruningError
-from robustprune.inference import run_uncompiled
-from robustprune.models import architecture_of
-from robustprune.randomness import isolated_generators, seeded_generator
+from robustprune.models import architecture_of, run_uncompiled
+from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.randomness import isolated_generators, seeded_generator
 
 
 @dataclass

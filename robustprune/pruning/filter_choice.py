@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block
 from robustprune.pruning.scores import FilterScores
-from robustprune.randomness import seeded_generator
+from robustprune.runtime.randomness import seeded_generator
 
 FilterVariant = Literal["global", "uniform"]
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from robustprune.arrays import Array
 from robustprune.errors import PruningError
-from robustprune.inference import copy_network, evaluation_mode
+from robustprune.models import copy_network, evaluation_mode
 from robustprune.models.adapter import import_quietly
 from robustprune.pruning.calls import probe_images, undisturbed
 from robustprune.pruning.running import overwrite
+from robustprune.runtime.arrays import Array
 
 
 class FilterGraph:

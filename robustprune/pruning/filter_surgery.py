@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from robustprune.arrays import Array
 from robustprune.errors import PruningError
-from robustprune.inference import copy_network
+from robustprune.models import copy_network
 from robustprune.pruning.blocks import Block, find_blocks
 from robustprune.pruning.filter_graph import FilterGraph
 from robustprune.pruning.running import check_runs
+from robustprune.runtime.arrays import Array
 
 
 def remove_filters(

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from robustprune.arrays import Array
 from robustprune.errors import PruningError, PruningWarning
 from robustprune.pruning.blocks import Block, find_blocks
 from robustprune.pruning.filter_graph import FilterGraph
+from robustprune.runtime.arrays import Array
 
 
 def first_convolutions(

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning
-from robustprune.files import hash_arrays
-from robustprune.inference import copy_network
+from robustprune.models import copy_network
 from robustprune.pruning.blocks import weight_layers
 from robustprune.pruning.running import check_weights_run
 from robustprune.pruning.scores import score_weights
+from robustprune.runtime.files import hash_arrays
 
 Masks = dict[str, Tensor]
 """Parameter name → which of its weights are kept: bool in its shape, on the CPU."""

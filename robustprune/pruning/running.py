@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.arrays import Array
 from robustprune.errors import PruningError, in_one_line
-from robustprune.inference import copy_network, evaluation_mode
-from robustprune.kernels import sound_gradients
+from robustprune.models import copy_network, evaluation_mode
 from robustprune.pruning.calls import addresses, foreign_calls, probe_images, tensors, undisturbed
 from robustprune.pruning.residue import RemovedBlock, Residue
+from robustprune.runtime.arrays import Array
+from robustprune.runtime.kernels import sound_gradients
 
 
 def check_removal(

@@ -15,13 +15,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError, in_one_line
-from robustprune.inference import run_uncompiled
 from robustprune.inference.plain import without_checkpoints
-from robustprune.kernels import sound_gradients
+from robustprune.models import run_uncompiled
 from robustprune.pruning.blocks import find_blocks
 from robustprune.pruning.criteria import make_criterion
 from robustprune.pruning.plan import check_removable
-from robustprune.randomness import isolated_generators
+from robustprune.runtime.kernels import sound_gradients
+from robustprune.runtime.randomness import isolated_generators
 
 Importance = TypeVar("Importance")
 

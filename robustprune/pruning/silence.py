@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from robustprune.pruning.calls import Call, called, leaves, mapped, parts, tensors
 from robustprune.pruning.residue import Residue, check_residue
-from robustprune.randomness import seeded_generator
+from robustprune.runtime.randomness import seeded_generator
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 """Layers with weights."""

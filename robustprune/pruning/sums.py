@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustprune.pruning.calls import Call, called, mapped, tensors
 from robustprune.pruning.residue import RemovedBlock, Residue
-from robustprune.randomness import seeded_generator
+from robustprune.runtime.randomness import seeded_generator
 
 
 def is_summed(parent: nn.Module, arguments: Mapping[int | str, Any], call: Call, residue: Residue) -> bool:

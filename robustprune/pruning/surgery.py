@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from robustprune.arrays import Array
 from robustprune.errors import PruningError
-from robustprune.inference import copy_network
+from robustprune.models import copy_network
 from robustprune.pruning.calls import leaves, mapped
 from robustprune.pruning.residue import RemovedBlock, Residue
 from robustprune.pruning.running import check_removal
+from robustprune.runtime.arrays import Array
 
 
 def remove_blocks(model: nn.Module, removed: Mapping[str, Residue], *, example: Array | None = None) -> nn.Module:

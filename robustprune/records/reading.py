@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from robustprune.errors import EvaluationError
-from robustprune.printable import all_printable
 from robustprune.records.outcomes import contradiction
 from robustprune.records.schema import Record, Samples
+from robustprune.runtime.printable import all_printable
 
 
 def load_record(path: str | Path) -> Record:

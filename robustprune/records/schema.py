@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from robustprune.corruptions.result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
-from robustprune.files import write_atomically
-from robustprune.kinds import OUTCOMES, RECORD, check_replaceable
 from robustprune.ood.result import OodEntry, OodSummary
-from robustprune.printable import all_printable
 from robustprune.records.places import check_samples_are_free, samples_path
-from robustprune.seeds import network_seed
+from robustprune.runtime.files import write_atomically
+from robustprune.runtime.kinds import OUTCOMES, RECORD, check_replaceable
+from robustprune.runtime.printable import all_printable
+from robustprune.runtime.seeds import network_seed
 
 Interval = tuple[float, float]
 Samples = dict[str, NDArray[Any]]

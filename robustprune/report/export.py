@@ -11,10 +11,10 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from robustprune.errors import ReportError
-from robustprune.files import write_atomically
-from robustprune.kinds import MARK, PICTURE
 from robustprune.report.drawing import Drawing
 from robustprune.report.figures.style import THEMED, styled
+from robustprune.runtime.files import write_atomically
+from robustprune.runtime.kinds import MARK, PICTURE
 
 # Without dates and versions, equal figures are equal bytes.
 _METADATA: dict[str, dict[str, Any]] = {

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustprune.comparison.costs import measured_alike
+from robustprune.cost import saved_in_training
 from robustprune.metrics import mean_and_half_width
 from robustprune.records import Record
 from robustprune.report.found_tickets import Context, PaperTicket, gather
 from robustprune.report.tables import Table, escape_markdown
-from robustprune.savings import saved_in_training
 
 _POINTS = "Percentage points against the dense network of the same seed"
 

@@ -7,10 +7,6 @@ from pathlib import Path
 
 from robustprune.comparison import DENSE, Comparison, compare
 from robustprune.errors import ReportError
-from robustprune.files import write_atomically
-from robustprune.kinds import MARK, PAGE, TABLES, Kind
-from robustprune.printable import printable
-from robustprune.progress import Progress
 from robustprune.records import Record
 from robustprune.report.export import save_figures
 from robustprune.report.figures import draw_all
@@ -18,6 +14,10 @@ from robustprune.report.grouping import Group, make_group
 from robustprune.report.loading import load_groups
 from robustprune.report.page import make_section, render_page
 from robustprune.report.paper_tables import paper_tables
+from robustprune.runtime.files import write_atomically
+from robustprune.runtime.kinds import MARK, PAGE, TABLES, Kind
+from robustprune.runtime.printable import printable
+from robustprune.runtime.progress import Progress
 
 
 def write_report(

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from robustprune.files import hash_json
+from robustprune.runtime.files import hash_json
 
 # What results, or lists of image sets and options, come from besides this package.
 _PACKAGES = ("torch", "torchvision", "timm", "torchattacks", "robustbench", "scikit-learn", "torch-pruning", "pydantic")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from robustprune.files import hash_json
+from robustprune.runtime.files import hash_json
 
 # To be raised when a kind of stage comes to mean something else: what was made before is then made again.
 SCHEMAS = {"dense": 1, "weights": 1, "score": 1, "prune": 1, "train": 1, "evaluate": 1, "compare": 1}

@@ -9,13 +9,15 @@ from typing import Any
 
 from robustprune.attacks import parse_epsilon
 from robustprune.data import ImageData, load_data
-from robustprune.files import hash_json
-from robustprune.lottery import Draw, RewindPoint, check_network, make_draws, parse_rewind_points
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.pruning import make_criterion
+from robustprune.runtime.files import hash_json
 from robustprune.sweep.fingerprints import hash_content, look_at
 from robustprune.sweep.spec import RunSettings
+from robustprune.tickets.draws import Draw, make_draws
+from robustprune.tickets.finding import check_network
+from robustprune.tickets.rewinding import RewindPoint, parse_rewind_points
 from robustprune.training import Recipe, make_recipe
 
 

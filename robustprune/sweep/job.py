@@ -12,15 +12,15 @@ from typing import Any
 import torch
 
 from robustprune.data import ImageData, load_data
-from robustprune.devices import choose_device
 from robustprune.errors import SweepError
-from robustprune.files import hash_json
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
-from robustprune.progress import of_training
+from robustprune.runtime.devices import choose_device
+from robustprune.runtime.files import hash_json
+from robustprune.runtime.progress import of_training
 from robustprune.sweep.graph import Stage
 from robustprune.sweep.store import Store
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import Recipe
 
 Tell = Callable[[str, float], None]

@@ -14,15 +14,17 @@ import torch
 from robustprune.comparison import compare
 from robustprune.errors import SweepError
 from robustprune.evaluation import evaluate, relate_to_dense
-from robustprune.files import write_atomically
-from robustprune.lottery import Draw, RewindPoint, cut, score, set_back
-from robustprune.provenance import describe_environment
-from robustprune.prune import prune_weights
 from robustprune.pruning import BlockScores, FilterScores
 from robustprune.records import load_record
+from robustprune.runtime.files import write_atomically
+from robustprune.runtime.provenance import describe_environment
 from robustprune.sweep.graph import Stage
 from robustprune.sweep.job import Job, Tell
 from robustprune.sweep.store import Store
+from robustprune.tickets import prune_weights
+from robustprune.tickets.draws import Draw
+from robustprune.tickets.finding import cut, score, set_back
+from robustprune.tickets.rewinding import RewindPoint
 from robustprune.training import train, train_to_file
 
 

@@ -21,7 +21,6 @@ from robustprune.evaluation.attacks import make_settings, share_attack_options
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.ood import run_ood
 from robustprune.evaluation.shift import load_shift
-from robustprune.files import hash_arrays
 from robustprune.ood import evaluate_ood
 from robustprune.ood.detector import DETECTORS, detector_options, make_detector
 from robustprune.ood.evaluate import attack_settings, check_tuning_set
@@ -29,6 +28,7 @@ from robustprune.ood.foreign import load_foreign
 from robustprune.ood.groups import expand
 from robustprune.ood.shifted import is_corrupted
 from robustprune.registry import suggest
+from robustprune.runtime.files import hash_arrays
 from robustprune.sweep.fingerprints import hash_content
 from robustprune.sweep.spec import EvaluateSettings
 

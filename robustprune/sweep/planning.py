@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 
 from robustprune.errors import SweepError
-from robustprune.files import hash_json, write_atomically
-from robustprune.kinds import SWEEP_PLAN
+from robustprune.runtime.files import hash_json, write_atomically
+from robustprune.runtime.kinds import SWEEP_PLAN
 from robustprune.sweep.engines.engine import Engine, Failed, Finished, Task
 from robustprune.sweep.fingerprints import look_at, look_at_code
 from robustprune.sweep.graph import SCHEMAS, Plan

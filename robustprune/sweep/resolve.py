@@ -11,12 +11,12 @@ from typing import Any
 
 from robustprune.comparison import compare
 from robustprune.errors import RobustPruneError, SweepError
-from robustprune.lottery import RewindPoint
 from robustprune.pruning import make_criterion
 from robustprune.sweep.graph import Plan, Stage
 from robustprune.sweep.inputs import Inputs
 from robustprune.sweep.measured import defaults, resolve_evaluation
 from robustprune.sweep.spec import RunSettings
+from robustprune.tickets.rewinding import RewindPoint
 from robustprune.training import Recipe
 
 

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from robustprune.errors import RobustPruneError
-from robustprune.launch import once_each
+from robustprune.runtime.launch import once_each
 from robustprune.sweep.engines.engine import Event, Failed, Finished, Progress, Task
 from robustprune.sweep.execute import named
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from robustprune.attacks import run_attack
 from robustprune.data import Split
 from robustprune.errors import TrainingWarning
-from robustprune.inference import evaluation_mode
-from robustprune.processes import ALONE, Processes
-from robustprune.randomness import Draws, as_draws
+from robustprune.models import evaluation_mode
+from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.randomness import Draws, as_draws
 from robustprune.training.recipes import Recipe
 
 # Figures of the papers: the way of all steps together and the single step as shares of ε, and TRADES' start.

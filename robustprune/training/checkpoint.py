@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from robustprune.errors import TrainingError
-from robustprune.kinds import CHECKPOINT
-from robustprune.sealed import DamagedFileError, read_sealed, write_sealed
+from robustprune.runtime.kinds import CHECKPOINT
+from robustprune.runtime.sealed import DamagedFileError, read_sealed, write_sealed
 
 FORMAT = "robustprune-checkpoint"
 

@@ -14,9 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from robustprune.errors import TrainingError
-from robustprune.inference import evaluation_mode, run_model, to_unit_range
-from robustprune.kernels import sound_gradients
-from robustprune.processes import ALONE, Processes, talking
+from robustprune.models import evaluation_mode, run_model, to_unit_range
+from robustprune.runtime.kernels import sound_gradients
+from robustprune.runtime.processes import ALONE, Processes, talking
 
 
 def describe_processes(network: nn.Module, processes: Processes, device: torch.device) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
-from robustprune.inference import evaluation_mode, failure, model_type, run_model, to_unit_range
-from robustprune.kernels import sound_gradients
-from robustprune.processes import ALONE, Processes
-from robustprune.randomness import Draws, seeded_generator
+from robustprune.models import evaluation_mode, failure, model_type, run_model, to_unit_range
+from robustprune.runtime.kernels import sound_gradients
+from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.randomness import Draws, seeded_generator
 from robustprune.training.adversarial import adversarial_loss
 from robustprune.training.distributed import SharedNetwork
 from robustprune.training.hardening import consistency_loss, harden

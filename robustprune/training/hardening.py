@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robustprune.corruptions import EXTRAS, corrupt
 from robustprune.data.augmix import augmix
-from robustprune.randomness import Draws, as_draws, derive_seed
+from robustprune.runtime.randomness import Draws, as_draws, derive_seed
 from robustprune.training.recipes import Recipe
 
 _CORRUPTED_SHARE, _HARDEST = 0.5, 3

@@ -13,13 +13,13 @@ from torch import nn
 
 from robustprune.data import ImageData
 from robustprune.errors import TrainingError
-from robustprune.files import hash_json
 from robustprune.models.weights import set_weights
-from robustprune.processes import ALONE, Processes
-from robustprune.provenance import describe_environment
 from robustprune.pruning import apply_masks, hash_masks
-from robustprune.randomness import derive_seed, isolated_generators
-from robustprune.ticket import Ticket
+from robustprune.runtime.files import hash_json
+from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.provenance import describe_environment
+from robustprune.runtime.randomness import derive_seed, isolated_generators
+from robustprune.tickets.ticket import Ticket
 from robustprune.training.adversarial import watch_robustness
 from robustprune.training.checkpoint import Checkpoint, load_checkpoint
 from robustprune.training.distributed import SharedNetwork, describe_processes

@@ -12,9 +12,8 @@ from torch import nn
 
 from robustprune.cost import Spread, ratio_spread, time_in_turn
 from robustprune.data import ImageData, InMemorySplit
-from robustprune.inference import copy_network
-from robustprune.models import architecture_of
-from robustprune.randomness import isolated_generators, seeded_generator
+from robustprune.models import architecture_of, copy_network
+from robustprune.runtime.randomness import isolated_generators, seeded_generator
 from robustprune.training.energy import EnergyMeter
 from robustprune.training.epoch import make_optimizer, train_epoch
 from robustprune.training.recipes import Recipe, make_recipe

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from robustprune.data import ImageData
-from robustprune.devices import keep_freed_memory
 from robustprune.errors import TicketError, TrainingError
-from robustprune.files import hash_json
-from robustprune.inference import to_evaluation
+from robustprune.models import to_evaluation
 from robustprune.models.trial import check_training
 from robustprune.models.user_file import own_code
-from robustprune.processes import ALONE, Processes
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.runtime.devices import keep_freed_memory
+from robustprune.runtime.files import hash_json
+from robustprune.runtime.processes import ALONE, Processes
+from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training.distributed import check_batch
 from robustprune.training.energy import EnergyMeter
 from robustprune.training.epoch import StepProgress

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from robustprune.attacks import attack_options, run_attack
-from robustprune.attacks.goal import are_predictions
+from robustprune.attacks.engine.goal import are_predictions
 from robustprune.attacks.losses import LOSSES, TARGETED_LOSSES
 from robustprune.errors import AttackError, EvaluationError
-from robustprune.inference import freeze, logit_gap
+from robustprune.inference import freeze
 from robustprune.metrics import accuracy, expected_calibration_error, negative_log_likelihood
+from robustprune.models import logit_gap
 
 INFINITY = float("inf")
 KEPT = [0, 1, 4, 6, 7, 9]

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from robustprune.attacks import AttackProblem, attack_options, pgd, run_attack
-from robustprune.attacks import waves as waves_module
-from robustprune.attacks.answers import Oracle
-from robustprune.attacks.batching import Batches
-from robustprune.attacks.ledger import Tally
-from robustprune.attacks.settings import check_settings
-from robustprune.inference import predict_logits
+from robustprune.attacks.engine import waves as waves_module
+from robustprune.attacks.engine.answers import Oracle
+from robustprune.attacks.engine.batching import Batches
+from robustprune.attacks.engine.ledger import Tally
+from robustprune.attacks.engine.settings import check_settings
+from robustprune.models import predict_logits
 
 EPSILON = 0.08
 

@@ -11,8 +11,8 @@ from test_attack_defects import AlwaysDrops
 from torch import nn
 
 from robustprune.attacks import AttackProblem, run_attack, transfer_attack
-from robustprune.attacks import state as state_module
-from robustprune.attacks import waves as waves_module
+from robustprune.attacks.engine import state as state_module
+from robustprune.attacks.engine import waves as waves_module
 from robustprune.attacks.losses import cross_entropy
 from robustprune.attacks.registry import named
 from robustprune.errors import AttackError

@@ -7,7 +7,7 @@ import torch
 from support import Shape
 
 from robustprune.attacks import run_attack
-from robustprune.attacks.nearby import Nearby
+from robustprune.attacks.engine.nearby import Nearby
 from robustprune.attacks.square import _LinfSearch
 from robustprune.inference import Windowed
 from robustprune.models import build_model

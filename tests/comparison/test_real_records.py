@@ -12,10 +12,10 @@ from robustprune.comparison import Comparison, compare
 from robustprune.data import ImageData
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
-from robustprune.prune import prune_layers
 from robustprune.pruning import score_blocks
 from robustprune.records import load_record
-from robustprune.ticket import Ticket
+from robustprune.tickets import prune_layers
+from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
 
 

@@ -7,8 +7,8 @@ import torch
 from support import Shape
 from torch import nn
 
-from robustprune.inference import Windowed, freeze, run_model
-from robustprune.models import build_model
+from robustprune.inference import Windowed, freeze
+from robustprune.models import build_model, run_model
 
 N, SIZE = 5, 16
 

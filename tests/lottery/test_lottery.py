@@ -13,13 +13,12 @@ from support import LINEAR_BLOCKS
 
 from robustprune.data import ImageData, load_data
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError
-from robustprune.inference import predict_logits
 from robustprune.lottery import LotteryResults, run_lottery, stages
 from robustprune.metrics import accuracy
-from robustprune.models import build_model
-from robustprune.prune import prune_layers
+from robustprune.models import build_model, predict_logits
 from robustprune.pruning import CRITERIA, score_blocks
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.tickets import prune_layers
+from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import train
 
 TRAINING: dict[str, Any] = {"epochs": 3, "batch_size": 64, "measure_energy": False}

@@ -31,10 +31,10 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = no_netwo
 import torch
 from support import Shape
 from robustprune.errors import ModelError, TicketError
-from robustprune.listing import models
+from robustprune.cli.listings import models
 from robustprune.models import build_model
 from robustprune.pruning import find_blocks
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.tickets.ticket import Ticket, load_ticket
 
 def refused(name, message, shape=Shape(), **options):
     try:

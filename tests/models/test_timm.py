@@ -11,7 +11,7 @@ from robustprune.errors import MissingDependencyError, ModelError, TicketError
 from robustprune.models import build_model
 from robustprune.models.architecture import Architecture
 from robustprune.models.build import build_network
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.tickets.ticket import Ticket, load_ticket
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from robustprune.errors import ModelError, ModelWarning, TrainingError
 from robustprune.models import build_model
 from robustprune.models.adapter import AdaptedNetwork
 from robustprune.models.trial import check_training
-from robustprune.ticket import Ticket
+from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
 
 SHAPE = Shape(channels=1, image_size=(8, 8), num_classes=10)

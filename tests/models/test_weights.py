@@ -20,7 +20,7 @@ from torchvision import models
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.models import build_model
 from robustprune.models.weights import load_weights
-from robustprune.ticket import Ticket
+from robustprune.tickets.ticket import Ticket
 
 NAME = "torchvision:squeezenet1_1"
 DATA = Shape(num_classes=3)

@@ -15,7 +15,7 @@ from torch import nn
 
 from robustprune.data import InMemorySplit, load_data
 from robustprune.errors import DataError, EvaluationError, UnknownNameError
-from robustprune.inference import predict_logits
+from robustprune.models import predict_logits
 from robustprune.ood import DETECTORS, PRESETS, evaluate_ood
 from robustprune.ood.foreign import load_foreign
 from robustprune.ood.groups import expand, group_of

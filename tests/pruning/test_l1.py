@@ -10,9 +10,9 @@ import torch
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningWarning
-from robustprune.launch import once_each
 from robustprune.models import build_model
 from robustprune.pruning import find_blocks, score_blocks, score_filters, score_weights
+from robustprune.runtime.launch import once_each
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -14,9 +14,7 @@ from support import Shape, shaken
 from torch import nn
 
 from robustprune.errors import PruningError, PruningWarning
-from robustprune.inference import copy_network
-from robustprune.models import build_model
-from robustprune.prune import prune_layers
+from robustprune.models import build_model, copy_network
 from robustprune.pruning import (
     BlockScores,
     apply_masks,
@@ -27,7 +25,8 @@ from robustprune.pruning import (
     remove_filters,
 )
 from robustprune.pruning.running import check_weights_run
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.tickets import prune_layers
+from robustprune.tickets.ticket import Ticket, load_ticket
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 CODE = Path(nets.__file__)

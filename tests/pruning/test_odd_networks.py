@@ -16,12 +16,11 @@ from torch import nn
 
 from robustprune.cost import measure_block_macs, measure_cost
 from robustprune.errors import PruningError, PruningWarning
-from robustprune.inference import copy_network
-from robustprune.lottery.rewinding import rewind
-from robustprune.models import build_model
-from robustprune.prune import prune_layers
+from robustprune.models import build_model, copy_network
 from robustprune.pruning import Block, BlockScores, find_blocks, remove_blocks
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.tickets import prune_layers
+from robustprune.tickets.rewinding import rewind
+from robustprune.tickets.ticket import Ticket, load_ticket
 
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 WORKING = {name: odd for name, odd in ODD.items() if odd.residue is not None}

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from robustprune.errors import PruningError
 from robustprune.pruning import RemovedBlock
-from robustprune.ticket_header import Plan
+from robustprune.tickets.header import Plan
 
 KEYS = st.sampled_from(["x", "hidden", "mask_2"])
 NESTED = st.recursive(

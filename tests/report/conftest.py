@@ -15,11 +15,11 @@ from robustprune.corruptions import HEADLINE
 from robustprune.data import ImageData
 from robustprune.evaluation import evaluate_models
 from robustprune.models import build_model
-from robustprune.prune import prune_layers
 from robustprune.pruning import score_blocks
 from robustprune.records import BlockSummary, CheckResult, Record
 from robustprune.report import write_report
-from robustprune.ticket import Ticket
+from robustprune.tickets import prune_layers
+from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
 
 Groups = dict[str, list[Record]]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from robustprune.sweep import Store
-from robustprune.ticket import load_ticket
+from robustprune.tickets.ticket import load_ticket
 
 _TIME_AND_PLACE = {
     *("seconds", "environment", "path", "scoring_seconds", "images_per_second", "energy_kwh", "co2_kg"),

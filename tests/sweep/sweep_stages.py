@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from robustprune.errors import PruningError, SweepError
-from robustprune.files import write_atomically
+from robustprune.runtime.files import write_atomically
 from robustprune.sweep.engines.local import LocalEngine
 from robustprune.sweep.graph import Plan, Stage
 from robustprune.sweep.scheduler import carry_out

@@ -20,7 +20,7 @@ from robustprune.evaluation import evaluate
 from robustprune.lottery import run_lottery
 from robustprune.records import load_record
 from robustprune.sweep import Store
-from robustprune.ticket import load_ticket
+from robustprune.tickets.ticket import load_ticket
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import torch
 from robustprune.data import ImageData, load_data
 from robustprune.errors import DataError, RobustPruneError
 from robustprune.models import build_model
-from robustprune.processes import ALONE, Processes, start_processes
-from robustprune.ticket import Ticket
+from robustprune.runtime.processes import ALONE, Processes, start_processes
+from robustprune.tickets.ticket import Ticket
 from robustprune.training import make_recipe, train
 
 SMOOTH = """

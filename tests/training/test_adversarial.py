@@ -14,7 +14,7 @@ from robustprune.attacks import run_attack
 from robustprune.data import ImageData
 from robustprune.errors import TrainingError, TrainingWarning
 from robustprune.models import build_model
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import adversarial as adversarial_module
 from robustprune.training import make_recipe, train
 from robustprune.training.adversarial import adversarial_loss, watch_robustness

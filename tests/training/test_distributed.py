@@ -22,8 +22,8 @@ from torchrun import run as torchrun
 from robustprune.data import ImageData
 from robustprune.errors import TrainingError
 from robustprune.models import build_model
-from robustprune.processes import Processes
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.runtime.processes import Processes
+from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import make_recipe, run_settings, train
 from robustprune.training.distributed import SharedNetwork
 

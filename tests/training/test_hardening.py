@@ -12,7 +12,7 @@ from robustprune.corruptions import EXTRAS, corrupt
 from robustprune.data import ImageData, load_data
 from robustprune.errors import TrainingError
 from robustprune.models import build_model
-from robustprune.ticket import Ticket
+from robustprune.tickets.ticket import Ticket
 from robustprune.training import make_recipe, train
 from robustprune.training.hardening import consistency_loss, corrupt_some, harden
 

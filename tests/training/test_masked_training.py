@@ -12,9 +12,9 @@ from torch import nn
 from robustprune.data import ImageData
 from robustprune.errors import TicketError, TrainingError
 from robustprune.models import build_model
-from robustprune.prune import prune_weights
-from robustprune.randomness import seeded_generator
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.runtime.randomness import seeded_generator
+from robustprune.tickets import prune_weights
+from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import make_recipe, train, train_to_file
 
 

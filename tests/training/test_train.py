@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from robustprune.data import ImageData, load_data
 from robustprune.errors import TicketError, TrainingError
 from robustprune.models import build_model
-from robustprune.prune import prune_layers
 from robustprune.pruning import score_blocks
-from robustprune.randomness import seeded_generator
-from robustprune.sealed import read_sealed
-from robustprune.ticket import Ticket, load_ticket
+from robustprune.runtime.randomness import seeded_generator
+from robustprune.runtime.sealed import read_sealed
+from robustprune.tickets import prune_layers
+from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import EnergyMeter, make_recipe, train, train_to_file
 
 EPOCHS = 4

@@ -16,7 +16,7 @@ from robustprune.errors import EvaluationError
 from robustprune.ood.detector import Detector, Options
 from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import Outputs
-from robustprune.randomness import seeded_generator
+from robustprune.runtime.randomness import seeded_generator
 
 # Similarities computed at a time.
 _BLOCK = 1 << 22

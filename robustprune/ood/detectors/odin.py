@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import EvaluationError
-from robustprune.inference import evaluation_mode, failure, frozen_parameters, model_device, run_model, to_unit_range
+from robustprune.models import evaluation_mode, failure, frozen_parameters, model_device, run_model, to_unit_range
 from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.msp import Msp, log_odds_against
 from robustprune.ood.errors import DetectorError

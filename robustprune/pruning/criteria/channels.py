@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from robustprune.errors import PruningError
-from robustprune.inference import copy_network
+from robustprune.models import copy_network
 from robustprune.pruning.calls import tensors
-from robustprune.randomness import seeded_generator
+from robustprune.runtime.randomness import seeded_generator
 
 # By name, as foreign networks bring normalizations of their own ("BatchNormAct2d", "LayerNorm2d", "RMSNorm").
 _NORMALIZATION = "norm"

@@ -12,7 +12,7 @@ from robustprune.data import ImageData
 from robustprune.pruning.blocks import Block
 from robustprune.pruning.criteria.criterion import Criterion
 from robustprune.pruning.criteria.saliency import all_weights
-from robustprune.randomness import derive_seed, seeded_generator
+from robustprune.runtime.randomness import derive_seed, seeded_generator
 
 
 class RandomOrder(Criterion):

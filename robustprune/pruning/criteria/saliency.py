@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
-from robustprune.inference import evaluation_mode
+from robustprune.models import evaluation_mode
 from robustprune.pruning.blocks import Block, weight_layers
 from robustprune.pruning.criteria.criterion import Criterion
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.data import ImageData, stratified_indices, stratified_per_class
-from robustprune.inference import copy_network
-from robustprune.randomness import seeded_generator
+from robustprune.models import copy_network
+from robustprune.runtime.randomness import seeded_generator
 
 BatchNormMode = Literal["batch", "running"]
 

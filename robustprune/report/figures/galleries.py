@@ -153,7 +153,7 @@ def _first_image(record: Record) -> tuple[Any, int]:
 
     from robustprune.data import load_data
     from robustprune.errors import RobustPruneError
-    from robustprune.ticket_header import DataDescription
+    from robustprune.tickets.header import DataDescription
 
     samples, found = record.samples, record.corruptions
     if found is None or samples is None:

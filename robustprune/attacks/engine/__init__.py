@@ -1,0 +1,1 @@
+"""Runs any attack, guards the network meanwhile, and judges the numbers."""

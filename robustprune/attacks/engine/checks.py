@@ -1,0 +1,133 @@
+"""Whether an attack's number can be believed: one small function per check, each returning a `Check`."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from robustprune.attacks.engine.ledger import Tally
+from robustprune.attacks.engine.result import Check
+from robustprune.metrics import wilson_interval
+
+# A share of zero gradients up to which the attack is only annotated.
+MOST_ZERO_GRADIENTS = 0.05
+# What another attack may find in addition without a word.
+MOST_FURTHER = 0.005
+# Relative slack of the budget, for the rounding of its norm.
+BUDGET_SLACK = 1e-5
+
+
+def check_range() -> Check:
+    """Images outside [0, 1] never get as far as a check; say that these were looked at."""
+    return Check("range", "PASS", "all images lie in [0, 1]")
+
+
+def check_mode(training_before: list[str], training_during: list[str]) -> Check:
+    """Dropout and batch statistics make a moving target: no submodule may train while attacked."""
+    if training_during:
+        names = ", ".join(training_during[:3])
+        return Check(
+            "mode",
+            "FAIL",
+            f"{len(training_during)} submodules stayed in training mode, or went back to it, while attacked: {names}",
+        )
+    if training_before:
+        return Check(
+            "mode",
+            "INFO",
+            f"{len(training_before)} submodules came in training mode; attacked in evaluation mode",
+        )
+    return Check("mode", "PASS", "every submodule was in evaluation mode")
+
+
+def check_graph(tally: Tally) -> Check:
+    """A gradient attack without gradients finds nothing, whatever the model."""
+    if tally.without_graph:
+        return Check(
+            "graph",
+            "FAIL",
+            f"{tally.without_graph} of {tally.gradients} gradients do not exist: the logits are cut off from "
+            f"the input (detach, no_grad, or a step autograd cannot follow)",
+        )
+    if tally.not_finite:
+        return Check("graph", "FAIL", f"{tally.not_finite} logits or input gradients were NaN or infinite")
+    if tally.gradients == 0:
+        return Check("graph", "INFO", "no gradient was computed")
+    return Check("graph", "PASS", f"all {tally.gradients} input gradients exist and are finite")
+
+
+def check_zero_gradient(tally: Tally) -> Check:
+    """A gradient of exactly zero at the start hides a sample from the attack; it is not robust for that.
+
+    Judged on the loss in use: a saturated cross-entropy is found out, a margin loss may well pass. Of an attack
+    in several parts, the part that sees best counts, as the samples are attacked by all of them.
+    """
+    starts = {stage: start for stage, start in tally.starts.items() if start.gradients}
+    if not starts:
+        return Check("zero gradient", "INFO", "no gradient was computed")
+    shares = {stage: start.zeros / start.gradients for stage, start in starts.items()}
+    worst, best = max(shares, key=lambda stage: shares[stage]), min(shares.values())
+    where = f" in {worst}" if worst else ""
+    detail = (
+        f"{starts[worst].zeros} of {starts[worst].gradients} samples ({shares[worst]:.1%}) have an input gradient of "
+        f"exactly zero{where}"
+    )
+    if shares[worst] == 0:
+        return Check("zero gradient", "PASS", detail)
+    detail += "; attack with loss='margin' as well, or without gradients"
+    return Check("zero gradient", "FAIL" if best > MOST_ZERO_GRADIENTS else "WARN", detail)
+
+
+def check_containment(adversarial: Tensor, sizes: Tensor, epsilon: float) -> Check:
+    """The returned tensors are measured: ‖δ‖ ≤ ε(1 + 1e-5), in the box.
+
+    Args:
+        adversarial: (N, …).
+        sizes: (N,) norms of the perturbations, float64.
+        epsilon: The budget.
+    """
+    largest = float(sizes.max())
+    low, high = (float(bound) for bound in adversarial.aminmax())
+    if not (largest <= epsilon * (1 + BUDGET_SLACK) and low >= 0 and high <= 1):
+        return Check(
+            "containment",
+            "FAIL",
+            f"the largest perturbation is {largest:g} with epsilon {epsilon:g}, pixels run from {low:g} to {high:g}",
+        )
+    return Check("containment", "PASS", f"the largest perturbation is {largest:.6g}, epsilon {epsilon:.6g}")
+
+
+def check_clean_agreement(measured: float, expected: float, n: int, *, draws_at_random: bool = False) -> Check:
+    """The attack and the evaluator must look at the same model and data: normalization, split, label order.
+
+    From 1000 samples on, one of them, or 0.05 points where that is more, may differ with a warning: batches of another
+    size round differently. Of fewer, none may. Two passes of a network that draws at random may differ by what chance
+    does to two samples of n, three deviations of it.
+    """
+    difference = abs(measured - expected)
+    detail = f"clean accuracy is {measured:.4f} here and {expected:.4f} in the evaluation"
+    if draws_at_random:
+        mean = (measured + expected) / 2
+        is_chance = difference <= 3 * math.sqrt(2 * mean * (1 - mean) / n) + 1 / n
+        return Check("clean agreement", "PASS" if is_chance else "FAIL", f"{detail}, in one pass each")
+    if difference * n < 0.5:
+        return Check("clean agreement", "PASS", detail)
+    is_rounding = difference * n < max(1.5, 0.0005 * n)
+    return Check("clean agreement", "WARN" if is_rounding and n >= 1000 else "FAIL", detail)
+
+
+def check_sample_size(broken: Tensor) -> Check:
+    """State how far the robust accuracy is known: models inside each other's interval are not ranked."""
+    n = len(broken)
+    low, high = wilson_interval(n - int(broken.sum()), n)
+    return Check("sample size", "INFO", f"{n} samples: robust accuracy in [{low:.4f}, {high:.4f}] (95 % Wilson)")
+
+
+def perturbation_sizes(adversarial: Tensor, images: Tensor, norm: str) -> Tensor:
+    """Return ‖adversarial − images‖ (N,) in float64, by torch's own norms rather than the attack's."""
+    delta = (adversarial.double() - images.double()).flatten(1)
+    order = {"linf": torch.inf, "l2": 2, "l1": 1}[norm]
+    sizes: Tensor = torch.linalg.vector_norm(delta, ord=order, dim=1)
+    return sizes

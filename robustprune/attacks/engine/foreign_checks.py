@@ -1,0 +1,102 @@
+"""Whether the number that an attack of another package gives can be believed: its norm, and one step beside it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.attacks.engine.answers import Oracle, Question
+from robustprune.attacks.engine.batching import Batches
+from robustprune.attacks.engine.foreign_norms import Measure
+from robustprune.attacks.engine.goal import Goal
+from robustprune.attacks.engine.ledger import Tally
+from robustprune.attacks.engine.result import Check
+from robustprune.attacks.engine.settings import Samples, Settings
+from robustprune.attacks.engine.waves import split_waves
+from robustprune.attacks.losses import cross_entropy
+from robustprune.attacks.norms import contain, uphill
+from robustprune.attacks.registry import Attack
+from robustprune.models import run_uncompiled, to_unit_range
+
+ONE_SIDED = 1.645
+"""Standard deviations of chance that are passed over: 5 % of attacks as strong as a step are found weaker."""
+
+
+def check_foreign(
+    attack: Attack,
+    model: nn.Module,
+    samples: Samples,
+    broken: Tensor,
+    clean_logits: Tensor,
+    settings: Settings,
+    place: torch.device,
+) -> list[Check]:
+    """Return the checks of an attack of another package, which broke samples (N,); none of any other attack."""
+    measure: Measure | None = getattr(attack, "measure", None)
+    if measure is None:
+        return []
+    oracle = Oracle(Tally(), Batches(settings.batch_size), lambda _: None, settings.eot)
+    with run_uncompiled(model):
+        steps = [_step(oracle, model, wave, clean_logits, settings, place) for wave in split_waves(samples)]
+    by_step = torch.cat(steps)
+    return [check_norm_of(measure, settings.norm.name), check_single_step(broken, by_step, oracle.tally)]
+
+
+def check_norm_of(measure: Measure, norm: str) -> Check:
+    """An attack that measures in none of our norms is moved into a ball it knows nothing of."""
+    if measure.norms:
+        return Check("norm", "PASS", f"the attack works in {norm}")
+    return Check(
+        "norm",
+        "WARN",
+        f"the attack works in {measure.stated}: what it finds is moved into the ball of {norm}, where it mostly is "
+        f"no longer adversarial; attack with 'pgd'",
+    )
+
+
+def check_single_step(broken: Tensor, by_step: Tensor, tally: Tally) -> Check:
+    """An attack must not leave more samples than a step of FGSM does, beyond what chance allows.
+
+    Of the samples that only one of the two broke, the step may have more up to 1.645 standard deviations of a fair coin
+    (McNemar 1947, one-sided at 5 %), which are those of the same samples.
+
+    Args:
+        broken: (N,) bool, by the attack.
+        by_step: (N,) bool, by the step, or without one.
+        tally: What the step met with.
+    """
+    if tally.without_graph:
+        return Check("single step", "WARN", "a step of FGSM finds no gradient: the logits are cut off from the input")
+    only_step, only_attack = int((by_step & ~broken).sum()), int((broken & ~by_step).sum())
+    left, left_by_step = (1 - float(each.double().mean()) for each in (broken, by_step))
+    detail = f"a step of FGSM leaves {left_by_step:.4f}, this {left:.4f}"
+    if only_step - only_attack <= ONE_SIDED * math.sqrt(only_step + only_attack):
+        return Check("single step", "PASS", detail)
+    return Check(
+        "single step",
+        "WARN",
+        f"{detail}: the attack is weaker than one step; its own may be too short or too few for this epsilon, "
+        f"see its options, or attack with 'pgd'",
+    )
+
+
+def _step(
+    oracle: Oracle, model: nn.Module, samples: Samples, clean_logits: Tensor, settings: Settings, place: torch.device
+) -> Tensor:
+    """Return (n,) bool, what FGSM breaks or is misclassified to begin with, for a gradient and a pass each."""
+    norm, epsilon = settings.norm, settings.epsilon
+    images = to_unit_range(samples.images.to(place)).clone()
+    goal = Goal(samples.labels.to(place), None if samples.targets is None else samples.targets.to(place))
+    question = Question(
+        rows=torch.arange(len(images), device=place),
+        points=images,
+        score=goal.score(cross_entropy),
+        gradient=True,
+        settle=lambda points, _: points,
+        record=lambda *_: None,
+    )
+    clean = oracle.answer(model, question, clean_logits.to(place), "")
+    points = contain(images + epsilon * uphill(norm, images, clean.gradients), images, epsilon, norm)
+    return (goal.is_reached(clean.logits) | goal.is_reached(oracle.predict(model, points))).cpu()

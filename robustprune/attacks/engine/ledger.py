@@ -1,0 +1,127 @@
+"""The books of an attack: what it cost, and the best point of each sample so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from robustprune.attacks.engine.goal import Goal, Score, are_predictions
+from robustprune.attacks.engine.settings import Selection
+from robustprune.attacks.losses import margin
+
+
+@dataclass
+class Start:
+    """How gradients looked when a stage of an attack first asked for them.
+
+    Attributes:
+        gradients: Samples with a usable gradient.
+        zeros: Those of them whose gradient is exactly zero.
+    """
+
+    gradients: int = 0
+    zeros: int = 0
+
+
+@dataclass
+class Tally:
+    """What was spent, and what was odd, over a whole attack; the checks judge by it.
+
+    Attributes:
+        forwards: Samples × forward passes.
+        gradients: Samples × gradients.
+        without_graph: Gradients that could not be had, as the logits do not depend on the input for autograd.
+        not_finite: Gradients with NaN or infinity, and logits that are no prediction.
+        starts: Stage → its first gradients. An attack of one piece is a stage without a name.
+        earlier_seconds: Wall time before an interruption, of an attack that was picked up.
+    """
+
+    forwards: int = 0
+    gradients: int = 0
+    without_graph: int = 0
+    not_finite: int = 0
+    starts: dict[str, Start] = field(default_factory=dict)
+    earlier_seconds: float = 0.0
+
+
+class Ledger:
+    """The point kept of each sample: at first the image, then the best, or the last, that was asked about.
+
+    Of a network that draws at random the logits are means of several passes, and no point breaks a sample for good:
+    a few passes that all go wrong by luck would end the search at a point that is mostly classified rightly. The
+    search goes on to its end, and the best point is that of the largest margin of the mean logits, whatever loss
+    leads there, as the parts of an ensemble aim at different classes.
+
+    Attributes:
+        points: (N, …) what would be returned now.
+        logits: (N, K) at those points.
+        is_broken: (N,) bool, whether those points reach the goal.
+        first_broken: (N,) int64, the query that first broke the sample; 0 before any, −1 none. Of means, the
+            query of the point kept.
+        stage: (N,) int64, the stage in which that was; −1 none.
+        asked: (N,) int64, queries that computed the sample.
+    """
+
+    def __init__(
+        self, images: Tensor, goal: Goal, clean_logits: Tensor, selection: Selection, single: Tensor | None = None
+    ) -> None:
+        """Open the books with the images (N, …) themselves and their logits (N, K).
+
+        Args:
+            images: (N, …).
+            goal: What breaks a sample.
+            clean_logits: (N, K).
+            selection: Which points to keep.
+            single: (N, K) logits of one pass, which has the last word, where all others are means of several.
+        """
+        self.points = images.clone()
+        self.logits = clean_logits.clone()
+        self.is_broken = goal.is_reached(clean_logits if single is None else single)
+        self._is_of_means = single is not None
+        self.first_broken = torch.where(self.is_broken, 0, -1)
+        self.stage = torch.full_like(self.first_broken, -1)
+        self.asked = torch.zeros_like(self.first_broken)
+        self._goal, self._selection = goal, selection
+
+    def record(self, rows: Tensor, points: Tensor, logits: Tensor, score: Score, query: int, stage: int) -> None:
+        """Enter what the model said of the samples ``rows`` (n,) at points (n, …): logits (n, K).
+
+        "best" keeps a point that reaches the goal over one that does not, then the one of higher score. The
+        logits are kept rather than the scores, so that an attack may change its loss on the way.
+        """
+        is_broken, was_broken = self._goal.is_reached(logits, rows), self.is_broken[rows]
+        if self._is_of_means:
+            is_broken, score = was_broken, self._goal.score(margin)
+        if self._selection == "last":
+            taken = torch.ones_like(is_broken)
+        else:
+            is_higher = score(logits, rows) > score(self.logits[rows], rows)
+            taken = are_predictions(logits) & ((is_broken & ~was_broken) | ((is_broken == was_broken) & is_higher))
+        first = rows[is_broken & (self.first_broken[rows] < 0)]
+        self.first_broken[first], self.stage[first] = query, stage
+        kept = rows[taken]
+        self.points[kept], self.logits[kept] = points[taken], logits[taken]
+        self.is_broken[kept] = is_broken[taken]
+        if self._is_of_means:
+            self.first_broken[kept], self.stage[kept] = query, stage
+
+    def carry(self, points: Tensor, broken: Tensor) -> None:
+        """Take over points (N, …) that an earlier, no wider attack broke samples (N,) with."""
+        taken = broken & ~self.is_broken
+        self.points[taken] = points[taken]
+        self.is_broken |= taken
+        self.first_broken[taken] = 0
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what `restore` needs."""
+        return {name: getattr(self, name).clone() for name in _STATE}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go back to a `state`."""
+        for name in _STATE:
+            setattr(self, name, state[name].to(self.points.device))
+
+
+_STATE = ("points", "logits", "is_broken", "first_broken", "stage", "asked")

@@ -1,0 +1,307 @@
+"""What an attack sees: a set of samples to be misclassified, and the questions it may ask about them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from robustprune.attacks.ball import Ball
+from robustprune.attacks.engine.answers import Answer, Oracle, Question
+from robustprune.attacks.engine.goal import Goal, Score
+from robustprune.attacks.engine.ledger import Ledger
+from robustprune.attacks.engine.settings import Settings
+from robustprune.attacks.engine.stages import AnyCarried, Stages
+from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
+from robustprune.attacks.norms import uphill
+from robustprune.attacks.registry import check_norm, named
+from robustprune.errors import AttackError
+from robustprune.runtime.randomness import derive_seed, seeded_generator
+
+
+class AttackProblem:
+    """A set of samples under attack. An attack proposes points; everything else is decided here.
+
+    Whatever points (N, …) an attack passes, they are moved into the ε-ball and the box before the model sees
+    them, only the active samples among them are computed, in full batches across the set, and the best point
+    of each sample is kept. An attack may so be written as if for one batch, without a thought for any of it;
+    one that keeps much state per sample does better to hold the indices of those still active (`rows`) and
+    to `ask` about them alone.
+
+    Attributes:
+        images: (N, …) float32 in [0, 1], on the device of the model.
+        labels: (N,) int64.
+        targets: (N,) int64, the classes to reach; None where any wrong one will do.
+        clean_logits: (N, K) at the images.
+        epsilon: The budget.
+        norm: Its norm, by name.
+        ball: Where points may lie.
+        restart: Which restart this is, from 0.
+        has_drawn: Whether another restart would do something else; set by whatever draws at random here.
+        model: The module behind the questions, for attacks that bring their own; what it computes is not
+            counted unless they see to it.
+    """
+
+    def __init__(
+        self,
+        oracle: Oracle,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        clean_logits: Tensor,
+        sample_ids: list[int],
+        settings: Settings,
+        *,
+        targets: Tensor | None = None,
+        single: Tensor | None = None,
+    ) -> None:
+        """Set a problem up; called by the engine with images, labels and logits on one device.
+
+        Where the clean logits are means of several passes, ``single`` are those of the one that has the last word.
+        """
+        self.images, self.labels, self.targets, self.clean_logits = images, labels, targets, clean_logits
+        self.epsilon, self.norm = settings.epsilon, settings.norm.name
+        self.ball = Ball(images, settings.epsilon, settings.norm)
+        self.restart = 0
+        self.details: dict[str, Any] = {}
+        self.has_drawn = False
+        self.queries = 0
+        self.goal = Goal(labels, targets)
+        self.ledger = Ledger(images, self.goal, clean_logits, settings.selection, single)
+        self.model, self.oracle = model, oracle
+        self.stages = Stages()
+        self._only = torch.ones_like(self.ledger.is_broken)
+        self.pool = torch.zeros_like(self.ledger.is_broken)
+        self._sample_ids, self._settings = sample_ids, settings
+
+    @property
+    def active(self) -> Tensor:
+        """(N,) bool: the samples still computed; those broken are not, unless early stopping is off."""
+        return self.pool & ~self.ledger.is_broken if self._settings.early_stop else self.pool
+
+    @property
+    def rows(self) -> Tensor:
+        """Indices (n,) of the active samples."""
+        return self.active.nonzero().flatten()
+
+    def begin_restart(self, restart: int, only: Tensor | None = None) -> None:
+        """Start over on the samples that survived so far (called by the engine), or on some of them (N,)."""
+        self.restart = restart
+        self.has_drawn = False
+        if only is not None:
+            self._only = only
+        self.fill_pool()
+
+    def fill_pool(self, pool: Tensor | None = None) -> None:
+        """Take up all samples that survived so far, or a pool (N,) from before an interruption."""
+        survivors = ~self.ledger.is_broken & self._only & (self.epsilon > 0)
+        self.pool = survivors if pool is None else pool.to(survivors.device)
+
+    def run_stage(self, name: str, attack: Callable[..., None], **options: Any) -> None:
+        """Run another attack as a named part of this one, on what the parts before it left.
+
+        The result says which part broke a sample, and an interrupted attack is picked up after the last part
+        that was finished. A part draws at random as if it ran alone.
+
+        Raises:
+            AttackError: The part does not know the norm; mark an attack with `for_norms` to have that found out early.
+        """
+        check_norm(attack, name, self.norm)
+        parameters = inspect.signature(attack).parameters.values()
+        defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+        self.describe(stages={**self.details.get("stages", {}), name: defaults | options})
+        self.stages.run(self, name, attack, options)
+
+    def steps(
+        self, count: int, begin: Callable[[dict[str, Tensor] | None], AnyCarried]
+    ) -> Iterator[tuple[int, AnyCarried]]:
+        """Yield 0…count−1 with what the loop carries, so that an attack interrupted within it can go on there.
+
+        Between two steps nothing else may be kept, and between two such loops of a stage nothing asked. A loop
+        that an interrupted attack has behind it yields nothing.
+
+        Args:
+            count: Steps of the loop.
+            begin: Returns what the loop carries, an object that gives all of it as ``tensors()``: from those
+                of an interrupted attack, or, if there are none, as at the start.
+        """
+        return self.stages.steps(self, count, begin)
+
+    def describe(self, **details: Any) -> None:
+        """Add to the options the result reports, such as a schedule that follows from them."""
+        self.details.update(details)
+
+    def draw(self, sampler: Callable[[Generator, torch.Size], Tensor]) -> Tensor:
+        """Return one random tensor per active sample (N, …), zero for the others.
+
+        The generator handed to ``sampler`` is seeded by (seed, sample id, restart, number of draws before):
+        neither batch size nor order nor the choice of a subset changes what a sample gets.
+
+        Args:
+            sampler: Generator on the CPU, shape of one sample → a tensor of that shape.
+        """
+        generator = Generator()
+        drawn = torch.zeros(self.images.shape)
+        stages = self.stages
+        where: list[int | str] = [self.restart, stages.draws, *([stages.current] if stages.current else [])]
+        for row in self.rows.tolist():
+            generator.manual_seed(derive_seed(self._settings.seed, self._sample_ids[row], *where))
+            drawn[row] = sampler(generator, self.images.shape[1:])
+        stages.draws += 1
+        self.has_drawn = True
+        return drawn.to(self.images.device)
+
+    def draw_seed(self, *what: int | str) -> int:
+        """Return a seed for generators the engine does not own, keyed by seed, restart, stage and ``what``."""
+        self.has_drawn = True
+        return derive_seed(self._settings.seed, self.restart, self.stages.current, *what)
+
+    def sample_id(self, row: int) -> int:
+        """Return the number that a sample goes by, whatever its place among these."""
+        return self._sample_ids[row]
+
+    def run_forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, K) of the model for images (n, …) as they are: not counted, not contained, not kept."""
+        return self.oracle.mean_logits(self.model, images)
+
+    def shared_generator(self) -> Generator:
+        """Return a generator on the CPU whose draws all samples share, keyed by seed, restart and stage."""
+        self.has_drawn = True
+        return seeded_generator(self._settings.seed, "shared", self.restart, self.stages.current)
+
+    def random_start(self) -> Tensor:
+        """Return points (N, …) drawn uniformly from the ε-ball around the images, moved into the box."""
+        norm = self._settings.norm
+        return self.project(self.images + self.draw(lambda generator, shape: norm.draw(generator, shape, self.epsilon)))
+
+    def project(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return points (n, …) moved into the ε-ball around the images ``rows``, then into the box [0, 1]."""
+        return self.ball.contain(points, rows)
+
+    def size(self, delta: Tensor) -> Tensor:
+        """Return the norms (n,) of perturbations (n, …)."""
+        return self._settings.norm.size(delta)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return directions (N, …) of norm 1 along which the loss rises fastest; zero for a zero gradient."""
+        return self._settings.norm.steepest(gradient)
+
+    def uphill(self, points: Tensor, gradients: Tensor) -> Tensor:
+        """Return `robustprune.attacks.norms.uphill` directions (n, …) at points (n, …)."""
+        return uphill(self._settings.norm, points, gradients)
+
+    def gradient(self, points: Tensor, loss: str | Loss = "ce") -> Tensor:
+        """Return the gradient (N, …) of each sample's loss, along which it rises; zero where not active."""
+        return self.loss_and_gradient(points, loss)[1]
+
+    def loss_and_gradient(self, points: Tensor, loss: str | Loss = "ce") -> tuple[Tensor, Tensor]:
+        """Return losses (N,) at the points and their gradients (N, …); zero where not active.
+
+        Args:
+            points: (N, …); contained before use, so the values are those of ``project(points)``.
+            loss: A name in `robustprune.attacks.losses.LOSSES`, or logits (n, K), labels (n,) → (n,). With a
+                target, it is the target's, and what is returned rises as it falls.
+        """
+        rows = self.rows
+        answer = self.ask(rows, self._points_of(points, rows), loss)
+        losses = torch.zeros(len(self.labels), device=self.images.device)
+        gradients = torch.zeros_like(self.images)
+        losses[rows], gradients[rows] = answer.losses, answer.gradients
+        return losses, gradients
+
+    def evaluate(self, points: Tensor, loss: str | Loss = "ce") -> Tensor:
+        """Return the logits (N, K) at the points, without gradients.
+
+        Samples that are not active keep the logits of the point kept for them.
+
+        Args:
+            points: (N, …); contained before use.
+            loss: As in `loss_and_gradient`; of two points that do not break a sample, the one of higher loss
+                is kept.
+        """
+        rows = self.rows
+        answer = self.ledger.logits.clone()
+        answer[rows] = self.ask(rows, self._points_of(points, rows), loss, gradient=False).logits
+        return answer
+
+    def ask(
+        self,
+        rows: Tensor,
+        points: Tensor,
+        loss: str | Loss = "ce",
+        *,
+        against: Tensor | None = None,
+        gradient: bool = True,
+        is_contained: bool = True,
+        look: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Answer:
+        """Return what the model says of some samples, and keep the points that are better than those before.
+
+        Args:
+            rows: (n,) indices of the samples, usually `rows` or what is left of them.
+            points: (n, …); contained before use.
+            loss: As in `loss_and_gradient`.
+            against: (n,) a class per sample that the loss weighs against the label; ``loss`` is then
+                ``"dlr"`` or ``"margin"``.
+            gradient: Whether gradients are needed.
+            is_contained: Without, the points need only lie in the box, and are not kept: for attacks that
+                approach the ball from outside.
+            look: Rows (m,), points (m, …) → logits (m, K), to be used instead of the model: for attacks that know
+                how to have its logits for less. The points are then taken as they are: in the ball and the box.
+        """
+        score, stage = self._score(loss, rows, against), self.stages.current
+        number = self.stages.names.index(stage)
+        self.queries += 1
+
+        def settle(batch: Tensor, where: Tensor) -> Tensor:
+            if look is not None:
+                return batch
+            # Never the attack's own tensor: there are models that work in place.
+            return self.project(batch, where) if is_contained else batch.clone()
+
+        def record(where: Tensor, batch: Tensor, logits: Tensor) -> None:
+            self.ledger.asked[where] += 1
+            if is_contained:
+                self.ledger.record(where, batch, logits, score, self.queries, number)
+
+        question = Question(rows, points, score, gradient, settle, record, look)
+        return self.oracle.answer(self.model, question, self.clean_logits, stage)
+
+    def reopen(self, doubtful: Tensor) -> None:
+        """Take samples (N,) for unbroken again, from their images on."""
+        ledger = self.ledger
+        ledger.is_broken &= ~doubtful
+        ledger.points[doubtful], ledger.logits[doubtful] = self.images[doubtful], self.clean_logits[doubtful]
+        ledger.first_broken[doubtful] = ledger.stage[doubtful] = -1
+
+    def state(self) -> dict[str, Any]:
+        """Return what `restore` needs beside the ledger."""
+        details = json.dumps(named(self.details), default=str)
+        names = list(self.stages.names)
+        return {"queries": self.queries, "drawn": self.has_drawn, "stages": names, "details": details}
+
+    def restore(self, state: dict[str, Any], ledger: dict[str, Tensor]) -> None:
+        """Go back to a `state`."""
+        self.queries, self.stages.names[:] = state["queries"], state["stages"]
+        self.details = json.loads(state["details"])
+        self.ledger.restore(ledger)
+
+    def _points_of(self, points: Tensor, rows: Tensor) -> Tensor:
+        if points.shape != self.images.shape:
+            raise AttackError(
+                f"the attack proposed points of shape {tuple(points.shape)} for images of shape "
+                f"{tuple(self.images.shape)}"
+            )
+        return points.to(self.images.device)[rows]
+
+    def _score(self, loss: str | Loss, rows: Tensor, against: Tensor | None) -> Score:
+        if against is None:
+            return self.goal.score(get_loss(loss))
+        compare = get_targeted_loss(loss)
+        rivals = torch.zeros_like(self.labels)
+        rivals[rows] = against
+        return lambda logits, where: compare(logits, self.labels[where], rivals[where])

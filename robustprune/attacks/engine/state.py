@@ -1,0 +1,181 @@
+"""An attack on disk, so that an interrupted one is picked up where it was.
+
+Written after every stage, and every few seconds between two steps of a loop (`AttackProblem.steps`): the books, what
+the loop carries, and where the random generators stand. What is computed after picking up is so what would have been
+computed without the interruption, bit by bit.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from robustprune.attacks.engine.ledger import Start, Tally
+from robustprune.attacks.engine.settings import Samples, Settings
+from robustprune.attacks.engine.stages import Keeper, Midway
+from robustprune.attacks.registry import named
+from robustprune.errors import AttackError
+from robustprune.runtime.files import hash_arrays, hash_json, write_atomically
+from robustprune.runtime.provenance import hash_weights
+from robustprune.runtime.randomness import generator_states, restore_generators
+
+if TYPE_CHECKING:
+    from robustprune.attacks.engine.problem import AttackProblem
+
+FORMAT = 5
+SECONDS = 5.0
+"""How long a loop goes on before it is saved."""
+WRITING_SHARE = 0.02
+"""Of the time, at most so much goes into saving loops."""
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What is on disk of one attack: a file for each wave of samples.
+
+    Attributes:
+        path: The first of them, which need not exist.
+        key: Says which attack it is, see `state_key`.
+        started: When the attack was begun, or picked up, by `time.perf_counter`.
+    """
+
+    path: Path
+    key: str
+    started: float = field(default_factory=time.perf_counter)
+
+    def attach(self, wave: int, problem: AttackProblem, tally: Tally) -> None:
+        """Bring a problem to where it was, let it pass over what is behind, and save it as it goes on.
+
+        Raises:
+            AttackError: The file of this wave cannot be read, or is that of another attack.
+        """
+        problem.stages.keeper = _FileKeeper(self, wave_file(self.path, wave), problem, tally)
+
+
+class _FileKeeper(Keeper):
+    """The file of one wave."""
+
+    def __init__(self, saved: SavedState, path: Path, problem: AttackProblem, tally: Tally) -> None:
+        self._saved, self._path, self._problem, self._tally = saved, path, problem, tally
+        self._done: list[list[Any]] = []
+        self._due = time.monotonic() + SECONDS
+        known = _read(path, saved.key)
+        if known is None:
+            return
+        try:
+            self._restore(known)
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise AttackError(f"{path} is damaged ({error!r}); delete it to start anew") from error
+
+    def _restore(self, known: dict[str, Any]) -> None:
+        self._done = known["done"]
+        self.had_drawn = known["problem"]["drawn"]
+        self.midway = None if known["midway"] is None else Midway(**known["midway"])
+        self._problem.restore(known["problem"], known["ledger"])
+        for name, value in known["tally"].items():
+            setattr(self._tally, name, value)
+        self._tally.starts = {name: Start(**start) for name, start in known["tally"]["starts"].items()}
+        restore_generators(known["generators"])
+
+    def is_done(self, restart: int, stage: str) -> bool:
+        return [restart, stage] in self._done
+
+    def finish(self, restart: int, stage: str) -> None:
+        self._done.append([restart, stage])
+        self._write(None)
+
+    def pass_by(self, look: Callable[[], Midway]) -> None:
+        if time.monotonic() < self._due:
+            return
+        started = time.monotonic()
+        self._write(look())
+        spent = time.monotonic() - started
+        self._due = time.monotonic() + max(SECONDS, spent / WRITING_SHARE)
+
+    def _write(self, midway: Midway | None) -> None:
+        seconds = self._tally.earlier_seconds + time.perf_counter() - self._saved.started
+        content = {
+            "format": FORMAT,
+            "key": self._saved.key,
+            "done": self._done,
+            "problem": self._problem.state(),
+            "ledger": self._problem.ledger.state(),
+            "tally": {**asdict(self._tally), "earlier_seconds": seconds},
+            "generators": generator_states(),
+            "midway": None if midway is None else vars(midway),
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        try:
+            write_atomically(self._path, buffer.getvalue())
+        except OSError as error:
+            raise AttackError(f"the state of the attack cannot be written to {self._path}: {error.strerror}") from error
+
+
+class StateFolder:
+    """Where the attacks of an evaluation keep how far they have come, until whoever made it needs it no more."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Keep them in ``folder``, which need not exist."""
+        self._folder = Path(folder)
+        self._used: list[Path] = []
+
+    def file(self, *parts: str) -> Path:
+        """Return the file of the attack that these words tell from the others."""
+        self._used.append(self._folder / f"{'-'.join(parts).replace(':', '-')}.state")
+        return self._used[-1]
+
+    def clear(self) -> None:
+        """Remove the files of all attacks that were asked for."""
+        for path in self._used:
+            wave = 0
+            while (file := wave_file(path, wave)).exists():
+                file.unlink()
+                wave += 1
+
+
+def wave_file(path: Path, wave: int) -> Path:
+    """Return where a wave of samples is kept: in the file itself, further ones beside it."""
+    return path if wave == 0 else path.with_name(f"{path.name}-{wave}")
+
+
+def state_key(model: nn.Module, samples: Samples, attack: str, options: dict[str, Any], settings: Settings) -> str:
+    """Return a hash over the model, the data and the configuration of an attack."""
+    arrays = {"images": samples.images, "labels": samples.labels, "ids": torch.tensor(samples.ids)}
+    for name, tensor in (("targets", samples.targets), ("carried", samples.carried_broken)):
+        if tensor is not None:
+            arrays[name] = tensor
+    return hash_json(
+        {
+            # Its text tells apart networks of equal weights, such as one with another activation.
+            "model": [hash_weights(model), str(model)],
+            "data": hash_arrays({name: tensor.cpu().numpy() for name, tensor in arrays.items()}),
+            "attack": attack,
+            "options": {name: str(named(value)) for name, value in options.items()},
+            "settings": {name: str(value) for name, value in settings.shared_options().items()},
+            "budget": [settings.norm.name, settings.epsilon],
+        }
+    )
+
+
+def _read(path: Path, key: str) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        found: dict[str, Any] = torch.load(path, weights_only=True)
+        is_same = found["format"] == FORMAT and found["key"] == key
+    except Exception as error:
+        raise AttackError(f"{path} is no state of an attack: {error}; delete it to start anew") from error
+    if not is_same:
+        raise AttackError(
+            f"{path} holds the state of another attack: model, images or settings differ; finish that one, or "
+            "delete the file to start anew"
+        )
+    return found

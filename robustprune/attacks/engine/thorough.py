@@ -1,0 +1,159 @@
+"""The checks that cost attacks of their own (``checks="full"``): is this number as low as attacks get?
+
+What they find is judged, not mixed in: the number stays that of the attack it is attached to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from robustprune.attacks.engine.checks import MOST_FURTHER
+from robustprune.attacks.engine.goal import Goal
+from robustprune.attacks.engine.result import AttackResult, Check
+from robustprune.attacks.engine.settings import Samples, Settings
+from robustprune.attacks.registry import attack_options, get_attack, knows_norm
+from robustprune.runtime.processes import ALONE, Processes
+
+PROBED = 100
+"""Samples of the checks that ask about the model rather than about the number."""
+BLACK_BOX_QUERIES = 300
+
+
+Run = Callable[..., AttackResult]
+"""`robustprune.attacks.run_attack`, which these checks are a part of and hence cannot import."""
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Attacks the samples of a result in other ways.
+
+    Attributes:
+        run: Runs an attack.
+        model: The model attacked.
+        samples: What was attacked.
+        result: What came of it.
+        options: The options the attack was given.
+        settings: The settings of all attacks.
+        processes: Those that share the samples.
+    """
+
+    run: Run
+    model: nn.Module
+    samples: Samples
+    result: AttackResult
+    options: Mapping[str, Any]
+    settings: Settings
+    processes: Processes = ALONE
+
+    def attack(self, name: str, *, samples: int | None = None, **changes: Any) -> AttackResult:
+        """Run an attack on the first so many samples (all by default), with the settings of the result."""
+        part, settings = self.samples.part(slice(samples)), self.settings
+        given: dict[str, Any] = {
+            "epsilon": settings.epsilon,
+            "norm": settings.norm.name,
+            "seed": settings.seed,
+            "restarts": settings.restarts,
+            "batch_size": settings.batch_size,
+            "eot": settings.eot,
+            "frozen": settings.frozen,
+            "sample_ids": part.ids,
+            "targets": part.targets,
+            "processes": self.processes,
+        }
+        return self.run(self.model, part.images, part.labels, name, **(given | changes))
+
+    def further(self, other: AttackResult) -> float:
+        """Return the share of all samples that another attack broke and this one did not."""
+        return int((other.broken & ~self.result.broken[: other.n]).sum()) / other.n
+
+
+def check_thoroughly(examiner: Examiner) -> list[Check]:
+    """Return the further checks of a result."""
+    result = examiner.result
+    found = [check_no_budget(examiner), check_large_budget(examiner), check_monotone(examiner)]
+    if result.attack not in ("fgsm", "noise"):
+        found.append(check_strength_order(examiner))
+    if result.attack not in ("square", "autoattack", "strong") and knows_norm(get_attack("square"), result.norm):
+        found.append(check_black_box(examiner))
+    found.append(check_convergence(examiner))
+    if any(check.name == "zero gradient" and check.verdict in ("WARN", "FAIL") for check in result.checks):
+        found.append(check_margin_loss(examiner))
+    return found
+
+
+def check_no_budget(examiner: Examiner) -> Check:
+    """Without a budget nothing may move."""
+    result = examiner.attack(examiner.result.attack, samples=PROBED, epsilon=0, **examiner.options)
+    goal = Goal(result.labels, result.targets)
+    was_reached = goal.is_reached_by(result.clean_predictions)
+    if float(result.perturbation_norms.max()) == 0 and bool((result.broken == was_reached).all()):
+        return Check("no budget", "PASS", "with epsilon 0 the images come back as they are")
+    return Check("no budget", "FAIL", f"with epsilon 0 images move by up to {float(result.perturbation_norms.max()):g}")
+
+
+def check_large_budget(examiner: Examiner) -> Check:
+    """Where every image is within reach, no more than chance may be left."""
+    pixels = examiner.samples.images[0].numel()
+    whole = {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[examiner.result.norm]
+    own = {"loss": examiner.options["loss"]} if "loss" in examiner.options else {}
+    result = examiner.attack("pgd", samples=PROBED, epsilon=whole, steps=100, **own)
+    classes = int(max(result.labels.max(), result.clean_predictions.max())) + 1
+    detail = f"with epsilon {whole:g}, {result.robust_accuracy:.1%} of {result.n} samples withstand 100 steps of PGD"
+    if result.robust_accuracy <= 1 / classes:
+        return Check("large budget", "PASS", detail)
+    return Check("large budget", "FAIL", f"{detail}, more than guessing gets; gradients lead nowhere")
+
+
+def check_monotone(examiner: Examiner) -> Check:
+    """Half the budget cannot do more harm than the whole, beyond what chance does."""
+    result = examiner.result
+    half = examiner.attack(result.attack, epsilon=result.epsilon / 2, **examiner.options)
+    share = result.robust_accuracy
+    noise = 1.96 * math.sqrt(max(share * (1 - share), 1 / result.n) / result.n)
+    detail = f"robust accuracy is {half.robust_accuracy:.4f} at half of epsilon and {share:.4f} at the whole"
+    return Check("monotone", "PASS" if half.robust_accuracy >= share - noise else "WARN", detail)
+
+
+def check_strength_order(examiner: Examiner) -> Check:
+    """One step, or noise, must not break what many steps do not."""
+    weak = {name: examiner.attack(name).robust_accuracy for name in ("fgsm", "noise")}
+    detail = ", ".join(f"{name} leaves {share:.4f}" for name, share in weak.items())
+    is_beaten = min(weak.values()) < examiner.result.robust_accuracy - MOST_FURTHER
+    return Check(
+        "strength order", "WARN" if is_beaten else "PASS", f"{detail}, this {examiner.result.robust_accuracy:.4f}"
+    )
+
+
+def check_black_box(examiner: Examiner) -> Check:
+    """An attack without gradients must not find what one with gradients missed."""
+    square = examiner.attack("square", samples=PROBED, queries=BLACK_BOX_QUERIES, rescale=True)
+    further = examiner.further(square)
+    detail = f"{BLACK_BOX_QUERIES} queries without gradients break a further {further:.2%} of {square.n} samples"
+    return Check("black box", "WARN" if further > MOST_FURTHER else "PASS", detail)
+
+
+def check_convergence(examiner: Examiner) -> Check:
+    """Twice the steps, or the restarts, must not find much more."""
+    result, options = examiner.result, dict(examiner.options)
+    known = attack_options(result.attack)
+    changes: dict[str, Any] = {"restarts": 2 * result.options["restarts"]}
+    if "steps" in known:
+        changes, options["steps"] = {}, 2 * options.get("steps", known["steps"])
+    doubled = examiner.attack(result.attack, carry=result, **(options | changes))
+    drop = result.robust_accuracy - doubled.robust_accuracy
+    what = "steps" if "steps" in known else "restarts"
+    detail = f"twice the {what} lower the robust accuracy by {drop:.2%}"
+    return Check("convergence", "WARN" if drop > MOST_FURTHER else "PASS", detail)
+
+
+def check_margin_loss(examiner: Examiner) -> Check:
+    """Where gradients vanish in the loss, another loss may see."""
+    other = examiner.attack("pgd", loss="margin", steps=20)
+    further = examiner.further(other)
+    detail = f"PGD on the margin leaves {other.robust_accuracy:.4f}, this {examiner.result.robust_accuracy:.4f}"
+    return Check("margin loss", "WARN" if further > MOST_FURTHER else "PASS", detail)

@@ -1,0 +1,119 @@
+"""Drawing on the terminal: tables on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from robustprune.runtime.printable import all_printable
+from robustprune.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+_PLAIN_WIDTH = 110  # columns where stdout is a file or a pipe and has no width of its own
+
+
+def stdout() -> Console:
+    """Return the console of results."""
+    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False)
+
+
+@cache
+def stderr() -> Console:
+    """Return the console of progress and messages: one, so that messages are written above a progress bar."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(value if isinstance(value, str) else json.dumps(all_printable(value), indent=2, allow_nan=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> None:
+    """Print a table; columns whose name starts with ``>`` are right-aligned."""
+    # Text, not strings: in those, rich takes what stands in brackets for markup.
+    drawn = Table(title=Text(title), title_justify="left")
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        drawn.add_column(Text(column.removeprefix(">")), justify=justify, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console = stdout()
+    console.print(drawn)
+    if caption:
+        # Not the table's own caption, which is broken at the table's width, in the middle of paths.
+        console.print(Text(caption), soft_wrap=True)
+
+
+def paragraph(text: str) -> None:
+    """Print a text on stdout, broken between words."""
+    stdout().print(Text(text))
+
+
+def say(message: str) -> None:
+    """Print a line of progress on stderr."""
+    stderr().print(message, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Yield a function (label, done, total) that keeps a bar with an estimate on a terminal, else nothing."""
+    console = stderr()
+    if not console.is_terminal:
+        yield lambda _label, _done, _total: None
+        return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console, transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(label: str, done: float, total: float) -> None:
+            if label not in tasks:
+                tasks[label] = bar.add_task(label, total=total)
+            bar.update(tasks[label], completed=done)
+
+        yield update
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def seconds(value: float | None) -> str:
+    """Return seconds with one decimal, or a dash."""
+    return "–" if value is None else f"{value:.1f} s"
+
+
+def duration(value: float) -> str:
+    """Return seconds as readers count them: ``40 s``, ``12 min``, ``3.5 h``."""
+    if value < 90:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
+
+
+def watt_hours(kwh: float | None) -> str:
+    """Return kilowatt-hours as watt-hours with three digits, or a dash."""
+    return "–" if kwh is None else f"{1000 * kwh:.3g} Wh"
+
+
+def grams(kilograms: float | None) -> str:
+    """Return kilograms as grams with three digits, or a dash."""
+    return "–" if kilograms is None else f"{1000 * kilograms:.3g} g"

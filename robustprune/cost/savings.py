@@ -1,0 +1,47 @@
+"""What one network saves against another: in memory, and in what training it took (the paper's Table 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from robustprune.cost.counts import percent_saved
+from robustprune.cost.memory import Memory
+
+_SPENT = {"energy_kwh": "energy", "co2_kg": "co2", "seconds": "training_seconds"}
+# What has to be equal for what trainings took to be comparable.
+_CIRCUMSTANCES = {
+    "seconds": ("epochs", "device", "threads", "processes"),
+    "energy_kwh": ("epochs", "device", "threads", "processes", "energy_method"),
+    "co2_kg": ("epochs", "device", "threads", "processes", "energy_method", "country"),
+}
+
+
+def saved_memory(own: Memory, dense: Memory) -> dict[str, float]:
+    """Return the percentages of memory saved: in training (``memory``), of it activations, and at inference."""
+    return {
+        "memory": percent_saved(own.training, dense.training),
+        "activations": percent_saved(own.activations, dense.activations),
+        "inference_memory": percent_saved(own.inference, dense.inference),
+    }
+
+
+def training_circumstances(figure: str, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return in what a figure of a ticket's ``training`` was measured; where no device is on record, that was a CPU."""
+    return {name: training.get(name, "cpu" if name == "device" else None) for name in _CIRCUMSTANCES[figure]}
+
+
+def saved_in_training(own: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[str, float]:
+    """Return the percentages of ``energy``, ``co2`` and ``training_seconds`` saved.
+
+    Args:
+        own: A ticket's ``training``; a figure that it or ``dense`` does not have, or that was measured in other
+            circumstances, is left out.
+        dense: That of the dense network.
+    """
+    return {
+        name: percent_saved(own[figure], dense[figure])
+        for figure, name in _SPENT.items()
+        if own.get(figure) is not None and dense.get(figure)
+        if training_circumstances(figure, own) == training_circumstances(figure, dense)
+    }

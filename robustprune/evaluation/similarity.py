@@ -1,0 +1,177 @@
+"""How alike two networks represent the same images, layer by layer (the paper's support for Tables 2 and 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustprune.data import Split
+from robustprune.errors import EvaluationError, PruningError
+from robustprune.metrics import LEAST_SAMPLES, MeanCka, centred_gram
+from robustprune.models import (
+    FunctionNetwork,
+    as_network,
+    evaluation_mode,
+    hides_layers,
+    model_device,
+    network_name,
+    run_model,
+    run_uncompiled,
+    to_unit_range,
+)
+from robustprune.ood.head import average_places, find_head
+from robustprune.ood.outputs import why_no_features
+from robustprune.pruning import find_blocks
+from robustprune.runtime.arrays import Array, to_tensor
+
+PENULTIMATE = "penultimate"
+"""Stands for what the last linear layer receives, whatever that layer is called."""
+
+Gram = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def compare_representations(
+    first: nn.Module,
+    second: nn.Module,
+    images: Split | Array,
+    *,
+    layers: Sequence[str] | None = None,
+    batch_size: int = 256,
+) -> dict[str, float | None]:
+    """Return the linear CKA of two networks, by layer: 1 for representations that are alike, about 0 for unrelated.
+
+    Each network sees each image once, in evaluation mode. Of a batch, one Gram matrix per layer is kept and no
+    features, so memory does not grow with the number of images. The networks are left as they were.
+
+    Args:
+        first: Maps float images in [0, 1] to logits, such as a ticket's network.
+        second: Another one, such as the dense network, with outputs of any shape.
+        images: An image set's split, or (N, …) uint8 or float in [0, 1].
+        layers: Names of modules that both networks have, or ``"penultimate"`` for what the last linear layer
+            receives; by default the residual blocks that both have, in order, then the penultimate features.
+        batch_size: Images per minibatch of the estimate; at least 4. Up to three images left over at the end are
+            left out.
+
+    Returns:
+        Name → CKA, None where a network's features do not vary over the images.
+
+    Raises:
+        EvaluationError: A network has no such layer, or does not run it; too few images; features not finite.
+        ModelError: A network cannot run on these images.
+    """
+    first, second = as_network(first), as_network(second)
+    images = images if isinstance(images, Split) else to_tensor(images, "images")
+    if batch_size < LEAST_SAMPLES:
+        raise EvaluationError(f"unbiased CKA needs batches of at least {LEAST_SAMPLES} images, got {batch_size}")
+    if isinstance(images, Tensor) and images.ndim < 2:
+        raise EvaluationError(f"expected a batch of images (N, …), got shape {tuple(images.shape)}")
+    if len(images) < LEAST_SAMPLES:
+        raise EvaluationError(f"unbiased CKA needs at least {LEAST_SAMPLES} images, got {len(images)}")
+    means: dict[str, MeanCka] = {}
+    chosen: list[tuple[nn.Module, dict[str, nn.Module]]] = []
+    with ExitStack() as stack:
+        for network in (first, second):
+            stack.enter_context(evaluation_mode(network))
+        for batch in _batches(images, batch_size):
+            if not means:
+                names = matched_layers(first, second, batch) if layers is None else list(layers)
+                chosen = [(network, _modules(network, names, batch)) for network in (first, second)]
+                means = {name: MeanCka() for name in names}
+            grams = [_grams(network, modules, batch) for network, modules in chosen]
+            for name, mean in means.items():
+                mean.add(*(each[name] for each in grams))
+    return {name: None if math.isnan(mean.value) else mean.value for name, mean in means.items()}
+
+
+def matched_layers(first: nn.Module, second: nn.Module, images: Tensor) -> list[str]:
+    """Return the residual blocks that both networks have, by name and in order, then ``"penultimate"``.
+
+    Args:
+        first: A network.
+        second: Another one.
+        images: (n, …) some images to send through, uint8 or float in [0, 1].
+    """
+    blocks = [_block_names(network, images) for network in (first, second)]
+    return [*(name for name in blocks[0] if name in blocks[1]), PENULTIMATE]
+
+
+def _block_names(network: nn.Module, images: Tensor) -> list[str]:
+    if isinstance(network, FunctionNetwork) or hides_layers(network):
+        return []
+    try:
+        return [block.name for block in find_blocks(network, to_unit_range(images[:2]).cpu())]
+    except PruningError:  # a chain, of which the penultimate features can still be compared
+        return []
+
+
+def _batches(images: Split | Array, batch_size: int) -> Iterator[Tensor]:
+    parts: Iterable[Tensor] = (
+        (batch.images for batch in images.batches(batch_size))
+        if isinstance(images, Split)
+        else torch.split(to_tensor(images, "images"), batch_size)
+    )
+    return (part for part in parts if len(part) >= LEAST_SAMPLES)
+
+
+def _modules(network: nn.Module, names: Sequence[str], images: Tensor) -> dict[str, nn.Module]:
+    modules: dict[str, nn.Module] = {}
+    for name in names:
+        if name == PENULTIMATE:
+            found = find_head(network, to_unit_range(images[:2].to(model_device(network))))
+            if found is None:
+                raise _unseen(network, "the penultimate features")
+            modules[name] = found.module
+            continue
+        try:
+            modules[name] = network.get_submodule(name)
+        except AttributeError as error:
+            raise EvaluationError(
+                f"this {network_name(network)} has no layer {name!r}; leave the layers out to compare those that "
+                "both networks have"
+            ) from error
+        if hides_layers(modules[name]):
+            raise _unseen(network, f"layer {name!r}")
+    return modules
+
+
+def _unseen(network: nn.Module, what: str) -> EvaluationError:
+    return EvaluationError(f"{what} of this {network_name(network)} cannot be seen: {why_no_features(network)}")
+
+
+def _grams(network: nn.Module, modules: dict[str, nn.Module], batch: Tensor) -> dict[str, Gram]:
+    grams: dict[str, Gram] = {}
+    with _watching(modules, grams), torch.no_grad(), run_uncompiled(network):
+        run_model(network, to_unit_range(batch.to(model_device(network))))
+    missing = [name for name in modules if name not in grams]
+    if missing:
+        raise EvaluationError(f"this {network_name(network)} does not run its layer {missing[0]!r} on these images")
+    return grams
+
+
+@contextmanager
+def _watching(modules: dict[str, nn.Module], grams: dict[str, Gram]) -> Iterator[None]:
+    """Compute the Gram matrix of each layer at once: later layers may write into what it returned."""
+
+    def look(name: str) -> Callable[..., None]:
+        def hook(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            features = average_places(module, inputs[0]) if name == PENULTIMATE else output
+            if not isinstance(features, Tensor):
+                raise EvaluationError(
+                    f"layer {name!r} returns {type(features).__name__}, not one tensor; choose another"
+                )
+            grams[name] = centred_gram(features)
+
+        return hook
+
+    handles = [module.register_forward_hook(look(name)) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

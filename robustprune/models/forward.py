@@ -1,0 +1,188 @@
+"""Running a network over many images without leaving a trace on it: modes and gradients stay as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.errors import EvaluationError, ModelError, RobustPruneError
+from robustprune.models.networks import as_network, evaluation_mode, reason_of
+from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.provenance import frozen_constants
+
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@contextmanager
+def frozen_parameters(model: nn.Module) -> Iterator[nn.Module]:
+    """Switch ``requires_grad`` of all parameters off for the block, then restore each flag.
+
+    Gradients with respect to the input then cost no gradients of the weights, and ``.grad`` stays as it was.
+    """
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        for parameter, _ in flags:
+            if parameter.is_leaf:  # those of a copied script are not, and cannot be switched
+                parameter.requires_grad_(False)
+        yield model
+    finally:
+        for parameter, requires_grad in flags:
+            if parameter.is_leaf:
+                parameter.requires_grad_(requires_grad)
+
+
+def to_unit_range(images: Array) -> Tensor:
+    """Return images as float32 in [0, 1]: uint8 is divided by 255, floats are taken to be there already.
+
+    Args:
+        images: uint8 0…255 or float [0, 1], any shape.
+
+    Raises:
+        EvaluationError: Any other type, which may be on either scale.
+    """
+    images = to_tensor(images, "images")
+    if images.dtype == torch.uint8:
+        return images.float() / 255
+    if images.is_floating_point():
+        return images.float()
+    raise EvaluationError(f"images must be uint8 (0 to 255) or float (0 to 1), got {images.dtype}; convert them")
+
+
+def predict_logits(
+    model: nn.Module,
+    images: Array,
+    *,
+    batch_size: int = 512,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Return the logits of ``model``, in evaluation mode, for all images.
+
+    Args:
+        model: Maps float images in [0, 1] to logits (N, K); normalization is inside it. A plain function will do.
+        images: (N, …), uint8 or float in [0, 1].
+        batch_size: Images per forward pass.
+        device: Where the batches go; by default where the model is.
+
+    Returns:
+        (N, K) on the CPU, float32, or float64 of a network that computes in it.
+
+    Raises:
+        EvaluationError: No images, or of a type that is neither uint8 nor float.
+        ModelError: The model cannot run on these images or does not return (N, K) logits.
+    """
+    network, images = as_network(model), to_tensor(images, "images")
+    if images.ndim < 2 or len(images) == 0:
+        raise EvaluationError(f"expected a batch of images (N, …) with N ≥ 1, got shape {tuple(images.shape)}")
+    if batch_size < 1:
+        raise EvaluationError(f"batch_size must be at least 1, got {batch_size}")
+    place = model_device(network, device)
+    with evaluation_mode(network), torch.inference_mode():
+        batches = [
+            run_model(network, to_unit_range(batch.to(place))).cpu()  # (n, K)
+            for batch in torch.split(images, batch_size)
+        ]
+    return torch.cat(batches)
+
+
+def run_model(model: nn.Module, images: Tensor) -> Tensor:
+    """Return logits (n, K) of one batch, in whatever mode the model is and differentiably.
+
+    The images are cast to the type of the weights, and copied: a network that normalizes in place changes
+    neither the caller's images nor a leaf of the graph.
+
+    Returns:
+        (n, K) float32, or float64 of a network that computes in it.
+
+    Raises:
+        ModelError: The model fails on this batch, or its output is not (n, K ≥ 2) floating-point logits.
+    """
+    batch = images.clone().to(model_type(model))
+    try:
+        logits = model(batch)
+    except Exception as error:
+        kind = "" if batch.dtype == torch.float32 else f" in {batch.dtype}"
+        raise failure(f"cannot run on images of shape {tuple(images.shape)}{kind}", error) from error
+    if not isinstance(logits, Tensor):
+        advice = "its field .logits" if hasattr(logits, "logits") else "the logits only"
+        raise ModelError(
+            f"the model returned {type(logits).__name__} instead of a tensor of logits; wrap it in a module "
+            f"that returns {advice}"
+        )
+    if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2 or not logits.is_floating_point():
+        raise ModelError(
+            f"expected floating-point logits ({len(images)}, K) with K ≥ 2 classes, "
+            f"the model returned {logits.dtype} of shape {tuple(logits.shape)}"
+        )
+    logits = logits.as_subclass(Tensor)  # other packages know no kind of tensor but torch's own
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def failure(what: str, error: Exception) -> RobustPruneError:
+    """Return what to raise where a model raised an error: one that says so, or the error itself if it is one of ours.
+
+    Args:
+        what: What the model cannot do.
+        error: What it raised.
+    """
+    if isinstance(error, RobustPruneError):
+        return error
+    return ModelError(f"the model {what}: {reason_of(error)}")
+
+
+def logit_gap(expected: Tensor, found: Tensor) -> float:
+    """Return the largest difference between logits (n, K), as a share of the largest finite one expected.
+
+    Equal infinities, as of classes that are masked out, do not differ; logits of different shapes do by infinity; NaN
+    stays NaN.
+    """
+    if found.shape != expected.shape:
+        return torch.inf
+    difference = torch.where(found == expected, 0.0, found - expected).abs().max()
+    largest = torch.where(expected.isfinite(), expected, 0.0).abs().max()
+    return float(difference / largest.clamp(min=1e-30))
+
+
+def model_device(model: nn.Module, device: torch.device | str | None = None) -> torch.device:
+    """Return the device the model is on, after checking it against the one asked for.
+
+    Raises:
+        ModelError: ``device`` is another one; nothing is moved behind the caller's back.
+    """
+    place = next((tensor.device for tensor in _tensors(model)), torch.device("cpu"))
+    if device is None:
+        return place
+    asked = torch.device(device)
+    same = asked.type == place.type and (asked.index is None or asked.index == place.index)
+    if next(_tensors(model), None) is not None and not same:
+        raise ModelError(f"the model is on {place}, asked to run on {asked}; move it first: model.to({str(asked)!r})")
+    return asked
+
+
+def model_type(model: nn.Module) -> torch.dtype:
+    """Return the type of the images that a model takes: that of its first weights of two dimensions or more.
+
+    Scalars, biases and buffers of another type, such as a temperature, are not what meets the images; where there are
+    no such weights, the first number of any shape decides.
+    """
+    weights = (tensor for tensor in chain(model.parameters(), frozen_constants(model)) if tensor.ndim >= 2)
+    kinds = (
+        tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype for tensor in chain(weights, _tensors(model))
+    )
+    return next((kind for kind in kinds if kind in _TYPES), torch.float32)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return chain(model.parameters(), model.buffers(), frozen_constants(model))
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """Return a network whose weights of four dimensions lie channels-last now."""
+    # Not through Module.to(), which refuses networks with weights of five dimensions.
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network

@@ -1,0 +1,229 @@
+"""What is taken for a network: modules of every kind, and plain functions of images."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
+from types import ModuleType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from robustprune.errors import ModelError, ModelWarning
+from robustprune.models.graphs import built_in_training
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class FunctionNetwork(nn.Module):
+    """A plain callable as a network. It cannot be copied: what a function holds on to is its own affair.
+
+    The networks that it names are its children, so that their modes and types are those of the whole.
+
+    Attributes:
+        function: Images (n, …) → logits (n, K).
+        name: What it is called.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Take a callable."""
+        super().__init__()
+        self.function = function
+        self.name = str(getattr(function, "__name__", type(function).__name__))
+        self.parts = nn.ModuleList(dict.fromkeys(_networks_within(function, set())))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return what the function returns."""
+        return self.function(images)
+
+    def extra_repr(self) -> str:
+        """Return where the function is written, which tells it from others of its name."""
+        code = getattr(self.function, "__code__", None)
+        place = "" if code is None else f", line {code.co_firstlineno} of {code.co_filename}"
+        return self.name + place
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FunctionNetwork:
+        """Refuse."""
+        raise ModelError(f"{self.name} is a plain callable, which cannot be copied; hand over an nn.Module")
+
+
+def as_network(model: Any) -> nn.Module:
+    """Return what was handed over as a network: a module as it is, any other callable as a `FunctionNetwork`.
+
+    Raises:
+        ModelError: It is neither, has lazy layers that were not run yet, or weights without values (on meta).
+    """
+    if isinstance(model, type) or not (isinstance(model, nn.Module) or callable(model)):
+        what = f"the class {model.__name__} itself" if isinstance(model, type) else f"a {type(model).__name__}"
+        hint = "; hand over its model()" if hasattr(model, "model") else ""
+        raise ModelError(f"expected a network, an nn.Module or a function from images to logits, got {what}{hint}")
+    network = model if isinstance(model, nn.Module) else FunctionNetwork(model)
+    if lazy := lazy_layers(network):
+        raise ModelError(
+            f"layer {lazy[0]!r} of this {network_name(network)} is lazy and has no weights yet; run the network on "
+            "some images first, model(images[:2])"
+        )
+    if any(tensor.is_meta for tensor in chain(network.parameters(), network.buffers())):
+        raise ModelError(
+            f"this {network_name(network)} is on torch's meta device, where weights have a shape and no values; build "
+            "it on the CPU or a GPU, or load its weights with load_state_dict(…, assign=True)"
+        )
+    if operation := built_in_training(network):
+        warnings.warn(
+            f"this {network_name(network)} has {operation} in training mode built in, which evaluation mode does not "
+            "change; if that is not meant, script, trace or export the network again after model.eval()",
+            ModelWarning,
+            stacklevel=3,
+        )
+    return network
+
+
+def network_name(network: nn.Module) -> str:
+    """Return what to call a network: its class, that of what a script was made of, or a function's name."""
+    if isinstance(network, FunctionNetwork):
+        return network.name
+    original = getattr(network, "original_name", None) or getattr(network, "_orig_mod", None)
+    return original if isinstance(original, str) else type(network if original is None else original).__name__
+
+
+def lazy_layers(network: nn.Module) -> list[str]:
+    """Return the names of layers whose weights take their shape from the first images, which have not come yet."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if any(map(is_lazy, (*module.parameters(recurse=False), *module.buffers(recurse=False))))
+    ]
+
+
+def reason_of(error: Exception) -> str:
+    """Return what a network raised in words, with the type where these do not tell: a KeyError's are the key alone."""
+    reason = str(error).strip()
+    kind = "" if reason and type(error) in (RuntimeError, ValueError, TypeError) else type(error).__name__
+    return ": ".join(filter(None, (kind, reason)))
+
+
+def to_evaluation(network: nn.Module) -> nn.Module:
+    """Put a network in evaluation mode, and return it: its own ``eval()`` may return nothing.
+
+    Raises:
+        ModelError: Its ``eval()`` fails.
+    """
+    try:
+        network.eval()
+    except NotImplementedError:  # exported networks have their mode built in
+        for module in network.modules():
+            module.training = False
+    except Exception as error:
+        raise ModelError(
+            f"this {network_name(network)} cannot be put in evaluation mode: {reason_of(error)}"
+        ) from error
+    return network
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """Put ``model`` in evaluation mode for the block, then give every submodule the mode it had.
+
+    The modes come back one by one, also after an exception, so that a network with some layers frozen in
+    evaluation mode is not flattened into all-training or all-evaluation.
+    """
+    modes = [(module, getattr(module, "training", None)) for module in model.modules()]
+    try:
+        yield to_evaluation(model)
+    finally:
+        # Not through train(): a network may override it to hold some layers in one mode.
+        for module, training in modes:
+            if training is not None:
+                module.training = training
+            else:  # a frozen script has no mode
+                with suppress(AttributeError):
+                    del module.training
+
+
+def copy_network(model: Network) -> Network:
+    """Return a deep copy of a network, also of one that ``copy.deepcopy`` refuses.
+
+    Layers that compute their weight before each call, as torch's older ``weight_norm`` and ``spectral_norm`` do, keep
+    the last one together with the graph that made it. Tensors with a graph cannot be copied, so their values are.
+
+    Raises:
+        ModelError: It cannot be copied.
+    """
+    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    try:
+        with torch.no_grad():  # copied weights of a script would otherwise have a history
+            return copy.deepcopy(model, {id(value): value.clone() for value in kept if not value.is_leaf})
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"this {network_name(model)} cannot be copied: {type(error).__name__}: {error}; build it anew and "
+            "load its weights, instead of handing over one that holds on to a graph, a file or a lock"
+        ) from error
+
+
+def uncompiled(network: nn.Module) -> nn.Module:
+    """Take off what ``torch.compile`` put around a network or its submodules, in place, and return what is left."""
+    for parent in network.modules():
+        for name, child in parent._modules.items():
+            if child is not None and hasattr(child, "_orig_mod") and not hasattr(parent, "_orig_mod"):
+                parent._modules[name] = child.get_submodule("_orig_mod")
+    return network.get_submodule("_orig_mod") if hasattr(network, "_orig_mod") else network
+
+
+@contextmanager
+def run_uncompiled(network: nn.Module) -> Iterator[None]:
+    """Run what is compiled of a network as it is written.
+
+    Compiled code has no second derivative, passes by new hooks, and does products where no counter sees them.
+    """
+    is_compiled = any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        for module in network.modules()
+    )
+    if not is_compiled:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
+        yield
+
+
+def _networks_within(part: Any, seen: set[int], home: str | None = None) -> Iterator[nn.Module]:
+    """Yield the modules that a callable holds or names, and those of functions of the same file that it names."""
+    if id(part) in seen or isinstance(part, type | ModuleType):
+        return
+    seen.add(id(part))
+    named: Iterable[Any] = ()
+    if isinstance(part, nn.Module):
+        yield part
+    elif isinstance(part, functools.partial):
+        named = (part.func, *part.args, *part.keywords.values())
+    elif inspect.ismethod(part):
+        named = (part.__self__, part.__func__)
+    elif inspect.isfunction(part):
+        if home in (None, part.__module__):
+            variables, home = inspect.getclosurevars(part), part.__module__
+            named = (*variables.nonlocals.values(), *variables.globals.values())
+    else:
+        named = (value for value in _held(part) if isinstance(value, nn.Module))
+    for each in named:
+        yield from _networks_within(each, seen, home)
+
+
+def _held(part: Any) -> Iterator[Any]:
+    """Yield what an object holds under names, in slots too, and the script that a method of one belongs to."""
+    yield from getattr(part, "__dict__", {}).values()
+    for kind in type(part).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            yield getattr(part, f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name, None)
+    if isinstance(part, torch.ScriptMethod):
+        yield torch.jit._recursive.wrap_cpp_module(part.owner)  # type: ignore[no-untyped-call]

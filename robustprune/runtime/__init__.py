@@ -1,0 +1,1 @@
+"""The process and the machine: files, seeds, devices, threads, groups of processes."""

@@ -1,0 +1,203 @@
+"""A condition in SQL over rows, answered by DuckDB."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import duckdb
+
+from robustprune.errors import EvaluationError
+from robustprune.registry import suggest
+from robustprune.runtime.files import write_atomically
+from robustprune.runtime.kinds import Kind
+from robustprune.runtime.printable import printable
+from robustprune.sweep.query.flatten import Row
+
+Format = Literal["table", "csv", "json", "parquet"]
+DEFAULT = ("run", "accuracy", "corruption_mean_accuracy")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows that a condition holds for."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+    def to_dicts(self) -> list[Row]:
+        """Return the rows by column."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def query(
+    rows: Sequence[Row],
+    where: str | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    order: str | None = None,
+    out: str | Path | None = None,
+    form: Format = "table",
+) -> Answer:
+    """Return the rows for which a condition holds.
+
+    Args:
+        rows: From :func:`load_rows`.
+        where: A condition in DuckDB's SQL: ``criterion == 'grasp' and blocks >= 3``.
+        columns: Expressions: names of columns, or ``avg(accuracy) as mean``, which makes one row of those that agree in
+            all plain columns.
+        order: By which expression to sort.
+        out: A file to write them to, as ``form`` csv or parquet.
+        form: Of that file.
+
+    Raises:
+        EvaluationError: A column that there is not, with what was probably meant, or no condition at all.
+    """
+    where, order = where and printable(where), order and printable(order)
+    columns = [printable(text) for text in columns or ()]
+    known = list(dict.fromkeys(name for row in rows for name in row))
+    chosen = columns or [name for name in DEFAULT if name in known] + _attack_columns(known)
+    connection = duckdb.connect()
+    try:
+        _fill(connection, rows, known)
+        # From here on, what a user typed: it can reach the rows and nothing else, and cannot change that.
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        text = _select(chosen, where, order, _aggregates(connection))
+        try:
+            found = connection.execute(text)
+            columns = [each[0] for each in found.description or ()]
+            answer = Answer(columns, [tuple(_for_json(value) for value in row) for row in found.fetchall()])
+        except duckdb.Error as error:
+            raise EvaluationError(_explain(error, known)) from error
+    finally:
+        connection.close()
+    if out is not None:
+        _write(answer, Path(out), form)
+    return answer
+
+
+def _for_json(value: Any) -> Any:
+    """Return a value of DuckDB's as one that JSON can hold: no decimals, no date, and None for what is no number."""
+    if isinstance(value, Decimal):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [_for_json(each) for each in value]
+    if isinstance(value, dict):
+        return {str(name): _for_json(each) for name, each in value.items()}
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _attack_columns(known: Sequence[str]) -> list[str]:
+    """Return the columns of robust accuracy, which differ from folder to folder."""
+    return [name for name in known if re.search(r"_(linf|l2|l1)_", name)]
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, rows: Sequence[Row], known: Sequence[str]) -> None:
+    kinds = {name: _kind([row.get(name) for row in rows]) for name in known}
+    columns = ", ".join(f"{_quoted(name)} {kind}" for name, kind in kinds.items())
+    connection.execute(f"CREATE TABLE runs ({columns})")
+    # One list a column: of statements with a mark for each value, parsing alone takes seconds.
+    lists = ", ".join(f"unnest(?::{kind}[])" for kind in kinds.values())
+    values = [[_plain(row.get(name)) for row in rows] for name in known]
+    if rows:
+        connection.execute(f"INSERT INTO runs SELECT {lists}", values)
+
+
+def _kind(values: Sequence[Any]) -> str:
+    there = {type(value) for value in values if value is not None}
+    if there and there <= {bool}:
+        return "BOOLEAN"
+    if there and there <= {int}:
+        return "BIGINT"
+    return "DOUBLE" if there and there <= {int, float} else "VARCHAR"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    return value if value is None or isinstance(value, bool | int | float) else json.dumps(value)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _aggregates(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Return the names of functions that make one value of many rows."""
+    found = connection.execute("SELECT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'")
+    return {name for (name,) in found.fetchall()}
+
+
+def _select(columns: Sequence[str], where: str | None, order: str | None, aggregates: set[str]) -> str:
+    for text in (*columns, where or "", order or ""):
+        if ";" in text:
+            raise EvaluationError(f"{text!r} holds a semicolon; give one expression")
+    functions = {name.lower() for text in columns for name in re.findall(r"(\w+)\s*\(", text)}
+    # By all columns that are no aggregates.
+    grouped = " GROUP BY ALL" if functions & aggregates else ""
+    condition = f" WHERE ({where})" if where else ""
+    return f"SELECT {', '.join(columns)} FROM runs{condition}{grouped}{f' ORDER BY {order}' if order else ''}"
+
+
+def _explain(error: duckdb.Error, known: Sequence[str]) -> str:
+    text = " ".join(str(error).split())
+    missing = re.search(r'[Cc]olumn "?([^"\s]+)"? not found', text)
+    if missing:
+        name = missing[1]
+        near = suggest(name, known)
+        return f"there is no column {name!r}.{near} `--columns all --format json` shows all {len(known)}."
+    return f"the question cannot be answered: {text.partition(' LINE 1')[0]}"
+
+
+def _write(answer: Answer, out: Path, form: Format) -> None:
+    """Write rows as CSV or Parquet, whole or not at all."""
+    connection = duckdb.connect()
+    try:
+        _fill(connection, answer.to_dicts(), answer.columns)
+        options = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER"
+        with TemporaryDirectory() as folder:
+            made = Path(folder, "rows")
+            place = str(made).replace("'", "''")
+            connection.execute(f"COPY runs TO '{place}' ({options})")
+            write_atomically(out, made.read_bytes(), rows_kind(answer.columns))
+    except (duckdb.Error, OSError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise EvaluationError(f"{out} cannot be written: {reason}") from error
+    finally:
+        connection.close()
+
+
+def rows_kind(columns: Sequence[str]) -> Kind:
+    """Return what a file of rows is: one whose columns are these, or some of them, or these and more."""
+
+    def is_one(path: Path) -> bool:
+        found = set(_columns_of(path))
+        return bool(found) and (found <= set(columns) or found >= set(columns))
+
+    return Kind("a file of rows with these columns", is_one)
+
+
+def _columns_of(path: Path) -> list[str]:
+    """Return the columns of a file of rows, whichever its format."""
+    content = path.read_bytes()
+    if content.startswith(b"PAR1"):
+        place = str(path).replace("'", "''")
+        with duckdb.connect() as connection:
+            return [
+                name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM read_parquet('{place}')").fetchall()
+            ]
+    if content.startswith(b"["):
+        return list(dict.fromkeys(name for row in json.loads(content) for name in dict(row)))
+    return next(csv.reader(io.StringIO(content.decode())), [])

@@ -1,0 +1,112 @@
+"""Going back: a ticket with the weights that its dense network had at an earlier time, or with new ones."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from robustprune.errors import PruningError
+from robustprune.models import build_network, copy_network
+from robustprune.runtime.randomness import derive_seed
+from robustprune.tickets.ticket import Ticket, apply_plan
+
+
+@dataclass(frozen=True)
+class RewindPoint:
+    """Where kept weights come from.
+
+    Attributes:
+        epoch: Epochs of the dense training after which they are taken; 0 is initialization.
+        random: New random weights instead; the ticket then trains from epoch 0.
+    """
+
+    epoch: int = 0
+    random: bool = False
+
+    @property
+    def name(self) -> str:
+        """``epoch-5`` or ``random``: part of file names."""
+        return "random" if self.random else f"epoch-{self.epoch}"
+
+    @property
+    def label(self) -> str:
+        """The same for readers."""
+        return "random weights" if self.random else f"epoch {self.epoch}"
+
+
+def parse_rewind_points(texts: Iterable[str | int], epochs: int) -> tuple[RewindPoint, ...]:
+    """Return the rewinding points that texts name, once each, in the order given.
+
+    Args:
+        texts: ``0`` or ``25`` (epochs), ``25%`` (of all epochs, rounded to the nearest), or ``random``
+            (re-initialization instead of rewinding).
+        epochs: Length of the dense training.
+
+    Raises:
+        PruningError: Another text, or an epoch that leaves nothing to train.
+    """
+    points = dict.fromkeys(_parse(str(text).strip(), epochs) for text in texts)
+    if not points:
+        raise PruningError("no rewinding point is named; the plainest is 0, initialization")
+    return tuple(points)
+
+
+def _parse(text: str, epochs: int) -> RewindPoint:
+    if text == "random":
+        return RewindPoint(random=True)
+    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text)
+    if not match:
+        raise PruningError(
+            f"{text!r} is no rewinding point; give epochs (0, 25), a share of them (25%), or random, which draws new "
+            "weights instead"
+        )
+    epoch = int(match[1]) if match[1] else round(float(match[2]) / 100 * epochs)
+    if epoch >= epochs:
+        raise PruningError(f"rewinding to {text} of {epochs} epochs leaves nothing to train; go back to an earlier one")
+    return RewindPoint(epoch)
+
+
+def rewind(ticket: Ticket, dense: Ticket, epoch: int) -> Ticket:
+    """Return the ticket with what its kept blocks, filters and weights were in an earlier state of the dense network.
+
+    Weights and buffers (running statistics of batch normalization among them) are those of ``dense``, bit by bit.
+
+    Args:
+        ticket: Cut out of a later state; left as it is.
+        dense: The dense network as it was after ``epoch`` epochs.
+        epoch: Said in the plan; train the ticket with ``start_epoch=epoch`` to resume the schedule there.
+
+    Raises:
+        PruningError: The two are not of one architecture.
+    """
+    if dense.architecture != ticket.architecture:
+        raise PruningError(
+            f"a ticket of {ticket.architecture.name} cannot be rewound to weights of {dense.architecture.name}; both "
+            "have to be built alike, for the same images"
+        )
+    return _with_weights_of(ticket, dense, epoch)
+
+
+def reinitialize(ticket: Ticket) -> Ticket:
+    """Return the ticket with new random weights; its seed says which."""
+    seed = derive_seed(ticket.seed, "reinitialized")
+    return _with_weights_of(
+        ticket, Ticket(build_network(ticket.architecture, seed=seed), ticket.architecture, seed=seed), "random"
+    )
+
+
+def _with_weights_of(ticket: Ticket, dense: Ticket, origin: int | str) -> Ticket:
+    network = apply_plan(copy_network(dense.network), ticket.plan, ticket.masks)
+    found = copy.deepcopy(replace(ticket, network=nn.Identity()))
+    found.network = network
+    found.plan = ticket.plan.model_copy(update={"rewound_to": origin})
+    found.seed = dense.seed
+    # What was trained since is not in these weights; that the ticket was found by it is.
+    if ticket.training:
+        found.earlier_training = [*ticket.earlier_training, ticket.training]
+    found.history, found.training = [], {}
+    return found

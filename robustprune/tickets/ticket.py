@@ -1,0 +1,235 @@
+"""A ticket: a subnetwork with everything that says what it is and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from robustprune.data import ImageData
+from robustprune.errors import PruningError, RobustPruneError, TicketError, in_one_line
+from robustprune.models import Architecture, architecture_of, build_network, copy_network, to_evaluation
+from robustprune.models.user_file import split_name
+from robustprune.models.weights import set_weights
+from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks, remove_filters
+from robustprune.runtime.kinds import TICKET
+from robustprune.runtime.provenance import describe_environment, hash_weights
+from robustprune.runtime.sealed import DamagedFileError, read_sealed, write_sealed
+from robustprune.tickets.header import Plan, TicketHeader
+
+FORMAT = "robustprune-ticket"
+
+
+@dataclass
+class Ticket:
+    """A network, dense or pruned, that can be trained, evaluated, saved and loaded.
+
+    Attributes:
+        network: The module itself, from [0, 1] images to logits.
+        architecture: How the dense network is built.
+        plan: What was removed.
+        masks: Parameter name → which of its weights are kept, bool; empty unless single weights were pruned. The
+            weights outside are zero and stay so through training.
+        scores: Block name → importance, or convolution → importance of each of its filters, as they were when the
+            plan was made.
+        seed: The seed of the initial weights.
+        data: Arguments of :func:`robustprune.load_data` that give its image set again.
+        history: One entry per trained epoch.
+        training: Recipe, seed, time, energy and CO₂ of the training; empty before it.
+        earlier_training: The same of trainings before it, such as those of the network it was cut out of; empty
+            for a ticket cut out at initialization.
+        provenance: When, where and by what versions it was made.
+    """
+
+    network: nn.Module
+    architecture: Architecture
+    plan: Plan = field(default_factory=Plan)
+    masks: Masks = field(default_factory=dict)
+    scores: dict[str, float | list[float]] = field(default_factory=dict)
+    seed: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float | int | None]] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
+    earlier_training: list[dict[str, Any]] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_model(cls, model: nn.Module, data: ImageData | None = None) -> Ticket:
+        """Return a dense ticket of a network from :func:`robustprune.build_model`, which knows its seed.
+
+        Raises:
+            ModelError: The network does not know its architecture.
+        """
+        spec = dict(data.spec) if data is not None else {}
+        seed = int(getattr(model, "initial_seed", 0))
+        return cls(model, architecture_of(model), seed=seed, data=spec, provenance=describe_environment())
+
+    def model(self) -> nn.Module:
+        """Return the network in evaluation mode; it is the ticket's own, not a copy."""
+        return to_evaluation(self.network)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the weights and buffers: names, types, shapes and values."""
+        return hash_weights(self.network)
+
+    @property
+    def mask_summary(self) -> dict[str, int] | None:
+        """How many convolution and linear weights there are and how many of them masks keep; None without masks."""
+        if not self.masks:
+            return None
+        return {"weights": sum(mask.numel() for mask in self.masks.values()), "kept": count_kept(self.masks)}
+
+    def check_masks(self) -> None:
+        """Check that the masks fit the network and that the weights outside of them are zero.
+
+        Raises:
+            TicketError: They do not, as after weights were set by hand.
+        """
+        try:
+            if self.masks:
+                check_masks(self.network, self.masks)
+        except PruningError as error:
+            raise TicketError(f"the masks of this ticket do not fit its network: {error}") from error
+
+    def check_fits(self, data: ImageData) -> None:
+        """Check that an image set has the shape and classes that the network was built for.
+
+        Raises:
+            TicketError: It has not.
+        """
+        built = self.architecture
+        wanted = _shape(built.channels, built.image_size, built.num_classes)
+        found = _shape(data.channels, data.image_size, data.num_classes)
+        if wanted != found:
+            raise TicketError(
+                f"{data.name} does not fit this {built.name}: the network takes {wanted}, the data set has "
+                f"{found}; choose the data set it was made for, or convert this one with --image-size and --channels"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the ticket to one file, atomically; a ticket that is there is replaced.
+
+        Raises:
+            TicketError: The file cannot be written or is no ticket, or weights outside the masks are not zero.
+        """
+        self.check_masks()
+        shared = {name: getattr(self, name) for name in _SHARED_FIELDS}
+        header = TicketHeader(architecture=self.architecture, **shared)
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        content = {"format": FORMAT, "header": header.model_dump(mode="json"), "weights": weights, "masks": self.masks}
+        try:
+            write_sealed(Path(path), content, TICKET)
+        except OSError as error:
+            raise TicketError(f"the ticket cannot be written to {path}: {error.strerror}") from error
+
+
+def apply_plan(network: nn.Module, plan: Plan, masks: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """Return what a plan leaves of a dense network; what is kept keeps its names, weights and buffers.
+
+    Args:
+        network: The dense network, at any weights; left as it is.
+        plan: A ticket's plan.
+        masks: The ticket's masks, outside of which weights become zero.
+
+    Raises:
+        TicketError: The plan removes something that is no block, such as the last layer, or filters that are not
+            there or cannot go.
+    """
+    left = _without_removed(network, plan)
+    if masks:
+        left = copy_network(left)
+        apply_masks(left, masks)
+    return left
+
+
+def _without_removed(network: nn.Module, plan: Plan) -> nn.Module:
+    if not plan.removed and not plan.removed_filters:
+        return network
+    blocks = find_blocks(network)
+    strange = [name for name in plan.removed if name not in {block.name for block in blocks}]
+    if strange:
+        raise TicketError(f"its plan removes {strange[0]!r}, which is no residual block of the network")
+    try:
+        return remove_filters(remove_blocks(network, plan.removed), plan.removed_filters, blocks=blocks)
+    except PruningError as error:
+        raise TicketError(f"its plan cannot be carried out: {error}") from error
+
+
+def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ticket:
+    """Read a ticket; nothing in the file is executed.
+
+    Args:
+        path: A file written by :meth:`Ticket.save`.
+        model_code: The Python file of a ``file:`` network, which a ticket never runs by itself.
+
+    Raises:
+        TicketError: The file is missing, damaged, foreign, or does not fit the network it names.
+    """
+    path = Path(path)
+    try:
+        content = read_sealed(path, FORMAT)
+        header = TicketHeader.model_validate(content.get("header"))
+    except DamagedFileError as error:
+        raise TicketError(f"no ticket can be read: {error}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(["header", *map(str, problem["loc"])])
+        raise TicketError(
+            f"{path} is a ticket of another version of robustprune, or was put together by hand: "
+            f"{where}: {problem['msg']}"
+        ) from error
+    architecture = _with_code(header.architecture, path, model_code)
+    try:
+        network = apply_plan(build_network(architecture), header.plan)
+        set_weights(network, content["weights"])
+    except RobustPruneError as error:
+        raise TicketError(f"the network of {path} cannot be built: {error}") from error
+    except Exception as error:
+        detail = in_one_line(error)
+        raise TicketError(f"the weights in {path} do not fit {architecture.name}: {detail}") from error
+    ticket = Ticket(
+        network=to_evaluation(network),
+        architecture=architecture,
+        masks=_masks_in(content, header.plan, path),
+        **{name: getattr(header, name) for name in _SHARED_FIELDS},
+    )
+    try:
+        ticket.check_masks()
+    except TicketError as error:
+        raise TicketError(f"{path} makes no sense: {error}") from error
+    return ticket
+
+
+_SHARED_FIELDS = ("plan", "scores", "seed", "data", "history", "training", "earlier_training", "provenance")
+
+
+def _masks_in(content: dict[str, Any], plan: Plan, path: Path) -> Masks:
+    masks = content.get("masks", {})
+    masked = any(each.method == "weight" for each in (plan, *plan.earlier))
+    if not isinstance(masks, dict) or bool(masks) != masked:
+        raise TicketError(
+            f"{path} was put together by hand: its plan {'masks weights' if masked else 'masks no weights'}, and "
+            f"it holds {'masks' if masks else 'no masks'}"
+        )
+    return masks
+
+
+def _shape(channels: int, image_size: tuple[int, int], classes: int) -> str:
+    return f"{channels}×{image_size[0]}×{image_size[1]} images of {classes} classes"
+
+
+def _with_code(architecture: Architecture, path: Path, model_code: str | Path | None) -> Architecture:
+    if not architecture.name.startswith("file:"):
+        return architecture
+    own_path, attribute = split_name(architecture.name)
+    if model_code is None:
+        raise TicketError(
+            f"the network of {path} is {attribute} in {own_path.name}; a ticket never runs code by itself, so "
+            f"name that file again: --model-code {own_path.name}"
+        )
+    return architecture.model_copy(update={"name": f"file:{model_code}:{attribute}"})

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from robustprune.cli import demonstration as demo
+from robustprune.cli import main
+from robustprune.comparison import compare
+from robustprune.corruptions import HEADLINE
+from robustprune.records import load_record
+from robustprune.tickets.ticket import load_ticket
+
+NAMES = ("dense", "layer", "filter", "random")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The demo as it is, but with fewer images and budgets, and without its stop-watch.
+    load, evaluate = demo.load_data, demo.evaluate_models
+    monkeypatch.setattr(demo, "load_data", lambda name, *, seed: load(name, seed=seed, train_limit=200))
+    monkeypatch.setattr(demo, "EPSILONS", ("8/255", "0.1"))
+    quick = {"latency": False, "limit": 100}
+    monkeypatch.setattr(demo, "evaluate_models", lambda *given, **options: evaluate(*given, **options | quick))
+
+
+@pytest.mark.slow
+def test_tickets_records_and_report(tmp_path: Path) -> None:
+    (tmp_path / "dense.pt.checkpoint").write_bytes(b"of an interrupted demo")
+    said: list[str] = []
+    shown: set[str] = set()
+    result = demo.run_demo(tmp_path, epochs=1, say=said.append, progress=lambda label, _done, _total: shown.add(label))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ".robustprune-demo",
+        "report.html",
+        *(f"{name}{ending}" for name in NAMES for ending in (".pt", ".json", ".json.samples.npz")),
+    }
+    tickets = {name: load_ticket(tmp_path / f"{name}.pt") for name in NAMES}
+    assert {name: len(ticket.plan.removed) for name, ticket in tickets.items()} == {
+        "dense": 0,
+        "layer": 4,
+        "filter": 0,
+        "random": 4,
+    }
+    match = tickets["filter"].plan.match
+    assert match is not None
+    assert (match.by, match.removed) == ("filters", tuple(tickets["layer"].plan.removed))
+    for each in result.networks:
+        record = load_record(tmp_path / f"{each.name}.json")
+        assert record.model_dump() == each.record.model_dump()
+        assert record.model.sha256 == tickets[each.name].sha256
+        assert [(entry.name, round(entry.epsilon, 3), entry.valid) for entry in record.attacks] == [
+            (name, epsilon, True) for name in ("fgsm", "pgd") for epsilon in (0.031, 0.1)
+        ]
+        assert record.corruptions is not None
+        assert tuple(record.corruptions.table) == HEADLINE
+        assert [entry.dataset for entry in record.ood] == ["photo-patches", "noise"]
+        assert record.n == 100
+    # From the files alone the same comes out.
+    files = {demo.NAMES[name]: tmp_path / f"{name}.json" for name in NAMES[1:]}
+    assert compare(tmp_path / "dense.json", files).to_dict() == result.comparison.to_dict()
+    assert len(said) == 6
+    assert {f"training {name}" for name in NAMES} < shown
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["robustprune", "demo", "--out", str(tmp_path), "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", [*call, "--json"])
+    main()
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert found.keys() == {"networks", "comparison", "report"}
+    assert [each["name"] for each in found["networks"]] == list(NAMES)
+    for each in found["networks"]:
+        assert each["record"] == json.loads((tmp_path / f"{each['name']}.json").read_text())
+        assert Path(each["ticket"]).is_file()
+    assert Path(found["report"]).is_file()
+    assert "layer: removed layer" in printed.err
+    assert "filter: removed 160 filters" in printed.err
+
+    monkeypatch.setattr(sys, "argv", call)
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"Open the report: {tmp_path}/report.html"
+    for row in found["comparison"]["rows"]:
+        if row["metric"] == "accuracy":
+            assert any(f"{row['value']:.1f} %" in line for line in lines)
+            assert any(row["verdict"] in line for line in lines)

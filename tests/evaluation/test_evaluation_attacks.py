@@ -1,0 +1,276 @@
+"""Attacks as part of an evaluation: curves, unions, transfers, and what the record and its files say of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import TINY, Run, check_failure
+
+from robustprune.attacks import AttackProblem, StateFolder, run_attack
+from robustprune.cli.attacks import curve_table
+from robustprune.data import ImageData
+from robustprune.errors import AttackError
+from robustprune.evaluation import evaluate
+from robustprune.models import build_model
+from robustprune.pruning import first_convolutions, score_blocks, score_filters
+from robustprune.records import load_record
+from robustprune.tickets import prune_filters, prune_layers
+from robustprune.tickets.ticket import Ticket
+from robustprune.training import train
+
+
+@pytest.fixture(scope="module")
+def ticket(digits: ImageData) -> Ticket:
+    ticket = Ticket.from_model(build_model("resnet20", digits, width=4), digits)
+    return train(ticket, digits, epochs=2, measure_energy=False)
+
+
+@pytest.fixture(scope="module")
+def other(digits: ImageData) -> Ticket:
+    other = Ticket.from_model(build_model("resnet20", digits, width=4, seed=5), digits)
+    return train(other, digits, epochs=2, seed=5, measure_energy=False)
+
+
+BUDGETS = ["0.1", "0.02", "0.05"]
+
+
+def test_a_curve_is_on_record(ticket: Ticket, digits: ImageData, tmp_path: Path) -> None:
+    record = evaluate(ticket, digits, attacks="pgd", epsilons=BUDGETS, options={"steps": 3}, limit=60)
+    (curve,) = record.curves
+    assert curve.epsilons == [0.02, 0.05, 0.1]
+    assert curve.robust_accuracy == [entry.robust_accuracy for entry in record.attacks]
+    assert curve.robust_accuracy == sorted(curve.robust_accuracy, reverse=True)
+    assert record.samples is not None
+    broken = np.array([record.samples[f"attack{i}_broken"] for i in range(3)])
+    minimal = np.where(broken.any(0), np.array(curve.epsilons)[broken.argmax(0)], np.inf)
+    minimal[record.samples["attack0_step"] == 0] = 0
+    median = np.sort(minimal)[30]
+    assert curve.median_minimal_epsilon == (median if np.isfinite(median) else None)
+    record.save(tmp_path / "record.json")
+    again = load_record(tmp_path / "record.json")
+    assert again.curves == record.curves
+    assert evaluate(ticket, digits, attacks="fgsm", epsilons="0.1", limit=20).curves == []
+
+
+def test_each_sample_says_what_broke_it(ticket: Ticket, digits: ImageData) -> None:
+    settings = {"union": True}
+    record = evaluate(
+        ticket, digits, attacks=["pgd", "fgsm"], epsilons="0.05", options={"steps": 3}, limit=60,
+        attack_settings=settings,
+    )  # fmt: skip
+    (entry,) = record.attacks
+    assert entry.name == "union"
+    assert list(entry.options["attacks"]) == ["fgsm", "pgd"]
+    assert record.samples is not None
+    parts = np.array(entry.parts)[record.samples["attack0_part"]]
+    assert np.array_equal(parts != "", record.samples["attack0_broken"])
+    assert np.array_equal(parts == "clean", record.samples["clean_prediction"] != record.samples["label"])
+    assert "fgsm" in parts
+
+
+def gap_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return logits.amax(1) - logits.gather(1, labels[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("union", [False, True])
+def test_a_loss_of_ones_own_goes_by_its_name(ticket: Ticket, digits: ImageData, tmp_path: Path, union: bool) -> None:
+    record = evaluate(
+        ticket, digits, attacks="pgd", epsilons="0.05", options={"steps": 2, "loss": gap_of_logits}, limit=20,
+        attack_settings={"union": union},
+    )  # fmt: skip
+    record.save(tmp_path / "record.json")
+    (entry,) = load_record(tmp_path / "record.json").attacks
+    options = entry.options["attacks"]["pgd"] if union else entry.options
+    assert options["loss"] == f"{__name__}.gap_of_logits"
+
+
+def test_transfer_and_saved_images(ticket: Ticket, other: Ticket, digits: ImageData, tmp_path: Path) -> None:
+    settings = {"transfer_from": other.model(), "save_adversarial": tmp_path / "found.npz"}
+    record = evaluate(
+        ticket, digits, attacks="pgd", epsilons="0.05", options={"steps": 3}, limit=60, attack_settings=settings
+    )
+    direct, moved = record.attacks
+    assert (direct.name, moved.name) == ("pgd", "transfer:pgd")
+    assert "transfer" in [check.name for check in direct.checks]
+    with (
+        np.load(tmp_path / "found.npz-pgd-0.05.npz") as found,
+        np.load(tmp_path / "found.npz-transfer-pgd-0.05.npz") as other_,
+    ):
+        assert float((found["broken"] == 0).mean()) == pytest.approx(direct.robust_accuracy)
+        assert float((other_["broken"] == 0).mean()) == pytest.approx(moved.robust_accuracy)
+        network = ticket.model()
+        with torch.no_grad():
+            predictions = network(torch.tensor(found["adversarial"])).argmax(1).numpy()
+        assert np.array_equal(predictions, found["adversarial_predictions"])
+
+
+@pytest.mark.parametrize("union", [False, True])
+@pytest.mark.slow
+def test_what_is_finished_is_not_attacked_again(
+    ticket: Ticket, other: Ticket, digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, union: bool
+) -> None:
+    states = StateFolder(tmp_path / "states")
+    settings = {"union": union, "transfer_from": other.model()}
+    given: dict[str, Any] = {"attacks": ["quick", "fgsm"], "epsilons": ["0.03", "0.05"], "limit": 30}
+    whole = evaluate(ticket, digits, attack_settings=settings, **given)
+    evaluate(ticket, digits, attack_settings=settings | {"state": states}, **given)
+    # Two attacks at two budgets, on the network and on the other.
+    assert len(list((tmp_path / "states").iterdir())) == 8
+    asked: list[int] = []
+    ask = AttackProblem.ask
+    monkeypatch.setattr(AttackProblem, "ask", lambda *args, **more: (asked.append(1), ask(*args, **more))[1])
+    again = evaluate(ticket, digits, attack_settings=settings | {"state": tmp_path / "states"}, **given)
+    assert asked == []
+    for field in ("name", "epsilon", "robust_accuracy", "parts", "options", "gradient_evaluations"):
+        assert [getattr(entry, field) for entry in again.attacks] == [getattr(entry, field) for entry in whole.attacks]
+    assert whole.samples is not None
+    assert again.samples is not None
+    for name, values in whole.samples.items():
+        assert np.array_equal(again.samples[name], values), name
+    states.clear()
+    assert list((tmp_path / "states").iterdir()) == []
+
+
+def test_examples_of_all_attacks_together_are_shown_to_the_network(
+    ticket: Ticket, other: Ticket, digits: ImageData
+) -> None:
+    given: dict[str, Any] = {"epsilons": "0.05", "options": {"steps": 3}, "limit": 60}
+    settings = {"transfer_from": other.model()}
+    alone = evaluate(ticket, digits, attacks=["pgd", "fgsm"], attack_settings=settings, **given)
+    union = evaluate(ticket, digits, attacks=["pgd", "fgsm"], attack_settings=settings | {"union": True}, **given)
+    assert [entry.name for entry in alone.attacks] == ["pgd", "fgsm", "transfer:pgd", "transfer:fgsm"]
+    assert [entry.name for entry in union.attacks] == ["union", "transfer:union"]
+    assert alone.samples is not None
+    assert union.samples is not None
+    broken = alone.samples["attack2_broken"] | alone.samples["attack3_broken"]
+    assert np.array_equal(union.samples["attack1_broken"], broken)
+    parts = np.array(union.attacks[1].parts)[union.samples["attack1_part"]]
+    assert set(parts) <= {"", "clean", "transfer:pgd", "transfer:fgsm"}
+    assert np.array_equal(parts != "", broken)
+    (check,) = [check for check in union.attacks[0].checks if check.name == "transfer"]
+    further = broken & ~union.samples["attack0_broken"]
+    assert f"a further {further.mean():.2%}" in check.detail
+
+
+def test_options_of_attacks_that_come_to_nothing(run: Run) -> None:
+    model = ["evaluate", "--model", "resnet20", "--limit", "10"]
+    for option in (["--union"], ["--resume-dir", "states"], ["--strict"], ["--save-adversarial", "found.npz"]):
+        check_failure(run(*model, *option), 2, option[0], "--attack pgd")
+    several = [*model, "--also", "resnet32", "--attack", "fgsm", "--save-adversarial", "found.npz"]
+    check_failure(run(*several), 2, "one by one")
+
+
+def test_settings_that_do_not_exist(ticket: Ticket, digits: ImageData) -> None:
+    with pytest.raises(AttackError, match=r"no setting of attacks called 'onion'.*Did you mean 'union'"):
+        evaluate(ticket, digits, attacks="fgsm", attack_settings={"onion": True}, limit=20)
+
+
+def test_the_command_line(ticket: Ticket, tmp_path: Path, run: Run) -> None:
+    ticket.save(tmp_path / "ticket.pt")
+    arguments = ["evaluate", "--model", "ticket.pt", "--limit", "40", "--threads", "1"]
+    arguments += ["--attack", "pgd", "--steps", "2", "--eps", "0.02,0.05", "--resume-dir", "states"]
+    done = run(*arguments, "--strict", "--json", "--checks", "full")
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    assert [entry["epsilon"] for entry in record["attacks"]] == [0.02, 0.05]
+    assert "black box" in [check["name"] for check in record["attacks"][0]["checks"]]
+    assert list(Path("states").iterdir()) == []
+    assert "half are broken at" in run(*arguments).out
+
+
+def test_strict_refuses_figures_that_a_check_withholds(
+    ticket: Ticket, digits: ImageData, tmp_path: Path, run: Run
+) -> None:
+    saturated = copy.deepcopy(ticket)  # other tests attack the ticket itself
+    with torch.no_grad():
+        for parameter in saturated.network.fc.parameters():  # type: ignore[union-attr]
+            parameter *= 1e5
+    saturated.save(tmp_path / "ticket.pt")
+    arguments = ["evaluate", "--model", "ticket.pt", "--limit", "40", "--threads", "1", "--attack", "pgd", "--json"]
+    lenient, strict = run(*arguments), run(*arguments, "--strict")
+    assert (lenient.code, strict.code) == (0, 1)
+    for outcome in (lenient, strict):
+        assert json.loads(outcome.out)["attacks"][0]["valid"] is False
+    assert "zero gradient" in strict.err
+
+
+def filter_scores(ticket: Ticket, digits: ImageData) -> Any:
+    return score_filters(ticket.network, list(first_convolutions(ticket.network).values()), digits, "l1")
+
+
+@pytest.mark.parametrize("kind", ["dense", "layers", "filters", "adversarial", "torchvision"])
+def test_healthy_networks_fail_no_check(ticket: Ticket, digits: ImageData, kind: str) -> None:
+    made = {
+        "dense": lambda: ticket,
+        "layers": lambda: prune_layers(ticket, score_blocks(ticket.network, digits, "snip"), blocks=2, data=digits),
+        "filters": lambda: prune_filters(ticket, filter_scores(ticket, digits), filters=10),
+        "adversarial": lambda: train(
+            Ticket.from_model(build_model("resnet20", digits, width=4), digits),
+            digits, epochs=1, adversarial="fgsm", epsilon=0.05, measure_energy=False,
+        ),
+        "torchvision": lambda: Ticket.from_model(build_model("torchvision:resnet18", digits), digits),
+    }  # fmt: skip
+    record = evaluate(made[kind](), digits, attacks=["pgd", "quick"], epsilons="0.03", options={"steps": 3}, limit=30)
+    assert [(entry.name, check) for entry in record.attacks for check in entry.checks if check.verdict == "FAIL"] == []
+
+
+def test_a_table_withholds_what_a_check_withholds(
+    ticket: Ticket, digits: ImageData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = evaluate(ticket, digits, attacks="fgsm", epsilons=BUDGETS, limit=20)
+    (curve,) = record.curves
+    curve.robust_accuracy, curve.median_minimal_epsilon = [0.81, 0.62, 0.43], 0.1
+    curve_table(record)
+    drawn = capsys.readouterr().out
+    assert all(words in drawn for words in ("81.0", "62.0", "43.0", "half are broken at 0.1"))
+    record.attacks[1].valid = curve.valid = False
+    curve_table(record)
+    drawn = capsys.readouterr().out
+    assert all(words in drawn for words in ("81.0", "43.0", "invalid"))
+    assert "62.0" not in drawn
+    assert "half are broken" not in drawn
+
+
+def test_all_networks_are_on_the_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = torch.device("meta")
+    monkeypatch.setattr("robustprune.runtime.devices.choose_device", lambda name: meta)
+    networks: list[torch.nn.Module] = []
+
+    def caught(tickets: dict[str, Ticket], *_arguments: Any, **options: Any) -> None:
+        assert not {"model", "device"} & options.keys()
+        networks.extend(ticket.network for ticket in tickets.values())
+        networks.append(options["attack_settings"]["transfer_from"])
+        raise AttackError("as far as this goes")
+
+    monkeypatch.setattr("robustprune.evaluation.evaluate_models", caught)
+    others = ("--also", "resnet32", "--transfer-from", "resnet20")
+    check_failure(run("evaluate", "--model", "resnet20", *others, "--attack", "fgsm"), 1, "as far as this goes")
+    assert len(networks) == 3
+    assert all(tensor.device == meta for network in networks for tensor in network.state_dict().values())
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "autoattack", "square", "standard", "strong"])
+def test_a_norm_that_an_attack_does_not_know_is_found_out_first(digits: ImageData, name: str) -> None:
+    class Untouched(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            pytest.fail("asked before it was known that the attacks can be run")
+
+    with pytest.raises(AttackError, match=f"'{name}' is for linf and l2; in l1, attack with 'pgd' or 'fab-t'"):
+        evaluate(Untouched(), digits, attacks=["pgd", name], norm="l1", epsilons=["4"], limit=10)
+    labels = torch.zeros(1, dtype=torch.long)
+    with pytest.raises(AttackError, match="is for linf and l2"):
+        run_attack(Untouched(), torch.zeros(1, 1, 8, 8), labels, name, norm="l1", epsilon=4)
+
+
+def test_a_step_may_be_a_fraction(run: Run) -> None:
+    attacking = ("evaluate", *TINY, "--attack", "pgd", "--steps", "2", "--limit", "20", "--json")
+    by_fraction, by_number = (run(*attacking, "--step-size", size).json["attacks"] for size in ("4/250", "0.016"))
+    assert by_fraction[0]["options"] == by_number[0]["options"]
+    assert by_fraction[0]["options"]["step_size"] == 0.016
+    assert by_fraction[0]["robust_accuracy"] == by_number[0]["robust_accuracy"]
