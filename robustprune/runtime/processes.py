@@ -174,6 +174,11 @@ def start_processes(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT)
         _take_card(launch.local_rank)
     elif device.type != "cpu":
         raise ProcessError(f"several processes work on cpu or cuda, not on {device.type}; give --device cpu")
+    # Its functions take the group there is for a default when they are imported, which the first optimizer does. It
+    # would outlive its end, and a thread of gloo's that wakes while the interpreter ends aborts the process
+    # (pytorch#190489).
+    from torch.distributed.nn import functional  # noqa: F401
+
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     except (RuntimeError, ValueError) as error:
