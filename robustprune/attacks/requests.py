@@ -1,0 +1,107 @@
+"""What can be asked of attacks: one attack at one budget, or several at several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from robustprune.attacks.epsilon import parse_epsilon
+from robustprune.attacks.norms import get_norm
+from robustprune.errors import AttackError, RobustPruneError
+from robustprune.runtime.requests import Request
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Epsilon = Annotated[float, BeforeValidator(lambda value: parse_epsilon(value, "l2"))]
+"""A budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``. That of L∞ is held to 1 with its norm."""
+Norm = Annotated[Literal["linf", "l2", "l1"], BeforeValidator(lambda value: get_norm(value).name)]
+
+
+def _as_list(value: Any) -> Any:
+    """Return one value, or several in a text with commas, as a list."""
+    if isinstance(value, str):
+        return [each.strip() for each in value.split(",")]
+    return list(value) if isinstance(value, Sequence) else [value]
+
+
+Epsilons = Annotated[tuple[Epsilon, ...], BeforeValidator(_as_list)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+
+
+class _Manner(Request):
+    """How an attack is run, whichever it is.
+
+    Attributes:
+        norm: ``linf``, ``l2`` or ``l1``.
+        restarts: Runs of an attack that draws at random; each further one on the survivors only.
+        eot: Passes whose mean leads the attack on a network that draws at random (expectation over transformation,
+            Athalye et al. 2018); one more judges what it found.
+        checks: ``default``, or ``full`` for those that take attacks of their own.
+        options: Options of the attacks, such as ``steps``; whatever keyword is no other field is one.
+    """
+
+    FIRST: ClassVar[str | None] = "name"
+    REST: ClassVar[str | None] = "options"
+    ERROR: ClassVar[type[RobustPruneError]] = AttackError
+
+    norm: Norm = "linf"
+    restarts: Count = 1
+    eot: Count = 1
+    checks: Literal["default", "full"] = "default"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Attack(_Manner):
+    """One attack at one budget: ``Attack("pgd", epsilon="8/255", steps=40)``.
+
+    Attributes:
+        name: See ``robustprune list attacks``.
+        epsilon: Budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``.
+        seed: Keys the random draws, together with sample id and restart.
+        batch_size: Samples per forward pass, fewer where memory runs out. Does not change the outcome beyond rounding.
+        early_stop: Stop computing a sample once it is broken. Otherwise all go on to the end of each restart, as in
+            textbook implementations.
+        selection: Which point is returned: ``best``, the first misclassified one (with early stopping; the one of
+            highest loss among them without), else the one of highest loss; or ``last``, the last one asked about.
+        frozen: Attack a frozen copy, which is faster; success is always the model's own verdict.
+    """
+
+    name: str = "pgd"
+    epsilon: Epsilon = 8 / 255
+    seed: Annotated[int, Field(strict=True)] = 0
+    batch_size: Count = 256
+    early_stop: bool = True
+    selection: Literal["best", "last"] = "best"
+    frozen: bool = True
+
+    @model_validator(mode="after")
+    def _fits_the_norm(self) -> Self:
+        parse_epsilon(self.epsilon, self.norm)
+        return self
+
+
+class Attacks(_Manner):
+    """Attacks of an evaluation: ``Attacks(["fgsm", "pgd"], epsilons=["2/255", "8/255"], restarts=2)``.
+
+    Attributes:
+        names: See ``robustprune list attacks``; none by default.
+        epsilons: Budgets, attacked in rising order: a sample broken at one is not attacked again at the next.
+        union: Whether to give one figure for all attacks together instead of one for each.
+        transfer_from: A network to make further adversarial images on; in a sweep ``dense``, that of the same seed.
+        save_adversarial: An npz file of the images; of several attacks or budgets, one for each beside it.
+    """
+
+    FIRST: ClassVar[str | None] = "names"
+
+    names: Names = ()
+    epsilons: Epsilons = (8 / 255,)
+    union: bool = False
+    transfer_from: Any = None
+    save_adversarial: str | None = None
+
+    @model_validator(mode="after")
+    def _fit_the_norm(self) -> Self:
+        for epsilon in self.epsilons:
+            parse_epsilon(epsilon, self.norm)
+        return self

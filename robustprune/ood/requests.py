@@ -1,0 +1,56 @@
+"""What can be asked of out-of-distribution detection."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
+
+from robustprune.attacks.requests import Epsilons
+from robustprune.errors import EvaluationError, RobustPruneError
+from robustprune.runtime.requests import Request
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class OOD(Request):
+    """Detection of out-of-distribution images: ``OOD(["near", "svhn"], detectors=["energy", "knn:k=50"])``.
+
+    Attributes:
+        sets: Foreign image sets by name, as for :func:`robustprune.load_data`, or ``near``, ``far`` and ``sanity`` for
+            groups of them; a mapping gives each its own detectors.
+        detectors: Names of ``robustprune list detectors``, options after a colon; all by default.
+        fit_limit: Fit on so many training images, stratified; None for all. By default as many as CIFAR has.
+        tune_on: A foreign set to choose the options of detectors on, against validation images; it cannot be among
+            ``sets``. By default options are those of the papers.
+        full_spectrum: Give every figure a second time with corrupted images counted as in-distribution too.
+        resamples: Of the bootstrap behind the intervals; 0 for none.
+        attack_epsilons: Budgets (L∞) at which detectors are attacked; none by default.
+        attack_steps: Steps of PGD.
+        attack_limit: Attack so many images of each set.
+        cache: Folder to keep logits and features in, for the next time.
+        root: Folder to look for image sets in before the usual ones.
+        download: Whether a missing set may be downloaded.
+    """
+
+    FIRST: ClassVar[str | None] = "sets"
+    ERROR: ClassVar[type[RobustPruneError]] = EvaluationError
+
+    sets: Annotated[tuple[str, ...] | dict[str, Names], BeforeValidator(_as_tuple)] = ()
+    detectors: Annotated[tuple[str, ...] | None, BeforeValidator(_as_tuple)] = None
+    fit_limit: Count | None = 50_000
+    tune_on: str | None = None
+    full_spectrum: bool = False
+    resamples: Annotated[int, Field(ge=0)] = 200
+    attack_epsilons: Epsilons = ()
+    attack_steps: Count = 10
+    attack_limit: Count = 100
+    cache: str | None = None
+    root: str | None = None
+    download: bool = False

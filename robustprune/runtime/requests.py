@@ -1,0 +1,151 @@
+"""What a user asks for, as a value: its fields are checked when it is made, and it is handed on whole.
+
+The same class is the argument in Python, the part of a sweep's YAML file, what the command line builds from its
+options, what a record keeps, and what an address is hashed from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
+
+from robustprune.errors import RobustPruneError
+from robustprune.registry import suggest
+
+_MOST_SHOWN = 80
+"""Characters of a wrong value that an error repeats."""
+
+
+class Request(BaseModel):
+    """A frozen value whose first field can be given by position, or stand for all of it.
+
+    ``Attacks(["fgsm", "pgd"], restarts=2)``, ``Attacks.of("pgd")``; where another request holds one, ``attacks: pgd``.
+
+    Attributes:
+        FIRST: Name of the field that a bare value stands for.
+        REST: Name of a field that takes all keywords that are no fields, such as the options of plug-ins.
+        ERROR: What is raised where a value makes no sense.
+    """
+
+    # A name such as 2024 is text, whatever YAML takes it for.
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
+
+    FIRST: ClassVar[str | None] = None
+    REST: ClassVar[str | None] = None
+    ERROR: ClassVar[type[RobustPruneError]] = RobustPruneError
+
+    def __init__(self, *first: Any, **fields: Any) -> None:
+        """Check the fields.
+
+        Raises:
+            RobustPruneError: A field is unknown, or a value makes no sense; of the kind of the room it belongs to.
+        """
+        if first:
+            if self.FIRST is None or len(first) > 1 or self.FIRST in fields:
+                raise TypeError(
+                    f"{type(self).__name__} takes {self.FIRST or 'nothing'} by position, and the rest by name"
+                )
+            fields = {self.FIRST: first[0], **fields}
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            where, message = first_problem(type(self), error)
+            raise _error_at(type(self), error.errors()[0]["loc"])(
+                f"{where}: {message}" if where else message
+            ) from error
+
+    # Pydantic then checks a request within another one itself, and knows the place of what is wrong in it.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """Return a request as it is, from a mapping of its fields, or from what its first field takes."""
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, Mapping) and (cls.FIRST is None or not _is_first(cls, value)):
+            return cls(**value)
+        return cls(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, value: Any) -> Any:
+        if cls.FIRST is not None and not isinstance(value, cls) and _is_first(cls, value):
+            value = {cls.FIRST: value}
+        if cls.REST is not None and isinstance(value, Mapping):
+            further = {name: each for name, each in value.items() if name not in cls.model_fields}
+            own = {name: each for name, each in value.items() if name in cls.model_fields}
+            value = {**own, cls.REST: {**own.get(cls.REST, {}), **further}} if further else own
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_not_empty(cls, value: Any, info: ValidationInfo) -> Any:
+        # An empty path would be the folder one is in, and an empty name comes of a variable that nobody has set.
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        has_its_own = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        if not has_its_own and info.field_name != "description":
+            _refuse_empty(value)
+        if isinstance(value, bool) and annotation is not Any and not _takes_a_flag(annotation):
+            raise ValueError("it takes no true or false, as yes, no, on and off are in YAML; a text goes in quotes")
+        return value
+
+
+def first_problem(model: type[BaseModel], error: ValidationError) -> tuple[str, str]:
+    """Return where the first thing is wrong in what was to be a ``model``, as a path with dots, and what it is."""
+    problem = error.errors()[0]
+    path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "dict["))]
+    if problem["type"] == "extra_forbidden":
+        known = [name for name in _model_at(model, path[:-1]).model_fields]
+        return ".".join(
+            path[:-1]
+        ), f"there is no setting {path[-1]!r}.{suggest(path[-1], known)} Known: {', '.join(known)}."
+    message = problem["msg"].removeprefix("Value error, ")
+    return ".".join(path), message if problem["type"] == "value_error" else f"{message}, not {_short(problem['input'])}"
+
+
+def _is_first(cls: type[Request], value: Any) -> bool:
+    """Return whether a value is that of the first field alone: a mapping is, where none of its keys is a field."""
+    if not isinstance(value, Mapping):
+        return True
+    takes_a_mapping = cls.REST is None and Mapping in _kinds(cls.model_fields[str(cls.FIRST)].annotation)
+    return takes_a_mapping and bool(value) and not set(value) & set(cls.model_fields)
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    return {
+        Mapping if getattr(each, "__origin__", each) is dict else each for each in (annotation, *get_args(annotation))
+    }
+
+
+def _model_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+    for name in path:
+        annotation = model.model_fields[name].annotation if name in model.model_fields else None
+        candidates = [annotation, *get_args(annotation)]
+        model = next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), model)
+    return model
+
+
+def _error_at(model: type[Request], place: tuple[int | str, ...]) -> type[RobustPruneError]:
+    found = _model_at(model, [str(part) for part in place])
+    return found.ERROR if issubclass(found, Request) else model.ERROR
+
+
+def _takes_a_flag(annotation: Any) -> bool:
+    """Return whether true and false are meant as such; what is nested has its own fields, and names its own types."""
+    return annotation is bool or bool in get_args(annotation)
+
+
+def _refuse_empty(value: Any) -> None:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("it is empty; give it a value, or leave it out")
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    for each in inside:
+        _refuse_empty(each)
+
+
+def _short(value: Any) -> str:
+    """Return a value as it may be shown: whoever gives a whole document is not to read it again."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

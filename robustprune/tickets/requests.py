@@ -1,0 +1,68 @@
+"""What can be asked of pruning: what goes, by which ranking, and where the weights of the rest come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from robustprune.errors import PruningError, RobustPruneError
+from robustprune.pruning import Eligibility
+from robustprune.runtime.requests import Request
+from robustprune.tickets.header import MatchBy
+
+Method = Literal["dense", "layer", "filter", "filter-uniform", "weight"]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Pruning(Request):
+    """A ticket to find: ``Pruning("layer", criterion="grasp", blocks=4)``.
+
+    Attributes:
+        method: ``dense``: nothing goes. ``layer``: whole blocks. ``filter``, ``filter-uniform``: as many filters as the
+            layer ticket of the same criterion and blocks lost. ``weight``: single weights are masked.
+        criterion: What ranks blocks, filters or weights.
+        options: Options of the criterion; whatever keyword is no other field is one.
+        blocks: How many blocks go, or go from the layer ticket that is matched.
+        sparsity: The share of weights that is masked.
+        rounds: In how many rounds; by default as many as the criterion wants.
+        eligibility: Which blocks may go: ``authors``, ``strict`` or ``identity``.
+        match_by: Which cost of the layer ticket filter-pruned ones match: ``filters``, ``macs`` or ``params``.
+        at_init: Score the initial weights (algorithm 2) rather than the trained ones (algorithm 1).
+        rewind: Where kept weights come from: epochs (25), a share of all (``"25%"``), or ``random``: new ones.
+    """
+
+    FIRST: ClassVar[str | None] = "method"
+    REST: ClassVar[str | None] = "options"
+    ERROR: ClassVar[type[RobustPruneError]] = PruningError
+
+    method: Method = "layer"
+    criterion: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    blocks: Count | None = None
+    sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
+    rounds: Count | None = None
+    eligibility: Eligibility = "authors"
+    match_by: MatchBy = "filters"
+    at_init: bool = True
+    rewind: Annotated[int, Field(ge=0)] | str = 0
+
+    def check(self) -> Self:
+        """Return the request, if its method has what it needs and nothing else.
+
+        Raises:
+            PruningError: It has not.
+        """
+        needed = {"dense": (), "weight": ("criterion", "sparsity")}.get(self.method, ("criterion", "blocks"))
+        foreign = {"dense": ("criterion", "blocks", "sparsity"), "weight": ("blocks",)}.get(self.method, ("sparsity",))
+        for name in needed:
+            if getattr(self, name) is None:
+                raise PruningError(f"the method {self.method!r} needs {name}")
+        for name in foreign:
+            if getattr(self, name) is not None:
+                raise PruningError(f"the method {self.method!r} has no use for {name}; leave it out, or set it to null")
+        if self.at_init and self.method != "dense" and str(self.rewind) not in ("0", "0%", "random"):
+            raise PruningError(
+                "a ticket found at initialization starts there: rewind to 0 or random, or set at_init to false"
+            )
+        return self
