@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -18,13 +20,14 @@ from robustprune.cli.options import (
     resolve,
     stack,
 )
-from robustprune.cli.paths import Target
+from robustprune.cli.sweep import OUT_OF_SWEEPS, announcing
 
 if TYPE_CHECKING:
     from robustprune.lottery import LotteryResults
+    from robustprune.tickets.requests import Pruning
 
 
-draw_options = stack(
+ticket_options = stack(
     click.option("--criterion", "criteria", default="grasp", show_default=True, help="One or more: hrank,kl,random."),
     click.option(
         "--criterion-option",
@@ -39,7 +42,12 @@ draw_options = stack(
         show_default=True,
         help="Where kept weights come from: epochs of the dense training (0, 25, 25%), or random. One or more.",
     ),
-    click.option("--at-init", is_flag=True, help="Algorithm 2: score at initialization, not after dense training."),
+    click.option(
+        "--at-init/--after-training",
+        default=True,
+        show_default=True,
+        help="Algorithm 2: score the initialized network; or algorithm 1: the trained one.",
+    ),
     click.option(
         "--method",
         "methods",
@@ -62,62 +70,64 @@ draw_options = stack(
 @commands.command()
 @new_model_options
 @data_options
-@draw_options
+@ticket_options
 @recipe_options
-@click.option(
-    "--out",
-    type=Target(marks=("lottery.json",), file_okay=False),
-    required=True,
-    help="Folder; what is done there stays done.",
-)
+@click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; what is done there stays done.")
 @common_options
-def lottery(
-    criteria: str,
-    criterion_option: tuple[tuple[str, Any], ...],
-    blocks: str,
-    rewind: str,
-    methods: str,
-    seeds: int,
-    no_energy: bool,
-    out: str,
-    as_json: bool,
-    **options: Any,
-) -> None:
+def lottery(out: str, as_json: bool, **options: Any) -> None:
     """Find tickets of a network as the paper does, train them, and compare them with the dense network.
 
-    Each dense network is trained once, whatever is cut out of it. A second call with the same --out does only what is
-    new, and picks up what was interrupted.
+    Algorithm 2 by default: tickets are found before any training. Algorithm 1 (--after-training) finds them in the
+    trained network, and rewinds their weights. A second call does only what is new.
     """
     from robustprune.cli.workbench import is_ticket_path, open_data
     from robustprune.lottery import run_lottery
+    from robustprune.runtime.work import Work
+    from robustprune.training import Recipe
 
     if is_ticket_path(options["model"]):
         raise click.UsageError("a lottery begins with fresh weights: --model takes a name, not a ticket")
-    numbers = _numbers(blocks)
+    tickets = _tickets(options)
     named = resolve(options)
-    seed = options.pop("seed")
     # The same images whatever the seeds: they differ in weights and order of training.
     data = open_data(named["dataset"], data_options=named["data_options"])
+    recipe = Recipe.of(options["recipe"], **{name: options[name] for name in ("epochs", "batch_size", "learning_rate")})
     with terminal.progress_bar() as bar:
         results = run_lottery(
             out,
             data,
+            tickets,
+            recipe,
+            model=options["model"],
             model_options=named["model_options"],
-            criteria=_names(criteria),
-            criterion_options=dict(criterion_option),
-            blocks=numbers,
-            methods=_names(methods),
-            rewind_to=_names(rewind),
-            seeds=range(seed, seed + seeds),
-            measure_energy=not no_energy,
-            say=terminal.say,
-            progress=bar,
-            **options,
+            seeds=range(options["seed"], options["seed"] + options["seeds"]),
+            device=options["device"],
+            country=None if options["no_energy"] else options["country"],
+            work=Work(progress=announcing(bar)),
         )
     if as_json:
         terminal.print_json({**results.to_dict(), "out": out})
     else:
         _draw(results, out)
+
+
+def _tickets(options: Mapping[str, Any]) -> list[Pruning]:
+    """Return a ticket for every combination of criterion, method, number of blocks and rewinding point."""
+    from robustprune.errors import PruningError
+    from robustprune.pruning import criterion_class
+    from robustprune.registry import share_options
+    from robustprune.tickets.requests import Pruning
+
+    criteria, blocks = _names(options["criteria"]), _numbers(options["blocks"])
+    takes = {name: criterion_class(name).model_fields for name in criteria}
+    own = share_options(takes, dict(options["criterion_option"]), PruningError)
+    shared = {name: options[name] for name in ("eligibility", "match_by", "at_init")}
+    return [
+        Pruning(method, criterion=criterion, blocks=count, rewind=point, options=own[criterion], **shared)
+        for criterion, method, count, point in product(
+            criteria, _names(options["methods"]), blocks, _names(options["rewind"])
+        )
+    ]
 
 
 def _names(text: str) -> list[str]:
@@ -154,6 +164,6 @@ def _draw(results: LotteryResults, out: str) -> None:
 
 def _origin(results: LotteryResults) -> str:
     """Say what the table does not: when tickets were found, and from which weights they were trained."""
-    found = "found at initialization" if results.rows[0].draw.at_init else "found after the dense training"
+    found = "found at initialization" if results.rows[0].ticket.at_init else "found after the dense training"
     points = {row.point.label for row in results.rows}
     return found if len(points) > 1 else f"{found}, trained from {points.pop()}"
