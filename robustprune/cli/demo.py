@@ -20,7 +20,7 @@ from robustprune.runtime.kinds import DEMO_MARK, OUTCOMES, PAGE, RECORD, TICKET,
 if TYPE_CHECKING:
     from robustprune.comparison import Comparison
     from robustprune.records import Record
-    from robustprune.runtime.progress import Progress
+    from robustprune.runtime.work import Progress
     from robustprune.sweep.settings import RunSettings
 
 MODEL = "resnet32"
@@ -97,7 +97,7 @@ def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:
 
     Each is attacked, shown corrupted and out-of-distribution images, and compared with the dense one.
     """
-    from robustprune.runtime.devices import choose_device, limit_threads
+    from robustprune.runtime.work import choose_device, limit_threads
 
     # Images of 8×8 pixels gain nothing from a second thread, and on a busy machine two would wait for each other.
     limit_threads(options["threads"] or 1)

@@ -17,7 +17,7 @@ from robustprune.cli.paths import Naming, Source, SweepFile, Target
 from robustprune.errors import SweepError
 
 if TYPE_CHECKING:
-    from robustprune.runtime.progress import Progress
+    from robustprune.runtime.work import Progress
     from robustprune.sweep import Sweep
     from robustprune.sweep.following import State, Watch
     from robustprune.sweep.graph import SweepPlan

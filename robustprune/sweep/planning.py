@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from robustprune.errors import SweepError
-from robustprune.runtime.files import hash_json, write_atomically
+from robustprune.runtime.files import hash_json, user_path, write_atomically
 from robustprune.runtime.kinds import SWEEP_PLAN
 from robustprune.sweep.graph import SCHEMAS, SweepPlan
 from robustprune.sweep.store import Store
@@ -59,7 +59,7 @@ def file_name(name: str) -> str:
 
 def look_at(path: str | Path) -> str:
     """Return what a file or folder looks like from outside: names, sizes, times; empty where there is nothing."""
-    path = Path(os.path.expanduser(path))
+    path = user_path(path)
     if not path.exists():
         return ""
     return hash_json([[str(file.relative_to(path)), *_stat(file)] for file in _files(path)])
@@ -70,7 +70,7 @@ def hash_content(path: str | Path) -> str:
 
     Sets of millions of images lie in such folders; reading them all would take longer than evaluating a network.
     """
-    path = Path(os.path.expanduser(path))
+    path = user_path(path)
     found = []
     for file in _files(path):
         name = file.relative_to(path)

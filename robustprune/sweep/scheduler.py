@@ -8,14 +8,16 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robustprune.errors import RobustPruneWarning, SweepError
-from robustprune.runtime.progress import Progress
 from robustprune.sweep.engines import Engine, Event, Task, TaskFailed, TaskFinished, TaskProgress, named
 from robustprune.sweep.following import Running, State, Watch
 from robustprune.sweep.graph import Stage, SweepPlan
 from robustprune.sweep.store import Store, claim, discard
+
+if TYPE_CHECKING:
+    from robustprune.runtime.work import Progress
 
 DONE, BUSY = "done", "busy"
 

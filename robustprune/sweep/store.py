@@ -32,8 +32,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from robustprune.errors import RecordWarning
-from robustprune.runtime.files import write_atomically
-from robustprune.runtime.printable import printable
+from robustprune.runtime.files import printable, write_atomically
 from robustprune.sweep.graph import Stage, SweepPlan
 
 

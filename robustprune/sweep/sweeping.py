@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustprune.errors import PruningWarning, SweepError
-from robustprune.runtime.progress import Progress
 from robustprune.sweep.document import read_document
 from robustprune.sweep.engines import Engine
 from robustprune.sweep.engines.local import LocalEngine, processors, visible_gpus
@@ -26,6 +25,7 @@ from robustprune.sweep.store import Store
 if TYPE_CHECKING:
     from robustprune.data import ImageData
     from robustprune.records import Record
+    from robustprune.runtime.work import Progress
     from robustprune.sweep.settings import RunSettings
 
 

@@ -17,8 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from robustprune.runtime.launch import once_each
-from robustprune.runtime.surroundings import environment_variables
+from robustprune.runtime.launch import environment_variables, once_each
 from robustprune.sweep.engines import Event, Task, TaskFailed, TaskFinished, attempt
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
