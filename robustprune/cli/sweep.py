@@ -79,7 +79,9 @@ def sweep(
         return
     if file is None or out is None:
         raise click.UsageError("name a sweep's file, and a folder with --out")
-    carry_out(read_sweep(file, overlays, settings), out, dry_run=dry_run, retry_failed=retry_failed, as_json=as_json, **engine)
+    carry_out(
+        read_sweep(file, overlays, settings), out, dry_run=dry_run, retry_failed=retry_failed, as_json=as_json, **engine
+    )
 
 
 def carry_out(

@@ -1,11 +1,11 @@
 """Algorithms 1 and 2 of *When Layers Play the Lottery, all Tickets Win at Initialization* (arXiv:2301.10835).
 
-A dense network has weights θ₀ at initialization and θᵢ after i of the n epochs of its training. A criterion gives each of
-its blocks a score; the p blocks of the lowest scores are removed. What is left, a ticket, wins if it is as accurate as
-the dense network once it is trained (eq. 1).
+A dense network has weights θ₀ at initialization and θᵢ after i of the n epochs of its training. A criterion gives each
+of its blocks a score; the p blocks of the lowest scores are removed. What is left, a ticket, wins if it is as accurate
+as the dense network once it is trained (eq. 1).
 
-What either algorithm does stands in the stages of a sweep (:mod:`robustprune.sweep.stages`), which are named beside each
-step; this page says which of them a lottery wants, and what it reads from their outcomes.
+What either algorithm does stands in the stages of a sweep (:mod:`robustprune.sweep.stages`), which are named beside
+each step; this page says which of them a lottery wants, and what it reads from their outcomes.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def run_lottery(
         work: Its progress is told of each stage, and how much of it is done.
 
     Raises:
-        SweepError: A ticket cannot be: more blocks than can go, a rewinding point that leaves nothing to train, settings
-            that make no sense; or the folder cannot be written.
+        SweepError: A ticket cannot be: more blocks than can go, an option that its criterion does not take; or the
+            folder cannot be written.
         PruningError: No seed or ticket is named, or a ticket has not what its method needs.
         TrainingError: Training diverges.
     """

@@ -131,6 +131,8 @@ def put(document: dict[str, Any], path: str, value: Any) -> None:
         SweepError: What holds it is no mapping.
     """
     *parents, last = path.split(".")
+    if parents[:1] == ["grid"]:  # whose settings are paths themselves
+        parents, last = ["grid"], path.removeprefix("grid.")
     for name in parents:
         group = document[name] = _spelled_out(name, document.get(name, {}))
         if not isinstance(group, dict):

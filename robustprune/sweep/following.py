@@ -151,8 +151,7 @@ def summarize(state: State, store: Store) -> dict[str, Any]:
         "done_now": len(state.seconds),
         "seconds_of_work": sum(state.seconds.values()),
         "failed": {
-            address: {"stage": _name(stages[address]), "error": error}
-            for address, error in state.failed.items()
+            address: {"stage": _name(stages[address]), "error": error} for address, error in state.failed.items()
         },
         "comparisons": [str(store.stage(address) / "comparison.json") for address in compared],
         "compared": [stages[address].hints["title"] for address in compared],

@@ -23,9 +23,7 @@ TABLES = {
 }
 
 
-def read_table(
-    table: str, scale: Scale = "small", overlays: Sequence[str] = (), settings: Sequence[str] = ()
-) -> Sweep:
+def read_table(table: str, scale: Scale = "small", overlays: Sequence[str] = (), settings: Sequence[str] = ()) -> Sweep:
     """Return the sweep of one of the paper's tables.
 
     Args:

@@ -70,9 +70,7 @@ class _Resolver:
         self.evaluated.append((run, evaluation))
 
     def _stage(self, run: RunSettings, kind: str, inputs: Mapping[str, Any], needs: Mapping[str, str]) -> str:
-        hints = run.model_dump(
-            mode="json", include={"model", "model_options", "data", "evaluate", "device", "country"}
-        )
+        hints = run.model_dump(mode="json", include={"model", "model_options", "data", "evaluate", "device", "country"})
         return self.plan.add(Stage(kind, {**inputs, "threads": run.threads}, needs, hints, run.title))
 
     def _training(self, run: RunSettings) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from robustprune.errors import DataError, RobustPruneError, SweepError
 from robustprune.evaluation.requests import Evaluation
+from robustprune.registry import suggest
 from robustprune.runtime.requests import Request
 from robustprune.sweep.document import merge, put, refuse_twice
 from robustprune.tickets.requests import Pruning
@@ -187,4 +188,7 @@ def _as_tree(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
         put(tree, name, value)
     with _said_of(where):
         RunSettings(**tree)
+    for name in tree["pruning"] if isinstance(tree.get("pruning"), dict) else ():
+        if name not in Pruning.model_fields:  # it would be taken for an option, which no run has
+            raise SweepError(f"{where}: pruning has no setting {name!r}.{suggest(name, Pruning.model_fields)}")
     return tree

@@ -24,10 +24,9 @@ from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.pruning import BlockScores, FilterScores
 from robustprune.records import load_record
-from robustprune.runtime.work import choose_device
-from robustprune.runtime.files import hash_json, write_atomically
 from robustprune.runtime.environment import describe_environment
-from robustprune.runtime.work import Work
+from robustprune.runtime.files import hash_json, write_atomically
+from robustprune.runtime.work import Work, choose_device
 from robustprune.sweep.graph import Stage
 from robustprune.sweep.store import Store
 from robustprune.tickets import prune_weights

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from robustprune.tickets.draws import Draw, make_draws
 from support import LINEAR_BLOCKS
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.lottery import run_lottery, stages
 from robustprune.models import build_model
-from robustprune.tickets.draws import Draw, make_draws
 from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import make_recipe
 

@@ -78,7 +78,9 @@ class LocalEngine:
         if not worker.process.is_alive():
             self._slots[place] = None
             if worker.task is not None:
-                yield TaskFailed(worker.task.name, f"its process ended by {_cause(worker.process.exitcode)}", is_lost=True)
+                yield TaskFailed(
+                    worker.task.name, f"its process ended by {_cause(worker.process.exitcode)}", is_lost=True
+                )
 
     def _start(self, place: int) -> _Worker:
         context = get_context("spawn")
