@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from robustprune.runtime.work import Work
 from robustprune.sweep import Store, stages
 from robustprune.sweep.following import status
 from robustprune.sweep.query import load_rows
+from robustprune.sweep.store import claim
 from robustprune.tickets import prune_layers
 from robustprune.tickets.requests import Pruning
 from robustprune.tickets.ticket import Ticket, load_ticket
@@ -343,18 +345,20 @@ def test_a_stage_that_another_process_works_on_is_waited_for(few_digits: ImageDa
     (dense,) = stages_of(tmp_path / "a", "dense")
     lock = Store(tmp_path / "b").lock(dense.name)
     lock.parent.mkdir(parents=True)
-    holder = os.fork()
-    if holder == 0:  # another process, which has the lock for a second, and then the stage
-        from robustprune.sweep.store import claim
+    held = threading.Event()
 
-        with claim(lock):
-            import time
-
+    def work_elsewhere() -> None:  # which takes a second, and then leaves the stage
+        with claim(lock) as is_ours:
+            assert is_ours
+            held.set()
             time.sleep(1)
             shutil.copytree(dense, Store(tmp_path / "b").stage(dense.name))
-        os._exit(0)
+
+    other = threading.Thread(target=work_elsewhere)
+    other.start()
+    held.wait()
     results = run_lottery(tmp_path / "b", few_digits, algorithm_2("random", p=1), **SMALL)
-    os.waitpid(holder, 0)
+    other.join()
     assert without_times(results) == without_times(straight)
     stamp = (dense / "stage.json").read_text()
     assert (Store(tmp_path / "b").stage(dense.name) / "stage.json").read_text() == stamp
