@@ -33,9 +33,8 @@ from robustprune.evaluation.requests import Evaluation
 from robustprune.metrics import wilson_interval
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
 from robustprune.registry import share_options
-from robustprune.runtime.progress import labelled
-from robustprune.runtime.provenance import hash_weights
-from robustprune.runtime.work import Work
+from robustprune.runtime.environment import hash_weights
+from robustprune.runtime.work import Work, labelled
 
 _GALLERY_IMAGES = 8
 _GALLERY_NUMBERS = 1 << 19  # pixels × channels of them all: a record is for figures, not for data sets

@@ -22,8 +22,8 @@ from robustprune.metrics import (
 from robustprune.models import build_network, network_name, predict_logits
 from robustprune.pruning import find_blocks
 from robustprune.records import BlockSummary, CleanResult, ModelSummary, Samples
+from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.processes import Processes
-from robustprune.runtime.provenance import hash_weights
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket
 

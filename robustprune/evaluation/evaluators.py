@@ -20,8 +20,8 @@ from robustprune.evaluation.shift import run_shift
 from robustprune.models import as_network
 from robustprune.ood import OodResult, evaluate_ood
 from robustprune.records import Record
+from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.files import hash_arrays
-from robustprune.runtime.provenance import describe_environment
 from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket
 
