@@ -58,7 +58,8 @@ class OOD(Request):
 
     @model_validator(mode="after")
     def _is_about_some_set(self) -> Self:
-        idle = sorted(self.model_fields_set - {"sets"})
+        given = self.model_fields_set - {"sets"}
+        idle = sorted(name for name in given if getattr(self, name) != type(self).model_fields[name].default)
         if idle and not self.sets:
             raise ValueError(f"{', '.join(idle)} without an out-of-distribution set; name one")
         for epsilon in self.attack_epsilons:

@@ -39,7 +39,7 @@ class _Resolver:
         self.runs, self.inputs = runs, inputs
         self.plan = SweepPlan()
         self.evaluated: list[tuple[RunSettings, str]] = []
-        self._own_dense = {run.model_dump_json() for run in runs if run.is_dense}
+        self._own_dense = {run.key for run in runs if run.is_dense}
 
     def resolve(self) -> SweepPlan:
         for run in self.runs:
@@ -115,7 +115,7 @@ class _Resolver:
             needs["source"] = self._dense(run)
         # Errors under corruptions are also given relative to the dense network's, where it is evaluated.
         related = not run.is_dense and inputs["evaluate"]["corruptions"]
-        if related and run.as_dense().model_dump_json() in self._own_dense:
+        if related and run.as_dense().key in self._own_dense:
             needs["dense"] = self._evaluation(run.as_dense(), self._dense(run))
         return self._stage(run, "evaluate", inputs, needs)
 
@@ -126,9 +126,9 @@ def _comparisons(evaluated: Sequence[tuple[RunSettings, str]]) -> Iterator[Stage
     shared: dict[str, dict[str, Any]] = {}
     for run, address in evaluated:
         common = run.as_dense().model_copy(update={"seed": 0})
-        key = common.model_dump_json()
+        key = common.key
         shared[key] = common.model_dump(mode="json")
-        alike = run.model_copy(update={"seed": 0}).model_dump_json()
+        alike = run.model_copy(update={"seed": 0}).key
         families.setdefault(key, {}).setdefault(alike, {})[run.title] = address
     named = {key: _name_groups(family) for key, family in families.items()}
     compared = {key: groups for key, groups in named.items() if "dense" in groups and len(groups) > 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
@@ -64,7 +65,7 @@ class RunSettings(Request):
     model: str = "resnet32"
     model_options: dict[str, Any] = Field(default_factory=dict)
     data: DataSettings = DataSettings()
-    recipe: Recipe = Recipe("quick")
+    recipe: Recipe = Field(default_factory=lambda: Recipe("quick"))
     pruning: Pruning = Pruning()
     evaluate: Evaluation = Evaluation()
     seed: Seed = 0
@@ -89,10 +90,15 @@ class RunSettings(Request):
         """What a reader calls the run; others of a sweep may have the same."""
         asked = self.pruning
         size = asked.blocks if asked.sparsity is None else asked.sparsity
-        parts = [asked.method] if self.is_dense else [asked.method, str(asked.criterion), str(size)]
+        parts = [] if self.is_dense else [str(asked.criterion), str(size)]
         if not self.is_dense and asked.rewind != 0:
             parts.append(f"from {asked.rewind}")
-        return " ".join([*parts, f"seed {self.seed}"])
+        return " ".join([asked.method, *parts, f"seed {self.seed}"])
+
+    @property
+    def key(self) -> str:
+        """All settings as one text: equal for equal runs."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
 
     def as_dense(self) -> RunSettings:
         """Return the run of the dense network that this one's is compared with."""
@@ -154,7 +160,7 @@ def expand(document: Mapping[str, Any], where: str) -> list[RunSettings]:
             run.pruning.check()
         # A dense network that is asked for has no use for the settings of tickets, and is the one beside them.
         for each in (*([run.as_dense()] if file.dense else []), run.as_dense() if run.is_dense else run):
-            runs.setdefault(each.model_dump_json(), each)
+            runs.setdefault(each.key, each)
     if not runs:
         raise SweepError(f"{where}: nothing is left to run; the grid is empty, or everything in it is excluded")
     return list(runs.values())

@@ -198,8 +198,9 @@ def train_ticket(job: Job) -> None:
     if twin is None:
         train_to_file(ticket, job.data(), out, resume=True, work=job.carrying, **settings)
         return
-    found = {"plan": ticket.plan, "scores": ticket.scores, "earlier_training": ticket.earlier_training}
-    replace(job.load(job.store.stage(twin) / "ticket.pt"), **found).save(out)
+    trained = job.load(job.store.stage(twin) / "ticket.pt")
+    trained.plan, trained.scores, trained.earlier_training = ticket.plan, ticket.scores, ticket.earlier_training
+    trained.save(out)
 
 
 def evaluate_network(job: Job) -> None:

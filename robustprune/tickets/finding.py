@@ -12,6 +12,7 @@ from robustprune.pruning import (
     BlockScores,
     Criterion,
     FilterScores,
+    FilterVariant,
     choose_blocks,
     find_blocks,
     first_convolutions,
@@ -45,7 +46,7 @@ def cut(dense: Ticket, scores: BlockScores | FilterScores, asked: Pruning, match
     """
     if isinstance(scores, BlockScores):
         return prune_layers(dense, scores, blocks=int(asked.blocks or 0), eligibility=asked.eligibility)
-    variant = "uniform" if asked.method == "filter-uniform" else "global"
+    variant: FilterVariant = "uniform" if asked.method == "filter-uniform" else "global"
     return prune_filters(dense, scores, match=match, match_by=asked.match_by, variant=variant)
 
 
