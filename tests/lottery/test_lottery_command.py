@@ -11,8 +11,18 @@ LOTTERY = ("lottery", *TINY, "--train-limit", "200", "--no-energy", "--batch-siz
 
 @pytest.mark.slow
 def test_table_and_second_call(run: Run) -> None:
-    arguments = (*LOTTERY, "--criterion", "hrank,random", "--blocks", "1", "--rewind", "0,25%,50%", "--after-training",
-                 "--out", "new/out")
+    arguments = (
+        *LOTTERY,
+        "--criterion",
+        "hrank,random",
+        "--blocks",
+        "1",
+        "--rewind",
+        "0,25%,50%",
+        "--after-training",
+        "--out",
+        "new/out",
+    )
     first = run(*arguments)
     assert first.code == 0
     assert "dense of dense seed 0" in first.err

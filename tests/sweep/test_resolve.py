@@ -199,7 +199,7 @@ def test_every_image_set_that_can_be_loaded_can_be_said() -> None:
 def test_addresses_of_the_example_stay_what_they_are() -> None:
     """What was computed is found again, but for evaluations, of which more may come to be measured."""
     found, _ = plan_runs(read_sweep(EXAMPLE).runs)
-    assert ADDRESSES == {address for address in found.stages if not address.startswith(("evaluate", "compare"))}
+    assert {address for address in found.stages if not address.startswith(("evaluate", "compare"))} == ADDRESSES
 
 
 def test_settings_of_a_run_can_be_asked_for() -> None:
@@ -215,7 +215,10 @@ def test_settings_of_a_run_can_be_asked_for() -> None:
         ({"grid": {"pruning.criterion": ["snap"], "pruning.blocks": [1]}}, ["layer snap 1 seed 0", "'snip'"]),
         ({"grid": {"pruning.criterion": ["snip"], "pruning.blocks": [9]}}, ["layer snip 9 seed 0", "9"]),
         ({"pruning": {"reductoin": "mean"}}, ["layer snip 1 seed 0", "'reduction'"]),
-        ({"pruning": {"method": "filter"}, "grid": {"pruning.criterion": ["kl"], "pruning.blocks": [1]}}, ["kl does not"]),
+        (
+            {"pruning": {"method": "filter"}, "grid": {"pruning.criterion": ["kl"], "pruning.blocks": [1]}},
+            ["kl does not"],
+        ),
         ({"model": "resnet21"}, ["dense seed 0", "resnet2"]),
         ({"recipe": "quik"}, ["'quick'"]),
         ({"recipe": {"learning_rate": -1}}, ["learning_rate"]),

@@ -11,13 +11,12 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from robustprune.sweep.document import SHORT, merge, read_document
-from robustprune.sweep.settings import RunSettings, SweepSettings, expand
 from support import Run, check_failure
 
 from robustprune.errors import SweepError
 from robustprune.sweep import read_sweep
-
+from robustprune.sweep.document import SHORT, merge, read_document
+from robustprune.sweep.settings import RunSettings, SweepSettings, expand
 
 TICKET: dict[str, Any] = {"criterion": "grasp", "blocks": 1}
 PLAIN = "pruning: {criterion: grasp, blocks: 1}\n"
@@ -127,7 +126,10 @@ def test_merging_leaves_both_as_they_were() -> None:
         ({"pruning": {**TICKET, "rewind": 5}}, ["set at_init to false"]),
         ({"pruning": TICKET, "recipe": 5}, ["recipe", "no recipe '5'"]),
         ({"pruning": TICKET, "data": [5]}, ["data.name", "not [5]"]),
-        ({"grid": {"pruning.criterion": ["a"], "pruning.blocks": [1]}, "exclude": [{"pruning.blocks": 1}]}, ["nothing"]),
+        (
+            {"grid": {"pruning.criterion": ["a"], "pruning.blocks": [1]}, "exclude": [{"pruning.blocks": 1}]},
+            ["nothing"],
+        ),
         ({"include": [{"pruning": TICKET, "grid": 3}]}, ["include 1"]),
     ],
 )
@@ -284,7 +286,9 @@ def test_the_example_is_what_the_documentation_says_of_it() -> None:
     assert {run.evaluate.corruptions.names for run in found.runs} == {("all",)}
 
 
-@pytest.mark.parametrize("text", ["threads: true", "seed: yes", "pruning: {blocks: on}", "recipe: {epochs: off}", "model: no"])
+@pytest.mark.parametrize(
+    "text", ["threads: true", "seed: yes", "pruning: {blocks: on}", "recipe: {epochs: off}", "model: no"]
+)
 def test_true_and_false_are_neither_numbers_nor_texts(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(SweepError, match="it takes no true or false"):
