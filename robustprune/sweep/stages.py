@@ -193,7 +193,8 @@ def train_ticket(job: Job) -> None:
     point, out = RewindPoint(job.inputs["epoch"], job.inputs["random"]), job.work / "ticket.pt"
     ticket = set_back(job.ticket("ticket"), point, job.ticket("weights") if point.epoch else job.fresh())
     settings = {**job.training(), "start_epoch": point.epoch}
-    alike = hash_json(Course.of(**settings).identity(ticket, job.data()))
+    # With what the network is made of: equal weights do not make its code the same.
+    alike = hash_json([Course.of(**settings).identity(ticket, job.data()), job.inputs["network"]])
     twin = job.store.trained_alike(alike, job.stage.address)
     if twin is None:
         train_to_file(ticket, job.data(), out, resume=True, work=job.carrying, **settings)
