@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.options import stack
+from robustprune.cli.options import NetworkOptions, stack
 from robustprune.cli.paths import OUT_FOLDER, Naming, Target
 from robustprune.errors import AttackError, EvaluationError
 from robustprune.runtime.kinds import ADVERSARIAL, Kind
@@ -128,13 +129,13 @@ def clear_states(given: dict[str, Any]) -> None:
 
 
 def add_source(
-    given: dict[str, Any], name: str | None, data: ImageData, options: dict[str, Any], device: torch.device
+    given: dict[str, Any], name: str | None, data: ImageData, alike: NetworkOptions, seed: int, device: torch.device
 ) -> None:
     """Open the network to transfer from, if there is one, on a device."""
     if name is not None:
         from robustprune.cli.workbench import open_alike
 
-        source = open_alike(name, data, **options)
+        source = open_alike(replace(alike, model=name), data, seed=seed)
         given["attack_settings"]["transfer_from"] = source.model().to(device)
 
 

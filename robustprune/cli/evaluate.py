@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from robustprune.cli.attacks import (
 from robustprune.cli.corruptions import corruption_options, corruption_tables, take_corruption_options
 from robustprune.cli.ood import ood_options, ood_tables, take_ood_options
 from robustprune.cli.options import (
+    NetworkOptions,
     alike_options,
     common_options,
     data_options,
@@ -111,7 +113,7 @@ def evaluate(
 
     def open_everything() -> tuple[dict[str, Ticket], ImageData]:
         tickets, data = _open_all(named, options, alike)
-        add_source(given, transfer_from, data, alike, options["device"])
+        add_source(given, transfer_from, data, alike, options["seed"], options["device"])
         return tickets, data
 
     with joined(options["device"], evaluates=True) as processes, terminal.progress_bar() as bar:
@@ -151,12 +153,15 @@ def _draw_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
         ood_tables(record)
 
 
-def _open_all(named: list[str], options: dict[str, Any], alike: dict[str, Any]) -> tuple[dict[str, Ticket], ImageData]:
+def _open_all(named: list[str], options: dict[str, Any], alike: NetworkOptions) -> tuple[dict[str, Ticket], ImageData]:
     """Return the networks, on their device, and the image set of the first; ``alike`` is how the others are opened."""
     from robustprune.cli.workbench import open_alike
 
     first, data = open_named(options)
-    tickets = {named[0]: first, **{name: open_alike(name, data, **alike) for name in named[1:]}}
+    tickets = {
+        named[0]: first,
+        **{name: open_alike(replace(alike, model=name), data, seed=options["seed"]) for name in named[1:]},
+    }
     for ticket in tickets.values():
         ticket.network.to(options["device"])
     return tickets, data

@@ -88,7 +88,8 @@ def lottery(
     Each dense network is trained once, whatever is cut out of it. A second call with the same --out does only what is
     new, and picks up what was interrupted.
     """
-    from robustprune.cli.workbench import is_ticket_path, open_data
+    from robustprune.cli.options import is_ticket_path
+    from robustprune.cli.workbench import open_data
     from robustprune.lottery import run_lottery
 
     if is_ticket_path(options["model"]):
@@ -97,12 +98,12 @@ def lottery(
     named = resolve(options)
     seed = options.pop("seed")
     # The same images whatever the seeds: they differ in weights and order of training.
-    data = open_data(named["dataset"], data_options=named["data_options"])
+    data = open_data(named["dataset"])
     with terminal.progress_bar() as bar:
         results = run_lottery(
             out,
             data,
-            model_options=named["model_options"],
+            model_options=named["network"].options,
             criteria=_names(criteria),
             criterion_options=dict(criterion_option),
             blocks=numbers,
