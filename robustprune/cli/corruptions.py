@@ -14,7 +14,7 @@ from robustprune.cli.paths import Naming, Source
 from robustprune.cli.tables import interval_text
 
 if TYPE_CHECKING:
-    from robustprune.corruptions.result import CorruptionResult
+    from robustprune.corruptions.corruption_result import CorruptionResult
     from robustprune.records import Record
 
 _NOTHING = "–"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustprune.corruptions.result import ShiftEntry
+from robustprune.corruptions.corruption_result import ShiftEntry
 from robustprune.data import ImageData
 from robustprune.data.contract import DatasetRequest
 from robustprune.data.npz import load_npz
