@@ -15,6 +15,7 @@ from robustprune.models.networks import lazy_layers, to_evaluation
 from robustprune.models.trial import check_output, shape_lazy_layers
 from robustprune.models.weight_files import load_weights
 from robustprune.registry import Registry
+from robustprune.runtime.files import user_path
 from robustprune.runtime.randomness import derive_seed, isolated_generators
 
 MODELS = Registry(
@@ -111,7 +112,7 @@ def _download(architecture: Architecture) -> Path:
     from robustprune.models.libraries import download_robustbench
 
     named = os.environ.get("ROBUSTPRUNE_MODELS")
-    return download_robustbench(architecture, Path(named or "~/.cache/robustprune/models").expanduser())
+    return download_robustbench(architecture, user_path(named or "~/.cache/robustprune/models"))
 
 
 def architecture_of(model: nn.Module) -> Architecture:
