@@ -19,7 +19,7 @@ from robustprune.corruptions.registry import SEVERITIES, expand_names
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError
 from robustprune.runtime.files import hash_arrays, write_atomically
-from robustprune.runtime.progress import Progress
+from robustprune.runtime.work import Progress
 
 SETTINGS = "settings.json"
 

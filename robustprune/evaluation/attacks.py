@@ -33,9 +33,9 @@ from robustprune.metrics import wilson_interval
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
 from robustprune.registry import share_options, suggest
 from robustprune.runtime.arrays import Array
+from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.progress import Progress, labelled
-from robustprune.runtime.provenance import hash_weights
+from robustprune.runtime.work import Progress, labelled
 
 
 @dataclass(frozen=True)

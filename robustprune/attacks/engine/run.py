@@ -27,8 +27,8 @@ from robustprune.attacks.registry import check_norm, expand_options, get_attack
 from robustprune.errors import AttackError
 from robustprune.models import as_network, model_device
 from robustprune.runtime.arrays import Array
-from robustprune.runtime.devices import keep_freed_memory
 from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.work import keep_freed_memory
 
 
 def run_attack(

@@ -22,8 +22,8 @@ from robustprune.attacks.engine.settings import Samples, Settings
 from robustprune.attacks.engine.stages import Keeper, Midway
 from robustprune.attacks.registry import named
 from robustprune.errors import AttackError
+from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.files import hash_arrays, hash_json, write_atomically
-from robustprune.runtime.provenance import hash_weights
 from robustprune.runtime.randomness import generator_states, restore_generators
 
 if TYPE_CHECKING:
