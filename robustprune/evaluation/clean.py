@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from robustprune.data import Sample
-from robustprune.data.sample import images_at
+from robustprune.data.image_data import images_at
 from robustprune.errors import EvaluationError
 from robustprune.metrics import (
     accuracy,
