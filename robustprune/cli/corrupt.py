@@ -59,7 +59,7 @@ def corrupt(
     from robustprune.corruptions.export import write_set
     from robustprune.corruptions.gallery import write_gallery
     from robustprune.data import take_sample
-    from robustprune.runtime.devices import limit_threads
+    from robustprune.runtime.work import limit_threads
 
     if out is None and gallery is None:
         raise click.UsageError("name a folder with --out, a picture with --gallery, or both")

@@ -20,7 +20,7 @@ from robustprune.records.places import samples_path
 from robustprune.report import write_report
 from robustprune.runtime.files import write_atomically
 from robustprune.runtime.kinds import CHECKPOINT, DEMO_MARK, OUTCOMES, PAGE, RECORD, TICKET, Kind
-from robustprune.runtime.progress import Progress, of_training
+from robustprune.runtime.work import Progress, of_training
 from robustprune.tickets import prune_filters, prune_layers
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import train_to_file

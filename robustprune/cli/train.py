@@ -64,7 +64,7 @@ training_options = stack(
 def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: Any) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
     from robustprune.attacks import parse_epsilon
-    from robustprune.runtime.progress import of_training
+    from robustprune.runtime.work import of_training
     from robustprune.training import train_to_file
 
     if eps is not None and options["adversarial"] is None:

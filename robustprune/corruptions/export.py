@@ -17,7 +17,7 @@ from robustprune.corruptions.geometry import geometry_scale
 from robustprune.corruptions.registry import SEVERITIES
 from robustprune.errors import CorruptionError
 from robustprune.runtime.files import hash_arrays, write_atomically
-from robustprune.runtime.progress import Progress
+from robustprune.runtime.work import Progress
 
 SETTINGS = "settings.json"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from robustprune.data.contract import DatasetLoader
 from robustprune.data.places import PLACES, folders, locate
 from robustprune.errors import RobustPruneError
 from robustprune.registry import Registry
+from robustprune.runtime.files import user_path
 
 _BUILTIN = {
     "digits": "robustprune.data.embedded:load_digits",
@@ -57,7 +57,7 @@ def describe_datasets(
         root: Where published sets are looked for first, as for `load_data`.
         known: Descriptions by name, of sets whose loaders need not be imported to ask them.
     """
-    base = None if root is None else Path(os.path.expanduser(root)).absolute()
+    base = None if root is None else user_path(root).absolute()
     return [_describe(name, base, (known or {}).get(name)) for name in DATASETS.names()]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from robustprune.errors import DataError
+from robustprune.runtime.files import user_path
 
 if TYPE_CHECKING:
     from robustprune.data.splits import Split
@@ -39,7 +39,7 @@ class DatasetRequest:
         """
         if not self.argument.strip():
             raise DataError(f"data set {self.name!r} needs a path: write {self.name.strip().rstrip(':')}:PATH")
-        return Path(os.path.expanduser(self.argument)).resolve()
+        return user_path(self.argument).resolve()
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from robustprune.data.streaming import StreamedSplit
 from robustprune.data.walk import ancestry, identity, is_dangling, is_image, is_junk, list_images, remark_hidden
 from robustprune.errors import DataError
 from robustprune.registry import suggest
-from robustprune.runtime.printable import printable
+from robustprune.runtime.files import printable
 
 _SPLIT_NAMES = {
     "train": {"train", "training", "trn"},

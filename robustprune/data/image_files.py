@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robustprune.data.remarks import Remarks
 from robustprune.errors import DataError
-from robustprune.runtime.printable import printable
+from robustprune.runtime.files import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image

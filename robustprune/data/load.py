@@ -16,6 +16,7 @@ from robustprune.data.pixels import INTERPOLATION
 from robustprune.data.prepare import adapt, separate, statistics, stays_on_disk
 from robustprune.data.splits import Split
 from robustprune.errors import DataError, DataWarning
+from robustprune.runtime.files import user_path
 
 _SMALLEST_SIDE = 8
 
@@ -109,7 +110,7 @@ def _folder(root: str | Path | None) -> Path | None:
         raise DataError(f"root must be the path of a folder, got {root!r}")
     if not str(root).strip():
         raise DataError("the folder to look for the data set in has an empty name; leave root out for the usual places")
-    return Path(os.path.expanduser(root)).resolve()
+    return user_path(root).resolve()
 
 
 def _load_raw(request: DatasetRequest) -> RawData:

@@ -12,6 +12,7 @@ from typing import Any
 
 from robustprune.data.contract import DatasetRequest
 from robustprune.errors import DataError
+from robustprune.runtime.files import user_path
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ PLACES = {
 def default_root() -> Path:
     """Return the folder image sets are looked for in: $ROBUSTPRUNE_DATA or ~/.cache/robustprune/data."""
     named = os.environ.get("ROBUSTPRUNE_DATA")
-    return (Path(named) if named and named.strip() else Path("~/.cache/robustprune/data")).expanduser().absolute()
+    return user_path(named if named and named.strip() else "~/.cache/robustprune/data").absolute()
 
 
 def folders(name: str, root: Path | None) -> list[Path]:

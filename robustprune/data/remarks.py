@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 from robustprune.errors import DataWarning
-from robustprune.runtime.printable import printable
+from robustprune.runtime.files import printable
 
 
 class Remarks:

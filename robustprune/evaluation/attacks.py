@@ -34,8 +34,7 @@ from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
 from robustprune.registry import share_options, suggest
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.progress import Progress
-from robustprune.runtime.work import Work
+from robustprune.runtime.work import Progress, Work
 
 
 @dataclass(frozen=True)

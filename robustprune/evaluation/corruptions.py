@@ -24,7 +24,7 @@ from robustprune.metrics import accuracy, brier_score, expected_calibration_erro
 from robustprune.models import predict_logits
 from robustprune.records import Record, Samples
 from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.progress import Progress
+from robustprune.runtime.work import Progress
 
 # Pixels that are corrupted and shown to every network before the next ones are.
 _CHUNK_BYTES = 1 << 26

@@ -12,7 +12,7 @@ from robustprune.errors import EvaluationError
 from robustprune.ood import evaluate_ood
 from robustprune.ood.result import OodEntry, OodSummary
 from robustprune.records import Samples
-from robustprune.runtime.progress import Progress
+from robustprune.runtime.work import Progress
 
 OodRequest = str | Sequence[str] | Mapping[str, Sequence[str]]
 

@@ -22,10 +22,10 @@ from robustprune.evaluation.summary import summarize_model
 from robustprune.evaluation.together import evaluate_together
 from robustprune.models import as_network
 from robustprune.records import Record
+from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.files import hash_arrays
 from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.progress import Progress
-from robustprune.runtime.provenance import describe_environment
+from robustprune.runtime.work import Progress
 from robustprune.tickets.ticket import Ticket
 
 

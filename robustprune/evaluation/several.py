@@ -18,7 +18,7 @@ from robustprune.evaluation.together import evaluate_together
 from robustprune.models import as_network
 from robustprune.records import Record
 from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.progress import Progress
+from robustprune.runtime.work import Progress
 from robustprune.tickets.ticket import Ticket
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,8 +21,9 @@ from robustprune.errors import DataError, EvaluationError
 from robustprune.metrics import accuracy, wilson_interval
 from robustprune.models import predict_logits
 from robustprune.records import Samples
+from robustprune.runtime.files import user_path
 from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.progress import Progress
+from robustprune.runtime.work import Progress
 
 # CIFAR-10.1 (Recht et al. 2018, arXiv:1806.00451) is two arrays, v6 the one to use; CIFAR-10.2 (Lu et al. 2020) one
 # archive, of which the test part is meant.
@@ -107,10 +107,10 @@ def load_shift(where: str, data: ImageData) -> tuple[Tensor, Tensor]:
     """
     kind, colon, place = where.partition(":")
     if colon and kind == "imagefolder":
-        folder = Path(os.path.expanduser(place))
+        folder = user_path(place)
         split = load_foreign_folder(folder.resolve(), data.classes, data.image_size, data.channels)
         return split.images, split.labels
-    path = Path(os.path.expanduser(place if colon and kind == "npz" else where))
+    path = user_path(place if colon and kind == "npz" else where)
     if path.is_dir():
         images, labels = _known_folder(path)
     else:

@@ -11,7 +11,7 @@ from robustprune.errors import ModelError
 from robustprune.models import build_network, network_name
 from robustprune.pruning import find_blocks
 from robustprune.records import BlockSummary, ModelSummary
-from robustprune.runtime.provenance import hash_weights
+from robustprune.runtime.environment import hash_weights
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket
 

@@ -15,9 +15,8 @@ from robustprune.corruptions.result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
 from robustprune.ood.result import OodEntry, OodSummary
 from robustprune.records.places import check_samples_are_free, samples_path
-from robustprune.runtime.files import write_atomically
+from robustprune.runtime.files import all_printable, write_atomically
 from robustprune.runtime.kinds import OUTCOMES, RECORD, check_replaceable
-from robustprune.runtime.printable import all_printable
 from robustprune.runtime.seeds import network_seed
 
 Interval = tuple[float, float]

@@ -16,8 +16,8 @@ from robustprune.errors import SweepError
 from robustprune.evaluation import evaluate, relate_to_dense
 from robustprune.pruning import BlockScores, FilterScores
 from robustprune.records import load_record
+from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.files import write_atomically
-from robustprune.runtime.provenance import describe_environment
 from robustprune.sweep.graph import Stage
 from robustprune.sweep.job import Job, Tell
 from robustprune.sweep.store import Store

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +26,7 @@ from robustprune.ood.foreign import load_foreign
 from robustprune.ood.groups import expand
 from robustprune.ood.shifted import is_corrupted
 from robustprune.registry import suggest
-from robustprune.runtime.files import hash_arrays
+from robustprune.runtime.files import hash_arrays, user_path
 from robustprune.sweep.fingerprints import hash_content
 from robustprune.sweep.spec import EvaluateSettings
 
@@ -107,7 +105,7 @@ def _attacks(asked: EvaluateSettings) -> dict[str, Any]:
 
 
 def _corruptions(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, Any]:
-    if asked.corruption_dir is not None and not Path(os.path.expanduser(asked.corruption_dir)).is_dir():
+    if asked.corruption_dir is not None and not user_path(asked.corruption_dir).is_dir():
         raise DataError(f"there is no folder {asked.corruption_dir} to read corrupted images from")
     _check_corrupted(asked, data)
     if asked.corruption_dir is not None:

@@ -13,11 +13,11 @@ from torch import nn
 
 from robustprune.data import ImageData
 from robustprune.errors import TrainingError
-from robustprune.models.weights import set_weights
+from robustprune.models.networks import set_weights
 from robustprune.pruning import apply_masks, hash_masks
+from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.files import hash_json
 from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.provenance import describe_environment
 from robustprune.runtime.randomness import derive_seed, isolated_generators
 from robustprune.tickets.ticket import Ticket
 from robustprune.training.adversarial import watch_robustness

@@ -14,9 +14,9 @@ from robustprune.errors import TicketError, TrainingError
 from robustprune.models import to_evaluation
 from robustprune.models.trial import check_training
 from robustprune.models.user_file import own_code
-from robustprune.runtime.devices import keep_freed_memory
 from robustprune.runtime.files import hash_json
 from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.work import keep_freed_memory
 from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training.distributed import check_batch
 from robustprune.training.energy import EnergyMeter

@@ -239,7 +239,7 @@ def test_a_table_withholds_what_a_check_withholds(
 
 def test_all_networks_are_on_the_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     meta = torch.device("meta")
-    monkeypatch.setattr("robustprune.runtime.devices.choose_device", lambda name: meta)
+    monkeypatch.setattr("robustprune.runtime.work.choose_device", lambda name: meta)
     networks: list[torch.nn.Module] = []
 
     def caught(tickets: dict[str, Ticket], *_arguments: Any, **options: Any) -> None:

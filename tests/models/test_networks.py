@@ -29,7 +29,7 @@ from robustprune.attacks import run_attack
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.inference import freeze
 from robustprune.models import as_network, evaluation_mode, network_name, predict_logits, to_evaluation
-from robustprune.runtime.provenance import hash_weights
+from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.work import Work
 
 LABELS = expected_logits().argmax(dim=1)

@@ -26,9 +26,7 @@ from robustprune.attacks.registry import check_norm, expand_options, get_attack
 from robustprune.attacks.requests import Attack
 from robustprune.models import as_network, model_device
 from robustprune.runtime.arrays import Array
-from robustprune.runtime.devices import keep_freed_memory
-from robustprune.runtime.progress import labelled
-from robustprune.runtime.work import Work
+from robustprune.runtime.work import Work, keep_freed_memory, labelled
 
 NO_WORK = Work()
 

@@ -23,8 +23,8 @@ from robustprune.attacks.engine.stages import Keeper, Midway
 from robustprune.attacks.registry import named
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
+from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.files import hash_arrays, hash_json, write_atomically
-from robustprune.runtime.provenance import hash_weights
 from robustprune.runtime.randomness import generator_states, restore_generators
 
 if TYPE_CHECKING:

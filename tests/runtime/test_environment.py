@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from robustprune.runtime.provenance import describe_command, describe_environment
+from robustprune.runtime.environment import describe_command, describe_environment
 
 
 def test_command_can_be_pasted_into_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ for _ in range(6):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 BEFORE = {
-    "keep_freed_memory": "from robustprune.runtime.devices import keep_freed_memory; keep_freed_memory()",
+    "keep_freed_memory": "from robustprune.runtime.work import keep_freed_memory; keep_freed_memory()",
     "run_attack": """
 from robustprune.attacks import run_attack
 tiny = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
