@@ -17,7 +17,6 @@ from robustprune.runtime.kinds import ADVERSARIAL, Kind
 if TYPE_CHECKING:
     import torch
 
-    from robustprune.attacks import StateFolder
     from robustprune.data import ImageData
     from robustprune.records import Record
 
@@ -29,7 +28,7 @@ class StepSize(click.ParamType[float]):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         """Read it as attacks do."""
-        from robustprune.attacks.epsilon import parse_step_size
+        from robustprune.attacks.requests import parse_step_size
 
         try:
             return parse_step_size(value)
@@ -108,23 +107,17 @@ def take_attack_options(options: dict[str, Any]) -> dict[str, Any]:
             "eot": options.pop("eot"),
             "union": options.pop("union"),
             "save_adversarial": options.pop("save_adversarial"),
-            "state": take_states(options.pop("resume_dir")),
+            "state": options.pop("resume_dir"),
         },
     }
 
 
-def take_states(folder: str | None) -> StateFolder | None:
-    """Return where attacks keep how far they have come, if they do."""
-    from robustprune.attacks import StateFolder
-
-    return None if folder is None else StateFolder(folder)
-
-
 def clear_states(given: dict[str, Any]) -> None:
     """Remove what attacks kept, once their figures are out."""
-    states: StateFolder | None = given["attack_settings"]["state"]
-    if states is not None:
-        states.clear()
+    from robustprune.attacks import clear_states
+
+    if given["attack_settings"]["state"] is not None:
+        clear_states(given["attack_settings"]["state"])
 
 
 def add_source(

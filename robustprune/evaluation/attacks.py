@@ -12,9 +12,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from robustprune.attacks import (
+    Attack,
     AttackResult,
     SecurityCurve,
-    StateFolder,
     any_of,
     attack_options,
     check_norm,
@@ -33,9 +33,8 @@ from robustprune.metrics import wilson_interval
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
 from robustprune.registry import share_options, suggest
 from robustprune.runtime.arrays import Array
-from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.work import Progress, labelled
+from robustprune.runtime.work import Progress, Work
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class AttackSettings:
         transfer_from: A network to make further adversarial images on.
         save_adversarial: An npz file of the images; of several attacks or budgets, one for each beside it.
         state: Folder in which attacks keep how far they have come, so that an evaluation that is interrupted goes
-            on there. To be deleted by whoever needs it no more, or to be given as a `StateFolder` and cleared.
+            on there. To be cleared by whoever needs it no more, by `robustprune.attacks.clear_states`.
     """
 
     checks: str = "default"
@@ -57,7 +56,7 @@ class AttackSettings:
     union: bool = False
     transfer_from: nn.Module | None = None
     save_adversarial: str | Path | None = None
-    state: str | Path | StateFolder | None = None
+    state: str | Path | None = None
 
 
 def make_settings(given: Mapping[str, Any]) -> AttackSettings:
@@ -118,7 +117,7 @@ def run_attacks(
     if not options or not epsilons:
         return found
     attacker = _Attacker(options, further, processes, progress)
-    shared = {"checks": further.checks, "eot": further.eot, "processes": processes, **settings}
+    shared = {"checks": further.checks, "eot": further.eot, **settings}
     results: list[AttackResult] = []
     for name in ["union"] if further.union else options:
         curve = security_curve(network, images, labels, name, epsilons=epsilons, attacker=attacker, **shared)
@@ -148,40 +147,29 @@ class _Attacker:
         progress: Progress | None,
     ) -> None:
         self.transferred: list[AttackResult] = []
-        self._options, self._further, self._progress = options, further, progress
-        self._share = () if processes.is_alone else (f"{processes.rank + 1}of{processes.count}",)
-        given = further.state
-        self._states = given if given is None or isinstance(given, StateFolder) else StateFolder(given)
+        self._options, self._further = options, further
+        self._work = Work(processes, progress, None if further.state is None else Path(further.state))
 
     def __call__(
-        self, model: nn.Module, images: Array, labels: Array, attack: str, *, epsilon: float, **settings: Any
+        self, model: nn.Module, images: Array, labels: Array, attack: str | Attack, *, epsilon: float, **settings: Any
     ) -> AttackResult:
-        settings |= {"epsilon": epsilon, "progress": labelled(self._progress, f"{attack} ε={epsilon:.4g}")}
-        budget = f"{settings['norm']}-{epsilon:.6g}"
+        name = attack if isinstance(attack, str) else attack.name
+        settings |= {"epsilon": epsilon, "work": self._work}
+        own = [
+            Attack.asked(each, **given) for each, given in self._options.items() if self._further.union or each == name
+        ]
         if self._further.union:
-            own = self._with_states(self._options, model, "union", budget)
             result = union_attack(model, images, labels, own, **settings)
         else:
-            own = self._with_states({attack: self._options[attack]}, model, budget)
-            result = run_attack(model, images, labels, attack, **settings, **own[attack])
+            result = run_attack(model, images, labels, own[0], **settings)
         source = self._further.transfer_from
         if source is None:
             return result
-        settings |= {"carry": None, "checks": "default"}
-        own = self._with_states({name: self._options[name] for name in own}, source, "transfer", budget)
-        moved = [transfer_attack(model, source, images, labels, name, **settings, **own[name]) for name in own]
-        together = any_of(moved, attack) if self._further.union else moved[0]
-        self.transferred.append(replace(together, attack=f"transfer:{attack}"))
+        settings = {key: value for key, value in settings.items() if key != "carry"} | {"checks": "default"}
+        moved = [transfer_attack(model, source, images, labels, each, **settings) for each in own]
+        together = any_of(moved, name) if self._further.union else moved[0]
+        self.transferred.append(replace(together, attack=f"transfer:{name}"))
         return replace(result, checks=(*result.checks, check_transfer(result, together)))
-
-    def _with_states(
-        self, options: Mapping[str, Mapping[str, Any]], model: nn.Module, *parts: str
-    ) -> dict[str, dict[str, Any]]:
-        """Return the options of attacks with a file for the state of each, of its own for each network and process."""
-        if self._states is None:
-            return {name: dict(own) for name, own in options.items()}
-        who = (hash_weights(model)[:8], *self._share)
-        return {name: {**own, "state": self._states.file(name, *parts, *who)} for name, own in options.items()}
 
 
 def _curve(name: str, curve: SecurityCurve) -> CurveEntry:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustprune.attacks import parse_epsilon, run_attack
+from robustprune.attacks import Attack, parse_epsilon
 from robustprune.attacks.registry import expand_options
 from robustprune.corruptions import corruption_options, expand_names
 from robustprune.data import ImageData, Sample, stratified_indices
@@ -99,7 +99,7 @@ def _attacks(asked: EvaluateSettings) -> dict[str, Any]:
         "restarts": asked.restarts,
         "transfer_from": source,
         "options": {name: _in_json(expand_options(name, options)) for name, options in own.items()},
-        "engine": defaults(run_attack),
+        "engine": Attack().model_dump(exclude={"name", "options"}),
         "further": {name: value for name, value in further.items() if name not in (*_OURS, "transfer_from")},
     }
 

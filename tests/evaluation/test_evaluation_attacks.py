@@ -12,7 +12,7 @@ import pytest
 import torch
 from support import TINY, Run, check_failure
 
-from robustprune.attacks import AttackProblem, StateFolder, run_attack
+from robustprune.attacks import AttackProblem, clear_states, run_attack
 from robustprune.cli.attacks import curve_table
 from robustprune.data import ImageData
 from robustprune.errors import AttackError
@@ -115,17 +115,17 @@ def test_transfer_and_saved_images(ticket: Ticket, other: Ticket, digits: ImageD
 def test_what_is_finished_is_not_attacked_again(
     ticket: Ticket, other: Ticket, digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, union: bool
 ) -> None:
-    states = StateFolder(tmp_path / "states")
+    states = tmp_path / "states"
     settings = {"union": union, "transfer_from": other.model()}
     given: dict[str, Any] = {"attacks": ["quick", "fgsm"], "epsilons": ["0.03", "0.05"], "limit": 30}
     whole = evaluate(ticket, digits, attack_settings=settings, **given)
     evaluate(ticket, digits, attack_settings=settings | {"state": states}, **given)
     # Two attacks at two budgets, on the network and on the other.
-    assert len(list((tmp_path / "states").iterdir())) == 8
+    assert len(list(states.iterdir())) == 8
     asked: list[int] = []
     ask = AttackProblem.ask
     monkeypatch.setattr(AttackProblem, "ask", lambda *args, **more: (asked.append(1), ask(*args, **more))[1])
-    again = evaluate(ticket, digits, attack_settings=settings | {"state": tmp_path / "states"}, **given)
+    again = evaluate(ticket, digits, attack_settings=settings | {"state": states}, **given)
     assert asked == []
     for field in ("name", "epsilon", "robust_accuracy", "parts", "options", "gradient_evaluations"):
         assert [getattr(entry, field) for entry in again.attacks] == [getattr(entry, field) for entry in whole.attacks]
@@ -133,8 +133,8 @@ def test_what_is_finished_is_not_attacked_again(
     assert again.samples is not None
     for name, values in whole.samples.items():
         assert np.array_equal(again.samples[name], values), name
-    states.clear()
-    assert list((tmp_path / "states").iterdir()) == []
+    clear_states(states)
+    assert list(states.iterdir()) == []
 
 
 def test_examples_of_all_attacks_together_are_shown_to_the_network(
