@@ -26,7 +26,7 @@ class StepSize(click.ParamType[float]):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         """Read it as attacks do."""
-        from robustprune.attacks.epsilon import parse_step_size
+        from robustprune.attacks.requests import parse_step_size
 
         try:
             return parse_step_size(value)
@@ -98,12 +98,6 @@ def attacks_of(options: Mapping[str, Any]) -> Attacks:
     own = {name: options[name] for name in ("steps", "step_size", "queries") if options[name] is not None}
     shared = {name: options[name] for name in ("norm", "restarts", "eot", "union", "checks", "save_adversarial")}
     return Attacks(options["attacks"], epsilons=options["eps"], options=own, **shared)
-
-
-def clear_states(folder: Path | None) -> None:
-    """Remove what attacks kept in a folder, once their figures are out."""
-    for state in folder.glob("*.state*") if folder else ():
-        state.unlink(missing_ok=True)
 
 
 def curve_table(record: Record) -> None:

@@ -15,8 +15,8 @@ from robustprune.cli.tables import interval_text
 from robustprune.errors import EvaluationError
 
 if TYPE_CHECKING:
+    from robustprune.corruptions.corruption_result import CorruptionResult
     from robustprune.corruptions.requests import Corruptions
-    from robustprune.corruptions.result import CorruptionResult
     from robustprune.evaluation.requests import Shift
     from robustprune.records import Record
 

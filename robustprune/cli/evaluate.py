@@ -14,7 +14,6 @@ from robustprune.cli.application import commands
 from robustprune.cli.attack_options import (
     attack_options,
     attacks_of,
-    clear_states,
     curve_table,
     refuse_idle_attack_options,
     refuse_invalid,
@@ -93,6 +92,7 @@ evaluation_options = stack(
 @common_options
 def evaluate(**options: Any) -> None:
     """Measure accuracy and calibration of a network, attack it, corrupt its images, detect others."""
+    from robustprune.attacks import clear_states
     from robustprune.evaluation import evaluate_models
     from robustprune.runtime.work import Work
 
@@ -117,7 +117,8 @@ def evaluate(**options: Any) -> None:
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
     else:
         _draw_all(records, files)
-    clear_states(folder)
+    if folder is not None:
+        clear_states(folder)
     if options["strict"]:
         refuse_invalid(records.values())
 

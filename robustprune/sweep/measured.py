@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from robustprune.attacks import run_attack
+from robustprune.attacks import Attack
 from robustprune.attacks.registry import expand_options
 from robustprune.corruptions import corruption_options, expand_names
 from robustprune.data import ImageData, Sample, stratified_indices
@@ -92,7 +92,7 @@ def _attacks(asked: EvaluateSettings) -> dict[str, Any]:
         "restarts": asked.restarts,
         "transfer_from": source,
         "options": {name: _in_json(expand_options(name, options)) for name, options in own.items()},
-        "engine": defaults(run_attack),
+        "engine": Attack().model_dump(exclude={"name", "options"}),
         "further": {name: getattr(request, name) for name in _SHARED},
     }
 
