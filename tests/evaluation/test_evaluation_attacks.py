@@ -12,7 +12,7 @@ import pytest
 import torch
 from support import TINY, Run, check_failure
 
-from robustprune.attacks import AttackProblem, run_attack
+from robustprune.attacks import AttackProblem, clear_states, run_attack
 from robustprune.attacks.requests import Attacks
 from robustprune.cli.attack_options import curve_table
 from robustprune.data import ImageData
