@@ -9,7 +9,7 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.corruptions import frost_dir_option, frost_options
+from robustprune.cli.corruption_options import frost_dir_option, frost_options
 from robustprune.cli.options import (
     DataOptions,
     Setup,
@@ -77,29 +77,23 @@ def corrupt(
 ) -> None:
     """Write the corrupted images of a data set in the layout of CIFAR-10-C, or draw a gallery of one of them."""
     from robustprune.cli.workbench import open_data
-    from robustprune.corruptions import expand_names
-    from robustprune.corruptions.export import write_set
-    from robustprune.corruptions.gallery import write_gallery
+    from robustprune.corruptions import Corruptions, expand_names
+    from robustprune.corruptions.corrupted_set import write_set
+    from robustprune.corruptions.corruption_gallery import write_gallery
     from robustprune.data import take_sample
 
     if output.out is None and output.gallery is None:
         raise click.UsageError("name a folder with --out, a picture with --gallery, or both")
     setup.begin()
     chosen = expand_names(list(names) or ["all", "extras"])
-    frost = frost_options(frost_dir, chosen)
+    asked = Corruptions(names=tuple(chosen), options=frost_options(frost_dir, chosen))
     data = open_data(dataset, seed=setup.seed)
     sample = take_sample(data, split, limit, setup.seed)
     if output.image >= len(sample.labels):
         raise click.UsageError(f"--image {output.image}: there are {len(sample.labels)} images, counted from 0")
     if output.gallery is not None:
-        write_gallery(
-            sample.images[output.image],
-            output.gallery,
-            seed=setup.seed,
-            sample_id=int(sample.indices[output.image]),
-            names=chosen,
-            options=frost,
-        )
+        sample_id = int(sample.indices[output.image])
+        write_gallery(sample.images[output.image], output.gallery, asked, seed=setup.seed, sample_id=sample_id)
     written: list[str] = []
     if output.out is not None:
         with terminal.progress_bar() as bar:
@@ -107,10 +101,9 @@ def corrupt(
                 sample.images,
                 sample.labels,
                 output.out,
-                chosen,
+                asked,
                 seed=setup.seed,
                 sample_ids=sample.indices,
-                options=frost,
                 resume=output.resume,
                 progress=bar,
             )

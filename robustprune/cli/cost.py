@@ -58,7 +58,7 @@ def cost(
     if exported and not latency:
         raise click.UsageError("--exported adds to what --latency times; give both")
     from robustprune.cli.workbench import open_alike, open_network
-    from robustprune.evaluation.costs import describe_cost
+    from robustprune.evaluation.cost_summary import describe_cost
 
     device, seed = setup.begin(), setup.seed
     others = [] if dense is None else [replace(network, model=dense)]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from robustprune.data.checksums import PUBLISHED_MD5
 from robustprune.data.contract import DatasetRequest
-from robustprune.data.folders import load_image_folder
+from robustprune.data.image_folders import load_image_folder
 from robustprune.data.pixels import convert_channels, resize_images
 from robustprune.data.splits import Split
 from robustprune.data.streaming import StreamedSplit

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from robustprune.attacks.epsilon import parse_epsilon
+from robustprune.attacks.requests import parse_epsilon
 from robustprune.errors import AttackError, TrainingError
 from robustprune.registry import suggest
 

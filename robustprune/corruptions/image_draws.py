@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustprune.corruptions.arrays import Floats, Words
+from robustprune.corruptions.raster import Floats, Words
 from robustprune.runtime.randomness import derive_seed
 
 FRACTION_BITS = 16  # of the numbers that fields are made of; see `linear`

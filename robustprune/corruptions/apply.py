@@ -1,8 +1,9 @@
-"""Runs any corruption over any number of images in bounded memory."""
+"""Any corruption over any number of images, in bounded memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from numbers import Real
 from typing import Any
 
@@ -11,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustprune.corruptions.draws import Draws, image_keys
-from robustprune.corruptions.parallel import in_parallel
+from robustprune.corruptions.image_draws import Draws, image_keys
 from robustprune.corruptions.registry import (
     SEVERITIES,
     Corruption,
@@ -77,7 +77,7 @@ def corrupt(
         return len(result[part])
 
     done = 0
-    for count in in_parallel(work, range(0, len(pixels), size)):
+    for count in _in_parallel(work, range(0, len(pixels), size)):
         done += count
         if progress is not None:
             progress(done, len(pixels))
@@ -100,6 +100,25 @@ def share_corruption_options(
         if own:
             corrupt(images[:1], name, SEVERITIES[0], **own)
     return shared
+
+
+def _in_parallel(work: Callable[[int], int], starts: Sequence[int]) -> Iterator[int]:
+    """Yield ``work(start)`` for each start, in order, computed by `torch.get_num_threads` threads at a time.
+
+    Within one of them torch computes alone: threads that each start threads of their own wait for each other.
+    """
+    threads = min(torch.get_num_threads(), len(starts))
+    if threads < 2:
+        yield from map(work, starts)
+        return
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield from pool.map(work, starts)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # A thread that sets its own number also sets the one that threads to come begin with.
+        torch.set_num_threads(before)
 
 
 def _severity(given: Any) -> int:
