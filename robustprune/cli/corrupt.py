@@ -8,7 +8,7 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.corruptions import frost_dir_option, frost_options
+from robustprune.cli.corruption_options import frost_dir_option, frost_options
 from robustprune.cli.options import (
     data_options,
     processor_options,

@@ -225,7 +225,7 @@ class Stages:
             return record
         ticket = self._load(path)
         ticket.network.to(self.device)
-        record = evaluate(ticket, self.data, seed=seed, path=str(path))
+        record = evaluate(ticket, self.data, seed=seed)
         record.save(record_path)
         return record
 

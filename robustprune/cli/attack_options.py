@@ -15,9 +15,7 @@ from robustprune.errors import AttackError, EvaluationError
 from robustprune.runtime.kinds import ADVERSARIAL, Kind
 
 if TYPE_CHECKING:
-    import torch
-
-    from robustprune.data import ImageData
+    from robustprune.attacks.requests import Attacks
     from robustprune.records import Record
 
 
@@ -81,7 +79,7 @@ attack_options = stack(
 )
 
 
-def refuse_idle_attack_options(options: dict[str, Any], networks: int) -> None:
+def refuse_idle_attack_options(options: Mapping[str, Any], networks: int) -> None:
     """Raise a usage error on options of attacks that would come to nothing."""
     idle = ("union", "transfer_from", "save_adversarial", "resume_dir", "strict", "steps", "step_size", "queries")
     given = [f"--{name.replace('_', '-')}" for name in idle if options[name]]
@@ -93,42 +91,13 @@ def refuse_idle_attack_options(options: dict[str, Any], networks: int) -> None:
         )
 
 
-def take_attack_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options above out of a command's arguments; return what an evaluation takes."""
-    own = {name: options.pop(name) for name in ("steps", "step_size", "queries")}
-    return {
-        "attacks": options.pop("attacks"),
-        "epsilons": [epsilon.strip() for epsilon in options.pop("eps").split(",")],
-        "norm": options.pop("norm"),
-        "restarts": options.pop("restarts"),
-        "options": {name: value for name, value in own.items() if value is not None},
-        "attack_settings": {
-            "checks": options.pop("checks"),
-            "eot": options.pop("eot"),
-            "union": options.pop("union"),
-            "save_adversarial": options.pop("save_adversarial"),
-            "state": options.pop("resume_dir"),
-        },
-    }
+def attacks_of(options: Mapping[str, Any]) -> Attacks:
+    """Return what the options above ask for, without the network to transfer from."""
+    from robustprune.attacks.requests import Attacks
 
-
-def clear_states(given: dict[str, Any]) -> None:
-    """Remove what attacks kept, once their figures are out."""
-    from robustprune.attacks import clear_states
-
-    if given["attack_settings"]["state"] is not None:
-        clear_states(given["attack_settings"]["state"])
-
-
-def add_source(
-    given: dict[str, Any], name: str | None, data: ImageData, options: dict[str, Any], device: torch.device
-) -> None:
-    """Open the network to transfer from, if there is one, on a device."""
-    if name is not None:
-        from robustprune.cli.workbench import open_alike
-
-        source = open_alike(name, data, **options)
-        given["attack_settings"]["transfer_from"] = source.model().to(device)
+    own = {name: options[name] for name in ("steps", "step_size", "queries") if options[name] is not None}
+    shared = {name: options[name] for name in ("norm", "restarts", "eot", "union", "checks", "save_adversarial")}
+    return Attacks(options["attacks"], epsilons=options["eps"], options=own, **shared)
 
 
 def curve_table(record: Record) -> None:

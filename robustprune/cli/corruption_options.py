@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,12 @@ from robustprune.cli import terminal
 from robustprune.cli.options import stack
 from robustprune.cli.paths import Naming, Source
 from robustprune.cli.tables import interval_text
+from robustprune.errors import EvaluationError
 
 if TYPE_CHECKING:
     from robustprune.corruptions.corruption_result import CorruptionResult
+    from robustprune.corruptions.requests import Corruptions
+    from robustprune.evaluation.requests import Shift
     from robustprune.records import Record
 
 _NOTHING = "–"
@@ -45,19 +48,29 @@ corruption_options = stack(
 )
 
 
-def take_corruption_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options above out of a command's arguments; return what an evaluation takes."""
-    from robustprune.evaluation.shift import parse_shifts
+def corruptions_of(options: Mapping[str, Any]) -> Corruptions:
+    """Return what the options above ask for of corrupted images."""
+    from robustprune.corruptions.requests import Corruptions
 
-    names, folder, frost = (options.pop(name) for name in ("corruptions", "corruption_dir", "frost_dir"))
+    names, folder, frost = options["corruptions"], options["corruption_dir"], options["frost_dir"]
     if frost and folder:
         raise click.UsageError("--frost-dir is for making frost, and with --corruption-dir it is read; leave out one")
-    return {
-        "corruptions": names,
-        "corruption_dir": folder,
-        "corruption_options": frost_options(frost, names),
-        "shift": parse_shifts(options.pop("shift")),
-    }
+    return Corruptions(names, published=folder, options=frost_options(frost, names))
+
+
+def shift_of(options: Mapping[str, Any]) -> Shift:
+    """Return the shifted sets that are asked for, each as ``NAME=PLACE``."""
+    from robustprune.evaluation.requests import Shift
+
+    found: dict[str, str] = {}
+    for text in options["shift"]:
+        name, equals, place = text.partition("=")
+        if not (name and equals and place):
+            raise EvaluationError(f"a shifted set is named as NAME=npz:FILE or NAME=imagefolder:DIR, got {text!r}")
+        if name in found:
+            raise EvaluationError(f"two shifted sets are named {name!r}; give each its own name")
+        found[name] = place
+    return Shift(found)
 
 
 def frost_options(folder: str | None, names: Sequence[str]) -> dict[str, Any]:
