@@ -88,7 +88,8 @@ corruption_options = stack(
             "--shift",
             type=Naming(),
             multiple=True,
-            help="The same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR; may be repeated.",
+            help="The same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR; may be "
+            "repeated.",
         ),
     ),
 )
