@@ -19,7 +19,7 @@ from attack_networks import untrained
 from torch import Tensor, nn
 
 from robustprune.inference import Packed, Windowed
-from robustprune.runtime.devices import keep_freed_memory
+from robustprune.runtime.work import keep_freed_memory
 
 SHAPES = ((1, 28, 28), (3, 32, 32))
 BATCHES = (16, 64, 129)

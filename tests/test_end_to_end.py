@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from robustprune.attacks.requests import Attacks
 from robustprune.data import ImageData, load_data
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
@@ -54,12 +55,7 @@ def fashion_network(fashion_mnist: ImageData) -> Ticket:
 
 def attacked(ticket: Ticket, data: ImageData, limit: int | None, **options: float) -> Record:
     return evaluate(
-        ticket,
-        data,
-        attacks=["fgsm", "pgd"],
-        epsilons=[EPSILON],
-        options={"steps": STEPS, **options},
-        limit=limit,
+        ticket, data, attacks=Attacks(["fgsm", "pgd"], epsilons=[EPSILON], steps=STEPS, **options), limit=limit
     )
 
 

@@ -15,8 +15,8 @@ from robustprune.cli import terminal
 from robustprune.cli.guard import GuardedCommand
 from robustprune.cli.options import KeyValue
 from robustprune.errors import RobustPruneError
+from robustprune.runtime.files import ERRORS
 from robustprune.runtime.launch import once_each, read_launch, silence_others, take_the_floor
-from robustprune.runtime.printable import ERRORS
 
 click.rich_click.MAX_WIDTH = 110
 

@@ -42,7 +42,7 @@ def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:
     Each is attacked, shown corrupted and foreign images, and compared with the dense one.
     """
     from robustprune.cli.demonstration import run_demo
-    from robustprune.runtime.devices import choose_device, limit_threads
+    from robustprune.runtime.work import choose_device, limit_threads
 
     # Images of 8×8 pixels gain nothing from a second thread, and on a busy machine two would wait for each other.
     limit_threads(options["threads"] or 1)

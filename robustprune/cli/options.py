@@ -155,7 +155,7 @@ _DATA_OPTIONS = (
 
 def resolve(options: dict[str, Any]) -> dict[str, Any]:
     """Take model and data options out of a command's arguments; return them as the workbench takes them."""
-    from robustprune.runtime.devices import choose_device, limit_threads
+    from robustprune.runtime.work import choose_device, limit_threads
 
     limit_threads(options.pop("threads"))
     if "device" in options:
@@ -208,8 +208,8 @@ def open_named(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
 @contextmanager
 def joined(device: str, *, evaluates: bool = False) -> Iterator[Processes]:
     """Join the processes that torchrun started with this one, for the block."""
-    from robustprune.runtime.devices import choose_device
     from robustprune.runtime.processes import EVALUATION_TIMEOUT, TRAINING_TIMEOUT, start_processes
+    from robustprune.runtime.work import choose_device
 
     with start_processes(choose_device(device), EVALUATION_TIMEOUT if evaluates else TRAINING_TIMEOUT) as processes:
         yield processes

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import rich_click as click
 
+from robustprune.runtime.files import user_path
 from robustprune.runtime.kinds import RECORD, Kind
 
 Beside = Callable[[Path, dict[str, Any]], Iterable[tuple[Path, Kind]]]
@@ -174,7 +175,7 @@ class SweepFile(Source):
 
 def published_files(names: Iterable[str] | None, root: str | None = None) -> Iterator[Read]:
     """Yield the files of published image sets of these names, or of all, below a folder and where they usually are."""
-    from robustprune.data.places import PLACES, folders
+    from robustprune.data.registry import PLACES, folders
 
     for name in PLACES.keys() if names is None else PLACES.keys() & set(names):
         for folder in folders(name, None if root is None else Path(root)):
@@ -192,7 +193,7 @@ def named_paths(text: str, *, plain: bool) -> Iterator[Read]:
         part = text[signs[start] + 1 : signs[end]]
         follows, is_all = start > 0, start == 0 and end == len(signs) - 1
         if part and end - start <= _MOST_PARTS and (follows or (plain and is_all)):
-            path = Path(os.path.expanduser(part))
+            path = user_path(part)
             if os.path.isfile(path) or (follows and os.path.isdir(path)):
                 yield Read(path, whole=True)
 

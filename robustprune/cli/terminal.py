@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from robustprune.runtime.printable import all_printable
-from robustprune.runtime.progress import Progress
+from robustprune.runtime.files import all_printable
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+
+    from robustprune.runtime.work import Progress
 
 _PLAIN_WIDTH = 110  # columns where stdout is a file or a pipe and has no width of its own
 

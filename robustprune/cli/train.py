@@ -66,8 +66,7 @@ training_options = stack(
 @common_options
 def train(out: str, resume: bool, as_json: bool, **options: Any) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
-    from robustprune.runtime.devices import choose_device
-    from robustprune.runtime.work import Work
+    from robustprune.runtime.work import Work, choose_device
     from robustprune.training import train_to_file
 
     recipe, device, model = _recipe(options), choose_device(options["device"]), options["model"]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import glob
-import os
 from functools import cache
-from pathlib import Path
 
 from robustprune.errors import ComparisonError
-from robustprune.runtime.printable import printable
+from robustprune.runtime.files import printable, user_path
 
 _MOST_COMMAS = 16  # within one path
 
@@ -16,7 +14,7 @@ _MOST_COMMAS = 16  # within one path
 def is_place(text: str) -> bool:
     """Return whether a text is a file, a folder, or a pattern that matches one."""
     try:
-        path = Path(os.path.expanduser(text))
+        path = user_path(text)
         return bool(text) and (path.exists() or (glob.has_magic(str(path)) and bool(glob.glob(str(path)))))
     except (OSError, RuntimeError, ValueError):  # too long, of no such user, with a null byte
         return False

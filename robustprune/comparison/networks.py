@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from robustprune.comparison.outcomes import Outcomes
 from robustprune.comparison.reading import read_outcomes
 from robustprune.errors import ComparisonError, EvaluationError, RecordWarning
 from robustprune.records import Record, load_record
+from robustprune.runtime.files import user_path
 
 Source = Record | str | Path
 
@@ -83,7 +83,7 @@ def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iter
         ComparisonError: Nothing is there, or nothing that can be read.
         EvaluationError: A record cannot be read that is named by itself or by a pattern, or is not to be left out.
     """
-    is_lenient = left_out is not None and Path(os.path.expanduser(source)).is_dir()
+    is_lenient = left_out is not None and user_path(source).is_dir()
     problem, count = None, 0
     for path in find_records(source, lenient=is_lenient):
         try:
@@ -111,7 +111,7 @@ def find_records(source: str | Path, *, lenient: bool = False) -> list[Path]:
     Raises:
         ComparisonError: Nothing is there.
     """
-    path = Path(os.path.expanduser(source))
+    path = user_path(source)
     if path.is_dir():
         found = [each for each in sorted(path.rglob("*.json")) if _is_record(each, lenient)]
         missing = "holds no record"

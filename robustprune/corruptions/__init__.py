@@ -15,9 +15,9 @@ your own is a function of uint8 images (n, C, H, W), a severity and their `Draws
 An installed package registers such a function under the entry-point group ``robustprune.corruptions``.
 """
 
-from robustprune.corruptions.draws import Draws
-from robustprune.corruptions.engine import corrupt, share_corruption_options
-from robustprune.corruptions.geometry import geometry_scale
+from robustprune.corruptions.apply import corrupt, share_corruption_options
+from robustprune.corruptions.image_draws import Draws
+from robustprune.corruptions.raster import geometry_scale
 from robustprune.corruptions.registry import (
     CORRUPTIONS,
     EXTRAS,
@@ -27,12 +27,14 @@ from robustprune.corruptions.registry import (
     expand_names,
     register_corruption,
 )
+from robustprune.corruptions.requests import Corruptions
 
 __all__ = [
     "CORRUPTIONS",
     "EXTRAS",
     "HEADLINE",
     "SEVERITIES",
+    "Corruptions",
     "Draws",
     "corrupt",
     "corruption_options",

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, poisson
 
-from robustprune.corruptions.arrays import Bytes, Floats
-from robustprune.corruptions.draws import Draws
+from robustprune.corruptions.image_draws import Draws
+from robustprune.corruptions.raster import Bytes, Floats
 
 _GAUSSIAN = (0.04, 0.06, 0.08, 0.09, 0.10)  # deviation, as all constants here in units of [0, 1]
 _SHOT = (500, 250, 100, 75, 50)  # photons of a white pixel

@@ -34,12 +34,9 @@ SEVERITIES = (1, 2, 3, 4, 5)
 _HOMES = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
     "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
-    "weather": ("snow", "fog"),
-    "frost": ("frost",),
+    "weather": ("snow", "frost", "fog"),
     "spatter": ("spatter",),
-    "colour": ("brightness", "contrast", "saturate"),
-    "elastic": ("elastic_transform",),
-    "digital": ("pixelate", "jpeg_compression"),
+    "digital": ("brightness", "contrast", "saturate", "elastic_transform", "pixelate", "jpeg_compression"),
 }
 
 CORRUPTIONS = Registry(

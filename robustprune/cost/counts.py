@@ -32,7 +32,7 @@ from robustprune.models import (
 from robustprune.pruning import Block, weight_layers
 from robustprune.pruning.criteria.used_weights import use_weights
 from robustprune.runtime.arrays import Array, to_tensor
-from robustprune.runtime.provenance import frozen_constants
+from robustprune.runtime.environment import frozen_constants
 
 
 @dataclass(frozen=True)

@@ -9,40 +9,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from robustprune.data.augment import augment, default_shift
-    from robustprune.data.catalogue import DATASETS, DatasetDescription, describe_datasets, register_dataset
+    from robustprune.data.augmentation import augment, default_shift
     from robustprune.data.contract import DatasetLoader, DatasetRequest, RawData
-    from robustprune.data.image_data import ImageData
+    from robustprune.data.image_data import ImageData, Sample, take_sample
     from robustprune.data.load import canonical_name, load_data
     from robustprune.data.pixels import convert_channels, resize_images
-    from robustprune.data.sample import Sample, take_sample
+    from robustprune.data.registry import DATASETS, DatasetDescription, describe_datasets, register_dataset
     from robustprune.data.splits import Batch, InMemorySplit, Split
     from robustprune.data.stratify import stratified_indices, stratified_per_class
     from robustprune.data.streaming import StreamedSplit
 
 _HOMES = {
     "Batch": "splits",
-    "DATASETS": "catalogue",
-    "DatasetDescription": "catalogue",
+    "DATASETS": "registry",
+    "DatasetDescription": "registry",
     "DatasetLoader": "contract",
     "DatasetRequest": "contract",
     "ImageData": "image_data",
     "InMemorySplit": "splits",
     "RawData": "contract",
-    "Sample": "sample",
+    "Sample": "image_data",
     "Split": "splits",
     "StreamedSplit": "streaming",
-    "augment": "augment",
+    "augment": "augmentation",
     "canonical_name": "load",
     "convert_channels": "pixels",
-    "default_shift": "augment",
-    "describe_datasets": "catalogue",
+    "default_shift": "augmentation",
+    "describe_datasets": "registry",
     "load_data": "load",
-    "register_dataset": "catalogue",
+    "register_dataset": "registry",
     "resize_images": "pixels",
     "stratified_indices": "stratify",
     "stratified_per_class": "stratify",
-    "take_sample": "sample",
+    "take_sample": "image_data",
 }
 
 __all__ = [

@@ -8,7 +8,6 @@ which rows (s − 1)·N … s·N are severity s in the order of the test set, an
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,11 +21,12 @@ from torch import Tensor
 
 from robustprune.data.checksums import PUBLISHED_MD5
 from robustprune.data.contract import DatasetRequest
-from robustprune.data.folders import load_image_folder
+from robustprune.data.image_folders import load_image_folder
 from robustprune.data.pixels import convert_channels, resize_images
 from robustprune.data.splits import Split
 from robustprune.data.streaming import StreamedSplit
 from robustprune.errors import DataError, DataWarning
+from robustprune.runtime.files import user_path
 
 _SEVERITIES = 5
 _ALL = range(1, _SEVERITIES + 1)
@@ -83,7 +83,7 @@ def open_released(
     """
     if not str(folder).strip():
         raise DataError("the folder of the corrupted set has an empty name")
-    place = Path(os.path.expanduser(folder))
+    place = user_path(folder)
     if not place.is_dir():
         raise DataError(f"there is no folder {place} with a corrupted set")
     # Not the hidden ones: what is being written, and the resource forks that macOS packs with a file.

@@ -14,8 +14,7 @@ from robustprune.lottery.results import LotteryResults, Row
 from robustprune.lottery.stages import Stages
 from robustprune.models import build_model
 from robustprune.records import Record
-from robustprune.runtime.progress import Progress
-from robustprune.runtime.work import Work
+from robustprune.runtime.work import Progress, Work
 from robustprune.tickets.draws import make_draws
 from robustprune.tickets.finding import check_network
 from robustprune.tickets.rewinding import RewindPoint, parse_rewind_points

@@ -33,8 +33,8 @@ from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.pruning import BlockScores, FilterScores
 from robustprune.records import Record, load_record
+from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.files import hash_json, write_atomically
-from robustprune.runtime.provenance import describe_environment
 from robustprune.tickets.draws import Draw
 from robustprune.tickets.finding import cut, score, set_back
 from robustprune.tickets.rewinding import RewindPoint
@@ -225,7 +225,7 @@ class Stages:
             return record
         ticket = self._load(path)
         ticket.network.to(self.device)
-        record = evaluate(ticket, self.data, seed=seed, path=str(path))
+        record = evaluate(ticket, self.data, seed=seed)
         record.save(record_path)
         return record
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robustprune.errors import EvaluationError, ModelError, RobustPruneError
 from robustprune.models.networks import as_network, evaluation_mode, reason_of
 from robustprune.runtime.arrays import Array, to_tensor
-from robustprune.runtime.provenance import frozen_constants
+from robustprune.runtime.environment import frozen_constants
 
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

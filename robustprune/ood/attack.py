@@ -25,7 +25,7 @@ from robustprune.ood.extraction import Extractor
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.result import AttackedDetector, AttackedEntry
 from robustprune.ood.scoring import FittedDetector, Scores, score_outputs
-from robustprune.runtime.progress import Progress
+from robustprune.runtime.work import Progress
 
 RAISE, LOWER = 1.0, -1.0
 

@@ -17,7 +17,7 @@ from robustprune.ood.outputs import Outputs
 from robustprune.ood.result import AttackedEntry, OodEntry, Samples, SelectiveEntry
 from robustprune.ood.scoring import FittedDetector, Scores, score_outputs
 from robustprune.ood.shifted import corrupt_evenly
-from robustprune.runtime.progress import Progress, labelled
+from robustprune.runtime.work import Progress, labelled
 
 
 @dataclass(eq=False)

@@ -25,7 +25,7 @@ from robustprune.ood.groups import FAR, NEAR, expand
 from robustprune.ood.result import OodResult, OodSummary
 from robustprune.ood.shifted import is_corrupted
 from robustprune.ood.tuning import IMAGES
-from robustprune.runtime.progress import Progress
+from robustprune.runtime.work import Progress
 
 
 def evaluate_ood(

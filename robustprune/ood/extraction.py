@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,8 @@ from robustprune.models import FunctionNetwork, as_network, evaluation_mode, mod
 from robustprune.ood.head import catching, find_head
 from robustprune.ood.outputs import Outputs, why_no_features
 from robustprune.runtime.arrays import Array, to_tensor
-from robustprune.runtime.files import hash_arrays, hash_json
-from robustprune.runtime.provenance import hash_weights
+from robustprune.runtime.environment import hash_weights
+from robustprune.runtime.files import hash_arrays, hash_json, user_path
 from robustprune.runtime.sealed import DamagedFileError, read_sealed, write_sealed
 
 _KIND = "robustprune-ood-outputs"
@@ -60,7 +59,7 @@ class Extractor:
         self._found = find_head(self.network, to_unit_range(example[:_PROBES].to(place)))
         self._head = self._found.head if self._found else None
         self._place, self._batch_size = place, batch_size
-        self._cache = None if cache is None else Path(os.path.expanduser(cache))
+        self._cache = None if cache is None else user_path(cache)
         self._identity = "" if cache is None else _identify(network, place)
 
     def run(

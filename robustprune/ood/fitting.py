@@ -15,7 +15,7 @@ from robustprune.ood.foreign import ForeignSet
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.scoring import FittedDetector, fit_detectors, needs_fitting
 from robustprune.ood.tuning import tune_detectors
-from robustprune.runtime.progress import Progress, labelled
+from robustprune.runtime.work import Progress, labelled
 
 
 def prepare_detectors(

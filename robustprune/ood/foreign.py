@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from torch import Tensor
 
 from robustprune.data import DATASETS, ImageData, canonical_name, load_data, resize_images
 from robustprune.data.pixels import INTERPOLATION
-from robustprune.data.places import default_root
+from robustprune.data.registry import default_root
 from robustprune.errors import DataError, EvaluationError
 from robustprune.ood.groups import PRESETS
 from robustprune.ood.shifted import corrupt_evenly, is_corrupted, parse_corrupted
+from robustprune.runtime.files import user_path
 
 # Part of a preset, and of no layout of its own: found as a folder or an npz of that name.
 _BY_FOLDER = frozenset(name for groups in PRESETS.values() for sets in groups.values() for name in sets)
@@ -133,7 +133,7 @@ def _corrupted(name: str, data: ImageData, split: str, limit: int | None, seed: 
 def _resolve(name: str, root: str | Path | None) -> str:
     if name in DATASETS.names() or name not in _BY_FOLDER:
         return name
-    folders = [default_root(), *([] if root is None else [Path(os.path.expanduser(root)).absolute()])][::-1]
+    folders = [default_root(), *([] if root is None else [user_path(root).absolute()])][::-1]
     for folder in folders:
         if (folder / name).is_dir():
             return f"imagefolder:{folder / name}"

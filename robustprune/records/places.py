@@ -7,8 +7,8 @@ import json
 import os
 from pathlib import Path
 
+from robustprune.runtime.files import printable
 from robustprune.runtime.kinds import may_overwrite
-from robustprune.runtime.printable import printable
 
 
 def samples_path(record: Path) -> Path:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from robustprune.errors import EvaluationError
 from robustprune.records.outcomes import contradiction
 from robustprune.records.schema import Record, Samples
-from robustprune.runtime.printable import all_printable
+from robustprune.runtime.files import all_printable
 
 
 def load_record(path: str | Path) -> Record:

@@ -14,10 +14,9 @@ from robustprune.report.grouping import Group, make_group
 from robustprune.report.loading import load_groups
 from robustprune.report.page import make_section, render_page
 from robustprune.report.paper_tables import paper_tables
-from robustprune.runtime.files import write_atomically
+from robustprune.runtime.files import printable, write_atomically
 from robustprune.runtime.kinds import MARK, PAGE, TABLES, Kind
-from robustprune.runtime.printable import printable
-from robustprune.runtime.progress import Progress
+from robustprune.runtime.work import Progress
 
 
 def write_report(

@@ -1,7 +1,8 @@
-"""Files that are either wholly there or not there at all, and hashes of what is in them."""
+"""Files that are either wholly there or not there at all, what their paths are written as, and hashes of contents."""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
@@ -11,11 +12,17 @@ import secrets
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from robustprune.runtime.kinds import Kind, check_replaceable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def user_path(text: str | Path) -> Path:
+    """Return a path as a user writes it: ``~`` is the home folder."""
+    return Path(os.path.expanduser(text))  # Path.expanduser raises where there is no home
 
 
 def write_atomically(path: Path, content: bytes, kind: Kind | None = None) -> None:
@@ -84,9 +91,42 @@ def hash_json(value: Any) -> str:
 
 def hash_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
     """Return the SHA-256 over names, types, shapes and bytes of arrays, in the order of their names."""
+    import numpy as np  # late, as this module is for all who write files
+
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def printable(text: str | Path) -> str:
+    r"""Return a text or path fit for every output: bytes of a name that are no UTF-8 are written as ``\xe9``.
+
+    Python holds such bytes as lone surrogates, which JSON, HTML and terminals refuse.
+    """
+    return re.sub("[\ud800-\udfff]", lambda found: _escape(ord(found[0])), str(text))
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def _escape_what_fails(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(_escape(ord(letter)) for letter in error.object[error.start : error.end]), error.end
+
+
+ERRORS = "robustprune.printable"
+"""Handler of errors of a stream that writes what it cannot encode as :func:`printable` does."""
+codecs.register_error(ERRORS, _escape_what_fails)
+
+
+def all_printable(value: Any) -> Any:
+    """Return plain containers with every text in them :func:`printable`."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {all_printable(name): all_printable(each) for name, each in value.items()}
+    return [all_printable(each) for each in value] if isinstance(value, list | tuple) else value

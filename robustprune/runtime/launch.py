@@ -1,12 +1,17 @@
-"""What torchrun says of the processes it starts, and which of them speaks; loads no torch until something fails."""
+"""This process: its place among those that torchrun started, whether it speaks, what of it is changed for a while.
+
+Loads no torch until something fails.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -100,3 +105,32 @@ def once_each(say: Callable[[str], None]) -> Callable[..., None]:
             say(line)
 
     return show
+
+
+@contextmanager
+def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment, for packages and processes that listen to nothing else."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def logging_from(level: int, *names: str) -> Iterator[None]:
+    """Let loggers of these names say nothing below a level."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, own in zip(loggers, before, strict=True):
+            logger.setLevel(own)

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from robustprune.runtime.files import hash_json
+from robustprune.runtime.files import hash_json, user_path
 
 # What results, or lists of image sets and options, come from besides this package.
 _PACKAGES = ("torch", "torchvision", "timm", "torchattacks", "robustbench", "scikit-learn", "torch-pruning", "pydantic")
@@ -17,7 +17,7 @@ _PACKAGES = ("torch", "torchvision", "timm", "torchattacks", "robustbench", "sci
 
 def look_at(path: str | Path) -> str:
     """Return what a file or folder looks like from outside: names, sizes, times; empty where there is nothing."""
-    path = Path(os.path.expanduser(path))
+    path = user_path(path)
     if not path.exists():
         return ""
     return hash_json([[str(file.relative_to(path)), *_stat(file)] for file in _files(path)])
@@ -28,7 +28,7 @@ def hash_content(path: str | Path) -> str:
 
     Sets of millions of images lie in such folders; reading them all would take longer than evaluating a network.
     """
-    path = Path(os.path.expanduser(path))
+    path = user_path(path)
     found = []
     for file in _files(path):
         name = file.relative_to(path)

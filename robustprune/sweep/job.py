@@ -15,9 +15,8 @@ from robustprune.data import ImageData, load_data
 from robustprune.errors import SweepError
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
-from robustprune.runtime.devices import choose_device
 from robustprune.runtime.files import hash_json
-from robustprune.runtime.work import Work
+from robustprune.runtime.work import Work, choose_device
 from robustprune.sweep.graph import Stage
 from robustprune.sweep.store import Store
 from robustprune.tickets.ticket import Ticket, load_ticket

@@ -16,10 +16,12 @@ from robustprune.errors import SweepError
 from robustprune.evaluation import evaluate, relate_to_dense
 from robustprune.pruning import BlockScores, FilterScores
 from robustprune.records import load_record
+from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.files import write_atomically
-from robustprune.runtime.provenance import describe_environment
+from robustprune.runtime.work import Work
 from robustprune.sweep.graph import Stage
 from robustprune.sweep.job import Job, Tell
+from robustprune.sweep.spec import EvaluateSettings
 from robustprune.sweep.store import Store
 from robustprune.tickets import prune_weights
 from robustprune.tickets.draws import Draw
@@ -94,20 +96,14 @@ def train_ticket(job: Job) -> None:
 
 def evaluate_network(job: Job) -> None:
     """Evaluate a network; what was finished of its attacks is picked up."""
-    settings = dict(job.stage.hints["evaluate"])
+    asked = EvaluateSettings(**job.stage.hints["evaluate"]).request()
     ticket = job.ticket("network")
     ticket.network.to(job.device)
-    attacks = {**settings.pop("attack_settings"), "state": job.work / "attacks"}
+    attacks = asked.attacks
     if "source" in job.stage.needs:
-        attacks["transfer_from"] = job.ticket("source").model().to(job.device)
-    record = evaluate(
-        ticket,
-        job.data(),
-        attack_settings=attacks,
-        path=str(job.needed("network")),
-        progress=job.progress,
-        **settings,
-    )
+        attacks = attacks.model_copy(update={"transfer_from": job.ticket("source").model().to(job.device)})
+    work = Work(progress=job.progress, folder=job.work / "attacks")
+    record = evaluate(ticket, job.data(), asked, work=work, attacks=attacks)
     if "dense" in job.stage.needs:
         relate_to_dense(record, load_record(job.needed("dense", "record.json")))
     record.save(job.work / "record.json")

@@ -13,7 +13,7 @@ from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
 from robustprune.data import load_data
 from robustprune.evaluation.shift import load_shift
 from robustprune.models import build_model, predict_logits
-from robustprune.runtime.devices import choose_device
+from robustprune.runtime.work import choose_device
 from robustprune.sweep.graph import Stage
 from robustprune.training import Recipe, measure_steps
 

@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.errors import RecordWarning
-from robustprune.runtime.files import write_atomically
-from robustprune.runtime.printable import printable
+from robustprune.runtime.files import printable, write_atomically
 from robustprune.sweep.graph import Plan, Stage
 from robustprune.sweep.locks import discard
 

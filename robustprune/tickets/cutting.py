@@ -11,7 +11,7 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningWarning
 from robustprune.pruning import Masks
 from robustprune.pruning.running import idle_parameters
-from robustprune.runtime.provenance import describe_environment
+from robustprune.runtime.environment import describe_environment
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket
 

@@ -15,8 +15,8 @@ from robustprune.errors import TrainingError
 from robustprune.models import evaluation_mode, failure, model_type, run_model, to_unit_range
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.progress import Progress
 from robustprune.runtime.randomness import Draws, seeded_generator
+from robustprune.runtime.work import Progress
 from robustprune.training.adversarial import adversarial_loss
 from robustprune.training.distributed import SharedNetwork
 from robustprune.training.hardening import consistency_loss, harden

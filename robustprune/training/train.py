@@ -13,9 +13,8 @@ from robustprune.errors import TicketError, TrainingError
 from robustprune.models import to_evaluation
 from robustprune.models.trial import check_training
 from robustprune.models.user_file import own_code
-from robustprune.runtime.devices import keep_freed_memory
 from robustprune.runtime.files import hash_json
-from robustprune.runtime.work import Work
+from robustprune.runtime.work import Work, keep_freed_memory
 from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training.course import Course, TrainingRun
 from robustprune.training.distributed import check_batch

@@ -14,7 +14,7 @@ import pytest
 from support import TINY, Run
 
 from robustprune.records import load_record
-from robustprune.runtime.printable import all_printable, printable
+from robustprune.runtime.files import all_printable, printable
 
 ODD = os.fsdecode(b"caf\xe9")  # as Latin-1 has it
 SHOWN = "caf\\xe9"

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
+from robustprune.attacks.requests import Attacks
 from robustprune.comparison import Comparison, compare
 from robustprune.data import ImageData
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
+from robustprune.ood.requests import OOD
 from robustprune.pruning import score_blocks
 from robustprune.records import load_record
 from robustprune.tickets import prune_layers
@@ -31,11 +33,9 @@ def folder(few_digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> P
             record = evaluate(
                 trained,
                 few_digits,
-                attacks=["fgsm"],
-                epsilons=["4/255"],
+                attacks=Attacks(["fgsm"], epsilons=["4/255"]),
                 corruptions=["fog", "contrast"],
-                ood="noise",
-                detectors=["energy", "knn"],
+                ood=OOD("noise", detectors=["energy", "knn"]),
                 limit=120,
             )
             record.save(found / name / f"{seed}.json")

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from robustprune.corruptions import SEVERITIES, Draws, corrupt
-from robustprune.corruptions.elastic import elastic_by
-from robustprune.corruptions.frost import frost_over
-from robustprune.corruptions.motion import directional_blur
+from robustprune.corruptions.blur import directional_blur
+from robustprune.corruptions.digital import elastic_by
 from robustprune.corruptions.noise import alias_table, transitions
-from robustprune.corruptions.weather import fog_over, plasma, snow_over
+from robustprune.corruptions.weather import fog_over, frost_over, plasma, snow_over
 
 Array = np.ndarray[Any, Any]
 PHOTOGRAPHS = 20  # that some_photographs begins with

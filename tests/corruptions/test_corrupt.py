@@ -25,7 +25,7 @@ from robustprune.corruptions import (
     geometry_scale,
     register_corruption,
 )
-from robustprune.corruptions.draws import image_keys
+from robustprune.corruptions.image_draws import image_keys
 from robustprune.data import resize_images
 from robustprune.errors import CorruptionError, UnknownNameError
 

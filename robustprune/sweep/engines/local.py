@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from robustprune.runtime.surroundings import environment_variables
+from robustprune.runtime.launch import environment_variables
 from robustprune.sweep.engines.engine import Event, Failed, Finished, Task
 from robustprune.sweep.worker import serve
 

@@ -18,9 +18,8 @@ import duckdb
 
 from robustprune.errors import EvaluationError
 from robustprune.registry import suggest
-from robustprune.runtime.files import write_atomically
+from robustprune.runtime.files import printable, write_atomically
 from robustprune.runtime.kinds import Kind
-from robustprune.runtime.printable import printable
 from robustprune.sweep.query.flatten import Row
 
 Format = Literal["table", "csv", "json", "parquet"]

@@ -9,8 +9,8 @@ from typing import Any
 
 from robustprune.errors import EvaluationError, in_one_line
 from robustprune.registry import missing_package
-from robustprune.runtime.printable import printable
-from robustprune.runtime.surroundings import environment_variables, logging_from
+from robustprune.runtime.files import printable
+from robustprune.runtime.launch import environment_variables, logging_from
 from robustprune.sweep.query.flatten import Row
 from robustprune.sweep.query.tracked import TrackedRun, key_of, tracked_run, writing_to
 

@@ -13,9 +13,8 @@ from typing import Any
 from pydantic_core import from_json
 
 from robustprune.errors import EvaluationError, RecordWarning
-from robustprune.runtime.files import write_atomically
+from robustprune.runtime.files import all_printable, printable, write_atomically
 from robustprune.runtime.kinds import QUERY_INDEX
-from robustprune.runtime.printable import all_printable, printable
 from robustprune.sweep.query.flatten import Row, flatten
 from robustprune.sweep.store import Store
 

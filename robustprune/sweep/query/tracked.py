@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.errors import EvaluationError
-from robustprune.runtime.files import hash_json
-from robustprune.runtime.printable import all_printable
+from robustprune.runtime.files import all_printable, hash_json
 from robustprune.sweep.query.flatten import SETTINGS, Row, flatten
 
 _NAMES = ("run", "sweep", "record", "sha256", "path", "removed")

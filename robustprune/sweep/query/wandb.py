@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.registry import missing_package
-from robustprune.runtime.printable import printable
-from robustprune.runtime.surroundings import environment_variables
+from robustprune.runtime.files import printable
+from robustprune.runtime.launch import environment_variables
 from robustprune.sweep.query.flatten import Row
 from robustprune.sweep.query.tracked import TrackedRun, key_of, tracked_run, writing_to
 

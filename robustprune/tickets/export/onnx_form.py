@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.registry import missing_package
-from robustprune.runtime.surroundings import logging_from
+from robustprune.runtime.launch import logging_from
 
 INPUT, OUTPUT = "images", "logits"
 

@@ -14,9 +14,8 @@ from robustprune.cost.images import noise_images
 from robustprune.errors import ExportError, in_one_line
 from robustprune.inference.frozen import TOLERANCE
 from robustprune.models import evaluation_mode, logit_gap, model_device, run_model
-from robustprune.runtime.files import write_atomically
+from robustprune.runtime.files import printable, write_atomically
 from robustprune.runtime.kinds import EXPORT
-from robustprune.runtime.printable import printable
 from robustprune.tickets.export.forms import Runner, encode_network
 from robustprune.tickets.ticket import Ticket
 
