@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
@@ -18,9 +18,8 @@ from robustprune.cli.paths import DataRoot, Naming, Read, Source, named_paths
 if TYPE_CHECKING:
     import torch
 
-    from robustprune.data import ImageData
     from robustprune.runtime.processes import Processes
-    from robustprune.tickets.ticket import Ticket
+    from robustprune.training import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -233,14 +232,35 @@ eligibility_option = click.option(
     "--eligibility", default="authors", show_default=True, help="Which blocks may go: authors, strict or identity."
 )
 
-recipe_options = stack(
-    click.option("--recipe", default="quick", show_default=True, help="quick or paper."),
-    click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
-    click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
-    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
+
+def _recipe(recipe: str, *, adversarial: str | None = None, epsilon: str | None = None, **given: Any) -> Recipe:
+    from robustprune.training import Recipe
+
+    if epsilon is not None and adversarial is None:
+        raise click.UsageError("--eps is the budget of adversarial training; add --adversarial pgd, fgsm or trades")
+    return Recipe.of(recipe, adversarial=adversarial, epsilon=epsilon, **given)
+
+
+def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the options of a recipe, for ``recipe: Recipe``; further ones are fields of it."""
+    return gathered(
+        "recipe",
+        _recipe,
+        click.option("--recipe", default="quick", show_default=True, help="quick or paper."),
+        click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
+        click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
+        click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
+        *further,
+    )
+
+
+country_options = gathered(
+    "country",
+    lambda country, no_energy: None if no_energy else country,
     click.option("--country", default="USA", show_default=True, help="ISO 3166 code of the grid that feeds you."),
     click.option("--no-energy", is_flag=True, help="Do not measure energy."),
 )
+"""For ``country: str | None``, of which None measures no energy."""
 
 
 def was_given(option: str) -> bool:
@@ -264,99 +284,9 @@ def joined(device: str, *, evaluates: bool = False) -> Iterator[Processes]:
         yield processes
 
 
-def opened(processes: Processes, dataset: DataOptions | dict[str, Any], work: Callable[[], T]) -> T:
+def opened(processes: Processes, dataset: DataOptions, work: Callable[[], T]) -> T:
     """Return what ``work`` opens in every process, in the main one first if it may have to download something."""
-    if dataset["download"] if isinstance(dataset, dict) else dataset.download:
+    if dataset.download:
         return processes.main_first(work)
     with processes.agreement():
         return work()
-
-
-# What follows goes when `evaluate`, `train` and `lottery` take the values above.
-common_options = stack(_seed_option, _device_option, _threads_option, json_option)
-_flat_model_code_option = click.option(
-    "--model-code", type=Source(), help="Python file of a `file:` network, for its tickets."
-)
-_flat_network_option = click.option(
-    "--model-option",
-    "network_options",
-    type=KeyValue("name", "data", "seed", texts={"weights_file", "threat_model"}),
-    multiple=True,
-    help="E.g. width=32 for a ResNet.",
-)
-
-model_options = stack(
-    click.option(
-        "--model",
-        required=True,
-        type=Naming(plain=True),
-        help="A ticket's file, or a name: see `robustprune list models`.",
-    ),
-    _flat_model_code_option,
-    _flat_network_option,
-)
-# Of commands that take no ticket.
-new_model_options = stack(
-    click.option("--model", required=True, type=Naming(plain=True), help="A name: see `robustprune list models`."),
-    _flat_network_option,
-)
-
-data_options = stack(
-    click.option(
-        "--dataset",
-        type=Naming(),
-        help="See `robustprune list datasets`. [default: the ticket's own, or digits for a new network]",
-    ),
-    click.option("--data-root", "root", type=DataRoot(), help="Folder to look for the data set in."),
-    click.option("--download", is_flag=True, help="Allow a missing data set to be downloaded."),
-    click.option("--image-size", type=click.IntRange(min=8), help="Resize to this side, in pixels."),
-    click.option("--channels", type=click.Choice(["1", "3"]), help="Convert to gray or colour."),
-    click.option("--train-limit", type=click.IntRange(min=1), help="Stratified number of training images."),
-    click.option("--validation-fraction", type=click.FloatRange(0, 0.5), help="Held out of train. [default: 0.1]"),
-    click.option("--workers", type=click.IntRange(min=0), help="Processes that read images of large sets."),
-)
-
-_DATA_OPTIONS = (
-    "root",
-    "download",
-    "image_size",
-    "channels",
-    "train_limit",
-    "validation_fraction",
-    "workers",
-)
-
-
-def resolve(options: dict[str, Any]) -> dict[str, Any]:
-    """Take model and data options out of a command's arguments; return them as the workbench takes them."""
-    from robustprune.runtime.work import choose_device, limit_threads
-
-    limit_threads(options.pop("threads"))
-    if "device" in options:
-        options["device"] = choose_device(options["device"])
-    network = NetworkOptions(options["model"], dict(options.pop("network_options")), options.pop("model_code", None))
-    dataset = DataOptions(options.pop("dataset"), **take_data_options(options))
-    return {"network": network, "dataset": dataset, "seed": options["seed"]}
-
-
-def take_data_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Take how an image set is loaded out of a command's arguments."""
-    data = {name: options.pop(name) for name in _DATA_OPTIONS}
-    data["download"] = bool(data["download"])
-    data["channels"] = int(data["channels"]) if data["channels"] else None
-    return data
-
-
-def alike_options(options: dict[str, Any], others: Sequence[str]) -> NetworkOptions:
-    """Return how networks beside a command's first are opened; --model-option is theirs where that is a ticket."""
-    given = NetworkOptions(options["model"], dict(options["network_options"]), options["model_code"])
-    if is_ticket_path(options["model"]) and not all(map(is_ticket_path, others)):
-        options["network_options"] = ()
-    return given
-
-
-def open_named(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
-    """Return the network and the image set that a command's arguments name."""
-    from robustprune.cli.workbench import open_model
-
-    return open_model(**resolve(options))
