@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import common_options
+from robustprune.cli.options import Setup, setup_options
 from robustprune.cli.paths import Target
 from robustprune.cli.sweep import announcing
 from robustprune.errors import TicketError
@@ -91,20 +91,17 @@ def demo_files(folder: Path, _options: Mapping[str, Any] | None = None) -> list[
     help="Output folder.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True)
-@common_options
-def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:
+@setup_options
+def demo(out: str, epochs: int, setup: Setup, as_json: bool) -> None:
     """Train a dense network, a GraSP ticket, a filter-pruned and a random one on digits; compare; write a report.
 
     Each is attacked, shown corrupted and out-of-distribution images, and compared with the dense one.
     """
-    from robustprune.runtime.work import choose_device, limit_threads
-
     # Images of 8×8 pixels gain nothing from a second thread, and on a busy machine two would wait for each other.
-    limit_threads(options["threads"] or 1)
-    device = choose_device(options["device"]).type
+    device = replace(setup, threads=setup.threads or 1).begin().type
     with terminal.progress_bar() as bar:
         result = run_demo(
-            Path(out), epochs=epochs, seed=options["seed"], device=device, progress=announcing(bar), say=terminal.say
+            Path(out), epochs=epochs, seed=setup.seed, device=device, progress=announcing(bar), say=terminal.say
         )
     if as_json:
         terminal.print_json(result.to_dict())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +11,44 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
+    DataOptions,
     KeyValue,
-    common_options,
-    data_options,
+    NetworkOptions,
+    Setup,
+    country_options,
+    dataset_options,
     eligibility_option,
-    new_model_options,
+    gathered,
+    new_network_options,
     recipe_options,
-    resolve,
-    stack,
+    setup_options,
 )
 from robustprune.cli.sweep import OUT_OF_SWEEPS, announcing
 
 if TYPE_CHECKING:
     from robustprune.lottery import LotteryResults
     from robustprune.tickets.requests import Pruning
+    from robustprune.training import Recipe
 
 
-ticket_options = stack(
+@dataclass(frozen=True)
+class _Wanted:
+    """Which tickets are found, and from which weights they are trained."""
+
+    criteria: str
+    criterion_option: tuple[tuple[str, Any], ...]
+    blocks: str
+    rewind: str
+    at_init: bool
+    methods: str
+    match_by: str
+    seeds: int
+    eligibility: str
+
+
+ticket_options = gathered(
+    "wanted",
+    _Wanted,
     click.option("--criterion", "criteria", default="grasp", show_default=True, help="One or more: hrank,kl,random."),
     click.option(
         "--criterion-option",
@@ -68,41 +89,48 @@ ticket_options = stack(
 
 
 @commands.command()
-@new_model_options
-@data_options
+@new_network_options
+@dataset_options
 @ticket_options
-@recipe_options
+@recipe_options()
+@country_options
 @click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; what is done there stays done.")
-@common_options
-def lottery(out: str, as_json: bool, **options: Any) -> None:
+@setup_options
+def lottery(
+    network: NetworkOptions,
+    dataset: DataOptions,
+    wanted: _Wanted,
+    recipe: Recipe,
+    country: str | None,
+    out: str,
+    setup: Setup,
+    as_json: bool,
+) -> None:
     """Find tickets of a network as the paper does, train them, and compare them with the dense network.
 
     Algorithm 2 by default: tickets are found before any training. Algorithm 1 (--after-training) finds them in the
     trained network, and rewinds their weights. A second call does only what is new.
     """
-    from robustprune.cli.workbench import is_ticket_path, open_data
+    from robustprune.cli.workbench import open_data
     from robustprune.lottery import run_lottery
     from robustprune.runtime.work import Work
-    from robustprune.training import Recipe
 
-    if is_ticket_path(options["model"]):
+    if network.is_ticket:
         raise click.UsageError("a lottery begins with fresh weights: --model takes a name, not a ticket")
-    tickets = _tickets(options)
-    named = resolve(options)
+    tickets, device = _tickets(wanted), setup.begin()
     # The same images whatever the seeds: they differ in weights and order of training.
-    data = open_data(named["dataset"], data_options=named["data_options"])
-    recipe = Recipe.of(options["recipe"], **{name: options[name] for name in ("epochs", "batch_size", "learning_rate")})
+    data = open_data(dataset)
     with terminal.progress_bar() as bar:
         results = run_lottery(
             out,
             data,
             tickets,
             recipe,
-            model=options["model"],
-            model_options=named["model_options"],
-            seeds=range(options["seed"], options["seed"] + options["seeds"]),
-            device=options["device"],
-            country=None if options["no_energy"] else options["country"],
+            model=network.model,
+            model_options=network.options,
+            seeds=range(setup.seed, setup.seed + wanted.seeds),
+            device=device,
+            country=country,
             work=Work(progress=announcing(bar)),
         )
     if as_json:
@@ -111,21 +139,21 @@ def lottery(out: str, as_json: bool, **options: Any) -> None:
         _draw(results, out)
 
 
-def _tickets(options: Mapping[str, Any]) -> list[Pruning]:
+def _tickets(wanted: _Wanted) -> list[Pruning]:
     """Return a ticket for every combination of criterion, method, number of blocks and rewinding point."""
     from robustprune.errors import PruningError
     from robustprune.pruning import criterion_class
     from robustprune.registry import share_options
     from robustprune.tickets.requests import Pruning
 
-    criteria, blocks = _names(options["criteria"]), _numbers(options["blocks"])
+    criteria, blocks = _names(wanted.criteria), _numbers(wanted.blocks)
     takes = {name: criterion_class(name).model_fields for name in criteria}
-    own = share_options(takes, dict(options["criterion_option"]), PruningError)
-    shared = {name: options[name] for name in ("eligibility", "match_by", "at_init")}
+    own = share_options(takes, dict(wanted.criterion_option), PruningError)
+    shared = {name: getattr(wanted, name) for name in ("eligibility", "match_by", "at_init")}
     return [
         Pruning(method, criterion=criterion, blocks=count, rewind=point, options=own[criterion], **shared)
         for criterion, method, count, point in product(
-            criteria, _names(options["methods"]), blocks, _names(options["rewind"])
+            criteria, _names(wanted.methods), blocks, _names(wanted.rewind)
         )
     ]
 

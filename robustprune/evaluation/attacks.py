@@ -12,9 +12,9 @@ import numpy as np
 from torch import nn
 
 from robustprune.attacks import (
+    Attack,
     AttackResult,
     SecurityCurve,
-    StateFolder,
     any_of,
     attack_options,
     check_norm,
@@ -33,8 +33,7 @@ from robustprune.evaluation.requests import Evaluation
 from robustprune.metrics import wilson_interval
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
 from robustprune.registry import share_options
-from robustprune.runtime.environment import hash_weights
-from robustprune.runtime.work import Work, labelled
+from robustprune.runtime.work import Work
 
 _GALLERY_IMAGES = 8
 _GALLERY_NUMBERS = 1 << 19  # pixels × channels of them all: a record is for figures, not for data sets
@@ -97,45 +96,46 @@ class _Attacker:
         self, network: nn.Module, sample: Sample, evaluation: Evaluation, clean_accuracy: float, work: Work
     ) -> None:
         self.transferred: list[AttackResult] = []
-        self._network, self._sample, self._asked, self._work = network, sample, evaluation.attacks, work
+        self._network, self._sample, self._evaluation = network, sample, evaluation
         self._options = share_attack_options(evaluation.attacks)
-        self._shared: dict[str, Any] = {
-            **{name: getattr(self._asked, name) for name in ("norm", "restarts", "eot", "checks")},
-            **{"seed": evaluation.seed, "batch_size": evaluation.batch_size, "sample_ids": sample.indices},
-            **{"expected_clean_accuracy": clean_accuracy, "processes": work.processes},
+        self._settings: dict[str, Any] = {
+            "sample_ids": sample.indices,
+            "expected_clean_accuracy": clean_accuracy,
+            "work": work,
         }
-        processes = work.processes
-        self._share = () if processes.is_alone else (f"{processes.rank + 1}of{processes.count}",)
-        self._states = None if work.folder is None else StateFolder(work.folder)
 
     def attack(self, name: str, epsilon: float, carry: AttackResult | None) -> AttackResult:
         """Return what an attack, or the union, does at a budget; ``carry`` is what it did at a smaller one."""
-        images, labels, asked = self._sample.images, self._sample.labels, self._asked
-        told = labelled(self._work.progress, f"{name} ε={epsilon:.4g}")
-        settings = {**self._shared, "epsilon": epsilon, "progress": told}
-        budget = f"{asked.norm}-{epsilon:.6g}"
-        members = list(self._options) if asked.union else [name]
-        own = self._with_states(members, self._network, *(["union"] if asked.union else []), budget)
+        asked, shown = self._evaluation.attacks, (self._sample.images, self._sample.labels)
+        requests = [self._request(each, epsilon) for each in (self._options if asked.union else [name])]
         if asked.union:
-            result = union_attack(self._network, images, labels, own, carry=carry, **settings)
+            result = union_attack(self._network, *shown, requests, carry=carry, **self._settings)
         else:
-            result = run_attack(self._network, images, labels, name, carry=carry, **settings, **own[name])
+            result = run_attack(self._network, *shown, requests[0], carry=carry, **self._settings)
         source = asked.transfer_from
         if source is None:
             return result
-        settings |= {"checks": "default"}
-        own = self._with_states(members, source, "transfer", budget)
-        moved = [transfer_attack(self._network, source, images, labels, each, **settings, **own[each]) for each in own]
+        moved = [
+            transfer_attack(self._network, source, *shown, each, **self._settings, checks="default")
+            for each in requests
+        ]
         together = any_of(moved, name) if asked.union else moved[0]
         self.transferred.append(replace(together, attack=f"transfer:{name}"))
         return replace(result, checks=(*result.checks, check_transfer(result, together)))
 
-    def _with_states(self, names: Sequence[str], model: nn.Module, *parts: str) -> dict[str, dict[str, Any]]:
-        """Return the options of attacks with a file for the state of each, of its own for each network and process."""
-        if self._states is None:
-            return {name: self._options[name] for name in names}
-        who = (hash_weights(model)[:8], *self._share)
-        return {name: {**self._options[name], "state": self._states.file(name, *parts, *who)} for name in names}
+    def _request(self, name: str, epsilon: float) -> Attack:
+        asked = self._evaluation.attacks
+        return Attack(
+            name,
+            epsilon=epsilon,
+            norm=asked.norm,
+            restarts=asked.restarts,
+            eot=asked.eot,
+            checks=asked.checks,
+            seed=self._evaluation.seed,
+            batch_size=self._evaluation.batch_size,
+            options=self._options[name],
+        )
 
 
 def _curve(name: str, curve: SecurityCurve) -> CurveEntry:

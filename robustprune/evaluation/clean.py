@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robustprune.cost import measure_cost, measure_memory
 from robustprune.data import Sample
-from robustprune.data.sample import images_at
+from robustprune.data.image_data import images_at
 from robustprune.errors import EvaluationError, ModelError
 from robustprune.metrics import (
     accuracy,

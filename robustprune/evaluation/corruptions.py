@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
-from robustprune.corruptions.result import AgainstDense, CorruptionResult, SeverityEntry, Table, counted_cells
+from robustprune.corruptions.corruption_result import (
+    AgainstDense,
+    CorruptionResult,
+    SeverityEntry,
+    Table,
+    counted_cells,
+)
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.evaluation.corruption_sources import CorruptedImages, Idle, fingerprints
 from robustprune.inference import freeze

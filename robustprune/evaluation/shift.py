@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustprune.corruptions.result import ShiftEntry
+from robustprune.corruptions.corruption_result import ShiftEntry
 from robustprune.data import ImageData
 from robustprune.data.contract import DatasetRequest
+from robustprune.data.image_data import images_at
 from robustprune.data.npz import load_npz
 from robustprune.data.pixels import convert_channels, resize_images
 from robustprune.data.released import load_foreign_folder
-from robustprune.data.sample import images_at
 from robustprune.errors import DataError
 from robustprune.metrics import accuracy, wilson_interval
 from robustprune.models import predict_logits

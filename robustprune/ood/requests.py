@@ -6,8 +6,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from robustprune.attacks.epsilon import parse_epsilon
-from robustprune.attacks.requests import Epsilons
+from robustprune.attacks.requests import Epsilons, parse_epsilon
 from robustprune.errors import EvaluationError, RobustPruneError
 from robustprune.runtime.requests import PathText, Request
 

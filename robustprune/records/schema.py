@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from robustprune.corruptions.result import CorruptionResult, ShiftEntry
+from robustprune.corruptions.corruption_result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
 from robustprune.ood.result import OodEntry, OodSummary
 from robustprune.records.places import check_samples_are_free, samples_path

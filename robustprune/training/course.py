@@ -12,7 +12,7 @@ from torch import nn
 
 from robustprune.data import ImageData
 from robustprune.errors import TrainingError
-from robustprune.models.weights import set_weights
+from robustprune.models.networks import set_weights
 from robustprune.pruning import apply_masks, hash_masks
 from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.files import hash_json

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from robustprune.attacks.epsilon import parse_epsilon
+from robustprune.attacks.requests import parse_epsilon
 from robustprune.errors import AttackError, RobustPruneError, TrainingError
 from robustprune.registry import suggest
 from robustprune.runtime.requests import Request

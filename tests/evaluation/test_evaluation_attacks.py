@@ -12,9 +12,9 @@ import pytest
 import torch
 from support import TINY, Run, check_failure
 
-from robustprune.attacks import AttackProblem, run_attack
+from robustprune.attacks import AttackProblem, clear_states, run_attack
 from robustprune.attacks.requests import Attacks
-from robustprune.cli.attack_options import clear_states, curve_table
+from robustprune.cli.attack_options import curve_table
 from robustprune.data import ImageData
 from robustprune.errors import AttackError
 from robustprune.evaluation import evaluate
@@ -110,12 +110,13 @@ def test_transfer_and_saved_images(ticket: Ticket, other: Ticket, digits: ImageD
 def test_what_is_finished_is_not_attacked_again(
     ticket: Ticket, other: Ticket, digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, union: bool
 ) -> None:
-    work = Work(folder=tmp_path / "states")
+    states = tmp_path / "states"
+    work = Work(folder=states)
     attacks = Attacks(["quick", "fgsm"], epsilons=["0.03", "0.05"], union=union, transfer_from=other.model())
     whole = evaluate(ticket, digits, attacks=attacks, limit=30)
     evaluate(ticket, digits, attacks=attacks, limit=30, work=work)
     # Two attacks at two budgets, on the network and on the other.
-    assert len(list((tmp_path / "states").iterdir())) == 8
+    assert len(list(states.iterdir())) == 8
     asked: list[int] = []
     ask = AttackProblem.ask
     monkeypatch.setattr(AttackProblem, "ask", lambda *args, **more: (asked.append(1), ask(*args, **more))[1])
@@ -127,8 +128,8 @@ def test_what_is_finished_is_not_attacked_again(
     assert again.samples is not None
     for name, values in whole.samples.items():
         assert np.array_equal(again.samples[name], values), name
-    clear_states(tmp_path / "states")
-    assert list((tmp_path / "states").iterdir()) == []
+    clear_states(states)
+    assert list(states.iterdir()) == []
 
 
 def test_examples_of_all_attacks_together_are_shown_to_the_network(

@@ -12,7 +12,8 @@ from torch import nn
 
 from robustprune.attacks import run_attack
 from robustprune.attacks.engine.saving import save_adversarial
-from robustprune.corruptions.gallery import write_gallery
+from robustprune.corruptions import Corruptions
+from robustprune.corruptions.corruption_gallery import write_gallery
 from robustprune.data import ImageData
 from robustprune.errors import AttackError, CorruptionError, EvaluationError, TicketError
 from robustprune.models import build_model
@@ -53,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageData) -> P
         home / "network.pt2",
         "torch-export",
     )
-    write_gallery(images[0], home / "gallery.png", names=["fog"])
+    write_gallery(images[0], home / "gallery.png", Corruptions("fog"))
     np.savez(home / "set.npz", test_images=images.numpy(), test_labels=labels.numpy())
     (home / "net.py").write_text("import robustprune  # Written by robustprune's user")
     (home / "page.html").write_text("<!doctype html><p>About robustprune</p>")
@@ -102,7 +103,7 @@ def test_python_refuses_likewise(folder: Path, tmp_path: Path, few_digits: Image
     with pytest.raises(EvaluationError, match="not a record and would be lost"):
         make_record().save(foreign)
     with pytest.raises(CorruptionError, match="would be lost"):
-        write_gallery(few_digits.require("test").images[0], picture, names=["fog"])
+        write_gallery(few_digits.require("test").images[0], picture, Corruptions("fog"))
     linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
     test = few_digits.require("test")
     result = run_attack(linear, test.images[:4], test.labels[:4], "fgsm", epsilon=0.1)

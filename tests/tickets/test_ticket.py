@@ -14,7 +14,7 @@ from torch import nn
 from robustprune.data import ImageData, load_data
 from robustprune.errors import ModelError, PruningError, TicketError
 from robustprune.models import build_model
-from robustprune.models.weights import set_weights
+from robustprune.models.networks import set_weights
 from robustprune.pruning import BlockScores, find_blocks, score_blocks
 from robustprune.runtime.sealed import write_sealed
 from robustprune.tickets import prune_layers

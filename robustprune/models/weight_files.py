@@ -1,21 +1,29 @@
-"""Published weights from a local file into a network that has been built; only tensors are ever read."""
+"""Weights from a local file into a network that has been built: checkpoints of torch.save, and safetensors.
+
+Only tensors and plain values are ever read; nothing in a file is executed.
+"""
 
 from __future__ import annotations
 
+import argparse
+import pathlib
 import re
 import warnings
-from collections import Counter, OrderedDict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.models.adapter import AdaptedNetwork
-from robustprune.models.tensor_files import read_tensors
+from robustprune.models.networks import set_weights
+from robustprune.registry import missing_package
 
 _WRAPPERS = ("module", "_orig_mod")
 """What DataParallel and torch.compile put anywhere among the names of modules."""
@@ -25,6 +33,22 @@ _LEFTOVERS = ("model_preact_hl1.", ".scores", "total_ops", "total_params", "n_av
 
 _LATER = frozenset({"ema", "swa", "average", "averaged", "teacher", "best", "target", "momentum"})
 """Words in the names of copies, after which the weights themselves come; RobustBench's loader takes last over best."""
+
+
+# What training scripts keep beside their weights: arguments, paths, and figures as numpy's scalars. None runs code.
+_PLAIN: list[Any] = [
+    argparse.Namespace,
+    defaultdict,
+    dict,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    np.dtype,
+    *(
+        getattr(np.dtypes, name)
+        for name in ("Float16DType", "Float32DType", "Float64DType", "Int64DType", "Int32DType")
+    ),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
 
 
 class _Held(NamedTuple):
@@ -54,7 +78,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         ModelWarning: Several sets of weights in the file fit, or weights beside those that fit are left out.
     """
     path = Path(path)
-    found = _flatten(read_tensors(path))
+    found = _flatten(_read_tensors(path))
     if not found:
         raise ModelError(f"{path} holds no named weights")
     # With what stands before it first, as this package's own file has the constants of normalization, too.
@@ -76,25 +100,6 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         f"the weights in {path} do not fit this network: {'no name agrees' if nearest is None else nearest.problem}; "
         f"the file has {_listed(list(found))}, the network wants {_listed(wanted)}"
     )
-
-
-def set_weights(network: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True) -> None:
-    """Load weights by the names that the network's own ``state_dict`` gives them, in place.
-
-    Torch keeps the versions of modules' formats beside the names, and a plain dictionary has none: some networks, such
-    as torchvision's MNASNet, would take it for one of an older format.
-
-    Args:
-        network: As it was when the weights were taken.
-        weights: Name → tensor.
-        strict: Whether every name has to be there.
-
-    Raises:
-        RuntimeError: They do not fit.
-    """
-    state = OrderedDict(weights)
-    state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
-    network.load_state_dict(state, strict=strict)
 
 
 @dataclass(frozen=True)
@@ -236,3 +241,62 @@ def _unwrapped(names: Collection[str]) -> dict[str, str]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (" …" if names[3:] else "")
+
+
+def _read_tensors(path: Path) -> Mapping[Any, Any] | list[Any] | tuple[Any, ...]:
+    """Return the containers of tensors in a file.
+
+    Raises:
+        ModelError: No such file, a ticket of this package, a file with more than plain values, or none of containers.
+        MissingDependencyError: A safetensors file, and safetensors is not installed.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no file {path} with weights")
+    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickled(path)
+    kind = content.get("format") if isinstance(content, Mapping) else None
+    if isinstance(kind, str) and kind.startswith("robustprune-"):
+        raise ModelError(
+            f"{path} is a file of this package, a {kind.removeprefix('robustprune-')}, which knows its network; "
+            f"name it in its place: --model {path} (load_ticket in Python)"
+        )
+    nests = isinstance(content, (list, tuple)) and any(isinstance(each, Mapping) for each in content)
+    if not (isinstance(content, Mapping) or nests):
+        raise ModelError(f"{path} holds a {type(content).__name__}, not named weights")
+    return content
+
+
+def _read_pickled(path: Path) -> Any:
+    try:
+        with safe_globals(_PLAIN):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen unrelated types here
+        raise ModelError(
+            f"{path} cannot be read as weights: it is damaged, or holds more than plain tensors and containers"
+            f"{_named(path)}, which could run code and is therefore refused; save the network's state_dict() alone"
+        ) from error
+
+
+def _named(path: Path) -> str:
+    try:
+        names = get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # it is no such file at all
+        return ""
+    return f" ({', '.join(sorted(names)[:3])})" if names else ""
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file starts as safetensors do: the length of its header, little-endian, and a JSON object."""
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    return path.suffix == ".safetensors" or (start[8:] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise missing_package(f"reading {path}", "safetensors") from error
+    try:
+        return load_file(path)
+    except Exception as error:  # its errors are of a type of its own, and of the system
+        raise ModelError(f"{path} cannot be read as safetensors ({error}); fetch it again") from error
