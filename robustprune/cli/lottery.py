@@ -152,9 +152,7 @@ def _tickets(wanted: _Wanted) -> list[Pruning]:
     shared = {name: getattr(wanted, name) for name in ("eligibility", "match_by", "at_init")}
     return [
         Pruning(method, criterion=criterion, blocks=count, rewind=point, options=own[criterion], **shared)
-        for criterion, method, count, point in product(
-            criteria, _names(wanted.methods), blocks, _names(wanted.rewind)
-        )
+        for criterion, method, count, point in product(criteria, _names(wanted.methods), blocks, _names(wanted.rewind))
     ]
 
 
