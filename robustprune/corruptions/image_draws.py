@@ -19,7 +19,7 @@ FRACTION_BITS = 16  # of the numbers that fields are made of; see `linear`
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-class Draws:
+class ImageDraws:
     """The random numbers of some images of one corruption at one severity."""
 
     def __init__(self, keys: Words) -> None:

@@ -20,28 +20,15 @@ if TYPE_CHECKING:
     from robustprune.data.streaming import StreamedSplit
 
 _HOMES = {
-    "Batch": "splits",
-    "DATASETS": "registry",
-    "DatasetDescription": "registry",
-    "DatasetLoader": "contract",
-    "DatasetRequest": "contract",
-    "ImageData": "image_data",
-    "InMemorySplit": "splits",
-    "RawData": "contract",
-    "Sample": "image_data",
-    "Split": "splits",
-    "StreamedSplit": "streaming",
-    "augment": "augmentation",
-    "canonical_name": "load",
-    "convert_channels": "pixels",
-    "default_shift": "augmentation",
-    "describe_datasets": "registry",
-    "load_data": "load",
-    "register_dataset": "registry",
-    "resize_images": "pixels",
-    "stratified_indices": "stratify",
-    "stratified_per_class": "stratify",
-    "take_sample": "image_data",
+    "augmentation": ("augment", "default_shift"),
+    "contract": ("DatasetLoader", "DatasetRequest", "RawData"),
+    "image_data": ("ImageData", "Sample", "take_sample"),
+    "load": ("canonical_name", "load_data"),
+    "pixels": ("convert_channels", "resize_images"),
+    "registry": ("DATASETS", "DatasetDescription", "describe_datasets", "register_dataset"),
+    "splits": ("Batch", "InMemorySplit", "Split"),
+    "stratify": ("stratified_indices", "stratified_per_class"),
+    "streaming": ("StreamedSplit",),
 }
 
 __all__ = [
@@ -71,8 +58,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"robustprune.data.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"robustprune.data.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

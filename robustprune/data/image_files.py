@@ -15,6 +15,9 @@ from robustprune.data.contract import Remarks
 from robustprune.errors import DataError
 from robustprune.runtime.files import printable
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".pbm", ".pgm", ".ppm", ".pnm", ".webp", ".tif", ".tiff", ".gif"}
 )
@@ -128,10 +131,6 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
 class Layout(NamedTuple):
     """What a set of image files has in common."""
 
@@ -140,7 +139,7 @@ class Layout(NamedTuple):
     differing: tuple[str, ...]  # two files of different sizes, described; empty when there are none
 
 
-def read_layout(paths: Sequence[Path], remarks: Remarks | None = None) -> Layout:
+def read_layout(paths: Sequence[Path], remarks: Remarks) -> Layout:
     """Return what the headers of the files have in common; no pixels are read.
 
     Args:
@@ -155,8 +154,7 @@ def read_layout(paths: Sequence[Path], remarks: Remarks | None = None) -> Layout
     for path in paths:
         with _open(path) as image:
             mode, size, turned = image.mode, (image.height, image.width), _orientation(image)
-            if remarks is not None:
-                _remark(image, path, turned, remarks)
+            _remark(image, path, turned, remarks)
             is_turned = image.format == "TIFF"  # by Pillow, and the size is that of after it
         if turned in _TURNED_ASIDE and not is_turned:
             size = size[::-1]

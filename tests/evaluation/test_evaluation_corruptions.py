@@ -12,8 +12,7 @@ from torch import nn
 from robustprune.cli.corruption_options import corruption_tables
 from robustprune.comparison.outcomes import Outcome
 from robustprune.comparison.reading import read_outcomes
-from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, Draws, corrupt, register_corruption
-from robustprune.corruptions.requests import Corruptions
+from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, Corruptions, ImageDraws, corrupt, register_corruption
 from robustprune.data import ImageData, load_data
 from robustprune.errors import CorruptionError, DataError, EvaluationError, UnknownNameError
 from robustprune.evaluation import corruptions as module
@@ -29,7 +28,7 @@ from robustprune.training import train
 def ticket() -> Ticket:
     data = load_data("digits")
     made = Ticket.from_model(build_model("resnet20", data, width=4), data)
-    return train(made, data, epochs=4, measure_energy=False)
+    return train(made, data, epochs=4, country=None)
 
 
 class Bars(nn.Module):
@@ -113,11 +112,11 @@ def corruptions_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CORRUPTIONS, "_registered", {})
 
     @register_corruption("late")
-    def late(images: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    def late(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
         return images if severity < 3 else 255 - images
 
     @register_corruption("idle")
-    def idle(images: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    def idle(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
         return images
 
 
