@@ -33,7 +33,6 @@ from robustprune.cli.options import (
     split_option,
 )
 from robustprune.cli.paths import Naming, Target
-from robustprune.cli.tables import interval_text
 from robustprune.runtime.kinds import OUTCOMES, RECORD, Kind
 
 if TYPE_CHECKING:
@@ -207,14 +206,14 @@ def _record_name(model: str) -> str:
 
 def _record_table(record: Record, out: str | None) -> None:
     clean = record.clean
-    rows = [["none", "", terminal.percent(clean.accuracy), interval_text(clean.interval), "", ""]]
+    rows = [["none", "", terminal.percent(clean.accuracy), terminal.interval_text(clean.interval), "", ""]]
     for entry in record.attacks:
         rows.append(
             [
                 entry.name + (f"-{entry.steps}" if entry.steps else ""),
                 f"{entry.norm} {entry.epsilon:.4g}",
                 terminal.percent(entry.robust_accuracy) if entry.valid else "invalid",
-                interval_text(entry.interval) if entry.valid else "",
+                terminal.interval_text(entry.interval) if entry.valid else "",
                 terminal.seconds(entry.seconds),
                 "; ".join(
                     f"{check.verdict} {check.name}: {check.detail}"
