@@ -23,8 +23,6 @@ from robustprune.runtime.kinds import TICKET, Kind, check_replaceable, overwriti
 _LONGEST_NAME = 255  # bytes, on all common file systems
 _IMAGES = re.compile(r"\.(png|jpe?g|jfif|bmp|gif|tiff?|webp|p[bgnp]m|npy)", re.IGNORECASE)
 """Endings of what image sets are made of."""
-    [".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pbm", ".pnm", ".npy"]
-)
 
 
 @dataclass(frozen=True)
