@@ -37,7 +37,7 @@ def _more_threads() -> Iterator[None]:
 def digits_ticket(digits: ImageData) -> Ticket:
     network = build_model("resnet32", digits)
     ticket = prune_layers(network, score_blocks(network, digits, "grasp"), blocks=4, data=digits)
-    return train(ticket, digits, recipe="quick", epochs=20, measure_energy=False)
+    return train(ticket, digits, recipe="quick", epochs=20, country=None)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def fashion_mnist() -> ImageData:
 @pytest.fixture(scope="module")
 def fashion_network(fashion_mnist: ImageData) -> Ticket:
     dense = Ticket.from_model(build_model("resnet20", fashion_mnist), fashion_mnist)
-    return train(dense, fashion_mnist, recipe="quick", epochs=6, measure_energy=False)
+    return train(dense, fashion_mnist, recipe="quick", epochs=6, country=None)
 
 
 def attacked(ticket: Ticket, data: ImageData, limit: int | None, **options: float) -> Record:

@@ -22,7 +22,7 @@ from robustprune.records.places import samples_path
 from robustprune.report import write_report
 from robustprune.runtime.files import write_atomically
 from robustprune.runtime.kinds import CHECKPOINT, DEMO_MARK, OUTCOMES, PAGE, RECORD, TICKET, Kind
-from robustprune.runtime.work import Progress, Work, of_training
+from robustprune.runtime.work import Progress, Work
 from robustprune.tickets import prune_filters, prune_layers
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import train_to_file
@@ -106,8 +106,8 @@ def run_demo(
     for name, ticket in tickets.items():
         tell(f"{name}: removed {_removed(ticket)}; training {epochs} epochs …")
         paths[name].with_name(f"{paths[name].name}.checkpoint").unlink(missing_ok=True)
-        on_step = of_training(progress, f"training {name}")
-        train_to_file(ticket, data, paths[name], epochs=epochs, seed=seed, device=device, on_step=on_step)
+        work = Work(progress=progress)
+        train_to_file(ticket, data, paths[name], epochs=epochs, seed=seed, device=device, work=work)
         ticket.network.to(device)
         ticket.path = str(paths[name])
     tell("attacking the four, corrupting their images and showing them out-of-distribution ones …")

@@ -94,13 +94,18 @@ class Request(_Value):
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @classmethod
-    def of(cls, value: Any) -> Self:
-        """Return a request as it is, from a mapping of its fields, or from what its first field takes."""
+    def of(cls, value: Any, **others: Any) -> Self:
+        """Return a request as it is, from a mapping of its fields, or from what its first field takes.
+
+        Args:
+            value: Any of these.
+            others: Fields in place of those that it has.
+        """
         if isinstance(value, cls):
-            return value
+            return cls(**{**dict(value), **others}) if others else value
         if isinstance(value, Mapping) and (cls.FIRST is None or not _is_first(cls, value)):
-            return cls(**value)
-        return cls(value)
+            return cls(**{**value, **others})
+        return cls(value, **others)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them, without what it cannot, such as a network."""

@@ -27,7 +27,7 @@ from robustprune.tickets import prune_weights
 from robustprune.tickets.draws import Draw
 from robustprune.tickets.finding import cut, score, set_back
 from robustprune.tickets.rewinding import RewindPoint
-from robustprune.training import train, train_to_file
+from robustprune.training import CHECKPOINT_NAME, train, train_to_file
 
 
 def train_dense(job: Job) -> None:
@@ -49,14 +49,7 @@ def find_weights(job: Job) -> None:
         return
     dense = job.store.describe(job.stage.needs["dense"])
     again = replace(job, stage=replace(job.stage, inputs=dense["inputs"]))
-    ticket = train(
-        again.fresh(),
-        again.data(),
-        stop_epoch=epoch,
-        checkpoint=job.work / "ticket.pt.checkpoint",
-        resume=True,
-        **again.training(),
-    )
+    ticket = train(again.fresh(), again.data(), stop_epoch=epoch, **again.training())
     losses = [[each["train_loss"] for each in found.history[:epoch]] for found in (job.ticket("dense"), ticket)]
     if losses[0] != losses[1]:
         raise SweepError(
@@ -64,7 +57,7 @@ def find_weights(job: Job) -> None:
             "out differently on this machine now; rewind to epochs that were kept, or start over in another folder"
         )
     ticket.save(out)
-    (job.work / "ticket.pt.checkpoint").unlink(missing_ok=True)
+    (job.work / CHECKPOINT_NAME).unlink(missing_ok=True)
 
 
 def score_network(job: Job) -> None:

@@ -29,7 +29,7 @@ def folder(few_digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> P
         dense = Ticket.from_model(build_model("resnet20", few_digits, width=4, seed=seed), few_digits)
         scores = score_blocks(dense.network, few_digits, criterion="random", seed=seed)
         for name, ticket in (("layer", prune_layers(dense, scores, blocks=2)), ("dense", dense)):
-            trained = train(ticket, few_digits, epochs=2, batch_size=20, measure_energy=False, seed=seed)
+            trained = train(ticket, few_digits, epochs=2, batch_size=20, country=None, seed=seed)
             record = evaluate(
                 trained,
                 few_digits,

@@ -196,7 +196,7 @@ def test_the_network_in_the_record(
     scores = {name: float(place) for place, name in enumerate(["layer1.1", "layer1.2", "layer2.1", "layer2.2"])}
     scores |= {f"{stage}.0": 9.0 for stage in ("layer1",)} | {"layer3.1": -1.0, "layer3.2": 7.0}
     cut = prune_layers(ticket, BlockScores(scores, criterion="random"), blocks=2)
-    train(cut, few_digits, epochs=1, measure_energy=False)
+    train(cut, few_digits, epochs=1, country=None)
     found = evaluate(cut, digits, limit=20, latency=True).model
     assert [block.name for block in found.blocks] == [f"layer{s}.{i}" for s in (1, 2, 3) for i in range(3)]
     assert [block.stage for block in found.blocks] == [0, 0, 0, 1, 1, 1, 2, 2, 2]

@@ -30,13 +30,13 @@ from robustprune.training import train
 @pytest.fixture(scope="module")
 def ticket(digits: ImageData) -> Ticket:
     ticket = Ticket.from_model(build_model("resnet20", digits, width=4), digits)
-    return train(ticket, digits, epochs=2, measure_energy=False)
+    return train(ticket, digits, epochs=2, country=None)
 
 
 @pytest.fixture(scope="module")
 def other(digits: ImageData) -> Ticket:
     other = Ticket.from_model(build_model("resnet20", digits, width=4, seed=5), digits)
-    return train(other, digits, epochs=2, seed=5, measure_energy=False)
+    return train(other, digits, epochs=2, seed=5, country=None)
 
 
 BUDGETS = ["0.1", "0.02", "0.05"]
@@ -206,7 +206,7 @@ def test_healthy_networks_fail_no_check(ticket: Ticket, digits: ImageData, kind:
         "filters": lambda: prune_filters(ticket, filter_scores(ticket, digits), filters=10),
         "adversarial": lambda: train(
             Ticket.from_model(build_model("resnet20", digits, width=4), digits),
-            digits, epochs=1, adversarial="fgsm", epsilon=0.05, measure_energy=False,
+            digits, epochs=1, adversarial="fgsm", epsilon=0.05, country=None,
         ),
         "torchvision": lambda: Ticket.from_model(build_model("torchvision:resnet18", digits), digits),
     }  # fmt: skip

@@ -25,7 +25,7 @@ from robustprune.training import train
 @pytest.fixture(scope="module")
 def ticket(few_digits: ImageData) -> Ticket:
     made = Ticket.from_model(build_model("resnet20", few_digits, width=4), few_digits)
-    return train(made, few_digits, epochs=2, batch_size=20, measure_energy=False)
+    return train(made, few_digits, epochs=2, batch_size=20, country=None)
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def records(few_digits: ImageData) -> dict[str, Record]:
         for criterion in ("l1", "random"):
             tickets[criterion] = prune_layers(dense, score_blocks(dense.network, few_digits, criterion), blocks=2)
     for ticket in tickets.values():
-        train(ticket, few_digits, epochs=2, measure_energy=False)
+        train(ticket, few_digits, epochs=2, country=None)
     for name, ticket in tickets.items():
         ticket.path = f"{name}.pt"
     return evaluate_models(

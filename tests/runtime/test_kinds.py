@@ -20,9 +20,10 @@ from robustprune.models import build_model
 from robustprune.runtime import kinds
 from robustprune.runtime.files import write_atomically
 from robustprune.runtime.kinds import Kind, check_replaceable, overwriting
+from robustprune.runtime.work import Work
 from robustprune.tickets.export import export_model
 from robustprune.tickets.ticket import Ticket
-from robustprune.training import train
+from robustprune.training import CHECKPOINT_NAME, train
 
 ALL = {name: kind for name, kind in vars(kinds).items() if isinstance(kind, Kind)}
 OWN = {
@@ -42,8 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageData) -> P
     home = tmp_path_factory.mktemp("kinds")
     ticket = Ticket.from_model(build_model("resnet20", few_digits, width=4), few_digits)
     ticket.save(home / "ticket.pt")
-    with pytest.raises(KeyboardInterrupt):
-        train(ticket, few_digits, epochs=1, measure_energy=False, checkpoint=home / "checkpoint", on_epoch=_stop)
+    train(ticket, few_digits, epochs=1, country=None, work=Work(folder=home))
+    (home / CHECKPOINT_NAME).rename(home / "checkpoint")
     make_record().save(home / "record.json")
     images, labels = few_digits.require("test").images[:4], few_digits.require("test").labels[:4]
     linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
@@ -58,10 +59,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageData) -> P
     (home / "net.py").write_text("import robustprune  # Written by robustprune's user")
     (home / "page.html").write_text("<!doctype html><p>About robustprune</p>")
     return home
-
-
-def _stop(*_given: object) -> None:
-    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("name", OWN)

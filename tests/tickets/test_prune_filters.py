@@ -237,7 +237,7 @@ def test_ticket_trains_and_is_evaluated(few_digits: ImageData, tmp_path: Path) -
     ticket = prune_filters(network, scores, filters=30, data=few_digits)
     assert same_weights(network, before)
     assert (ticket.plan.criterion, ticket.plan.seed, ticket.seed) == ("snip", 4, 3)
-    trained = train(ticket, few_digits, epochs=1, measure_energy=False)
+    trained = train(ticket, few_digits, epochs=1, country=None)
     trained.save(tmp_path / "trained.pt")
     loaded = load_ticket(tmp_path / "trained.pt")
     assert loaded.sha256 == trained.sha256
