@@ -73,7 +73,7 @@ class DemoResult:
 
 def demo_files(folder: Path, _options: Mapping[str, Any] | None = None) -> list[tuple[Path, Kind]]:
     """Return what a demo writes to a folder, and what each file is."""
-    from robustprune.records.places import samples_path
+    from robustprune.records import samples_path
 
     files: list[tuple[Path, Kind]] = [(folder / "report.html", PAGE)]
     for name in NAMES:

@@ -17,11 +17,9 @@ from robustprune.evaluation.attacks import share_attack_options
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.requests import Evaluation
 from robustprune.evaluation.shift import load_shift
-from robustprune.ood.detector import DETECTORS, detector_options, make_detector
-from robustprune.ood.evaluate import check_tuning_set
-from robustprune.ood.foreign import load_foreign
-from robustprune.ood.groups import expand
-from robustprune.ood.shifted import is_corrupted
+from robustprune.ood.detector import detector_options, make_detector
+from robustprune.ood.image_sets import is_corrupted, load_set
+from robustprune.ood.protocol import plan_detection
 from robustprune.runtime.files import hash_arrays
 from robustprune.sweep.planning import hash_content
 
@@ -122,11 +120,9 @@ def _shift(asked: Evaluation, data: ImageData, watched: list[str]) -> dict[str, 
 
 def _ood(asked: Evaluation, data: ImageData, watched: list[str]) -> dict[str, Any]:
     wanted = asked.ood
-    requests, named = expand(data.name, wanted.sets, list(wanted.detectors or DETECTORS.names()))
+    requests, named = plan_detection(wanted, data.name), set(wanted.sets)
     detectors = sorted({name for chosen in requests.values() for name in chosen})
     options = {name: {**detector_options(name), **vars(make_detector(name))} for name in detectors}
-    if wanted.tune_on:
-        check_tuning_set(wanted.tune_on, requests)
     sets = {
         name: _images_of(name, asked, data, watched, needed=name in named or name == wanted.tune_on)
         for name in [*requests, *([wanted.tune_on] if wanted.tune_on else [])]
@@ -142,7 +138,7 @@ def _images_of(name: str, asked: Evaluation, data: ImageData, watched: list[str]
         return "made"
     places = asked.ood.model_dump(include={"root", "download"})
     try:
-        found = load_foreign(name, data, split=asked.split, limit=asked.limit, seed=asked.seed, **places)
+        found = load_set(name, data, split=asked.split, limit=asked.limit, seed=asked.seed, **places)
     except DataError:
         if needed:
             raise
