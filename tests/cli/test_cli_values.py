@@ -114,7 +114,7 @@ def test_what_was_assumed_of_images_is_one_line_on_the_command_line(tmp_path: Pa
                 pixels = np.random.default_rng(number).integers(256, size=(8, 8, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "set" / part / name / f"{number}.png")
     settings = "model: resnet20\nmodel_options: {width: 4}\ndata: {name: 'imagefolder:set'}\ntrain: {epochs: 1}\n"
-    (tmp_path / "s.yaml").write_text(f"{settings}criterion: random\nblocks: 1\nmeasure_energy: false\n")
+    (tmp_path / "s.yaml").write_text(f"{settings}pruning: {{criterion: random, blocks: 1}}\ncountry: null\n")
     arguments = {
         "prune": [*TINY, "--dataset", "imagefolder:set", "--criterion", "random", "--blocks", "1", "--out", "p.pt"],
         "sweep": ["s.yaml", "--out", "out", "--workers", "1", "--dry-run"],
