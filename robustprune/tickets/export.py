@@ -13,7 +13,7 @@ from torch import nn
 
 from robustprune._version import __version__
 from robustprune.cost import Latency, noise_images
-from robustprune.cost.timing import time_runs
+from robustprune.cost.timing import frozen_run, time_runs
 from robustprune.errors import ExportError, in_one_line
 from robustprune.inference.frozen import TOLERANCE
 from robustprune.models import evaluation_mode, logit_gap, model_device, run_model

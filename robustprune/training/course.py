@@ -175,6 +175,7 @@ class TrainingRun:
             training=self._summary(),
             earlier_training=[*before.earlier_training, *([before.training] if before.training else [])],
             provenance=describe_environment(),
+            path=None,  # the file it came from holds other weights
         )
 
     def _summary(self) -> dict[str, Any]:
