@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ def find_corrupted(
             raise CorruptionError(f"no corruption is named that could take {', '.join(map(repr, options))}")
         return None
     if asked.published is None:
-        return _Made(expand_names(asked.names), data, sample, seed, options)
+        return _Made(asked, data, sample, seed)
     if options:
         raise CorruptionError(f"the options {', '.join(options)} are for making corrupted images, not for reading them")
     released = open_released(asked.published, data.classes, image_size=data.image_size, channels=data.channels)
@@ -99,21 +99,14 @@ class _Made:
     is_paired = True
     missing: tuple[str, ...] = ()
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        data: ImageData,
-        sample: Sample,
-        seed: int,
-        options: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, asked: Corruptions, data: ImageData, sample: Sample, seed: int) -> None:
         self.source = f"{data.name}-c-like"
-        self.names = tuple(names)
         self.shape = data.channels, *data.image_size
         self.scale = geometry_scale(*data.image_size)
         self.originals = sample.images
         self._sample, self._seed = sample, seed
-        self._options = share_corruption_options(names, options, sample.images)
+        self._options = share_corruption_options(asked, sample.images)
+        self.names = tuple(self._options)
 
     @property
     def count(self) -> int:
