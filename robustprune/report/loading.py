@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustprune.comparison.named import is_named, split_named
-from robustprune.comparison.networks import read_records
+from robustprune.comparison.sources import is_named, read_records, split_named
 from robustprune.errors import ReportError
 from robustprune.records import Record
 from robustprune.report.grouping import Group, group_records, make_group

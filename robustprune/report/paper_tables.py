@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustprune.comparison.costs import measured_alike
+from robustprune.comparison.from_record import measured_alike
 from robustprune.cost import saved_in_training
 from robustprune.metrics import mean_and_half_width
 from robustprune.records import Record

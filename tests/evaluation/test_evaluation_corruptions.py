@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from robustprune.cli.corruptions import corruption_tables
-from robustprune.comparison.outcomes import Outcome
-from robustprune.comparison.reading import read_outcomes
+from robustprune.comparison.from_record import read_metrics
+from robustprune.comparison.metric import MetricValue
 from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, Draws, corrupt, register_corruption
 from robustprune.data import ImageData, load_data
 from robustprune.errors import CorruptionError, DataError, EvaluationError, UnknownNameError
@@ -147,8 +147,8 @@ def test_what_changes_no_image_counts_in_no_mean(digits: ImageData, capsys: pyte
     assert columns["late"] == pytest.approx(np.mean(late[2:]))
 
 
-def of_corruptions(record: Record) -> Outcome:
-    return next(found for metric, found in read_outcomes(record).items() if metric.key == "corruption_accuracy")
+def of_corruptions(record: Record) -> MetricValue:
+    return next(found for metric, found in read_metrics(record).items() if metric.key == "corruption_accuracy")
 
 
 @pytest.mark.usefixtures("corruptions_of_ours")

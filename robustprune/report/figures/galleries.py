@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from robustprune.comparison.labels import write_epsilon
+from robustprune.comparison.metric import write_epsilon
 from robustprune.records import AttackEntry, Record
 from robustprune.report.drawing import Drawing, LeftOutError
 from robustprune.report.figures.reading import Shown, name_attack

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robustprune.comparison import Comparison
-from robustprune.comparison.labels import write_norm
+from robustprune.comparison.metric import write_norm
 from robustprune.metrics import mean_interval, wilson_interval
 from robustprune.records import AttackEntry, Record
 from robustprune.report.figures.style import COLOURS

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from robustprune.comparison.labels import write_epsilon
+from robustprune.comparison.metric import write_epsilon
 from robustprune.records import Record
 from robustprune.report.drawing import Drawing, LeftOutError
 from robustprune.report.figures.labels import label_ends

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from matplotlib.axes import Axes
 
-from robustprune.comparison.costs import measured_alike
+from robustprune.comparison.from_record import measured_alike
 from robustprune.records import Record
 from robustprune.report.drawing import Drawing, LeftOutError
 from robustprune.report.figures.reading import Estimate, Shown, estimate

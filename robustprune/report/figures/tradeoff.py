@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 
-from robustprune.comparison.labels import write_epsilon
+from robustprune.comparison.metric import write_epsilon
 from robustprune.report.drawing import Drawing, LeftOutError
 from robustprune.report.figures.labels import label_points
 from robustprune.report.figures.reading import (
