@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from robustprune.metrics import confidence_bins, risk_coverage
+from robustprune.metrics import SeedMean, confidence_bins, mean_over_seeds, risk_coverage
 from robustprune.records import Record
-from robustprune.report.drawing import Drawing, LeftOutError
-from robustprune.report.figures.reading import Estimate, Shown, estimate
-from robustprune.report.figures.style import INK, MUTED, new_figure, series_style, show_grid
-from robustprune.report.tables import Table, Value
+from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.style import INK, MUTED, new_figure, show_grid
+from robustprune.report.table import Table, Value
 
 _Floats = NDArray[np.float64]
 _COVERAGES = np.linspace(0.05, 1, 96)
@@ -31,8 +31,10 @@ def draw_risk_coverage(shown: Shown) -> Drawing:
     rows: list[list[Value]] = []
     most = 1.0
     for name, each in curves.items():
-        style = series_style(shown.places[name])
-        points = [estimate(column, bounds=(0, 100)) for column in np.array([risk for risk, _ in each]).T.tolist()]
+        style = shown.style(name)
+        points = [
+            mean_over_seeds(column, bounds=(0, 100)) for column in np.array([risk for risk, _ in each]).T.tolist()
+        ]
         means = [point.mean for point in points]
         panel.plot(100 * _COVERAGES, means, **style | {"marker": ""})
         low, high = zip(*(point.ends for point in points), strict=True)
@@ -67,7 +69,7 @@ def draw_calibration(shown: Shown) -> Drawing:
     rows: list[list[Value]] = []
     least = 100.0
     for name, records in found.items():
-        style = series_style(shown.places[name])
+        style = shown.style(name)
         confidence, accuracy, count = _reliability(records)
         panel.plot(confidence, accuracy, **style, markersize=3.5, label=name)
         least = min(least, *confidence, *accuracy)
@@ -121,8 +123,8 @@ def _reliability(records: Sequence[Record]) -> tuple[list[float], list[float], l
 def _draw_dots(axes: Axes, shown: Shown, values: dict[str, list[float]], title: str) -> None:
     """Draw a line for each kind: its networks as dots, their mean with its interval."""
     for row, (name, each) in enumerate(values.items()):
-        style = series_style(shown.places[name])
-        mean = estimate(each, bounds=(0, 100))
+        style = shown.style(name)
+        mean = mean_over_seeds(each, bounds=(0, 100))
         axes.plot(each, [row] * len(each), linestyle="", marker="o", markersize=2.2, color=style["color"], alpha=0.5)
         axes.plot(mean.ends, [row, row], color=style["color"], linewidth=1)
         axes.plot([mean.mean], [row], markersize=5.5, **style)
@@ -132,7 +134,7 @@ def _draw_dots(axes: Axes, shown: Shown, values: dict[str, list[float]], title: 
         )  # fmt: skip
     axes.set_yticks(range(len(values)), list(values))
     axes.set_ylim(len(values) - 0.5, -0.5)
-    axes.set_xlim(0, 1.05 * max(max(estimate(each).ends[1], *each) for each in values.values()) or 1)
+    axes.set_xlim(0, 1.05 * max(max(mean_over_seeds(each).ends[1], *each) for each in values.values()) or 1)
     axes.tick_params(axis="y", length=0)
     axes.set(title=title, xlabel="lower is better")
     show_grid(axes, "x")
@@ -143,5 +145,5 @@ def _images(found: dict[str, Sequence[Record]]) -> int:
 
 
 def _list(values: dict[str, list[float]]) -> str:
-    means: dict[str, Estimate] = {name: estimate(each) for name, each in values.items()}
+    means: dict[str, SeedMean] = {name: mean_over_seeds(each) for name, each in values.items()}
     return "; ".join(f"{name} {mean.mean:.2f} %" for name, mean in means.items())

@@ -1,28 +1,30 @@
-"""Security curves: accuracy against the budget of an attack."""
+"""Networks under attack: accuracy against the budget, and adversarial images with what was added to them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from robustprune.comparison.metric import write_epsilon
-from robustprune.records import Record
-from robustprune.report.drawing import Drawing, LeftOutError
-from robustprune.report.figures.labels import label_ends
-from robustprune.report.figures.reading import (
-    Estimate,
+from robustprune.metrics import SeedMean
+from robustprune.records import AttackEntry, Record
+from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.shown import (
     Shown,
     attack_values,
-    estimate_share,
     interval_note,
     name_attack,
+    share_over_seeds,
 )
-from robustprune.report.figures.style import new_figure, percent_axis, series_style, show_grid
-from robustprune.report.tables import Table, Value
+from robustprune.report.figures.style import enlarge, hide_axes, label_ends, new_figure, percent_axis, show_grid
+from robustprune.report.table import Table, Value
 
 _PANELS = 4
+_COLUMNS, _KINDS = 8, 2
 _WIDE = 16  # budgets that far apart do not fit on a linear axis
 _LABEL = 0.16  # of the width of a panel, what a label such as 16/255 takes
 
@@ -68,22 +70,22 @@ def draw_security_curves(shown: Shown) -> Drawing:
     return Drawing("security-curves", "Accuracy under attack", caption, " ".join(findings), figure, data)
 
 
-_Curve = dict[float, Estimate]
+_Curve = dict[float, SeedMean]
 
 
 def _curves(records: Sequence[Record]) -> dict[tuple[str, str], _Curve]:
     n = records[0].n
-    clean = estimate_share([100 * record.clean.accuracy for record in records], n)
+    clean = share_over_seeds([100 * record.clean.accuracy for record in records], n)
     curves: dict[tuple[str, str], _Curve] = {}
     for (name, norm, epsilon), values in sorted(attack_values(records).items(), key=lambda each: each[0][2]):
-        curves.setdefault((name, norm), {0.0: clean})[epsilon] = estimate_share(values, n)
+        curves.setdefault((name, norm), {0.0: clean})[epsilon] = share_over_seeds(values, n)
     return curves
 
 
 def _draw_panel(axes: Axes, shown: Shown, found: dict[str, _Curve], *, last: bool) -> None:
     show_grid(axes)
     for name, curve in found.items():
-        style = series_style(shown.places[name])
+        style = shown.style(name)
         axes.plot(list(curve), [each.mean for each in curve.values()], **style, markersize=3)
         low, high = zip(*(each.ends for each in curve.values()), strict=True)
         axes.fill_between(list(curve), low, high, color=style["color"], alpha=0.13, linewidth=0)
@@ -96,9 +98,7 @@ def _draw_panel(axes: Axes, shown: Shown, found: dict[str, _Curve], *, last: boo
     axes.set_xlim(0, budgets[-1] * 1.02)
     percent_axis(axes, [end for curve in found.values() for each in curve.values() for end in each.ends])
     if last:
-        ends = [
-            (list(curve.values())[-1].mean, name, series_style(shown.places[name])) for name, curve in found.items()
-        ]
+        ends = [(list(curve.values())[-1].mean, name, shown.style(name)) for name, curve in found.items()]
         label_ends(axes, ends)
 
 
@@ -130,3 +130,83 @@ def _invalid(shown: Shown) -> str:
         return ""
     listed = "; ".join(f"{what} at ε = {', '.join(dict.fromkeys(map(str, e)))}" for what, e in wrong.items())
     return f" Numbers that failed a check are left out: {listed}."
+
+
+def draw_adversarial(shown: Shown) -> Drawing:
+    """Return images that an attack broke: clean, what was added, and what came of it, with the predictions."""
+    first = {name: records[0] for name, records in shown.groups.items() if _galleries(records[0])}
+    if not first:
+        raise LeftOutError("the records hold no adversarial images (no attack broke one, or the records are older)")
+    attack = _strongest_shown(next(iter(first.values())))
+    chosen = [(name, record) for name, record in first.items() if attack in _galleries(record)][:_KINDS]
+    figure, axes = new_figure(2.42 * len(chosen) + 0.1, 0.025, nrows=3 * len(chosen), ncols=_COLUMNS)
+    said = [
+        _draw_kind(axes[3 * row : 3 * row + 3], name, record, _galleries(record)[attack])
+        for row, (name, record) in enumerate(chosen)
+    ]
+    caption = (
+        f"The first images that {name_attack(*attack)} broke at the largest ε, of the first network of each kind: the "
+        "image with its true class, what was added, enlarged by the factor beside it (grey is nothing), and the result "
+        "with what the network takes it for. An image that a smaller ε broke already was not attacked further. "
+        f"{shown.note}"
+    ).strip()
+    return Drawing("adversarial-images", "Adversarial images", caption, " ".join(said), figure)
+
+
+_Attack = tuple[str, str]
+
+
+def _galleries(record: Record) -> dict[_Attack, int]:
+    """Return (attack, norm) → place of the entry that has images; attacks whose checks failed have nothing to show."""
+    return {
+        (entry.name, entry.norm): place
+        for place, entry in enumerate(record.attacks)
+        if entry.gallery and entry.valid and record.samples is not None
+    }
+
+
+def _strongest_shown(record: Record) -> _Attack:
+    found = _galleries(record)
+    return min(found, key=lambda attack: record.attacks[found[attack]].robust_accuracy)
+
+
+def _draw_kind(axes: NDArray[Any], name: str, record: Record, place: int) -> str:
+    samples: dict[str, Any] = record.samples or {}
+    entry: AttackEntry = record.attacks[place]
+    clean = samples[f"gallery{place}_clean"][:_COLUMNS].astype(np.float64) / 255
+    added = samples[f"gallery{place}_perturbation"][:_COLUMNS].astype(np.float64)
+    positions = {int(index): at for at, index in enumerate(samples["index"])}
+    at = [positions[int(index)] for index in samples[f"gallery{place}_index"][: len(clean)]]
+    labels, found = samples["label"][at], samples[f"attack{place}_prediction"][at]
+    factor = _round_factor(0.5 / max(float(np.abs(added).max()), 1e-6))
+    for column in range(_COLUMNS):
+        for row in range(3):
+            hide_axes(axes[row, column])
+        if column < len(clean):
+            _show(axes[0, column], clean[column], _class(record, labels[column]))
+            _show(axes[1, column], np.clip(0.5 + factor * added[column], 0, 1), "")
+            _show(axes[2, column], np.clip(clean[column] + added[column], 0, 1), f"→ {_class(record, found[column])}")
+    for row, text in enumerate((name, f"added × {factor:g}", f"{entry.name}, ε = {write_epsilon(entry.epsilon)}")):
+        axes[row, 0].set_ylabel(_short(text, 20), fontsize=6.2, fontweight="bold" if row == 0 else "normal")
+    pairs = ", ".join(f"{_class(record, a)} as {_class(record, b)}" for a, b in zip(labels, found, strict=True))
+    return f"{name} under {entry.name} takes {pairs}."
+
+
+def _round_factor(value: float) -> float:
+    """Return the largest of 1, 2, 5, 10, 20, … that is no larger."""
+    return float(
+        max((step * 10.0**power for power in range(5) for step in (1, 2, 5) if step * 10.0**power <= value), default=1)
+    )
+
+
+def _class(record: Record, label: int) -> str:
+    return _short(record.classes[label], 14) if label < len(record.classes) else str(label)
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _show(axes: Axes, image: NDArray[Any], label: str) -> None:
+    axes.imshow(enlarge(image), interpolation="none", vmin=0, vmax=1, cmap="gray")
+    axes.set_xlabel(label, fontsize=6.2, labelpad=1.5)
