@@ -19,7 +19,7 @@ from robustprune.evaluation import corruptions as module
 from robustprune.evaluation import evaluate, evaluate_models, run
 from robustprune.models import build_model
 from robustprune.records import Record, load_record
-from robustprune.sweep.query.flatten import flatten
+from robustprune.sweep.query.record_rows import flatten
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
 
