@@ -129,8 +129,12 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else json.dumps(value)
 
 
-def _quoted(name: str, sign: str = '"') -> str:
-    return sign + name.replace(sign, 2 * sign) + sign
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _aggregates(connection: duckdb.DuckDBPyConnection) -> set[str]:
@@ -180,7 +184,7 @@ def _as_duckdb_writes(answer: QueryAnswer, form: Format) -> bytes:
     with duckdb.connect() as connection, TemporaryDirectory() as folder:
         _fill(connection, answer.to_dicts(), answer.columns)
         made = Path(folder, "rows")
-        connection.execute(f"COPY runs TO {_quoted(str(made), sign="'")} ({options})")
+        connection.execute(f"COPY runs TO {_literal(made)} ({options})")
         return made.read_bytes()
 
 
@@ -199,8 +203,7 @@ def _columns_of(path: Path) -> list[str]:
     content = path.read_bytes()
     if content.startswith(b"PAR1"):
         with duckdb.connect() as connection:
-            place = _quoted(str(path), sign="'")
-            found = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({place})").fetchall()
+            found = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({_literal(path)})").fetchall()
             return [name for name, *_ in found]
     if content.startswith(b"["):
         return list(dict.fromkeys(name for row in json.loads(content) for name in dict(row)))
