@@ -83,9 +83,7 @@ def _narrowed(record: Record) -> Record:
 def _narrow(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind != "i" or not values.size:
         return values
-    largest = np.abs(values).max()
-    enough = (kind for kind in (np.int8, np.int16, np.int32) if np.iinfo(kind).max >= largest)
-    return values.astype(next(enough, np.int64))
+    return values.astype(np.min_scalar_type(-1 - int(np.abs(values).max())))
 
 
 def group_records(records: Sequence[Record], *, lenient: bool = False) -> list[Group]:

@@ -89,22 +89,20 @@ def method_facts(record: Record) -> dict[str, Any]:
 
 def fullest(records: Sequence[Record]) -> list[Record]:
     """Return the records without those whose network and images another one has, with all that they have measured."""
-    alike: dict[tuple[str, ...], list[int]] = {}
+    alike: dict[tuple[str, ...], list[tuple[int, set[str]]]] = {}
     for place, record in enumerate(records):
         # Several ways to find a ticket may end at one network, which is the ticket of each.
         ways = json.dumps(method_facts(record), sort_keys=True, default=str)
         key = (name_context(record), name_method(record), ways, record.model.sha256, record.samples_sha256)
-        alike.setdefault(key, []).append(place)
-    contents = [_content(record) for record in records]
-    left_out = {
+        alike.setdefault(key, []).append((place, _content(record)))
+    kept = [
         place
         for own in alike.values()
-        for place in own
-        for other in own
+        for place, content in own
         # Of two with the same content, the first one stays.
-        if contents[place] < contents[other] or (contents[place] == contents[other] and other < place)
-    }
-    return [record for place, record in enumerate(records) if place not in left_out]
+        if not any(content < more or (content == more and other < place) for other, more in own)
+    ]
+    return [records[place] for place in sorted(kept)]
 
 
 def _content(record: Record) -> set[str]:

@@ -20,7 +20,15 @@ from robustprune.report.figures.shown import (
     name_attack,
     share_over_seeds,
 )
-from robustprune.report.figures.style import enlarge, hide_axes, label_ends, new_figure, percent_axis, show_grid
+from robustprune.report.figures.style import (
+    draw_curve,
+    enlarge,
+    hide_axes,
+    label_ends,
+    new_figure,
+    percent_axis,
+    show_grid,
+)
 from robustprune.report.table import Table, Value
 
 _PANELS = 4
@@ -57,16 +65,14 @@ def draw_security_curves(shown: Shown) -> Drawing:
         ]
     for axes in grid[:, 0]:
         axes.set_ylabel("accuracy (%)")
-    invalid = _invalid(shown)
+    is_linf = all(norm == "linf" for _, norm in drawn)
+    budget = "the largest change of a pixel that is allowed" if is_linf else "how much an image may be changed"
     caption = (
-        "Accuracy under attack against the largest change of a pixel that is allowed; ε = 0 is without attack. Bands: "
-        f"{interval_note(shown.groups)}. {shown.seeds}, "
-        f"{shown.groups[shown.reference][0].n:,} images. {shown.note}{invalid}"
+        f"Accuracy under attack against {budget}; ε = 0 is without attack. Bands: {interval_note(shown.groups)}. "
+        f"{shown.seeds}, {shown.groups[shown.reference][0].n:,} images. {shown.note}{_invalid(shown)}"
     ).strip()
-    if any(norm != "linf" for _, norm in drawn):
-        caption = caption.replace("the largest change of a pixel that is allowed", "how much an image may be changed")
-    columns_ = ("network", "attack", "ε", "accuracy (%)", "low (%)", "high (%)")
-    data = Table("Accuracy under attack", columns_, table)
+    headings = ("network", "attack", "ε", "accuracy (%)", "low (%)", "high (%)")
+    data = Table("Accuracy under attack", headings, table)
     return Drawing("security-curves", "Accuracy under attack", caption, " ".join(findings), figure, data)
 
 
@@ -85,10 +91,7 @@ def _curves(records: Sequence[Record]) -> dict[tuple[str, str], _Curve]:
 def _draw_panel(axes: Axes, shown: Shown, found: dict[str, _Curve], *, last: bool) -> None:
     show_grid(axes)
     for name, curve in found.items():
-        style = shown.style(name)
-        axes.plot(list(curve), [each.mean for each in curve.values()], **style, markersize=3)
-        low, high = zip(*(each.ends for each in curve.values()), strict=True)
-        axes.fill_between(list(curve), low, high, color=style["color"], alpha=0.13, linewidth=0)
+        draw_curve(axes, list(curve), list(curve.values()), shown.style(name) | {"markersize": 3})
     budgets = sorted({epsilon for curve in found.values() for epsilon in curve} - {0.0})
     if budgets[-1] / budgets[0] > _WIDE:
         axes.set_xscale("symlog", linthresh=budgets[0])

@@ -13,7 +13,7 @@ from robustprune.metrics import SeedMean, confidence_bins, mean_over_seeds, risk
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
 from robustprune.report.figures.shown import Shown
-from robustprune.report.figures.style import INK, MUTED, new_figure, show_grid
+from robustprune.report.figures.style import INK, MUTED, draw_curve, new_figure, show_grid
 from robustprune.report.table import Table, Value
 
 _Floats = NDArray[np.float64]
@@ -31,15 +31,11 @@ def draw_risk_coverage(shown: Shown) -> Drawing:
     rows: list[list[Value]] = []
     most = 1.0
     for name, each in curves.items():
-        style = shown.style(name)
         points = [
             mean_over_seeds(column, bounds=(0, 100)) for column in np.array([risk for risk, _ in each]).T.tolist()
         ]
-        means = [point.mean for point in points]
-        panel.plot(100 * _COVERAGES, means, **style | {"marker": ""})
-        low, high = zip(*(point.ends for point in points), strict=True)
-        panel.fill_between(100 * _COVERAGES, low, high, color=style["color"], alpha=0.13, linewidth=0)
-        most = max(most, *means)
+        draw_curve(panel, 100 * _COVERAGES, points, shown.style(name) | {"marker": ""})
+        most = max(most, *(point.mean for point in points))
         rows += [
             [name, float(100 * c), p.mean, p.low, p.high] for c, p in list(zip(_COVERAGES, points, strict=True))[::5]
         ]
@@ -47,12 +43,12 @@ def draw_risk_coverage(shown: Shown) -> Drawing:
     panel.set(xlim=(5, 100), ylim=(0, 1.15 * most))
     areas = {name: [area for _, area in each] for name, each in curves.items()}
     _draw_dots(axes[0, 1], shown, areas, "Area under the curve (%)")
-    caption = (
+    caption = shown.caption(
         "A network that may stay silent on what it is least sure of (largest softmax probability) errs less on the "
         "rest. "
         f"Bands and bars: 95 % interval of the mean over networks. {shown.seeds}, "
-        f"{_images(found):,} images. {shown.note}"
-    ).strip()
+        f"{_images(found):,} images."
+    )
     alt = "Area under the risk–coverage curve: " + _list(areas) + "."
     columns = ("network", "coverage (%)", "risk (%)", "low (%)", "high (%)")
     data = Table("Risk and coverage", columns, rows)
@@ -80,12 +76,12 @@ def draw_calibration(shown: Shown) -> Drawing:
     panel.annotate("surer than right", (0.97, 0.04), xycoords="axes fraction", fontsize=6.5, color=MUTED, ha="right")
     errors = {name: [100 * record.clean.ece for record in records] for name, records in found.items()}
     _draw_dots(axes[0, 1], shown, errors, "Calibration error (ECE, %)")
-    caption = (
+    caption = shown.caption(
         f"Accuracy of the images in each of {_BINS} bins of confidence (largest softmax probability), those of all "
         "networks of a kind together, where there are ten images or more; on the dashed line a network is right as "
         "often as it says. Right: expected calibration error, bars: 95 % interval of the mean over networks. "
-        f"{shown.seeds}, {_images(found):,} images. {shown.note}"
-    ).strip()
+        f"{shown.seeds}, {_images(found):,} images."
+    )
     columns = ("network", "confidence (%)", "accuracy (%)", "images")
     data = Table("Reliability", columns, rows)
     alt = "Expected calibration error: " + _list(errors) + "."

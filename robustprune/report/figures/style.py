@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
+from robustprune.metrics import SeedMean
+
 WIDTH = 7.0
 """Inches: the text width of a paper of two columns."""
 
@@ -103,6 +105,14 @@ def show_grid(axes: Axes, which: str = "y") -> None:
     """Draw faint lines to read values by."""
     axes.grid(visible=True, axis=which)  # type: ignore[arg-type]
     axes.tick_params(length=0 if which == "both" else 2.5)
+
+
+def draw_curve(axes: Axes, places: Any, means: Sequence[SeedMean], style: dict[str, Any], *, band: bool = True) -> None:
+    """Draw means at some places as a line, and a band of their intervals behind it."""
+    axes.plot(places, [each.mean for each in means], **style)
+    if band:
+        low, high = zip(*(each.ends for each in means), strict=True)
+        axes.fill_between(places, low, high, color=style["color"], alpha=0.13, linewidth=0)
 
 
 def percent_axis(axes: Axes, values: Sequence[float], least: float = 2.0) -> None:

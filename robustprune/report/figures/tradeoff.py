@@ -72,12 +72,12 @@ def draw_tradeoff(shown: Shown) -> Drawing:
     if shown.verdicts:
         listed = "; ".join(f"{name} {verdict}" for name, verdict in shown.verdicts.items())
         findings.append(f"Verdicts on accuracy: {listed}.")
-    caption = (
+    caption = shown.caption(
         "Up and to the right is better. Small dots are networks, large marks means; bars: "
         f"{interval_note(shown.groups)}. "
         "The line joins the kinds that no other beats in both. "
-        f"{shown.seeds}, {n:,} images. {shown.note}"
-    ).strip()
+        f"{shown.seeds}, {n:,} images."
+    )
     columns = ("network", "metric", "MACs saved (%)", "mean (%)", "low (%)", "high (%)", "networks")
     return Drawing(
         "accuracy-against-cost",
@@ -121,11 +121,11 @@ def draw_costs(shown: Shown) -> Drawing:
     handles = [panel.plot([], [], **shown.style(name), markersize=4.5, label=name)[0] for name in others]
     columns = max(1, 120 // (max(map(len, others)) + 9))  # letters that fit in a line
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=7, handlelength=2.2)
-    caption = (
+    caption = shown.caption(
         f"Costs against {shown.reference}, medians over networks. Counted: multiply-accumulates, parameters, memory "
         "(parameters, buffers and activations of a training step of 128 images). Measured, on a machine that may have "
-        f"had other work: the rest, where networks were measured alike. {shown.note}"
-    ).strip()
+        f"had other work: the rest, where networks were measured alike."
+    )
     said = [
         f"{title}: " + "; ".join(f"{name} {each:.0f} %" for name, each in found.items())
         for title, found in lines.items()

@@ -13,7 +13,16 @@ from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
 from robustprune.report.figures.shown import Shown
-from robustprune.report.figures.style import INK, MUTED, PAPER, label_ends, new_figure, percent_axis, show_grid
+from robustprune.report.figures.style import (
+    INK,
+    MUTED,
+    PAPER,
+    draw_curve,
+    label_ends,
+    new_figure,
+    percent_axis,
+    show_grid,
+)
 from robustprune.report.table import Table, Value
 
 _PANELS = {
@@ -55,13 +64,10 @@ def draw_training(shown: Shown) -> Drawing:
             if not curve:
                 continue
             style = shown.style(name)
-            means = [each.mean for each in curve.values()]
-            panel.plot(list(curve), means, **style | {"marker": ""})
-            low, high = zip(*(each.ends for each in curve.values()), strict=True)
-            if key != "learning_rate":
-                panel.fill_between(list(curve), low, high, color=style["color"], alpha=0.13, linewidth=0)
-            ends.append((means[-1], name, style))
-            drawn += means
+            points = list(curve.values())
+            draw_curve(panel, list(curve), points, style | {"marker": ""}, band=key != "learning_rate")
+            ends.append((points[-1].mean, name, style))
+            drawn += [each.mean for each in points]
             rows += [[name, title, epoch, each.mean, each.low, each.high] for epoch, each in curve.items()]
         if key == "validation_accuracy":
             percent_axis(panel, drawn)
@@ -73,9 +79,7 @@ def draw_training(shown: Shown) -> Drawing:
         if "validation_accuracy" in figures
         else ""
     )
-    caption = (
-        f"Means over networks, bands: 95 % interval (Student's t). {held_out}{shown.seeds}. {shown.note}"
-    ).strip()
+    caption = shown.caption(f"Means over networks, bands: 95 % interval (Student's t). {held_out}{shown.seeds}.")
     columns = ("network", "metric", "epoch", "mean", "low", "high")
     data = Table("Training", columns, rows)
     return Drawing("training", "Training", caption, _say(found), figure, data)
@@ -106,11 +110,11 @@ def draw_energy(shown: Shown) -> Drawing:
     places = range(len(shown.groups))
     axes[0, 0].set_yticks(places, list(shown.groups))
     axes[0, 0].set_ylim(len(shown.groups) - 0.4, -0.6)
-    caption = (
+    caption = shown.caption(
         "What the training of one network took; of a rewound ticket, its own training alone. Bars: means, dots: single "
         f"networks, percentages: against {shown.reference}, where measured alike. Measured on a machine that may have "
-        f"had other work, so differences of a few percent mean little.{_methods(shown)} {shown.note}"
-    ).strip()
+        f"had other work, so differences of a few percent mean little.{_methods(shown)}"
+    )
     columns = ("network", "quantity", "mean", "low", "high")
     data = Table("Time, energy and CO₂ of training", columns, rows)
     return Drawing("energy", "Time, energy and CO₂ of training", caption, f"{'. '.join(said)}.", figure, data)
