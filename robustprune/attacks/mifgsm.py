@@ -10,8 +10,8 @@ from torch import Tensor
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.settings import at_least_one
 from robustprune.attacks.engine.stages import Walk
-from robustprune.attacks.epsilon import parse_step_size
 from robustprune.attacks.losses import Loss
+from robustprune.attacks.requests import parse_step_size
 from robustprune.errors import AttackError
 
 

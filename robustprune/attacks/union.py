@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robustprune.attacks.engine.checks import check_sample_size
 from robustprune.attacks.engine.result import AttackResult, Check
 from robustprune.attacks.engine.run import run_attack
+from robustprune.attacks.requests import Attack
 from robustprune.runtime.arrays import Array
 
 # By the passes they take; attacks that are not here come last, in the order given.
@@ -39,7 +40,7 @@ def union_attack(
     model: nn.Module,
     images: Array,
     labels: Array,
-    attacks: Mapping[str, Mapping[str, Any]],
+    attacks: Sequence[str | Attack],
     *,
     carry: AttackResult | None = None,
     **settings: Any,
@@ -50,16 +51,16 @@ def union_attack(
         model: As for `run_attack`.
         images: (N, …), uint8 or float in [0, 1].
         labels: (N,) integers.
-        attacks: Name → its own options.
+        attacks: Names, or requests with options.
         carry: As for `run_attack`.
-        **settings: As for `run_attack`, the same for all.
+        **settings: As for `run_attack`, the same for all, whatever the requests say.
 
     Raises:
         AttackError: As `run_attack`.
     """
     members: list[AttackResult] = []
-    for name in sorted(attacks, key=_rank):
-        carry = run_attack(model, images, labels, name, carry=carry, **settings, **attacks[name])
+    for attack in sorted(attacks, key=_rank):
+        carry = run_attack(model, images, labels, attack, carry=carry, **settings)
         members.append(carry)
     return _as_one(members, "union")
 
@@ -108,7 +109,8 @@ def _as_one(members: Sequence[AttackResult], attack: str) -> AttackResult:
     )
 
 
-def _rank(name: str) -> int:
+def _rank(attack: str | Attack) -> int:
+    name = attack if isinstance(attack, str) else attack.name
     return _CHEAPEST_FIRST.index(name) if name in _CHEAPEST_FIRST else len(_CHEAPEST_FIRST)
 
 

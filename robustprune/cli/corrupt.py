@@ -8,7 +8,7 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.corruptions import frost_dir_option, frost_options
+from robustprune.cli.corruption_options import frost_dir_option, frost_options
 from robustprune.cli.options import (
     data_options,
     processor_options,
@@ -55,9 +55,9 @@ def corrupt(
 ) -> None:
     """Write the corrupted images of a data set in the layout of CIFAR-10-C, or draw a gallery of one of them."""
     from robustprune.cli.workbench import open_data
-    from robustprune.corruptions import expand_names
-    from robustprune.corruptions.export import write_set
-    from robustprune.corruptions.gallery import write_gallery
+    from robustprune.corruptions import Corruptions, expand_names
+    from robustprune.corruptions.corrupted_set import write_set
+    from robustprune.corruptions.corruption_gallery import write_gallery
     from robustprune.data import take_sample
     from robustprune.runtime.work import limit_threads
 
@@ -65,20 +65,14 @@ def corrupt(
         raise click.UsageError("name a folder with --out, a picture with --gallery, or both")
     limit_threads(options["threads"])
     chosen = expand_names(list(names) or ["all", "extras"])
-    frost = frost_options(options["frost_dir"], chosen)
+    asked = Corruptions(names=tuple(chosen), options=frost_options(options["frost_dir"], chosen))
     data = open_data(options["dataset"], data_options=take_data_options(options), seed=options["seed"])
     sample = take_sample(data, options["split"], options["limit"], options["seed"])
     if image >= len(sample.labels):
         raise click.UsageError(f"--image {image}: there are {len(sample.labels)} images, counted from 0")
     if gallery is not None:
-        write_gallery(
-            sample.images[image],
-            gallery,
-            seed=options["seed"],
-            sample_id=int(sample.indices[image]),
-            names=chosen,
-            options=frost,
-        )
+        sample_id = int(sample.indices[image])
+        write_gallery(sample.images[image], gallery, asked, seed=options["seed"], sample_id=sample_id)
     written: list[str] = []
     if out is not None:
         with terminal.progress_bar() as bar:
@@ -86,10 +80,9 @@ def corrupt(
                 sample.images,
                 sample.labels,
                 out,
-                chosen,
+                asked,
                 seed=options["seed"],
                 sample_ids=sample.indices,
-                options=frost,
                 resume=options["resume"],
                 progress=bar,
             )

@@ -41,7 +41,7 @@ def cost(dense: str | None, batch_size: int, latency: bool, exported: bool, as_j
     if exported and not latency:
         raise click.UsageError("--exported adds to what --latency times; give both")
     from robustprune.cli.workbench import open_alike
-    from robustprune.evaluation.costs import describe_cost
+    from robustprune.evaluation.cost_summary import describe_cost
 
     alike = alike_options(options, [] if dense is None else [dense])
     ticket = open_named_network(options)

@@ -1,9 +1,9 @@
-"""`robustprune evaluate`: accuracy, calibration, attacks, corruptions and foreign images."""
+"""`robustprune evaluate`: accuracy, calibration, attacks, corruptions and out-of-distribution images."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +11,15 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.attacks import (
-    add_source,
+from robustprune.cli.attack_options import (
     attack_options,
-    clear_states,
+    attacks_of,
     curve_table,
     refuse_idle_attack_options,
     refuse_invalid,
-    take_attack_options,
 )
-from robustprune.cli.corruptions import corruption_options, corruption_tables, take_corruption_options
-from robustprune.cli.ood import ood_options, ood_tables, take_ood_options
+from robustprune.cli.corruption_options import corruption_options, corruption_tables, corruptions_of, shift_of
+from robustprune.cli.ood_options import ood_of, ood_options, ood_tables
 from robustprune.cli.options import (
     alike_options,
     common_options,
@@ -39,6 +37,7 @@ from robustprune.runtime.kinds import OUTCOMES, RECORD, Kind
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
+    from robustprune.evaluation.requests import Evaluation
     from robustprune.records import Record
     from robustprune.tickets.ticket import Ticket
 
@@ -91,51 +90,51 @@ evaluation_options = stack(
 @ood_options
 @evaluation_options
 @common_options
-def evaluate(
-    also: tuple[str, ...],
-    dense: str | None,
-    out: str | None,
-    strict: bool,
-    transfer_from: str | None,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Measure accuracy and calibration of a network, attack it, corrupt its images, show it foreign ones."""
+def evaluate(**options: Any) -> None:
+    """Measure accuracy and calibration of a network, attack it, corrupt its images, detect others."""
+    from robustprune.attacks import clear_states
     from robustprune.evaluation import evaluate_models
+    from robustprune.runtime.work import Work
 
-    named = _named(options["model"], also, dense)
-    files = _record_files(named, out)
-    refuse_idle_attack_options({**options, "transfer_from": transfer_from, "strict": strict}, len(named))
-    given = take_ood_options(options) | take_corruption_options(options) | take_attack_options(options)
-    alike = alike_options(options, [*named[1:], *([transfer_from] if transfer_from else [])])
-
-    def open_everything() -> tuple[dict[str, Ticket], ImageData]:
-        tickets, data = _open_all(named, options, alike)
-        add_source(given, transfer_from, data, alike, options["device"])
-        return tickets, data
-
+    dense, source = options["dense"], options["transfer_from"]
+    named = _named(options["model"], options["also"], dense)
+    files = _record_files(named, options["out"])
+    refuse_idle_attack_options(options, len(named))
+    asked = _evaluation_of(options)
+    folder = Path(options["resume_dir"]) if options["resume_dir"] else None
+    others = [*named[1:], *([source] if source else [])]
     with joined(options["device"], evaluates=True) as processes, terminal.progress_bar() as bar:
-        tickets, data = opened(processes, options, open_everything)
-        del options["model"], options["device"]
-        records = evaluate_models(
-            tickets,
-            data,
-            dense=dense,
-            paths={name: name for name in named},
-            processes=processes,
-            progress=bar,
-            **given,
-            **options,
-        )
+        networks, data = opened(processes, options, lambda: _open_all(options, named[0], others))
+        attacks = asked.attacks
+        if source:
+            attacks = attacks.model_copy(update={"transfer_from": networks[source].model()})
+        tickets = {name: networks[name] for name in named}
+        work = Work(processes, bar, folder)
+        records = evaluate_models(tickets, data, asked, dense=dense, work=work, attacks=attacks)
         processes.from_main(lambda: _save_all(records, files))
-    if as_json:
+    if options["as_json"]:
         found = [record.to_json() for record in records.values()]
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
     else:
         _draw_all(records, files)
-    clear_states(given)
-    if strict:
+    if folder is not None:
+        clear_states(folder)
+    if options["strict"]:
         refuse_invalid(records.values())
+
+
+def _evaluation_of(options: Mapping[str, Any]) -> Evaluation:
+    """Return what a command's options ask to be measured."""
+    from robustprune.evaluation.requests import Evaluation
+
+    own = {name: options[name] for name in ("split", "limit", "seed", "batch_size", "latency")}
+    return Evaluation(
+        attacks=attacks_of(options),
+        corruptions=corruptions_of(options),
+        shift=shift_of(options),
+        ood=ood_of(options),
+        **own,
+    )
 
 
 def _save_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
@@ -151,14 +150,16 @@ def _draw_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
         ood_tables(record)
 
 
-def _open_all(named: list[str], options: dict[str, Any], alike: dict[str, Any]) -> tuple[dict[str, Ticket], ImageData]:
-    """Return the networks, on their device, and the image set of the first; ``alike`` is how the others are opened."""
+def _open_all(options: dict[str, Any], first: str, others: Sequence[str]) -> tuple[dict[str, Ticket], ImageData]:
+    """Return the networks, on their device, and the image set of the first; the others are opened alike."""
     from robustprune.cli.workbench import open_alike
 
-    first, data = open_named(options)
-    tickets = {named[0]: first, **{name: open_alike(name, data, **alike) for name in named[1:]}}
-    for ticket in tickets.values():
-        ticket.network.to(options["device"])
+    alike = alike_options(options, others)
+    ticket, data = open_named(options)
+    tickets = {first: ticket} | {name: open_alike(name, data, **alike) for name in others}
+    for name, each in tickets.items():
+        each.network.to(options["device"])
+        each.path = name
     return tickets, data
 
 

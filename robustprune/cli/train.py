@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -22,6 +22,9 @@ from robustprune.cli.options import (
 )
 from robustprune.cli.paths import Target
 from robustprune.runtime.kinds import CHECKPOINT, TICKET, Kind
+
+if TYPE_CHECKING:
+    from robustprune.training import Recipe
 
 
 def _checkpoint(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
@@ -44,7 +47,7 @@ training_options = stack(
         type=click.Choice(["pgd", "fgsm", "trades"]),
         help="Train on images attacked at each step; fgsm is the cheapest, and watched for overfitting to itself.",
     ),
-    click.option("--eps", help="Budget of adversarial training, 8/255 by default."),
+    click.option("--eps", "epsilon", help="Budget of adversarial training, 8/255 by default."),
     click.option("--resume", is_flag=True, help="Continue an interrupted run."),
     click.option(
         "--out",
@@ -61,28 +64,26 @@ training_options = stack(
 @recipe_options
 @training_options
 @common_options
-def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: Any) -> None:
+def train(out: str, resume: bool, as_json: bool, **options: Any) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
-    from robustprune.attacks import parse_epsilon
-    from robustprune.runtime.work import of_training
+    from robustprune.runtime.work import Work, choose_device
     from robustprune.training import train_to_file
 
-    if eps is not None and options["adversarial"] is None:
-        raise click.UsageError("--eps is the budget of adversarial training; add --adversarial pgd, fgsm or trades")
-    options["epsilon"] = None if eps is None else parse_epsilon(eps)
-    model = options["model"]
+    recipe, device, model = _recipe(options), choose_device(options["device"]), options["model"]
+    country = None if options["no_energy"] else options["country"]
     with joined(options["device"]) as processes, terminal.progress_bar() as bar:
         ticket, data = opened(processes, options, lambda: open_named(options))
-        del options["model"]
         ticket = train_to_file(
             ticket,
             data,
             out,
-            measure_energy=not no_energy,
-            processes=processes,
-            on_step=of_training(bar, f"training {model}"),
+            recipe,
+            resume=resume,
             on_epoch=_say_epoch,
-            **options,
+            work=Work(processes, bar),
+            seed=options["seed"],
+            device=device,
+            country=country,
         )
     summary = {
         "out": out,
@@ -96,6 +97,14 @@ def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: 
         terminal.print_json(summary)
     else:
         _draw(f"Trained {model}", summary)
+
+
+def _recipe(options: Mapping[str, Any]) -> Recipe:
+    from robustprune.training import Recipe
+
+    if options["epsilon"] is not None and options["adversarial"] is None:
+        raise click.UsageError("--eps is the budget of adversarial training; add --adversarial pgd, fgsm or trades")
+    return Recipe.of(options["recipe"], **{name: options[name] for name in _OVERRIDES})
 
 
 def _draw(title: str, summary: Mapping[str, Any]) -> None:
@@ -117,6 +126,7 @@ def _draw(title: str, summary: Mapping[str, Any]) -> None:
     )
 
 
+_OVERRIDES = ("epochs", "batch_size", "learning_rate", "defence", "consistency", "adversarial", "epsilon")
 _TRAINING_FIGURES = (
     "epochs",
     "seconds",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from robustprune.errors import ModelError
+
+Options = TypeVar("Options", bound=BaseModel)
 
 
 class ImageProperties(Protocol):
@@ -75,3 +79,16 @@ class Architecture(BaseModel):
             std=data.std,
             options=options,
         )
+
+    def options_as(self, kind: type[Options], takes: str) -> Options:
+        """Return the options as what a builder takes, which ``takes`` says in words.
+
+        Raises:
+            ModelError: There is an option that it does not take, or a value that it cannot be.
+        """
+        try:
+            return kind.model_validate(self.options)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            option = ".".join(map(str, problem["loc"]))
+            raise ModelError(f"{self.name}: option {option!r}: {problem['msg'].lower()}; {takes}") from error

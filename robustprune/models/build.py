@@ -13,7 +13,7 @@ from robustprune.errors import ModelError
 from robustprune.models.architecture import Architecture, ImageProperties
 from robustprune.models.networks import lazy_layers, to_evaluation
 from robustprune.models.trial import check_output, shape_lazy_layers
-from robustprune.models.weights import load_weights
+from robustprune.models.weight_files import load_weights
 from robustprune.registry import Registry
 from robustprune.runtime.files import user_path
 from robustprune.runtime.randomness import derive_seed, isolated_generators
@@ -24,13 +24,13 @@ MODELS = Registry(
     {
         **{f"resnet{depth}": "robustprune.models.resnet:build_resnet" for depth in (20, 32, 44, 56, 110)},
         **{
-            f"wrn-{shape}": "robustprune.models.wide_resnet:build_wide_resnet"
+            f"wrn-{shape}": "robustprune.models.resnet:build_wide_resnet"
             for shape in ("16-4", "16-8", "28-4", "28-10", "34-10", "34-20", "40-2", "40-4", "70-16")
         },
-        "wrn": "robustprune.models.wide_resnet:build_wide_resnet",
-        "torchvision": "robustprune.models.torchvision_models:build_torchvision",
-        "timm": "robustprune.models.timm_models:build_timm",
-        "robustbench": "robustprune.models.robustbench_models:build_robustbench",
+        "wrn": "robustprune.models.resnet:build_wide_resnet",
+        "torchvision": "robustprune.models.libraries:build_torchvision",
+        "timm": "robustprune.models.libraries:build_timm",
+        "robustbench": "robustprune.models.libraries:build_robustbench",
         "file": "robustprune.models.user_file:build_from_file",
     },
 )
@@ -109,7 +109,7 @@ def _download(architecture: Architecture) -> Path:
     """Fetch published weights; the folder is $ROBUSTPRUNE_MODELS or ~/.cache/robustprune/models."""
     if not architecture.name.startswith("robustbench:"):
         raise ModelError(f"there is nothing to download for {architecture.name}; only robustbench:NAME has weights")
-    from robustprune.models.robustbench_models import download_robustbench
+    from robustprune.models.libraries import download_robustbench
 
     named = os.environ.get("ROBUSTPRUNE_MODELS")
     return download_robustbench(architecture, user_path(named or "~/.cache/robustprune/models"))

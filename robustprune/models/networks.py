@@ -6,7 +6,8 @@ import copy
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain
 from types import ModuleType
@@ -167,6 +168,25 @@ def copy_network(model: Network) -> Network:
             f"this {network_name(model)} cannot be copied: {type(error).__name__}: {error}; build it anew and "
             "load its weights, instead of handing over one that holds on to a graph, a file or a lock"
         ) from error
+
+
+def set_weights(network: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Load weights by the names that the network's own ``state_dict`` gives them, in place.
+
+    Torch keeps the versions of modules' formats beside the names, and a plain dictionary has none: some networks, such
+    as torchvision's MNASNet, would take it for one of an older format.
+
+    Args:
+        network: As it was when the weights were taken.
+        weights: Name → tensor.
+        strict: Whether every name has to be there.
+
+    Raises:
+        RuntimeError: They do not fit.
+    """
+    state = OrderedDict(weights)
+    state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    network.load_state_dict(state, strict=strict)
 
 
 def uncompiled(network: nn.Module) -> nn.Module:

@@ -45,16 +45,12 @@ def build_from_file(architecture: Architecture) -> AdaptedNetwork:
         ModelError: No such file or name, code that raises, or something that is no nn.Module.
     """
     path, attribute = split_name(architecture.name)
-    source = _load_attribute(path, attribute)
-    if isinstance(source, nn.Module):
-        network: Any = source
-    elif _defines_networks(source, path):
+    network = _load_attribute(path, attribute)
+    if not isinstance(network, nn.Module) and _defines_networks(network, path):
         try:
-            network = source(**_arguments(source, architecture))
+            network = network(**_arguments(network, architecture))
         except (Exception, SystemExit) as error:
             raise ModelError(f"{attribute} of {path} raised {type(error).__name__}: {error}") from error
-    else:
-        network = source
     if not isinstance(network, nn.Module):
         raise ModelError(
             f"{attribute} of {path} gives a {type(network).__name__}, not a torch nn.Module; name a module, a "

@@ -18,7 +18,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from robustprune.errors import PruningError
 from robustprune.models import copy_network, evaluation_mode
-from robustprune.models.adapter import import_quietly
+from robustprune.models.libraries import import_quietly
 from robustprune.pruning.calls import probe_images, undisturbed
 from robustprune.pruning.running import overwrite
 from robustprune.runtime.arrays import Array

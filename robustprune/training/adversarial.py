@@ -21,6 +21,7 @@ from robustprune.errors import TrainingWarning
 from robustprune.models import evaluation_mode
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import Draws, as_draws
+from robustprune.runtime.work import Work
 from robustprune.training.recipes import Recipe
 
 # Figures of the papers: the way of all steps together and the single step as shares of ε, and TRADES' start.
@@ -131,7 +132,7 @@ def watch_robustness(
     """
     part = split.take(torch.arange(min(WATCHED, len(split))))
     labels = split.labels[: len(part)]
-    shared: dict[str, Any] = {"epsilon": recipe.epsilon, "seed": seed, "processes": processes}
+    shared: dict[str, Any] = {"epsilon": recipe.epsilon, "seed": seed, "work": Work(processes)}
     single = run_attack(network, part, labels, "fgsm", **shared).robust_accuracy
     iterated = run_attack(network, part, labels, "pgd", steps=10, **shared).robust_accuracy
     best = max([entry["pgd_accuracy"] for entry in history if "pgd_accuracy" in entry], default=0.0)

@@ -19,6 +19,7 @@ from robustprune.attacks import (
     union_attack,
 )
 from robustprune.attacks.engine.batching import Batches, is_out_of_memory
+from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError, ModelWarning
 from robustprune.inference import Packed
 from robustprune.models import predict_logits
@@ -67,7 +68,8 @@ def test_only_smaller_budgets_of_the_same_samples_are_carried(network, test_imag
 def test_a_union_is_the_worst_of_its_members(network, test_images, test_labels):
     members = {"pgd": {"steps": 5}, "noise": {"draws": 3}, "fgsm": {}}
     settings = {"epsilon": 0.05}
-    union = union_attack(network, test_images, test_labels, members, **settings)
+    asked = [Attack(name, **own) for name, own in members.items()]
+    union = union_attack(network, test_images, test_labels, asked, **settings)
     alone = [run_attack(network, test_images, test_labels, name, **own, **settings) for name, own in members.items()]
     assert union.broken.sum() >= max(int(each.broken.sum()) for each in alone)
     # The cheapest comes first, and alone on all of the samples.

@@ -15,8 +15,8 @@ from robustprune.errors import ModelError
 from robustprune.models import build_model
 from robustprune.models.architecture import Architecture
 from robustprune.models.build import build_network
-from robustprune.models.robustbench_models import build_robustbench
-from robustprune.models.weights import load_weights
+from robustprune.models.libraries import build_robustbench
+from robustprune.models.weight_files import load_weights
 
 SCRIPT = """
 import inspect, socket, sys, warnings

@@ -19,7 +19,7 @@ from torchvision import models
 
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.models import build_model
-from robustprune.models.weights import load_weights
+from robustprune.models.weight_files import load_weights
 from robustprune.tickets.ticket import Ticket
 
 NAME = "torchvision:squeezenet1_1"

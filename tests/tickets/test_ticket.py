@@ -14,7 +14,7 @@ from torch import nn
 from robustprune.data import ImageData, load_data
 from robustprune.errors import ModelError, PruningError, TicketError
 from robustprune.models import build_model
-from robustprune.models.weights import set_weights
+from robustprune.models.networks import set_weights
 from robustprune.pruning import BlockScores, find_blocks, score_blocks
 from robustprune.runtime.sealed import write_sealed
 from robustprune.tickets import prune_layers
@@ -42,7 +42,7 @@ def trained(few_digits: ImageData) -> Ticket:
     model = build_model("resnet20", few_digits, width=4, seed=3)
     scores = score_blocks(model, few_digits, "random", seed=5)
     ticket = prune_layers(model, scores, blocks=2, data=few_digits)
-    return train(ticket, few_digits, epochs=1, measure_energy=False)
+    return train(ticket, few_digits, epochs=1, country=None)
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ from dataclasses import replace
 import torch
 
 from robustprune.attacks.engine.result import AttackResult
-from robustprune.attacks.engine.settings import Samples, Settings
+from robustprune.attacks.engine.settings import Samples
+from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 
 
-def carry_points(samples: Samples, earlier: AttackResult | None, settings: Settings) -> Samples:
+def carry_points(samples: Samples, earlier: AttackResult | None, request: Attack) -> Samples:
     """Return the samples with the points of an earlier attack.
 
     Raises:
@@ -28,10 +29,10 @@ def carry_points(samples: Samples, earlier: AttackResult | None, settings: Setti
         and torch.equal(earlier.labels, samples.labels.cpu())
     ):
         raise AttackError("the result to carry over is that of other samples or targets")
-    if earlier.norm != settings.norm.name or earlier.epsilon > settings.epsilon:
+    if earlier.norm != request.norm or earlier.epsilon > request.epsilon:
         raise AttackError(
             f"the result to carry over has the budget {earlier.norm} {earlier.epsilon:g}, which is not within "
-            f"{settings.norm.name} {settings.epsilon:g}"
+            f"{request.norm} {request.epsilon:g}"
         )
     # Another model, or other images, would not be broken by these points.
     return replace(samples, carried=earlier.adversarial, carried_broken=earlier.broken)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustprune.attacks.engine.result import AttackResult
 from robustprune.attacks.engine.run import run_attack
-from robustprune.attacks.epsilon import parse_epsilon
+from robustprune.attacks.requests import Attack, Attacks
 from robustprune.errors import AttackError
 from robustprune.runtime.arrays import Array
 
@@ -61,7 +61,7 @@ def security_curve(
     model: nn.Module,
     images: Array,
     labels: Array,
-    attack: str = "pgd",
+    attack: str | Attack = "pgd",
     *,
     epsilons: Sequence[float | str | Fraction],
     norm: str = "linf",
@@ -74,7 +74,7 @@ def security_curve(
         model: As for `run_attack`.
         images: (N, …), uint8 or float in [0, 1].
         labels: (N,) integers.
-        attack: Name of the attack.
+        attack: Name of the attack, or a request.
         epsilons: Budgets, in any order.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         attacker: What runs the attack at one budget.
@@ -83,7 +83,7 @@ def security_curve(
     Raises:
         AttackError: No budget, or as `run_attack`.
     """
-    rising = sorted({parse_epsilon(epsilon, norm) for epsilon in epsilons})
+    rising = sorted(set(Attacks.of({"epsilons": tuple(epsilons), "norm": norm}).epsilons))
     if not rising:
         raise AttackError("a security curve needs at least one epsilon")
     results: list[AttackResult] = []

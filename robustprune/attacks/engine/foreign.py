@@ -35,7 +35,7 @@ from robustprune.attacks.engine.ledger import Start
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.settings import TOGETHER
 from robustprune.attacks.engine.stages import Walk
-from robustprune.attacks.registry import ENGINE_OPTIONS, Attack, attack_family, for_norms
+from robustprune.attacks.registry import ENGINE_OPTIONS, AttackFunction, attack_family, for_norms
 from robustprune.errors import AttackError, ModelError
 from robustprune.registry import missing_package, suggest
 from robustprune.runtime.randomness import isolated_generators
@@ -96,7 +96,7 @@ class Counting(nn.Module):
 
 
 @attack_family
-def torchattacks_attack(name: str) -> Attack:
+def torchattacks_attack(name: str) -> AttackFunction:
     """Any attack of torchattacks (Kim 2020, arXiv:2010.01950), by class; options are its constructor's.
 
     Raises:
@@ -134,7 +134,7 @@ def torchattacks_attack(name: str) -> Attack:
 
 
 @attack_family
-def foolbox_attack(name: str) -> Attack:
+def foolbox_attack(name: str) -> AttackFunction:
     """Any attack of foolbox (Rauber et al. 2020), by class; options are its constructor's.
 
     Raises:
@@ -218,7 +218,7 @@ def _as_attack(
     peers: Mapping[str, str],
     given: Given,
     prepare: Callable[[AttackProblem, Counting, dict[str, Any]], Perturb],
-) -> Attack:
+) -> AttackFunction:
     """Return an attack that takes the options of a class's constructor but for those that are given.
 
     An option whose name belongs to `run_attack` goes by that name with ``own_`` before it.

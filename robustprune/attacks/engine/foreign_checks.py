@@ -13,11 +13,12 @@ from robustprune.attacks.engine.foreign_norms import Measure
 from robustprune.attacks.engine.goal import Goal
 from robustprune.attacks.engine.ledger import Tally
 from robustprune.attacks.engine.result import Check
-from robustprune.attacks.engine.settings import Samples, Settings
+from robustprune.attacks.engine.settings import Samples
 from robustprune.attacks.engine.waves import split_waves
 from robustprune.attacks.losses import cross_entropy
-from robustprune.attacks.norms import contain, uphill
-from robustprune.attacks.registry import Attack
+from robustprune.attacks.norms import contain, get_norm, uphill
+from robustprune.attacks.registry import AttackFunction
+from robustprune.attacks.requests import Attack
 from robustprune.models import run_uncompiled, to_unit_range
 
 ONE_SIDED = 1.645
@@ -25,23 +26,23 @@ ONE_SIDED = 1.645
 
 
 def check_foreign(
-    attack: Attack,
+    attack: AttackFunction,
     model: nn.Module,
     samples: Samples,
     broken: Tensor,
     clean_logits: Tensor,
-    settings: Settings,
+    request: Attack,
     place: torch.device,
 ) -> list[Check]:
     """Return the checks of an attack of another package, which broke samples (N,); none of any other attack."""
     measure: Measure | None = getattr(attack, "measure", None)
     if measure is None:
         return []
-    oracle = Oracle(Tally(), Batches(settings.batch_size), lambda _: None, settings.eot)
+    oracle = Oracle(Tally(), Batches(request.batch_size), lambda _: None, request.eot)
     with run_uncompiled(model):
-        steps = [_step(oracle, model, wave, clean_logits, settings, place) for wave in split_waves(samples)]
+        steps = [_step(oracle, model, wave, clean_logits, request, place) for wave in split_waves(samples)]
     by_step = torch.cat(steps)
-    return [check_norm_of(measure, settings.norm.name), check_single_step(broken, by_step, oracle.tally)]
+    return [check_norm_of(measure, request.norm), check_single_step(broken, by_step, oracle.tally)]
 
 
 def check_norm_of(measure: Measure, norm: str) -> Check:
@@ -83,10 +84,10 @@ def check_single_step(broken: Tensor, by_step: Tensor, tally: Tally) -> Check:
 
 
 def _step(
-    oracle: Oracle, model: nn.Module, samples: Samples, clean_logits: Tensor, settings: Settings, place: torch.device
+    oracle: Oracle, model: nn.Module, samples: Samples, clean_logits: Tensor, request: Attack, place: torch.device
 ) -> Tensor:
     """Return (n,) bool, what FGSM breaks or is misclassified to begin with, for a gradient and a pass each."""
-    norm, epsilon = settings.norm, settings.epsilon
+    norm, epsilon = get_norm(request.norm), request.epsilon
     images = to_unit_range(samples.images.to(place)).clone()
     goal = Goal(samples.labels.to(place), None if samples.targets is None else samples.targets.to(place))
     question = Question(

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from robustprune.attacks.engine.goal import Goal, Score, are_predictions
-from robustprune.attacks.engine.settings import Selection
 from robustprune.attacks.losses import margin
 
 
@@ -65,7 +64,7 @@ class Ledger:
     """
 
     def __init__(
-        self, images: Tensor, goal: Goal, clean_logits: Tensor, selection: Selection, single: Tensor | None = None
+        self, images: Tensor, goal: Goal, clean_logits: Tensor, selection: str, single: Tensor | None = None
     ) -> None:
         """Open the books with the images (N, …) themselves and their logits (N, K).
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from robustprune.attacks.engine.ledger import Tally
 from robustprune.attacks.engine.result import Check
-from robustprune.attacks.engine.settings import Samples, Settings
+from robustprune.attacks.engine.settings import Samples
+from robustprune.attacks.requests import Attack
 from robustprune.models import logit_gap, run_model, to_unit_range
 
 PROBES = 16
@@ -20,7 +21,7 @@ MOST_COUPLING = 1e-3
 
 
 def probe_model(
-    model: nn.Module, samples: Samples, clean_logits: Tensor, settings: Settings, place: torch.device, tally: Tally
+    model: nn.Module, samples: Samples, clean_logits: Tensor, request: Attack, place: torch.device, tally: Tally
 ) -> list[Check]:
     """Return the checks that take a few forward passes on clean images."""
     images = to_unit_range(samples.images[:PROBES].to(place)).clone()
@@ -33,7 +34,7 @@ def probe_model(
     tally.forwards += 3 * len(images) + 2 * len(alone)
     return [
         check_logits(clean_logits),
-        check_randomness(first, second, settings.eot),
+        check_randomness(first, second, request.eot),
         check_batch_coupling(alone, together, otherwise, is_random=_gap(first, second) > MOST_DIFFERENCE),
     ]
 

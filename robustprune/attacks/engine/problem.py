@@ -14,11 +14,11 @@ from robustprune.attacks.ball import Ball
 from robustprune.attacks.engine.answers import Answer, Oracle, Question
 from robustprune.attacks.engine.goal import Goal, Score
 from robustprune.attacks.engine.ledger import Ledger
-from robustprune.attacks.engine.settings import Settings
 from robustprune.attacks.engine.stages import AnyCarried, Stages
 from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
-from robustprune.attacks.norms import uphill
+from robustprune.attacks.norms import get_norm, uphill
 from robustprune.attacks.registry import check_norm, named
+from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.runtime.randomness import derive_seed, seeded_generator
 
@@ -54,7 +54,7 @@ class AttackProblem:
         labels: Tensor,
         clean_logits: Tensor,
         sample_ids: list[int],
-        settings: Settings,
+        request: Attack,
         *,
         targets: Tensor | None = None,
         single: Tensor | None = None,
@@ -64,24 +64,25 @@ class AttackProblem:
         Where the clean logits are means of several passes, ``single`` are those of the one that has the last word.
         """
         self.images, self.labels, self.targets, self.clean_logits = images, labels, targets, clean_logits
-        self.epsilon, self.norm = settings.epsilon, settings.norm.name
-        self.ball = Ball(images, settings.epsilon, settings.norm)
+        self.epsilon, self.norm = request.epsilon, request.norm
+        self._norm = get_norm(request.norm)
+        self.ball = Ball(images, request.epsilon, self._norm)
         self.restart = 0
         self.details: dict[str, Any] = {}
         self.has_drawn = False
         self.queries = 0
         self.goal = Goal(labels, targets)
-        self.ledger = Ledger(images, self.goal, clean_logits, settings.selection, single)
+        self.ledger = Ledger(images, self.goal, clean_logits, request.selection, single)
         self.model, self.oracle = model, oracle
         self.stages = Stages()
         self._only = torch.ones_like(self.ledger.is_broken)
         self.pool = torch.zeros_like(self.ledger.is_broken)
-        self._sample_ids, self._settings = sample_ids, settings
+        self._sample_ids, self._request = sample_ids, request
 
     @property
     def active(self) -> Tensor:
         """(N,) bool: the samples still computed; those broken are not, unless early stopping is off."""
-        return self.pool & ~self.ledger.is_broken if self._settings.early_stop else self.pool
+        return self.pool & ~self.ledger.is_broken if self._request.early_stop else self.pool
 
     @property
     def rows(self) -> Tensor:
@@ -149,7 +150,7 @@ class AttackProblem:
         stages = self.stages
         where: list[int | str] = [self.restart, stages.draws, *([stages.current] if stages.current else [])]
         for row in self.rows.tolist():
-            generator.manual_seed(derive_seed(self._settings.seed, self._sample_ids[row], *where))
+            generator.manual_seed(derive_seed(self._request.seed, self._sample_ids[row], *where))
             drawn[row] = sampler(generator, self.images.shape[1:])
         stages.draws += 1
         self.has_drawn = True
@@ -158,7 +159,7 @@ class AttackProblem:
     def draw_seed(self, *what: int | str) -> int:
         """Return a seed for generators the engine does not own, keyed by seed, restart, stage and ``what``."""
         self.has_drawn = True
-        return derive_seed(self._settings.seed, self.restart, self.stages.current, *what)
+        return derive_seed(self._request.seed, self.restart, self.stages.current, *what)
 
     def sample_id(self, row: int) -> int:
         """Return the number that a sample goes by, whatever its place among these."""
@@ -171,11 +172,11 @@ class AttackProblem:
     def shared_generator(self) -> Generator:
         """Return a generator on the CPU whose draws all samples share, keyed by seed, restart and stage."""
         self.has_drawn = True
-        return seeded_generator(self._settings.seed, "shared", self.restart, self.stages.current)
+        return seeded_generator(self._request.seed, "shared", self.restart, self.stages.current)
 
     def random_start(self) -> Tensor:
         """Return points (N, …) drawn uniformly from the ε-ball around the images, moved into the box."""
-        norm = self._settings.norm
+        norm = self._norm
         return self.project(self.images + self.draw(lambda generator, shape: norm.draw(generator, shape, self.epsilon)))
 
     def project(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -184,15 +185,15 @@ class AttackProblem:
 
     def size(self, delta: Tensor) -> Tensor:
         """Return the norms (n,) of perturbations (n, …)."""
-        return self._settings.norm.size(delta)
+        return self._norm.size(delta)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return directions (N, …) of norm 1 along which the loss rises fastest; zero for a zero gradient."""
-        return self._settings.norm.steepest(gradient)
+        return self._norm.steepest(gradient)
 
     def uphill(self, points: Tensor, gradients: Tensor) -> Tensor:
         """Return `robustprune.attacks.norms.uphill` directions (n, …) at points (n, …)."""
-        return uphill(self._settings.norm, points, gradients)
+        return uphill(self._norm, points, gradients)
 
     def gradient(self, points: Tensor, loss: str | Loss = "ce") -> Tensor:
         """Return the gradient (N, …) of each sample's loss, along which it rises; zero where not active."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +17,32 @@ from robustprune.attacks.engine.foreign_checks import check_foreign
 from robustprune.attacks.engine.guard import guarded, training_submodules
 from robustprune.attacks.engine.probes import probe_model
 from robustprune.attacks.engine.result import AttackResult, Check
-from robustprune.attacks.engine.settings import Samples, Settings, check_samples, check_settings
+from robustprune.attacks.engine.settings import Samples, check_samples
 from robustprune.attacks.engine.sharing import Found, block_of, own_share, together
-from robustprune.attacks.engine.state import SavedState, state_key
+from robustprune.attacks.engine.state import SUFFIX, SavedState, state_key
 from robustprune.attacks.engine.thorough import Examiner, check_thoroughly
-from robustprune.attacks.engine.waves import Outcome, Progress, Run, join, split_waves
+from robustprune.attacks.engine.waves import Outcome, Run, WorkDone, join, split_waves
 from robustprune.attacks.registry import check_norm, expand_options, get_attack
-from robustprune.errors import AttackError
+from robustprune.attacks.requests import Attack
 from robustprune.models import as_network, model_device
 from robustprune.runtime.arrays import Array
-from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.work import keep_freed_memory
+from robustprune.runtime.work import Work, keep_freed_memory, labelled
+
+NO_WORK = Work()
 
 
 def run_attack(
     model: nn.Module,
     images: Array,
     labels: Array,
-    attack: str = "pgd",
+    attack: str | Attack = "pgd",
     *,
-    epsilon: float | str | Fraction = 8 / 255,
-    norm: str = "linf",
-    seed: int = 0,
-    restarts: int = 1,
-    batch_size: int = 256,
-    sample_ids: Sequence[int] | Tensor | None = None,
-    early_stop: bool = True,
-    selection: str = "best",
-    expected_clean_accuracy: float | None = None,
     targets: Array | None = None,
-    eot: int = 1,
-    frozen: bool = True,
+    sample_ids: Sequence[int] | Tensor | None = None,
     carry: AttackResult | None = None,
-    checks: str = "default",
-    state: str | Path | None = None,
-    device: torch.device | str | None = None,
-    processes: Processes = ALONE,
-    progress: Callable[[int, int], None] | None = None,
-    **options: Any,
+    expected_clean_accuracy: float | None = None,
+    work: Work = NO_WORK,
+    **settings: Any,
 ) -> AttackResult:
     """Attack a model and say how far the outcome can be believed.
 
@@ -66,92 +53,62 @@ def run_attack(
         model: Maps float images in [0, 1] to logits (N, K); normalization is inside it. A plain function will do.
         images: (N, …), uint8 or float in [0, 1]: a tensor, an array or a list of either, as labels and targets.
         labels: (N,) integers 0…K−1.
-        attack: Name of the attack; `robustprune.attacks.ATTACKS` has them all.
-        epsilon: Budget in units of [0, 1] pixels: a number, or a fraction such as ``"8/255"``.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        seed: Keys the random draws, together with sample id and restart.
-        restarts: Runs of the attack; each further one on the survivors only, and none once an attack has
-            drawn nothing at random, as it would repeat itself.
-        batch_size: Samples per forward pass, fewer where memory runs out. Does not change the outcome beyond
-            rounding.
+        attack: Name of the attack; `robustprune.attacks.ATTACKS` has them all; or all that is asked for.
+        targets: (N,) integers, the class each sample is to be mistaken for, for a targeted attack.
         sample_ids: (N,) integers that say which sample is which, so that a subset gets the random draws it
             would get within the whole; 0…N−1 by default.
-        early_stop: Stop computing a sample once it is broken. Otherwise all go on to the end of each
-            restart, as in textbook implementations.
-        selection: Which point is returned: ``"best"``, the first misclassified one (with early stopping;
-            the one of highest loss among them without), else the one of highest loss, or ``"last"``, the last
-            one the attack asked about.
-        expected_clean_accuracy: What the caller measured on the same samples; a check compares.
-        targets: (N,) integers, the class each sample is to be mistaken for, for a targeted attack.
-        eot: Passes that stand for a network that draws at random (expectation over transformation, Athalye et
-            al. 2018): the mean of the gradients of their losses leads the attack, which goes on to its end
-            for every sample, ``early_stop`` or not, and returns the point whose mean logits have the largest margin.
-            The verdict is that of one more pass, as it is on the images. Each of them is counted.
-        frozen: Attack a frozen copy, which is faster; it is compared with the model before use, and success is
-            always the model's own verdict.
         carry: Result of an earlier attack on the same samples with no larger budget: what it broke is not
             attacked again.
-        checks: ``"default"``, or ``"full"`` for those that cost attacks of their own.
-        state: File that keeps finished parts of the attack; an interrupted one is picked up from it, and one
-            that was finished is only judged anew. To be deleted by whoever needs it no more.
-        device: Where to compute; must be where the model is.
-        processes: Those that share the samples, each calling this alike, with a ``state`` of its own; all are returned
-            the result of all.
-        progress: Called with (work done, total work), rising to equality.
-        **options: Those of the attack; see `attack_options`.
+        expected_clean_accuracy: What the caller measured on the same samples; a check compares.
+        work: Processes that share the samples, each calling this alike; whom to tell of progress; a folder that keeps
+            finished parts of the attack, from which an interrupted one is picked up, and one that was finished is only
+            judged anew.
+        **settings: Fields of `Attack`, such as ``epsilon="8/255"``, and options of the attack (`attack_options`).
 
     Raises:
         AttackError: Values that make no sense, unknown options, a norm that the attack does not know, images outside
-            [0, 1], a model whose clean logits are not finite, a state file of another attack.
+            [0, 1], a model whose clean logits are not finite, a state file that is damaged.
         UnknownNameError: There is no attack of that name.
         ModelError: The model cannot run on these images.
     """
     started = time.perf_counter()
-    settings = check_settings(
-        epsilon,
-        norm,
-        seed=seed,
-        restarts=restarts,
-        batch_size=batch_size,
-        early_stop=early_stop,
-        selection=selection,
-        eot=eot,
-        frozen=frozen,
-    )
-    if checks not in ("default", "full"):
-        raise AttackError(f"checks must be 'default' or 'full', got {checks!r}")
-    check_norm(get_attack(attack), attack, settings.norm.name)
-    expanded = expand_options(attack, options)
+    request = Attack.asked(attack, **settings)
+    name, processes = request.name, work.processes
+    check_norm(get_attack(name), name, request.norm)
+    expanded = expand_options(name, request.options)
     model, samples = as_network(model), check_samples(images, labels, sample_ids, targets)
-    samples = carry_points(samples, carry, settings)
-    place = model_device(model, device)
-    block = block_of(attack, settings.batch_size)
+    samples = carry_points(samples, carry, request)
+    place = model_device(model)
+    block = block_of(name, request.batch_size)
     own = own_share(samples, processes, block)
-    work = Progress(progress, len(own), settings, expanded)
-    saved = SavedState(Path(state), state_key(model, own, attack, expanded, settings), started) if state else None
-    run = Run(model, get_attack(attack), expanded, settings, work, saved)
+    progress = labelled(work.progress, f"{name} ε={request.epsilon:.4g}")
+    saved = None
+    if work.folder is not None:
+        key = state_key(model, own, request, expanded)
+        saved = SavedState(Path(work.folder) / f"{key}{SUFFIX}", key, started)
+    run = Run(model, get_attack(name), expanded, request, WorkDone(progress, len(own), request, expanded), saved)
     training_before = training_submodules(model)
     keep_freed_memory()
-    with guarded(model, seed):
-        found = together(lambda: _attack(run, own, place, attack), processes, block)
-        checks_of_model = probe_model(model, samples, found.clean_logits, settings, place, found.tally)
+    with guarded(model, request.seed):
+        found = together(lambda: _attack(run, own, place, name), processes, block)
+        checks_of_model = probe_model(model, samples, found.clean_logits, request, place, found.tally)
         checks_of_model += check_foreign(
-            run.attack, model, samples, found.outcome.broken, found.clean_logits, settings, place
+            run.attack, model, samples, found.outcome.broken, found.clean_logits, request, place
         )
         if expected_clean_accuracy is not None:
-            checks_of_model.append(_compare_clean(found.outcome, settings, expected_clean_accuracy))
+            checks_of_model.append(_compare_clean(found.outcome, request, expected_clean_accuracy))
         training_during = found.training or training_submodules(model)
     result = AttackResult(
-        attack=attack,
-        norm=settings.norm.name,
-        epsilon=settings.epsilon,
-        options=_all_options(found, expanded, settings),
+        attack=name,
+        norm=request.norm,
+        epsilon=request.epsilon,
+        options=_all_options(found, expanded, request),
         **{name: value for name, value in vars(found.outcome).items() if name != "broken_in_stage"},
         broken_by=found.broken_by,
         targets=samples.targets,
         checks=(
             verdicts.check_mode(training_before, training_during),
-            *_judge(found, settings),
+            *_judge(found, request),
             *checks_of_model,
         ),
         gradient_evaluations=found.tally.gradients,
@@ -159,8 +116,8 @@ def run_attack(
         seconds=0.0,  # known once all is done
     )
     result = carry_over(result, carry)
-    if checks == "full":
-        further = check_thoroughly(Examiner(run_attack, model, samples, result, options, settings, processes))
+    if request.checks == "full":
+        further = check_thoroughly(Examiner(run_attack, model, samples, result, request, processes))
         result = replace(result, checks=(*result.checks, *further))
     return replace(result, seconds=found.tally.earlier_seconds + time.perf_counter() - started)
 
@@ -183,14 +140,14 @@ def _attack(run: Run, samples: Samples, place: torch.device, attack: str) -> Fou
     )
 
 
-def _all_options(found: Found, expanded: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def _all_options(found: Found, expanded: dict[str, Any], request: Attack) -> dict[str, Any]:
     return {
         **expanded,
         **found.details,
-        **settings.shared_options(),
+        **request.account,
         "frozen": found.is_frozen,
         # Without a random draw there was one run, whatever was asked for.
-        "restarts": settings.restarts if found.is_random else 1,
+        "restarts": request.restarts if found.is_random else 1,
     }
 
 
@@ -200,18 +157,18 @@ def _names(outcome: Outcome, stages: list[str], attack: str) -> list[str]:
     return ["" if not broken else "clean" if step == 0 else names[stage] for broken, step, stage in found]
 
 
-def _judge(found: Found, settings: Settings) -> list[Check]:
+def _judge(found: Found, request: Attack) -> list[Check]:
     outcome, tally = found.outcome, found.tally
     return [
         verdicts.check_range(),
         verdicts.check_graph(tally),
         verdicts.check_zero_gradient(tally),
-        verdicts.check_containment(outcome.adversarial, outcome.perturbation_norms, settings.epsilon),
+        verdicts.check_containment(outcome.adversarial, outcome.perturbation_norms, request.epsilon),
         verdicts.check_sample_size(outcome.broken),
     ]
 
 
-def _compare_clean(outcome: Outcome, settings: Settings, expected: float) -> Check:
+def _compare_clean(outcome: Outcome, request: Attack, expected: float) -> Check:
     is_right = outcome.clean_predictions == outcome.labels
     accuracy = float(is_right.double().mean())
-    return verdicts.check_clean_agreement(accuracy, expected, len(is_right), draws_at_random=settings.eot > 1)
+    return verdicts.check_clean_agreement(accuracy, expected, len(is_right), draws_at_random=request.eot > 1)

@@ -4,80 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from operator import index
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from robustprune.attacks.epsilon import parse_epsilon
-from robustprune.attacks.norms import Norm, get_norm
 from robustprune.errors import AttackError, EvaluationError
 from robustprune.models import to_unit_range
 from robustprune.runtime.arrays import Array, to_tensor
 
-Selection = Literal["best", "last"]
-
 TOGETHER = 64
 """Samples that attacks of other packages are handed at once."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of `run_attack` that hold for every attack."""
-
-    epsilon: float
-    norm: Norm
-    seed: int
-    restarts: int
-    batch_size: int
-    early_stop: bool
-    selection: Selection
-    eot: int = 1
-    frozen: bool = True
-
-    def shared_options(self) -> dict[str, Any]:
-        """Return what a result reports beside the attack's own options."""
-        return {
-            "restarts": self.restarts,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "early_stop": self.early_stop,
-            "selection": self.selection,
-            "eot": self.eot,
-        }
-
-
-def check_settings(
-    epsilon: float | str | Fraction,
-    norm: str,
-    *,
-    seed: int,
-    restarts: int,
-    batch_size: int,
-    early_stop: bool,
-    selection: str,
-    eot: int = 1,
-    frozen: bool = True,
-) -> Settings:
-    """Return the settings, or raise an `AttackError` that names the one that makes no sense."""
-    if selection not in ("best", "last"):
-        raise AttackError(f"selection must be 'best' or 'last', got {selection!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise AttackError(f"seed must be an integer, got {seed!r}")
-    return Settings(
-        epsilon=parse_epsilon(epsilon, norm=get_norm(norm).name),
-        norm=get_norm(norm),
-        seed=int(seed),
-        restarts=at_least_one("restarts", restarts),
-        batch_size=at_least_one("batch_size", batch_size),
-        early_stop=bool(early_stop),
-        selection="best" if selection == "best" else "last",
-        eot=at_least_one("eot", eot),
-        frozen=bool(frozen),
-    )
 
 
 def at_least_one(name: str, value: Any) -> int:

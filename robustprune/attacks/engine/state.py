@@ -18,9 +18,10 @@ import torch
 from torch import nn
 
 from robustprune.attacks.engine.ledger import Start, Tally
-from robustprune.attacks.engine.settings import Samples, Settings
+from robustprune.attacks.engine.settings import Samples
 from robustprune.attacks.engine.stages import Keeper, Midway
 from robustprune.attacks.registry import named
+from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.files import hash_arrays, hash_json, write_atomically
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from robustprune.attacks.engine.problem import AttackProblem
 
 FORMAT = 5
+SUFFIX = ".state"
 SECONDS = 5.0
 """How long a loop goes on before it is saved."""
 WRITING_SHARE = 0.02
@@ -119,26 +121,10 @@ class _FileKeeper(Keeper):
             raise AttackError(f"the state of the attack cannot be written to {self._path}: {error.strerror}") from error
 
 
-class StateFolder:
-    """Where the attacks of an evaluation keep how far they have come, until whoever made it needs it no more."""
-
-    def __init__(self, folder: str | Path) -> None:
-        """Keep them in ``folder``, which need not exist."""
-        self._folder = Path(folder)
-        self._used: list[Path] = []
-
-    def file(self, *parts: str) -> Path:
-        """Return the file of the attack that these words tell from the others."""
-        self._used.append(self._folder / f"{'-'.join(parts).replace(':', '-')}.state")
-        return self._used[-1]
-
-    def clear(self) -> None:
-        """Remove the files of all attacks that were asked for."""
-        for path in self._used:
-            wave = 0
-            while (file := wave_file(path, wave)).exists():
-                file.unlink()
-                wave += 1
+def clear_states(folder: str | Path) -> None:
+    """Remove what attacks kept in a folder, once nobody needs it any more."""
+    for file in Path(folder).glob(f"*{SUFFIX}*"):
+        file.unlink()
 
 
 def wave_file(path: Path, wave: int) -> Path:
@@ -146,7 +132,7 @@ def wave_file(path: Path, wave: int) -> Path:
     return path if wave == 0 else path.with_name(f"{path.name}-{wave}")
 
 
-def state_key(model: nn.Module, samples: Samples, attack: str, options: dict[str, Any], settings: Settings) -> str:
+def state_key(model: nn.Module, samples: Samples, request: Attack, options: dict[str, Any]) -> str:
     """Return a hash over the model, the data and the configuration of an attack."""
     arrays = {"images": samples.images, "labels": samples.labels, "ids": torch.tensor(samples.ids)}
     for name, tensor in (("targets", samples.targets), ("carried", samples.carried_broken)):
@@ -157,10 +143,10 @@ def state_key(model: nn.Module, samples: Samples, attack: str, options: dict[str
             # Its text tells apart networks of equal weights, such as one with another activation.
             "model": [hash_weights(model), str(model)],
             "data": hash_arrays({name: tensor.cpu().numpy() for name, tensor in arrays.items()}),
-            "attack": attack,
+            "attack": request.name,
             "options": {name: str(named(value)) for name, value in options.items()},
-            "settings": {name: str(value) for name, value in settings.shared_options().items()},
-            "budget": [settings.norm.name, settings.epsilon],
+            "settings": {name: str(value) for name, value in request.account.items()},
+            "budget": [request.norm, request.epsilon],
         }
     )
 

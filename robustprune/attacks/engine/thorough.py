@@ -6,7 +6,7 @@ What they find is judged, not mixed in: the number stays that of the attack it i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,18 @@ from torch import nn
 from robustprune.attacks.engine.checks import MOST_FURTHER
 from robustprune.attacks.engine.goal import Goal
 from robustprune.attacks.engine.result import AttackResult, Check
-from robustprune.attacks.engine.settings import Samples, Settings
+from robustprune.attacks.engine.settings import Samples
 from robustprune.attacks.registry import attack_options, get_attack, knows_norm
+from robustprune.attacks.requests import Attack
 from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.work import Work
 
 PROBED = 100
 """Samples of the checks that ask about the model rather than about the number."""
 BLACK_BOX_QUERIES = 300
 
+
+_SHARED = {"epsilon", "norm", "seed", "restarts", "batch_size", "eot", "frozen"}
 
 Run = Callable[..., AttackResult]
 """`robustprune.attacks.run_attack`, which these checks are a part of and hence cannot import."""
@@ -37,8 +41,7 @@ class Examiner:
         model: The model attacked.
         samples: What was attacked.
         result: What came of it.
-        options: The options the attack was given.
-        settings: The settings of all attacks.
+        request: What was asked for.
         processes: Those that share the samples.
     """
 
@@ -46,26 +49,30 @@ class Examiner:
     model: nn.Module
     samples: Samples
     result: AttackResult
-    options: Mapping[str, Any]
-    settings: Settings
+    request: Attack
     processes: Processes = ALONE
 
-    def attack(self, name: str, *, samples: int | None = None, **changes: Any) -> AttackResult:
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that the attack was given."""
+        return self.request.options
+
+    def attack(
+        self, name: str, *, samples: int | None = None, carry: AttackResult | None = None, **changes: Any
+    ) -> AttackResult:
         """Run an attack on the first so many samples (all by default), with the settings of the result."""
-        part, settings = self.samples.part(slice(samples)), self.settings
-        given: dict[str, Any] = {
-            "epsilon": settings.epsilon,
-            "norm": settings.norm.name,
-            "seed": settings.seed,
-            "restarts": settings.restarts,
-            "batch_size": settings.batch_size,
-            "eot": settings.eot,
-            "frozen": settings.frozen,
-            "sample_ids": part.ids,
-            "targets": part.targets,
-            "processes": self.processes,
-        }
-        return self.run(self.model, part.images, part.labels, name, **(given | changes))
+        part, work = self.samples.part(slice(samples)), Work(processes=self.processes)
+        given = self.request.model_dump(include=_SHARED) | changes
+        return self.run(
+            self.model,
+            part.images,
+            part.labels,
+            Attack.asked(name, **given),
+            sample_ids=part.ids,
+            targets=part.targets,
+            carry=carry,
+            work=work,
+        )
 
     def further(self, other: AttackResult) -> float:
         """Return the share of all samples that another attack broke and this one did not."""

@@ -16,11 +16,12 @@ from robustprune.attacks.engine.goal import Goal, are_predictions
 from robustprune.attacks.engine.ledger import Tally
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.replica import Replica
-from robustprune.attacks.engine.settings import TOGETHER, Samples, Settings
+from robustprune.attacks.engine.settings import TOGETHER, Samples
 from robustprune.attacks.engine.stages import Keeper
 from robustprune.attacks.engine.state import SavedState
 from robustprune.attacks.engine.verdict import predict_once
-from robustprune.attacks.registry import Attack
+from robustprune.attacks.registry import AttackFunction
+from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.models import to_unit_range
 
@@ -56,10 +57,10 @@ class Run:
     def __init__(
         self,
         model: nn.Module,
-        attack: Attack,
+        attack: AttackFunction,
         options: dict[str, Any],
-        settings: Settings,
-        progress: Progress,
+        request: Attack,
+        progress: WorkDone,
         saved: SavedState | None = None,
     ) -> None:
         """Prepare to attack ``model``, which the caller has guarded by the time a wave comes."""
@@ -68,10 +69,10 @@ class Run:
         self.stages: list[str] = [""]
         self.is_random = False
         self.clean_logits: list[Tensor] = []
-        self.replica = Replica(model, settings.frozen)
+        self.replica = Replica(model, request.frozen)
         self.model, self.attack, self._options = model, attack, options
-        self._settings, self._progress, self._saved = settings, progress, saved
-        self._oracle = Oracle(self.tally, Batches(settings.batch_size), progress.advance, settings.eot)
+        self._request, self._progress, self._saved = request, progress, saved
+        self._oracle = Oracle(self.tally, Batches(request.batch_size), progress.advance, request.eot)
         self._wave = -1
 
     def attack_wave(self, samples: Samples, place: torch.device) -> Outcome:
@@ -84,7 +85,7 @@ class Run:
         clean_logits = self._oracle.predict(self.model, images)
         _check_clean(clean_logits, labels, targets)
         self.clean_logits.append(clean_logits.cpu())
-        single = self._predict_once(images, samples.ids) if self._settings.eot > 1 else None
+        single = self._predict_once(images, samples.ids) if self._request.eot > 1 else None
         problem = AttackProblem(
             self._oracle,
             self.model,
@@ -92,7 +93,7 @@ class Run:
             labels,
             clean_logits,
             samples.ids,
-            self._settings,
+            self._request,
             targets=targets,
             single=single,
         )
@@ -119,7 +120,7 @@ class Run:
         predictions = self._verdict(problem, clean_logits)
         doubtful = problem.ledger.is_broken & ~goal.is_reached(predictions)
         # Of a network that draws at random, another attempt would be a second draw.
-        if problem.model is not self.model and self._settings.eot == 1 and bool(doubtful.any()):
+        if problem.model is not self.model and self._request.eot == 1 and bool(doubtful.any()):
             problem.model = self.model
             problem.stages.keeper = Keeper()
             problem.reopen(doubtful)
@@ -133,7 +134,7 @@ class Run:
         attacked = ~problem.goal.is_reached(logits)
         if not bool(attacked.any()):
             return logits
-        if self._settings.eot > 1:
+        if self._request.eot > 1:
             # Once, as the network is used; all of them, as only batches of the same samples draw the same.
             ids = [problem.sample_id(row) for row in range(len(points))]
             logits[attacked] = self._predict_once(points, ids)[attacked]
@@ -143,10 +144,10 @@ class Run:
 
     def _predict_once(self, images: Tensor, sample_ids: list[int]) -> Tensor:
         self.tally.forwards += len(images)
-        return predict_once(self.model, images, sample_ids, seed=self._settings.seed, batches=self._oracle.batches)
+        return predict_once(self.model, images, sample_ids, seed=self._request.seed, batches=self._oracle.batches)
 
     def _propose(self, problem: AttackProblem, only: Tensor | None = None) -> None:
-        for restart in range(self._settings.restarts):
+        for restart in range(self._request.restarts):
             problem.begin_restart(restart, only)
             # The first is run in any case: the attack then looks at its options.
             if restart > 0 and not problem.active.any():
@@ -179,20 +180,20 @@ class Run:
         return Outcome(*(part.cpu() for part in parts))
 
 
-class Progress:
+class WorkDone:
     """Work done out of the most there can be: one unit is one sample in one query."""
 
     def __init__(
         self,
-        report: Callable[[int, int], None] | None,
+        report: Callable[[float, float], None] | None,
         n: int,
-        settings: Settings,
+        request: Attack,
         options: dict[str, Any],
     ) -> None:
         """Report to ``report(done, total)``, if there is anyone to report to."""
         steps = options.get("steps", options.get("queries"))
         # A gradient per step and a last look; for an attack without steps, a guess of two queries.
-        self._per_sample = settings.restarts * ((steps if isinstance(steps, int) else 1) + 1)
+        self._per_sample = request.restarts * ((steps if isinstance(steps, int) else 1) + 1)
         self._report = report
         self._total = n * self._per_sample
         self._done = self._finished = 0

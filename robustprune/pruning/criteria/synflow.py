@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
-from robustprune.models.normalization import Normalize
+from robustprune.models.adapter import Normalize
 from robustprune.pruning.criteria.gradients import gradients
 from robustprune.pruning.criteria.saliency import Saliency, WeightCriterion, per_weight
 from robustprune.pruning.criteria.sample import normalizes_batches, scoring_copy, trial_images
