@@ -27,7 +27,8 @@ def estimate_difference(dense: Sequence[MetricValue], own: Sequence[MetricValue]
     """Return the mean difference of ``own`` to ``dense``, in pairs or not, on equal samples, without known bias."""
     values = [np.array([outcome.value - outcome.bias for outcome in side]) for side in (dense, own)]
     both = [*dense, *own]
-    scale, covariance, least = both[0].scale, np.zeros(()), 0.0
+    scale, least = both[0].scale, 0.0
+    covariance = np.zeros((len(own) if paired else len(both),) * 2)
     for part in range(len(both[0].samples)):
         arrays = np.stack([outcome.samples[part] for outcome in both]).astype(np.float64)  # (networks, n)
         compared = arrays[len(dense) :] - arrays[: len(dense)] if paired else arrays

@@ -159,7 +159,7 @@ def _detection(record: Record, samples: Samples) -> Found:
         assert record.ood_summary is not None
         protocol = record.ood_summary.protocol
         settings = {
-            "foreign images": entry.n_out,
+            "out-of-distribution images": entry.n_out,
             "conversions": entry.conversions,
             # Where no detector had to be fitted, there is nothing to say; others may have been asked for beside.
             "fitted on": protocol.get("fitted_on") or None,

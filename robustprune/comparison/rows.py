@@ -12,7 +12,7 @@ from robustprune.comparison.findings import ComparisonRow
 from robustprune.comparison.metric import POINTS, Floats, Metric, MetricValue
 from robustprune.comparison.sides import Network, Sides, differing_setting, require_same_draws
 from robustprune.comparison.significance import judge, mcnemar
-from robustprune.metrics.seeds import LEAST_SEEDS, CrossedDifference, paired_difference, unpaired_difference
+from robustprune.metrics.seeds import LEAST_SEEDS, CrossedDifference
 
 
 def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float) -> ComparisonRow:
@@ -41,7 +41,7 @@ def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: f
     if problem is not None:
         return ComparisonRow(**about, reason=problem)
     dense, own = ([network.values[metric] for network in side] for side in (sides.dense, sides.own))
-    values = [np.array([outcome.value for outcome in side]) for side in (dense, own)]
+    values = [np.array([each.value for each in side]) for side in (dense, own)]
     about |= {
         "dense": float(values[0].mean()),
         "value": float(values[1].mean()),
@@ -50,7 +50,7 @@ def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: f
         "per_seed": tuple(_per_seed(metric, sides)),
     }
     if metric.group == "cost":
-        return ComparisonRow(**about, **_of_cost(metric, values, sides, confidence))
+        return ComparisonRow(**about, **_of_cost(dense, own, confidence, paired=bool(sides.pairs)))
     # One pair may have been evaluated with another seed than the next.
     together: list[Sequence[Network]] = [*sides.pairs] or [sides.networks]
     for compared in together:
@@ -60,7 +60,7 @@ def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: f
         return ComparisonRow(**about, reason=f"outcomes per sample are not on file for {sides.name(bare)}")
     estimate = estimate_difference(dense, own, paired=bool(sides.pairs))
     interval = estimate.interval(confidence)
-    margin = find_tolerance(metric, values[0], tolerance)
+    margin = _margin(metric, values[0], tolerance)
     return ComparisonRow(
         **about,
         interval=interval,
@@ -72,7 +72,7 @@ def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: f
     )
 
 
-def find_tolerance(metric: Metric, dense: Floats, tolerance: float | str) -> float:
+def _margin(metric: Metric, dense: Floats, tolerance: float | str) -> float:
     """Return ξ in the unit of a metric.
 
     A tolerance in percentage points is one of shares. Proper scores, NLL and Brier, are none: their tolerance is 0,
@@ -99,20 +99,16 @@ def _problem(metric: Metric, sides: Sides) -> str | None:
     return None
 
 
-def _of_cost(metric: Metric, values: Sequence[Floats], sides: Sides, confidence: float) -> dict[str, Any]:
+def _of_cost(
+    dense: Sequence[MetricValue], own: Sequence[MetricValue], sides: Sides, confidence: float
+) -> dict[str, Any]:
     """Return what a row of a cost has beside its values: what is saved, and an interval over enough seeds."""
-    dense, own = values
+    values = [np.array([each.value for each in side]) for side in (dense, own)]
     found: dict[str, Any] = {"reason": "costs have no tolerance"}
-    if dense.mean() > 0:
-        found["saved_percent"] = float(100 * (1 - own.mean() / dense.mean()))
-    spread = max(float(np.ptp(each)) for each in values)
-    if spread > 0 and min(map(len, values)) >= LEAST_SEEDS:
-        none = np.zeros((len(dense) + len(own),) * 2)
-        estimate = (
-            paired_difference(own - dense, none[: len(own), : len(own)])
-            if sides.pairs
-            else unpaired_difference(dense, own, none)
-        )
+    if values[0].mean() > 0:
+        found["saved_percent"] = float(100 * (1 - values[1].mean() / values[0].mean()))
+    if max(map(np.ptp, values)) > 0 and min(map(len, values)) >= LEAST_SEEDS:
+        estimate = estimate_difference(dense, own, paired=paired)
         found |= {"interval": estimate.interval(confidence), "statement": "method"}
     return found
 

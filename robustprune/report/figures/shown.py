@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-import numpy as np
-
 from robustprune.comparison import Comparison
 from robustprune.comparison.from_record import measured_alike
 from robustprune.comparison.metric import write_norm
@@ -78,7 +76,8 @@ def choose_groups(groups: Groups, comparison: Comparison | None = None, most: in
     called = dict(zip(groups, _shortened(groups), strict=True))
     groups = {called[name]: records for name, records in groups.items()}
     reference, *others = groups
-    ranked = sorted(others, key=lambda name: -float(np.mean([record.clean.accuracy for record in groups[name]])))
+    accuracy = {name: mean_over_seeds([record.clean.accuracy for record in groups[name]]).mean for name in others}
+    ranked = sorted(others, key=lambda name: -accuracy[name])
     kept = {reference, *ranked[:most]}
     shown = {name: groups[name] for name in groups if name in kept}
     left = len(others) - (len(shown) - 1)

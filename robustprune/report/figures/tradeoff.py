@@ -48,7 +48,7 @@ def draw_tradeoff(shown: Shown) -> Drawing:
     """Return accuracy, and robust accuracy where there is one, against multiply-accumulates saved."""
     if len(shown.groups) < 2:
         raise LeftOutError("there is nothing to compare the dense networks with")
-    dense = float(np.mean([record.model.macs for record in shown.groups[shown.reference]]))
+    dense = mean_over_seeds([record.model.macs for record in shown.groups[shown.reference]]).mean
     saved = {name: [100 * (1 - r.model.macs / dense) for r in records] for name, records in shown.groups.items()}
     panels = {"accuracy": {name: [100 * r.clean.accuracy for r in found] for name, found in shown.groups.items()}}
     key = choose_attack(shown)
@@ -141,8 +141,8 @@ def choose_attack(shown: Shown) -> AttackKey | None:
     common = [key for key in tables[shown.reference] if all(key in table for table in tables.values())]
     if not common:
         return None
-    means = {key: float(np.mean(tables[shown.reference][key])) for key in common}
-    clean = 100 * float(np.mean([record.clean.accuracy for record in shown.groups[shown.reference]]))
+    means = {key: mean_over_seeds(tables[shown.reference][key]).mean for key in common}
+    clean = 100 * mean_over_seeds([record.clean.accuracy for record in shown.groups[shown.reference]]).mean
     strongest = {
         (norm, epsilon): min((key for key in common if key[1:] == (norm, epsilon)), key=lambda key: means[key])
         for _, norm, epsilon in common
@@ -193,7 +193,7 @@ def _draw_panel(
 
 
 def _label_panel(axes: Axes, saved: Mapping[str, Sequence[float]], values: Mapping[str, Sequence[float]]) -> None:
-    means = {name: (float(np.mean(saved[name])), float(np.mean(each))) for name, each in values.items()}
+    means = {name: (mean_over_seeds(saved[name]).mean, mean_over_seeds(each).mean) for name, each in values.items()}
     dots = [dot for name in values for dot in zip(saved[name], values[name], strict=True)]
     corners = [means[name] for name in pareto_front(means)]
     line = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -134,10 +133,10 @@ def _say(found: dict[str, Sequence[Record]]) -> str:
     for name, records in found.items():
         accuracy, loss = _values(records, "validation_accuracy"), _values(records, "train_loss")
         if accuracy:
-            last = 100 * float(np.mean(list(accuracy.values())[-1]))
+            last = 100 * mean_over_seeds(list(accuracy.values())[-1]).mean
             said.append(f"{name}: {last:.1f} % of the validation images after {len(accuracy)} epochs")
         elif loss:
-            last = float(np.mean(list(loss.values())[-1]))
+            last = mean_over_seeds(list(loss.values())[-1]).mean
             said.append(f"{name}: a training loss of {last:.3g} after {len(loss)} epochs")
     return f"At the end of training. {'; '.join(said)}." if said else "Learning rates of training."
 
