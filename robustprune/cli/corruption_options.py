@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.options import stack
+from robustprune.cli.options import gathered, stack
 from robustprune.cli.paths import Naming, Source
-from robustprune.cli.tables import interval_text
 from robustprune.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -26,44 +25,22 @@ frost_dir_option = click.option(
     "--frost-dir", type=Source(whole=True), help="Pictures of frost, in place of ones made by a formula."
 )
 
-corruption_options = stack(
-    click.option(
-        "--corruption",
-        "corruptions",
-        multiple=True,
-        help="all (fifteen), extras (four) or a name, see `robustprune list corruptions`; may be repeated.",
-    ),
-    click.option(
-        "--corruption-dir",
-        type=Source(whole=True),
-        help="Published set to read them from: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
-    ),
-    frost_dir_option,
-    click.option(
-        "--shift",
-        type=Naming(),
-        multiple=True,
-        help="The same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR; may be repeated.",
-    ),
-)
 
-
-def corruptions_of(options: Mapping[str, Any]) -> Corruptions:
-    """Return what the options above ask for of corrupted images."""
+def _corruptions(corruptions: tuple[str, ...], corruption_dir: str | None, frost_dir: str | None) -> Corruptions:
+    """Return what is asked for of corrupted images."""
     from robustprune.corruptions.requests import Corruptions
 
-    names, folder, frost = options["corruptions"], options["corruption_dir"], options["frost_dir"]
-    if frost and folder:
+    if frost_dir and corruption_dir:
         raise click.UsageError("--frost-dir is for making frost, and with --corruption-dir it is read; leave out one")
-    return Corruptions(names, published=folder, options=frost_options(frost, names))
+    return Corruptions(corruptions, published=corruption_dir, options=frost_options(frost_dir, corruptions))
 
 
-def shift_of(options: Mapping[str, Any]) -> Shift:
+def _shift(shift: tuple[str, ...]) -> Shift:
     """Return the shifted sets that are asked for, each as ``NAME=PLACE``."""
     from robustprune.evaluation.requests import Shift
 
     found: dict[str, str] = {}
-    for text in options["shift"]:
+    for text in shift:
         name, equals, place = text.partition("=")
         if not (name and equals and place):
             raise EvaluationError(f"a shifted set is named as NAME=npz:FILE or NAME=imagefolder:DIR, got {text!r}")
@@ -84,6 +61,38 @@ def frost_options(folder: str | None, names: Sequence[str]) -> dict[str, Any]:
     if "frost" not in expand_names(list(names)):
         raise click.UsageError("--frost-dir is for frost, which is not among the corruptions; add --corruption frost")
     return {"folder": Path(folder).absolute()}
+
+
+corruption_options = stack(
+    gathered(
+        "corruptions",
+        _corruptions,
+        click.option(
+            "--corruption",
+            "corruptions",
+            multiple=True,
+            help="all (fifteen), extras (four) or a name, see `robustprune list corruptions`; may be repeated.",
+        ),
+        click.option(
+            "--corruption-dir",
+            type=Source(whole=True),
+            help="Published set to read them from: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
+        ),
+        frost_dir_option,
+    ),
+    gathered(
+        "shift",
+        _shift,
+        click.option(
+            "--shift",
+            type=Naming(),
+            multiple=True,
+            help="The same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR; may be "
+            "repeated.",
+        ),
+    ),
+)
+"""For ``corruptions: Corruptions`` and ``shift: Shift``."""
 
 
 def corruption_tables(record: Record) -> None:
@@ -111,7 +120,7 @@ def corruption_tables(record: Record) -> None:
                     each.name,
                     each.n,
                     terminal.percent(each.accuracy),
-                    interval_text(each.interval),
+                    terminal.interval_text(each.interval),
                     f"{100 * each.gap:.1f}",
                 ]
                 for each in record.shift

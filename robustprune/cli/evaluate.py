@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,32 +13,33 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.attack_options import (
+    AttackOptions,
     attack_options,
-    attacks_of,
     curve_table,
-    refuse_idle_attack_options,
     refuse_invalid,
 )
-from robustprune.cli.corruption_options import corruption_options, corruption_tables, corruptions_of, shift_of
-from robustprune.cli.ood_options import ood_of, ood_options, ood_tables
+from robustprune.cli.corruption_options import corruption_options, corruption_tables
+from robustprune.cli.ood_options import ood_options, ood_tables
 from robustprune.cli.options import (
-    alike_options,
-    common_options,
-    data_options,
+    DataOptions,
+    NetworkOptions,
+    Setup,
+    dataset_options,
+    gathered,
     joined,
-    model_options,
-    open_named,
+    network_options,
     opened,
+    setup_options,
     split_option,
-    stack,
 )
 from robustprune.cli.paths import Naming, Target
-from robustprune.cli.tables import interval_text
 from robustprune.runtime.kinds import OUTCOMES, RECORD, Kind
 
 if TYPE_CHECKING:
+    from robustprune.corruptions.requests import Corruptions
     from robustprune.data import ImageData
-    from robustprune.evaluation.requests import Evaluation
+    from robustprune.evaluation.requests import Shift
+    from robustprune.ood.requests import OOD
     from robustprune.records import Record
     from robustprune.tickets.ticket import Ticket
 
@@ -48,7 +50,7 @@ def _named(model: str, also: Iterable[str], dense: str | None) -> list[str]:
 
 def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind]]:
     """Yield the records, and the outcomes beside them."""
-    from robustprune.records.places import check_samples_are_free, samples_path
+    from robustprune.records import check_samples_are_free, samples_path
 
     for file in _record_files(_named(*(options[name] for name in ("model", "also", "dense"))), str(out)).values():
         record = Path(file)
@@ -60,7 +62,22 @@ def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind
             raise click.UsageError(f"--out {out}: {error.strerror}") from error
 
 
-evaluation_options = stack(
+@dataclass(frozen=True)
+class _Wanted:
+    """Which networks are evaluated beside the first, on which images, and where their records go."""
+
+    also: tuple[str, ...]
+    dense: str | None
+    split: str
+    latency: bool
+    limit: int | None
+    batch_size: int
+    out: str | None
+
+
+wanted_options = gathered(
+    "wanted",
+    _Wanted,
     click.option(
         "--also",
         type=Naming(plain=True),
@@ -83,58 +100,56 @@ evaluation_options = stack(
 
 
 @commands.command()
-@model_options
-@data_options
+@network_options
+@dataset_options
 @attack_options
 @corruption_options
 @ood_options
-@evaluation_options
-@common_options
-def evaluate(**options: Any) -> None:
+@wanted_options
+@setup_options
+def evaluate(
+    network: NetworkOptions,
+    dataset: DataOptions,
+    attacked: AttackOptions,
+    corruptions: Corruptions,
+    shift: Shift,
+    ood: OOD,
+    wanted: _Wanted,
+    setup: Setup,
+    as_json: bool,
+) -> None:
     """Measure accuracy and calibration of a network, attack it, corrupt its images, detect others."""
     from robustprune.attacks import clear_states
-    from robustprune.evaluation import evaluate_models
+    from robustprune.evaluation import Evaluation, evaluate_models
     from robustprune.runtime.work import Work
 
-    dense, source = options["dense"], options["transfer_from"]
-    named = _named(options["model"], options["also"], dense)
-    files = _record_files(named, options["out"])
-    refuse_idle_attack_options(options, len(named))
-    asked = _evaluation_of(options)
-    folder = Path(options["resume_dir"]) if options["resume_dir"] else None
-    others = [*named[1:], *([source] if source else [])]
-    with joined(options["device"], evaluates=True) as processes, terminal.progress_bar() as bar:
-        networks, data = opened(processes, options, lambda: _open_all(options, named[0], others))
-        attacks = asked.attacks
+    named = _named(network.model, wanted.also, wanted.dense)
+    files = _record_files(named, wanted.out)
+    attacked.check_networks(len(named))
+    own = {name: getattr(wanted, name) for name in ("split", "limit", "batch_size", "latency")}
+    # Out-of-distribution sets are looked for where the data set is.
+    ood = ood.model_copy(update={"root": dataset.root, "download": dataset.download}) if ood.sets else ood
+    asked = Evaluation(corruptions=corruptions, shift=shift, ood=ood, seed=setup.seed, **own)
+    source = attacked.transfer_from
+    with joined(setup.device, evaluates=True) as processes, terminal.progress_bar() as bar:
+        others = [*named[1:], *([source] if source else [])]
+        networks, data = opened(processes, dataset, lambda: _open_all(network, others, dataset, setup))
+        attacks = attacked.attacks
         if source:
             attacks = attacks.model_copy(update={"transfer_from": networks[source].model()})
         tickets = {name: networks[name] for name in named}
-        work = Work(processes, bar, folder)
-        records = evaluate_models(tickets, data, asked, dense=dense, work=work, attacks=attacks)
+        work = Work(processes, bar, attacked.resume_dir)
+        records = evaluate_models(tickets, data, asked, dense=wanted.dense, work=work, attacks=attacks)
         processes.from_main(lambda: _save_all(records, files))
-    if options["as_json"]:
+    if as_json:
         found = [record.to_json() for record in records.values()]
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
     else:
         _draw_all(records, files)
-    if folder is not None:
-        clear_states(folder)
-    if options["strict"]:
+    if attacked.resume_dir is not None:
+        clear_states(attacked.resume_dir)
+    if attacked.strict:
         refuse_invalid(records.values())
-
-
-def _evaluation_of(options: Mapping[str, Any]) -> Evaluation:
-    """Return what a command's options ask to be measured."""
-    from robustprune.evaluation.requests import Evaluation
-
-    own = {name: options[name] for name in ("split", "limit", "seed", "batch_size", "latency")}
-    return Evaluation(
-        attacks=attacks_of(options),
-        corruptions=corruptions_of(options),
-        shift=shift_of(options),
-        ood=ood_of(options),
-        **own,
-    )
 
 
 def _save_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
@@ -150,15 +165,17 @@ def _draw_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
         ood_tables(record)
 
 
-def _open_all(options: dict[str, Any], first: str, others: Sequence[str]) -> tuple[dict[str, Ticket], ImageData]:
+def _open_all(
+    network: NetworkOptions, others: Sequence[str], dataset: DataOptions, setup: Setup
+) -> tuple[dict[str, Ticket], ImageData]:
     """Return the networks, on their device, and the image set of the first; the others are opened alike."""
-    from robustprune.cli.workbench import open_alike
+    from robustprune.cli.workbench import open_alike, open_model
 
-    alike = alike_options(options, others)
-    ticket, data = open_named(options)
-    tickets = {first: ticket} | {name: open_alike(name, data, **alike) for name in others}
+    device, alike = setup.begin(), [replace(network, model=name) for name in others]
+    ticket, data = open_model(network.beside(alike), dataset, seed=setup.seed)
+    tickets = {network.model: ticket} | {each.model: open_alike(each, data, seed=setup.seed) for each in alike}
     for name, each in tickets.items():
-        each.network.to(options["device"])
+        each.network.to(device)
         each.path = name
     return tickets, data
 
@@ -189,14 +206,14 @@ def _record_name(model: str) -> str:
 
 def _record_table(record: Record, out: str | None) -> None:
     clean = record.clean
-    rows = [["none", "", terminal.percent(clean.accuracy), interval_text(clean.interval), "", ""]]
+    rows = [["none", "", terminal.percent(clean.accuracy), terminal.interval_text(clean.interval), "", ""]]
     for entry in record.attacks:
         rows.append(
             [
                 entry.name + (f"-{entry.steps}" if entry.steps else ""),
                 f"{entry.norm} {entry.epsilon:.4g}",
                 terminal.percent(entry.robust_accuracy) if entry.valid else "invalid",
-                interval_text(entry.interval) if entry.valid else "",
+                terminal.interval_text(entry.interval) if entry.valid else "",
                 terminal.seconds(entry.seconds),
                 "; ".join(
                     f"{check.verdict} {check.name}: {check.detail}"

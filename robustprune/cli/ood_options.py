@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.options import stack
+from robustprune.cli.options import gathered
 from robustprune.cli.paths import OUT_FOLDER, Naming
 
 if TYPE_CHECKING:
+    from robustprune.ood.ood_result import DetectorEntry, OodEntry
     from robustprune.ood.requests import OOD
-    from robustprune.ood.result import DetectorEntry, OodEntry
     from robustprune.records import Record
 
-ood_options = stack(
+
+def _ood(ood: tuple[str, ...], **options: Any) -> OOD:
+    """Return what is asked for of detection."""
+    from robustprune.ood.requests import OOD
+
+    named = {
+        "detectors": options["detectors"],
+        "attack_epsilons": options["ood_attack"],
+        "fit_limit": options["ood_fit_limit"],
+        "full_spectrum": options["full_spectrum"],
+        "tune_on": options["ood_tune"],
+        "cache": options["feature_cache"],
+    }
+    given = {name: value for name, value in named.items() if value}
+    if not ood:
+        if given:
+            raise click.UsageError("detectors need an out-of-distribution set to be tried on; name one with --ood")
+        return OOD()
+    return OOD(ood, **given)
+
+
+ood_options = gathered(
+    "ood",
+    _ood,
     click.option(
         "--ood",
         type=Naming(),
@@ -40,26 +62,7 @@ ood_options = stack(
     click.option("--ood-tune", type=Naming(), help="Set to choose options of detectors on, against validation images."),
     click.option("--feature-cache", type=OUT_FOLDER, help="Folder to keep logits and features in."),
 )
-
-
-def ood_of(options: Mapping[str, Any]) -> OOD:
-    """Return what the options above ask for; out-of-distribution sets are looked for where the data set is."""
-    from robustprune.ood.requests import OOD
-
-    named = {
-        "detectors": options["detectors"],
-        "attack_epsilons": options["ood_attack"],
-        "fit_limit": options["ood_fit_limit"],
-        "full_spectrum": options["full_spectrum"],
-        "tune_on": options["ood_tune"],
-        "cache": options["feature_cache"],
-    }
-    given = {name: value for name, value in named.items() if value}
-    if not options["ood"]:
-        if given:
-            raise click.UsageError("detectors need an out-of-distribution set to be tried on; name one with --ood")
-        return OOD()
-    return OOD(options["ood"], root=options["root"], download=options["download"], **given)
+"""For ``ood: OOD``."""
 
 
 def ood_tables(record: Record) -> None:

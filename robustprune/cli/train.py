@@ -11,14 +11,16 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
-    common_options,
-    data_options,
+    DataOptions,
+    NetworkOptions,
+    Setup,
+    country_options,
+    dataset_options,
     joined,
-    model_options,
-    open_named,
+    network_options,
     opened,
     recipe_options,
-    stack,
+    setup_options,
 )
 from robustprune.cli.paths import Target
 from robustprune.runtime.kinds import CHECKPOINT, TICKET, Kind
@@ -31,7 +33,7 @@ def _checkpoint(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, Kind
     return [(out.with_name(f"{out.name}.checkpoint"), CHECKPOINT)]
 
 
-training_options = stack(
+recipe_with_defences = recipe_options(
     click.option(
         "--defence",
         "--augment",
@@ -48,31 +50,40 @@ training_options = stack(
         help="Train on images attacked at each step; fgsm is the cheapest, and watched for overfitting to itself.",
     ),
     click.option("--eps", "epsilon", help="Budget of adversarial training, 8/255 by default."),
-    click.option("--resume", is_flag=True, help="Continue an interrupted run."),
-    click.option(
-        "--out",
-        type=Target(TICKET, beside=_checkpoint, dir_okay=False),
-        required=True,
-        help="File of the trained ticket.",
-    ),
 )
 
 
 @commands.command()
-@model_options
-@data_options
-@recipe_options
-@training_options
-@common_options
-def train(out: str, resume: bool, as_json: bool, **options: Any) -> None:
+@network_options
+@dataset_options
+@recipe_with_defences
+@country_options
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@click.option(
+    "--out",
+    type=Target(TICKET, beside=_checkpoint, dir_okay=False),
+    required=True,
+    help="File of the trained ticket.",
+)
+@setup_options
+def train(
+    network: NetworkOptions,
+    dataset: DataOptions,
+    recipe: Recipe,
+    country: str | None,
+    resume: bool,
+    out: str,
+    setup: Setup,
+    as_json: bool,
+) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
-    from robustprune.runtime.work import Work, choose_device
+    from robustprune.cli.workbench import open_model
+    from robustprune.runtime.work import Work
     from robustprune.training import train_to_file
 
-    recipe, device, model = _recipe(options), choose_device(options["device"]), options["model"]
-    country = None if options["no_energy"] else options["country"]
-    with joined(options["device"]) as processes, terminal.progress_bar() as bar:
-        ticket, data = opened(processes, options, lambda: open_named(options))
+    device = setup.begin()
+    with joined(setup.device) as processes, terminal.progress_bar() as bar:
+        ticket, data = opened(processes, dataset, lambda: open_model(network, dataset, seed=setup.seed))
         ticket = train_to_file(
             ticket,
             data,
@@ -81,7 +92,7 @@ def train(out: str, resume: bool, as_json: bool, **options: Any) -> None:
             resume=resume,
             on_epoch=_say_epoch,
             work=Work(processes, bar),
-            seed=options["seed"],
+            seed=setup.seed,
             device=device,
             country=country,
         )
@@ -96,15 +107,7 @@ def train(out: str, resume: bool, as_json: bool, **options: Any) -> None:
     if as_json:
         terminal.print_json(summary)
     else:
-        _draw(f"Trained {model}", summary)
-
-
-def _recipe(options: Mapping[str, Any]) -> Recipe:
-    from robustprune.training import Recipe
-
-    if options["epsilon"] is not None and options["adversarial"] is None:
-        raise click.UsageError("--eps is the budget of adversarial training; add --adversarial pgd, fgsm or trades")
-    return Recipe.of(options["recipe"], **{name: options[name] for name in _OVERRIDES})
+        _draw(f"Trained {network.model}", summary)
 
 
 def _draw(title: str, summary: Mapping[str, Any]) -> None:
@@ -126,7 +129,6 @@ def _draw(title: str, summary: Mapping[str, Any]) -> None:
     )
 
 
-_OVERRIDES = ("epochs", "batch_size", "learning_rate", "defence", "consistency", "adversarial", "epsilon")
 _TRAINING_FIGURES = (
     "epochs",
     "seconds",

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from robustprune.metrics import SeedMean, mean_over_seeds
-from robustprune.ood.result import OodEntry
+from robustprune.ood.ood_result import OodEntry
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
 from robustprune.report.figures.shown import Shown
