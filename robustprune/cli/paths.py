@@ -137,9 +137,8 @@ class Records(click.ParamType[str]):
 
     def reads(self, value: Any) -> Iterator[Read]:
         """Yield the records, and the outcomes beside them."""
-        from robustprune.comparison.named import is_named, split_named
-        from robustprune.comparison.networks import find_records
-        from robustprune.records.places import recorded_samples, samples_path
+        from robustprune.comparison.sources import find_records, is_named, split_named
+        from robustprune.records import recorded_samples, samples_path
 
         for place in split_named(value)[1] if is_named(value) else [value]:
             for record in find_records(place):

@@ -21,7 +21,6 @@ from robustprune.cli.options import (
     was_given,
 )
 from robustprune.cli.paths import Source, Target
-from robustprune.cli.tables import cost_table, percent_kept, pruning_notes
 from robustprune.runtime.kinds import TICKET
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ def prune(
     _DRAW[ticket.plan.method](ticket)
     without = f" without {', '.join(ticket.plan.removed)}" if ticket.plan.removed else ""
     caption = f"{ticket.architecture.name}{without}; ticket in {out}"
-    cost_table(after, before, ("before", "after"), "\n".join([caption, *pruning_notes(ticket)]))
+    terminal.cost_table(after, before, ("before", "after"), "\n".join([caption, *terminal.pruning_notes(ticket)]))
 
 
 def _cut(dense: Ticket, data: ImageData, wanted: _Wanted, match: Ticket | None, seed: int) -> Ticket:
@@ -254,7 +253,7 @@ def _draw_masks(ticket: Ticket) -> None:
         f"Weights kept by {plan.criterion} in {plan.rounds} round{'s' if plan.rounds != 1 else ''}",
         ["parameter", ">weights", ">kept", ">share"],
         [
-            [name, f"{count['weights']:,}", f"{count['kept']:,}", percent_kept(count)]
+            [name, f"{count['weights']:,}", f"{count['kept']:,}", terminal.percent_kept(count)]
             for name, count in _weights_kept(ticket).items()
         ],
     )
