@@ -50,7 +50,7 @@ def _named(model: str, also: Iterable[str], dense: str | None) -> list[str]:
 
 def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind]]:
     """Yield the records, and the outcomes beside them."""
-    from robustprune.records.places import check_samples_are_free, samples_path
+    from robustprune.records import check_samples_are_free, samples_path
 
     for file in _record_files(_named(*(options[name] for name in ("model", "also", "dense"))), str(out)).values():
         record = Path(file)

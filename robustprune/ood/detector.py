@@ -20,7 +20,7 @@ Options = dict[str, tuple[Any, ...]]
 
 
 class Detector:
-    """Scores how foreign images are to a network: larger = more out-of-distribution.
+    """Scores how far out of a network's distribution images are: larger = further out.
 
     A detector is a dataclass; its fields are its options. `score`, a static function of logits or features, is
     the formula. Whatever it cannot compute, it says by raising `DetectorError`; scores that are not finite
