@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support import Run, check_failure
 from synthetic_records import make_record
 
-from robustprune.comparison.named import is_named, split_named
+from robustprune.comparison.sources import is_named, split_named
 from robustprune.errors import ComparisonError
 
 PART = st.text("ab1.=", min_size=1, max_size=3).filter(lambda text: text.strip("."))

@@ -7,38 +7,19 @@ interval. What records do not tell stays empty; a table with nothing in it is le
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from robustprune.comparison.costs import measured_alike
+from robustprune.comparison.from_record import measured_alike
 from robustprune.cost import saved_in_training
+from robustprune.lottery.found_tickets import Context, PaperTicket, gather
 from robustprune.metrics import mean_and_half_width
 from robustprune.records import Record
-from robustprune.report.found_tickets import Context, PaperTicket, gather
-from robustprune.report.tables import Table, escape_markdown
+from robustprune.report.table import Table, TableSet
 
 _POINTS = "Percentage points against the dense network of the same seed"
 
 
-@dataclass(frozen=True)
-class PaperTables:
-    """The tables that records have the numbers for, and why others are not there."""
-
-    tables: tuple[Table, ...]
-    left_out: Mapping[str, str]
-
-    def to_markdown(self) -> str:
-        """Return all of them, each under its title and above its note."""
-        return "\n".join(
-            f"**{escape_markdown(each.title)}**\n\n{each.to_markdown()}\n{each.note}\n" for each in self.tables
-        )
-
-    def to_latex(self) -> str:
-        """Return all of them as LaTeX, which takes ``booktabs``."""
-        return "\n".join(each.to_latex() for each in self.tables)
-
-
-def paper_tables(records: Iterable[Record]) -> PaperTables:
+def paper_tables(records: Iterable[Record]) -> TableSet:
     """Return the paper's tables, for each network and image set anew.
 
     Args:
@@ -53,7 +34,7 @@ def paper_tables(records: Iterable[Record]) -> PaperTables:
                 tables.append(make(name, context))
             except _LeftOut as reason:
                 left_out[name] = str(reason)
-    return PaperTables(tuple(tables), left_out)
+    return TableSet(tuple(tables), left_out)
 
 
 class _LeftOut(Exception):

@@ -1,6 +1,6 @@
-"""What a run is to a tracker: its settings, what was measured of it, and its curves by epoch.
+"""What a run is to a tracker, its settings, what was measured of it and its curves by epoch; and runs for TensorBoard.
 
-Records stay the truth; what exporters leave is a copy to look at.
+Records stay the truth; what exporters leave is a copy to look at. TensorBoard takes its own package alone, not torch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.errors import EvaluationError
+from robustprune.registry import missing_package
 from robustprune.runtime.files import all_printable, hash_json
-from robustprune.sweep.query.flatten import SETTINGS, Row, flatten
+from robustprune.sweep.query.record_rows import SETTINGS, RecordRow, flatten
 
 _NAMES = ("run", "sweep", "record", "sha256", "path", "removed")
 
@@ -54,7 +55,7 @@ class TrackedRun:
         return [*sorted(self.curves.items()), (self.epochs, self.measured)]
 
 
-def tracked_run(row: Row) -> TrackedRun:
+def tracked_run(row: RecordRow) -> TrackedRun:
     """Return the run behind a row of :func:`robustprune.sweep.query.load_rows`; its record is read."""
     record = all_printable(json.loads(Path(row["record"]).read_bytes()))
     figures = {name: value for name, value in flatten(record).items() if name not in SETTINGS and _is_figure(value)}
@@ -70,7 +71,7 @@ def tracked_run(row: Row) -> TrackedRun:
     )
 
 
-def key_of(row: Row) -> str:
+def key_of(row: RecordRow) -> str:
     """Return a run's key: its name, which others may have, and what no other has.
 
     Of a run of a sweep, that is the end of its stage's address, which says what was computed wherever the folder is; of
@@ -110,3 +111,48 @@ def writing_to(folder: str | Path) -> Iterator[None]:
         raise EvaluationError(
             f"nothing can be written to {folder}: the tracker takes no name that is not UTF-8; name another folder"
         ) from error
+
+
+def export_to_tensorboard(rows: list[RecordRow], folder: str | Path) -> int:
+    """Write each row's record as a run, unless it is there already; return how many were written.
+
+    Scalars ``train/…`` are by epoch, ``measured/…`` stand at the last one; settings are hyper-parameters.
+
+    Args:
+        rows: From :func:`robustprune.sweep.query.load_rows`.
+        folder: TensorBoard's ``--logdir``.
+
+    Raises:
+        MissingDependencyError: TensorBoard is not installed.
+        EvaluationError: The folder cannot be written.
+    """
+    try:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    except ModuleNotFoundError as error:
+        raise missing_package("the exporter to TensorBoard", "tensorboard") from error
+    missing = [row for row in rows if not Path(folder, key_of(row)).exists()]
+    for row in missing:
+        run = tracked_run(row)
+        home = Path(folder, run.key)
+        unfinished = home.with_name(f".{home.name}.tmp")
+        with writing_to(folder):
+            writer = EventFileWriter(str(unfinished))
+            for event in _events(run):
+                writer.add_event(event)
+            writer.close()
+            unfinished.rename(home)
+    return len(missing)
+
+
+def _events(run: TrackedRun) -> list[Any]:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import summary_v2
+
+    settings = Event(summary=summary_v2.hparams_pb(dict(run.settings)))
+    return [settings, *(_scalars(Event, Summary, epoch, figures) for epoch, figures in run.steps())]
+
+
+def _scalars(event: Any, summary: Any, step: int, values: Mapping[str, float]) -> Any:
+    listed = [summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+    return event(step=step, summary=summary(value=listed))

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from robustprune.metrics import confidence_bins, risk_coverage
+from robustprune.metrics import SeedMean, confidence_bins, mean_over_seeds, risk_coverage
 from robustprune.records import Record
-from robustprune.report.drawing import Drawing, LeftOutError
-from robustprune.report.figures.reading import Estimate, Shown, estimate
-from robustprune.report.figures.style import INK, MUTED, new_figure, series_style, show_grid
-from robustprune.report.tables import Table, Value
+from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.style import INK, MUTED, draw_curve, new_figure, show_grid
+from robustprune.report.table import Table, Value
 
 _Floats = NDArray[np.float64]
 _COVERAGES = np.linspace(0.05, 1, 96)
@@ -31,13 +31,11 @@ def draw_risk_coverage(shown: Shown) -> Drawing:
     rows: list[list[Value]] = []
     most = 1.0
     for name, each in curves.items():
-        style = series_style(shown.places[name])
-        points = [estimate(column, bounds=(0, 100)) for column in np.array([risk for risk, _ in each]).T.tolist()]
-        means = [point.mean for point in points]
-        panel.plot(100 * _COVERAGES, means, **style | {"marker": ""})
-        low, high = zip(*(point.ends for point in points), strict=True)
-        panel.fill_between(100 * _COVERAGES, low, high, color=style["color"], alpha=0.13, linewidth=0)
-        most = max(most, *means)
+        points = [
+            mean_over_seeds(column, bounds=(0, 100)) for column in np.array([risk for risk, _ in each]).T.tolist()
+        ]
+        draw_curve(panel, 100 * _COVERAGES, points, shown.style(name) | {"marker": ""})
+        most = max(most, *(point.mean for point in points))
         rows += [
             [name, float(100 * c), p.mean, p.low, p.high] for c, p in list(zip(_COVERAGES, points, strict=True))[::5]
         ]
@@ -45,12 +43,12 @@ def draw_risk_coverage(shown: Shown) -> Drawing:
     panel.set(xlim=(5, 100), ylim=(0, 1.15 * most))
     areas = {name: [area for _, area in each] for name, each in curves.items()}
     _draw_dots(axes[0, 1], shown, areas, "Area under the curve (%)")
-    caption = (
+    caption = shown.caption(
         "A network that may stay silent on what it is least sure of (largest softmax probability) errs less on the "
         "rest. "
         f"Bands and bars: 95 % interval of the mean over networks. {shown.seeds}, "
-        f"{_images(found):,} images. {shown.note}"
-    ).strip()
+        f"{_images(found):,} images."
+    )
     alt = "Area under the risk–coverage curve: " + _list(areas) + "."
     columns = ("network", "coverage (%)", "risk (%)", "low (%)", "high (%)")
     data = Table("Risk and coverage", columns, rows)
@@ -67,7 +65,7 @@ def draw_calibration(shown: Shown) -> Drawing:
     rows: list[list[Value]] = []
     least = 100.0
     for name, records in found.items():
-        style = series_style(shown.places[name])
+        style = shown.style(name)
         confidence, accuracy, count = _reliability(records)
         panel.plot(confidence, accuracy, **style, markersize=3.5, label=name)
         least = min(least, *confidence, *accuracy)
@@ -78,12 +76,12 @@ def draw_calibration(shown: Shown) -> Drawing:
     panel.annotate("surer than right", (0.97, 0.04), xycoords="axes fraction", fontsize=6.5, color=MUTED, ha="right")
     errors = {name: [100 * record.clean.ece for record in records] for name, records in found.items()}
     _draw_dots(axes[0, 1], shown, errors, "Calibration error (ECE, %)")
-    caption = (
+    caption = shown.caption(
         f"Accuracy of the images in each of {_BINS} bins of confidence (largest softmax probability), those of all "
         "networks of a kind together, where there are ten images or more; on the dashed line a network is right as "
         "often as it says. Right: expected calibration error, bars: 95 % interval of the mean over networks. "
-        f"{shown.seeds}, {_images(found):,} images. {shown.note}"
-    ).strip()
+        f"{shown.seeds}, {_images(found):,} images."
+    )
     columns = ("network", "confidence (%)", "accuracy (%)", "images")
     data = Table("Reliability", columns, rows)
     alt = "Expected calibration error: " + _list(errors) + "."
@@ -121,8 +119,8 @@ def _reliability(records: Sequence[Record]) -> tuple[list[float], list[float], l
 def _draw_dots(axes: Axes, shown: Shown, values: dict[str, list[float]], title: str) -> None:
     """Draw a line for each kind: its networks as dots, their mean with its interval."""
     for row, (name, each) in enumerate(values.items()):
-        style = series_style(shown.places[name])
-        mean = estimate(each, bounds=(0, 100))
+        style = shown.style(name)
+        mean = mean_over_seeds(each, bounds=(0, 100))
         axes.plot(each, [row] * len(each), linestyle="", marker="o", markersize=2.2, color=style["color"], alpha=0.5)
         axes.plot(mean.ends, [row, row], color=style["color"], linewidth=1)
         axes.plot([mean.mean], [row], markersize=5.5, **style)
@@ -132,7 +130,7 @@ def _draw_dots(axes: Axes, shown: Shown, values: dict[str, list[float]], title: 
         )  # fmt: skip
     axes.set_yticks(range(len(values)), list(values))
     axes.set_ylim(len(values) - 0.5, -0.5)
-    axes.set_xlim(0, 1.05 * max(max(estimate(each).ends[1], *each) for each in values.values()) or 1)
+    axes.set_xlim(0, 1.05 * max(max(mean_over_seeds(each).ends[1], *each) for each in values.values()) or 1)
     axes.tick_params(axis="y", length=0)
     axes.set(title=title, xlabel="lower is better")
     show_grid(axes, "x")
@@ -143,5 +141,5 @@ def _images(found: dict[str, Sequence[Record]]) -> int:
 
 
 def _list(values: dict[str, list[float]]) -> str:
-    means: dict[str, Estimate] = {name: estimate(each) for name, each in values.items()}
+    means: dict[str, SeedMean] = {name: mean_over_seeds(each) for name, each in values.items()}
     return "; ".join(f"{name} {mean.mean:.2f} %" for name, mean in means.items())

@@ -1,4 +1,4 @@
-"""Figures on their way out: SVG to stand in a page, and files for a paper."""
+"""A figure with all that is said of it in words, on its way out: as SVG to stand in a page, as files for a paper."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import io
 import re
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from matplotlib.figure import Figure
+
 from robustprune.errors import ReportError
-from robustprune.report.drawing import Drawing
 from robustprune.report.figures.style import THEMED, styled
+from robustprune.report.table import Table
 from robustprune.runtime.files import write_atomically
 from robustprune.runtime.kinds import MARK, PICTURE
 
@@ -23,6 +26,31 @@ _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": MARK},
 }
 _DPI = 300
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure.
+
+    Attributes:
+        name: Stem of its files, in small letters with hyphens.
+        title: What it shows, in a few words.
+        caption: How to read it: what is drawn, from how many images and seeds, what bands and bars mean.
+        alt: What is found in it, in words and numbers, for those who do not see it.
+        figure: The picture.
+        data: The numbers behind it.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure = field(repr=False)
+    data: Table | None = field(default=None, repr=False)
+
+
+class LeftOutError(Exception):
+    """The records do not hold what a figure shows; the message says what is missing."""
 
 
 def to_svg(drawing: Drawing, *, prefix: str | None = None) -> str:

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import ScaledTranslation
 
 from robustprune.records import BlockSummary, Record
-from robustprune.report.drawing import Drawing, LeftOutError
-from robustprune.report.figures.reading import Shown
+from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.shown import Shown
 from robustprune.report.figures.style import INK, LINE, MUTED, new_figure, series_style
-from robustprune.report.tables import Table, Value
+from robustprune.report.table import Table, Value
 
 _PANELS = 5
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from robustprune.comparison import DENSE, Comparison, compare
 from robustprune.errors import ReportError
 from robustprune.records import Record
-from robustprune.report.export import save_figures
 from robustprune.report.figures import draw_all
-from robustprune.report.grouping import Group, make_group
-from robustprune.report.loading import load_groups
+from robustprune.report.figures.drawing import save_figures
+from robustprune.report.grouping import Group, load_groups, make_group
 from robustprune.report.page import make_section, render_page
-from robustprune.report.paper_tables import paper_tables
+from robustprune.report.table import TableSet
 from robustprune.runtime.files import printable, write_atomically
 from robustprune.runtime.kinds import MARK, PAGE, TABLES, Kind
 from robustprune.runtime.work import Progress
@@ -26,7 +25,7 @@ def write_report(
     title: str | None = None,
     tolerance: float | str = 1.0,
     figures: str | Path | None = None,
-    with_paper_tables: bool = False,
+    tables: Callable[[Sequence[Record]], TableSet] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Comparison]:
     """Compare networks and write what was found as one HTML file, which works offline.
@@ -39,8 +38,8 @@ def write_report(
         title: In place of one made from the records.
         tolerance: ξ of eq. 1, see :func:`robustprune.compare`.
         figures: A folder to write each figure to, as PDF, SVG and PNG.
-        with_paper_tables: Whether to add the paper's Tables 1 to 5 to the page, and to write them beside it, as
-            ``.md`` and ``.tex``.
+        tables: Makes further tables of the records, as :func:`robustprune.lottery.paper_tables` does; they are added to
+            the page, and written beside it as ``.md`` and ``.tex``.
         progress: Called as work proceeds.
 
     Returns:
@@ -65,13 +64,13 @@ def write_report(
             save_figures(drawings, folders[place])
         sections.append(make_section(group, comparison, drawings, left_out, f"s{place + 1}"))
     shown = [record for group in groups for records_of in group.records.values() for record in records_of]
-    tables = paper_tables(shown) if with_paper_tables else None
-    page = render_page(sections, shown, title or _title(groups), tables)
+    further = None if tables is None else tables(shown)
+    page = render_page(sections, shown, title or _title(groups), further)
     tell("drawing", len(groups), len(groups))
-    if tables is not None:
+    if further is not None:
         markdown, latex = table_files(out)
-        _write(markdown, f"<!-- {MARK} -->\n\n{tables.to_markdown()}", TABLES)
-        _write(latex, f"% {MARK}\n{tables.to_latex()}", TABLES)
+        _write(markdown, f"<!-- {MARK} -->\n\n{further.to_markdown()}", TABLES)
+        _write(latex, f"% {MARK}\n{further.to_latex()}", TABLES)
     _write(Path(out), page, PAGE)
     return found
 

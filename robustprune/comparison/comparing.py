@@ -1,28 +1,28 @@
-"""Compares candidates with a dense network, from records alone.
-
-The package is not called ``compare``: a module of that name would hide the function :func:`robustprune.compare`.
-"""
+"""Compares candidates with a dense network, from records alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from robustprune.comparison.agreement import require_same_samples, require_same_settings
-from robustprune.comparison.caveats import find_caveats
-from robustprune.comparison.costs import COUNTED, MEASURED
-from robustprune.comparison.headline import write_headline
-from robustprune.comparison.networks import Network, Source, read_networks
-from robustprune.comparison.outcomes import Metric
-from robustprune.comparison.result import Comparison, Row
+from robustprune.comparison.findings import Comparison, ComparisonRow
+from robustprune.comparison.from_record import COSTS
+from robustprune.comparison.headline import find_caveats, write_headline
+from robustprune.comparison.metric import GROUPS, Metric
 from robustprune.comparison.rows import make_row
-from robustprune.comparison.sides import Sides
+from robustprune.comparison.sides import (
+    Network,
+    Sides,
+    Source,
+    read_networks,
+    require_same_samples,
+    require_same_settings,
+)
 from robustprune.comparison.significance import holm
 from robustprune.errors import ComparisonError
 from robustprune.registry import suggest
 
 DENSE = "dense"
-_GROUPS = ("accuracy", "robustness", "corruptions", "shift", "ood", "calibration", "cost")
 
 
 def compare(
@@ -99,9 +99,9 @@ def _check_arguments(
 
 def _choose(networks: Sequence[Network], wanted: Sequence[str]) -> list[Metric]:
     """Return the metrics that any network has, group by group, of those that are wanted."""
-    found = dict.fromkeys(metric for network in networks for metric in network.outcomes)
-    order = [*COUNTED, *MEASURED]
-    there = sorted(found, key=lambda m: (_GROUPS.index(m.group), order.index(m) if m in order else 0))
+    found = dict.fromkeys(metric for network in networks for metric in network.values)
+    groups, costs = list(GROUPS), list(COSTS)
+    there = sorted(found, key=lambda m: (groups.index(m.group), costs.index(m) if m in COSTS else 0))
     names = {metric: (metric.key, metric.key.partition("[")[0], metric.group) for metric in there}
     for each in wanted:
         known = dict.fromkeys(name for own in names.values() for name in own)
@@ -115,14 +115,14 @@ def _choose(networks: Sequence[Network], wanted: Sequence[str]) -> list[Metric]:
 
 def _rows(
     metrics: Sequence[Metric], groups: Mapping[str, list[Network]], tolerance: float | str, confidence: float
-) -> tuple[Row, ...]:
+) -> tuple[ComparisonRow, ...]:
     rows = []
     for name, own in groups.items():
         if name == DENSE:
             continue
         sides = Sides(name, groups[DENSE], own)
         # What other candidates alone were measured by is no matter of this one.
-        mine = [metric for metric in metrics if any(metric in network.outcomes for network in sides.networks)]
+        mine = [metric for metric in metrics if any(metric in network.values for network in sides.networks)]
         rows += [make_row(metric, sides, tolerance, confidence) for metric in mine]
     tested = [place for place, row in enumerate(rows) if row.p_value is not None]
     for place, adjusted in zip(tested, holm([rows[place].p_value or 0.0 for place in tested]), strict=True):

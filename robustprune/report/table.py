@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Value = str | float | int | None
@@ -105,6 +105,24 @@ class Table:
 
     def _written(self) -> list[list[str]]:
         return [[write_value(value) for value in row] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class TableSet:
+    """Tables that records have the numbers for, and for others the reason why they are not there."""
+
+    tables: tuple[Table, ...]
+    left_out: Mapping[str, str]
+
+    def to_markdown(self) -> str:
+        """Return all of them, each under its title and above its note."""
+        return "\n".join(
+            f"**{escape_markdown(each.title)}**\n\n{each.to_markdown()}\n{each.note}\n" for each in self.tables
+        )
+
+    def to_latex(self) -> str:
+        """Return all of them as LaTeX, which takes ``booktabs``."""
+        return "\n".join(each.to_latex() for each in self.tables)
 
 
 def escape_markdown(text: str) -> str:

@@ -1,20 +1,21 @@
-"""Corruptions × severities, as differences to the dense networks."""
+"""Corruptions × severities: as differences to the dense networks, and what they look like."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
+from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES, corrupt
 from robustprune.records import Record
-from robustprune.report.drawing import Drawing, LeftOutError
-from robustprune.report.figures.reading import Shown
-from robustprune.report.figures.style import new_figure
-from robustprune.report.tables import Table, Value
+from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.style import MUTED, enlarge, hide_axes, new_figure
+from robustprune.report.table import Table, Value
 
 _PANELS = 4
 _Floats = NDArray[np.float64]
@@ -133,3 +134,64 @@ def _say(name: str, table: _Floats, names: Sequence[str]) -> str:
         f"{name}: {table[-1].mean():+.1f} points on average, from {cells[worst]:+.1f} ({names[worst[0]]}, severity "
         f"{worst[1] + 1}) to {cells[best]:+.1f} ({names[best[0]]}, severity {best[1] + 1})."
     ).replace("-", "−")
+
+
+def draw_corrupted(shown: Shown) -> Drawing:
+    """Return the first evaluated image under every corruption at every severity, made anew from the image set."""
+    record = shown.groups[shown.reference][0]
+    image, index = _first_image(record)
+    assert record.corruptions is not None
+    names = list(record.corruptions.table)
+    lines = -(-len(names) // 2)
+    figure, axes = new_figure(0.485 * lines + 0.25, 0.025, nrows=lines, ncols=2 * (len(SEVERITIES) + 1))
+    for panel in axes.flat:
+        hide_axes(panel)
+    for number, name in enumerate(names):
+        left, line = (number // lines) * (len(SEVERITIES) + 1), number % lines
+        made = [image, *(corrupt(image, name, each, seed=record.seed, sample_ids=[index]) for each in SEVERITIES)]
+        for column, tile in enumerate(made):
+            axes[line, left + column].imshow(enlarge(tile[0].numpy() / 255), interpolation="none")
+            if line == 0:
+                axes[0, left + column].set_title(
+                    str(column) if column else "0", fontsize=6, loc="center", color=MUTED, fontweight="normal"
+                )
+        label = axes[line, left].set_ylabel(name.replace("_", "\n", 1).replace("_", " "), fontsize=6)
+        label.set(rotation=0, ha="right", va="center")
+    caption = (
+        f"The first evaluated image of {record.dataset} ({record.split}, number {index}) as it is (0) and under the "
+        "corruptions the networks were shown, at severities 1 to 5."
+    )
+    alt = f"One image under {len(names)} corruptions at severities 1 to 5: {', '.join(names).replace('_', ' ')}."
+    return Drawing("corrupted-images", "What the corruptions look like", caption, alt, figure)
+
+
+def _first_image(record: Record) -> tuple[Any, int]:
+    """Return the first evaluated image (1, C, H, W) and its place in the split.
+
+    Raises:
+        LeftOutError: It cannot be had again: the set is not on this machine, or the corruptions were not made here.
+    """
+    import torch
+    from pydantic import ValidationError
+
+    from robustprune.data import load_data
+    from robustprune.errors import RobustPruneError
+    from robustprune.tickets.header import DataDescription
+
+    samples, found = record.samples, record.corruptions
+    if found is None or samples is None:
+        raise LeftOutError("the dense networks were not evaluated under corruptions, or their samples.npz are missing")
+    if found.scale is None:
+        raise LeftOutError("the corrupted images were read from a folder, which the record does not hold")
+    try:
+        # Held to the schema: a record must not decide what is downloaded or run on its reader's machine.
+        data = load_data(**DataDescription.model_validate(record.data).model_dump(exclude_unset=True))
+        split = data.require(record.split)
+        index = int(samples["index"][0])
+        image = split.take(torch.tensor([index]))
+        is_same = int(split.labels[index]) == int(samples["label"][0])
+    except (RobustPruneError, ValidationError, IndexError) as error:
+        raise LeftOutError(f"the image set {record.dataset} cannot be loaded here: {error}") from error
+    if not is_same:
+        raise LeftOutError(f"the image set {record.dataset} on this machine is not the one that was evaluated")
+    return image, index

@@ -1,4 +1,4 @@
-"""What a comparison found."""
+"""What a comparison found: a row for each candidate and metric, and all of them as a table."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-from robustprune.comparison.outcomes import POINTS, Group
-from robustprune.comparison.verdict import Verdict
+from robustprune.comparison.metric import GROUPS, Group, write_difference, write_short, write_value
+from robustprune.comparison.significance import Verdict
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One metric of one candidate against the dense network.
 
     Attributes:
@@ -81,7 +81,7 @@ class Comparison:
     dense_name: str
     tolerance: float | str
     confidence: float
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     headline: str
     warnings: tuple[str, ...] = ()
 
@@ -92,9 +92,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        found = asdict(self)
-        found["rows"] = [asdict(row) for row in self.rows]
-        return found
+        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
 
     def table(self, candidate: str | None = None) -> tuple[list[str], list[list[str]]]:
         """Return headings and lines of a table, of one candidate or of all of them; `notes` belong to it."""
@@ -114,58 +112,24 @@ class Comparison:
         return [f"{'; '.join(labels)}: {reason}" for reason, labels in reasons.items()]
 
 
-def _lines(rows: list[Row], *, named: bool) -> Iterator[list[str]]:
+def _lines(rows: list[ComparisonRow], *, named: bool) -> Iterator[list[str]]:
     for (candidate, group), members in groupby(rows, key=lambda row: (row.candidate, row.group)):
         leading = [candidate] if named else []
-        yield [*leading, _HEADINGS[group], "", "", "", ""]
+        yield [*leading, GROUPS[group], "", "", "", ""]
         for row in members:
             yield [*leading, f"  {row.label}", *_cells(row)]
 
 
-_HEADINGS: dict[Group, str] = {
-    "accuracy": "Accuracy",
-    "robustness": "Robust accuracy",
-    "corruptions": "Under corruptions",
-    "shift": "On shifted sets",
-    "ood": "OOD (AUROC)",
-    "calibration": "Calibration",
-    "cost": "Cost",
-}
-
-
-def _cells(row: Row) -> list[str]:
+def _cells(row: ComparisonRow) -> list[str]:
     p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.3f}" if row.p_adjusted >= 0.001 else "<0.001"
     difference = write_difference(row.difference, row.unit)
     verdict: str = row.verdict or "–"
     if row.interval is not None and row.saved_percent is not None:
         # As wide on either side; both ends of small figures would not fit on a terminal.
-        difference += f" ± {_short((row.interval[1] - row.interval[0]) / 2)}"
+        difference += f" ± {write_short((row.interval[1] - row.interval[0]) / 2)}"
     elif row.interval is not None:
         low, high = (write_difference(end, row.unit) for end in row.interval)
         difference += f" [{low}, {high}]"
     if row.saved_percent is not None:
         verdict = f"{abs(row.saved_percent):.1f} % {'less' if row.saved_percent >= 0 else 'more'}"
     return [write_value(row.dense, row.unit), difference, p_value, verdict]
-
-
-def write_value(value: float | None, unit: str) -> str:
-    """Return a value for readers, shares in percent; empty where there is none."""
-    if value is None:
-        return ""
-    return f"{value:.2f}" if unit == POINTS else _short(value)
-
-
-def write_difference(value: float | None, unit: str) -> str:
-    """Return a difference for readers, with its sign; empty where there is none."""
-    if value is None:
-        return ""
-    text = f"{abs(value):.2f}" if unit == POINTS else _short(abs(value))
-    return f"−{text}" if value < 0 else f"+{text}"
-
-
-def _short(value: float) -> str:
-    """Return a number with three or four digits, large ones in thousands, millions or thousands of them."""
-    for scale, suffix in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
-        if abs(value) >= scale:
-            return f"{value / (1e3 if suffix == ' k' else scale):.4g}{suffix}"
-    return f"{value:.3f}" if 0.001 <= abs(value) < 10 else f"{value:.4g}"

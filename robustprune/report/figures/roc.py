@@ -9,12 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.ood.ood_result import OodEntry
 from robustprune.records import Record
-from robustprune.report.drawing import Drawing, LeftOutError
-from robustprune.report.figures.reading import Estimate, Shown, estimate
-from robustprune.report.figures.style import LINE, MUTED, new_figure, series_style, show_grid
-from robustprune.report.tables import Table, Value
+from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.style import LINE, MUTED, new_figure, show_grid
+from robustprune.report.table import Table, Value
 
 _Floats = NDArray[np.float64]
 _KNOWN = ("energy", "knn", "msp", "vim", "mahalanobis", "max_logit")  # those that papers compare with, first to last
@@ -69,7 +70,7 @@ def _draw_set(
             name: [100 * float(_auroc(record, entry.dataset, detector) or 0) for record in records]
             for name, records in found.items()
         }
-        means = {name: estimate(each, bounds=(0, 100)) for name, each in areas.items()}
+        means = {name: mean_over_seeds(each, bounds=(0, 100)) for name, each in areas.items()}
         _draw_roc(axes[0, column], shown, found, entry.dataset, detector)
         axes[0, column].set_title(detector)
         _draw_scores(axes[1, column], shown, found, entry.dataset, detector, means)
@@ -122,7 +123,7 @@ def _draw_roc(axes: Axes, shown: Shown, found: dict[str, Sequence[Record]], data
     show_grid(axes, "both")
     axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)))
     for name, records in found.items():
-        style = series_style(shown.places[name])
+        style = shown.style(name)
         mean = np.mean([_rates_at(record, dataset, detector) for record in records], axis=0)
         axes.plot(100 * _RATES, 100 * mean, **style | {"marker": ""})
     axes.set(xlim=(-1, 101), ylim=(-1, 101), xlabel="own images flagged (%)")
@@ -135,7 +136,7 @@ def _draw_scores(
     found: dict[str, Sequence[Record]],
     dataset: str,
     detector: str,
-    areas: dict[str, Estimate],
+    areas: dict[str, SeedMean],
 ) -> None:
     """Draw the densities of both kinds of scores, a line for each kind of network, each on a scale of its own."""
     for row, (name, records) in enumerate(found.items()):
@@ -146,7 +147,7 @@ def _draw_scores(
         heights = [np.histogram(np.clip(each, low, high), edges)[0] / len(each) for each in (inside, outside)]
         top = max(height.max() for height in heights)
         base = len(found) - 1 - row
-        style = series_style(shown.places[name])
+        style = shown.style(name)
         axes.axhline(base, color=LINE, linewidth=0.6)
         axes.fill_between(
             middles, base, base + 0.85 * heights[0] / top, step="mid", color=MUTED, alpha=0.35, linewidth=0

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from itertools import product
+from typing import Any
 
 from robustprune.comparison import Comparison
-from robustprune.comparison.labels import write_norm
-from robustprune.metrics import mean_interval, wilson_interval
+from robustprune.comparison.from_record import measured_alike
+from robustprune.comparison.metric import write_norm
+from robustprune.metrics import SeedMean, mean_over_seeds, wilson_interval
 from robustprune.records import AttackEntry, Record
-from robustprune.report.figures.style import COLOURS
+from robustprune.report.figures.style import COLOURS, series_style
 
 Groups = Mapping[str, Sequence[Record]]
 
@@ -47,6 +48,24 @@ class Shown:
         many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         return f"{many} network{'s' if counts[-1] > 1 else ''} of each kind"
 
+    def caption(self, text: str) -> str:
+        """Return a caption, with the note."""
+        return f"{text} {self.note}".strip()
+
+    def style(self, name: str) -> dict[str, Any]:
+        """Return colour, marker and line of a group."""
+        return series_style(self.places[name])
+
+    def collect(self, read: Callable[[Record], float | None]) -> dict[str, list[float]]:
+        """Return a figure of each network, of the groups of which all networks have it."""
+        found = {name: [read(record) for record in records] for name, records in self.groups.items()}
+        return {name: [float(v) for v in each if v is not None] for name, each in found.items() if None not in each}
+
+    def is_alike(self, cost: str | None, name: str) -> bool:
+        """Return whether a cost of all networks of a group was measured as it was of all dense ones, if at all."""
+        pairs = product(self.groups[name], self.groups[self.reference])
+        return cost is None or all(measured_alike(cost, own, dense) for own, dense in pairs)
+
     def having(self, has: Callable[[Record], object]) -> dict[str, Sequence[Record]]:
         """Return the groups all of whose records have something."""
         return {name: records for name, records in self.groups.items() if all(map(has, records))}
@@ -57,7 +76,8 @@ def choose_groups(groups: Groups, comparison: Comparison | None = None, most: in
     called = dict(zip(groups, _shortened(groups), strict=True))
     groups = {called[name]: records for name, records in groups.items()}
     reference, *others = groups
-    ranked = sorted(others, key=lambda name: -float(np.mean([record.clean.accuracy for record in groups[name]])))
+    accuracy = {name: mean_over_seeds([record.clean.accuracy for record in groups[name]]).mean for name in others}
+    ranked = sorted(others, key=lambda name: -accuracy[name])
     kept = {reference, *ranked[:most]}
     shown = {name: groups[name] for name in groups if name in kept}
     left = len(others) - (len(shown) - 1)
@@ -77,35 +97,12 @@ def _shortened(names: Collection[str]) -> list[str]:
     return short if len(set(short)) == len(short) else list(names)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over networks and its 95 % interval, None where there is none."""
-
-    mean: float
-    low: float | None
-    high: float | None
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The interval, or the mean twice."""
-        return (self.mean if self.low is None else self.low, self.mean if self.high is None else self.high)
-
-
-def estimate(values: Sequence[float], *, bounds: tuple[float, float] | None = None) -> Estimate:
-    """Return the mean of values of several networks with Student's interval, kept within bounds."""
-    interval = mean_interval(values)
-    if interval is None:
-        return Estimate(float(np.mean(values)), None, None)
-    low, high = interval if bounds is None else np.clip(interval, *bounds)
-    return Estimate(float(np.mean(values)), float(low), float(high))
-
-
-def estimate_share(values: Sequence[float], n: int) -> Estimate:
+def share_over_seeds(values: Sequence[float], n: int) -> SeedMean:
     """Return the mean of shares in percent: over networks, or for one network with the interval of its n images."""
     if len(values) == 1:
         low, high = wilson_interval(round(values[0] / 100 * n), n)
-        return Estimate(values[0], 100 * low, 100 * high)
-    return estimate(values, bounds=(0, 100))
+        return SeedMean(values[0], 100 * low, 100 * high)
+    return mean_over_seeds(values, bounds=(0, 100))
 
 
 def interval_note(groups: Groups) -> str:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from robustprune.report.tables import Table
+from robustprune.report.table import Table
 
 TABLE = Table(
     "100 % of $x_1$ & more",

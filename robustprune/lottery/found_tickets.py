@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from robustprune.records import Record
-from robustprune.report.grouping import fullest
-from robustprune.report.identity import differing, identity, recipe
+from robustprune.report.methods import differing, fullest, identity, recipe
 
 Method = Literal["layer", "filter"]
 

@@ -1,4 +1,4 @@
-"""What a record says of a network, one metric at a time, in a form that networks can be compared by."""
+"""What networks are compared by, what one network reached in it, and how such values are written for readers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from numpy.typing import NDArray
 
 Floats = NDArray[Any]
 Group = Literal["accuracy", "robustness", "corruptions", "shift", "ood", "calibration", "cost"]
+
+GROUPS: dict[Group, str] = {
+    "accuracy": "Accuracy",
+    "robustness": "Robust accuracy",
+    "corruptions": "Under corruptions",
+    "shift": "On shifted sets",
+    "ood": "OOD (AUROC)",
+    "calibration": "Calibration",
+    "cost": "Cost",
+}
+"""Group of metrics → its heading, in the order of tables."""
 
 POINTS = "pp"
 """Unit of shares: values in percent, differences in percentage points."""
@@ -35,14 +46,9 @@ class Metric:
     unit: str = POINTS
     higher_is_better: bool = True
 
-    @property
-    def has_tolerance(self) -> bool:
-        """Whether a tolerance in percentage points means something for it."""
-        return self.unit == POINTS
-
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class MetricValue:
     """What one network reached.
 
     Attributes:
@@ -81,4 +87,38 @@ class Outcome:
         return self.samples[0] if self.samples and self.samples[0].dtype == bool else None
 
 
-Outcomes = dict[Metric, Outcome]
+MetricValues = dict[Metric, MetricValue]
+
+
+def write_value(value: float | None, unit: str) -> str:
+    """Return a value for readers, shares in percent; empty where there is none."""
+    if value is None:
+        return ""
+    return f"{value:.2f}" if unit == POINTS else write_short(value)
+
+
+def write_difference(value: float | None, unit: str) -> str:
+    """Return a difference for readers, with its sign; empty where there is none."""
+    if value is None:
+        return ""
+    text = f"{abs(value):.2f}" if unit == POINTS else write_short(abs(value))
+    return f"−{text}" if value < 0 else f"+{text}"
+
+
+def write_short(value: float) -> str:
+    """Return a number with three or four digits, large ones in thousands, millions or thousands of them."""
+    for scale, suffix in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if abs(value) >= scale:
+            return f"{value / (1e3 if suffix == ' k' else scale):.4g}{suffix}"
+    return f"{value:.3f}" if 0.001 <= abs(value) < 10 else f"{value:.4g}"
+
+
+def write_norm(norm: str) -> str:
+    """Return a norm of an attack by its symbol."""
+    return {"linf": "L∞", "l2": "L2", "l1": "L1"}.get(norm, norm)
+
+
+def write_epsilon(epsilon: float) -> str:
+    """Return a budget of an attack as a fraction of 255 where it is one, else as a number."""
+    levels = 255 * epsilon
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-4 and levels >= 0.5 else f"{epsilon:.3g}"

@@ -8,9 +8,9 @@ from scipy import stats
 from synthetic_records import make_record
 
 from robustprune.corruptions import HEADLINE
+from robustprune.lottery.paper_tables import paper_tables
 from robustprune.records import Record
-from robustprune.report.paper_tables import PaperTables, paper_tables
-from robustprune.report.tables import Table
+from robustprune.report.table import Table, TableSet
 
 SEEDS = (0, 1, 2)
 
@@ -43,7 +43,7 @@ DENSE = [dense(seed) for seed in SEEDS]
 TWO = {"layer1.1": "relu", "layer1.2": "relu"}
 
 
-def by_number(found: PaperTables) -> dict[str, Table]:
+def by_number(found: TableSet) -> dict[str, Table]:
     return {table.title.partition(",")[0]: table for table in found.tables}
 
 

@@ -1,20 +1,47 @@
-"""From a record to the outcomes of a network, metric by metric."""
+"""What a record says of a network, metric by metric: what was measured of it, and what it costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from robustprune.comparison.contributions import calibration_spread, placements
-from robustprune.comparison.costs import cost_outcomes
-from robustprune.comparison.labels import write_epsilon, write_norm
-from robustprune.comparison.outcomes import SHARE, Floats, Metric, Outcome, Outcomes
+from robustprune.comparison.difference import calibration_spread, placements
+from robustprune.comparison.metric import (
+    SHARE,
+    Floats,
+    Metric,
+    MetricValue,
+    MetricValues,
+    write_epsilon,
+    write_norm,
+)
 from robustprune.corruptions import HEADLINE
+from robustprune.cost import training_circumstances
 from robustprune.records import Record, Samples
 from robustprune.runtime.files import hash_arrays
+
+
+def _cost(key: str, label: str, unit: str = "") -> Metric:
+    return Metric(key, label, "cost", unit, higher_is_better=False)
+
+
+def _of_training(name: str) -> Callable[[Record], float | None]:
+    return lambda record: record.model.training.get(name)
+
+
+COSTS: dict[Metric, Callable[[Record], float | None]] = {
+    _cost("macs", "MACs per image", "MACs"): lambda record: record.model.macs,
+    _cost("parameters", "parameters"): lambda record: record.model.parameters,
+    _cost("memory", "memory in training", "bytes"): lambda record: record.model.training_memory,
+    _cost("latency", "latency, 1 image", "ms"): lambda record: (record.model.latency_ms or {}).get("median"),
+    _cost("training_seconds", "training time", "s"): _of_training("seconds"),
+    _cost("energy_kwh", "training energy", "kWh"): _of_training("energy_kwh"),
+    _cost("co2_kg", "training CO₂", "kg"): _of_training("co2_kg"),
+}
+"""Cost → how a record tells it: first what is counted, then what is measured."""
 
 # In stable keys, which are typed.
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -22,8 +49,8 @@ _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 _INCIDENTAL = ("seed", "batch_size", "frozen", "early_stop", "stages", "samples_together")
 
 
-def read_outcomes(record: Record, *, resamples: int = 1000, seed: int = 0) -> Outcomes:
-    """Return all outcomes of a record; arrays of its samples are reduced to what comparing takes.
+def read_metrics(record: Record, *, resamples: int = 1000, seed: int = 0) -> MetricValues:
+    """Return the value of each metric of a record; arrays of its samples are reduced to what comparing takes.
 
     Args:
         record: With outcomes per sample, or without.
@@ -32,18 +59,18 @@ def read_outcomes(record: Record, *, resamples: int = 1000, seed: int = 0) -> Ou
     """
     samples = record.samples or {}
     return {
-        metric: outcome
+        metric: value
         for read in (_accuracy, _attacks, _corruptions, _shift, _detection)
-        for metric, outcome in read(record, samples)
-    } | {**dict(_calibration(record, samples, resamples, seed)), **cost_outcomes(record)}
+        for metric, value in read(record, samples)
+    } | {**dict(_calibration(record, samples, resamples, seed)), **_costs(record)}
 
 
-Found = Iterator[tuple[Metric, Outcome]]
+Found = Iterator[tuple[Metric, MetricValue]]
 
 
-def _share(value: float, right: Floats | None, **facts: Any) -> Outcome:
-    """Return the outcome of a share, in percent, of samples (n,) that are right."""
-    return Outcome(100 * value, () if right is None else (right,), SHARE, **facts)
+def _share(value: float, right: Floats | None, **facts: Any) -> MetricValue:
+    """Return the value of a share, in percent, of samples (n,) that are right."""
+    return MetricValue(100 * value, () if right is None else (right,), SHARE, **facts)
 
 
 def _accuracy(record: Record, samples: Samples) -> Found:
@@ -98,7 +125,7 @@ def _corruptions(record: Record, samples: Samples) -> Found:
         parts = (hits / max(1, len(cells)),)
     yield (
         Metric("corruption_accuracy", "corruptions, mean", "corruptions"),
-        Outcome(
+        MetricValue(
             100 * float(np.mean([found.table[name][severity - 1] for name, severity in cells])) if cells else 0.0,
             parts,
             SHARE,
@@ -132,7 +159,7 @@ def _detection(record: Record, samples: Samples) -> Found:
         assert record.ood_summary is not None
         protocol = record.ood_summary.protocol
         settings = {
-            "foreign images": entry.n_out,
+            "out-of-distribution images": entry.n_out,
             "conversions": entry.conversions,
             # Where no detector had to be fitted, there is nothing to say; others may have been asked for beside.
             "fitted on": protocol.get("fitted_on") or None,
@@ -141,15 +168,12 @@ def _detection(record: Record, samples: Samples) -> Found:
         }
         for name, figures in entry.detectors.items():
             metric = Metric(f"auroc[{name} {entry.dataset}]", f"{name}, {entry.dataset}", "ood")
-            n_samples = entry.n_in + entry.n_out
+            facts: dict[str, Any] = {"settings": settings, "seed": record.seed, "n_samples": entry.n_in + entry.n_out}
             if figures.auroc is None:
-                yield metric, Outcome(0.0, settings=settings, problem=figures.reason or "there is no figure")
-                continue
-            parts = placements(samples[f"ood_in_{name}"], samples[f"ood{i}_{name}"]) if samples else ()
-            yield (
-                metric,
-                Outcome(100 * figures.auroc, parts, SHARE, n_samples=n_samples, settings=settings, seed=record.seed),
-            )
+                yield metric, MetricValue(0.0, settings=settings, problem=figures.reason or "there is no figure")
+            else:
+                parts = placements(samples[f"ood_in_{name}"], samples[f"ood{i}_{name}"]) if samples else ()
+                yield metric, MetricValue(100 * figures.auroc, parts, SHARE, **facts)
 
 
 def _calibration(record: Record, samples: Samples, resamples: int, seed: int) -> Found:
@@ -160,7 +184,7 @@ def _calibration(record: Record, samples: Samples, resamples: int, seed: int) ->
         replicates = SHARE * drawn
     yield (
         Metric("ece", "ECE", "calibration", higher_is_better=False),
-        Outcome(
+        MetricValue(
             SHARE * record.clean.ece,
             replicates=replicates,
             bias=SHARE * bias,
@@ -172,10 +196,34 @@ def _calibration(record: Record, samples: Samples, resamples: int, seed: int) ->
         parts = (samples[name],) if name in samples else ()
         yield (
             Metric(name, label, "calibration", unit, higher_is_better=False),
-            Outcome(getattr(record.clean, name), parts, n_samples=record.n),
+            MetricValue(getattr(record.clean, name), parts, n_samples=record.n),
         )
 
 
 def _hash(samples: Samples, *names: str) -> str | None:
     found = {name: samples[name] for name in names if name in samples}
     return hash_arrays(found)[:12] if found else None
+
+
+def _costs(record: Record) -> MetricValues:
+    return {
+        metric: MetricValue(float(cost), settings=_circumstances(metric.key, record))
+        for metric, read in COSTS.items()
+        if (cost := read(record)) is not None
+    }
+
+
+# Of figures of training, by the keys of their metrics.
+_OF_TRAINING = {"training_seconds": "seconds", "energy_kwh": "energy_kwh", "co2_kg": "co2_kg"}
+
+
+def measured_alike(key: str, own: Record, dense: Record) -> bool:
+    """Return whether a cost, by the key of its metric, was measured in circumstances that allow to compare it."""
+    return _circumstances(key, own) == _circumstances(key, dense)
+
+
+def _circumstances(key: str, record: Record) -> dict[str, Any]:
+    """Return what has to be equal for costs that were measured to be comparable."""
+    if key in _OF_TRAINING:
+        return training_circumstances(_OF_TRAINING[key], record.model.training)
+    return {name: (record.model.latency_ms or {}).get(name) for name in ("threads", "device") if key == "latency"}
