@@ -20,8 +20,8 @@ from robustprune.pruning import (
     score_blocks,
     score_filters,
 )
-from robustprune.tickets.filters import prune_filters
-from robustprune.tickets.layers import prune_layers
+from robustprune.tickets.cutting import prune_layers
+from robustprune.tickets.matching import prune_filters
 from robustprune.tickets.requests import Pruning
 from robustprune.tickets.ticket import Ticket
 
