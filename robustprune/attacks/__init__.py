@@ -22,12 +22,10 @@ of an `AttackProblem` and keyword options with defaults::
 An installed package registers such a function under the entry-point group ``robustprune.attacks``.
 """
 
-from robustprune.attacks.engine.curve import SecurityCurve, security_curve
+from robustprune.attacks.engine.attack_result import AttackResult, Check, save_adversarial
 from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.result import AttackResult, Check
-from robustprune.attacks.engine.run import run_attack
-from robustprune.attacks.engine.saving import save_adversarial
-from robustprune.attacks.engine.state import clear_states
+from robustprune.attacks.engine.resume import clear_states
+from robustprune.attacks.engine.runner import run_attack
 from robustprune.attacks.images import apgd, autoattack, fab, fgsm, pgd, square
 from robustprune.attacks.registry import (
     ATTACKS,
@@ -39,8 +37,8 @@ from robustprune.attacks.registry import (
     register_attack,
 )
 from robustprune.attacks.requests import Attack, Attacks, parse_epsilon
+from robustprune.attacks.successive import SecurityCurve, any_of, security_curve, union_attack
 from robustprune.attacks.transfer import check_transfer, transfer_attack
-from robustprune.attacks.union import any_of, union_attack
 
 __all__ = [
     "ATTACKS",

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 # All of the modules now: imported later, one would take the place of the function of its name in the package.
-from robustprune.attacks.engine.run import run_attack
+from robustprune.attacks.engine.runner import run_attack
 from robustprune.runtime.arrays import Array
 
 

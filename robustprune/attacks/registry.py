@@ -20,10 +20,10 @@ ATTACKS = Registry(
         "apgd-t": "robustprune.attacks.apgd:targeted_attack",
         "autoattack": "robustprune.attacks.ensembles:autoattack",
         "fab-t": "robustprune.attacks.fab:attack",
-        "foolbox": "robustprune.attacks.engine.foreign:foolbox_attack",
+        "foolbox": "robustprune.attacks.engine.third_party:foolbox_attack",
         "fgsm": "robustprune.attacks.fgsm:attack",
-        "mifgsm": "robustprune.attacks.mifgsm:attack",
-        "noise": "robustprune.attacks.noise:attack",
+        "mifgsm": "robustprune.attacks.fgsm:momentum_attack",
+        "noise": "robustprune.attacks.fgsm:noise_attack",
         "pgd": "robustprune.attacks.pgd:attack",
         "pgd-dlr": "robustprune.attacks.pgd:ratio_attack",
         "pgd-margin": "robustprune.attacks.pgd:margin_attack",
@@ -32,7 +32,7 @@ ATTACKS = Registry(
         "square": "robustprune.attacks.square:attack",
         "standard": "robustprune.attacks.ensembles:standard",
         "strong": "robustprune.attacks.ensembles:strong",
-        "torchattacks": "robustprune.attacks.engine.foreign:torchattacks_attack",
+        "torchattacks": "robustprune.attacks.engine.third_party:torchattacks_attack",
     },
 )
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import nn
 
+from robustprune.attacks.engine.attack_result import AttackResult, Check
 from robustprune.attacks.engine.checks import MOST_FURTHER
-from robustprune.attacks.engine.goal import Goal
-from robustprune.attacks.engine.result import AttackResult, Check
-from robustprune.attacks.engine.settings import Samples
+from robustprune.attacks.engine.ledger import Goal
+from robustprune.attacks.engine.samples import Samples
 from robustprune.attacks.registry import attack_options, get_attack, knows_norm
 from robustprune.attacks.requests import Attack
 from robustprune.runtime.processes import ALONE, Processes
@@ -28,7 +28,7 @@ BLACK_BOX_QUERIES = 300
 
 _SHARED = {"epsilon", "norm", "seed", "restarts", "batch_size", "eot", "frozen"}
 
-Run = Callable[..., AttackResult]
+RunAttack = Callable[..., AttackResult]
 """`robustprune.attacks.run_attack`, which these checks are a part of and hence cannot import."""
 
 
@@ -45,7 +45,7 @@ class Examiner:
         processes: Those that share the samples.
     """
 
-    run: Run
+    run: RunAttack
     model: nn.Module
     samples: Samples
     result: AttackResult

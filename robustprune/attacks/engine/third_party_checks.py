@@ -7,42 +7,33 @@ import math
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.engine.answers import Oracle, Question
-from robustprune.attacks.engine.batching import Batches
-from robustprune.attacks.engine.foreign_norms import Measure
-from robustprune.attacks.engine.goal import Goal
-from robustprune.attacks.engine.ledger import Tally
-from robustprune.attacks.engine.result import Check
-from robustprune.attacks.engine.settings import Samples
-from robustprune.attacks.engine.waves import split_waves
+from robustprune.attacks.engine.attack_result import Check
+from robustprune.attacks.engine.ledger import Goal, Tally
+from robustprune.attacks.engine.oracle import Batches, Oracle, Question
+from robustprune.attacks.engine.samples import Samples
+from robustprune.attacks.engine.third_party_norms import Measure
+from robustprune.attacks.engine.waves import PerSample, split_waves
 from robustprune.attacks.losses import cross_entropy
 from robustprune.attacks.norms import contain, get_norm, uphill
 from robustprune.attacks.registry import AttackFunction
 from robustprune.attacks.requests import Attack
-from robustprune.models import run_uncompiled, to_unit_range
+from robustprune.models import model_device, run_uncompiled, to_unit_range
 
 ONE_SIDED = 1.645
 """Standard deviations of chance that are passed over: 5 % of attacks as strong as a step are found weaker."""
 
 
-def check_foreign(
-    attack: AttackFunction,
-    model: nn.Module,
-    samples: Samples,
-    broken: Tensor,
-    clean_logits: Tensor,
-    request: Attack,
-    place: torch.device,
+def check_third_party(
+    attack: AttackFunction, model: nn.Module, samples: Samples, outcome: PerSample, request: Attack
 ) -> list[Check]:
-    """Return the checks of an attack of another package, which broke samples (N,); none of any other attack."""
+    """Return the checks of an attack of another package, given what it found; none of any other attack."""
     measure: Measure | None = getattr(attack, "measure", None)
     if measure is None:
         return []
     oracle = Oracle(Tally(), Batches(request.batch_size), lambda _: None, request.eot)
     with run_uncompiled(model):
-        steps = [_step(oracle, model, wave, clean_logits, request, place) for wave in split_waves(samples)]
-    by_step = torch.cat(steps)
-    return [check_norm_of(measure, request.norm), check_single_step(broken, by_step, oracle.tally)]
+        steps = [_step(oracle, model, wave, outcome, request) for wave in split_waves(samples, request)]
+    return [check_norm_of(measure, request.norm), check_single_step(outcome.broken, torch.cat(steps), oracle.tally)]
 
 
 def check_norm_of(measure: Measure, norm: str) -> Check:
@@ -83,11 +74,9 @@ def check_single_step(broken: Tensor, by_step: Tensor, tally: Tally) -> Check:
     )
 
 
-def _step(
-    oracle: Oracle, model: nn.Module, samples: Samples, clean_logits: Tensor, request: Attack, place: torch.device
-) -> Tensor:
+def _step(oracle: Oracle, model: nn.Module, samples: Samples, outcome: PerSample, request: Attack) -> Tensor:
     """Return (n,) bool, what FGSM breaks or is misclassified to begin with, for a gradient and a pass each."""
-    norm, epsilon = get_norm(request.norm), request.epsilon
+    norm, epsilon, place = get_norm(request.norm), request.epsilon, model_device(model)
     images = to_unit_range(samples.images.to(place)).clone()
     goal = Goal(samples.labels.to(place), None if samples.targets is None else samples.targets.to(place))
     question = Question(
@@ -98,6 +87,6 @@ def _step(
         settle=lambda points, _: points,
         record=lambda *_: None,
     )
-    clean = oracle.answer(model, question, clean_logits.to(place), "")
+    clean = oracle.answer(model, question, outcome.clean_logits.to(place), "")
     points = contain(images + epsilon * uphill(norm, images, clean.gradients), images, epsilon, norm)
     return (goal.is_reached(clean.logits) | goal.is_reached(oracle.predict(model, points))).cpu()

@@ -6,8 +6,8 @@ their own, and the size of batches changes nothing as long as it is no smaller; 
 an earlier attack has broken may. Whatever they return is moved into the ball and the box and judged afresh; forward
 passes and gradients are counted on the way.
 
-Most of them work in one norm, which `foreign_norms` learns, and are refused in others. Those that measure in none of
-ours, such as the number of pixels, run in any, with a warning.
+Most of them work in one norm, which `third_party_norms` learns, and are refused in others. Those that measure in none
+of ours, such as the number of pixels, run in any, with a warning.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.engine.foreign_errors import blamed
-from robustprune.attacks.engine.foreign_norms import (
+from robustprune.attacks.engine.ledger import Start
+from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.samples import TOGETHER
+from robustprune.attacks.engine.third_party_errors import blamed
+from robustprune.attacks.engine.third_party_norms import (
     BUDGETS,
     TORCHATTACKS_NAMES,
     Measure,
@@ -31,10 +34,6 @@ from robustprune.attacks.engine.foreign_norms import (
     kept_apart,
     torchattacks_measure,
 )
-from robustprune.attacks.engine.ledger import Start
-from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.settings import TOGETHER
-from robustprune.attacks.engine.stages import Walk
 from robustprune.attacks.registry import ENGINE_OPTIONS, AttackFunction, attack_family, for_norms
 from robustprune.errors import AttackError, ModelError
 from robustprune.registry import missing_package, suggest
@@ -59,7 +58,7 @@ class Counting(nn.Module):
         # By which they tell the device, also of networks without parameters.
         self.place = nn.Parameter(problem.images.new_zeros(0), requires_grad=False)
         self.training = False
-        self._tally, self._draws, self._stage = problem.oracle.tally, problem.oracle.draws, problem.stages.current
+        self._tally, self._draws, self._stage = problem.oracle.tally, problem.oracle.draws, problem.stage
         self._run, self._shape = problem.run_forward, problem.images.shape[1:]
         self._start: Start | None = None
 
@@ -249,14 +248,14 @@ def _as_attack(
             model = Counting(problem)
             perturb = prepare(problem, model, arguments)
 
-        def begin(saved: dict[str, Tensor] | None) -> Walk:
-            return Walk(problem.rows, problem.images[problem.rows]) if saved is None else Walk(**saved)
-
-        for group, walk in problem.steps(math.ceil(len(problem.images) / size), begin):
+        rows = problem.rows
+        points = problem.images[rows]
+        for group in range(math.ceil(len(problem.images) / size)):
             seed = (kind.__name__, problem.sample_id(group * size))
+            which = (rows // size == group).nonzero().flatten()
             with blamed(name, problem):
-                _move(problem, model, walk, walk.rows // size == group, perturb, seed)
-        problem.ask(walk.rows, walk.points, "margin", gradient=False)
+                points[which] = _moved(problem, model, rows[which], perturb, seed)
+        problem.ask(rows, points, "margin", gradient=False)
 
     problem = inspect.Parameter("problem", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     shown = [
@@ -268,21 +267,18 @@ def _as_attack(
     return for_norms(*measure.norms)(attack) if measure.norms else attack
 
 
-def _move(
-    problem: AttackProblem,
-    model: Counting,
-    walk: Walk,
-    which: Tensor,
-    perturb: Perturb,
-    seed: tuple[int | str, ...],
-) -> None:
-    """Move the points of some samples (n,) to where the other package wants them."""
+def _moved(
+    problem: AttackProblem, model: Counting, rows: Tensor, perturb: Perturb, seed: tuple[int | str, ...]
+) -> Tensor:
+    """Return the points (n, …) where the other package wants some samples."""
+    points = problem.images[rows]
+    draws = problem.draw_seed(*seed)
 
     def compute(part: Tensor) -> None:
-        where = walk.rows[part]
+        where = rows[part]
         targets = None if problem.targets is None else problem.targets[where]
         images = problem.images[where].clone(memory_format=torch.contiguous_format)
-        with isolated_generators(problem.draw_seed(*seed)), kept_apart():
+        with isolated_generators(draws), kept_apart():
             model.begin()
             found = perturb(images, problem.labels[where].clone(), targets)
         if not isinstance(found, Tensor) or found.shape != images.shape:
@@ -290,6 +286,7 @@ def _move(
             raise TypeError(f"it returned {what} for images of shape {tuple(images.shape)}")
         found = found.detach().to(problem.images)
         # A step without a gradient may divide by zero: that is no proposal.
-        walk.points[part] = torch.where(found.isfinite(), found, problem.images[where])
+        points[part] = torch.where(found.isfinite(), found, problem.images[where])
 
-    problem.oracle.batches.run(which.nonzero().flatten(), compute)
+    problem.oracle.batches.run(torch.arange(len(rows), device=rows.device), compute)
+    return points
