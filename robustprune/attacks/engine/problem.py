@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,23 +19,8 @@ from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.runtime.randomness import derive_seed, seeded_generator
 
-
-class Saved(Protocol):
-    """What is known of an attack from before it was interrupted.
-
-    Attributes:
-        had_drawn: Whether it had drawn at random.
-    """
-
-    had_drawn: bool
-
-    def is_done(self, restart: int, stage: str) -> bool:
-        """Return whether a part is behind."""
-        ...
-
-    def finish(self, restart: int, stage: str) -> None:
-        """Take note that a part is behind."""
-        ...
+if TYPE_CHECKING:
+    from robustprune.attacks.engine.resume import SavedWave
 
 
 class AttackProblem:
@@ -93,7 +78,7 @@ class AttackProblem:
         self.ledger = Ledger(images, self.goal, clean_logits, request.selection, single)
         self.model, self.oracle = model, oracle
         self.stages, self.stage = [""], ""
-        self.saved: Saved | None = None
+        self.saved: SavedWave | None = None
         self._draws = 0
         self._only = torch.ones_like(self.ledger.is_broken)
         self._pool = torch.zeros_like(self.ledger.is_broken)

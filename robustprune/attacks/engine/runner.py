@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from robustprune.attacks.engine import checks as verdicts
 from robustprune.attacks.engine.attack_result import AttackResult, Check
 from robustprune.attacks.engine.samples import Samples, carry_over, carry_points, check_samples
-from robustprune.attacks.engine.third_party_checks import check_third_party
-from robustprune.attacks.engine.thorough import Examiner, check_thoroughly
+from robustprune.attacks.engine.thorough import Examiner, check_third_party, check_thoroughly
 from robustprune.attacks.engine.waves import Found, PerSample, WaveRunner, WorkDone, merge, neighbours
 from robustprune.attacks.registry import check_norm, expand_options, get_attack
 from robustprune.attacks.requests import Attack
@@ -106,6 +105,40 @@ def run_attack(
         further = check_thoroughly(Examiner(run_attack, model, samples, result, request, work.processes))
         result = replace(result, checks=(*result.checks, *further))
     return replace(result, seconds=found.tally.earlier_seconds + time.perf_counter() - started)
+
+
+class ImageAttack(Protocol):
+    """(model, images, labels, *, epsilon=…, …) → images."""
+
+    def __call__(self, model: nn.Module, images: Array, labels: Array, **settings: Any) -> Tensor:
+        """Return images (N, …) in [0, 1] within ε; see `run_attack`."""
+        ...
+
+
+def image_attack(name: str) -> ImageAttack:
+    """Return the attack called ``name`` as a function that returns the images only."""
+
+    def attack(model: nn.Module, images: Array, labels: Array, **settings: Any) -> Tensor:
+        found = run_attack(model, images, labels, name, **settings).adversarial
+        return found.to(images.device) if isinstance(images, Tensor) else found
+
+    attack.__name__ = attack.__qualname__ = name.partition("-")[0]
+    attack.__doc__ = f"""Return images (N, …) that the attack ``{name}`` made, on the device of ``images``.
+
+    Samples that are misclassified to begin with come back as they are; `run_attack` says which, and whether the model
+    could be attacked at all.
+
+    Args:
+        model: Maps float images in [0, 1] to logits (N, K).
+        images: (N, …), uint8 or float in [0, 1].
+        labels: (N,) integers.
+        **settings: Those of `run_attack`, such as ``epsilon="8/255"``, and the options of ``{name}``. For the textbook
+            version, which returns the last point of all samples: ``early_stop=False, selection="last"``.
+
+    Raises:
+        AttackError: As `run_attack`.
+    """
+    return attack
 
 
 def _attack(
