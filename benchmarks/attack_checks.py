@@ -70,7 +70,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     data = load_data("digits")
-    ticket = train(Ticket.from_model(build_model("resnet20", data), data), data, epochs=4, measure_energy=False)
+    ticket = train(Ticket.from_model(build_model("resnet20", data), data), data, epochs=4, country=None)
     images, labels = data.test.images, data.test.labels
     worst = 0.0
     for attack in ATTACKS:

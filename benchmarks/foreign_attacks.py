@@ -102,7 +102,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     data = load_data("digits")
     network = build_model("resnet20", data, width=8)
-    network = train(Ticket.from_model(network, data), data, epochs=4, measure_energy=False).network
+    network = train(Ticket.from_model(network, data), data, epochs=4, country=None).network
     images, labels = data.test.images[: arguments.images], data.test.labels[: arguments.images]
     begun = time.perf_counter()
     steps = {

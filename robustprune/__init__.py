@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from robustprune.data import load_data
     from robustprune.errors import RobustPruneError
     from robustprune.evaluation import evaluate
-    from robustprune.evaluation.costs import describe_cost
+    from robustprune.evaluation.cost_summary import describe_cost
     from robustprune.evaluation.similarity import compare_representations
     from robustprune.inference import freeze
     from robustprune.lottery import run_lottery
@@ -36,7 +36,7 @@ _HOMES = {
     # Not "compare": a module of that name would hide the function.
     "compare": "comparison",
     "compare_representations": "evaluation.similarity",
-    "describe_cost": "evaluation.costs",
+    "describe_cost": "evaluation.cost_summary",
     "evaluate": "evaluation",
     "export_model": "tickets.export",
     "find_blocks": "pruning",

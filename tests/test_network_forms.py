@@ -14,6 +14,7 @@ from network_forms import FUNCTIONS, IMAGES, MODULES, expected_logits, make, mak
 
 import robustprune as rp
 from robustprune.attacks import run_attack
+from robustprune.attacks.requests import Attacks
 from robustprune.cost import measure_cost
 from robustprune.data import ImageData, load_data
 from robustprune.errors import EvaluationError, ModelError
@@ -63,7 +64,7 @@ def test_detectors(name: str, data: ImageData) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_evaluation(name: str, data: ImageData) -> None:
-    settings: dict[str, Any] = {"attacks": "fgsm", "epsilons": np.float32(0.02), "corruptions": "brightness"}
+    settings: dict[str, Any] = {"attacks": Attacks("fgsm", epsilons=np.float32(0.02)), "corruptions": "brightness"}
     wanted = rp.evaluate(make_net(), data, **settings)
     found = rp.evaluate(make(name), data, **settings)
     assert found.clean.accuracy == wanted.clean.accuracy

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from robustprune.attacks.norms import get_norm
 from robustprune.errors import AttackError, RobustPruneError
-from robustprune.runtime.requests import Request
+from robustprune.runtime.requests import PathText, Request
 
 
 def parse_epsilon(value: float | str | Fraction, norm: str = "linf") -> float:
@@ -172,7 +172,7 @@ class Attacks(_Manner):
     epsilons: Epsilons = (8 / 255,)
     union: bool = False
     transfer_from: Any = None
-    save_adversarial: str | None = None
+    save_adversarial: PathText | None = None
 
     @model_validator(mode="after")
     def _fit_the_norm(self) -> Self:

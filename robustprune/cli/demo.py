@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import common_options
+from robustprune.cli.options import Setup, setup_options
 from robustprune.cli.paths import Target
 from robustprune.runtime.kinds import DEMO_MARK, Kind
 
@@ -35,23 +36,22 @@ def _files(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
     help="Output folder.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True)
-@common_options
-def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:
+@setup_options
+def demo(out: str, epochs: int, setup: Setup, as_json: bool) -> None:
     """Train a dense network, a GraSP ticket, a filter-pruned and a random one on digits; compare; write a report.
 
     Each is attacked, shown corrupted and foreign images, and compared with the dense one.
     """
     from robustprune.cli.demonstration import run_demo
-    from robustprune.runtime.work import choose_device, limit_threads
 
     # Images of 8×8 pixels gain nothing from a second thread, and on a busy machine two would wait for each other.
-    limit_threads(options["threads"] or 1)
+    device = replace(setup, threads=setup.threads or 1).begin()
     with terminal.progress_bar() as bar:
         result = run_demo(
             Path(out),
             epochs=epochs,
-            seed=options["seed"],
-            device=choose_device(options["device"]),
+            seed=setup.seed,
+            device=device,
             progress=bar,
             say=terminal.say,
         )

@@ -1,4 +1,4 @@
-"""The whole path on a small data set: find tickets, train, attack, corrupt, show foreign images, compare, report."""
+"""The whole path on a small data set: find tickets, train, attack, corrupt, detect other images, compare, report."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 
 import torch
 
+from robustprune.attacks.requests import Attacks
 from robustprune.comparison import Comparison
 from robustprune.data import ImageData, load_data
 from robustprune.errors import TicketError
 from robustprune.evaluation import evaluate_models
 from robustprune.models import build_model
+from robustprune.ood.requests import OOD
 from robustprune.pruning import first_convolutions, score_blocks, score_filters
 from robustprune.records import Record
 from robustprune.records.places import samples_path
 from robustprune.report import write_report
 from robustprune.runtime.files import write_atomically
 from robustprune.runtime.kinds import CHECKPOINT, DEMO_MARK, OUTCOMES, PAGE, RECORD, TICKET, Kind
-from robustprune.runtime.work import Progress, of_training
+from robustprune.runtime.work import Progress, Work
 from robustprune.tickets import prune_filters, prune_layers
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import train_to_file
@@ -28,7 +30,7 @@ from robustprune.training import train_to_file
 MODEL = "resnet32"
 BLOCKS = 4
 EPSILONS = ("4/255", "8/255", "16/255", "0.1")
-FOREIGN = ("photo-patches", "noise")
+SETS = ("photo-patches", "noise")
 DETECTORS = ("msp", "energy", "knn")
 NAMES = {
     "dense": "dense",
@@ -104,23 +106,21 @@ def run_demo(
     for name, ticket in tickets.items():
         tell(f"{name}: removed {_removed(ticket)}; training {epochs} epochs …")
         paths[name].with_name(f"{paths[name].name}.checkpoint").unlink(missing_ok=True)
-        on_step = of_training(progress, f"training {name}")
-        train_to_file(ticket, data, paths[name], epochs=epochs, seed=seed, device=device, on_step=on_step)
+        work = Work(progress=progress)
+        train_to_file(ticket, data, paths[name], epochs=epochs, seed=seed, device=device, work=work)
         ticket.network.to(device)
-    tell("attacking the four, corrupting their images and showing them foreign ones …")
+        ticket.path = str(paths[name])
+    tell("attacking the four, corrupting their images and showing them out-of-distribution ones …")
     records = evaluate_models(
         tickets,
         data,
         dense="dense",
-        attacks=["fgsm", "pgd"],
-        epsilons=EPSILONS,
+        work=Work(progress=progress),
+        attacks=Attacks(["fgsm", "pgd"], epsilons=EPSILONS),
         corruptions="all",
-        ood=FOREIGN,
-        detectors=DETECTORS,
+        ood=OOD(SETS, detectors=DETECTORS),
         latency=True,
         seed=seed,
-        paths={name: str(path) for name, path in paths.items()},
-        progress=progress,
     )
     for name, record in records.items():
         record.save(folder / f"{name}.json")

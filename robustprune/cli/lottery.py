@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -9,22 +10,43 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
+    DataOptions,
     KeyValue,
-    common_options,
-    data_options,
+    NetworkOptions,
+    Setup,
+    country_options,
+    dataset_options,
     eligibility_option,
-    new_model_options,
+    gathered,
+    new_network_options,
     recipe_options,
-    resolve,
-    stack,
+    setup_options,
 )
 from robustprune.cli.paths import Target
 
 if TYPE_CHECKING:
     from robustprune.lottery import LotteryResults
+    from robustprune.training import Recipe
 
 
-draw_options = stack(
+@dataclass(frozen=True)
+class _Wanted:
+    """Which tickets are found, and from which weights they are trained."""
+
+    criteria: str
+    criterion_option: tuple[tuple[str, Any], ...]
+    blocks: str
+    rewind: str
+    at_init: bool
+    methods: str
+    match_by: str
+    seeds: int
+    eligibility: str
+
+
+draw_options = gathered(
+    "wanted",
+    _Wanted,
     click.option("--criterion", "criteria", default="grasp", show_default=True, help="One or more: hrank,kl,random."),
     click.option(
         "--criterion-option",
@@ -60,59 +82,62 @@ draw_options = stack(
 
 
 @commands.command()
-@new_model_options
-@data_options
+@new_network_options
+@dataset_options
 @draw_options
-@recipe_options
+@recipe_options()
+@country_options
 @click.option(
     "--out",
     type=Target(marks=("lottery.json",), file_okay=False),
     required=True,
     help="Folder; what is done there stays done.",
 )
-@common_options
+@setup_options
 def lottery(
-    criteria: str,
-    criterion_option: tuple[tuple[str, Any], ...],
-    blocks: str,
-    rewind: str,
-    methods: str,
-    seeds: int,
-    no_energy: bool,
+    network: NetworkOptions,
+    dataset: DataOptions,
+    wanted: _Wanted,
+    recipe: Recipe,
+    country: str | None,
     out: str,
+    setup: Setup,
     as_json: bool,
-    **options: Any,
 ) -> None:
     """Find tickets of a network as the paper does, train them, and compare them with the dense network.
 
     Each dense network is trained once, whatever is cut out of it. A second call with the same --out does only what is
     new, and picks up what was interrupted.
     """
-    from robustprune.cli.workbench import is_ticket_path, open_data
+    from robustprune.cli.workbench import open_data
     from robustprune.lottery import run_lottery
 
-    if is_ticket_path(options["model"]):
+    if network.is_ticket:
         raise click.UsageError("a lottery begins with fresh weights: --model takes a name, not a ticket")
-    numbers = _numbers(blocks)
-    named = resolve(options)
-    seed = options.pop("seed")
+    numbers = _numbers(wanted.blocks)
+    device, seed = setup.begin(), setup.seed
     # The same images whatever the seeds: they differ in weights and order of training.
-    data = open_data(named["dataset"], data_options=named["data_options"])
+    data = open_data(dataset)
     with terminal.progress_bar() as bar:
         results = run_lottery(
             out,
             data,
-            model_options=named["model_options"],
-            criteria=_names(criteria),
-            criterion_options=dict(criterion_option),
+            model=network.model,
+            model_options=network.options,
+            criteria=_names(wanted.criteria),
+            criterion_options=dict(wanted.criterion_option),
             blocks=numbers,
-            methods=_names(methods),
-            rewind_to=_names(rewind),
-            seeds=range(seed, seed + seeds),
-            measure_energy=not no_energy,
+            methods=_names(wanted.methods),
+            eligibility=wanted.eligibility,
+            match_by=wanted.match_by,
+            rewind_to=_names(wanted.rewind),
+            at_init=wanted.at_init,
+            seeds=range(seed, seed + wanted.seeds),
+            recipe=recipe,
+            device=device,
+            country=country,
             say=terminal.say,
             progress=bar,
-            **options,
         )
     if as_json:
         terminal.print_json({**results.to_dict(), "out": out})

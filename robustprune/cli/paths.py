@@ -175,7 +175,7 @@ class SweepFile(Source):
 
 def published_files(names: Iterable[str] | None, root: str | None = None) -> Iterator[Read]:
     """Yield the files of published image sets of these names, or of all, below a folder and where they usually are."""
-    from robustprune.data.places import PLACES, folders
+    from robustprune.data.registry import PLACES, folders
 
     for name in PLACES.keys() if names is None else PLACES.keys() & set(names):
         for folder in folders(name, None if root is None else Path(root)):

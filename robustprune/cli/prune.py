@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -9,13 +10,14 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
+    DataOptions,
     KeyValue,
-    common_options,
-    data_options,
-    model_options,
-    open_named,
-    resolve,
-    stack,
+    NetworkOptions,
+    Setup,
+    dataset_options,
+    gathered,
+    network_options,
+    setup_options,
     was_given,
 )
 from robustprune.cli.paths import Source, Target
@@ -24,7 +26,6 @@ from robustprune.cli.tables import cost_table, pruning_notes
 from robustprune.runtime.kinds import TICKET
 
 if TYPE_CHECKING:
-    from robustprune.data import ImageData
     from robustprune.tickets.ticket import Ticket
 
 # The options of each method, of which one of the first group is required.
@@ -36,7 +37,68 @@ _OPTIONS = {
 # What lotteries and sweeps call filters with --variant uniform.
 _UNIFORM = "filter-uniform"
 
-prune_options = stack(
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What of a network is to go, and by which ranking; None is not given."""
+
+    method: str
+    criterion: str
+    criterion_option: tuple[tuple[str, Any], ...]
+    on: str | None
+    blocks: int | None
+    eligibility: str | None
+    match: str | None
+    filters: int | None
+    match_by: str | None
+    variant: str | None
+    sparsity: float | None
+    rounds: int | None
+
+    @property
+    def way(self) -> str:
+        """The method, without how its filters are chosen."""
+        return "filter" if self.method == _UNIFORM else self.method
+
+    def given(self) -> dict[str, Any]:
+        """Return the options of the method that were given; refuse those of another, and that its own is missing."""
+        own = vars(self) | {"variant": self._variant()}
+        owners = {name: owner for owner, names in _OPTIONS.items() for name in (*names[0], *names[1])}
+        found = {name: own[name] for name in owners if own[name] is not None}
+        for name in found:
+            if owners[name] != self.way:
+                flag = name.replace("_", "-")
+                raise click.UsageError(f"--{flag} belongs to --method {owners[name]}, not to --method {self.way}")
+        required, _ = _OPTIONS[self.way]
+        if not found.keys() & set(required):
+            flags = " or ".join(f"'--{name}'" for name in required)
+            raise click.UsageError(f"Missing option {flags}, which --method {self.way} needs.")
+        if "filters" in found and ("match" in found or "match_by" in found):
+            raise click.UsageError(
+                "--filters says how many go, --match and --match-by leave that to a ticket; give one"
+            )
+        return found
+
+    def _variant(self) -> str | None:
+        if self.method != _UNIFORM:
+            return self.variant
+        if self.variant not in (None, "uniform"):
+            raise click.UsageError(f"--variant {self.variant} contradicts --method {_UNIFORM}; give one of them")
+        return "uniform"
+
+    def scoring(self) -> dict[str, Any]:
+        """Return the options of the criterion."""
+        options = dict(self.criterion_option)
+        if self.on is not None and options.setdefault("on", self.on) != self.on:
+            raise click.UsageError(
+                f"--on {self.on} contradicts --criterion-option on={options['on']}; give one of them"
+            )
+        return options
+
+
+prune_options = gathered(
+    "wanted",
+    _Wanted,
     click.option(
         "--method",
         type=click.Choice([*_OPTIONS, _UNIFORM]),
@@ -81,42 +143,38 @@ prune_options = stack(
         type=click.IntRange(min=1),
         help="weight: of scoring and masking. [default: 100 for synflow, else 1]",
     ),
-    click.option("--out", type=Target(TICKET, dir_okay=False), required=True, help="File of the ticket."),
 )
 
 
 @commands.command()
-@model_options
-@data_options
+@network_options
+@dataset_options
 @prune_options
-@common_options
+@click.option("--out", type=Target(TICKET, dir_okay=False), required=True, help="File of the ticket.")
+@setup_options
 def prune(
-    method: str,
-    criterion: str,
-    criterion_option: tuple[tuple[str, Any], ...],
-    on: str | None,
-    out: str,
-    as_json: bool,
-    **options: Any,
+    network: NetworkOptions, dataset: DataOptions, wanted: _Wanted, out: str, setup: Setup, as_json: bool
 ) -> None:
     """Score the blocks, filters or weights of a network, remove or mask the least important, write the ticket.
 
     With --match, the network starts from the weights that the ticket started from; data set, options of the model and
     --seed are the ticket's where they are not given.
     """
+    from robustprune.cli.workbench import open_model, open_twin
     from robustprune.cost import measure_cost
+    from robustprune.tickets.ticket import load_ticket
 
-    owned = [name for parts in _OPTIONS.values() for names in parts for name in names]
-    given = {name: options.pop(name) for name in owned}
-    if method == _UNIFORM:
-        method, given["variant"] = "filter", _uniform(given["variant"])
-    how = _options_of(method, given)
-    scoring = _criterion_options(criterion_option, on)
-    dense, data = _open(options, how)
-    scoring |= {"seed": options["seed"]}
+    method, criterion, how, scoring = wanted.way, wanted.criterion, wanted.given(), wanted.scoring()
+    device = setup.begin()
+    if "match" in how:
+        how["match"] = match = load_ticket(how["match"], model_code=network.code)
+        dense, data = open_twin(match, network, dataset, seed=setup.seed if was_given("seed") else None)
+        seed = setup.seed if was_given("seed") else _scoring_seed(match)
+    else:
+        (dense, data), seed = open_model(network, dataset, seed=setup.seed), setup.seed
     dense.check_fits(data)
-    dense.network.to(options["device"])
-    ticket = PRUNE[method](dense, data, criterion, how, scoring)
+    dense.network.to(device)
+    ticket = PRUNE[method](dense, data, criterion, how, {**scoring, "seed": seed})
     ticket.save(out)
     before, after = measure_cost(dense.network), measure_cost(ticket.network)
     if as_json:
@@ -141,46 +199,6 @@ def prune(
     cost_table(after, before, ("before", "after"), "\n".join([caption, *pruning_notes(ticket)]))
 
 
-def _open(options: dict[str, Any], how: dict[str, Any]) -> tuple[Ticket, ImageData]:
-    """Return what is to be pruned; with a ticket to match, as its twin, and the ticket in the place of its path."""
-    if "match" not in how:
-        return open_named(options)
-    from robustprune.cli.workbench import open_twin
-    from robustprune.tickets.ticket import load_ticket
-
-    how["match"] = match = load_ticket(how["match"], model_code=options["model_code"])
-    named = resolve(options)
-    if not was_given("seed"):
-        named["seed"] = None
-        options["seed"] = match.seed if match.plan.seed is None else match.plan.seed
-    return open_twin(match, **named)
-
-
-def _uniform(variant: str | None) -> str:
-    if variant not in (None, "uniform"):
-        raise click.UsageError(f"--variant {variant} contradicts --method {_UNIFORM}; give one of them")
-    return "uniform"
-
-
-def _options_of(method: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a method that were given; refuse those of another, and that its own is missing."""
-    found = {name: value for name, value in given.items() if value is not None}
-    for owner, (required, more) in _OPTIONS.items():
-        for name in (*required, *more):
-            if owner != method and name in found:
-                flag = name.replace("_", "-")
-                raise click.UsageError(f"--{flag} belongs to --method {owner}, not to --method {method}")
-    required, _ = _OPTIONS[method]
-    if not found.keys() & set(required):
-        flags = " or ".join(f"'--{name}'" for name in required)
-        raise click.UsageError(f"Missing option {flags}, which --method {method} needs.")
-    if "filters" in found and ("match" in found or "match_by" in found):
-        raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
-    return found
-
-
-def _criterion_options(pairs: tuple[tuple[str, Any], ...], on: str | None) -> dict[str, Any]:
-    options = dict(pairs)
-    if on is not None and options.setdefault("on", on) != on:
-        raise click.UsageError(f"--on {on} contradicts --criterion-option on={options['on']}; give one of them")
-    return options
+def _scoring_seed(match: Ticket) -> int:
+    """Return the seed that a ticket was scored with."""
+    return match.seed if match.plan.seed is None else match.plan.seed

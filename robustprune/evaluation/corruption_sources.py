@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from robustprune.corruptions import HEADLINE, corrupt, expand_names, geometry_scale, share_corruption_options
-from robustprune.corruptions.registry import list_names
+from robustprune.corruptions.requests import Corruptions
 from robustprune.data import ImageData, Sample, stratified_indices
 from robustprune.data.released import ReleasedPart, ReleasedSet, open_released
 from robustprune.errors import CorruptionError, EvaluationError
@@ -64,41 +64,33 @@ class CorruptedImages(Protocol):
 
 
 def find_corrupted(
-    names: str | Sequence[str],
-    folder: str | Path | None,
-    data: ImageData,
-    sample: Sample,
-    seed: int,
-    limit: int | None,
-    options: Mapping[str, Any],
+    asked: Corruptions, data: ImageData, sample: Sample, seed: int, limit: int | None
 ) -> CorruptedImages | None:
     """Return corrupted images: from a published set where a folder of one is given, else made here.
 
     Args:
-        names: ``all``, ``extras`` or names of corruptions; all by default where a folder is given, else none, and
-            then None is returned.
-        folder: Of a published set.
+        asked: What is asked for; where nothing is, None is returned.
         data: The image set.
         sample: The images of it that are evaluated.
         seed: Of the corruptions.
         limit: How many images of a set are wanted whose images cannot be matched with the sample's.
-        options: Of the corruptions.
 
     Raises:
         CorruptionError: Options that none of the corruptions takes, or whose values do not do.
         DataError: There is no such set, or an array in it is damaged.
         EvaluationError: None of the corruptions is in it, or its labels are not those of the test set.
     """
-    if not names and folder is None:
+    options = asked.options
+    if not asked.names and asked.published is None:
         if options:
             raise CorruptionError(f"no corruption is named that could take {', '.join(map(repr, options))}")
         return None
-    if folder is None:
-        return _Made(expand_names(names), data, sample, seed, options)
+    if asked.published is None:
+        return _Made(expand_names(asked.names), data, sample, seed, options)
     if options:
         raise CorruptionError(f"the options {', '.join(options)} are for making corrupted images, not for reading them")
-    released = open_released(folder, data.classes, image_size=data.image_size, channels=data.channels)
-    return _Read(released, names or "all", sample, seed, limit)
+    released = open_released(asked.published, data.classes, image_size=data.image_size, channels=data.channels)
+    return _Read(released, asked.names or ("all",), sample, seed, limit)
 
 
 class _Made:
@@ -148,7 +140,7 @@ class _Read:
     def __init__(
         self,
         released: ReleasedSet,
-        names: str | Sequence[str],
+        names: Sequence[str],
         sample: Sample,
         seed: int,
         limit: int | None,
@@ -202,12 +194,12 @@ class _Read:
         return torch.arange(len(labels)) if self._limit is None else stratified_indices(labels, self._limit, self._seed)
 
 
-def _among(names: str | Sequence[str], released: ReleasedSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _among(names: Sequence[str], released: ReleasedSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return which of the corruptions asked for are in a set, and which are not.
 
     ``all`` is the fifteen, or whatever is there in a set of others (C-bar).
     """
-    listed = list_names(names)
+    listed = list(names)
     if "all" in listed and not set(HEADLINE) & set(released.names):
         listed = [each for name in listed for each in (released.names if name == "all" else (name,))]
     there = [name for name in listed if name in released.names]
@@ -217,3 +209,39 @@ def _among(names: str | Sequence[str], released: ReleasedSet) -> tuple[tuple[str
     if not found:
         raise EvaluationError(f"{released.folder} has none of {', '.join(missing)}; it has {', '.join(released.names)}")
     return found, missing
+
+
+class Idle:
+    """Which corruptions left every image as it was, or made the images of a lower severity once more.
+
+    So do some at some sizes, or of images that are grey or without a pattern. A network withstands them by doing
+    nothing, so they must not count as withstood.
+
+    Attributes:
+        unchanged: Corruption → severities at which it left every image as it was.
+        repeated: Corruption → severities at which its images are those of a lower severity.
+    """
+
+    def __init__(self, originals: Tensor, is_paired: bool) -> None:
+        """Take the images (n, C, H, W) without corruption, and whether image i of a corruption is made of image i.
+
+        If not, a corruption is idle whose images are all among these.
+        """
+        self.unchanged: dict[str, list[int]] = {}
+        self.repeated: dict[str, list[int]] = {}
+        self._own, self._is_paired = fingerprints(originals), is_paired
+        self._seen: dict[str, list[Tensor]] = {}
+
+    def look(self, name: str, severity: int, prints: Tensor) -> None:
+        """Look at the fingerprints (m,) of the images of a corruption at a severity, in rising order."""
+        lower = self._seen.setdefault(name, [])
+        if torch.equal(prints, self._own) if self._is_paired else bool(torch.isin(prints, self._own).all()):
+            self.unchanged.setdefault(name, []).append(severity)
+        elif any(torch.equal(prints, each) for each in lower):
+            self.repeated.setdefault(name, []).append(severity)
+        lower.append(prints)
+
+
+def fingerprints(images: Tensor) -> Tensor:
+    """Return a checksum (n,) of each of the images (n, …)."""
+    return torch.tensor([zlib.crc32(image) for image in images.cpu().contiguous().numpy()], dtype=torch.int64)

@@ -14,11 +14,11 @@ from robustprune.lottery.results import LotteryResults, Row
 from robustprune.lottery.stages import Stages
 from robustprune.models import build_model
 from robustprune.records import Record
-from robustprune.runtime.work import Progress, of_training
+from robustprune.runtime.work import Progress, Work
 from robustprune.tickets.draws import make_draws
 from robustprune.tickets.finding import check_network
 from robustprune.tickets.rewinding import RewindPoint, parse_rewind_points
-from robustprune.training import Recipe, make_recipe
+from robustprune.training import Recipe
 
 
 def run_lottery(
@@ -41,8 +41,7 @@ def run_lottery(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     device: torch.device | str = "cpu",
-    country: str = "USA",
-    measure_energy: bool = True,
+    country: str | None = "USA",
     say: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> LotteryResults:
@@ -69,14 +68,13 @@ def run_lottery(
         rewind_to: Epochs (0, 25), shares of all epochs (``"25%"``), or ``"random"``: new weights.
         at_init: Algorithm 2 instead of 1.
         seeds: Each decides initial weights, scores and order of training of a dense network and its tickets.
-        recipe: As for :func:`robustprune.train`, like ``epochs``, ``batch_size``, ``learning_rate``, ``device``,
-            ``country`` and ``measure_energy``.
+        recipe: As for :func:`robustprune.train`, like ``epochs``, ``batch_size``, ``learning_rate``, ``device`` and
+            ``country``.
         epochs: In place of the recipe's.
         batch_size: In place of the recipe's.
         learning_rate: In place of the recipe's.
         device: Where to compute.
-        country: Of the grid, for CO₂.
-        measure_energy: Whether to run codecarbon.
+        country: Of the grid, for CO₂; None measures no energy.
         say: Called with a line about each stage that is run.
         progress: Called as work proceeds.
 
@@ -85,7 +83,7 @@ def run_lottery(
             sense, or a folder with a lottery of other settings.
         TrainingError: Training diverges.
     """
-    full_recipe = make_recipe(recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    full_recipe = Recipe.of(recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     rules = {"eligibility": eligibility, "match_by": match_by}
     draws = make_draws(criteria, blocks, methods=methods, options=criterion_options, at_init=at_init, **rules)
     points = parse_rewind_points(rewind_to, full_recipe.epochs)
@@ -107,7 +105,7 @@ def run_lottery(
         model_options=dict(model_options or {}),
         recipe=full_recipe,
         device=torch.device(device),
-        training={"country": country, "measure_energy": measure_energy, "on_step": of_training(progress, "training")},
+        training={"country": country, "work": Work(progress=progress)},
         say=say or (lambda _line: None),
     )
     stages.claim_folder()

@@ -39,7 +39,7 @@ from robustprune.tickets.draws import Draw
 from robustprune.tickets.finding import cut, score, set_back
 from robustprune.tickets.rewinding import RewindPoint
 from robustprune.tickets.ticket import Ticket, load_ticket
-from robustprune.training import Recipe, run_settings, train, train_to_file
+from robustprune.training import Course, Recipe, train_to_file
 
 _ARITHMETIC = ("threads", "torch", "platform")
 
@@ -175,9 +175,9 @@ class Stages:
     def _train(self, found: Ticket, seed: int, draw: Draw, point: RewindPoint) -> Ticket:
         """Set a ticket's weights back and train it, unless one just like it was trained before."""
         ticket = set_back(found, point, self.weights(seed, point.epoch))
-        settings = run_settings(ticket, self.data, self.recipe, seed, self.device, point.epoch)
+        course = Course.of(self.recipe, seed=seed, device=self.device, start_epoch=point.epoch)
         # By what decides the outcome: criteria often choose the same blocks, and then share one training.
-        path = self.folder / f"seed{seed}" / "trained" / f"{hash_json(settings)[:16]}.pt"
+        path = self.folder / f"seed{seed}" / "trained" / f"{hash_json(course.identity(ticket, self.data))[:16]}.pt"
         if not path.exists():
             self.say(f"seed {seed}: training {draw.name}, {point.label}")
         own: dict[str, Any] = {
@@ -199,8 +199,8 @@ class Stages:
         # By what it keeps: one that was interrupted may be past the epochs that another is to keep.
         place = home / f"replay-{hash_json(sorted(missing))[:8]}"
         replayed = {epoch: place / path.name for epoch, path in missing.items()}
-        options = self._training(seed) | {"checkpoint": place / "checkpoint", "resume": True}
-        again = train(self.weights(seed, 0), self.data, keep=replayed, stop_epoch=max(missing), **options)
+        options = self._training(seed) | {"keep": replayed, "stop_epoch": max(missing), "resume": True}
+        again = train_to_file(self.weights(seed, 0), self.data, place / "ticket.pt", **options)
         first = self._load(home / "trained.pt")
         losses = [[entry["train_loss"] for entry in ticket.history[: max(missing)]] for ticket in (first, again)]
         if losses[0] != losses[1]:
@@ -225,7 +225,7 @@ class Stages:
             return record
         ticket = self._load(path)
         ticket.network.to(self.device)
-        record = evaluate(ticket, self.data, seed=seed, path=str(path))
+        record = evaluate(ticket, self.data, seed=seed)
         record.save(record_path)
         return record
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustprune.data import DATASETS, ImageData, canonical_name, load_data, resize_images
 from robustprune.data.pixels import INTERPOLATION
-from robustprune.data.places import default_root
+from robustprune.data.registry import default_root
 from robustprune.errors import DataError, EvaluationError
 from robustprune.ood.groups import PRESETS
 from robustprune.ood.shifted import corrupt_evenly, is_corrupted, parse_corrupted

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from robustprune.attacks.requests import Epsilons
+from robustprune.attacks.requests import Epsilons, parse_epsilon
 from robustprune.errors import EvaluationError, RobustPruneError
-from robustprune.runtime.requests import Request
+from robustprune.runtime.requests import PathText, Request
 
 
 def _as_tuple(value: Any) -> Any:
@@ -51,6 +51,15 @@ class OOD(Request):
     attack_epsilons: Epsilons = ()
     attack_steps: Count = 10
     attack_limit: Count = 100
-    cache: str | None = None
-    root: str | None = None
+    cache: PathText | None = None
+    root: PathText | None = None
     download: bool = False
+
+    @model_validator(mode="after")
+    def _is_about_some_set(self) -> Self:
+        idle = sorted(self.model_fields_set - {"sets"})
+        if idle and not self.sets:
+            raise ValueError(f"{', '.join(idle)} without an out-of-distribution set; name one")
+        for epsilon in self.attack_epsilons:
+            parse_epsilon(epsilon)
+        return self

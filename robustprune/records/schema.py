@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from robustprune.corruptions.result import CorruptionResult, ShiftEntry
+from robustprune.corruptions.corruption_result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
 from robustprune.ood.result import OodEntry, OodSummary
 from robustprune.records.places import check_samples_are_free, samples_path
@@ -151,6 +151,8 @@ class Record(_Part):
         samples_sha256: Hash over the images and labels that were used; equal in two records means that their
             outcomes can be compared sample by sample.
         samples_file: Name of the file of per-sample outcomes beside the record; None if it was not written.
+        asked: The :class:`robustprune.Evaluation` as plain values, from which it can be run again; without what no
+            file can hold, such as a network to transfer from. Empty in records of earlier versions.
         clean: Results without an attack.
         attacks: One entry per attack and ε.
         curves: One entry per attack at several ε.
@@ -184,6 +186,7 @@ class Record(_Part):
     classes: list[str] = []
     samples_sha256: str
     samples_file: str | None = None
+    asked: dict[str, Any] = {}
     clean: CleanResult
     attacks: list[AttackEntry]
     curves: list[CurveEntry] = []

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from robustprune.attacks import parse_epsilon
 from robustprune.data import ImageData, load_data
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
@@ -18,7 +17,7 @@ from robustprune.sweep.spec import RunSettings
 from robustprune.tickets.draws import Draw, make_draws
 from robustprune.tickets.finding import check_network
 from robustprune.tickets.rewinding import RewindPoint, parse_rewind_points
-from robustprune.training import Recipe, make_recipe
+from robustprune.training import Recipe
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,7 @@ class Inputs:
 
     def recipe(self, run: RunSettings) -> Recipe:
         """Return how a run's networks are trained."""
-
-        def make() -> Recipe:
-            own = run.train.model_dump(exclude={"recipe"})
-            if own["epsilon"] is not None:
-                own["epsilon"] = parse_epsilon(own["epsilon"])
-            return make_recipe(run.train.recipe, **own)
-
-        found: Recipe = self.once("recipe", run.train.model_dump(), make)
-        return found
+        return Recipe.of(run.train.recipe, **run.train.model_dump(exclude={"recipe"}))
 
     def point(self, run: RunSettings, recipe: Recipe) -> RewindPoint:
         """Return where a run's ticket gets its weights from."""

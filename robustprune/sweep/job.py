@@ -16,7 +16,7 @@ from robustprune.errors import SweepError
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.runtime.files import hash_json
-from robustprune.runtime.work import choose_device, of_training
+from robustprune.runtime.work import Work, choose_device
 from robustprune.sweep.graph import Stage
 from robustprune.sweep.store import Store
 from robustprune.tickets.ticket import Ticket, load_ticket
@@ -87,12 +87,11 @@ class Job:
     def training(self) -> dict[str, Any]:
         """Return what training takes beyond the ticket and the images."""
         return {
-            "recipe": Recipe.model_validate(self.inputs["recipe"]),
+            "recipe": Recipe.of(self.inputs["recipe"]),
             "seed": self._seed,
             "device": self.device,
-            "country": self.stage.hints["country"],
-            "measure_energy": self.stage.hints["measure_energy"],
-            "on_step": of_training(self.progress, "training"),
+            "country": self.stage.hints["country"] if self.stage.hints["measure_energy"] else None,
+            "work": Work(progress=self.progress, folder=self.work),
         }
 
     def progress(self, label: str, done: float, total: float) -> None:

@@ -18,14 +18,16 @@ from robustprune.pruning import BlockScores, FilterScores
 from robustprune.records import load_record
 from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.files import write_atomically
+from robustprune.runtime.work import Work
 from robustprune.sweep.graph import Stage
 from robustprune.sweep.job import Job, Tell
+from robustprune.sweep.spec import EvaluateSettings
 from robustprune.sweep.store import Store
 from robustprune.tickets import prune_weights
 from robustprune.tickets.draws import Draw
 from robustprune.tickets.finding import cut, score, set_back
 from robustprune.tickets.rewinding import RewindPoint
-from robustprune.training import train, train_to_file
+from robustprune.training import CHECKPOINT_NAME, train, train_to_file
 
 
 def train_dense(job: Job) -> None:
@@ -47,14 +49,7 @@ def find_weights(job: Job) -> None:
         return
     dense = job.store.describe(job.stage.needs["dense"])
     again = replace(job, stage=replace(job.stage, inputs=dense["inputs"]))
-    ticket = train(
-        again.fresh(),
-        again.data(),
-        stop_epoch=epoch,
-        checkpoint=job.work / "ticket.pt.checkpoint",
-        resume=True,
-        **again.training(),
-    )
+    ticket = train(again.fresh(), again.data(), stop_epoch=epoch, **again.training())
     losses = [[each["train_loss"] for each in found.history[:epoch]] for found in (job.ticket("dense"), ticket)]
     if losses[0] != losses[1]:
         raise SweepError(
@@ -62,7 +57,7 @@ def find_weights(job: Job) -> None:
             "out differently on this machine now; rewind to epochs that were kept, or start over in another folder"
         )
     ticket.save(out)
-    (job.work / "ticket.pt.checkpoint").unlink(missing_ok=True)
+    (job.work / CHECKPOINT_NAME).unlink(missing_ok=True)
 
 
 def score_network(job: Job) -> None:
@@ -101,20 +96,14 @@ def train_ticket(job: Job) -> None:
 
 def evaluate_network(job: Job) -> None:
     """Evaluate a network; what was finished of its attacks is picked up."""
-    settings = dict(job.stage.hints["evaluate"])
+    asked = EvaluateSettings(**job.stage.hints["evaluate"]).request()
     ticket = job.ticket("network")
     ticket.network.to(job.device)
-    attacks = {**settings.pop("attack_settings"), "state": job.work / "attacks"}
+    attacks = asked.attacks
     if "source" in job.stage.needs:
-        attacks["transfer_from"] = job.ticket("source").model().to(job.device)
-    record = evaluate(
-        ticket,
-        job.data(),
-        attack_settings=attacks,
-        path=str(job.needed("network")),
-        progress=job.progress,
-        **settings,
-    )
+        attacks = attacks.model_copy(update={"transfer_from": job.ticket("source").model().to(job.device)})
+    work = Work(progress=job.progress, folder=job.work / "attacks")
+    record = evaluate(ticket, job.data(), asked, work=work, attacks=attacks)
     if "dense" in job.stage.needs:
         relate_to_dense(record, load_record(job.needed("dense", "record.json")))
     record.save(job.work / "record.json")

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import nn
 
-from robustprune.attacks import Attack, parse_epsilon
+from robustprune.attacks import Attack
 from robustprune.attacks.registry import expand_options
 from robustprune.corruptions import corruption_options, expand_names
 from robustprune.data import ImageData, Sample, stratified_indices
 from robustprune.errors import DataError, SweepError
-from robustprune.evaluation.attacks import make_settings, share_attack_options
+from robustprune.evaluation.attacks import share_attack_options
 from robustprune.evaluation.corruption_sources import find_corrupted
-from robustprune.evaluation.ood import run_ood
 from robustprune.evaluation.shift import load_shift
 from robustprune.ood import evaluate_ood
 from robustprune.ood.detector import DETECTORS, detector_options, make_detector
@@ -31,12 +28,7 @@ from robustprune.sweep.fingerprints import hash_content
 from robustprune.sweep.spec import EvaluateSettings
 
 _OURS = ("save_adversarial", "state")
-# What `evaluate_ood` takes beside the settings that it shares with other evaluations.
-_OF_OOD = [
-    name
-    for name, each in inspect.signature(evaluate_ood).parameters.items()
-    if each.kind is each.KEYWORD_ONLY and name not in ("split", "limit", "seed", "batch_size", "progress")
-]
+_SHARED = ("checks", "eot", "union")
 
 
 def resolve_evaluation(asked: EvaluateSettings, data: ImageData) -> tuple[dict[str, Any], list[str]]:
@@ -83,24 +75,25 @@ def _attacks(asked: EvaluateSettings) -> dict[str, Any]:
         raise SweepError(
             f"transfer_from is {source!r}; a sweep can transfer from 'dense', the network of the same seed"
         )
-    for name in _OURS:
-        if name in asked.attack_settings:
+    for name in asked.attack_settings:
+        if name in _OURS:
             raise SweepError(f"attack_settings has {name!r}, which names a file; a sweep has folders of its own")
+        if name not in (*_SHARED, "transfer_from"):
+            raise SweepError(f"there is no setting of attacks called {name!r}.{suggest(name, _SHARED)}")
     # Also where nothing is attacked: options without an attack are refused.
-    own = share_attack_options(asked.attacks, dict(asked.options), asked.norm)
-    further = asdict(replace(make_settings(asked.attack_settings), transfer_from=None))
-    budgets = [parse_epsilon(epsilon, asked.norm) for epsilon in asked.epsilons]
+    request = asked.request().attacks
+    own = share_attack_options(request)
     if not asked.attacks:
         return {}
     return {
         "order": list(asked.attacks),
-        "epsilons": budgets,
+        "epsilons": list(request.epsilons),
         "norm": asked.norm,
         "restarts": asked.restarts,
         "transfer_from": source,
         "options": {name: _in_json(expand_options(name, options)) for name, options in own.items()},
         "engine": Attack().model_dump(exclude={"name", "options"}),
-        "further": {name: value for name, value in further.items() if name not in (*_OURS, "transfer_from")},
+        "further": {name: getattr(request, name) for name in _SHARED},
     }
 
 
@@ -132,8 +125,7 @@ def _check_corrupted(asked: EvaluateSettings, data: ImageData) -> None:
         places = stratified_indices(part.labels, asked.limit, asked.seed)
     # Options are tried on one image, and a published set is held against all labels.
     sample = Sample(part.take(places[:1]), part.labels[places].cpu(), places)
-    where = asked.corruption_dir, data, sample, asked.seed, asked.limit
-    find_corrupted(asked.corruptions, *where, asked.corruption_options)
+    find_corrupted(asked.request().corruptions, data, sample, asked.seed, asked.limit)
 
 
 def _shift(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, str]:
@@ -147,14 +139,7 @@ def _shift(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict
 
 def _ood(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, Any]:
     if not asked.ood:
-        # Refuses detectors and options that are left; where there are none, no network is looked at.
-        run_ood(nn.Identity(), data, (), asked.detectors, asked.ood_options)
         return {}
-    for name in asked.ood_options:
-        if name not in _OF_OOD:
-            raise SweepError(
-                f"{name!r} is no option of ood_options.{suggest(name, _OF_OOD)} Known: {', '.join(_OF_OOD)}"
-            )
     requests, named = expand(data.name, asked.ood, list(asked.detectors or DETECTORS.names()))
     detectors = sorted({name for chosen in requests.values() for name in chosen})
     options = {name: {**detector_options(name), **vars(make_detector(name))} for name in detectors}

@@ -15,7 +15,7 @@ from robustprune.evaluation.shift import load_shift
 from robustprune.models import build_model, predict_logits
 from robustprune.runtime.work import choose_device
 from robustprune.sweep.graph import Stage
-from robustprune.training import make_recipe, measure_steps
+from robustprune.training import Recipe, measure_steps
 
 _SECONDS = 2.0  # measured of each network
 _STEPS_TO_SCORE = 10  # criteria look at a few hundred images, as so many training steps do
@@ -54,9 +54,7 @@ class _Pace:
         self._sizes: dict[str, int] = {}
         network = build_model(hints["model"], self.data, **hints["model_options"])
         self.parameters = sum(value.numel() for value in network.state_dict().values())
-        recipe = make_recipe(stage.inputs.get("recipe", {}).get("name", "quick"))
-        if "recipe" in stage.inputs:
-            recipe = recipe.model_validate(stage.inputs["recipe"])
+        recipe = Recipe.of(stage.inputs.get("recipe", "quick"))
         self.batch_size = recipe.batch_size
         self.step_seconds, self.watts = measure_steps(network, self.data, recipe, device, hints["country"], _SECONDS)
         images = self.data.require("train").take(torch.arange(min(128, len(self.data.require("train")))))

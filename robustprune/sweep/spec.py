@@ -6,6 +6,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from robustprune.attacks.requests import Attacks
+from robustprune.corruptions.requests import Corruptions
+from robustprune.evaluation.requests import Evaluation
+from robustprune.ood.requests import OOD
+
 Method = Literal["dense", "layer", "filter", "filter-uniform", "weight"]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
@@ -104,6 +109,18 @@ class EvaluateSettings(_Part):
     ood: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
     detectors: tuple[str, ...] | None = None
     ood_options: dict[str, Any] = {}
+
+    def request(self) -> Evaluation:
+        """Return the same as an evaluation takes it."""
+        shared = {name: getattr(self, name) for name in ("split", "limit", "seed", "batch_size", "latency", "shift")}
+        attacks = {"epsilons": self.epsilons, "norm": self.norm, "restarts": self.restarts}
+        detectors = {} if self.detectors is None else {"detectors": self.detectors}
+        return Evaluation(
+            attacks=Attacks(self.attacks, options=self.options, **attacks, **self.attack_settings),
+            corruptions=Corruptions(self.corruptions, published=self.corruption_dir, options=self.corruption_options),
+            ood=OOD(self.ood, **detectors, **self.ood_options),
+            **shared,
+        )
 
 
 class RunSettings(_Part):

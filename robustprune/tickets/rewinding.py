@@ -101,7 +101,7 @@ def reinitialize(ticket: Ticket) -> Ticket:
 
 def _with_weights_of(ticket: Ticket, dense: Ticket, origin: int | str) -> Ticket:
     network = apply_plan(copy_network(dense.network), ticket.plan, ticket.masks)
-    found = copy.deepcopy(replace(ticket, network=nn.Identity()))
+    found = copy.deepcopy(replace(ticket, network=nn.Identity(), path=None))
     found.network = network
     found.plan = ticket.plan.model_copy(update={"rewound_to": origin})
     found.seed = dense.seed

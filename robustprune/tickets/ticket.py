@@ -43,6 +43,7 @@ class Ticket:
         earlier_training: The same of trainings before it, such as those of the network it was cut out of; empty
             for a ticket cut out at initialization.
         provenance: When, where and by what versions it was made.
+        path: Where it was loaded from; None if it was made in this process. Not saved.
     """
 
     network: nn.Module
@@ -56,6 +57,7 @@ class Ticket:
     training: dict[str, Any] = field(default_factory=dict)
     earlier_training: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+    path: str | None = None
 
     @classmethod
     def from_model(cls, model: nn.Module, data: ImageData | None = None) -> Ticket:
@@ -170,7 +172,7 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
     Raises:
         TicketError: The file is missing, damaged, foreign, or does not fit the network it names.
     """
-    path = Path(path)
+    given, path = str(path), Path(path)
     try:
         content = read_sealed(path, FORMAT)
         header = TicketHeader.model_validate(content.get("header"))
@@ -196,6 +198,7 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
         network=to_evaluation(network),
         architecture=architecture,
         masks=_masks_in(content, header.plan, path),
+        path=given,
         **{name: getattr(header, name) for name in _SHARED_FIELDS},
     )
     try:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustprune.corruptions import EXTRAS, corrupt
-from robustprune.data.augmix import augmix
+from robustprune.data.augmentation import augmix
 from robustprune.runtime.randomness import Draws, as_draws, derive_seed
 from robustprune.training.recipes import Recipe
 

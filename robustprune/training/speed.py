@@ -14,9 +14,9 @@ from robustprune.cost import Spread, ratio_spread, time_in_turn
 from robustprune.data import ImageData, InMemorySplit
 from robustprune.models import architecture_of, copy_network
 from robustprune.runtime.randomness import isolated_generators, seeded_generator
-from robustprune.training.energy import EnergyMeter
 from robustprune.training.epoch import make_optimizer, train_epoch
-from robustprune.training.recipes import Recipe, make_recipe
+from robustprune.training.meter import EnergyMeter
+from robustprune.training.recipes import Recipe
 
 _STEPS = 2  # per measurement
 
@@ -74,7 +74,7 @@ def measure_training_speedup(
         TrainingError: No such recipe.
     """
     # So many epochs that the learning rate stays at its start: nothing is to be learnt from noise.
-    chosen = make_recipe(recipe, batch_size=batch_size, epochs=100_000)
+    chosen = Recipe.of(recipe, batch_size=batch_size, epochs=100_000)
     runs = [_run(network, chosen, torch.device(device)) for network in (dense, model)]
     with isolated_generators(0):
         dense_times, times = time_in_turn(runs, seconds, device)
@@ -111,7 +111,7 @@ def measure_steps(
     data: ImageData,
     recipe: Recipe,
     device: torch.device | str,
-    country: str = "USA",
+    country: str | None = "USA",
     seconds: float = 2.0,
 ) -> tuple[float, float | None]:
     """Return how long a training step takes, and what power the machine draws meanwhile.

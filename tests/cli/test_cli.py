@@ -258,7 +258,7 @@ def test_cost_against_a_dense_network(run: Run, ticket: str) -> None:
 
 
 def test_latency_is_measured_when_asked_for(run: Run, ticket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robustprune.evaluation import costs as savings
+    from robustprune.evaluation import cost_summary as savings
 
     quick = partial(savings.describe_cost, seconds=0)
     monkeypatch.setattr(savings, "describe_cost", quick)

@@ -265,7 +265,7 @@ def test_interruption_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def interrupt(*_arguments: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robustprune.evaluation.costs.measure_cost", interrupt)
+    monkeypatch.setattr("robustprune.evaluation.cost_summary.measure_cost", interrupt)
     outcome = run("cost", *TINY)
     assert outcome.code == 1
     assert outcome.out == ""
@@ -277,7 +277,7 @@ def test_a_defect_says_so_without_a_traceback(run: Run, monkeypatch: pytest.Monk
     def fail(*_arguments: Any, **_options: Any) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("robustprune.evaluation.costs.measure_cost", fail)
+    monkeypatch.setattr("robustprune.evaluation.cost_summary.measure_cost", fail)
     outcome = run("cost", *TINY)
     assert outcome.code == 1
     assert "should not happen: RuntimeError: two lines" in outcome.err

@@ -6,7 +6,7 @@ import pytest
 import torchvision.datasets
 
 from robustprune.data import DATASETS, describe_datasets, load_data
-from robustprune.data.places import PLACES, default_root, folders
+from robustprune.data.registry import PLACES, default_root, folders
 from robustprune.errors import DataError
 
 

@@ -47,7 +47,7 @@ LIMIT = 40
 def folder(digits: ImageData, tmp_path: Path) -> Path:
     (tmp_path / "net.py").write_text(NETWORK)
     ticket = Ticket.from_model(build_model(f"file:{tmp_path / 'net.py'}:Net", digits), digits)
-    train(ticket, digits, epochs=4, measure_energy=False).save(tmp_path / "ticket.pt")
+    train(ticket, digits, epochs=4, country=None).save(tmp_path / "ticket.pt")
     return tmp_path
 
 

@@ -19,9 +19,9 @@ from robustprune.models import build_model, predict_logits
 from robustprune.pruning import CRITERIA, score_blocks
 from robustprune.tickets import prune_layers
 from robustprune.tickets.ticket import Ticket, load_ticket
-from robustprune.training import train
+from robustprune.training import train, train_to_file
 
-TRAINING: dict[str, Any] = {"epochs": 3, "batch_size": 64, "measure_energy": False}
+TRAINING: dict[str, Any] = {"epochs": 3, "batch_size": 64, "country": None}
 SMALL: dict[str, Any] = {"model": "resnet20", "model_options": {"width": 4}, **TRAINING}
 
 
@@ -52,7 +52,7 @@ def test_algorithm_1_by_hand(few_digits: ImageData, tmp_path: Path) -> None:
         tmp_path / "out", few_digits, criteria=["hrank"], blocks=[2], rewind_to=[0, 1], seeds=[4], **SMALL
     )
     dense = Ticket.from_model(build_model("resnet20", few_digits, width=4, seed=4), few_digits)
-    train(dense, few_digits, seed=4, keep={1: tmp_path / "theta.pt"}, **TRAINING)
+    train_to_file(dense, few_digits, tmp_path / "d.pt", seed=4, keep={1: tmp_path / "theta.pt"}, **TRAINING)
     scores = score_blocks(dense.network, few_digits, "hrank", seed=4)
     removed = list(prune_layers(dense, scores, blocks=2).plan.removed)
     test = few_digits.require("test")

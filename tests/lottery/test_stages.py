@@ -17,7 +17,7 @@ from robustprune.lottery import run_lottery, stages
 from robustprune.models import build_model
 from robustprune.tickets.draws import Draw, make_draws
 from robustprune.tickets.ticket import Ticket, load_ticket
-from robustprune.training import make_recipe
+from robustprune.training import Recipe
 
 SMALL: dict[str, Any] = {
     "model": "resnet20",
@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
     "criteria": ["random"],
     "epochs": 4,
     "batch_size": 64,
-    "measure_energy": False,
+    "country": None,
 }
 
 
@@ -95,7 +95,7 @@ def test_densities_and_eligibilities_share_scores(
     model = build_model("resnet20", few_digits, width=4, seed=0)
 
     def fresh(name: str) -> stages.Stages:
-        made = stages.Stages(tmp_path / name, few_digits, "resnet20", {}, make_recipe("quick"), torch.device("cpu"))
+        made = stages.Stages(tmp_path / name, few_digits, "resnet20", {}, Recipe("quick"), torch.device("cpu"))
         Ticket.from_model(model, few_digits).save(made.folder / "seed0/dense/epoch-0.pt")
         return made
 
@@ -116,7 +116,7 @@ def test_densities_and_eligibilities_share_scores(
 
 
 def test_filters_are_matched_by_the_cost_that_is_named(few_digits: ImageData, tmp_path: Path) -> None:
-    lottery = stages.Stages(tmp_path, few_digits, "resnet20", {}, make_recipe("quick"), torch.device("cpu"))
+    lottery = stages.Stages(tmp_path, few_digits, "resnet20", {}, Recipe("quick"), torch.device("cpu"))
     model = build_model("resnet20", few_digits, width=4, seed=0)
     Ticket.from_model(model, few_digits).save(tmp_path / "seed0/dense/epoch-0.pt")
     draws = {

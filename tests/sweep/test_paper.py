@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support import Run, check_failure
 
-from robustprune.data.places import locate
+from robustprune.data.registry import locate
 from robustprune.sweep.paper import TABLES, read_table
 
 # Networks of each table, without the dense ones: what the paper's rows and columns come to, three seeds each.

@@ -15,9 +15,11 @@ import pytest
 import yaml
 from essence import essence, leftovers
 
+from robustprune.attacks.requests import Attacks
 from robustprune.data import load_data
 from robustprune.evaluation import evaluate
 from robustprune.lottery import run_lottery
+from robustprune.ood.requests import OOD
 from robustprune.records import load_record
 from robustprune.sweep import Store
 from robustprune.tickets.ticket import load_ticket
@@ -95,8 +97,8 @@ def test_every_method_gives_what_the_single_steps_give(tmp_path: Path) -> None:
     record = records["layer snip 1 seed 0"]
     assert record.model.path is not None
     own = evaluate(
-        load_ticket(record.model.path), data, limit=60, attacks=["pgd"], options={"steps": 3}, corruptions=["fog"],
-        ood=["noise"], detectors=["msp"],
+        load_ticket(record.model.path), data, limit=60, attacks=Attacks(["pgd"], steps=3), corruptions=["fog"],
+        ood=OOD(["noise"], detectors=["msp"]),
     )  # fmt: skip
     assert own.attacks[0].robust_accuracy == record.attacks[0].robust_accuracy
     assert own.corruptions is not None

@@ -1,8 +1,9 @@
-"""Runs any corruption over any number of images in bounded memory."""
+"""Any corruption over any number of images, in bounded memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from numbers import Real
 from typing import Any
 
@@ -11,12 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustprune.corruptions.draws import Draws, image_keys
-from robustprune.corruptions.parallel import in_parallel
+from robustprune.corruptions.image_draws import ImageDraws, image_keys
 from robustprune.corruptions.registry import (
     SEVERITIES,
-    Corruption,
-    check_options,
     corruption_options,
     get_corruption,
 )
@@ -36,7 +34,6 @@ def corrupt(
     *,
     seed: int = 0,
     sample_ids: Sequence[int] | Array | None = None,
-    progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Tensor:
     """Return the images under one corruption, with the constants of CIFAR-10-C.
@@ -51,7 +48,6 @@ def corrupt(
         seed: Keys the random draws, together with name, severity and sample id.
         sample_ids: (N,) integers that say which image is which, so that a subset comes out as it would within
             the whole; 0…N−1 by default.
-        progress: Called with (images done, images in all).
         **options: Those of the corruption, such as ``folder`` of frost; see `corruption_options`.
 
     Returns:
@@ -63,24 +59,20 @@ def corrupt(
         UnknownNameError: There is no corruption of that name.
     """
     corruption = get_corruption(name)
-    check_options(name, options)
+    share_options({name: corruption_options(name)}, options, CorruptionError)
     severity = _severity(severity)
     pixels = _pixels(images)
     keys = image_keys(seed, name, severity, _ids(sample_ids, len(pixels)))
     size = max(1, _CHUNK_ELEMENTS // int(np.prod(pixels.shape[1:])))
     result = np.empty_like(pixels)
 
-    def work(start: int) -> int:
+    def work(start: int) -> None:
         part = slice(start, start + size)
         # A copy, as the pixels may be the caller's own and a corruption of somebody's may write into what it is given.
-        result[part] = _run(corruption, name, pixels[part].copy(), severity, Draws(keys[part]), options)
-        return len(result[part])
+        given = pixels[part].copy(), severity, ImageDraws(keys[part])
+        result[part] = _run(name, lambda: corruption(*given, **options), given[0].shape)
 
-    done = 0
-    for count in in_parallel(work, range(0, len(pixels), size)):
-        done += count
-        if progress is not None:
-            progress(done, len(pixels))
+    _in_parallel(work, range(0, len(pixels), size))
     tensor = torch.from_numpy(result)
     return tensor.to(images.device) if isinstance(images, Tensor) else tensor
 
@@ -100,6 +92,27 @@ def share_corruption_options(
         if own:
             corrupt(images[:1], name, SEVERITIES[0], **own)
     return shared
+
+
+def _in_parallel(work: Callable[[int], None], starts: Sequence[int]) -> None:
+    """Call ``work`` with each start, on as many threads as torch has been given.
+
+    Within one of them torch computes alone: threads that each start threads of their own wait for each other.
+    """
+    before = torch.get_num_threads()
+    threads = min(before, len(starts))
+    if threads < 2:
+        for start in starts:
+            work(start)
+        return
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        for _ in pool.map(work, starts):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # A thread that sets its own number also sets the one that threads to come begin with.
+        torch.set_num_threads(before)
 
 
 def _severity(given: Any) -> int:
@@ -134,26 +147,19 @@ def _ids(sample_ids: Sequence[int] | Array | None, count: int) -> NDArray[np.int
     return ids.astype(np.int64)
 
 
-def _run(
-    corruption: Corruption,
-    name: str,
-    images: NDArray[np.uint8],
-    severity: int,
-    draws: Draws,
-    options: Mapping[str, Any],
-) -> NDArray[np.uint8]:
-    wanted = images.shape
+def _run(name: str, corruption: Callable[[], Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return what a corruption, which may be somebody's own, makes of images of a shape."""
     try:
-        found: NDArray[np.uint8] = np.asarray(corruption(images, severity, draws, **options))
+        found: NDArray[np.uint8] = np.asarray(corruption())
     except RobustPruneError:
         raise
     except Exception as error:
         raise CorruptionError(
             f"the corruption {name!r} failed: {type(error).__name__}: {error}; leave it out, or mend it if it is yours"
         ) from error
-    if found.dtype != np.uint8 or found.shape != wanted:
+    if found.dtype != np.uint8 or found.shape != shape:
         raise CorruptionError(
-            f"the corruption {name!r} made {found.dtype} of shape {found.shape} from uint8 of shape {wanted}; "
+            f"the corruption {name!r} made {found.dtype} of shape {found.shape} from uint8 of shape {shape}; "
             "a corruption returns images of the type and shape it was given"
         )
     return found

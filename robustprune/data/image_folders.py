@@ -9,11 +9,18 @@ from pathlib import Path
 
 import torch
 
-from robustprune.data.contract import DatasetRequest, RawData
-from robustprune.data.image_files import read_layout
-from robustprune.data.remarks import Remarks
+from robustprune.data.contract import DatasetRequest, RawData, Remarks
+from robustprune.data.image_files import (
+    ancestry,
+    identity,
+    is_dangling,
+    is_image,
+    is_junk,
+    list_images,
+    read_layout,
+    remark_hidden,
+)
 from robustprune.data.streaming import StreamedSplit
-from robustprune.data.walk import ancestry, identity, is_dangling, is_image, is_junk, list_images, remark_hidden
 from robustprune.errors import DataError
 from robustprune.registry import suggest
 from robustprune.runtime.files import printable

@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from robustprune.corruptions.engine import corrupt, share_corruption_options
-from robustprune.corruptions.geometry import geometry_scale
-from robustprune.corruptions.registry import SEVERITIES
+from robustprune.corruptions.apply import corrupt, share_corruption_options
+from robustprune.corruptions.raster import geometry_scale
+from robustprune.corruptions.registry import SEVERITIES, expand_names
+from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError
 from robustprune.runtime.files import hash_arrays, write_atomically
 from robustprune.runtime.work import Progress
@@ -26,11 +28,10 @@ def write_set(
     images: Tensor,
     labels: Tensor,
     folder: str | Path,
-    names: Sequence[str],
+    corruptions: Corruptions,
     *,
     seed: int = 0,
     sample_ids: Tensor | None = None,
-    options: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> list[str]:
@@ -43,10 +44,9 @@ def write_set(
         images: uint8 (N, C, H, W).
         labels: (N,) integers; written as uint8 where they fit, else as int64.
         folder: Where to; made if it is not there.
-        names: Of the corruptions.
+        corruptions: Which, with their options.
         seed: As for `corrupt`.
         sample_ids: Likewise.
-        options: Of corruptions that take them.
         resume: Keep the files of the same set that are there, and write the others.
         progress: Called with (what, cells done, cells in all).
 
@@ -55,7 +55,7 @@ def write_set(
             no corruption takes, or a value that does not do.
     """
     place = Path(folder)
-    given = share_corruption_options(names, options or {}, images)
+    given = share_corruption_options(expand_names(corruptions.names), corruptions.options, images)
     content = {"images": images.cpu().numpy(), "labels": labels.cpu().numpy()}
     settings = {
         "made_by": "robustprune corrupt",
@@ -63,17 +63,21 @@ def write_set(
         "images_sha256": hash_arrays(content),
         "sample_ids_sha256": None if sample_ids is None else hash_arrays({"ids": sample_ids.cpu().numpy()}),
         "scale": geometry_scale(*images.shape[2:]),
-        "options": {name: str(value) for name, value in (options or {}).items()},
+        "options": {name: str(value) for name, value in corruptions.options.items()},
     }
+    written = []
     try:
         _claim(place, settings, resume)
         _write_labels(place / "labels.npy", content["labels"])
-        written = []
-        for number, name in enumerate(names):
+        for number, (name, options) in enumerate(given.items()):
             if (place / f"{name}.npy").exists():
                 continue
-            cells = _cells(images, name, seed, sample_ids, given[name])
-            _write_array(place / f"{name}.npy", images, cells, _told(progress, name, number, len(names)))
+            keyed = {"seed": seed, "sample_ids": sample_ids, **options}
+            with _new_array(place / f"{name}.npy", images) as parts:
+                for severity, part in zip(SEVERITIES, parts, strict=True):
+                    part[:] = corrupt(images, name, severity, **keyed).cpu().permute(0, 2, 3, 1).numpy()
+                    if progress is not None:
+                        progress(name, number * len(SEVERITIES) + severity, len(given) * len(SEVERITIES))
             written.append(name)
     except OSError as error:
         raise CorruptionError(f"the corrupted set cannot be written to {place}: {error.strerror}") from error
@@ -113,36 +117,18 @@ def _write_labels(path: Path, labels: np.ndarray[Any, Any]) -> None:
     write_atomically(path, stream.getvalue())
 
 
-def _cells(
-    images: Tensor, name: str, seed: int, sample_ids: Tensor | None, options: Mapping[str, Any]
-) -> Callable[[int], Tensor]:
-    def make(severity: int) -> Tensor:
-        return corrupt(images, name, severity, seed=seed, sample_ids=sample_ids, **options)
-
-    return make
-
-
-def _write_array(path: Path, images: Tensor, make: Callable[[int], Tensor], told: Callable[[int], None]) -> None:
-    """Write the severities one after the other, so that no more than one is in memory."""
+@contextmanager
+def _new_array(path: Path, images: Tensor) -> Iterator[np.ndarray[Any, Any]]:
+    """Give an array (5, N, H, W, C) on disk to fill, so that no more than one severity is in memory."""
     count, channels, height, width = images.shape
     temporary = path.with_name(f".{path.name}.tmp.npy")
     try:
         shape = (len(SEVERITIES) * count, height, width, channels)
         array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-        for severity in SEVERITIES:
-            array[(severity - 1) * count : severity * count] = make(severity).cpu().permute(0, 2, 3, 1).numpy()
-            told(severity)
+        yield array.reshape(len(SEVERITIES), count, height, width, channels)
         array.flush()
         del array
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _told(progress: Progress | None, name: str, number: int, total: int) -> Callable[[int], None]:
-    def tell(severity: int) -> None:
-        if progress is not None:
-            progress(name, number * len(SEVERITIES) + severity, total * len(SEVERITIES))
-
-    return tell

@@ -1,8 +1,22 @@
-"""How the geometry of the corruptions, which is published for images of 32 pixels, follows the image size."""
+"""What the corruptions share: kinds of arrays, grey levels, and how lengths follow the size of an image."""
 
 from __future__ import annotations
 
-REFERENCE_SIDE = 32
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]  # grey levels
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Words = NDArray[np.uint64]  # random bits
+
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+REFERENCE_SIDE = 32  # of the images that the constants are published for
+
+
+def to_bytes(values: NDArray[np.floating] | Integers) -> Bytes:
+    """Return grey levels clipped to 0…255 and truncated, as the published sets are."""
+    return np.clip(values, 0, 255).astype(np.uint8)
 
 
 def geometry_scale(height: int, width: int) -> float:

@@ -1,8 +1,8 @@
-"""AugMix: images mixed with chains of augmentations of themselves (Hendrycks et al. 2020, arXiv:1912.02781).
+"""Augmentation of whole batches: random flips and shifts, and AugMix.
 
-The operations are the paper's nine, none of which is a test corruption: its contrast, colour, brightness and sharpness
-are left out, as there. Drawn and applied for a whole batch: what changes grey levels is a table per image and channel,
-what moves pixels one affine map per image.
+AugMix mixes images with chains of augmentations of themselves (Hendrycks et al. 2020, arXiv:1912.02781). Its operations
+are the paper's nine, none of which is a test corruption: contrast, colour, brightness and sharpness are left out, as
+there. What changes grey levels is a table per image and channel, what moves pixels one affine map per image.
 """
 
 from __future__ import annotations
@@ -18,6 +18,51 @@ _MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 OPERATIONS = _TABLES + _MOVES
 # Of ten: what a level of ten stands for.
 _POSTERIZE_BITS, _SOLARIZE, _DEGREES, _SHEAR, _TRANSLATE = 4, 256, 30, 0.3, 1 / 3
+
+
+def default_shift(image_size: int | tuple[int, int]) -> int:
+    """Return the customary shift in pixels: an eighth of the shorter side (4 for 32×32, 1 for 8×8)."""
+    return (image_size if isinstance(image_size, int) else min(image_size)) // 8
+
+
+def augment(images: Tensor, generator: torch.Generator | Draws, *, flip: bool, shift: int) -> Tensor:
+    """Return the images, each flipped left to right with probability 1/2 and shifted by whole pixels.
+
+    The shift is uniform over -shift … shift in both directions, drawn for every image; what comes in at the
+    border is zero. This is the usual "pad and crop" of CIFAR training.
+
+    Args:
+        images: (N, C, H, W) of any type, in contiguous or channels-last layout, which is kept.
+        generator: Where the draws come from; its device may differ from that of the images. Flips are drawn
+            even when they are not wanted, so the shifts are the same with and without them.
+        flip: Whether to flip at all.
+        shift: Largest shift in pixels; 0 for none.
+    """
+    if not flip and shift == 0:
+        return images
+    count, channels, height, width = images.shape
+    device = images.device
+    draws = as_draws(generator)
+    flipped = draws.rand(count, 1).to(device) < (0.5 * flip)
+    offsets = draws.randint(2 * shift + 1, count, 2)
+    down, right = offsets.to(device)[:, :1], offsets.to(device)[:, 1:]  # (N, 1) each
+
+    columns = torch.arange(width, device=device).expand(count, width)
+    columns = torch.where(flipped, columns.flip(1), columns) + right  # (N, W) of the padded image
+    rows = torch.arange(height, device=device) + down  # (N, H)
+    pixels = rows[:, :, None] * (width + 2 * shift) + columns[:, None, :]  # (N, H, W)
+
+    padded = F.pad(images, (shift, shift, shift, shift)).reshape(count, channels, -1)
+    chosen = padded.gather(2, pixels.view(count, 1, -1).expand(-1, channels, -1))
+    layout = _layout(images)
+    return chosen.view(count, channels, height, width).contiguous(memory_format=layout)
+
+
+def _layout(images: Tensor) -> torch.memory_format:
+    # A grey batch is in both layouts at once; the plain one is then the cheaper to keep.
+    if images.is_contiguous() or not images.is_contiguous(memory_format=torch.channels_last):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def augmix(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from robustprune.corruptions.engine import corrupt, share_corruption_options
-from robustprune.corruptions.registry import EXTRAS, HEADLINE, SEVERITIES
+from robustprune.corruptions.apply import corrupt, share_corruption_options
+from robustprune.corruptions.registry import SEVERITIES, expand_names
+from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError
 from robustprune.runtime.files import write_atomically
 from robustprune.runtime.kinds import MARK, PICTURE
@@ -28,11 +29,10 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 def write_gallery(
     image: Tensor,
     path: str | Path,
+    corruptions: Corruptions,
     *,
     seed: int = 0,
     sample_id: int = 0,
-    names: Sequence[str] = HEADLINE + EXTRAS,
-    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a picture of an image (C, H, W) under corruptions: a line each, the image itself and severities 1 to 5.
 
@@ -47,7 +47,7 @@ def write_gallery(
     if kind is None:
         raise CorruptionError(f"a gallery is a {', '.join(_FORMATS)} file, got {place}")
     stream = io.BytesIO()
-    shown = share_corruption_options(names, options or {}, image[None])
+    shown = share_corruption_options(expand_names(corruptions.names), corruptions.options, image[None])
     picture = draw_gallery(image, shown, seed, sample_id)
     marked = picture.getexif()
     marked[_SOFTWARE] = MARK

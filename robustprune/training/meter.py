@@ -14,13 +14,13 @@ from robustprune.errors import TrainingError
 from robustprune.registry import suggest
 
 
-class Energy(BaseModel):
+class EnergyReading(BaseModel):
     """What one stretch of work used.
 
     Attributes:
         energy_kwh: Electricity of processor, memory and accelerators in kilowatt-hours; None if unknown.
         co2_kg: Kilograms of CO₂ equivalent at the carbon intensity of the country's grid; None if unknown.
-        country: ISO 3166 code, three letters.
+        country: ISO 3166 code, three letters; None where nothing is measured.
         method: How codecarbon got at the processor's power, such as "cpu_load" (estimated from its load and
             the model's nominal power), or why there is no figure.
     """
@@ -29,7 +29,7 @@ class Energy(BaseModel):
 
     energy_kwh: float | None = None
     co2_kg: float | None = None
-    country: str
+    country: str | None
     method: str
 
 
@@ -42,12 +42,15 @@ class EnergyMeter:
         TrainingError: codecarbon has no carbon intensity for that country; it would silently take a mean.
     """
 
-    def __init__(self, country: str = "USA", *, enabled: bool = True, whole_machine: bool = False) -> None:
-        """Prepare a meter for a country (ISO 3166, three letters), of this process or of all on the machine."""
+    def __init__(self, country: str | None = "USA", *, whole_machine: bool = False) -> None:
+        """Prepare a meter for a country (ISO 3166, three letters), of this process or of all on the machine.
+
+        None measures nothing.
+        """
         self.country = country
         self._tracker: Any = None
         self._method, self._scope = "switched off", ", whole machine" if whole_machine else ""
-        if not enabled:
+        if country is None:
             return
         try:
             known = _countries()
@@ -62,9 +65,9 @@ class EnergyMeter:
             )
 
     @contextmanager
-    def measure(self) -> Iterator[Energy]:
+    def measure(self) -> Iterator[EnergyReading]:
         """Measure what happens inside; the yielded figures are filled in at the end."""
-        energy = Energy(country=self.country, method=self._method)
+        energy = EnergyReading(country=self.country, method=self._method)
         if self._tracker is None:
             yield energy
             return

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.options import stack
+from robustprune.cli.options import gathered
 from robustprune.cli.paths import OUT_FOLDER, Naming, Target
 from robustprune.errors import AttackError, EvaluationError
 from robustprune.runtime.kinds import ADVERSARIAL, Kind
 
 if TYPE_CHECKING:
-    import torch
-
-    from robustprune.data import ImageData
+    from robustprune.attacks.requests import Attacks
     from robustprune.records import Record
 
 
@@ -48,7 +47,53 @@ def _adversarial(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind
     return [(file, ADVERSARIAL) for file in files if file != out]
 
 
-attack_options = stack(
+@dataclass(frozen=True)
+class AttackOptions:
+    """What a command line asks for of attacks.
+
+    Attributes:
+        attacks: The attacks, without the network to transfer from.
+        transfer_from: That network, as ``--model`` names one.
+        strict: Whether a failed check is an error.
+        resume_dir: Where interrupted attacks are picked up from.
+    """
+
+    attacks: Attacks
+    transfer_from: str | None
+    strict: bool
+    resume_dir: Path | None
+
+    def check_networks(self, count: int) -> None:
+        """Raise a usage error where so many networks cannot be attacked so."""
+        if self.attacks.save_adversarial and count > 1:
+            raise click.UsageError(
+                f"--save-adversarial is for one network, as {count} would write the same file; evaluate them one by one"
+            )
+
+
+_IDLE_ALONE = ("union", "transfer_from", "save_adversarial", "resume_dir", "strict", "steps", "step_size", "queries")
+
+
+def _attacked(**given: Any) -> AttackOptions:
+    """Return what the options ask for; refuse those that would come to nothing."""
+    from robustprune.attacks.requests import Attacks
+
+    idle = [f"--{name.replace('_', '-')}" for name in _IDLE_ALONE if given[name]]
+    if idle and not given["attacks"]:
+        raise click.UsageError(f"{idle[0]} is for attacks, and none is named; add one, such as --attack pgd")
+    own = {name: given[name] for name in ("steps", "step_size", "queries") if given[name] is not None}
+    shared = {name: given[name] for name in ("norm", "restarts", "eot", "union", "checks", "save_adversarial")}
+    return AttackOptions(
+        Attacks(given["attacks"], epsilons=given["eps"], options=own, **shared),
+        given["transfer_from"],
+        given["strict"],
+        Path(given["resume_dir"]) if given["resume_dir"] else None,
+    )
+
+
+attack_options = gathered(
+    "attacked",
+    _attacked,
     click.option("--attack", "attacks", multiple=True, help="See `robustprune list attacks`; may be repeated."),
     click.option("--eps", default="8/255", show_default=True, help="Budgets, e.g. 2/255,8/255, in one pass."),
     click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", show_default=True),
@@ -79,56 +124,7 @@ attack_options = stack(
     ),
     click.option("--resume-dir", type=OUT_FOLDER, help="Folder to pick interrupted attacks up from."),
 )
-
-
-def refuse_idle_attack_options(options: dict[str, Any], networks: int) -> None:
-    """Raise a usage error on options of attacks that would come to nothing."""
-    idle = ("union", "transfer_from", "save_adversarial", "resume_dir", "strict", "steps", "step_size", "queries")
-    given = [f"--{name.replace('_', '-')}" for name in idle if options[name]]
-    if given and not options["attacks"]:
-        raise click.UsageError(f"{given[0]} is for attacks, and none is named; add one, such as --attack pgd")
-    if options["save_adversarial"] and networks > 1:
-        raise click.UsageError(
-            f"--save-adversarial is for one network, as {networks} would write the same file; evaluate them one by one"
-        )
-
-
-def take_attack_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options above out of a command's arguments; return what an evaluation takes."""
-    own = {name: options.pop(name) for name in ("steps", "step_size", "queries")}
-    return {
-        "attacks": options.pop("attacks"),
-        "epsilons": [epsilon.strip() for epsilon in options.pop("eps").split(",")],
-        "norm": options.pop("norm"),
-        "restarts": options.pop("restarts"),
-        "options": {name: value for name, value in own.items() if value is not None},
-        "attack_settings": {
-            "checks": options.pop("checks"),
-            "eot": options.pop("eot"),
-            "union": options.pop("union"),
-            "save_adversarial": options.pop("save_adversarial"),
-            "state": options.pop("resume_dir"),
-        },
-    }
-
-
-def clear_states(given: dict[str, Any]) -> None:
-    """Remove what attacks kept, once their figures are out."""
-    from robustprune.attacks import clear_states
-
-    if given["attack_settings"]["state"] is not None:
-        clear_states(given["attack_settings"]["state"])
-
-
-def add_source(
-    given: dict[str, Any], name: str | None, data: ImageData, options: dict[str, Any], device: torch.device
-) -> None:
-    """Open the network to transfer from, if there is one, on a device."""
-    if name is not None:
-        from robustprune.cli.workbench import open_alike
-
-        source = open_alike(name, data, **options)
-        given["attack_settings"]["transfer_from"] = source.model().to(device)
+"""For ``attacked: AttackOptions``."""
 
 
 def curve_table(record: Record) -> None:

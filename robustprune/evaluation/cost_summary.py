@@ -17,6 +17,7 @@ from robustprune.cost import (
     saved_memory,
 )
 from robustprune.errors import ExportError
+from robustprune.records import Record
 from robustprune.runtime.arrays import Array
 from robustprune.tickets.export import measure_form_latencies
 from robustprune.tickets.ticket import Ticket
@@ -141,3 +142,21 @@ def _add_latencies(described: Sequence[dict[str, Any]], times: _Times) -> dict[s
 
 def _trained(ticket: Ticket) -> dict[str, Any]:
     return {"training": {name: ticket.training.get(name) for name in _TRAINING}} if ticket.training else {}
+
+
+def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[int]) -> None:
+    """Time networks in turn, each where the first one is, and add what comes of it to their records.
+
+    Args:
+        evaluated: Networks, each with its record.
+        shape: Of one image.
+
+    Raises:
+        ModelError: A network cannot be timed.
+    """
+    first = next(evaluated[0][0].parameters(), None)
+    device = torch.device("cpu") if first is None else first.device
+    networks = [network for network, _ in evaluated]
+    for name, latencies in time_networks(networks, device=device, example=torch.zeros(1, *shape)).items():
+        for (_, record), latency in zip(evaluated, latencies, strict=True):
+            setattr(record.model, name, latency.to_dict())

@@ -1,18 +1,48 @@
-"""Where the files of published image sets lie on a machine, and how they get there."""
+"""The image sets there are: their loaders, where the files of published ones lie, and how they get there."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from robustprune.data.contract import DatasetRequest
-from robustprune.errors import DataError
+from robustprune.data.contract import DatasetLoader, DatasetRequest
+from robustprune.errors import DataError, RobustPruneError
+from robustprune.registry import Registry
 from robustprune.runtime.files import user_path
+
+_HOMES = {
+    "embedded": {
+        "digits": "load_digits",
+        "photo-patches": "load_photo_patches",
+        "noise": "load_noise",
+        "uniform": "load_uniform",
+        "constant": "load_constant",
+    },
+    "published": {
+        "fashion-mnist": "load_fashion_mnist",
+        "cifar10": "load_cifar10",
+        "cifar100": "load_cifar100",
+        "svhn": "load_svhn",
+        "tiny-imagenet": "load_tiny_imagenet",
+    },
+    "image_folders": {"imagefolder": "load_image_folder"},
+    "npz": {"npz": "load_npz"},
+}
+_BUILTIN = {
+    name: f"robustprune.data.{home}:{loader}" for home, loaders in _HOMES.items() for name, loader in loaders.items()
+}
+# Built-in sets that take a path after a colon; the other built-in ones take nothing there.
+TAKE_A_PATH = {"imagefolder": "DIR", "npz": "FILE"}
+TAKE_NO_ARGUMENT = frozenset(_BUILTIN) - frozenset(TAKE_A_PATH)
+
+DATASETS = Registry("data set", "robustprune.datasets", _BUILTIN)
 
 
 @dataclass(frozen=True)
@@ -33,12 +63,7 @@ _DOWNLOAD = "run again with --download (download=True in Python)"
 
 PLACES = {
     "fashion-mnist": Place(
-        files=(
-            "train-images-idx3-ubyte",
-            "train-labels-idx1-ubyte",
-            "t10k-images-idx3-ubyte",
-            "t10k-labels-idx1-ubyte",
-        ),
+        files=tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")),
         subfolders=("", "FashionMNIST/raw"),
         fetch=f"apt-get install dataset-fashion-mnist, or {_DOWNLOAD}",
         torchvision="FashionMNIST",
@@ -76,6 +101,52 @@ PLACES = {
         ),
     ),
 }
+
+
+class DatasetDescription(NamedTuple):
+    """One line of a list of data sets."""
+
+    name: str  # as it is typed, with what goes after the colon
+    description: str
+    available: bool | None  # None: it depends on the path given, or only the plug-in knows
+    where: str  # the folder it is in, or where it is looked for
+
+
+def register_dataset(name: str) -> Callable[[DatasetLoader], DatasetLoader]:
+    """Return a decorator that makes a loader known under ``name`` in this process; see `DatasetLoader`."""
+    return DATASETS.register(name)
+
+
+def describe_datasets(
+    root: str | Path | None = None, known: Mapping[str, str] | None = None
+) -> list[DatasetDescription]:
+    """Return every known image set with what it is and where it was found; no image is read or downloaded.
+
+    Args:
+        root: Where published sets are looked for first, as for `load_data`.
+        known: Descriptions by name, of sets whose loaders need not be imported to ask them.
+    """
+    base = None if root is None else user_path(root).absolute()
+    return [_describe(name, base, (known or {}).get(name)) for name in DATASETS.names()]
+
+
+def _describe(name: str, root: Path | None, description: str | None) -> DatasetDescription:
+    loader: Any = None
+    if description is None:
+        try:
+            loader = DATASETS.get(name)
+        except (RobustPruneError, ImportError, AttributeError) as error:
+            return DatasetDescription(name, "a plug-in that cannot be loaded", False, str(error))
+        description = (inspect.getdoc(loader) or "no description").splitlines()[0]
+    if name in TAKE_A_PATH:
+        return DatasetDescription(f"{name}:{TAKE_A_PATH[name]}", description, None, "the path you give")
+    if name in PLACES:
+        found = locate(name, root)
+        where = str(found) if found else f"not in {', '.join(str(path) for path in folders(name, root))}"
+        return DatasetDescription(name, description, found is not None, where)
+    if name in TAKE_NO_ARGUMENT:
+        return DatasetDescription(name, description, True, "embedded or synthetic")
+    return DatasetDescription(name, description, None, f"plug-in {getattr(loader, '__module__', '')}".strip())
 
 
 def default_root() -> Path:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.options import stack
+from robustprune.cli.options import gathered, stack
 from robustprune.cli.paths import Naming, Source
 from robustprune.cli.tables import interval_text
+from robustprune.errors import EvaluationError
 
 if TYPE_CHECKING:
-    from robustprune.corruptions.result import CorruptionResult
+    from robustprune.corruptions.corruption_result import CorruptionResult
+    from robustprune.corruptions.requests import Corruptions
+    from robustprune.evaluation.requests import Shift
     from robustprune.records import Record
 
 _NOTHING = "–"
@@ -23,41 +26,29 @@ frost_dir_option = click.option(
     "--frost-dir", type=Source(whole=True), help="Pictures of frost, in place of ones made by a formula."
 )
 
-corruption_options = stack(
-    click.option(
-        "--corruption",
-        "corruptions",
-        multiple=True,
-        help="all (fifteen), extras (four) or a name, see `robustprune list corruptions`; may be repeated.",
-    ),
-    click.option(
-        "--corruption-dir",
-        type=Source(whole=True),
-        help="Published set to read them from: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
-    ),
-    frost_dir_option,
-    click.option(
-        "--shift",
-        type=Naming(),
-        multiple=True,
-        help="The same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR; may be repeated.",
-    ),
-)
 
+def _corruptions(corruptions: tuple[str, ...], corruption_dir: str | None, frost_dir: str | None) -> Corruptions:
+    """Return what is asked for of corrupted images."""
+    from robustprune.corruptions.requests import Corruptions
 
-def take_corruption_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options above out of a command's arguments; return what an evaluation takes."""
-    from robustprune.evaluation.shift import parse_shifts
-
-    names, folder, frost = (options.pop(name) for name in ("corruptions", "corruption_dir", "frost_dir"))
-    if frost and folder:
+    if frost_dir and corruption_dir:
         raise click.UsageError("--frost-dir is for making frost, and with --corruption-dir it is read; leave out one")
-    return {
-        "corruptions": names,
-        "corruption_dir": folder,
-        "corruption_options": frost_options(frost, names),
-        "shift": parse_shifts(options.pop("shift")),
-    }
+    return Corruptions(corruptions, published=corruption_dir, options=frost_options(frost_dir, corruptions))
+
+
+def _shift(shift: tuple[str, ...]) -> Shift:
+    """Return the shifted sets that are asked for, each as ``NAME=PLACE``."""
+    from robustprune.evaluation.requests import Shift
+
+    found: dict[str, str] = {}
+    for text in shift:
+        name, equals, place = text.partition("=")
+        if not (name and equals and place):
+            raise EvaluationError(f"a shifted set is named as NAME=npz:FILE or NAME=imagefolder:DIR, got {text!r}")
+        if name in found:
+            raise EvaluationError(f"two shifted sets are named {name!r}; give each its own name")
+        found[name] = place
+    return Shift(found)
 
 
 def frost_options(folder: str | None, names: Sequence[str]) -> dict[str, Any]:
@@ -71,6 +62,38 @@ def frost_options(folder: str | None, names: Sequence[str]) -> dict[str, Any]:
     if "frost" not in expand_names(list(names)):
         raise click.UsageError("--frost-dir is for frost, which is not among the corruptions; add --corruption frost")
     return {"folder": Path(folder).absolute()}
+
+
+corruption_options = stack(
+    gathered(
+        "corruptions",
+        _corruptions,
+        click.option(
+            "--corruption",
+            "corruptions",
+            multiple=True,
+            help="all (fifteen), extras (four) or a name, see `robustprune list corruptions`; may be repeated.",
+        ),
+        click.option(
+            "--corruption-dir",
+            type=Source(whole=True),
+            help="Published set to read them from: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
+        ),
+        frost_dir_option,
+    ),
+    gathered(
+        "shift",
+        _shift,
+        click.option(
+            "--shift",
+            type=Naming(),
+            multiple=True,
+            help="The same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR; may be "
+            "repeated.",
+        ),
+    ),
+)
+"""For ``corruptions: Corruptions`` and ``shift: Shift``."""
 
 
 def corruption_tables(record: Record) -> None:

@@ -7,19 +7,43 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.options import stack
+from robustprune.cli.options import gathered
 from robustprune.cli.paths import OUT_FOLDER, Naming
 
 if TYPE_CHECKING:
+    from robustprune.ood.requests import OOD
     from robustprune.ood.result import DetectorEntry, OodEntry
     from robustprune.records import Record
 
-ood_options = stack(
+
+def _ood(ood: tuple[str, ...], **options: Any) -> OOD:
+    """Return what is asked for of detection."""
+    from robustprune.ood.requests import OOD
+
+    named = {
+        "detectors": options["detectors"],
+        "attack_epsilons": options["ood_attack"],
+        "fit_limit": options["ood_fit_limit"],
+        "full_spectrum": options["full_spectrum"],
+        "tune_on": options["ood_tune"],
+        "cache": options["feature_cache"],
+    }
+    given = {name: value for name, value in named.items() if value}
+    if not ood:
+        if given:
+            raise click.UsageError("detectors need an out-of-distribution set to be tried on; name one with --ood")
+        return OOD()
+    return OOD(ood, **given)
+
+
+ood_options = gathered(
+    "ood",
+    _ood,
     click.option(
         "--ood",
         type=Naming(),
         multiple=True,
-        help="Foreign image set; near, far, sanity for groups; corrupted[:NAME,SEVERITY]. May be repeated.",
+        help="Out-of-distribution set; near, far, sanity for groups; corrupted[:NAME,SEVERITY]. May be repeated.",
     ),
     click.option(
         "--detector",
@@ -35,31 +59,10 @@ ood_options = stack(
     ),
     click.option("--ood-fit-limit", type=click.IntRange(min=1), help="Fit detectors on so many training images."),
     click.option("--full-spectrum", is_flag=True, help="Count corrupted images as in-distribution, too."),
-    click.option(
-        "--ood-tune", type=Naming(), help="Foreign set to choose options of detectors on, against validation images."
-    ),
+    click.option("--ood-tune", type=Naming(), help="Set to choose options of detectors on, against validation images."),
     click.option("--feature-cache", type=OUT_FOLDER, help="Folder to keep logits and features in."),
 )
-
-
-def take_ood_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options above out of a command's arguments; return what an evaluation takes."""
-    budgets = options.pop("ood_attack")
-    own = {
-        "attack_epsilons": None if budgets is None else [each.strip() for each in budgets.split(",")],
-        "fit_limit": options.pop("ood_fit_limit"),
-        "full_spectrum": options.pop("full_spectrum") or None,
-        "tune_on": options.pop("ood_tune"),
-        "cache": options.pop("feature_cache"),
-    }
-    own = {name: value for name, value in own.items() if value is not None}
-    ood, detectors = options.pop("ood"), options.pop("detectors")
-    if not ood and (detectors or own):
-        raise click.UsageError("detectors need a foreign image set to be tried on; name one with --ood")
-    if ood:
-        # Foreign sets are looked for where the data set is.
-        own |= {"root": options["root"], "download": options["download"]}
-    return {"ood": ood, "detectors": detectors or None, "ood_options": own}
+"""For ``ood: OOD``."""
 
 
 def ood_tables(record: Record) -> None:
@@ -127,6 +130,6 @@ def _attack_table(entry: OodEntry) -> None:
         terminal.table(
             f"AUROC with scores attacked at ε = {attacked.epsilon:.4g}: {attacked.n_in} images of its own, "
             f"{attacked.n_out} of {entry.dataset}",
-            ["detector", ">clean", ">own attacked", ">foreign attacked", ">both", "remarks"],
+            ["detector", ">clean", ">own attacked", ">other attacked", ">both", "remarks"],
             rows,
         )
