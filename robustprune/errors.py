@@ -71,6 +71,10 @@ class EvaluationError(RobustPruneError):
     """An evaluation cannot be run as asked, or a record cannot be read."""
 
 
+class DetectorError(RobustPruneError):
+    """A detector that cannot be fitted to, or score, the network at hand; the message becomes the reason given."""
+
+
 class ComparisonError(RobustPruneError):
     """Records that cannot be compared: of other samples or settings, or of one network twice."""
 

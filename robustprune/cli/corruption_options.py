@@ -11,7 +11,6 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.options import gathered, stack
 from robustprune.cli.paths import Naming, Source
-from robustprune.cli.tables import interval_text
 from robustprune.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def corruption_tables(record: Record) -> None:
                     each.name,
                     each.n,
                     terminal.percent(each.accuracy),
-                    interval_text(each.interval),
+                    terminal.interval_text(each.interval),
                     f"{100 * each.gap:.1f}",
                 ]
                 for each in record.shift

@@ -19,7 +19,6 @@ from robustprune.cli.options import (
     setup_options,
 )
 from robustprune.cli.paths import Naming
-from robustprune.cli.tables import pruning_notes
 
 
 @commands.command()
@@ -70,7 +69,7 @@ def cost(
         terminal.print_json({"model": network.model, "dataset": ticket.data.get("name"), **masks, **found})
         return
     headings = [network.model] if dense is None else [dense, network.model, "saved"]
-    caption = "\n".join([*pruning_notes(ticket), *_timing_note(found)])
+    caption = "\n".join([*terminal.pruning_notes(ticket), *_timing_note(found)])
     terminal.table("Cost", ["", *(f">{heading}" for heading in headings)], _rows(found), caption)
 
 

@@ -17,8 +17,7 @@ from robustprune.evaluation import evaluate_models
 from robustprune.models import build_model
 from robustprune.ood.requests import OOD
 from robustprune.pruning import first_convolutions, score_blocks, score_filters
-from robustprune.records import Record
-from robustprune.records.places import samples_path
+from robustprune.records import Record, samples_path
 from robustprune.report import write_report
 from robustprune.runtime.files import write_atomically
 from robustprune.runtime.kinds import CHECKPOINT, DEMO_MARK, OUTCOMES, PAGE, RECORD, TICKET, Kind

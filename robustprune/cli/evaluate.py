@@ -33,7 +33,6 @@ from robustprune.cli.options import (
     split_option,
 )
 from robustprune.cli.paths import Naming, Target
-from robustprune.cli.tables import interval_text
 from robustprune.runtime.kinds import OUTCOMES, RECORD, Kind
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def _named(model: str, also: Iterable[str], dense: str | None) -> list[str]:
 
 def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind]]:
     """Yield the records, and the outcomes beside them."""
-    from robustprune.records.places import check_samples_are_free, samples_path
+    from robustprune.records import check_samples_are_free, samples_path
 
     for file in _record_files(_named(*(options[name] for name in ("model", "also", "dense"))), str(out)).values():
         record = Path(file)
@@ -207,14 +206,14 @@ def _record_name(model: str) -> str:
 
 def _record_table(record: Record, out: str | None) -> None:
     clean = record.clean
-    rows = [["none", "", terminal.percent(clean.accuracy), interval_text(clean.interval), "", ""]]
+    rows = [["none", "", terminal.percent(clean.accuracy), terminal.interval_text(clean.interval), "", ""]]
     for entry in record.attacks:
         rows.append(
             [
                 entry.name + (f"-{entry.steps}" if entry.steps else ""),
                 f"{entry.norm} {entry.epsilon:.4g}",
                 terminal.percent(entry.robust_accuracy) if entry.valid else "invalid",
-                interval_text(entry.interval) if entry.valid else "",
+                terminal.interval_text(entry.interval) if entry.valid else "",
                 terminal.seconds(entry.seconds),
                 "; ".join(
                     f"{check.verdict} {check.name}: {check.detail}"

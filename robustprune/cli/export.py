@@ -15,7 +15,6 @@ from robustprune.cli.options import (
     processor_options,
 )
 from robustprune.cli.paths import Target
-from robustprune.cli.tables import pruning_notes
 from robustprune.runtime.kinds import EXPORT
 
 
@@ -45,6 +44,5 @@ def export(network: NetworkOptions, dataset: DataOptions, format: str, out: str,
         ["size", f"{found.bytes / 1e6:,.2f} MB"],
         ["compared with the ticket", f"logits within {found.largest_difference:.1g} of the largest"],
     ]
-    terminal.table(
-        f"{network.model} as {format}", ["", ""], rows, "\n".join([*pruning_notes(ticket), f"written to {out}"])
-    )
+    notes = "\n".join([*terminal.pruning_notes(ticket), f"written to {out}"])
+    terminal.table(f"{network.model} as {format}", ["", ""], rows, notes)

@@ -11,8 +11,8 @@ from robustprune.cli.options import gathered
 from robustprune.cli.paths import OUT_FOLDER, Naming
 
 if TYPE_CHECKING:
+    from robustprune.ood.ood_result import DetectorEntry, OodEntry
     from robustprune.ood.requests import OOD
-    from robustprune.ood.result import DetectorEntry, OodEntry
     from robustprune.records import Record
 
 

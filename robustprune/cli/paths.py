@@ -139,7 +139,7 @@ class Records(click.ParamType[str]):
         """Yield the records, and the outcomes beside them."""
         from robustprune.comparison.named import is_named, split_named
         from robustprune.comparison.networks import find_records
-        from robustprune.records.places import recorded_samples, samples_path
+        from robustprune.records import recorded_samples, samples_path
 
         for place in split_named(value)[1] if is_named(value) else [value]:
             for record in find_records(place):

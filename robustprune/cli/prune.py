@@ -22,7 +22,6 @@ from robustprune.cli.options import (
 )
 from robustprune.cli.paths import Source, Target
 from robustprune.cli.prune_methods import DRAW, PRUNE, filter_figures, mask_figures
-from robustprune.cli.tables import cost_table, pruning_notes
 from robustprune.runtime.kinds import TICKET
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ def prune(
     DRAW[method](ticket)
     without = f" without {', '.join(ticket.plan.removed)}" if ticket.plan.removed else ""
     caption = f"{ticket.architecture.name}{without}; ticket in {out}"
-    cost_table(after, before, ("before", "after"), "\n".join([caption, *pruning_notes(ticket)]))
+    terminal.cost_table(after, before, ("before", "after"), "\n".join([caption, *terminal.pruning_notes(ticket)]))
 
 
 def _scoring_seed(match: Ticket) -> int:

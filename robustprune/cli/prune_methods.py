@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from robustprune.cli import terminal
-from robustprune.cli.tables import percent_kept
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
@@ -89,7 +88,7 @@ def _draw_masks(ticket: Ticket) -> None:
     terminal.table(
         f"Weights kept by {plan.criterion} in {plan.rounds} round{'s' if plan.rounds != 1 else ''}",
         ["parameter", ">weights", ">kept", ">share"],
-        [[name, f"{n['weights']:,}", f"{n['kept']:,}", percent_kept(n)] for name, n in layers],
+        [[name, f"{n['weights']:,}", f"{n['kept']:,}", terminal.percent_kept(n)] for name, n in layers],
     )
 
 

@@ -152,8 +152,7 @@ def jpeg_compression(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
 
 def _one_by_one(images: Bytes, change: Callable[[Image.Image], Image.Image]) -> Bytes:
     """Return the images as Pillow, which knows no batches, changes each of them."""
-    result = np.empty_like(images)
-    for image, changed in zip(images, result, strict=True):
-        picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
-        changed[:] = np.atleast_3d(np.asarray(change(picture))).transpose(2, 0, 1)
-    return result
+    pixels = np.ascontiguousarray(images.transpose(0, 2, 3, 1))  # (N, H, W, C)
+    pixels = pixels[..., 0] if images.shape[1] == 1 else pixels
+    changed = [np.asarray(change(Image.fromarray(each))) for each in pixels]
+    return np.stack(changed).reshape(-1, *images.shape[2:], images.shape[1]).transpose(0, 3, 1, 2)

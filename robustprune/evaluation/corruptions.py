@@ -60,9 +60,9 @@ def add_corruptions(
             figures.add(name, logits, labels)
         if work.progress is not None:
             work.progress("corruptions", done + 1, len(cells))
-    seconds = time.perf_counter() - start
+    published, seconds = images.published(), time.perf_counter() - start
     for (_, record), figures in zip(evaluated, found, strict=True):
-        record.corruptions = figures.result(idle, seconds)
+        record.corruptions = figures.result(idle, published, seconds)
         record.samples = {**(record.samples or {}), **figures.samples}
 
 
@@ -137,7 +137,7 @@ class _Figures:
             self.samples["corruption_label"] = labels.numpy()
         self.count = len(labels)
 
-    def result(self, idle: Idle, seconds: float) -> CorruptionResult:
+    def result(self, idle: Idle, published: dict[str, bool | None], seconds: float) -> CorruptionResult:
         """Return the figures of all corruptions."""
         tables = dict(self.tables)
         consistency = tables.pop("consistency")
@@ -145,7 +145,7 @@ class _Figures:
         headline, every, evaluated = means
         return CorruptionResult(
             source=self.images.source,
-            published=self.images.published,
+            published=published,
             missing=list(self.images.missing),
             n=self.count,
             scale=self.images.scale,
@@ -205,7 +205,7 @@ def _values(table: Table, cells: Sequence[tuple[str, int]]) -> NDArray[np.float6
 
 
 def _chunk(images: CorruptedImages) -> int:
-    return max(1, _CHUNK_BYTES // int(np.prod(images.shape)))
+    return max(1, _CHUNK_BYTES // images.originals[0].numel())
 
 
 def _faster(network: nn.Module, images: CorruptedImages) -> nn.Module:
@@ -213,6 +213,8 @@ def _faster(network: nn.Module, images: CorruptedImages) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModelWarning)
-            return freeze(network, images.make(images.names[0], 1, torch.arange(min(2, images.count))))
+            return freeze(
+                network, images.make(images.names[0], 1, torch.arange(min(2, len(images.labels(images.names[0], 1)))))
+            )
     except ModelError:
         return network

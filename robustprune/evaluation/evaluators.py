@@ -171,9 +171,13 @@ def _evaluate_alone(
 def _detect(network: nn.Module, data: ImageData, asked: Evaluation, work: Work) -> OodResult | None:
     if not asked.ood.sets:
         return None
-    chosen: dict[str, Any] = {"split": asked.split, "limit": asked.limit, "seed": asked.seed}
-    own = dict(asked.ood)
-    sets, detectors = own.pop("sets"), own.pop("detectors")
     return evaluate_ood(
-        network, data, sets, detectors, batch_size=asked.batch_size, progress=work.progress, **chosen, **own
+        network,
+        data,
+        asked.ood,
+        split=asked.split,
+        limit=asked.limit,
+        seed=asked.seed,
+        batch_size=asked.batch_size,
+        progress=work.progress,
     )

@@ -19,24 +19,24 @@ DETECTORS = Registry(
     "detector",
     "robustprune.detectors",
     {
-        "ash": f"{_PACKAGE}.ash:Ash",
-        "dice": f"{_PACKAGE}.dice:Dice",
+        "ash": f"{_PACKAGE}.ash:ASH",
+        "dice": f"{_PACKAGE}.dice:DICE",
         "energy": f"{_PACKAGE}.energy:Energy",
         "entropy": f"{_PACKAGE}.entropy:Entropy",
-        "fdbd": f"{_PACKAGE}.fdbd:Fdbd",
-        "gen": f"{_PACKAGE}.gen:Gen",
+        "fdbd": f"{_PACKAGE}.fdbd:FDBD",
+        "gen": f"{_PACKAGE}.entropy:GEN",
         "gradnorm": f"{_PACKAGE}.gradnorm:GradNorm",
-        "knn": f"{_PACKAGE}.knn:Knn",
+        "knn": f"{_PACKAGE}.knn:KNN",
         "mahalanobis": f"{_PACKAGE}.mahalanobis:Mahalanobis",
-        "max_logit": f"{_PACKAGE}.max_logit:MaxLogit",
-        "msp": f"{_PACKAGE}.msp:Msp",
-        "odin": f"{_PACKAGE}.odin:Odin",
-        "react": f"{_PACKAGE}.react:React",
+        "max_logit": f"{_PACKAGE}.msp:MaxLogit",
+        "msp": f"{_PACKAGE}.msp:MSP",
+        "odin": f"{_PACKAGE}.odin:ODIN",
+        "react": f"{_PACKAGE}.react:ReAct",
         "rmd": f"{_PACKAGE}.mahalanobis:RelativeMahalanobis",
-        "scale": f"{_PACKAGE}.scale:Scale",
-        "she": f"{_PACKAGE}.she:She",
+        "scale": f"{_PACKAGE}.ash:Scale",
+        "she": f"{_PACKAGE}.she:SHE",
         "temperature": f"{_PACKAGE}.temperature:Temperature",
-        "vim": f"{_PACKAGE}.vim:Vim",
+        "vim": f"{_PACKAGE}.vim:ViM",
     },
 )
 
@@ -46,7 +46,7 @@ Options = dict[str, tuple[Any, ...]]
 
 
 class Detector:
-    """Scores how foreign images are to a network: larger = more out-of-distribution.
+    """Scores how far out of a network's distribution images are: larger = further out.
 
     A detector is a dataclass; its fields are its options. `score`, a static function of logits or features, is
     the formula. Whatever it cannot compute, it says by raising `DetectorError`; scores that are not finite

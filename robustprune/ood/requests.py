@@ -8,11 +8,18 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from robustprune.attacks.requests import Epsilons, parse_epsilon
 from robustprune.errors import EvaluationError, RobustPruneError
+from robustprune.metrics.detection import check_resampling
 from robustprune.runtime.requests import PathText, Request
 
 
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
+
+
+def _enough(resamples: Any) -> Any:
+    if resamples != 0:
+        check_resampling(resamples)
+    return resamples
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
@@ -23,11 +30,11 @@ class OOD(Request):
     """Detection of out-of-distribution images: ``OOD(["near", "svhn"], detectors=["energy", "knn:k=50"])``.
 
     Attributes:
-        sets: Foreign image sets by name, as for :func:`robustprune.load_data`, or ``near``, ``far`` and ``sanity`` for
-            groups of them; a mapping gives each its own detectors.
+        sets: Out-of-distribution sets by name, as for :func:`robustprune.load_data`, or ``near``, ``far`` and
+            ``sanity`` for groups of them; a mapping gives each its own detectors.
         detectors: Names of ``robustprune list detectors``, options after a colon; all by default.
         fit_limit: Fit on so many training images, stratified; None for all. By default as many as CIFAR has.
-        tune_on: A foreign set to choose the options of detectors on, against validation images; it cannot be among
+        tune_on: A set to choose the options of detectors on, against validation images; it cannot be among
             ``sets``. By default options are those of the papers.
         full_spectrum: Give every figure a second time with corrupted images counted as in-distribution too.
         resamples: Of the bootstrap behind the intervals; 0 for none.
@@ -47,7 +54,7 @@ class OOD(Request):
     fit_limit: Count | None = 50_000
     tune_on: str | None = None
     full_spectrum: bool = False
-    resamples: Annotated[int, Field(ge=0)] = 200
+    resamples: Annotated[int, BeforeValidator(_enough)] = 200
     attack_epsilons: Epsilons = ()
     attack_steps: Count = 10
     attack_limit: Count = 100

@@ -1,9 +1,11 @@
-"""The record of an evaluation: what it says, and writing it."""
+"""The record of an evaluation: what it says, writing it, and where the outcomes per sample lie."""
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from robustprune.corruptions.corruption_result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
-from robustprune.ood.result import OodEntry, OodSummary
-from robustprune.records.places import check_samples_are_free, samples_path
-from robustprune.runtime.files import all_printable, write_atomically
-from robustprune.runtime.kinds import OUTCOMES, RECORD, check_replaceable
-from robustprune.runtime.seeds import network_seed
+from robustprune.ood.ood_result import OodEntry, OodSummary
+from robustprune.runtime.files import all_printable, printable, write_atomically
+from robustprune.runtime.kinds import OUTCOMES, RECORD, check_replaceable, may_overwrite
 
 Interval = tuple[float, float]
 Samples = dict[str, NDArray[Any]]
@@ -74,7 +74,8 @@ class ModelSummary(_Part):
     @property
     def seed(self) -> int | None:
         """The seed it was trained with, else that of its initial weights; None for a network that knows neither."""
-        return network_seed(self.training, self.initial_seed)
+        seed = self.training.get("seed", self.initial_seed)
+        return None if seed is None else int(seed)
 
     @property
     def training_memory(self) -> int | None:
@@ -225,3 +226,44 @@ class Record(_Part):
             write_atomically(path, (self.to_json() + "\n").encode(), RECORD)
         except OSError as error:
             raise EvaluationError(f"the record cannot be written to {path}: {error.strerror}") from error
+
+
+def samples_path(record: Path) -> Path:
+    """Return the file of outcomes beside a record, named after all of its name, so that no two records share one."""
+    return record.with_name(f"{printable(record.name)}.samples.npz")
+
+
+def recorded_samples(record: Path) -> list[Path]:
+    """Return the file of outcomes that a record names, whatever the record is called by now."""
+    try:
+        name = json.loads(record.read_bytes())["samples_file"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return []
+    return [record.with_name(Path(name).name)] if isinstance(name, str) and Path(name).name else []
+
+
+def check_samples_are_free(record: Path) -> None:
+    """Check that no other record of the folder has its outcomes where those of this one go, as a renamed one has.
+
+    Raises:
+        OSError: One has.
+    """
+    beside = samples_path(record)
+    if may_overwrite() or not os.path.exists(beside):
+        return
+    for other in sorted(record.parent.iterdir()):
+        if other.is_symlink() and os.path.realpath(other) == os.path.realpath(record):
+            continue  # a link to the record, such as latest.json, is no other one
+        if other.name not in (record.name, beside.name) and _names(other, beside.name):
+            owned = f"{other} has its outcomes per sample in {beside.name}, which would be lost"
+            reason = f"{owned}; choose another name, or add --overwrite"
+            raise FileExistsError(errno.EEXIST, reason, str(beside))
+
+
+def _names(path: Path, samples: str) -> bool:
+    """Return whether a file is a record with outcomes in a file of this name."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(1) == b"{" and f'"samples_file": {json.dumps(samples)}'.encode() in stream.read()
+    except OSError:
+        return False

@@ -16,12 +16,9 @@ from robustprune.errors import DataError, SweepError
 from robustprune.evaluation.attacks import share_attack_options
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.shift import load_shift
-from robustprune.ood import evaluate_ood
-from robustprune.ood.detector import DETECTORS, detector_options, make_detector
-from robustprune.ood.evaluate import attack_settings, check_tuning_set
-from robustprune.ood.foreign import load_foreign
-from robustprune.ood.groups import expand
-from robustprune.ood.shifted import is_corrupted
+from robustprune.ood.detector import detector_options, make_detector
+from robustprune.ood.image_sets import is_corrupted, load_set
+from robustprune.ood.protocol import plan_detection
 from robustprune.registry import suggest
 from robustprune.runtime.files import hash_arrays, user_path
 from robustprune.sweep.fingerprints import hash_content
@@ -140,21 +137,18 @@ def _shift(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict
 def _ood(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, Any]:
     if not asked.ood:
         return {}
-    requests, named = expand(data.name, asked.ood, list(asked.detectors or DETECTORS.names()))
+    protocol = asked.request().ood
+    requests = plan_detection(protocol, data.name)
     detectors = sorted({name for chosen in requests.values() for name in chosen})
     options = {name: {**detector_options(name), **vars(make_detector(name))} for name in detectors}
-    protocol = {**defaults(evaluate_ood), **asked.ood_options}
-    tuned_on = asked.ood_options.get("tune_on")
-    epsilons, steps, limit = (protocol[f"attack_{what}"] for what in ("epsilons", "steps", "limit"))
-    attack_settings(epsilons, steps, limit, asked.seed, asked.batch_size)
-    if tuned_on:
-        check_tuning_set(tuned_on, requests)
+    named, tuned_on = set(asked.ood), protocol.tune_on
     sets = {
         name: _foreign(name, asked, data, watched, needed=name in named or name == tuned_on)
         for name in [*requests, *([tuned_on] if tuned_on else [])]
     }
     plain = {name: {key: value for key, value in own.items() if _is_plain(value)} for name, own in options.items()}
-    return {"requests": requests, "detectors": plain, "protocol": protocol, "sets": sets}
+    kept = protocol.model_dump(mode="json", exclude={"sets", "detectors", "cache", "root", "download"})
+    return {"requests": requests, "detectors": plain, "protocol": kept, "sets": sets}
 
 
 def _foreign(name: str, asked: EvaluateSettings, data: ImageData, watched: list[str], *, needed: bool) -> str:
@@ -163,7 +157,7 @@ def _foreign(name: str, asked: EvaluateSettings, data: ImageData, watched: list[
         return "made"
     places = {key: asked.ood_options[key] for key in ("root", "download") if key in asked.ood_options}
     try:
-        found = load_foreign(name, data, split=asked.split, limit=asked.limit, seed=asked.seed, **places)
+        found = load_set(name, data, split=asked.split, limit=asked.limit, seed=asked.seed, **places)
     except DataError:
         if needed:
             raise

@@ -25,7 +25,20 @@ from robustprune.tickets.ticket import Ticket
 # Options that take a text and read no file by it; a new one is either added here, or given a type of cli/paths.py.
 WORDS = {
     *("attacks", "blocks", "columns", "corruptions", "country", "criteria", "criterion", "detectors", "eligibility"),
-    *("eps", "methods", "metrics", "names", "ood_attack", "order", "ray_address", "recipe", "rewind", "table", "title"),
+    *(
+        "eps",
+        "epsilon",
+        "methods",
+        "metrics",
+        "names",
+        "ood_attack",
+        "order",
+        "ray_address",
+        "recipe",
+        "rewind",
+        "table",
+        "title",
+    ),
     *("tolerance", "where"),
 }
 PLAIN = (click.types.IntParamType, click.types.FloatParamType, click.types.BoolParamType, click.Choice)

@@ -19,7 +19,7 @@ from robustprune.ood.outputs import LinearHead, Outputs
 
 
 @dataclass
-class React(Detector):
+class ReAct(Detector):
     """Energy after features are clipped at what is usual."""
 
     percentile: float = 0.9

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from robustprune.ood.result import OodEntry
+from robustprune.ood.ood_result import OodEntry
 from robustprune.records import Record
 from robustprune.report.drawing import Drawing, LeftOutError
 from robustprune.report.figures.reading import Estimate, Shown, estimate

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from robustprune.runtime.seeds import network_seed
-
 Row = dict[str, Any]
 
 # Columns that say what was asked for; all others say what came of it.
@@ -43,7 +41,7 @@ def flatten(record: Mapping[str, Any]) -> Row:
         "removed": ", ".join(model["removed"]),
         "sparsity": plan.get("sparsity"),
         "rewind": None if plan.get("rewound_to") is None else str(plan["rewound_to"]),
-        "seed": network_seed(model["training"], model["initial_seed"]),
+        "seed": model["training"].get("seed", model["initial_seed"]),
         **{name: model[name] for name in _MODEL},
         **{name: record["clean"][name] for name in _CLEAN},
         **{f"training_{name}": model["training"].get(name) for name in _TRAINING},

@@ -1,8 +1,12 @@
-"""No command writes over what it reads, nor over a file of another kind; held for every command before it begins."""
+"""A command: refused before it begins where a value is missing or doubled, or where something would be lost.
+
+No command writes over what it reads, nor over a file of another kind.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +14,15 @@ from typing import Any
 
 import rich_click as click
 
+from robustprune.cli import terminal
+from robustprune.cli.options import KeyValue
 from robustprune.cli.paths import Read, Target, named_paths, published_files
 from robustprune.errors import RobustPruneError
 from robustprune.runtime.kinds import TICKET, Kind, check_replaceable, overwriting
 
 _LONGEST_NAME = 255  # bytes, on all common file systems
-_PARTS_OF_SETS = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".webp",
-    ".ppm",
-    ".npy",
-    ".jfif",
-    ".pbm",
-    ".pnm",
-)
+_IMAGES = re.compile(r"\.(png|jpe?g|jfif|bmp|gif|tiff?|webp|p[bgnp]m|npy)", re.IGNORECASE)
+"""Endings of what image sets are made of."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +34,8 @@ class _Output:
     is_folder: bool = False
 
 
-class GuardedCommand(click.RichCommand):
-    """A command that is refused before it begins where something would be lost."""
+class Command(click.RichCommand):
+    """A command that checks all it is given before it begins."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Add ``--overwrite`` where something is written."""
@@ -51,6 +44,23 @@ class GuardedCommand(click.RichCommand):
             place = next((i for i, each in enumerate(self.params) if each.name == "as_json"), len(self.params))
             self.params.insert(place, _overwrite_option())
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, refuse what is empty or set twice, and say which of two values counts.
+
+        Raises:
+            UsageError: An option or argument is empty, or two of its name=value set the same name.
+        """
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            for param in self.params:
+                _refuse_empty(param, ctx)
+            _, _, order = self.make_parser(ctx).parse_args(given)
+            for param in dict.fromkeys(order):
+                _refuse_names_twice(param, ctx)
+                _say_what_counts(param, order.count(param), ctx)
+        return rest
+
     def invoke(self, ctx: click.Context) -> Any:
         """Check what is read and written, then run."""
         overwrite = ctx.params.pop("overwrite", False)
@@ -58,6 +68,33 @@ class GuardedCommand(click.RichCommand):
             if outputs := list(_outputs(self, ctx)):
                 _check(outputs, list(_inputs(self, ctx)), overwrite)
             return super().invoke(ctx)
+
+
+def _refuse_empty(param: click.Parameter, ctx: click.Context) -> None:
+    value = ctx.params.get(param.name or "")
+    for each in value if isinstance(value, tuple) else (value,):
+        if isinstance(each, str) and not each.strip():
+            raise click.UsageError(
+                f"{_called(param)} is empty; was a variable of the shell unset? Give it a value, or leave it out", ctx
+            )
+
+
+def _refuse_names_twice(param: click.Parameter, ctx: click.Context) -> None:
+    if isinstance(param.type, KeyValue):
+        names = [name for name, _ in ctx.params[param.name or ""]]
+        for name in names:
+            if names.count(name) > 1:
+                raise click.UsageError(f"{_called(param)} {name}=… is given more than once; give it once", ctx)
+
+
+def _say_what_counts(param: click.Parameter, times: int, ctx: click.Context) -> None:
+    if times > 1 and isinstance(param, click.Option) and not (param.multiple or param.is_flag or param.count):
+        counts = ctx.params[param.name or ""]
+        terminal.say(f"Warning: {_called(param)} is given {times} times; the last one, {counts}, counts")
+
+
+def _called(param: click.Parameter) -> str:
+    return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name
 
 
 def _overwrite_option() -> click.Option:
@@ -156,7 +193,7 @@ def _check_against(output: _Output, option: str, source: Read) -> None:
     place = Path(os.path.realpath(output.path))
     within = [parent for parent in place.parents if _are_one(parent, source.path)]
     # A record beside the folders of the classes, say, is no matter of the set.
-    is_beside = place.parent in within and not output.is_folder and place.suffix.lower() not in _PARTS_OF_SETS
+    is_beside = place.parent in within and not output.is_folder and not _IMAGES.fullmatch(place.suffix)
     if within and not is_beside:
         raise click.UsageError(
             f"{output.option} {output.path} lies in {source.path}, which {option} reads; write to another folder"
