@@ -40,7 +40,7 @@ def momentum_attack(
     decay: float = 1.0,
     loss: str | Loss = "ce",
 ) -> None:
-    """Propose points along a running sum of gradients, each divided by its L1 norm; the step is ε/steps by default.
+    """Propose points along accumulated gradients, each divided by its L1 norm; the step is ε/steps by default.
 
     MI-FGSM (Dong et al. 2018, arXiv:1710.06081, eq. 6-7).
     """
@@ -62,7 +62,10 @@ def momentum_attack(
 
 
 def noise_attack(problem: AttackProblem, *, draws: int = 1) -> None:
-    """Propose so many points drawn uniformly from the ball: what an attack without any idea would find."""
+    """Propose so many points drawn uniformly from the ball.
+
+    What an attack without any idea would find.
+    """
     at_least_one("draws", draws)
     for _ in range(draws):
         problem.evaluate(problem.random_start(), "margin")

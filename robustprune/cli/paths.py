@@ -137,8 +137,7 @@ class Records(click.ParamType[str]):
 
     def reads(self, value: Any) -> Iterator[Read]:
         """Yield the records, and the outcomes beside them."""
-        from robustprune.comparison.named import is_named, split_named
-        from robustprune.comparison.networks import find_records
+        from robustprune.comparison.sources import find_records, is_named, split_named
         from robustprune.records import recorded_samples, samples_path
 
         for place in split_named(value)[1] if is_named(value) else [value]:

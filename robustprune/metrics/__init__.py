@@ -3,21 +3,35 @@
 from robustprune.metrics.cka import LEAST_SAMPLES, MeanCka, centred_gram, linear_cka
 from robustprune.metrics.classification import (
     accuracy,
+    area_under_risk_coverage,
     brier_score,
     confidence_bins,
     expected_calibration_error,
     negative_log_likelihood,
+    risk_coverage,
     sample_figures,
     wilson_interval,
 )
 from robustprune.metrics.detection import DetectionFigures, detection_figures, detection_intervals, shares_below
-from robustprune.metrics.seeds import mean_and_half_width, mean_interval
-from robustprune.metrics.selective import area_under_risk_coverage, risk_coverage
+from robustprune.metrics.seeds import (
+    LEAST_SEEDS,
+    CrossedDifference,
+    SeedMean,
+    least_variance,
+    mean_and_half_width,
+    mean_interval,
+    mean_over_seeds,
+    paired_difference,
+    unpaired_difference,
+)
 
 __all__ = [
     "LEAST_SAMPLES",
+    "LEAST_SEEDS",
+    "CrossedDifference",
     "DetectionFigures",
     "MeanCka",
+    "SeedMean",
     "accuracy",
     "area_under_risk_coverage",
     "brier_score",
@@ -26,12 +40,16 @@ __all__ = [
     "detection_figures",
     "detection_intervals",
     "expected_calibration_error",
+    "least_variance",
     "linear_cka",
     "mean_and_half_width",
     "mean_interval",
+    "mean_over_seeds",
     "negative_log_likelihood",
+    "paired_difference",
     "risk_coverage",
     "sample_figures",
     "shares_below",
+    "unpaired_difference",
     "wilson_interval",
 ]

@@ -23,10 +23,9 @@ def example():
 def test_pgd_as_the_page_shows_it(network, test_images, test_labels, register):
     names = {}
     exec(PGD, names)
-    register("pgd-of-the-page", names["pgd"])
+    register("shown-pgd", names["pgd"])
     shown, ours = (
-        run_attack(network, test_images, test_labels, name, epsilon=0.06, steps=5)
-        for name in ("pgd-of-the-page", "pgd")
+        run_attack(network, test_images, test_labels, name, epsilon=0.06, steps=5) for name in ("shown-pgd", "pgd")
     )
     assert torch.equal(shown.adversarial, ours.adversarial)
 

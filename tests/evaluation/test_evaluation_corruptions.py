@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from robustprune.cli.corruption_options import corruption_tables
-from robustprune.comparison.outcomes import Outcome
-from robustprune.comparison.reading import read_outcomes
+from robustprune.comparison.from_record import read_metrics
+from robustprune.comparison.metric import MetricValue
 from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, Corruptions, ImageDraws, corrupt, register_corruption
 from robustprune.data import ImageData, load_data
 from robustprune.errors import CorruptionError, DataError, EvaluationError, UnknownNameError
@@ -19,7 +19,7 @@ from robustprune.evaluation import corruptions as module
 from robustprune.evaluation import evaluate, evaluate_models, evaluators
 from robustprune.models import build_model
 from robustprune.records import Record, load_record
-from robustprune.sweep.query.flatten import flatten
+from robustprune.sweep.query.record_rows import flatten
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
 
@@ -147,8 +147,8 @@ def test_what_changes_no_image_counts_in_no_mean(digits: ImageData, capsys: pyte
     assert columns["late"] == pytest.approx(np.mean(late[2:]))
 
 
-def of_corruptions(record: Record) -> Outcome:
-    return next(found for metric, found in read_outcomes(record).items() if metric.key == "corruption_accuracy")
+def of_corruptions(record: Record) -> MetricValue:
+    return next(found for metric, found in read_metrics(record).items() if metric.key == "corruption_accuracy")
 
 
 @pytest.mark.usefixtures("corruptions_of_ours")
