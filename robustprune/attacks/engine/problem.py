@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,8 +19,17 @@ from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.runtime.randomness import derive_seed, seeded_generator
 
-if TYPE_CHECKING:
-    from robustprune.attacks.engine.resume import SavedWave
+
+class Saved(Protocol):
+    """What of an attack is behind since before it was interrupted, and whether it had drawn at random."""
+
+    had_drawn: bool
+
+    def is_done(self, restart: int, stage: str) -> bool:
+        """Return whether a part is behind."""
+
+    def finish(self, restart: int, stage: str) -> None:
+        """Take note that a part is behind."""
 
 
 class AttackProblem:
@@ -78,7 +87,7 @@ class AttackProblem:
         self.ledger = Ledger(images, self.goal, clean_logits, request.selection, single)
         self.model, self.oracle = model, oracle
         self.stages, self.stage = [""], ""
-        self.saved: SavedWave | None = None
+        self.saved: Saved | None = None
         self._draws = 0
         self._only = torch.ones_like(self.ledger.is_broken)
         self._pool = torch.zeros_like(self.ledger.is_broken)
