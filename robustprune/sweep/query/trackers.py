@@ -45,14 +45,9 @@ class TrackedRun:
     curves: Mapping[int, Mapping[str, float]]
     measured: Mapping[str, float]
 
-    @property
-    def epochs(self) -> int:
-        """The last epoch; 0 for a network that was not trained."""
-        return max(self.curves, default=0)
-
     def steps(self) -> list[tuple[int, Mapping[str, float]]]:
-        """Return the figures of each epoch, and of the last one again what was measured."""
-        return [*sorted(self.curves.items()), (self.epochs, self.measured)]
+        """Return the figures of each epoch, and of the last one, 0 without training, again what was measured."""
+        return [*sorted(self.curves.items()), (max(self.curves, default=0), self.measured)]
 
 
 def tracked_run(row: RecordRow) -> TrackedRun:
