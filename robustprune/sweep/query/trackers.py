@@ -144,10 +144,8 @@ def _events(run: TrackedRun) -> list[Any]:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import summary_v2
 
-    settings = Event(summary=summary_v2.hparams_pb(dict(run.settings)))
-    return [settings, *(_scalars(Event, Summary, epoch, figures) for epoch, figures in run.steps())]
-
-
-def _scalars(event: Any, summary: Any, step: int, values: Mapping[str, float]) -> Any:
-    listed = [summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-    return event(step=step, summary=summary(value=listed))
+    events = [Event(summary=summary_v2.hparams_pb(dict(run.settings)))]
+    for epoch, figures in run.steps():
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+        events.append(Event(step=epoch, summary=Summary(value=values)))
+    return events
