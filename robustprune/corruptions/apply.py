@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Real
 from typing import Any
@@ -16,8 +16,10 @@ from robustprune.corruptions.image_draws import ImageDraws, image_keys
 from robustprune.corruptions.registry import (
     SEVERITIES,
     corruption_options,
+    expand_names,
     get_corruption,
 )
+from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError, RobustPruneError
 from robustprune.registry import share_options
 from robustprune.runtime.arrays import Array, to_numpy
@@ -77,17 +79,17 @@ def corrupt(
     return tensor.to(images.device) if isinstance(images, Tensor) else tensor
 
 
-def share_corruption_options(
-    names: Sequence[str], options: Mapping[str, Any], images: Array
-) -> dict[str, dict[str, Any]]:
-    """Return for each corruption those of the options that it takes, tried out on the first of the images.
+def share_corruption_options(asked: Corruptions, images: Array) -> dict[str, dict[str, Any]]:
+    """Return the corruptions asked for, each with those of the options that it takes, tried out on the first image.
 
     What does not work, such as a folder that is not there, is so found out before hours of work and not within.
 
     Raises:
-        CorruptionError: An option that none of them takes, or a value that does not do.
+        CorruptionError: Something is no name, an option that none of them takes, or a value that does not do.
+        UnknownNameError: There is no corruption of a name.
     """
-    shared = share_options({name: corruption_options(name) for name in names}, options, CorruptionError)
+    names = expand_names(asked.names)
+    shared = share_options({name: corruption_options(name) for name in names}, asked.options, CorruptionError)
     for name, own in shared.items():
         if own:
             corrupt(images[:1], name, SEVERITIES[0], **own)

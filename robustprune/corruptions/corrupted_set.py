@@ -15,7 +15,7 @@ from torch import Tensor
 
 from robustprune.corruptions.apply import corrupt, share_corruption_options
 from robustprune.corruptions.raster import geometry_scale
-from robustprune.corruptions.registry import SEVERITIES, expand_names
+from robustprune.corruptions.registry import SEVERITIES
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError
 from robustprune.runtime.files import hash_arrays, write_atomically
@@ -55,7 +55,7 @@ def write_set(
             no corruption takes, or a value that does not do.
     """
     place = Path(folder)
-    given = share_corruption_options(expand_names(corruptions.names), corruptions.options, images)
+    given = share_corruption_options(corruptions, images)
     content = {"images": images.cpu().numpy(), "labels": labels.cpu().numpy()}
     settings = {
         "made_by": "robustprune corrupt",

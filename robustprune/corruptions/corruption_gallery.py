@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robustprune.corruptions.apply import corrupt, share_corruption_options
-from robustprune.corruptions.registry import SEVERITIES, expand_names
+from robustprune.corruptions.registry import SEVERITIES
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError
 from robustprune.runtime.files import write_atomically
@@ -47,7 +47,7 @@ def write_gallery(
     if kind is None:
         raise CorruptionError(f"a gallery is a {', '.join(_FORMATS)} file, got {place}")
     stream = io.BytesIO()
-    shown = share_corruption_options(expand_names(corruptions.names), corruptions.options, image[None])
+    shown = share_corruption_options(corruptions, image[None])
     picture = draw_gallery(image, shown, seed, sample_id)
     marked = picture.getexif()
     marked[_SOFTWARE] = MARK

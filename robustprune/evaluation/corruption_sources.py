@@ -71,8 +71,7 @@ def find_corrupted(
         if given:
             raise CorruptionError(f"no corruption is named that could take {given}")
         return None
-    names = tuple(expand_names(asked.names))
-    options = share_corruption_options(names, asked.options, sample.images)
+    options = share_corruption_options(asked, sample.images)
 
     def make(name: str, severity: int, places: Tensor) -> Tensor:
         # Keyed by seed and by each image's place in its split.
@@ -81,7 +80,7 @@ def find_corrupted(
 
     scale = geometry_scale(*data.image_size)
     return CorruptedImages(
-        f"{data.name}-c-like", names, sample.images, lambda _name, _severity: sample.labels, make, scale=scale
+        f"{data.name}-c-like", tuple(options), sample.images, lambda _name, _severity: sample.labels, make, scale=scale
     )
 
 
