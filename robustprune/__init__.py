@@ -25,13 +25,18 @@ if TYPE_CHECKING:
     from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters, score_weights
     from robustprune.records import load_record
     from robustprune.report import write_report
+    from robustprune.runtime.work import Work
     from robustprune.tickets import Ticket, load_ticket, prune_filters, prune_layers, prune_weights, rewind
     from robustprune.tickets.export import export_model
-    from robustprune.training import train
+    from robustprune.tickets.requests import Pruning
+    from robustprune.training import Recipe, train
 
 _HOMES = {
+    "Pruning": "tickets.requests",
+    "Recipe": "training",
     "RobustPruneError": "errors",
     "Ticket": "tickets",
+    "Work": "runtime.work",
     "build_model": "models",
     # Not "compare": a module of that name would hide the function.
     "compare": "comparison",
@@ -60,8 +65,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "Pruning",
+    "Recipe",
     "RobustPruneError",
     "Ticket",
+    "Work",
     "__version__",
     "build_model",
     "compare",

@@ -9,32 +9,9 @@ from typing import Any
 
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
-from robustprune.registry import Registry, suggest
+from robustprune.registry import Registry, read_tables, suggest
 
-ATTACKS = Registry(
-    "attack",
-    "robustprune.attacks",
-    {
-        "apgd-ce": "robustprune.attacks.apgd:cross_entropy_attack",
-        "apgd-dlr": "robustprune.attacks.apgd:ratio_attack",
-        "apgd-t": "robustprune.attacks.apgd:targeted_attack",
-        "autoattack": "robustprune.attacks.ensembles:autoattack",
-        "fab-t": "robustprune.attacks.fab:attack",
-        "foolbox": "robustprune.attacks.engine.foreign:foolbox_attack",
-        "fgsm": "robustprune.attacks.fgsm:attack",
-        "mifgsm": "robustprune.attacks.mifgsm:attack",
-        "noise": "robustprune.attacks.noise:attack",
-        "pgd": "robustprune.attacks.pgd:attack",
-        "pgd-dlr": "robustprune.attacks.pgd:ratio_attack",
-        "pgd-margin": "robustprune.attacks.pgd:margin_attack",
-        "quick": "robustprune.attacks.ensembles:quick",
-        "rfgsm": "robustprune.attacks.fgsm:random_attack",
-        "square": "robustprune.attacks.square:attack",
-        "standard": "robustprune.attacks.ensembles:standard",
-        "strong": "robustprune.attacks.ensembles:strong",
-        "torchattacks": "robustprune.attacks.engine.foreign:torchattacks_attack",
-    },
-)
+ATTACKS = Registry("attack", "robustprune.attacks", read_tables("attacks")["PLUGINS"])
 
 AttackFunction = Callable[..., None]
 """``attack(problem, *, option=default, …)``."""

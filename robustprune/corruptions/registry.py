@@ -7,43 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from robustprune.errors import CorruptionError
-from robustprune.registry import Registry
+from robustprune.registry import Registry, read_tables
 
-# Those of the headline figure, in the order of the paper (Hendrycks and Dietterich 2019, arXiv:1903.12261).
-HEADLINE = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
-# Published beside them to tune methods on; never part of a headline figure.
-EXTRAS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+_TABLES = read_tables("corruptions")
+HEADLINE: tuple[str, ...] = tuple(_TABLES["HEADLINE"])
+EXTRAS: tuple[str, ...] = tuple(_TABLES["EXTRAS"])
 SEVERITIES = (1, 2, 3, 4, 5)
 
-_HOMES = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
-    "weather": ("snow", "frost", "fog"),
-    "spatter": ("spatter",),
-    "digital": ("brightness", "contrast", "saturate", "elastic_transform", "pixelate", "jpeg_compression"),
-}
-
-CORRUPTIONS = Registry(
-    "corruption",
-    "robustprune.corruptions",
-    {name: f"robustprune.corruptions.{home}:{name}" for home, names in _HOMES.items() for name in names},
-)
+CORRUPTIONS = Registry("corruption", "robustprune.corruptions", _TABLES["PLUGINS"])
 
 Corruption = Callable[..., Any]
 

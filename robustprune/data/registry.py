@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustprune.data.contract import DatasetLoader, DatasetRequest
 from robustprune.errors import DataError, RobustPruneError
-from robustprune.registry import Registry
+from robustprune.registry import Registry, first_line, read_tables
 from robustprune.runtime.files import user_path
 
-_HOMES = {
-    "embedded": {
-        "digits": "load_digits",
-        "photo-patches": "load_photo_patches",
-        "noise": "load_noise",
-        "uniform": "load_uniform",
-        "constant": "load_constant",
-    },
-    "published": {
-        "fashion-mnist": "load_fashion_mnist",
-        "cifar10": "load_cifar10",
-        "cifar100": "load_cifar100",
-        "svhn": "load_svhn",
-        "tiny-imagenet": "load_tiny_imagenet",
-    },
-    "image_folders": {"imagefolder": "load_image_folder"},
-    "npz": {"npz": "load_npz"},
-}
-_BUILTIN = {
-    name: f"robustprune.data.{home}:{loader}" for home, loaders in _HOMES.items() for name, loader in loaders.items()
-}
+DATASETS = Registry("data set", "robustprune.datasets", read_tables("data")["PLUGINS"])
 # Built-in sets that take a path after a colon; the other built-in ones take nothing there.
-TAKE_A_PATH = {"imagefolder": "DIR", "npz": "FILE"}
-TAKE_NO_ARGUMENT = frozenset(_BUILTIN) - frozenset(TAKE_A_PATH)
-
-DATASETS = Registry("data set", "robustprune.datasets", _BUILTIN)
+TAKE_A_PATH = {name: entry.argument for name, entry in DATASETS.builtin.items() if entry.argument}
+TAKE_NO_ARGUMENT = DATASETS.builtin.keys() - TAKE_A_PATH.keys()
 
 
 @dataclass(frozen=True)
@@ -117,36 +94,37 @@ def register_dataset(name: str) -> Callable[[DatasetLoader], DatasetLoader]:
     return DATASETS.register(name)
 
 
-def describe_datasets(
-    root: str | Path | None = None, known: Mapping[str, str] | None = None
-) -> list[DatasetDescription]:
+def describe_datasets(root: str | Path | None = None) -> list[DatasetDescription]:
     """Return every known image set with what it is and where it was found; no image is read or downloaded.
 
     Args:
         root: Where published sets are looked for first, as for `load_data`.
-        known: Descriptions by name, of sets whose loaders need not be imported to ask them.
     """
     base = None if root is None else user_path(root).absolute()
-    return [_describe(name, base, (known or {}).get(name)) for name in DATASETS.names()]
+    return [_describe(name, base) for name in DATASETS.names()]
 
 
-def _describe(name: str, root: Path | None, description: str | None) -> DatasetDescription:
-    loader: Any = None
-    if description is None:
-        try:
-            loader = DATASETS.get(name)
-        except (RobustPruneError, ImportError, AttributeError) as error:
-            return DatasetDescription(name, "a plug-in that cannot be loaded", False, str(error))
-        description = (inspect.getdoc(loader) or "no description").splitlines()[0]
+def _describe(name: str, root: Path | None) -> DatasetDescription:
+    if name not in DATASETS.builtin:
+        return _describe_foreign(name)
+    description = DATASETS.builtin[name].description
     if name in TAKE_A_PATH:
         return DatasetDescription(f"{name}:{TAKE_A_PATH[name]}", description, None, "the path you give")
     if name in PLACES:
         found = locate(name, root)
         where = str(found) if found else f"not in {', '.join(str(path) for path in folders(name, root))}"
         return DatasetDescription(name, description, found is not None, where)
-    if name in TAKE_NO_ARGUMENT:
-        return DatasetDescription(name, description, True, "embedded or synthetic")
-    return DatasetDescription(name, description, None, f"plug-in {getattr(loader, '__module__', '')}".strip())
+    return DatasetDescription(name, description, True, "embedded or synthetic")
+
+
+def _describe_foreign(name: str) -> DatasetDescription:
+    """Ask what was registered or is another package's."""
+    try:
+        loader = DATASETS.get(name)
+    except (RobustPruneError, ImportError, AttributeError) as error:
+        return DatasetDescription(name, "a plug-in that cannot be loaded", False, str(error))
+    where = f"plug-in {getattr(loader, '__module__', '')}".strip()
+    return DatasetDescription(name, first_line(loader) or "no description", None, where)
 
 
 def default_root() -> Path:

@@ -11,35 +11,9 @@ from torch import Tensor
 
 from robustprune.errors import EvaluationError
 from robustprune.ood.outputs import Outputs
-from robustprune.registry import Registry, suggest
+from robustprune.registry import Registry, read_tables, suggest
 
-_PACKAGE = "robustprune.ood.detectors"
-
-DETECTORS = Registry(
-    "detector",
-    "robustprune.detectors",
-    {
-        "ash": f"{_PACKAGE}.ash:ASH",
-        "dice": f"{_PACKAGE}.dice:DICE",
-        "energy": f"{_PACKAGE}.energy:Energy",
-        "entropy": f"{_PACKAGE}.entropy:Entropy",
-        "fdbd": f"{_PACKAGE}.fdbd:FDBD",
-        "gen": f"{_PACKAGE}.entropy:GEN",
-        "gradnorm": f"{_PACKAGE}.gradnorm:GradNorm",
-        "knn": f"{_PACKAGE}.knn:KNN",
-        "mahalanobis": f"{_PACKAGE}.mahalanobis:Mahalanobis",
-        "max_logit": f"{_PACKAGE}.msp:MaxLogit",
-        "msp": f"{_PACKAGE}.msp:MSP",
-        "odin": f"{_PACKAGE}.odin:ODIN",
-        "react": f"{_PACKAGE}.react:ReAct",
-        "rmd": f"{_PACKAGE}.mahalanobis:RelativeMahalanobis",
-        "scale": f"{_PACKAGE}.ash:Scale",
-        "she": f"{_PACKAGE}.she:SHE",
-        "temperature": f"{_PACKAGE}.temperature:Temperature",
-        "vim": f"{_PACKAGE}.vim:ViM",
-    },
-)
-
+DETECTORS = Registry("detector", "robustprune.detectors", read_tables("ood")["PLUGINS"])
 
 Options = dict[str, tuple[Any, ...]]
 """Values to try, by option."""
