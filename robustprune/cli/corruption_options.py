@@ -165,7 +165,7 @@ def _remarks(found: CorruptionResult) -> list[str]:
         remarks.append(f"the same images as at a lower severity: {_listed(found.repeated)}")
     if found.missing:
         remarks.append(f"not in the set: {', '.join(found.missing)}")
-    foreign = [name for name, is_published in found.published.items() if is_published is False]
-    if foreign:
-        remarks.append(f"other files than the published ones: {', '.join(foreign)}")
+    others = [name for name, is_published in found.published.items() if is_published is False]
+    if others:
+        remarks.append(f"other files than the published ones: {', '.join(others)}")
     return remarks

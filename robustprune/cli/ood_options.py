@@ -66,7 +66,7 @@ ood_options = gathered(
 
 
 def ood_tables(record: Record) -> None:
-    """Draw a table per foreign set, and one of the attacks on detectors."""
+    """Draw a table per out-of-distribution set, and one of the attacks on detectors."""
     for entry in record.ood:
         converted = [
             f"{what} {entry.conversions[f'{what}_from']} → {entry.conversions[f'{what}_to']}"

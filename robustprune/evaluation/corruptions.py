@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +140,7 @@ class _Figures:
 
     def result(self, idle: Idle, published: dict[str, bool | None], seconds: float) -> CorruptionResult:
         """Return the figures of all corruptions."""
-        tables = dict(self.tables)
+        tables: dict[str, Any] = dict(self.tables)
         consistency = tables.pop("consistency")
         means = [self._mean(names, idle) for names in (HEADLINE, HEADLINE + EXTRAS, self.images.names)]
         headline, every, evaluated = means
@@ -154,10 +155,7 @@ class _Figures:
             mean_error_19=None if every is None else 1 - every,
             mean_error_evaluated=None if evaluated is None else 1 - evaluated,
             relative_mean_error=None if evaluated is None else self.clean_accuracy - evaluated,
-            table=tables["table"],
-            nll=tables["nll"],
-            ece=tables["ece"],
-            brier=tables["brier"],
+            **tables,
             consistency=consistency if self.images.is_paired else None,
             by_severity=_by_severity(tables, idle),
             unchanged=idle.unchanged,
@@ -188,15 +186,7 @@ def _by_severity(tables: Mapping[str, Table], idle: Idle) -> list[SeverityEntry]
         cells = [cell for cell in counted if cell[1] == severity]
         if cells:
             means = {figure: float(np.mean(_values(table, cells))) for figure, table in tables.items()}
-            entries.append(
-                SeverityEntry(
-                    severity=severity,
-                    accuracy=means["table"],
-                    nll=means["nll"],
-                    ece=means["ece"],
-                    brier=means["brier"],
-                )
-            )
+            entries.append(SeverityEntry(severity=severity, accuracy=means.pop("table"), **means))
     return entries
 
 

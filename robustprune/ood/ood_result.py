@@ -12,20 +12,20 @@ Interval = tuple[float, float]
 Samples = dict[str, np.ndarray[Any, Any]]
 
 
-class _Part(BaseModel):
+class _Finding(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
-class DetectorEntry(_Part):
-    """One detector on one foreign set; all figures are None where there is a reason for it.
+class DetectorEntry(_Finding):
+    """One detector on one out-of-distribution set; all figures are None where there is a reason for it.
 
     Attributes:
-        auroc: Probability that a foreign image scores above another, ties half.
+        auroc: Probability that an out-of-distribution image scores above another, ties half.
         aupr_in: Average precision with in-distribution as positive.
         aupr_out: Average precision with out-of-distribution as positive.
-        fpr95_ood_positive: Share of in-distribution images flagged where 95 % of the foreign ones are.
-        fpr95_id_positive: Share of foreign images accepted where 95 % of the others are.
-        prevalence: Share of foreign images.
+        fpr95_ood_positive: Share of in-distribution images flagged where 95 % of the others are.
+        fpr95_id_positive: Share of the others accepted where 95 % of the in-distribution ones are.
+        prevalence: Share of out-of-distribution images.
         intervals: Bootstrap interval (95 %) of each figure.
         reason: Why there are no figures, or what is odd about them; None if nothing is.
     """
@@ -40,13 +40,13 @@ class DetectorEntry(_Part):
     reason: str | None = None
 
 
-class AttackedDetector(_Part):
+class AttackedDetector(_Finding):
     """One detector whose score was attacked; AUROCs are over the attacked sample of both sets.
 
     Attributes:
         auroc_clean: Without an attack.
         auroc_in_attacked: In-distribution images were changed to score high.
-        auroc_out_attacked: Foreign images were changed to score low.
+        auroc_out_attacked: Out-of-distribution images were changed to score low.
         auroc_both_attacked: Both.
         valid: Whether no check of the attack failed.
         checks: ``{name, verdict, detail}`` of both attacks.
@@ -62,7 +62,7 @@ class AttackedDetector(_Part):
     reason: str | None = None
 
 
-class AttackedEntry(_Part):
+class AttackedEntry(_Finding):
     """All detectors under attack at one ε (L∞)."""
 
     epsilon: float
@@ -72,15 +72,15 @@ class AttackedEntry(_Part):
     detectors: dict[str, AttackedDetector]
 
 
-class OodEntry(_Part):
-    """One foreign set.
+class OodEntry(_Finding):
+    """One out-of-distribution set.
 
     Attributes:
         dataset: Its name.
         group: ``near``, ``far``, ``sanity``, ``shifted`` (corrupted images of the set itself) or ``other``.
         n_in: In-distribution images.
-        n_out: Foreign images.
-        conversions: What was done to the foreign images to fit the network.
+        n_out: Images of this set.
+        conversions: What was done to them to fit the network.
         detectors: By name.
         full_spectrum: The same where corrupted in-distribution images count as in-distribution too; empty if that
             was not asked for.
@@ -97,7 +97,7 @@ class OodEntry(_Part):
     attacks: list[AttackedEntry] = []
 
 
-class GroupMean(_Part):
+class GroupMean(_Finding):
     """Unweighted means over the sets of a group, by detector; None where one of them has no figure."""
 
     group: str
@@ -106,7 +106,7 @@ class GroupMean(_Part):
     detectors: dict[str, dict[str, float | None]]
 
 
-class SelectiveEntry(_Part):
+class SelectiveEntry(_Finding):
     """Answering only the in-distribution images that a detector trusts most.
 
     Attributes:
@@ -122,8 +122,8 @@ class SelectiveEntry(_Part):
     reason: str | None = None
 
 
-class OodSummary(_Part):
-    """What holds for all foreign sets.
+class OodSummary(_Finding):
+    """What holds for all out-of-distribution sets.
 
     Attributes:
         groups: Means over near and far sets.
@@ -145,10 +145,10 @@ class OodResult:
     """What `evaluate_ood` returns.
 
     Attributes:
-        entries: One per foreign set.
+        entries: One per out-of-distribution set.
         summary: What holds for all of them.
         samples: Scores per image: ``ood_in_index`` and ``ood_in_DETECTOR`` of the in-distribution images,
-            ``ood_shifted_…`` of corrupted ones, and for entry i ``ood{i}_…`` of the foreign ones. The scores of two
+            ``ood_shifted_…`` of corrupted ones, and for entry i ``ood{i}_…`` of the others. The scores of two
             networks over the same images give paired differences.
     """
 

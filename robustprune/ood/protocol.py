@@ -12,13 +12,13 @@ from robustprune.corruptions import HEADLINE, SEVERITIES
 from robustprune.data import ImageData, canonical_name, take_sample
 from robustprune.errors import EvaluationError
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
+from robustprune.ood.detection_trial import DetectionTrial
 from robustprune.ood.detector import DETECTORS, make_detector
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.image_sets import FAR, NEAR, OODSet, expand_sets, is_corrupted, load_set, load_sets
 from robustprune.ood.ood_result import DetectorEntry, GroupMean, OodEntry, OodResult, OodSummary
 from robustprune.ood.requests import OOD
 from robustprune.ood.scoring import TUNING_IMAGES, prepare_detectors
-from robustprune.ood.trial import Trial
 from robustprune.runtime.work import Progress
 
 _AVERAGED = ("auroc", "aupr_in", "aupr_out", "fpr95_ood_positive", "fpr95_id_positive")
@@ -69,7 +69,7 @@ def evaluate_ood(
     fitted, account = prepare_detectors(
         names, extractor, data, fit_limit=asked.fit_limit, tune_on=tuning_set, seed=seed, progress=progress
     )
-    trial = Trial(data.name, extractor, fitted, asked, seed, batch_size, progress)
+    trial = DetectionTrial(data.name, extractor, fitted, asked, seed, batch_size, progress)
     trial.look_at_own(own.images.cpu(), own.labels, own.indices)
     for each in sets:
         trial.look_at_others(each, chosen[each.name])

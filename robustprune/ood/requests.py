@@ -64,8 +64,9 @@ class OOD(Request):
 
     @model_validator(mode="after")
     def _is_about_some_set(self) -> Self:
-        idle = sorted(self.model_fields_set - {"sets"})
-        if idle and not self.sets:
+        plain = {name: field.default for name, field in type(self).model_fields.items()}
+        idle = [name for name, default in plain.items() if getattr(self, name) != default and not self.sets]
+        if idle:
             raise ValueError(f"{', '.join(idle)} without an out-of-distribution set; name one")
         for epsilon in self.attack_epsilons:
             parse_epsilon(epsilon)

@@ -177,8 +177,8 @@ def prepare_detectors(
         return fit_detectors(names, reference.get("train"), reference.get("val")), account
     if len(reference) < 2:
         raise EvaluationError(f"tuning needs training and validation images, {data.name!r} has {', '.join(reference)}")
-    foreign = extractor.run(tune_on.images, progress=labelled(progress, tune_on.name))
-    fitted, chosen = tune_detectors(names, reference["train"], reference["val"], foreign)
+    outside = extractor.run(tune_on.images, progress=labelled(progress, tune_on.name))
+    fitted, chosen = tune_detectors(names, reference["train"], reference["val"], outside)
     account["tuned_on"] = {"dataset": tune_on.name, "conversions": tune_on.conversions, "chosen": chosen}
     return fitted, account
 
@@ -199,7 +199,7 @@ def _reference(
 
 
 def tune_detectors(
-    names: Iterable[str], train: Outputs, held_out: Outputs, foreign: Outputs
+    names: Iterable[str], train: Outputs, held_out: Outputs, others: Outputs
 ) -> tuple[dict[str, FittedDetector], Chosen]:
     """Return fitted detectors with the options that do best, and what those are.
 
@@ -209,10 +209,10 @@ def tune_detectors(
         names: As `make_detector` takes them.
         train: Outputs of training images, with labels.
         held_out: Outputs of validation images, likewise.
-        foreign: Outputs of images of the set to tune on.
+        others: Outputs of images of the set to tune on.
     """
     train, held_out = train.double(), held_out.double()
-    inside, outside = held_out.evenly(TUNING_IMAGES), foreign.double().evenly(TUNING_IMAGES)
+    inside, outside = held_out.evenly(TUNING_IMAGES), others.double().evenly(TUNING_IMAGES)
     fitted: dict[str, FittedDetector] = {}
     chosen: Chosen = {}
     for name in names:

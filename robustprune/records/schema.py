@@ -23,11 +23,11 @@ Interval = tuple[float, float]
 Samples = dict[str, NDArray[Any]]
 
 
-class _Part(BaseModel):
+class _RecordPart(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class BlockSummary(_Part):
+class BlockSummary(_RecordPart):
     """One residual block of the dense network: its stage, whether it could have gone and whether it did.
 
     ``score`` is the importance that decided it, in the criterion's own unit; None where the last round of pruning
@@ -41,7 +41,7 @@ class BlockSummary(_Part):
     score: float | None
 
 
-class ModelSummary(_Part):
+class ModelSummary(_RecordPart):
     """Which network was evaluated, how it was cut and how it was trained.
 
     ``macs`` are multiply-accumulates per image. ``masks`` are None where no single weights were pruned; else how many
@@ -84,7 +84,7 @@ class ModelSummary(_Part):
         return None if not found else sum(found[part] for part in ("parameters", "buffers", "activations"))
 
 
-class CleanResult(_Part):
+class CleanResult(_RecordPart):
     """Unattacked images: accuracy with its 95 % Wilson interval, NLL in nats, ECE over 15 bins, Brier score."""
 
     accuracy: float
@@ -94,7 +94,7 @@ class CleanResult(_Part):
     brier: float
 
 
-class CheckResult(_Part):
+class CheckResult(_RecordPart):
     """One reason to believe an attack's number, or not."""
 
     name: str
@@ -102,7 +102,7 @@ class CheckResult(_Part):
     detail: str
 
 
-class AttackEntry(_Part):
+class AttackEntry(_RecordPart):
     """One attack at one budget. ``robust_accuracy`` means nothing where ``valid`` is false.
 
     ``parts`` are the names that ``attack{i}_part`` of the outcomes per sample points to: the attack, or part of an
@@ -127,7 +127,7 @@ class AttackEntry(_Part):
     gallery: int = 0
 
 
-class CurveEntry(_Part):
+class CurveEntry(_RecordPart):
     """Robust accuracy of one attack against its budget; the median budget that breaks a sample, if half are broken."""
 
     name: str
@@ -138,7 +138,7 @@ class CurveEntry(_Part):
     median_minimal_epsilon: float | None
 
 
-class Record(_Part):
+class Record(_RecordPart):
     """What an evaluation found.
 
     Attributes:
@@ -159,7 +159,7 @@ class Record(_Part):
         curves: One entry per attack at several ε.
         corruptions: Accuracy under corruptions; None where none were asked for.
         shift: Accuracy on images from elsewhere, one entry per set.
-        ood: Out-of-distribution detection, one entry per foreign set.
+        ood: Out-of-distribution detection, one entry per set.
         ood_summary: What holds for all of them; None where there are none.
         seed: Seed of the attacks and of the sample.
         environment: When, where, by what versions.

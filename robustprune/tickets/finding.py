@@ -18,9 +18,9 @@ from robustprune.pruning import (
     score_blocks,
     score_filters,
 )
+from robustprune.tickets.cutting import prune_layers
 from robustprune.tickets.draws import Draw
-from robustprune.tickets.filters import prune_filters
-from robustprune.tickets.layers import prune_layers
+from robustprune.tickets.matching import prune_filters
 from robustprune.tickets.rewinding import RewindPoint, reinitialize, rewind
 from robustprune.tickets.ticket import Ticket
 

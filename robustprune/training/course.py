@@ -22,7 +22,7 @@ from robustprune.runtime.randomness import derive_seed, isolated_generators
 from robustprune.runtime.sealed import read_sealed, write_sealed
 from robustprune.runtime.work import Progress
 from robustprune.tickets.ticket import Ticket
-from robustprune.training.adversarial import watch_robustness
+from robustprune.training.defences import watch_robustness
 from robustprune.training.distributed import SharedNetwork, describe_processes
 from robustprune.training.epoch import make_optimizer, train_epoch, validate
 from robustprune.training.meter import EnergyMeter
@@ -175,6 +175,7 @@ class TrainingRun:
             training=self._summary(),
             earlier_training=[*before.earlier_training, *([before.training] if before.training else [])],
             provenance=describe_environment(),
+            path=None,  # the file it came from holds other weights
         )
 
     def _summary(self) -> dict[str, Any]:

@@ -17,9 +17,8 @@ from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import Draws, seeded_generator
 from robustprune.runtime.work import Progress
-from robustprune.training.adversarial import adversarial_loss
+from robustprune.training.defences import adversarial_loss, consistency_loss, harden
 from robustprune.training.distributed import SharedNetwork
-from robustprune.training.hardening import consistency_loss, harden
 from robustprune.training.recipes import Recipe
 
 

@@ -5,32 +5,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from robustprune.errors import TrainingError
 from robustprune.registry import suggest
 
 
-class EnergyReading(BaseModel):
+@dataclass
+class EnergyReading:
     """What one stretch of work used.
 
     Attributes:
         energy_kwh: Electricity of processor, memory and accelerators in kilowatt-hours; None if unknown.
         co2_kg: Kilograms of CO₂ equivalent at the carbon intensity of the country's grid; None if unknown.
-        country: ISO 3166 code, three letters; None where nothing is measured.
         method: How codecarbon got at the processor's power, such as "cpu_load" (estimated from its load and
             the model's nominal power), or why there is no figure.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     energy_kwh: float | None = None
     co2_kg: float | None = None
-    country: str | None
-    method: str
+    method: str = ""
 
 
 class EnergyMeter:
@@ -47,7 +43,6 @@ class EnergyMeter:
 
         None measures nothing.
         """
-        self.country = country
         self._tracker: Any = None
         self._method, self._scope = "switched off", ", whole machine" if whole_machine else ""
         if country is None:
@@ -67,7 +62,7 @@ class EnergyMeter:
     @contextmanager
     def measure(self) -> Iterator[EnergyReading]:
         """Measure what happens inside; the yielded figures are filled in at the end."""
-        energy = EnergyReading(country=self.country, method=self._method)
+        energy = EnergyReading(method=self._method)
         if self._tracker is None:
             yield energy
             return

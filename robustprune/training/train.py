@@ -124,6 +124,7 @@ def train_to_file(
             return load_ticket(out, model_code=own_code(ticket.architecture.name))
     _train(ticket, data, course, work, checkpoint, keep=keep, on_epoch=on_epoch)
     processes.from_main(lambda: _conclude(ticket, out, checkpoint))
+    ticket.path = str(out)
     return ticket
 
 

@@ -140,17 +140,6 @@ def test_options_that_a_command_has_no_use_for_are_none_of_its(run: Run, command
     check_failure(run(command, option, "cpu"), 2, "No such option", option)
 
 
-def test_uniform_filters_have_one_name_everywhere(run: Run) -> None:
-    prune = ("prune", *TINY, "--method", "filter-uniform", "--criterion", "l1", "--filters", "9", "--out", "a.pt")
-    found = run(*prune, "--json").json
-    spelled = run(
-        "prune", *TINY, *prune[-6:-2], "--method", "filter", "--variant", "uniform", "--out", "b.pt", "--json"
-    )
-    assert found["removed_filters"] == spelled.json["removed_filters"]
-    assert (found["method"], found["variant"]) == ("filter", "uniform")
-    check_failure(run(*prune, "--variant", "global"), 2, "contradicts")
-
-
 def test_foreign_and_malicious_tickets(run: Run) -> None:
     class Touches:
         def __reduce__(self) -> tuple[Any, ...]:

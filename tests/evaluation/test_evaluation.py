@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import Tensor, nn
 from robustprune.attacks.requests import Attacks
 from robustprune.data import ImageData, load_data
 from robustprune.errors import AttackError, DataError, EvaluationError, ModelError, TicketError, UnknownNameError
-from robustprune.evaluation import cost_summary, evaluate
+from robustprune.evaluation import Evaluation, cost_summary, evaluate
 from robustprune.models import build_model
 from robustprune.pruning import BlockScores
-from robustprune.records import Record
+from robustprune.records import Record, load_record
 from robustprune.runtime.work import Work
 from robustprune.tickets import prune_layers
 from robustprune.tickets.ticket import Ticket
@@ -171,6 +172,23 @@ def test_budgets_are_checked_before_any_work(ticket: Ticket, digits: ImageData) 
     assert (
         evaluate(ticket, digits, attacks=Attacks(["fgsm"], epsilons=[2], norm="l2"), limit=20).attacks[0].norm == "l2"
     )
+
+
+def test_a_record_says_what_was_asked_so_that_it_can_be_asked_again(
+    ticket: Ticket, digits: ImageData, tmp_path: Path
+) -> None:
+    attacks = Attacks(["fgsm", "pgd"], epsilons="4/255", steps=2)
+    asked = Evaluation(limit=20, seed=3, attacks=attacks, corruptions="fog", shift={}, batch_size=64)
+    source = attacks.model_copy(update={"transfer_from": ticket.model()})  # which no file can hold
+    record = evaluate(ticket, digits, asked, attacks=source)
+    record.save(tmp_path / "record.json")
+    again = Evaluation(**load_record(tmp_path / "record.json").asked)
+    assert again == asked
+    found = evaluate(ticket, digits, again)
+    assert [entry.robust_accuracy for entry in found.attacks] == [
+        entry.robust_accuracy for entry in record.attacks if not entry.name.startswith("transfer:")
+    ]
+    assert evaluate(ticket, digits, again, limit=30).n == 30
 
 
 def test_progress_rises_to_its_total(ticket: Ticket, digits: ImageData) -> None:

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from robustprune.errors import DetectorError
 from robustprune.metrics import detection_figures
+from robustprune.ood.detection_trial import compare_sets
 from robustprune.ood.detectors.temperature import NoTemperatureError, best_temperature
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.scoring import fit_detectors, score_outputs
-from robustprune.ood.trial import compare_sets
 
 
 def tensor(*values):

@@ -137,7 +137,7 @@ def test_what_changes_with_a_setting(changes: dict[str, Any], same: list[str] | 
 
 def test_changed_default_of_a_recipe_is_another_training(monkeypatch: pytest.MonkeyPatch) -> None:
     before = plan().stages.keys()
-    monkeypatch.setitem(recipes.RECIPES, "quick", recipes.RECIPES["quick"].model_copy(update={"momentum": 0.8}))
+    monkeypatch.setitem(recipes.RECIPES, "quick", recipes.RECIPES["quick"] | {"momentum": 0.8})
     assert kinds(before & plan().stages.keys()) == ["prune", "prune", "score"]
 
 

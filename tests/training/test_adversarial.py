@@ -15,9 +15,8 @@ from robustprune.data import ImageData
 from robustprune.errors import TrainingError, TrainingWarning
 from robustprune.models import build_model
 from robustprune.tickets.ticket import Ticket, load_ticket
-from robustprune.training import Recipe, train
-from robustprune.training import adversarial as adversarial_module
-from robustprune.training.adversarial import adversarial_loss, watch_robustness
+from robustprune.training import Recipe, defences, train
+from robustprune.training.defences import adversarial_loss, watch_robustness
 
 EPSILON = 0.1
 
@@ -61,8 +60,8 @@ def test_trades_is_equation_5(linear: tuple[Linear, Tensor, Tensor], monkeypatch
     network, images, labels = linear
     recipe = Recipe("quick", adversarial="trades", epsilon=EPSILON, trades_beta=3.0, label_smoothing=0.0)
     climbed: list[Tensor] = []
-    climb = adversarial_module._climb
-    monkeypatch.setattr(adversarial_module, "_climb", lambda *args: climbed.append(climb(*args)) or climbed[-1])
+    climb = defences._climb
+    monkeypatch.setattr(defences, "_climb", lambda *args: climbed.append(climb(*args)) or climbed[-1])
     loss, _ = adversarial_loss(network, images, labels, recipe, torch.Generator().manual_seed(1))
     with torch.no_grad():
         clean, attacked = network(images).double(), network(climbed[0]).double()
@@ -78,7 +77,7 @@ def test_attacking_leaves_modes_and_statistics_alone(digits: ImageData) -> None:
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     recipe = Recipe("quick", adversarial="pgd", epsilon=EPSILON)
     images, labels = digits.require("train").images[:8].float() / 255, digits.require("train").labels[:8]
-    adversarial_module._climb(
+    defences._climb(
         network, images, images, lambda logits: F.cross_entropy(logits, labels, reduction="sum"), recipe, 2.5, 3
     )
     assert all(module.training for module in network.modules())
@@ -115,7 +114,7 @@ def test_the_same_seed_gives_the_same_network(few_digits: ImageData) -> None:
 def test_overfitting_to_one_step_is_called_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     accuracies = {"fgsm": 0.6, "pgd": 0.2}
     monkeypatch.setattr(
-        adversarial_module,
+        defences,
         "run_attack",
         lambda *args, **_: SimpleNamespace(robust_accuracy=accuracies[args[3]]),
     )

@@ -15,7 +15,7 @@ from robustprune.models import build_model
 from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import Recipe, train
-from robustprune.training.hardening import consistency_loss, corrupt_some, harden
+from robustprune.training.defences import consistency_loss, corrupt_some, harden
 
 
 def test_consistency_loss_is_the_jensen_shannon_divergence() -> None:

@@ -27,7 +27,7 @@ _COVERAGES = np.arange(1, 21) / 20
 
 
 @dataclass(eq=False)
-class Trial:
+class DetectionTrial:
     """What detectors say of a network's own images, and then of out-of-distribution ones.
 
     Attributes:

@@ -1,22 +1,25 @@
-"""From a ticket to a file, by way of a comparison."""
+"""Tickets as files that run elsewhere: ONNX and torch.export, each compared with the ticket before it is written."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from robustprune._version import __version__
-from robustprune.cost.images import noise_images
+from robustprune.cost import Latency, noise_images
+from robustprune.cost.timing import frozen_run, time_runs
 from robustprune.errors import ExportError, in_one_line
 from robustprune.inference.frozen import TOLERANCE
 from robustprune.models import evaluation_mode, logit_gap, model_device, run_model
 from robustprune.runtime.files import printable, write_atomically
 from robustprune.runtime.kinds import EXPORT
-from robustprune.tickets.export.forms import Runner, encode_network
+from robustprune.tickets.export_forms import FORMS, Runner, encode_network
 from robustprune.tickets.ticket import Ticket
 
 BATCH_SIZES = (1, 2, 5, 17)
@@ -113,3 +116,33 @@ def _metadata(ticket: Ticket) -> dict[str, str]:
         "dataset": printable(str(ticket.data.get("name", ""))),
         "ticket_sha256": ticket.sha256,
     }
+
+
+def measure_form_latencies(
+    models: Sequence[nn.Module], *, batch_size: int = 1, seconds: float = 2.0
+) -> list[dict[str, Latency]]:
+    """Time networks in every form, in turn, on the CPU: ``torch`` (the frozen copy), ``onnx`` and ``torch-export``.
+
+    Args:
+        models: Networks from :func:`robustprune.build_model` that take like images.
+        batch_size: Images per pass.
+        seconds: For how long to measure; at least five passes of each are made.
+
+    Returns:
+        For each network, its latency by form.
+
+    Raises:
+        ExportError: A network cannot be exported.
+        MissingDependencyError: ONNX's packages, the extra ``export``, are not installed.
+    """
+    runs: list[Callable[[], object]] = []
+    for model in models:
+        runs.append(frozen_run(model, batch_size))
+        runs += [_pass(encode_network(model, form, {})[1], model, batch_size) for form in FORMS]
+    latencies = iter(time_runs(runs, batch_size=batch_size, seconds=seconds))
+    return [{form: next(latencies) for form in ("torch", *FORMS)} for _ in models]
+
+
+def _pass(runner: Runner, model: nn.Module, batch_size: int) -> Callable[[], object]:
+    images = noise_images(model, batch_size).float()
+    return lambda: runner(images)
