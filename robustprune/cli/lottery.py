@@ -81,18 +81,21 @@ draw_options = gathered(
 )
 
 
+out_option = click.option(
+    "--out",
+    type=Target(marks=("lottery.json",), file_okay=False),
+    required=True,
+    help="Folder; what is done there stays done.",
+)
+
+
 @commands.command()
 @new_network_options
 @dataset_options
 @draw_options
 @recipe_options()
 @country_options
-@click.option(
-    "--out",
-    type=Target(marks=("lottery.json",), file_okay=False),
-    required=True,
-    help="Folder; what is done there stays done.",
-)
+@out_option
 @setup_options
 def lottery(
     network: NetworkOptions,
