@@ -23,9 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustprune.attacks import attack_options, run_attack
-from robustprune.attacks.engine.foreign import known_attacks
-from robustprune.attacks.engine.result import AttackResult
+from robustprune.attacks import AttackResult, attack_options, run_attack
+from robustprune.attacks.engine.third_party import known_attacks
 from robustprune.data import load_data
 from robustprune.errors import RobustPruneError
 from robustprune.models import build_model

@@ -20,13 +20,13 @@ from statistics import median
 from typing import Any
 
 from robustprune.sweep import Store
-from robustprune.sweep.graph import Plan, Stage
+from robustprune.sweep.graph import Stage, SweepPlan
 
 PROMISED = 2.0  # seconds
 EXAMPLE = Path(__file__).parent.parent / "examples" / "sweep-digits.yaml"
 # The record has all that the example's have; that network is hardly trained, and looked at on few images.
-SMALLER = ("train.epochs=1", "evaluate.limit=30", "evaluate.options={steps: 2}", "dense=false")
-ONE = ("grid.criterion=[grasp]", "grid.blocks=[3]", "grid.seed=[0]")
+SMALLER = ("recipe.epochs=1", "evaluate.limit=30", "evaluate.attacks.steps=2", "dense=false")
+ONE = ("grid.pruning.criterion=[grasp]", "grid.pruning.blocks=[3]", "grid.seed=[0]")
 PROGRAM = [sys.executable, "-m", "robustprune"]
 
 
@@ -62,7 +62,7 @@ def one_record(out: Path) -> dict[str, Any]:
 
 def fill(folder: Path, runs: int, record: dict[str, Any]) -> int:
     """Make the folder of a sweep with so many runs; return how many bytes a record has."""
-    plan, store = Plan(), Store(folder)
+    plan, store = SweepPlan(), Store(folder)
     text = json.dumps(record, indent=2)
     for number in range(runs):
         address = plan.add(Stage("evaluate", {"number": number}, label=f"run {number}"))

@@ -22,13 +22,12 @@ of an `AttackProblem` and keyword options with defaults::
 An installed package registers such a function under the entry-point group ``robustprune.attacks``.
 """
 
-from robustprune.attacks.engine.curve import SecurityCurve, security_curve
+from importlib import import_module
+
+from robustprune.attacks.engine.attack_result import AttackResult, Check, save_adversarial
 from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.result import AttackResult, Check
-from robustprune.attacks.engine.run import run_attack
-from robustprune.attacks.engine.saving import save_adversarial
-from robustprune.attacks.engine.state import clear_states
-from robustprune.attacks.images import apgd, autoattack, fab, fgsm, pgd, square
+from robustprune.attacks.engine.resume import clear_states
+from robustprune.attacks.engine.runner import image_attack, run_attack
 from robustprune.attacks.registry import (
     ATTACKS,
     attack_options,
@@ -39,8 +38,8 @@ from robustprune.attacks.registry import (
     register_attack,
 )
 from robustprune.attacks.requests import Attack, Attacks, parse_epsilon
+from robustprune.attacks.successive import SecurityCurve, any_of, security_curve, union_attack
 from robustprune.attacks.transfer import check_transfer, transfer_attack
-from robustprune.attacks.union import any_of, union_attack
 
 __all__ = [
     "ATTACKS",
@@ -72,3 +71,10 @@ __all__ = [
     "transfer_attack",
     "union_attack",
 ]
+
+# Behind the modules of these names, which would take their places if they were imported later.
+for _module in ("ensembles", "fgsm"):
+    import_module(f"{__name__}.{_module}")
+fgsm, pgd, apgd, fab, square, autoattack = map(
+    image_attack, ("fgsm", "pgd", "apgd-ce", "fab-t", "square", "autoattack")
+)

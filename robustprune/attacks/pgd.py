@@ -11,13 +11,9 @@ reach, and the margin for the second, which does not fade once that is nearly re
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.settings import at_least_one
-from robustprune.attacks.engine.stages import Walk
 from robustprune.attacks.losses import Loss
-from robustprune.attacks.requests import parse_step_size
+from robustprune.attacks.requests import at_least_one, parse_step_size
 
 CE_MARGIN = "ce-margin"
 
@@ -34,23 +30,23 @@ def attack(
     at_least_one("steps", steps)
     constant = None if step_size is None else parse_step_size(step_size)
     problem.describe(schedule="falling" if constant is None else "constant")
-
-    def begin(saved: dict[str, Tensor] | None) -> Walk:
-        if saved is not None:
-            return Walk(**saved)
-        points = problem.random_start() if random_start else problem.images
-        return Walk(problem.rows, points[problem.rows])
-
-    for step, walk in problem.steps(steps + 1, begin):
-        now = loss if loss != CE_MARGIN else "ce" if 2 * step < steps else "margin"
-        gradients = problem.ask(walk.rows, walk.points, now, gradient=step < steps).gradients
-        left = problem.active[walk.rows]
-        walk.keep(left)
-        if step == steps or len(walk.rows) == 0:
+    points = problem.random_start() if random_start else problem.images
+    rows = problem.rows
+    points = points[rows]
+    for step in range(steps):
+        gradients = problem.ask(rows, points, _loss_at(step, steps, loss)).gradients
+        rows, points, gradients = problem.narrow(rows, points, gradients)
+        if len(rows) == 0:
             return
-        falling = problem.epsilon * (1 - step / steps)
-        direction = problem.uphill(walk.points, gradients[left])
-        walk.points = problem.project(walk.points + (constant or falling) * direction, walk.rows)
+        length = constant or problem.epsilon * (1 - step / steps)
+        points = problem.project(points + length * problem.uphill(points, gradients), rows)
+    problem.ask(rows, points, _loss_at(steps, steps, loss), gradient=False)
+
+
+def _loss_at(step: int, steps: int, loss: str | Loss) -> str | Loss:
+    if loss != CE_MARGIN:
+        return loss
+    return "ce" if 2 * step < steps else "margin"
 
 
 def margin_attack(

@@ -29,13 +29,13 @@ PLUGINS = {
         target_classes=9,
     ),
     "foolbox": Entry(
-        "robustprune.attacks.engine.foreign:foolbox_attack",
+        "robustprune.attacks.engine.third_party:foolbox_attack",
         "Any attack of foolbox (Rauber et al. 2020), by class; options are its constructor's.",
         "NAME",
     ),
     "fgsm": Entry("robustprune.attacks.fgsm:attack", "Propose one step of length ε from the image.", loss="ce"),
     "mifgsm": Entry(
-        "robustprune.attacks.mifgsm:attack",
+        "robustprune.attacks.fgsm:momentum_attack",
         "Propose points along accumulated gradients, each divided by its L1 norm; the step is ε/steps by default.",
         steps=10,
         step_size=None,
@@ -43,7 +43,7 @@ PLUGINS = {
         loss="ce",
     ),
     "noise": Entry(
-        "robustprune.attacks.noise:attack", "Propose so many points drawn uniformly from the ball.", draws=1
+        "robustprune.attacks.fgsm:noise_attack", "Propose so many points drawn uniformly from the ball.", draws=1
     ),
     "pgd": Entry(
         "robustprune.attacks.pgd:attack",
@@ -92,7 +92,7 @@ PLUGINS = {
         "robustprune.attacks.ensembles:strong", "Run `quick`, then the whole standard AutoAttack ensemble."
     ),
     "torchattacks": Entry(
-        "robustprune.attacks.engine.foreign:torchattacks_attack",
+        "robustprune.attacks.engine.third_party:torchattacks_attack",
         "Any attack of torchattacks (Kim 2020, arXiv:2010.01950), by class; options are its constructor's.",
         "NAME",
     ),

@@ -68,6 +68,13 @@ Epsilon = Annotated[float, BeforeValidator(lambda value: parse_epsilon(value, "l
 Norm = Annotated[Literal["linf", "l2", "l1"], BeforeValidator(lambda value: get_norm(value).name)]
 
 
+def at_least_one(name: str, value: Any) -> int:
+    """Return a count as an int, or raise an `AttackError` that names it."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise AttackError(f"{name} must be an integer of at least 1, got {value!r}")
+    return int(value)
+
+
 def _unboxed(value: Any) -> Any:
     return int(value) if isinstance(value, np.integer) else value
 

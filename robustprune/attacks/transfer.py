@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.engine import checks
-from robustprune.attacks.engine.batching import Batches
-from robustprune.attacks.engine.goal import Goal
-from robustprune.attacks.engine.result import AttackResult, Check
-from robustprune.attacks.engine.run import NO_WORK, run_attack
-from robustprune.attacks.engine.settings import as_ids
-from robustprune.attacks.engine.verdict import predict_once
+from robustprune.attacks.engine.attack_result import AttackResult, Check
+from robustprune.attacks.engine.ledger import Goal
+from robustprune.attacks.engine.oracle import Batches, predict_once
+from robustprune.attacks.engine.runner import NO_WORK, run_attack
+from robustprune.attacks.engine.samples import as_ids
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.models import as_network, evaluation_mode, model_device, network_name, to_unit_range

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -20,6 +20,10 @@ from robustprune.cli.options import (
 )
 from robustprune.cli.paths import OUT_FOLDER, Target
 from robustprune.runtime.kinds import PICTURE
+
+if TYPE_CHECKING:
+    from robustprune.corruptions import Corruptions
+    from robustprune.data import Sample
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,6 @@ def corrupt(
     """Write the corrupted images of a data set in the layout of CIFAR-10-C, or draw a gallery of one of them."""
     from robustprune.cli.workbench import open_data
     from robustprune.corruptions import Corruptions, expand_names
-    from robustprune.corruptions.corrupted_set import write_set
-    from robustprune.corruptions.corruption_gallery import write_gallery
     from robustprune.data import take_sample
 
     if output.out is None and output.gallery is None:
@@ -91,27 +93,11 @@ def corrupt(
     sample = take_sample(data, split, limit, setup.seed)
     if output.image >= len(sample.labels):
         raise click.UsageError(f"--image {output.image}: there are {len(sample.labels)} images, counted from 0")
-    if output.gallery is not None:
-        sample_id = int(sample.indices[output.image])
-        write_gallery(sample.images[output.image], output.gallery, asked, seed=setup.seed, sample_id=sample_id)
-    written: list[str] = []
-    if output.out is not None:
-        with terminal.progress_bar() as bar:
-            written = write_set(
-                sample.images,
-                sample.labels,
-                output.out,
-                asked,
-                seed=setup.seed,
-                sample_ids=sample.indices,
-                resume=output.resume,
-                progress=bar,
-            )
     found = {
         "dataset": data.name,
         "n": len(sample.labels),
         "corruptions": chosen,
-        "written": written,
+        "written": _write(sample, asked, output, setup.seed),
         "out": output.out,
         "gallery": output.gallery,
     }
@@ -119,6 +105,30 @@ def corrupt(
         terminal.print_json(found)
     else:
         _say(found)
+
+
+def _write(sample: Sample, asked: Corruptions, output: _Output, seed: int) -> list[str]:
+    """Write what is wanted; return the corruptions that the set did not have before."""
+    from robustprune.corruptions.corrupted_set import write_set
+    from robustprune.corruptions.corruption_gallery import write_gallery
+
+    images, labels, indices = sample
+    if output.gallery is not None:
+        sample_id = int(indices[output.image])
+        write_gallery(images[output.image], output.gallery, asked, seed=seed, sample_id=sample_id)
+    if output.out is None:
+        return []
+    with terminal.progress_bar() as bar:
+        return write_set(
+            images,
+            labels,
+            output.out,
+            asked,
+            seed=seed,
+            sample_ids=indices,
+            resume=output.resume,
+            progress=bar,
+        )
 
 
 def _say(found: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -22,10 +23,11 @@ from robustprune.cli.options import (
     recipe_options,
     setup_options,
 )
-from robustprune.cli.paths import Target
+from robustprune.cli.sweep import OUT_OF_SWEEPS, announcing
 
 if TYPE_CHECKING:
     from robustprune.lottery import LotteryResults
+    from robustprune.tickets.requests import Pruning
     from robustprune.training import Recipe
 
 
@@ -44,7 +46,7 @@ class _Wanted:
     eligibility: str
 
 
-draw_options = gathered(
+ticket_options = gathered(
     "wanted",
     _Wanted,
     click.option("--criterion", "criteria", default="grasp", show_default=True, help="One or more: hrank,kl,random."),
@@ -61,7 +63,12 @@ draw_options = gathered(
         show_default=True,
         help="Where kept weights come from: epochs of the dense training (0, 25, 25%), or random. One or more.",
     ),
-    click.option("--at-init", is_flag=True, help="Algorithm 2: score at initialization, not after dense training."),
+    click.option(
+        "--at-init/--after-training",
+        default=True,
+        show_default=True,
+        help="Algorithm 2: score the initialized network; or algorithm 1: the trained one.",
+    ),
     click.option(
         "--method",
         "methods",
@@ -84,15 +91,10 @@ draw_options = gathered(
 @commands.command()
 @new_network_options
 @dataset_options
-@draw_options
+@ticket_options
 @recipe_options()
 @country_options
-@click.option(
-    "--out",
-    type=Target(marks=("lottery.json",), file_okay=False),
-    required=True,
-    help="Folder; what is done there stays done.",
-)
+@click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; what is done there stays done.")
 @setup_options
 def lottery(
     network: NetworkOptions,
@@ -106,43 +108,52 @@ def lottery(
 ) -> None:
     """Find tickets of a network as the paper does, train them, and compare them with the dense network.
 
-    Each dense network is trained once, whatever is cut out of it. A second call with the same --out does only what is
-    new, and picks up what was interrupted.
+    Algorithm 2 by default: tickets are found before any training. Algorithm 1 (--after-training) finds them in the
+    trained network, and rewinds their weights. A second call does only what is new.
     """
     from robustprune.cli.workbench import open_data
     from robustprune.lottery import run_lottery
+    from robustprune.runtime.work import Work
 
     if network.is_ticket:
         raise click.UsageError("a lottery begins with fresh weights: --model takes a name, not a ticket")
-    numbers = _numbers(wanted.blocks)
-    device, seed = setup.begin(), setup.seed
+    tickets, device = _tickets(wanted), setup.begin()
     # The same images whatever the seeds: they differ in weights and order of training.
     data = open_data(dataset)
     with terminal.progress_bar() as bar:
         results = run_lottery(
             out,
             data,
+            tickets,
+            recipe,
             model=network.model,
             model_options=network.options,
-            criteria=_names(wanted.criteria),
-            criterion_options=dict(wanted.criterion_option),
-            blocks=numbers,
-            methods=_names(wanted.methods),
-            eligibility=wanted.eligibility,
-            match_by=wanted.match_by,
-            rewind_to=_names(wanted.rewind),
-            at_init=wanted.at_init,
-            seeds=range(seed, seed + wanted.seeds),
-            recipe=recipe,
+            seeds=range(setup.seed, setup.seed + wanted.seeds),
             device=device,
             country=country,
-            say=terminal.say,
-            progress=bar,
+            work=Work(progress=announcing(bar)),
         )
     if as_json:
         terminal.print_json({**results.to_dict(), "out": out})
     else:
         _draw(results, out)
+
+
+def _tickets(wanted: _Wanted) -> list[Pruning]:
+    """Return a ticket for every combination of criterion, method, number of blocks and rewinding point."""
+    from robustprune.errors import PruningError
+    from robustprune.pruning import criterion_class
+    from robustprune.registry import share_options
+    from robustprune.tickets.requests import Pruning
+
+    criteria, blocks = _names(wanted.criteria), _numbers(wanted.blocks)
+    takes = {name: criterion_class(name).model_fields for name in criteria}
+    own = share_options(takes, dict(wanted.criterion_option), PruningError)
+    shared = {name: getattr(wanted, name) for name in ("eligibility", "match_by", "at_init")}
+    return [
+        Pruning(method, criterion=criterion, blocks=count, rewind=point, options=own[criterion], **shared)
+        for criterion, method, count, point in product(criteria, _names(wanted.methods), blocks, _names(wanted.rewind))
+    ]
 
 
 def _names(text: str) -> list[str]:
@@ -179,6 +190,6 @@ def _draw(results: LotteryResults, out: str) -> None:
 
 def _origin(results: LotteryResults) -> str:
     """Say what the table does not: when tickets were found, and from which weights they were trained."""
-    found = "found at initialization" if results.rows[0].draw.at_init else "found after the dense training"
+    found = "found at initialization" if results.rows[0].ticket.at_init else "found after the dense training"
     points = {row.point.label for row in results.rows}
     return found if len(points) > 1 else f"{found}, trained from {points.pop()}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Literal
@@ -94,30 +93,25 @@ class Comparison:
         """Return everything as plain values."""
         return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
 
-    def table(self, candidate: str | None = None) -> tuple[list[str], list[list[str]]]:
-        """Return headings and lines of a table, of one candidate or of all of them; `notes` belong to it."""
-        named = [] if candidate else ["candidate"]
+    def table(self, candidate: str) -> tuple[list[str], list[list[str]]]:
+        """Return headings and lines of a table of one candidate; `notes` belong to it."""
+        lines = []
+        for group, members in groupby(self._of(candidate), key=lambda row: row.group):
+            lines.append([GROUPS[group], "", "", "", ""])
+            lines += [[f"  {row.label}", *_cells(row)] for row in members]
         spread = f">difference [{100 * self.confidence:.4g} %]"
-        rows = [row for row in self.rows if candidate in (None, row.candidate)]
-        lines = list(_lines(rows, named=bool(named)))
-        return [*named, "metric", f">{self.dense_name}", spread, ">p", "verdict"], lines
+        return ["metric", f">{self.dense_name}", spread, ">p", "verdict"], lines
 
-    def notes(self, candidate: str | None = None) -> list[str]:
-        """Return why rows have no verdict, costs apart, of one candidate or of all of them."""
+    def notes(self, candidate: str) -> list[str]:
+        """Return why rows of a candidate have no verdict, costs apart."""
         reasons: dict[str, list[str]] = {}
-        for row in self.rows:
-            if row.reason and row.saved_percent is None and candidate in (None, row.candidate):
-                named = row.label if candidate else f"{row.candidate}, {row.label}"
-                reasons.setdefault(row.reason, []).append(named)
+        for row in self._of(candidate):
+            if row.reason and row.saved_percent is None:
+                reasons.setdefault(row.reason, []).append(row.label)
         return [f"{'; '.join(labels)}: {reason}" for reason, labels in reasons.items()]
 
-
-def _lines(rows: list[ComparisonRow], *, named: bool) -> Iterator[list[str]]:
-    for (candidate, group), members in groupby(rows, key=lambda row: (row.candidate, row.group)):
-        leading = [candidate] if named else []
-        yield [*leading, GROUPS[group], "", "", "", ""]
-        for row in members:
-            yield [*leading, f"  {row.label}", *_cells(row)]
+    def _of(self, candidate: str) -> list[ComparisonRow]:
+        return [row for row in self.rows if row.candidate == candidate]
 
 
 def _cells(row: ComparisonRow) -> list[str]:

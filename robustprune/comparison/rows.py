@@ -12,7 +12,7 @@ from robustprune.comparison.findings import ComparisonRow
 from robustprune.comparison.metric import POINTS, Floats, Metric, MetricValue
 from robustprune.comparison.sides import Network, Sides, differing_setting, require_same_draws
 from robustprune.comparison.significance import judge, mcnemar
-from robustprune.metrics.seeds import LEAST_SEEDS, CrossedDifference
+from robustprune.metrics.seeds import LEAST_SEEDS
 
 
 def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float) -> ComparisonRow:
@@ -60,11 +60,13 @@ def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: f
         return ComparisonRow(**about, reason=f"outcomes per sample are not on file for {sides.name(bare)}")
     estimate = estimate_difference(dense, own, paired=bool(sides.pairs))
     interval = estimate.interval(confidence)
+    # McNemar's p-value, which is exact, for one pair of networks.
+    exact = about["per_seed"][0]["p"] if len(about["per_seed"]) == 1 else None
     margin = _margin(metric, values[0], tolerance)
     return ComparisonRow(
         **about,
         interval=interval,
-        p_value=_p_value(about["per_seed"], estimate),
+        p_value=estimate.p_value if exact is None else float(exact),
         tolerance=margin,
         paired=True,
         statement="method" if estimate.of_method else "networks",
@@ -134,9 +136,3 @@ def _of_seed(seed: int | None, dense: MetricValue | None, own: MetricValue | Non
             lost, gained = int((dense.right & ~own.right).sum()), int((own.right & ~dense.right).sum())
             found |= {"b": lost, "c": gained, "p": mcnemar(lost, gained)}
     return found
-
-
-def _p_value(per_seed: Sequence[dict[str, Any]], estimate: CrossedDifference) -> float:
-    """Return the p-value: McNemar's, which is exact, for one pair of networks, else that of the interval."""
-    exact = per_seed[0]["p"] if len(per_seed) == 1 else None
-    return estimate.p_value if exact is None else float(exact)

@@ -14,21 +14,14 @@ from robustprune.metrics.classification import (
 )
 from robustprune.metrics.detection import DetectionFigures, detection_figures, detection_intervals, shares_below
 from robustprune.metrics.seeds import (
-    LEAST_SEEDS,
-    CrossedDifference,
     SeedMean,
-    least_variance,
     mean_and_half_width,
     mean_interval,
     mean_over_seeds,
-    paired_difference,
-    unpaired_difference,
 )
 
 __all__ = [
     "LEAST_SAMPLES",
-    "LEAST_SEEDS",
-    "CrossedDifference",
     "DetectionFigures",
     "MeanCka",
     "SeedMean",
@@ -40,16 +33,13 @@ __all__ = [
     "detection_figures",
     "detection_intervals",
     "expected_calibration_error",
-    "least_variance",
     "linear_cka",
     "mean_and_half_width",
     "mean_interval",
     "mean_over_seeds",
     "negative_log_likelihood",
-    "paired_difference",
     "risk_coverage",
     "sample_figures",
     "shares_below",
-    "unpaired_difference",
     "wilson_interval",
 ]

@@ -1,4 +1,4 @@
-"""How well a score tells out-of-distribution samples from in-distribution ones; a larger score says "foreign".
+"""How well a score tells out-of-distribution samples from in-distribution ones, where larger means out.
 
 One sweep over the distinct scores counts what lies at or above each, for many weightings of the samples at
 once: with a weight of one each it gives the figures, with bootstrap counts as weights their intervals.
@@ -56,7 +56,7 @@ def detection_figures(scores_in: Array, scores_out: Array) -> DetectionFigures:
     """Return all figures of a score.
 
     Args:
-        scores_in: (N,) of in-distribution samples, finite, larger = more foreign.
+        scores_in: (N,) of in-distribution samples, finite, larger = more out-of-distribution.
         scores_out: (M,) of out-of-distribution samples.
 
     Raises:

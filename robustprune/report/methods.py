@@ -113,7 +113,7 @@ def _content(record: Record) -> set[str]:
         corrupted = {
             f"corruption {record.corruptions.source} {record.seed} {name}" for name in record.corruptions.table
         }
-    foreign = {f"ood {each.dataset} {sorted(each.detectors)}" for each in record.ood}
+    detected = {f"ood {each.dataset} {sorted(each.detectors)}" for each in record.ood}
     shifted = {f"shift {each.name}" for each in record.shift}
     timed = {"latency"} if record.model.latency_ms else set()
-    return attacks | corrupted | foreign | shifted | timed
+    return attacks | corrupted | detected | shifted | timed

@@ -29,7 +29,7 @@ def main_metrics(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     """Return a row of each metric that answers the question, in the order of the table's columns.
 
     Accuracy; robust accuracy under the strongest attack of two budgets, 8/255 and the one that leaves the dense network
-    closest to 50 %; corruptions; AUROC of one detector on one foreign set; calibration; counted costs.
+    closest to 50 %; corruptions; AUROC of one detector on one out-of-distribution set; calibration; counted costs.
     """
     first: dict[str, ComparisonRow] = {}
     for row in rows:

@@ -8,10 +8,10 @@ from scipy.stats import binomtest
 from torch import nn
 
 from robustprune.attacks import run_attack, union_attack
+from robustprune.attacks.engine.attack_result import Check
 from robustprune.attacks.engine.checks import check_clean_agreement, check_containment
-from robustprune.attacks.engine.result import Check
 from robustprune.attacks.requests import Attack
-from robustprune.attacks.union import any_of
+from robustprune.attacks.successive import any_of
 from robustprune.errors import AttackError
 
 

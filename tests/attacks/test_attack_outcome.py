@@ -6,9 +6,8 @@ from torch import nn
 
 from robustprune.attacks import Attack, AttackProblem, attack_options, pgd, run_attack
 from robustprune.attacks.engine import waves as waves_module
-from robustprune.attacks.engine.answers import Oracle
-from robustprune.attacks.engine.batching import Batches
 from robustprune.attacks.engine.ledger import Tally
+from robustprune.attacks.engine.oracle import Batches, Oracle
 from robustprune.models import predict_logits
 from robustprune.runtime.work import Work
 

@@ -10,8 +10,7 @@ import pytest
 from synthetic_records import make_record
 from torch import nn
 
-from robustprune.attacks import run_attack
-from robustprune.attacks.engine.saving import save_adversarial
+from robustprune.attacks import run_attack, save_adversarial
 from robustprune.corruptions import Corruptions
 from robustprune.corruptions.corruption_gallery import write_gallery
 from robustprune.data import ImageData

@@ -14,7 +14,7 @@ from robustprune.errors import PruningError, TrainingError
 from robustprune.models import build_model
 from robustprune.pruning import score_blocks
 from robustprune.tickets import prune_layers
-from robustprune.tickets.rewinding import RewindPoint, parse_rewind_points, reinitialize, rewind
+from robustprune.tickets.rewinding import RewindPoint, parse_rewind_point, reinitialize, rewind
 from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import Recipe, train, train_to_file
 
@@ -149,17 +149,15 @@ def test_reinitialized_weights_are_new_and_reproducible(dense: tuple[Ticket, dic
 
 
 def test_points_by_epoch_share_and_name() -> None:
-    points = parse_rewind_points(["0", "25%", " 50% ", 5, "random", "12.5%"], epochs=20)
-    assert [point.name for point in points] == ["epoch-0", "epoch-5", "epoch-10", "random", "epoch-2"]
-    assert points[1] == RewindPoint(5)
+    points = [parse_rewind_point(text, epochs=20) for text in ("0", "25%", " 50% ", 5, "random", "12.5%")]
+    assert [point.origin for point in points] == [0, 5, 10, 5, "random", 2]
+    assert points[1] == points[3] == RewindPoint(5)
 
 
 @pytest.mark.parametrize("text", ["20", "100%", "30", "-1", "1.5", "early", "", "25 %%"])
 def test_points_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(PruningError, match="rewind"):
-        parse_rewind_points([text], epochs=20)
-    with pytest.raises(PruningError, match="no rewinding point"):
-        parse_rewind_points([], epochs=20)
+        parse_rewind_point(text, epochs=20)
 
 
 def test_other_architecture_is_refused(dense: tuple[Ticket, dict[int, Ticket]], few_digits: ImageData) -> None:

@@ -1,4 +1,4 @@
-"""Telling foreign images apart: ROC curves, and the scores behind them."""
+"""Out-of-distribution detection: ROC curves, and the scores behind them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GROUPS = ("near", "far", "other", "shifted", "sanity")
 
 
 def draw_detection(shown: Shown) -> Iterator[Drawing]:
-    """Yield a figure for each of up to three foreign sets."""
+    """Yield a figure for each of up to three out-of-distribution sets."""
     found = shown.having(lambda record: record.ood)
     if not found:
         raise LeftOutError("no foreign images were shown to the networks")

@@ -16,7 +16,6 @@ from robustprune.report.figures.style import COLOURS, series_style
 
 Groups = Mapping[str, Sequence[Record]]
 
-_MOST = len(COLOURS)
 _LONGEST = 36
 
 
@@ -71,13 +70,14 @@ class Shown:
         return {name: records for name, records in self.groups.items() if all(map(has, records))}
 
 
-def choose_groups(groups: Groups, comparison: Comparison | None = None, most: int = _MOST) -> Shown:
-    """Return the reference and up to ``most`` others, those of the highest mean accuracy."""
+def choose_groups(groups: Groups, comparison: Comparison | None = None) -> Shown:
+    """Return the reference and as many others as there are colours, those of the highest mean accuracy."""
     called = dict(zip(groups, _shortened(groups), strict=True))
     groups = {called[name]: records for name, records in groups.items()}
     reference, *others = groups
     accuracy = {name: mean_over_seeds([record.clean.accuracy for record in groups[name]]).mean for name in others}
     ranked = sorted(others, key=lambda name: -accuracy[name])
+    most = len(COLOURS)
     kept = {reference, *ranked[:most]}
     shown = {name: groups[name] for name in groups if name in kept}
     left = len(others) - (len(shown) - 1)

@@ -45,14 +45,9 @@ class TrackedRun:
     curves: Mapping[int, Mapping[str, float]]
     measured: Mapping[str, float]
 
-    @property
-    def epochs(self) -> int:
-        """The last epoch; 0 for a network that was not trained."""
-        return max(self.curves, default=0)
-
     def steps(self) -> list[tuple[int, Mapping[str, float]]]:
-        """Return the figures of each epoch, and of the last one again what was measured."""
-        return [*sorted(self.curves.items()), (self.epochs, self.measured)]
+        """Return the figures of each epoch, and of the last one, 0 without training, again what was measured."""
+        return [*sorted(self.curves.items()), (max(self.curves, default=0), self.measured)]
 
 
 def tracked_run(row: RecordRow) -> TrackedRun:
@@ -149,10 +144,8 @@ def _events(run: TrackedRun) -> list[Any]:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import summary_v2
 
-    settings = Event(summary=summary_v2.hparams_pb(dict(run.settings)))
-    return [settings, *(_scalars(Event, Summary, epoch, figures) for epoch, figures in run.steps())]
-
-
-def _scalars(event: Any, summary: Any, step: int, values: Mapping[str, float]) -> Any:
-    listed = [summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-    return event(step=step, summary=summary(value=listed))
+    events = [Event(summary=summary_v2.hparams_pb(dict(run.settings)))]
+    for epoch, figures in run.steps():
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
+        events.append(Event(step=epoch, summary=Summary(value=values)))
+    return events

@@ -1,29 +1,22 @@
-"""What is asked of an attack, checked before anything is computed."""
+"""What is attacked: samples that are checked before anything is computed, and what earlier attacks know of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import index
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from robustprune.attacks.engine.attack_result import AttackResult
+from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError, EvaluationError
 from robustprune.models import to_unit_range
 from robustprune.runtime.arrays import Array, to_tensor
 
 TOGETHER = 64
 """Samples that attacks of other packages are handed at once."""
-
-
-def at_least_one(name: str, value: Any) -> int:
-    """Return a count as an int, or raise an `AttackError` that names it."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise AttackError(f"{name} must be an integer of at least 1, got {value!r}")
-    return int(value)
 
 
 @dataclass(frozen=True)
@@ -121,3 +114,43 @@ def _check_range(images: Tensor) -> None:
             f"images must lie in [0, 1], these run from {low:g} to {high:g}, where no attack can be judged. "
             f"Divide by 255 if they are on that scale, and put normalization inside the model"
         )
+
+
+def carry_points(samples: Samples, earlier: AttackResult | None, request: Attack) -> Samples:
+    """Return the samples with the points of an earlier attack.
+
+    Raises:
+        AttackError: It was on other samples, for another goal, in another norm, or had the larger budget.
+    """
+    if earlier is None:
+        return samples
+    same_goal = (earlier.targets is None) == (samples.targets is None) and (
+        samples.targets is None or torch.equal(samples.targets.cpu(), earlier.targets)  # type: ignore[arg-type]
+    )
+    if not (
+        same_goal
+        and earlier.adversarial.shape == samples.images.shape
+        and torch.equal(earlier.labels, samples.labels.cpu())
+    ):
+        raise AttackError("the result to carry over is that of other samples or targets")
+    if earlier.norm != request.norm or earlier.epsilon > request.epsilon:
+        raise AttackError(
+            f"the result to carry over has the budget {earlier.norm} {earlier.epsilon:g}, which is not within "
+            f"{request.norm} {request.epsilon:g}"
+        )
+    # Another model, or other images, would not be broken by these points.
+    return replace(samples, carried=earlier.adversarial, carried_broken=earlier.broken)
+
+
+def carry_over(result: AttackResult, earlier: AttackResult | None) -> AttackResult:
+    """Return the result with the earlier one's account of what that one broke."""
+    if earlier is None:
+        return result
+    is_earlier = earlier.broken & result.broken & (result.broken_at_step == 0)
+    broken_by = [
+        before if was else now
+        for was, before, now in zip(is_earlier.tolist(), earlier.broken_by, result.broken_by, strict=True)
+    ]
+    steps = torch.where(is_earlier, earlier.broken_at_step, result.broken_at_step)
+    queries = result.queries + earlier.queries
+    return replace(result, broken_by=broken_by, broken_at_step=steps, queries=queries)

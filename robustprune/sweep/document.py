@@ -1,21 +1,19 @@
-"""From a YAML file, overlays and ``a.b=c`` to a document, and from pydantic's errors to one paragraph."""
+"""From a YAML file, overlays and ``a.b=c`` to a document, not yet checked."""
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from robustprune.errors import SweepError, in_one_line
-from robustprune.registry import suggest
 
-Model = TypeVar("Model", bound=BaseModel)
-MOST_SHOWN = 80  # characters of a wrong value
+SHORT = {"data": "name", "recipe": "name", "pruning": "method", "attacks": "names", "corruptions": "names"}
+"""Group of settings → the one that a bare value stands for: ``recipe: paper`` is ``recipe: {name: paper}``."""
 
 
 def read_document(
@@ -38,7 +36,7 @@ def read_document(
     for text in settings:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name:
-            raise SweepError(f"--set {text!r} is not of the form a.b=value, such as train.epochs=5")
+            raise SweepError(f"--set {text!r} is not of the form a.b=value, such as recipe.epochs=5")
         if not value:
             raise SweepError(f"--set {text!r} gives no value; write {name}=null for none")
         given.append(name)
@@ -101,9 +99,16 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``under`` with what ``over`` says in its place; mappings are merged, lists are not."""
     merged = dict(under)
     for name, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = merge(merged[name], value) if both else copy.deepcopy(value)
+        own = _spelled_out(name, merged.get(name))
+        both = isinstance(value, Mapping) and isinstance(own, Mapping)
+        merged[name] = merge(own, value) if both else copy.deepcopy(value)
     return merged
+
+
+def _spelled_out(name: str, value: Any) -> Any:
+    """Return the value of a group of settings as a mapping, where it was given as that of its first setting."""
+    is_short = name in SHORT and value is not None and not isinstance(value, Mapping)
+    return {SHORT[name]: value} if is_short else value
 
 
 def refuse_twice(names: Sequence[str], where: str) -> None:
@@ -126,53 +131,14 @@ def put(document: dict[str, Any], path: str, value: Any) -> None:
         SweepError: What holds it is no mapping.
     """
     *parents, last = path.split(".")
+    if parents[:1] == ["grid"]:  # whose settings are paths themselves
+        parents, last = ["grid"], path.removeprefix("grid.")
     for name in parents:
-        document = document.setdefault(name, {})
-        if not isinstance(document, dict):
-            raise SweepError(f"{path}: {name!r} is no group of settings but {document!r}")
+        group = document[name] = _spelled_out(name, document.get(name, {}))
+        if not isinstance(group, dict):
+            raise SweepError(f"{path}: {name!r} is no group of settings but {group!r}")
+        document = group
     document[last] = value
-
-
-def check(model: type[Model], document: Mapping[str, Any], where: str) -> Model:
-    """Return the document as ``model``.
-
-    Args:
-        model: What it is to be.
-        document: From a file.
-        where: Said in errors.
-
-    Raises:
-        SweepError: It does not fit; the first problem is named, with what was probably meant.
-    """
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "dict["))]
-        if problem["type"] == "extra_forbidden":
-            known = _fields_at(model, path[:-1])
-            place = f" in {'.'.join(path[:-1])}" if path[1:] else ""
-            raise SweepError(
-                f"{where}: there is no setting {path[-1]!r}{place}.{suggest(path[-1], known)} "
-                f"Known: {', '.join(known)}."
-            ) from error
-        message = problem["msg"].removeprefix("Value error, ")
-        given = "" if problem["type"] == "value_error" else f", not {_short(problem['input'])}"
-        raise SweepError(f"{where}: {'.'.join(path)}{': ' if path else ''}{message}{given}") from error
-
-
-def _short(value: Any) -> str:
-    """Return a value as it may be shown: whoever gives a whole document is not to read it again."""
-    text = repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
-
-
-def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:
-    for name in path:
-        annotation = model.model_fields[name].annotation if name in model.model_fields else None
-        candidates = [annotation, *get_args(annotation)]
-        model = next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), model)
-    return list(model.model_fields)
 
 
 def _read(path: Path) -> dict[str, Any]:

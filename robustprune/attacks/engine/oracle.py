@@ -2,21 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.engine.batching import Batches
-from robustprune.attacks.engine.goal import Score, are_predictions
-from robustprune.attacks.engine.ledger import Start, Tally
-from robustprune.errors import AttackError
+from robustprune.attacks.engine.ledger import Score, Start, Tally, are_predictions
+from robustprune.errors import AttackError, ModelWarning
 from robustprune.models import failure, run_model
+from robustprune.runtime.randomness import derive_seed, isolated_generators
+
+# How torch's allocators, and the C++ library below them, put it.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
+
+
+class Batches:
+    """How many samples go through a network at once: as many as asked for, until that proves too much.
+
+    Attributes:
+        size: Samples per batch; only ever falls.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Start with ``size`` samples per batch."""
+        self.size = size
+
+    def run(self, rows: Tensor, work: Callable[[Tensor], None]) -> None:
+        """Call ``work`` with consecutive parts of ``rows`` (n,); a part that runs out of memory comes again, halved.
+
+        Args:
+            rows: Indices of samples.
+            work: Takes a part of them, and does nothing that counts before it is past the network.
+        """
+        start = 0
+        while start < len(rows):
+            part = rows[start : start + self.size]
+            try:
+                work(part)
+            except Exception as error:
+                if len(part) == 1 or not is_out_of_memory(error):
+                    raise
+                self.size = len(part) // 2
+                warnings.warn(
+                    f"memory ran out on {len(part)} samples at once; going on with {self.size}",
+                    ModelWarning,
+                    stacklevel=2,
+                )
+                continue
+            start += len(part)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it came from, says that memory ran out."""
+    while error is not None:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What the model says of n samples at n points.
 
     Attributes:
@@ -41,8 +91,6 @@ class Question:
         gradient: Whether gradients are needed.
         settle: Returns points (m, …) of some of the rows (m,) where they are asked about, not in place.
         record: Takes rows (m,), points (m, …) and logits (m, K) as they are found.
-        look: Takes rows (m,) and points (m, …) and returns logits (m, K), where these can be had for less than by
-            running the model; without gradients.
     """
 
     rows: Tensor
@@ -51,7 +99,6 @@ class Question:
     gradient: bool
     settle: Callable[[Tensor, Tensor], Tensor]
     record: Callable[[Tensor, Tensor, Tensor], None]
-    look: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 class Oracle:
@@ -65,12 +112,14 @@ class Oracle:
         tally: What was spent so far.
         batches: How much goes through the network at once.
         draws: How many passes an answer takes.
+        looked: Stages whose first gradients are in the tally, of the samples that are asked about now.
     """
 
     def __init__(self, tally: Tally, batches: Batches, on_batch: Callable[[int], None], draws: int = 1) -> None:
         """Ask so many times, and tell ``on_batch`` of so many samples after each batch."""
         self.tally, self.batches = tally, batches
         self.draws, self._on_batch = draws, on_batch
+        self.looked: set[str] = set()
 
     def mean_logits(self, model: nn.Module, images: Tensor) -> Tensor:
         """Return logits (n, K) for images (n, …), differentiable and not counted."""
@@ -86,13 +135,13 @@ class Oracle:
         self.tally.forwards += self.draws * len(images)
         return torch.cat(logits)
 
-    def answer(self, model: nn.Module, question: Question, like: Tensor, stage: str) -> Answer:
+    def answer(self, model: nn.Module, question: Question, like: Tensor, stage: str) -> Response:
         """Return what the model says, logits as those of the images; first gradients in a stage go into the tally."""
         rows, points, place = question.rows, question.points, question.rows.device
         logits = like.new_zeros(len(rows), like.shape[1])
         losses = torch.zeros(len(rows), device=place)
         gradients = torch.zeros_like(points) if question.gradient else points.new_zeros(0)
-        is_first = question.gradient and len(rows) > 0 and stage not in self.tally.starts
+        is_first = question.gradient and len(rows) > 0 and stage not in self.looked
         start = Start() if is_first else None
 
         def compute(part: Tensor) -> None:
@@ -118,17 +167,15 @@ class Oracle:
 
         self.batches.run(torch.arange(len(rows), device=place), compute)
         if start is not None:
-            self.tally.starts[stage] = start
-        return Answer(logits, losses, gradients)
+            self.looked.add(stage)
+            self.tally.add_start(stage, start)
+        return Response(logits, losses, gradients)
 
     def _draw(self, model: nn.Module, batch: Tensor, where: Tensor, question: Question) -> tuple[Tensor, ...]:
         """Return logits (n, K), losses (n,) and gradients (n, …) of one pass."""
         batch = batch.detach()
         with torch.set_grad_enabled(question.gradient):
-            if question.look is not None:
-                found = question.look(where, batch)
-            else:
-                found = run_model(model, batch.requires_grad_() if question.gradient else batch)
+            found = run_model(model, batch.requires_grad_() if question.gradient else batch)
             values = question.score(found, where)
         if values.shape != where.shape:
             raise AttackError(f"a loss must return one number per sample, not shape {tuple(values.shape)}")
@@ -169,3 +216,28 @@ def _all_finite(values: Tensor) -> bool:
 
 def _mean(draws: tuple[Tensor, ...]) -> Tensor:
     return torch.stack(draws).mean(dim=0)
+
+
+def predict_once(model: nn.Module, images: Tensor, sample_ids: Sequence[int], *, seed: int, batches: Batches) -> Tensor:
+    """Return logits (N, K) of one pass, without gradients.
+
+    Draws are keyed by the seed and by the first sample of each batch, apart from those that an attack has seen: a
+    network that draws from the generators of torch, NumPy or Python draws for an image and for what attacks made of
+    it the same. A sample that is broken by one of several points is so no victim of being asked several times. A
+    network with a generator of its own, or after memory ran out in between, draws afresh.
+
+    Args:
+        model: In evaluation mode.
+        images: (N, …) in [0, 1], on the device of the model.
+        sample_ids: N integers.
+        seed: Of the attack.
+        batches: How much goes through the network at once.
+    """
+    logits: list[Tensor] = []
+
+    def compute(part: Tensor) -> None:
+        with torch.no_grad(), isolated_generators(derive_seed(seed, "verdict", sample_ids[int(part[0])])):
+            logits.append(run_model(model, images[part]))
+
+    batches.run(torch.arange(len(images), device=images.device), compute)
+    return torch.cat(logits)

@@ -6,24 +6,29 @@ their own, and the size of batches changes nothing as long as it is no smaller; 
 an earlier attack has broken may. Whatever they return is moved into the ball and the box and judged afresh; forward
 passes and gradients are counted on the way.
 
-Most of them work in one norm, which `foreign_norms` learns, and are refused in others. Those that measure in none of
-ours, such as the number of pixels, run in any, with a warning.
+Most of them work in one norm, which `third_party_norms` learns, and are refused in others. Those that measure in none
+of ours, such as the number of pixels, run in any, with a warning.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
+import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.engine.foreign_errors import blamed
-from robustprune.attacks.engine.foreign_norms import (
+from robustprune.attacks.engine.ledger import Start
+from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.samples import TOGETHER
+from robustprune.attacks.engine.third_party_norms import (
     BUDGETS,
     TORCHATTACKS_NAMES,
     Measure,
@@ -31,15 +36,14 @@ from robustprune.attacks.engine.foreign_norms import (
     kept_apart,
     torchattacks_measure,
 )
-from robustprune.attacks.engine.ledger import Start
-from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.settings import TOGETHER
-from robustprune.attacks.engine.stages import Walk
 from robustprune.attacks.registry import ENGINE_OPTIONS, AttackFunction, attack_family, for_norms
-from robustprune.errors import AttackError, ModelError
+from robustprune.errors import AttackError, ModelError, RobustPruneError
 from robustprune.registry import missing_package, suggest
 from robustprune.runtime.randomness import isolated_generators
 
+# What attacks say that were given no gradient.
+_NO_GRADIENT = ("grad", "differentiated", "NoneType")
+_LONGEST_REASON = 400
 _KINDS = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 Perturb = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -59,7 +63,7 @@ class Counting(nn.Module):
         # By which they tell the device, also of networks without parameters.
         self.place = nn.Parameter(problem.images.new_zeros(0), requires_grad=False)
         self.training = False
-        self._tally, self._draws, self._stage = problem.oracle.tally, problem.oracle.draws, problem.stages.current
+        self._tally, self._draws, self._stage = problem.oracle.tally, problem.oracle.draws, problem.stage
         self._run, self._shape = problem.run_forward, problem.images.shape[1:]
         self._start: Start | None = None
 
@@ -249,14 +253,14 @@ def _as_attack(
             model = Counting(problem)
             perturb = prepare(problem, model, arguments)
 
-        def begin(saved: dict[str, Tensor] | None) -> Walk:
-            return Walk(problem.rows, problem.images[problem.rows]) if saved is None else Walk(**saved)
-
-        for group, walk in problem.steps(math.ceil(len(problem.images) / size), begin):
+        rows = problem.rows
+        points = problem.images[rows]
+        for group in range(math.ceil(len(problem.images) / size)):
             seed = (kind.__name__, problem.sample_id(group * size))
+            which = (rows // size == group).nonzero().flatten()
             with blamed(name, problem):
-                _move(problem, model, walk, walk.rows // size == group, perturb, seed)
-        problem.ask(walk.rows, walk.points, "margin", gradient=False)
+                points[which] = _moved(problem, model, rows[which], perturb, seed)
+        problem.ask(rows, points, "margin", gradient=False)
 
     problem = inspect.Parameter("problem", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     shown = [
@@ -268,21 +272,18 @@ def _as_attack(
     return for_norms(*measure.norms)(attack) if measure.norms else attack
 
 
-def _move(
-    problem: AttackProblem,
-    model: Counting,
-    walk: Walk,
-    which: Tensor,
-    perturb: Perturb,
-    seed: tuple[int | str, ...],
-) -> None:
-    """Move the points of some samples (n,) to where the other package wants them."""
+def _moved(
+    problem: AttackProblem, model: Counting, rows: Tensor, perturb: Perturb, seed: tuple[int | str, ...]
+) -> Tensor:
+    """Return the points (n, …) where the other package wants some samples."""
+    points = problem.images[rows]
+    draws = problem.draw_seed(*seed)
 
     def compute(part: Tensor) -> None:
-        where = walk.rows[part]
+        where = rows[part]
         targets = None if problem.targets is None else problem.targets[where]
         images = problem.images[where].clone(memory_format=torch.contiguous_format)
-        with isolated_generators(problem.draw_seed(*seed)), kept_apart():
+        with isolated_generators(draws), kept_apart():
             model.begin()
             found = perturb(images, problem.labels[where].clone(), targets)
         if not isinstance(found, Tensor) or found.shape != images.shape:
@@ -290,6 +291,57 @@ def _move(
             raise TypeError(f"it returned {what} for images of shape {tuple(images.shape)}")
         found = found.detach().to(problem.images)
         # A step without a gradient may divide by zero: that is no proposal.
-        walk.points[part] = torch.where(found.isfinite(), found, problem.images[where])
+        points[part] = torch.where(found.isfinite(), found, problem.images[where])
 
-    problem.oracle.batches.run(which.nonzero().flatten(), compute)
+    problem.oracle.batches.run(torch.arange(len(rows), device=rows.device), compute)
+    return points
+
+
+@contextmanager
+def blamed(name: str, problem: AttackProblem) -> Iterator[None]:
+    """Raise what another package raises as one error that names it; what the network raises stays as it is."""
+    try:
+        yield
+    except Exception as error:
+        ours = next((each for each in _chain(error) if isinstance(each, RobustPruneError)), None)
+        if ours is error:
+            raise
+        if ours is not None:
+            raise ours from ours.__cause__
+        if any(word in str(error) for word in _NO_GRADIENT) and not _has_gradient(problem):
+            raise ModelError(
+                f"{name} finds no gradient: the logits are cut off from the input (detach, no_grad, or a step "
+                f"autograd cannot follow); attack without gradients, such as with 'square'"
+            ) from error
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            raise missing_package(f"the attack {name}", error.name) from error
+        raise AttackError(f"{name} failed with {_reason(error)}; {_advice(error, problem)}") from error
+
+
+def _has_gradient(problem: AttackProblem) -> bool:
+    images = problem.images[:1].clone().requires_grad_()
+    logits = problem.run_forward(images)
+    return logits.requires_grad and torch.autograd.grad(logits.sum(), images, allow_unused=True)[0] is not None
+
+
+def _advice(error: Exception, problem: AttackProblem) -> str:
+    # How foolbox and torchattacks say that an attack is made for targets, or that it is not.
+    if "criterion" in str(error) or "argeted mode" in str(error):
+        return "it needs targets" if problem.targets is None else "it takes no targets"
+    return "give it other options, or use another attack"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says, in one line, or else where it was raised."""
+    said = " ".join(str(error).split())
+    if not said:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{place.line} ({Path(place.filename).name}, line {place.lineno})"
+    said = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
+    return f"{type(error).__name__}: {said}"
