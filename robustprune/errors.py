@@ -15,6 +15,10 @@ class MissingDependencyError(RobustPruneError):
     """An optional package is needed and not installed; the message holds the command that installs it."""
 
 
+class DamagedFileError(RobustPruneError):
+    """A file that is not, or no longer, what this package wrote; the message says which and why."""
+
+
 class DataError(RobustPruneError):
     """An image set is missing, damaged, or not in the format its name promises."""
 

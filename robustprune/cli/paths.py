@@ -156,7 +156,7 @@ class RecordFolder(Source):
             yield from (Read(Path(home, name)) for name in names if name.endswith(".samples.npz"))
 
 
-class SweepFile(Source):
+class SweepSource(Source):
     """A sweep's YAML file, which names networks and image sets itself."""
 
     def reads(self, value: Any) -> Iterator[Read]:

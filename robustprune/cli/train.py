@@ -26,6 +26,7 @@ from robustprune.cli.paths import Target
 from robustprune.runtime.kinds import CHECKPOINT, TICKET, Kind
 
 if TYPE_CHECKING:
+    from robustprune.tickets.ticket import Ticket
     from robustprune.training import Recipe
 
 
@@ -96,7 +97,15 @@ def train(
             device=device,
             country=country,
         )
-    summary = {
+    summary = _summary(ticket, out)
+    if as_json:
+        terminal.print_json(summary)
+    else:
+        _draw(f"Trained {network.model}", summary)
+
+
+def _summary(ticket: Ticket, out: str) -> dict[str, Any]:
+    return {
         "out": out,
         "sha256": ticket.sha256,
         **{name: ticket.training[name] for name in _TRAINING_FIGURES},
@@ -104,10 +113,6 @@ def train(
         "validation_accuracy": ticket.history[-1].get("validation_accuracy"),
         "history": ticket.history,
     }
-    if as_json:
-        terminal.print_json(summary)
-    else:
-        _draw(f"Trained {network.model}", summary)
 
 
 def _draw(title: str, summary: Mapping[str, Any]) -> None:

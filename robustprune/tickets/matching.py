@@ -135,15 +135,7 @@ def _closest(
 ) -> Mapping[str, int]:
     """Return the step of a walk at which the network costs nearest to ``target``; of two as near the earlier one.
 
-    Args:
-        network: A network, left as it was.
-        blocks: Its blocks.
-        steps: Convolution → how many of its filters go; at most one convolution of a block.
-        target: The cost to come near to.
-        by: Which cost.
-
-    Raises:
-        PruningError: The network costs no more than the target, or nothing of it can go.
+    A step is convolution → how many of its filters go; at most one convolution of a block.
     """
     full = _cost_by(network, by)
     if target >= full:
@@ -158,14 +150,7 @@ def _closest(
 
 
 def _describe_match(network: nn.Module, ticket: Ticket, by: MatchBy, *, exhausted: bool) -> Match:
-    """Return how close a network came to a ticket, and warn where its filter count, or all it had to give, fell short.
-
-    Args:
-        network: The network without its filters.
-        ticket: The ticket it was to match.
-        by: What by.
-        exhausted: Whether nothing more could have gone.
-    """
+    """Return how close a network came to a ticket; warn where its filter count, or all it had to give, fell short."""
     target, reached = _cost_by(ticket.network, by), _cost_by(network, by)
     gap = reached - target
     if (by == "filters" and gap) or (exhausted and gap > 0):

@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningError, RobustPruneError, TicketError, in_one_line
+from robustprune.errors import DamagedFileError, PruningError, RobustPruneError, TicketError, in_one_line
 from robustprune.models import Architecture, architecture_of, build_network, copy_network, to_evaluation
 from robustprune.models.networks import set_weights
 from robustprune.models.user_file import split_name
 from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks, remove_filters
 from robustprune.runtime.environment import describe_environment, hash_weights
 from robustprune.runtime.kinds import TICKET
-from robustprune.runtime.sealed import DamagedFileError, read_sealed, write_sealed
+from robustprune.runtime.sealed import read_sealed, write_sealed
 from robustprune.tickets.header import Plan, TicketHeader
 
 FORMAT = "robustprune-ticket"

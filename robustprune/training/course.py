@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from robustprune.data import ImageData
-from robustprune.errors import TrainingError
+from robustprune.errors import DamagedFileError, TrainingError
 from robustprune.models.networks import set_weights
 from robustprune.pruning import apply_masks, hash_masks
 from robustprune.runtime.environment import describe_environment
@@ -19,7 +19,7 @@ from robustprune.runtime.files import hash_json
 from robustprune.runtime.kinds import CHECKPOINT
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import derive_seed, isolated_generators
-from robustprune.runtime.sealed import DamagedFileError, read_sealed, write_sealed
+from robustprune.runtime.sealed import read_sealed, write_sealed
 from robustprune.runtime.work import Progress
 from robustprune.tickets.ticket import Ticket
 from robustprune.training.defences import watch_robustness

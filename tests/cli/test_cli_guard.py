@@ -16,7 +16,7 @@ import pytest
 from support import TINY, Run, check_failure
 
 from robustprune.cli import commands
-from robustprune.cli.paths import Naming, Records, Source, SweepFile, Target
+from robustprune.cli.paths import Naming, Records, Source, SweepSource, Target
 from robustprune.data import ImageData, load_data
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
@@ -126,7 +126,7 @@ def snapshot() -> dict[str, str]:
 def values_for(reader: click.Parameter) -> Iterator[tuple[str, str]]:
     """Yield a value of an option, and a file or folder that is read by it."""
     kind = reader.type
-    if isinstance(kind, SweepFile):
+    if isinstance(kind, SweepSource):
         yield from (("sweep.yaml", each) for each in ("sweep.yaml", "base.npz", "dense.pt"))
     elif isinstance(kind, Source) and kind.whole:
         yield from (("set/train/a", each) for each in ("set/train/a/0.png", "set/train/a", "set/train/a/new.png"))
