@@ -10,7 +10,7 @@ from torch import nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningWarning
 from robustprune.pruning import Masks
-from robustprune.pruning.running import idle_parameters
+from robustprune.pruning.surgery import idle_parameters
 from robustprune.runtime.environment import describe_environment
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket
