@@ -15,7 +15,7 @@ from robustprune.pruning.choice import (
     removable_together,
 )
 from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion
-from robustprune.pruning.filters import first_convolutions, remove_filters
+from robustprune.pruning.filter_surgery import first_convolutions, remove_filters
 from robustprune.pruning.masks import (
     Masks,
     apply_masks,
@@ -26,7 +26,7 @@ from robustprune.pruning.masks import (
     maskable_weights,
 )
 from robustprune.pruning.residue import RemovedBlock, Residue
-from robustprune.pruning.scores import BlockScores, FilterScores, score_blocks, score_filters, score_weights
+from robustprune.pruning.scoring import BlockScores, FilterScores, score_blocks, score_filters, score_weights
 from robustprune.pruning.surgery import remove_blocks
 
 __all__ = [

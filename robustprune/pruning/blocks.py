@@ -19,9 +19,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from robustprune.errors import PruningError
 from robustprune.models import copy_network, to_evaluation
-from robustprune.pruning.residue import LAYERS, Residue, is_summed, residue_of
-from robustprune.pruning.surgery import remove_blocks
-from robustprune.pruning.tracing import (
+from robustprune.pruning.calls import (
     Call,
     Joints,
     addresses,
@@ -31,6 +29,8 @@ from robustprune.pruning.tracing import (
     trace,
     undisturbed,
 )
+from robustprune.pruning.residue import LAYERS, Residue, is_summed, residue_of
+from robustprune.pruning.surgery import remove_blocks
 from robustprune.runtime.arrays import Array
 
 _COMPILED = "_orig_mod"  # what torch.compile calls the module that it wraps

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block, stuck_because
-from robustprune.pruning.scores import FilterScores
+from robustprune.pruning.scoring import FilterScores
 from robustprune.runtime.randomness import seeded_generator
 
 Eligibility = Literal["authors", "strict", "identity"]

@@ -17,7 +17,7 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning
 from robustprune.models import copy_network
 from robustprune.pruning.blocks import weight_layers
-from robustprune.pruning.scores import score_weights
+from robustprune.pruning.scoring import score_weights
 from robustprune.pruning.surgery import idle_parameters
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.files import hash_arrays

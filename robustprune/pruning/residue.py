@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from robustprune.errors import PruningError
-from robustprune.pruning.tracing import Call, called, leaves, mapped, parts, running_instead, tensors
+from robustprune.pruning.calls import Call, called, leaves, mapped, parts, running_instead, tensors
 from robustprune.runtime.randomness import seeded_generator
 
 _LEAF = re.compile(r"(identity|relu|zero)(?: of (\w+(?:\.\w+)*))?")

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from robustprune.errors import PruningError, in_one_line
 from robustprune.models import copy_network, evaluation_mode
-from robustprune.pruning.residue import RemovedBlock, Residue
-from robustprune.pruning.tracing import (
+from robustprune.pruning.calls import (
     addresses,
     foreign_calls,
     leaves,
@@ -26,6 +25,7 @@ from robustprune.pruning.tracing import (
     tensors,
     undisturbed,
 )
+from robustprune.pruning.residue import RemovedBlock, Residue
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.kernels import sound_gradients
 

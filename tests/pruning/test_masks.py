@@ -20,7 +20,7 @@ from robustprune.models import build_model
 from robustprune.pruning import CRITERIA, Block, Criterion, apply_masks, check_masks, count_kept, find_masks
 from robustprune.pruning.blocks import weight_layers
 from robustprune.pruning.masks import keep_highest
-from robustprune.pruning.scores import score_weights
+from robustprune.pruning.scoring import score_weights
 
 
 @given(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block
+from robustprune.pruning.calls import Call, tensors, trace
 from robustprune.pruning.criteria.channels import channel_dim, known_channel_dim, normalizes
 from robustprune.pruning.criteria.criterion import (
     Batches,
@@ -25,7 +26,6 @@ from robustprune.pruning.criteria.criterion import (
     images_in_proportion,
     scoring_copy,
 )
-from robustprune.pruning.tracing import Call, tensors, trace
 
 Place = Literal["output", "branch"]
 

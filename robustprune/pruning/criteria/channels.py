@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 
 from robustprune.errors import PruningError
 from robustprune.models import copy_network
-from robustprune.pruning.tracing import Call, called, tensors
+from robustprune.pruning.calls import Call, called, tensors
 from robustprune.runtime.randomness import seeded_generator
 
 _NEXT_TO_NOTHING = 1e-3  # weights that close a branch at initialization, such as a last normalization's or layer scale

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import weight_layers
-from robustprune.pruning.tracing import running_instead
+from robustprune.pruning.calls import running_instead
 
 _PRODUCTS = {
     torch.conv1d,

@@ -21,8 +21,8 @@ from robustprune.errors import PruningError, PruningWarning
 from robustprune.models import copy_network, evaluation_mode
 from robustprune.models.libraries import import_quietly
 from robustprune.pruning.blocks import Block, find_blocks
+from robustprune.pruning.calls import probe_images, trace, undisturbed
 from robustprune.pruning.surgery import check_runs, overwrite
-from robustprune.pruning.tracing import probe_images, trace, undisturbed
 from robustprune.runtime.arrays import Array
 
 
