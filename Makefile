@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-avx2 test-slow coverage lint lists docs bench clean
+.PHONY: demo test test-avx2 test-slow coverage lint docs bench clean
 
 demo: .venv/.ready
 	$(BIN)/robustprune demo --out demo
@@ -36,10 +36,6 @@ lint: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-
-# What `robustprune list` says, written down anew from what is there.
-lists: .venv/.ready
-	$(BIN)/python -m robustprune.cli.listed
 
 # The site, in site/; a broken link is an error.
 docs: .venv/.ready

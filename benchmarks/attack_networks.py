@@ -16,12 +16,12 @@ from robustprune.data import ImageData, InMemorySplit, load_data
 from robustprune.inference import freeze
 from robustprune.models import build_model
 from robustprune.tickets.ticket import Ticket, load_ticket
-from robustprune.training import make_recipe, train
+from robustprune.training import Recipe, train
 
 IMAGES, EPOCHS, EPSILON = 15_000, 4, 0.1
 RECIPES = {
-    "normal": make_recipe("quick", epochs=EPOCHS),
-    "adversarial": make_recipe("quick", epochs=EPOCHS, adversarial="pgd", epsilon=EPSILON, adversarial_steps=3),
+    "normal": Recipe("quick", epochs=EPOCHS),
+    "adversarial": Recipe("quick", epochs=EPOCHS, adversarial="pgd", epsilon=EPSILON, adversarial_steps=3),
 }
 
 
@@ -35,7 +35,7 @@ def trained(kind: str, data: ImageData) -> Ticket:
     path = cache / f"resnet20-fashion-mnist-{kind}.pt"
     if not path.exists():
         ticket = Ticket.from_model(build_model("resnet20", data), data)
-        train(ticket, data, recipe=RECIPES[kind], measure_energy=False, on_epoch=lambda entry, _: print(entry))
+        train(ticket, data, recipe=RECIPES[kind], country=None)
         ticket.save(path)
     return load_ticket(path)
 

@@ -3,7 +3,8 @@
 The 15 headline corruptions over 2,000 colour crops of photographs, 32×32, at 5 severities. The peer is
 tests/corruption_definitions.py, which applies the definitions to one image at a time; it runs on a sample of the
 images, in turn with ours within one process, so that a drift of the machine's speed hits both; the best of some
-rounds. Exits with 1 when ours is less than 20 times as fast in all, or slower for any corruption.
+rounds. Pixelate and JPEG, which both leave to Pillow, are shown and not counted. Exits with 1 when ours is less than 20
+times as fast in all the others, or slower for any of them.
 
     python benchmarks/corruptions.py [--peer-images 40] [--rounds 3] [--threads 2] [--whole]
 
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import corruption_definitions as definitions
 
 ICE = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
+PILLOWS = ("pixelate", "jpeg_compression")
 LEAST_RATIO, MOST_SECONDS, MOST_GIBIBYTES = 20.0, 240.0, 3.0
 
 
@@ -111,15 +113,15 @@ def main() -> int:
     total = np.zeros((2, 2))
     for name in HEADLINE:
         found = compare(name, images, peer_images, arguments.rounds)
-        total += found
         ours, peers = found[:, 0]
-        slow = peers < ours
+        slow = peers < ours and name not in PILLOWS
+        total += 0 if name in PILLOWS else found
         missed |= slow
         print(f"{name:18} {ours:7.3f} ms, peer {peers:8.3f} ms, ratio {peers / ours:6.1f}{' SLOWER' if slow else ''}")
     ratio, by_processor = total[1] / total[0]
     ours, peers = total[:, 0]
     figures = f"{ours:7.3f} ms, peer {peers:8.3f} ms, ratio {ratio:6.1f} (required ≥ {LEAST_RATIO:.0f})"
-    print(f"{'all 75, per image':18} {figures}; by processor time {by_processor:.1f}")
+    print(f"{'all others, per image':18} {figures}; by processor time {by_processor:.1f}")
     return int(missed or ratio < LEAST_RATIO)
 
 

@@ -21,7 +21,7 @@ from robustprune.data import ImageData, InMemorySplit
 from robustprune.errors import PruningWarning
 from robustprune.models import build_model
 from robustprune.pruning import CRITERIA, score_blocks
-from robustprune.training import make_recipe
+from robustprune.training import Recipe
 from robustprune.training.epoch import train_epoch
 
 BATCH, STEPS = 128, 20
@@ -44,7 +44,7 @@ def train_steps(data: ImageData) -> float:
     network = build_model("resnet56", data).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True)
     start = time.perf_counter()
-    train_epoch(network, optimizer, data, make_recipe("quick", batch_size=BATCH, epochs=100), epoch=0, seed=0)
+    train_epoch(network, optimizer, data, Recipe("quick", batch_size=BATCH, epochs=100), epoch=0, seed=0)
     return time.perf_counter() - start
 
 

@@ -23,9 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustprune.attacks import attack_options, run_attack
-from robustprune.attacks.engine.foreign import known_attacks
-from robustprune.attacks.engine.result import AttackResult
+from robustprune.attacks import AttackResult, attack_options, run_attack
+from robustprune.attacks.engine.third_party import known_attacks
 from robustprune.data import load_data
 from robustprune.errors import RobustPruneError
 from robustprune.models import build_model
@@ -103,7 +102,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     data = load_data("digits")
     network = build_model("resnet20", data, width=8)
-    network = train(Ticket.from_model(network, data), data, epochs=4, measure_energy=False).network
+    network = train(Ticket.from_model(network, data), data, epochs=4, country=None).network
     images, labels = data.test.images[: arguments.images], data.test.labels[: arguments.images]
     begun = time.perf_counter()
     steps = {

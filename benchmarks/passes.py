@@ -1,7 +1,6 @@
 """Passes and gradients of a frozen ResNet20 with packed convolutions over those of the frozen network itself.
 
 Alternating within one process, on a network of random weights: at 1×28×28 and 3×32×32, in batches of 16, 64 and 129.
-And passes around a patch, as Square asks for, of 70 to 129 images and anywhere, over whole passes of 129.
 
     python benchmarks/passes.py [--threads 1] [--rounds 15]
 """
@@ -9,7 +8,6 @@ And passes around a patch, as Square asks for, of 70 to 129 images and anywhere,
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
 import time
 from collections.abc import Callable
@@ -18,12 +16,11 @@ import torch
 from attack_networks import untrained
 from torch import Tensor, nn
 
-from robustprune.inference import Packed, Windowed
+from robustprune.inference import accelerate
 from robustprune.runtime.work import keep_freed_memory
 
 SHAPES = ((1, 28, 28), (3, 32, 32))
 BATCHES = (16, 64, 129)
-SIDES = (2, 3, 4, 6, 9)
 
 
 @torch.no_grad()
@@ -42,20 +39,6 @@ def seconds(work: Callable[[nn.Module, Tensor], None], network: nn.Module, image
     return time.process_time() - start
 
 
-def around_patches(windowed: Windowed, images: Tensor, side: int, draws: random.Random) -> tuple[float, int]:
-    """Return the seconds of some looks, and at how many images they were."""
-    slots, n_images, spent = torch.arange(len(images)), 0, 0.0
-    for _ in range(6):
-        n, top, left = draws.randint(70, len(images)), *(draws.randint(0, size - side) for size in images.shape[2:])
-        points, patch = images[:n].clone(), (slice(top, top + side), slice(left, left + side))
-        points[:, :, patch[0], patch[1]] = 0.5
-        start = time.process_time()
-        windowed.look(points, slots[:n], patch)
-        windowed.keep(slots[:0])
-        spent, n_images = spent + time.process_time() - start, n_images + n
-    return spent, n_images
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
@@ -65,7 +48,7 @@ def main() -> None:
     keep_freed_memory()  # as attacks do
     for shape in SHAPES:
         network = untrained("resnet20", shape)
-        packed = Packed(network)
+        packed = accelerate(network, torch.rand(16, *shape))
         for batch in BATCHES:
             images = torch.rand(batch, *shape)
             for name, work in (("pass", run), ("gradient", gradient)):
@@ -76,17 +59,6 @@ def main() -> None:
                 before = statistics.median(first for first, _ in pairs) / batch
                 ratio = statistics.median(second / first for first, second in pairs)
                 print(f"{shape}, batch {batch}: {name} {before * 1e3:.2f} ms an image, packed {ratio:.2f} of that")
-        images, draws = torch.rand(BATCHES[-1], *shape), random.Random(0)
-        windowed = Windowed(network, images[:1])
-        windowed.make_room(len(images))
-        windowed.see(images, torch.arange(len(images)))
-        for side in SIDES:
-            ratios = []
-            for _ in range(arguments.rounds + 1):
-                whole = seconds(run, packed, images) / len(images)
-                spent, n_images = around_patches(windowed, images, side, draws)
-                ratios.append(whole * n_images / spent)
-            print(f"{shape}, packed, around a patch of {side}: {statistics.median(ratios[1:]):.2f} times as fast")
 
 
 if __name__ == "__main__":

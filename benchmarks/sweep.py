@@ -20,9 +20,9 @@ import psutil
 from robustprune.runtime.files import write_atomically
 from robustprune.sweep import Store
 from robustprune.sweep.engines.local import LocalEngine
-from robustprune.sweep.expand import expand
-from robustprune.sweep.graph import Plan, Stage
+from robustprune.sweep.graph import Stage, SweepPlan
 from robustprune.sweep.scheduler import carry_out
+from robustprune.sweep.settings import expand
 
 BUDGET = 0.010  # seconds a run
 WORK = "benchmarks.sweep:nothing"  # found by workers from the folder of the project
@@ -32,12 +32,12 @@ def nothing(_stage: Stage, _store: Store, _tell: Any) -> dict[str, Any]:
     return {}
 
 
-def empty_plan(runs: int) -> Plan:
-    document = {"dense": False, "criterion": "random", "blocks": 1, "grid": {"seed": list(range(runs))}}
-    plan = Plan()
+def empty_plan(runs: int) -> SweepPlan:
+    document = {"dense": False, "pruning": {"criterion": "random", "blocks": 1}, "grid": {"seed": list(range(runs))}}
+    plan = SweepPlan()
     for run in expand(document, "benchmark"):
         plan.add_run(run.title, {}, plan.add(Stage("empty", run.model_dump(mode="json"), {}, {}, run.title)))
-    return Plan.from_json(plan.to_json())
+    return SweepPlan.from_json(plan.to_json())
 
 
 def main() -> None:

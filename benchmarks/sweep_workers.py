@@ -3,7 +3,7 @@
 Whole processes by the clock, reading the file and importing torch included. The machine has to be quiet: the share of
 their processors that the workers got is printed beside it.
 
-    python benchmarks/sweep_workers.py [--rounds 1] [--sweep examples/sweep-digits.yaml] [--set train.epochs=2]
+    python benchmarks/sweep_workers.py [--rounds 1] [--sweep examples/sweep-digits.yaml] [--set recipe.epochs=2]
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from robustprune.models import build_model
 from robustprune.pruning import score_blocks
 from robustprune.tickets import prune_layers
 from robustprune.tickets.ticket import Ticket
-from robustprune.training import make_recipe
+from robustprune.training import Recipe
 from robustprune.training.epoch import train_epoch
 
 BATCH = 128
@@ -47,7 +47,7 @@ def images_of_noise(count: int) -> ImageData:
 
 def our_epoch(network: nn.Module, data: ImageData) -> Callable[[], None]:
     network = network.to(memory_format=torch.channels_last)
-    recipe = make_recipe("quick", batch_size=BATCH, epochs=1000)
+    recipe = Recipe("quick", batch_size=BATCH, epochs=1000)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
     return lambda: _discard(train_epoch(network, optimizer, data, recipe, epoch=0, seed=0))
 

@@ -8,86 +8,79 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from robustprune._version import __version__
+from robustprune import errors as _errors
+from robustprune._version import __version__ as __version__
+from robustprune.errors import *  # noqa: F403
 
-if TYPE_CHECKING:
-    from robustprune.attacks import run_attack
-    from robustprune.comparison import compare
-    from robustprune.cost import measure_cost
-    from robustprune.data import load_data
-    from robustprune.errors import RobustPruneError
-    from robustprune.evaluation import evaluate
-    from robustprune.evaluation.costs import describe_cost
-    from robustprune.evaluation.similarity import compare_representations
-    from robustprune.inference import freeze
-    from robustprune.lottery import run_lottery
-    from robustprune.models import build_model
-    from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters, score_weights
-    from robustprune.records import load_record
-    from robustprune.report import write_report
-    from robustprune.tickets import Ticket, load_ticket, prune_filters, prune_layers, prune_weights, rewind
-    from robustprune.tickets.export import export_model
-    from robustprune.training import train
+if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a test holds the two to each other
+    from robustprune.attacks import Attack as Attack
+    from robustprune.attacks import Attacks as Attacks
+    from robustprune.attacks import run_attack as run_attack
+    from robustprune.comparison import compare as compare
+    from robustprune.corruptions import Corruptions as Corruptions
+    from robustprune.corruptions import corrupt as corrupt
+    from robustprune.cost import measure_cost as measure_cost
+    from robustprune.data import ImageData as ImageData
+    from robustprune.data import load_data as load_data
+    from robustprune.evaluation import Evaluation as Evaluation
+    from robustprune.evaluation import Shift as Shift
+    from robustprune.evaluation import evaluate as evaluate
+    from robustprune.evaluation import evaluate_models as evaluate_models
+    from robustprune.evaluation.cost_summary import describe_cost as describe_cost
+    from robustprune.evaluation.similarity import compare_representations as compare_representations
+    from robustprune.inference import freeze as freeze
+    from robustprune.lottery import run_lottery as run_lottery
+    from robustprune.models import build_model as build_model
+    from robustprune.ood import OOD as OOD
+    from robustprune.ood import evaluate_ood as evaluate_ood
+    from robustprune.pruning import find_blocks as find_blocks
+    from robustprune.pruning import first_convolutions as first_convolutions
+    from robustprune.pruning import score_blocks as score_blocks
+    from robustprune.pruning import score_filters as score_filters
+    from robustprune.pruning import score_weights as score_weights
+    from robustprune.records import Record as Record
+    from robustprune.records import load_record as load_record
+    from robustprune.report import write_report as write_report
+    from robustprune.runtime.work import Work as Work
+    from robustprune.tickets import Ticket as Ticket
+    from robustprune.tickets import load_ticket as load_ticket
+    from robustprune.tickets import prune_filters as prune_filters
+    from robustprune.tickets import prune_layers as prune_layers
+    from robustprune.tickets import prune_weights as prune_weights
+    from robustprune.tickets import rewind as rewind
+    from robustprune.tickets.export import export_model as export_model
+    from robustprune.tickets.requests import Pruning as Pruning
+    from robustprune.training import Recipe as Recipe
+    from robustprune.training import train as train
 
 _HOMES = {
-    "RobustPruneError": "errors",
-    "Ticket": "tickets",
-    "build_model": "models",
-    # Not "compare": a module of that name would hide the function.
-    "compare": "comparison",
-    "compare_representations": "evaluation.similarity",
-    "describe_cost": "evaluation.costs",
-    "evaluate": "evaluation",
-    "export_model": "tickets.export",
-    "find_blocks": "pruning",
-    "first_convolutions": "pruning",
-    "freeze": "inference",
-    "load_data": "data",
-    "load_record": "records",
-    "load_ticket": "tickets",
-    "measure_cost": "cost",
-    "prune_filters": "tickets",
-    "prune_layers": "tickets",
-    "prune_weights": "tickets",
-    "rewind": "tickets",
-    "run_attack": "attacks",
-    "run_lottery": "lottery",
-    "score_blocks": "pruning",
-    "score_filters": "pruning",
-    "score_weights": "pruning",
-    "train": "training",
-    "write_report": "report",
+    name: home
+    for home, names in {
+        "attacks": "Attack Attacks run_attack",
+        "comparison": "compare",
+        "corruptions": "Corruptions corrupt",
+        "cost": "measure_cost",
+        "data": "ImageData load_data",
+        "evaluation": "Evaluation Shift evaluate evaluate_models",
+        "evaluation.cost_summary": "describe_cost",
+        "evaluation.similarity": "compare_representations",
+        "inference": "freeze",
+        "lottery": "run_lottery",
+        "models": "build_model",
+        "ood": "OOD evaluate_ood",
+        "pruning": "find_blocks first_convolutions score_blocks score_filters score_weights",
+        "records": "Record load_record",
+        "report": "write_report",
+        "runtime.work": "Work",
+        "tickets": "Ticket load_ticket prune_filters prune_layers prune_weights rewind",
+        "tickets.export": "export_model",
+        "tickets.requests": "Pruning",
+        "training": "Recipe train",
+    }.items()
+    for name in names.split()
 }
 
-__all__ = [
-    "RobustPruneError",
-    "Ticket",
-    "__version__",
-    "build_model",
-    "compare",
-    "compare_representations",
-    "describe_cost",
-    "evaluate",
-    "export_model",
-    "find_blocks",
-    "first_convolutions",
-    "freeze",
-    "load_data",
-    "load_record",
-    "load_ticket",
-    "measure_cost",
-    "prune_filters",
-    "prune_layers",
-    "prune_weights",
-    "rewind",
-    "run_attack",
-    "run_lottery",
-    "score_blocks",
-    "score_filters",
-    "score_weights",
-    "train",
-    "write_report",
-]
+__all__ = ["__version__", *_HOMES, *(name for name, each in vars(_errors).items() if isinstance(each, type))]
 
 
 def __getattr__(name: str) -> Any:

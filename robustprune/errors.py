@@ -15,6 +15,10 @@ class MissingDependencyError(RobustPruneError):
     """An optional package is needed and not installed; the message holds the command that installs it."""
 
 
+class DamagedFileError(RobustPruneError):
+    """A file that is not, or no longer, what this package wrote; the message says which and why."""
+
+
 class DataError(RobustPruneError):
     """An image set is missing, damaged, or not in the format its name promises."""
 
@@ -69,6 +73,10 @@ class CorruptionError(RobustPruneError):
 
 class EvaluationError(RobustPruneError):
     """An evaluation cannot be run as asked, or a record cannot be read."""
+
+
+class DetectorError(RobustPruneError):
+    """A detector that cannot be fitted to, or score, the network at hand; the message becomes the reason given."""
 
 
 class ComparisonError(RobustPruneError):

@@ -1,11 +1,15 @@
-"""Named plug-ins: a literal table of built-ins, entry points of other packages, and a decorator."""
+"""Named plug-ins: tables of those that are built in, entry points of other packages, and a decorator."""
 
 from __future__ import annotations
 
 import difflib
+import inspect
+import runpy
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from robustprune.errors import MissingDependencyError, RobustPruneError, UnknownNameError
@@ -46,6 +50,40 @@ def missing_package(what: str, package: str, *, extra: str | None = None) -> Mis
     )
 
 
+@dataclass(frozen=True, init=False)
+class Entry:
+    """A plug-in as a table has it: ``Entry("module:attribute", "What it does.", option=default)``.
+
+    Attributes:
+        target: ``module:attribute``.
+        description: A line on it.
+        argument: What its name takes after a colon, such as ``PATH:NAME``; empty for nothing.
+        options: Its options with their defaults.
+    """
+
+    target: str
+    description: str
+    argument: str
+    options: Mapping[str, Any]
+
+    def __init__(self, target: str, description: str = "", argument: str = "", /, **options: Any) -> None:
+        """Take the options by their own names."""
+        vars(self).update(target=target, description=description, argument=argument, options=options)
+
+
+def read_tables(room: str) -> dict[str, Any]:
+    """Return what stands in the ``plugins.py`` of a room, of which ``PLUGINS`` maps each name to its `Entry`.
+
+    The file is run by itself: to import it would import the room, and with it torch.
+    """
+    return runpy.run_path(str(Path(__file__).parent / room / "plugins.py"))
+
+
+def first_line(plugin: Any) -> str:
+    """Return what a plug-in says of itself in the first line of its docstring."""
+    return (inspect.getdoc(plugin) or "").partition("\n")[0].replace("``", "")
+
+
 class Registry:
     """Looks a plug-in up by name, importing its module only then.
 
@@ -54,17 +92,17 @@ class Registry:
     installed package can add names but never replace a built-in one.
     """
 
-    def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, Entry]) -> None:
         """Create a registry.
 
         Args:
             kind: What the names stand for, as used in error messages ("criterion").
             group: The entry-point group of third-party plug-ins ("robustprune.criteria").
-            builtin: Name → ``module:attribute``.
+            builtin: Name → what stands in the table of its room, see :func:`read_tables`.
         """
         self.kind = kind
         self.group = group
-        self._builtin = dict(builtin)
+        self.builtin = dict(builtin)
         self._registered: dict[str, Any] = {}
 
     def register(self, name: str) -> Callable[[Any], Any]:
@@ -75,7 +113,7 @@ class Registry:
         """
         if ":" in name:
             raise ValueError(f"{self.kind} {name!r}: what follows a colon is an argument; choose a name without one")
-        if name in self._builtin or name in self._registered:
+        if name in self.builtin or name in self._registered:
             raise ValueError(f"{self.kind} {name!r} is already registered; choose another name")
 
         def decorate(plugin: Any) -> Any:
@@ -86,7 +124,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """Return all known names, sorted, without importing any plug-in."""
-        return sorted({*self._builtin, *self._registered, *self._entry_points()})
+        return sorted({*self.builtin, *self._registered, *self._entry_points()})
 
     def get(self, name: str) -> Any:
         """Return the plug-in called ``name`` (anything after a colon is ignored).
@@ -100,8 +138,8 @@ class Registry:
         if key in self._registered:
             return self._registered[key]
         try:
-            if key in self._builtin:
-                module, _, attribute = self._builtin[key].partition(":")
+            if key in self.builtin:
+                module, _, attribute = self.builtin[key].target.partition(":")
                 return getattr(import_module(module), attribute)
             points = self._entry_points()
             if key in points:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from robustprune.comparison.difference import estimate_difference
-from robustprune.comparison.outcomes import SHARE, Outcome
-from robustprune.comparison.verdict import judge
+from robustprune.comparison.metric import SHARE, MetricValue
+from robustprune.comparison.significance import judge
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def estimate(differences: Any, *, paired: bool = True) -> Any:
     return estimate_difference(dense, own, paired=paired)
 
 
-def _outcome(right: Any) -> Outcome:
-    return Outcome(SHARE * float(right.mean()), (right,), SHARE)
+def _outcome(right: Any) -> MetricValue:
+    return MetricValue(SHARE * float(right.mean()), (right,), SHARE)
 
 
 def shares(world: World, draws: int = 2000, *, tolerance: float = 1.0, seed: int = 0) -> dict[str, float]:

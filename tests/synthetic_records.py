@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from robustprune.corruptions import HEADLINE
-from robustprune.corruptions.result import CorruptionResult, ShiftEntry
+from robustprune.corruptions.corruption_result import CorruptionResult, ShiftEntry
 from robustprune.metrics import confidence_bins, wilson_interval
-from robustprune.ood.result import DetectorEntry, OodEntry, OodSummary, SelectiveEntry
+from robustprune.ood.ood_result import DetectorEntry, OodEntry, OodSummary, SelectiveEntry
 from robustprune.records import AttackEntry, CheckResult, CleanResult, ModelSummary, Record
 
 CLASSES = 10

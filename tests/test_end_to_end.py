@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from robustprune.attacks.requests import Attacks
 from robustprune.data import ImageData, load_data
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
@@ -36,7 +37,7 @@ def _more_threads() -> Iterator[None]:
 def digits_ticket(digits: ImageData) -> Ticket:
     network = build_model("resnet32", digits)
     ticket = prune_layers(network, score_blocks(network, digits, "grasp"), blocks=4, data=digits)
-    return train(ticket, digits, recipe="quick", epochs=20, measure_energy=False)
+    return train(ticket, digits, recipe="quick", epochs=20, country=None)
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +50,12 @@ def fashion_mnist() -> ImageData:
 @pytest.fixture(scope="module")
 def fashion_network(fashion_mnist: ImageData) -> Ticket:
     dense = Ticket.from_model(build_model("resnet20", fashion_mnist), fashion_mnist)
-    return train(dense, fashion_mnist, recipe="quick", epochs=6, measure_energy=False)
+    return train(dense, fashion_mnist, recipe="quick", epochs=6, country=None)
 
 
 def attacked(ticket: Ticket, data: ImageData, limit: int | None, **options: float) -> Record:
     return evaluate(
-        ticket,
-        data,
-        attacks=["fgsm", "pgd"],
-        epsilons=[EPSILON],
-        options={"steps": STEPS, **options},
-        limit=limit,
+        ticket, data, attacks=Attacks(["fgsm", "pgd"], epsilons=[EPSILON], steps=STEPS, **options), limit=limit
     )
 
 

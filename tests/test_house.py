@@ -2,46 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
+from house import FUNCTIONS, PACKAGE, Function, functions
 
-import robustprune
-
-PACKAGE = Path(robustprune.__file__).parent
 MOST_LINES_OF_A_FILE = 350
 MOST_LINES_OF_A_FUNCTION = 60
-
-
-class Function(NamedTuple):
-    name: str
-    lines: int  # from its decorators to its end
-    code: int  # without decorators, signature and docstring
-    documents_arguments: bool
-
-
-def functions(text: str, file: str) -> Iterator[Function]:
-    for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        assert node.end_lineno is not None
-        documentation = ast.get_docstring(node) or ""
-        body = node.body[1:] if documentation else node.body
-        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-        yield Function(
-            name=f"{file}:{node.name}",
-            lines=node.end_lineno - first + 1,
-            code=node.end_lineno - body[0].lineno + 1 if body else 0,
-            documents_arguments="Args:" in documentation,
-        )
-
-
-FUNCTIONS = [
-    function
-    for path in sorted(PACKAGE.rglob("*.py"))
-    for function in functions(path.read_text(), str(path.relative_to(PACKAGE)))
-]
 
 
 def test_counting_counts() -> None:
@@ -49,9 +13,9 @@ def test_counting_counts() -> None:
     documentation = '    """What.\n\n    Args:\n        first: One.\n    """\n'
     body = "    second = first\n    # on the way\n    return second\n"
     (found,) = functions(signature + documentation + body, "file.py")
-    assert found == Function("file.py:short", lines=15, code=3, documents_arguments=True)
+    assert found == Function("file.py:short", lines=15, code=3, parameters=1, documents_arguments=True)
     (bare,) = functions("def bare(): return 1\n", "file.py")
-    assert bare == Function("file.py:bare", lines=1, code=1, documents_arguments=False)
+    assert bare == Function("file.py:bare", lines=1, code=1, parameters=0, documents_arguments=False)
     assert len(FUNCTIONS) > 1000
 
 

@@ -154,3 +154,22 @@ def test_public_names() -> None:
         assert getattr(robustprune, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'prune_everything'"):
         _ = robustprune.prune_everything  # type: ignore[attr-defined]
+
+
+def test_the_front_names_for_type_checkers_what_it_imports() -> None:
+    (block,) = [node for node in ast.parse(FILES["robustprune"].read_text()).body if isinstance(node, ast.If)]
+    named = {
+        alias.asname: str(node.module).removeprefix("robustprune.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert named == robustprune._HOMES
+
+
+def test_every_exception_and_warning_is_at_the_front() -> None:
+    own = [value for value in vars(robustprune.errors).values() if isinstance(value, type)]
+    assert len(own) > 20
+    for kind in own:
+        assert getattr(robustprune, kind.__name__) is kind
+        assert kind.__name__ in robustprune.__all__

@@ -14,11 +14,12 @@ from network_forms import FUNCTIONS, IMAGES, MODULES, expected_logits, make, mak
 
 import robustprune as rp
 from robustprune.attacks import run_attack
+from robustprune.attacks.requests import Attacks
 from robustprune.cost import measure_cost
 from robustprune.data import ImageData, load_data
 from robustprune.errors import EvaluationError, ModelError
 from robustprune.evaluation.similarity import compare_representations
-from robustprune.ood import evaluate_ood
+from robustprune.ood import OOD, evaluate_ood
 
 HIDDEN = [name for name in MODULES if "script" in name or "export" in name or name == "trace"]
 KINDS = [*MODULES, *(name for name in FUNCTIONS if name != "without gradients")]
@@ -47,12 +48,13 @@ def modes(model: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_detectors(name: str, data: ImageData) -> None:
-    settings: dict[str, Any] = {"limit": 30, "fit_limit": 40, "resamples": 0}
+    settings: dict[str, Any] = {"fit_limit": 40, "resamples": 0}
     settings |= {"attack_epsilons": 0.02, "attack_steps": 1, "attack_limit": 5}
-    wanted = evaluate_ood(make_net(), data, ["noise"], ["msp", "knn", "odin"], **settings).entries[0]
+    asked = OOD(["noise"], detectors=["msp", "knn", "odin"], **settings)
+    wanted = evaluate_ood(make_net(), data, asked, limit=30).entries[0]
     model = make(name)
     before = modes(model)
-    found = evaluate_ood(model, data, ["noise"], ["msp", "knn", "odin"], **settings).entries[0]
+    found = evaluate_ood(model, data, asked, limit=30).entries[0]
     assert modes(model) == before
     for detector in ("msp", "knn", "odin"):
         if detector == "knn" and name in HIDDEN:
@@ -63,7 +65,7 @@ def test_detectors(name: str, data: ImageData) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_evaluation(name: str, data: ImageData) -> None:
-    settings: dict[str, Any] = {"attacks": "fgsm", "epsilons": np.float32(0.02), "corruptions": "brightness"}
+    settings: dict[str, Any] = {"attacks": Attacks("fgsm", epsilons=np.float32(0.02)), "corruptions": "brightness"}
     wanted = rp.evaluate(make_net(), data, **settings)
     found = rp.evaluate(make(name), data, **settings)
     assert found.clean.accuracy == wanted.clean.accuracy

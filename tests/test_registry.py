@@ -11,11 +11,12 @@ from robustprune.data import DATASETS
 from robustprune.errors import MissingDependencyError, RobustPruneError, UnknownNameError
 from robustprune.models import MODELS
 from robustprune.pruning import CRITERIA
-from robustprune.registry import Registry, suggest
+from robustprune.registry import Entry, Registry, suggest
 
 
 def registry(**builtin: str) -> Registry:
-    return Registry("fruit", "robustprune.fruit", {"apple": "fractions:Fraction", **builtin})
+    table = {"apple": "fractions:Fraction", **builtin}
+    return Registry("fruit", "robustprune.fruit", {name: Entry(target) for name, target in table.items()})
 
 
 @pytest.fixture
@@ -93,9 +94,9 @@ def test_plug_in_of_an_installed_package(installed: Path) -> None:
     assert table.get("apple") is Fraction  # a built-in cannot be replaced
     assert "orchard_broken" not in sys.modules
 
-    from robustprune.cli.listings import attacks
+    from robustprune.cli.listing import list_rows
 
-    [row] = [row for row in attacks() if row["name"] == "orchard-attack"]
+    [row] = [row for row in list_rows("attacks") if row["name"] == "orchard-attack"]
     assert row == {"name": "orchard-attack", "description": "Propose a bite.", "options": {"bites": 3}}
 
 

@@ -1,6 +1,7 @@
 """Adversarial attacks on any network from [0, 1] images to logits, and whether their numbers can be believed.
 
-`run_attack` runs an attack by name and returns an `AttackResult`; `fgsm` and `pgd` return the images only.
+`run_attack` runs an attack by name and returns an `AttackResult`; `fgsm`, `pgd`, `apgd`, `fab`, `square`
+and `autoattack` return the images only.
 
 An attack proposes, the engine does the rest: modes, seeds, the ε-ball and the box, counting, leaving samples
 out once they are broken, batches, and the verdict on the points it ends with. One of your own is a function
@@ -21,15 +22,12 @@ of an `AttackProblem` and keyword options with defaults::
 An installed package registers such a function under the entry-point group ``robustprune.attacks``.
 """
 
-from robustprune.attacks.engine.curve import SecurityCurve, security_curve
+from importlib import import_module
+
+from robustprune.attacks.engine.attack_result import AttackResult, Check, save_adversarial
 from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.result import AttackResult, Check
-from robustprune.attacks.engine.run import run_attack
-from robustprune.attacks.engine.saving import save_adversarial
-from robustprune.attacks.engine.state import StateFolder
-from robustprune.attacks.epsilon import parse_epsilon
-from robustprune.attacks.fgsm import fgsm
-from robustprune.attacks.pgd import pgd
+from robustprune.attacks.engine.resume import clear_states
+from robustprune.attacks.engine.runner import image_attack, run_attack
 from robustprune.attacks.registry import (
     ATTACKS,
     attack_options,
@@ -39,20 +37,26 @@ from robustprune.attacks.registry import (
     named,
     register_attack,
 )
+from robustprune.attacks.requests import Attack, Attacks, parse_epsilon
+from robustprune.attacks.successive import SecurityCurve, any_of, security_curve, union_attack
 from robustprune.attacks.transfer import check_transfer, transfer_attack
-from robustprune.attacks.union import any_of, union_attack
 
 __all__ = [
     "ATTACKS",
+    "Attack",
     "AttackProblem",
     "AttackResult",
+    "Attacks",
     "Check",
     "SecurityCurve",
-    "StateFolder",
     "any_of",
+    "apgd",
     "attack_options",
+    "autoattack",
     "check_norm",
     "check_transfer",
+    "clear_states",
+    "fab",
     "fgsm",
     "for_norms",
     "get_attack",
@@ -63,6 +67,14 @@ __all__ = [
     "run_attack",
     "save_adversarial",
     "security_curve",
+    "square",
     "transfer_attack",
     "union_attack",
 ]
+
+# Behind the modules of these names, which would take their places if they were imported later.
+for _module in ("ensembles", "fgsm"):
+    import_module(f"{__name__}.{_module}")
+fgsm, pgd, apgd, fab, square, autoattack = map(
+    image_attack, ("fgsm", "pgd", "apgd-ce", "fab-t", "square", "autoattack")
+)

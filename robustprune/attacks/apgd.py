@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustprune.attacks.engine.answers import Answer
+from robustprune.attacks.engine.oracle import Response
 from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.settings import at_least_one
-from robustprune.attacks.engine.stages import Walk
 from robustprune.attacks.losses import Loss
 from robustprune.attacks.registry import for_norms
+from robustprune.attacks.requests import at_least_one
 from robustprune.errors import AttackError
 
 MOMENTUM = 0.75
@@ -67,47 +66,24 @@ def rival_classes(problem: AttackProblem, most: int) -> Iterator[Tensor]:
         yield order.gather(1, rank % counts).squeeze(1)
 
 
-@dataclass
-class _Climb(Walk):
-    """Where each of the n samples still active stands."""
-
-    before: Tensor
-    gradients: Tensor
-    losses: Tensor
-    best: Tensor
-    best_gradients: Tensor
-    best_losses: Tensor
-    step_sizes: Tensor
-    rises: Tensor
-    checked_losses: Tensor
-    was_halved: Tensor
-
-    def over(self, values: Tensor) -> Tensor:
-        """Return (n,) as (n, 1, …, 1)."""
-        return values.reshape(-1, *([1] * (self.points.ndim - 1)))
-
-
 def ascend(problem: AttackProblem, steps: int, loss: str | Loss, rivals: Tensor | None = None) -> None:
     """Run one ascent of so many steps from a random start, against the classes ``rivals`` (N,) if given."""
     at_least_one("steps", steps)
     periods = _periods(steps)
-
-    def begin(saved: dict[str, Tensor] | None) -> _Climb:
-        return _begin(problem, loss, rivals) if saved is None else _Climb(**saved)
-
-    for step, climb in problem.steps(steps, begin):
-        climb.keep(problem.active[climb.rows])
+    climb = _begin(problem, loss, rivals)
+    for step in range(steps):
+        climb.narrow(problem)
         if len(climb.rows) == 0:
             return
-        _move(problem, climb, is_first=step == 0)
+        climb.move(problem, share=1.0 if step == 0 else MOMENTUM)
         if step == steps - 1:
             # No step follows that would go along its gradient.
             _ask(problem, climb.rows, climb.points, loss, rivals, gradient=False)
             return
-        _look(problem, climb, loss, rivals)
+        climb.look(_ask(problem, climb.rows, climb.points, loss, rivals))
         if step in periods:
-            climb.keep(problem.active[climb.rows])
-            _check(climb, periods[step])
+            climb.narrow(problem)
+            climb.halve(periods[step])
 
 
 def _periods(steps: int) -> dict[int, int]:
@@ -121,57 +97,81 @@ def _periods(steps: int) -> dict[int, int]:
     return found
 
 
+def _ask(
+    problem: AttackProblem, rows: Tensor, points: Tensor, loss: str | Loss, rivals: Tensor | None, gradient: bool = True
+) -> Response:
+    return problem.ask(rows, points, loss, against=None if rivals is None else rivals[rows], gradient=gradient)
+
+
+@dataclass
+class _Climb:
+    """Where each of the n samples still active stands."""
+
+    rows: Tensor
+    points: Tensor
+    before: Tensor
+    gradients: Tensor
+    losses: Tensor
+    best: Tensor
+    best_gradients: Tensor
+    best_losses: Tensor
+    step_sizes: Tensor
+    rises: Tensor
+    checked_losses: Tensor
+    was_halved: Tensor
+
+    def narrow(self, problem: AttackProblem) -> None:
+        """Go on with the samples that are not broken."""
+        names = list(vars(self))
+        vars(self).update(zip(names, problem.narrow(*vars(self).values()), strict=True))
+
+    def move(self, problem: AttackProblem, share: float) -> None:
+        """Step along the gradients, and for the rest of the share as before."""
+        direction = problem.steepest(self.gradients)
+        ahead = problem.project(self.points + self._over(self.step_sizes) * direction, self.rows)
+        moved = torch.lerp(self.points, ahead, share).add_(self.points - self.before, alpha=1 - share)
+        self.before, self.points = self.points, problem.project(moved, self.rows)
+
+    def look(self, found: Response) -> None:
+        """Take note of what the model says of the points."""
+        self.rises = self.rises + (found.losses > self.losses)
+        self.gradients, self.losses = found.gradients, found.losses
+        is_best = found.losses > self.best_losses
+        self.best = torch.where(self._over(is_best), self.points, self.best)
+        self.best_gradients = torch.where(self._over(is_best), found.gradients, self.best_gradients)
+        self.best_losses = torch.where(is_best, found.losses, self.best_losses)
+
+    def halve(self, period: int) -> None:
+        """Halve the step where it is too long, and go back to the best point there."""
+        rose_little = self.rises <= MOST_RISES * period
+        is_stuck = ~self.was_halved & (self.checked_losses >= self.best_losses)
+        halved = rose_little | is_stuck
+        self.step_sizes = torch.where(halved, self.step_sizes / 2, self.step_sizes)
+        self.points = torch.where(self._over(halved), self.best, self.points)
+        self.gradients = torch.where(self._over(halved), self.best_gradients, self.gradients)
+        self.was_halved, self.checked_losses = halved, self.best_losses
+        self.rises = torch.zeros_like(self.rises)
+
+    def _over(self, values: Tensor) -> Tensor:
+        """Return (n,) as (n, 1, …, 1)."""
+        return values.reshape(-1, *([1] * (self.points.ndim - 1)))
+
+
 def _begin(problem: AttackProblem, loss: str | Loss, rivals: Tensor | None) -> _Climb:
     rows = problem.rows
     points = problem.random_start()[rows]
-    answer = _ask(problem, rows, points, loss, rivals)
+    found = _ask(problem, rows, points, loss, rivals)
     return _Climb(
         rows=rows,
         points=points,
         before=points,
-        gradients=answer.gradients,
-        losses=answer.losses,
+        gradients=found.gradients,
+        losses=found.losses,
         best=points,
-        best_gradients=answer.gradients,
-        best_losses=answer.losses,
-        step_sizes=torch.full_like(answer.losses, 2 * problem.epsilon),
-        rises=torch.zeros_like(answer.losses),
-        checked_losses=answer.losses,
-        was_halved=torch.ones_like(answer.losses, dtype=torch.bool),
+        best_gradients=found.gradients,
+        best_losses=found.losses,
+        step_sizes=torch.full_like(found.losses, 2 * problem.epsilon),
+        rises=torch.zeros_like(found.losses),
+        checked_losses=found.losses,
+        was_halved=torch.ones_like(found.losses, dtype=torch.bool),
     )
-
-
-def _ask(
-    problem: AttackProblem, rows: Tensor, points: Tensor, loss: str | Loss, rivals: Tensor | None, gradient: bool = True
-) -> Answer:
-    return problem.ask(rows, points, loss, against=None if rivals is None else rivals[rows], gradient=gradient)
-
-
-def _move(problem: AttackProblem, climb: _Climb, *, is_first: bool) -> None:
-    share = 1.0 if is_first else MOMENTUM
-    direction = problem.steepest(climb.gradients)
-    ahead = problem.project(climb.points + climb.over(climb.step_sizes) * direction, climb.rows)
-    moved = torch.lerp(climb.points, ahead, share).add_(climb.points - climb.before, alpha=1 - share)
-    climb.before, climb.points = climb.points, problem.project(moved, climb.rows)
-
-
-def _look(problem: AttackProblem, climb: _Climb, loss: str | Loss, rivals: Tensor | None) -> None:
-    answer = _ask(problem, climb.rows, climb.points, loss, rivals)
-    climb.rises = climb.rises + (answer.losses > climb.losses)
-    climb.gradients, climb.losses = answer.gradients, answer.losses
-    is_best = answer.losses > climb.best_losses
-    climb.best = torch.where(climb.over(is_best), climb.points, climb.best)
-    climb.best_gradients = torch.where(climb.over(is_best), answer.gradients, climb.best_gradients)
-    climb.best_losses = torch.where(is_best, answer.losses, climb.best_losses)
-
-
-def _check(climb: _Climb, period: int) -> None:
-    """Halve the step where it is too long, and go back to the best point there."""
-    rose_little = climb.rises <= MOST_RISES * period
-    is_stuck = ~climb.was_halved & (climb.checked_losses >= climb.best_losses)
-    halved = rose_little | is_stuck
-    climb.step_sizes = torch.where(halved, climb.step_sizes / 2, climb.step_sizes)
-    climb.points = torch.where(climb.over(halved), climb.best, climb.points)
-    climb.gradients = torch.where(climb.over(halved), climb.best_gradients, climb.gradients)
-    climb.was_halved, climb.checked_losses = halved, climb.best_losses
-    climb.rises = torch.zeros_like(climb.rises)

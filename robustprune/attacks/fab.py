@@ -2,21 +2,22 @@
 
 Croce & Hein 2020, arXiv:1907.02044, with the figures of AutoAttack. It looks for the nearest misclassified point
 and leaves the ball on its way; what it finds within the ball counts.
+
+The shortest way onto a hyperplane that stays in the box: towards w·δ = c every entry moves by some m ≥ 0 in the
+direction that helps, up to the wall of the box. The shortest δ has m = min(t, wall) in L∞ and m = min(t·|w|, wall) in
+L2, with the t at which the way suffices; w·δ is concave and piecewise linear in t, so Newton's method ends exactly
+there. In L1 the entries of the largest |w| go first.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from robustprune.attacks.apgd import TARGETS, rival_classes
 from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.settings import at_least_one
-from robustprune.attacks.engine.stages import Walk
-from robustprune.attacks.hyperplane import step_onto
 from robustprune.attacks.losses import margin
+from robustprune.attacks.requests import at_least_one
 
 MOST_BIAS = 0.1
 OVERSHOOT = 1.05
@@ -39,57 +40,35 @@ def attack(problem: AttackProblem, *, steps: int = 100, target_classes: int = TA
         _approach(problem, start, rivals, steps)
 
 
-@dataclass
-class _Way(Walk):
-    """Where each of the n samples still active stands."""
-
-    margins: Tensor
-    gradients: Tensor
-    has_crossed: Tensor
-
-
 def _approach(problem: AttackProblem, start: Tensor, rivals: Tensor, steps: int) -> None:
-    def begin(saved: dict[str, Tensor] | None) -> _Way:
-        return _begin(problem, start, rivals) if saved is None else _Way(**saved)
-
-    for step, way in problem.steps(steps, begin):
-        if len(way.rows) == 0:
-            return
-        way.points = _step(problem, way)
-        # Who has been across the boundary mostly is so again. Its gradient is wanted where it retreats to, not here.
-        is_last = step == steps - 1
-        _turn_back(problem, way, way.has_crossed | is_last)
-        if not is_last:
-            _arrive(problem, way, rivals)
-
-
-def _begin(problem: AttackProblem, start: Tensor, rivals: Tensor) -> _Way:
+    """Step onto the boundary towards each sample's rival, and back a little once across."""
     rows = problem.rows
-    margins, _, gradients = _look(problem, rows, start[rows], rivals)
-    return _Way(rows, start[rows], margins, gradients, torch.zeros_like(rows, dtype=torch.bool))
-
-
-def _turn_back(problem: AttackProblem, way: _Way, asked: Tensor) -> None:
-    """Find which of the samples ``asked`` (n,) are across; offer and retreat those, and drop what that broke."""
-    where = asked.nonzero().flatten()
-    if len(where):
-        rows = way.rows[where]
-        logits = problem.ask(rows, way.points[where], "margin", gradient=False, is_contained=False).logits
-        _retreat(problem, way, where[margin(logits, problem.labels[rows]) > 0])
-        way.keep(problem.active[way.rows])
-
-
-def _arrive(problem: AttackProblem, way: _Way, rivals: Tensor) -> None:
-    """Get margins and gradients at the points; who is across for the first time retreats, and asks anew."""
-    way.margins, best, way.gradients = _look(problem, way.rows, way.points, rivals)
-    is_across = (best > 0) & ~way.has_crossed
-    if bool(is_across.any()):
-        way.has_crossed |= is_across
-        _retreat(problem, way, is_across.nonzero().flatten())
-        left = problem.active[way.rows]
-        way.keep(left)
-        where = is_across[left].nonzero().flatten()
-        way.margins[where], _, way.gradients[where] = _look(problem, way.rows[where], way.points[where], rivals)
+    points = start[rows]
+    margins, _, gradients = _look(problem, rows, points, rivals)
+    has_crossed = torch.zeros_like(rows, dtype=torch.bool)
+    for step in range(steps):
+        if len(rows) == 0:
+            return
+        points = _step(problem, rows, points, margins, gradients)
+        is_last = step == steps - 1
+        # Who has been across the boundary mostly is so again. Its gradient is wanted where it retreats to, not here.
+        asked = (has_crossed | is_last).nonzero().flatten()
+        if len(asked):
+            found = problem.ask(rows[asked], points[asked], "margin", gradient=False, is_contained=False)
+            _retreat(problem, rows, points, asked[margin(found.logits, problem.labels[rows[asked]]) > 0])
+            rows, points, has_crossed = problem.narrow(rows, points, has_crossed)
+        if is_last:
+            return
+        margins, best, gradients = _look(problem, rows, points, rivals)
+        is_across = (best > 0) & ~has_crossed
+        if bool(is_across.any()):
+            has_crossed |= is_across
+            _retreat(problem, rows, points, is_across.nonzero().flatten())
+            rows, points, margins, gradients, has_crossed, is_across = problem.narrow(
+                rows, points, margins, gradients, has_crossed, is_across
+            )
+            where = is_across.nonzero().flatten()
+            margins[where], _, gradients[where] = _look(problem, rows[where], points[where], rivals)
 
 
 def _look(problem: AttackProblem, rows: Tensor, points: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,21 +77,19 @@ def _look(problem: AttackProblem, rows: Tensor, points: Tensor, rivals: Tensor) 
     return answer.losses, margin(answer.logits, problem.labels[rows]), answer.gradients
 
 
-def _retreat(problem: AttackProblem, way: _Way, where: Tensor) -> None:
-    """Ask for a verdict on those of the samples ``where`` (m,) within the ball, and bring all nearer to the image."""
-    rows, points = way.rows[where], way.points[where]
-    images = problem.images[rows]
-    is_near = problem.size(points - images) <= problem.epsilon
+def _retreat(problem: AttackProblem, rows: Tensor, points: Tensor, where: Tensor) -> None:
+    """Ask for a verdict on those of the points ``where`` (m,) within the ball, and bring all nearer to the image."""
+    across, images = points[where], problem.images[rows[where]]
+    is_near = problem.size(across - images) <= problem.epsilon
     if bool(is_near.any()):
-        problem.ask(rows[is_near], points[is_near], "margin", gradient=False)
-    way.points[where] = images + RETREAT * (points - images)
+        problem.ask(rows[where][is_near], across[is_near], "margin", gradient=False)
+    points[where] = images + RETREAT * (across - images)
 
 
-def _step(problem: AttackProblem, way: _Way) -> Tensor:
+def _step(problem: AttackProblem, rows: Tensor, points: Tensor, margins: Tensor, gradients: Tensor) -> Tensor:
     """Step from the points and from the images onto the linearized boundary, and return a mean of both."""
-    points, images = way.points, problem.images[way.rows]
-    here, home, slopes = points.flatten(1), images.flatten(1), way.gradients.flatten(1)
-    offsets = -way.margins
+    here, home, slopes = points.flatten(1), problem.images[rows].flatten(1), gradients.flatten(1)
+    offsets = -margins
     from_here = step_onto(here, slopes, offsets, problem.norm)
     # The same hyperplane, seen from the image.
     from_home = step_onto(home, slopes, offsets + (slopes * (here - home)).sum(dim=1), problem.norm)
@@ -120,3 +97,60 @@ def _step(problem: AttackProblem, way: _Way) -> Tensor:
     bias = (size_here / (size_here + size_home).clamp(min=1e-12)).clamp(max=MOST_BIAS)[:, None]
     moved = (here + OVERSHOOT * from_here) * (1 - bias) + (home + OVERSHOOT * from_home) * bias
     return moved.clamp(0, 1).reshape(points.shape)
+
+
+def step_onto(points: Tensor, weights: Tensor, offsets: Tensor, norm: str) -> Tensor:
+    """Return the shortest δ (n, D) with weights·(points + δ) = weights·points + offsets, points + δ in [0, 1].
+
+    Where the box does not reach as far, the corner nearest to the hyperplane.
+
+    Args:
+        points: (n, D) in [0, 1].
+        weights: (n, D).
+        offsets: (n,).
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+    """
+    direction = weights.sign() * offsets.sign()[:, None]
+    # Entries of weight zero have walls as well, but neither count nor move: to mask them takes longer than all this.
+    walls = (direction.clamp(min=0) - points).abs()
+    sizes, needed = weights.abs(), offsets.abs()[:, None]
+    if norm == "l1":
+        return direction * _largest_first(walls, sizes, needed)
+    speeds = torch.ones_like(needed) if norm == "linf" else sizes
+    return direction * _together(walls, sizes, speeds, needed)
+
+
+def _together(walls: Tensor, sizes: Tensor, speeds: Tensor, needed: Tensor) -> Tensor:
+    """Return min(t·speeds, walls) with the t at which sizes·m = needed; speeds are (n, D), or (n, 1) if all alike.
+
+    Newton's method from t = 0. The slope of sizes·m only falls, so no step goes too far, and one that brings no
+    further entry to its wall arrives: after D + 1 steps at most, mostly after two or three. A sample that has arrived
+    stays where it is, whatever the others still need.
+    """
+    rates = sizes * speeds
+    slopes = (rates * walls.sign()).sum(dim=1, keepdim=True)
+    times = _later(torch.zeros_like(needed), needed, slopes)
+    while True:
+        moved = torch.minimum(times * speeds, walls)
+        lacking = needed - (sizes * moved).sum(dim=1, keepdim=True)
+        before, slopes = slopes, (walls - moved).sign_().mul_(rates).sum(dim=1, keepdim=True)
+        is_short = (lacking > 0) & (slopes < before)
+        if not bool(is_short.any()):
+            return moved
+        times = torch.where(is_short, _later(times, lacking, slopes), times)
+
+
+def _later(times: Tensor, lacking: Tensor, slopes: Tensor) -> Tensor:
+    """Return when nothing is lacking at these slopes (n, 1), or, where they are zero, a time past all walls."""
+    limits = torch.finfo(times.dtype)
+    # It has to be finite: infinity times a speed of zero is not a number.
+    return (times + lacking / slopes.clamp(min=limits.tiny)).clamp(max=limits.max)
+
+
+def _largest_first(walls: Tensor, sizes: Tensor, needed: Tensor) -> Tensor:
+    order = sizes.argsort(dim=1, descending=True)
+    sorted_walls, sorted_sizes = walls.gather(1, order), sizes.gather(1, order)
+    gains = sorted_walls * sorted_sizes
+    before = gains.cumsum(dim=1) - gains
+    wanted = (needed - before).clamp(min=0) / sorted_sizes.clamp(min=1e-30)
+    return torch.zeros_like(walls).scatter(1, order, torch.minimum(wanted, sorted_walls))

@@ -1,21 +1,18 @@
-"""Fast gradient sign method: x + ε·sign(∇ₓ L) (Goodfellow, Shlens, Szegedy 2015, arXiv:1412.6572).
+"""Fast gradient sign methods: one step, one after a random one, several with momentum; and noise, to be beaten by all.
 
-In L2 the gradient is divided by its norm instead of reduced to its sign.
+FGSM is x + ε·sign(∇ₓ L) (Goodfellow, Shlens, Szegedy 2015, arXiv:1412.6572). In L2 the gradient is divided by its norm
+instead of reduced to its sign.
 """
 
 from __future__ import annotations
 
-from fractions import Fraction
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.run import run_attack
 from robustprune.attacks.losses import Loss
+from robustprune.attacks.requests import at_least_one, parse_step_size
 from robustprune.errors import AttackError
-from robustprune.runtime.arrays import Array
 
 
 def attack(problem: AttackProblem, *, loss: str | Loss = "ce") -> None:
@@ -35,44 +32,53 @@ def random_attack(problem: AttackProblem, *, share: float = 0.5, loss: str | Los
     _step(problem, start, (1 - share) * problem.epsilon, loss)
 
 
+def momentum_attack(
+    problem: AttackProblem,
+    *,
+    steps: int = 10,
+    step_size: float | str | None = None,
+    decay: float = 1.0,
+    loss: str | Loss = "ce",
+) -> None:
+    """Propose points along accumulated gradients, each divided by its L1 norm; the step is ε/steps by default.
+
+    MI-FGSM (Dong et al. 2018, arXiv:1710.06081, eq. 6-7).
+    """
+    at_least_one("steps", steps)
+    if decay < 0:
+        raise AttackError(f"decay must be at least 0, got {decay!r}")
+    length = problem.epsilon / steps if step_size is None else parse_step_size(step_size)
+    rows = problem.rows
+    points = problem.images[rows]
+    velocity = torch.zeros_like(points)
+    for _ in range(steps):
+        gradients = problem.ask(rows, points, loss).gradients
+        rows, points, velocity, gradients = problem.narrow(rows, points, velocity, gradients)
+        if len(rows) == 0:
+            return
+        velocity = decay * velocity + _unit_l1(gradients)
+        points = problem.project(points + length * problem.uphill(points, velocity), rows)
+    problem.ask(rows, points, loss, gradient=False)
+
+
+def noise_attack(problem: AttackProblem, *, draws: int = 1) -> None:
+    """Propose so many points drawn uniformly from the ball.
+
+    What an attack without any idea would find.
+    """
+    at_least_one("draws", draws)
+    for _ in range(draws):
+        problem.evaluate(problem.random_start(), "margin")
+
+
 def _step(problem: AttackProblem, start: Tensor, length: float, loss: str | Loss) -> None:
     rows = problem.rows
     points = start[rows]
     gradients = problem.ask(rows, points, loss).gradients
-    left = problem.active[rows]
-    rows, points, gradients = rows[left], points[left], gradients[left]
+    rows, points, gradients = problem.narrow(rows, points, gradients)
     problem.ask(rows, points + length * problem.uphill(points, gradients), loss, gradient=False)
 
 
-def fgsm(
-    model: nn.Module,
-    images: Array,
-    labels: Array,
-    *,
-    epsilon: float | str | Fraction = 8 / 255,
-    norm: str = "linf",
-    loss: str | Loss = "ce",
-    **settings: Any,
-) -> Tensor:
-    """Return images moved by ε along the sign of the loss gradient.
-
-    A point that is not better than the image itself is not taken, and samples that are misclassified to
-    begin with come back as they are; `run_attack` says which, and whether the model could be attacked at all.
-
-    Args:
-        model: Maps float images in [0, 1] to logits (N, K).
-        images: (N, …), uint8 or float in [0, 1].
-        labels: (N,) integers.
-        epsilon: Budget: a number or a fraction such as ``"8/255"``.
-        norm: ``"linf"`` or ``"l2"``.
-        loss: ``"ce"``, ``"margin"``, ``"dlr"``, or a function of logits and labels.
-        **settings: Further settings of `run_attack`, such as ``batch_size`` and ``selection``.
-
-    Returns:
-        (N, …) float32 in [0, 1], on the device of ``images``.
-
-    Raises:
-        AttackError: As `run_attack`.
-    """
-    result = run_attack(model, images, labels, "fgsm", epsilon=epsilon, norm=norm, loss=loss, **settings)
-    return result.adversarial.to(images.device) if isinstance(images, Tensor) else result.adversarial
+def _unit_l1(gradients: Tensor) -> Tensor:
+    size = gradients.flatten(1).abs().sum(dim=1)
+    return gradients / size.clamp(min=1e-30).reshape(-1, *([1] * (gradients.ndim - 1)))

@@ -11,18 +11,9 @@ reach, and the margin for the second, which does not fade once that is nearly re
 
 from __future__ import annotations
 
-from fractions import Fraction
-from typing import Any
-
-from torch import Tensor, nn
-
 from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.run import run_attack
-from robustprune.attacks.engine.settings import at_least_one
-from robustprune.attacks.engine.stages import Walk
-from robustprune.attacks.epsilon import parse_step_size
 from robustprune.attacks.losses import Loss
-from robustprune.runtime.arrays import Array
+from robustprune.attacks.requests import at_least_one, parse_step_size
 
 CE_MARGIN = "ce-margin"
 
@@ -39,23 +30,23 @@ def attack(
     at_least_one("steps", steps)
     constant = None if step_size is None else parse_step_size(step_size)
     problem.describe(schedule="falling" if constant is None else "constant")
-
-    def begin(saved: dict[str, Tensor] | None) -> Walk:
-        if saved is not None:
-            return Walk(**saved)
-        points = problem.random_start() if random_start else problem.images
-        return Walk(problem.rows, points[problem.rows])
-
-    for step, walk in problem.steps(steps + 1, begin):
-        now = loss if loss != CE_MARGIN else "ce" if 2 * step < steps else "margin"
-        gradients = problem.ask(walk.rows, walk.points, now, gradient=step < steps).gradients
-        left = problem.active[walk.rows]
-        walk.keep(left)
-        if step == steps or len(walk.rows) == 0:
+    points = problem.random_start() if random_start else problem.images
+    rows = problem.rows
+    points = points[rows]
+    for step in range(steps):
+        gradients = problem.ask(rows, points, _loss_at(step, steps, loss)).gradients
+        rows, points, gradients = problem.narrow(rows, points, gradients)
+        if len(rows) == 0:
             return
-        falling = problem.epsilon * (1 - step / steps)
-        direction = problem.uphill(walk.points, gradients[left])
-        walk.points = problem.project(walk.points + (constant or falling) * direction, walk.rows)
+        length = constant or problem.epsilon * (1 - step / steps)
+        points = problem.project(points + length * problem.uphill(points, gradients), rows)
+    problem.ask(rows, points, _loss_at(steps, steps, loss), gradient=False)
+
+
+def _loss_at(step: int, steps: int, loss: str | Loss) -> str | Loss:
+    if loss != CE_MARGIN:
+        return loss
+    return "ce" if 2 * step < steps else "margin"
 
 
 def margin_attack(
@@ -70,62 +61,3 @@ def ratio_attack(
 ) -> None:
     """Propose points along the steepest ascent of the difference-of-logits ratio (Croce & Hein 2020)."""
     attack(problem, steps=steps, step_size=step_size, random_start=random_start, loss="dlr")
-
-
-def pgd(
-    model: nn.Module,
-    images: Array,
-    labels: Array,
-    *,
-    epsilon: float | str | Fraction = 8 / 255,
-    norm: str = "linf",
-    steps: int = 20,
-    step_size: float | str | None = None,
-    restarts: int = 1,
-    random_start: bool = True,
-    loss: str | Loss = "ce",
-    seed: int = 0,
-    **settings: Any,
-) -> Tensor:
-    """Return images moved within the ε-ball by projected gradient ascent on the loss.
-
-    Samples that are misclassified to begin with come back as they are; `run_attack` says which, and whether
-    the model could be attacked at all.
-
-    Args:
-        model: Maps float images in [0, 1] to logits (N, K).
-        images: (N, …), uint8 or float in [0, 1].
-        labels: (N,) integers.
-        epsilon: Budget: a number or a fraction such as ``"8/255"``.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        steps: Gradient steps per restart.
-        step_size: Length of every step, a number or a fraction; by default they fall linearly from ε to 0.
-        restarts: Runs, each from its own random start, on the samples the ones before did not break.
-        random_start: Start from a random point of the ball instead of the image.
-        loss: ``"ce"``, ``"margin"``, ``"ce-margin"``, ``"dlr"``, or a function of logits and labels.
-        seed: Keys the random starts.
-        **settings: Further settings of `run_attack`. For the textbook version, which returns the last point
-            of all samples: ``early_stop=False, selection="last"``, with a ``step_size``.
-
-    Returns:
-        (N, …) float32 in [0, 1], on the device of ``images``.
-
-    Raises:
-        AttackError: As `run_attack`.
-    """
-    result = run_attack(
-        model,
-        images,
-        labels,
-        "pgd",
-        epsilon=epsilon,
-        norm=norm,
-        steps=steps,
-        step_size=step_size,
-        restarts=restarts,
-        random_start=random_start,
-        loss=loss,
-        seed=seed,
-        **settings,
-    )
-    return result.adversarial.to(images.device) if isinstance(images, Tensor) else result.adversarial

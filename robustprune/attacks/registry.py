@@ -7,60 +7,20 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
-from robustprune.registry import Registry, suggest
+from robustprune.registry import Registry, read_tables, suggest
 
-ATTACKS = Registry(
-    "attack",
-    "robustprune.attacks",
-    {
-        "apgd-ce": "robustprune.attacks.apgd:cross_entropy_attack",
-        "apgd-dlr": "robustprune.attacks.apgd:ratio_attack",
-        "apgd-t": "robustprune.attacks.apgd:targeted_attack",
-        "autoattack": "robustprune.attacks.ensembles:autoattack",
-        "fab-t": "robustprune.attacks.fab:attack",
-        "foolbox": "robustprune.attacks.engine.foreign:foolbox_attack",
-        "fgsm": "robustprune.attacks.fgsm:attack",
-        "mifgsm": "robustprune.attacks.mifgsm:attack",
-        "noise": "robustprune.attacks.noise:attack",
-        "pgd": "robustprune.attacks.pgd:attack",
-        "pgd-dlr": "robustprune.attacks.pgd:ratio_attack",
-        "pgd-margin": "robustprune.attacks.pgd:margin_attack",
-        "quick": "robustprune.attacks.ensembles:quick",
-        "rfgsm": "robustprune.attacks.fgsm:random_attack",
-        "square": "robustprune.attacks.square:attack",
-        "standard": "robustprune.attacks.ensembles:standard",
-        "strong": "robustprune.attacks.ensembles:strong",
-        "torchattacks": "robustprune.attacks.engine.foreign:torchattacks_attack",
-    },
-)
+ATTACKS = Registry("attack", "robustprune.attacks", read_tables("attacks")["PLUGINS"])
 
-Attack = Callable[..., None]
+AttackFunction = Callable[..., None]
+"""``attack(problem, *, option=default, …)``."""
 
-# What run_attack itself takes: an attack cannot have an option of these names.
-ENGINE_OPTIONS = (
-    "epsilon",
-    "norm",
-    "seed",
-    "restarts",
-    "batch_size",
-    "sample_ids",
-    "early_stop",
-    "selection",
-    "expected_clean_accuracy",
-    "targets",
-    "eot",
-    "frozen",
-    "carry",
-    "checks",
-    "state",
-    "device",
-    "processes",
-    "progress",
-)
+ENGINE_OPTIONS = (*Attack.model_fields, "targets", "sample_ids", "carry", "expected_clean_accuracy", "work")
+"""What `run_attack` itself takes: an attack cannot have an option of these names."""
 
 
-def register_attack(name: str) -> Callable[[Attack], Attack]:
+def register_attack(name: str) -> Callable[[AttackFunction], AttackFunction]:
     """Return a decorator that makes ``attack(problem, *, option=default, …)`` known as ``name``.
 
     Raises:
@@ -69,7 +29,7 @@ def register_attack(name: str) -> Callable[[Attack], Attack]:
     return ATTACKS.register(name)
 
 
-def attack_family(function: Callable[[str], Attack]) -> Callable[[str], Attack]:
+def attack_family(function: Callable[[str], AttackFunction]) -> Callable[[str], AttackFunction]:
     """Mark a function that returns the attack whose name follows the colon."""
     function.is_family = True  # type: ignore[attr-defined]
     return function
@@ -80,22 +40,22 @@ def is_family(plugin: Any) -> bool:
     return bool(getattr(plugin, "is_family", False))
 
 
-def for_norms(*norms: str) -> Callable[[Attack], Attack]:
+def for_norms(*norms: str) -> Callable[[AttackFunction], AttackFunction]:
     """Return a decorator that says which norms an attack knows; one without it knows all."""
 
-    def mark(attack: Attack) -> Attack:
+    def mark(attack: AttackFunction) -> AttackFunction:
         attack.norms = norms  # type: ignore[attr-defined]
         return attack
 
     return mark
 
 
-def knows_norm(attack: Attack, norm: str) -> bool:
+def knows_norm(attack: AttackFunction, norm: str) -> bool:
     """Return whether an attack can measure its budget in a norm."""
     return norm in getattr(attack, "norms", (norm,))
 
 
-def check_norm(attack: Attack, name: str, norm: str) -> None:
+def check_norm(attack: AttackFunction, name: str, norm: str) -> None:
     """Raise an `AttackError` where the attack called ``name`` does not know a norm."""
     if not knows_norm(attack, norm):
         known = " and ".join(attack.norms)  # type: ignore[attr-defined]
@@ -104,7 +64,7 @@ def check_norm(attack: Attack, name: str, norm: str) -> None:
         raise AttackError(f"the attack {name!r} is for {known}; in {norm}, attack with {instead}")
 
 
-def get_attack(name: str) -> Attack:
+def get_attack(name: str) -> AttackFunction:
     """Return the attack function called ``name``; of a family such as ``torchattacks``, ``torchattacks:CW``.
 
     Raises:
@@ -117,11 +77,11 @@ def get_attack(name: str) -> Attack:
     if is_family(attack):
         if not member:
             raise AttackError(f"{family!r} has many attacks; say which, such as {family}:PGD")
-        named: Attack = attack(member)
+        named: AttackFunction = attack(member)
         return named
     if colon:
         raise AttackError(f"the attack {family!r} takes no argument after a colon, got {name!r}")
-    function: Attack = attack
+    function: AttackFunction = attack
     return function
 
 
@@ -185,7 +145,7 @@ def named(value: Any) -> Any:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _named_parameters(attack: Attack) -> list[inspect.Parameter]:
+def _named_parameters(attack: AttackFunction) -> list[inspect.Parameter]:
     # The first parameter is the problem.
     parameters = list(inspect.signature(attack).parameters.values())[1:]
     return [each for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]

@@ -2,20 +2,81 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
+from numbers import Real
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
-from robustprune.attacks.epsilon import parse_epsilon
 from robustprune.attacks.norms import get_norm
 from robustprune.errors import AttackError, RobustPruneError
-from robustprune.runtime.requests import Request
+from robustprune.runtime.requests import PathText, Request
 
-Count = Annotated[int, Field(ge=1, strict=True)]
+
+def parse_epsilon(value: float | str | Fraction, norm: str = "linf") -> float:
+    """Return a budget as a float, in units of [0, 1] pixels.
+
+    Args:
+        value: A number, or a string holding one (``"0.03"``) or a fraction (``"8/255"``).
+        norm: The norm the budget is measured in; an L∞ budget cannot exceed 1.
+
+    Raises:
+        AttackError: Not a number, negative, not finite, or an L∞ budget above 1.
+    """
+    epsilon = _number("epsilon", value)
+    if not math.isfinite(epsilon) or epsilon < 0:
+        raise AttackError(f"epsilon must be a finite number of at least 0, got {value!r}")
+    if norm == "linf" and epsilon > 1:
+        raise AttackError(
+            f"epsilon {value} exceeds the whole range of a pixel, which is [0, 1] here; forgot /255? "
+            f"Write {epsilon:g}/255"
+        )
+    return epsilon
+
+
+def parse_step_size(value: float | str | Fraction) -> float:
+    """Return the length of an attack's step as a float, read as `parse_epsilon` does.
+
+    Raises:
+        AttackError: Not a number, not finite, or not above 0.
+    """
+    step_size = _number("step_size", value)
+    if not math.isfinite(step_size) or step_size <= 0:
+        raise AttackError(f"step_size must be a finite number above 0, got {value!r}; leave it out to let steps fall")
+    return step_size
+
+
+def _number(name: str, value: float | str | Fraction) -> float:
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        numerator, slash, denominator = value.partition("/")
+        try:
+            return float(numerator) / float(denominator) if slash else float(numerator)
+        except (ValueError, ZeroDivisionError):
+            pass
+    raise AttackError(f"{name} must be a number or a fraction such as '8/255', got {value!r}")
+
+
+Integer = Annotated[int, Field(strict=True), BeforeValidator(lambda value: _unboxed(value))]
+Count = Annotated[Integer, Field(ge=1)]
 Epsilon = Annotated[float, BeforeValidator(lambda value: parse_epsilon(value, "l2"))]
 """A budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``. That of L∞ is held to 1 with its norm."""
 Norm = Annotated[Literal["linf", "l2", "l1"], BeforeValidator(lambda value: get_norm(value).name)]
+
+
+def at_least_one(name: str, value: Any) -> int:
+    """Return a count as an int, or raise an `AttackError` that names it."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise AttackError(f"{name} must be an integer of at least 1, got {value!r}")
+    return int(value)
+
+
+def _unboxed(value: Any) -> Any:
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def _as_list(value: Any) -> Any:
@@ -69,16 +130,29 @@ class Attack(_Manner):
 
     name: str = "pgd"
     epsilon: Epsilon = 8 / 255
-    seed: Annotated[int, Field(strict=True)] = 0
+    seed: Integer = 0
     batch_size: Count = 256
     early_stop: bool = True
     selection: Literal["best", "last"] = "best"
     frozen: bool = True
 
+    @classmethod
+    def asked(cls, attack: str | Attack, **settings: Any) -> Attack:
+        """Return the request for an attack by name, or one that is there, with some settings changed."""
+        known = {"name": attack} if isinstance(attack, str) else dict(attack)
+        return cls.of({**known, **settings}) if settings or isinstance(attack, str) else attack
+
     @model_validator(mode="after")
     def _fits_the_norm(self) -> Self:
         parse_epsilon(self.epsilon, self.norm)
         return self
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """What a result reports beside the attack's own options."""
+        return {
+            name: getattr(self, name) for name in ("restarts", "seed", "batch_size", "early_stop", "selection", "eot")
+        }
 
 
 class Attacks(_Manner):
@@ -98,7 +172,7 @@ class Attacks(_Manner):
     epsilons: Epsilons = (8 / 255,)
     union: bool = False
     transfer_from: Any = None
-    save_adversarial: str | None = None
+    save_adversarial: PathText | None = None
 
     @model_validator(mode="after")
     def _fit_the_norm(self) -> Self:

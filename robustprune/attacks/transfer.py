@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,19 +11,29 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.engine import checks
-from robustprune.attacks.engine.batching import Batches
-from robustprune.attacks.engine.goal import Goal
-from robustprune.attacks.engine.result import AttackResult, Check
-from robustprune.attacks.engine.run import run_attack
-from robustprune.attacks.engine.settings import as_ids
-from robustprune.attacks.engine.verdict import predict_once
+from robustprune.attacks.engine.attack_result import AttackResult, Check
+from robustprune.attacks.engine.ledger import Goal
+from robustprune.attacks.engine.oracle import Batches, predict_once
+from robustprune.attacks.engine.runner import NO_WORK, run_attack
+from robustprune.attacks.engine.samples import as_ids
+from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.models import as_network, evaluation_mode, model_device, network_name, to_unit_range
 from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.work import Work
 
 
 def transfer_attack(
-    model: nn.Module, source: nn.Module, images: Array, labels: Array, attack: str = "pgd", **settings: Any
+    model: nn.Module,
+    source: nn.Module,
+    images: Array,
+    labels: Array,
+    attack: str | Attack = "pgd",
+    *,
+    sample_ids: Sequence[int] | Tensor | None = None,
+    expected_clean_accuracy: float | None = None,
+    work: Work = NO_WORK,
+    **settings: Any,
 ) -> AttackResult:
     """Show a model the images that an attack on another made, and say what came of it.
 
@@ -35,25 +46,29 @@ def transfer_attack(
         source: The network the attack sees; of the same classes.
         images: (N, …), uint8 or float in [0, 1].
         labels: (N,) integers.
-        attack: Name of the attack.
-        **settings: As for `run_attack`; ``expected_clean_accuracy`` is that of ``model``.
+        attack: Name of the attack, or a request.
+        sample_ids: As for `run_attack`.
+        expected_clean_accuracy: Of ``model``.
+        work: As for `run_attack`.
+        **settings: As for `run_attack`.
 
     Raises:
         AttackError: As `run_attack`.
     """
     model, source = as_network(model), as_network(source)
-    expected = settings.pop("expected_clean_accuracy", None)
-    made = run_attack(source, images, labels, attack, **({"early_stop": False} | settings))
+    targets = settings.pop("targets", None)
+    request = Attack.asked(attack, **({"early_stop": False} | settings))
+    made = run_attack(source, images, labels, request, targets=targets, sample_ids=sample_ids, work=work)
     made_at = time.perf_counter()
-    clean, predictions = (_predict(model, points, settings) for points in (images, made.adversarial))
+    clean, predictions = (_predict(model, points, sample_ids, request) for points in (images, made.adversarial))
     was_reached, broken = map(Goal(made.labels, made.targets).is_reached_by, (clean, predictions))
     broken |= was_reached
     found = [check for check in made.checks if check.name not in ("sample size", "clean agreement")]
     found.append(checks.check_sample_size(broken))
-    if expected is not None:
+    if expected_clean_accuracy is not None:
         accuracy = float((clean == made.labels).double().mean())
-        is_random = settings.get("eot", 1) > 1
-        found.append(checks.check_clean_agreement(accuracy, expected, made.n, draws_at_random=is_random))
+        is_random = request.eot > 1
+        found.append(checks.check_clean_agreement(accuracy, expected_clean_accuracy, made.n, draws_at_random=is_random))
     return replace(
         made,
         options={**made.options, "source": network_name(source)},
@@ -62,7 +77,7 @@ def transfer_attack(
         adversarial_predictions=predictions,
         broken_at_step=torch.where(was_reached, 0, torch.where(broken, made.queries, -1)),
         broken_by=[
-            "clean" if was else f"transfer:{attack}" if now else ""
+            "clean" if was else f"transfer:{request.name}" if now else ""
             for was, now in zip(was_reached.tolist(), broken.tolist(), strict=True)
         ],
         checks=tuple(found),
@@ -71,12 +86,11 @@ def transfer_attack(
     )
 
 
-def _predict(model: nn.Module, images: Array, settings: dict[str, Any]) -> Tensor:
+def _predict(model: nn.Module, images: Array, sample_ids: Sequence[int] | Tensor | None, request: Attack) -> Tensor:
     images = to_unit_range(to_tensor(images, "images", AttackError).to(model_device(model)))
-    ids, seed = as_ids(settings.get("sample_ids"), len(images)), settings.get("seed", 0)
+    ids, batches = as_ids(sample_ids, len(images)), Batches(request.batch_size)
     with evaluation_mode(model):
-        batches = Batches(settings.get("batch_size", 256))
-        return predict_once(model, images, ids, seed=seed, batches=batches).argmax(dim=1).cpu()
+        return predict_once(model, images, ids, seed=request.seed, batches=batches).argmax(dim=1).cpu()
 
 
 def check_transfer(direct: AttackResult, transferred: AttackResult) -> Check:

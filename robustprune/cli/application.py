@@ -12,8 +12,7 @@ from click.exceptions import Exit
 
 from robustprune._version import __version__
 from robustprune.cli import terminal
-from robustprune.cli.guard import GuardedCommand
-from robustprune.cli.options import KeyValue
+from robustprune.cli.command import Command
 from robustprune.errors import RobustPruneError
 from robustprune.runtime.files import ERRORS
 from robustprune.runtime.launch import once_each, read_launch, silence_others, take_the_floor
@@ -64,54 +63,6 @@ def _fail(message: str) -> None:
     take_the_floor()
     terminal.say(f"Error: {' '.join(message.split())}")
     sys.exit(1)
-
-
-class Command(GuardedCommand):
-    """A command that takes no empty value, and does not let the last of two values win in silence."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, refuse what is empty or set twice, and say which of two values counts.
-
-        Raises:
-            UsageError: An option or argument is empty, or two of its name=value set the same name.
-        """
-        given = list(args)
-        rest = super().parse_args(ctx, args)
-        if not ctx.resilient_parsing:
-            for param in self.params:
-                _refuse_empty(param, ctx)
-            _, _, order = self.make_parser(ctx).parse_args(given)
-            for param in dict.fromkeys(order):
-                _refuse_names_twice(param, ctx)
-                _say_what_counts(param, order.count(param), ctx)
-        return rest
-
-
-def _refuse_empty(param: click.Parameter, ctx: click.Context) -> None:
-    value = ctx.params.get(param.name or "")
-    for each in value if isinstance(value, tuple) else (value,):
-        if isinstance(each, str) and not each.strip():
-            raise click.UsageError(
-                f"{_called(param)} is empty; was a variable of the shell unset? Give it a value, or leave it out", ctx
-            )
-
-
-def _refuse_names_twice(param: click.Parameter, ctx: click.Context) -> None:
-    if isinstance(param.type, KeyValue):
-        names = [name for name, _ in ctx.params[param.name or ""]]
-        for name in names:
-            if names.count(name) > 1:
-                raise click.UsageError(f"{_called(param)} {name}=… is given more than once; give it once", ctx)
-
-
-def _say_what_counts(param: click.Parameter, times: int, ctx: click.Context) -> None:
-    if times > 1 and isinstance(param, click.Option) and not (param.multiple or param.is_flag or param.count):
-        counts = ctx.params[param.name or ""]
-        terminal.say(f"Warning: {_called(param)} is given {times} times; the last one, {counts}, counts")
-
-
-def _called(param: click.Parameter) -> str:
-    return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name
 
 
 class _Commands(click.RichGroup):

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
-    data_options,
+    DataOptions,
+    NetworkOptions,
+    Setup,
+    dataset_options,
     eligibility_option,
-    model_options,
-    open_named_network,
+    network_options,
     processor_options,
 )
 
 
 @commands.command()
-@model_options
-@data_options
+@network_options
+@dataset_options
 @eligibility_option
 @processor_options
-def blocks(eligibility: str, as_json: bool, **options: Any) -> None:
+def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setup: Setup, as_json: bool) -> None:
     """Show the residual blocks of a network and which of them can go."""
+    from robustprune.cli.workbench import open_network
     from robustprune.cost import measure_block_macs, measure_cost
     from robustprune.pruning import check_eligibility, find_blocks, ineligible_because, removable_together
 
     rule = check_eligibility(eligibility)
-    ticket = open_named_network(options)
+    setup.begin()
+    ticket = open_network(network, dataset, seed=setup.seed)
     found = find_blocks(ticket.network)
     macs, total = measure_block_macs(ticket.network, found), measure_cost(ticket.network).macs
     rows = [
@@ -44,9 +46,7 @@ def blocks(eligibility: str, as_json: bool, **options: Any) -> None:
     ]
     most = removable_together(found, rule)
     if as_json:
-        terminal.print_json(
-            {"model": options["model"], "eligibility": rule, "removable_together": most, "blocks": rows}
-        )
+        terminal.print_json({"model": network.model, "eligibility": rule, "removable_together": most, "blocks": rows})
         return
     terminal.table(
         f"Blocks of {ticket.architecture.name}",

@@ -43,7 +43,7 @@ def compare(
     patterns such as `'runs/*/layer.json'`.
     """
     from robustprune.comparison import compare
-    from robustprune.comparison.named import split_named
+    from robustprune.comparison.sources import split_named
 
     named: dict[str, list[str]] = {}
     try:

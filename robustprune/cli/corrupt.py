@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.corruptions import frost_dir_option, frost_options
+from robustprune.cli.corruption_options import frost_dir_option, frost_options
 from robustprune.cli.options import (
-    data_options,
+    DataOptions,
+    Setup,
+    dataset_options,
+    gathered,
     processor_options,
     split_option,
-    stack,
-    take_data_options,
 )
 from robustprune.cli.paths import OUT_FOLDER, Target
 from robustprune.runtime.kinds import PICTURE
 
-corrupt_options = stack(
-    split_option,
-    click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images."),
-    click.option(
-        "--corruption",
-        "names",
-        multiple=True,
-        help="all (fifteen), extras (four) or a name; may be repeated.  [default: all and extras]",
-    ),
-    frost_dir_option,
+if TYPE_CHECKING:
+    from robustprune.corruptions import Corruptions
+    from robustprune.data import Sample
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What is to be written: a set, or what is missing of it, and the gallery of one of its images."""
+
+    out: str | None
+    resume: bool
+    gallery: str | None
+    image: int
+
+
+output_options = gathered(
+    "output",
+    _Output,
     click.option(
         "--out",
         type=OUT_FOLDER,
@@ -47,64 +57,78 @@ corrupt_options = stack(
 
 
 @commands.command()
-@data_options
-@corrupt_options
+@dataset_options
+@split_option
+@click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")
+@click.option(
+    "--corruption",
+    "names",
+    multiple=True,
+    help="all (fifteen), extras (four) or a name; may be repeated.  [default: all and extras]",
+)
+@frost_dir_option
+@output_options
 @processor_options
 def corrupt(
-    out: str | None, gallery: str | None, names: tuple[str, ...], image: int, as_json: bool, **options: Any
+    dataset: DataOptions,
+    split: str,
+    limit: int | None,
+    names: tuple[str, ...],
+    frost_dir: str | None,
+    output: _Output,
+    setup: Setup,
+    as_json: bool,
 ) -> None:
     """Write the corrupted images of a data set in the layout of CIFAR-10-C, or draw a gallery of one of them."""
     from robustprune.cli.workbench import open_data
-    from robustprune.corruptions import expand_names
-    from robustprune.corruptions.export import write_set
-    from robustprune.corruptions.gallery import write_gallery
+    from robustprune.corruptions import Corruptions, expand_names
     from robustprune.data import take_sample
-    from robustprune.runtime.work import limit_threads
 
-    if out is None and gallery is None:
+    if output.out is None and output.gallery is None:
         raise click.UsageError("name a folder with --out, a picture with --gallery, or both")
-    limit_threads(options["threads"])
+    setup.begin()
     chosen = expand_names(list(names) or ["all", "extras"])
-    frost = frost_options(options["frost_dir"], chosen)
-    data = open_data(options["dataset"], data_options=take_data_options(options), seed=options["seed"])
-    sample = take_sample(data, options["split"], options["limit"], options["seed"])
-    if image >= len(sample.labels):
-        raise click.UsageError(f"--image {image}: there are {len(sample.labels)} images, counted from 0")
-    if gallery is not None:
-        write_gallery(
-            sample.images[image],
-            gallery,
-            seed=options["seed"],
-            sample_id=int(sample.indices[image]),
-            names=chosen,
-            options=frost,
-        )
-    written: list[str] = []
-    if out is not None:
-        with terminal.progress_bar() as bar:
-            written = write_set(
-                sample.images,
-                sample.labels,
-                out,
-                chosen,
-                seed=options["seed"],
-                sample_ids=sample.indices,
-                options=frost,
-                resume=options["resume"],
-                progress=bar,
-            )
+    asked = Corruptions(names=tuple(chosen), options=frost_options(frost_dir, chosen))
+    data = open_data(dataset, seed=setup.seed)
+    sample = take_sample(data, split, limit, setup.seed)
+    if output.image >= len(sample.labels):
+        raise click.UsageError(f"--image {output.image}: there are {len(sample.labels)} images, counted from 0")
     found = {
         "dataset": data.name,
         "n": len(sample.labels),
         "corruptions": chosen,
-        "written": written,
-        "out": out,
-        "gallery": gallery,
+        "written": _write(sample, asked, output, setup.seed),
+        "out": output.out,
+        "gallery": output.gallery,
     }
     if as_json:
         terminal.print_json(found)
     else:
         _say(found)
+
+
+def _write(sample: Sample, asked: Corruptions, output: _Output, seed: int) -> list[str]:
+    """Write what is wanted; return the corruptions that the set did not have before."""
+    from robustprune.corruptions.corrupted_set import write_set
+    from robustprune.corruptions.corruption_gallery import write_gallery
+
+    images, labels, indices = sample
+    if output.gallery is not None:
+        sample_id = int(indices[output.image])
+        write_gallery(images[output.image], output.gallery, asked, seed=seed, sample_id=sample_id)
+    if output.out is None:
+        return []
+    with terminal.progress_bar() as bar:
+        return write_set(
+            images,
+            labels,
+            output.out,
+            asked,
+            seed=seed,
+            sample_ids=indices,
+            resume=output.resume,
+            progress=bar,
+        )
 
 
 def _say(found: dict[str, Any]) -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import alike_options, common_options, data_options, model_options, open_named_network
+from robustprune.cli.options import (
+    DataOptions,
+    NetworkOptions,
+    Setup,
+    dataset_options,
+    network_options,
+    setup_options,
+)
 from robustprune.cli.paths import Naming
-from robustprune.cli.tables import pruning_notes
 
 
 @commands.command()
-@model_options
-@data_options
+@network_options
+@dataset_options
 @click.option("--dense", type=Naming(plain=True), help="A ticket or model to compare with.")
 @click.option(
     "--batch-size",
@@ -35,26 +42,34 @@ from robustprune.cli.tables import pruning_notes
     is_flag=True,
     help="With --latency: also time the network exported to ONNX, in onnxruntime, and by torch.export.",
 )
-@common_options
-def cost(dense: str | None, batch_size: int, latency: bool, exported: bool, as_json: bool, **options: Any) -> None:
+@setup_options
+def cost(
+    network: NetworkOptions,
+    dataset: DataOptions,
+    dense: str | None,
+    batch_size: int,
+    latency: bool,
+    exported: bool,
+    setup: Setup,
+    as_json: bool,
+) -> None:
     """Count a network's parameters, multiply-accumulates and filters, and measure its memory."""
     if exported and not latency:
         raise click.UsageError("--exported adds to what --latency times; give both")
-    from robustprune.cli.workbench import open_alike
-    from robustprune.evaluation.costs import describe_cost
+    from robustprune.cli.workbench import open_alike, open_network
+    from robustprune.evaluation.cost_summary import describe_cost
 
-    alike = alike_options(options, [] if dense is None else [dense])
-    ticket = open_named_network(options)
-    counterpart = None if dense is None else open_alike(dense, ticket.architecture, **alike)
-    found = describe_cost(
-        ticket, counterpart, batch_size=batch_size, timed=latency, exported=exported, device=options["device"]
-    )
+    device, seed = setup.begin(), setup.seed
+    others = [] if dense is None else [replace(network, model=dense)]
+    ticket = open_network(network.beside(others), dataset, seed=seed)
+    counterpart = open_alike(others[0], ticket.architecture, seed=seed) if others else None
+    found = describe_cost(ticket, counterpart, batch_size=batch_size, timed=latency, exported=exported, device=device)
     if as_json:
         masks = {"masks": ticket.mask_summary} if ticket.masks else {}
-        terminal.print_json({"model": options["model"], "dataset": ticket.data.get("name"), **masks, **found})
+        terminal.print_json({"model": network.model, "dataset": ticket.data.get("name"), **masks, **found})
         return
-    headings = [options["model"]] if dense is None else [dense, options["model"], "saved"]
-    caption = "\n".join([*pruning_notes(ticket), *_timing_note(found)])
+    headings = [network.model] if dense is None else [dense, network.model, "saved"]
+    caption = "\n".join([*terminal.pruning_notes(ticket), *_timing_note(found)])
     terminal.table("Cost", ["", *(f">{heading}" for heading in headings)], _rows(found), caption)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,50 +11,97 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import common_options
+from robustprune.cli.options import Setup, setup_options
 from robustprune.cli.paths import Target
-from robustprune.runtime.kinds import DEMO_MARK, Kind
+from robustprune.cli.sweep import announcing
+from robustprune.errors import TicketError
+from robustprune.runtime.kinds import DEMO_MARK, OUTCOMES, PAGE, RECORD, TICKET, Kind
 
 if TYPE_CHECKING:
-    from robustprune.cli.demonstration import DemoResult
+    from robustprune.comparison import Comparison
+    from robustprune.records import Record
+    from robustprune.runtime.work import Progress
+    from robustprune.sweep.settings import RunSettings
 
+MODEL = "resnet32"
+BLOCKS = 4
+DATA: dict[str, Any] = {"name": "digits"}
+EVALUATION: dict[str, Any] = {
+    "attacks": {"names": ["fgsm", "pgd"], "epsilons": ["4/255", "8/255", "16/255", "0.1"]},
+    "corruptions": "all",
+    "ood": {"sets": ["photo-patches", "noise"], "detectors": ["msp", "energy", "knn"]},
+    "latency": True,
+}
+NAMES = {
+    "dense": "dense",
+    "layer": "layers by GraSP",
+    "filter": "filters by GraSP",
+    "random": "layers at random",
+}
+"""Name of a network's files → what it is called for readers."""
 _SHOWN = ("accuracy", "robustness", "corruptions", "ood", "cost")
 
 
-def _files(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
-    from robustprune.cli.demonstration import demo_files
+@dataclass(frozen=True)
+class DemoNetwork:
+    """One of the demo's networks: its name, the file of its ticket and its record."""
 
-    return demo_files(out)
+    name: str
+    ticket: Path
+    record: Record
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found: its networks, how they compare, and where the report is."""
+
+    networks: list[DemoNetwork]
+    comparison: Comparison
+    report: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        return {
+            "networks": [
+                {"name": each.name, "ticket": str(each.ticket), "record": each.record.model_dump(mode="json")}
+                for each in self.networks
+            ],
+            "comparison": self.comparison.to_dict(),
+            "report": str(self.report),
+        }
+
+
+def demo_files(folder: Path, _options: Mapping[str, Any] | None = None) -> list[tuple[Path, Kind]]:
+    """Return what a demo writes to a folder, and what each file is."""
+    from robustprune.records import samples_path
+
+    files: list[tuple[Path, Kind]] = [(folder / "report.html", PAGE)]
+    for name in NAMES:
+        record = folder / f"{name}.json"
+        files += [(folder / f"{name}.pt", TICKET), (record, RECORD), (samples_path(record), OUTCOMES)]
+    return files
 
 
 @commands.command()
 @click.option(
     "--out",
-    type=Target(beside=_files, marks=(DEMO_MARK,), file_okay=False),
+    type=Target(beside=demo_files, marks=(DEMO_MARK,), file_okay=False),
     default="demo",
     show_default=True,
     help="Output folder.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True)
-@common_options
-def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:
+@setup_options
+def demo(out: str, epochs: int, setup: Setup, as_json: bool) -> None:
     """Train a dense network, a GraSP ticket, a filter-pruned and a random one on digits; compare; write a report.
 
-    Each is attacked, shown corrupted and foreign images, and compared with the dense one.
+    Each is attacked, shown corrupted and out-of-distribution images, and compared with the dense one.
     """
-    from robustprune.cli.demonstration import run_demo
-    from robustprune.runtime.work import choose_device, limit_threads
-
     # Images of 8×8 pixels gain nothing from a second thread, and on a busy machine two would wait for each other.
-    limit_threads(options["threads"] or 1)
+    device = replace(setup, threads=setup.threads or 1).begin().type
     with terminal.progress_bar() as bar:
         result = run_demo(
-            Path(out),
-            epochs=epochs,
-            seed=options["seed"],
-            device=choose_device(options["device"]),
-            progress=bar,
-            say=terminal.say,
+            Path(out), epochs=epochs, seed=setup.seed, device=device, progress=announcing(bar), say=terminal.say
         )
     if as_json:
         terminal.print_json(result.to_dict())
@@ -61,9 +109,76 @@ def demo(out: str, epochs: int, as_json: bool, **options: Any) -> None:
     _summary(result)
 
 
+def run_demo(
+    folder: Path, *, epochs: int, seed: int, device: str, progress: Progress, say: Callable[[str], None]
+) -> DemoResult:
+    """Train and evaluate four ResNet32 on digits; write tickets, records and a report to a folder.
+
+    All start from the same initial weights; the tickets are cut out of them before any training: four layers that
+    GraSP ranks last, as many filters as those have, and four layers at random. The folder is that of a sweep, too: a
+    second call trains and evaluates nothing.
+
+    Args:
+        folder: Made if need be; files of an earlier demo are replaced, so nothing else should be in it.
+        epochs: Of the recipe ``quick``, for each network.
+        seed: Of weights, scores, training and attacks.
+        device: Where to compute.
+        progress: Called with (what, done, total).
+        say: Called with a line about each step.
+
+    Raises:
+        TicketError: Nothing can be written to the folder.
+    """
+    from robustprune.data import load_data
+    from robustprune.report import write_report
+    from robustprune.runtime.files import write_atomically
+    from robustprune.sweep import run_here
+
+    try:
+        write_atomically(folder / DEMO_MARK, b"")
+    except OSError as error:
+        raise TicketError(f"the demo cannot be written to {folder}: {error.strerror}") from error
+    runs = _runs(epochs, seed, device)
+    found = run_here("demo", runs, load_data(**DATA, seed=seed), folder, progress)
+    networks = []
+    for name, each in zip(NAMES, found, strict=True):
+        ticket = folder / f"{name}.pt"
+        write_atomically(ticket, each.ticket.read_bytes(), TICKET)
+        record = each.read()
+        record.model.path = str(ticket)
+        record.save(folder / f"{name}.json")
+        say(f"{name}: removed {_removed(record)}")
+        networks.append(DemoNetwork(name, ticket, record))
+    say("comparing, and drawing the report …")
+    named = {NAMES[each.name]: [each.record] for each in networks}
+    (comparison,) = write_report(named, folder / "report.html", progress=progress).values()
+    return DemoResult(networks, comparison, folder / "report.html")
+
+
+def _runs(epochs: int, seed: int, device: str) -> list[RunSettings]:
+    import torch
+
+    from robustprune.sweep.settings import RunSettings
+    from robustprune.tickets.requests import Pruning
+
+    asked = {
+        "dense": Pruning("dense"),
+        "layer": Pruning("layer", criterion="grasp", blocks=BLOCKS),
+        "filter": Pruning("filter", criterion="grasp", blocks=BLOCKS),
+        "random": Pruning("layer", criterion="random", blocks=BLOCKS),
+    }
+    shared: dict[str, Any] = {"model": MODEL, "recipe": {"name": "quick", "epochs": epochs}, "device": device}
+    shared |= {"data": {**DATA, "seed": seed}, "evaluate": {**EVALUATION, "seed": seed}, "seed": seed}
+    return [RunSettings(**shared, pruning=asked[name], threads=torch.get_num_threads()) for name in NAMES]
+
+
+def _removed(record: Record) -> str:
+    filters = sum(map(len, record.model.plan.get("removed_filters", {}).values()))
+    return f"{filters} filters" if filters else ", ".join(record.model.removed) or "nothing"
+
+
 def _summary(result: DemoResult) -> None:
     """Draw the main metrics of each network, and what the comparison says of them."""
-    from robustprune.cli.demonstration import NAMES
     from robustprune.report.cells import value_text, verdict_badge
     from robustprune.report.verdicts import heading, main_metrics
 

@@ -1,9 +1,10 @@
-"""`robustprune evaluate`: accuracy, calibration, attacks, corruptions and foreign images."""
+"""`robustprune evaluate`: accuracy, calibration, attacks, corruptions and out-of-distribution images."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,34 +12,34 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.attacks import (
-    add_source,
+from robustprune.cli.attack_options import (
+    AttackOptions,
     attack_options,
-    clear_states,
     curve_table,
-    refuse_idle_attack_options,
     refuse_invalid,
-    take_attack_options,
 )
-from robustprune.cli.corruptions import corruption_options, corruption_tables, take_corruption_options
-from robustprune.cli.ood import ood_options, ood_tables, take_ood_options
+from robustprune.cli.corruption_options import corruption_options, corruption_tables
+from robustprune.cli.ood_options import ood_options, ood_tables
 from robustprune.cli.options import (
-    alike_options,
-    common_options,
-    data_options,
+    DataOptions,
+    NetworkOptions,
+    Setup,
+    dataset_options,
+    gathered,
     joined,
-    model_options,
-    open_named,
+    network_options,
     opened,
+    setup_options,
     split_option,
-    stack,
 )
 from robustprune.cli.paths import Naming, Target
-from robustprune.cli.tables import interval_text
 from robustprune.runtime.kinds import OUTCOMES, RECORD, Kind
 
 if TYPE_CHECKING:
+    from robustprune.corruptions.requests import Corruptions
     from robustprune.data import ImageData
+    from robustprune.evaluation.requests import Shift
+    from robustprune.ood.requests import OOD
     from robustprune.records import Record
     from robustprune.tickets.ticket import Ticket
 
@@ -49,7 +50,7 @@ def _named(model: str, also: Iterable[str], dense: str | None) -> list[str]:
 
 def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind]]:
     """Yield the records, and the outcomes beside them."""
-    from robustprune.records.places import check_samples_are_free, samples_path
+    from robustprune.records import check_samples_are_free, samples_path
 
     for file in _record_files(_named(*(options[name] for name in ("model", "also", "dense"))), str(out)).values():
         record = Path(file)
@@ -61,7 +62,22 @@ def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind
             raise click.UsageError(f"--out {out}: {error.strerror}") from error
 
 
-evaluation_options = stack(
+@dataclass(frozen=True)
+class _Wanted:
+    """Which networks are evaluated beside the first, on which images, and where their records go."""
+
+    also: tuple[str, ...]
+    dense: str | None
+    split: str
+    latency: bool
+    limit: int | None
+    batch_size: int
+    out: str | None
+
+
+wanted_options = gathered(
+    "wanted",
+    _Wanted,
     click.option(
         "--also",
         type=Naming(plain=True),
@@ -84,57 +100,55 @@ evaluation_options = stack(
 
 
 @commands.command()
-@model_options
-@data_options
+@network_options
+@dataset_options
 @attack_options
 @corruption_options
 @ood_options
-@evaluation_options
-@common_options
+@wanted_options
+@setup_options
 def evaluate(
-    also: tuple[str, ...],
-    dense: str | None,
-    out: str | None,
-    strict: bool,
-    transfer_from: str | None,
+    network: NetworkOptions,
+    dataset: DataOptions,
+    attacked: AttackOptions,
+    corruptions: Corruptions,
+    shift: Shift,
+    ood: OOD,
+    wanted: _Wanted,
+    setup: Setup,
     as_json: bool,
-    **options: Any,
 ) -> None:
-    """Measure accuracy and calibration of a network, attack it, corrupt its images, show it foreign ones."""
-    from robustprune.evaluation import evaluate_models
+    """Measure accuracy and calibration of a network, attack it, corrupt its images, detect others."""
+    from robustprune.attacks import clear_states
+    from robustprune.evaluation import Evaluation, evaluate_models
+    from robustprune.runtime.work import Work
 
-    named = _named(options["model"], also, dense)
-    files = _record_files(named, out)
-    refuse_idle_attack_options({**options, "transfer_from": transfer_from, "strict": strict}, len(named))
-    given = take_ood_options(options) | take_corruption_options(options) | take_attack_options(options)
-    alike = alike_options(options, [*named[1:], *([transfer_from] if transfer_from else [])])
-
-    def open_everything() -> tuple[dict[str, Ticket], ImageData]:
-        tickets, data = _open_all(named, options, alike)
-        add_source(given, transfer_from, data, alike, options["device"])
-        return tickets, data
-
-    with joined(options["device"], evaluates=True) as processes, terminal.progress_bar() as bar:
-        tickets, data = opened(processes, options, open_everything)
-        del options["model"], options["device"]
-        records = evaluate_models(
-            tickets,
-            data,
-            dense=dense,
-            paths={name: name for name in named},
-            processes=processes,
-            progress=bar,
-            **given,
-            **options,
-        )
+    named = _named(network.model, wanted.also, wanted.dense)
+    files = _record_files(named, wanted.out)
+    attacked.check_networks(len(named))
+    own = {name: getattr(wanted, name) for name in ("split", "limit", "batch_size", "latency")}
+    # Out-of-distribution sets are looked for where the data set is.
+    ood = ood.model_copy(update={"root": dataset.root, "download": dataset.download}) if ood.sets else ood
+    asked = Evaluation(corruptions=corruptions, shift=shift, ood=ood, seed=setup.seed, **own)
+    source = attacked.transfer_from
+    with joined(setup.device, evaluates=True) as processes, terminal.progress_bar() as bar:
+        others = [*named[1:], *([source] if source else [])]
+        networks, data = opened(processes, dataset, lambda: _open_all(network, others, dataset, setup))
+        attacks = attacked.attacks
+        if source:
+            attacks = attacks.model_copy(update={"transfer_from": networks[source].model()})
+        tickets = {name: networks[name] for name in named}
+        work = Work(processes, bar, attacked.resume_dir)
+        records = evaluate_models(tickets, data, asked, dense=wanted.dense, work=work, attacks=attacks)
         processes.from_main(lambda: _save_all(records, files))
     if as_json:
         found = [record.to_json() for record in records.values()]
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
     else:
         _draw_all(records, files)
-    clear_states(given)
-    if strict:
+    if attacked.resume_dir is not None:
+        clear_states(attacked.resume_dir)
+    if attacked.strict:
         refuse_invalid(records.values())
 
 
@@ -151,14 +165,18 @@ def _draw_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
         ood_tables(record)
 
 
-def _open_all(named: list[str], options: dict[str, Any], alike: dict[str, Any]) -> tuple[dict[str, Ticket], ImageData]:
-    """Return the networks, on their device, and the image set of the first; ``alike`` is how the others are opened."""
-    from robustprune.cli.workbench import open_alike
+def _open_all(
+    network: NetworkOptions, others: Sequence[str], dataset: DataOptions, setup: Setup
+) -> tuple[dict[str, Ticket], ImageData]:
+    """Return the networks, on their device, and the image set of the first; the others are opened alike."""
+    from robustprune.cli.workbench import open_alike, open_model
 
-    first, data = open_named(options)
-    tickets = {named[0]: first, **{name: open_alike(name, data, **alike) for name in named[1:]}}
-    for ticket in tickets.values():
-        ticket.network.to(options["device"])
+    device, alike = setup.begin(), [replace(network, model=name) for name in others]
+    ticket, data = open_model(network.beside(alike), dataset, seed=setup.seed)
+    tickets = {network.model: ticket} | {each.model: open_alike(each, data, seed=setup.seed) for each in alike}
+    for name, each in tickets.items():
+        each.network.to(device)
+        each.path = name
     return tickets, data
 
 
@@ -188,14 +206,14 @@ def _record_name(model: str) -> str:
 
 def _record_table(record: Record, out: str | None) -> None:
     clean = record.clean
-    rows = [["none", "", terminal.percent(clean.accuracy), interval_text(clean.interval), "", ""]]
+    rows = [["none", "", terminal.percent(clean.accuracy), terminal.interval_text(clean.interval), "", ""]]
     for entry in record.attacks:
         rows.append(
             [
                 entry.name + (f"-{entry.steps}" if entry.steps else ""),
                 f"{entry.norm} {entry.epsilon:.4g}",
                 terminal.percent(entry.robust_accuracy) if entry.valid else "invalid",
-                interval_text(entry.interval) if entry.valid else "",
+                terminal.interval_text(entry.interval) if entry.valid else "",
                 terminal.seconds(entry.seconds),
                 "; ".join(
                     f"{check.verdict} {check.name}: {check.detail}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from importlib.metadata import entry_points
 from typing import Any
 
 import rich_click as click
@@ -9,20 +11,95 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import json_option
+from robustprune.registry import Entry, Registry, first_line, read_tables
+
+Row = dict[str, Any]
+
+ROOMS = {
+    "criteria": "pruning/criteria",
+    "attacks": "attacks",
+    "corruptions": "corruptions",
+    "detectors": "ood",
+    "models": "models",
+    "datasets": "data",
+}
+"""Kind of plug-in → the room with its table."""
 
 
 @commands.command("list")
-@click.argument("kind", type=click.Choice(["criteria", "attacks", "corruptions", "detectors", "models", "datasets"]))
+@click.argument("kind", type=click.Choice(list(ROOMS)))
 @json_option
 def list_(kind: str, as_json: bool) -> None:
     """List what can be named: criteria, attacks, corruptions, detectors, models or datasets."""
-    from robustprune.cli.listed import list_rows
-
     rows = list_rows(kind)
     if as_json:
         terminal.print_json(rows)
         return
     terminal.table(kind, list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
+
+
+def list_rows(kind: str) -> list[Row]:
+    """Return a row for everything of a kind that can be named; what other packages offer is imported and asked.
+
+    Raises:
+        RobustPruneError: Another package's plug-in does not load.
+    """
+    if kind == "datasets":
+        from robustprune.data import describe_datasets
+
+        return [each._asdict() for each in describe_datasets()]  # whether they are here is asked of the machine
+    tables = read_tables(ROOMS[kind])
+    found: dict[str, Entry] = tables["PLUGINS"]
+    foreign = {point.name for point in entry_points(group=f"robustprune.{kind}")} - found.keys()
+    found = found | {name: ask(kind, name) for name in foreign}
+    if kind == "corruptions":
+        groups = dict.fromkeys(tables["HEADLINE"], "headline") | dict.fromkeys(tables["EXTRAS"], "extra")
+        return [
+            {"name": name, "group": groups.get(name, "own"), "description": each.description, "options": each.options}
+            for name, each in found.items()
+        ]
+    return [_row(name, found[name], has_options=kind != "models") for name in sorted(found)]
+
+
+def _row(name: str, entry: Entry, *, has_options: bool) -> Row:
+    called = f"{name}:{entry.argument}" if entry.argument else name
+    return {"name": called, "description": entry.description} | ({"options": entry.options} if has_options else {})
+
+
+def ask(kind: str, name: str) -> Entry:
+    """Return what a plug-in says of itself, as it would stand in the table; it is imported."""
+    registry, options = _registry(kind)
+    plugin = registry.get(name)
+    if getattr(plugin, "is_family", False):
+        return Entry("", first_line(plugin), "NAME")
+    known = options(name)
+    given = {name: "(to be given)" if value is inspect.Parameter.empty else value for name, value in known.items()}
+    return Entry("", first_line(plugin), **given)
+
+
+def _registry(kind: str) -> tuple[Registry, Any]:
+    """Return a registry, and what names the options of one of its plug-ins with their defaults."""
+    match kind:
+        case "attacks":
+            from robustprune.attacks import ATTACKS, attack_options
+
+            return ATTACKS, attack_options
+        case "corruptions":
+            from robustprune.corruptions import CORRUPTIONS, corruption_options
+
+            return CORRUPTIONS, corruption_options
+        case "criteria":
+            from robustprune.pruning import CRITERIA, make_criterion
+
+            return CRITERIA, lambda name: make_criterion(name).model_dump()
+        case "detectors":
+            from robustprune.ood import DETECTORS, detector_options
+
+            return DETECTORS, detector_options
+        case _:
+            from robustprune.models import MODELS
+
+            return MODELS, lambda _name: {}
 
 
 def _cell(value: Any) -> str:

@@ -1,10 +1,13 @@
-"""Options that several commands share, and what they name: a network, an image set, a file to write."""
+"""Options that several commands share, and the values that commands are given for them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
@@ -13,9 +16,10 @@ from click.core import ParameterSource
 from robustprune.cli.paths import DataRoot, Naming, Read, Source, named_paths
 
 if TYPE_CHECKING:
-    from robustprune.data import ImageData
+    import torch
+
     from robustprune.runtime.processes import Processes
-    from robustprune.tickets.ticket import Ticket
+    from robustprune.training import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -71,6 +75,92 @@ def stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
     return apply
 
 
+def gathered(
+    name: str, make: Callable[..., Any], *options: Callable[[Any], Any]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds options to a command, which is given one value for all of them.
+
+    Args:
+        name: Of the command's argument.
+        make: From the options' values, by name, to that argument.
+        options: Those to add, as click makes them.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def call(*arguments: Any, **given: Any) -> Any:
+            own = {each: given[each] for each in names}
+            others = {each: value for each, value in given.items() if each not in own}
+            return command(*arguments, **others, **{name: make(**own)})
+
+        known = len(getattr(command, "__click_params__", ()))
+        stack(*options)(call)
+        names = [param.name for param in call.__click_params__[known:]]  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network that a command line names: a ticket's file, or a kind of network with options of its own."""
+
+    model: str
+    options: dict[str, Any] = field(default_factory=dict)
+    code: str | None = None
+    """The Python file of a ``file:`` network's ticket."""
+
+    @property
+    def is_ticket(self) -> bool:
+        """Whether ``model`` names a file of ours rather than a kind of network."""
+        return is_ticket_path(self.model)
+
+    def beside(self, others: Iterable[NetworkOptions]) -> NetworkOptions:
+        """Return it as it is opened beside others: the options are theirs where it is a ticket, which takes none."""
+        are_theirs = self.is_ticket and not all(other.is_ticket for other in others)
+        return replace(self, options={}) if are_theirs else self
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The image set that a command line names, and how it is loaded; None is not given."""
+
+    name: str | None = None
+    root: str | None = None
+    download: bool = False
+    image_size: int | None = None
+    channels: int | None = None
+    train_limit: int | None = None
+    validation_fraction: float | None = None
+    workers: int | None = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What :func:`robustprune.load_data` takes beside the name, as far as it was given."""
+        loading = vars(self) | {"name": None, "download": self.download or None}
+        return {name: value for name, value in loading.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a command computes with: the seed of all that is random, the device by name, and processor threads."""
+
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+
+    def begin(self) -> torch.device:
+        """Compute with so many threads from now on, and return the device.
+
+        Raises:
+            RobustPruneError: That device is not here.
+        """
+        from robustprune.runtime.work import choose_device, limit_threads
+
+        limit_threads(self.threads)
+        return choose_device(self.device)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 
 _seed_option = click.option(
@@ -81,10 +171,17 @@ _device_option = click.option(
 )
 _threads_option = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to compute with.")
 
-common_options = stack(_seed_option, _device_option, _threads_option, json_option)
-# Of commands that have nothing to compute elsewhere than on the processor.
-processor_options = stack(_seed_option, _threads_option, json_option)
+setup_options = stack(gathered("setup", Setup, _seed_option, _device_option, _threads_option), json_option)
+"""For ``setup: Setup`` and ``as_json``."""
+processor_options = stack(gathered("setup", Setup, _seed_option, _threads_option), json_option)
+"""The same, of commands that have nothing to compute elsewhere than on the processor."""
 
+_model_option = click.option(
+    "--model", required=True, type=Naming(plain=True), help="A ticket's file, or a name: see `robustprune list models`."
+)
+_new_model_option = click.option(
+    "--model", required=True, type=Naming(plain=True), help="A name: see `robustprune list models`."
+)
 _model_code_option = click.option(
     "--model-code", type=Source(), help="Python file of a `file:` network, for its tickets."
 )
@@ -96,23 +193,24 @@ _network_option = click.option(
     help="E.g. width=32 for a ResNet.",
 )
 
-model_options = stack(
-    click.option(
-        "--model",
-        required=True,
-        type=Naming(plain=True),
-        help="A ticket's file, or a name: see `robustprune list models`.",
-    ),
-    _model_code_option,
-    _network_option,
-)
-# Of commands that take no ticket.
-new_model_options = stack(
-    click.option("--model", required=True, type=Naming(plain=True), help="A name: see `robustprune list models`."),
-    _network_option,
-)
 
-data_options = stack(
+def _network(model: str, network_options: Iterable[tuple[str, Any]], model_code: str | None = None) -> NetworkOptions:
+    return NetworkOptions(model, dict(network_options), model_code)
+
+
+network_options = gathered("network", _network, _model_option, _model_code_option, _network_option)
+"""For ``network: NetworkOptions``."""
+new_network_options = gathered("network", _network, _new_model_option, _network_option)
+"""The same, of commands that take no ticket."""
+
+
+def _data(dataset: str | None, channels: str | None, **given: Any) -> DataOptions:
+    return DataOptions(dataset, channels=None if channels is None else int(channels), **given)
+
+
+dataset_options = gathered(
+    "dataset",
+    _data,
     click.option(
         "--dataset",
         type=Naming(),
@@ -126,6 +224,7 @@ data_options = stack(
     click.option("--validation-fraction", type=click.FloatRange(0, 0.5), help="Held out of train. [default: 0.1]"),
     click.option("--workers", type=click.IntRange(min=0), help="Processes that read images of large sets."),
 )
+"""For ``dataset: DataOptions``."""
 
 split_option = click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 
@@ -133,49 +232,35 @@ eligibility_option = click.option(
     "--eligibility", default="authors", show_default=True, help="Which blocks may go: authors, strict or identity."
 )
 
-recipe_options = stack(
-    click.option("--recipe", default="quick", show_default=True, help="quick or paper."),
-    click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
-    click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
-    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
+
+def _recipe(recipe: str, *, adversarial: str | None = None, epsilon: str | None = None, **given: Any) -> Recipe:
+    from robustprune.training import Recipe
+
+    if epsilon is not None and adversarial is None:
+        raise click.UsageError("--eps is the budget of adversarial training; add --adversarial pgd, fgsm or trades")
+    return Recipe.of(recipe, adversarial=adversarial, epsilon=epsilon, **given)
+
+
+def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the options of a recipe, for ``recipe: Recipe``; further ones are fields of it."""
+    return gathered(
+        "recipe",
+        _recipe,
+        click.option("--recipe", default="quick", show_default=True, help="quick or paper."),
+        click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
+        click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
+        click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
+        *further,
+    )
+
+
+country_options = gathered(
+    "country",
+    lambda country, no_energy: None if no_energy else country,
     click.option("--country", default="USA", show_default=True, help="ISO 3166 code of the grid that feeds you."),
     click.option("--no-energy", is_flag=True, help="Do not measure energy."),
 )
-
-_DATA_OPTIONS = (
-    "root",
-    "download",
-    "image_size",
-    "channels",
-    "train_limit",
-    "validation_fraction",
-    "workers",
-)
-
-
-def resolve(options: dict[str, Any]) -> dict[str, Any]:
-    """Take model and data options out of a command's arguments; return them as the workbench takes them."""
-    from robustprune.runtime.work import choose_device, limit_threads
-
-    limit_threads(options.pop("threads"))
-    if "device" in options:
-        options["device"] = choose_device(options["device"])
-    return {
-        "model": options["model"],
-        "dataset": options.pop("dataset"),
-        "data_options": take_data_options(options),
-        "model_options": dict(options.pop("network_options")),
-        "model_code": options.pop("model_code", None),
-        "seed": options["seed"],
-    }
-
-
-def take_data_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Take how an image set is loaded out of a command's arguments."""
-    data = {name: options.pop(name) for name in _DATA_OPTIONS}
-    data["download"] = data["download"] or None
-    data["channels"] = int(data["channels"]) if data["channels"] else None
-    return data
+"""For ``country: str | None``, of which None measures no energy."""
 
 
 def was_given(option: str) -> bool:
@@ -184,25 +269,9 @@ def was_given(option: str) -> bool:
     return context is not None and context.get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
-def alike_options(options: dict[str, Any], others: Sequence[str]) -> dict[str, Any]:
-    """Return how networks beside a command's first are opened; --model-option is theirs where that is a ticket."""
-    from robustprune.cli.workbench import is_ticket_path
-
-    given = {
-        "model_options": dict(options["network_options"]),
-        "model_code": options["model_code"],
-        "seed": options["seed"],
-    }
-    if is_ticket_path(options["model"]) and not all(map(is_ticket_path, others)):
-        options["network_options"] = ()
-    return given
-
-
-def open_named(options: dict[str, Any]) -> tuple[Ticket, ImageData]:
-    """Return the network and the image set that a command's arguments name."""
-    from robustprune.cli.workbench import open_model
-
-    return open_model(**resolve(options))
+def is_ticket_path(model: str) -> bool:
+    """Return whether ``--model`` names a file of ours rather than a kind of network."""
+    return model.endswith((".pt", ".pth", ".ckpt")) or Path(model).is_file()
 
 
 @contextmanager
@@ -215,16 +284,9 @@ def joined(device: str, *, evaluates: bool = False) -> Iterator[Processes]:
         yield processes
 
 
-def opened(processes: Processes, options: dict[str, Any], work: Callable[[], T]) -> T:
+def opened(processes: Processes, dataset: DataOptions, work: Callable[[], T]) -> T:
     """Return what ``work`` opens in every process, in the main one first if it may have to download something."""
-    if options["download"]:
+    if dataset.download:
         return processes.main_first(work)
     with processes.agreement():
         return work()
-
-
-def open_named_network(options: dict[str, Any]) -> Ticket:
-    """Return the network alone, for commands that need no images."""
-    from robustprune.cli.workbench import open_network
-
-    return open_network(**resolve(options))

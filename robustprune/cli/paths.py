@@ -137,9 +137,8 @@ class Records(click.ParamType[str]):
 
     def reads(self, value: Any) -> Iterator[Read]:
         """Yield the records, and the outcomes beside them."""
-        from robustprune.comparison.named import is_named, split_named
-        from robustprune.comparison.networks import find_records
-        from robustprune.records.places import recorded_samples, samples_path
+        from robustprune.comparison.sources import find_records, is_named, split_named
+        from robustprune.records import recorded_samples, samples_path
 
         for place in split_named(value)[1] if is_named(value) else [value]:
             for record in find_records(place):
@@ -157,7 +156,7 @@ class RecordFolder(Source):
             yield from (Read(Path(home, name)) for name in names if name.endswith(".samples.npz"))
 
 
-class SweepFile(Source):
+class SweepSource(Source):
     """A sweep's YAML file, which names networks and image sets itself."""
 
     def reads(self, value: Any) -> Iterator[Read]:
@@ -175,7 +174,7 @@ class SweepFile(Source):
 
 def published_files(names: Iterable[str] | None, root: str | None = None) -> Iterator[Read]:
     """Yield the files of published image sets of these names, or of all, below a folder and where they usually are."""
-    from robustprune.data.places import PLACES, folders
+    from robustprune.data.registry import PLACES, folders
 
     for name in PLACES.keys() if names is None else PLACES.keys() & set(names):
         for folder in folders(name, None if root is None else Path(root)):

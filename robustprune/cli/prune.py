@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -9,41 +10,82 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
+    DataOptions,
     KeyValue,
-    common_options,
-    data_options,
-    model_options,
-    open_named,
-    resolve,
-    stack,
+    NetworkOptions,
+    Setup,
+    dataset_options,
+    gathered,
+    network_options,
+    setup_options,
     was_given,
 )
 from robustprune.cli.paths import Source, Target
-from robustprune.cli.prune_methods import DRAW, PRUNE, filter_figures, mask_figures
-from robustprune.cli.tables import cost_table, pruning_notes
 from robustprune.runtime.kinds import TICKET
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
+    from robustprune.tickets.header import Plan
+    from robustprune.tickets.requests import Pruning
     from robustprune.tickets.ticket import Ticket
 
-# The options of each method, of which one of the first group is required.
+_METHODS = {"layer": "layer", "filter": "filter", "filter-uniform": "filter", "weight": "weight"}
+# What belongs to each, and of which it needs one.
 _OPTIONS = {
-    "layer": (("blocks",), ("eligibility",)),
-    "filter": (("match", "filters"), ("match_by", "variant")),
-    "weight": (("sparsity",), ("rounds",)),
+    "layer": ("blocks", "eligibility"),
+    "filter": ("match", "filters", "match_by"),
+    "weight": ("sparsity", "rounds"),
 }
-# What lotteries and sweeps call filters with --variant uniform.
-_UNIFORM = "filter-uniform"
+_NEEDED = {"layer": ("blocks",), "filter": ("match", "filters"), "weight": ("sparsity",)}
 
-prune_options = stack(
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What of a network is to go; of filters as many as a ticket's file tells, or so many."""
+
+    pruning: Pruning
+    match: str | None
+    filters: int | None
+
+
+def _wanted(
+    method: str, criterion: str, criterion_option: tuple[tuple[str, Any], ...], on: str | None, **own: Any
+) -> _Wanted:
+    from robustprune.tickets.requests import Pruning
+
+    given = {name: value for name, value in own.items() if value is not None}
+    _check_method(_METHODS[method], given)
+    options = dict(criterion_option)
+    if on is not None and options.setdefault("on", on) != on:
+        raise click.UsageError(f"--on {on} contradicts --criterion-option on={options['on']}; give one of them")
+    match, filters = (given.pop(name, None) for name in ("match", "filters"))
+    return _Wanted(Pruning.of({"method": method, "criterion": criterion, "options": options, **given}), match, filters)
+
+
+def _check_method(method: str, given: dict[str, Any]) -> None:
+    """Refuse the options of another method, and that the method's own is missing."""
+    for owner, names in _OPTIONS.items():
+        for name in names:
+            if owner != method and name in given:
+                flag = name.replace("_", "-")
+                raise click.UsageError(f"--{flag} belongs to --method {owner}, not to --method {method}")
+    if not given.keys() & set(_NEEDED[method]):
+        flags = " or ".join(f"'--{name}'" for name in _NEEDED[method])
+        raise click.UsageError(f"Missing option {flags}, which --method {method} needs.")
+    if "filters" in given and ("match" in given or "match_by" in given):
+        raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
+
+
+prune_options = gathered(
+    "wanted",
+    _wanted,
     click.option(
         "--method",
-        type=click.Choice([*_OPTIONS, _UNIFORM]),
+        type=click.Choice(list(_METHODS)),
         default="layer",
         show_default=True,
-        help="Remove blocks, remove filters, or mask single weights, which saves no computation; filter-uniform is "
-        "filter with --variant uniform.",
+        help="Remove blocks; remove filters, by one ranking or (filter-uniform) the same share of each convolution; or "
+        "mask single weights, which saves no computation.",
     ),
     click.option("--criterion", default="grasp", show_default=True, help="See `robustprune list criteria`."),
     click.option(
@@ -67,11 +109,6 @@ prune_options = stack(
         help="filter: the cost to match. [default: filters]",
     ),
     click.option(
-        "--variant",
-        type=click.Choice(["global", "uniform"]),
-        help="filter: one ranking, or the same share of each convolution. [default: global]",
-    ),
-    click.option(
         "--sparsity",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         help="weight: the share of convolution and linear weights that go.",
@@ -81,106 +118,149 @@ prune_options = stack(
         type=click.IntRange(min=1),
         help="weight: of scoring and masking. [default: 100 for synflow, else 1]",
     ),
-    click.option("--out", type=Target(TICKET, dir_okay=False), required=True, help="File of the ticket."),
 )
 
 
 @commands.command()
-@model_options
-@data_options
+@network_options
+@dataset_options
 @prune_options
-@common_options
+@click.option("--out", type=Target(TICKET, dir_okay=False), required=True, help="File of the ticket.")
+@setup_options
 def prune(
-    method: str,
-    criterion: str,
-    criterion_option: tuple[tuple[str, Any], ...],
-    on: str | None,
-    out: str,
-    as_json: bool,
-    **options: Any,
+    network: NetworkOptions, dataset: DataOptions, wanted: _Wanted, out: str, setup: Setup, as_json: bool
 ) -> None:
     """Score the blocks, filters or weights of a network, remove or mask the least important, write the ticket.
 
     With --match, the network starts from the weights that the ticket started from; data set, options of the model and
     --seed are the ticket's where they are not given.
     """
+    from robustprune.cli.workbench import open_model, open_twin
     from robustprune.cost import measure_cost
+    from robustprune.tickets.ticket import load_ticket
 
-    owned = [name for parts in _OPTIONS.values() for names in parts for name in names]
-    given = {name: options.pop(name) for name in owned}
-    if method == _UNIFORM:
-        method, given["variant"] = "filter", _uniform(given["variant"])
-    how = _options_of(method, given)
-    scoring = _criterion_options(criterion_option, on)
-    dense, data = _open(options, how)
-    scoring |= {"seed": options["seed"]}
+    device, seed, match = setup.begin(), setup.seed, None
+    if wanted.match is None:
+        dense, data = open_model(network, dataset, seed=seed)
+    else:
+        match = load_ticket(wanted.match, model_code=network.code)
+        dense, data = open_twin(match, network, dataset, seed=seed if was_given("seed") else None)
+        if not was_given("seed"):
+            seed = match.seed if match.plan.seed is None else match.plan.seed
     dense.check_fits(data)
-    dense.network.to(options["device"])
-    ticket = PRUNE[method](dense, data, criterion, how, scoring)
+    dense.network.to(device)
+    ticket = _cut(dense, data, wanted, match, seed)
     ticket.save(out)
     before, after = measure_cost(dense.network), measure_cost(ticket.network)
     if as_json:
-        found = {
-            "method": method,
-            "criterion": criterion,
-            "blocks": how.get("blocks"),
-            "removed": list(ticket.plan.removed),
-            "eligible": list(ticket.plan.eligible),
-            "scores": ticket.scores,
-            "before": before.to_dict(),
-            "after": after.to_dict(),
-            "match_gap": ticket.plan.match.gap if ticket.plan.match else None,
-            "seconds": ticket.plan.scoring_seconds,
-            "out": out,
-        }
-        terminal.print_json(found | filter_figures(ticket) | mask_figures(ticket))
+        figures = {"before": before.to_dict(), "after": after.to_dict(), "out": out}
+        terminal.print_json({**_describe(ticket, wanted.pruning), **figures})
         return
-    DRAW[method](ticket)
+    _DRAW[ticket.plan.method](ticket)
     without = f" without {', '.join(ticket.plan.removed)}" if ticket.plan.removed else ""
     caption = f"{ticket.architecture.name}{without}; ticket in {out}"
-    cost_table(after, before, ("before", "after"), "\n".join([caption, *pruning_notes(ticket)]))
+    terminal.cost_table(after, before, ("before", "after"), "\n".join([caption, *terminal.pruning_notes(ticket)]))
 
 
-def _open(options: dict[str, Any], how: dict[str, Any]) -> tuple[Ticket, ImageData]:
-    """Return what is to be pruned; with a ticket to match, as its twin, and the ticket in the place of its path."""
-    if "match" not in how:
-        return open_named(options)
-    from robustprune.cli.workbench import open_twin
-    from robustprune.tickets.ticket import load_ticket
+def _cut(dense: Ticket, data: ImageData, wanted: _Wanted, match: Ticket | None, seed: int) -> Ticket:
+    from robustprune.pruning import first_convolutions, score_blocks, score_filters
+    from robustprune.tickets import prune_filters, prune_layers, prune_weights
 
-    how["match"] = match = load_ticket(how["match"], model_code=options["model_code"])
-    named = resolve(options)
-    if not was_given("seed"):
-        named["seed"] = None
-        options["seed"] = match.seed if match.plan.seed is None else match.plan.seed
-    return open_twin(match, **named)
+    asked, network = wanted.pruning, dense.network
+    criterion, scoring = str(asked.criterion), {**asked.options, "seed": seed}
+    if asked.method == "layer":
+        scores = score_blocks(network, data, criterion, **scoring)
+        return prune_layers(dense, scores, blocks=int(asked.blocks or 0), eligibility=asked.eligibility, data=data)
+    if asked.method == "weight":
+        sparsity = float(asked.sparsity or 0)
+        return prune_weights(dense, data, criterion, sparsity=sparsity, rounds=asked.rounds, **scoring)
+    filter_scores = score_filters(network, list(first_convolutions(network).values()), data, criterion, **scoring)
+    return prune_filters(
+        dense,
+        filter_scores,
+        match=match,
+        match_by=asked.match_by,
+        filters=wanted.filters,
+        variant="uniform" if asked.method == "filter-uniform" else "global",
+        data=data,
+    )
 
 
-def _uniform(variant: str | None) -> str:
-    if variant not in (None, "uniform"):
-        raise click.UsageError(f"--variant {variant} contradicts --method {_UNIFORM}; give one of them")
-    return "uniform"
-
-
-def _options_of(method: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a method that were given; refuse those of another, and that its own is missing."""
-    found = {name: value for name, value in given.items() if value is not None}
-    for owner, (required, more) in _OPTIONS.items():
-        for name in (*required, *more):
-            if owner != method and name in found:
-                flag = name.replace("_", "-")
-                raise click.UsageError(f"--{flag} belongs to --method {owner}, not to --method {method}")
-    required, _ = _OPTIONS[method]
-    if not found.keys() & set(required):
-        flags = " or ".join(f"'--{name}'" for name in required)
-        raise click.UsageError(f"Missing option {flags}, which --method {method} needs.")
-    if "filters" in found and ("match" in found or "match_by" in found):
-        raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
+def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
+    """Return what JSON says of a ticket."""
+    plan = ticket.plan
+    found: dict[str, Any] = {
+        "method": plan.method,
+        "criterion": plan.criterion,
+        "blocks": asked.blocks,
+        "removed": list(plan.removed),
+        "eligible": list(plan.eligible),
+        "scores": ticket.scores,
+        "match_gap": plan.match.gap if plan.match else None,
+        "seconds": plan.scoring_seconds,
+    }
+    if plan.method == "filter":
+        found |= {
+            "filters": sum(gone for _, gone in _filters_left(ticket).values()),
+            "removed_filters": {name: list(indices) for name, indices in plan.removed_filters.items()},
+            "variant": plan.variant,
+            "match": plan.match.model_dump(mode="json") if plan.match else None,
+        }
+    if ticket.masks:
+        found |= {
+            "sparsity": plan.sparsity,
+            "rounds": plan.rounds,
+            "masks": ticket.mask_summary,
+            "layers": _weights_kept(ticket),
+        }
     return found
 
 
-def _criterion_options(pairs: tuple[tuple[str, Any], ...], on: str | None) -> dict[str, Any]:
-    options = dict(pairs)
-    if on is not None and options.setdefault("on", on) != on:
-        raise click.UsageError(f"--on {on} contradicts --criterion-option on={options['on']}; give one of them")
-    return options
+def _draw_blocks(ticket: Ticket) -> None:
+    rows = sorted(ticket.scores.items(), key=lambda item: item[1])
+    terminal.table(
+        f"{ticket.plan.criterion} scores, least important first",
+        ["block", ">importance", ""],
+        [[name, f"{score:.4g}", _fate(name, ticket.plan)] for name, score in rows],
+    )
+
+
+def _fate(name: str, plan: Plan) -> str:
+    if name in plan.removed:
+        return "removed"
+    return "" if name in plan.eligible else "not eligible"
+
+
+def _draw_filters(ticket: Ticket) -> None:
+    plan = ticket.plan
+    terminal.table(
+        f"Filters removed by {plan.criterion}, {plan.variant}",
+        ["convolution", ">filters", ">removed", ">left"],
+        [[name, left + gone, gone or "", left] for name, (left, gone) in _filters_left(ticket).items()],
+    )
+
+
+def _filters_left(ticket: Ticket) -> dict[str, tuple[int, int]]:
+    """Return how many filters of each scored convolution are left, and how many this round took."""
+    left = {name: len(ticket.network.get_parameter(f"{name}.weight")) for name in ticket.scores}
+    before = {name: len(scores) for name, scores in ticket.scores.items() if isinstance(scores, list)}
+    return {name: (left[name], count - left[name]) for name, count in before.items()}
+
+
+def _draw_masks(ticket: Ticket) -> None:
+    plan = ticket.plan
+    terminal.table(
+        f"Weights kept by {plan.criterion} in {plan.rounds} round{'s' if plan.rounds != 1 else ''}",
+        ["parameter", ">weights", ">kept", ">share"],
+        [
+            [name, f"{count['weights']:,}", f"{count['kept']:,}", terminal.percent_kept(count)]
+            for name, count in _weights_kept(ticket).items()
+        ],
+    )
+
+
+def _weights_kept(ticket: Ticket) -> dict[str, dict[str, int]]:
+    return {name: {"weights": mask.numel(), "kept": int(mask.sum())} for name, mask in ticket.masks.items()}
+
+
+_DRAW = {"layer": _draw_blocks, "filter": _draw_filters, "weight": _draw_masks}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import rich_click as click
@@ -14,8 +13,6 @@ from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import stack
 from robustprune.cli.paths import OUT_FOLDER, RecordFolder, Target
-from robustprune.errors import EvaluationError
-from robustprune.runtime.kinds import Kind
 
 query_options = stack(
     click.argument("folder", type=RecordFolder(file_okay=False)),
@@ -55,7 +52,7 @@ def query(
 
     `--columns all --format json` shows what can be asked for.
     """
-    from robustprune.sweep.query import load_rows, rows_kind
+    from robustprune.sweep.query import load_rows
     from robustprune.sweep.query import query as ask
 
     form = "json" if as_json else form
@@ -66,13 +63,9 @@ def query(
     rows = load_rows(folder)
     _export(rows, tensorboard, mlflow, wandb)
     wanted = ["*"] if columns == "all" else _split(columns) if columns else None
-    answer = ask(rows, where, wanted, order=order, out=None if form == "json" else out, form=form)
-    if form == "json":
-        text = json.dumps(answer.to_dicts(), indent=2, allow_nan=False)
-        if out is None:
-            terminal.print_json(text)
-        else:
-            _write_json(Path(out), text, rows_kind(answer.columns))
+    answer = ask(rows, where, wanted, order=order, out=out, form=form)
+    if form == "json" and out is None:
+        terminal.print_json(json.dumps(answer.to_dicts(), indent=2, allow_nan=False))
     elif form == "csv" and out is None:
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows([answer.columns, *answer.rows])
@@ -85,19 +78,10 @@ def query(
         )
 
 
-def _write_json(out: Path, text: str, kind: Kind) -> None:
-    from robustprune.runtime.files import write_atomically
-
-    try:
-        write_atomically(out, f"{text}\n".encode(), kind)
-    except OSError as error:
-        raise EvaluationError(f"{out} cannot be written: {error.strerror}") from error
-
-
 def _export(rows: list[Any], tensorboard: str | None, mlflow: str | None, wandb: str | None) -> None:
     """Copy records for trackers, and say how to look at them."""
     if tensorboard is not None:
-        from robustprune.sweep.query.tensorboard import export_to_tensorboard
+        from robustprune.sweep.query.trackers import export_to_tensorboard
 
         written = export_to_tensorboard(rows, tensorboard)
         _say_written(written, "TensorBoard", f"look at them with: tensorboard --logdir {tensorboard}")

@@ -17,7 +17,7 @@ from robustprune.runtime.kinds import PAGE, TABLES, Kind
 
 
 def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
-    from robustprune.report.write import table_files
+    from robustprune.report.writing import table_files
 
     return [(file, TABLES) for file in table_files(out)] if options["paper_tables"] else []
 
@@ -55,6 +55,7 @@ def report(
     say: image set, architecture, method, criterion, how many layers. Or name the groups, as for `compare`:
     `robustprune report dense=A.json,B.json layer=C.json,D.json`.
     """
+    from robustprune.lottery.paper_tables import paper_tables as make_tables
     from robustprune.report import write_report
 
     with terminal.progress_bar() as bar:
@@ -64,7 +65,7 @@ def report(
             title=title,
             tolerance=parse_tolerance(tolerance),
             figures=figures,
-            with_paper_tables=paper_tables,
+            tables=make_tables if paper_tables else None,
             progress=bar,
         )
     if as_json:

@@ -44,12 +44,12 @@ def reproduce(
     """
     from robustprune.sweep.paper import TABLES, read_table
 
-    name, runs = read_table(table, scale, overlays, settings)
-    summary = carry_out(name, runs, out, as_json=as_json, **options)
+    asked = read_table(table, scale, overlays, settings)
+    summary = carry_out(asked, out, as_json=as_json, **options)
     if summary is not None and not as_json:
         for path, title in zip(summary["comparisons"], summary["compared"], strict=True):
             rows = [row for row in read_comparison(path)["rows"] if row["group"] in TABLES[table]]
-            terminal.table(f"{name}, {title}" if title else name, _COLUMNS, [_cells(row) for row in rows])
+            terminal.table(f"{asked.name}, {title}" if title else asked.name, _COLUMNS, [_cells(row) for row in rows])
 
 
 _COLUMNS = ["ticket", "figure", ">dense", ">ticket", ">difference", "95 % interval", ">saved", ">seeds", "verdict"]

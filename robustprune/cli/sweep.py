@@ -13,13 +13,14 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import json_option, stack
-from robustprune.cli.paths import Naming, Source, SweepFile, Target
+from robustprune.cli.paths import Naming, Source, SweepSource, Target
 from robustprune.errors import SweepError
 
 if TYPE_CHECKING:
-    from robustprune.sweep.graph import Plan
-    from robustprune.sweep.scheduler import State, Watch
-    from robustprune.sweep.spec import RunSettings
+    from robustprune.runtime.work import Progress
+    from robustprune.sweep import Sweep
+    from robustprune.sweep.following import State, Watch
+    from robustprune.sweep.graph import SweepPlan
 
 _SECONDS_BETWEEN_DRAWINGS = 0.25
 
@@ -37,15 +38,15 @@ engine_options = stack(
     click.option("--ray-address", help="HOST:PORT of a cluster, or auto.  [default: start one here]"),
 )
 set_option = click.option(
-    "--set", "settings", type=Naming(), multiple=True, help="E.g. train.epochs=5, in place of the file's."
+    "--set", "settings", type=Naming(), multiple=True, help="E.g. recipe.epochs=5, in place of the file's."
 )
 overlay_option = click.option(
-    "--override", "overlays", multiple=True, type=SweepFile(dir_okay=False), help="YAML file laid over it."
+    "--override", "overlays", multiple=True, type=SweepSource(dir_okay=False), help="YAML file laid over it."
 )
 
 
 @commands.command()
-@click.argument("file", required=False, type=SweepFile(dir_okay=False))
+@click.argument("file", required=False, type=SweepSource(dir_okay=False))
 @out_option
 @engine_options
 @overlay_option
@@ -72,19 +73,19 @@ def sweep(
     from robustprune.sweep import read_sweep
 
     if schema:
-        from robustprune.sweep.spec import SweepFile
+        from robustprune.sweep.settings import SweepSettings
 
-        terminal.print_json(SweepFile.model_json_schema())
+        terminal.print_json(SweepSettings.model_json_schema())
         return
     if file is None or out is None:
         raise click.UsageError("name a sweep's file, and a folder with --out")
-    name, runs = read_sweep(file, overlays, settings)
-    carry_out(name, runs, out, dry_run=dry_run, retry_failed=retry_failed, as_json=as_json, **engine)
+    carry_out(
+        read_sweep(file, overlays, settings), out, dry_run=dry_run, retry_failed=retry_failed, as_json=as_json, **engine
+    )
 
 
 def carry_out(
-    name: str,
-    runs: list[RunSettings],
+    asked: Sweep,
     out: str,
     *,
     workers: int | None,
@@ -96,19 +97,17 @@ def carry_out(
 ) -> dict[str, Any] | None:
     """Run a sweep and draw it, and return where it stands; or say what it would take."""
     from robustprune.sweep import Store, run_sweep, summarize
-    from robustprune.sweep.run import choose_workers
 
     if ray_address is not None and engine != "ray":
         raise click.UsageError("--ray-address is for --engine ray")
     if dry_run:
         if engine == "ray" and workers is None:
             raise click.UsageError("--dry-run asks no cluster; say with --workers how many tasks it takes at a time")
-        count = workers if engine == "ray" and workers else choose_workers(runs, workers)
-        _foresee(name, runs, out, count, as_json)
+        _foresee(asked, out, workers, engine, as_json)
         return None
     with _following(workers) as watch:
         state = run_sweep(
-            name, runs, out, workers=workers, engine=engine, address=ray_address, retry_failed=retry_failed, watch=watch
+            asked, out, workers=workers, engine=engine, address=ray_address, retry_failed=retry_failed, watch=watch
         )
     summary = {"out": out, **summarize(state, Store(out))}
     if as_json:
@@ -201,12 +200,13 @@ def _live_table(state: State, counts: Any, workers: int) -> Any:
     return table
 
 
-def _foresee(name: str, runs: list[RunSettings], out: str, workers: int, as_json: bool) -> None:
+def _foresee(asked: Sweep, out: str, workers: int | None, engine: str, as_json: bool) -> None:
     from robustprune.sweep import plan_sweep
-    from robustprune.sweep.estimate import estimate
+    from robustprune.sweep.pace import estimate
+    from robustprune.sweep.sweeping import choose_workers
 
-    plan, missing = plan_sweep(name, runs, out)
-    found = estimate(missing.values(), workers)
+    plan, missing = plan_sweep(asked, out)
+    found = estimate(missing.values(), workers if engine == "ray" and workers else choose_workers(plan, workers))
     done = plan.stages.keys() - missing.keys()
     shared = _shared(plan)
     listed = [
@@ -224,7 +224,7 @@ def _foresee(name: str, runs: list[RunSettings], out: str, workers: int, as_json
         )
         return
     terminal.table(
-        f"{len(plan.runs)} runs of {name}",
+        f"{len(plan.runs)} runs of {asked.name}",
         ["run", "done", ">stages left", "id"],
         [[each["name"], "yes" if each["done"] else "", each["stages_left"], each["id"]] for each in listed],
     )
@@ -241,7 +241,7 @@ def _foresee(name: str, runs: list[RunSettings], out: str, workers: int, as_json
     )
 
 
-def _shared(plan: Plan) -> list[dict[str, Any]]:
+def _shared(plan: SweepPlan) -> list[dict[str, Any]]:
     """Return the stages that more than one run needs."""
     counts: dict[str, int] = {}
     for run in plan.runs:
@@ -252,6 +252,19 @@ def _shared(plan: Plan) -> list[dict[str, Any]]:
         for address, stage in plan.stages.items()
         if counts.get(address, 0) > 1
     ]
+
+
+def announcing(progress: Progress) -> Progress:
+    """Return what tells of progress, and says once of each thing that it is being done, as a log may want to know."""
+    said: set[str] = set()
+
+    def tell(label: str, done: float, total: float) -> None:
+        if label not in said:
+            said.add(label)
+            terminal.say(f"{label} …")
+        progress(label, done, total)
+
+    return tell
 
 
 @commands.command()

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import (
-    common_options,
-    data_options,
+    DataOptions,
+    NetworkOptions,
+    Setup,
+    country_options,
+    dataset_options,
     joined,
-    model_options,
-    open_named,
+    network_options,
     opened,
     recipe_options,
-    stack,
+    setup_options,
 )
 from robustprune.cli.paths import Target
 from robustprune.runtime.kinds import CHECKPOINT, TICKET, Kind
+
+if TYPE_CHECKING:
+    from robustprune.tickets.ticket import Ticket
+    from robustprune.training import Recipe
 
 
 def _checkpoint(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
     return [(out.with_name(f"{out.name}.checkpoint"), CHECKPOINT)]
 
 
-training_options = stack(
+recipe_with_defences = recipe_options(
     click.option(
         "--defence",
         "--augment",
@@ -44,47 +50,62 @@ training_options = stack(
         type=click.Choice(["pgd", "fgsm", "trades"]),
         help="Train on images attacked at each step; fgsm is the cheapest, and watched for overfitting to itself.",
     ),
-    click.option("--eps", help="Budget of adversarial training, 8/255 by default."),
-    click.option("--resume", is_flag=True, help="Continue an interrupted run."),
-    click.option(
-        "--out",
-        type=Target(TICKET, beside=_checkpoint, dir_okay=False),
-        required=True,
-        help="File of the trained ticket.",
-    ),
+    click.option("--eps", "epsilon", help="Budget of adversarial training, 8/255 by default."),
 )
 
 
 @commands.command()
-@model_options
-@data_options
-@recipe_options
-@training_options
-@common_options
-def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: Any) -> None:
+@network_options
+@dataset_options
+@recipe_with_defences
+@country_options
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@click.option(
+    "--out",
+    type=Target(TICKET, beside=_checkpoint, dir_okay=False),
+    required=True,
+    help="File of the trained ticket.",
+)
+@setup_options
+def train(
+    network: NetworkOptions,
+    dataset: DataOptions,
+    recipe: Recipe,
+    country: str | None,
+    resume: bool,
+    out: str,
+    setup: Setup,
+    as_json: bool,
+) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
-    from robustprune.attacks import parse_epsilon
-    from robustprune.runtime.work import of_training
+    from robustprune.cli.workbench import open_model
+    from robustprune.runtime.work import Work
     from robustprune.training import train_to_file
 
-    if eps is not None and options["adversarial"] is None:
-        raise click.UsageError("--eps is the budget of adversarial training; add --adversarial pgd, fgsm or trades")
-    options["epsilon"] = None if eps is None else parse_epsilon(eps)
-    model = options["model"]
-    with joined(options["device"]) as processes, terminal.progress_bar() as bar:
-        ticket, data = opened(processes, options, lambda: open_named(options))
-        del options["model"]
+    device = setup.begin()
+    with joined(setup.device) as processes, terminal.progress_bar() as bar:
+        ticket, data = opened(processes, dataset, lambda: open_model(network, dataset, seed=setup.seed))
         ticket = train_to_file(
             ticket,
             data,
             out,
-            measure_energy=not no_energy,
-            processes=processes,
-            on_step=of_training(bar, f"training {model}"),
+            recipe,
+            resume=resume,
             on_epoch=_say_epoch,
-            **options,
+            work=Work(processes, bar),
+            seed=setup.seed,
+            device=device,
+            country=country,
         )
-    summary = {
+    summary = _summary(ticket, out)
+    if as_json:
+        terminal.print_json(summary)
+    else:
+        _draw(f"Trained {network.model}", summary)
+
+
+def _summary(ticket: Ticket, out: str) -> dict[str, Any]:
+    return {
         "out": out,
         "sha256": ticket.sha256,
         **{name: ticket.training[name] for name in _TRAINING_FIGURES},
@@ -92,10 +113,6 @@ def train(no_energy: bool, eps: str | None, out: str, as_json: bool, **options: 
         "validation_accuracy": ticket.history[-1].get("validation_accuracy"),
         "history": ticket.history,
     }
-    if as_json:
-        terminal.print_json(summary)
-    else:
-        _draw(f"Trained {model}", summary)
 
 
 def _draw(title: str, summary: Mapping[str, Any]) -> None:

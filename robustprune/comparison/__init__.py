@@ -1,6 +1,6 @@
 """Candidates against a dense network, from their records: paired statistics and the verdicts of eq. 1."""
 
-from robustprune.comparison.result import Comparison, Row
-from robustprune.comparison.run import DENSE, compare
+from robustprune.comparison.comparing import DENSE, compare
+from robustprune.comparison.findings import Comparison, ComparisonRow
 
-__all__ = ["DENSE", "Comparison", "Row", "compare"]
+__all__ = ["DENSE", "Comparison", "ComparisonRow", "compare"]

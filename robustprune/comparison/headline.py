@@ -1,18 +1,21 @@
-"""One sentence that answers the question: is a candidate as accurate, as robust, and cheaper?"""
+"""A comparison in sentences: the one that answers the question, and what a reader has to know beside."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from robustprune.comparison.result import Row, write_difference
-from robustprune.comparison.verdict import VERDICTS
+from robustprune.comparison.findings import ComparisonRow
+from robustprune.comparison.metric import write_difference
+from robustprune.comparison.sides import Network
+from robustprune.comparison.significance import VERDICTS
+from robustprune.metrics.seeds import LEAST_SEEDS
 
 _ROBUST = ("robustness", "corruptions", "shift", "ood")
 _MOST = 3  # candidates that a sentence can hold
 
 
-def write_headline(rows: Sequence[Row], tolerance: float | str) -> str:
-    """Return the sentence for the rows of a comparison."""
+def write_headline(rows: Sequence[ComparisonRow], tolerance: float | str) -> str:
+    """Return the sentence: is a candidate as accurate, as robust, and cheaper?"""
     margin = "one standard deviation" if isinstance(tolerance, str) else f"{tolerance:g} pp"
     candidates = list(dict.fromkeys(row.candidate for row in rows))
     parts = [_about(name, [row for row in rows if row.candidate == name], margin) for name in candidates[:_MOST]]
@@ -27,7 +30,7 @@ def write_headline(rows: Sequence[Row], tolerance: float | str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def _about(name: str, rows: Sequence[Row], margin: str) -> str:
+def _about(name: str, rows: Sequence[ComparisonRow], margin: str) -> str:
     said = [_accuracy(row, margin) for row in rows if row.metric == "accuracy" and row.verdict]
     verdicts = [row.verdict for row in rows if row.group in _ROBUST and row.verdict]
     if verdicts:
@@ -52,7 +55,7 @@ def _macs(saved: float) -> str:
     return f"takes {abs(saved):.1f} % {'fewer' if saved > 0 else 'more'} MACs"
 
 
-def _accuracy(row: Row, margin: str) -> str:
+def _accuracy(row: ComparisonRow, margin: str) -> str:
     assert row.interval is not None
     low, high = (write_difference(end, row.unit) for end in row.interval)
     figures = f"({write_difference(row.difference, row.unit)} pp, {low} … {high})"
@@ -62,3 +65,42 @@ def _accuracy(row: Row, margin: str) -> str:
         "losing": f"is less accurate than dense by more than {margin} {figures}",
         "undecided": f"may or may not be as accurate as dense within {margin} {figures}",
     }[row.verdict or "undecided"]
+
+
+def find_caveats(
+    dense: Sequence[Network], candidates: Mapping[str, Sequence[Network]], rows: Sequence[ComparisonRow]
+) -> Iterator[str]:
+    """Yield a sentence for each thing that keeps a comparison from being what one may take it for."""
+    for name, own in candidates.items():
+        fewest = min(len(own), len(dense))
+        if fewest < LEAST_SEEDS:
+            yield (
+                f"{name}: from {fewest} seed{'s' * (fewest > 1)} verdicts speak of these networks, not of the method; "
+                f"{LEAST_SEEDS} seeds are the fewest for that"
+            )
+        if not any(row.seeds_paired for row in rows if row.candidate == name):
+            yield (
+                f"{name}: its seeds ({_seeds(own)}) are not those of the dense network ({_seeds(dense)}), so networks "
+                "are compared as two groups and not in pairs"
+            )
+        for setting, (one, other) in _differing_recipe(dense, own).items():
+            yield f"{name}: trained with {setting.replace('_', ' ')} {other}, the dense network with {one}"
+    invalid = [f"{row.candidate}: {row.label}" for row in rows if row.reason and row.reason.startswith("invalid")]
+    if invalid:
+        yield f"numbers that failed a check are not compared ({'; '.join(invalid)})"
+
+
+def _differing_recipe(dense: Sequence[Network], own: Sequence[Network]) -> dict[str, tuple[str, str]]:
+    """Return settings of training that differ, with both sides' values, where all networks know theirs."""
+    if not all(network.recipe for network in (*dense, *own)):
+        return {}
+    found = {}
+    for name in dict.fromkeys(name for network in (*dense, *own) for name in network.recipe):
+        sides = [sorted({str(network.recipe.get(name)) for network in side}) for side in (dense, own)]
+        if sides[0] != sides[1]:
+            found[name] = (", ".join(sides[0]), ", ".join(sides[1]))
+    return found
+
+
+def _seeds(networks: Sequence[Network]) -> str:
+    return ", ".join("unknown" if network.seed is None else str(network.seed) for network in networks)

@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.comparison.agreement import differing_setting, require_same_draws
 from robustprune.comparison.difference import estimate_difference
-from robustprune.comparison.estimate import LEAST_SEEDS, Estimate, estimate_paired, estimate_unpaired
-from robustprune.comparison.outcomes import Floats, Metric
-from robustprune.comparison.result import Row
-from robustprune.comparison.sides import Sides
-from robustprune.comparison.significance import mcnemar
-from robustprune.comparison.verdict import judge
+from robustprune.comparison.findings import ComparisonRow
+from robustprune.comparison.metric import POINTS, Floats, Metric, MetricValue
+from robustprune.comparison.sides import Network, Sides, differing_setting, require_same_draws
+from robustprune.comparison.significance import judge, mcnemar
+from robustprune.metrics.seeds import LEAST_SEEDS
 
 
-def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float) -> Row:
+def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float) -> ComparisonRow:
     """Return the row of a metric, without ``p_adjusted``.
 
     Args:
@@ -41,9 +39,9 @@ def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: f
     }
     problem = _problem(metric, sides)
     if problem is not None:
-        return Row(**about, reason=problem)
-    dense, own = ([network.outcomes[metric] for network in side] for side in (sides.dense, sides.own))
-    values = [np.array([outcome.value for outcome in side]) for side in (dense, own)]
+        return ComparisonRow(**about, reason=problem)
+    dense, own = ([network.values[metric] for network in side] for side in (sides.dense, sides.own))
+    values = [np.array([each.value for each in side]) for side in (dense, own)]
     about |= {
         "dense": float(values[0].mean()),
         "value": float(values[1].mean()),
@@ -52,19 +50,23 @@ def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: f
         "per_seed": tuple(_per_seed(metric, sides)),
     }
     if metric.group == "cost":
-        return Row(**about, **_of_cost(metric, values, sides, confidence))
+        return ComparisonRow(**about, **_of_cost(dense, own, confidence, paired=bool(sides.pairs)))
     # One pair may have been evaluated with another seed than the next.
-    require_same_draws(metric, sides.pairs or [sides.networks])
-    bare = [network for network in sides.networks if not network.outcomes[metric].varies]
+    together: list[Sequence[Network]] = [*sides.pairs] or [sides.networks]
+    for compared in together:
+        require_same_draws(metric, compared)
+    bare = [network for network in sides.networks if not network.values[metric].varies]
     if bare:
-        return Row(**about, reason=f"outcomes per sample are not on file for {sides.name(bare)}")
+        return ComparisonRow(**about, reason=f"outcomes per sample are not on file for {sides.name(bare)}")
     estimate = estimate_difference(dense, own, paired=bool(sides.pairs))
     interval = estimate.interval(confidence)
-    margin = find_tolerance(metric, values[0], tolerance)
-    return Row(
+    # McNemar's p-value, which is exact, for one pair of networks.
+    exact = about["per_seed"][0]["p"] if len(about["per_seed"]) == 1 else None
+    margin = _margin(metric, values[0], tolerance)
+    return ComparisonRow(
         **about,
         interval=interval,
-        p_value=_p_value(about["per_seed"], estimate),
+        p_value=estimate.p_value if exact is None else float(exact),
         tolerance=margin,
         paired=True,
         statement="method" if estimate.of_method else "networks",
@@ -72,7 +74,7 @@ def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: f
     )
 
 
-def find_tolerance(metric: Metric, dense: Floats, tolerance: float | str) -> float:
+def _margin(metric: Metric, dense: Floats, tolerance: float | str) -> float:
     """Return ξ in the unit of a metric.
 
     A tolerance in percentage points is one of shares. Proper scores, NLL and Brier, are none: their tolerance is 0,
@@ -80,76 +82,57 @@ def find_tolerance(metric: Metric, dense: Floats, tolerance: float | str) -> flo
     """
     if isinstance(tolerance, str):
         return float(np.std(dense, ddof=1))
-    return tolerance if metric.has_tolerance else 0.0
+    return tolerance if metric.unit == POINTS else 0.0
 
 
 def _problem(metric: Metric, sides: Sides) -> str | None:
     """Return why a metric is not compared."""
-    lacking = [network for network in sides.networks if metric not in network.outcomes]
+    lacking = [network for network in sides.networks if metric not in network.values]
     if lacking:
         return f"not on file for {sides.name(lacking)}"
-    invalid = [network for network in sides.networks if network.outcomes[metric].problem is not None]
+    invalid = [network for network in sides.networks if network.values[metric].problem is not None]
     if invalid:
-        return f"invalid for {sides.name(invalid)}: {invalid[0].outcomes[metric].problem}"
-    difference = differing_setting(metric, sides.networks)
-    if difference is not None:
-        name, values = difference
-        return f"{name.replace('_', ' ')} differs: {', '.join(dict.fromkeys(str(each) for each in values.values()))}"
+        return f"invalid for {sides.name(invalid)}: {invalid[0].values[metric].problem}"
+    name = differing_setting(metric, sides.networks)
+    if name is not None:
+        values = [network.values[metric].settings.get(name) for network in sides.networks]
+        told = dict.fromkeys(str(value) for value in values if value is not None)
+        return f"{name.replace('_', ' ')} differs: {', '.join(told)}"
     return None
 
 
-def _of_cost(metric: Metric, values: Sequence[Floats], sides: Sides, confidence: float) -> dict[str, Any]:
+def _of_cost(
+    dense: Sequence[MetricValue], own: Sequence[MetricValue], confidence: float, *, paired: bool
+) -> dict[str, Any]:
     """Return what a row of a cost has beside its values: what is saved, and an interval over enough seeds."""
-    dense, own = values
+    values = [np.array([each.value for each in side]) for side in (dense, own)]
     found: dict[str, Any] = {"reason": "costs have no tolerance"}
-    if dense.mean() > 0:
-        found["saved_percent"] = float(100 * (1 - own.mean() / dense.mean()))
-    spread = max(float(np.ptp(each)) for each in values)
-    if spread > 0 and min(map(len, values)) >= LEAST_SEEDS:
-        none = np.zeros((len(dense) + len(own),) * 2)
-        estimate = (
-            estimate_paired(own - dense, none[: len(own), : len(own)])
-            if sides.pairs
-            else estimate_unpaired(dense, own, none)
-        )
+    if values[0].mean() > 0:
+        found["saved_percent"] = float(100 * (1 - values[1].mean() / values[0].mean()))
+    if max(map(np.ptp, values)) > 0 and min(map(len, values)) >= LEAST_SEEDS:
+        estimate = estimate_difference(dense, own, paired=paired)
         found |= {"interval": estimate.interval(confidence), "statement": "method"}
     return found
 
 
 def _per_seed(metric: Metric, sides: Sides) -> list[dict[str, Any]]:
-    if not sides.pairs:
-        singles = [
-            {
-                "seed": network.seed,
-                "dense": None,
-                "value": None,
-                "difference": None,
-                side: network.outcomes[metric].value,
-            }
-            for side, networks in (("dense", sides.dense), ("value", sides.own))
-            for network in networks
-        ]
-        return [{**single, "b": None, "c": None, "p": None} for single in singles]
-    found = []
-    for dense, own in sides.pairs:
-        first, second = dense.outcomes[metric], own.outcomes[metric]
-        entry: dict[str, Any] = {
-            "seed": dense.seed,
-            "dense": first.value,
-            "value": second.value,
-            "difference": second.value - first.value,
-            "b": None,
-            "c": None,
-            "p": None,
-        }
-        if first.right is not None and second.right is not None:
-            lost, gained = int((first.right & ~second.right).sum()), int((second.right & ~first.right).sum())
-            entry |= {"b": lost, "c": gained, "p": mcnemar(lost, gained)}
-        found.append(entry)
+    if sides.pairs:
+        return [_of_seed(dense.seed, dense.values[metric], own.values[metric]) for dense, own in sides.pairs]
+    alone = [_of_seed(network.seed, network.values[metric], None) for network in sides.dense]
+    return alone + [_of_seed(network.seed, None, network.values[metric]) for network in sides.own]
+
+
+def _of_seed(seed: int | None, dense: MetricValue | None, own: MetricValue | None) -> dict[str, Any]:
+    """Return what one pair of networks, or one without its like, adds to a row."""
+    found: dict[str, Any] = {
+        "seed": seed,
+        "dense": None if dense is None else dense.value,
+        "value": None if own is None else own.value,
+        **dict.fromkeys(("difference", "b", "c", "p")),
+    }
+    if dense is not None and own is not None:
+        found["difference"] = own.value - dense.value
+        if dense.right is not None and own.right is not None:
+            lost, gained = int((dense.right & ~own.right).sum()), int((own.right & ~dense.right).sum())
+            found |= {"b": lost, "c": gained, "p": mcnemar(lost, gained)}
     return found
-
-
-def _p_value(per_seed: Sequence[dict[str, Any]], estimate: Estimate) -> float:
-    """Return the p-value: McNemar's, which is exact, for one pair of networks, else that of the interval."""
-    exact = per_seed[0]["p"] if len(per_seed) == 1 else None
-    return estimate.p_value if exact is None else float(exact)

@@ -1,22 +1,110 @@
-"""The two sides of a comparison."""
+"""The networks on both sides of a comparison, and whether they may be compared: on the same samples, measured alike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from robustprune.comparison.networks import Network
+from robustprune.comparison.from_record import read_metrics
+from robustprune.comparison.metric import Metric, MetricValues
+from robustprune.comparison.sources import read_records
+from robustprune.errors import ComparisonError
+from robustprune.records import Record
+
+Source = Record | str | Path
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """One network of a comparison.
+
+    Attributes:
+        name: Where its record came from, for messages.
+        group: ``dense``, or the candidate it is one of.
+        seed: Of its training, else of its initial weights; None for a network that does not know.
+        sha256: Of its weights.
+        facts: What has to be equal for any two networks: which images they saw.
+        recipe: How it was trained; empty where that is not on file.
+        values: By metric.
+    """
+
+    name: str
+    group: str
+    seed: int | None
+    sha256: str
+    facts: dict[str, Any]
+    recipe: dict[str, Any]
+    values: MetricValues
+
+
+def read_networks(group: str, sources: Source | Sequence[Source], **settings: Any) -> list[Network]:
+    """Return the networks of a group in the order of their seeds; one record is held at a time.
+
+    Args:
+        group: Its name.
+        sources: Records, their files, folders of them, or patterns such as ``runs/*/layer.json``.
+        settings: Of :func:`read_metrics`.
+
+    Raises:
+        ComparisonError: There is no record, one network twice, or two of one seed.
+        EvaluationError: A record cannot be read.
+    """
+    listed = [sources] if isinstance(sources, Record | str | Path) else list(sources)
+    networks = [_network(group, place, record, settings) for place, record in _records(listed)]
+    if not networks:
+        raise ComparisonError(f"no records were given for {group!r}; give files, or folders that hold some")
+    _refuse_repeated(networks)
+    return sorted(networks, key=lambda network: (network.seed is None, network.seed or 0))
+
+
+def _records(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:
+    for place, source in enumerate(sources, start=1):
+        if isinstance(source, Record):
+            yield source.model.path or f"record {place}", source
+        else:
+            yield from ((str(path), record) for path, record in read_records(source))
+
+
+def _network(group: str, place: str, record: Record, settings: dict[str, Any]) -> Network:
+    return Network(
+        name=place,
+        group=group,
+        seed=record.model.seed,
+        sha256=record.model.sha256,
+        facts={
+            "dataset": record.dataset,
+            "split": record.split,
+            "number of samples": record.n,
+            "samples": record.samples_sha256[:12],
+        },
+        recipe=dict(record.model.training.get("recipe") or {}),
+        values=read_metrics(record, **settings),
+    )
+
+
+def _refuse_repeated(networks: Sequence[Network]) -> None:
+    first: dict[object, Network] = {}
+    for network in networks:
+        same = first.setdefault(network.sha256, network)
+        if same is not network:
+            raise ComparisonError(
+                f"{same.name} and {network.name}, both given for {network.group!r}, are records of one network; each "
+                "network counts once"
+            )
+        same = network if network.seed is None else first.setdefault(network.seed, network)
+        if same is not network:
+            raise ComparisonError(
+                f"{same.name} and {network.name}, both given for {network.group!r}, are networks of one seed, "
+                f"{network.seed}; networks of another kind are another candidate, with a name of its own"
+            )
 
 
 @dataclass(frozen=True)
 class Sides:
-    """The dense networks and those of one candidate.
-
-    Attributes:
-        candidate: Its name.
-        dense: In the order of their seeds.
-        own: Likewise.
-    """
+    """The dense networks and those of one candidate, both in the order of their seeds."""
 
     candidate: str
     dense: Sequence[Network]
@@ -43,3 +131,64 @@ class Sides:
             if among:
                 texts.append(group if len(among) == len(all_of_it) else f"{group} (seed {seeds})")
         return " and ".join(texts)
+
+
+def require_same_samples(networks: Sequence[Network]) -> None:
+    """Check that all networks saw the same images.
+
+    Raises:
+        ComparisonError: They did not; it says in what they differ.
+    """
+    advice = "evaluate them with the same --dataset, --split and --limit (and --seed of it)"
+    for name in networks[0].facts:
+        _require_one(name, networks, [network.facts[name] for network in networks], advice)
+
+
+def require_same_settings(metric: Metric, networks: Sequence[Network]) -> None:
+    """Check that a metric was measured in the same way in all networks that have it.
+
+    Raises:
+        ComparisonError: It was not; it says what differs.
+    """
+    having = [network for network in networks if metric in network.values]
+    name = differing_setting(metric, having)
+    if name is not None:
+        advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
+        values = [network.values[metric].settings.get(name) for network in having]
+        _require_one(f"{metric.key}: {name}", having, values, advice)
+
+
+def require_same_draws(metric: Metric, networks: Sequence[Network]) -> None:
+    """Check that what was drawn for a metric was the same for networks that are compared with each other.
+
+    Raises:
+        ComparisonError: The seeds of the evaluations differ.
+    """
+    what, advice = f"{metric.key}: seed of the evaluation", "evaluate them with the same --seed"
+    _require_one(what, networks, [network.values[metric].seed for network in networks], advice)
+
+
+def differing_setting(metric: Metric, networks: Sequence[Network]) -> str | None:
+    """Return the name of a setting in which networks that know it differ; None if there is none."""
+    settings = [network.values[metric].settings for network in networks]
+    for name in dict.fromkeys(name for own in settings for name in own):
+        if len({_comparable(own[name]) for own in settings if own.get(name) is not None}) > 1:
+            return name
+    return None
+
+
+def _require_one(what: str, networks: Sequence[Network], values: Sequence[Any], advice: str) -> None:
+    """Check that those networks that have a value have one and the same."""
+    having = [(network, value) for network, value in zip(networks, values, strict=True) if value is not None]
+    for other, value in having[1:]:
+        first, one = having[0]
+        if _comparable(one) != _comparable(value):
+            raise ComparisonError(
+                f"records that cannot be compared: {what} is {one} in {first.name} ({first.group}) and "
+                f"{value} in {other.name} ({other.group}); {advice}"
+            )
+
+
+def _comparable(value: Any) -> str:
+    # As a file would hold it, in which there are no tuples.
+    return json.dumps(value, sort_keys=True, default=str)

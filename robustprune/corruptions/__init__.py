@@ -2,7 +2,7 @@
 
 `corrupt` makes images; what they are for is measured elsewhere. The constants are those of Hendrycks and Dietterich
 2019 (arXiv:1903.12261) for images of 32 pixels; lengths follow the image size (`geometry_scale`). A corruption of
-your own is a function of uint8 images (n, C, H, W), a severity and their `Draws`::
+your own is a function of uint8 images (n, C, H, W), a severity and their `ImageDraws`::
 
     from robustprune.corruptions import corrupt, register_corruption
 
@@ -15,9 +15,9 @@ your own is a function of uint8 images (n, C, H, W), a severity and their `Draws
 An installed package registers such a function under the entry-point group ``robustprune.corruptions``.
 """
 
-from robustprune.corruptions.draws import Draws
-from robustprune.corruptions.engine import corrupt, share_corruption_options
-from robustprune.corruptions.geometry import geometry_scale
+from robustprune.corruptions.apply import corrupt, share_corruption_options
+from robustprune.corruptions.image_draws import ImageDraws
+from robustprune.corruptions.raster import geometry_scale
 from robustprune.corruptions.registry import (
     CORRUPTIONS,
     EXTRAS,
@@ -27,13 +27,15 @@ from robustprune.corruptions.registry import (
     expand_names,
     register_corruption,
 )
+from robustprune.corruptions.requests import Corruptions
 
 __all__ = [
     "CORRUPTIONS",
     "EXTRAS",
     "HEADLINE",
     "SEVERITIES",
-    "Draws",
+    "Corruptions",
+    "ImageDraws",
     "corrupt",
     "corruption_options",
     "expand_names",

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from robustprune.corruptions import linear
-from robustprune.corruptions.arrays import Bytes, Floats
-from robustprune.corruptions.draws import Draws
-from robustprune.corruptions.geometry import geometry_scale
-from robustprune.corruptions.motion import directional_blur
-from robustprune.corruptions.zoom import mean_of_zooms
+from robustprune.corruptions.image_draws import ImageDraws
+from robustprune.corruptions.raster import Bytes, Floats, geometry_scale
 
 _DEFOCUS = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))  # radius of the disk, softening of its edge
 _GLASS = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))  # deviation, reach, rounds
@@ -22,12 +22,12 @@ _ZOOM = (1.06, 1.11, 1.16, 1.21, 1.26)  # the factors are 1, 1.01, … below thi
 _GAUSSIAN = (0.4, 0.6, 0.7, 0.8, 1.0)  # deviation
 
 
-def gaussian_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
+def gaussian_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     """A Gaussian blur."""
     return _truncated(linear.gaussian_blur(images, _GAUSSIAN[severity - 1] * geometry_scale(*images.shape[2:])))
 
 
-def defocus_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
+def defocus_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     """A disk in place of every point, as through a lens out of focus."""
     scale = geometry_scale(*images.shape[2:])
     radius, softening = (scale * value for value in _DEFOCUS[severity - 1])
@@ -55,7 +55,7 @@ def _disk_sum(images: Bytes, radius: float) -> tuple[NDArray[np.int32], int]:
     return total, count
 
 
-def glass_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
+def glass_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     """Blurred, shuffled within small neighbourhoods, and blurred again."""
     scale = geometry_scale(*images.shape[2:])
     deviation, reach, rounds = _GLASS[severity - 1]
@@ -65,7 +65,7 @@ def glass_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
     return _truncated(linear.gaussian_blur(shuffled, deviation * scale))
 
 
-def _shuffle(images: Bytes, draws: Draws, reach: int, turn: int) -> Bytes:
+def _shuffle(images: Bytes, draws: ImageDraws, reach: int, turn: int) -> Bytes:
     """Give every pixel, but for a margin, the value of one drawn from −reach … reach − 1 about it.
 
     The published code means to exchange two pixels, but copies one over the other, as both names are views of
@@ -83,16 +83,81 @@ def _shuffle(images: Bytes, draws: Draws, reach: int, turn: int) -> Bytes:
     return torch.from_numpy(images).view(count, channels, -1).gather(2, index).view(images.shape).numpy()
 
 
-def motion_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
+def motion_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     """Smeared in one direction, within 45 degrees of the horizontal."""
     radius, deviation = _MOTION[severity - 1]
     angle = draws.uniform("angle", -45, 45, 1)[:, 0]
     return directional_blur(images, angle, radius, deviation, geometry_scale(*images.shape[2:]))
 
 
-def zoom_blur(images: Bytes, severity: int, draws: Draws) -> Bytes:
+def directional_blur(images: Bytes, angles: Floats, radius: float, deviation: float, scale: float = 1.0) -> Bytes:
+    """Return each image smeared along its own direction, the way ImageMagick's motion blur does.
+
+    A pixel becomes the mean of those at 0, 1, …, 2·radius steps along the direction, rounded to whole pixels and
+    clamped to the image, with the weights of one half of a Gaussian; the result is rounded to a grey level.
+
+    Args:
+        images: (N, C, H, W).
+        angles: (N,) degrees, clockwise from the right.
+        radius: Half the number of steps.
+        deviation: Of the Gaussian, in pixels.
+        scale: What radius and deviation are multiplied by.
+    """
+    steps = np.arange(2 * math.ceil(radius * scale) + 1)
+    weights = np.exp(-0.5 * (steps / (deviation * scale)) ** 2)
+    weights = linear.fixed_point(weights / weights.sum())
+    taps = np.flatnonzero(weights)
+    # One angle at a time, and not with NumPy's vectors, whose last digit depends on an angle's place in the batch.
+    directions = np.array([(math.sin(math.radians(angle)), math.cos(math.radians(angle))) for angle in angles])
+    offsets = np.ceil(directions.reshape(-1, 2)[:, None] * taps[:, None] - 0.5).astype(int)  # (N, taps, 2)
+    margin = int(np.abs(offsets).max(initial=0))
+    padded = np.pad(images, [(0, 0), (0, 0), (margin, margin), (margin, margin)], mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, images.shape[2:], axis=(2, 3))
+    # Grey levels times sixteen-bit weights: whole numbers, which single precision sums without rounding.
+    total = np.full(images.shape, 2.0**15, dtype=np.float32)
+    every = np.arange(len(images))
+    for number, tap in enumerate(taps):
+        down, right = (offsets[:, number] + margin).T
+        total += windows[every, :, down, right] * np.float32(weights[tap] * 2**16)
+    return (total * np.float32(2.0**-16)).astype(np.uint8)
+
+
+def zoom_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     """The mean of the image and of enlargements of its middle, as while zooming in."""
-    return mean_of_zooms(images, _ZOOM[severity - 1])
+    height, width = images.shape[2:]
+    pixels = images.reshape(-1, height * width).T.astype(np.float32)
+    # Grey levels times sixteen-bit weights: whole numbers below 2²⁴, which single precision sums without rounding.
+    total = (_mean_of_zooms(height, width, _ZOOM[severity - 1]) @ pixels) * np.float32(2.0**-16)
+    mean: Bytes = total.astype(np.uint8).T.reshape(images.shape)
+    return mean
+
+
+@lru_cache(maxsize=10)
+def _mean_of_zooms(height: int, width: int, last: float) -> Any:
+    """Return the matrix (H·W, H·W) of the mean over enlargements by 1, 1.01, … below ``last``, in units of 2⁻¹⁶.
+
+    A pixel depends on a few on the way to the middle, however many there are. The rows sum to one exactly.
+    """
+    factors = np.arange(1, last, 0.01)
+    total: Any = sparse.eye_array(height * width, format="csr")
+    for rows, columns in zip(*(_enlargements(side, factors) for side in (height, width)), strict=True):
+        total += sparse.kron(sparse.csr_array(rows), sparse.csr_array(columns), format="csr")
+    total *= 2.0**16 / (len(factors) + 1)
+    total.data = np.rint(total.data)
+    missing = 2**16 - total.sum(axis=1)
+    return (total + sparse.diags_array(missing)).astype(np.float32).tocsr()
+
+
+def _enlargements(side: int, factors: Floats) -> list[Floats]:
+    """Return the matrix of each enlargement along a side, in whole pixels as in the published code.
+
+    Of 8 pixels that would leave severity 1 nothing to enlarge: there the middle has a fraction of a pixel.
+    """
+    whole = [linear.centre_zoom(side, factor) for factor in factors]
+    if any(not np.array_equal(each, np.eye(side)) for each in whole):
+        return whole
+    middle = (side - 1) / 2
+    return [linear.interpolation(side, middle + (np.arange(side) - middle) / factor) for factor in factors]
 
 
 def _truncated(means: Floats) -> Bytes:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustprune.corruptions.arrays import Floats
+from robustprune.corruptions.raster import Floats
 
 _ONE = 2.0**16
 # What scipy.ndimage calls the ways to go on beyond the border, in the words of np.pad.

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, poisson
 
-from robustprune.corruptions.arrays import Bytes, Floats
-from robustprune.corruptions.draws import Draws
+from robustprune.corruptions.image_draws import ImageDraws
+from robustprune.corruptions.raster import Bytes, Floats
 
 _GAUSSIAN = (0.04, 0.06, 0.08, 0.09, 0.10)  # deviation, as all constants here in units of [0, 1]
 _SHOT = (500, 250, 100, 75, 50)  # photons of a white pixel
@@ -26,22 +26,22 @@ _LEVELS = np.arange(256) / 255
 _THRESHOLD_BITS = 24
 
 
-def gaussian_noise(images: Bytes, severity: int, draws: Draws) -> Bytes:
+def gaussian_noise(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     """Gaussian noise of equal strength everywhere, as in low light."""
     return _sample("gaussian_noise", images, severity, draws)
 
 
-def shot_noise(images: Bytes, severity: int, draws: Draws) -> Bytes:
+def shot_noise(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     """Poisson noise of counted photons."""
     return _sample("shot_noise", images, severity, draws)
 
 
-def impulse_noise(images: Bytes, severity: int, draws: Draws) -> Bytes:
+def impulse_noise(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     """Salt and pepper: elements that turn white or black."""
     return _sample("impulse_noise", images, severity, draws)
 
 
-def speckle_noise(images: Bytes, severity: int, draws: Draws) -> Bytes:
+def speckle_noise(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     """Gaussian noise in proportion to brightness."""
     return _sample("speckle_noise", images, severity, draws)
 
@@ -100,7 +100,7 @@ def alias_table(name: str, severity: int) -> tuple[NDArray[np.uint32], Bytes]:
     return scaled.ravel(), alias.ravel()
 
 
-def _sample(name: str, images: Bytes, severity: int, draws: Draws) -> Bytes:
+def _sample(name: str, images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     threshold, alias = alias_table(name, severity)
     bits = draws.bits("levels", int(np.prod(images.shape[1:]))).reshape(images.shape)
     column = bits.astype(np.uint8)

@@ -7,46 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from robustprune.errors import CorruptionError
-from robustprune.registry import Registry, suggest
+from robustprune.registry import Registry, read_tables
 
-# Those of the headline figure, in the order of the paper (Hendrycks and Dietterich 2019, arXiv:1903.12261).
-HEADLINE = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
-# Published beside them to tune methods on; never part of a headline figure.
-EXTRAS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+_TABLES = read_tables("corruptions")
+HEADLINE: tuple[str, ...] = tuple(_TABLES["HEADLINE"])
+EXTRAS: tuple[str, ...] = tuple(_TABLES["EXTRAS"])
 SEVERITIES = (1, 2, 3, 4, 5)
 
-_HOMES = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
-    "weather": ("snow", "fog"),
-    "frost": ("frost",),
-    "spatter": ("spatter",),
-    "colour": ("brightness", "contrast", "saturate"),
-    "elastic": ("elastic_transform",),
-    "digital": ("pixelate", "jpeg_compression"),
-}
-
-CORRUPTIONS = Registry(
-    "corruption",
-    "robustprune.corruptions",
-    {name: f"robustprune.corruptions.{home}:{name}" for home, names in _HOMES.items() for name in names},
-)
+CORRUPTIONS = Registry("corruption", "robustprune.corruptions", _TABLES["PLUGINS"])
 
 Corruption = Callable[..., Any]
 
@@ -86,21 +54,6 @@ def corruption_options(name: str) -> dict[str, Any]:
     # The first three are the images, the severity and the draws.
     parameters = list(inspect.signature(get_corruption(name)).parameters.values())[3:]
     return {parameter.name: parameter.default for parameter in parameters}
-
-
-def check_options(name: str, given: Mapping[str, Any]) -> None:
-    """Check that a corruption takes the given options.
-
-    Raises:
-        CorruptionError: It does not.
-    """
-    known = corruption_options(name)
-    for option in given:
-        if option not in known:
-            raise CorruptionError(
-                f"the corruption {name!r} takes no option {option!r}.{suggest(option, known)} "
-                f"It takes: {', '.join(known) or 'none'}."
-            )
 
 
 def list_names(names: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from robustprune.corruptions.registry import list_names
 from robustprune.errors import CorruptionError, RobustPruneError
-from robustprune.runtime.requests import Request
+from robustprune.runtime.requests import PathText, Request
 
 
 class Corruptions(Request):
@@ -27,5 +27,5 @@ class Corruptions(Request):
     ERROR: ClassVar[type[RobustPruneError]] = CorruptionError
 
     names: Annotated[tuple[str, ...], BeforeValidator(list_names)] = ()
-    published: str | None = None
+    published: PathText | None = None
     options: dict[str, Any] = Field(default_factory=dict)

@@ -1,10 +1,10 @@
 """What a network costs: parameters, multiply-accumulates, filters, memory, latency."""
 
 from robustprune.cost.counts import Cost, measure_block_macs, measure_cost, percent_saved
-from robustprune.cost.latency import Latency, measure_latencies
 from robustprune.cost.memory import Memory, measure_memory
+from robustprune.cost.noise_images import noise_images
 from robustprune.cost.savings import saved_in_training, saved_memory, training_circumstances
-from robustprune.cost.timing import Spread, ratio_spread, time_in_turn
+from robustprune.cost.timing import Latency, Spread, measure_latencies, ratio_spread, time_in_turn
 
 __all__ = [
     "Cost",
@@ -15,6 +15,7 @@ __all__ = [
     "measure_cost",
     "measure_latencies",
     "measure_memory",
+    "noise_images",
     "percent_saved",
     "ratio_spread",
     "saved_in_training",

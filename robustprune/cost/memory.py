@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from robustprune.cost.images import noise_images
+from robustprune.cost.noise_images import noise_images
 from robustprune.errors import ModelError
 from robustprune.inference.plain import fill_lazy_layers
 from robustprune.models import copy_network, network_name, run_uncompiled, to_evaluation

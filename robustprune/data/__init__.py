@@ -9,40 +9,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from robustprune.data.augment import augment, default_shift
-    from robustprune.data.catalogue import DATASETS, DatasetDescription, describe_datasets, register_dataset
+    from robustprune.data.augmentation import augment, default_shift
     from robustprune.data.contract import DatasetLoader, DatasetRequest, RawData
-    from robustprune.data.image_data import ImageData
+    from robustprune.data.image_data import ImageData, Sample, take_sample
     from robustprune.data.load import canonical_name, load_data
     from robustprune.data.pixels import convert_channels, resize_images
-    from robustprune.data.sample import Sample, take_sample
+    from robustprune.data.registry import DATASETS, DatasetDescription, describe_datasets, register_dataset
     from robustprune.data.splits import Batch, InMemorySplit, Split
     from robustprune.data.stratify import stratified_indices, stratified_per_class
     from robustprune.data.streaming import StreamedSplit
 
 _HOMES = {
-    "Batch": "splits",
-    "DATASETS": "catalogue",
-    "DatasetDescription": "catalogue",
-    "DatasetLoader": "contract",
-    "DatasetRequest": "contract",
-    "ImageData": "image_data",
-    "InMemorySplit": "splits",
-    "RawData": "contract",
-    "Sample": "sample",
-    "Split": "splits",
-    "StreamedSplit": "streaming",
-    "augment": "augment",
-    "canonical_name": "load",
-    "convert_channels": "pixels",
-    "default_shift": "augment",
-    "describe_datasets": "catalogue",
-    "load_data": "load",
-    "register_dataset": "catalogue",
-    "resize_images": "pixels",
-    "stratified_indices": "stratify",
-    "stratified_per_class": "stratify",
-    "take_sample": "sample",
+    "augmentation": ("augment", "default_shift"),
+    "contract": ("DatasetLoader", "DatasetRequest", "RawData"),
+    "image_data": ("ImageData", "Sample", "take_sample"),
+    "load": ("canonical_name", "load_data"),
+    "pixels": ("convert_channels", "resize_images"),
+    "registry": ("DATASETS", "DatasetDescription", "describe_datasets", "register_dataset"),
+    "splits": ("Batch", "InMemorySplit", "Split"),
+    "stratify": ("stratified_indices", "stratified_per_class"),
+    "streaming": ("StreamedSplit",),
 }
 
 __all__ = [
@@ -72,8 +58,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"robustprune.data.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"robustprune.data.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,8 @@
-"""Image sets that come with scikit-learn: nothing to download, on any machine."""
+"""Image sets that are on every machine: those that come with scikit-learn, and images of nothing.
+
+The latter show what a network does with input far from its training set. They are made at the size and with the
+channels asked for, so that they match any network.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from robustprune.data.contract import DatasetRequest, RawData
 from robustprune.data.splits import InMemorySplit
@@ -16,7 +21,8 @@ from robustprune.errors import DataError
 
 # The set has no official test part. This one is the same for every user and every seed.
 _TEST_FRACTION, _TEST_SEED = 0.2, 0
-_PATCHES, _PATCH_SIDE = 2000, 32
+_COUNT, _SIDE, _CHANNELS = 2000, 32, 3  # of what is cut or made up
+_MID_GREY, _DEVIATION = 127.5, 64.0
 
 
 def load_digits(request: DatasetRequest) -> RawData:
@@ -56,14 +62,14 @@ def load_photo_patches(request: DatasetRequest) -> RawData:
     from sklearn.datasets import load_sample_images
 
     photographs = [np.asarray(image) for image in load_sample_images().images]
-    side = request.image_size or _PATCH_SIDE
+    side = request.image_size or _SIDE
     largest = min(min(photograph.shape[:2]) for photograph in photographs)
     if side > largest:
         raise DataError(f"photo-patches are at most {largest} pixels a side, asked for {side}")
-    patches = np.empty((_PATCHES, side, side, 3), dtype=np.uint8)
-    labels = np.arange(_PATCHES) % len(photographs)
+    patches = np.empty((_COUNT, side, side, 3), dtype=np.uint8)
+    labels = np.arange(_COUNT) % len(photographs)
     # Raw 64-bit draws: the same crops on every platform and with every numpy.
-    corners = np.random.PCG64(request.seed).random_raw(2 * _PATCHES).reshape(_PATCHES, 2)
+    corners = np.random.PCG64(request.seed).random_raw(2 * _COUNT).reshape(_COUNT, 2)
     for patch, label, (down, right) in zip(patches, labels, corners.tolist(), strict=True):
         height, width = photographs[label].shape[:2]
         top, left = down % (height - side + 1), right % (width - side + 1)
@@ -76,4 +82,42 @@ def load_photo_patches(request: DatasetRequest) -> RawData:
             "source": "sklearn.datasets.load_sample_images",
             "layout": "random crops, labelled by photograph",
         },
+    )
+
+
+def load_noise(request: DatasetRequest) -> RawData:
+    """Gaussian noise around mid grey (deviation 64 of 255), 2,000 images, test only, synthetic."""
+    values = _random(request).standard_normal(_shape(request), dtype=np.float32)
+    pixels = np.clip(np.rint(_MID_GREY + _DEVIATION * values), 0, 255).astype(np.uint8)
+    return _test_only("noise", pixels, request)
+
+
+def load_uniform(request: DatasetRequest) -> RawData:
+    """Uniform noise, every pixel and channel on its own, 2,000 images, test only, synthetic."""
+    return _test_only("uniform", _random(request).integers(256, size=_shape(request), dtype=np.uint8), request)
+
+
+def load_constant(request: DatasetRequest) -> RawData:
+    """Images of a single random colour each, 2,000 images, test only, synthetic."""
+    count, channels, height, width = _shape(request)
+    colours = _random(request).integers(256, size=(count, channels, 1, 1), dtype=np.uint8)
+    pixels = np.broadcast_to(colours, (count, channels, height, width)).copy()
+    return _test_only("constant", pixels, request)
+
+
+def _random(request: DatasetRequest) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(request.seed))
+
+
+def _shape(request: DatasetRequest) -> tuple[int, int, int, int]:
+    side = request.image_size or _SIDE
+    return _COUNT, request.channels or _CHANNELS, side, side
+
+
+def _test_only(kind: str, pixels: NDArray[np.uint8], request: DatasetRequest) -> RawData:
+    labels = torch.zeros(len(pixels), dtype=torch.int64)
+    return RawData(
+        classes=(kind,),
+        test=InMemorySplit(torch.from_numpy(pixels), labels),
+        notes={"source": f"synthetic, seed {request.seed}"},
     )

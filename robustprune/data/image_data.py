@@ -1,13 +1,15 @@
-"""An image set ready for use: its splits, its statistics, and how to get exactly it again."""
+"""An image set ready for use: its splits, its statistics, how to get exactly it again, and samples of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from robustprune.data.splits import InMemorySplit, Split
+from robustprune.data.stratify import stratified_indices
 from robustprune.errors import DataError
 
 
@@ -88,3 +90,27 @@ class ImageData:
         sizes = ", ".join(f"{name} {len(split)}" for name, split in self.splits().items())
         shape = "x".join(str(side) for side in (self.channels, *self.image_size))
         return f"ImageData({self.name!r}, {shape}, {self.num_classes} classes, {sizes})"
+
+
+class Sample(NamedTuple):
+    """Images of a split, and which they are."""
+
+    images: Tensor  # (N, C, H, W) uint8
+    labels: Tensor  # (N,) int64, on the CPU
+    indices: Tensor  # (N,) places in the split
+
+
+def take_sample(data: ImageData, split: str, limit: int | None, seed: int) -> Sample:
+    """Return a split's images, or a stratified sample of ``limit`` of them.
+
+    Raises:
+        DataError: No such split, or a limit that it does not have.
+    """
+    part = data.require(split)
+    indices = torch.arange(len(part)) if limit is None else stratified_indices(part.labels, limit, seed)
+    return Sample(part.take(indices), part.labels[indices].cpu(), indices)
+
+
+def images_at(images: Tensor, places: Tensor) -> Tensor:
+    """Return the images at some places (n,) in rising order: of all of them no copy."""
+    return images if len(places) == len(images) else images[places.to(images.device)]

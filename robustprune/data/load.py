@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from robustprune.data.catalogue import DATASETS, TAKE_A_PATH, TAKE_NO_ARGUMENT
+import torch
+
 from robustprune.data.contract import DatasetRequest, RawData
 from robustprune.data.image_data import ImageData
-from robustprune.data.pixels import INTERPOLATION
-from robustprune.data.prepare import adapt, separate, statistics, stays_on_disk
-from robustprune.data.splits import Split
+from robustprune.data.pixels import INTERPOLATION, channel_statistics, convert_channels, resize_images
+from robustprune.data.registry import DATASETS, TAKE_A_PATH, TAKE_NO_ARGUMENT
+from robustprune.data.splits import InMemorySplit, Split
+from robustprune.data.stratify import hold_out, stratified_indices
+from robustprune.data.streaming import StreamedSplit
 from robustprune.errors import DataError, DataWarning
 from robustprune.runtime.files import user_path
 
 _SMALLEST_SIDE = 8
+# Image files that would fill more memory than this stay on disk unless told otherwise.
+_IN_MEMORY_BYTES = 2 * 1024**3
+# Reading a whole set from disk for six numbers is not worth it; this many images give them to 1 %.
+_STATISTICS_SAMPLE = 4096
 
 
 def load_data(
@@ -64,18 +72,23 @@ def load_data(
     """
     if not isinstance(name, str):
         raise DataError(f"an image set is named by a text such as digits, npz:FILE or imagefolder:DIR, got {name!r}")
-    _check_kinds(image_size=image_size, channels=channels, train_limit=train_limit, seed=seed, workers=workers)
-    _check(image_size, channels, validation_fraction, seed, workers)
-    folder = _folder(root)
+    _check(image_size=image_size, channels=channels, train_limit=train_limit, seed=seed, workers=workers)
+    if not isinstance(validation_fraction, Real) or not 0 <= validation_fraction <= 0.5:
+        raise DataError(f"validation fraction {validation_fraction!r} is not a number between 0 and 0.5")
+    folder = None if root is None else _folder(root)
     request = DatasetRequest(name, folder, image_size, channels, seed, download, workers)
     raw = _load_raw(request)
     _say_what_is_empty(request, raw)
-    splits = separate(raw, train_limit, validation_fraction, seed)
-    streamed = stays_on_disk(splits, stream, image_size, channels)
-    splits = {part: adapt(split, image_size, channels, streamed) for part, split in splits.items()}
-    mean, std, statistics_from = statistics(splits, seed)
+    splits = _separate(raw, train_limit, validation_fraction, seed)
+    streamed = _stays_on_disk(splits, stream, image_size, channels)
+    splits = {part: _adapt(split, image_size, channels, streamed) for part, split in splits.items()}
+    mean, std, statistics_from = _statistics(splits, seed)
     spec = {
-        **_request_spec(request),
+        "name": canonical_name(name),
+        "root": None if folder is None else str(folder),
+        "image_size": image_size,
+        "channels": channels,
+        "seed": seed,
         "train_limit": train_limit,
         "validation_fraction": validation_fraction,
         "stream": stream,
@@ -85,27 +98,30 @@ def load_data(
     return ImageData(name, raw.classes, mean, std, raw.flips, **splits, spec=spec, provenance=provenance)
 
 
-def _check_kinds(**numbers: Any) -> None:
-    for name, value in numbers.items():
+def canonical_name(name: str) -> str:
+    """Return the name that a data set goes by in any folder: ``npz:`` and ``imagefolder:`` with absolute paths.
+
+    Raises:
+        DataError: A name that needs a path has none.
+    """
+    key = name.partition(":")[0]
+    return f"{key}:{DatasetRequest(name).argument_path()}" if key in TAKE_A_PATH else name
+
+
+def _check(*, image_size: Any, channels: Any, **numbers: Any) -> None:
+    for name, value in {"image_size": image_size, "channels": channels, **numbers}.items():
         is_whole = isinstance(value, Integral) and not isinstance(value, bool)
         if not (is_whole or (value is None and name in ("image_size", "channels", "train_limit"))):
             raise DataError(f"{name} must be a whole number, got {value!r}")
-
-
-def _check(image_size: int | None, channels: int | None, validation_fraction: float, seed: int, workers: int) -> None:
+        if name in ("seed", "workers") and value < 0:
+            raise DataError(f"{name} must not be negative, got {value}")
     if image_size is not None and image_size < _SMALLEST_SIDE:
         raise DataError(f"image size {image_size} is too small; the least is {_SMALLEST_SIDE}")
     if channels not in (None, 1, 3):
         raise DataError(f"cannot convert to {channels} channels; choose 1 (grey) or 3 (colour)")
-    if not isinstance(validation_fraction, Real) or not 0 <= validation_fraction <= 0.5:
-        raise DataError(f"validation fraction {validation_fraction!r} is not a number between 0 and 0.5")
-    if seed < 0 or workers < 0:
-        raise DataError(f"seed ({seed}) and workers ({workers}) must not be negative")
 
 
-def _folder(root: str | Path | None) -> Path | None:
-    if root is None:
-        return None
+def _folder(root: str | Path) -> Path:
     if not isinstance(root, (str, os.PathLike)):
         raise DataError(f"root must be the path of a folder, got {root!r}")
     if not str(root).strip():
@@ -135,6 +151,67 @@ def _say_what_is_empty(request: DatasetRequest, raw: RawData) -> None:
             )
 
 
+def _separate(raw: RawData, train_limit: int | None, validation_fraction: float, seed: int) -> dict[str, Split]:
+    """Return the splits by name: validation held out unless the set ships it, then training limited."""
+    splits = raw.splits()
+    train = splits.get("train")
+    if train is None:
+        if train_limit is not None:
+            raise DataError("a training limit was given, and the set has no training images to limit")
+        return splits
+    if raw.val is None and validation_fraction > 0:
+        kept, held = hold_out(train.labels, validation_fraction, seed)
+        splits["val"] = train.subset(held)
+        train = train.subset(kept)
+    if train_limit is not None:
+        try:
+            train = train.subset(stratified_indices(train.labels, train_limit, seed))
+        except DataError as error:
+            raise DataError(f"the training limit does not fit the set: {error}") from error
+    splits["train"] = train
+    return splits
+
+
+def _stays_on_disk(
+    splits: Mapping[str, Split], stream: bool | None, image_size: int | None, channels: int | None
+) -> bool:
+    """Return whether the splits are image files that are to be read as they are used."""
+    if not all(isinstance(split, StreamedSplit) for split in splits.values()):
+        return False
+    if stream is not None:
+        return stream
+    found_channels, height, width = next(iter(splits.values())).shape
+    pixels = (channels or found_channels) * (height * width if image_size is None else image_size**2)
+    return pixels * sum(len(split) for split in splits.values()) > _IN_MEMORY_BYTES
+
+
+def _adapt(split: Split, image_size: int | None, channels: int | None, streamed: bool) -> Split:
+    """Return the split with the channels and size asked for; the reader of a streamed one does both."""
+    found_channels, height, width = split.shape
+    wanted_channels = channels or found_channels
+    size = (height, width) if image_size is None else (image_size, image_size)
+    if isinstance(split, StreamedSplit):
+        adapted = replace(split, channels=wanted_channels, image_size=size)
+        return adapted if streamed else adapted.in_memory()
+    images = resize_images(convert_channels(split.images, wanted_channels), size)
+    return InMemorySplit(images, split.labels)
+
+
+def _statistics(splits: Mapping[str, Split], seed: int) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Return mean and deviation by channel and which images they are of: training, else test."""
+    part = next(name for name in ("train", "test", "val") if name in splits)
+    split = splits[part]
+    described = f"{len(split)} {part} images"
+    if isinstance(split, StreamedSplit) and len(split) > _STATISTICS_SAMPLE:
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+        split, described = (
+            split.subset(order[:_STATISTICS_SAMPLE].sort().values),
+            f"{_STATISTICS_SAMPLE} of {described}",
+        )
+    mean, std = channel_statistics(batch.images for batch in split.batches(512))
+    return mean, std, described
+
+
 def _conversions(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
     before, after = (next(iter(parts.values())).shape for parts in (raw.splits(), splits))
     original = raw.notes.get("resized_from", list(before[1:]))
@@ -149,33 +226,9 @@ def _conversions(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
 
 
 def _contents(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
-    if raw.val is not None:
-        origin: str | None = "shipped with the set"
-    else:
-        origin = "held out of the training images, stratified" if "val" in splits else None
+    held_out = "held out of the training images, stratified" if "val" in splits else None
     return {
-        "validation": origin,
+        "validation": held_out if raw.val is None else "shipped with the set",
         "sizes": {part: len(split) for part, split in splits.items()},
         "sha256": {part: split.fingerprint() for part, split in splits.items()},
-    }
-
-
-def canonical_name(name: str) -> str:
-    """Return the name that a data set goes by in any folder: ``npz:`` and ``imagefolder:`` with absolute paths.
-
-    Raises:
-        DataError: A name that needs a path has none.
-    """
-    key = name.partition(":")[0]
-    return f"{key}:{DatasetRequest(name).argument_path()}" if key in TAKE_A_PATH else name
-
-
-def _request_spec(request: DatasetRequest) -> dict[str, Any]:
-    """Return what of the request changes the data; paths are absolute, so that it holds in any folder."""
-    return {
-        "name": canonical_name(request.name),
-        "root": None if request.root is None else str(request.root),
-        "image_size": request.image_size,
-        "channels": request.channels,
-        "seed": request.seed,
     }

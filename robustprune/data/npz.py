@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustprune.data.contract import DatasetRequest, RawData
-from robustprune.data.remarks import Remarks
+from robustprune.data.contract import DatasetRequest, RawData, Remarks
 from robustprune.data.splits import InMemorySplit
 from robustprune.errors import DataError, DataWarning
 

@@ -19,7 +19,7 @@ from robustprune.errors import DataError
 _SUBSET, _HOLD_OUT = 0, 1
 
 
-class _Draw(NamedTuple):
+class _Ranking(NamedTuple):
     ranks: NDArray[Any]  # (N,) place of each image in the random order of its class, from 0
     sizes: NDArray[Any]  # (N,) number of images in its class
     luck: NDArray[Any]  # (N,) a random order of the classes, to break ties between them
@@ -90,14 +90,14 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
     return _sorted_indices(kept), _sorted_indices(held)
 
 
-def _draw(labels: Tensor, seed: int, purpose: int) -> _Draw:
+def _draw(labels: Tensor, seed: int, purpose: int) -> _Ranking:
     _, classes, counts = np.unique(labels.cpu().numpy(), return_inverse=True, return_counts=True)
     bits = np.random.PCG64(np.random.SeedSequence([seed, purpose]))
     order = np.lexsort((bits.random_raw(len(classes)), classes))  # by class, at random within it
     starts = np.cumsum(counts) - counts
     ranks = np.empty(len(classes), dtype=np.int64)
     ranks[order] = np.arange(len(classes)) - np.repeat(starts, counts)
-    return _Draw(ranks, counts[classes], bits.random_raw(len(counts))[classes])
+    return _Ranking(ranks, counts[classes], bits.random_raw(len(counts))[classes])
 
 
 def _earliest(share: NDArray[Any], luck: NDArray[Any], count: int) -> NDArray[Any]:

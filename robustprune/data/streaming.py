@@ -114,7 +114,6 @@ class StreamedSplit:
             DataLoader(
                 _Chunks(self, chunks),
                 batch_size=None,
-                collate_fn=_as_it_is,
                 num_workers=min(workers, len(chunks)),
                 pin_memory=pinned,
                 generator=torch.Generator(),
@@ -124,7 +123,7 @@ class StreamedSplit:
             while (read := _next_chunk(loader)) is not None:
                 if isinstance(read, str):
                     raise DataError(read)
-                yield torch.as_tensor(read)
+                yield read
         finally:
             del loader  # ends the processes now, not when the traceback that holds this frame is let go
 
@@ -156,7 +155,3 @@ def _next_chunk(loader: Iterator[Any]) -> Any:
         return next(loader, None)
     except (RuntimeError, OSError) as error:
         raise DataError(f"reading image files stopped: {error}") from error
-
-
-def _as_it_is(item: Any) -> Any:
-    return item

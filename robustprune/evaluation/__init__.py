@@ -1,6 +1,6 @@
-"""Runs the chosen evaluators over one network and gathers what they find in a record; one evaluator a file."""
+"""Runs the chosen evaluators over networks and gathers what they find in records; one evaluator a file."""
 
-from robustprune.evaluation.run import evaluate
-from robustprune.evaluation.several import evaluate_models, relate_to_dense
+from robustprune.evaluation.evaluators import evaluate, evaluate_models, relate_to_dense
+from robustprune.evaluation.requests import Evaluation, Shift
 
-__all__ = ["evaluate", "evaluate_models", "relate_to_dense"]
+__all__ = ["Evaluation", "Shift", "evaluate", "evaluate_models", "relate_to_dense"]

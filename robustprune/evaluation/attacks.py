@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from robustprune.attacks import (
+    Attack,
     AttackResult,
     SecurityCurve,
-    StateFolder,
     any_of,
     attack_options,
     check_norm,
@@ -23,56 +23,20 @@ from robustprune.attacks import (
     named,
     run_attack,
     save_adversarial,
-    security_curve,
     transfer_attack,
     union_attack,
 )
+from robustprune.attacks.requests import Attacks
+from robustprune.data import Sample
 from robustprune.errors import AttackError
-from robustprune.evaluation.gallery import add_galleries
+from robustprune.evaluation.requests import Evaluation
 from robustprune.metrics import wilson_interval
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
-from robustprune.registry import share_options, suggest
-from robustprune.runtime.arrays import Array
-from robustprune.runtime.environment import hash_weights
-from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.work import Progress, labelled
+from robustprune.registry import share_options
+from robustprune.runtime.work import Work
 
-
-@dataclass(frozen=True)
-class AttackSettings:
-    """How all attacks of an evaluation are run, beyond their own options.
-
-    Attributes:
-        checks: ``default``, or ``full`` for those that take attacks of their own.
-        eot: Passes whose mean leads the attack on a network that draws at random; one more judges what it found.
-        union: Whether to give one figure for all attacks together instead of one for each.
-        transfer_from: A network to make further adversarial images on.
-        save_adversarial: An npz file of the images; of several attacks or budgets, one for each beside it.
-        state: Folder in which attacks keep how far they have come, so that an evaluation that is interrupted goes
-            on there. To be deleted by whoever needs it no more, or to be given as a `StateFolder` and cleared.
-    """
-
-    checks: str = "default"
-    eot: int = 1
-    union: bool = False
-    transfer_from: nn.Module | None = None
-    save_adversarial: str | Path | None = None
-    state: str | Path | StateFolder | None = None
-
-
-def make_settings(given: Mapping[str, Any]) -> AttackSettings:
-    """Return settings by name.
-
-    Raises:
-        AttackError: There is none of that name.
-    """
-    known = [each.name for each in fields(AttackSettings)]
-    for name in given:
-        if name not in known:
-            raise AttackError(
-                f"there is no setting of attacks called {name!r}.{suggest(name, known)} Known: {', '.join(known)}."
-            )
-    return AttackSettings(**given)
+_GALLERY_IMAGES = 8
+_GALLERY_NUMBERS = 1 << 19  # pixels × channels of them all: a record is for figures, not for data sets
 
 
 @dataclass
@@ -90,46 +54,34 @@ class AttackOutcomes:
 
 
 def run_attacks(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    options: Mapping[str, Mapping[str, Any]],
-    *,
-    epsilons: Sequence[float],
-    further: AttackSettings,
-    processes: Processes = ALONE,
-    progress: Progress | None = None,
-    **settings: Any,
+    network: nn.Module, sample: Sample, evaluation: Evaluation, clean_accuracy: float, work: Work
 ) -> AttackOutcomes:
     """Return one entry per attack and ε, rising: what is broken at one ε is not attacked again at the next.
 
     Args:
         network: From images (N, C, H, W) to logits.
-        images: (N, C, H, W) uint8.
-        labels: (N,).
-        options: Attack → its own options, from :func:`share_attack_options`.
-        epsilons: Budgets on the [0, 1] scale.
-        further: Settings that not every caller has an opinion on.
-        processes: Those that share the samples.
-        progress: Called as work proceeds.
-        settings: What every attack gets, see :func:`robustprune.run_attack`.
+        sample: What is attacked.
+        evaluation: The attacks, and what they share with the rest of it.
+        clean_accuracy: On the sample, which attacks have to find, too.
+        work: Processes share the samples.
     """
-    found = AttackOutcomes()
-    if not options or not epsilons:
+    asked, found = evaluation.attacks, AttackOutcomes()
+    if not asked.names or not asked.epsilons:
         return found
-    attacker = _Attacker(options, further, processes, progress)
-    shared = {"checks": further.checks, "eot": further.eot, "processes": processes, **settings}
+    attacker = _Attacker(network, sample, evaluation, clean_accuracy, work)
     results: list[AttackResult] = []
-    for name in ["union"] if further.union else options:
-        curve = security_curve(network, images, labels, name, epsilons=epsilons, attacker=attacker, **shared)
-        results += curve.results
-        if len(curve.results) > 1:
-            found.curves.append(_curve(name, curve))
+    for name in ["union"] if asked.union else list(dict.fromkeys(asked.names)):
+        rising: list[AttackResult] = []
+        for epsilon in sorted(set(asked.epsilons)):
+            rising.append(attacker.attack(name, epsilon, carry=rising[-1] if rising else None))
+        results += rising
+        if len(rising) > 1:
+            found.curves.append(_curve(name, SecurityCurve(tuple(rising))))
     results += attacker.transferred
     for result in results:
         found.add(result)
-    add_galleries(found.entries, found.samples, results, images, settings["sample_ids"])
-    processes.from_main(lambda: _save(results, network, further.save_adversarial))
+    _add_galleries(found, results, sample)
+    work.processes.from_main(lambda: _save(results, network, asked.save_adversarial))
     return found
 
 
@@ -141,47 +93,49 @@ class _Attacker:
     """
 
     def __init__(
-        self,
-        options: Mapping[str, Mapping[str, Any]],
-        further: AttackSettings,
-        processes: Processes,
-        progress: Progress | None,
+        self, network: nn.Module, sample: Sample, evaluation: Evaluation, clean_accuracy: float, work: Work
     ) -> None:
         self.transferred: list[AttackResult] = []
-        self._options, self._further, self._progress = options, further, progress
-        self._share = () if processes.is_alone else (f"{processes.rank + 1}of{processes.count}",)
-        given = further.state
-        self._states = given if given is None or isinstance(given, StateFolder) else StateFolder(given)
+        self._network, self._sample, self._evaluation = network, sample, evaluation
+        self._options = share_attack_options(evaluation.attacks)
+        self._settings: dict[str, Any] = {
+            "sample_ids": sample.indices,
+            "expected_clean_accuracy": clean_accuracy,
+            "work": work,
+        }
 
-    def __call__(
-        self, model: nn.Module, images: Array, labels: Array, attack: str, *, epsilon: float, **settings: Any
-    ) -> AttackResult:
-        settings |= {"epsilon": epsilon, "progress": labelled(self._progress, f"{attack} ε={epsilon:.4g}")}
-        budget = f"{settings['norm']}-{epsilon:.6g}"
-        if self._further.union:
-            own = self._with_states(self._options, model, "union", budget)
-            result = union_attack(model, images, labels, own, **settings)
+    def attack(self, name: str, epsilon: float, carry: AttackResult | None) -> AttackResult:
+        """Return what an attack, or the union, does at a budget; ``carry`` is what it did at a smaller one."""
+        asked, shown = self._evaluation.attacks, (self._sample.images, self._sample.labels)
+        requests = [self._request(each, epsilon) for each in (self._options if asked.union else [name])]
+        if asked.union:
+            result = union_attack(self._network, *shown, requests, carry=carry, **self._settings)
         else:
-            own = self._with_states({attack: self._options[attack]}, model, budget)
-            result = run_attack(model, images, labels, attack, **settings, **own[attack])
-        source = self._further.transfer_from
+            result = run_attack(self._network, *shown, requests[0], carry=carry, **self._settings)
+        source = asked.transfer_from
         if source is None:
             return result
-        settings |= {"carry": None, "checks": "default"}
-        own = self._with_states({name: self._options[name] for name in own}, source, "transfer", budget)
-        moved = [transfer_attack(model, source, images, labels, name, **settings, **own[name]) for name in own]
-        together = any_of(moved, attack) if self._further.union else moved[0]
-        self.transferred.append(replace(together, attack=f"transfer:{attack}"))
+        moved = [
+            transfer_attack(self._network, source, *shown, each, **self._settings, checks="default")
+            for each in requests
+        ]
+        together = any_of(moved, name) if asked.union else moved[0]
+        self.transferred.append(replace(together, attack=f"transfer:{name}"))
         return replace(result, checks=(*result.checks, check_transfer(result, together)))
 
-    def _with_states(
-        self, options: Mapping[str, Mapping[str, Any]], model: nn.Module, *parts: str
-    ) -> dict[str, dict[str, Any]]:
-        """Return the options of attacks with a file for the state of each, of its own for each network and process."""
-        if self._states is None:
-            return {name: dict(own) for name, own in options.items()}
-        who = (hash_weights(model)[:8], *self._share)
-        return {name: {**own, "state": self._states.file(name, *parts, *who)} for name, own in options.items()}
+    def _request(self, name: str, epsilon: float) -> Attack:
+        asked = self._evaluation.attacks
+        return Attack(
+            name,
+            epsilon=epsilon,
+            norm=asked.norm,
+            restarts=asked.restarts,
+            eot=asked.eot,
+            checks=asked.checks,
+            seed=self._evaluation.seed,
+            batch_size=self._evaluation.batch_size,
+            options=self._options[name],
+        )
 
 
 def _curve(name: str, curve: SecurityCurve) -> CurveEntry:
@@ -215,17 +169,18 @@ def adversarial_files(path: str | Path, attacks: Sequence[tuple[str, float]]) ->
     return [path.with_name(f"{path.name}-{name.replace(':', '-').replace('/', '-')}.npz") for name in own]
 
 
-def share_attack_options(attacks: Sequence[str], options: dict[str, Any], norm: str) -> dict[str, dict[str, Any]]:
+def share_attack_options(asked: Attacks) -> dict[str, dict[str, Any]]:
     """Return the options each attack takes.
 
     Raises:
         AttackError: An option that none of them takes, or a norm that one of them does not know.
     """
-    for name in attacks:
-        check_norm(get_attack(name), name, norm)
-    if options and not attacks:
-        raise AttackError(f"no attack is named that could take {', '.join(map(repr, options))}; name one, such as pgd")
-    return share_options({name: attack_options(name) for name in attacks}, options, AttackError)
+    for name in asked.names:
+        check_norm(get_attack(name), name, asked.norm)
+    if asked.options and not asked.names:
+        options = ", ".join(map(repr, asked.options))
+        raise AttackError(f"no attack is named that could take {options}; name one, such as pgd")
+    return share_options({name: attack_options(name) for name in asked.names}, asked.options, AttackError)
 
 
 def _entry(result: AttackResult) -> AttackEntry:
@@ -260,3 +215,23 @@ def _outcomes(result: AttackResult, entry: int) -> Samples:
         f"attack{entry}_queries": result.queries.numpy().astype(np.int32),
         f"attack{entry}_part": np.array([_parts(result).index(part) for part in result.broken_by], np.int16),
     }
+
+
+def _add_galleries(found: AttackOutcomes, results: Sequence[AttackResult], sample: Sample) -> None:
+    """Add to the outcomes a few images that each attack broke at its largest ε, to look at without the network.
+
+    They are the first in order of the data set that were classified rightly without the attack.
+    """
+    limit = max(1, min(_GALLERY_IMAGES, _GALLERY_NUMBERS // sample.images[0].numel()))
+    rising = sorted(range(len(results)), key=lambda place: results[place].epsilon)
+    for place in {(results[place].attack, results[place].norm): place for place in rising}.values():
+        result = results[place]
+        broken = (result.broken & ~result.initially_wrong).nonzero()[:, 0]
+        chosen = broken[sample.indices[broken].argsort()][:limit]
+        if len(chosen):
+            clean = sample.images[chosen.to(sample.images.device)].cpu()
+            added = result.adversarial[chosen].double() - clean.double() / 255
+            found.samples[f"gallery{place}_index"] = sample.indices[chosen].numpy()
+            found.samples[f"gallery{place}_clean"] = clean.numpy()
+            found.samples[f"gallery{place}_perturbation"] = added.numpy().astype(np.float16)
+            found.entries[place].gallery = len(chosen)

@@ -1,13 +1,16 @@
-"""Accuracy and calibration on images as they are."""
+"""What is always measured: the network itself, and its accuracy and calibration on images as they are."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+from robustprune.cost import measure_cost, measure_memory
 from robustprune.data import Sample
-from robustprune.data.sample import images_at
-from robustprune.errors import EvaluationError
+from robustprune.data.image_data import images_at
+from robustprune.errors import EvaluationError, ModelError
 from robustprune.metrics import (
     accuracy,
     brier_score,
@@ -16,13 +19,17 @@ from robustprune.metrics import (
     sample_figures,
     wilson_interval,
 )
-from robustprune.models import predict_logits
-from robustprune.records import CleanResult, Samples
-from robustprune.runtime.processes import ALONE, Processes
+from robustprune.models import build_network, network_name, predict_logits
+from robustprune.pruning import find_blocks
+from robustprune.records import BlockSummary, CleanResult, ModelSummary, Samples
+from robustprune.runtime.environment import hash_weights
+from robustprune.runtime.processes import Processes
+from robustprune.tickets.header import Plan
+from robustprune.tickets.ticket import Ticket
 
 
 def evaluate_clean(
-    network: nn.Module, sample: Sample, dataset: str, *, batch_size: int, processes: Processes = ALONE
+    network: nn.Module, sample: Sample, dataset: str, batch_size: int, processes: Processes
 ) -> tuple[CleanResult, Samples]:
     """Return accuracy and calibration on a sample, and the outcomes per image.
 
@@ -60,3 +67,51 @@ def _measure(logits: Tensor, labels: Tensor) -> CleanResult:
         ece=expected_calibration_error(logits, labels),
         brier=brier_score(logits, labels),
     )
+
+
+def summarize_model(model: Ticket | nn.Module, network: nn.Module, images: Tensor) -> ModelSummary:
+    """Return what a record says of a network; one image (1, C, H, W) uint8 tells the shape to count costs with."""
+    ticket = model if isinstance(model, Ticket) else None
+    example = images.cpu().float() / 255
+    cost = measure_cost(network, example)
+    return ModelSummary(
+        path=ticket.path if ticket else None,
+        architecture=ticket.architecture.name if ticket else network_name(network),
+        sha256=hash_weights(network),
+        parameters=cost.parameters,
+        macs=cost.macs,
+        filters=cost.filters,
+        removed=list(ticket.plan.removed) if ticket else [],
+        memory_bytes=_memory(network, example),
+        masks=ticket.mask_summary if ticket else None,
+        plan=(ticket.plan if ticket else Plan()).model_dump(mode="json"),
+        initial_seed=ticket.seed if ticket else None,
+        training=dict(ticket.training) if ticket else {},
+        earlier_training=list(ticket.earlier_training) if ticket else [],
+        blocks=_blocks(ticket) if ticket else [],
+        history=list(ticket.history) if ticket else [],
+    )
+
+
+def _memory(network: nn.Module, example: Tensor) -> dict[str, int] | None:
+    try:
+        return measure_memory(network, example=example).to_dict()
+    except ModelError:  # one that runs in evaluation mode alone is evaluated all the same
+        return None
+
+
+def _blocks(ticket: Ticket) -> list[BlockSummary]:
+    """Return the blocks of the dense network, if it is they that were scored and not filters."""
+    if ticket.plan.method != "layer" or not ticket.scores:
+        return []
+    scores: dict[str, Any] = ticket.scores
+    return [
+        BlockSummary(
+            name=block.name,
+            stage=block.stage,
+            eligible=block.name in ticket.plan.eligible,
+            removed=block.name in ticket.plan.removed,
+            score=scores.get(block.name),
+        )
+        for block in find_blocks(build_network(ticket.architecture))
+    ]

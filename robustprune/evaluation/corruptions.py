@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,59 +14,57 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
-from robustprune.corruptions.result import AgainstDense, CorruptionResult, SeverityEntry, Table, counted_cells
+from robustprune.corruptions.corruption_result import (
+    AgainstDense,
+    CorruptionResult,
+    SeverityEntry,
+    Table,
+    counted_cells,
+)
 from robustprune.errors import ModelError, ModelWarning
-from robustprune.evaluation.corruption_sources import CorruptedImages
-from robustprune.evaluation.idle_corruptions import Idle, fingerprints
+from robustprune.evaluation.corruption_sources import CorruptedImages, Idle, fingerprints
 from robustprune.inference import freeze
 from robustprune.metrics import accuracy, brier_score, expected_calibration_error, negative_log_likelihood
 from robustprune.models import predict_logits
 from robustprune.records import Record, Samples
-from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.work import Progress
+from robustprune.runtime.work import Work
 
 # Pixels that are corrupted and shown to every network before the next ones are.
 _CHUNK_BYTES = 1 << 26
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A network under corruptions, and how it does without."""
-
-    network: nn.Module
-    clean_accuracy: float
-    clean_predictions: Tensor  # (N,)
-
-
-def run_corruptions(
-    subjects: Sequence[Subject],
-    images: CorruptedImages,
-    *,
-    batch_size: int = 256,
-    processes: Processes = ALONE,
-    progress: Progress | None = None,
-) -> list[tuple[CorruptionResult, Samples]]:
-    """Return for each network what corruptions do to it, and its predictions per sample.
+def add_corruptions(
+    evaluated: Sequence[tuple[nn.Module, Record]], images: CorruptedImages, *, batch_size: int, work: Work
+) -> None:
+    """Show corrupted images to networks and add what comes of it to their records.
 
     Images are made chunk by chunk, each shown to all networks before the next is made; only logits are kept, of one
     corruption at one severity. Processes share the images of each corruption at each severity.
+
+    Args:
+        evaluated: Networks, each with its record of the same sample without corruption.
+        images: The corrupted sample.
+        batch_size: Images per forward pass.
+        work: Processes that share the images, and whom they tell.
     """
     start = time.perf_counter()
-    networks = [_faster(subject.network, images) for subject in subjects]
-    found = [_Figures(subject, images) for subject in subjects]
+    networks = [_faster(network, images) for network, _ in evaluated]
+    found = [_Figures(record, images) for _, record in evaluated]
     idle = Idle(images.originals, images.is_paired)
     cells = [(name, severity) for name in images.names for severity in SEVERITIES]
     for done, (name, severity) in enumerate(cells):
         labels = images.labels(name, severity)
-        work = partial(_logits, networks, images, name, severity, batch_size=batch_size)
-        prints, *outputs = processes.spread(len(labels), batch_size, work)
+        run = partial(_logits, networks, images, name, severity, batch_size=batch_size)
+        prints, *outputs = work.processes.spread(len(labels), batch_size, run)
         idle.look(name, severity, prints)
         for figures, logits in zip(found, outputs, strict=True):
             figures.add(name, logits, labels)
-        if progress is not None:
-            progress("corruptions", done + 1, len(cells))
-    seconds = time.perf_counter() - start
-    return [(figures.result(idle, seconds), figures.samples) for figures in found]
+        if work.progress is not None:
+            work.progress("corruptions", done + 1, len(cells))
+    published, seconds = images.published(), time.perf_counter() - start
+    for (_, record), figures in zip(evaluated, found, strict=True):
+        record.corruptions = figures.result(idle, published, seconds)
+        record.samples = {**(record.samples or {}), **figures.samples}
 
 
 def _logits(
@@ -87,24 +84,6 @@ def _logits(
         for network, found in zip(networks, rows[1:], strict=True):
             found.append(predict_logits(network, pixels, batch_size=batch_size))
     return [torch.cat(found) for found in rows]
-
-
-def add_corruptions(evaluated: Sequence[tuple[nn.Module, Record]], images: CorruptedImages, **settings: Any) -> None:
-    """Show corrupted images to networks and add what comes of it to their records.
-
-    Args:
-        evaluated: Networks, each with its record of the same sample without corruption.
-        images: The corrupted sample.
-        settings: Of :func:`run_corruptions`.
-    """
-    subjects = []
-    for network, record in evaluated:
-        assert record.samples is not None
-        predictions = torch.from_numpy(record.samples["clean_prediction"])
-        subjects.append(Subject(network, record.clean.accuracy, predictions))
-    for (_, record), (result, samples) in zip(evaluated, run_corruptions(subjects, images, **settings), strict=True):
-        record.corruptions = result
-        record.samples = {**(record.samples or {}), **samples}
 
 
 def compare_with_dense(
@@ -135,8 +114,10 @@ def compare_with_dense(
 class _Figures:
     """What is known of one network so far."""
 
-    def __init__(self, subject: Subject, images: CorruptedImages) -> None:
-        self.subject, self.images = subject, images
+    def __init__(self, record: Record, images: CorruptedImages) -> None:
+        assert record.samples is not None
+        self.images, self.clean_accuracy = images, record.clean.accuracy
+        self.clean_predictions = torch.from_numpy(record.samples["clean_prediction"])
         self.tables: dict[str, Table] = {
             figure: {name: [] for name in images.names} for figure in ("table", "nll", "ece", "brier", "consistency")
         }
@@ -149,7 +130,7 @@ class _Figures:
         for figure, measure in _MEASURES.items():
             self.tables[figure][name].append(measure(logits, labels))
         if self.images.is_paired:
-            same = (predictions == self.subject.clean_predictions).double().mean()
+            same = (predictions == self.clean_predictions).double().mean()
             self.tables["consistency"][name].append(float(same))
         severity = len(self.tables["table"][name])
         self.samples[f"corruption_{name}_{severity}"] = predictions.numpy().astype(np.int32)
@@ -157,15 +138,15 @@ class _Figures:
             self.samples["corruption_label"] = labels.numpy()
         self.count = len(labels)
 
-    def result(self, idle: Idle, seconds: float) -> CorruptionResult:
+    def result(self, idle: Idle, published: dict[str, bool | None], seconds: float) -> CorruptionResult:
         """Return the figures of all corruptions."""
-        tables = dict(self.tables)
+        tables: dict[str, Any] = dict(self.tables)
         consistency = tables.pop("consistency")
         means = [self._mean(names, idle) for names in (HEADLINE, HEADLINE + EXTRAS, self.images.names)]
         headline, every, evaluated = means
         return CorruptionResult(
             source=self.images.source,
-            published=self.images.published,
+            published=published,
             missing=list(self.images.missing),
             n=self.count,
             scale=self.images.scale,
@@ -173,11 +154,8 @@ class _Figures:
             mean_error=None if headline is None else 1 - headline,
             mean_error_19=None if every is None else 1 - every,
             mean_error_evaluated=None if evaluated is None else 1 - evaluated,
-            relative_mean_error=None if evaluated is None else self.subject.clean_accuracy - evaluated,
-            table=tables["table"],
-            nll=tables["nll"],
-            ece=tables["ece"],
-            brier=tables["brier"],
+            relative_mean_error=None if evaluated is None else self.clean_accuracy - evaluated,
+            **tables,
             consistency=consistency if self.images.is_paired else None,
             by_severity=_by_severity(tables, idle),
             unchanged=idle.unchanged,
@@ -208,15 +186,7 @@ def _by_severity(tables: Mapping[str, Table], idle: Idle) -> list[SeverityEntry]
         cells = [cell for cell in counted if cell[1] == severity]
         if cells:
             means = {figure: float(np.mean(_values(table, cells))) for figure, table in tables.items()}
-            entries.append(
-                SeverityEntry(
-                    severity=severity,
-                    accuracy=means["table"],
-                    nll=means["nll"],
-                    ece=means["ece"],
-                    brier=means["brier"],
-                )
-            )
+            entries.append(SeverityEntry(severity=severity, accuracy=means.pop("table"), **means))
     return entries
 
 
@@ -225,7 +195,7 @@ def _values(table: Table, cells: Sequence[tuple[str, int]]) -> NDArray[np.float6
 
 
 def _chunk(images: CorruptedImages) -> int:
-    return max(1, _CHUNK_BYTES // int(np.prod(images.shape)))
+    return max(1, _CHUNK_BYTES // images.originals[0].numel())
 
 
 def _faster(network: nn.Module, images: CorruptedImages) -> nn.Module:
@@ -233,6 +203,8 @@ def _faster(network: nn.Module, images: CorruptedImages) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModelWarning)
-            return freeze(network, images.make(images.names[0], 1, torch.arange(min(2, images.count))))
+            return freeze(
+                network, images.make(images.names[0], 1, torch.arange(min(2, len(images.labels(images.names[0], 1)))))
+            )
     except ModelError:
         return network

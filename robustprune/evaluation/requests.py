@@ -10,7 +10,7 @@ from robustprune.attacks.requests import Attacks
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import EvaluationError, RobustPruneError
 from robustprune.ood.requests import OOD
-from robustprune.runtime.requests import Request
+from robustprune.runtime.requests import PathText, Request
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -25,7 +25,7 @@ class Shift(Request):
     FIRST: ClassVar[str | None] = "sets"
     ERROR: ClassVar[type[RobustPruneError]] = EvaluationError
 
-    sets: dict[str, str] = Field(default_factory=dict)
+    sets: dict[str, PathText] = Field(default_factory=dict)
 
 
 class Evaluation(Request):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,20 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustprune.corruptions.result import ShiftEntry
+from robustprune.corruptions.corruption_result import ShiftEntry
 from robustprune.data import ImageData
 from robustprune.data.contract import DatasetRequest
+from robustprune.data.image_data import images_at
 from robustprune.data.npz import load_npz
 from robustprune.data.pixels import convert_channels, resize_images
 from robustprune.data.released import load_foreign_folder
-from robustprune.data.sample import images_at
-from robustprune.errors import DataError, EvaluationError
+from robustprune.errors import DataError
 from robustprune.metrics import accuracy, wilson_interval
 from robustprune.models import predict_logits
 from robustprune.records import Samples
 from robustprune.runtime.files import user_path
-from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.work import Progress
+from robustprune.runtime.work import Work
 
 # CIFAR-10.1 (Recht et al. 2018, arXiv:1806.00451) is two arrays, v6 the one to use; CIFAR-10.2 (Lu et al. 2020) one
 # archive, of which the test part is meant.
@@ -34,12 +33,10 @@ _ARCHIVE = "cifar102_test.npz"
 def run_shift(
     network: nn.Module,
     data: ImageData,
-    shifts: Mapping[str, str | Path],
+    shifts: Mapping[str, str],
     clean_accuracy: float,
-    *,
-    batch_size: int = 256,
-    processes: Processes = ALONE,
-    progress: Progress | None = None,
+    batch_size: int,
+    work: Work,
 ) -> tuple[list[ShiftEntry], Samples]:
     """Return an entry per shifted set, and the predictions and labels of its images.
 
@@ -50,8 +47,7 @@ def run_shift(
             of CIFAR-10.1 or CIFAR-10.2.
         clean_accuracy: On the images evaluated, which gaps are to.
         batch_size: Images per forward pass.
-        processes: Those that share the images.
-        progress: Called as work proceeds.
+        work: Processes that share the images, and whom they tell.
 
     Raises:
         DataError: A set is missing, damaged, or of other classes.
@@ -59,8 +55,8 @@ def run_shift(
     entries: list[ShiftEntry] = []
     samples: Samples = {}
     for place, (name, where) in enumerate(shifts.items()):
-        images, labels = load_shift(str(where), data)
-        (logits,) = processes.spread(len(labels), batch_size, partial(_logits, network, images, batch_size))
+        images, labels = load_shift(where, data)
+        (logits,) = work.processes.spread(len(labels), batch_size, partial(_logits, network, images, batch_size))
         predictions = logits.argmax(dim=1)
         samples |= {f"shift{place}_prediction": predictions.numpy(), f"shift{place}_label": labels.numpy()}
         found = accuracy(logits, labels)
@@ -73,30 +69,13 @@ def run_shift(
                 gap=clean_accuracy - found,
             )
         )
-        if progress is not None:
-            progress("shifted sets", place + 1, len(shifts))
+        if work.progress is not None:
+            work.progress("shifted sets", place + 1, len(shifts))
     return entries, samples
 
 
 def _logits(network: nn.Module, images: Tensor, batch_size: int, places: Tensor) -> list[Tensor]:
     return [predict_logits(network, images_at(images, places), batch_size=batch_size)]
-
-
-def parse_shifts(texts: Iterable[str]) -> dict[str, str]:
-    """Return name → place from ``NAME=PLACE``.
-
-    Raises:
-        EvaluationError: One is not of that form, or a name is given twice.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, place = text.partition("=")
-        if not (name and equals and place):
-            raise EvaluationError(f"a shifted set is named as NAME=npz:FILE or NAME=imagefolder:DIR, got {text!r}")
-        if name in found:
-            raise EvaluationError(f"two shifted sets are named {name!r}; give each its own name")
-        found[name] = place
-    return found
 
 
 def load_shift(where: str, data: ImageData) -> tuple[Tensor, Tensor]:

@@ -25,8 +25,7 @@ from robustprune.models import (
     run_uncompiled,
     to_unit_range,
 )
-from robustprune.ood.head import average_places, find_head
-from robustprune.ood.outputs import why_no_features
+from robustprune.ood.outputs import average_places, find_head, why_no_features
 from robustprune.pruning import find_blocks
 from robustprune.runtime.arrays import Array, to_tensor
 

@@ -1,8 +1,5 @@
 """Running a network that is not trained any more: a copy made for speed."""
 
-from robustprune.inference.frozen import ROUNDINGS, TOLERANCE, freeze, tolerance_of
-from robustprune.inference.near import Patch
-from robustprune.inference.packed import Packed
-from robustprune.inference.windowed import Windowed
+from robustprune.inference.frozen import ROUNDINGS, TOLERANCE, accelerate, freeze, tolerance_of
 
-__all__ = ["ROUNDINGS", "TOLERANCE", "Packed", "Patch", "Windowed", "freeze", "tolerance_of"]
+__all__ = ["ROUNDINGS", "TOLERANCE", "accelerate", "freeze", "tolerance_of"]

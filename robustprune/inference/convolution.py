@@ -32,7 +32,6 @@ class PackedConvolution:
         reach: How many pixels further than its first one a kernel sees, down and across.
         stride: By how many pixels it moves.
         padding: How many pixels there are in the border, at each side.
-        multiplications: How many it does for a pixel.
         needs_input: Whether a gradient is found with what was read.
     """
 
@@ -41,9 +40,7 @@ class PackedConvolution:
         self._layer = layer
         self.stride, self._dilation = list(layer.stride), list(layer.dilation)
         self.reach, self.padding = reach_of(layer), padding_of(layer)
-        self.multiplications = layer.weight.numel()
         self._bordered: _How = self.padding, self.stride, self._dilation, layer.groups
-        self._borderless: _How = [0, 0], self.stride, self._dilation, layer.groups
         framing = [reach - before for reach, before in zip(self.reach, self.padding, strict=True)]
         self._backwards: _How = framing, [1, 1], self._dilation, 1
         self._bias = layer.bias
@@ -72,7 +69,6 @@ class PackedConvolution:
         *,
         onto_other: bool = False,
         rectify: bool = False,
-        is_padded: bool = False,
     ) -> Tensor:
         """Return the convolution of maps.
 
@@ -81,9 +77,8 @@ class PackedConvolution:
             other: What is to be added.
             onto_other: Whether ``other`` may become the sum.
             rectify: Whether a ReLU follows, one for which the larger of NaN and zero is zero.
-            is_padded: Whether ``maps`` come with their border.
         """
-        how = self._borderless if is_padded else self._bordered
+        how = self._bordered
         if self._packed is None:
             self._packed = _packed(self._layer.weight, how, maps)
         then = "relu" if rectify else None

@@ -21,22 +21,22 @@ from torch.utils._pytree import tree_leaves
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
-Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+Foldable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
 
 @dataclass(frozen=True)
 class Pair:
     """A layer, and the batch normalization that alone receives what it returns."""
 
-    layer: Layer
+    layer: Foldable
     normalization: nn.modules.batchnorm._BatchNorm
 
 
 @dataclass
-class _Made:
+class _LayerOutput:
     """What a layer returned: kept, so that no later tensor can take its identity."""
 
-    layer: Layer
+    layer: Foldable
     output: Tensor
     version: int
 
@@ -102,15 +102,15 @@ def find_pairs(network: nn.Module, images: Tensor) -> list[Pair]:
     layers = [module for module in network.modules() if type(module) in _LAYERS and not has_hooks(module)]
     normalizations = [module for module in network.modules() if _is_foldable(module) and not has_hooks(module)]
     calls: Counter[nn.Module] = Counter()
-    made: dict[int, _Made] = {}
-    found: list[tuple[_Made, nn.modules.batchnorm._BatchNorm]] = []
+    made: dict[int, _LayerOutput] = {}
+    found: list[tuple[_LayerOutput, nn.modules.batchnorm._BatchNorm]] = []
     reads = _Reads()
     reads.watch(*(parameter for layer in layers for parameter in layer.parameters()))
 
     def after_layer(layer: Any, _inputs: Any, output: Tensor) -> None:
         calls[layer] += 1
         reads.watch(output)
-        made[id(output)] = _Made(layer, output, output._version)
+        made[id(output)] = _LayerOutput(layer, output, output._version)
 
     def before_normalization(normalization: Any, inputs: tuple[Any, ...]) -> None:
         calls[normalization] += 1
@@ -149,7 +149,7 @@ def fold(network: nn.Module, pairs: list[Pair]) -> None:
                 setattr(parent, name, replacements[child])
 
 
-def _absorb(layer: Layer, normalization: nn.modules.batchnorm._BatchNorm) -> None:
+def _absorb(layer: Foldable, normalization: nn.modules.batchnorm._BatchNorm) -> None:
     """Compute in float64: rounding twice in float32 would be seen in the logits of a deep network."""
     mean, variance = normalization.running_mean, normalization.running_var
     assert mean is not None  # see _is_foldable

@@ -10,8 +10,16 @@ from torch import Tensor, nn
 
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.inference.folding import coarsest_spacing, find_pairs, fold
+from robustprune.inference.packed import Packed
 from robustprune.models.forward import channels_last, logit_gap, model_device, model_type, run_model, to_unit_range
-from robustprune.models.networks import as_network, copy_network, network_name, to_evaluation, uncompiled
+from robustprune.models.networks import (
+    FunctionNetwork,
+    as_network,
+    copy_network,
+    network_name,
+    to_evaluation,
+    uncompiled,
+)
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.randomness import isolated_generators, seeded_generator
 
@@ -22,6 +30,9 @@ ROUNDINGS = 8
 """Of a network that computes in half precision: so many times the distance of two numbers near 1."""
 
 _BATCH_SIZES = (1, 2, 4)
+_PROBES = 16
+_MOST_TURN = 0.01
+"""How far a gradient may be from the copy's, as a share of its length: a ReLU's may fall to the other side at zero."""
 
 
 def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
@@ -67,6 +78,71 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
         stacklevel=2,
     )
     return plain
+
+
+def accelerate(network: nn.Module, images: Tensor) -> nn.Module:
+    """Return a network that gives the same logits, and gradients with respect to images, for less.
+
+    A frozen copy, on a CPU with packed convolutions; each is compared with what it stands for. The network itself where
+    there is none: with a warning, but for a plain function, which cannot be copied.
+
+    Args:
+        network: In evaluation mode; from float images in [0, 1] to logits.
+        images: (n, …), to compare on some of.
+    """
+    if any(isinstance(module, FunctionNetwork) for module in network.modules()):
+        return network
+    images = images[:_PROBES]
+    try:
+        copy = freeze(network, images)
+        gap = _gap(network, copy, images)
+    except ModelError as error:
+        problem = str(error)
+    else:
+        if gap <= tolerance_of(network, images, gap):
+            return _packed(copy, images)
+        problem = f"its logits differ from the model's by {gap:.2g} of the largest"
+    warnings.warn(
+        f"no frozen copy of this {network_name(network)} can stand in its place ({problem}); the model itself is used, "
+        "which comes to the same but takes longer",
+        ModelWarning,
+        stacklevel=2,
+    )
+    return network
+
+
+def _packed(copy: nn.Module, images: Tensor) -> nn.Module:
+    """Return the copy with packed convolutions, where that can be done and comes to the same."""
+    if images.device.type != "cpu":
+        return copy
+    try:
+        packed = Packed(copy)
+        slopes, found = (_slopes(network, images) for network in (copy, packed))
+        turn = float((found - slopes).norm())
+        is_same = _gap(copy, packed, images) <= TOLERANCE and turn <= _MOST_TURN * float(slopes.norm())
+    except Exception:  # tracing runs the network's own code, which may do anything
+        return copy
+    return packed if is_same else copy
+
+
+def _slopes(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the gradient (n, …) of a sum of the logits with weights of both signs."""
+    images = images.detach().requires_grad_()
+    with isolated_generators(0):
+        logits = run_model(network, images)
+    weights = torch.randn(logits.shape, generator=seeded_generator("slopes"))
+    (found,) = torch.autograd.grad((logits * weights).sum(), images)
+    return found
+
+
+def _gap(model: nn.Module, copy: nn.Module, images: Tensor) -> float:
+    """Return the largest difference between logits, as a share of the largest logit."""
+    logits = []
+    for network in (model, copy):
+        # A network that draws random numbers draws the same ones twice.
+        with torch.no_grad(), isolated_generators(0):
+            logits.append(run_model(network, images))
+    return logit_gap(*logits)
 
 
 def _plain_copy(model: nn.Module) -> nn.Module:

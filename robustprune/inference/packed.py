@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import operator
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from robustprune.inference.bounds import Interval
 from robustprune.inference.convolution import PackedConvolution, can_be_packed
+from robustprune.inference.folding import has_hooks
 from robustprune.inference.program import Program, Step
-from robustprune.inference.tracing import trace
+from robustprune.runtime.randomness import isolated_generators
 
 _SUMS = (operator.add, operator.iadd, torch.add)
 _RECTIFIERS = (torch.relu, F.relu)
@@ -31,12 +33,8 @@ class Packed(nn.Module):
         network: The network itself, whose weights it shares.
     """
 
-    def __init__(self, network: nn.Module, known: Sequence[Interval | None] = ()) -> None:
+    def __init__(self, network: nn.Module) -> None:
         """Look for the run.
-
-        Args:
-            network: The network.
-            known: Between which values lies what it reads, one interval an argument, where that is known.
 
         Raises:
             Exception: Whatever tracing raises, as for code that depends on values.
@@ -47,27 +45,25 @@ class Packed(nn.Module):
         run = _longest_run(traced)
         if not run:
             raise ValueError("no convolutions in a row")
-        self.network, self._known = network, tuple(known)
-        inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
-        there = {node: interval for node, interval in zip(inputs, known, strict=False) if interval is not None}
-        self._fast = _with_program(traced, run, Program(_early(join(traced, run)), run[-1], there))
+        self.network = network
+        self._fast = _with_program(traced, run, Program(_early(_join(traced, run)), run[-1]))
         self.eval()
 
-    def __reduce__(self) -> tuple[type[Packed], tuple[nn.Module, tuple[Interval | None, ...]]]:
+    def __reduce__(self) -> tuple[type[Packed], tuple[nn.Module]]:
         """Be copied and pickled as the network, and looked through anew: graphs are too deep for either."""
-        return Packed, (self.network, self._known)
+        return Packed, (self.network,)
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Return logits (n, K) of images (n, C, H, W), or what else the network makes of what it reads."""
         return self._fast(*maps)  # type: ignore[no-any-return]
 
 
-def join(traced: fx.GraphModule, run: Sequence[fx.Node]) -> list[Step]:
+def _join(traced: fx.GraphModule, run: Sequence[fx.Node]) -> list[Step]:
     """Return nodes as steps, with ReLUs and sums joined to what only they read.
 
     Args:
         traced: The graph.
-        run: Some of its nodes in order, of a `kind`.
+        run: Some of its nodes in order, of a `_kind`.
     """
     reads: Counter[fx.Node] = Counter()
     for node in traced.graph.nodes:
@@ -83,7 +79,7 @@ def join(traced: fx.GraphModule, run: Sequence[fx.Node]) -> list[Step]:
 
     for node in run:
         read = [each for each in node.args if isinstance(each, fx.Node)]
-        what = kind(node, traced)
+        what = _kind(node, traced)
         if what == "convolution":
             steps[node] = Step(node, read[0], PackedConvolution(traced.get_submodule(str(node.target))))  # type: ignore[arg-type]
         elif what == "relu":
@@ -112,7 +108,7 @@ def _early(steps: Sequence[Step]) -> list[Step]:
     return found
 
 
-def kind(node: fx.Node, traced: fx.GraphModule) -> str | None:
+def _kind(node: fx.Node, traced: fx.GraphModule) -> str | None:
     """Return what a node does, if a program can do it: ``"convolution"``, ``"relu"`` or ``"sum"``."""
     n_read = sum(isinstance(each, fx.Node) for each in node.args)
     if n_read != len(node.args) or not set(node.kwargs) <= {"inplace"}:
@@ -140,7 +136,7 @@ def _kind_of_module(module: nn.Module) -> str | None:
 def _longest_run(traced: fx.GraphModule) -> list[fx.Node]:
     """Return the consecutive nodes of most convolutions that a program can do and of which only the last is read."""
     nodes = list(traced.graph.nodes)
-    kinds = [kind(node, traced) for node in nodes]
+    kinds = [_kind(node, traced) for node in nodes]
     places = {node: place for place, node in enumerate(nodes)}
     last_reads = [max((places[user] for user in node.users), default=place) for place, node in enumerate(nodes)]
     best, most = (0, 0), (0, 0)
@@ -171,3 +167,44 @@ def _with_program(traced: fx.GraphModule, run: Sequence[fx.Node], program: Progr
             if node.op in ("call_module", "get_attr"):
                 parts[str(node.target)] = operator.attrgetter(str(node.target))(traced)
     return fx.GraphModule(parts, graph)
+
+
+def trace(network: nn.Module) -> fx.GraphModule:
+    """Return a network as a graph; it shares its layers, without those that do nothing.
+
+    Raises:
+        Exception: Whatever tracing raises, as for code that depends on values.
+        ValueError: Hooks listen to it, which would not be called any more, or it draws random numbers in Python, which
+            would be the same ever after.
+    """
+    if any(has_hooks(module) for module in network.modules()):
+        raise ValueError("hooks listen to this network")
+    with isolated_generators(0):
+        expected = _next_draws()
+    with isolated_generators(0):
+        traced = network if isinstance(network, fx.GraphModule) else fx.symbolic_trace(network)
+        if _next_draws() != expected:
+            raise ValueError("this network draws random numbers")
+    return _without_idle(traced)
+
+
+def _without_idle(traced: fx.GraphModule) -> fx.GraphModule:
+    """Return a graph without the layers that hand on what they read."""
+    idle = {node for node in traced.graph.nodes if node.op == "call_module" and _is_idle(traced, node)}
+    if not idle:
+        return traced
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in traced.graph.nodes:
+        copies[node] = copies[node.all_input_nodes[0]] if node in idle else graph.node_copy(node, copies.__getitem__)
+    return fx.GraphModule(traced, graph)
+
+
+def _is_idle(traced: fx.GraphModule, node: fx.Node) -> bool:
+    module = traced.get_submodule(str(node.target))
+    is_ordinary = len(node.args) == len(node.all_input_nodes) == 1
+    return is_ordinary and (type(module) is nn.Identity or (type(module) is nn.Dropout and not module.training))
+
+
+def _next_draws() -> tuple[float, ...]:
+    return float(torch.rand(())), float(np.random.rand()), random.random()

@@ -8,7 +8,7 @@ their own, and all that a layer reads is kept.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,6 @@ class Step:
         *,
         onto_other: bool = False,
         is_safe: bool = False,
-        is_padded: bool = False,
     ) -> Tensor:
         """Return what it makes of the maps that it reads.
 
@@ -51,7 +50,6 @@ class Step:
             other: Those of ``other``.
             onto_other: Whether the latter may be changed.
             is_safe: Whether nothing can become NaN, which a convolution that rectifies would make zero.
-            is_padded: Whether what a convolution reads comes with its border.
         """
         if self.convolution is None:
             if other is None:
@@ -59,7 +57,7 @@ class Step:
             found, is_done = main + other, False
         else:
             is_done = is_safe and self.is_rectified
-            found = self.convolution.run(main, other, onto_other=onto_other, rectify=is_done, is_padded=is_padded)
+            found = self.convolution.run(main, other, onto_other=onto_other, rectify=is_done)
         return found.relu_() if self.is_rectified and not is_done else found
 
     def interval(self, main: Interval, other: Interval | None) -> Interval:
@@ -70,9 +68,9 @@ class Step:
         return bounds.of_relu(found) if self.is_rectified else found
 
 
-def intervals(steps: Sequence[Step], known: Mapping[fx.Node, Interval]) -> dict[fx.Node, Interval]:
-    """Return between which values the maps of the steps lie, where what else they read is ``known`` or an input."""
-    found = defaultdict(bounds.of_input, known)
+def _intervals(steps: Sequence[Step]) -> dict[fx.Node, Interval]:
+    """Return between which values the maps of the steps lie."""
+    found: defaultdict[fx.Node, Interval] = defaultdict(bounds.of_input)
     for step in steps:
         found[step.node] = step.interval(found[step.main], None if step.other is None else found[step.other])
     return dict(found)
@@ -81,8 +79,8 @@ def intervals(steps: Sequence[Step], known: Mapping[fx.Node, Interval]) -> dict[
 class Program(nn.Module):
     """Convolutions, ReLUs and sums in a row, of which only one is read by others."""
 
-    def __init__(self, steps: Sequence[Step], output: fx.Node, known: Mapping[fx.Node, Interval] | None = None) -> None:
-        """Take the steps in order, which of the nodes is read by others, and what is known of inputs."""
+    def __init__(self, steps: Sequence[Step], output: fx.Node) -> None:
+        """Take the steps in order, and which of the nodes is read by others."""
         super().__init__()
         self.steps, self.output = steps, output
         made = {step.node for step in self.steps}
@@ -105,7 +103,6 @@ class Program(nn.Module):
         rectified = [step.node for step in self.steps if step.is_rectified]
         needed = [step.main for step in self.steps if step.convolution is not None and step.convolution.needs_input]
         self.kept = list(dict.fromkeys([*rectified, *needed]))
-        self._known = dict(known or {})
         self._safe: frozenset[fx.Node] | None = None  # what is found out with the weights of the first pass
 
     def forward(self, *maps: Tensor) -> Tensor:
@@ -123,7 +120,7 @@ class Program(nn.Module):
         """Return the maps that others read, and those to ``keep``."""
         given = [each.contiguous(memory_format=torch.channels_last) for each in maps]
         there = dict(zip(self.inputs, given, strict=True))
-        wanted, safe = {self.output, *keep}, self._safe_steps(there)
+        wanted, safe = {self.output, *keep}, self._safe_steps(given)
         for number, step in enumerate(self.steps):
             there[step.node] = self._do(step, number, there, wanted, is_safe=step.node in safe)
             for node in self._read_last[number]:
@@ -131,12 +128,12 @@ class Program(nn.Module):
                     del there[node]
         return there
 
-    def _safe_steps(self, inputs: Mapping[fx.Node, Tensor]) -> frozenset[fx.Node]:
+    def _safe_steps(self, inputs: Sequence[Tensor]) -> frozenset[fx.Node]:
         """Return where nothing can overflow, given these inputs."""
-        if not all(node in self._known or bounds.is_input(maps) for node, maps in inputs.items()):
+        if not all(map(bounds.is_input, inputs)):
             return frozenset()
         if self._safe is None:
-            found = intervals(self.steps, self._known)
+            found = _intervals(self.steps)
             self._safe = frozenset(node for node, interval in found.items() if bounds.is_safe(interval))
         return self._safe
 

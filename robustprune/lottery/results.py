@@ -8,33 +8,35 @@ from typing import Any
 
 from robustprune.metrics import mean_and_half_width, mean_interval
 from robustprune.records import Record
-from robustprune.tickets.draws import Draw
+from robustprune.tickets.requests import Pruning
 from robustprune.tickets.rewinding import RewindPoint
 
 
 @dataclass(frozen=True)
-class Row:
+class LotteryRow:
     """A ticket over all seeds.
 
     Attributes:
-        draw: How it was found.
+        ticket: How it was found.
         point: Where its weights came from.
         differences: Seed → test accuracy minus that of the dense network of the seed, in percentage points.
         records: Seed → its record.
     """
 
-    draw: Draw
+    ticket: Pruning
     point: RewindPoint
     differences: Mapping[int, float]
     records: Mapping[int, Record]
 
     @classmethod
-    def compare(cls, draw: Draw, point: RewindPoint, dense: Mapping[int, Record], tickets: Mapping[int, Record]) -> Row:
-        """Return the row of tickets against the dense networks of the same seeds, on the same test images."""
+    def compare(
+        cls, ticket: Pruning, point: RewindPoint, dense: Mapping[int, Record], records: Mapping[int, Record]
+    ) -> LotteryRow:
+        """Return the row of a ticket against the dense networks of the same seeds, on the same test images."""
         differences = {
-            seed: 100 * (ticket.clean.accuracy - dense[seed].clean.accuracy) for seed, ticket in tickets.items()
+            seed: 100 * (record.clean.accuracy - dense[seed].clean.accuracy) for seed, record in records.items()
         }
-        return cls(draw, point, differences, tickets)
+        return cls(ticket, point, differences, records)
 
     @property
     def mean(self) -> float:
@@ -49,13 +51,13 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain values."""
         return {
-            "criterion": self.draw.criterion,
-            "options": dict(self.draw.options),
-            "eligibility": self.draw.eligibility,
-            "method": self.draw.method,
-            "blocks": self.draw.blocks,
-            "at_init": self.draw.at_init,
-            "rewound_to": "random" if self.point.random else self.point.epoch,
+            "criterion": self.ticket.criterion,
+            "options": dict(self.ticket.options),
+            "eligibility": self.ticket.eligibility,
+            "method": self.ticket.method,
+            "blocks": self.ticket.blocks,
+            "at_init": self.ticket.at_init,
+            "rewound_to": self.point.origin,
             "difference": self.mean,
             "interval": self.interval,
             "seeds": {
@@ -93,7 +95,7 @@ class LotteryResults:
     dataset: str
     epochs: int
     dense: Mapping[int, Record]
-    rows: tuple[Row, ...]
+    rows: tuple[LotteryRow, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results as plain values."""
@@ -118,13 +120,13 @@ class LotteryResults:
         columns = list(dict.fromkeys(_column(row, by_point) for row in self.rows))
         lines: dict[tuple[str, ...], dict[str, str]] = {}
         for row in self.rows:
-            key = (row.draw.criterion, row.draw.method, *([str(row.draw.blocks)] if by_point else []))
+            key = (str(row.ticket.criterion), row.ticket.method, *([str(row.ticket.blocks)] if by_point else []))
             lines.setdefault(key, {})[_column(row, by_point)] = mean_and_half_width(list(row.differences.values()))
         body = [[*key, *(cells.get(column, "") for column in columns)] for key, cells in lines.items()]
         return [*leading, *(f">{column}" for column in columns)], body
 
 
-def _column(row: Row, by_point: bool) -> str:
+def _column(row: LotteryRow, by_point: bool) -> str:
     if by_point:
         return row.point.label
-    return f"{row.draw.blocks} block{'s' * (row.draw.blocks > 1)}"
+    return f"{row.ticket.blocks} block{'s' * (row.ticket.blocks != 1)}"

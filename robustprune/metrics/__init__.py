@@ -3,21 +3,28 @@
 from robustprune.metrics.cka import LEAST_SAMPLES, MeanCka, centred_gram, linear_cka
 from robustprune.metrics.classification import (
     accuracy,
+    area_under_risk_coverage,
     brier_score,
     confidence_bins,
     expected_calibration_error,
     negative_log_likelihood,
+    risk_coverage,
     sample_figures,
     wilson_interval,
 )
 from robustprune.metrics.detection import DetectionFigures, detection_figures, detection_intervals, shares_below
-from robustprune.metrics.seeds import mean_and_half_width, mean_interval
-from robustprune.metrics.selective import area_under_risk_coverage, risk_coverage
+from robustprune.metrics.seeds import (
+    SeedMean,
+    mean_and_half_width,
+    mean_interval,
+    mean_over_seeds,
+)
 
 __all__ = [
     "LEAST_SAMPLES",
     "DetectionFigures",
     "MeanCka",
+    "SeedMean",
     "accuracy",
     "area_under_risk_coverage",
     "brier_score",
@@ -29,6 +36,7 @@ __all__ = [
     "linear_cka",
     "mean_and_half_width",
     "mean_interval",
+    "mean_over_seeds",
     "negative_log_likelihood",
     "risk_coverage",
     "sample_figures",

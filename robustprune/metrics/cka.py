@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from robustprune.errors import EvaluationError
-from robustprune.metrics.arrays import Floats
 from robustprune.runtime.arrays import Array, to_tensor
+
+Floats = NDArray[np.float64]
 
 LEAST_SAMPLES = 4
 """Samples that the unbiased estimator needs in a batch."""

@@ -1,4 +1,4 @@
-"""How well a score tells out-of-distribution samples from in-distribution ones; a larger score says "foreign".
+"""How well a score tells out-of-distribution samples from in-distribution ones, where larger means out.
 
 One sweep over the distinct scores counts what lies at or above each, for many weightings of the samples at
 once: with a weight of one each it gives the figures, with bootstrap counts as weights their intervals.
@@ -11,12 +11,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robustprune.errors import EvaluationError
-from robustprune.metrics.arrays import Floats
 from robustprune.runtime.arrays import Array, to_numpy
 
-_Counts = np.ndarray[Any, np.dtype[np.uint16]]
+Floats = NDArray[np.float64]
+_Counts = NDArray[np.uint16]
 _Interval = tuple[float, float]
 
 TRUE_POSITIVE_RATE = 0.95
@@ -55,7 +56,7 @@ def detection_figures(scores_in: Array, scores_out: Array) -> DetectionFigures:
     """Return all figures of a score.
 
     Args:
-        scores_in: (N,) of in-distribution samples, finite, larger = more foreign.
+        scores_in: (N,) of in-distribution samples, finite, larger = more out-of-distribution.
         scores_out: (M,) of out-of-distribution samples.
 
     Raises:
@@ -115,7 +116,7 @@ def check_resampling(resamples: int, confidence: float = 0.95) -> None:
         raise EvaluationError(f"an interval needs ≥ 20 resamples and 0 < confidence < 1, got {resamples}, {confidence}")
 
 
-def shares_below(scores: np.ndarray[Any, Any], others: np.ndarray[Any, Any]) -> Floats:
+def shares_below(scores: NDArray[Any], others: NDArray[Any]) -> Floats:
     """Return for each score (N,) the share of others (M,) below it, ties half; the mean is the area under the curve."""
     # In order, as looking up neighbours one after the other is several times as fast.
     order, others = np.argsort(scores), np.sort(others)

@@ -14,26 +14,11 @@ from robustprune.models.architecture import Architecture, ImageProperties
 from robustprune.models.networks import lazy_layers, to_evaluation
 from robustprune.models.trial import check_output, shape_lazy_layers
 from robustprune.models.weight_files import load_weights
-from robustprune.registry import Registry
+from robustprune.registry import Registry, read_tables
 from robustprune.runtime.files import user_path
 from robustprune.runtime.randomness import derive_seed, isolated_generators
 
-MODELS = Registry(
-    "model",
-    "robustprune.models",
-    {
-        **{f"resnet{depth}": "robustprune.models.resnet:build_resnet" for depth in (20, 32, 44, 56, 110)},
-        **{
-            f"wrn-{shape}": "robustprune.models.resnet:build_wide_resnet"
-            for shape in ("16-4", "16-8", "28-4", "28-10", "34-10", "34-20", "40-2", "40-4", "70-16")
-        },
-        "wrn": "robustprune.models.resnet:build_wide_resnet",
-        "torchvision": "robustprune.models.libraries:build_torchvision",
-        "timm": "robustprune.models.libraries:build_timm",
-        "robustbench": "robustprune.models.libraries:build_robustbench",
-        "file": "robustprune.models.user_file:build_from_file",
-    },
-)
+MODELS = Registry("model", "robustprune.models", read_tables("models")["PLUGINS"])
 """Builders: callables from an :class:`Architecture` to an nn.Module from [0, 1] images to logits."""
 
 

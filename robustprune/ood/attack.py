@@ -1,4 +1,4 @@
-"""Attacks on the score of a detector: foreign images that hide, and images of the network's own kind that alarm.
+"""Attacks on the score of a detector: out-of-distribution images that hide, in-distribution ones that alarm.
 
 The attack engine sees a classifier of two classes, "as it should be" and "over the threshold", whose margin is the
 score; so it brings everything it does for classifiers: the ε-ball, the box, the seeds, and the checks that tell
@@ -9,36 +9,23 @@ misclassified from the start and each is driven as far as it goes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from robustprune.attacks import AttackResult, run_attack
-from robustprune.errors import AttackError
+from robustprune.attacks import Attack, AttackResult, run_attack
+from robustprune.errors import AttackError, DetectorError
 from robustprune.metrics import detection_figures
 from robustprune.ood.detector import Detector
-from robustprune.ood.errors import DetectorError
 from robustprune.ood.extraction import Extractor
+from robustprune.ood.ood_result import AttackedDetector, AttackedEntry
 from robustprune.ood.outputs import Outputs
-from robustprune.ood.result import AttackedDetector, AttackedEntry
 from robustprune.ood.scoring import FittedDetector, Scores, score_outputs
 from robustprune.runtime.work import Progress
 
 RAISE, LOWER = 1.0, -1.0
-
-
-@dataclass(frozen=True)
-class ScoreAttackSettings:
-    """How scores are attacked: budgets (L∞, on the [0, 1] scale), steps of PGD, and of how many images of each set."""
-
-    epsilons: tuple[float, ...]
-    steps: int = 10
-    limit: int = 100
-    seed: int = 0
-    batch_size: int = 256
 
 
 class ScoreAsClassifier(nn.Module):
@@ -63,8 +50,7 @@ def attack_detectors(
     fitted: Mapping[str, FittedDetector],
     inside: Outputs,
     outside: Outputs,
-    epsilon: float,
-    settings: ScoreAttackSettings,
+    attack: Attack,
     progress: Progress | None = None,
 ) -> AttackedEntry:
     """Return how well detectors tell two small sets apart when either, or both, are attacked.
@@ -73,17 +59,29 @@ def attack_detectors(
         extractor: Of the network.
         fitted: The detectors.
         inside: In-distribution images, to be made to score high.
-        outside: Foreign images, to be made to score low.
-        epsilon: Budget.
-        settings: Steps, seed and batch size.
+        outside: Out-of-distribution images, to be made to score low.
+        attack: As `score_attack` returns it.
         progress: Called with a label, detectors done, and their number.
     """
     found = {}
     for name, each in fitted.items():
-        found[name] = _attack(extractor, each, inside, outside, epsilon, settings)
+        found[name] = _attack(extractor, each, inside, outside, attack)
         if progress is not None:
-            progress(f"attack on detectors, ε={epsilon:.4g}", len(found), len(fitted))
-    return AttackedEntry(epsilon=epsilon, steps=settings.steps, n_in=len(inside), n_out=len(outside), detectors=found)
+            progress(f"attack on detectors, ε={attack.epsilon:.4g}", len(found), len(fitted))
+    return AttackedEntry(
+        epsilon=attack.epsilon,
+        steps=attack.options["steps"],
+        n_in=len(inside),
+        n_out=len(outside),
+        detectors=found,
+    )
+
+
+def score_attack(*, epsilon: float, steps: int, seed: int = 0, batch_size: int = 256) -> Attack:
+    """Return the attack that moves scores. Past the threshold it goes on: the score itself is what counts."""
+    return Attack(
+        "pgd", epsilon=epsilon, steps=steps, loss="margin", seed=seed, batch_size=batch_size, early_stop=False
+    )
 
 
 def _attack(
@@ -91,8 +89,7 @@ def _attack(
     fitted: FittedDetector,
     inside: Outputs,
     outside: Outputs,
-    epsilon: float,
-    settings: ScoreAttackSettings,
+    attack: Attack,
 ) -> AttackedDetector:
     clean_in, clean_out = score_outputs(fitted, inside), score_outputs(fitted, outside)
     if isinstance(clean_in, str) or isinstance(clean_out, str):
@@ -100,7 +97,7 @@ def _attack(
     results, scores = [], []
     for outputs, clean, direction in ((inside, clean_in, RAISE), (outside, clean_out, LOWER)):
         try:
-            results.append(_drive(extractor, fitted.detector, outputs, clean, direction, epsilon, settings))
+            results.append(_drive(extractor, fitted.detector, outputs, clean, direction, attack))
         except (AttackError, DetectorError, LinAlgError) as error:
             return AttackedDetector(reason=str(error))
         moved = score_outputs(fitted, extractor.run(results[-1].adversarial, keep=False))
@@ -129,8 +126,7 @@ def _drive(
     outputs: Outputs,
     clean: Scores,
     direction: float,
-    epsilon: float,
-    settings: ScoreAttackSettings,
+    attack: Attack,
 ) -> AttackResult:
     """Return the attack that moves scores in a direction as far as it can."""
     assert outputs.images is not None
@@ -140,12 +136,5 @@ def _drive(
         ScoreAsClassifier(extractor, detector, direction, threshold, scale),
         outputs.images,
         torch.zeros(len(outputs), dtype=torch.int64),
-        "pgd",
-        epsilon=epsilon,
-        steps=settings.steps,
-        loss="margin",
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        # Past the threshold a sample is driven further: the score itself is what counts.
-        early_stop=False,
+        attack,
     )

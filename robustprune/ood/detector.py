@@ -11,42 +11,16 @@ from torch import Tensor
 
 from robustprune.errors import EvaluationError
 from robustprune.ood.outputs import Outputs
-from robustprune.registry import Registry, suggest
+from robustprune.registry import Registry, read_tables, suggest
 
-_PACKAGE = "robustprune.ood.detectors"
-
-DETECTORS = Registry(
-    "detector",
-    "robustprune.detectors",
-    {
-        "ash": f"{_PACKAGE}.ash:Ash",
-        "dice": f"{_PACKAGE}.dice:Dice",
-        "energy": f"{_PACKAGE}.energy:Energy",
-        "entropy": f"{_PACKAGE}.entropy:Entropy",
-        "fdbd": f"{_PACKAGE}.fdbd:Fdbd",
-        "gen": f"{_PACKAGE}.gen:Gen",
-        "gradnorm": f"{_PACKAGE}.gradnorm:GradNorm",
-        "knn": f"{_PACKAGE}.knn:Knn",
-        "mahalanobis": f"{_PACKAGE}.mahalanobis:Mahalanobis",
-        "max_logit": f"{_PACKAGE}.max_logit:MaxLogit",
-        "msp": f"{_PACKAGE}.msp:Msp",
-        "odin": f"{_PACKAGE}.odin:Odin",
-        "react": f"{_PACKAGE}.react:React",
-        "rmd": f"{_PACKAGE}.mahalanobis:RelativeMahalanobis",
-        "scale": f"{_PACKAGE}.scale:Scale",
-        "she": f"{_PACKAGE}.she:She",
-        "temperature": f"{_PACKAGE}.temperature:Temperature",
-        "vim": f"{_PACKAGE}.vim:Vim",
-    },
-)
-
+DETECTORS = Registry("detector", "robustprune.detectors", read_tables("ood")["PLUGINS"])
 
 Options = dict[str, tuple[Any, ...]]
 """Values to try, by option."""
 
 
 class Detector:
-    """Scores how foreign images are to a network: larger = more out-of-distribution.
+    """Scores how far out of a network's distribution images are: larger = further out.
 
     A detector is a dataclass; its fields are its options. `score`, a static function of logits or features, is
     the formula. Whatever it cannot compute, it says by raising `DetectorError`; scores that are not finite

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from robustprune._version import __version__
-from robustprune.errors import EvaluationError
+from robustprune.errors import DamagedFileError, EvaluationError
 from robustprune.inference import freeze
 from robustprune.models import FunctionNetwork, as_network, evaluation_mode, model_device, run_model, to_unit_range
-from robustprune.ood.head import catching, find_head
-from robustprune.ood.outputs import Outputs, why_no_features
+from robustprune.ood.outputs import Outputs, catching, find_head, why_no_features
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.files import hash_arrays, hash_json, user_path
-from robustprune.runtime.sealed import DamagedFileError, read_sealed, write_sealed
+from robustprune.runtime.sealed import read_sealed, write_sealed
 
 _KIND = "robustprune-ood-outputs"
 _PROBES = 8

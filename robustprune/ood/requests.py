@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from robustprune.attacks.requests import Epsilons
+from robustprune.attacks.requests import Epsilons, parse_epsilon
 from robustprune.errors import EvaluationError, RobustPruneError
-from robustprune.runtime.requests import Request
+from robustprune.metrics.detection import check_resampling
+from robustprune.runtime.requests import PathText, Request
 
 
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
+
+
+def _enough(resamples: Any) -> Any:
+    if resamples != 0:
+        check_resampling(resamples)
+    return resamples
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
@@ -23,11 +30,11 @@ class OOD(Request):
     """Detection of out-of-distribution images: ``OOD(["near", "svhn"], detectors=["energy", "knn:k=50"])``.
 
     Attributes:
-        sets: Foreign image sets by name, as for :func:`robustprune.load_data`, or ``near``, ``far`` and ``sanity`` for
-            groups of them; a mapping gives each its own detectors.
+        sets: Out-of-distribution sets by name, as for :func:`robustprune.load_data`, or ``near``, ``far`` and
+            ``sanity`` for groups of them; a mapping gives each its own detectors.
         detectors: Names of ``robustprune list detectors``, options after a colon; all by default.
         fit_limit: Fit on so many training images, stratified; None for all. By default as many as CIFAR has.
-        tune_on: A foreign set to choose the options of detectors on, against validation images; it cannot be among
+        tune_on: A set to choose the options of detectors on, against validation images; it cannot be among
             ``sets``. By default options are those of the papers.
         full_spectrum: Give every figure a second time with corrupted images counted as in-distribution too.
         resamples: Of the bootstrap behind the intervals; 0 for none.
@@ -47,10 +54,20 @@ class OOD(Request):
     fit_limit: Count | None = 50_000
     tune_on: str | None = None
     full_spectrum: bool = False
-    resamples: Annotated[int, Field(ge=0)] = 200
+    resamples: Annotated[int, BeforeValidator(_enough)] = 200
     attack_epsilons: Epsilons = ()
     attack_steps: Count = 10
     attack_limit: Count = 100
-    cache: str | None = None
-    root: str | None = None
+    cache: PathText | None = None
+    root: PathText | None = None
     download: bool = False
+
+    @model_validator(mode="after")
+    def _is_about_some_set(self) -> Self:
+        plain = {name: field.default for name, field in type(self).model_fields.items()}
+        idle = [name for name, default in plain.items() if getattr(self, name) != default and not self.sets]
+        if idle:
+            raise ValueError(f"{', '.join(idle)} without an out-of-distribution set; name one")
+        for epsilon in self.attack_epsilons:
+            parse_epsilon(epsilon)
+        return self

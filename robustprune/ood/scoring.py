@@ -1,24 +1,38 @@
-"""Fitting detectors and scoring sets, with a reason wherever a network gives a detector nothing to work with."""
+"""Fitting and tuning detectors, and scoring sets; with a reason wherever a network gives one nothing to work with.
+
+Options are tuned as OpenOOD's automatic parameter search does, over its values: those that best tell up to 1,000
+validation images from up to 1,000 of a set that is used for nothing else are taken. Test images decide nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from robustprune.errors import EvaluationError, RobustPruneError
+from robustprune.data import ImageData, stratified_indices
+from robustprune.errors import DetectorError, EvaluationError, RobustPruneError
+from robustprune.metrics import detection_figures
 from robustprune.ood.detector import Detector, make_detector
-from robustprune.ood.errors import DetectorError
+from robustprune.ood.extraction import Extractor
+from robustprune.ood.image_sets import OODSet
 from robustprune.ood.outputs import Outputs
+from robustprune.runtime.work import Progress, labelled
 
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 
 # Images scored at a time: a detector may hold some copies of their features in float64.
 _CHUNK = 4096
+
+TUNING_IMAGES = 1000
+
+Chosen = dict[str, dict[str, Any]]
+"""Options, and the AUROC they won with, by detector."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,3 +140,104 @@ def _failure(name: str, error: Exception) -> EvaluationError:
     return EvaluationError(
         f"detector {name!r} failed: {type(error).__name__}: {error}; leave it out, or mend it if it is yours"
     )
+
+
+def prepare_detectors(
+    names: Sequence[str],
+    extractor: Extractor,
+    data: ImageData,
+    *,
+    fit_limit: int | None,
+    tune_on: OODSet | None,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[dict[str, FittedDetector], dict[str, Any]]:
+    """Return detectors fitted on training and tuned on validation images, and a JSON-able account of both.
+
+    Args:
+        names: As `make_detector` takes them.
+        extractor: Of the network.
+        data: The image set it was trained on; its images are taken as they are, not augmented.
+        fit_limit: Fit on so many training images, stratified; None for all.
+        tune_on: Out-of-distribution images to tune options on; None keeps the defaults.
+        seed: Of the choice of training images.
+        progress: Called as work proceeds.
+
+    Raises:
+        EvaluationError: Tuning needs training and validation images.
+    """
+    reference = {}
+    if tune_on is not None or any(needs_fitting(make_detector(name)) for name in names):
+        reference = _reference(extractor, data, fit_limit, seed, progress)
+    account: dict[str, Any] = {
+        "fitted_on": {name: len(outputs) for name, outputs in reference.items()},
+        "tuned_on": None,
+    }
+    if tune_on is None:
+        return fit_detectors(names, reference.get("train"), reference.get("val")), account
+    if len(reference) < 2:
+        raise EvaluationError(f"tuning needs training and validation images, {data.name!r} has {', '.join(reference)}")
+    outside = extractor.run(tune_on.images, progress=labelled(progress, tune_on.name))
+    fitted, chosen = tune_detectors(names, reference["train"], reference["val"], outside)
+    account["tuned_on"] = {"dataset": tune_on.name, "conversions": tune_on.conversions, "chosen": chosen}
+    return fitted, account
+
+
+def _reference(
+    extractor: Extractor, data: ImageData, limit: int | None, seed: int, progress: Progress | None
+) -> dict[str, Outputs]:
+    """Return the outputs of the training and validation images, as far as the set has any."""
+    found = {}
+    for name in ("train", "val"):
+        part = data.splits().get(name)
+        if part is not None:
+            is_limited = name == "train" and limit is not None and limit < len(part)
+            indices = stratified_indices(part.labels, limit or 0, seed) if is_limited else torch.arange(len(part))
+            told = labelled(progress, f"{name} images of {data.name}")
+            found[name] = extractor.run(part.take(indices).cpu(), part.labels[indices].cpu(), progress=told)
+    return found
+
+
+def tune_detectors(
+    names: Iterable[str], train: Outputs, held_out: Outputs, others: Outputs
+) -> tuple[dict[str, FittedDetector], Chosen]:
+    """Return fitted detectors with the options that do best, and what those are.
+
+    One that is named with options keeps them. Of equals the defaults win, then the earlier values.
+
+    Args:
+        names: As `make_detector` takes them.
+        train: Outputs of training images, with labels.
+        held_out: Outputs of validation images, likewise.
+        others: Outputs of images of the set to tune on.
+    """
+    train, held_out = train.double(), held_out.double()
+    inside, outside = held_out.evenly(TUNING_IMAGES), others.double().evenly(TUNING_IMAGES)
+    fitted: dict[str, FittedDetector] = {}
+    chosen: Chosen = {}
+    for name in names:
+        trials = [fit_detector(name, each, train, held_out) for each in _candidates(name)]
+        if len(trials) == 1:
+            fitted[name] = trials[0]
+            continue
+        aurocs = [_auroc(trial, inside, outside) for trial in trials]
+        fitted[name] = trials[aurocs.index(max(aurocs))]
+        options = {option: getattr(fitted[name].detector, option) for option in fitted[name].detector.tried}
+        chosen[name] = {**options, "auroc": max(aurocs) if max(aurocs) >= 0 else None}
+    return fitted, chosen
+
+
+def _candidates(name: str) -> list[Detector]:
+    default = make_detector(name)
+    if ":" in name or not default.tried:
+        return [default]
+    trials = (dict(zip(default.tried, values, strict=True)) for values in product(*default.tried.values()))
+    return [default, *(replace(default, **options) for options in trials)]  # type: ignore[type-var]
+
+
+def _auroc(fitted: FittedDetector, inside: Outputs, outside: Outputs) -> float:
+    """Return the AUROC, or −1 where there are no scores."""
+    scores_in, scores_out = score_outputs(fitted, inside), score_outputs(fitted, outside)
+    if isinstance(scores_in, str) or isinstance(scores_out, str):
+        return -1.0
+    return detection_figures(scores_in, scores_out).auroc

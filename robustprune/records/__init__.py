@@ -1,6 +1,6 @@
 """The record of an evaluation: its schema, its file, and the outcomes per sample beside it."""
 
-from robustprune.records.reading import load_record
+from robustprune.records.read_record import load_record
 from robustprune.records.schema import (
     AttackEntry,
     BlockSummary,
@@ -10,6 +10,9 @@ from robustprune.records.schema import (
     ModelSummary,
     Record,
     Samples,
+    check_samples_are_free,
+    recorded_samples,
+    samples_path,
 )
 
 __all__ = [
@@ -21,5 +24,8 @@ __all__ = [
     "ModelSummary",
     "Record",
     "Samples",
+    "check_samples_are_free",
     "load_record",
+    "recorded_samples",
+    "samples_path",
 ]

@@ -1,9 +1,11 @@
-"""The record of an evaluation: what it says, and writing it."""
+"""The record of an evaluation: what it says, writing it, and where the outcomes per sample lie."""
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,23 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from robustprune.corruptions.result import CorruptionResult, ShiftEntry
+from robustprune.corruptions.corruption_result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
-from robustprune.ood.result import OodEntry, OodSummary
-from robustprune.records.places import check_samples_are_free, samples_path
-from robustprune.runtime.files import all_printable, write_atomically
-from robustprune.runtime.kinds import OUTCOMES, RECORD, check_replaceable
-from robustprune.runtime.seeds import network_seed
+from robustprune.ood.ood_result import OodEntry, OodSummary
+from robustprune.runtime.files import all_printable, printable, write_atomically
+from robustprune.runtime.kinds import OUTCOMES, RECORD, check_replaceable, may_overwrite
 
 Interval = tuple[float, float]
 Samples = dict[str, NDArray[Any]]
 
 
-class _Part(BaseModel):
+class _RecordPart(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class BlockSummary(_Part):
+class BlockSummary(_RecordPart):
     """One residual block of the dense network: its stage, whether it could have gone and whether it did.
 
     ``score`` is the importance that decided it, in the criterion's own unit; None where the last round of pruning
@@ -41,7 +41,7 @@ class BlockSummary(_Part):
     score: float | None
 
 
-class ModelSummary(_Part):
+class ModelSummary(_RecordPart):
     """Which network was evaluated, how it was cut and how it was trained.
 
     ``macs`` are multiply-accumulates per image. ``masks`` are None where no single weights were pruned; else how many
@@ -74,7 +74,8 @@ class ModelSummary(_Part):
     @property
     def seed(self) -> int | None:
         """The seed it was trained with, else that of its initial weights; None for a network that knows neither."""
-        return network_seed(self.training, self.initial_seed)
+        seed = self.training.get("seed", self.initial_seed)
+        return None if seed is None else int(seed)
 
     @property
     def training_memory(self) -> int | None:
@@ -83,7 +84,7 @@ class ModelSummary(_Part):
         return None if not found else sum(found[part] for part in ("parameters", "buffers", "activations"))
 
 
-class CleanResult(_Part):
+class CleanResult(_RecordPart):
     """Unattacked images: accuracy with its 95 % Wilson interval, NLL in nats, ECE over 15 bins, Brier score."""
 
     accuracy: float
@@ -93,7 +94,7 @@ class CleanResult(_Part):
     brier: float
 
 
-class CheckResult(_Part):
+class CheckResult(_RecordPart):
     """One reason to believe an attack's number, or not."""
 
     name: str
@@ -101,7 +102,7 @@ class CheckResult(_Part):
     detail: str
 
 
-class AttackEntry(_Part):
+class AttackEntry(_RecordPart):
     """One attack at one budget. ``robust_accuracy`` means nothing where ``valid`` is false.
 
     ``parts`` are the names that ``attack{i}_part`` of the outcomes per sample points to: the attack, or part of an
@@ -126,7 +127,7 @@ class AttackEntry(_Part):
     gallery: int = 0
 
 
-class CurveEntry(_Part):
+class CurveEntry(_RecordPart):
     """Robust accuracy of one attack against its budget; the median budget that breaks a sample, if half are broken."""
 
     name: str
@@ -137,7 +138,7 @@ class CurveEntry(_Part):
     median_minimal_epsilon: float | None
 
 
-class Record(_Part):
+class Record(_RecordPart):
     """What an evaluation found.
 
     Attributes:
@@ -151,12 +152,14 @@ class Record(_Part):
         samples_sha256: Hash over the images and labels that were used; equal in two records means that their
             outcomes can be compared sample by sample.
         samples_file: Name of the file of per-sample outcomes beside the record; None if it was not written.
+        asked: The :class:`robustprune.Evaluation` as plain values, from which it can be run again; without what no
+            file can hold, such as a network to transfer from. Empty in records of earlier versions.
         clean: Results without an attack.
         attacks: One entry per attack and ε.
         curves: One entry per attack at several ε.
         corruptions: Accuracy under corruptions; None where none were asked for.
         shift: Accuracy on images from elsewhere, one entry per set.
-        ood: Out-of-distribution detection, one entry per foreign set.
+        ood: Out-of-distribution detection, one entry per set.
         ood_summary: What holds for all of them; None where there are none.
         seed: Seed of the attacks and of the sample.
         environment: When, where, by what versions.
@@ -184,6 +187,7 @@ class Record(_Part):
     classes: list[str] = []
     samples_sha256: str
     samples_file: str | None = None
+    asked: dict[str, Any] = {}
     clean: CleanResult
     attacks: list[AttackEntry]
     curves: list[CurveEntry] = []
@@ -222,3 +226,44 @@ class Record(_Part):
             write_atomically(path, (self.to_json() + "\n").encode(), RECORD)
         except OSError as error:
             raise EvaluationError(f"the record cannot be written to {path}: {error.strerror}") from error
+
+
+def samples_path(record: Path) -> Path:
+    """Return the file of outcomes beside a record, named after all of its name, so that no two records share one."""
+    return record.with_name(f"{printable(record.name)}.samples.npz")
+
+
+def recorded_samples(record: Path) -> list[Path]:
+    """Return the file of outcomes that a record names, whatever the record is called by now."""
+    try:
+        name = json.loads(record.read_bytes())["samples_file"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return []
+    return [record.with_name(Path(name).name)] if isinstance(name, str) and Path(name).name else []
+
+
+def check_samples_are_free(record: Path) -> None:
+    """Check that no other record of the folder has its outcomes where those of this one go, as a renamed one has.
+
+    Raises:
+        OSError: One has.
+    """
+    beside = samples_path(record)
+    if may_overwrite() or not os.path.exists(beside):
+        return
+    for other in sorted(record.parent.iterdir()):
+        if other.is_symlink() and os.path.realpath(other) == os.path.realpath(record):
+            continue  # a link to the record, such as latest.json, is no other one
+        if other.name not in (record.name, beside.name) and _names(other, beside.name):
+            owned = f"{other} has its outcomes per sample in {beside.name}, which would be lost"
+            reason = f"{owned}; choose another name, or add --overwrite"
+            raise FileExistsError(errno.EEXIST, reason, str(beside))
+
+
+def _names(path: Path, samples: str) -> bool:
+    """Return whether a file is a record with outcomes in a file of this name."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(1) == b"{" and f'"samples_file": {json.dumps(samples)}'.encode() in stream.read()
+    except OSError:
+        return False

@@ -1,5 +1,5 @@
 """The report: figures, tables, and one HTML page, from records alone."""
 
-from robustprune.report.write import write_report
+from robustprune.report.writing import write_report
 
 __all__ = ["write_report"]

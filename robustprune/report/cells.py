@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robustprune.comparison import Row
-from robustprune.comparison.outcomes import POINTS
+from robustprune.comparison import ComparisonRow
+from robustprune.comparison.metric import POINTS
 
 NONE = "–"
 _SCALED = {"bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")), "": ((1e9, "G"), (1e6, "M"), (1e3, "k"))}
@@ -50,7 +50,7 @@ def badge(kind: str, word: str | None = None) -> Badge:
     return Badge(kind, word or kind, _SIGNS[kind])
 
 
-def verdict_badge(row: Row) -> Badge:
+def verdict_badge(row: ComparisonRow) -> Badge:
     """Return the badge of a row: its verdict, what it saves, or that there is neither."""
     if row.verdict is not None:
         return badge(row.verdict)
@@ -72,7 +72,7 @@ def value_text(value: float | None, unit: str) -> str:
     return f"{_digits(number)} {name}".rstrip()
 
 
-def difference_text(row: Row) -> str:
+def difference_text(row: ComparisonRow) -> str:
     """Return the difference of a row to dense."""
     if row.difference is None:
         return ""
@@ -81,7 +81,7 @@ def difference_text(row: Row) -> str:
     return f"{_sign(row.difference)}{value_text(abs(row.difference), row.unit)}"
 
 
-def interval_text(row: Row) -> str:
+def interval_text(row: ComparisonRow) -> str:
     """Return the interval of a row's difference, in the unit of the difference."""
     if row.interval is None:
         return NONE

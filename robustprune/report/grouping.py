@@ -1,17 +1,21 @@
-"""Which records belong together: what may be compared, and which are seeds of one method."""
+"""Which records belong together: those that are named so, or what may be compared and the seeds of one method."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robustprune.comparison import DENSE
+from robustprune.comparison.sources import is_named, read_records, split_named
 from robustprune.errors import RecordWarning, ReportError
 from robustprune.records import Record
-from robustprune.report.identity import differing, identity, recipe
+from robustprune.report.methods import differing, fullest, method_facts, name_context, name_method, recipe
 
 Groups = dict[str, list[Record]]
 """Name of a method → the records of its seeds; ``dense`` comes first."""
@@ -30,6 +34,58 @@ class Group:
         return {name: records for name, records in self.records.items() if name != DENSE}
 
 
+def load_groups(sources: Sequence[str | Path]) -> list[Group]:
+    """Return the records that sources name, grouped.
+
+    Args:
+        sources: Either ``name=FILE,FILE,…``, each a method and the records of its seeds, ``dense`` among them; or
+            files, folders and patterns of files, grouped by what the records say.
+
+    Raises:
+        ReportError: Both kinds at once, or groups that make no report.
+        ComparisonError: There is no record in a folder.
+        EvaluationError: A record cannot be read.
+    """
+    texts = [str(source) for source in sources]
+    named = [text for text in texts if is_named(text)]
+    left_out: list[Path] = []
+    if not named:
+        records = _read(texts, left_out)
+        return group_records(records, lenient=bool(left_out))
+    if len(named) < len(texts):
+        raise ReportError(
+            f"{next(text for text in texts if text not in named)} has no name while {named[0]} has; name all "
+            "records (name=FILE,FILE) or none"
+        )
+    given: dict[str, list[Record]] = {}
+    for text in named:
+        name, places = split_named(text)
+        given.setdefault(name, []).extend(_read(places, left_out))
+    return [make_group(given)]
+
+
+def _read(places: Sequence[str], left_out: list[Path]) -> list[Record]:
+    """Return the records of some places, each once, though it may be in two of them."""
+    found: dict[Path, Record] = {}
+    for place in places:
+        for path, record in read_records(place, left_out):
+            found.setdefault(path.resolve(), _narrowed(record))
+    return list(found.values())
+
+
+def _narrowed(record: Record) -> Record:
+    """Return a record whose predictions take as few bytes as they can: hundreds are held at once."""
+    if record.samples is not None:
+        record.samples = {name: _narrow(values) for name, values in record.samples.items()}
+    return record
+
+
+def _narrow(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.kind != "i" or not values.size:
+        return values
+    return values.astype(np.min_scalar_type(-1 - int(np.abs(values).max())))
+
+
 def group_records(records: Sequence[Record], *, lenient: bool = False) -> list[Group]:
     """Return one group for each architecture, defence, recipe of dense networks and sample of images, by title.
 
@@ -45,7 +101,7 @@ def group_records(records: Sequence[Record], *, lenient: bool = False) -> list[G
     """
     parts: Groups = {}
     kept = fullest(records)
-    for title, alike in _together(kept, [_title(record) for record in kept]).items():
+    for title, alike in _together(kept, [name_context(record) for record in kept]).items():
         for recipe_title, members in _by_recipe(title, alike).items():
             samples = _together(members, [record.samples_sha256 for record in members])
             parts |= {recipe_title + _images(samples, each): own for each, own in samples.items()}
@@ -86,56 +142,10 @@ def _by_method(records: Sequence[Record]) -> Groups:
     """Return the seeds of each method; what methods of one name differ in is added to it."""
     groups: Groups = {}
     for name, alike in _together(records, [name_method(record) for record in records]).items():
-        facts = [{} if name == DENSE else _facts(record) for record in alike]
+        facts = [{} if name == DENSE else method_facts(record) for record in alike]
         told = differing(facts)
         groups |= _together(alike, [", ".join([name, *(f"{each} {own.get(each)}" for each in told)]) for own in facts])
     return groups
-
-
-def _facts(record: Record) -> dict[str, Any]:
-    """Return what may set a network apart from others whose method has the same name."""
-    own = identity(record)
-    return {
-        "found": "in the trained network" if own["after"] else "at initialization",
-        **{name: own[name] for name in ("eligibility", "variant")},
-        "matched by": own["match"],
-        **{f"with {name}": value for name, value in own["options"].items()},
-        **{f"trained with {name}": value for name, value in recipe(record).items()},
-    }
-
-
-def fullest(records: Sequence[Record]) -> list[Record]:
-    """Return the records without those whose network and images another one has, with all that they have measured."""
-    alike: dict[tuple[str, ...], list[int]] = {}
-    for place, record in enumerate(records):
-        # Several ways to find a ticket may end at one network, which is the ticket of each.
-        ways = json.dumps(_facts(record), sort_keys=True, default=str)
-        key = (_title(record), name_method(record), ways, record.model.sha256, record.samples_sha256)
-        alike.setdefault(key, []).append(place)
-    contents = [_content(record) for record in records]
-    left_out = {
-        place
-        for own in alike.values()
-        for place in own
-        for other in own
-        # Of two with the same content, the first one stays.
-        if contents[place] < contents[other] or (contents[place] == contents[other] and other < place)
-    }
-    return [record for place, record in enumerate(records) if place not in left_out]
-
-
-def _content(record: Record) -> set[str]:
-    """Return what was measured, with the settings that decide it."""
-    attacks = {f"attack {each.name} {each.norm} {each.epsilon} {each.options} {record.seed}" for each in record.attacks}
-    corrupted = set()
-    if record.corruptions is not None:
-        corrupted = {
-            f"corruption {record.corruptions.source} {record.seed} {name}" for name in record.corruptions.table
-        }
-    foreign = {f"ood {each.dataset} {sorted(each.detectors)}" for each in record.ood}
-    shifted = {f"shift {each.name}" for each in record.shift}
-    timed = {"latency"} if record.model.latency_ms else set()
-    return attacks | corrupted | foreign | shifted | timed
 
 
 def _images(groups: Groups, samples: str) -> str:
@@ -153,7 +163,7 @@ def make_group(records: Mapping[str, Sequence[Record]], title: str | None = None
     Raises:
         ReportError: As for :func:`group_records`.
     """
-    title = title or _title(next(iter(records.values()))[0])
+    title = title or name_context(next(iter(records.values()))[0])
     if DENSE not in records:
         raise ReportError(
             f"{title}: there is no record of a dense network to compare {', '.join(sorted(records))} with; evaluate "
@@ -163,34 +173,3 @@ def make_group(records: Mapping[str, Sequence[Record]], title: str | None = None
         raise ReportError(f"{title}: there is no record of a pruned network to compare with the dense one")
     names = [DENSE, *(name for name in records if name != DENSE)]
     return Group(title, {name: list(records[name]) for name in names})
-
-
-def name_method(record: Record) -> str:
-    """Return what the seeds of a method have in common, for readers: ``grasp, 4 layers``."""
-    plan = record.model.plan
-    method, criterion = plan.get("method", "none"), plan.get("criterion")
-    if method == "none":
-        name = DENSE
-    elif method == "layer":
-        name = f"{criterion}, {_layers(len(plan['removed']))}"
-    elif method == "filter":
-        match = plan.get("match")
-        matched = f" like {_layers(len(match['removed']))}" if match and match["removed"] else ""
-        uniform = " uniformly" if plan.get("variant") == "uniform" else ""
-        size = matched or f", {sum(map(len, plan['removed_filters'].values()))}"
-        name = f"{criterion}, filters{uniform}{size}"
-    else:
-        name = f"{criterion}, {100 * (plan.get('sparsity') or 0):.4g} % of weights"
-    rewound = identity(record)["rewound"]
-    return name if rewound is None else f"{name}, rewound to {rewound}"
-
-
-def _layers(count: int) -> str:
-    return f"{count} layer{'s' if count != 1 else ''}"
-
-
-def _title(record: Record) -> str:
-    recipe = record.model.training.get("recipe") or {}
-    defences = [recipe.get(name) for name in ("adversarial", "defence")]
-    hardened = " and ".join(str(name) for name in defences if name not in (None, "none"))
-    return f"{record.model.architecture} on {record.dataset}{f', trained with {hardened}' if hardened else ''}"

@@ -16,14 +16,11 @@ from markupsafe import Markup
 from robustprune._version import __version__
 from robustprune.comparison import Comparison
 from robustprune.records import Record
-from robustprune.report.cells import Cell
-from robustprune.report.drawing import Drawing
-from robustprune.report.export import to_svg
+from robustprune.report.cells import NONE, Cell
+from robustprune.report.figures.drawing import Drawing, to_svg
 from robustprune.report.grouping import Group
-from robustprune.report.paper_tables import PaperTables
-from robustprune.report.provenance import describe_record
-from robustprune.report.shown import comparisons_table, matrix_table, show_payload, show_table
-from robustprune.report.svg import mark_safe
+from robustprune.report.record_facts import describe_record
+from robustprune.report.table import Table, TableSet, Value, write_value
 from robustprune.report.verdicts import HEADINGS, all_comparisons, legend, verdict_matrix
 
 
@@ -55,21 +52,21 @@ def make_section(
         "title": group.title,
         "headline": comparison.headline,
         "warnings": comparison.warnings,
-        "matrix": matrix | {"payload": show_payload(matrix_table(matrix, "Verdicts"), next(ids))},
+        "matrix": matrix | {"payload": _payload(_matrix_table(matrix, "Verdicts"), next(ids))},
         "legend": legend(comparison.tolerance, has_invalid=any(row["verdict"].kind == "invalid" for row in rows)),
         "figures": [_show_figure(drawing, f"{prefix}-{drawing.name}", next(ids)) for drawing in drawings],
         "left_out": left_out,
         "comparisons": {
             "columns": [Cell(heading, number=place > 1) for place, heading in enumerate(HEADINGS)],
             "rows": rows,
-            "payload": show_payload(comparisons_table(comparison), next(ids)),
+            "payload": _payload(_comparisons_table(comparison), next(ids)),
         },
         "records": [shown for _, shown in records],
     }
 
 
 def render_page(
-    sections: Sequence[Mapping[str, Any]], records: Sequence[Record], title: str, paper: PaperTables | None = None
+    sections: Sequence[Mapping[str, Any]], records: Sequence[Record], title: str, paper: TableSet | None = None
 ) -> str:
     """Return the page of some sections, made by :func:`make_section`; equal records make equal pages."""
     environment = _environment()
@@ -92,14 +89,67 @@ def _show_figure(drawing: Drawing, name: str, table_name: str) -> dict[str, Any]
         "id": name,
         "title": drawing.title,
         "caption": drawing.caption,
-        "svg": mark_safe(to_svg(drawing, prefix=f"{name}-svg")),
-        "table": show_table(drawing.data, table_name) if drawing.data else None,
+        "svg": Markup(to_svg(drawing, prefix=f"{name}-svg")),
+        "table": _show_table(drawing.data, table_name) if drawing.data else None,
     }
 
 
-def _show_paper_tables(paper: PaperTables) -> dict[str, Any]:
-    shown = [show_table(table, f"paper-t{number}") for number, table in enumerate(paper.tables)]
+def _show_paper_tables(paper: TableSet) -> dict[str, Any]:
+    shown = [_show_table(table, f"paper-t{number}") for number, table in enumerate(paper.tables)]
     return {"tables": shown, "left_out": paper.left_out}
+
+
+def _show_table(table: Table, name: str) -> dict[str, Any]:
+    """Return a table as the page shows it; ``name`` is the id of what is copied."""
+    numeric = table.is_numeric
+    return {
+        "title": table.title,
+        "note": table.note,
+        "columns": [Cell(str(column), number=number) for column, number in zip(table.columns, numeric, strict=True)],
+        "rows": [[_cell(value, number) for value, number in zip(row, numeric, strict=True)] for row in table.rows],
+        "payload": _payload(table, name),
+    }
+
+
+def _payload(table: Table, name: str) -> dict[str, Any]:
+    """Return what is copied of a table, by format."""
+    texts = {"CSV": table.to_csv(), "Markdown": table.to_markdown(), "LaTeX": table.to_latex()}
+    return {"id": name, "title": table.title, "texts": texts}
+
+
+def _matrix_table(matrix: dict[str, Any], title: str) -> Table:
+    """Return the table of verdicts in a form that can be copied: what its cells say."""
+    columns = ["network", *(column.text for column in matrix["columns"])]
+    rows = [[row["name"], *(_said(cell) for cell in row["cells"])] for row in matrix["rows"]]
+    return Table(title, columns, rows)
+
+
+def _comparisons_table(comparison: Comparison) -> Table:
+    """Return all rows of a comparison with their numbers as they are."""
+    columns = (
+        "network", "metric", "unit", "dense", "value", "difference", "low", "high", "p", "p_holm", "seeds", "images",
+        "verdict", "reason",
+    )  # fmt: skip
+    rows = [
+        [
+            *(row.candidate, row.metric, row.unit, row.dense, row.value, row.difference),
+            *(row.interval or (None, None)),
+            *(row.p_value, row.p_adjusted, row.n_seeds, row.n_samples, row.verdict, row.reason),
+        ]
+        for row in comparison.rows
+    ]
+    return Table("All comparisons", columns, rows)
+
+
+def _said(cell: dict[str, Any]) -> str:
+    verdict = cell["verdict"]
+    return " ".join([cell["value"], *cell["lines"], *([f"({verdict.word})"] if verdict else [])])
+
+
+def _cell(value: Value, number: bool) -> Cell:
+    if value is None:
+        return Cell(NONE, number=number)
+    return Cell(write_value(value), None if isinstance(value, str) else value, number=number)
 
 
 @cache

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustprune.comparison import Comparison, Row
-from robustprune.comparison.outcomes import POINTS
+from robustprune.comparison import Comparison, ComparisonRow
+from robustprune.comparison.metric import POINTS
 from robustprune.report.cells import (
     NONE,
     Cell,
@@ -25,13 +25,13 @@ _LAST = ("ece", "macs", "parameters")
 _BRACKETS = re.compile(r"\w+\[(.+) (\S+) (\S+)\]")
 
 
-def main_metrics(rows: Sequence[Row]) -> list[Row]:
+def main_metrics(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     """Return a row of each metric that answers the question, in the order of the table's columns.
 
     Accuracy; robust accuracy under the strongest attack of two budgets, 8/255 and the one that leaves the dense network
-    closest to 50 %; corruptions; AUROC of one detector on one foreign set; calibration; counted costs.
+    closest to 50 %; corruptions; AUROC of one detector on one out-of-distribution set; calibration; counted costs.
     """
-    first: dict[str, Row] = {}
+    first: dict[str, ComparisonRow] = {}
     for row in rows:
         # Of the dense network any candidate's row tells as much, but for one that is not compared.
         if row.metric not in first or first[row.metric].dense is None:
@@ -43,8 +43,8 @@ def main_metrics(rows: Sequence[Row]) -> list[Row]:
     return chosen + [first[name] for name in _LAST if name in first]
 
 
-def _strongest(rows: Sequence[Row]) -> list[Row]:
-    budgets: dict[tuple[str, str], list[Row]] = {}
+def _strongest(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
+    budgets: dict[tuple[str, str], list[ComparisonRow]] = {}
     for row in rows:
         match = _BRACKETS.fullmatch(row.metric)
         budgets.setdefault((match[2], match[3]) if match else ("", row.metric), []).append(row)
@@ -55,7 +55,7 @@ def _strongest(rows: Sequence[Row]) -> list[Row]:
     return usual + others[: 2 - len(usual)]
 
 
-def _detection(rows: Sequence[Row]) -> list[Row]:
+def _detection(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     order = {name: place for place, name in enumerate(_DETECTORS)}
     return sorted(rows, key=lambda row: order.get(row.label.partition(",")[0], len(order)))[:1]
 
@@ -85,7 +85,7 @@ def _plain_cell(value: str, sort: float | None = None) -> dict[str, Any]:
     return {"value": value, "sort": sort, "lines": [], "verdict": None}
 
 
-def _matrix_cell(row: Row, why: str) -> dict[str, Any]:
+def _matrix_cell(row: ComparisonRow, why: str) -> dict[str, Any]:
     return {
         "value": value_text(row.value, row.unit),
         "sort": row.value,
@@ -96,7 +96,7 @@ def _matrix_cell(row: Row, why: str) -> dict[str, Any]:
     }
 
 
-def heading(row: Row) -> str:
+def heading(row: ComparisonRow) -> str:
     """Return what a metric is called above a column."""
     return f"AUROC {row.label}" if row.group == "ood" else row.label
 
@@ -144,7 +144,7 @@ def all_comparisons(
     ]
 
 
-def _cells(row: Row) -> list[Cell]:
+def _cells(row: ComparisonRow) -> list[Cell]:
     numbers = (row.dense, row.value, row.difference)
     texts = (
         value_text(row.dense, row.unit),
@@ -163,7 +163,7 @@ def _cells(row: Row) -> list[Cell]:
     ]
 
 
-def _reason(row: Row) -> str:
+def _reason(row: ComparisonRow) -> str:
     if row.verdict is None:
         return row.reason or ""
     whom = "the method" if row.statement == "method" else "these networks, not of the method"
@@ -174,7 +174,7 @@ def _reason(row: Row) -> str:
     return f"speaks of {whom}, {margin.rstrip()}."
 
 
-def _facts(row: Row, comparison: Comparison) -> list[tuple[str, str]]:
+def _facts(row: ComparisonRow, comparison: Comparison) -> list[tuple[str, str]]:
     facts = [
         (comparison.dense_name, value_text(row.dense, row.unit)),
         (row.candidate, value_text(row.value, row.unit)),

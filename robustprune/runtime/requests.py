@@ -6,19 +6,53 @@ options, what a record keeps, and what an address is hashed from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self, get_args
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from robustprune.errors import RobustPruneError
 from robustprune.registry import suggest
+
+PathText = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
+"""A path, kept as text, which every file can hold."""
 
 _MOST_SHOWN = 80
 """Characters of a wrong value that an error repeats."""
 
 
-class Request(BaseModel):
+if TYPE_CHECKING:
+
+    class _Value:
+        """What type checkers see of pydantic's class: with it they would take the fields for the arguments."""
+
+        model_config: ClassVar[ConfigDict]
+        model_fields: ClassVar[dict[str, Any]]
+        model_fields_set: set[str]
+
+        def __init__(self, **fields: Any) -> None: ...
+        def __iter__(self) -> Iterator[tuple[str, Any]]: ...
+        def model_dump(self, **how: Any) -> dict[str, Any]: ...
+        def model_copy(self, *, update: Mapping[str, Any]) -> Self: ...
+        @classmethod
+        def model_construct(cls, **fields: Any) -> Self: ...
+        @classmethod
+        def model_json_schema(cls) -> dict[str, Any]: ...
+
+else:
+    _Value = BaseModel
+
+
+class Request(_Value):
     """A frozen value whose first field can be given by position, or stand for all of it.
 
     ``Attacks(["fgsm", "pgd"], restarts=2)``, ``Attacks.of("pgd")``; where another request holds one, ``attacks: pgd``.
@@ -60,13 +94,23 @@ class Request(BaseModel):
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @classmethod
-    def of(cls, value: Any) -> Self:
-        """Return a request as it is, from a mapping of its fields, or from what its first field takes."""
+    def of(cls, value: Any, **others: Any) -> Self:
+        """Return a request as it is, from a mapping of its fields, or from what its first field takes.
+
+        Args:
+            value: Any of these.
+            others: Fields in place of those that it has.
+        """
         if isinstance(value, cls):
-            return value
+            return cls(**{**dict(value), **others}) if others else value
         if isinstance(value, Mapping) and (cls.FIRST is None or not _is_first(cls, value)):
-            return cls(**value)
-        return cls(value)
+            return cls(**{**value, **others})
+        return cls(value, **others)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the fields as JSON can hold them, without what it cannot, such as a network."""
+        plain: dict[str, Any] = _plain(self.model_dump())
+        return plain
 
     @model_validator(mode="before")
     @classmethod
@@ -92,7 +136,7 @@ class Request(BaseModel):
         return value
 
 
-def first_problem(model: type[BaseModel], error: ValidationError) -> tuple[str, str]:
+def first_problem(model: type[Any], error: ValidationError) -> tuple[str, str]:
     """Return where the first thing is wrong in what was to be a ``model``, as a path with dots, and what it is."""
     problem = error.errors()[0]
     path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "dict["))]
@@ -103,6 +147,17 @@ def first_problem(model: type[BaseModel], error: ValidationError) -> tuple[str, 
         ), f"there is no setting {path[-1]!r}.{suggest(path[-1], known)} Known: {', '.join(known)}."
     message = problem["msg"].removeprefix("Value error, ")
     return ".".join(path), message if problem["type"] == "value_error" else f"{message}, not {_short(problem['input'])}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        found = {str(name): _plain(each) for name, each in value.items()}
+        return {name: each for name, each in found.items() if each is not None or value.get(name) is None}
+    if isinstance(value, list | tuple):
+        return [each for each in map(_plain, value) if each is not None]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value if isinstance(value, str | int | float | bool) else None
 
 
 def _is_first(cls: type[Request], value: Any) -> bool:
@@ -119,7 +174,7 @@ def _kinds(annotation: Any) -> set[Any]:
     }
 
 
-def _model_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+def _model_at(model: type[Any], path: list[str]) -> type[Any]:
     for name in path:
         annotation = model.model_fields[name].annotation if name in model.model_fields else None
         candidates = [annotation, *get_args(annotation)]

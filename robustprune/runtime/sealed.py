@@ -16,17 +16,13 @@ from typing import Any
 
 import torch
 
-from robustprune.errors import RobustPruneError
+from robustprune.errors import DamagedFileError
 from robustprune.runtime.files import write_atomically
 from robustprune.runtime.kinds import Kind
 
 _PREFIX = b"robustprune:sha256:"
 _COMMENT_LENGTH = len(_PREFIX) + 64
 _END_RECORD = b"PK\x05\x06"
-
-
-class DamagedFileError(RobustPruneError):
-    """A file that is not, or no longer, what this package wrote; the message says which and why."""
 
 
 def write_sealed(path: Path, content: Mapping[str, Any], kind: Kind | None = None) -> None:

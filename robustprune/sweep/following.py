@@ -1,15 +1,63 @@
-"""How far a sweep is and how long it will take: figures and lines, for whoever draws them."""
+"""Where a sweep stands, how far it is and how long it will take: figures and lines, for whoever draws them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from robustprune.sweep.graph import Plan, Stage
-from robustprune.sweep.locks import is_held
-from robustprune.sweep.scheduler import State
-from robustprune.sweep.store import Store
+from robustprune.sweep.graph import Stage, SweepPlan
+from robustprune.sweep.store import Store, is_held
+
+
+@dataclass
+class Running:
+    """A stage that is being worked on."""
+
+    since: float
+    label: str = ""
+    share: float = 0.0
+
+
+@dataclass
+class State:
+    """Where a sweep stands; stages are addresses.
+
+    Attributes:
+        plan: What is to be done.
+        done: Stages that are finished.
+        running: Those that are being worked on here.
+        elsewhere: Those that another sweep works on.
+        failed: Those that failed, with the error.
+        tracebacks: Files with the whole story of those that failed now.
+        blocked: Those that need one that failed.
+        seconds: How long those took that were finished now.
+    """
+
+    plan: SweepPlan
+    done: set[str]
+    running: dict[str, Running] = field(default_factory=dict)
+    elsewhere: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    tracebacks: dict[str, Path] = field(default_factory=dict)
+    blocked: set[str] = field(default_factory=set)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left that could be done."""
+        return len(self.done) + len(self.failed) + len(self.blocked) == len(self.plan.stages)
+
+    @property
+    def finished_runs(self) -> int:
+        """How many runs have their record."""
+        return sum(run.stage in self.done for run in self.plan.runs)
+
+
+Watch = Callable[[State, str], None]
+"""Called with the state, and the address of the stage that something has just become of, or an empty string."""
 
 
 class Standing(NamedTuple):
@@ -22,7 +70,7 @@ class Standing(NamedTuple):
     waiting: int
 
 
-def standing(plan: Plan, done: Iterable[str], failed: Iterable[str], running: Iterable[str]) -> Standing:
+def standing(plan: SweepPlan, done: Iterable[str], failed: Iterable[str], running: Iterable[str]) -> Standing:
     """Return how many runs are finished, have failed, are being worked on, and wait.
 
     A stage that several runs need counts for each of them.
@@ -90,3 +138,22 @@ def status(store: Store) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def summarize(state: State, store: Store) -> dict[str, Any]:
+    """Return where a sweep stands, for JSON."""
+    runs, stages = state.plan.runs, state.plan.stages
+    compared = [address for address in state.plan.comparisons if address in state.done]
+    return {
+        "runs": len(runs),
+        "finished": state.finished_runs,
+        "stages": len(state.plan.stages),
+        "done_now": len(state.seconds),
+        "seconds_of_work": sum(state.seconds.values()),
+        "failed": {
+            address: {"stage": _name(stages[address]), "error": error} for address, error in state.failed.items()
+        },
+        "comparisons": [str(store.stage(address) / "comparison.json") for address in compared],
+        "compared": [stages[address].hints["title"] for address in compared],
+        "records": {run.name: str(store.record(run.stage)) for run in runs if run.stage in state.done},
+    }

@@ -18,7 +18,7 @@ class Stage:
     """One piece of work.
 
     Attributes:
-        kind: What is done: see :mod:`robustprune.sweep.kinds`.
+        kind: What is done: see :mod:`robustprune.sweep.stages`.
         inputs: What decides the outcome, defaults spelled out; JSON.
         needs: Role → address of a stage whose outcome is an input too.
         hints: What does not decide the outcome, such as where to compute.
@@ -40,7 +40,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One network that is evaluated.
 
     Attributes:
@@ -57,7 +57,7 @@ class Run:
 
 
 @dataclass
-class Plan:
+class SweepPlan:
     """The runs of a sweep and the stages that they share.
 
     Attributes:
@@ -68,7 +68,7 @@ class Plan:
         key: Hash of what was asked for, and of what the code looked like.
     """
 
-    runs: list[Run] = field(default_factory=list)
+    runs: list[PlannedRun] = field(default_factory=list)
     stages: dict[str, Stage] = field(default_factory=dict)
     comparisons: list[str] = field(default_factory=list)
     watched: dict[str, str] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Plan:
             same = self._names.setdefault(name, 0) + 1
             self._names[name] = same
             numbered = name if same == 1 else f"{name} #{same}"
-            self.runs.append(Run(numbered, settings, stage, tuple(self.leading_to(stage))))
+            self.runs.append(PlannedRun(numbered, settings, stage, tuple(self.leading_to(stage))))
 
     @property
     def ends(self) -> list[str]:
@@ -126,13 +126,13 @@ class Plan:
         )
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Plan:
+    def from_json(cls, text: str | bytes) -> SweepPlan:
         """Return the plan that :meth:`to_json` wrote.
 
         Raises:
             ValueError, KeyError, TypeError: It is none.
         """
         found = json.loads(text)
-        runs = [Run(**{**run, "needs": tuple(run["needs"])}) for run in found["runs"]]
+        runs = [PlannedRun(**{**run, "needs": tuple(run["needs"])}) for run in found["runs"]]
         stages = {address: Stage(**stage) for address, stage in found["stages"].items()}
         return cls(runs, stages, found["comparisons"], found["watched"], found["key"])

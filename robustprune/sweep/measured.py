@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import nn
 
-from robustprune.attacks import parse_epsilon, run_attack
 from robustprune.attacks.registry import expand_options
+from robustprune.attacks.requests import Attack, Attacks
 from robustprune.corruptions import corruption_options, expand_names
 from robustprune.data import ImageData, Sample, stratified_indices
 from robustprune.errors import DataError, SweepError
-from robustprune.evaluation.attacks import make_settings, share_attack_options
+from robustprune.evaluation.attacks import share_attack_options
 from robustprune.evaluation.corruption_sources import find_corrupted
-from robustprune.evaluation.ood import run_ood
+from robustprune.evaluation.requests import Evaluation
 from robustprune.evaluation.shift import load_shift
-from robustprune.ood import evaluate_ood
-from robustprune.ood.detector import DETECTORS, detector_options, make_detector
-from robustprune.ood.evaluate import attack_settings, check_tuning_set
-from robustprune.ood.foreign import load_foreign
-from robustprune.ood.groups import expand
-from robustprune.ood.shifted import is_corrupted
-from robustprune.registry import suggest
-from robustprune.runtime.files import hash_arrays, user_path
-from robustprune.sweep.fingerprints import hash_content
-from robustprune.sweep.spec import EvaluateSettings
+from robustprune.ood.detector import detector_options, make_detector
+from robustprune.ood.image_sets import is_corrupted, load_set
+from robustprune.ood.protocol import plan_detection
+from robustprune.runtime.files import hash_arrays
+from robustprune.sweep.planning import hash_content
 
-_OURS = ("save_adversarial", "state")
-# What `evaluate_ood` takes beside the settings that it shares with other evaluations.
-_OF_OOD = [
-    name
-    for name, each in inspect.signature(evaluate_ood).parameters.items()
-    if each.kind is each.KEYWORD_ONLY and name not in ("split", "limit", "seed", "batch_size", "progress")
-]
+# Where files lie and are kept is not what is measured.
+_PLACES = {"cache", "root", "download"}
 
 
-def resolve_evaluation(asked: EvaluateSettings, data: ImageData) -> tuple[dict[str, Any], list[str]]:
+def resolve_evaluation(asked: Evaluation, data: ImageData) -> tuple[dict[str, Any], list[str]]:
     """Return all that decides an evaluation's outcome, defaults spelled out, and the paths it depends on.
 
     Raises:
@@ -47,14 +35,11 @@ def resolve_evaluation(asked: EvaluateSettings, data: ImageData) -> tuple[dict[s
     """
     watched: list[str] = []
     resolved = {
-        "split": asked.split,
-        "limit": asked.limit,
-        "seed": asked.seed,
-        "latency": asked.latency,
-        "attacks": _attacks(asked),
+        **asked.model_dump(include={"split", "limit", "seed", "latency"}),
+        "attacks": _attacks(asked.attacks),
         "corruptions": _corruptions(asked, data, watched),
         "shift": _shift(asked, data, watched),
-        "ood": _ood(asked, data, watched),
+        "ood": _ood(asked, data, watched) if asked.ood.sets else {},
     }
     return resolved, watched
 
@@ -77,54 +62,43 @@ def _in_json(options: dict[str, Any]) -> dict[str, Any]:
     return {name: _plain(value) if _is_plain(value) else repr(value) for name, value in options.items()}
 
 
-def _attacks(asked: EvaluateSettings) -> dict[str, Any]:
-    source = asked.attack_settings.get("transfer_from")
-    if source not in (None, "dense"):
+def _attacks(asked: Attacks) -> dict[str, Any]:
+    if asked.transfer_from not in (None, "dense"):
         raise SweepError(
-            f"transfer_from is {source!r}; a sweep can transfer from 'dense', the network of the same seed"
+            f"transfer_from is {asked.transfer_from!r}; a sweep can transfer from 'dense', the network of the same seed"
         )
-    for name in _OURS:
-        if name in asked.attack_settings:
-            raise SweepError(f"attack_settings has {name!r}, which names a file; a sweep has folders of its own")
+    if asked.save_adversarial is not None:
+        raise SweepError("attacks have save_adversarial, which names a file; a sweep has folders of its own")
     # Also where nothing is attacked: options without an attack are refused.
-    own = share_attack_options(asked.attacks, dict(asked.options), asked.norm)
-    further = asdict(replace(make_settings(asked.attack_settings), transfer_from=None))
-    budgets = [parse_epsilon(epsilon, asked.norm) for epsilon in asked.epsilons]
-    if not asked.attacks:
+    own = share_attack_options(asked)
+    if not asked.names:
         return {}
     return {
-        "order": list(asked.attacks),
-        "epsilons": budgets,
-        "norm": asked.norm,
-        "restarts": asked.restarts,
-        "transfer_from": source,
+        **asked.model_dump(mode="json", exclude={"save_adversarial"}),
         "options": {name: _in_json(expand_options(name, options)) for name, options in own.items()},
-        "engine": defaults(run_attack),
-        "further": {name: value for name, value in further.items() if name not in (*_OURS, "transfer_from")},
+        "engine": Attack().model_dump(include={"early_stop", "selection", "frozen"}),
     }
 
 
-def _corruptions(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, Any]:
-    if asked.corruption_dir is not None and not user_path(asked.corruption_dir).is_dir():
-        raise DataError(f"there is no folder {asked.corruption_dir} to read corrupted images from")
+def _corruptions(asked: Evaluation, data: ImageData, watched: list[str]) -> dict[str, Any]:
     _check_corrupted(asked, data)
-    if asked.corruption_dir is not None:
-        watched.append(asked.corruption_dir)
-        return {"content": hash_content(asked.corruption_dir), "names": list(asked.corruptions)}
-    if not asked.corruptions:
+    wanted = asked.corruptions
+    if wanted.published is not None:
+        watched.append(wanted.published)
+        return {"content": hash_content(wanted.published), "names": list(wanted.names)}
+    if not wanted.names:
         return {}
-    names = expand_names(list(asked.corruptions))
-    options = {name: {**corruption_options(name)} for name in names}
+    options = {name: {**corruption_options(name)} for name in expand_names(list(wanted.names))}
     for name, own in options.items():
-        own |= {key: value for key, value in asked.corruption_options.items() if key in own}
+        own |= {key: value for key, value in wanted.options.items() if key in own}
         options[name] = _in_json(own)
-    folder = asked.corruption_options.get("folder")
+    folder = wanted.options.get("folder")
     if folder:
         watched.append(str(folder))
     return {"options": options, **({"folder": hash_content(folder)} if folder else {})}
 
 
-def _check_corrupted(asked: EvaluateSettings, data: ImageData) -> None:
+def _check_corrupted(asked: Evaluation, data: ImageData) -> None:
     """Refuse now what an evaluation would refuse once the network is trained."""
     part = data.require(asked.split)
     places = torch.arange(len(part))
@@ -132,53 +106,39 @@ def _check_corrupted(asked: EvaluateSettings, data: ImageData) -> None:
         places = stratified_indices(part.labels, asked.limit, asked.seed)
     # Options are tried on one image, and a published set is held against all labels.
     sample = Sample(part.take(places[:1]), part.labels[places].cpu(), places)
-    where = asked.corruption_dir, data, sample, asked.seed, asked.limit
-    find_corrupted(asked.corruptions, *where, asked.corruption_options)
+    find_corrupted(asked.corruptions, data, sample, asked.seed, asked.limit)
 
 
-def _shift(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, str]:
+def _shift(asked: Evaluation, data: ImageData, watched: list[str]) -> dict[str, str]:
     found = {}
-    for name, where in asked.shift.items():
+    for name, where in asked.shift.sets.items():
         images, labels = load_shift(where, data)
         found[name] = hash_arrays({"images": images.numpy(), "labels": labels.numpy()})
         watched.append(where.removeprefix("npz:").removeprefix("imagefolder:"))
     return found
 
 
-def _ood(asked: EvaluateSettings, data: ImageData, watched: list[str]) -> dict[str, Any]:
-    if not asked.ood:
-        # Refuses detectors and options that are left; where there are none, no network is looked at.
-        run_ood(nn.Identity(), data, (), asked.detectors, asked.ood_options)
-        return {}
-    for name in asked.ood_options:
-        if name not in _OF_OOD:
-            raise SweepError(
-                f"{name!r} is no option of ood_options.{suggest(name, _OF_OOD)} Known: {', '.join(_OF_OOD)}"
-            )
-    requests, named = expand(data.name, asked.ood, list(asked.detectors or DETECTORS.names()))
+def _ood(asked: Evaluation, data: ImageData, watched: list[str]) -> dict[str, Any]:
+    wanted = asked.ood
+    requests, named = plan_detection(wanted, data.name), set(wanted.sets)
     detectors = sorted({name for chosen in requests.values() for name in chosen})
     options = {name: {**detector_options(name), **vars(make_detector(name))} for name in detectors}
-    protocol = {**defaults(evaluate_ood), **asked.ood_options}
-    tuned_on = asked.ood_options.get("tune_on")
-    epsilons, steps, limit = (protocol[f"attack_{what}"] for what in ("epsilons", "steps", "limit"))
-    attack_settings(epsilons, steps, limit, asked.seed, asked.batch_size)
-    if tuned_on:
-        check_tuning_set(tuned_on, requests)
     sets = {
-        name: _foreign(name, asked, data, watched, needed=name in named or name == tuned_on)
-        for name in [*requests, *([tuned_on] if tuned_on else [])]
+        name: _images_of(name, asked, data, watched, needed=name in named or name == wanted.tune_on)
+        for name in [*requests, *([wanted.tune_on] if wanted.tune_on else [])]
     }
     plain = {name: {key: value for key, value in own.items() if _is_plain(value)} for name, own in options.items()}
+    protocol = wanted.model_dump(mode="json", exclude={"sets", "detectors", *_PLACES})
     return {"requests": requests, "detectors": plain, "protocol": protocol, "sets": sets}
 
 
-def _foreign(name: str, asked: EvaluateSettings, data: ImageData, watched: list[str], *, needed: bool) -> str:
-    """Return the hash of a foreign set's images, or that it is not there, as members of a group may be."""
+def _images_of(name: str, asked: Evaluation, data: ImageData, watched: list[str], *, needed: bool) -> str:
+    """Return the hash of an out-of-distribution set, or that it is not there, as members of a group may be."""
     if is_corrupted(name):
         return "made"
-    places = {key: asked.ood_options[key] for key in ("root", "download") if key in asked.ood_options}
+    places = asked.ood.model_dump(include={"root", "download"})
     try:
-        found = load_foreign(name, data, split=asked.split, limit=asked.limit, seed=asked.seed, **places)
+        found = load_set(name, data, split=asked.split, limit=asked.limit, seed=asked.seed, **places)
     except DataError:
         if needed:
             raise

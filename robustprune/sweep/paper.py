@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from robustprune.errors import SweepError
 from robustprune.registry import suggest
-from robustprune.sweep.run import read_sweep
-from robustprune.sweep.spec import RunSettings
+from robustprune.sweep.sweeping import Sweep, read_sweep
 
 Scale = Literal["small", "paper"]
 
@@ -23,10 +23,8 @@ TABLES = {
 }
 
 
-def read_table(
-    table: str, scale: Scale = "small", overlays: Sequence[str] = (), settings: Sequence[str] = ()
-) -> tuple[str, list[RunSettings]]:
-    """Return the name and the runs of one of the paper's tables.
+def read_table(table: str, scale: Scale = "small", overlays: Sequence[str] = (), settings: Sequence[str] = ()) -> Sweep:
+    """Return the sweep of one of the paper's tables.
 
     Args:
         table: ``table1`` to ``table5``.
@@ -40,8 +38,8 @@ def read_table(
     if table not in TABLES:
         raise SweepError(f"there is no {table!r}.{suggest(table, TABLES)} Known: {', '.join(TABLES)}.")
     folder = _folder()
-    name, runs = read_sweep(folder / f"{table}.yaml", [*_scale_files(folder, table, scale), *overlays], settings)
-    return f"{name}-{scale}", runs
+    found = read_sweep(folder / f"{table}.yaml", [*_scale_files(folder, table, scale), *overlays], settings)
+    return replace(found, name=f"{found.name}-{scale}")
 
 
 def _scale_files(folder: Path, table: str, scale: Scale) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A sweep's plan: made once in a worker, kept, and made again when anything it was made of may have changed.
+"""A sweep's plan: kept once it is made, and made again when anything it was made of may have changed.
 
 Resolving defaults takes torch and the image sets, seconds at best; whether that is needed is found out in milliseconds,
 from what the code and the images look like from outside.
@@ -6,63 +6,50 @@ from what the code and the images look like from outside.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from robustprune.errors import SweepError
-from robustprune.runtime.files import hash_json, write_atomically
+from robustprune.runtime.files import hash_json, user_path, write_atomically
 from robustprune.runtime.kinds import SWEEP_PLAN
-from robustprune.sweep.engines.engine import Engine, Failed, Finished, Task
-from robustprune.sweep.fingerprints import look_at, look_at_code
-from robustprune.sweep.graph import SCHEMAS, Plan
-from robustprune.sweep.spec import RunSettings
+from robustprune.sweep.graph import SCHEMAS, SweepPlan
 from robustprune.sweep.store import Store
 
-_SECONDS, _TRIES = 0.5, 3
+# What results, or lists of image sets and options, come from besides this package.
+_PACKAGES = ("torch", "torchvision", "timm", "torchattacks", "robustbench", "scikit-learn", "torch-pruning", "pydantic")
 
 
-def known_plan(runs: Sequence[RunSettings], store: Store, name: str) -> Plan | None:
+def plan_key(asked: object) -> str:
+    """Return the hash of what is asked for, of what the code looks like, and of what its stages mean."""
+    return hash_json([SCHEMAS, look_at_code(), repr(asked)])
+
+
+def known_plan(store: Store, name: str, key: str) -> SweepPlan | None:
     """Return the plan of a sweep that was made before, if it still holds."""
     try:
-        plan = Plan.from_json(store.plan_file(name).read_bytes())
+        plan = SweepPlan.from_json(store.plan_file(name).read_bytes())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    holds = plan.key == _key(runs) and all(look_at(path) == seen for path, seen in plan.watched.items())
-    return plan if holds else None
+    return plan if plan.key == key and all(look_at(path) == seen for path, seen in plan.watched.items()) else None
 
 
-def make_plan(runs: Sequence[RunSettings], store: Store, name: str, engine: Engine, *, keep: bool = True) -> Plan:
-    """Have a worker make a plan, and keep it.
+def keep_plan(plan: SweepPlan, store: Store, name: str) -> None:
+    """Write a plan down, unless it is there.
 
     Raises:
-        SweepError: Something cannot be.
+        SweepError: It cannot be written.
     """
-    asked = [run.model_dump(mode="json") for run in runs]
-    task = Task("plan", "robustprune.sweep.resolve:plan_runs", (asked,))
-    tries = 1
-    engine.submit(task)
-    while True:
-        for event in engine.wait(_SECONDS):
-            if isinstance(event, Failed) and event.is_lost and tries < _TRIES:
-                tries += 1
-                engine.submit(task)
-            elif isinstance(event, Failed):
-                # Our own errors say what is wrong; of others, the traceback is worth something.
-                message = event.error.partition(": ")[2] if event.is_expected else event.traceback or event.error
-                raise SweepError(message)
-            if isinstance(event, Finished):
-                plan = Plan.from_json(event.value)
-                plan.key = _key(runs)
-                if keep:
-                    _keep(plan, store, name)
-                return plan
-
-
-def _keep(plan: Plan, store: Store, name: str) -> None:
+    path, content = store.plan_file(name), plan.to_json().encode()
     try:
-        write_atomically(store.plan_file(name), plan.to_json().encode(), SWEEP_PLAN)
+        if not path.is_file() or path.read_bytes() != content:
+            write_atomically(path, content, SWEEP_PLAN)
     except OSError as error:
-        raise SweepError(f"the plan cannot be written to {store.plan_file(name)}: {error.strerror}") from error
+        raise SweepError(f"the plan cannot be written to {path}: {error.strerror}") from error
 
 
 def file_name(name: str) -> str:
@@ -70,5 +57,54 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "sweep"
 
 
-def _key(runs: Sequence[RunSettings]) -> str:
-    return hash_json([SCHEMAS, look_at_code(), [run.model_dump(mode="json") for run in runs]])
+def look_at(path: str | Path) -> str:
+    """Return what a file or folder looks like from outside: names, sizes, times; empty where there is nothing."""
+    path = user_path(path)
+    if not path.exists():
+        return ""
+    return hash_json([[str(file.relative_to(path)), *_stat(file)] for file in _files(path)])
+
+
+def hash_content(path: str | Path) -> str:
+    """Return the SHA-256 over the files at a place, and of those in folders within it over their names and sizes.
+
+    Sets of millions of images lie in such folders; reading them all would take longer than evaluating a network.
+    """
+    path = user_path(path)
+    found = []
+    for file in _files(path):
+        name = file.relative_to(path)
+        found.append([name.as_posix(), _digest(file) if len(name.parts) < 2 else str(file.stat().st_size)])
+    return hash_json(found)
+
+
+@cache
+def look_at_code() -> str:
+    """Return what this package's code, and that of the packages it stands on, looks like from outside."""
+    return hash_json([look_at(Path(__file__).parent.parent), *(_version(name) for name in _PACKAGES)])
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted(names):
+            yield Path(folder) / name
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

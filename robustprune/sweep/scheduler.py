@@ -4,70 +4,32 @@ from __future__ import annotations
 
 import heapq
 import time
+import warnings
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from robustprune.errors import SweepError
-from robustprune.sweep.engines.engine import Engine, Event, Failed, Finished, Progress, Task
-from robustprune.sweep.execute import BUSY, WORK
-from robustprune.sweep.graph import Plan, Stage
-from robustprune.sweep.store import Store
+from robustprune.errors import RobustPruneWarning, SweepError
+from robustprune.sweep.engines import Engine, Event, Task, TaskFailed, TaskFinished, TaskProgress, named
+from robustprune.sweep.following import Running, State, Watch
+from robustprune.sweep.graph import Stage, SweepPlan
+from robustprune.sweep.store import Store, claim, discard
+
+if TYPE_CHECKING:
+    from robustprune.runtime.work import Progress
+
+DONE, BUSY = "done", "busy"
+
+Work = Callable[[Stage, Store, Callable[[str, float], None]], dict[str, Any]]
+WORK = "robustprune.sweep.stages:do"
+"""What does the work of a stage: named, not imported, as this is read by processes that have no need of torch."""
 
 _TRIES = 3
 _SECONDS_TO_WAIT_FOR_OTHERS = 0.5
 
 
-@dataclass
-class Running:
-    """A stage that is being worked on."""
-
-    since: float
-    label: str = ""
-    share: float = 0.0
-
-
-@dataclass
-class State:
-    """Where a sweep stands; stages are addresses.
-
-    Attributes:
-        plan: What is to be done.
-        done: Stages that are finished.
-        running: Those that are being worked on here.
-        elsewhere: Those that another sweep works on.
-        failed: Those that failed, with the error.
-        tracebacks: Files with the whole story of those that failed now.
-        blocked: Those that need one that failed.
-        seconds: How long those took that were finished now.
-    """
-
-    plan: Plan
-    done: set[str]
-    running: dict[str, Running] = field(default_factory=dict)
-    elsewhere: dict[str, float] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    tracebacks: dict[str, Path] = field(default_factory=dict)
-    blocked: set[str] = field(default_factory=set)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing is left that could be done."""
-        return len(self.done) + len(self.failed) + len(self.blocked) == len(self.plan.stages)
-
-    @property
-    def finished_runs(self) -> int:
-        """How many runs have their record."""
-        return sum(run.stage in self.done for run in self.plan.runs)
-
-
-Watch = Callable[[State, str], None]
-"""Called with the state, and the address of the stage that something has just become of, or an empty string."""
-
-
-def carry_out(plan: Plan, store: Store, engine: Engine, watch: Watch, *, work: str = WORK) -> State:
+def carry_out(plan: SweepPlan, store: Store, engine: Engine, watch: Watch, *, work: str = WORK) -> State:
     """Do all stages of a plan that are not done and have not failed before; return where that ends.
 
     Args:
@@ -75,7 +37,7 @@ def carry_out(plan: Plan, store: Store, engine: Engine, watch: Watch, *, work: s
         store: Where.
         engine: By whom.
         watch: Told of every change.
-        work: What does a stage, see :func:`robustprune.sweep.execute.run_stage`.
+        work: What does a stage, see :func:`run_stage`.
 
     Raises:
         SweepError: The disk is full; everything so far is kept.
@@ -84,7 +46,7 @@ def carry_out(plan: Plan, store: Store, engine: Engine, watch: Watch, *, work: s
 
 
 class _Scheduler:
-    def __init__(self, plan: Plan, store: Store, engine: Engine, watch: Watch, work: str) -> None:
+    def __init__(self, plan: SweepPlan, store: Store, engine: Engine, watch: Watch, work: str) -> None:
         self.store, self.engine, self.watch, self.work = store, engine, watch, work
         there, failed = store.done(), store.failed()
         self.state = State(plan, plan.stages.keys() - missing_stages(plan, there).keys())
@@ -126,16 +88,16 @@ class _Scheduler:
             self.state.running[address] = Running(time.monotonic())
             arguments = (str(self.store.folder), asdict(stage), self.work)
             threads = stage.inputs.get("threads", 1)
-            self.engine.submit(Task(address, "robustprune.sweep.execute:run_stage", arguments, threads))
+            self.engine.submit(Task(address, "robustprune.sweep.scheduler:run_stage", arguments, threads))
 
     def _note(self, event: Event) -> None:
-        if isinstance(event, Progress):
+        if isinstance(event, TaskProgress):
             if event.name in self.state.running:
                 self.state.running[event.name].label = event.label
                 self.state.running[event.name].share = event.share
             return
         del self.state.running[event.name]
-        if isinstance(event, Finished):
+        if isinstance(event, TaskFinished):
             outcome, seconds = event.value
             if outcome == BUSY:
                 self.state.elsewhere[event.name] = time.monotonic()
@@ -153,7 +115,7 @@ class _Scheduler:
             if not self.missing[wanting]:
                 self._enqueue(wanting)
 
-    def _fail(self, event: Failed) -> None:
+    def _fail(self, event: TaskFailed) -> None:
         if event.is_disk_full:
             raise SweepError(
                 f"there is no room left for {self.store.folder}: {event.error}. What is finished is kept; make room, "
@@ -191,7 +153,7 @@ class _Scheduler:
                     self._enqueue(address)
 
 
-def missing_stages(plan: Plan, there: set[str]) -> dict[str, Stage]:
+def missing_stages(plan: SweepPlan, there: set[str]) -> dict[str, Stage]:
     """Return the stages still to be done: what is not there of all that missing records and comparisons need."""
     missing: dict[str, None] = {}
     for end in plan.ends:
@@ -202,3 +164,62 @@ def missing_stages(plan: Plan, there: set[str]) -> dict[str, Stage]:
                 missing[address] = None
                 waiting += plan.stages[address].needs.values()
     return {address: stage for address, stage in plan.stages.items() if address in missing}
+
+
+def carry_out_here(plan: SweepPlan, store: Store, work: Work, progress: Progress) -> None:
+    """Do all stages of a plan that are not done in this process, one after the other.
+
+    Args:
+        plan: What is to be done.
+        store: Where.
+        work: What does a stage, see :func:`run_stage`.
+        progress: Told of each stage, and how much of it is done.
+
+    Raises:
+        Exception: Whatever a stage raises; what is done so far stays for the next time.
+    """
+    for address, stage in missing_stages(plan, store.done()).items():
+        label = f"{stage.kind} of {stage.label}"
+        progress(label, 0.0, 1.0)
+
+        def tell(_doing: str, share: float, label: str = label) -> None:
+            progress(label, share, 1.0)
+
+        while run_stage(str(store.folder), asdict(stage), work, tell=tell)[0] == BUSY:
+            time.sleep(_SECONDS_TO_WAIT_FOR_OTHERS)
+        for said in store.describe(address)["warnings"]:
+            warnings.warn(said, RobustPruneWarning, stacklevel=3)
+
+
+def run_stage(
+    folder: str, stage: Mapping[str, Any], work: str | Work = WORK, *, tell: Callable[[str, float], None]
+) -> tuple[str, float]:
+    """Do a stage, unless it is done or another process does it; return ``done`` or ``busy``, and its seconds.
+
+    Args:
+        folder: The sweep's.
+        stage: What to do, as a mapping, since it came from another process.
+        work: What does it in the stage's folder of work, and returns its environment: a function, or ``module:name``.
+        tell: Called with what is being done and how much of it is done, from 0 to 1.
+
+    Raises:
+        Exception: Whatever the work raises; what it has done so far stays for the next time.
+    """
+    store, wanted = Store(folder), Stage(**stage)
+    address = wanted.address
+    with claim(store.lock(address)) as is_ours:
+        if not is_ours:
+            return BUSY, 0.0
+        if store.is_done(address):
+            discard(store.lock(address))
+            return DONE, 0.0
+        start = time.perf_counter()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", RobustPruneWarning)
+            store.work(address).mkdir(parents=True, exist_ok=True)
+            environment = (named(work) if isinstance(work, str) else work)(wanted, store, tell)
+        seconds = time.perf_counter() - start
+        said = [str(each.message) for each in caught if issubclass(each.category, RobustPruneWarning)]
+        store.publish(address, wanted, {"environment": environment, "warnings": said, "seconds": seconds})
+        discard(store.lock(address))
+    return DONE, seconds

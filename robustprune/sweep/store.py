@@ -7,8 +7,14 @@
     work/KIND-HASH/                  one that is being worked on, or was interrupted
     locks/KIND-HASH.lock             who works on what
     failures/KIND-HASH.json          what failed, with its inputs; its traceback in a .txt beside it
+    trained/HASH                     the stage that trains this network in this way: others like it take it over
 
 What lies in ``stages`` is whole: it got there by one rename, after everything in it was flushed to the disk.
+
+A lock is the operating system's, on an open file: it vanishes with the process that holds it, however that ends, so
+there are no stale locks to recover from. On NFS it holds between machines where the mount passes locks on (version 4
+always does; version 3 unless mounted ``nolock``). Where it does not, two machines may do the same work, which is wasted
+but harmless: a stage appears under its name in one rename, and the second one is thrown away.
 """
 
 from __future__ import annotations
@@ -17,15 +23,17 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from robustprune.errors import RecordWarning
 from robustprune.runtime.files import printable, write_atomically
-from robustprune.sweep.graph import Plan, Stage
-from robustprune.sweep.locks import discard
+from robustprune.sweep.graph import Stage, SweepPlan
 
 
 class Store:
@@ -91,6 +99,21 @@ class Store:
         (self.failure(address)).unlink(missing_ok=True)
         self.failure(address).with_suffix(".txt").unlink(missing_ok=True)
 
+    def trained_alike(self, alike: str, address: str) -> str | None:
+        """Return the finished stage that trained the same in the same way; if there is none, ``address`` will have.
+
+        Args:
+            alike: Hash of what decides how the training comes out.
+            address: Of the stage that asks.
+        """
+        path = self.folder / "trained" / alike
+        with suppress(FileNotFoundError):
+            known = path.read_text()
+            if known != address and self.is_done(known):
+                return known
+        write_atomically(path, address.encode())
+        return None
+
     def failure(self, address: str) -> Path:
         """Return the file that says how a stage failed."""
         return self.folder / "failures" / f"{address}.json"
@@ -116,14 +139,14 @@ class Store:
         """Return the file of the plan of a sweep called ``name``."""
         return self.folder / "sweeps" / f"{name}.json"
 
-    def plans(self) -> dict[str, Plan]:
+    def plans(self) -> dict[str, SweepPlan]:
         """Return the plans of the sweeps made here, by name; one that cannot be read is named and left out."""
         found = {}
         for name in sorted(_names(self.folder / "sweeps")):
             if name.endswith(".json"):
                 path = self.plan_file(name.removesuffix(".json"))
                 try:
-                    found[name.removesuffix(".json")] = Plan.from_json(path.read_bytes())
+                    found[name.removesuffix(".json")] = SweepPlan.from_json(path.read_bytes())
                 except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                     reason = f"{path} is no plan of this version ({type(error).__name__}: {error})"
                     warnings.warn(f"left out: {reason}", RecordWarning, stacklevel=2)
@@ -145,3 +168,37 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[bool]:
+    """Hold the lock at ``path``; yield False, at once, where another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A new object each time, and no thread's own: the same file may be asked for again from elsewhere.
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def discard(path: Path) -> None:
+    """Remove the file of a lock, once what it guards is there and nobody needs it again.
+
+    Another process may hold or take a lock on the removed file; it will find the stage done, and do nothing.
+    """
+    with suppress(OSError):
+        path.unlink()
+
+
+def is_held(path: Path) -> bool:
+    """Return whether some process holds the lock; False where one may not even try to take it."""
+    if not os.access(path, os.W_OK):
+        return False
+    with claim(path) as free:
+        return not free

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -28,9 +27,9 @@ class RewindPoint:
     random: bool = False
 
     @property
-    def name(self) -> str:
-        """``epoch-5`` or ``random``: part of file names."""
-        return "random" if self.random else f"epoch-{self.epoch}"
+    def origin(self) -> int | str:
+        """The epoch, or ``random``."""
+        return "random" if self.random else self.epoch
 
     @property
     def label(self) -> str:
@@ -38,24 +37,18 @@ class RewindPoint:
         return "random weights" if self.random else f"epoch {self.epoch}"
 
 
-def parse_rewind_points(texts: Iterable[str | int], epochs: int) -> tuple[RewindPoint, ...]:
-    """Return the rewinding points that texts name, once each, in the order given.
+def parse_rewind_point(text: str | int, epochs: int) -> RewindPoint:
+    """Return the rewinding point that a text names.
 
     Args:
-        texts: ``0`` or ``25`` (epochs), ``25%`` (of all epochs, rounded to the nearest), or ``random``
+        text: ``0`` or ``25`` (epochs), ``25%`` (of all epochs, rounded to the nearest), or ``random``
             (re-initialization instead of rewinding).
         epochs: Length of the dense training.
 
     Raises:
         PruningError: Another text, or an epoch that leaves nothing to train.
     """
-    points = dict.fromkeys(_parse(str(text).strip(), epochs) for text in texts)
-    if not points:
-        raise PruningError("no rewinding point is named; the plainest is 0, initialization")
-    return tuple(points)
-
-
-def _parse(text: str, epochs: int) -> RewindPoint:
+    text = str(text).strip()
     if text == "random":
         return RewindPoint(random=True)
     match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text)
@@ -68,6 +61,11 @@ def _parse(text: str, epochs: int) -> RewindPoint:
     if epoch >= epochs:
         raise PruningError(f"rewinding to {text} of {epochs} epochs leaves nothing to train; go back to an earlier one")
     return RewindPoint(epoch)
+
+
+def set_back(found: Ticket, point: RewindPoint, dense: Ticket) -> Ticket:
+    """Return a ticket with the weights that it is trained from: those of ``dense``, as it was then, or new ones."""
+    return reinitialize(found) if point.random else rewind(found, dense, point.epoch)
 
 
 def rewind(ticket: Ticket, dense: Ticket, epoch: int) -> Ticket:
@@ -101,7 +99,7 @@ def reinitialize(ticket: Ticket) -> Ticket:
 
 def _with_weights_of(ticket: Ticket, dense: Ticket, origin: int | str) -> Ticket:
     network = apply_plan(copy_network(dense.network), ticket.plan, ticket.masks)
-    found = copy.deepcopy(replace(ticket, network=nn.Identity()))
+    found = copy.deepcopy(replace(ticket, network=nn.Identity(), path=None))
     found.network = network
     found.plan = ticket.plan.model_copy(update={"rewound_to": origin})
     found.seed = dense.seed

@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningError, RobustPruneError, TicketError, in_one_line
+from robustprune.errors import DamagedFileError, PruningError, RobustPruneError, TicketError, in_one_line
 from robustprune.models import Architecture, architecture_of, build_network, copy_network, to_evaluation
 from robustprune.models.networks import set_weights
 from robustprune.models.user_file import split_name
 from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks, remove_filters
 from robustprune.runtime.environment import describe_environment, hash_weights
 from robustprune.runtime.kinds import TICKET
-from robustprune.runtime.sealed import DamagedFileError, read_sealed, write_sealed
+from robustprune.runtime.sealed import read_sealed, write_sealed
 from robustprune.tickets.header import Plan, TicketHeader
 
 FORMAT = "robustprune-ticket"
@@ -43,6 +43,7 @@ class Ticket:
         earlier_training: The same of trainings before it, such as those of the network it was cut out of; empty
             for a ticket cut out at initialization.
         provenance: When, where and by what versions it was made.
+        path: Where it was loaded from; None if it was made in this process. Not saved.
     """
 
     network: nn.Module
@@ -56,6 +57,7 @@ class Ticket:
     training: dict[str, Any] = field(default_factory=dict)
     earlier_training: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+    path: str | None = None
 
     @classmethod
     def from_model(cls, model: nn.Module, data: ImageData | None = None) -> Ticket:
@@ -170,7 +172,7 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
     Raises:
         TicketError: The file is missing, damaged, foreign, or does not fit the network it names.
     """
-    path = Path(path)
+    given, path = str(path), Path(path)
     try:
         content = read_sealed(path, FORMAT)
         header = TicketHeader.model_validate(content.get("header"))
@@ -196,6 +198,7 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
         network=to_evaluation(network),
         architecture=architecture,
         masks=_masks_in(content, header.plan, path),
+        path=given,
         **{name: getattr(header, name) for name in _SHARED_FIELDS},
     )
     try:

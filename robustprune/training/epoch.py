@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,21 +16,10 @@ from robustprune.models import evaluation_mode, failure, model_type, run_model, 
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import Draws, seeded_generator
-from robustprune.training.adversarial import adversarial_loss
+from robustprune.runtime.work import Progress
+from robustprune.training.defences import adversarial_loss, consistency_loss, harden
 from robustprune.training.distributed import SharedNetwork
-from robustprune.training.hardening import consistency_loss, harden
 from robustprune.training.recipes import Recipe
-
-
-@dataclass(frozen=True)
-class StepProgress:
-    """Where training stands after a step: epochs from 0, steps from 1."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
@@ -53,7 +41,7 @@ def train_epoch(
     *,
     epoch: int,
     seed: int,
-    on_step: Callable[[StepProgress], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train for one epoch and return its entry of the history.
 
@@ -90,8 +78,8 @@ def train_epoch(
             loss, correct = _step(shared, optimizer, views, batch.labels, recipe, draws, (epoch, step))
         totals["loss"] += loss * batch_size
         totals["correct"] += correct
-        if on_step is not None:
-            on_step(StepProgress(epoch, recipe.epochs, step + 1, steps, loss))
+        if progress is not None:
+            progress("training", epoch * steps + step + 1, recipe.epochs * steps)
     shared.even_out()
     _check_weights(network, optimizer, (epoch, steps - 1))
     seconds = time.perf_counter() - start

@@ -7,14 +7,27 @@ rewound to it, continues exactly where the schedule was.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from robustprune.attacks.epsilon import parse_epsilon
-from robustprune.errors import AttackError, TrainingError
+from robustprune.attacks.requests import parse_epsilon
+from robustprune.errors import AttackError, RobustPruneError, TrainingError
 from robustprune.registry import suggest
+from robustprune.runtime.requests import Request
+
+# The paper states no recipe; "paper" has the figures of the same group's earlier published code.
+RECIPES: dict[str, dict[str, Any]] = {
+    "quick": {
+        "epochs": 20,
+        "batch_size": 128,
+        "learning_rate": 0.1,
+        "label_smoothing": 0.1,
+        "schedule": "one-cycle",
+    },
+    "paper": {"epochs": 200, "batch_size": 128, "learning_rate": 0.01, "weight_decay": 5e-4, "schedule": "step"},
+}
 
 
 def _as_epsilon(value: Any) -> float:
@@ -24,11 +37,13 @@ def _as_epsilon(value: Any) -> float:
         raise ValueError(str(error)) from error
 
 
-class Recipe(BaseModel):
-    """How to train: SGD with Nesterov momentum under a schedule.
+class Recipe(Request):
+    """How to train, by SGD with Nesterov momentum under a schedule: ``Recipe("quick", epochs=8)``.
+
+    What is not given, or is None, is as the recipe of that name has it.
 
     Attributes:
-        name: The recipe it was made from.
+        name: ``quick`` or ``paper``; or one of your own, with its epochs, batch size and learning rate.
         epochs: Passes over the training images.
         batch_size: Images per step; an incomplete last batch is left out of its epoch.
         learning_rate: The highest of the schedule.
@@ -48,9 +63,10 @@ class Recipe(BaseModel):
         trades_beta: Weight of TRADES' second term.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    FIRST: ClassVar[str | None] = "name"
+    ERROR: ClassVar[type[RobustPruneError]] = TrainingError
 
-    name: str
+    name: str = "quick"
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0)]
@@ -66,8 +82,29 @@ class Recipe(BaseModel):
     adversarial_steps: Annotated[int, Field(ge=1)] = 10
     trades_beta: Annotated[float, Field(ge=0)] = 6.0
 
+    @classmethod
+    def of(cls, value: Any, **others: Any) -> Self:
+        """Return a recipe as it is, by name, or from a mapping; with other fields replaced by those that are not None.
+
+        Raises:
+            TrainingError: No recipe of that name, or a value it cannot take.
+        """
+        return super().of(value, **{field: each for field, each in others.items() if each is not None})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, value: Any) -> Any:
+        if isinstance(value, cls):
+            return value
+        given = dict(value) if isinstance(value, Mapping) else {"name": value}
+        given = {field: each for field, each in given.items() if each is not None}
+        name = str(given.get("name", "quick"))
+        if name not in RECIPES and not given.keys() >= {"epochs", "batch_size", "learning_rate"}:
+            raise ValueError(f"there is no recipe {name!r}.{suggest(name, RECIPES)} Known: {', '.join(RECIPES)}.")
+        return RECIPES.get(name, {}) | given
+
     @model_validator(mode="after")
-    def _consistency_needs_mixtures(self) -> Recipe:
+    def _consistency_needs_mixtures(self) -> Self:
         if self.consistency > 0 and self.defence != "augmix":
             raise ValueError("a consistency loss compares mixtures of augmix, which this recipe has not")
         if self.consistency > 0 and self.adversarial != "none":
@@ -82,37 +119,6 @@ class Recipe(BaseModel):
         if progress < warm_up:
             return _cosine(start, self.learning_rate, progress / warm_up)
         return _cosine(self.learning_rate, end, (progress - warm_up) / (1 - warm_up))
-
-
-RECIPES = {
-    "quick": Recipe(
-        name="quick", epochs=20, batch_size=128, learning_rate=0.1, label_smoothing=0.1, schedule="one-cycle"
-    ),
-    # The paper states no recipe; these are the figures of the same group's earlier published code.
-    "paper": Recipe(name="paper", epochs=200, batch_size=128, learning_rate=0.01, weight_decay=5e-4, schedule="step"),
-}
-
-
-def make_recipe(recipe: str | Recipe = "quick", **overrides: float | int | bool | str | Fraction | None) -> Recipe:
-    """Return a recipe, by name or as it is, with the given fields replaced; None leaves one as it is.
-
-    Raises:
-        TrainingError: No recipe of that name, or a value it cannot take.
-    """
-    if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            known = ", ".join(RECIPES)
-            raise TrainingError(f"there is no recipe {recipe!r}.{suggest(recipe, RECIPES)} Known: {known}.")
-        recipe = RECIPES[recipe]
-    chosen = {field: value for field, value in overrides.items() if value is not None}
-    try:
-        return Recipe.model_validate(recipe.model_dump() | chosen)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        # What is wrong with fields together has no place of its own, and its input is the whole recipe.
-        where = f"{'.'.join(map(str, problem['loc']))}={problem['input']!r}: " if problem["loc"] else ""
-        message = problem["msg"].removeprefix("Value error, ")
-        raise TrainingError(f"recipe {recipe.name}: {where}{message[:1].lower()}{message[1:]}") from error
 
 
 def _cosine(start: float, end: float, share: float) -> float:

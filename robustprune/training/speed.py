@@ -14,9 +14,9 @@ from robustprune.cost import Spread, ratio_spread, time_in_turn
 from robustprune.data import ImageData, InMemorySplit
 from robustprune.models import architecture_of, copy_network
 from robustprune.runtime.randomness import isolated_generators, seeded_generator
-from robustprune.training.energy import EnergyMeter
 from robustprune.training.epoch import make_optimizer, train_epoch
-from robustprune.training.recipes import Recipe, make_recipe
+from robustprune.training.meter import EnergyMeter
+from robustprune.training.recipes import Recipe
 
 _STEPS = 2  # per measurement
 
@@ -74,22 +74,20 @@ def measure_training_speedup(
         TrainingError: No such recipe.
     """
     # So many epochs that the learning rate stays at its start: nothing is to be learnt from noise.
-    chosen = make_recipe(recipe, batch_size=batch_size, epochs=100_000)
-    runs = [_run(network, chosen, torch.device(device)) for network in (dense, model)]
+    chosen = Recipe.of(recipe, batch_size=batch_size, epochs=100_000)
+    runs = [
+        _epoch_of(network, _noise(network, _STEPS * chosen.batch_size), chosen, device) for network in (dense, model)
+    ]
     with isolated_generators(0):
         dense_times, times = time_in_turn(runs, seconds, device)
     return Speedup(ratio_spread(dense_times, times), chosen.batch_size, torch.get_num_threads(), str(device))
 
 
-def _run(model: nn.Module, recipe: Recipe, device: torch.device) -> Callable[[], object]:
-    data = _noise(model, _STEPS * recipe.batch_size).to(device)
-    network = _trainable_copy(model, device)
-    optimizer = make_optimizer(network, recipe)
-    return lambda: train_epoch(network, optimizer, data, recipe, epoch=0, seed=0)
-
-
-def _trainable_copy(model: nn.Module, device: torch.device | str) -> nn.Module:
-    return copy_network(model).requires_grad_(True).to(device).to(memory_format=torch.channels_last)
+def _epoch_of(model: nn.Module, data: ImageData, recipe: Recipe, device: torch.device | str) -> Callable[[], object]:
+    """Return a function that trains a copy of a network for one epoch more."""
+    network = copy_network(model).requires_grad_(True).to(device).to(memory_format=torch.channels_last)
+    optimizer, placed = make_optimizer(network, recipe), data.to(torch.device(device))
+    return lambda: train_epoch(network, optimizer, placed, recipe, epoch=0, seed=0)
 
 
 def _noise(model: nn.Module, count: int) -> ImageData:
@@ -111,7 +109,7 @@ def measure_steps(
     data: ImageData,
     recipe: Recipe,
     device: torch.device | str,
-    country: str = "USA",
+    country: str | None = "USA",
     seconds: float = 2.0,
 ) -> tuple[float, float | None]:
     """Return how long a training step takes, and what power the machine draws meanwhile.
@@ -129,16 +127,9 @@ def measure_steps(
     """
     split = data.require("train")
     first = torch.arange(min(_STEPS * recipe.batch_size, len(split)))
-    few = replace(data, train=InMemorySplit(split.take(first).cpu(), split.labels[first].cpu()), val=None).to(device)
-    network = _trainable_copy(model, device)
-    optimizer = make_optimizer(network, recipe)
+    few = replace(data, train=InMemorySplit(split.take(first).cpu(), split.labels[first].cpu()), val=None)
     unhurried = recipe.model_copy(update={"epochs": 100_000, "batch_size": min(recipe.batch_size, len(first))})
-    steps = len(first) // unhurried.batch_size
-
-    def step() -> None:
-        train_epoch(network, optimizer, few, unhurried, epoch=0, seed=0)
-
-    count = 0
+    steps, step, count = len(first) // unhurried.batch_size, _epoch_of(model, few, unhurried, device), 0
     with isolated_generators(0):
         step()
         meter = EnergyMeter(country)

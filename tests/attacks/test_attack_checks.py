@@ -8,9 +8,10 @@ from scipy.stats import binomtest
 from torch import nn
 
 from robustprune.attacks import run_attack, union_attack
+from robustprune.attacks.engine.attack_result import Check
 from robustprune.attacks.engine.checks import check_clean_agreement, check_containment
-from robustprune.attacks.engine.result import Check
-from robustprune.attacks.union import any_of
+from robustprune.attacks.requests import Attack
+from robustprune.attacks.successive import any_of
 from robustprune.errors import AttackError
 
 
@@ -91,7 +92,7 @@ def test_a_union_is_judged_as_the_ensemble_of_its_members(network, test_images, 
     for model, wanted in ((network, "PASS"), (steep, "WARN"), (Before(lambda x: (x * 16).round() / 16, steep), "FAIL")):
         ensemble = run_attack(model, test_images, test_labels, "quick", **settings)
         union = union_attack(
-            model, test_images, test_labels, {"pgd": {"steps": 10}, "pgd-margin": {"steps": 10}}, **settings
+            model, test_images, test_labels, [Attack("pgd", steps=10), Attack("pgd-margin", steps=10)], **settings
         )
         assert verdict(ensemble, "zero gradient") == verdict(union, "zero gradient") == wanted
         assert ensemble.valid == union.valid == (wanted != "FAIL")

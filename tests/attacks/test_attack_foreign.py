@@ -6,7 +6,7 @@ import torchattacks
 from torch import nn
 
 from robustprune.attacks import attack_options, run_attack
-from robustprune.attacks.engine.foreign import known_attacks
+from robustprune.attacks.engine.third_party import known_attacks
 from robustprune.attacks.registry import ENGINE_OPTIONS, expand_options
 from robustprune.errors import AttackError
 

@@ -7,10 +7,10 @@ from torch import nn
 from torchattacks.attack import Attack
 
 from robustprune.attacks import attack_options, run_attack
-from robustprune.attacks.engine.foreign import known_attacks
-from robustprune.attacks.engine.foreign_checks import check_single_step
-from robustprune.attacks.engine.foreign_norms import norm_by_trial, torchattacks_measure
 from robustprune.attacks.engine.ledger import Tally
+from robustprune.attacks.engine.third_party import known_attacks
+from robustprune.attacks.engine.third_party_norms import norm_by_trial, torchattacks_measure
+from robustprune.attacks.engine.thorough import check_single_step
 from robustprune.attacks.registry import check_norm, get_attack, knows_norm
 from robustprune.errors import AttackError, RobustPruneError
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import brentq, linprog, minimize
 
-from robustprune.attacks.hyperplane import step_onto
+from robustprune.attacks.fab import step_onto
 
 
 def cases(n=12, size=6):

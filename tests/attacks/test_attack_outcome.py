@@ -4,13 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from robustprune.attacks import AttackProblem, attack_options, pgd, run_attack
+from robustprune.attacks import Attack, AttackProblem, attack_options, pgd, run_attack
 from robustprune.attacks.engine import waves as waves_module
-from robustprune.attacks.engine.answers import Oracle
-from robustprune.attacks.engine.batching import Batches
 from robustprune.attacks.engine.ledger import Tally
-from robustprune.attacks.engine.settings import check_settings
+from robustprune.attacks.engine.oracle import Batches, Oracle
 from robustprune.models import predict_logits
+from robustprune.runtime.work import Work
 
 EPSILON = 0.08
 
@@ -53,13 +52,11 @@ class FirstTwo(nn.Module):
 
 
 def problem_of(images, ids, seed=0, norm="linf", epsilon=0.1, restart=0, batch_size=4):
-    settings = check_settings(
-        epsilon, norm, seed=seed, restarts=1, batch_size=batch_size, early_stop=True, selection="best"
-    )
+    request = Attack(epsilon=epsilon, norm=norm, seed=seed, batch_size=batch_size)
     labels = torch.zeros(len(images), dtype=torch.long)
     oracle = Oracle(Tally(), Batches(batch_size), lambda samples: None)
     clean_logits = torch.tensor([[1.0, 0.0]]).expand(len(images), 2)
-    problem = AttackProblem(oracle, FirstTwo(), images, labels, clean_logits, ids, settings)
+    problem = AttackProblem(oracle, FirstTwo(), images, labels, clean_logits, ids, request)
     problem.begin_restart(restart)
     return problem
 
@@ -234,7 +231,7 @@ def test_progress_rises_to_the_total(network, test_images, test_labels, monkeypa
             attack,
             epsilon=EPSILON,
             batch_size=50,
-            progress=lambda done, total, told=told: told.append((done, total)),
+            work=Work(progress=lambda _, done, total, told=told: told.append((done, total))),
             **options,
         )
         done = [each for each, _ in told]

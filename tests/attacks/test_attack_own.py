@@ -5,16 +5,29 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from robustprune.attacks import ATTACKS, run_attack
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "attacks.md"
 
 
+EXAMPLE, PGD = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
 @pytest.fixture
 def example():
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    return code
+    return EXAMPLE
+
+
+def test_pgd_as_the_page_shows_it(network, test_images, test_labels, register):
+    names = {}
+    exec(PGD, names)
+    register("shown-pgd", names["pgd"])
+    shown, ours = (
+        run_attack(network, test_images, test_labels, name, epsilon=0.06, steps=5) for name in ("shown-pgd", "pgd")
+    )
+    assert torch.equal(shown.adversarial, ours.adversarial)
 
 
 def test_by_decorator(network, test_images, test_labels, example):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from robustprune.attacks import run_attack, security_curve, transfer_attack, union_attack
+from robustprune.attacks.requests import Attack
 
 THRESHOLD = 1.6
 N = 2000
@@ -75,7 +76,7 @@ def test_the_mean_of_passes_would_be_another_figure(images):
 
 def test_several_attacks_and_budgets_do_not_ask_until_it_breaks(images):
     model = DropsInputs().eval()
-    attacks = {"fgsm": {}, "pgd": {"steps": 5}, "pgd-margin": {"steps": 5}, "square": {"queries": 20}}
+    attacks = ["fgsm", Attack("pgd", steps=5), Attack("pgd-margin", steps=5), Attack("square", queries=20)]
     together = union_attack(model, images, LABELS, attacks, epsilon=0.02, **SETTINGS)
     check_binomial(together.robust_accuracy, model.expected_accuracy(images - 0.02))
     curve = security_curve(model, images, LABELS, epsilons=[0.005, 0.01, 0.015, 0.02], steps=5, **SETTINGS)

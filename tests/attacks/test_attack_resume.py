@@ -1,8 +1,8 @@
-"""An attack that is interrupted at any query and picked up ends as one that never was, and repeats nothing."""
+"""An attack that is interrupted at any query and picked up ends as one that never was, and repeats one part at most."""
 
 import copy
-import itertools
 import types
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -11,11 +11,11 @@ from test_attack_defects import AlwaysDrops
 from torch import nn
 
 from robustprune.attacks import AttackProblem, run_attack, transfer_attack
-from robustprune.attacks.engine import state as state_module
 from robustprune.attacks.engine import waves as waves_module
 from robustprune.attacks.losses import cross_entropy
 from robustprune.attacks.registry import named
 from robustprune.errors import AttackError
+from robustprune.runtime.work import Work
 
 ENSEMBLE = {"attack": "autoattack", "epsilon": 0.06, "steps": 4, "queries": 8, "target_classes": 2}
 CASES = {
@@ -37,8 +37,6 @@ class Stop(Exception):
 @pytest.fixture
 def stop_after(monkeypatch):
     """Let the process die, so to speak, at the first question after so many; return a list of all asked."""
-    monkeypatch.setattr(state_module, "SECONDS", 0)
-    monkeypatch.setattr(state_module, "WRITING_SHARE", torch.inf)
     ask, asked = AttackProblem.ask, []
 
     def begin(limit):
@@ -47,7 +45,7 @@ def stop_after(monkeypatch):
         def limited(problem, rows, *arguments, **options):
             if len(asked) >= limit:
                 raise Stop
-            asked.append(len(rows))
+            asked.append((id(problem), problem.restart, problem.stage))
             return ask(problem, rows, *arguments, **options)
 
         monkeypatch.setattr(AttackProblem, "ask", limited)
@@ -69,36 +67,37 @@ LONG = ("ensemble", "restarts", "targets in turn")
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in LONG)) for case in CASES])
 def test_whatever_the_moment(network, test_images, test_labels, tmp_path, monkeypatch, stop_after, case):
     monkeypatch.setattr(waves_module, "WAVE_SAMPLES", 60)  # two waves
-    settings = CASES[case]
+    settings = {"batch_size": 30, **CASES[case]}
     images, labels = test_images[:90], test_labels[:90]
     asked = stop_after(torch.inf)
     whole = run_attack(network, images, labels, **settings)
-    total = len(asked)
+    total, longest = len(asked), max(Counter(asked).values())
     for moment in range(1, total, max(total // 3, 1)):
-        state = tmp_path / f"{moment}.state"
+        work = Work(folder=tmp_path / str(moment))
         asked = stop_after(moment)
         with pytest.raises(Stop):
-            run_attack(network, images, labels, state=state, **settings)
+            run_attack(network, images, labels, work=work, **settings)
         asked = stop_after(torch.inf)
-        resumed = run_attack(network, images, labels, state=state, **settings)
+        resumed = run_attack(network, images, labels, work=work, **settings)
         check_equal(resumed, whole)
-        # A step may ask twice, and the last step of a loop is not saved by itself.
-        assert moment + len(asked) <= total + 4
+        assert moment + len(asked) <= total + longest
     asked = stop_after(torch.inf)
-    check_equal(run_attack(network, images, labels, state=state, **settings), whole)
+    check_equal(run_attack(network, images, labels, work=work, **settings), whole)
     assert asked == []
 
 
 def test_interrupted_again_and_again(network, test_images, test_labels, tmp_path, stop_after):
-    settings = ENSEMBLE | {"state": tmp_path / "attack.state"}
-    whole = run_attack(network, test_images, test_labels, **ENSEMBLE)
+    settings = ENSEMBLE | {"restarts": 2}
+    asked = stop_after(torch.inf)
+    whole = run_attack(network, test_images, test_labels, **settings)
+    longest = max(Counter(asked).values())
     resumed, attempts = None, 0
     while resumed is None:
-        asked, attempts = stop_after(12), attempts + 1
+        asked, attempts = stop_after(longest + 1), attempts + 1
         try:
-            resumed = run_attack(network, test_images, test_labels, **settings)
+            resumed = run_attack(network, test_images, test_labels, work=Work(folder=tmp_path), **settings)
         except Stop:
-            assert len(asked) == 12
+            assert len(asked) == longest + 1
     check_equal(resumed, whole)
     assert attempts > 3
 
@@ -114,26 +113,26 @@ def test_seconds_are_those_of_all_sessions(network, test_images, test_labels, tm
         return draw(*arguments)
 
     monkeypatch.setattr(AttackProblem, "draw", slow_draw)
-    settings = {"epsilon": 0.001, "steps": 5, "restarts": 3}
+    settings = {"epsilon": 0.001, "steps": 5, "restarts": 3, "batch_size": 30}
     asked = stop_after(torch.inf)
     whole = run_attack(network, test_images[:90], test_labels[:90], **settings)
     # A draw for each restart of each wave.
     assert whole.seconds == 2 * 3 * 1000
     total = len(asked)
     for moment in (1, total // 4, total // 2 + 3, total - 1):
-        state = tmp_path / f"{moment}.state"
+        work = Work(folder=tmp_path / str(moment))
         stop_after(moment)
         with pytest.raises(Stop):
-            run_attack(network, test_images[:90], test_labels[:90], state=state, **settings)
+            run_attack(network, test_images[:90], test_labels[:90], work=work, **settings)
         stop_after(torch.inf)
-        resumed = run_attack(network, test_images[:90], test_labels[:90], state=state, **settings)
-        # The draw before a loop comes again only where nothing of that loop was saved.
+        resumed = run_attack(network, test_images[:90], test_labels[:90], work=work, **settings)
+        # What was lost with the part that was interrupted is not counted.
         assert resumed.seconds == whole.seconds, moment
     stop_after(torch.inf)
-    again = run_attack(network, test_images[:90], test_labels[:90], state=state, **settings)
+    again = run_attack(network, test_images[:90], test_labels[:90], work=work, **settings)
     assert again.seconds == whole.seconds
     moved = transfer_attack(network, network, test_images[:90], test_labels[:90], "pgd", **settings)
-    picked_up = {**settings, "state": tmp_path / "moved.state"}
+    picked_up = {**settings, "work": Work(folder=tmp_path / "moved")}
     for _ in range(2):
         found = transfer_attack(network, network, test_images[:90], test_labels[:90], "pgd", **picked_up)
         assert found.seconds == moved.seconds > 0
@@ -149,16 +148,15 @@ def test_the_state_of_an_attack_with_a_loss_of_ones_own(network, test_images, te
     def made_anew(function):
         return types.FunctionType(function.__code__, function.__globals__, function.__name__)
 
-    settings = {"epsilon": 0.06, "steps": 5, "state": tmp_path / "attack.state"}
-    stop_after(2)
-    with pytest.raises(Stop):
-        run_attack(network, test_images, test_labels, loss=other_loss, **settings)
-    stop_after(torch.inf)
-    with pytest.raises(AttackError, match="another attack"):
-        run_attack(network, test_images, test_labels, loss=cross_entropy, **settings)
-    resumed = run_attack(network, test_images, test_labels, loss=made_anew(other_loss), **settings)
+    settings = {"epsilon": 0.06, "steps": 5, "work": Work(folder=tmp_path)}
+    run_attack(network, test_images, test_labels, loss=other_loss, **settings)
+    run_attack(network, test_images, test_labels, loss=cross_entropy, **settings)
+    assert len(list(tmp_path.iterdir())) == 2
+    asked = stop_after(torch.inf)
+    again = run_attack(network, test_images, test_labels, loss=made_anew(other_loss), **settings)
+    assert asked == []
     whole = run_attack(network, test_images, test_labels, loss="ce", epsilon=0.06, steps=5)
-    assert torch.equal(resumed.adversarial, whole.adversarial)
+    assert torch.equal(again.adversarial, whole.adversarial)
 
 
 @pytest.mark.parametrize(
@@ -182,56 +180,40 @@ def test_functions_go_by_their_names(value, name):
 
 def test_a_network_that_draws_goes_on_drawing(network, test_images, test_labels, tmp_path, stop_after):
     model = nn.Sequential(AlwaysDrops(), network)
-    settings = {"attack": "apgd-ce", "epsilon": 0.06, "steps": 10, "eot": 2}
+    settings = {"attack": "quick", "epsilon": 0.06, "eot": 2}
     whole = run_attack(model, test_images[:60], test_labels[:60], **settings)
-    stop_after(6)
+    stop_after(15)  # within the second part
     with pytest.raises(Stop):
-        run_attack(model, test_images[:60], test_labels[:60], state=tmp_path / "attack.state", **settings)
+        run_attack(model, test_images[:60], test_labels[:60], work=Work(folder=tmp_path), **settings)
     stop_after(torch.inf)
-    resumed = run_attack(model, test_images[:60], test_labels[:60], state=tmp_path / "attack.state", **settings)
+    resumed = run_attack(model, test_images[:60], test_labels[:60], work=Work(folder=tmp_path), **settings)
     check_equal(resumed, whole)
 
 
-def test_saving_takes_a_small_share_of_the_time(network, test_images, test_labels, tmp_path, monkeypatch):
-    now, written = [0.0], []
-    monkeypatch.setattr(state_module.time, "monotonic", lambda: now[0])
-    write, ask = state_module.write_atomically, AttackProblem.ask
-
-    def slow_write(path, content):
-        now[0] += 4.0
-        written.append(now[0])
-        write(path, content)
-
-    def slow_ask(*arguments, **options):
-        now[0] += 1.0
-        return ask(*arguments, **options)
-
-    monkeypatch.setattr(state_module, "write_atomically", slow_write)
-    monkeypatch.setattr(AttackProblem, "ask", slow_ask)
-    settings = {"attack": "square", "epsilon": 0.001, "queries": 900}
-    run_attack(network, test_images[:20], test_labels[:20], state=tmp_path / "attack.state", **settings)
-    gaps = [later - earlier for earlier, later in itertools.pairwise(written[:-1])]
-    assert written[0] <= 5 + 4 + 1
-    assert len(gaps) >= 3
-    assert all(200 <= gap <= 210 for gap in gaps)  # four seconds are two percent of two hundred
-
-
 def test_a_state_is_that_of_one_attack(network, test_images, test_labels, tmp_path):
-    state = tmp_path / "attack.state"
-    run_attack(network, test_images, test_labels, state=state, **ENSEMBLE)
-    for changed in ({"epsilon": 0.07}, {"seed": 1}, {"steps": 7}):
-        with pytest.raises(AttackError, match="another attack"):
-            run_attack(network, test_images, test_labels, state=state, **(ENSEMBLE | changed))
-    with pytest.raises(AttackError, match="another attack"):
-        run_attack(network, test_images[:100], test_labels[:100], state=state, **ENSEMBLE)
+    work = Work(folder=tmp_path)
+
+    def check(change, model=network, images=test_images, labels=test_labels):
+        found = run_attack(model, images, labels, work=work, **(ENSEMBLE | change))
+        check_equal(found, run_attack(model, images, labels, **(ENSEMBLE | change)))
+        return len(list(tmp_path.iterdir()))
+
     other = copy.deepcopy(network)
     other[0].bias.data += 0.1
-    with pytest.raises(AttackError, match="another attack"):
-        run_attack(other, test_images, test_labels, state=state, **ENSEMBLE)
+    counts = [check(change) for change in ({}, {"epsilon": 0.07}, {"seed": 1}, {"steps": 7})]
+    counts += [check({}, images=test_images[:100], labels=test_labels[:100]), check({}, other)]
+    assert counts == [1, 2, 3, 4, 5, 6]
+    assert check({}) == 6
+
+
+def test_a_state_that_is_damaged_is_refused(network, test_images, test_labels, tmp_path):
+    work = Work(folder=tmp_path)
+    run_attack(network, test_images, test_labels, work=work, **ENSEMBLE)
+    (state,) = tmp_path.iterdir()
     found = torch.load(state, weights_only=True)
     torch.save(found | {"ledger": {}}, state)
     with pytest.raises(AttackError, match="is damaged"):
-        run_attack(network, test_images, test_labels, state=state, **ENSEMBLE)
+        run_attack(network, test_images, test_labels, work=work, **ENSEMBLE)
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(AttackError, match="no state of an attack"):
-        run_attack(network, test_images, test_labels, state=state, **ENSEMBLE)
+        run_attack(network, test_images, test_labels, work=work, **ENSEMBLE)

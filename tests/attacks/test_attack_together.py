@@ -18,9 +18,10 @@ from robustprune.attacks import (
     transfer_attack,
     union_attack,
 )
-from robustprune.attacks.engine.batching import Batches, is_out_of_memory
+from robustprune.attacks.engine.oracle import Batches, is_out_of_memory
+from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError, ModelWarning
-from robustprune.inference import Packed
+from robustprune.inference.packed import Packed
 from robustprune.models import predict_logits
 
 EPSILONS = ["0.02", 0.05, 0.08, 0.12]
@@ -67,7 +68,8 @@ def test_only_smaller_budgets_of_the_same_samples_are_carried(network, test_imag
 def test_a_union_is_the_worst_of_its_members(network, test_images, test_labels):
     members = {"pgd": {"steps": 5}, "noise": {"draws": 3}, "fgsm": {}}
     settings = {"epsilon": 0.05}
-    union = union_attack(network, test_images, test_labels, members, **settings)
+    asked = [Attack(name, **own) for name, own in members.items()]
+    union = union_attack(network, test_images, test_labels, asked, **settings)
     alone = [run_attack(network, test_images, test_labels, name, **own, **settings) for name, own in members.items()]
     assert union.broken.sum() >= max(int(each.broken.sum()) for each in alone)
     # The cheapest comes first, and alone on all of the samples.
@@ -178,7 +180,7 @@ def test_packed_convolutions_that_come_to_something_else_are_not_used(
             return logits[:, :3] if changed == "shape" else (logits + logits.detach()) / 2
 
     seen = []
-    monkeypatch.setattr("robustprune.attacks.engine.replica.Packed", Wrong)
+    monkeypatch.setattr("robustprune.inference.frozen.Packed", Wrong)
     register("looks", lambda problem: seen.append(type(problem.model)))
     run_attack(network, test_images, test_labels, "looks", epsilon=0.06)
     assert len(seen) == 1
@@ -195,7 +197,7 @@ def test_a_network_that_cannot_be_copied_is_attacked_itself(network, test_images
         def forward(self, images):
             return self.network(images)
 
-    with pytest.warns(ModelWarning, match="the model itself is attacked"):
+    with pytest.warns(ModelWarning, match="the model itself is used"):
         result = run_attack(Holds(), test_images, test_labels, epsilon=0.06, steps=4)
     assert result.options["frozen"] is False
     plain = run_attack(network, test_images, test_labels, epsilon=0.06, steps=4, frozen=False)
@@ -205,7 +207,7 @@ def test_a_network_that_cannot_be_copied_is_attacked_itself(network, test_images
 def test_what_only_the_copy_takes_for_broken_is_attacked_again(network, test_images, test_labels, monkeypatch):
     biased = copy.deepcopy(network)
     biased[-1].bias.data[int(test_labels.mode().values)] -= 1.5
-    monkeypatch.setattr("robustprune.attacks.engine.replica.Replica._make", lambda replica, images: biased)
+    monkeypatch.setattr("robustprune.attacks.engine.waves.accelerate", lambda network, images: biased)
     result = run_attack(network, test_images, test_labels, epsilon=0.06, steps=8)
     monkeypatch.undo()
     honest = run_attack(network, test_images, test_labels, epsilon=0.06, steps=8)

@@ -4,46 +4,22 @@ import subprocess
 import sys
 
 import torch
-from support import Shape
 
-from robustprune.attacks import run_attack
-from robustprune.attacks.engine.nearby import Nearby
-from robustprune.attacks.square import _LinfSearch
-from robustprune.inference import Windowed
-from robustprune.models import build_model
-
-
-def test_an_image_that_was_refused_is_not_looked_at_again(network, test_images, test_labels, monkeypatch):
-    # On 8×8 images patches of one pixel come back: there are 128 of them.
-    settings = {"attack": "square", "epsilon": 0.05, "queries": 1500, "first_share": 0.02, "batch_size": 300}
-    images, labels = test_images[:100], test_labels[:100]
-    found = run_attack(network, images, labels, **settings)
-    try_patch = _LinfSearch.try_patch
-
-    def forget(search, side):
-        search.seen, search.n_seen = torch.zeros_like(search.seen[:, :1]), 1
-        try_patch(search, side)
-
-    monkeypatch.setattr(_LinfSearch, "try_patch", forget)
-    forgetful = run_attack(network, images, labels, **settings)
-    assert 0.1 < found.robust_accuracy < 0.9
-    assert found.forward_evaluations < 0.5 * forgetful.forward_evaluations
-    assert int((found.broken != forgetful.broken).sum()) <= 1
-    same = found.broken == forgetful.broken
-    torch.testing.assert_close(found.adversarial[same], forgetful.adversarial[same])
+from robustprune.attacks import AttackProblem, run_attack
 
 
 def test_no_image_of_square_is_looked_at_twice(network, test_images, test_labels, monkeypatch):
     robust = run_attack(network, test_images, test_labels, "pgd-margin", epsilon=0.02).broken.logical_not()
     images, labels = test_images[robust][:8], test_labels[robust][:8]
     asked: list[tuple[int, bytes]] = []
-    ask = _LinfSearch.ask
+    ask = AttackProblem.ask
 
-    def listen(search, rows, points, look=None):
+    def listen(problem, rows, points, *arguments, **options):
         asked.extend((int(row), point.numpy().tobytes()) for row, point in zip(rows, points, strict=True))
-        return ask(search, rows, points, look)
+        return ask(problem, rows, points, *arguments, **options)
 
-    monkeypatch.setattr(_LinfSearch, "ask", listen)
+    monkeypatch.setattr(AttackProblem, "ask", listen)
+    # On 8×8 images patches of one pixel come back: there are 128 of them.
     result = run_attack(network, images, labels, "square", epsilon=0.01, queries=400, first_share=0.02)
     assert result.robust_accuracy == 1
     assert len(asked) == len(set(asked))
@@ -108,24 +84,3 @@ assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules()
 assert "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)
-
-
-def test_looking_around_a_patch_changes_nothing(monkeypatch):
-    network = build_model("resnet20", Shape(1, (24, 24), 4)).eval()
-    images = torch.rand(8, 1, 24, 24)
-    with torch.no_grad():
-        network.fc.bias -= network(images).mean(dim=0)  # near the boundary, which other images lie across
-        labels = network(images).argmax(dim=1)
-    settings = {"attack": "square", "epsilon": 0.01, "queries": 150, "first_share": 0.02}
-    looks = []
-    look = Windowed.look
-    monkeypatch.setattr(Windowed, "look", lambda *given: looks.append(len(given[1])) or look(*given))
-    found = run_attack(network, images, labels, **settings)
-    # Queries that go round the rest of the network, and those few that check that they may.
-    assert sum(looks) > 0.9 * int(found.queries.sum())
-    monkeypatch.setattr(Nearby, "look", lambda *_given: None)
-    whole = run_attack(network, images, labels, **settings)
-    assert torch.equal(found.broken, whole.broken)
-    assert 0 < int(found.broken.sum()) < 8
-    assert torch.equal(found.queries, whole.queries)
-    torch.testing.assert_close(found.adversarial, whole.adversarial)

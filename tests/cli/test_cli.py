@@ -96,7 +96,7 @@ def test_as_many_filters_as_two_blocks_have(run: Run) -> None:
     assert (twin.seed, twin.plan.seed, twin.data) == (3, 3, ticket.data)
     assert torch.equal(twin.network.get_parameter("conv1.weight"), ticket.network.get_parameter("conv1.weight"))
     for by in ("macs", "params"):
-        matched = run(*arguments, "--match-by", by, "--variant", "uniform", "--out", "m.pt", "--json").json
+        matched = run(*arguments, "--match-by", by, "--method", "filter-uniform", "--out", "m.pt", "--json").json
         cost = {"macs": "macs", "params": "parameters"}[by]
         assert (matched["match"]["by"], matched["variant"]) == (by, "uniform")
         assert matched["match_gap"] == matched["after"][cost] - without["after"][cost]
@@ -110,7 +110,9 @@ def test_as_many_filters_as_two_blocks_have(run: Run) -> None:
         assert f"{found['filters']} filters are gone, from {len(found['removed_filters'])} convolutions" in drawn.out
         assert note in drawn.out
     assert load_ticket("again.pt").sha256 == twin.sha256
-    counted = run("prune", *TINY, *FILTER, "--filters", "7", "--variant", "uniform", "--out", "c.pt", "--json").json
+    counted = run(
+        "prune", *TINY, *FILTER, "--filters", "7", "--method", "filter-uniform", "--out", "c.pt", "--json"
+    ).json
     assert (counted["filters"], counted["match"], counted["match_gap"]) == (7, None, None)
     trained = run(
         "train", "--model", "filters.pt", "--epochs", "1", "--no-energy", "--out", "trained.pt", "--json"
@@ -258,7 +260,7 @@ def test_cost_against_a_dense_network(run: Run, ticket: str) -> None:
 
 
 def test_latency_is_measured_when_asked_for(run: Run, ticket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robustprune.evaluation import costs as savings
+    from robustprune.evaluation import cost_summary as savings
 
     quick = partial(savings.describe_cost, seconds=0)
     monkeypatch.setattr(savings, "describe_cost", quick)

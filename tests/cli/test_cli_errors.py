@@ -140,17 +140,6 @@ def test_options_that_a_command_has_no_use_for_are_none_of_its(run: Run, command
     check_failure(run(command, option, "cpu"), 2, "No such option", option)
 
 
-def test_uniform_filters_have_one_name_everywhere(run: Run) -> None:
-    prune = ("prune", *TINY, "--method", "filter-uniform", "--criterion", "l1", "--filters", "9", "--out", "a.pt")
-    found = run(*prune, "--json").json
-    spelled = run(
-        "prune", *TINY, *prune[-6:-2], "--method", "filter", "--variant", "uniform", "--out", "b.pt", "--json"
-    )
-    assert found["removed_filters"] == spelled.json["removed_filters"]
-    assert (found["method"], found["variant"]) == ("filter", "uniform")
-    check_failure(run(*prune, "--variant", "global"), 2, "contradicts")
-
-
 def test_foreign_and_malicious_tickets(run: Run) -> None:
     class Touches:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -256,8 +245,10 @@ def test_a_lottery_that_cannot_be_written(run: Run, monkeypatch: pytest.MonkeyPa
     def refuse(*_arguments: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("robustprune.lottery.stages.write_atomically", refuse)
-    check_failure(run("lottery", *TINY, "--epochs", "1", "--out", "runs"), 1, "cannot be written to runs: Permission")
+    monkeypatch.setattr("robustprune.sweep.planning.write_atomically", refuse)
+    check_failure(
+        run("lottery", *TINY, "--epochs", "1", "--out", "runs"), 1, "cannot be written to runs/sweeps/", "Permission"
+    )
     assert os.listdir() == []
 
 
@@ -265,7 +256,7 @@ def test_interruption_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def interrupt(*_arguments: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robustprune.evaluation.costs.measure_cost", interrupt)
+    monkeypatch.setattr("robustprune.evaluation.cost_summary.measure_cost", interrupt)
     outcome = run("cost", *TINY)
     assert outcome.code == 1
     assert outcome.out == ""
@@ -277,7 +268,7 @@ def test_a_defect_says_so_without_a_traceback(run: Run, monkeypatch: pytest.Monk
     def fail(*_arguments: Any, **_options: Any) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("robustprune.evaluation.costs.measure_cost", fail)
+    monkeypatch.setattr("robustprune.evaluation.cost_summary.measure_cost", fail)
     outcome = run("cost", *TINY)
     assert outcome.code == 1
     assert "should not happen: RuntimeError: two lines" in outcome.err

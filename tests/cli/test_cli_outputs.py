@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from support import TINY, Run, check_failure
 
 from robustprune.evaluation.attacks import adversarial_files
-from robustprune.records.places import samples_path
-from robustprune.report.write import _folders, table_files
+from robustprune.records import samples_path
+from robustprune.report.writing import _folders, table_files
 from robustprune.sweep import read_sweep
 
 NAME = st.text("ab.é-,=", min_size=1, max_size=6).filter(lambda text: text.strip("."))

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from robustprune.cli import demonstration as demo
 from robustprune.cli import main
+from robustprune.cli.demo import NAMES as READABLE
+from robustprune.cli.demo import DemoResult, run_demo
 from robustprune.comparison import compare
 from robustprune.corruptions import HEADLINE
 from robustprune.records import load_record
+from robustprune.sweep import Store
+from robustprune.sweep.following import status
 from robustprune.tickets.ticket import load_ticket
 
 NAMES = ("dense", "layer", "filter", "random")
@@ -19,20 +22,27 @@ NAMES = ("dense", "layer", "filter", "random")
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     # The demo as it is, but with fewer images and budgets, and without its stop-watch.
-    load, evaluate = demo.load_data, demo.evaluate_models
-    monkeypatch.setattr(demo, "load_data", lambda name, *, seed: load(name, seed=seed, train_limit=200))
-    monkeypatch.setattr(demo, "EPSILONS", ("8/255", "0.1"))
-    quick = {"latency": False, "limit": 100}
-    monkeypatch.setattr(demo, "evaluate_models", lambda *given, **options: evaluate(*given, **options | quick))
+    module = sys.modules["robustprune.cli.demo"]  # by its name, that of the command is in its place
+    attacks = {"names": ["fgsm", "pgd"], "epsilons": ["8/255", "0.1"]}
+    monkeypatch.setitem(module.DATA, "train_limit", 200)
+    for name, value in {"attacks": attacks, "latency": False, "limit": 100}.items():
+        monkeypatch.setitem(module.EVALUATION, name, value)
 
 
 @pytest.mark.slow
 def test_tickets_records_and_report(tmp_path: Path) -> None:
-    (tmp_path / "dense.pt.checkpoint").write_bytes(b"of an interrupted demo")
     said: list[str] = []
-    shown: set[str] = set()
-    result = demo.run_demo(tmp_path, epochs=1, say=said.append, progress=lambda label, _done, _total: shown.add(label))
-    assert {path.name for path in tmp_path.iterdir()} == {
+    shown: list[str] = []
+
+    def again() -> DemoResult:
+        shown.clear()
+        return run_demo(
+            tmp_path, epochs=1, seed=0, device="cpu", say=said.append, progress=lambda label, *_: shown.append(label)
+        )
+
+    result = again()
+    assert {f"train of {name} 4 seed 0" for name in ("layer grasp", "filter grasp", "layer random")} < set(shown)
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
         ".robustprune-demo",
         "report.html",
         *(f"{name}{ending}" for name in NAMES for ending in (".pt", ".json", ".json.samples.npz")),
@@ -59,10 +69,14 @@ def test_tickets_records_and_report(tmp_path: Path) -> None:
         assert [entry.dataset for entry in record.ood] == ["photo-patches", "noise"]
         assert record.n == 100
     # From the files alone the same comes out.
-    files = {demo.NAMES[name]: tmp_path / f"{name}.json" for name in NAMES[1:]}
+    files = {READABLE[name]: tmp_path / f"{name}.json" for name in NAMES[1:]}
     assert compare(tmp_path / "dense.json", files).to_dict() == result.comparison.to_dict()
-    assert len(said) == 6
-    assert {f"training {name}" for name in NAMES} < shown
+    assert len(said) == 5
+    # The folder is a sweep's, too, in which nothing is left to do.
+    (standing,) = status(Store(tmp_path))
+    assert (standing["runs"], standing["finished"]) == (4, 4)
+    assert again().to_dict() == result.to_dict()
+    assert not any("seed 0" in label for label in shown)
 
 
 @pytest.mark.slow

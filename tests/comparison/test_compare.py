@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from synthetic_records import make_record
 
 import robustprune as rp
-from robustprune.comparison import Comparison, Row, compare
-from robustprune.comparison.reading import read_outcomes
+from robustprune.comparison import Comparison, ComparisonRow, compare
+from robustprune.comparison.from_record import read_metrics
 from robustprune.corruptions import HEADLINE
 from robustprune.errors import ComparisonError, EvaluationError
 from robustprune.records import Record
@@ -33,7 +33,7 @@ def records(kind: str, seeds: range = range(3), **options: Any) -> list[Record]:
     return [make_record(kind=kind, seed=seed, **options) for seed in seeds]
 
 
-def row(comparison: Comparison, metric: str, candidate: str = "layer") -> Row:
+def row(comparison: Comparison, metric: str, candidate: str = "layer") -> ComparisonRow:
     (found,) = [each for each in comparison.rows if (each.candidate, each.metric) == (candidate, metric)]
     return found
 
@@ -77,7 +77,7 @@ def test_values_are_means_of_the_records(whole: Comparison) -> None:
 
 
 def test_samples_add_up_to_the_values() -> None:
-    outcomes = read_outcomes(make_record(**EVERYTHING), resamples=100)
+    outcomes = read_metrics(make_record(**EVERYTHING), resamples=100)
     linear = {metric.key: outcome for metric, outcome in outcomes.items() if outcome.samples}
     assert linear.keys() == {each.key for each in outcomes if each.group != "cost"} - {"ece"}
     for outcome in linear.values():
@@ -137,7 +137,6 @@ def test_table_has_a_line_for_each_row_and_each_group(whole: Comparison) -> None
     headings, lines = whole.table("layer")
     assert len(lines) == 13 + 7
     assert {len(line) for line in lines} == {len(headings)}
-    assert len(whole.table()[1]) == 2 * len(lines)
 
 
 @given(st.permutations(range(3)), st.integers(0, 5))

@@ -7,9 +7,8 @@ import pytest
 from comparison_simulation import World, shares
 from scipy import stats
 
-from robustprune.comparison.contributions import calibration_spread, placements
-from robustprune.comparison.difference import estimate_difference
-from robustprune.comparison.outcomes import SHARE, Outcome
+from robustprune.comparison.difference import calibration_spread, estimate_difference, placements
+from robustprune.comparison.metric import SHARE, MetricValue
 
 # Seeds, images, deviation over seeds, images on which all seeds agree, all pairs with one image in ten telling apart.
 QUICK = [(1, 1000, 0.0, 0.0), (3, 1000, 0.01, 0.01), (5, 1000, 0.0, 0.0)]
@@ -80,7 +79,7 @@ def test_intervals_of_auroc_hold_the_truth():
         for shift in (1.0, 1.2):
             inside = own + 0.5 * random.normal(size=n)
             parts = placements(inside, foreign + shift + 0.5 * random.normal(size=n))
-            networks.append(Outcome(SHARE * float(parts[0].mean()), parts, SHARE))
+            networks.append(MetricValue(SHARE * float(parts[0].mean()), parts, SHARE))
         low, high = estimate_difference(networks[:1], networks[1:], paired=True).interval()
         covered += low <= truth <= high
     assert covered / 20 == pytest.approx(95, abs=1.5)
@@ -102,7 +101,7 @@ def test_intervals_of_the_calibration_error_hold_the_true_difference(dense, own,
             right = random.random(n) < confidence - overconfidence
             drawn, bias, doubt = calibration_spread(confidence, right, 200, 0)
             value = 100 * _calibration_error(confidence, right)
-            networks.append(Outcome(value, replicates=100 * drawn, bias=100 * bias, doubt=100 * doubt))
+            networks.append(MetricValue(value, replicates=100 * drawn, bias=100 * bias, doubt=100 * doubt))
         found.append(estimate_difference(networks[:1], networks[1:], paired=True).interval())
     covered = 100 * np.mean([low <= truth <= high for low, high in found])
     # Exact far from calibrated, wide near it, and hardly ever narrow.
@@ -126,7 +125,7 @@ def test_two_groups_of_seeds_hold_the_truth(seeds, deviation):
         for count in seeds:
             own = ease + deviation * random.standard_normal((count, 1))
             right = random.random((count, 1000)) < own
-            sides.append([Outcome(SHARE * float(row.mean()), (row,), SHARE) for row in right])
+            sides.append([MetricValue(SHARE * float(row.mean()), (row,), SHARE) for row in right])
         low, high = estimate_difference(*sides, paired=False).interval()
         covered += low <= 0 <= high
     assert covered / 20 == pytest.approx(95.5, abs=2)

@@ -10,11 +10,10 @@ from comparison_simulation import World, estimate
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from robustprune.comparison.contributions import DOUBT, calibration_spread, placements
-from robustprune.comparison.difference import estimate_difference
-from robustprune.comparison.estimate import Estimate, estimate_paired, estimate_unpaired
-from robustprune.comparison.outcomes import SHARE, Outcome
+from robustprune.comparison.difference import DOUBT, calibration_spread, estimate_difference, placements
+from robustprune.comparison.metric import SHARE, MetricValue
 from robustprune.metrics import expected_calibration_error
+from robustprune.metrics.seeds import CrossedDifference, paired_difference, unpaired_difference
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def random():
 
 def test_seeds_alone_are_a_t_test(random):
     differences = random.normal(0.5, 1, 6)
-    found = estimate_paired(differences, np.zeros((6, 6)))
+    found = paired_difference(differences, np.zeros((6, 6)))
     expected = stats.ttest_1samp(differences, 0)
     assert found.p_value == pytest.approx(expected.pvalue, rel=1e-6)
     assert found.interval(0.9) == pytest.approx(tuple(expected.confidence_interval(0.9)))
@@ -32,14 +31,14 @@ def test_seeds_alone_are_a_t_test(random):
 
 def test_two_groups_are_a_test_of_welch(random):
     first, second = random.normal(size=5), random.normal(1, 3, 8)
-    found = estimate_unpaired(first, second, np.zeros((13, 13)))
+    found = unpaired_difference(first, second, np.zeros((13, 13)))
     expected = stats.ttest_ind(second, first, equal_var=False)
     assert found.p_value == pytest.approx(expected.pvalue, rel=1e-6)
     assert found.interval() == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
 
 def test_one_seed_is_a_normal_interval():
-    found = Estimate(0.3, 0.04)
+    found = CrossedDifference(0.3, 0.04)
     assert found.interval() == pytest.approx(stats.norm.interval(0.95, 0.3, 0.2))
     assert found.p_value == pytest.approx(2 * stats.norm.sf(1.5), rel=1e-6)
     assert not found.of_method
@@ -47,7 +46,7 @@ def test_one_seed_is_a_normal_interval():
 
 @pytest.mark.parametrize("difference", [0.0, 0.01, 1.0, 3.0, 1e3])
 def test_p_value_and_interval_say_the_same(difference):
-    found = Estimate(difference, 0.3, 0.2, 2.5)
+    found = CrossedDifference(difference, 0.3, 0.2, 2.5)
     assert 0 < found.p_value <= 1
     if 1e-12 < found.p_value < 1:
         low, high = found.interval(1 - found.p_value)
@@ -55,9 +54,9 @@ def test_p_value_and_interval_say_the_same(difference):
 
 
 def test_without_any_spread():
-    assert Estimate(0.0, 0.0).interval() == (0.0, 0.0)
-    assert Estimate(0.0, 0.0).p_value == 1
-    assert Estimate(1.0, 0.0).p_value < 1e-10
+    assert CrossedDifference(0.0, 0.0).interval() == (0.0, 0.0)
+    assert CrossedDifference(0.0, 0.0).p_value == 1
+    assert CrossedDifference(1.0, 0.0).p_value < 1e-10
 
 
 def test_bonett_and_price(random):
@@ -129,7 +128,7 @@ def delong(inside, outside):
 
 def detection_outcomes(inside, outside):
     return [
-        Outcome(
+        MetricValue(
             100 * roc_auc_score([0] * len(own) + [1] * len(foreign), [*own, *foreign]), placements(own, foreign), SHARE
         )
         for own, foreign in zip(inside, outside, strict=True)

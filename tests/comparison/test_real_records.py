@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 
+from robustprune.attacks.requests import Attacks
 from robustprune.comparison import Comparison, compare
 from robustprune.data import ImageData
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
+from robustprune.ood.requests import OOD
 from robustprune.pruning import score_blocks
 from robustprune.records import load_record
 from robustprune.tickets import prune_layers
@@ -27,15 +29,13 @@ def folder(few_digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> P
         dense = Ticket.from_model(build_model("resnet20", few_digits, width=4, seed=seed), few_digits)
         scores = score_blocks(dense.network, few_digits, criterion="random", seed=seed)
         for name, ticket in (("layer", prune_layers(dense, scores, blocks=2)), ("dense", dense)):
-            trained = train(ticket, few_digits, epochs=2, batch_size=20, measure_energy=False, seed=seed)
+            trained = train(ticket, few_digits, epochs=2, batch_size=20, country=None, seed=seed)
             record = evaluate(
                 trained,
                 few_digits,
-                attacks=["fgsm"],
-                epsilons=["4/255"],
+                attacks=Attacks(["fgsm"], epsilons=["4/255"]),
                 corruptions=["fog", "contrast"],
-                ood="noise",
-                detectors=["energy", "knn"],
+                ood=OOD("noise", detectors=["energy", "knn"]),
                 limit=120,
             )
             record.save(found / name / f"{seed}.json")

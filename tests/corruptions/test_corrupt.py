@@ -18,14 +18,14 @@ from robustprune.corruptions import (
     EXTRAS,
     HEADLINE,
     SEVERITIES,
-    Draws,
+    ImageDraws,
     corrupt,
     corruption_options,
     expand_names,
     geometry_scale,
     register_corruption,
 )
-from robustprune.corruptions.draws import image_keys
+from robustprune.corruptions.image_draws import image_keys
 from robustprune.data import resize_images
 from robustprune.errors import CorruptionError, UnknownNameError
 
@@ -147,7 +147,7 @@ def test_blurs_scale_with_the_side() -> None:
 
 
 def test_bits_are_uniform_and_independent_between_images() -> None:
-    draws = Draws(image_keys(0, "fog", 1, np.arange(500)))
+    draws = ImageDraws(image_keys(0, "fog", 1, np.arange(500)))
     words = draws.bits("test", 1000)
     bits = np.unpackbits(words.view(np.uint8), axis=1)
     # 500 images × 32,000 bits: deviations of at most five standard errors, by image and by place.
@@ -160,7 +160,7 @@ def test_bits_are_uniform_and_independent_between_images() -> None:
 
 
 def test_normal_numbers_have_their_moments() -> None:
-    numbers = Draws(image_keys(0, "snow", 1, np.arange(200))).normal("flakes", 0.1, 0.2, 50, 50).ravel()
+    numbers = ImageDraws(image_keys(0, "snow", 1, np.arange(200))).normal("flakes", 0.1, 0.2, 50, 50).ravel()
     error = 0.2 / np.sqrt(numbers.size)
     assert numbers.mean() == pytest.approx(0.1, abs=4 * error)
     assert numbers.std() == pytest.approx(0.2, abs=4 * error)
@@ -207,7 +207,7 @@ def test_what_cannot_be_corrupted(photographs: Tensor) -> None:
             corrupt(photographs[:2], "frost", 1, folder=folder)
     with pytest.raises(CorruptionError, match="one integer per image"):
         corrupt(photographs[:2], "fog", 1, sample_ids=[1])
-    with pytest.raises(CorruptionError, match=r"takes no option 'foldr'\. Did you mean 'folder'"):
+    with pytest.raises(CorruptionError, match=r"'foldr' is no option of frost\. Did you mean 'folder'"):
         corrupt(photographs[:2], "frost", 1, foldr="x")
     with pytest.raises(UnknownNameError, match="Did you mean 'gaussian_noise'"):
         corrupt(photographs[:2], "gausian_noise", 1)
@@ -258,11 +258,11 @@ def test_a_corruption_that_fails_or_writes_into_what_it_is_given(
     monkeypatch.setattr(CORRUPTIONS, "_registered", {})
 
     @register_corruption("failing")
-    def failing(images: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    def failing(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
         return images + "1"  # type: ignore[operator,no-any-return]
 
     @register_corruption("in_place")
-    def in_place(images: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    def in_place(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
         images[:] = 7
         return images
 
@@ -297,7 +297,7 @@ def test_one_of_your_own(photographs: Tensor, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(CORRUPTIONS, "_registered", {})
 
     @register_corruption("darkness")
-    def darkness(images: np.ndarray, severity: int, draws: Draws, *, floor: int = 0) -> np.ndarray:
+    def darkness(images: np.ndarray, severity: int, draws: ImageDraws, *, floor: int = 0) -> np.ndarray:
         return np.maximum(images // (1 + severity), floor).astype(np.uint8)
 
     made = corrupt(photographs[:5], "darkness", 3, floor=9)
@@ -306,7 +306,7 @@ def test_one_of_your_own(photographs: Tensor, monkeypatch: pytest.MonkeyPatch) -
     assert "darkness" in CORRUPTIONS.names()
 
     @register_corruption("wrong")
-    def wrong(images: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    def wrong(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
         return images / 2
 
     with pytest.raises(CorruptionError, match=r"'wrong' made float64"):

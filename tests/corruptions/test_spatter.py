@@ -10,8 +10,7 @@ import pytest
 from scipy import ndimage
 
 from robustprune.corruptions import SEVERITIES
-from robustprune.corruptions.edges import box_blur, canny, chamfer_distance, equalize, rim
-from robustprune.corruptions.spatter import spatter_over
+from robustprune.corruptions.spatter import box_blur, canny, chamfer_distance, equalize, rim, spatter_over
 
 Array = np.ndarray[Any, Any]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robustprune.corruptions import EXTRAS, HEADLINE
 from robustprune.data import load_data
-from robustprune.data.augmix import OPERATIONS, apply_operations, augmix
+from robustprune.data.augmentation import OPERATIONS, apply_operations, augmix
 
 BILINEAR = Image.Resampling.BILINEAR
 

@@ -1,12 +1,13 @@
 """Where sets are looked for, what is said when they are missing, and downloads without a network."""
 
 import sys
+from importlib.metadata import EntryPoint
 
 import pytest
 import torchvision.datasets
 
 from robustprune.data import DATASETS, describe_datasets, load_data
-from robustprune.data.places import PLACES, default_root, folders
+from robustprune.data.registry import PLACES, default_root, folders
 from robustprune.errors import DataError
 
 
@@ -114,7 +115,8 @@ def test_every_set_is_described(tmp_path):
 
 
 def test_a_broken_plug_in_is_listed_rather_than_raised(monkeypatch):
-    monkeypatch.setitem(DATASETS._builtin, "broken", "robustprune.data.no_such_module:load")
+    point = EntryPoint("broken", "robustprune.data.no_such_module:load", DATASETS.group)
+    monkeypatch.setattr(DATASETS, "_entry_points", lambda: {"broken": point})
     line = next(line for line in describe_datasets() if line.name == "broken")
     assert line.available is False
     assert "no_such_module" in line.where

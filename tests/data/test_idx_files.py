@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from robustprune.data import load_data
-from robustprune.data.idx import read_idx
-from robustprune.data.places import PLACES
+from robustprune.data.published import read_idx
+from robustprune.data.registry import PLACES
 from robustprune.errors import DataError
 
 DEBIAN = PLACES["fashion-mnist"].system[0]

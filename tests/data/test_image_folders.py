@@ -100,16 +100,16 @@ def test_streaming_gives_the_same_images_as_memory(tmp_path):
 
 def test_sets_too_large_for_memory_are_streamed(tmp_path, monkeypatch):
     write_classes(tmp_path, count=4)
-    monkeypatch.setattr("robustprune.data.prepare._IN_MEMORY_BYTES", 8 * 3 * 10 * 8 - 1)
+    monkeypatch.setattr("robustprune.data.load._IN_MEMORY_BYTES", 8 * 3 * 10 * 8 - 1)
     assert load_data(f"imagefolder:{tmp_path}").provenance["streamed"]
     assert not load_data(f"imagefolder:{tmp_path}", stream=False).provenance["streamed"]
-    monkeypatch.setattr("robustprune.data.prepare._IN_MEMORY_BYTES", 8 * 3 * 10 * 8)
+    monkeypatch.setattr("robustprune.data.load._IN_MEMORY_BYTES", 8 * 3 * 10 * 8)
     assert not load_data(f"imagefolder:{tmp_path}").provenance["streamed"]
 
 
 def test_statistics_of_a_large_streamed_set_come_from_a_sample(tmp_path, monkeypatch):
     write_classes(tmp_path, count=10)
-    monkeypatch.setattr("robustprune.data.prepare._STATISTICS_SAMPLE", 8)
+    monkeypatch.setattr("robustprune.data.load._STATISTICS_SAMPLE", 8)
     data = load_data(f"imagefolder:{tmp_path}", stream=True)
     assert data.provenance["statistics_from"] == "8 of 20 test images"
     whole = load_data(f"imagefolder:{tmp_path}", stream=False)

@@ -11,8 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robustprune.data.checksums import PUBLISHED_MD5
-from robustprune.data.released import load_foreign_folder, match_classes, open_released
+from robustprune.data.released import PUBLISHED_MD5, load_foreign_folder, match_classes, open_released
 from robustprune.errors import DataError, DataWarning
 
 CLASSES = tuple("0123456789")

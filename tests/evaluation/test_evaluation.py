@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robustprune.attacks.requests import Attacks
 from robustprune.data import ImageData, load_data
 from robustprune.errors import AttackError, DataError, EvaluationError, ModelError, TicketError, UnknownNameError
-from robustprune.evaluation import evaluate, latency
+from robustprune.evaluation import Evaluation, cost_summary, evaluate
 from robustprune.models import build_model
 from robustprune.pruning import BlockScores
-from robustprune.records import Record
+from robustprune.records import Record, load_record
+from robustprune.runtime.work import Work
 from robustprune.tickets import prune_layers
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
@@ -74,7 +77,7 @@ def test_everything_is_left_as_it_was(digits: ImageData) -> None:
     state = {name: value.clone() for name, value in network.state_dict().items()}
     generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[union-attr]
     images = digits.require("test").images.clone()
-    evaluate(network, digits, attacks=["fgsm", "pgd"], options={"steps": 2}, limit=30, seed=4)
+    evaluate(network, digits, attacks=Attacks(["fgsm", "pgd"], steps=2), limit=30, seed=4)
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -87,9 +90,7 @@ def test_everything_is_left_as_it_was(digits: ImageData) -> None:
 
 def test_same_seed_same_record(ticket: Ticket, digits: ImageData) -> None:
     def run(seed: int, batch_size: int = 256) -> Record:
-        return evaluate(
-            ticket, digits, attacks=["pgd"], options={"steps": 2}, limit=40, seed=seed, batch_size=batch_size
-        )
+        return evaluate(ticket, digits, attacks=Attacks(["pgd"], steps=2), limit=40, seed=seed, batch_size=batch_size)
 
     first, again, other = run(1), run(1), run(2)
     assert figures(first) == figures(again)
@@ -117,9 +118,9 @@ def test_limit_keeps_every_class_in_proportion(ticket: Ticket, digits: ImageData
     np.testing.assert_array_equal(whole["index"], np.arange(len(labels)))
 
 
-@pytest.mark.parametrize(("limit", "match"), [(3, "at least 10"), (5000, "359 are available"), (0, "at least 10")])
+@pytest.mark.parametrize(("limit", "match"), [(3, "at least 10"), (5000, "359 are available"), (0, "limit: .* not 0")])
 def test_limits_that_cannot_be(ticket: Ticket, digits: ImageData, limit: int, match: str) -> None:
-    with pytest.raises(DataError, match=match):
+    with pytest.raises((DataError, EvaluationError), match=match):
         evaluate(ticket, digits, limit=limit)
 
 
@@ -130,7 +131,7 @@ def test_the_wrong_image_set(ticket: Ticket, digits: ImageData) -> None:
         evaluate(Foreign(classes=7), digits)
     with pytest.raises(ModelError, match="cannot run on images of shape"):
         evaluate(Foreign(), load_data("photo-patches"))
-    with pytest.raises(DataError, match="no split called 'tests'"):
+    with pytest.raises(EvaluationError, match=r"split: .*'train', not 'tests'"):
         evaluate(ticket, digits, split="tests")
     with pytest.raises(DataError, match="has no train split"):
         evaluate(Foreign(), load_data("noise", image_size=8, channels=1), split="train")
@@ -145,30 +146,49 @@ def test_network_that_diverged(ticket: Ticket, digits: ImageData) -> None:
 
 def test_options_nobody_takes(ticket: Ticket, digits: ImageData) -> None:
     with pytest.raises(AttackError, match=r"'stepz' is no option of fgsm or pgd\. Did you mean 'steps'"):
-        evaluate(ticket, digits, attacks=["fgsm", "pgd"], options={"stepz": 3})
+        evaluate(ticket, digits, attacks=Attacks(["fgsm", "pgd"], stepz=3))
     with pytest.raises(AttackError, match="'steps' is no option of fgsm"):
-        evaluate(ticket, digits, attacks=["fgsm"], options={"steps": 3})
+        evaluate(ticket, digits, attacks=Attacks(["fgsm"], steps=3))
     with pytest.raises(AttackError, match="no attack is named that could take 'steps'"):
-        evaluate(ticket, digits, options={"steps": 3})
+        evaluate(ticket, digits, attacks=Attacks(steps=3))
     with pytest.raises(UnknownNameError, match="Did you mean 'pgd'"):
         evaluate(ticket, digits, attacks=["pdg"])
 
 
 def test_each_attack_gets_what_it_takes(ticket: Ticket, digits: ImageData) -> None:
-    record = evaluate(ticket, digits, attacks=["fgsm", "pgd"], options={"steps": 2}, limit=20)
+    record = evaluate(ticket, digits, attacks=Attacks(["fgsm", "pgd"], steps=2), limit=20)
     assert [entry.steps for entry in record.attacks] == [None, 2]
     assert "steps" not in record.attacks[0].options
 
 
 def test_one_name_and_one_budget_need_no_list(ticket: Ticket, digits: ImageData) -> None:
-    record = evaluate(ticket, digits, attacks="fgsm", epsilons="4/255", limit=20)
+    record = evaluate(ticket, digits, attacks=Attacks("fgsm", epsilons="4/255"), limit=20)
     assert [(entry.name, entry.epsilon) for entry in record.attacks] == [("fgsm", 4 / 255)]
 
 
 def test_budgets_are_checked_before_any_work(ticket: Ticket, digits: ImageData) -> None:
     with pytest.raises(AttackError, match="forgot /255"):
-        evaluate(ticket, digits, attacks=["fgsm"], epsilons=[0.1, 8])
-    assert evaluate(ticket, digits, attacks=["fgsm"], epsilons=[2], norm="l2", limit=20).attacks[0].norm == "l2"
+        evaluate(ticket, digits, attacks=Attacks(["fgsm"], epsilons=[0.1, 8]))
+    assert (
+        evaluate(ticket, digits, attacks=Attacks(["fgsm"], epsilons=[2], norm="l2"), limit=20).attacks[0].norm == "l2"
+    )
+
+
+def test_a_record_says_what_was_asked_so_that_it_can_be_asked_again(
+    ticket: Ticket, digits: ImageData, tmp_path: Path
+) -> None:
+    attacks = Attacks(["fgsm", "pgd"], epsilons="4/255", steps=2)
+    asked = Evaluation(limit=20, seed=3, attacks=attacks, corruptions="fog", shift={}, batch_size=64)
+    source = attacks.model_copy(update={"transfer_from": ticket.model()})  # which no file can hold
+    record = evaluate(ticket, digits, asked, attacks=source)
+    record.save(tmp_path / "record.json")
+    again = Evaluation(**load_record(tmp_path / "record.json").asked)
+    assert again == asked
+    found = evaluate(ticket, digits, again)
+    assert [entry.robust_accuracy for entry in found.attacks] == [
+        entry.robust_accuracy for entry in record.attacks if not entry.name.startswith("transfer:")
+    ]
+    assert evaluate(ticket, digits, again, limit=30).n == 30
 
 
 def test_progress_rises_to_its_total(ticket: Ticket, digits: ImageData) -> None:
@@ -176,11 +196,9 @@ def test_progress_rises_to_its_total(ticket: Ticket, digits: ImageData) -> None:
     evaluate(
         ticket,
         digits,
-        attacks=["fgsm", "pgd"],
-        epsilons=[0.01, 0.02],
-        options={"steps": 2},
+        attacks=Attacks(["fgsm", "pgd"], epsilons=[0.01, 0.02], steps=2),
         limit=20,
-        progress=lambda label, done, total: seen.setdefault(label, []).append((done, total)),
+        work=Work(progress=lambda label, done, total: seen.setdefault(label, []).append((done, total))),
     )
     assert list(seen) == ["fgsm ε=0.01", "fgsm ε=0.02", "pgd ε=0.01", "pgd ε=0.02"]
     for steps in seen.values():
@@ -192,11 +210,11 @@ def test_the_network_in_the_record(
     few_digits: ImageData, digits: ImageData, ticket: Ticket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Five passes each are timed in any case; what they take is another test's matter.
-    monkeypatch.setattr(latency, "time_networks", partial(latency.time_networks, seconds=0))
+    monkeypatch.setattr(cost_summary, "time_networks", partial(cost_summary.time_networks, seconds=0))
     scores = {name: float(place) for place, name in enumerate(["layer1.1", "layer1.2", "layer2.1", "layer2.2"])}
     scores |= {f"{stage}.0": 9.0 for stage in ("layer1",)} | {"layer3.1": -1.0, "layer3.2": 7.0}
     cut = prune_layers(ticket, BlockScores(scores, criterion="random"), blocks=2)
-    train(cut, few_digits, epochs=1, measure_energy=False)
+    train(cut, few_digits, epochs=1, country=None)
     found = evaluate(cut, digits, limit=20, latency=True).model
     assert [block.name for block in found.blocks] == [f"layer{s}.{i}" for s in (1, 2, 3) for i in range(3)]
     assert [block.stage for block in found.blocks] == [0, 0, 0, 1, 1, 1, 2, 2, 2]

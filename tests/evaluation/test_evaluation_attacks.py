@@ -12,14 +12,16 @@ import pytest
 import torch
 from support import TINY, Run, check_failure
 
-from robustprune.attacks import AttackProblem, StateFolder, run_attack
-from robustprune.cli.attacks import curve_table
+from robustprune.attacks import AttackProblem, clear_states, run_attack
+from robustprune.attacks.requests import Attacks
+from robustprune.cli.attack_options import curve_table
 from robustprune.data import ImageData
 from robustprune.errors import AttackError
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
 from robustprune.pruning import first_convolutions, score_blocks, score_filters
 from robustprune.records import load_record
+from robustprune.runtime.work import Work
 from robustprune.tickets import prune_filters, prune_layers
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
@@ -28,20 +30,20 @@ from robustprune.training import train
 @pytest.fixture(scope="module")
 def ticket(digits: ImageData) -> Ticket:
     ticket = Ticket.from_model(build_model("resnet20", digits, width=4), digits)
-    return train(ticket, digits, epochs=2, measure_energy=False)
+    return train(ticket, digits, epochs=2, country=None)
 
 
 @pytest.fixture(scope="module")
 def other(digits: ImageData) -> Ticket:
     other = Ticket.from_model(build_model("resnet20", digits, width=4, seed=5), digits)
-    return train(other, digits, epochs=2, seed=5, measure_energy=False)
+    return train(other, digits, epochs=2, seed=5, country=None)
 
 
 BUDGETS = ["0.1", "0.02", "0.05"]
 
 
 def test_a_curve_is_on_record(ticket: Ticket, digits: ImageData, tmp_path: Path) -> None:
-    record = evaluate(ticket, digits, attacks="pgd", epsilons=BUDGETS, options={"steps": 3}, limit=60)
+    record = evaluate(ticket, digits, attacks=Attacks("pgd", epsilons=BUDGETS, steps=3), limit=60)
     (curve,) = record.curves
     assert curve.epsilons == [0.02, 0.05, 0.1]
     assert curve.robust_accuracy == [entry.robust_accuracy for entry in record.attacks]
@@ -55,15 +57,12 @@ def test_a_curve_is_on_record(ticket: Ticket, digits: ImageData, tmp_path: Path)
     record.save(tmp_path / "record.json")
     again = load_record(tmp_path / "record.json")
     assert again.curves == record.curves
-    assert evaluate(ticket, digits, attacks="fgsm", epsilons="0.1", limit=20).curves == []
+    assert evaluate(ticket, digits, attacks=Attacks("fgsm", epsilons="0.1"), limit=20).curves == []
 
 
 def test_each_sample_says_what_broke_it(ticket: Ticket, digits: ImageData) -> None:
-    settings = {"union": True}
-    record = evaluate(
-        ticket, digits, attacks=["pgd", "fgsm"], epsilons="0.05", options={"steps": 3}, limit=60,
-        attack_settings=settings,
-    )  # fmt: skip
+    attacks = Attacks(["pgd", "fgsm"], epsilons="0.05", steps=3, union=True)
+    record = evaluate(ticket, digits, attacks=attacks, limit=60)
     (entry,) = record.attacks
     assert entry.name == "union"
     assert list(entry.options["attacks"]) == ["fgsm", "pgd"]
@@ -80,10 +79,8 @@ def gap_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("union", [False, True])
 def test_a_loss_of_ones_own_goes_by_its_name(ticket: Ticket, digits: ImageData, tmp_path: Path, union: bool) -> None:
-    record = evaluate(
-        ticket, digits, attacks="pgd", epsilons="0.05", options={"steps": 2, "loss": gap_of_logits}, limit=20,
-        attack_settings={"union": union},
-    )  # fmt: skip
+    attacks = Attacks("pgd", epsilons="0.05", steps=2, loss=gap_of_logits, union=union)
+    record = evaluate(ticket, digits, attacks=attacks, limit=20)
     record.save(tmp_path / "record.json")
     (entry,) = load_record(tmp_path / "record.json").attacks
     options = entry.options["attacks"]["pgd"] if union else entry.options
@@ -92,9 +89,7 @@ def test_a_loss_of_ones_own_goes_by_its_name(ticket: Ticket, digits: ImageData, 
 
 def test_transfer_and_saved_images(ticket: Ticket, other: Ticket, digits: ImageData, tmp_path: Path) -> None:
     settings = {"transfer_from": other.model(), "save_adversarial": tmp_path / "found.npz"}
-    record = evaluate(
-        ticket, digits, attacks="pgd", epsilons="0.05", options={"steps": 3}, limit=60, attack_settings=settings
-    )
+    record = evaluate(ticket, digits, attacks=Attacks("pgd", epsilons="0.05", steps=3, **settings), limit=60)
     direct, moved = record.attacks
     assert (direct.name, moved.name) == ("pgd", "transfer:pgd")
     assert "transfer" in [check.name for check in direct.checks]
@@ -115,17 +110,17 @@ def test_transfer_and_saved_images(ticket: Ticket, other: Ticket, digits: ImageD
 def test_what_is_finished_is_not_attacked_again(
     ticket: Ticket, other: Ticket, digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, union: bool
 ) -> None:
-    states = StateFolder(tmp_path / "states")
-    settings = {"union": union, "transfer_from": other.model()}
-    given: dict[str, Any] = {"attacks": ["quick", "fgsm"], "epsilons": ["0.03", "0.05"], "limit": 30}
-    whole = evaluate(ticket, digits, attack_settings=settings, **given)
-    evaluate(ticket, digits, attack_settings=settings | {"state": states}, **given)
+    states = tmp_path / "states"
+    work = Work(folder=states)
+    attacks = Attacks(["quick", "fgsm"], epsilons=["0.03", "0.05"], union=union, transfer_from=other.model())
+    whole = evaluate(ticket, digits, attacks=attacks, limit=30)
+    evaluate(ticket, digits, attacks=attacks, limit=30, work=work)
     # Two attacks at two budgets, on the network and on the other.
-    assert len(list((tmp_path / "states").iterdir())) == 8
+    assert len(list(states.iterdir())) == 8
     asked: list[int] = []
     ask = AttackProblem.ask
     monkeypatch.setattr(AttackProblem, "ask", lambda *args, **more: (asked.append(1), ask(*args, **more))[1])
-    again = evaluate(ticket, digits, attack_settings=settings | {"state": tmp_path / "states"}, **given)
+    again = evaluate(ticket, digits, attacks=attacks, limit=30, work=work)
     assert asked == []
     for field in ("name", "epsilon", "robust_accuracy", "parts", "options", "gradient_evaluations"):
         assert [getattr(entry, field) for entry in again.attacks] == [getattr(entry, field) for entry in whole.attacks]
@@ -133,17 +128,16 @@ def test_what_is_finished_is_not_attacked_again(
     assert again.samples is not None
     for name, values in whole.samples.items():
         assert np.array_equal(again.samples[name], values), name
-    states.clear()
-    assert list((tmp_path / "states").iterdir()) == []
+    clear_states(states)
+    assert list(states.iterdir()) == []
 
 
 def test_examples_of_all_attacks_together_are_shown_to_the_network(
     ticket: Ticket, other: Ticket, digits: ImageData
 ) -> None:
-    given: dict[str, Any] = {"epsilons": "0.05", "options": {"steps": 3}, "limit": 60}
-    settings = {"transfer_from": other.model()}
-    alone = evaluate(ticket, digits, attacks=["pgd", "fgsm"], attack_settings=settings, **given)
-    union = evaluate(ticket, digits, attacks=["pgd", "fgsm"], attack_settings=settings | {"union": True}, **given)
+    asked: dict[str, Any] = {"epsilons": "0.05", "steps": 3, "transfer_from": other.model()}
+    alone = evaluate(ticket, digits, attacks=Attacks(["pgd", "fgsm"], **asked), limit=60)
+    union = evaluate(ticket, digits, attacks=Attacks(["pgd", "fgsm"], **asked, union=True), limit=60)
     assert [entry.name for entry in alone.attacks] == ["pgd", "fgsm", "transfer:pgd", "transfer:fgsm"]
     assert [entry.name for entry in union.attacks] == ["union", "transfer:union"]
     assert alone.samples is not None
@@ -167,8 +161,8 @@ def test_options_of_attacks_that_come_to_nothing(run: Run) -> None:
 
 
 def test_settings_that_do_not_exist(ticket: Ticket, digits: ImageData) -> None:
-    with pytest.raises(AttackError, match=r"no setting of attacks called 'onion'.*Did you mean 'union'"):
-        evaluate(ticket, digits, attacks="fgsm", attack_settings={"onion": True}, limit=20)
+    with pytest.raises(AttackError, match=r"'onion' is no option of fgsm"):
+        evaluate(ticket, digits, attacks=Attacks("fgsm", onion=True), limit=20)
 
 
 def test_the_command_line(ticket: Ticket, tmp_path: Path, run: Run) -> None:
@@ -212,18 +206,18 @@ def test_healthy_networks_fail_no_check(ticket: Ticket, digits: ImageData, kind:
         "filters": lambda: prune_filters(ticket, filter_scores(ticket, digits), filters=10),
         "adversarial": lambda: train(
             Ticket.from_model(build_model("resnet20", digits, width=4), digits),
-            digits, epochs=1, adversarial="fgsm", epsilon=0.05, measure_energy=False,
+            digits, epochs=1, adversarial="fgsm", epsilon=0.05, country=None,
         ),
         "torchvision": lambda: Ticket.from_model(build_model("torchvision:resnet18", digits), digits),
     }  # fmt: skip
-    record = evaluate(made[kind](), digits, attacks=["pgd", "quick"], epsilons="0.03", options={"steps": 3}, limit=30)
+    record = evaluate(made[kind](), digits, attacks=Attacks(["pgd", "quick"], epsilons="0.03", steps=3), limit=30)
     assert [(entry.name, check) for entry in record.attacks for check in entry.checks if check.verdict == "FAIL"] == []
 
 
 def test_a_table_withholds_what_a_check_withholds(
     ticket: Ticket, digits: ImageData, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = evaluate(ticket, digits, attacks="fgsm", epsilons=BUDGETS, limit=20)
+    record = evaluate(ticket, digits, attacks=Attacks("fgsm", epsilons=BUDGETS), limit=20)
     (curve,) = record.curves
     curve.robust_accuracy, curve.median_minimal_epsilon = [0.81, 0.62, 0.43], 0.1
     curve_table(record)
@@ -243,9 +237,8 @@ def test_all_networks_are_on_the_device(run: Run, monkeypatch: pytest.MonkeyPatc
     networks: list[torch.nn.Module] = []
 
     def caught(tickets: dict[str, Ticket], *_arguments: Any, **options: Any) -> None:
-        assert not {"model", "device"} & options.keys()
         networks.extend(ticket.network for ticket in tickets.values())
-        networks.append(options["attack_settings"]["transfer_from"])
+        networks.append(options["attacks"].transfer_from)
         raise AttackError("as far as this goes")
 
     monkeypatch.setattr("robustprune.evaluation.evaluate_models", caught)
@@ -262,7 +255,7 @@ def test_a_norm_that_an_attack_does_not_know_is_found_out_first(digits: ImageDat
             pytest.fail("asked before it was known that the attacks can be run")
 
     with pytest.raises(AttackError, match=f"'{name}' is for linf and l2; in l1, attack with 'pgd' or 'fab-t'"):
-        evaluate(Untouched(), digits, attacks=["pgd", name], norm="l1", epsilons=["4"], limit=10)
+        evaluate(Untouched(), digits, attacks=Attacks(["pgd", name], epsilons=["4"], norm="l1"), limit=10)
     labels = torch.zeros(1, dtype=torch.long)
     with pytest.raises(AttackError, match="is for linf and l2"):
         run_attack(Untouched(), torch.zeros(1, 1, 8, 8), labels, name, norm="l1", epsilon=4)

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from robustprune.cli.corruptions import corruption_tables
-from robustprune.comparison.outcomes import Outcome
-from robustprune.comparison.reading import read_outcomes
-from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, Draws, corrupt, register_corruption
+from robustprune.cli.corruption_options import corruption_tables
+from robustprune.comparison.from_record import read_metrics
+from robustprune.comparison.metric import MetricValue
+from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, Corruptions, ImageDraws, corrupt, register_corruption
 from robustprune.data import ImageData, load_data
 from robustprune.errors import CorruptionError, DataError, EvaluationError, UnknownNameError
 from robustprune.evaluation import corruptions as module
-from robustprune.evaluation import evaluate, evaluate_models, run
+from robustprune.evaluation import evaluate, evaluate_models, evaluators
 from robustprune.models import build_model
 from robustprune.records import Record, load_record
-from robustprune.sweep.query.flatten import flatten
+from robustprune.sweep.query.record_rows import flatten
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
 
@@ -28,7 +28,7 @@ from robustprune.training import train
 def ticket() -> Ticket:
     data = load_data("digits")
     made = Ticket.from_model(build_model("resnet20", data, width=4), data)
-    return train(made, data, epochs=4, measure_energy=False)
+    return train(made, data, epochs=4, country=None)
 
 
 class Bars(nn.Module):
@@ -112,11 +112,11 @@ def corruptions_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CORRUPTIONS, "_registered", {})
 
     @register_corruption("late")
-    def late(images: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    def late(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
         return images if severity < 3 else 255 - images
 
     @register_corruption("idle")
-    def idle(images: np.ndarray, severity: int, draws: Draws) -> np.ndarray:
+    def idle(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
         return images
 
 
@@ -147,8 +147,8 @@ def test_what_changes_no_image_counts_in_no_mean(digits: ImageData, capsys: pyte
     assert columns["late"] == pytest.approx(np.mean(late[2:]))
 
 
-def of_corruptions(record: Record) -> Outcome:
-    return next(found for metric, found in read_outcomes(record).items() if metric.key == "corruption_accuracy")
+def of_corruptions(record: Record) -> MetricValue:
+    return next(found for metric, found in read_metrics(record).items() if metric.key == "corruption_accuracy")
 
 
 @pytest.mark.usefixtures("corruptions_of_ours")
@@ -182,7 +182,7 @@ def test_a_published_set_that_changes_nothing(digits: ImageData, tmp_path: Path)
     images, labels = test.images.numpy().transpose(0, 2, 3, 1), test.labels.numpy().astype(np.uint8)
     np.save(tmp_path / "labels.npy", np.tile(labels, 5))
     np.save(tmp_path / "fog.npy", np.concatenate([images, images, 255 - images, images // 2, images // 2]))
-    found = evaluate(Bars(0), digits, corruptions="fog", corruption_dir=tmp_path, limit=30).corruptions
+    found = evaluate(Bars(0), digits, corruptions=Corruptions("fog", published=tmp_path), limit=30).corruptions
     assert found is not None
     assert (found.unchanged, found.repeated) == ({"fog": [1, 2]}, {"fog": [5]})
     assert found.mean_error_evaluated == pytest.approx(1 - np.mean(found.table["fog"][2:]))
@@ -234,7 +234,7 @@ def test_seconds_hold_what_is_done_side_by_side(digits: ImageData, monkeypatch: 
 
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     monkeypatch.setattr("robustprune.evaluation.corruption_sources.corrupt", corrupting)
-    monkeypatch.setattr("robustprune.evaluation.together.add_latency", timing)
+    monkeypatch.setattr("robustprune.evaluation.evaluators.add_latency", timing)
     settings = {"corruptions": "contrast", "limit": 20, "latency": True}
     alone = evaluate(Bars(0), digits, **settings)  # type: ignore[arg-type]
     together = evaluate_models({"a": Bars(0), "b": Bars(1)}, digits, **settings)  # type: ignore[arg-type]
@@ -282,7 +282,7 @@ def write_set(folder: Path, digits: ImageData, names: tuple[str, ...]) -> None:
 
 def test_a_released_set_gives_what_made_images_give(digits: ImageData, tmp_path: Path) -> None:
     write_set(tmp_path / "digits-c", digits, ("fog", "snow"))
-    read = evaluate(Bars(0), digits, corruption_dir=tmp_path / "digits-c", limit=60).corruptions
+    read = evaluate(Bars(0), digits, corruptions=Corruptions(published=tmp_path / "digits-c"), limit=60).corruptions
     made = evaluate(Bars(0), digits, corruptions=["fog", "snow"], limit=60).corruptions
     assert read is not None
     assert made is not None
@@ -297,19 +297,19 @@ def test_a_released_set_gives_what_made_images_give(digits: ImageData, tmp_path:
 def test_sets_of_other_corruptions(digits: ImageData, tmp_path: Path) -> None:
     write_set(tmp_path / "bar", digits, ("fog",))
     (tmp_path / "bar" / "fog.npy").rename(tmp_path / "bar" / "plasma_noise.npy")
-    found = evaluate(Bars(0), digits, corruptions="all", corruption_dir=tmp_path / "bar", limit=30).corruptions
+    found = evaluate(Bars(0), digits, corruptions=Corruptions("all", published=tmp_path / "bar"), limit=30).corruptions
     assert found is not None
     assert list(found.table) == ["plasma_noise"]
     assert (found.missing, found.published) == ([], {"plasma_noise": None})
     (tmp_path / "bar" / "snow.npy").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"snow\.npy cannot be read"):  # before anything else is done
-        evaluate(Untouched(), digits, corruptions=["plasma_noise", "snow"], corruption_dir=tmp_path / "bar")
+        evaluate(Untouched(), digits, corruptions=Corruptions(["plasma_noise", "snow"], published=tmp_path / "bar"))
     (tmp_path / "bar" / "snow.npy").unlink()
     with pytest.raises(EvaluationError, match="has none of snow; it has plasma_noise"):
-        evaluate(Bars(0), digits, corruptions="snow", corruption_dir=tmp_path / "bar", limit=30)
+        evaluate(Bars(0), digits, corruptions=Corruptions("snow", published=tmp_path / "bar"), limit=30)
     np.save(tmp_path / "bar" / "labels.npy", np.zeros(5 * 359, dtype=np.uint8))
     with pytest.raises(EvaluationError, match="was not made from these test images"):
-        evaluate(Bars(0), digits, corruptions="all", corruption_dir=tmp_path / "bar", limit=30)
+        evaluate(Bars(0), digits, corruptions=Corruptions("all", published=tmp_path / "bar"), limit=30)
 
 
 def test_shifted_sets(digits: ImageData, tmp_path: Path) -> None:
@@ -337,15 +337,15 @@ def test_shifted_sets(digits: ImageData, tmp_path: Path) -> None:
 
 def test_what_cannot_be_evaluated(digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing of it is found out only after the attacks, which may take hours.
-    monkeypatch.setattr(run, "run_attacks", Untouched())
+    monkeypatch.setattr(evaluators, "run_attacks", Untouched())
     with pytest.raises(UnknownNameError, match="Did you mean 'fog'"):
         evaluate(Bars(0), digits, corruptions="fogg")
     with pytest.raises(CorruptionError, match="'folder' is no option of fog"):
-        evaluate(Bars(0), digits, corruptions="fog", corruption_options={"folder": tmp_path})
+        evaluate(Bars(0), digits, corruptions=Corruptions("fog", folder=tmp_path))
     with pytest.raises(CorruptionError, match="no frost pictures in"):
-        evaluate(Untouched(), digits, corruptions="all", corruption_options={"folder": tmp_path})
+        evaluate(Untouched(), digits, corruptions=Corruptions("all", folder=tmp_path))
     with pytest.raises(CorruptionError, match="no corruption is named"):
-        evaluate(Bars(0), digits, corruption_options={"folder": tmp_path})
+        evaluate(Bars(0), digits, corruptions=Corruptions(folder=tmp_path))
     with pytest.raises(DataError, match="there is no file"):
         evaluate(Bars(0), digits, attacks="pgd", shift={"x": tmp_path / "none.npz"})
     with pytest.raises(DataError, match=r"cifar10\.1_v6_labels\.npy .* nor cifar102_test\.npz"):

@@ -12,6 +12,7 @@ from robustprune.data import ImageData
 from robustprune.errors import EvaluationError
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
+from robustprune.ood.requests import OOD
 from robustprune.records import Record, load_record
 from robustprune.tickets.ticket import Ticket
 
@@ -22,8 +23,7 @@ def record(digits: ImageData) -> Record:
     return evaluate(
         ticket,
         digits,
-        ood={"constant": ["energy", "knn"], "noise": ["msp", "she"]},
-        ood_options={"resamples": 20, "full_spectrum": True},
+        ood=OOD({"constant": ["energy", "knn"], "noise": ["msp", "she"]}, resamples=20, full_spectrum=True),
         limit=50,
     )
 
@@ -64,6 +64,6 @@ def test_scores_of_another_record_are_refused(record: Record, tmp_path: Path) ->
 
 def test_detectors_without_foreign_images_are_an_error(digits: ImageData) -> None:
     model = build_model("resnet20", digits, width=4)
-    with pytest.raises(EvaluationError, match="without a foreign image set"):
-        evaluate(model, digits, detectors=["knn"])
+    with pytest.raises(EvaluationError, match="detectors without an out-of-distribution set"):
+        evaluate(model, digits, ood=OOD(detectors=["knn"]))
     assert evaluate(model, digits, limit=20).ood_summary is None

@@ -8,7 +8,7 @@ import pytest
 from support import Shape
 
 from robustprune.cost import Memory, saved_in_training, saved_memory
-from robustprune.evaluation.costs import describe_cost
+from robustprune.evaluation.cost_summary import describe_cost
 from robustprune.models import build_model
 from robustprune.pruning import find_blocks, remove_blocks
 from robustprune.tickets.ticket import Ticket

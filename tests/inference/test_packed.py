@@ -10,7 +10,8 @@ import torch
 from support import Shape
 from torch import nn
 
-from robustprune.inference import Packed, freeze
+from robustprune.inference import freeze
+from robustprune.inference.packed import Packed
 from robustprune.models import build_model
 
 N, SIZE = 5, 16

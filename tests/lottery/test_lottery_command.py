@@ -11,10 +11,21 @@ LOTTERY = ("lottery", *TINY, "--train-limit", "200", "--no-energy", "--batch-siz
 
 @pytest.mark.slow
 def test_table_and_second_call(run: Run) -> None:
-    arguments = (*LOTTERY, "--criterion", "hrank,random", "--blocks", "1", "--rewind", "0,25%,50%", "--out", "new/out")
+    arguments = (
+        *LOTTERY,
+        "--criterion",
+        "hrank,random",
+        "--blocks",
+        "1",
+        "--rewind",
+        "0,25%,50%",
+        "--after-training",
+        "--out",
+        "new/out",
+    )
     first = run(*arguments)
     assert first.code == 0
-    assert "training the dense resnet20, 4 epochs" in first.err
+    assert "dense of dense seed 0" in first.err
     for word in ("hrank", "random", "epoch 0", "epoch 1", "epoch 2", "one seed", "of 359 test images"):
         assert word in first.out
     second = run(*arguments)
@@ -31,14 +42,19 @@ def test_table_and_second_call(run: Run) -> None:
     evaluated = run("evaluate", "--model", ticket["path"], "--json").json
     assert evaluated["clean"]["accuracy"] == ticket["accuracy"]
     assert evaluated["model"]["removed"] == ticket["removed"]
-    assert run("evaluate", "--model", "new/out/seed0/dense/epoch-2.pt", "--json").code == 0
+    # And its folder is a sweep's.
+    (standing,) = run("status", "new/out", "--json").json
+    assert (standing["runs"], standing["finished"]) == (7, 7)
+    rows = run("query", "new/out", "--columns", "run, accuracy", "--format", "json").json
+    assert len(rows) == 7
+    assert run("report", "new/out", "--out", "report.html").code == 0
 
 
 def test_seeds_share_their_images_and_add_up(run: Run) -> None:
     settings = (*LOTTERY, "--criterion", "random", "--at-init", "--out", "out", "--json")
     apart = [run(*settings, "--seed", seed).json["tickets"][0]["seeds"][seed] for seed in ("0", "1")]
     together = run(*settings, "--seeds", "2")
-    assert together.err == ""
+    assert together.err == "compare of dense and layer random 1 …\n"  # nothing else is left to do
     row = together.json["tickets"][0]
     assert [row["seeds"][seed] for seed in ("0", "1")] == apart
     assert row["difference"] == pytest.approx((apart[0]["difference"] + apart[1]["difference"]) / 2)
@@ -48,10 +64,10 @@ def test_seeds_share_their_images_and_add_up(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--rewind", "50%"), "found after the dense training, trained from epoch 2;"),
-        (("--rewind", "random"), "found after the dense training, trained from random weights;"),
-        (("--rewind", "random", "--at-init"), "found at initialization, trained from random weights;"),
-        (("--rewind", "0,random"), "found after the dense training;"),
+        (("--rewind", "50%", "--after-training"), "found after the dense training, trained from epoch 2;"),
+        (("--rewind", "random", "--after-training"), "found after the dense training, trained from random weights;"),
+        (("--rewind", "random"), "found at initialization, trained from random weights;"),
+        (("--rewind", "0,random"), "found at initialization;"),
     ],
 )
 def test_table_says_where_the_weights_came_from(run: Run, arguments: tuple[str, ...], words: str) -> None:
@@ -67,9 +83,10 @@ def test_table_says_where_the_weights_came_from(run: Run, arguments: tuple[str, 
         (("--blocks", ""), 2, ["--blocks is empty"]),
         (("--blocks", "1,4"), 1, ["asked for 4 blocks", "at most 3"]),
         (("--criterion", "hrank,gasp"), 1, ["Did you mean 'grasp'"]),
-        (("--rewind", "4"), 1, ["leaves nothing to train"]),
-        (("--rewind", "early"), 1, ["'early' is no rewinding point"]),
-        (("--method", "weights"), 1, ["Known: layer"]),
+        (("--rewind", "4", "--after-training"), 1, ["leaves nothing to train"]),
+        (("--rewind", "early", "--after-training"), 1, ["'early' is no rewinding point"]),
+        (("--method", "weights"), 1, ["'filter-uniform'", "not 'weights'"]),
+        (("--rewind", "50%"), 1, ["starts there", "at_init"]),
         (("--criterion-option", "bn_mod=x"), 1, ["Did you mean 'bn_mode'"]),
         (("--out", "file"), 2, ["is a file"]),
         (("--model", "file"), 2, ["takes a name, not a ticket"]),
@@ -84,11 +101,14 @@ def test_wrong_input(run: Run, arguments: tuple[str, ...], code: int, words: lis
 
 @pytest.mark.slow
 def test_twin_of_a_ticket_from_a_trained_network(run: Run) -> None:
-    assert run(*LOTTERY, "--criterion", "hrank", "--rewind", "0,1", "--blocks", "2", "--out", "out").code == 0
-    ticket = "out/seed0/hrank/blocks-2-layer"
+    asked = ("--criterion", "hrank", "--rewind", "0,1", "--after-training", "--blocks", "2", "--out", "out")
+    found = run(*LOTTERY, *asked, "--json").json
+    at_start, rewound = (row["seeds"]["0"]["path"] for row in found["tickets"])
+    dense, kept, cut = (str(Path(next(Path("out/stages").glob(f"{kind}-*")), "ticket.pt")) for kind in
+                        ("dense", "weights", "prune"))  # fmt: skip
     twin = ("prune", "--method", "filter", "--criterion", "hrank", "--out", "twin.pt", "--json")
-    for name in (f"{ticket}.pt", f"{ticket}-epoch-1.pt"):
+    for name in (cut, rewound):
         check_failure(run(*twin, *TINY, "--match", name), 1, "cut out of a trained network", "--model instead of")
-    for model, name in (("trained", f"{ticket}.pt"), ("epoch-1", f"{ticket}-epoch-1.pt")):
-        assert run(*twin, "--model", f"out/seed0/dense/{model}.pt", "--match", name).json["match_gap"] == 0
-    assert run(*twin, *TINY, "--match", f"{ticket}-epoch-0.pt").json["match_gap"] == 0
+    for model, name in ((dense, cut), (kept, rewound)):
+        assert run(*twin, "--model", model, "--match", name).json["match_gap"] == 0
+    assert run(*twin, *TINY, "--match", at_start).json["match_gap"] == 0

@@ -26,10 +26,11 @@ from network_forms import (
 from torch import Tensor, nn
 
 from robustprune.attacks import run_attack
-from robustprune.errors import AttackError, ModelError, ModelWarning
+from robustprune.errors import ModelError, ModelWarning
 from robustprune.inference import freeze
 from robustprune.models import as_network, evaluation_mode, network_name, predict_logits, to_evaluation
 from robustprune.runtime.environment import hash_weights
+from robustprune.runtime.work import Work
 
 LABELS = expected_logits().argmax(dim=1)
 EPSILON = 0.1
@@ -210,14 +211,18 @@ def test_names() -> None:
 
 def test_the_state_of_an_attack_on_a_function_is_not_that_of_another(tmp_path: Path) -> None:
     labels = torch.zeros(len(IMAGES), dtype=torch.int64)
-    state = tmp_path / "state"
-    run_attack(lambda images: images.flatten(1), IMAGES, labels, attack="pgd", steps=1, state=state)  # type: ignore[arg-type]
+
+    def first(images: Tensor) -> Tensor:
+        return images.flatten(1)
 
     def other(images: Tensor) -> Tensor:
         return -images.flatten(1)
 
-    with pytest.raises(AttackError, match="another"):
-        run_attack(other, IMAGES, labels, attack="pgd", steps=1, state=state)  # type: ignore[arg-type]
+    work = Work(folder=tmp_path)
+    found = [run_attack(each, IMAGES, labels, steps=1, work=work).adversarial for each in (first, other)]  # type: ignore[arg-type]
+    alone = [run_attack(each, IMAGES, labels, steps=1).adversarial for each in (first, other)]  # type: ignore[arg-type]
+    assert all(map(torch.equal, found, alone))
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_evaluation_mode_returns_the_network_and_frozen_scripts_get_no_mode() -> None:

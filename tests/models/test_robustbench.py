@@ -31,7 +31,7 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = no_netwo
 import torch
 from support import Shape
 from robustprune.errors import ModelError, TicketError
-from robustprune.cli.listings import models
+from robustprune.cli.listing import list_rows
 from robustprune.models import build_model
 from robustprune.pruning import find_blocks
 from robustprune.tickets.ticket import Ticket, load_ticket
@@ -44,7 +44,7 @@ def refused(name, message, shape=Shape(), **options):
     else:
         raise AssertionError(f"{name} {options} was built")
 
-models()
+list_rows("models")
 assert "robustbench" not in sys.modules and "timm" not in sys.modules
 
 images = torch.rand(2, 3, 32, 32)

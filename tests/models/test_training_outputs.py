@@ -160,7 +160,7 @@ def trained(file: Path, name: str) -> Ticket:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ModelWarning)
         ticket = Ticket.from_model(build(file, name), data)
-    return train(ticket, data, epochs=1, batch_size=20, measure_energy=False)
+    return train(ticket, data, epochs=1, batch_size=20, country=None)
 
 
 @pytest.mark.parametrize("name", SEVERAL)

@@ -12,22 +12,19 @@ from torch import nn
 
 from robustprune.errors import EvaluationError, UnknownNameError
 from robustprune.ood.detector import DETECTORS, Detector, detector_options, make_detector, register_detector
-from robustprune.ood.detectors.ash import shape_activations
+from robustprune.ood.detectors.ash import Scale, shape_activations
 from robustprune.ood.detectors.dice import sparsified
 from robustprune.ood.detectors.energy import Energy
-from robustprune.ood.detectors.entropy import Entropy
-from robustprune.ood.detectors.fdbd import Fdbd
-from robustprune.ood.detectors.gen import Gen
+from robustprune.ood.detectors.entropy import GEN, Entropy
+from robustprune.ood.detectors.fdbd import FDBD
 from robustprune.ood.detectors.gradnorm import GradNorm
-from robustprune.ood.detectors.knn import Knn
+from robustprune.ood.detectors.knn import KNN
 from robustprune.ood.detectors.mahalanobis import fit_gaussians
-from robustprune.ood.detectors.max_logit import MaxLogit
-from robustprune.ood.detectors.msp import Msp
-from robustprune.ood.detectors.odin import Odin
-from robustprune.ood.detectors.react import React
-from robustprune.ood.detectors.scale import Scale
-from robustprune.ood.detectors.she import She
-from robustprune.ood.detectors.vim import Vim, principal_dimensions
+from robustprune.ood.detectors.msp import MSP, MaxLogit
+from robustprune.ood.detectors.odin import ODIN
+from robustprune.ood.detectors.react import ReAct
+from robustprune.ood.detectors.she import SHE
+from robustprune.ood.detectors.vim import ViM, principal_dimensions
 from robustprune.ood.outputs import LinearHead, Outputs
 
 
@@ -40,12 +37,12 @@ LOGITS = tensor([math.log(2), math.log(1), math.log(1)], [0.0, 0.0, 0.0])  # p =
 
 def test_scores_of_logits():
     third = 1 / 3
-    assert Msp.score(LOGITS).tolist() == pytest.approx([-0.5, -third])
+    assert MSP.score(LOGITS).tolist() == pytest.approx([-0.5, -third])
     assert MaxLogit.score(LOGITS).tolist() == pytest.approx([-math.log(2), 0])
     assert Energy.score(LOGITS).tolist() == pytest.approx([-math.log(4), -math.log(3)])
     assert Energy.score(LOGITS, 2.0).tolist() == pytest.approx([-2 * math.log(math.sqrt(2) + 2), -2 * math.log(3)])
     assert Entropy.score(LOGITS).tolist() == pytest.approx([1.5 * math.log(2), math.log(3)])
-    assert Gen.score(LOGITS, 0.5, 2).tolist() == pytest.approx(
+    assert GEN.score(LOGITS, 0.5, 2).tolist() == pytest.approx(
         [math.sqrt(0.5 * 0.5) + math.sqrt(0.25 * 0.75), 2 * math.sqrt(third * 2 * third)]
     )
 
@@ -53,9 +50,9 @@ def test_scores_of_logits():
 def test_certainty_is_no_problem():
     certain = tensor([1000.0, 0, 0])
     assert Entropy.score(certain).item() == 0
-    assert 0 <= Gen.score(certain).item() < 0.01
+    assert 0 <= GEN.score(certain).item() < 0.01
     certain.requires_grad_()
-    Gen.score(certain).sum().backward()
+    GEN.score(certain).sum().backward()
     assert certain.grad.isfinite().all()
 
 
@@ -81,7 +78,7 @@ def test_the_neighbour_that_counts_is_the_kth():
     bank = tensor([2.0, 0], [0, 3], [-1, 0])
     # From (1, 0), lengths aside: distances 0, √2 and 2.
     query = tensor([5.0, 0])
-    assert [Knn.score(query, bank, k).item() for k in (1, 2, 3)] == pytest.approx([0, math.sqrt(2), 2], abs=1e-11)
+    assert [KNN.score(query, bank, k).item() for k in (1, 2, 3)] == pytest.approx([0, math.sqrt(2), 2], abs=1e-11)
 
 
 def test_a_bank_is_thinned_and_never_short():
@@ -89,7 +86,7 @@ def test_a_bank_is_thinned_and_never_short():
     train = Outputs(
         torch.zeros(300, 2), torch.rand(300, 4, generator=generator).double(), labels=torch.zeros(300).long()
     )
-    detector = Knn(k=2, bank_size=100)
+    detector = KNN(k=2, bank_size=100)
     detector.fit(train, train)
     assert detector._bank.shape == (100, 4)
     rows = {tuple(row) for row in (train.features / train.features.norm(dim=1, keepdim=True)).tolist()}
@@ -101,7 +98,7 @@ def test_vim():
     head = LinearHead(tensor([1.0, 0], [0, 1]), tensor(0.0, 0))
     features = tensor([4.0, 1], [-4, 1], [4, -1], [-4, -1])
     train = Outputs(head(features), features, head, torch.zeros(4).long())
-    detector = Vim()
+    detector = ViM()
     detector.fit(train, train)
     # Mean largest logit (4 + 1 + 4 − 1)/4 = 2, mean residual 1: α = 2.
     query = tensor([3.0, -5])
@@ -113,7 +110,7 @@ def test_vim():
 def test_react_clips_at_the_percentile_of_all_activations():
     features = torch.arange(10, dtype=torch.float64).reshape(5, 2)
     head = LinearHead(torch.eye(2, dtype=torch.float64), tensor(0.0, 0))
-    detector = React(0.5)
+    detector = ReAct(0.5)
     detector.fit(Outputs(features, features, head, torch.zeros(5).long()), Outputs(features[:0]))
     assert detector(Outputs(features, tensor([100.0, 1]), head)).item() == pytest.approx(
         -math.log(math.exp(4.5) + math.exp(1))
@@ -123,7 +120,7 @@ def test_react_clips_at_the_percentile_of_all_activations():
 def test_she_keeps_only_what_was_right():
     features, logits = tensor([1.0, 0], [3, 0], [0, 100]), tensor([1.0, 0], [1, 0], [1, 0])
     train = Outputs(logits, features, labels=torch.tensor([0, 0, 1]))
-    detector = She()
+    detector = SHE()
     detector.fit(train, train)
     assert detector(Outputs(tensor([1.0, 0]), tensor([5.0, 7]))).item() == -10  # the pattern of class 0 is (2, 0)
 
@@ -132,7 +129,7 @@ def test_fdbd_is_distance_to_boundaries_over_distance_to_the_mean():
     head = LinearHead(tensor([1.0, 0], [-1, 0], [0, 2]), tensor(0.0, 0, -6))
     query, mean = tensor([3.0, 1]), tensor(0.0, 1)
     # Boundaries of class 0: with class 1 the line x = 0, at distance 3; with class 2 x − 2y + 6 = 0: 7/√5.
-    found = Fdbd.score(query, head(query), head, mean)
+    found = FDBD.score(query, head(query), head, mean)
     assert found.item() == pytest.approx(-(3 + 7 / math.sqrt(5)) / 2 / 3)
 
 
@@ -151,10 +148,10 @@ def test_gradnorm_is_the_gradient_of_the_last_layer():
 def test_odin_steps_towards_certainty_on_the_scale_of_pixels():
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     images = torch.rand(5, 1, 2, 2)
-    step = Odin.step(network, images)
+    step = ODIN.step(network, images)
     assert step.abs().flatten().tolist() == pytest.approx([0.0014] * 20)
     with torch.no_grad():
-        before, after = (Odin.score(network(each).double()) for each in (images, images + step))
+        before, after = (ODIN.score(network(each).double()) for each in (images, images + step))
     assert (after < before).all()
 
 

@@ -16,11 +16,8 @@ from torch import nn
 from robustprune.data import InMemorySplit, load_data
 from robustprune.errors import DataError, EvaluationError, UnknownNameError
 from robustprune.models import predict_logits
-from robustprune.ood import DETECTORS, PRESETS, evaluate_ood
-from robustprune.ood.foreign import load_foreign
-from robustprune.ood.groups import expand, group_of
-
-QUICK = {"resamples": 0, "limit": 60}
+from robustprune.ood import DETECTORS, OOD, PRESETS, evaluate_ood
+from robustprune.ood.image_sets import expand_sets, group_of, load_set
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +26,9 @@ def _empty_root(tmp_path, monkeypatch):
 
 
 def test_figures_are_those_of_the_scores_beside_them(case, digits):
-    result = evaluate_ood(case.network, digits, ["noise", "photo-patches"], ["msp", "knn", "vim"], resamples=50)
+    result = evaluate_ood(
+        case.network, digits, OOD(["noise", "photo-patches"], detectors=["msp", "knn", "vim"], resamples=50)
+    )
     for place, entry in enumerate(result.entries):
         assert (entry.n_in, entry.n_out) == (359, 2000)
         for name, figures in entry.detectors.items():
@@ -43,7 +42,7 @@ def test_figures_are_those_of_the_scores_beside_them(case, digits):
 
 
 def test_detectors_are_fitted_on_training_images_as_they_are(case, digits):
-    result = evaluate_ood(case.network, digits, "noise", "knn", resamples=0)
+    result = evaluate_ood(case.network, digits, OOD("noise", detectors="knn", resamples=0))
 
     def features(split):  # by the plain network, in training order, without anything of this package's detection
         caught = []
@@ -64,17 +63,15 @@ def with_labels(data, part, labels):
 
 
 def test_test_labels_decide_nothing_and_validation_labels_only_the_temperature(case, digits):
-    asked = {"ood": "noise", "detectors": ["temperature", "rmd", "she", "dice"], **QUICK, "limit": None}
-    before = evaluate_ood(case.network, digits, **asked)
+    asked = OOD("noise", detectors=["temperature", "rmd", "she", "dice"], resamples=0)
+    before = evaluate_ood(case.network, digits, asked)
     shuffled = with_labels(digits, "test", digits.require("test").labels.flip(0))
-    after = evaluate_ood(case.network, shuffled, **asked)
+    after = evaluate_ood(case.network, shuffled, asked)
     assert after.entries == before.entries
     wrong = with_labels(digits, "val", (digits.require("val").labels + 1) % 10)
-    after = evaluate_ood(case.network, wrong, **asked)
+    after = evaluate_ood(case.network, wrong, asked)
     changed = [
-        name
-        for name in asked["detectors"]
-        if (after.samples[f"ood_in_{name}"] != before.samples[f"ood_in_{name}"]).any()
+        name for name in asked.detectors if (after.samples[f"ood_in_{name}"] != before.samples[f"ood_in_{name}"]).any()
     ]
     assert changed == ["temperature"]
 
@@ -82,7 +79,9 @@ def test_test_labels_decide_nothing_and_validation_labels_only_the_temperature(c
 def test_a_temperature_that_nothing_decides_is_said_where_its_figures_are(case, digits):
     images = digits.require("val").images
     right = with_labels(digits, "val", predict_logits(case.network, images).argmax(dim=1))
-    result = evaluate_ood(case.network, right, "noise", ["temperature", "msp"], full_spectrum=True, **QUICK)
+    result = evaluate_ood(
+        case.network, right, OOD("noise", detectors=["temperature", "msp"], full_spectrum=True, resamples=0), limit=60
+    )
     (entry,) = result.entries
     for table in (entry.detectors, entry.full_spectrum):
         assert "all 144 validation images are classified correctly" in table["temperature"].reason
@@ -98,7 +97,7 @@ def test_resamples_are_counted_before_anything_is_computed(digits):
 
     for resamples in (1, 19, 25.5, -1):
         with pytest.raises(EvaluationError, match="20 resamples"):
-            evaluate_ood(Untouched(), digits, "noise", "msp", resamples=resamples)
+            evaluate_ood(Untouched(), digits, OOD("noise", detectors="msp", resamples=resamples))
 
 
 def test_everything_is_left_as_it_was(case, digits):
@@ -108,7 +107,12 @@ def test_everything_is_left_as_it_was(case, digits):
         modes = [module.training for module in network.modules()]
         state = {name: value.clone() for name, value in network.state_dict().items()}
         generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
-        evaluate_ood(network, digits, "noise", attack_epsilons="1/255", attack_limit=4, attack_steps=1, **QUICK)
+        evaluate_ood(
+            network,
+            digits,
+            OOD("noise", attack_epsilons="1/255", attack_limit=4, attack_steps=1, resamples=0),
+            limit=60,
+        )
         assert [module.training for module in network.modules()] == modes
         assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
         assert not any(module._forward_pre_hooks or module._forward_hooks for module in network.modules())
@@ -120,15 +124,17 @@ def test_everything_is_left_as_it_was(case, digits):
 
 
 def test_all_detectors_by_default_and_own_ones_by_set(case, digits):
-    result = evaluate_ood(case.network, digits, "constant", **QUICK)
+    result = evaluate_ood(case.network, digits, OOD("constant", resamples=0), limit=60)
     assert list(result.entries[0].detectors) == DETECTORS.names()
-    result = evaluate_ood(case.network, digits, {"constant": ["msp"], "noise": ["energy", "knn:k=3"]}, **QUICK)
+    result = evaluate_ood(
+        case.network, digits, OOD({"constant": ["msp"], "noise": ["energy", "knn:k=3"]}, resamples=0), limit=60
+    )
     assert [list(entry.detectors) for entry in result.entries] == [["msp"], ["energy", "knn:k=3"]]
     assert list(result.summary.selective) == ["msp", "energy", "knn:k=3"]
 
 
 def test_selective_prediction_ends_at_the_error_rate(case, digits):
-    result = evaluate_ood(case.network, digits, "noise", "msp", resamples=0)
+    result = evaluate_ood(case.network, digits, OOD("noise", detectors="msp", resamples=0))
     logits = predict_logits(case.network, digits.require("test").images)
     error = float((logits.argmax(dim=1) != digits.require("test").labels).float().mean())
     entry = result.summary.selective["msp"]
@@ -139,7 +145,9 @@ def test_selective_prediction_ends_at_the_error_rate(case, digits):
 
 
 def test_a_preset_names_what_is_missing_and_goes_on(case, digits):
-    result = evaluate_ood(case.network, digits, ["near", "far", "sanity"], ["msp", "energy"], **QUICK)
+    result = evaluate_ood(
+        case.network, digits, OOD(["near", "far", "sanity"], detectors=["msp", "energy"], resamples=0), limit=60
+    )
     found = [entry.dataset for entry in result.entries]
     asked = [name for sets in PRESETS["digits"].values() for name in sets]
     assert set(found) | set(result.summary.missing) == {*asked, "noise", "uniform", "constant"}
@@ -154,19 +162,21 @@ def test_a_preset_names_what_is_missing_and_goes_on(case, digits):
 
 def test_what_is_asked_for_by_name_has_to_be_there(case, digits):
     with pytest.raises(DataError, match="no folder textures or file textures"):
-        evaluate_ood(case.network, digits, ["noise", "textures"], "msp", **QUICK)
+        evaluate_ood(case.network, digits, OOD(["noise", "textures"], detectors="msp", resamples=0), limit=60)
     with pytest.raises(DataError, match="'cifar10' was not found"):
-        evaluate_ood(case.network, digits, "cifar10", "msp", **QUICK)
+        evaluate_ood(case.network, digits, OOD("cifar10", detectors="msp", resamples=0), limit=60)
     with pytest.raises(UnknownNameError, match="Did you mean 'fashion-mnist'"):
-        evaluate_ood(case.network, digits, "fashion-minst", "msp", **QUICK)
+        evaluate_ood(case.network, digits, OOD("fashion-minst", detectors="msp", resamples=0), limit=60)
     with pytest.raises(EvaluationError, match="itself"):
-        evaluate_ood(case.network, digits, "digits", "msp", **QUICK)
+        evaluate_ood(case.network, digits, OOD("digits", detectors="msp", resamples=0), limit=60)
     with pytest.raises(UnknownNameError, match="no detector called"):
-        evaluate_ood(case.network, digits, "noise", "mspp", **QUICK)
+        evaluate_ood(case.network, digits, OOD("noise", detectors="mspp", resamples=0), limit=60)
     with pytest.raises(EvaluationError, match="at least one"):
-        evaluate_ood(case.network, digits, [], "msp", **QUICK)
+        evaluate_ood(case.network, digits, [])
+    with pytest.raises(EvaluationError, match="detectors without an out-of-distribution set"):
+        OOD([], detectors="msp")
     with pytest.raises(EvaluationError, match="attack_steps"):
-        evaluate_ood(case.network, digits, "noise", "msp", attack_epsilons="1/255", attack_steps=0)
+        evaluate_ood(case.network, digits, OOD("noise", detectors="msp", attack_epsilons="1/255", attack_steps=0))
 
 
 def test_sets_of_ones_own(case, digits, tmp_path):
@@ -180,7 +190,9 @@ def test_sets_of_ones_own(case, digits, tmp_path):
     images = generator.integers(0, 256, (5, 9, 9), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", images=images, labels=np.zeros(5, dtype=np.int64))
     result = evaluate_ood(
-        case.network, digits, [f"npz:{tmp_path / 'mine.npz'}", "textures"], "energy", resamples=0, root=root
+        case.network,
+        digits,
+        OOD([f"npz:{tmp_path / 'mine.npz'}", "textures"], detectors="energy", resamples=0, root=root),
     )
     npz, folder = result.entries
     assert (npz.n_out, folder.n_out) == (5, 6)
@@ -196,7 +208,7 @@ def test_images_of_another_aspect_are_converted_and_it_is_said(digits):
         digits,
         **{part: InMemorySplit(split.images[:, :, :6], split.labels) for part, split in digits.splits().items()},
     )
-    foreign = load_foreign("photo-patches", oblong, limit=10)
+    foreign = load_set("photo-patches", oblong, limit=10)
     assert foreign.images.shape == (10, 1, 6, 8)
     assert foreign.conversions["resized_from"] == [32, 32]
     assert foreign.conversions["resized_to"] == [6, 8]
@@ -204,7 +216,7 @@ def test_images_of_another_aspect_are_converted_and_it_is_said(digits):
 
 
 def test_a_limit_takes_a_part_of_what_a_larger_one_takes(digits):
-    few, more = (load_foreign("noise", digits, limit=limit) for limit in (10, 50))
+    few, more = (load_set("noise", digits, limit=limit) for limit in (10, 50))
     assert set(few.indices.tolist()) < set(more.indices.tolist())
     assert torch.equal(few.images, load_data("noise", image_size=8, channels=1).require("test").take(few.indices))
 
@@ -216,11 +228,10 @@ def test_groups_are_openoods():
     assert group_of("cifar10", "svhn") == "far"
     assert group_of("cifar10", "digits") == "other"
     assert group_of("npz:/a", "uniform") == "sanity"
-    requests, named = expand("cifar10", {"near": ["msp"], "cifar100": ["knn"]}, ["energy"])
-    assert requests == {"cifar100": ["msp", "knn"], "tiny-imagenet": ["msp"]}
-    assert named == {"near", "cifar100"}
+    chosen = expand_sets("cifar10", {"near": ["msp"], "cifar100": ["knn"]}, ["energy"])
+    assert chosen == {"cifar100": ["msp", "knn"], "tiny-imagenet": ["msp"]}
     with pytest.raises(EvaluationError, match="no near sets are known for 'svhn'"):
-        expand("svhn", ["near"], ["msp"])
+        expand_sets("svhn", ["near"], ["msp"])
 
 
 def test_a_collapsed_network_gives_a_clean_result(digits):
@@ -229,7 +240,7 @@ def test_a_collapsed_network_gives_a_clean_result(digits):
         network[1].weight.zero_()
         network[1].bias.fill_(-1)
     result = evaluate_ood(
-        network, digits, ["noise"], resamples=20, attack_epsilons=0.01, attack_limit=3, attack_steps=1
+        network, digits, OOD(["noise"], resamples=20, attack_epsilons=0.01, attack_limit=3, attack_steps=1)
     )
     detectors = result.entries[0].detectors
     assert (detectors["energy"].auroc, detectors["energy"].fpr95_ood_positive) == (0.5, 1)

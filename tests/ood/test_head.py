@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from robustprune.models import build_model, run_model
-from robustprune.ood.head import catching, find_head
+from robustprune.ood.outputs import catching, find_head
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

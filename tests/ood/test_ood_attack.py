@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from robustprune.ood import Detector, Extractor, evaluate_ood, fit_detectors, register_detector
-from robustprune.ood.attack import LOWER, RAISE, ScoreAttackSettings, _drive, attack_detectors
+from robustprune.ood import OOD, Detector, Extractor, evaluate_ood, fit_detectors, register_detector
+from robustprune.ood.attack import LOWER, RAISE, _drive, attack_detectors, score_attack
 from robustprune.ood.scoring import score_outputs
 
 EPSILON = 0.05
@@ -31,8 +31,8 @@ def test_a_linear_score_is_driven_to_its_optimum(linear, direction):
     network, extractor, outputs = linear
     fitted = fit_detectors(["max_logit"], None, None)["max_logit"]
     clean = score_outputs(fitted, outputs)
-    settings = ScoreAttackSettings((EPSILON,), steps=10)
-    result = _drive(extractor, fitted.detector, outputs, clean, direction, EPSILON, settings)
+    attack = score_attack(epsilon=EPSILON, steps=10)
+    result = _drive(extractor, fitted.detector, outputs, clean, direction, attack)
     moved = score_outputs(fitted, extractor.run(result.adversarial, keep=False))
     # The score is −w₀·x − b₀: within the ball it moves by ε‖w₀‖₁ at most.
     reach = EPSILON * float(network[1].weight[0].detach().abs().sum())
@@ -45,7 +45,7 @@ def test_no_budget_changes_nothing_and_a_larger_one_does_more(case):
     fitted = fit_detectors(["energy", "mahalanobis", "knn", "odin"], case.train, case.held_out)
     inside, outside = case.inside.take(slice(40)), case.outside.take(slice(40))
     entries = [
-        attack_detectors(case.extractor, fitted, inside, outside, epsilon, ScoreAttackSettings((), steps=5))
+        attack_detectors(case.extractor, fitted, inside, outside, score_attack(epsilon=epsilon, steps=5))
         for epsilon in (0.0, 0.02, 0.1)
     ]
     for name in fitted:
@@ -69,7 +69,9 @@ def test_a_score_without_a_gradient_is_not_called_robust(case, digits):
 
     try:
         result = evaluate_ood(
-            case.network, digits, "noise", "rounded", resamples=0, attack_epsilons="8/255", attack_limit=10
+            case.network,
+            digits,
+            OOD("noise", detectors="rounded", resamples=0, attack_epsilons="8/255", attack_limit=10),
         )
         found = result.entries[0].attacks[0].detectors["rounded"]
         assert not found.valid
@@ -89,7 +91,7 @@ def test_a_class_that_only_attacked_images_are_taken_for_is_a_reason():
     extractor = Extractor(network, images)
     outputs = extractor.run(images, torch.zeros(8, dtype=torch.int64))
     fitted = fit_detectors(["she", "energy"], outputs, outputs)
-    entry = attack_detectors(extractor, fitted, outputs, outputs, 0.5, ScoreAttackSettings((), steps=5))
+    entry = attack_detectors(extractor, fitted, outputs, outputs, score_attack(epsilon=0.5, steps=5))
     assert "class 1, of which no training image is recognized" in entry.detectors["she"].reason
     assert entry.detectors["she"].auroc_clean is None
     assert entry.detectors["energy"].auroc_clean == 0.5

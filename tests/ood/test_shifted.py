@@ -9,9 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from robustprune.corruptions import HEADLINE, SEVERITIES, corrupt
 from robustprune.errors import EvaluationError, UnknownNameError
-from robustprune.ood import evaluate_ood
-from robustprune.ood.foreign import load_foreign
-from robustprune.ood.shifted import corrupt_evenly, parse_corrupted
+from robustprune.ood import OOD, evaluate_ood
+from robustprune.ood.image_sets import corrupt_evenly, load_set, parse_corrupted
 
 
 def test_every_image_is_corrupted_once_and_all_ways_are_used_about_evenly(digits):
@@ -46,22 +45,22 @@ def test_names():
 def test_a_corruption_that_changes_nothing_is_no_foreign_set(digits):
     # Grey images have no saturation.
     with pytest.raises(EvaluationError, match="corrupted:saturate changes none of the images of digits"):
-        load_foreign("corrupted:saturate", digits)
+        load_set("corrupted:saturate", digits)
 
 
 def test_corrupted_images_as_a_foreign_set(case, digits):
-    foreign = load_foreign("corrupted:contrast,5", digits, limit=20)
+    foreign = load_set("corrupted:contrast,5", digits, limit=20)
     originals = digits.require("test").take(foreign.indices)
     assert torch.equal(foreign.images, corrupt(originals, "contrast", 5))
     assert foreign.conversions["severities"] == [5]
-    result = evaluate_ood(case.network, digits, "corrupted:impulse_noise,5", "msp", resamples=0)
+    result = evaluate_ood(case.network, digits, OOD("corrupted:impulse_noise,5", detectors="msp", resamples=0))
     assert result.entries[0].group == "shifted"
     assert result.entries[0].detectors["msp"].auroc > 0.6
 
 
 def test_the_full_spectrum_counts_corrupted_images_as_in_distribution(case, digits):
     result = evaluate_ood(
-        case.network, digits, ["photo-patches", "noise"], ["msp", "knn"], full_spectrum=True, resamples=0
+        case.network, digits, OOD(["photo-patches", "noise"], detectors=["msp", "knn"], full_spectrum=True, resamples=0)
     )
     entry = result.entries[0]
     assert result.summary.shifted == ["msp", "knn"]

@@ -11,9 +11,9 @@ from torch import nn
 
 from robustprune.metrics import detection_figures
 from robustprune.ood import DETECTORS, Extractor, Outputs, fit_detectors, make_detector, score_outputs
-from robustprune.ood.detectors.gen import Gen
-from robustprune.ood.detectors.msp import Msp
-from robustprune.ood.detectors.odin import Odin
+from robustprune.ood.detectors.entropy import GEN
+from robustprune.ood.detectors.msp import MSP
+from robustprune.ood.detectors.odin import ODIN
 
 BY_CERTAINTY = ["msp", "temperature", "entropy", "gen"]
 
@@ -34,13 +34,13 @@ def test_no_two_margins_tie(name, margins):
 @given(st.lists(st.floats(0.01, 1e4), min_size=2, max_size=30, unique=True), st.sampled_from([1.0, 1e2, 1e4]))
 def test_the_largest_probability_ranks_as_if_it_did_not_round(margins, scale):
     margins = np.sort(np.round(margins, 2)) * scale
-    scores = Msp.score(two_logits(margins)).numpy()
+    scores = MSP.score(two_logits(margins)).numpy()
     assert (np.diff(scores)[np.diff(margins) > 0] < 0).all()
     np.testing.assert_allclose(scores, -1 / (1 + np.exp(-margins)), atol=1e-6)
 
 
 def test_single_precision_loses_no_rank_either():
-    scores = Msp.score(two_logits([16.0, 17, 18, 19, 20]).float())
+    scores = MSP.score(two_logits([16.0, 17, 18, 19, 20]).float())
     assert scores.dtype == torch.float64
     assert (scores.diff() < 0).all()
 
@@ -49,14 +49,14 @@ def test_logits_ten_thousand_times_as_large_are_told_apart_as_before():
     random = np.random.default_rng(0)
     inside, outside = (torch.tensor(random.gamma(shape, 1, 500)) for shape in (6, 3))
     for scale in (1.0, 100.0, 1e4):
-        scores = [Msp.score(two_logits(scale * each)) for each in (inside, outside)]
+        scores = [MSP.score(two_logits(scale * each)) for each in (inside, outside)]
         assert detection_figures(*scores).auroc == pytest.approx(detection_figures(-inside, -outside).auroc, abs=1e-12)
 
 
 def test_gen_by_hand_where_the_largest_probability_rounds_to_1():
     # p and 1 − p are e^−m but for e^−2m, either way round: the sum is 2·e^(−γm).
     for margin in (40.0, 100.0, 600.0):
-        assert Gen.score(two_logits([margin])).item() == pytest.approx(2 * np.exp(-0.1 * margin), rel=1e-12)
+        assert GEN.score(two_logits([margin])).item() == pytest.approx(2 * np.exp(-0.1 * margin), rel=1e-12)
 
 
 def test_odin_steps_towards_certainty_where_the_network_is_sure():
@@ -67,7 +67,7 @@ def test_odin_steps_towards_certainty_where_the_network_is_sure():
             margin = 500 + flat[:, 0] - flat[:, 1]
             return torch.stack([margin, torch.zeros_like(margin)], dim=1)
 
-    step = Odin.step(Sure(), torch.full((3, 1, 1, 4), 0.5), temperature=1.0, epsilon=0.01)
+    step = ODIN.step(Sure(), torch.full((3, 1, 1, 4), 0.5), temperature=1.0, epsilon=0.01)
     assert step.flatten(1).tolist() == [pytest.approx([0.01, -0.01, 0, 0])] * 3
 
 

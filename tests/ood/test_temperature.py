@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from robustprune.errors import DetectorError
 from robustprune.metrics import detection_figures
+from robustprune.ood.detection_trial import compare_sets
 from robustprune.ood.detectors.temperature import NoTemperatureError, best_temperature
-from robustprune.ood.errors import DetectorError
-from robustprune.ood.figures import compare_sets
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.scoring import fit_detectors, score_outputs
 

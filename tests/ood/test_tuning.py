@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from robustprune.data import InMemorySplit
 from robustprune.errors import EvaluationError
-from robustprune.ood import evaluate_ood, fit_detectors, make_detector, score_outputs
-from robustprune.ood.tuning import tune_detectors
+from robustprune.ood import OOD, evaluate_ood, fit_detectors, make_detector, score_outputs
+from robustprune.ood.scoring import tune_detectors
 
 NAMES = ["knn", "react", "gen", "energy", "ash:percentile=0.5"]
 
@@ -52,7 +52,9 @@ def test_no_detector_is_lost_when_none_of_its_options_work(case):
 @pytest.mark.parametrize("tuning_set", ["photo-patches", "corrupted:fog,5"])
 def test_test_images_decide_nothing(case, digits, tuning_set):
     def chosen(data):
-        result = evaluate_ood(case.network, data, "noise", ["knn", "gen"], tune_on=tuning_set, resamples=0, limit=30)
+        result = evaluate_ood(
+            case.network, data, OOD("noise", detectors=["knn", "gen"], tune_on=tuning_set, resamples=0), limit=30
+        )
         return result.summary.protocol["tuned_on"]
 
     test = digits.require("test")
@@ -66,8 +68,10 @@ def test_what_chooses_does_not_judge(case, digits, tmp_path):
     roundabout = tmp_path / "own.npz" / ".." / "own.npz"
     for judge, tuning_set in (("corrupted", "corrupted:fog"), (f"npz:{tmp_path}/own.npz", f"npz:{roundabout}")):
         with pytest.raises(EvaluationError, match="cannot both choose options and judge"):
-            evaluate_ood(case.network, digits, judge, "knn", tune_on=tuning_set, limit=20)
+            evaluate_ood(case.network, digits, OOD(judge, detectors="knn", tune_on=tuning_set), limit=20)
     with pytest.raises(EvaluationError, match="cannot both choose options and judge"):
-        evaluate_ood(case.network, digits, ["noise", "constant"], "knn", tune_on="noise")
+        evaluate_ood(case.network, digits, OOD(["noise", "constant"], detectors="knn", tune_on="noise"))
     with pytest.raises(EvaluationError, match="needs training and validation images"):
-        evaluate_ood(case.network, replace(digits, val=None), "noise", "knn", tune_on="uniform", limit=20)
+        evaluate_ood(
+            case.network, replace(digits, val=None), OOD("noise", detectors="knn", tune_on="uniform"), limit=20
+        )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from robustprune.attacks.requests import Attacks
 from robustprune.cost import measure_memory
 from robustprune.data import ImageData
 from robustprune.errors import EvaluationError
@@ -24,13 +25,13 @@ from robustprune.training import train
 @pytest.fixture(scope="module")
 def ticket(few_digits: ImageData) -> Ticket:
     made = Ticket.from_model(build_model("resnet20", few_digits, width=4), few_digits)
-    return train(made, few_digits, epochs=2, batch_size=20, measure_energy=False)
+    return train(made, few_digits, epochs=2, batch_size=20, country=None)
 
 
 @pytest.fixture(scope="module")
 def evaluated(ticket: Ticket, few_digits: ImageData) -> Record:
     return evaluate(
-        ticket, few_digits, attacks=["fgsm", "pgd"], epsilons=["2/255", 0.1], options={"steps": 3}, limit=60, seed=1
+        ticket, few_digits, attacks=Attacks(["fgsm", "pgd"], epsilons=["2/255", 0.1], steps=3), limit=60, seed=1
     )
 
 

@@ -11,10 +11,12 @@ import pytest
 from support import HOSTILE
 from synthetic_records import make_record
 
+from robustprune.attacks.requests import Attacks
 from robustprune.corruptions import HEADLINE
 from robustprune.data import ImageData
 from robustprune.evaluation import evaluate_models
 from robustprune.models import build_model
+from robustprune.ood.requests import OOD
 from robustprune.pruning import score_blocks
 from robustprune.records import BlockSummary, CheckResult, Record
 from robustprune.report import write_report
@@ -94,18 +96,16 @@ def records(few_digits: ImageData) -> dict[str, Record]:
         for criterion in ("l1", "random"):
             tickets[criterion] = prune_layers(dense, score_blocks(dense.network, few_digits, criterion), blocks=2)
     for ticket in tickets.values():
-        train(ticket, few_digits, epochs=2, measure_energy=False)
+        train(ticket, few_digits, epochs=2, country=None)
+    for name, ticket in tickets.items():
+        ticket.path = f"{name}.pt"
     return evaluate_models(
         tickets,
         few_digits,
         limit=60,
-        attacks=["fgsm", "pgd"],
-        epsilons=["8/255", "0.1"],
-        options={"steps": 3},
+        attacks=Attacks(["fgsm", "pgd"], epsilons=["8/255", "0.1"], steps=3),
         corruptions=["fog", "gaussian_noise"],
-        ood=["photo-patches"],
-        detectors=["energy", "msp"],
-        paths={name: f"{name}.pt" for name in tickets},
+        ood=OOD(["photo-patches"], detectors=["energy", "msp"]),
     )
 
 

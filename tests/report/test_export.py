@@ -11,9 +11,8 @@ from PIL import Image
 
 from robustprune.errors import ReportError
 from robustprune.records import Record
-from robustprune.report.drawing import Drawing
-from robustprune.report.export import save_figures, to_svg
 from robustprune.report.figures import draw_all
+from robustprune.report.figures.drawing import Drawing, save_figures, to_svg
 from robustprune.report.figures.style import INK, new_figure, styled
 
 Groups = dict[str, list[Record]]

@@ -17,11 +17,11 @@ from robustprune.data import ImageData
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
 from robustprune.records import Record
-from robustprune.report.drawing import Drawing
 from robustprune.report.figures import FIGURES, draw_all
-from robustprune.report.figures.detection import roc_curve
-from robustprune.report.figures.labels import spread_out
-from robustprune.report.figures.reading import choose_groups
+from robustprune.report.figures.drawing import Drawing
+from robustprune.report.figures.roc import roc_curve
+from robustprune.report.figures.shown import choose_groups
+from robustprune.report.figures.style import spread_out
 from robustprune.report.figures.tradeoff import pareto_front
 
 Groups = dict[str, list[Record]]

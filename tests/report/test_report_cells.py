@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from robustprune.comparison import Row
+from robustprune.comparison import ComparisonRow
 from robustprune.report.cells import difference_text, interval_text, p_text, value_text, verdict_badge
 
 
-def row(**facts: Any) -> Row:
+def row(**facts: Any) -> ComparisonRow:
     given = {"candidate": "layer", "metric": "m", "label": "m", "group": "cost", "unit": "pp"} | facts
-    return Row(**{"higher_is_better": True, **given})
+    return ComparisonRow(**{"higher_is_better": True, **given})
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ tickets = {
     "trades": prune_weights(model, data, criterion="snip", sparsity=0.5),
 }
 for adversarial, ticket in tickets.items():
-    ticket = rp.train(ticket, data, epochs=2, batch_size=30, adversarial=adversarial, measure_energy=False)
+    ticket = rp.train(ticket, data, epochs=2, batch_size=30, adversarial=adversarial, country=None)
     rp.evaluate(ticket, data, attacks=["fgsm"])
 print("sound")
 """

@@ -10,18 +10,19 @@ import pytest
 from synthetic_records import make_record
 from torch import nn
 
-from robustprune.attacks import run_attack
-from robustprune.attacks.engine.saving import save_adversarial
-from robustprune.corruptions.gallery import write_gallery
+from robustprune.attacks import run_attack, save_adversarial
+from robustprune.corruptions import Corruptions
+from robustprune.corruptions.corruption_gallery import write_gallery
 from robustprune.data import ImageData
 from robustprune.errors import AttackError, CorruptionError, EvaluationError, TicketError
 from robustprune.models import build_model
 from robustprune.runtime import kinds
 from robustprune.runtime.files import write_atomically
 from robustprune.runtime.kinds import Kind, check_replaceable, overwriting
+from robustprune.runtime.work import Work
 from robustprune.tickets.export import export_model
 from robustprune.tickets.ticket import Ticket
-from robustprune.training import train
+from robustprune.training import CHECKPOINT_NAME, train
 
 ALL = {name: kind for name, kind in vars(kinds).items() if isinstance(kind, Kind)}
 OWN = {
@@ -41,8 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageData) -> P
     home = tmp_path_factory.mktemp("kinds")
     ticket = Ticket.from_model(build_model("resnet20", few_digits, width=4), few_digits)
     ticket.save(home / "ticket.pt")
-    with pytest.raises(KeyboardInterrupt):
-        train(ticket, few_digits, epochs=1, measure_energy=False, checkpoint=home / "checkpoint", on_epoch=_stop)
+    train(ticket, few_digits, epochs=1, country=None, work=Work(folder=home))
+    (home / CHECKPOINT_NAME).rename(home / "checkpoint")
     make_record().save(home / "record.json")
     images, labels = few_digits.require("test").images[:4], few_digits.require("test").labels[:4]
     linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
@@ -52,15 +53,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageData) -> P
         home / "network.pt2",
         "torch-export",
     )
-    write_gallery(images[0], home / "gallery.png", names=["fog"])
+    write_gallery(images[0], home / "gallery.png", Corruptions("fog"))
     np.savez(home / "set.npz", test_images=images.numpy(), test_labels=labels.numpy())
     (home / "net.py").write_text("import robustprune  # Written by robustprune's user")
     (home / "page.html").write_text("<!doctype html><p>About robustprune</p>")
     return home
-
-
-def _stop(*_given: object) -> None:
-    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -105,7 +102,7 @@ def test_python_refuses_likewise(folder: Path, tmp_path: Path, few_digits: Image
     with pytest.raises(EvaluationError, match="not a record and would be lost"):
         make_record().save(foreign)
     with pytest.raises(CorruptionError, match="would be lost"):
-        write_gallery(few_digits.require("test").images[0], picture, names=["fog"])
+        write_gallery(few_digits.require("test").images[0], picture, Corruptions("fog"))
     linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
     test = few_digits.require("test")
     result = run_attack(linear, test.images[:4], test.labels[:4], "fgsm", epsilon=0.1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support import Run, check_failure
 
 from robustprune.data import augment
-from robustprune.data.augmix import augmix
+from robustprune.data.augmentation import augmix
 from robustprune.runtime.launch import Launch, read_launch, silence_others
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import Draws

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from robustprune.runtime.sealed import DamagedFileError, read_sealed, write_sealed
+from robustprune.errors import DamagedFileError
+from robustprune.runtime.sealed import read_sealed, write_sealed
 
 KIND = "test-kind"
 CONTENT = {

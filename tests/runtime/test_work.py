@@ -36,7 +36,7 @@ import robustprune as rp
 data = rp.load_data("digits", train_limit=40)
 model = rp.build_model("resnet20", data)
 ticket = rp.prune_layers(model, rp.score_blocks(model, data, criterion="random"), blocks=1, data=data)
-rp.train(ticket, data, epochs=1, measure_energy=False)
+rp.train(ticket, data, epochs=1, country=None)
 """,
 }
 

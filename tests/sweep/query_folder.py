@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.sweep import Store
-from robustprune.sweep.graph import Plan, Stage
+from robustprune.sweep.graph import Stage, SweepPlan
 
 RECORD: dict[str, Any] = {
     "schema": 1,
@@ -39,7 +39,7 @@ def record(**clean: Any) -> dict[str, Any]:
 
 def fill(folder: Path, count: int) -> None:
     """Make the folder of a sweep with so many runs."""
-    plan, store = Plan(), Store(folder)
+    plan, store = SweepPlan(), Store(folder)
     for number in range(count):
         criterion = ("grasp", "snip")[number % 2]
         address = plan.add(Stage("evaluate", {"number": number}, label=f"run {number}"))

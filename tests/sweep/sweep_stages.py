@@ -13,7 +13,7 @@ from pathlib import Path
 from robustprune.errors import PruningError, SweepError
 from robustprune.runtime.files import write_atomically
 from robustprune.sweep.engines.local import LocalEngine
-from robustprune.sweep.graph import Plan, Stage
+from robustprune.sweep.graph import Stage, SweepPlan
 from robustprune.sweep.scheduler import carry_out
 from robustprune.sweep.store import Store
 
@@ -49,9 +49,9 @@ def misbehave(stage: Stage, store: Store, tell: Callable[[str, float], None]) ->
     return count(stage, store, tell)
 
 
-def plan_of(*chains: tuple[str, ...], seconds: float = 0.0) -> Plan:
+def plan_of(*chains: tuple[str, ...], seconds: float = 0.0) -> SweepPlan:
     """Return a plan with a run for every chain; stages of one name after equal ones are one stage."""
-    plan = Plan()
+    plan = SweepPlan()
     for chain in chains:
         address = ""
         for name in chain:

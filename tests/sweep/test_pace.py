@@ -20,7 +20,7 @@ def images(data: ImageData, shift: dict[str, str] | None = None, **asked: Any) -
     """Return through how many images an evaluation goes, at one second for each."""
     pace = _Pace.__new__(_Pace)  # nothing is measured
     pace.data, pace.forward_seconds, pace._sizes = data, 1.0, {}
-    stage = Stage("evaluate", {"evaluate": {**NOTHING, **asked}}, hints={"evaluate": {"shift": shift or {}}})
+    stage = Stage("evaluate", {"evaluate": {**NOTHING, **asked}}, hints={"evaluate": {"shift": {"sets": shift or {}}}})
     assert pace.bytes_on_disk(stage) > 0
     return pace.seconds(stage) - _SECONDS_BESIDE
 
@@ -43,5 +43,5 @@ def test_sets_from_elsewhere_count_whole(few_digits: ImageData, tmp_path: Path) 
 
 
 def test_dry_run_for_a_cluster_has_to_be_told_how_large_it_is(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("{criterion: snip, blocks: 1}")
+    (tmp_path / "a.yaml").write_text("pruning: {criterion: snip, blocks: 1}")
     check_failure(run("sweep", "a.yaml", "--out", "out", "--dry-run", "--engine", "ray"), 2, "--workers")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support import Run, check_failure
 
-from robustprune.data.places import locate
+from robustprune.data.registry import locate
 from robustprune.sweep.paper import TABLES, read_table
 
 # Networks of each table, without the dense ones: what the paper's rows and columns come to, three seeds each.
@@ -33,20 +33,20 @@ def _small(table: str) -> int:
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("scale", ["small", "paper"])
 def test_table_has_the_networks_of_the_papers_and_their_dense_ones(table: str, scale: str) -> None:
-    _, runs = read_table(table, scale)  # type: ignore[arg-type]
-    counts = Counter(run.method == "dense" for run in runs)
+    runs = read_table(table, scale).runs  # type: ignore[arg-type]
+    counts = Counter(run.is_dense for run in runs)
     models = {run.model for run in runs}
     assert models == {"resnet32"} | ({"resnet56"} if scale == "paper" and table in BOTH_DEPTHS else set())
     assert counts == {False: NETWORKS[table] if scale == "paper" else _small(table), True: 3 * len(models)}
     assert {run.data.name for run in runs} == {"cifar10" if scale == "paper" else "fashion-mnist"}
-    assert {run.train.recipe for run in runs} == {"paper" if scale == "paper" else "quick"}
+    assert {run.recipe.name for run in runs} == {"paper" if scale == "paper" else "quick"}
 
 
 def test_a_table_may_have_a_small_file_of_its_own() -> None:
-    limits = {table: {run.evaluate.limit for run in read_table(table, "small")[1]} for table in TABLES}
+    limits = {table: {run.evaluate.limit for run in read_table(table, "small").runs} for table in TABLES}
     assert limits == {table: {1000 if table == "table5" else 5000} for table in TABLES}
     # What the user lays over it has the last word.
-    assert {run.evaluate.limit for run in read_table("table5", "small", [], ["evaluate.limit=7"])[1]} == {7}
+    assert {run.evaluate.limit for run in read_table("table5", "small", [], ["evaluate.limit=7"]).runs} == {7}
 
 
 def test_unknown_table_is_refused(run: Run) -> None:
@@ -63,9 +63,9 @@ def test_missing_images_are_said_before_anything_is_made(run: Run, tmp_path: Pat
 TINY = {
     "model_options": "{width: 4}",
     "data": "{name: digits, train_limit: 200, image_size: null}",
-    "train.epochs": "8",
-    "train.batch_size": "64",
-    "measure_energy": "false",
+    "recipe.epochs": "8",
+    "recipe.batch_size": "64",
+    "country": "null",
     "evaluate.limit": "50",
 }
 SETTINGS = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
@@ -82,7 +82,7 @@ def test_dry_run_of_every_table(run: Run, table: str) -> None:
 
 @pytest.mark.slow
 def test_table_two_is_run_and_drawn(run: Run, tmp_path: Path) -> None:
-    few = ["--set", "grid={criterion: [snip, grasp], blocks: [1, 2], seed: [0, 1]}", "--workers", "2"]
+    few = ["--set", "grid={pruning.criterion: [snip, grasp], pruning.blocks: [1, 2], seed: [0, 1]}", "--workers", "2"]
     drawn = run("reproduce", "table2", "--out", "out", *SETTINGS, *few)
     assert drawn.code == 0, drawn.err
     for ticket in ("layer snip 1", "layer snip 2", "layer grasp 1", "layer grasp 2"):

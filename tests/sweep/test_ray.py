@@ -21,9 +21,9 @@ pytestmark = pytest.mark.slow
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sweep-digits.yaml"
 # So that it takes a minute: both criteria and seeds of the example, one density, little to look at.
 SMALLER = [
-    *("model_options={width: 4}", "data={name: digits, train_limit: 300}", "measure_energy=false"),
-    *("train.epochs=4", "train.batch_size=32", "grid.blocks=[1]"),
-    *("evaluate.limit=60", "evaluate.options={steps: 3}", "evaluate.corruptions=[fog]"),
+    *("model_options={width: 4}", "data={name: digits, train_limit: 300}", "country=null"),
+    *("recipe.epochs=4", "recipe.batch_size=32", "grid.pruning.blocks=[1]"),
+    *("evaluate.limit=60", "evaluate.attacks.steps=3", "evaluate.corruptions=[fog]"),
 ]
 # Started by a process of its own: Ray's client keeps the process that it is used in busy ever after.
 NODES = """

@@ -13,32 +13,46 @@ import pytest
 from robustprune.attacks import registry
 from robustprune.data import load_data
 from robustprune.errors import SweepError
-from robustprune.evaluation import evaluate
-from robustprune.sweep.expand import expand
-from robustprune.sweep.graph import Plan
+from robustprune.sweep import read_sweep
+from robustprune.sweep.graph import SweepPlan
 from robustprune.sweep.resolve import plan_runs
-from robustprune.sweep.spec import DataSettings, EvaluateSettings, TrainSettings
+from robustprune.sweep.settings import DataSettings, expand
 from robustprune.training import recipes
 
 SMALL: dict[str, Any] = {
     "model": "resnet20",
     "model_options": {"width": 4},
     "data": {"train_limit": 100},
-    "evaluate": {"attacks": ["pgd"], "corruptions": ["fog"], "ood": ["noise"], "detectors": ["msp", "knn"]},
-    "grid": {"criterion": ["snip"], "blocks": [1, 2], "seed": [0]},
+    "evaluate": {"attacks": "pgd", "corruptions": "fog", "ood": {"sets": "noise", "detectors": ["msp", "knn"]}},
+    "grid": {"pruning.criterion": ["snip"], "pruning.blocks": [1, 2], "seed": [0]},
 }
 
 
-def plan(**changes: Any) -> Plan:
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sweep-digits.yaml"
+ADDRESSES = {
+    "dense-622314900b5d8978e69e", "score-bfe4d01b6faeaed2f303", "prune-b283b425b54ed6aed745",
+    "train-2697408cd304587f8710", "dense-847d0f3a325789c986d4", "score-322b15b4fc0582bac443",
+    "prune-2ff94280fb50fa0db6d3", "train-1e4e7533c2629a64eee9", "prune-f50f5d35c05bf4df5149",
+    "train-65a7c4e9b1304bc91a91", "prune-db1c8c465c0e9b7328e7", "train-362d0d823a46f66d5c02",
+    "prune-5f5bbb19f34d14a6442c", "train-83241052ac83c9b89c01", "prune-7900553a73db1facb07c",
+    "train-a2a73b2e554bbc1846a4", "score-56a7a9898ed1186312e5", "prune-d309587a4115649b6b43",
+    "train-e995546c7a8b490ac098", "score-196ba082201743acf835", "prune-e6418278e4e49d32c473",
+    "train-0bb2f25d7e4ed985cb26", "prune-4fb6b75a929870c40095", "train-87cb033afb7c92dc95a0",
+    "prune-0f0f62ffacf9bf95eb71", "train-c69ecabc31262d379c86", "prune-79c24dd93284d2ce89f4",
+    "train-9a17a0c8dfb696ee4844", "prune-6e0f04fff502ec14f054", "train-8e28b02cc94c383ca9f8",
+}  # fmt: skip
+
+
+def plan(**changes: Any) -> SweepPlan:
     """Return a plan less its comparisons, which change with any of their runs."""
     found = whole_plan(**changes)
     found.stages = {address: stage for address, stage in found.stages.items() if stage.kind != "compare"}
     return found
 
 
-def whole_plan(**changes: Any) -> Plan:
-    runs = [run.model_dump(mode="json") for run in expand({**SMALL, **changes}, "here")]
-    return Plan.from_json(plan_runs(runs, tell=lambda _label, _share: None))
+def whole_plan(**changes: Any) -> SweepPlan:
+    found, _ = plan_runs(expand({**SMALL, **changes}, "here"))
+    return SweepPlan.from_json(found.to_json())
 
 
 def kinds(addresses: Any) -> list[str]:
@@ -66,7 +80,7 @@ def test_what_runs_have_in_common_is_one_stage() -> None:
 
 
 def test_tickets_are_compared_with_the_dense_network_over_all_seeds() -> None:
-    found = whole_plan(grid={"criterion": ["snip"], "blocks": [1, 2], "seed": [0, 1]})
+    found = whole_plan(grid={**SMALL["grid"], "seed": [0, 1]})
     (comparison,) = [found.stages[address] for address in found.comparisons]
     assert comparison.inputs["groups"] == {
         "dense": ["dense 0", "dense 1"],
@@ -79,34 +93,33 @@ def test_tickets_are_compared_with_the_dense_network_over_all_seeds() -> None:
     assert comparison.hints["title"] == ""
     assert comparison.inputs["tolerance"] == 1.0  # a default that changes is another comparison
     assert whole_plan(dense=False).comparisons == []
-    epochs = whole_plan(grid={"criterion": ["snip"], "blocks": [1], "train.epochs": [2, 3]})
+    epochs = whole_plan(pruning={"criterion": "snip", "blocks": 1}, grid={"recipe.epochs": [2, 3]})
     assert len(epochs.comparisons) == 2  # each with the dense network that was trained alike
     hints = [epochs.stages[address].hints for address in epochs.comparisons]
-    assert [each["title"] for each in hints] == ["train.epochs 2", "train.epochs 3"]
+    assert [each["title"] for each in hints] == ["recipe.epochs 2", "recipe.epochs 3"]
     assert [run.name for run in epochs.runs] == [
         *("dense seed 0", "layer snip 1 seed 0", "dense seed 0 #2", "layer snip 1 seed 0 #2"),
     ]
-    options = whole_plan(include=[{"criterion": "snip", "blocks": 1, "criterion_options": {"reduction": "mean"}}])
+    options = whole_plan(include=[{"pruning": {"criterion": "snip", "blocks": 1, "reduction": "mean"}}])
     (comparison,) = [options.stages[address] for address in options.comparisons]
     assert list(comparison.inputs["groups"]) == ["dense", "layer snip 1", "layer snip 2", "layer snip 1 #2"]
 
 
 def test_one_more_criterion_is_new_and_all_else_is_as_it_was() -> None:
     before = plan().stages.keys()
-    after = plan(grid={"criterion": ["random", "snip"], "blocks": [1, 2], "seed": [0]}).stages.keys()
+    after = plan(grid={**SMALL["grid"], "pruning.criterion": ["random", "snip"]}).stages.keys()
     assert before < after
     assert kinds(after - before) == ["evaluate", "evaluate", "prune", "prune", "score", "train", "train"]
 
 
 def test_what_is_spelled_out_and_what_is_left_to_the_default_is_the_same() -> None:
     spelled = plan(
-        train={"epochs": 20, "recipe": "quick", "batch_size": 128},
+        recipe={"epochs": 20, "name": "quick", "batch_size": 128},
         data={"train_limit": 100, "seed": 0, "name": "digits"},
-        criterion_options={"reduction": "sum"},
+        pruning={"reduction": "sum"},
         evaluate={
             **SMALL["evaluate"],
-            "epsilons": [8 / 255],
-            "options": {"steps": registry.attack_options("pgd")["steps"]},
+            "attacks": {"names": ["pgd"], "epsilons": [8 / 255], "steps": registry.attack_options("pgd")["steps"]},
         },
     )
     assert spelled.stages.keys() == plan().stages.keys()
@@ -115,15 +128,16 @@ def test_what_is_spelled_out_and_what_is_left_to_the_default_is_the_same() -> No
 @pytest.mark.parametrize(
     ("changes", "same"),
     [
-        ({"seed": 1, "grid": {"criterion": ["snip"], "blocks": [1, 2]}}, []),
+        ({"grid": {**SMALL["grid"], "seed": [1]}}, []),
         ({"threads": 2}, []),
         ({"model_options": {"width": 6}}, []),
         ({"data": {"train_limit": 120}}, []),
-        ({"train": {"epochs": 3}}, ["prune", "prune", "score"]),
-        ({"criterion_options": {"reduction": "mean"}}, ["dense", "evaluate"]),
+        ({"recipe": {"epochs": 3}}, ["prune", "prune", "score"]),
+        ({"pruning": {"reduction": "mean"}}, ["dense", "evaluate"]),
         ({"evaluate": {}}, ["dense", "prune", "prune", "score", "train", "train"]),
-        ({"eligibility": "strict"}, ["dense", "evaluate", "score"]),
-        ({"device": "cpu", "measure_energy": False, "country": "FRA"}, None),
+        ({"pruning": {"eligibility": "strict"}}, ["dense", "evaluate", "score"]),
+        ({"device": "cpu", "country": "FRA"}, None),
+        ({"country": None}, None),
         ({"data": {"train_limit": 100, "workers": 1}}, None),
         ({"evaluate": {**SMALL["evaluate"], "batch_size": 7}}, None),
     ],
@@ -136,7 +150,7 @@ def test_what_changes_with_a_setting(changes: dict[str, Any], same: list[str] | 
 
 def test_changed_default_of_a_recipe_is_another_training(monkeypatch: pytest.MonkeyPatch) -> None:
     before = plan().stages.keys()
-    monkeypatch.setitem(recipes.RECIPES, "quick", recipes.RECIPES["quick"].model_copy(update={"momentum": 0.8}))
+    monkeypatch.setitem(recipes.RECIPES, "quick", {**recipes.RECIPES["quick"], "momentum": 0.8})
     assert kinds(before & plan().stages.keys()) == ["prune", "prune", "score"]
 
 
@@ -148,7 +162,7 @@ def test_changed_default_of_an_attack_is_another_evaluation(monkeypatch: pytest.
 
 
 def test_other_images_under_the_same_name_are_another_evaluation(tmp_path: Path) -> None:
-    def shifted(value: int) -> Plan:
+    def shifted(value: int) -> SweepPlan:
         images, labels = np.full((4, 8, 8), value, np.uint8), np.arange(4)
         np.savez(tmp_path / "set.npz", images=images, labels=labels)
         return plan(evaluate={"shift": {"mine": f"npz:{tmp_path / 'set.npz'}"}})
@@ -161,29 +175,31 @@ def test_other_images_under_the_same_name_are_another_evaluation(tmp_path: Path)
 
 
 def test_rewinding_asks_the_dense_network_for_what_it_was() -> None:
-    found = plan(at_init=False, rewind="25%", train={"epochs": 8})
+    found = plan(pruning={"at_init": False, "rewind": "25%"}, recipe={"epochs": 8})
     (dense,) = [stage for stage in found.stages.values() if stage.kind == "dense"]
     assert dense.hints["keep"] == [2]
     assert kinds(found.stages).count("weights") == 1
-    plain = plan(at_init=False, train={"epochs": 8})
+    plain = plan(pruning={"at_init": False}, recipe={"epochs": 8})
     assert {address for address in found.stages if address.startswith(("dense", "score", "prune"))} == {
         address for address in plain.stages if address.startswith(("dense", "score", "prune"))
     }
 
 
 def test_filter_tickets_are_matched_to_the_layer_ticket_of_the_same_draw() -> None:
-    layer, both = plan(), plan(include=[{"method": "filter", "criterion": "snip", "blocks": 1}])
+    layer, both = plan(), plan(include=[{"pruning": {"method": "filter", "criterion": "snip", "blocks": 1}}])
     assert layer.stages.keys() < both.stages.keys()
     (cut,) = [stage for stage in both.stages.values() if stage.inputs.get("method") == "filter"]
     assert both.stages[cut.needs["match"]].inputs["method"] == "layer"
 
 
-def test_everything_that_can_be_evaluated_can_be_said() -> None:
-    taken = set(inspect.signature(evaluate).parameters) - {"model", "data", "path", "progress", "processes"}
-    assert set(EvaluateSettings.model_fields) == taken
-    assert set(TrainSettings.model_fields) - {"recipe"} == set(recipes.Recipe.model_fields) - {"name"}
-    ours = set(inspect.signature(load_data).parameters)
-    assert set(DataSettings.model_fields) == ours
+def test_every_image_set_that_can_be_loaded_can_be_said() -> None:
+    assert set(DataSettings.model_fields) == set(inspect.signature(load_data).parameters)
+
+
+def test_addresses_of_the_example_stay_what_they_are() -> None:
+    """What was computed is found again, but for evaluations, of which more may come to be measured."""
+    found, _ = plan_runs(read_sweep(EXAMPLE).runs)
+    assert {address for address in found.stages if not address.startswith(("evaluate", "compare"))} == ADDRESSES
 
 
 def test_settings_of_a_run_can_be_asked_for() -> None:
@@ -196,34 +212,38 @@ def test_settings_of_a_run_can_be_asked_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"grid": {"criterion": ["snap"], "blocks": [1]}}, ["layer snap 1 seed 0", "'snip'"]),
-        ({"grid": {"criterion": ["snip"], "blocks": [9]}}, ["layer snip 9 seed 0", "9"]),
+        ({"grid": {"pruning.criterion": ["snap"], "pruning.blocks": [1]}}, ["layer snap 1 seed 0", "'snip'"]),
+        ({"grid": {"pruning.criterion": ["snip"], "pruning.blocks": [9]}}, ["layer snip 9 seed 0", "9"]),
+        ({"pruning": {"reductoin": "mean"}}, ["layer snip 1 seed 0", "'reduction'"]),
+        (
+            {"pruning": {"method": "filter"}, "grid": {"pruning.criterion": ["kl"], "pruning.blocks": [1]}},
+            ["kl does not"],
+        ),
         ({"model": "resnet21"}, ["dense seed 0", "resnet2"]),
-        ({"train": {"recipe": "quik"}}, ["'quick'"]),
-        ({"train": {"learning_rate": -1}}, ["learning_rate"]),
+        ({"recipe": "quik"}, ["'quick'"]),
+        ({"recipe": {"learning_rate": -1}}, ["learning_rate"]),
         ({"data": {"name": "didgits"}}, ["'digits'"]),
         ({"evaluate": {"attacks": ["pdg"]}}, ["'pgd'"]),
-        ({"evaluate": {"attacks": ["pgd"], "options": {"step": 3}}}, ["'steps'"]),
-        ({"evaluate": {"attacks": ["pgd"], "attack_settings": {"check": "full"}}}, ["'checks'"]),
-        ({"evaluate": {"attacks": ["pgd"], "attack_settings": {"state": "x"}}}, ["a sweep has folders of its own"]),
+        ({"evaluate": {"attacks": {"names": "pgd", "step": 3}}}, ["'steps'"]),
+        ({"evaluate": {"attacks": {"names": "pgd", "transfer_from": "other"}}}, ["can transfer from 'dense'"]),
+        ({"evaluate": {"attacks": {"names": "pgd", "save_adversarial": "x"}}}, ["a sweep has folders of its own"]),
         ({"evaluate": {"corruptions": ["fogg"]}}, ["'fog'"]),
-        ({"evaluate": {"ood": ["noise"], "detectors": ["enrgy"]}}, ["'energy'"]),
+        ({"evaluate": {"ood": {"sets": "noise", "detectors": ["enrgy"]}}}, ["'energy'"]),
         ({"evaluate": {"shift": {"a": "npz:/nowhere.npz"}}}, ["/nowhere.npz"]),
-        ({"evaluate": {"corruption_dir": "/nowhere"}}, ["/nowhere"]),
+        ({"evaluate": {"corruptions": {"published": "/nowhere"}}}, ["/nowhere"]),
         # What was left of settings whose attacks, corruptions or foreign sets are gone.
-        ({"evaluate": {"options": {"steps": 3}}}, ["no attack is named", "'steps'"]),
-        ({"evaluate": {"attack_settings": {"check": "full"}}}, ["'checks'"]),
-        ({"evaluate": {"epsilons": ["8/"]}}, ["8/"]),
-        ({"evaluate": {"corruption_options": {"folder": "x"}}}, ["no corruption is named"]),
-        ({"evaluate": {"detectors": ["msp"]}}, ["detectors without a foreign image set"]),
-        ({"evaluate": {"ood_options": {"resamples": 0}}}, ["resamples without a foreign image set"]),
+        ({"evaluate": {"attacks": {"steps": 3}}}, ["no attack is named", "'steps'"]),
+        ({"evaluate": {"attacks": {"epsilons": ["8/"]}}}, ["8/"]),
+        ({"evaluate": {"corruptions": {"folder": "x"}}}, ["no corruption is named"]),
+        ({"evaluate": {"ood": {"detectors": ["msp"]}}}, ["detectors without an out-of-distribution set"]),
+        ({"evaluate": {"ood": {"resamples": 0}}}, ["resamples without an out-of-distribution set"]),
         # And what is misspelt, or cannot be.
-        ({"evaluate": {"corruptions": ["frost"], "corruption_options": {"foldr": "x"}}}, ["'folder'"]),
-        ({"evaluate": {"corruptions": ["frost"], "corruption_options": {"folder": "/nowhere"}}}, ["/nowhere"]),
-        ({"evaluate": {"ood": ["noise"], "ood_options": {"resample": 0}}}, ["'resamples'"]),
-        ({"evaluate": {"ood": ["noise"], "ood_options": {"seed": 0}}}, ["'seed' is no option"]),
-        ({"evaluate": {"ood": ["noise"], "ood_options": {"attack_steps": 0}}}, ["attack_steps"]),
-        ({"evaluate": {"ood": ["noise"], "ood_options": {"tune_on": "noise"}}}, ["cannot both"]),
+        ({"evaluate": {"corruptions": {"names": "frost", "foldr": "x"}}}, ["'folder'"]),
+        ({"evaluate": {"corruptions": {"names": "frost", "folder": "/nowhere"}}}, ["/nowhere"]),
+        ({"evaluate": {"ood": {"sets": "noise", "resample": 0}}}, ["'resamples'"]),
+        ({"evaluate": {"ood": {"sets": "noise", "seed": 0}}}, ["no setting 'seed'"]),
+        ({"evaluate": {"ood": {"sets": "noise", "attack_steps": 0}}}, ["attack_steps"]),
+        ({"evaluate": {"ood": {"sets": "noise", "tune_on": "noise"}}}, ["cannot both"]),
     ],
     ids=lambda value: str(value)[:40],
 )

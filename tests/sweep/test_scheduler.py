@@ -15,10 +15,10 @@ from robustprune.errors import SweepError
 from robustprune.sweep import Store, summarize
 from robustprune.sweep.engines.local import LocalEngine
 from robustprune.sweep.engines.ray import RayEngine
-from robustprune.sweep.following import seconds_left, standing, status
-from robustprune.sweep.graph import Plan, Stage
-from robustprune.sweep.locks import claim, is_held
-from robustprune.sweep.scheduler import State, carry_out
+from robustprune.sweep.following import State, seconds_left, standing, status
+from robustprune.sweep.graph import Stage, SweepPlan
+from robustprune.sweep.scheduler import carry_out
+from robustprune.sweep.store import claim, is_held
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def engine() -> Iterator[LocalEngine]:
     made.close()
 
 
-def go(plan: Plan, folder: Path, engine: LocalEngine, work: str = COUNTING) -> State:
+def go(plan: SweepPlan, folder: Path, engine: LocalEngine, work: str = COUNTING) -> State:
     folder.mkdir(exist_ok=True)
     return carry_out(plan, Store(folder), engine, lambda _state, _address: None, work=work)
 
@@ -157,7 +157,7 @@ def test_addresses_are_those_of_inputs_and_of_nothing_else() -> None:
 def test_plan_survives_its_file() -> None:
     plan = plan_of(("dense", "a"), ("dense", "b"))
     plan.key, plan.watched = "key", {"/data": "looked so"}
-    again = Plan.from_json(plan.to_json())
+    again = SweepPlan.from_json(plan.to_json())
     assert again == plan
     assert [stage.address for stage in again.stages.values()] == list(plan.stages)
 
@@ -183,7 +183,7 @@ def test_standing_and_time_left_by_hand(tmp_path: Path, engine: LocalEngine) -> 
 
 def test_failures_of_one_label_are_all_told(tmp_path: Path) -> None:
     stages = [Stage(kind, {}, label="layer snip 1 seed 0") for kind in ("train", "evaluate")]
-    plan, store = Plan(), Store(tmp_path)
+    plan, store = SweepPlan(), Store(tmp_path)
     for stage in stages:
         plan.add_run("of one name", {}, plan.add(stage))
         store.failure(stage.address).parent.mkdir(exist_ok=True)

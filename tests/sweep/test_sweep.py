@@ -17,10 +17,15 @@ from essence import essence, leftovers
 
 from robustprune.data import load_data
 from robustprune.evaluation import evaluate
+from robustprune.evaluation.requests import Evaluation
 from robustprune.lottery import run_lottery
+from robustprune.models import build_model
+from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters
 from robustprune.records import load_record
 from robustprune.sweep import Store
-from robustprune.tickets.ticket import load_ticket
+from robustprune.tickets import Ticket, load_ticket, prune_filters, prune_layers
+from robustprune.tickets.requests import Pruning
+from robustprune.training import Recipe, train
 
 pytestmark = pytest.mark.slow
 
@@ -29,11 +34,15 @@ SMALL: dict[str, Any] = {
     "model": "resnet20",
     "model_options": {"width": 4},
     "data": {"train_limit": 200},
-    "train": {"epochs": 4, "batch_size": 64},
-    "measure_energy": False,
-    "evaluate": {"limit": 60, "attacks": ["pgd"], "options": {"steps": 3}, "corruptions": ["fog"], "ood": ["noise"],
-                 "detectors": ["msp"]},
-}  # fmt: skip
+    "recipe": {"epochs": 4, "batch_size": 64},
+    "country": None,
+    "evaluate": {
+        "limit": 60,
+        "attacks": {"names": "pgd", "steps": 3},
+        "corruptions": "fog",
+        "ood": {"sets": "noise", "detectors": "msp"},
+    },
+}
 
 
 def sweep(folder: Path, document: dict[str, Any], *more: str) -> dict[str, Any]:
@@ -57,34 +66,35 @@ def processor_seconds() -> float:
 
 
 def test_every_method_gives_what_the_single_steps_give(tmp_path: Path) -> None:
-    runs = [
-        {"criterion": "snip", "blocks": 1},
-        {"criterion": "snip", "blocks": 1, "method": "filter"},
-        {"criterion": "expected_abs", "blocks": 1, "at_init": False, "rewind": "50%"},
-        {"criterion": "expected_abs", "blocks": 1, "at_init": False, "rewind": "random"},
-        {"criterion": "magnitude", "sparsity": 0.5, "method": "weight"},
+    asked = [
+        Pruning("layer", criterion="snip", blocks=1),
+        Pruning("filter", criterion="snip", blocks=1),
+        Pruning("layer", criterion="expected_abs", blocks=1, at_init=False, rewind="50%"),
+        Pruning("layer", criterion="expected_abs", blocks=1, at_init=False, rewind="random"),
+        Pruning("weight", criterion="magnitude", sparsity=0.5),
     ]
-    found = sweep(tmp_path, {**SMALL, "include": runs})
+    found = sweep(tmp_path, {**SMALL, "include": [{"pruning": each.model_dump(mode="json")} for each in asked]})
     assert found["finished"] == found["runs"] == 6
     assert leftovers(tmp_path / "out") == []
     (comparison,) = [json.loads(Path(path).read_text()) for path in found["comparisons"]]
     differences = {row["candidate"]: row["difference"] for row in comparison["rows"] if row["metric"] == "accuracy"}
     records = {name: load_record(path) for name, path in found["records"].items()}
-    # The lottery walks the same way without stages.
+    # A lottery in this process finds the same as workers.
     data = load_data("digits", train_limit=200)
-    settings: dict[str, Any] = {"model": "resnet20", "model_options": {"width": 4}, "epochs": 4, "batch_size": 64}
-    settings |= {"measure_energy": False}
-    folder = tmp_path / "lottery"
-    after = run_lottery(folder / "a", data, criteria=["expected_abs"], rewind_to=["50%", "random"], **settings)
-    before = run_lottery(folder / "b", data, criteria=["snip"], at_init=True, methods=["layer", "filter"], **settings)
+    settings: dict[str, Any] = {"model": "resnet20", "model_options": {"width": 4}, "country": None}
+    recipe = Recipe("quick", epochs=4, batch_size=64)
+    results = run_lottery(tmp_path / "lottery", data, asked, recipe, **settings)
     hashes = {name: record.model.sha256 for name, record in records.items()}
-    assert hashes["dense seed 0"] == after.dense[0].model.sha256
-    assert [hashes[f"layer expected_abs 1 from {origin} seed 0"] for origin in ("50%", "random")] == [
-        row.records[0].model.sha256 for row in after.rows
-    ]
-    assert [hashes[f"{method} snip 1 seed 0"] for method in ("layer", "filter")] == [
-        row.records[0].model.sha256 for row in before.rows
-    ]
+    assert hashes.pop("dense seed 0") == results.dense[0].model.sha256
+    assert list(hashes.values()) == [row.records[0].model.sha256 for row in results.rows]
+    # By hand, single steps come to the same.
+    dense = Ticket.from_model(build_model("resnet20", data, width=4, seed=0), data)
+    layer = prune_layers(dense, score_blocks(dense.network, data, "snip", seed=0), blocks=1)
+    first = list(first_convolutions(dense.network, find_blocks(dense.network)).values())
+    cut = prune_filters(dense, score_filters(dense.network, first, data, "snip", seed=0), match=layer)
+    for name, ticket in {"layer": layer, "filter": cut}.items():
+        train(ticket, data, recipe, seed=0, country=None)
+        assert hashes[f"{name} snip 1 seed 0"] == ticket.sha256
     clean = {name.removesuffix(" seed 0"): record.clean.accuracy for name, record in records.items()}
     dense = clean.pop("dense")
     assert differences == pytest.approx({name: 100 * (accuracy - dense) for name, accuracy in clean.items()})
@@ -94,21 +104,18 @@ def test_every_method_gives_what_the_single_steps_give(tmp_path: Path) -> None:
     # An evaluation is the one that a user would make.
     record = records["layer snip 1 seed 0"]
     assert record.model.path is not None
-    own = evaluate(
-        load_ticket(record.model.path), data, limit=60, attacks=["pgd"], options={"steps": 3}, corruptions=["fog"],
-        ood=["noise"], detectors=["msp"],
-    )  # fmt: skip
+    own = evaluate(load_ticket(record.model.path), data, Evaluation.of(SMALL["evaluate"]))
     assert own.attacks[0].robust_accuracy == record.attacks[0].robust_accuracy
     assert own.corruptions is not None
     assert record.corruptions is not None
     assert own.corruptions.table == record.corruptions.table
     assert own.ood[0].detectors == record.ood[0].detectors
     assert record.corruptions.dense is not None
-    assert record.corruptions.dense.sha256 == hashes["dense seed 0"]
+    assert record.corruptions.dense.sha256 == results.dense[0].model.sha256
 
 
 def test_second_call_does_nothing_and_a_further_criterion_is_all_that_is_new(tmp_path: Path) -> None:
-    document = {**SMALL, "grid": {"criterion": ["snip"], "blocks": [1, 2], "seed": [0, 1]}}
+    document = {**SMALL, "grid": {"pruning.criterion": ["snip"], "pruning.blocks": [1, 2], "seed": [0, 1]}}
     first = sweep(tmp_path, document)
     assert (first["finished"], first["done_now"]) == (6, first["stages"])
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
@@ -122,7 +129,7 @@ def test_second_call_does_nothing_and_a_further_criterion_is_all_that_is_new(tmp
     assert json.loads(again.stdout)["done_now"] == 0
     assert "AssertionError" not in again.stderr
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    document["grid"]["criterion"] = ["random", "snip"]
+    document["grid"]["pruning.criterion"] = ["random", "snip"]
     further = sweep(tmp_path, document)
     # For each seed: scores, and for each of two densities a ticket, its training and its evaluation; one comparison.
     assert further["done_now"] == 2 * (1 + 2 * 3) + 1
@@ -131,18 +138,18 @@ def test_second_call_does_nothing_and_a_further_criterion_is_all_that_is_new(tmp
 
 
 def test_weights_that_nobody_had_asked_for_are_made_by_going_back(tmp_path: Path) -> None:
-    document = {**SMALL, "criterion": "expected_abs", "blocks": 1, "at_init": False}
-    sweep(tmp_path, document)
-    late = sweep(tmp_path, {**document, "rewind": 2})
+    asked = {"criterion": "expected_abs", "blocks": 1, "at_init": False}
+    sweep(tmp_path, {**SMALL, "pruning": asked})
+    late = sweep(tmp_path, {**SMALL, "pruning": {**asked, "rewind": 2}})
     (tmp_path / "once").mkdir()
-    once = sweep(tmp_path / "once", {**document, "rewind": 2})
+    once = sweep(tmp_path / "once", {**SMALL, "pruning": {**asked, "rewind": 2}})
     names = "layer expected_abs 1 from 2 seed 0"
     first, second = (load_record(found["records"][names]) for found in (late, once))
     assert first.model.sha256 == second.model.sha256
 
 
 def test_number_of_workers_changes_no_figure(tmp_path: Path) -> None:
-    document = {**SMALL, "grid": {"criterion": ["snip"], "blocks": [1, 2]}}
+    document = {**SMALL, "grid": {"pruning.criterion": ["snip"], "pruning.blocks": [1, 2]}}
     outcomes = []
     for workers in ("1", "2"):
         home = tmp_path / workers
@@ -153,7 +160,7 @@ def test_number_of_workers_changes_no_figure(tmp_path: Path) -> None:
 
 
 def test_dry_run_writes_nothing_and_says_what_is_shared(tmp_path: Path) -> None:
-    found = sweep(tmp_path, {**SMALL, "grid": {"criterion": ["snip"], "blocks": [1, 2]}}, "--dry-run")
+    found = sweep(tmp_path, {**SMALL, "grid": {"pruning.criterion": ["snip"], "pruning.blocks": [1, 2]}}, "--dry-run")
     assert [(run["name"], run["done"], run["stages_left"]) for run in found["runs"]] == [
         ("dense seed 0", False, 2), ("layer snip 1 seed 0", False, 6), ("layer snip 2 seed 0", False, 6),
     ]  # fmt: skip
@@ -164,7 +171,7 @@ def test_dry_run_writes_nothing_and_says_what_is_shared(tmp_path: Path) -> None:
 
 
 def test_interrupted_sweep_ends_with_one_line_and_goes_on(tmp_path: Path) -> None:
-    document = {**SMALL, "grid": {"criterion": ["snip"], "blocks": [1, 2]}}
+    document = {**SMALL, "grid": {"pruning.criterion": ["snip"], "pruning.blocks": [1, 2]}}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(document))
     for stop in (signal.SIGINT, signal.SIGTERM):
         # What a shell starts in the background ignores Ctrl-C, and so would what that starts.

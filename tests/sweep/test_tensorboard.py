@@ -10,7 +10,7 @@ from support import Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from robustprune.sweep.query import load_rows
-from robustprune.sweep.query.tensorboard import export_to_tensorboard
+from robustprune.sweep.query.trackers import export_to_tensorboard
 
 
 @pytest.fixture

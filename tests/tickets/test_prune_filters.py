@@ -13,6 +13,7 @@ import torch
 from support import Shape
 from torch import Tensor, nn
 
+from robustprune.attacks.requests import Attacks
 from robustprune.cost import measure_cost
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning, TicketError
@@ -236,11 +237,11 @@ def test_ticket_trains_and_is_evaluated(few_digits: ImageData, tmp_path: Path) -
     ticket = prune_filters(network, scores, filters=30, data=few_digits)
     assert same_weights(network, before)
     assert (ticket.plan.criterion, ticket.plan.seed, ticket.seed) == ("snip", 4, 3)
-    trained = train(ticket, few_digits, epochs=1, measure_energy=False)
+    trained = train(ticket, few_digits, epochs=1, country=None)
     trained.save(tmp_path / "trained.pt")
     loaded = load_ticket(tmp_path / "trained.pt")
     assert loaded.sha256 == trained.sha256
-    record = evaluate(loaded, few_digits, attacks=["fgsm"], epsilons=["8/255"], limit=20)
+    record = evaluate(loaded, few_digits, attacks=Attacks(["fgsm"], epsilons=["8/255"]), limit=20)
     assert record.model.filters == measure_cost(network).filters - 30
     assert record.model.plan["removed_filters"] == {n: list(i) for n, i in ticket.plan.removed_filters.items()}
 

@@ -14,9 +14,9 @@ from robustprune.errors import PruningError, TrainingError
 from robustprune.models import build_model
 from robustprune.pruning import score_blocks
 from robustprune.tickets import prune_layers
-from robustprune.tickets.rewinding import RewindPoint, parse_rewind_points, reinitialize, rewind
+from robustprune.tickets.rewinding import RewindPoint, parse_rewind_point, reinitialize, rewind
 from robustprune.tickets.ticket import Ticket, load_ticket
-from robustprune.training import make_recipe, train
+from robustprune.training import Recipe, train, train_to_file
 
 EPOCHS = 4
 
@@ -34,7 +34,7 @@ def equal(first: Ticket, second: Ticket) -> bool:
 
 
 @pytest.fixture(scope="module")
-def passed_through(few_digits: ImageData) -> list[dict[str, Tensor]]:
+def passed_through(few_digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     """The dense network's state after 0, 1, … epochs, read from the network while it trains."""
     ticket = fresh(few_digits)
     states = [{name: value.clone() for name, value in state(ticket).items()}]
@@ -42,7 +42,8 @@ def passed_through(few_digits: ImageData) -> list[dict[str, Tensor]]:
     def on_epoch(_entry: object, _epochs: int) -> None:
         states.append({name: value.clone().contiguous() for name, value in state(ticket).items()})
 
-    train(ticket, few_digits, epochs=EPOCHS, batch_size=64, measure_energy=False, on_epoch=on_epoch)
+    out = tmp_path_factory.mktemp("passed") / "ticket.pt"
+    train_to_file(ticket, few_digits, out, epochs=EPOCHS, batch_size=64, country=None, on_epoch=on_epoch)
     return states
 
 
@@ -53,7 +54,9 @@ def dense(few_digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> tu
     keep = {epoch: folder / f"{epoch}.pt" for epoch in range(1, EPOCHS)}
     start = fresh(few_digits)
     start.save(folder / "0.pt")
-    trained = train(start, few_digits, epochs=EPOCHS, batch_size=64, measure_energy=False, keep=keep)
+    trained = train_to_file(
+        start, few_digits, folder / "trained.pt", epochs=EPOCHS, batch_size=64, country=None, keep=keep
+    )
     return trained, {epoch: load_ticket(folder / f"{epoch}.pt") for epoch in range(EPOCHS)}
 
 
@@ -93,11 +96,11 @@ def load_ticket_again(ticket: Ticket) -> Ticket:
 @pytest.mark.parametrize("start", [1, 3])
 def test_resumed_run_without_momentum_is_the_run_that_never_stopped(few_digits: ImageData, start: int) -> None:
     """Without momentum nothing but weights and epoch goes from one epoch into the next: the ends are bit-equal."""
-    recipe = make_recipe("quick", epochs=EPOCHS, batch_size=64, momentum=0.0, learning_rate=0.05)
-    whole = train(fresh(few_digits), few_digits, recipe=recipe, measure_energy=False)
-    first = train(fresh(few_digits), few_digits, recipe=recipe, stop_epoch=start, measure_energy=False)
+    recipe = Recipe("quick", epochs=EPOCHS, batch_size=64, momentum=0.0, learning_rate=0.05)
+    whole = train(fresh(few_digits), few_digits, recipe=recipe, country=None)
+    first = train(fresh(few_digits), few_digits, recipe=recipe, stop_epoch=start, country=None)
     assert not equal(first, whole)
-    second = train(first, few_digits, recipe=recipe, start_epoch=start, measure_energy=False)
+    second = train(first, few_digits, recipe=recipe, start_epoch=start, country=None)
     assert equal(second, whole)
     timeless = [{k: v for k, v in entry.items() if "second" not in k} for entry in whole.history]
     assert [{k: v for k, v in entry.items() if "second" not in k} for entry in second.history] == timeless[start:]
@@ -106,7 +109,7 @@ def test_resumed_run_without_momentum_is_the_run_that_never_stopped(few_digits: 
 
 @pytest.mark.parametrize("recipe", ["quick", "paper"])
 def test_learning_rates_are_those_of_the_epochs_that_are_left(few_digits: ImageData, recipe: str) -> None:
-    options = {"recipe": recipe, "epochs": 8, "batch_size": 64, "measure_energy": False}
+    options = {"recipe": recipe, "epochs": 8, "batch_size": 64, "country": None}
     rates = [entry["learning_rate"] for entry in train(fresh(few_digits), few_digits, **options).history]
     ticket = train(fresh(few_digits), few_digits, start_epoch=3, **options)
     assert [entry["epoch"] for entry in ticket.history] == [4, 5, 6, 7, 8]
@@ -121,13 +124,13 @@ def test_killed_after_keeping_and_resumed_keeps_the_same(few_digits: ImageData, 
         if entry["epoch"] == 2:
             raise Killed
 
-    options: dict[str, Any] = {"epochs": EPOCHS, "batch_size": 64, "measure_energy": False}
+    options: dict[str, Any] = {"epochs": EPOCHS, "batch_size": 64, "country": None}
     straight = {2: tmp_path / "straight.pt", 3: tmp_path / "straight3.pt"}
-    train(fresh(few_digits), few_digits, keep=straight, **options)
-    keep, checkpoint = {2: tmp_path / "a.pt", 3: tmp_path / "b.pt"}, tmp_path / "run.checkpoint"
+    train_to_file(fresh(few_digits), few_digits, tmp_path / "straight.out", keep=straight, **options)
+    keep, out = {2: tmp_path / "a.pt", 3: tmp_path / "b.pt"}, tmp_path / "out.pt"
     with pytest.raises(Killed):
-        train(fresh(few_digits), few_digits, keep=keep, checkpoint=checkpoint, on_epoch=kill, **options)
-    train(fresh(few_digits), few_digits, keep=keep, checkpoint=checkpoint, resume=True, **options)
+        train_to_file(fresh(few_digits), few_digits, out, keep=keep, on_epoch=kill, **options)
+    train_to_file(fresh(few_digits), few_digits, out, keep=keep, resume=True, **options)
     for epoch, path in keep.items():
         assert equal(load_ticket(path), load_ticket(straight[epoch]))
         assert len(load_ticket(path).history) == epoch
@@ -146,17 +149,15 @@ def test_reinitialized_weights_are_new_and_reproducible(dense: tuple[Ticket, dic
 
 
 def test_points_by_epoch_share_and_name() -> None:
-    points = parse_rewind_points(["0", "25%", " 50% ", 5, "random", "12.5%"], epochs=20)
-    assert [point.name for point in points] == ["epoch-0", "epoch-5", "epoch-10", "random", "epoch-2"]
-    assert points[1] == RewindPoint(5)
+    points = [parse_rewind_point(text, epochs=20) for text in ("0", "25%", " 50% ", 5, "random", "12.5%")]
+    assert [point.origin for point in points] == [0, 5, 10, 5, "random", 2]
+    assert points[1] == points[3] == RewindPoint(5)
 
 
 @pytest.mark.parametrize("text", ["20", "100%", "30", "-1", "1.5", "early", "", "25 %%"])
 def test_points_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(PruningError, match="rewind"):
-        parse_rewind_points([text], epochs=20)
-    with pytest.raises(PruningError, match="no rewinding point"):
-        parse_rewind_points([], epochs=20)
+        parse_rewind_point(text, epochs=20)
 
 
 def test_other_architecture_is_refused(dense: tuple[Ticket, dict[int, Ticket]], few_digits: ImageData) -> None:

@@ -42,7 +42,7 @@ def trained(few_digits: ImageData) -> Ticket:
     model = build_model("resnet20", few_digits, width=4, seed=3)
     scores = score_blocks(model, few_digits, "random", seed=5)
     ticket = prune_layers(model, scores, blocks=2, data=few_digits)
-    return train(ticket, few_digits, epochs=1, measure_energy=False)
+    return train(ticket, few_digits, epochs=1, country=None)
 
 
 @pytest.fixture

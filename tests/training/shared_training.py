@@ -12,8 +12,9 @@ from robustprune.data import ImageData, load_data
 from robustprune.errors import DataError, RobustPruneError
 from robustprune.models import build_model
 from robustprune.runtime.processes import ALONE, Processes, start_processes
+from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket
-from robustprune.training import make_recipe, train
+from robustprune.training import Recipe, train
 
 SMOOTH = """
 from torch import nn
@@ -43,7 +44,7 @@ CASES: dict[str, dict[str, Any]] = {
     "pgd": {"adversarial": "pgd"},
     "trades": {"adversarial": "trades"},
 }
-SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 33, "measure_energy": False, "seed": 5}
+SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 33, "country": None, "seed": 5}
 
 
 def few_images() -> ImageData:
@@ -52,15 +53,21 @@ def few_images() -> ImageData:
 
 def train_case(code: Path, data: ImageData, name: str, processes: Processes = ALONE) -> Ticket:
     ticket = Ticket.from_model(build_model(f"file:{code}:net", data), data)
-    return train(ticket, data, **SETTINGS, **CASES[name], processes=processes)
+    return train(ticket, data, **SETTINGS, **CASES[name], work=Work(processes))
 
 
 def train_one_step(code: Path, data: ImageData, network: str, processes: Processes = ALONE) -> Ticket:
     """Take one step of plain gradient descent on all training images at once."""
-    plain = {"augment": False, "label_smoothing": 0.0, "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 1.0}
-    recipe = make_recipe("quick", epochs=1, batch_size=201).model_copy(update=plain)
+    plain: dict[str, Any] = {
+        "augment": False,
+        "label_smoothing": 0.0,
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "learning_rate": 1.0,
+    }
+    recipe = Recipe("quick", epochs=1, batch_size=201, **plain)
     ticket = Ticket.from_model(build_model(f"file:{code}:{network}", data), data)
-    return train(ticket, data, recipe=recipe, measure_energy=False, processes=processes)
+    return train(ticket, data, recipe=recipe, country=None, work=Work(processes))
 
 
 def fail_in_one(processes: Processes) -> str:

@@ -15,9 +15,8 @@ from robustprune.data import ImageData
 from robustprune.errors import TrainingError, TrainingWarning
 from robustprune.models import build_model
 from robustprune.tickets.ticket import Ticket, load_ticket
-from robustprune.training import adversarial as adversarial_module
-from robustprune.training import make_recipe, train
-from robustprune.training.adversarial import adversarial_loss, watch_robustness
+from robustprune.training import Recipe, defences, train
+from robustprune.training.defences import adversarial_loss, watch_robustness
 
 EPSILON = 0.1
 
@@ -44,7 +43,7 @@ def linear() -> tuple[Linear, Tensor, Tensor]:
 @pytest.mark.parametrize("kind", ["pgd", "fgsm"])
 def test_the_loss_is_that_of_the_worst_point(linear: tuple[Linear, Tensor, Tensor], kind: str) -> None:
     network, images, labels = linear
-    recipe = make_recipe("quick", adversarial=kind, epsilon=EPSILON, label_smoothing=0.0)
+    recipe = Recipe("quick", adversarial=kind, epsilon=EPSILON, label_smoothing=0.0)
     with torch.no_grad():
         worst = images + EPSILON * ((1 - 2 * labels)[:, None] * network.weight.sign()).reshape(images.shape)
         expected = float(F.cross_entropy(network(worst), labels))
@@ -59,10 +58,10 @@ def test_the_loss_is_that_of_the_worst_point(linear: tuple[Linear, Tensor, Tenso
 
 def test_trades_is_equation_5(linear: tuple[Linear, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     network, images, labels = linear
-    recipe = make_recipe("quick", adversarial="trades", epsilon=EPSILON, trades_beta=3.0, label_smoothing=0.0)
+    recipe = Recipe("quick", adversarial="trades", epsilon=EPSILON, trades_beta=3.0, label_smoothing=0.0)
     climbed: list[Tensor] = []
-    climb = adversarial_module._climb
-    monkeypatch.setattr(adversarial_module, "_climb", lambda *args: climbed.append(climb(*args)) or climbed[-1])
+    climb = defences._climb
+    monkeypatch.setattr(defences, "_climb", lambda *args: climbed.append(climb(*args)) or climbed[-1])
     loss, _ = adversarial_loss(network, images, labels, recipe, torch.Generator().manual_seed(1))
     with torch.no_grad():
         clean, attacked = network(images).double(), network(climbed[0]).double()
@@ -76,9 +75,9 @@ def test_trades_is_equation_5(linear: tuple[Linear, Tensor, Tensor], monkeypatch
 def test_attacking_leaves_modes_and_statistics_alone(digits: ImageData) -> None:
     network = build_model("resnet20", digits, width=4).train()
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    recipe = make_recipe("quick", adversarial="pgd", epsilon=EPSILON)
+    recipe = Recipe("quick", adversarial="pgd", epsilon=EPSILON)
     images, labels = digits.require("train").images[:8].float() / 255, digits.require("train").labels[:8]
-    adversarial_module._climb(
+    defences._climb(
         network, images, images, lambda logits: F.cross_entropy(logits, labels, reduction="sum"), recipe, 2.5, 3
     )
     assert all(module.training for module in network.modules())
@@ -93,10 +92,10 @@ def test_it_makes_networks_more_robust(digits: ImageData, kind: str) -> None:
     robust = {}
     for adversarial in ("none", kind):
         ticket = Ticket.from_model(build_model("resnet20", digits, width=8), digits)
-        recipe = make_recipe(
+        recipe = Recipe(
             "quick", epochs=10, learning_rate=0.05, adversarial=adversarial, epsilon=0.1, adversarial_steps=3
         )
-        train(ticket, digits, recipe=recipe, measure_energy=False)
+        train(ticket, digits, recipe=recipe, country=None)
         result = run_attack(ticket.model(), test.images, test.labels, epsilon=0.1)
         robust[adversarial] = result.robust_accuracy
         assert ("pgd_accuracy" in ticket.history[-1]) == (adversarial != "none")
@@ -107,7 +106,7 @@ def test_the_same_seed_gives_the_same_network(few_digits: ImageData) -> None:
     hashes = set()
     for _ in range(2):
         ticket = Ticket.from_model(build_model("resnet20", few_digits, width=4), few_digits)
-        train(ticket, few_digits, epochs=1, adversarial="fgsm", epsilon=EPSILON, measure_energy=False)
+        train(ticket, few_digits, epochs=1, adversarial="fgsm", epsilon=EPSILON, country=None)
         hashes.add(ticket.sha256)
     assert len(hashes) == 1
 
@@ -115,11 +114,11 @@ def test_the_same_seed_gives_the_same_network(few_digits: ImageData) -> None:
 def test_overfitting_to_one_step_is_called_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     accuracies = {"fgsm": 0.6, "pgd": 0.2}
     monkeypatch.setattr(
-        adversarial_module,
+        defences,
         "run_attack",
         lambda *args, **_: SimpleNamespace(robust_accuracy=accuracies[args[3]]),
     )
-    recipe = make_recipe("quick", adversarial="fgsm", epsilon=EPSILON)
+    recipe = Recipe("quick", adversarial="fgsm", epsilon=EPSILON)
     network, split = nn.Identity(), digits.require("val")
     history = [{"pgd_accuracy": 0.5}]
     with pytest.warns(TrainingWarning, match="under PGD fell from 50.0% to 20.0%, under FGSM it is 60.0%"):
@@ -135,11 +134,11 @@ def test_overfitting_to_one_step_is_called_once(digits: ImageData, monkeypatch: 
 
 def test_what_does_not_go_together() -> None:
     with pytest.raises(TrainingError, match="do not go together"):
-        make_recipe("quick", defence="augmix", consistency=12.0, adversarial="pgd")
-    with pytest.raises(TrainingError, match="adversarial='pdg'"):
-        make_recipe("quick", adversarial="pdg")
-    with pytest.raises(TrainingError, match="epsilon=8"):
-        make_recipe("quick", adversarial="pgd", epsilon=8)
+        Recipe("quick", defence="augmix", consistency=12.0, adversarial="pgd")
+    with pytest.raises(TrainingError, match=r"adversarial: .*'pdg'"):
+        Recipe("quick", adversarial="pdg")
+    with pytest.raises(TrainingError, match=r"epsilon: .*forgot /255"):
+        Recipe("quick", adversarial="pgd", epsilon=8)
 
 
 def test_the_command_line(run: Run) -> None:

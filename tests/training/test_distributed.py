@@ -23,8 +23,9 @@ from robustprune.data import ImageData
 from robustprune.errors import TrainingError
 from robustprune.models import build_model
 from robustprune.runtime.processes import Processes
+from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket, load_ticket
-from robustprune.training import make_recipe, run_settings, train
+from robustprune.training import Course, train
 from robustprune.training.distributed import SharedNetwork
 
 TWO = Processes(rank=0, count=2)
@@ -143,16 +144,15 @@ def test_an_error_of_all_is_said_once(tmp_path: Path) -> None:
 def test_a_batch_too_small_for_all_is_refused(few_digits: ImageData) -> None:
     ticket = Ticket.from_model(build_model("resnet20", few_digits, width=4), few_digits)
     with pytest.raises(TrainingError, match="batch of 3 images is too small for 2 processes"):
-        train(ticket, few_digits, batch_size=3, measure_energy=False, processes=TWO)
+        train(ticket, few_digits, batch_size=3, country=None, work=Work(TWO))
 
 
 def test_identity_knows_of_several_processes_only(few_digits: ImageData) -> None:
     plain = Ticket.from_model(build_model("resnet20", few_digits, width=4), few_digits)
-    recipe = make_recipe("quick")
 
     def settings(device: str, processes: Processes | None) -> dict[str, Any]:
-        given = () if processes is None else (0, processes)
-        return run_settings(plain, few_digits, recipe, 0, torch.device(device), *given)
+        given = () if processes is None else (processes,)
+        return Course.of("quick", device=device).identity(plain, few_digits, *given)
 
     one, two = settings("cpu", None), settings("cpu", TWO)
     assert one == settings("cpu", Processes())

@@ -12,9 +12,10 @@ from robustprune.corruptions import EXTRAS, corrupt
 from robustprune.data import ImageData, load_data
 from robustprune.errors import TrainingError
 from robustprune.models import build_model
+from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket
-from robustprune.training import make_recipe, train
-from robustprune.training.hardening import consistency_loss, corrupt_some, harden
+from robustprune.training import Recipe, train
+from robustprune.training.defences import consistency_loss, corrupt_some, harden
 
 
 def test_consistency_loss_is_the_jensen_shannon_divergence() -> None:
@@ -48,7 +49,7 @@ def test_views() -> None:
     keys = {"seed": 0, "epoch": 2, "indices": torch.arange(20)}
 
     def views(**options: object) -> list[torch.Tensor]:
-        return harden(images, make_recipe(**options), torch.Generator().manual_seed(0), **keys)  # type: ignore[arg-type]
+        return harden(images, Recipe(**options), torch.Generator().manual_seed(0), **keys)  # type: ignore[arg-type]
 
     assert [view is images for view in views()] == [True]
     assert [view.dtype for view in views(defence="augmix")] == [torch.float32]
@@ -58,9 +59,9 @@ def test_views() -> None:
     assert not torch.equal(three[1], three[2])
     assert [view.dtype for view in views(defence="corruptions")] == [torch.uint8]
     with pytest.raises(TrainingError, match="augmix"):
-        make_recipe(consistency=12)
-    with pytest.raises(TrainingError, match="defence='mixup'"):
-        make_recipe(defence="mixup")
+        Recipe(consistency=12)
+    with pytest.raises(TrainingError, match=r"defence: .*'mixup'"):
+        Recipe(defence="mixup")
 
 
 @pytest.mark.parametrize("options", [{"defence": "augmix", "consistency": 12.0}, {"defence": "corruptions"}])
@@ -70,19 +71,20 @@ def test_interrupted_training_ends_in_the_same_weights(
     def fresh() -> Ticket:
         return Ticket.from_model(build_model("resnet20", few_digits, width=4), few_digits)
 
-    settings = {"epochs": 2, "batch_size": 40, "seed": 3, "measure_energy": False, **options}
+    settings = {"epochs": 2, "batch_size": 40, "seed": 3, "country": None, **options}
     whole = train(fresh(), few_digits, **settings)  # type: ignore[arg-type]
 
     class Stop(Exception):
         pass
 
-    def stop(entry: dict[str, object], epochs: int) -> None:
-        raise Stop
+    def stop(_what: str, done: float, _total: float) -> None:
+        if done == 6:  # in the second epoch
+            raise Stop
 
     with pytest.raises(Stop):
-        train(fresh(), few_digits, checkpoint=tmp_path / "c", on_epoch=stop, **settings)  # type: ignore[arg-type]
-    resumed = train(fresh(), few_digits, checkpoint=tmp_path / "c", resume=True, **settings)  # type: ignore[arg-type]
+        train(fresh(), few_digits, work=Work(progress=stop, folder=tmp_path), **settings)  # type: ignore[arg-type]
+    resumed = train(fresh(), few_digits, work=Work(folder=tmp_path), **settings)  # type: ignore[arg-type]
     assert resumed.sha256 == whole.sha256
-    plain = train(fresh(), few_digits, epochs=2, batch_size=40, seed=3, measure_energy=False)
+    plain = train(fresh(), few_digits, epochs=2, batch_size=40, seed=3, country=None)
     assert plain.sha256 != whole.sha256
     assert whole.training["recipe"]["defence"] == options["defence"]

@@ -13,9 +13,10 @@ from robustprune.data import ImageData
 from robustprune.errors import TicketError, TrainingError
 from robustprune.models import build_model
 from robustprune.runtime.randomness import seeded_generator
+from robustprune.runtime.work import Work
 from robustprune.tickets import prune_weights
 from robustprune.tickets.ticket import Ticket, load_ticket
-from robustprune.training import make_recipe, train, train_to_file
+from robustprune.training import Recipe, train, train_to_file
 
 
 def masked(data: ImageData, criterion: str = "magnitude") -> Ticket:
@@ -24,7 +25,7 @@ def masked(data: ImageData, criterion: str = "magnitude") -> Ticket:
 
 
 def quietly(ticket: Ticket, data: ImageData, **options: Any) -> Ticket:
-    return train(ticket, data, **{"epochs": 3, "batch_size": 64, "measure_energy": False, **options})
+    return train(ticket, data, **{"epochs": 3, "batch_size": 64, "country": None, **options})
 
 
 class Interrupted(Exception):
@@ -37,12 +38,12 @@ def test_masked_weights_are_zero_after_every_step(few_digits: ImageData, recipe:
     before = {name: value.clone() for name, value in ticket.network.state_dict().items()}
     steps = []
 
-    def look(_progress: object) -> None:
+    def look(_what: str, _done: float, _total: float) -> None:
         steps.append(
             sum(int(ticket.network.get_parameter(name)[~mask].count_nonzero()) for name, mask in ticket.masks.items())
         )
 
-    quietly(ticket, few_digits, recipe=recipe, on_step=look)
+    quietly(ticket, few_digits, recipe=recipe, work=Work(progress=look))
     assert steps == [0] * 9
     for name, value in ticket.network.state_dict().items():
         if name in ticket.masks:  # all the others moved
@@ -55,10 +56,10 @@ def test_the_others_go_as_with_the_mask_in_the_forward_pass(few_digits: ImageDat
     code.write_text(
         "from torch import nn\nnet = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))\n"
     )
-    recipe = make_recipe("quick", epochs=2, batch_size=32).model_copy(update={"augment": False})
+    recipe = Recipe("quick", epochs=2, batch_size=32, augment=False)
     ticket = prune_weights(build_model(f"file:{code}:net", few_digits), few_digits, "random", sparsity=0.5)
     dense = build_model(f"file:{code}:net", few_digits)
-    train(ticket, few_digits, recipe=recipe, measure_energy=False)
+    train(ticket, few_digits, recipe=recipe, country=None)
 
     part = few_digits.require("train")
     steps = len(part) // 32
@@ -88,15 +89,15 @@ def test_interrupted_and_resumed_is_bit_identical(few_digits: ImageData, tmp_pat
     expected = quietly(masked(few_digits), few_digits)
     left = [steps]
 
-    def stop(_progress: object) -> None:
+    def stop(_what: str, _done: float, _total: float) -> None:
         left[0] -= 1
         if not left[0]:
             raise Interrupted
 
-    options = {"epochs": 3, "batch_size": 64, "measure_energy": False}
+    options = {"epochs": 3, "batch_size": 64, "country": None}
     out = tmp_path / "out.pt"
     with pytest.raises(Interrupted):
-        train_to_file(masked(few_digits), few_digits, out, on_step=stop, **options)
+        train_to_file(masked(few_digits), few_digits, out, work=Work(progress=stop), **options)
     resumed = train_to_file(masked(few_digits), few_digits, out, resume=True, **options)
     assert resumed.sha256 == expected.sha256
     found = load_ticket(out)
@@ -107,15 +108,15 @@ def test_interrupted_and_resumed_is_bit_identical(few_digits: ImageData, tmp_pat
 
 
 def test_another_mask_is_another_run(few_digits: ImageData, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "run.checkpoint"
+    work = Work(folder=tmp_path)
     first, second = masked(few_digits), masked(few_digits)
     # One weight that is zero but kept in the second: equal weights, and yet they train differently.
     second.masks["conv1.weight"] = second.masks["conv1.weight"].clone()
     second.masks["conv1.weight"].view(-1)[int((~first.masks["conv1.weight"]).view(-1).nonzero()[0])] = True
     assert first.sha256 == second.sha256
-    quietly(first, few_digits, checkpoint=checkpoint, epochs=1)
+    quietly(first, few_digits, work=work, epochs=1)
     with pytest.raises(TrainingError, match=r"belongs to another run: masks was '\w+', is '\w+'"):
-        quietly(second, few_digits, checkpoint=checkpoint, epochs=1, resume=True)
+        quietly(second, few_digits, work=work, epochs=1)
 
 
 def test_weights_outside_the_masks_are_refused_before_training(few_digits: ImageData) -> None:

@@ -16,9 +16,10 @@ from robustprune.models import build_model
 from robustprune.pruning import score_blocks
 from robustprune.runtime.randomness import seeded_generator
 from robustprune.runtime.sealed import read_sealed
+from robustprune.runtime.work import Work
 from robustprune.tickets import prune_layers
 from robustprune.tickets.ticket import Ticket, load_ticket
-from robustprune.training import EnergyMeter, make_recipe, train, train_to_file
+from robustprune.training import CHECKPOINT_NAME, EnergyMeter, Recipe, train, train_to_file
 
 EPOCHS = 4
 
@@ -28,22 +29,22 @@ def fresh(data: ImageData, name: str = "resnet20", **options: Any) -> Ticket:
 
 
 def quietly(ticket: Ticket, data: ImageData, **options: Any) -> Ticket:
-    return train(ticket, data, **{"epochs": EPOCHS, "batch_size": 64, "measure_energy": False, **options})
+    return train(ticket, data, **{"epochs": EPOCHS, "batch_size": 64, "country": None, **options})
 
 
 class Interrupted(Exception):
     """Stands for whatever ends a run from outside."""
 
 
-def stop_after(steps: int) -> Any:
+def stop_after(steps: int, folder: Path | None = None) -> Work:
     left = [steps]
 
-    def on_step(_progress: object) -> None:
+    def progress(_what: str, _done: float, _total: float) -> None:
         left[0] -= 1
         if left[0] == 0:
             raise Interrupted
 
-    return on_step
+    return Work(progress=progress, folder=folder)
 
 
 def test_it_learns(few_digits: ImageData) -> None:
@@ -64,10 +65,10 @@ def test_updates_are_those_of_nesterov_momentum(few_digits: ImageData, tmp_path:
     code.write_text(
         "from torch import nn\nnet = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))\n"
     )
-    recipe = make_recipe("quick", epochs=1, batch_size=32).model_copy(update={"augment": False})
+    recipe = Recipe("quick", epochs=1, batch_size=32, augment=False)
     ticket = Ticket.from_model(build_model(f"file:{code}:net", few_digits), few_digits)
     network = copy.deepcopy(ticket.network)
-    train(ticket, few_digits, recipe=recipe, measure_energy=False)
+    train(ticket, few_digits, recipe=recipe, country=None)
 
     part = few_digits.require("train")
     steps = len(part) // 32
@@ -93,19 +94,13 @@ def test_updates_are_those_of_nesterov_momentum(few_digits: ImageData, tmp_path:
 @pytest.mark.parametrize("steps", [1, 4, 7, 11])
 def test_interrupted_and_resumed_is_bit_identical(few_digits: ImageData, tmp_path: Path, steps: int) -> None:
     expected = quietly(fresh(few_digits), few_digits).sha256
-    checkpoint = tmp_path / "run.checkpoint"
     with pytest.raises(Interrupted):
-        quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, on_step=stop_after(steps))
-    epochs_done = []
-    resumed = quietly(
-        fresh(few_digits),
-        few_digits,
-        checkpoint=checkpoint,
-        resume=True,
-        on_epoch=lambda entry, _epochs: epochs_done.append(entry["epoch"]),
-    )
+        quietly(fresh(few_digits), few_digits, work=stop_after(steps, tmp_path))
+    steps_done: list[float] = []
+    work = Work(progress=lambda _what, done, _total: steps_done.append(done), folder=tmp_path)
+    resumed = quietly(fresh(few_digits), few_digits, work=work)
     assert resumed.sha256 == expected
-    assert epochs_done == list(range((steps - 1) // 3 + 1, EPOCHS + 1))
+    assert steps_done == list(range((steps - 1) // 3 * 3 + 1, 3 * EPOCHS + 1))
     assert [entry["epoch"] for entry in resumed.history] == [1, 2, 3, 4]
 
 
@@ -118,14 +113,11 @@ def test_networks_that_draw_random_numbers_resume_identically(few_digits: ImageD
     )
     name = f"file:{code}:net"
     expected = quietly(Ticket.from_model(build_model(name, few_digits)), few_digits).sha256
-    checkpoint = tmp_path / "run.checkpoint"
     with pytest.raises(Interrupted):
-        quietly(
-            Ticket.from_model(build_model(name, few_digits)), few_digits, checkpoint=checkpoint, on_step=stop_after(8)
-        )
+        quietly(Ticket.from_model(build_model(name, few_digits)), few_digits, work=stop_after(8, tmp_path))
     torch.rand(17)  # what the process-wide generator did in between must not matter
     again = Ticket.from_model(build_model(name, few_digits))
-    assert quietly(again, few_digits, checkpoint=checkpoint, resume=True).sha256 == expected
+    assert quietly(again, few_digits, work=Work(folder=tmp_path)).sha256 == expected
 
 
 def test_global_generators_are_left_alone(few_digits: ImageData) -> None:
@@ -136,24 +128,21 @@ def test_global_generators_are_left_alone(few_digits: ImageData) -> None:
 
 
 def test_checkpoint_of_another_run_is_refused_with_the_difference(few_digits: ImageData, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "run.checkpoint"
-    quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=1)
+    work, checkpoint = Work(folder=tmp_path), tmp_path / CHECKPOINT_NAME
+    quietly(fresh(few_digits), few_digits, work=work, epochs=1)
     with pytest.raises(TrainingError, match="seed was 0, is 5"):
-        quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=1, seed=5, resume=True)
+        quietly(fresh(few_digits), few_digits, work=work, epochs=1, seed=5)
     checkpoint.write_bytes(checkpoint.read_bytes()[:-3])
     with pytest.raises(TrainingError, match="delete the file"):
-        quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=1, resume=True)
-    with pytest.raises(TrainingError, match="nothing to resume from"):
-        quietly(fresh(few_digits), few_digits, resume=True)
+        quietly(fresh(few_digits), few_digits, work=work, epochs=1)
 
 
 @pytest.mark.parametrize("rate", [1e20, 1e38])
 def test_divergence_is_an_error_that_says_where(few_digits: ImageData, tmp_path: Path, rate: float) -> None:
-    checkpoint = tmp_path / "run.checkpoint"
     with pytest.raises(
         TrainingError, match=r"training diverged: the (loss|gradient norm) is (nan|inf).*epoch \d, step"
     ):
-        quietly(fresh(few_digits), few_digits, learning_rate=rate, checkpoint=checkpoint)
+        quietly(fresh(few_digits), few_digits, learning_rate=rate, work=Work(folder=tmp_path))
 
 
 def test_infinite_gradient_of_a_finite_loss_is_caught(few_digits: ImageData) -> None:
@@ -215,12 +204,12 @@ def test_everything_is_kept_in_the_ticket(few_digits: ImageData, tmp_path: Path)
 
 def test_unknown_country_is_refused_before_any_training(few_digits: ImageData) -> None:
     with pytest.raises(TrainingError, match="Did you mean 'USA'"):
-        quietly(fresh(few_digits), few_digits, measure_energy=True, country="USS", on_step=stop_after(1))
+        quietly(fresh(few_digits), few_digits, country="USS", work=stop_after(1))
 
 
 def test_meter_that_fails_does_not_stop_training(few_digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustprune.training.energy._tracker", lambda *_: 1 / 0)
-    ticket = quietly(fresh(few_digits), few_digits, epochs=1, measure_energy=True)
+    monkeypatch.setattr("robustprune.training.meter._tracker", lambda *_: 1 / 0)
+    ticket = quietly(fresh(few_digits), few_digits, epochs=1, country="USA")
     assert ticket.training["energy_kwh"] is None
     assert "ZeroDivisionError" in ticket.training["energy_method"]
 
@@ -242,25 +231,25 @@ def test_energy_is_power_times_time_and_carbon_follows_the_grid() -> None:
 
 def test_file_of_an_interrupted_run_is_neither_lost_nor_redone(few_digits: ImageData, tmp_path: Path) -> None:
     out = tmp_path / "out.pt"
-    options = {"epochs": 3, "batch_size": 64, "measure_energy": False}
+    options = {"epochs": 3, "batch_size": 64, "country": None}
     with pytest.raises(Interrupted):
-        train_to_file(fresh(few_digits), few_digits, out, on_step=stop_after(5), **options)
+        train_to_file(fresh(few_digits), few_digits, out, work=stop_after(5), **options)
     with pytest.raises(TrainingError, match="--resume"):
         train_to_file(fresh(few_digits), few_digits, out, **options)
     assert not out.exists()
     done = train_to_file(fresh(few_digits), few_digits, out, resume=True, **options)
     written = out.stat().st_mtime_ns
-    again = train_to_file(fresh(few_digits), few_digits, out, resume=True, on_step=stop_after(1), **options)
+    again = train_to_file(fresh(few_digits), few_digits, out, resume=True, work=stop_after(1), **options)
     assert again.sha256 == done.sha256
     assert out.stat().st_mtime_ns == written
     with pytest.raises(Interrupted):
-        train_to_file(fresh(few_digits), few_digits, out, resume=True, on_step=stop_after(1), seed=9, **options)
+        train_to_file(fresh(few_digits), few_digits, out, resume=True, work=stop_after(1), seed=9, **options)
 
 
 def test_run_that_was_to_stop_early_is_not_the_finished_one(few_digits: ImageData, tmp_path: Path) -> None:
-    out, options = tmp_path / "out.pt", {"epochs": 3, "batch_size": 64, "measure_energy": False, "resume": True}
+    out, options = tmp_path / "out.pt", {"epochs": 3, "batch_size": 64, "country": None, "resume": True}
     train_to_file(fresh(few_digits), few_digits, out, stop_epoch=2, **options)
-    stopped = train_to_file(fresh(few_digits), few_digits, out, stop_epoch=2, on_step=stop_after(1), **options)
+    stopped = train_to_file(fresh(few_digits), few_digits, out, stop_epoch=2, work=stop_after(1), **options)
     assert [entry["epoch"] for entry in stopped.history] == [1, 2]
     whole = train_to_file(fresh(few_digits), few_digits, out, **options)
     assert whole.sha256 == quietly(fresh(few_digits), few_digits, epochs=3).sha256
@@ -268,7 +257,7 @@ def test_run_that_was_to_stop_early_is_not_the_finished_one(few_digits: ImageDat
 
 
 def test_two_processes_with_the_same_run(few_digits: ImageData, tmp_path: Path) -> None:
-    out, options = tmp_path / "out.pt", {"epochs": 3, "batch_size": 64, "measure_energy": False, "resume": True}
+    out, options = tmp_path / "out.pt", {"epochs": 3, "batch_size": 64, "country": None, "resume": True}
 
     def other_process_finishes(entry: dict[str, Any], epochs: int) -> None:
         if entry["epoch"] == epochs:
@@ -280,9 +269,8 @@ def test_two_processes_with_the_same_run(few_digits: ImageData, tmp_path: Path) 
 
 
 def test_checkpoint_holds_what_it_says(few_digits: ImageData, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "run.checkpoint"
-    ticket = quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=2)
-    content = read_sealed(checkpoint, "robustprune-checkpoint")
+    ticket = quietly(fresh(few_digits), few_digits, work=Work(folder=tmp_path), epochs=2)
+    content = read_sealed(tmp_path / CHECKPOINT_NAME, "robustprune-checkpoint")
     assert [entry["epoch"] for entry in content["history"]] == [1, 2]
     for name, value in ticket.network.state_dict().items():
         assert torch.equal(content["weights"][name], value)
@@ -317,19 +305,17 @@ def test_divergence_in_the_very_last_step_is_caught(few_digits: ImageData, tmp_p
     # One step an epoch: no later loss would see what the update made of the weights.
     out = tmp_path / "out.pt"
     with pytest.raises(TrainingError, match="training diverged"):
-        train_to_file(
-            fresh(few_digits), few_digits, out, epochs=1, batch_size=200, learning_rate=1e39, measure_energy=False
-        )
+        train_to_file(fresh(few_digits), few_digits, out, epochs=1, batch_size=200, learning_rate=1e39, country=None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_resuming_with_other_threads_is_refused(few_digits: ImageData, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "run.checkpoint"
-    quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=1)
+    work = Work(folder=tmp_path)
+    quietly(fresh(few_digits), few_digits, work=work, epochs=1)
     torch.set_num_threads(2)
     try:
         with pytest.raises(TrainingError, match="threads was 1, is 2"):
-            quietly(fresh(few_digits), few_digits, checkpoint=checkpoint, epochs=1, resume=True)
+            quietly(fresh(few_digits), few_digits, work=work, epochs=1)
     finally:
         torch.set_num_threads(1)
 
@@ -345,15 +331,13 @@ def test_earlier_training_is_remembered(few_digits: ImageData, tmp_path: Path) -
 
 def test_what_a_recipe_cannot_be_is_said_without_the_recipe() -> None:
     with pytest.raises(TrainingError) as caught:
-        make_recipe("quick", consistency=1.0)
-    assert str(caught.value) == (
-        "recipe quick: a consistency loss compares mixtures of augmix, which this recipe has not"
-    )
+        Recipe("quick", consistency=1.0)
+    assert str(caught.value) == "a consistency loss compares mixtures of augmix, which this recipe has not"
     for rate in (float("inf"), float("nan"), -1.0):
-        with pytest.raises(TrainingError, match=rf"learning_rate={rate}: input should be"):
-            make_recipe("quick", learning_rate=rate)
+        with pytest.raises(TrainingError, match=rf"learning_rate: Input should be .*, not {rate}"):
+            Recipe("quick", learning_rate=rate)
 
 
 def test_a_recipe_of_ones_own_can_be_overridden(few_digits: ImageData) -> None:
-    ticket = quietly(fresh(few_digits), few_digits, recipe=make_recipe("quick", epochs=1), epochs=2)
+    ticket = quietly(fresh(few_digits), few_digits, recipe=Recipe("quick", epochs=1), epochs=2)
     assert len(ticket.history) == 2

@@ -1,15 +1,56 @@
-"""The books of an attack: what it cost, and the best point of each sample so far."""
+"""What an attack is after, and its books: what it cost, and the best point of each sample so far."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from robustprune.attacks.engine.goal import Goal, Score, are_predictions
-from robustprune.attacks.engine.settings import Selection
-from robustprune.attacks.losses import margin
+from robustprune.attacks.losses import Loss, margin
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Logits (n, K) of the samples with indices (n,) → (n,), which grows as the goal comes closer."""
+
+
+def are_predictions(logits: Tensor) -> Tensor:
+    """Return (n,) bool, whether logits (n, K) say a class: −∞ masks one, but NaN, +∞ or −∞ alone are an overflow."""
+    # The largest of numbers and NaN is NaN.
+    return logits.amax(dim=1).isfinite()
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What counts as success.
+
+    Attributes:
+        labels: (N,) the class to get away from.
+        targets: (N,) the class to get to; None where any wrong one will do.
+    """
+
+    labels: Tensor
+    targets: Tensor | None = None
+
+    def is_reached(self, logits: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return (n,) bool for logits (n, K) of the samples ``rows``, of all if None.
+
+        Logits that are `no prediction <are_predictions>` are no success.
+        """
+        return self.is_reached_by(logits.argmax(dim=1), rows) & are_predictions(logits)
+
+    def is_reached_by(self, predictions: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return (n,) bool for predictions (n,) of the samples ``rows``, of all if None."""
+        wanted = self.labels if self.targets is None else self.targets
+        wanted = wanted if rows is None else wanted[rows]
+        return predictions != wanted if self.targets is None else predictions == wanted
+
+    def score(self, loss: Loss) -> Score:
+        """Return what an attack makes grow: the loss of the label, or the negative one of the target."""
+        targets = self.targets
+        if targets is None:
+            return lambda logits, rows: loss(logits, self.labels[rows])
+        return lambda logits, rows: -loss(logits, targets[rows])
 
 
 @dataclass
@@ -45,6 +86,20 @@ class Tally:
     starts: dict[str, Start] = field(default_factory=dict)
     earlier_seconds: float = 0.0
 
+    def add_start(self, stage: str, start: Start) -> None:
+        """Add the first gradients of a stage on some samples."""
+        before = self.starts.setdefault(stage, Start())
+        before.gradients += start.gradients
+        before.zeros += start.zeros
+
+    def add(self, other: Tally) -> None:
+        """Add what was spent side by side."""
+        for name in ("forwards", "gradients", "without_graph", "not_finite"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for stage, start in other.starts.items():
+            self.add_start(stage, start)
+        self.earlier_seconds = max(self.earlier_seconds, other.earlier_seconds)
+
 
 class Ledger:
     """The point kept of each sample: at first the image, then the best, or the last, that was asked about.
@@ -65,7 +120,7 @@ class Ledger:
     """
 
     def __init__(
-        self, images: Tensor, goal: Goal, clean_logits: Tensor, selection: Selection, single: Tensor | None = None
+        self, images: Tensor, goal: Goal, clean_logits: Tensor, selection: str, single: Tensor | None = None
     ) -> None:
         """Open the books with the images (N, …) themselves and their logits (N, K).
 

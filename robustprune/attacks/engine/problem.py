@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 
-from robustprune.attacks.ball import Ball
-from robustprune.attacks.engine.answers import Answer, Oracle, Question
-from robustprune.attacks.engine.goal import Goal, Score
-from robustprune.attacks.engine.ledger import Ledger
-from robustprune.attacks.engine.settings import Settings
-from robustprune.attacks.engine.stages import AnyCarried, Stages
+from robustprune.attacks.engine.ledger import Goal, Ledger, Score
+from robustprune.attacks.engine.oracle import Oracle, Question, Response
 from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
-from robustprune.attacks.norms import uphill
-from robustprune.attacks.registry import check_norm, named
+from robustprune.attacks.norms import Ball, get_norm, uphill
+from robustprune.attacks.registry import AttackFunction, check_norm, named
+from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.runtime.randomness import derive_seed, seeded_generator
+
+
+class Saved(Protocol):
+    """What of an attack is behind since before it was interrupted, and whether it had drawn at random."""
+
+    had_drawn: bool
+
+    def is_done(self, restart: int, stage: str) -> bool:
+        """Return whether a part is behind."""
+
+    def finish(self, restart: int, stage: str) -> None:
+        """Take note that a part is behind."""
 
 
 class AttackProblem:
@@ -29,8 +38,8 @@ class AttackProblem:
     Whatever points (N, …) an attack passes, they are moved into the ε-ball and the box before the model sees
     them, only the active samples among them are computed, in full batches across the set, and the best point
     of each sample is kept. An attack may so be written as if for one batch, without a thought for any of it;
-    one that keeps much state per sample does better to hold the indices of those still active (`rows`) and
-    to `ask` about them alone.
+    one that keeps much state per sample does better to hold the indices of those still active (`rows`), to `ask`
+    about them alone, and to `narrow` what it holds after each step.
 
     Attributes:
         images: (N, …) float32 in [0, 1], on the device of the model.
@@ -41,6 +50,9 @@ class AttackProblem:
         norm: Its norm, by name.
         ball: Where points may lie.
         restart: Which restart this is, from 0.
+        stages: The parts begun so far, in the order in which the ledger numbers them; an attack of one piece has one of
+            the name ``""``.
+        stage: The one that runs.
         has_drawn: Whether another restart would do something else; set by whatever draws at random here.
         model: The module behind the questions, for attacks that bring their own; what it computes is not
             counted unless they see to it.
@@ -54,7 +66,7 @@ class AttackProblem:
         labels: Tensor,
         clean_logits: Tensor,
         sample_ids: list[int],
-        settings: Settings,
+        request: Attack,
         *,
         targets: Tensor | None = None,
         single: Tensor | None = None,
@@ -64,29 +76,37 @@ class AttackProblem:
         Where the clean logits are means of several passes, ``single`` are those of the one that has the last word.
         """
         self.images, self.labels, self.targets, self.clean_logits = images, labels, targets, clean_logits
-        self.epsilon, self.norm = settings.epsilon, settings.norm.name
-        self.ball = Ball(images, settings.epsilon, settings.norm)
+        self.epsilon, self.norm = request.epsilon, request.norm
+        self._norm = get_norm(request.norm)
+        self.ball = Ball(images, request.epsilon, self._norm)
         self.restart = 0
         self.details: dict[str, Any] = {}
         self.has_drawn = False
         self.queries = 0
         self.goal = Goal(labels, targets)
-        self.ledger = Ledger(images, self.goal, clean_logits, settings.selection, single)
+        self.ledger = Ledger(images, self.goal, clean_logits, request.selection, single)
         self.model, self.oracle = model, oracle
-        self.stages = Stages()
+        self.stages, self.stage = [""], ""
+        self.saved: Saved | None = None
+        self._draws = 0
         self._only = torch.ones_like(self.ledger.is_broken)
-        self.pool = torch.zeros_like(self.ledger.is_broken)
-        self._sample_ids, self._settings = sample_ids, settings
+        self._pool = torch.zeros_like(self.ledger.is_broken)
+        self._sample_ids, self._request = sample_ids, request
 
     @property
     def active(self) -> Tensor:
         """(N,) bool: the samples still computed; those broken are not, unless early stopping is off."""
-        return self.pool & ~self.ledger.is_broken if self._settings.early_stop else self.pool
+        return self._pool & ~self.ledger.is_broken if self._request.early_stop else self._pool
 
     @property
     def rows(self) -> Tensor:
         """Indices (n,) of the active samples."""
         return self.active.nonzero().flatten()
+
+    def narrow(self, rows: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
+        """Return those of the samples ``rows`` (n,) that are still active, and what belongs to them of each (n, …)."""
+        left = self.active[rows]
+        return (rows, *carried) if bool(left.all()) else tuple(each[left] for each in (rows, *carried))
 
     def begin_restart(self, restart: int, only: Tensor | None = None) -> None:
         """Start over on the samples that survived so far (called by the engine), or on some of them (N,)."""
@@ -94,14 +114,12 @@ class AttackProblem:
         self.has_drawn = False
         if only is not None:
             self._only = only
-        self.fill_pool()
+        self._fill_pool()
 
-    def fill_pool(self, pool: Tensor | None = None) -> None:
-        """Take up all samples that survived so far, or a pool (N,) from before an interruption."""
-        survivors = ~self.ledger.is_broken & self._only & (self.epsilon > 0)
-        self.pool = survivors if pool is None else pool.to(survivors.device)
+    def _fill_pool(self) -> None:
+        self._pool = ~self.ledger.is_broken & self._only & (self.epsilon > 0)
 
-    def run_stage(self, name: str, attack: Callable[..., None], **options: Any) -> None:
+    def run_stage(self, name: str, attack: AttackFunction, **options: Any) -> None:
         """Run another attack as a named part of this one, on what the parts before it left.
 
         The result says which part broke a sample, and an interrupted attack is picked up after the last part
@@ -114,22 +132,22 @@ class AttackProblem:
         parameters = inspect.signature(attack).parameters.values()
         defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
         self.describe(stages={**self.details.get("stages", {}), name: defaults | options})
-        self.stages.run(self, name, attack, options)
+        self.run_part(name, attack, options)
 
-    def steps(
-        self, count: int, begin: Callable[[dict[str, Tensor] | None], AnyCarried]
-    ) -> Iterator[tuple[int, AnyCarried]]:
-        """Yield 0…count−1 with what the loop carries, so that an attack interrupted within it can go on there.
-
-        Between two steps nothing else may be kept, and between two such loops of a stage nothing asked. A loop
-        that an interrupted attack has behind it yields nothing.
-
-        Args:
-            count: Steps of the loop.
-            begin: Returns what the loop carries, an object that gives all of it as ``tensors()``: from those
-                of an interrupted attack, or, if there are none, as at the start.
-        """
-        return self.stages.steps(self, count, begin)
+    def run_part(self, name: str, attack: AttackFunction, options: dict[str, Any]) -> None:
+        """Run a part unless it is behind; the engine calls the whole of an attack ``""``."""
+        if name not in self.stages:
+            self.stages.append(name)
+        if self.saved is not None and self.saved.is_done(self.restart, name):
+            self.has_drawn |= self.saved.had_drawn
+            return
+        outer = self.stage, self._draws
+        self.stage, self._draws = name, 0
+        self._fill_pool()
+        attack(self, **options)
+        self.stage, self._draws = outer
+        if self.saved is not None:
+            self.saved.finish(self.restart, name)
 
     def describe(self, **details: Any) -> None:
         """Add to the options the result reports, such as a schedule that follows from them."""
@@ -146,19 +164,18 @@ class AttackProblem:
         """
         generator = Generator()
         drawn = torch.zeros(self.images.shape)
-        stages = self.stages
-        where: list[int | str] = [self.restart, stages.draws, *([stages.current] if stages.current else [])]
+        where: list[int | str] = [self.restart, self._draws, *([self.stage] if self.stage else [])]
         for row in self.rows.tolist():
-            generator.manual_seed(derive_seed(self._settings.seed, self._sample_ids[row], *where))
+            generator.manual_seed(derive_seed(self._request.seed, self._sample_ids[row], *where))
             drawn[row] = sampler(generator, self.images.shape[1:])
-        stages.draws += 1
+        self._draws += 1
         self.has_drawn = True
         return drawn.to(self.images.device)
 
     def draw_seed(self, *what: int | str) -> int:
         """Return a seed for generators the engine does not own, keyed by seed, restart, stage and ``what``."""
         self.has_drawn = True
-        return derive_seed(self._settings.seed, self.restart, self.stages.current, *what)
+        return derive_seed(self._request.seed, self.restart, self.stage, *what)
 
     def sample_id(self, row: int) -> int:
         """Return the number that a sample goes by, whatever its place among these."""
@@ -171,11 +188,11 @@ class AttackProblem:
     def shared_generator(self) -> Generator:
         """Return a generator on the CPU whose draws all samples share, keyed by seed, restart and stage."""
         self.has_drawn = True
-        return seeded_generator(self._settings.seed, "shared", self.restart, self.stages.current)
+        return seeded_generator(self._request.seed, "shared", self.restart, self.stage)
 
     def random_start(self) -> Tensor:
         """Return points (N, …) drawn uniformly from the ε-ball around the images, moved into the box."""
-        norm = self._settings.norm
+        norm = self._norm
         return self.project(self.images + self.draw(lambda generator, shape: norm.draw(generator, shape, self.epsilon)))
 
     def project(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -184,15 +201,15 @@ class AttackProblem:
 
     def size(self, delta: Tensor) -> Tensor:
         """Return the norms (n,) of perturbations (n, …)."""
-        return self._settings.norm.size(delta)
+        return self._norm.size(delta)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return directions (N, …) of norm 1 along which the loss rises fastest; zero for a zero gradient."""
-        return self._settings.norm.steepest(gradient)
+        return self._norm.steepest(gradient)
 
     def uphill(self, points: Tensor, gradients: Tensor) -> Tensor:
         """Return `robustprune.attacks.norms.uphill` directions (n, …) at points (n, …)."""
-        return uphill(self._settings.norm, points, gradients)
+        return uphill(self._norm, points, gradients)
 
     def gradient(self, points: Tensor, loss: str | Loss = "ce") -> Tensor:
         """Return the gradient (N, …) of each sample's loss, along which it rises; zero where not active."""
@@ -237,8 +254,7 @@ class AttackProblem:
         against: Tensor | None = None,
         gradient: bool = True,
         is_contained: bool = True,
-        look: Callable[[Tensor, Tensor], Tensor] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Return what the model says of some samples, and keep the points that are better than those before.
 
         Args:
@@ -250,16 +266,12 @@ class AttackProblem:
             gradient: Whether gradients are needed.
             is_contained: Without, the points need only lie in the box, and are not kept: for attacks that
                 approach the ball from outside.
-            look: Rows (m,), points (m, …) → logits (m, K), to be used instead of the model: for attacks that know
-                how to have its logits for less. The points are then taken as they are: in the ball and the box.
         """
-        score, stage = self._score(loss, rows, against), self.stages.current
-        number = self.stages.names.index(stage)
+        score, stage = self._score(loss, rows, against), self.stage
+        number = self.stages.index(stage)
         self.queries += 1
 
         def settle(batch: Tensor, where: Tensor) -> Tensor:
-            if look is not None:
-                return batch
             # Never the attack's own tensor: there are models that work in place.
             return self.project(batch, where) if is_contained else batch.clone()
 
@@ -268,7 +280,7 @@ class AttackProblem:
             if is_contained:
                 self.ledger.record(where, batch, logits, score, self.queries, number)
 
-        question = Question(rows, points, score, gradient, settle, record, look)
+        question = Question(rows, points, score, gradient, settle, record)
         return self.oracle.answer(self.model, question, self.clean_logits, stage)
 
     def reopen(self, doubtful: Tensor) -> None:
@@ -281,12 +293,11 @@ class AttackProblem:
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs beside the ledger."""
         details = json.dumps(named(self.details), default=str)
-        names = list(self.stages.names)
-        return {"queries": self.queries, "drawn": self.has_drawn, "stages": names, "details": details}
+        return {"queries": self.queries, "drawn": self.has_drawn, "stages": list(self.stages), "details": details}
 
     def restore(self, state: dict[str, Any], ledger: dict[str, Tensor]) -> None:
         """Go back to a `state`."""
-        self.queries, self.stages.names[:] = state["queries"], state["stages"]
+        self.queries, self.stages[:] = state["queries"], state["stages"]
         self.details = json.loads(state["details"])
         self.ledger.restore(ledger)
 

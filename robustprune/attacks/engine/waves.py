@@ -1,37 +1,42 @@
-"""Carrying an attack through all samples, in waves of bounded memory."""
+"""Carrying an attack through the samples of a process, in waves of bounded memory, and joining what all found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.engine.answers import Oracle
-from robustprune.attacks.engine.batching import Batches
 from robustprune.attacks.engine.checks import perturbation_sizes
-from robustprune.attacks.engine.goal import Goal, are_predictions
-from robustprune.attacks.engine.ledger import Tally
+from robustprune.attacks.engine.ledger import Tally, are_predictions
+from robustprune.attacks.engine.oracle import Batches, Oracle, predict_once
 from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.replica import Replica
-from robustprune.attacks.engine.settings import TOGETHER, Samples, Settings
-from robustprune.attacks.engine.stages import Keeper
-from robustprune.attacks.engine.state import SavedState
-from robustprune.attacks.engine.verdict import predict_once
-from robustprune.attacks.registry import Attack
+from robustprune.attacks.engine.resume import SavedWave, state_file
+from robustprune.attacks.engine.samples import TOGETHER, Samples
+from robustprune.attacks.registry import AttackFunction
+from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
+from robustprune.inference import accelerate
 from robustprune.models import to_unit_range
+from robustprune.runtime.processes import Processes
 
-# Samples are attacked together up to these bounds, as a problem holds a handful of copies of its images.
-WAVE_SAMPLES = 4096
+# Samples are attacked together up to these bounds: what an interruption costs at most, and what a problem may hold in
+# its handful of copies of images.
+WAVE_SAMPLES = 512
 WAVE_BYTES = 2**28
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Per-sample results, of a wave or of all of them: the fields of `AttackResult` of these names."""
+class PerSample:
+    """What was found for each of N samples: the fields of `AttackResult` of these names, and two more.
+
+    Attributes:
+        stage: (N,) int64, which of the stages broke it; −1 none.
+        clean_logits: (N, K).
+    """
 
     adversarial: Tensor
     broken: Tensor
@@ -40,51 +45,64 @@ class Outcome:
     labels: Tensor
     perturbation_norms: Tensor
     broken_at_step: Tensor
-    broken_in_stage: Tensor
     queries: Tensor
+    stage: Tensor
+    clean_logits: Tensor
 
 
-def join(waves: Iterable[Outcome]) -> Outcome:
-    """Return the outcome of all waves, in their order."""
-    columns = zip(*(vars(wave).values() for wave in waves), strict=True)
-    return Outcome(*(torch.cat(column) for column in columns))
+@dataclass
+class Found:
+    """What an attack found, and what of it the checks judge by.
+
+    Attributes:
+        samples: Per sample.
+        stages: Names of the parts of the attack; the whole of it is ``""``.
+        tally: What was spent, and what was odd.
+        details: Options that the attack filled in.
+        is_random: Whether anything was drawn.
+        is_frozen: Whether an accelerated copy was attacked.
+    """
+
+    samples: PerSample | None = None
+    stages: list[str] = field(default_factory=lambda: [""])
+    tally: Tally = field(default_factory=Tally)
+    details: dict[str, Any] = field(default_factory=dict)
+    is_random: bool = False
+    is_frozen: bool = False
 
 
-class Run:
-    """One attack on one model, wave after wave."""
+class WaveRunner:
+    """One attack on one model, wave after wave.
+
+    Attributes:
+        found: What came of it.
+    """
 
     def __init__(
-        self,
-        model: nn.Module,
-        attack: Attack,
-        options: dict[str, Any],
-        settings: Settings,
-        progress: Progress,
-        saved: SavedState | None = None,
+        self, model: nn.Module, attack: AttackFunction, options: dict[str, Any], request: Attack, advance: WorkDone
     ) -> None:
         """Prepare to attack ``model``, which the caller has guarded by the time a wave comes."""
-        self.tally = Tally()
-        self.details: dict[str, Any] = {}
-        self.stages: list[str] = [""]
-        self.is_random = False
-        self.clean_logits: list[Tensor] = []
-        self.replica = Replica(model, settings.frozen)
-        self.model, self.attack, self._options = model, attack, options
-        self._settings, self._progress, self._saved = settings, progress, saved
-        self._oracle = Oracle(self.tally, Batches(settings.batch_size), progress.advance, settings.eot)
-        self._wave = -1
+        self.found = Found()
+        self.model, self.attack, self._options, self._request = model, attack, options, request
+        self._progress = advance
+        self._oracle = Oracle(self.found.tally, Batches(request.batch_size), advance.advance, request.eot)
+        self._fast: nn.Module | None = None if request.frozen else model
 
-    def attack_wave(self, samples: Samples, place: torch.device) -> Outcome:
-        """Attack some of the samples, on the device ``place``."""
-        self._wave += 1
+    def run(self, samples: Samples, place: torch.device, folder: Path | None, started: float) -> Found:
+        """Attack samples on the device ``place``, keeping what is finished in a folder."""
+        waves = [self._attack_wave(wave, place, folder, started) for wave in split_waves(samples, self._request)]
+        self.found.samples = PerSample(*(torch.cat(column) for column in _columns(waves)))
+        self.found.is_frozen = self._fast is not None and self._fast is not self.model
+        return self.found
+
+    def _attack_wave(self, samples: Samples, place: torch.device, folder: Path | None, started: float) -> PerSample:
         # A copy made here is an ordinary tensor, even of images that come from inference mode.
         images = to_unit_range(samples.images.to(place)).clone()
         labels = samples.labels.to(place).clone()
         targets = None if samples.targets is None else samples.targets.to(place).clone()
         clean_logits = self._oracle.predict(self.model, images)
         _check_clean(clean_logits, labels, targets)
-        self.clean_logits.append(clean_logits.cpu())
-        single = self._predict_once(images, samples.ids) if self._settings.eot > 1 else None
+        single = self._predict_once(images, samples.ids) if self._request.eot > 1 else None
         problem = AttackProblem(
             self._oracle,
             self.model,
@@ -92,40 +110,54 @@ class Run:
             labels,
             clean_logits,
             samples.ids,
-            self._settings,
+            self._request,
             targets=targets,
             single=single,
         )
-        problem.stages.names = self.stages
+        problem.stages = self.found.stages
+        self._oracle.looked.clear()
         if samples.carried is not None:
             problem.ledger.carry(samples.carried.to(place), samples.carried_broken.to(place))
-        goal = Goal(labels, targets)
-        clean_logits = clean_logits if single is None else single
-        predictions = self._attack_replica_first(problem, goal, clean_logits)
+        judged = clean_logits if single is None else single
+        if (~problem.ledger.is_broken).any():
+            if self._fast is None:
+                self._fast = accelerate(self.model, images)
+            problem.model = self._fast
+        if folder is not None:
+            path = state_file(folder, self.model, samples, self._request, self._options)
+            problem.saved = SavedWave(path, problem, started)
+        logits = self._attack_fast_first(problem, judged)
         self._progress.finish(len(samples))
-        return self._outcome(problem, samples.images, clean_logits, predictions, goal)
+        return _measure(problem, samples.images, clean_logits, judged, logits)
 
-    def _attack_replica_first(self, problem: AttackProblem, goal: Goal, clean_logits: Tensor) -> Tensor:
+    def _attack_fast_first(self, problem: AttackProblem, clean_logits: Tensor) -> Tensor:
         """Return the model's logits (N, K) at the points found, given those at the images.
 
-        Of what the frozen copy takes for broken, the model itself has the last word; where it disagrees, as
+        Of what the accelerated copy takes for broken, the model itself has the last word; where it disagrees, as
         it may on the very boundary, the sample is attacked once more, on the model itself.
         """
-        if (~problem.ledger.is_broken).any():
-            problem.model = self.replica.get(problem.images)
-        if self._saved is not None:
-            self._saved.attach(self._wave, problem, self.tally)
         self._propose(problem)
-        predictions = self._verdict(problem, clean_logits)
-        doubtful = problem.ledger.is_broken & ~goal.is_reached(predictions)
+        logits = self._verdict(problem, clean_logits)
+        doubtful = problem.ledger.is_broken & ~problem.goal.is_reached(logits)
         # Of a network that draws at random, another attempt would be a second draw.
-        if problem.model is not self.model and self._settings.eot == 1 and bool(doubtful.any()):
-            problem.model = self.model
-            problem.stages.keeper = Keeper()
+        if problem.model is not self.model and self._request.eot == 1 and bool(doubtful.any()):
+            problem.model, problem.saved = self.model, None
             problem.reopen(doubtful)
             self._propose(problem, only=doubtful)
-            predictions = self._verdict(problem, clean_logits)
-        return predictions
+            logits = self._verdict(problem, clean_logits)
+        return logits
+
+    def _propose(self, problem: AttackProblem, only: Tensor | None = None) -> None:
+        for restart in range(self._request.restarts):
+            problem.begin_restart(restart, only)
+            # The first is run in any case: the attack then looks at its options.
+            if restart > 0 and not problem.active.any():
+                return
+            problem.run_part("", self.attack, self._options)
+            self.found.details.update(problem.details)
+            self.found.is_random |= problem.has_drawn
+            if not problem.has_drawn:
+                return
 
     def _verdict(self, problem: AttackProblem, clean_logits: Tensor) -> Tensor:
         """Return the model's logits (N, K) at the points kept; samples wrong to begin with still have their image."""
@@ -133,7 +165,7 @@ class Run:
         attacked = ~problem.goal.is_reached(logits)
         if not bool(attacked.any()):
             return logits
-        if self._settings.eot > 1:
+        if self._request.eot > 1:
             # Once, as the network is used; all of them, as only batches of the same samples draw the same.
             ids = [problem.sample_id(row) for row in range(len(points))]
             logits[attacked] = self._predict_once(points, ids)[attacked]
@@ -142,57 +174,43 @@ class Run:
         return logits
 
     def _predict_once(self, images: Tensor, sample_ids: list[int]) -> Tensor:
-        self.tally.forwards += len(images)
-        return predict_once(self.model, images, sample_ids, seed=self._settings.seed, batches=self._oracle.batches)
-
-    def _propose(self, problem: AttackProblem, only: Tensor | None = None) -> None:
-        for restart in range(self._settings.restarts):
-            problem.begin_restart(restart, only)
-            # The first is run in any case: the attack then looks at its options.
-            if restart > 0 and not problem.active.any():
-                return
-            problem.stages.run(problem, "", self.attack, self._options)
-            self.details.update(problem.details)
-            self.is_random |= problem.has_drawn
-            if not problem.has_drawn:
-                return
-
-    def _outcome(
-        self, problem: AttackProblem, images: Tensor, clean_logits: Tensor, predictions: Tensor, goal: Goal
-    ) -> Outcome:
-        """Measure the returned points afresh: what the attack saw on the way does not count."""
-        ledger = problem.ledger
-        broken = goal.is_reached(clean_logits) | goal.is_reached(predictions)
-        seen = torch.where(ledger.first_broken < 0, problem.queries, ledger.first_broken)
-        parts = (
-            ledger.points,
-            broken,
-            clean_logits.argmax(dim=1),
-            predictions.argmax(dim=1),
-            goal.labels,
-            # Against the caller's images: an attack may have written into the problem's.
-            perturbation_sizes(ledger.points.cpu(), to_unit_range(images.cpu()), problem.norm),
-            torch.where(broken, seen, -1),
-            torch.where(broken, ledger.stage, -1),
-            ledger.asked,
-        )
-        return Outcome(*(part.cpu() for part in parts))
+        self.found.tally.forwards += len(images)
+        return predict_once(self.model, images, sample_ids, seed=self._request.seed, batches=self._oracle.batches)
 
 
-class Progress:
+def _measure(
+    problem: AttackProblem, images: Tensor, mean_logits: Tensor, clean_logits: Tensor, logits: Tensor
+) -> PerSample:
+    """Measure the returned points afresh: what the attack saw on the way does not count."""
+    ledger, goal = problem.ledger, problem.goal
+    broken = goal.is_reached(clean_logits) | goal.is_reached(logits)
+    seen = torch.where(ledger.first_broken < 0, problem.queries, ledger.first_broken)
+    parts = (
+        ledger.points,
+        broken,
+        clean_logits.argmax(dim=1),
+        logits.argmax(dim=1),
+        goal.labels,
+        # Against the caller's images: an attack may have written into the problem's.
+        perturbation_sizes(ledger.points.cpu(), to_unit_range(images.cpu()), problem.norm),
+        torch.where(broken, seen, -1),
+        ledger.asked,
+        torch.where(broken, ledger.stage, -1),
+        mean_logits,
+    )
+    return PerSample(*(part.cpu() for part in parts))
+
+
+class WorkDone:
     """Work done out of the most there can be: one unit is one sample in one query."""
 
     def __init__(
-        self,
-        report: Callable[[int, int], None] | None,
-        n: int,
-        settings: Settings,
-        options: dict[str, Any],
+        self, report: Callable[[float, float], None] | None, n: int, request: Attack, options: dict[str, Any]
     ) -> None:
         """Report to ``report(done, total)``, if there is anyone to report to."""
         steps = options.get("steps", options.get("queries"))
         # A gradient per step and a last look; for an attack without steps, a guess of two queries.
-        self._per_sample = settings.restarts * ((steps if isinstance(steps, int) else 1) + 1)
+        self._per_sample = request.restarts * ((steps if isinstance(steps, int) else 1) + 1)
         self._report = report
         self._total = n * self._per_sample
         self._done = self._finished = 0
@@ -212,13 +230,48 @@ class Progress:
             self._report(done, self._total)
 
 
-def split_waves(samples: Samples) -> Iterator[Samples]:
-    """Yield the samples in runs of bounded memory; the outcome does not depend on it."""
-    size = max(WAVE_BYTES // (4 * samples.images[0].numel()), 1)
-    # Whole groups of those that attacks of other packages see together.
-    size = min(WAVE_SAMPLES, size // TOGETHER * TOGETHER or size)
+def neighbours(request: Attack) -> int:
+    """Return how many samples have to stay together: attacks of other packages see groups of them."""
+    return min(TOGETHER, request.batch_size) if ":" in request.name else 1
+
+
+def split_waves(samples: Samples, request: Attack) -> Iterator[Samples]:
+    """Yield the samples in runs of bounded memory, of whole groups or batches; the outcome does not depend on it."""
+    unit = neighbours(request) if ":" in request.name else request.batch_size
+    bound = min(max(WAVE_BYTES // (4 * samples.images[0].numel()), 1), max(WAVE_SAMPLES, unit))
+    size = bound // unit * unit or bound
     for start in range(0, len(samples), size):
         yield samples.part(slice(start, start + size))
+
+
+def merge(shares: Sequence[Found | None], processes: Processes, block: int) -> Found:
+    """Return what all processes found, in the order of the samples; None is a share of no samples."""
+    found = [share for share in shares if share is not None]
+    if processes.is_alone:
+        return found[0]
+    stages = list(dict.fromkeys(stage for share in found for stage in share.stages))
+    for share in found:
+        assert share.samples is not None
+        numbers = torch.tensor([*map(stages.index, share.stages), -1])
+        share.samples = replace(share.samples, stage=numbers[share.samples.stage])
+    columns = _columns(None if share is None else share.samples for share in shares)
+    tally = Tally()
+    for share in found:
+        tally.add(share.tally)
+    return Found(
+        samples=PerSample(*(processes.joined(column, block) for column in columns)),
+        stages=stages,
+        tally=tally,
+        details={name: value for share in reversed(found) for name, value in share.details.items()},
+        is_random=any(share.is_random for share in found),
+        is_frozen=any(share.is_frozen for share in found),
+    )
+
+
+def _columns(parts: Iterable[PerSample | None]) -> Iterator[Any]:
+    names = PerSample.__dataclass_fields__
+    rows = [[None] * len(names) if part is None else list(vars(part).values()) for part in parts]
+    return zip(*rows, strict=True)
 
 
 def _check_clean(logits: Tensor, labels: Tensor, targets: Tensor | None) -> None:

@@ -3,6 +3,9 @@
 s₁ and s₂ are the sums of an image's features before and after. Variant P only cuts; B gives each that is left the
 same value, s₁ in all. Djurisic et al. 2023, "Extremely Simple Activation Shaping for Out-of-Distribution
 Detection", arXiv:2209.09858; 90 % are cut, as they do on ImageNet. Made for features of at least 0.
+
+`scale` does not cut anything, and takes for s₂ the sum of an image's largest 15 %. Xu et al. 2024, "Scaling for
+Training Time and Post-hoc Out-of-distribution Detection Enhancement", ICLR, arXiv:2310.00227.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from robustprune.ood.outputs import LinearHead, Outputs
 
 
 @dataclass
-class Ash(Detector):
+class ASH(Detector):
     """Energy after features are cut and scaled."""
 
     percentile: float = 0.9
@@ -40,6 +43,28 @@ class Ash(Detector):
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,)."""
         return self.score(outputs.need_features(), outputs.need_head(), self.percentile, self.variant)
+
+
+@dataclass
+class Scale(Detector):
+    """Energy after each image's features are scaled by how concentrated they are."""
+
+    percentile: float = 0.85
+    tried: ClassVar[Options] = {"percentile": (0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)}
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        kept_count(100, self.percentile)
+
+    @staticmethod
+    def score(features: Tensor, head: LinearHead, percentile: float = 0.85) -> Tensor:
+        """Return the energy (N,) of features (N, D) after scaling."""
+        largest = features.topk(kept_count(features.shape[1], percentile), dim=1).values.sum(dim=1, keepdim=True)
+        return Energy.score(head(features * (features.sum(dim=1, keepdim=True) / largest).exp()))
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        """Return scores (N,)."""
+        return self.score(outputs.need_features(), outputs.need_head(), self.percentile)
 
 
 def shape_activations(features: Tensor, percentile: float, variant: str) -> Tensor:

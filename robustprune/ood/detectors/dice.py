@@ -12,15 +12,14 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from robustprune.errors import EvaluationError
+from robustprune.errors import DetectorError, EvaluationError
 from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.energy import Energy
-from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import LinearHead, Outputs
 
 
 @dataclass
-class Dice(Detector):
+class DICE(Detector):
     """Energy by the weights that matter most."""
 
     sparsity: float = 0.9

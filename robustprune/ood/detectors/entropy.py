@@ -1,16 +1,25 @@
 """−Σ_k p_k·log p_k, in nats: how evenly a network spreads its belief.
 
 Named as a baseline by Hendrycks & Gimpel 2017 (arXiv:1610.02136); Chan et al. 2021 (arXiv:2012.06575).
+
+`gen` Σ p^γ (1 − p)^γ over the largest M probabilities: a generalized entropy that small ones weigh on too.
+
+Liu, Lochman & Zach 2023, "GEN: Pushing the Limits of Softmax-Based Out-of-Distribution Detection", CVPR,
+equation 4; γ = 0.1, M = 100 on ImageNet and all classes where there are fewer.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-from robustprune.ood.detector import Detector
+from robustprune.errors import EvaluationError
+from robustprune.ood.detector import Detector, Options
+from robustprune.ood.detectors.msp import log_odds_against
 from robustprune.ood.outputs import Outputs
 
 
@@ -28,3 +37,31 @@ class Entropy(Detector):
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,)."""
         return self.score(outputs.logits)
+
+
+@dataclass
+class GEN(Detector):
+    """Generalized entropy."""
+
+    gamma: float = 0.1
+    classes: int = 100
+    tried: ClassVar[Options] = {"gamma": (0.01, 0.1, 0.5, 1, 2, 5, 10)}
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if not self.gamma > 0:
+            raise EvaluationError(f"gamma must be positive, got {self.gamma}")
+        if self.classes < 1:
+            raise EvaluationError(f"classes must be at least 1, got {self.classes}")
+
+    @staticmethod
+    def score(logits: Tensor, gamma: float = 0.1, classes: int = 100) -> Tensor:
+        """Return the generalized entropy (N,) of the ``classes`` most probable ones, from logits (N, K)."""
+        log_p = logits.log_softmax(dim=1).topk(min(classes, logits.shape[1]), dim=1).values
+        # The largest p may round to 1; the others are ½ at most.
+        log_rest = torch.cat([logsigmoid(log_odds_against(logits))[:, None], (-log_p[:, 1:].exp()).log1p()], dim=1)
+        return (gamma * (log_p + log_rest)).exp().sum(dim=1)
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        """Return scores (N,)."""
+        return self.score(outputs.logits, self.gamma, self.classes)

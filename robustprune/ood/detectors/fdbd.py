@@ -16,7 +16,7 @@ from robustprune.ood.outputs import LinearHead, Outputs
 
 
 @dataclass
-class Fdbd(Detector):
+class FDBD(Detector):
     """Mean distance to the decision boundaries, relative to the distance from the mean feature."""
 
     _mean: Tensor | None = field(default=None, init=False, repr=False)

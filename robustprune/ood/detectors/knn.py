@@ -12,9 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustprune.errors import EvaluationError
+from robustprune.errors import DetectorError, EvaluationError
 from robustprune.ood.detector import Detector, Options
-from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import Outputs
 from robustprune.runtime.randomness import seeded_generator
 
@@ -23,7 +22,7 @@ _BLOCK = 1 << 22
 
 
 @dataclass
-class Knn(Detector):
+class KNN(Detector):
     """Distance to the k-th nearest training image; a bank larger than ``bank_size`` is thinned at random."""
 
     k: int = 50

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
-from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import Outputs
 
 RIDGE = 1e-9

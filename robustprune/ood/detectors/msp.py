@@ -3,6 +3,9 @@
 Hendrycks & Gimpel 2017, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples",
 arXiv:1610.02136. A network that is very sure has max p = 1 to the last digit for many images, which would tie them.
 So a billionth of what grows with max p and does not end at 1 is added: images rank as max p would without rounding.
+
+`max_logit` −max_k f_k: without the softmax, which hides how large the logits are. Hendrycks et al. 2022, "Scaling
+Out-of-Distribution Detection for Real-World Settings", arXiv:1911.11132.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ _TIE_BREAK = 1e-9
 
 
 @dataclass
-class Msp(Detector):
+class MSP(Detector):
     """Maximum softmax probability."""
 
     @staticmethod
@@ -29,6 +32,20 @@ class Msp(Detector):
         # Where one class alone is possible the odds are −∞.
         odds = log_odds_against(logits).clamp(min=torch.finfo(logits.dtype).min)
         return _TIE_BREAK * odds.asinh() - logits.softmax(dim=1).amax(dim=1)
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        """Return scores (N,)."""
+        return self.score(outputs.logits)
+
+
+@dataclass
+class MaxLogit(Detector):
+    """Largest logit."""
+
+    @staticmethod
+    def score(logits: Tensor) -> Tensor:
+        """Return −max_k f_k (N,) of logits (N, K)."""
+        return -logits.amax(dim=1)
 
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,)."""

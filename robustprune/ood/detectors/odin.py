@@ -13,18 +13,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from robustprune.errors import EvaluationError
+from robustprune.errors import DetectorError, EvaluationError
 from robustprune.models import evaluation_mode, failure, frozen_parameters, model_device, run_model, to_unit_range
 from robustprune.ood.detector import Detector, Options
-from robustprune.ood.detectors.msp import Msp, log_odds_against
-from robustprune.ood.errors import DetectorError
+from robustprune.ood.detectors.msp import MSP, log_odds_against
 from robustprune.ood.outputs import Outputs
 
 _BATCH = 256
 
 
 @dataclass
-class Odin(Detector):
+class ODIN(Detector):
     """Maximum softmax probability of an image after a step towards certainty; runs the network twice more."""
 
     temperature: float = 1000.0
@@ -41,7 +40,7 @@ class Odin(Detector):
     @staticmethod
     def score(logits: Tensor, temperature: float = 1000.0) -> Tensor:
         """Return −max_k softmax(f / T)_k (N,) of the logits (N, K) after the step."""
-        return Msp.score(logits / temperature)
+        return MSP.score(logits / temperature)
 
     @staticmethod
     def step(network: nn.Module, images: Tensor, temperature: float = 1000.0, epsilon: float = 0.0014) -> Tensor:

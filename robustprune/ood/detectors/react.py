@@ -1,4 +1,4 @@
-"""Energy of W·min(z, c) + b: foreign images tend to excite a few features far beyond the usual.
+"""Energy of W·min(z, c) + b: out-of-distribution images tend to excite a few features far beyond the usual.
 
 c is the 90th percentile of all features of all training images. Sun, Guo & Li 2021, "ReAct: Out-of-distribution
 Detection With Rectified Activations", arXiv:2111.12797.
@@ -19,7 +19,7 @@ from robustprune.ood.outputs import LinearHead, Outputs
 
 
 @dataclass
-class React(Detector):
+class ReAct(Detector):
     """Energy after features are clipped at what is usual."""
 
     percentile: float = 0.9

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
-from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import Outputs
 
 
 @dataclass
-class She(Detector):
+class SHE(Detector):
     """Likeness to the stored pattern of the predicted class."""
 
     _patterns: Tensor | None = field(default=None, init=False, repr=False)

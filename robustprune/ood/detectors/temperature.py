@@ -13,9 +13,9 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
-from robustprune.ood.detectors.msp import Msp
-from robustprune.ood.errors import DetectorError
+from robustprune.ood.detectors.msp import MSP
 from robustprune.ood.outputs import Outputs
 
 
@@ -27,8 +27,8 @@ class Temperature(Detector):
 
     @staticmethod
     def score(logits: Tensor, temperature: float) -> Tensor:
-        """Return −max_k softmax(f / T)_k (N,) of logits (N, K), as `Msp.score` does."""
-        return Msp.score(logits / temperature)
+        """Return −max_k softmax(f / T)_k (N,) of logits (N, K), as `MSP.score` does."""
+        return MSP.score(logits / temperature)
 
     def fit(self, train: Outputs, held_out: Outputs) -> None:
         """Find the temperature on the held-out images; it stays 1 where none is best, with a remark."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
-from robustprune.ood.errors import DetectorError
 from robustprune.ood.outputs import LinearHead, Outputs
 
 # Residuals below this share of the features are rounding.
@@ -22,7 +22,7 @@ _NOTHING = 1e-9
 
 
 @dataclass
-class Vim(Detector):
+class ViM(Detector):
     """Virtual logit of what lies outside the features' main directions."""
 
     dimensions: int = 0  # of the principal space; 0 is the paper's choice by width

@@ -13,26 +13,11 @@ from pydantic import ValidationError
 
 from robustprune.errors import PruningError
 from robustprune.pruning.criteria.criterion import Criterion
-from robustprune.registry import Registry, suggest
+from robustprune.registry import Registry, read_tables, suggest
 
 __all__ = ["CRITERIA", "Criterion", "criterion_class", "make_criterion"]
 
-CRITERIA = Registry(
-    "criterion",
-    "robustprune.criteria",
-    {
-        "snip": "robustprune.pruning.criteria.snip:Snip",
-        "grasp": "robustprune.pruning.criteria.grasp:Grasp",
-        "synflow": "robustprune.pruning.criteria.synflow:SynFlow",
-        "hrank": "robustprune.pruning.criteria.hrank:HRank",
-        "expected_abs": "robustprune.pruning.criteria.expected_abs:ExpectedAbs",
-        "pls": "robustprune.pruning.criteria.pls:Pls",
-        "kl": "robustprune.pruning.criteria.kl:Kl",
-        "l1": "robustprune.pruning.criteria.l1:L1",
-        "magnitude": "robustprune.pruning.criteria.l1:L1",  # what |w| is called where single weights go
-        "random": "robustprune.pruning.criteria.random_order:RandomOrder",
-    },
-)
+CRITERIA = Registry("criterion", "robustprune.criteria", read_tables("pruning/criteria")["PLUGINS"])
 
 
 def criterion_class(name: str) -> type[Criterion]:

@@ -6,18 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from robustprune.comparison import Comparison
 from robustprune.records import Record
-from robustprune.report.drawing import Drawing, LeftOutError
-from robustprune.report.figures.detection import draw_detection
-from robustprune.report.figures.galleries import draw_adversarial, draw_corrupted
-from robustprune.report.figures.heatmap import draw_corruptions
-from robustprune.report.figures.reading import Shown, choose_groups
-from robustprune.report.figures.scores import draw_block_scores
-from robustprune.report.figures.security import draw_security_curves
-from robustprune.report.figures.selective import draw_calibration, draw_risk_coverage
-from robustprune.report.figures.spending import draw_costs, draw_energy
+from robustprune.report.figures.attacked import draw_adversarial, draw_security_curves
+from robustprune.report.figures.block_scores import draw_block_scores
+from robustprune.report.figures.calibration import draw_calibration, draw_risk_coverage
+from robustprune.report.figures.corrupted import draw_corrupted, draw_corruptions
+from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.roc import draw_detection
+from robustprune.report.figures.shown import Shown, choose_groups
 from robustprune.report.figures.style import styled
-from robustprune.report.figures.tradeoff import draw_tradeoff
-from robustprune.report.figures.training import draw_training
+from robustprune.report.figures.tradeoff import draw_costs, draw_tradeoff
+from robustprune.report.figures.training import draw_energy, draw_training
 
 FIGURES: dict[str, Callable[[Shown], Drawing | Iterable[Drawing]]] = {
     "accuracy against cost": draw_tradeoff,

@@ -1,37 +1,54 @@
-"""Accuracy against cost, with the front of what nothing beats."""
+"""Accuracy against cost, with the front of what nothing beats, and every cost against that of the dense networks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from robustprune.comparison.labels import write_epsilon
-from robustprune.report.drawing import Drawing, LeftOutError
-from robustprune.report.figures.labels import label_points
-from robustprune.report.figures.reading import (
+from robustprune.comparison.metric import write_epsilon
+from robustprune.metrics import SeedMean, mean_over_seeds
+from robustprune.records import Record
+from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.shown import (
     AttackKey,
-    Estimate,
     Shown,
     attack_values,
-    estimate,
-    estimate_share,
     interval_note,
     name_attack,
+    share_over_seeds,
 )
-from robustprune.report.figures.style import LINE, MUTED, new_figure, percent_axis, series_style, show_grid
-from robustprune.report.tables import Table
+from robustprune.report.figures.style import (
+    LINE,
+    MUTED,
+    label_points,
+    new_figure,
+    percent_axis,
+    series_style,
+    show_grid,
+)
+from robustprune.report.table import Table, Value
 
-_Point = tuple[Estimate, Estimate]
+_Point = tuple[SeedMean, SeedMean]
+# Cost → how a record tells it, and the key of the metric in whose circumstances it was measured, if it was.
+_COSTS: dict[str, tuple[Callable[[Record], float | None], str | None]] = {
+    "multiply-accumulates": (lambda record: record.model.macs, None),
+    "parameters": (lambda record: record.model.parameters, None),
+    "memory in training": (lambda record: record.model.training_memory, None),
+    "latency, 1 image": (lambda record: (record.model.latency_ms or {}).get("median"), "latency"),
+    "latency, 128 images": (lambda record: (record.model.batch_latency_ms or {}).get("median"), "latency"),
+    "training time": (lambda record: record.model.training.get("seconds"), "training_seconds"),
+    "energy": (lambda record: record.model.training.get("energy_kwh"), "energy_kwh"),
+}
 
 
 def draw_tradeoff(shown: Shown) -> Drawing:
     """Return accuracy, and robust accuracy where there is one, against multiply-accumulates saved."""
     if len(shown.groups) < 2:
         raise LeftOutError("there is nothing to compare the dense networks with")
-    dense = float(np.mean([record.model.macs for record in shown.groups[shown.reference]]))
+    dense = mean_over_seeds([record.model.macs for record in shown.groups[shown.reference]]).mean
     saved = {name: [100 * (1 - r.model.macs / dense) for r in records] for name, records in shown.groups.items()}
     panels = {"accuracy": {name: [100 * r.clean.accuracy for r in found] for name, found in shown.groups.items()}}
     key = choose_attack(shown)
@@ -42,7 +59,7 @@ def draw_tradeoff(shown: Shown) -> Drawing:
     findings, rows = [], []
     n = shown.groups[shown.reference][0].n
     for axis, (title, values) in zip(axes[0], panels.items(), strict=True):
-        points = {name: (estimate(saved[name]), estimate_share(each, n)) for name, each in values.items()}
+        points = {name: (mean_over_seeds(saved[name]), share_over_seeds(each, n)) for name, each in values.items()}
         front = pareto_front({name: (x.mean, y.mean) for name, (x, y) in points.items()})
         _draw_panel(axis, shown, saved, values, points, front)
         axis.set_title(f"{title[0].upper()}{title[1:]} (%)", fontsize=7.5)
@@ -55,12 +72,12 @@ def draw_tradeoff(shown: Shown) -> Drawing:
     if shown.verdicts:
         listed = "; ".join(f"{name} {verdict}" for name, verdict in shown.verdicts.items())
         findings.append(f"Verdicts on accuracy: {listed}.")
-    caption = (
+    caption = shown.caption(
         "Up and to the right is better. Small dots are networks, large marks means; bars: "
         f"{interval_note(shown.groups)}. "
         "The line joins the kinds that no other beats in both. "
-        f"{shown.seeds}, {n:,} images. {shown.note}"
-    ).strip()
+        f"{shown.seeds}, {n:,} images."
+    )
     columns = ("network", "metric", "MACs saved (%)", "mean (%)", "low (%)", "high (%)", "networks")
     return Drawing(
         "accuracy-against-cost",
@@ -72,14 +89,60 @@ def draw_tradeoff(shown: Shown) -> Drawing:
     )
 
 
+def draw_costs(shown: Shown) -> Drawing:
+    """Return every cost as a percentage of the dense networks'."""
+    others = [name for name in shown.groups if name != shown.reference]
+    if not others:
+        raise LeftOutError("there is nothing to compare the dense networks with")
+    lines: dict[str, dict[str, float]] = {}
+    for title, (read, cost) in _COSTS.items():
+        values = shown.collect(read)
+        # Medians, as one that was measured while the machine did something else says nothing.
+        dense = float(np.median(values.get(shown.reference, [0.0])))
+        alike = [name for name in others if name in values and shown.is_alike(cost, name)]
+        if dense > 0 and alike:
+            lines[title] = {name: 100 * float(np.median(values[name])) / dense for name in alike}
+    figure, axes = new_figure(0.6 + (0.16 + 0.11 * len(others)) * len(lines), ncols=1)
+    panel = axes[0, 0]
+    show_grid(panel, "x")
+    panel.axvline(100, color=series_style(0)["color"], linewidth=1)
+    for row, found in enumerate(lines.values()):
+        for place, name in enumerate(others):
+            if name not in found:
+                continue
+            style, height = shown.style(name), row + 0.7 * ((place + 0.5) / len(others) - 0.5)
+            panel.plot([100, found[name]], [height, height], color=style["color"], linewidth=0.8, alpha=0.6)
+            panel.plot([found[name]], [height], **style, markersize=4.5)
+    panel.set_yticks(range(len(lines)), list(lines))
+    panel.set_ylim(len(lines) - 0.45, -0.55)
+    panel.tick_params(axis="y", length=0)
+    panel.set_xlabel(f"% of {shown.reference} = 100, less is better")
+    panel.set_xlim(left=max(0.0, min(100, *(each for found in lines.values() for each in found.values())) - 12))
+    handles = [panel.plot([], [], **shown.style(name), markersize=4.5, label=name)[0] for name in others]
+    columns = max(1, 120 // (max(map(len, others)) + 9))  # letters that fit in a line
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=7, handlelength=2.2)
+    caption = shown.caption(
+        f"Costs against {shown.reference}, medians over networks. Counted: multiply-accumulates, parameters, memory "
+        "(parameters, buffers and activations of a training step of 128 images). Measured, on a machine that may have "
+        f"had other work: the rest, where networks were measured alike."
+    )
+    said = [
+        f"{title}: " + "; ".join(f"{name} {each:.0f} %" for name, each in found.items())
+        for title, found in lines.items()
+    ]
+    rows: list[list[Value]] = [[name, title, each] for title, found in lines.items() for name, each in found.items()]
+    data = Table(f"Costs in percent of {shown.reference}", ("network", "cost", "median (%)"), rows)
+    return Drawing("costs", "What is saved", caption, f"In percent of dense. {'. '.join(said)}.", figure, data)
+
+
 def choose_attack(shown: Shown) -> AttackKey | None:
     """Return the attack that says most: the strongest at the budget that leaves the dense network nearest to half."""
     tables = {name: attack_values(records) for name, records in shown.groups.items()}
     common = [key for key in tables[shown.reference] if all(key in table for table in tables.values())]
     if not common:
         return None
-    means = {key: float(np.mean(tables[shown.reference][key])) for key in common}
-    clean = 100 * float(np.mean([record.clean.accuracy for record in shown.groups[shown.reference]]))
+    means = {key: mean_over_seeds(tables[shown.reference][key]).mean for key in common}
+    clean = 100 * mean_over_seeds([record.clean.accuracy for record in shown.groups[shown.reference]]).mean
     strongest = {
         (norm, epsilon): min((key for key in common if key[1:] == (norm, epsilon)), key=lambda key: means[key])
         for _, norm, epsilon in common
@@ -109,7 +172,7 @@ def _draw_panel(
     corners = [(points[name][0].mean, points[name][1].mean) for name in front]
     axes.plot(*zip(*corners, strict=True), color=MUTED, linewidth=0.8, zorder=1.5)
     for name, (x, y) in points.items():
-        style = series_style(shown.places[name])
+        style = shown.style(name)
         axes.plot(saved[name], values[name], linestyle="", marker="o", color=style["color"], markersize=2, alpha=0.55)
         low, high = y.ends
         axes.errorbar(
@@ -130,7 +193,7 @@ def _draw_panel(
 
 
 def _label_panel(axes: Axes, saved: Mapping[str, Sequence[float]], values: Mapping[str, Sequence[float]]) -> None:
-    means = {name: (float(np.mean(saved[name])), float(np.mean(each))) for name, each in values.items()}
+    means = {name: (mean_over_seeds(saved[name]).mean, mean_over_seeds(each).mean) for name, each in values.items()}
     dots = [dot for name in values for dot in zip(saved[name], values[name], strict=True)]
     corners = [means[name] for name in pareto_front(means)]
     line = [

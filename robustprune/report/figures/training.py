@@ -1,24 +1,39 @@
-"""Training curves: loss, accuracy on held-out images, learning rate."""
+"""Training: its curves of loss, accuracy on held-out images and learning rate, and the time and energy it took."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.records import Record
-from robustprune.report.drawing import Drawing, LeftOutError
-from robustprune.report.figures.labels import label_ends
-from robustprune.report.figures.reading import Shown, estimate
-from robustprune.report.figures.style import new_figure, percent_axis, series_style, show_grid
-from robustprune.report.tables import Table, Value
+from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.style import (
+    INK,
+    MUTED,
+    PAPER,
+    draw_curve,
+    label_ends,
+    new_figure,
+    percent_axis,
+    show_grid,
+)
+from robustprune.report.table import Table, Value
 
 _PANELS = {
     "learning_rate": ("Learning rate", 1.0),
     "train_loss": ("Training loss", 1.0),
     "validation_accuracy": ("Validation accuracy (%)", 100.0),
+}
+# What training took → the key of its metric, where it stands in a record, and units from small to large.
+_SPENT = {
+    "Training time": ("training_seconds", "seconds", ((1, "s"), (60, "min"), (3600, "h"))),
+    "Energy": ("energy_kwh", "energy_kwh", ((1e-6, "mWh"), (1e-3, "Wh"), (1, "kWh"))),
+    "CO₂": ("co2_kg", "co2_kg", ((1e-6, "mg"), (1e-3, "g"), (1, "kg"))),
 }
 
 
@@ -42,19 +57,16 @@ def draw_training(shown: Shown) -> Drawing:
         ends, drawn = [], []
         for name, records in found.items():
             curve = {
-                epoch: estimate([factor * v for v in each], bounds=(0, bound))
+                epoch: mean_over_seeds([factor * v for v in each], bounds=(0, bound))
                 for epoch, each in _values(records, key).items()
             }
             if not curve:
                 continue
-            style = series_style(shown.places[name])
-            means = [each.mean for each in curve.values()]
-            panel.plot(list(curve), means, **style | {"marker": ""})
-            low, high = zip(*(each.ends for each in curve.values()), strict=True)
-            if key != "learning_rate":
-                panel.fill_between(list(curve), low, high, color=style["color"], alpha=0.13, linewidth=0)
-            ends.append((means[-1], name, style))
-            drawn += means
+            style = shown.style(name)
+            points = list(curve.values())
+            draw_curve(panel, list(curve), points, style | {"marker": ""}, band=key != "learning_rate")
+            ends.append((points[-1].mean, name, style))
+            drawn += [each.mean for each in points]
             rows += [[name, title, epoch, each.mean, each.low, each.high] for epoch, each in curve.items()]
         if key == "validation_accuracy":
             percent_axis(panel, drawn)
@@ -66,12 +78,45 @@ def draw_training(shown: Shown) -> Drawing:
         if "validation_accuracy" in figures
         else ""
     )
-    caption = (
-        f"Means over networks, bands: 95 % interval (Student's t). {held_out}{shown.seeds}. {shown.note}"
-    ).strip()
+    caption = shown.caption(f"Means over networks, bands: 95 % interval (Student's t). {held_out}{shown.seeds}.")
     columns = ("network", "metric", "epoch", "mean", "low", "high")
     data = Table("Training", columns, rows)
     return Drawing("training", "Training", caption, _say(found), figure, data)
+
+
+def draw_energy(shown: Shown) -> Drawing:
+    """Return bars of the time, the energy and the CO₂ that training took."""
+    panels = {
+        title: values
+        for title, (_, place, _) in _SPENT.items()
+        if (values := shown.collect(lambda record, place=place: record.model.training.get(place)))  # type: ignore[misc]
+    }
+    if not panels:
+        raise LeftOutError("the records do not say what training took (networks that were not trained here)")
+    figure, axes = new_figure(0.75 + 0.24 * len(shown.groups), ncols=len(panels), sharey=True)
+    rows: list[list[Value]] = []
+    said = []
+    for panel, (title, values) in zip(axes[0], panels.items(), strict=True):
+        largest = max(max(each) for each in values.values())
+        cost, _, units = _SPENT[title]
+        scale, unit = next((each for each in reversed(units) if largest >= each[0]), units[0])
+        means = {name: mean_over_seeds([value / scale for value in each]) for name, each in values.items()}
+        alike = [name for name in values if shown.is_alike(cost, name)]
+        _draw_bars(panel, shown, {name: [v / scale for v in each] for name, each in values.items()}, means, alike)
+        panel.set_title(f"{title} ({unit})")
+        rows += [[name, f"{title} ({unit})", m.mean, m.low, m.high] for name, m in means.items()]
+        said.append(f"{title}: " + "; ".join(f"{name} {mean.mean:.3g} {unit}" for name, mean in means.items()))
+    places = range(len(shown.groups))
+    axes[0, 0].set_yticks(places, list(shown.groups))
+    axes[0, 0].set_ylim(len(shown.groups) - 0.4, -0.6)
+    caption = shown.caption(
+        "What the training of one network took; of a rewound ticket, its own training alone. Bars: means, dots: single "
+        f"networks, percentages: against {shown.reference}, where measured alike. Measured on a machine that may have "
+        f"had other work, so differences of a few percent mean little.{_methods(shown)}"
+    )
+    columns = ("network", "quantity", "mean", "low", "high")
+    data = Table("Time, energy and CO₂ of training", columns, rows)
+    return Drawing("energy", "Time, energy and CO₂ of training", caption, f"{'. '.join(said)}.", figure, data)
 
 
 def _values(records: Sequence[Record], key: str) -> dict[int, list[float]]:
@@ -88,9 +133,46 @@ def _say(found: dict[str, Sequence[Record]]) -> str:
     for name, records in found.items():
         accuracy, loss = _values(records, "validation_accuracy"), _values(records, "train_loss")
         if accuracy:
-            last = 100 * float(np.mean(list(accuracy.values())[-1]))
+            last = 100 * mean_over_seeds(list(accuracy.values())[-1]).mean
             said.append(f"{name}: {last:.1f} % of the validation images after {len(accuracy)} epochs")
         elif loss:
-            last = float(np.mean(list(loss.values())[-1]))
+            last = mean_over_seeds(list(loss.values())[-1]).mean
             said.append(f"{name}: a training loss of {last:.3g} after {len(loss)} epochs")
     return f"At the end of training. {'; '.join(said)}." if said else "Learning rates of training."
+
+
+def _draw_bars(
+    axes: Axes, shown: Shown, values: dict[str, list[float]], means: dict[str, SeedMean], alike: Sequence[str]
+) -> None:
+    show_grid(axes, "x")
+    names = list(shown.groups)
+    dense = means.get(shown.reference)
+    most = max(max(each) for each in values.values())
+    for name, mean in means.items():
+        row, colour = names.index(name), shown.style(name)["color"]
+        axes.barh(row, mean.mean, height=0.6, color=colour, alpha=0.8)
+        axes.plot(
+            values[name],
+            [row] * len(values[name]),
+            linestyle="",
+            marker="o",
+            markersize=3,
+            color=INK,
+            markeredgecolor=PAPER,
+            markeredgewidth=0.5,
+        )
+        if dense is not None and name != shown.reference and name in alike and dense.mean > 0:
+            change = f"{100 * (mean.mean / dense.mean - 1):+.0f} %".replace("-", "−")
+            reach = max(mean.mean, *values[name])
+            axes.annotate(
+                change, (reach, row), (4, 0), textcoords="offset points", va="center", fontsize=6.5, color=MUTED
+            )
+    axes.set_xlim(0, 1.22 * most)
+    axes.locator_params(axis="x", nbins=4)
+    axes.tick_params(axis="y", length=0)
+
+
+def _methods(shown: Shown) -> str:
+    methods = {str(r.model.training.get("energy_method")) for records in shown.groups.values() for r in records}
+    named = sorted(methods - {"None", ""})
+    return f" Energy: {'; '.join(named)}." if named else ""

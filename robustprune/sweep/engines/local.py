@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
+import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from robustprune.runtime.launch import environment_variables
-from robustprune.sweep.engines.engine import Event, Failed, Finished, Task
-from robustprune.sweep.worker import serve
+from robustprune.runtime.launch import environment_variables, once_each
+from robustprune.sweep.engines import Event, Task, TaskFailed, TaskFinished, attempt
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -68,7 +70,7 @@ class LocalEngine:
         try:
             while worker.pipe.poll():
                 event: Event = worker.pipe.recv()
-                if isinstance(event, Finished | Failed):
+                if isinstance(event, TaskFinished | TaskFailed):
                     worker.task = None
                 yield event
         except (EOFError, OSError):
@@ -76,12 +78,14 @@ class LocalEngine:
         if not worker.process.is_alive():
             self._slots[place] = None
             if worker.task is not None:
-                yield Failed(worker.task.name, f"its process ended by {_cause(worker.process.exitcode)}", is_lost=True)
+                yield TaskFailed(
+                    worker.task.name, f"its process ended by {_cause(worker.process.exitcode)}", is_lost=True
+                )
 
     def _start(self, place: int) -> _Worker:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs,), daemon=True)
+        process = context.Process(target=_serve, args=(theirs,), daemon=True)
         with environment_variables(self._variables(place)):
             process.start()
         theirs.close()
@@ -124,3 +128,24 @@ def _cause(code: int | None) -> str:
         with suppress(ValueError):
             return f"{signal.Signals(-code).name}, as when memory runs out"
     return f"itself with code {code}"
+
+
+def _serve(pipe: Connection) -> None:
+    """Do the tasks that come through a pipe, one after the other, until it closes or whoever holds it is gone."""
+    warnings.showwarning = once_each(lambda line: print(line, file=sys.stderr))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the scheduler decides what to do
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            task: Task = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(attempt(task, pipe.send))
+
+
+def _end_with_parent() -> Any:
+    """Leave no orphan at work: whoever starts the sweep again would find its stages locked."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustprune.errors import SweepError, in_one_line
 from robustprune.registry import missing_package
-from robustprune.sweep.engines.engine import Event, Failed, Task
-from robustprune.sweep.worker import attempt
+from robustprune.sweep.engines import Event, Task, TaskFailed, attempt
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -88,7 +87,7 @@ class RayEngine:
             try:
                 events.append(self._ray.get(reference))
             except self._ray.exceptions.RayError as error:
-                events.append(Failed(name, f"Ray gave it up: {in_one_line(error)}", str(error), is_lost=True))
+                events.append(TaskFailed(name, f"Ray gave it up: {in_one_line(error)}", str(error), is_lost=True))
         return events
 
     def close(self) -> None:

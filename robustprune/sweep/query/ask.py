@@ -20,33 +20,33 @@ from robustprune.errors import EvaluationError
 from robustprune.registry import suggest
 from robustprune.runtime.files import printable, write_atomically
 from robustprune.runtime.kinds import Kind
-from robustprune.sweep.query.flatten import Row
+from robustprune.sweep.query.record_rows import RecordRow
 
 Format = Literal["table", "csv", "json", "parquet"]
 DEFAULT = ("run", "accuracy", "corruption_mean_accuracy")
 
 
 @dataclass(frozen=True)
-class Answer:
+class QueryAnswer:
     """Rows that a condition holds for."""
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
 
-    def to_dicts(self) -> list[Row]:
+    def to_dicts(self) -> list[RecordRow]:
         """Return the rows by column."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
 def query(
-    rows: Sequence[Row],
+    rows: Sequence[RecordRow],
     where: str | None = None,
     columns: Sequence[str] | None = None,
     *,
     order: str | None = None,
     out: str | Path | None = None,
     form: Format = "table",
-) -> Answer:
+) -> QueryAnswer:
     """Return the rows for which a condition holds.
 
     Args:
@@ -55,7 +55,7 @@ def query(
         columns: Expressions: names of columns, or ``avg(accuracy) as mean``, which makes one row of those that agree in
             all plain columns.
         order: By which expression to sort.
-        out: A file to write them to, as ``form`` csv or parquet.
+        out: A file to write them to, as ``form`` csv, json or parquet.
         form: Of that file.
 
     Raises:
@@ -75,7 +75,7 @@ def query(
         try:
             found = connection.execute(text)
             columns = [each[0] for each in found.description or ()]
-            answer = Answer(columns, [tuple(_for_json(value) for value in row) for row in found.fetchall()])
+            answer = QueryAnswer(columns, [tuple(_for_json(value) for value in row) for row in found.fetchall()])
         except duckdb.Error as error:
             raise EvaluationError(_explain(error, known)) from error
     finally:
@@ -103,7 +103,7 @@ def _attack_columns(known: Sequence[str]) -> list[str]:
     return [name for name in known if re.search(r"_(linf|l2|l1)_", name)]
 
 
-def _fill(connection: duckdb.DuckDBPyConnection, rows: Sequence[Row], known: Sequence[str]) -> None:
+def _fill(connection: duckdb.DuckDBPyConnection, rows: Sequence[RecordRow], known: Sequence[str]) -> None:
     kinds = {name: _kind([row.get(name) for row in rows]) for name in known}
     columns = ", ".join(f"{_quoted(name)} {kind}" for name, kind in kinds.items())
     connection.execute(f"CREATE TABLE runs ({columns})")
@@ -133,6 +133,10 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
 def _aggregates(connection: duckdb.DuckDBPyConnection) -> set[str]:
     """Return the names of functions that make one value of many rows."""
     found = connection.execute("SELECT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'")
@@ -160,25 +164,31 @@ def _explain(error: duckdb.Error, known: Sequence[str]) -> str:
     return f"the question cannot be answered: {text.partition(' LINE 1')[0]}"
 
 
-def _write(answer: Answer, out: Path, form: Format) -> None:
-    """Write rows as CSV or Parquet, whole or not at all."""
-    connection = duckdb.connect()
+def _write(answer: QueryAnswer, out: Path, form: Format) -> None:
+    """Write rows to a file, whole or not at all."""
     try:
-        _fill(connection, answer.to_dicts(), answer.columns)
-        options = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER"
-        with TemporaryDirectory() as folder:
-            made = Path(folder, "rows")
-            place = str(made).replace("'", "''")
-            connection.execute(f"COPY runs TO '{place}' ({options})")
-            write_atomically(out, made.read_bytes(), rows_kind(answer.columns))
+        content = _as_json(answer) if form == "json" else _as_duckdb_writes(answer, form)
+        write_atomically(out, content, _rows_kind(answer.columns))
     except (duckdb.Error, OSError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise EvaluationError(f"{out} cannot be written: {reason}") from error
-    finally:
-        connection.close()
 
 
-def rows_kind(columns: Sequence[str]) -> Kind:
+def _as_json(answer: QueryAnswer) -> bytes:
+    return f"{json.dumps(answer.to_dicts(), indent=2, allow_nan=False)}\n".encode()
+
+
+def _as_duckdb_writes(answer: QueryAnswer, form: Format) -> bytes:
+    """Return rows as CSV or Parquet."""
+    options = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER"
+    with duckdb.connect() as connection, TemporaryDirectory() as folder:
+        _fill(connection, answer.to_dicts(), answer.columns)
+        made = Path(folder, "rows")
+        connection.execute(f"COPY runs TO {_literal(made)} ({options})")
+        return made.read_bytes()
+
+
+def _rows_kind(columns: Sequence[str]) -> Kind:
     """Return what a file of rows is: one whose columns are these, or some of them, or these and more."""
 
     def is_one(path: Path) -> bool:
@@ -192,11 +202,9 @@ def _columns_of(path: Path) -> list[str]:
     """Return the columns of a file of rows, whichever its format."""
     content = path.read_bytes()
     if content.startswith(b"PAR1"):
-        place = str(path).replace("'", "''")
         with duckdb.connect() as connection:
-            return [
-                name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM read_parquet('{place}')").fetchall()
-            ]
+            found = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({_literal(path)})").fetchall()
+            return [name for name, *_ in found]
     if content.startswith(b"["):
         return list(dict.fromkeys(name for row in json.loads(content) for name in dict(row)))
     return next(csv.reader(io.StringIO(content.decode())), [])

@@ -11,8 +11,8 @@ from robustprune.errors import EvaluationError, in_one_line
 from robustprune.registry import missing_package
 from robustprune.runtime.files import printable
 from robustprune.runtime.launch import environment_variables, logging_from
-from robustprune.sweep.query.flatten import Row
-from robustprune.sweep.query.tracked import TrackedRun, key_of, tracked_run, writing_to
+from robustprune.sweep.query.record_rows import RecordRow
+from robustprune.sweep.query.trackers import TrackedRun, key_of, tracked_run, writing_to
 
 _KEY, _RECORD = "robustprune.key", "robustprune.record"
 _FINISHED = "FINISHED"
@@ -27,7 +27,7 @@ def store_address(folder: str | Path) -> str:
     return f"sqlite:///{Path(folder).absolute() / 'mlflow.db'}"
 
 
-def export_to_mlflow(rows: list[Row], folder: str | Path) -> int:
+def export_to_mlflow(rows: list[RecordRow], folder: str | Path) -> int:
     """Write each row's record as a run, unless it is there already; return how many were written.
 
     A sweep is an experiment. Settings are parameters; metrics ``train/…`` are by epoch, ``measured/…`` stand at the
@@ -56,7 +56,7 @@ def export_to_mlflow(rows: list[Row], folder: str | Path) -> int:
             raise EvaluationError(f"MLflow cannot write to {folder}: {in_one_line(error)}") from error
 
 
-def _write_missing(client: Any, rows: list[Row], folder: Path) -> int:
+def _write_missing(client: Any, rows: list[RecordRow], folder: Path) -> int:
     finished: dict[str, set[str]] = {}
     written = 0
     for row in rows:

@@ -14,14 +14,14 @@ from typing import Any
 from robustprune.registry import missing_package
 from robustprune.runtime.files import printable
 from robustprune.runtime.launch import environment_variables
-from robustprune.sweep.query.flatten import Row
-from robustprune.sweep.query.tracked import TrackedRun, key_of, tracked_run, writing_to
+from robustprune.sweep.query.record_rows import RecordRow
+from robustprune.sweep.query.trackers import TrackedRun, key_of, tracked_run, writing_to
 
 # Errors of wandb's own would be reported to its makers, runs online are what it is set to by itself.
 _OFFLINE = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
 
 
-def export_to_wandb(rows: list[Row], folder: str | Path) -> int:
+def export_to_wandb(rows: list[RecordRow], folder: str | Path) -> int:
     """Write each row's record as an offline run, unless it is there already; return how many were written.
 
     A sweep is a project. Settings are the configuration; ``train/…`` is by epoch, ``measured/…`` the summary. Runs are

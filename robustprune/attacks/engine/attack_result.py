@@ -1,0 +1,159 @@
+"""What an attack found, and how far it can be believed."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from robustprune.errors import AttackError
+from robustprune.models import predict_logits
+from robustprune.runtime.files import write_atomically
+from robustprune.runtime.kinds import ADVERSARIAL
+
+Verdict = Literal["PASS", "WARN", "FAIL", "INFO"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One reason to believe, or not, the number an attack gives.
+
+    Attributes:
+        name: What was checked.
+        verdict: FAIL withholds the number, WARN annotates it, INFO adds to it.
+        detail: What was found, in a sentence.
+    """
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """The outcome of `run_attack`, one entry per sample in the order they came; all tensors on the CPU.
+
+    Attributes:
+        attack: Name of the attack.
+        norm: Norm of the budget.
+        epsilon: The budget, in units of [0, 1] pixels.
+        options: Everything else that was in force, defaults included.
+        adversarial: (N, …) float32 in [0, 1] within ε of the images; the image itself where it was
+            broken to begin with.
+        broken: (N,) bool, misclassified: computed anew on ``adversarial`` after the attack. A sample that
+            sits on the decision boundary to within rounding may so differ from what the attack saw, as
+            the batch it is computed in has changed.
+        clean_predictions: (N,) int64.
+        adversarial_predictions: (N,) int64.
+        labels: (N,) int64.
+        perturbation_norms: (N,) float64, in ``norm``.
+        broken_at_step: (N,) int64: −1 not broken, 0 broken without an attack, otherwise the query
+            (a gradient or a forward pass, from 1, over all restarts) whose point first fooled the model; with
+            ``eot``, the one of the point that is returned.
+        broken_by: N names: the attack, or the part of an ensemble, that broke the sample; ``"clean"`` where
+            none was needed, ``""`` where none succeeded.
+        queries: (N,) int64, how often the model was asked about the sample during the attack.
+        targets: (N,) int64, the classes to reach; None for an untargeted attack. With targets, "broken"
+            means brought to the target.
+        checks: The validity checks.
+        gradient_evaluations: Samples × gradients computed.
+        forward_evaluations: Samples × forward passes: those of the gradients, the clean one, the last, and
+            those of the checks; not the few that make a frozen copy, nor the step that attacks of other packages are
+            compared with.
+        seconds: Wall time; of an attack that was picked up from a state file, up to when that was last written too.
+    """
+
+    attack: str
+    norm: str
+    epsilon: float
+    options: dict[str, Any]
+    adversarial: Tensor = field(repr=False)
+    broken: Tensor = field(repr=False)
+    clean_predictions: Tensor = field(repr=False)
+    adversarial_predictions: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    perturbation_norms: Tensor = field(repr=False)
+    broken_at_step: Tensor = field(repr=False)
+    broken_by: list[str] = field(repr=False)
+    queries: Tensor = field(repr=False)
+    targets: Tensor | None = field(repr=False)
+    checks: tuple[Check, ...]
+    gradient_evaluations: int
+    forward_evaluations: int
+    seconds: float
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.labels)
+
+    @property
+    def initially_wrong(self) -> Tensor:
+        """(N,) bool: misclassified without an attack.
+
+        Such a sample is not attacked; with targets it is, unless it is taken for its target already.
+        """
+        return self.clean_predictions != self.labels
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of samples classified correctly without an attack."""
+        return (self.n - int(self.initially_wrong.sum())) / self.n
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of samples the attack did not break; with targets, of those it did not bring there."""
+        return (self.n - int(self.broken.sum())) / self.n
+
+    @property
+    def valid(self) -> bool:
+        """Whether no check failed; otherwise the robust accuracy says nothing of the model."""
+        return all(check.verdict != "FAIL" for check in self.checks)
+
+
+def save_adversarial(result: AttackResult, model: nn.Module, path: str | Path) -> float:
+    """Write the images of an attack to an npz file, and return the accuracy on them once rounded to bytes.
+
+    ``images`` are uint8 (N, H, W[, C]), rounded to the nearest, which may leave the ε-ball by half a step and may
+    undo what the attack did; ``adversarial`` are the float32 images (N, C, H, W) themselves. With them ``labels``,
+    ``broken``, ``clean_predictions``, ``adversarial_predictions``, ``rounded_predictions``, ``perturbation_norms``,
+    ``broken_at_step``, ``broken_by``, ``queries``, ``epsilon``, ``norm``, ``attack`` and ``accuracy_after_rounding``.
+
+    Raises:
+        AttackError: The file cannot be written, or a file of another kind is there.
+    """
+    rounded = (result.adversarial * 255).round().byte()
+    predictions = predict_logits(model, rounded).argmax(dim=1)
+    accuracy = float((predictions == result.labels).double().mean())
+    as_maps = rounded.numpy()
+    if as_maps.ndim == 4:
+        as_maps = as_maps.transpose(0, 2, 3, 1)
+        as_maps = as_maps[..., 0] if as_maps.shape[-1] == 1 else as_maps
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        images=as_maps,
+        adversarial=result.adversarial.numpy(),
+        labels=result.labels.numpy(),
+        broken=result.broken.numpy(),
+        clean_predictions=result.clean_predictions.numpy(),
+        adversarial_predictions=result.adversarial_predictions.numpy(),
+        rounded_predictions=predictions.numpy(),
+        perturbation_norms=result.perturbation_norms.numpy(),
+        broken_at_step=result.broken_at_step.numpy(),
+        broken_by=np.array(result.broken_by),
+        queries=result.queries.numpy(),
+        epsilon=result.epsilon,
+        norm=result.norm,
+        attack=result.attack,
+        accuracy_after_rounding=accuracy,
+    )
+    try:
+        write_atomically(Path(path), buffer.getvalue(), ADVERSARIAL)
+    except OSError as error:
+        raise AttackError(f"the adversarial images cannot be written to {path}: {error.strerror}") from error
+    return accuracy

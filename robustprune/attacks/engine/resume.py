@@ -1,0 +1,129 @@
+"""An attack on disk, so that an interrupted one is picked up where it was.
+
+Each wave of samples has a file, written after every part of the attack: the books, and where the random generators
+stand. What is computed after picking up is so what would have been computed without the interruption, bit by bit.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustprune.attacks.engine.ledger import Start
+from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.samples import Samples
+from robustprune.attacks.registry import named
+from robustprune.attacks.requests import Attack
+from robustprune.errors import AttackError
+from robustprune.runtime.environment import hash_weights
+from robustprune.runtime.files import hash_arrays, hash_json, write_atomically
+from robustprune.runtime.randomness import generator_states, restore_generators
+
+FORMAT = 6
+SUFFIX = ".attack"
+
+
+class SavedWave:
+    """The file of one wave: what is behind of the attack on it.
+
+    Attributes:
+        had_drawn: Whether the attack had drawn at random.
+    """
+
+    def __init__(self, path: Path, problem: AttackProblem, started: float) -> None:
+        """Bring a problem to where it was, if the file is there.
+
+        Args:
+            path: The file.
+            problem: The samples of the wave, of which nothing is attacked yet.
+            started: When the attack was begun, or picked up, by `time.perf_counter`.
+
+        Raises:
+            AttackError: The file cannot be read, or is damaged.
+        """
+        self.had_drawn = False
+        self._path, self._problem, self._started = path, problem, started
+        self._done: list[list[Any]] = []
+        if path.exists():
+            self._restore(_read(path))
+
+    def _restore(self, known: dict[str, Any]) -> None:
+        oracle = self._problem.oracle
+        try:
+            self._done = known["done"]
+            self.had_drawn = known["problem"]["drawn"]
+            self._problem.restore(known["problem"], known["ledger"])
+            starts = {name: Start(**start) for name, start in known["tally"]["starts"].items()}
+            vars(oracle.tally).update({**known["tally"], "starts": starts})
+            oracle.looked = set(known["looked"])
+            restore_generators(known["generators"])
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise AttackError(f"{self._path} is damaged ({error!r}); delete it to start anew") from error
+
+    def is_done(self, restart: int, stage: str) -> bool:
+        """Return whether a part is behind; the whole of a restart is the part ``""``."""
+        return [restart, stage] in self._done
+
+    def finish(self, restart: int, stage: str) -> None:
+        """Write down that a part is behind."""
+        self._done.append([restart, stage])
+        oracle = self._problem.oracle
+        seconds = oracle.tally.earlier_seconds + time.perf_counter() - self._started
+        content = {
+            "format": FORMAT,
+            "done": self._done,
+            "problem": self._problem.state(),
+            "ledger": self._problem.ledger.state(),
+            "tally": {**asdict(oracle.tally), "earlier_seconds": seconds},
+            "looked": sorted(oracle.looked),
+            "generators": generator_states(),
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        try:
+            write_atomically(self._path, buffer.getvalue())
+        except OSError as error:
+            raise AttackError(f"the state of the attack cannot be written to {self._path}: {error.strerror}") from error
+
+
+def clear_states(folder: str | Path) -> None:
+    """Remove what attacks kept in a folder, once nobody needs it any more."""
+    for file in Path(folder).glob(f"*{SUFFIX}"):
+        file.unlink()
+
+
+def state_file(folder: Path, model: nn.Module, samples: Samples, request: Attack, options: dict[str, Any]) -> Path:
+    """Return where an attack on some samples keeps how far it has come: no other attack has this file."""
+    arrays = {"images": samples.images, "labels": samples.labels, "ids": torch.tensor(samples.ids)}
+    for name, tensor in (("targets", samples.targets), ("carried", samples.carried_broken)):
+        if tensor is not None:
+            arrays[name] = tensor
+    key = hash_json(
+        {
+            # Its text tells apart networks of equal weights, such as one with another activation.
+            "model": [hash_weights(model), str(model)],
+            "data": hash_arrays({name: tensor.cpu().numpy() for name, tensor in arrays.items()}),
+            "attack": request.name,
+            "options": {name: str(named(value)) for name, value in options.items()},
+            "settings": {name: str(value) for name, value in request.account.items()},
+            "budget": [request.norm, request.epsilon],
+        }
+    )
+    return folder / f"{key}{SUFFIX}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = torch.load(path, weights_only=True)
+        is_known = found["format"] == FORMAT
+    except Exception as error:
+        raise AttackError(f"{path} is no state of an attack: {error}; delete it to start anew") from error
+    if not is_known:
+        raise AttackError(f"{path} holds the state of an attack by another version; delete it to start anew")
+    return found

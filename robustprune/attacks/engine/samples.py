@@ -1,0 +1,156 @@
+"""What is attacked: samples that are checked before anything is computed, and what earlier attacks know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from operator import index
+
+import torch
+from torch import Tensor
+
+from robustprune.attacks.engine.attack_result import AttackResult
+from robustprune.attacks.requests import Attack
+from robustprune.errors import AttackError, EvaluationError
+from robustprune.models import to_unit_range
+from robustprune.runtime.arrays import Array, to_tensor
+
+TOGETHER = 64
+"""Samples that attacks of other packages are handed at once."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is attacked, on the CPU or wherever the caller has it.
+
+    Attributes:
+        images: (N, …), uint8 or float in [0, 1].
+        labels: (N,) int64.
+        ids: N integers that key the random draws.
+        targets: (N,) int64, the classes to reach, if the attack is targeted.
+        carried: (N, …) points of an earlier attack; None if there was none.
+        carried_broken: (N,) bool, which of them succeeded.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: list[int]
+    targets: Tensor | None = None
+    carried: Tensor | None = None
+    carried_broken: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.labels)
+
+    def part(self, where: slice | Tensor) -> Samples:
+        """Return some of the samples: a run of them, or those at some places (n,), in that order."""
+        places = range(len(self))[where] if isinstance(where, slice) else where.tolist()
+
+        def chosen(values: Tensor) -> Tensor:
+            return values[where if isinstance(where, slice) else where.to(values.device)]
+
+        return Samples(
+            chosen(self.images),
+            chosen(self.labels),
+            [self.ids[place] for place in places],
+            None if self.targets is None else chosen(self.targets),
+            None if self.carried is None else chosen(self.carried),
+            self.carried_broken if self.carried is None else chosen(self.carried_broken),
+        )
+
+
+def check_samples(
+    images: Array,
+    labels: Array,
+    sample_ids: Sequence[int] | Tensor | None,
+    targets: Array | None = None,
+) -> Samples:
+    """Return the samples, or raise an `AttackError` on images, labels, ids or targets that do not fit together."""
+    images, labels = to_tensor(images, "images", AttackError).detach(), to_tensor(labels, "labels", AttackError)
+    if images.ndim < 2 or len(images) == 0:
+        raise AttackError(f"expected a batch of images (N, …) with N ≥ 1, got shape {tuple(images.shape)}")
+    labels = _as_classes("labels", labels, len(images))
+    if targets is not None:
+        targets = _as_classes("targets", to_tensor(targets, "targets", AttackError), len(images))
+        same = int((targets.cpu() == labels.cpu()).sum())
+        if same:
+            raise AttackError(f"{same} targets are the samples' own labels; a target is the class to be mistaken for")
+    ids = as_ids(sample_ids, len(images))
+    _check_range(images)
+    return Samples(images, labels, ids, targets)
+
+
+def as_ids(sample_ids: Sequence[int] | Tensor | None, n: int) -> list[int]:
+    """Return n sample ids as numbers, 0…n−1 for None, or raise an `AttackError`."""
+    try:
+        ids = list(range(n)) if sample_ids is None else [index(each) for each in sample_ids]
+    except TypeError as error:
+        raise AttackError(f"sample ids are one integer per image: {error}") from error
+    if len(ids) != n:
+        raise AttackError(f"expected {n} sample ids, one per image, got {len(ids)}")
+    return ids
+
+
+def _as_classes(what: str, classes: Tensor, n: int) -> Tensor:
+    if classes.shape != (n,) or classes.is_floating_point() or classes.dtype == torch.bool:
+        raise AttackError(
+            f"expected {n} integer {what}, one per image, got {classes.dtype} of shape {tuple(classes.shape)}"
+        )
+    return classes.long()
+
+
+def _check_range(images: Tensor) -> None:
+    if images.dtype == torch.uint8:
+        return
+    try:
+        values = to_unit_range(images)
+    except EvaluationError as error:
+        raise AttackError(str(error)) from error
+    low, high = (float(bound) for bound in values.aminmax())
+    # NaN fails both comparisons; aminmax hands it on.
+    if not (low >= 0 and high <= 1):
+        raise AttackError(
+            f"images must lie in [0, 1], these run from {low:g} to {high:g}, where no attack can be judged. "
+            f"Divide by 255 if they are on that scale, and put normalization inside the model"
+        )
+
+
+def carry_points(samples: Samples, earlier: AttackResult | None, request: Attack) -> Samples:
+    """Return the samples with the points of an earlier attack.
+
+    Raises:
+        AttackError: It was on other samples, for another goal, in another norm, or had the larger budget.
+    """
+    if earlier is None:
+        return samples
+    same_goal = (earlier.targets is None) == (samples.targets is None) and (
+        samples.targets is None or torch.equal(samples.targets.cpu(), earlier.targets)  # type: ignore[arg-type]
+    )
+    if not (
+        same_goal
+        and earlier.adversarial.shape == samples.images.shape
+        and torch.equal(earlier.labels, samples.labels.cpu())
+    ):
+        raise AttackError("the result to carry over is that of other samples or targets")
+    if earlier.norm != request.norm or earlier.epsilon > request.epsilon:
+        raise AttackError(
+            f"the result to carry over has the budget {earlier.norm} {earlier.epsilon:g}, which is not within "
+            f"{request.norm} {request.epsilon:g}"
+        )
+    # Another model, or other images, would not be broken by these points.
+    return replace(samples, carried=earlier.adversarial, carried_broken=earlier.broken)
+
+
+def carry_over(result: AttackResult, earlier: AttackResult | None) -> AttackResult:
+    """Return the result with the earlier one's account of what that one broke."""
+    if earlier is None:
+        return result
+    is_earlier = earlier.broken & result.broken & (result.broken_at_step == 0)
+    broken_by = [
+        before if was else now
+        for was, before, now in zip(is_earlier.tolist(), earlier.broken_by, result.broken_by, strict=True)
+    ]
+    steps = torch.where(is_earlier, earlier.broken_at_step, result.broken_at_step)
+    queries = result.queries + earlier.queries
+    return replace(result, broken_by=broken_by, broken_at_step=steps, queries=queries)

@@ -1,0 +1,214 @@
+"""Several attacks, or several budgets, one after the other: each on the survivors of those before it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.attacks.engine.attack_result import AttackResult, Check
+from robustprune.attacks.engine.checks import check_sample_size
+from robustprune.attacks.engine.runner import run_attack
+from robustprune.attacks.requests import Attack, Attacks
+from robustprune.errors import AttackError
+from robustprune.runtime.arrays import Array
+
+# By the passes they take; attacks that are not here come last, in the order given.
+_CHEAPEST_FIRST = (
+    "noise",
+    "fgsm",
+    "rfgsm",
+    "mifgsm",
+    "pgd",
+    "pgd-margin",
+    "pgd-dlr",
+    "quick",
+    "apgd-ce",
+    "apgd-dlr",
+    "apgd-t",
+    "standard",
+    "fab-t",
+    "square",
+    "autoattack",
+    "strong",
+)
+
+
+def union_attack(
+    model: nn.Module,
+    images: Array,
+    labels: Array,
+    attacks: Sequence[str | Attack],
+    *,
+    carry: AttackResult | None = None,
+    **settings: Any,
+) -> AttackResult:
+    """Return what all of the attacks together broke; ``broken_by`` says which one.
+
+    Args:
+        model: As for `run_attack`.
+        images: (N, …), uint8 or float in [0, 1].
+        labels: (N,) integers.
+        attacks: Names, or requests with options.
+        carry: As for `run_attack`.
+        **settings: As for `run_attack`, the same for all, whatever the requests say.
+
+    Raises:
+        AttackError: As `run_attack`.
+    """
+    members: list[AttackResult] = []
+    for attack in sorted(attacks, key=_rank):
+        carry = run_attack(model, images, labels, attack, carry=carry, **settings)
+        members.append(carry)
+    return _as_one(members, "union")
+
+
+def any_of(results: Sequence[AttackResult], attack: str) -> AttackResult:
+    """Return what attacks that know nothing of each other broke on the same samples, under the name ``attack``.
+
+    Each sample comes with what the first attack that broke it made of it, or the first of all.
+    """
+    chosen = torch.zeros(results[0].n, dtype=torch.long)
+    for number in reversed(range(len(results))):
+        chosen[results[number].broken] = number
+    samples = torch.arange(len(chosen))
+
+    def pick(name: str) -> Tensor:
+        return torch.stack([getattr(result, name) for result in results])[chosen, samples]
+
+    together = _as_one(results, attack)
+    broken = pick("broken")
+    return replace(
+        together,
+        adversarial=pick("adversarial"),
+        broken=broken,
+        adversarial_predictions=pick("adversarial_predictions"),
+        perturbation_norms=pick("perturbation_norms"),
+        broken_at_step=pick("broken_at_step"),
+        broken_by=[results[number].broken_by[sample] for sample, number in enumerate(chosen.tolist())],
+        queries=torch.stack([result.queries for result in results]).sum(dim=0),
+        checks=tuple(check_sample_size(broken) if each.name == "sample size" else each for each in together.checks),
+    )
+
+
+def _as_one(members: Sequence[AttackResult], attack: str) -> AttackResult:
+    """Return the last member's result with the costs, options and checks of all."""
+    return replace(
+        members[-1],
+        attack=attack,
+        options={
+            "attacks": {member.attack: member.options for member in members},
+            "restarts": max(member.options["restarts"] for member in members),
+        },
+        checks=_together(members),
+        gradient_evaluations=sum(member.gradient_evaluations for member in members),
+        forward_evaluations=sum(member.forward_evaluations for member in members),
+        seconds=sum(member.seconds for member in members),
+    )
+
+
+def _rank(attack: str | Attack) -> int:
+    name = attack if isinstance(attack, str) else attack.name
+    return _CHEAPEST_FIRST.index(name) if name in _CHEAPEST_FIRST else len(_CHEAPEST_FIRST)
+
+
+def _together(members: Sequence[AttackResult]) -> tuple[Check, ...]:
+    """Return each check once, with the severest verdict of any member, whatever their order.
+
+    Gradients of zero fail the whole only where they fail every member that computes gradients, as with an ensemble: the
+    samples are attacked by all of them.
+    """
+    found = []
+    for name in dict.fromkeys(check.name for member in reversed(members) for check in member.checks):
+        own = [(member, check) for member in reversed(members) for check in member.checks if check.name == name]
+        member, worst = max(own, key=lambda each: _SEVERITY.index(each[1].verdict))
+        verdict = worst.verdict
+        if name == "zero gradient" and any(check.verdict in ("PASS", "WARN") for _, check in own):
+            verdict = "WARN" if verdict == "FAIL" else verdict
+        is_own = member is members[-1] and verdict in ("INFO", "PASS")
+        found.append(Check(name, verdict, worst.detail if is_own else f"{member.attack}: {worst.detail}"))
+    return tuple(found)
+
+
+_SEVERITY = ("INFO", "PASS", "WARN", "FAIL")
+
+
+Attacker = Callable[..., AttackResult]
+
+
+@dataclass(frozen=True)
+class SecurityCurve:
+    """Results of one attack at rising budgets.
+
+    Attributes:
+        results: One per budget; what a smaller budget broke counts as broken at the larger ones.
+    """
+
+    results: tuple[AttackResult, ...]
+
+    @property
+    def epsilons(self) -> list[float]:
+        """The budgets, rising."""
+        return [result.epsilon for result in self.results]
+
+    @property
+    def robust_accuracies(self) -> list[float]:
+        """The robust accuracy at each of them."""
+        return [result.robust_accuracy for result in self.results]
+
+    @property
+    def minimal_epsilon(self) -> Tensor:
+        """(N,) float64, the smallest budget that broke each sample; 0 where none was needed, inf where none did.
+
+        As far as is known: the perturbation that was found at that budget may be smaller.
+        """
+        found = torch.full((self.results[0].n,), torch.inf, dtype=torch.float64)
+        for result in reversed(self.results):
+            found = torch.where(result.broken, result.epsilon, found)
+        return torch.where(self.results[0].broken_at_step == 0, 0.0, found)
+
+    @property
+    def median_minimal_epsilon(self) -> float:
+        """The budget that breaks half of the samples; inf where the largest does not."""
+        return float(statistics.median_high(self.minimal_epsilon.tolist()))
+
+
+def security_curve(
+    model: nn.Module,
+    images: Array,
+    labels: Array,
+    attack: str | Attack = "pgd",
+    *,
+    epsilons: Sequence[float | str | Fraction],
+    norm: str = "linf",
+    attacker: Attacker = run_attack,
+    **settings: Any,
+) -> SecurityCurve:
+    """Attack with rising budgets, each only what the ones below it left.
+
+    Args:
+        model: As for `run_attack`.
+        images: (N, …), uint8 or float in [0, 1].
+        labels: (N,) integers.
+        attack: Name of the attack, or a request.
+        epsilons: Budgets, in any order.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        attacker: What runs the attack at one budget.
+        **settings: As for `run_attack`.
+
+    Raises:
+        AttackError: No budget, or as `run_attack`.
+    """
+    rising = sorted(set(Attacks.of({"epsilons": tuple(epsilons), "norm": norm}).epsilons))
+    if not rising:
+        raise AttackError("a security curve needs at least one epsilon")
+    results: list[AttackResult] = []
+    for epsilon in rising:
+        carry = results[-1] if results else None
+        results.append(attacker(model, images, labels, attack, epsilon=epsilon, norm=norm, carry=carry, **settings))
+    return SecurityCurve(tuple(results))

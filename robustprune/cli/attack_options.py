@@ -1,0 +1,164 @@
+"""Options and tables of attacks, a part of `robustprune evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from robustprune.cli import terminal
+from robustprune.cli.options import gathered
+from robustprune.cli.paths import OUT_FOLDER, Naming, Target
+from robustprune.errors import AttackError, EvaluationError
+from robustprune.runtime.kinds import ADVERSARIAL, Kind
+
+if TYPE_CHECKING:
+    from robustprune.attacks.requests import Attacks
+    from robustprune.records import Record
+
+
+class StepSize(click.ParamType[float]):
+    """A number above 0, or a fraction such as 2/255."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Read it as attacks do."""
+        from robustprune.attacks.requests import parse_step_size
+
+        try:
+            return parse_step_size(value)
+        except AttackError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _adversarial(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
+    """Return the files of several attacks or budgets, which go beside the one that is named."""
+    from robustprune.attacks import parse_epsilon
+    from robustprune.evaluation.attacks import adversarial_files
+
+    attacks = ["union"] if options["union"] else list(dict.fromkeys(options["attacks"]))
+    moved = [f"transfer:{name}" for name in attacks] if options["transfer_from"] else []
+    epsilons = [parse_epsilon(text.strip()) for text in options["eps"].split(",")]
+    files = adversarial_files(out, [(name, epsilon) for name in [*attacks, *moved] for epsilon in epsilons])
+    return [(file, ADVERSARIAL) for file in files if file != out]
+
+
+@dataclass(frozen=True)
+class AttackOptions:
+    """What a command line asks for of attacks.
+
+    Attributes:
+        attacks: The attacks, without the network to transfer from.
+        transfer_from: That network, as ``--model`` names one.
+        strict: Whether a failed check is an error.
+        resume_dir: Where interrupted attacks are picked up from.
+    """
+
+    attacks: Attacks
+    transfer_from: str | None
+    strict: bool
+    resume_dir: Path | None
+
+    def check_networks(self, count: int) -> None:
+        """Raise a usage error where so many networks cannot be attacked so."""
+        if self.attacks.save_adversarial and count > 1:
+            raise click.UsageError(
+                f"--save-adversarial is for one network, as {count} would write the same file; evaluate them one by one"
+            )
+
+
+_IDLE_ALONE = ("union", "transfer_from", "save_adversarial", "resume_dir", "strict", "steps", "step_size", "queries")
+
+
+def _attacked(**given: Any) -> AttackOptions:
+    """Return what the options ask for; refuse those that would come to nothing."""
+    from robustprune.attacks.requests import Attacks
+
+    idle = [f"--{name.replace('_', '-')}" for name in _IDLE_ALONE if given[name]]
+    if idle and not given["attacks"]:
+        raise click.UsageError(f"{idle[0]} is for attacks, and none is named; add one, such as --attack pgd")
+    own = {name: given[name] for name in ("steps", "step_size", "queries") if given[name] is not None}
+    shared = {name: given[name] for name in ("norm", "restarts", "eot", "union", "checks", "save_adversarial")}
+    return AttackOptions(
+        Attacks(given["attacks"], epsilons=given["eps"], options=own, **shared),
+        given["transfer_from"],
+        given["strict"],
+        Path(given["resume_dir"]) if given["resume_dir"] else None,
+    )
+
+
+attack_options = gathered(
+    "attacked",
+    _attacked,
+    click.option("--attack", "attacks", multiple=True, help="See `robustprune list attacks`; may be repeated."),
+    click.option("--eps", default="8/255", show_default=True, help="Budgets, e.g. 2/255,8/255, in one pass."),
+    click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", show_default=True),
+    click.option("--steps", type=click.IntRange(min=1), help="Gradient steps of iterative attacks."),
+    click.option("--step-size", type=StepSize(), help="Constant step, e.g. 2/255; by default they fall from ε to 0."),
+    click.option("--queries", type=click.IntRange(min=1), help="Of the square attack."),
+    click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True),
+    click.option(
+        "--eot",
+        type=click.IntRange(min=1),
+        default=1,
+        help="Passes averaged in each step, for networks that draw at random.",
+    ),
+    click.option("--union", is_flag=True, help="One figure for all attacks together, each on what others left."),
+    click.option(
+        "--checks",
+        type=click.Choice(["default", "full"]),
+        default="default",
+        show_default=True,
+        help="full: also those that take attacks of their own.",
+    ),
+    click.option("--strict", is_flag=True, help="Exit with 1 when a check failed."),
+    click.option("--transfer-from", type=Naming(plain=True), help="Network to make further adversarial images on."),
+    click.option(
+        "--save-adversarial",
+        type=Target(ADVERSARIAL, beside=_adversarial, dir_okay=False),
+        help="npz file of the adversarial images.",
+    ),
+    click.option("--resume-dir", type=OUT_FOLDER, help="Folder to pick interrupted attacks up from."),
+)
+"""For ``attacked: AttackOptions``."""
+
+
+def curve_table(record: Record) -> None:
+    """Draw robust accuracy against ε, where there are several; not where a check withholds it."""
+    invalid = {(entry.name, entry.norm, entry.epsilon) for entry in record.attacks if not entry.valid}
+    for curve in record.curves:
+        median = curve.median_minimal_epsilon
+        where = "more than half withstand the largest" if median is None else f"half are broken at {median:.4g}"
+        shares = zip(curve.epsilons, curve.robust_accuracy, strict=True)
+        terminal.table(
+            f"{curve.name} in {curve.norm} against ε",
+            [f">{epsilon:.4g}" for epsilon in curve.epsilons],
+            [
+                [
+                    "invalid" if (curve.name, curve.norm, epsilon) in invalid else terminal.percent(share)
+                    for epsilon, share in shares
+                ]
+            ],
+            where if curve.valid else "invalid: a check failed",
+        )
+
+
+def refuse_invalid(records: Iterable[Record]) -> None:
+    """Raise an error on figures that a check withholds.
+
+    Raises:
+        EvaluationError: There are some.
+    """
+    failed = [
+        f"{entry.name} at {entry.norm} {entry.epsilon:.4g}: {check.name}: {check.detail}"
+        for record in records
+        for entry in record.attacks
+        for check in entry.checks
+        if check.verdict == "FAIL"
+    ]
+    if failed:
+        raise EvaluationError(f"{len(failed)} checks failed, so the figures are not to be cited: {'; '.join(failed)}")

@@ -1,0 +1,171 @@
+"""Options and tables of corruptions and shifted sets, a part of `robustprune evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from robustprune.cli import terminal
+from robustprune.cli.options import gathered, stack
+from robustprune.cli.paths import Naming, Source
+from robustprune.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from robustprune.corruptions.corruption_result import CorruptionResult
+    from robustprune.corruptions.requests import Corruptions
+    from robustprune.evaluation.requests import Shift
+    from robustprune.records import Record
+
+_NOTHING = "–"
+
+frost_dir_option = click.option(
+    "--frost-dir", type=Source(whole=True), help="Pictures of frost, in place of ones made by a formula."
+)
+
+
+def _corruptions(corruptions: tuple[str, ...], corruption_dir: str | None, frost_dir: str | None) -> Corruptions:
+    """Return what is asked for of corrupted images."""
+    from robustprune.corruptions.requests import Corruptions
+
+    if frost_dir and corruption_dir:
+        raise click.UsageError("--frost-dir is for making frost, and with --corruption-dir it is read; leave out one")
+    return Corruptions(corruptions, published=corruption_dir, options=frost_options(frost_dir, corruptions))
+
+
+def _shift(shift: tuple[str, ...]) -> Shift:
+    """Return the shifted sets that are asked for, each as ``NAME=PLACE``."""
+    from robustprune.evaluation.requests import Shift
+
+    found: dict[str, str] = {}
+    for text in shift:
+        name, equals, place = text.partition("=")
+        if not (name and equals and place):
+            raise EvaluationError(f"a shifted set is named as NAME=npz:FILE or NAME=imagefolder:DIR, got {text!r}")
+        if name in found:
+            raise EvaluationError(f"two shifted sets are named {name!r}; give each its own name")
+        found[name] = place
+    return Shift(found)
+
+
+def frost_options(folder: str | None, names: Sequence[str]) -> dict[str, Any]:
+    """Return the options of corruptions that ``--frost-dir`` stands for."""
+    from robustprune.corruptions import expand_names
+
+    if folder is None:
+        return {}
+    if not folder:
+        raise click.UsageError("--frost-dir is empty; give a folder of pictures, or leave it out")
+    if "frost" not in expand_names(list(names)):
+        raise click.UsageError("--frost-dir is for frost, which is not among the corruptions; add --corruption frost")
+    return {"folder": Path(folder).absolute()}
+
+
+corruption_options = stack(
+    gathered(
+        "corruptions",
+        _corruptions,
+        click.option(
+            "--corruption",
+            "corruptions",
+            multiple=True,
+            help="all (fifteen), extras (four) or a name, see `robustprune list corruptions`; may be repeated.",
+        ),
+        click.option(
+            "--corruption-dir",
+            type=Source(whole=True),
+            help="Published set to read them from: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
+        ),
+        frost_dir_option,
+    ),
+    gathered(
+        "shift",
+        _shift,
+        click.option(
+            "--shift",
+            type=Naming(),
+            multiple=True,
+            help="The same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR; may be "
+            "repeated.",
+        ),
+    ),
+)
+"""For ``corruptions: Corruptions`` and ``shift: Shift``."""
+
+
+def corruption_tables(record: Record) -> None:
+    """Draw the table by corruption and severity, what it comes to, and one of shifted sets."""
+    found = record.corruptions
+    if found is not None:
+        rows = [_row(found, name) for name in found.table]
+        means = {entry.severity: entry for entry in found.by_severity}
+        for label, figure in (("accuracy", "accuracy"), ("NLL", "nll"), ("ECE", "ece"), ("Brier", "brier")):
+            values = [getattr(means.get(severity), figure, None) for severity in range(1, 6)]
+            written = terminal.percent if figure == "accuracy" else "{:.3f}".format
+            rows.append([f"mean {label}", *(_NOTHING if value is None else written(value) for value in values), ""])
+        terminal.table(
+            f"Accuracy of {record.model.architecture} on {found.n} images of {found.source}, by severity",
+            ["corruption", ">1", ">2", ">3", ">4", ">5", ">mean"],
+            rows,
+            "; ".join(_remarks(found)),
+        )
+    if record.shift:
+        terminal.table(
+            "Shifted sets",
+            ["set", ">images", ">accuracy", "95 % interval", ">gap to the images evaluated, pp"],
+            [
+                [
+                    each.name,
+                    each.n,
+                    terminal.percent(each.accuracy),
+                    terminal.interval_text(each.interval),
+                    f"{100 * each.gap:.1f}",
+                ]
+                for each in record.shift
+            ],
+        )
+
+
+def _row(found: CorruptionResult, name: str) -> list[str]:
+    """Return the accuracies under a corruption and their mean, of the severities that change an image."""
+    counted = {severity: found.table[name][severity - 1] for _, severity in found.counted([name])}
+    cells = [terminal.percent(counted[severity]) if severity in counted else _NOTHING for severity in range(1, 6)]
+    return [name, *cells, terminal.percent(sum(counted.values()) / len(counted)) if counted else _NOTHING]
+
+
+def _listed(cells: dict[str, list[int]]) -> str:
+    """Return corruptions with severities as text: ``saturate, zoom_blur 1``."""
+    whole = list(range(1, 6))
+    return ", ".join(name if found == whole else f"{name} {' '.join(map(str, found))}" for name, found in cells.items())
+
+
+def _remarks(found: CorruptionResult) -> list[str]:
+    remarks = []
+    for label, value in (
+        ("mean error of the 15", found.mean_error),
+        ("of all 19", found.mean_error_19),
+        ("of these", found.mean_error_evaluated if found.mean_error is None else None),
+    ):
+        if value is not None:
+            remarks.append(f"{label} {terminal.percent(value)}")
+    cells = found.counted(found.table)
+    if found.consistency is not None and cells:
+        same = sum(found.consistency[name][severity - 1] for name, severity in cells) / len(cells)
+        remarks.append(f"same prediction as without: {terminal.percent(same)}")
+    if found.dense is not None:
+        for label, ratio in (("errors", found.dense.mce_vs_dense), ("losses", found.dense.relative_mce_vs_dense)):
+            remarks.append(f"{label} relative to {found.dense.path}: {'–' if ratio is None else f'{ratio:.3f}'}")
+    if found.scale is not None and found.scale != 1:
+        remarks.append(f"lengths × {found.scale:.3g}")
+    if found.unchanged:
+        remarks.append(f"changes no image, left out of the means: {_listed(found.unchanged)}")
+    if found.repeated:
+        remarks.append(f"the same images as at a lower severity: {_listed(found.repeated)}")
+    if found.missing:
+        remarks.append(f"not in the set: {', '.join(found.missing)}")
+    others = [name for name, is_published in found.published.items() if is_published is False]
+    if others:
+        remarks.append(f"other files than the published ones: {', '.join(others)}")
+    return remarks

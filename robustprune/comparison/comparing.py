@@ -1,0 +1,130 @@
+"""Compares candidates with a dense network, from records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from robustprune.comparison.findings import Comparison, ComparisonRow
+from robustprune.comparison.from_record import COSTS
+from robustprune.comparison.headline import find_caveats, write_headline
+from robustprune.comparison.metric import GROUPS, Metric
+from robustprune.comparison.rows import make_row
+from robustprune.comparison.sides import (
+    Network,
+    Sides,
+    Source,
+    read_networks,
+    require_same_samples,
+    require_same_settings,
+)
+from robustprune.comparison.significance import holm
+from robustprune.errors import ComparisonError
+from robustprune.registry import suggest
+
+DENSE = "dense"
+
+
+def compare(
+    dense: Source | Sequence[Source],
+    candidates: Mapping[str, Source | Sequence[Source]],
+    *,
+    tolerance: float | str = 1.0,
+    confidence: float = 0.95,
+    metrics: Sequence[str] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare candidates with a dense network, over seeds and sample by sample.
+
+    Networks of one seed are compared in pairs where both sides have the same seeds. From three seeds on the
+    statement is about the method, below about these networks.
+
+    Args:
+        dense: Records of the dense network, one for each seed: as returned by :func:`robustprune.evaluate`, their
+            files, folders of them, or patterns.
+        candidates: Name → records of a candidate.
+        tolerance: ξ of eq. 1 in percentage points, or ``std`` for one standard deviation of the dense network over
+            its seeds.
+        confidence: Of the intervals.
+        metrics: Compare only these: keys, what stands before the bracket of a key, or groups. All by default.
+        resamples: How often samples are drawn for the calibration error; all else is no matter of chance.
+        seed: Of these draws.
+
+    Raises:
+        ComparisonError: Records of other samples or settings, or nothing to compare.
+        EvaluationError: A record cannot be read.
+    """
+    _check_arguments(candidates, tolerance, confidence, resamples)
+    settings = {"resamples": resamples, "seed": seed}
+    groups = {name: read_networks(name, sources, **settings) for name, sources in {DENSE: dense, **candidates}.items()}
+    networks = [network for group in groups.values() for network in group]
+    if isinstance(tolerance, str) and len(groups[DENSE]) < 2:
+        raise ComparisonError(
+            "a tolerance of one standard deviation takes dense networks of two seeds or more, there is one; give more "
+            "records, or a tolerance in percentage points"
+        )
+    require_same_samples(networks)
+    chosen = _choose(networks, metrics)
+    for metric in chosen:
+        if metric.group != "cost":
+            require_same_settings(metric, networks)
+    rows = _rows(chosen, groups, tolerance, confidence)
+    return Comparison(
+        dense_name=DENSE,
+        tolerance=tolerance,
+        confidence=confidence,
+        rows=rows,
+        headline=write_headline(rows, tolerance),
+        warnings=tuple(find_caveats(groups.pop(DENSE), groups, rows)),
+    )
+
+
+def _check_arguments(
+    candidates: Mapping[str, object], tolerance: float | str, confidence: float, resamples: int
+) -> None:
+    if not candidates:
+        raise ComparisonError(
+            "there is no candidate to compare with the dense network; name one, as in layer=FILE.json"
+        )
+    if DENSE in candidates or not all(candidates):
+        raise ComparisonError(f"a candidate needs a name, and one other than {DENSE!r}")
+    if tolerance != "std" and (isinstance(tolerance, str) or not 0 <= tolerance < 100):
+        raise ComparisonError(f"the tolerance is 'std' or percentage points from 0 to 100, got {tolerance!r}")
+    if not 0.5 <= confidence < 1:
+        raise ComparisonError(f"the confidence is from 0.5 to below 1, such as 0.95, got {confidence}")
+    if resamples < 100:
+        raise ComparisonError(f"a variance takes at least 100 resamples, got {resamples}")
+
+
+def _choose(networks: Sequence[Network], wanted: Sequence[str]) -> list[Metric]:
+    """Return the metrics that any network has, group by group, of those that are wanted."""
+    found = dict.fromkeys(metric for network in networks for metric in network.values)
+    groups, costs = list(GROUPS), list(COSTS)
+    there = sorted(found, key=lambda m: (groups.index(m.group), costs.index(m) if m in COSTS else 0))
+    names = {metric: (metric.key, metric.key.partition("[")[0], metric.group) for metric in there}
+    for each in wanted:
+        known = dict.fromkeys(name for own in names.values() for name in own)
+        if each not in known:
+            raise ComparisonError(
+                f"no record has a metric {each!r}.{suggest(each, list(known))} There are: "
+                f"{', '.join(metric.key for metric in there)}."
+            )
+    return [metric for metric in there if not wanted or set(names[metric]) & set(wanted)]
+
+
+def _rows(
+    metrics: Sequence[Metric], groups: Mapping[str, list[Network]], tolerance: float | str, confidence: float
+) -> tuple[ComparisonRow, ...]:
+    rows = []
+    for name, own in groups.items():
+        if name == DENSE:
+            continue
+        sides = Sides(name, groups[DENSE], own)
+        # What other candidates alone were measured by is no matter of this one.
+        mine = [metric for metric in metrics if any(metric in network.values for network in sides.networks)]
+        rows += [make_row(metric, sides, tolerance, confidence) for metric in mine]
+    tested = [place for place, row in enumerate(rows) if row.p_value is not None]
+    for place, adjusted in zip(tested, holm([rows[place].p_value or 0.0 for place in tested]), strict=True):
+        rows[place] = replace(rows[place], p_adjusted=adjusted)
+    return tuple(rows)

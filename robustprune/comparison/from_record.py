@@ -1,0 +1,229 @@
+"""What a record says of a network, metric by metric: what was measured of it, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustprune.comparison.difference import calibration_spread, placements
+from robustprune.comparison.metric import (
+    SHARE,
+    Floats,
+    Metric,
+    MetricValue,
+    MetricValues,
+    write_epsilon,
+    write_norm,
+)
+from robustprune.corruptions import HEADLINE
+from robustprune.cost import training_circumstances
+from robustprune.records import Record, Samples
+from robustprune.runtime.files import hash_arrays
+
+
+def _cost(key: str, label: str, unit: str = "") -> Metric:
+    return Metric(key, label, "cost", unit, higher_is_better=False)
+
+
+def _of_training(name: str) -> Callable[[Record], float | None]:
+    return lambda record: record.model.training.get(name)
+
+
+COSTS: dict[Metric, Callable[[Record], float | None]] = {
+    _cost("macs", "MACs per image", "MACs"): lambda record: record.model.macs,
+    _cost("parameters", "parameters"): lambda record: record.model.parameters,
+    _cost("memory", "memory in training", "bytes"): lambda record: record.model.training_memory,
+    _cost("latency", "latency, 1 image", "ms"): lambda record: (record.model.latency_ms or {}).get("median"),
+    _cost("training_seconds", "training time", "s"): _of_training("seconds"),
+    _cost("energy_kwh", "training energy", "kWh"): _of_training("energy_kwh"),
+    _cost("co2_kg", "training CO₂", "kg"): _of_training("co2_kg"),
+}
+"""Cost → how a record tells it: first what is counted, then what is measured."""
+
+# In stable keys, which are typed.
+_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+# Options of an attack that change how it computes and not what it finds, or that follow from others and the network.
+_INCIDENTAL = ("seed", "batch_size", "frozen", "early_stop", "stages", "samples_together")
+
+
+def read_metrics(record: Record, *, resamples: int = 1000, seed: int = 0) -> MetricValues:
+    """Return the value of each metric of a record; arrays of its samples are reduced to what comparing takes.
+
+    Args:
+        record: With outcomes per sample, or without.
+        resamples: How often samples are drawn for a metric that is no mean.
+        seed: Of these draws.
+    """
+    samples = record.samples or {}
+    return {
+        metric: value
+        for read in (_accuracy, _attacks, _corruptions, _shift, _detection)
+        for metric, value in read(record, samples)
+    } | {**dict(_calibration(record, samples, resamples, seed)), **_costs(record)}
+
+
+Found = Iterator[tuple[Metric, MetricValue]]
+
+
+def _share(value: float, right: Floats | None, **facts: Any) -> MetricValue:
+    """Return the value of a share, in percent, of samples (n,) that are right."""
+    return MetricValue(100 * value, () if right is None else (right,), SHARE, **facts)
+
+
+def _accuracy(record: Record, samples: Samples) -> Found:
+    right = samples["clean_prediction"] == samples["label"] if samples else None
+    yield Metric("accuracy", "accuracy", "accuracy"), _share(record.clean.accuracy, right, n_samples=record.n)
+
+
+def _attacks(record: Record, samples: Samples) -> Found:
+    for i, entry in enumerate(record.attacks):
+        norm = _NORMS.get(entry.norm, entry.norm)
+        metric = Metric(
+            f"robust_accuracy[{entry.name} {norm} {entry.epsilon:.3g}]",
+            f"{entry.name} {write_norm(entry.norm)} {write_epsilon(entry.epsilon)}",
+            "robustness",
+        )
+        failed = [check.name for check in entry.checks if check.verdict == "FAIL"]
+        settings = {"epsilon": entry.epsilon, "steps": entry.steps, "restarts": entry.restarts, **entry.options}
+        yield (
+            metric,
+            _share(
+                entry.robust_accuracy,
+                samples[f"attack{i}_broken"] == 0 if samples else None,
+                n_samples=record.n,
+                settings=_essential(settings),
+                seed=record.seed,
+                problem=None if entry.valid else f"failed check: {', '.join(failed) or 'unknown'}",
+            ),
+        )
+
+
+def _essential(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that decide what an attack is; a union has those of its members within its own."""
+    return {
+        name: _essential(value) if isinstance(value, Mapping) else value
+        for name, value in options.items()
+        if name not in _INCIDENTAL
+    }
+
+
+def _corruptions(record: Record, samples: Samples) -> Found:
+    found = record.corruptions
+    if found is None:
+        return
+    names = HEADLINE if set(HEADLINE) <= set(found.table) else tuple(sorted(found.table))
+    cells = found.counted(names)
+    truth = samples.get("corruption_label", samples.get("label"))
+    parts: tuple[Floats, ...] = ()
+    if truth is not None:
+        hits = np.zeros(len(truth), np.float32)
+        for name, severity in cells:
+            hits += samples[f"corruption_{name}_{severity}"] == truth
+        parts = (hits / max(1, len(cells)),)
+    yield (
+        Metric("corruption_accuracy", "corruptions, mean", "corruptions"),
+        MetricValue(
+            100 * float(np.mean([found.table[name][severity - 1] for name, severity in cells])) if cells else 0.0,
+            parts,
+            SHARE,
+            n_samples=found.n,
+            settings={
+                # Its folder may be another on another machine.
+                "source": Path(found.source).name,
+                "corruptions": list(names),
+                "left out, as they change no image": {name: found.unchanged.get(name, []) for name in names},
+                "scale": found.scale,
+                "n": found.n,
+                "images": _hash(samples, "corruption_label"),
+            },
+            # Published images are drawn by nobody here.
+            seed=None if found.published else record.seed,
+            problem=None if cells else "the corruptions change no image",
+        ),
+    )
+
+
+def _shift(record: Record, samples: Samples) -> Found:
+    for i, entry in enumerate(record.shift):
+        right = samples[f"shift{i}_prediction"] == samples[f"shift{i}_label"] if samples else None
+        settings = {"n": entry.n, "labels": _hash(samples, f"shift{i}_label")}
+        metric = Metric(f"shift_accuracy[{entry.name}]", entry.name, "shift")
+        yield metric, _share(entry.accuracy, right, n_samples=entry.n, settings=settings)
+
+
+def _detection(record: Record, samples: Samples) -> Found:
+    for i, entry in enumerate(record.ood):
+        assert record.ood_summary is not None
+        protocol = record.ood_summary.protocol
+        settings = {
+            "out-of-distribution images": entry.n_out,
+            "conversions": entry.conversions,
+            # Where no detector had to be fitted, there is nothing to say; others may have been asked for beside.
+            "fitted on": protocol.get("fitted_on") or None,
+            "tuned on": (protocol.get("tuned_on") or {}).get("dataset", "nothing"),
+            "places": _hash(samples, "ood_in_index", f"ood{i}_index"),
+        }
+        for name, figures in entry.detectors.items():
+            metric = Metric(f"auroc[{name} {entry.dataset}]", f"{name}, {entry.dataset}", "ood")
+            facts: dict[str, Any] = {"settings": settings, "seed": record.seed, "n_samples": entry.n_in + entry.n_out}
+            if figures.auroc is None:
+                yield metric, MetricValue(0.0, settings=settings, problem=figures.reason or "there is no figure")
+            else:
+                parts = placements(samples[f"ood_in_{name}"], samples[f"ood{i}_{name}"]) if samples else ()
+                yield metric, MetricValue(100 * figures.auroc, parts, SHARE, **facts)
+
+
+def _calibration(record: Record, samples: Samples, resamples: int, seed: int) -> Found:
+    replicates, bias, doubt = None, 0.0, 0.0
+    if "confidence" in samples:
+        right = samples["clean_prediction"] == samples["label"]
+        drawn, bias, doubt = calibration_spread(samples["confidence"], right, resamples, seed)
+        replicates = SHARE * drawn
+    yield (
+        Metric("ece", "ECE", "calibration", higher_is_better=False),
+        MetricValue(
+            SHARE * record.clean.ece,
+            replicates=replicates,
+            bias=SHARE * bias,
+            doubt=SHARE * doubt,
+            n_samples=record.n,
+        ),
+    )
+    for name, label, unit in (("nll", "NLL", "nats"), ("brier", "Brier score", "")):
+        parts = (samples[name],) if name in samples else ()
+        yield (
+            Metric(name, label, "calibration", unit, higher_is_better=False),
+            MetricValue(getattr(record.clean, name), parts, n_samples=record.n),
+        )
+
+
+def _hash(samples: Samples, *names: str) -> str | None:
+    found = {name: samples[name] for name in names if name in samples}
+    return hash_arrays(found)[:12] if found else None
+
+
+def _costs(record: Record) -> MetricValues:
+    return {
+        metric: MetricValue(float(cost), settings=_circumstances(metric.key, record))
+        for metric, read in COSTS.items()
+        if (cost := read(record)) is not None
+    }
+
+
+# Of figures of training, by the keys of their metrics.
+_OF_TRAINING = {"training_seconds": "seconds", "energy_kwh": "energy_kwh", "co2_kg": "co2_kg"}
+
+
+def measured_alike(key: str, own: Record, dense: Record) -> bool:
+    """Return whether a cost, by the key of its metric, was measured in circumstances that allow to compare it."""
+    return _circumstances(key, own) == _circumstances(key, dense)
+
+
+def _circumstances(key: str, record: Record) -> dict[str, Any]:
+    """Return what has to be equal for costs that were measured to be comparable."""
+    if key in _OF_TRAINING:
+        return training_circumstances(_OF_TRAINING[key], record.model.training)
+    return {name: (record.model.latency_ms or {}).get(name) for name in ("threads", "device") if key == "latency"}

@@ -1,0 +1,134 @@
+"""Corrupted sets in the layout of CIFAR-10-C, for any images."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from robustprune.corruptions.apply import corrupt, share_corruption_options
+from robustprune.corruptions.raster import geometry_scale
+from robustprune.corruptions.registry import SEVERITIES
+from robustprune.corruptions.requests import Corruptions
+from robustprune.errors import CorruptionError
+from robustprune.runtime.files import hash_arrays, write_atomically
+from robustprune.runtime.work import Progress
+
+SETTINGS = "settings.json"
+
+
+def write_set(
+    images: Tensor,
+    labels: Tensor,
+    folder: str | Path,
+    corruptions: Corruptions,
+    *,
+    seed: int = 0,
+    sample_ids: Tensor | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Write ``NAME.npy`` uint8 (5·N, H, W, C) for each corruption, and ``labels.npy``; return what was written.
+
+    Rows (s − 1)·N … s·N are severity s in the order of the images. ``settings.json`` says what the set was made from.
+    A file that is there is whole.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        labels: (N,) integers; written as uint8 where they fit, else as int64.
+        folder: Where to; made if it is not there.
+        corruptions: Which, with their options.
+        seed: As for `corrupt`.
+        sample_ids: Likewise.
+        resume: Keep the files of the same set that are there, and write the others.
+        progress: Called with (what, cells done, cells in all).
+
+    Raises:
+        CorruptionError: The folder holds another set, or one without ``resume``, or cannot be written; an option that
+            no corruption takes, or a value that does not do.
+    """
+    place = Path(folder)
+    given = share_corruption_options(corruptions, images)
+    content = {"images": images.cpu().numpy(), "labels": labels.cpu().numpy()}
+    settings = {
+        "made_by": "robustprune corrupt",
+        "seed": seed,
+        "images_sha256": hash_arrays(content),
+        "sample_ids_sha256": None if sample_ids is None else hash_arrays({"ids": sample_ids.cpu().numpy()}),
+        "scale": geometry_scale(*images.shape[2:]),
+        "options": {name: str(value) for name, value in corruptions.options.items()},
+    }
+    written = []
+    try:
+        _claim(place, settings, resume)
+        _write_labels(place / "labels.npy", content["labels"])
+        for number, (name, options) in enumerate(given.items()):
+            if (place / f"{name}.npy").exists():
+                continue
+            keyed = {"seed": seed, "sample_ids": sample_ids, **options}
+            with _new_array(place / f"{name}.npy", images) as parts:
+                for severity, part in zip(SEVERITIES, parts, strict=True):
+                    part[:] = corrupt(images, name, severity, **keyed).cpu().permute(0, 2, 3, 1).numpy()
+                    if progress is not None:
+                        progress(name, number * len(SEVERITIES) + severity, len(given) * len(SEVERITIES))
+            written.append(name)
+    except OSError as error:
+        raise CorruptionError(f"the corrupted set cannot be written to {place}: {error.strerror}") from error
+    return written
+
+
+def _claim(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
+    """Make the folder and say what is in it, unless something else is."""
+    if place.exists() and not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder")
+    described = place / SETTINGS
+    if described.exists():
+        try:
+            found = json.loads(described.read_text())
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or found.get("made_by") != settings["made_by"]:
+            raise CorruptionError(f"{described} describes something else than a corrupted set; give another folder")
+        differing = [key for key in settings if found.get(key) != settings[key]]
+        if differing:
+            raise CorruptionError(
+                f"{place} holds a set that was made otherwise, see {', '.join(differing)} in its {SETTINGS}; "
+                "give another folder"
+            )
+        if not resume:
+            raise CorruptionError(f"{place} holds this set already; add --resume to write what is missing of it")
+    elif place.exists() and any(place.glob("[!.]*.npy")):
+        raise CorruptionError(f"{place} holds arrays of something else; give another folder")
+    write_atomically(described, (json.dumps(settings, indent=2) + "\n").encode())
+
+
+def _write_labels(path: Path, labels: np.ndarray[Any, Any]) -> None:
+    kind = np.uint8 if labels.max(initial=0) < 256 else np.int64
+    array = np.tile(labels, len(SEVERITIES)).astype(kind)
+    stream = io.BytesIO()
+    np.save(stream, array)
+    write_atomically(path, stream.getvalue())
+
+
+@contextmanager
+def _new_array(path: Path, images: Tensor) -> Iterator[np.ndarray[Any, Any]]:
+    """Give an array (5, N, H, W, C) on disk to fill, so that no more than one severity is in memory."""
+    count, channels, height, width = images.shape
+    temporary = path.with_name(f".{path.name}.tmp.npy")
+    try:
+        shape = (len(SEVERITIES) * count, height, width, channels)
+        array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        yield array.reshape(len(SEVERITIES), count, height, width, channels)
+        array.flush()
+        del array
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,183 @@
+"""Runs the chosen evaluators over networks that are shown the same images, and gathers what they find in records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from robustprune.data import ImageData, Sample, take_sample
+from robustprune.errors import EvaluationError, ModelError
+from robustprune.evaluation.attacks import run_attacks, share_attack_options
+from robustprune.evaluation.clean import evaluate_clean, summarize_model
+from robustprune.evaluation.corruption_sources import find_corrupted
+from robustprune.evaluation.corruptions import add_corruptions, compare_with_dense
+from robustprune.evaluation.cost_summary import add_latency
+from robustprune.evaluation.requests import Evaluation
+from robustprune.evaluation.shift import run_shift
+from robustprune.models import as_network
+from robustprune.ood import OodResult, evaluate_ood
+from robustprune.records import Record
+from robustprune.runtime.environment import describe_environment
+from robustprune.runtime.files import hash_arrays
+from robustprune.runtime.work import Work
+from robustprune.tickets.ticket import Ticket
+
+
+def evaluate(
+    model: Ticket | nn.Module,
+    data: ImageData,
+    request: Evaluation | None = None,
+    *,
+    work: Work = Work(),
+    **parts: Any,
+) -> Record:
+    """Evaluate a network on a split: accuracy and calibration, and whatever else is asked for.
+
+    ``evaluate(ticket, data, attacks=Attacks(["fgsm", "pgd"], epsilons="2/255,8/255"), corruptions="all", limit=500)``.
+
+    Args:
+        model: A ticket, or any module from images (N, C, H, W) in [0, 1] to logits (N, classes).
+        data: The image set.
+        request: What is measured, and of which images.
+        work: Processes share the images, attacks included; detection and latency are the main one's alone. Its folder
+            is for attacks, which are picked up there; what they left is to be deleted by whoever needs it no more.
+        parts: Fields of :class:`robustprune.Evaluation`, in place of those of the request.
+
+    Raises:
+        EvaluationError: A request that makes no sense, or labels that the network has no output for.
+        TicketError: The ticket's network was built for other images or classes.
+        ModelError: It cannot be timed.
+        AttackError: Attacks that there are not, or options that none of them takes.
+        CorruptionError: Options that no corruption takes.
+        DataError: No such split, or an out-of-distribution, corrupted or shifted set is not there.
+    """
+    (record,) = evaluate_models({"": model}, data, request, work=work, **parts).values()
+    return record
+
+
+def evaluate_models(
+    models: Mapping[str, Ticket | nn.Module],
+    data: ImageData,
+    request: Evaluation | None = None,
+    *,
+    dense: str | None = None,
+    work: Work = Work(),
+    **parts: Any,
+) -> dict[str, Record]:
+    """Evaluate networks one after the other, and side by side what is made, or timed, once for all of them.
+
+    That are corrupted images and latency; they count in the seconds of each network, as they took for all.
+
+    Args:
+        models: Name → network. All are shown the same images.
+        data: The image set.
+        request: What is measured, and of which images.
+        dense: Which of the networks the others' errors under corruptions are related to.
+        work: As for :func:`evaluate`.
+        parts: Fields of :class:`robustprune.Evaluation`, in place of those of the request.
+
+    Raises:
+        EvaluationError: ``dense`` is none of the networks, or there are no corruptions to relate.
+        RobustPruneError: As for :func:`evaluate`.
+    """
+    start = time.perf_counter()
+    asked = Evaluation(**{**dict(request or {}), **parts})
+    if dense is not None and dense not in models:
+        raise EvaluationError(f"the dense network {dense!r} is none of {', '.join(models)}")
+    for model in models.values():
+        _check(model, data, asked)
+    # Found before anything else is done: a set that is not there should not be missed after an hour.
+    share_attack_options(asked.attacks)
+    sample = take_sample(data, asked.split, asked.limit, asked.seed)
+    corrupted = find_corrupted(asked.corruptions, data, sample, asked.seed, asked.limit)
+    if dense is not None and corrupted is None:
+        raise EvaluationError("errors are related to a dense network's under corruptions only; name some")
+    shared = time.perf_counter() - start
+    evaluated = [_evaluate_alone(model, data, sample, asked, work) for model in models.values()]
+    start = time.perf_counter()
+    if corrupted is not None:
+        add_corruptions(evaluated, corrupted, batch_size=asked.batch_size, work=work)
+    if asked.latency:
+        work.processes.from_main(lambda: add_latency(evaluated, sample.images[0].shape))
+    shared += time.perf_counter() - start
+    records = {name: record for name, (_, record) in zip(models, evaluated, strict=True)}
+    for name, record in records.items():
+        record.seconds += shared
+        if dense is not None and name != dense:
+            relate_to_dense(record, records[dense])
+    return records
+
+
+def relate_to_dense(record: Record, reference: Record) -> None:
+    """Add to a record its errors under corruptions relative to those of the dense network's; both have some."""
+    assert record.corruptions is not None
+    assert reference.corruptions is not None
+    record.corruptions.dense = compare_with_dense(
+        record.corruptions,
+        reference.corruptions,
+        (record.clean.accuracy, reference.clean.accuracy),
+        sha256=reference.model.sha256,
+        path=reference.model.path,
+    )
+
+
+def _check(model: Any, data: ImageData, asked: Evaluation) -> None:
+    if isinstance(model, Ticket):
+        model.check_fits(data)
+    elif asked.latency and callable(model) and not isinstance(model, nn.Module):
+        raise ModelError("a plain function cannot be timed, as what is timed is a frozen copy; hand over an nn.Module")
+
+
+def _evaluate_alone(
+    model: Ticket | nn.Module, data: ImageData, sample: Sample, asked: Evaluation, work: Work
+) -> tuple[nn.Module, Record]:
+    """Return a network, and the record of what is measured of it alone."""
+    start = time.perf_counter()
+    network = as_network(model.model() if isinstance(model, Ticket) else model)
+    clean, samples = evaluate_clean(network, sample, data.name, asked.batch_size, work.processes)
+    # Before the attacks, which take longer: an out-of-distribution set that is not there is found out early.
+    shifted, predictions = run_shift(network, data, asked.shift.sets, clean.accuracy, asked.batch_size, work)
+    # Detectors are fitted to all features together, which one process has to hold.
+    found = work.processes.from_main(lambda: _detect(network, data, asked, work))
+    attacked = run_attacks(network, sample, asked, clean.accuracy, work)
+    content = {"images": sample.images.cpu().numpy(), "labels": sample.labels.numpy()}
+    alone = work.processes.is_alone
+    record = Record(
+        model=summarize_model(model, network, sample.images[:1]),
+        dataset=data.name,
+        split=asked.split,
+        n=len(sample.labels),
+        data=dict(data.spec),
+        classes=list(data.classes),
+        samples_sha256=hash_arrays(content),
+        asked=asked.to_plain(),
+        clean=clean,
+        attacks=attacked.entries,
+        curves=attacked.curves,
+        ood=found.entries if found else [],
+        ood_summary=found.summary if found else None,
+        shift=shifted,
+        seed=asked.seed,
+        environment=describe_environment() | ({} if alone else {"processes": work.processes.count}),
+        seconds=time.perf_counter() - start,
+        samples=samples | attacked.samples | (found.samples if found else {}) | predictions,
+    )
+    return network, record
+
+
+def _detect(network: nn.Module, data: ImageData, asked: Evaluation, work: Work) -> OodResult | None:
+    if not asked.ood.sets:
+        return None
+    return evaluate_ood(
+        network,
+        data,
+        asked.ood,
+        split=asked.split,
+        limit=asked.limit,
+        seed=asked.seed,
+        batch_size=asked.batch_size,
+        progress=work.progress,
+    )

@@ -1,0 +1,268 @@
+"""Out-of-distribution image sets: which are near and far, and loading them at a network's size and channels.
+
+OpenOOD v1.5 (Zhang et al. 2023, arXiv:2306.09301) fixes the groups of CIFAR-10 and CIFAR-100. It has none for
+Fashion-MNIST and digits: theirs follow its groups for MNIST, with what would show the same classes left out and
+sets added that every machine has. OpenOOD also drops single images of Tiny ImageNet and Places365 that show a
+class of CIFAR's; a user who wants its figures to the digit takes its image lists, as an image folder.
+
+Corrupted images of the network's own kind are in-distribution by content, shifted in looks. With full-spectrum
+detection (Yang et al. 2023, "Full-Spectrum Out-of-Distribution Detection", arXiv:2204.05306) they count as
+in-distribution: a detector that flags them tells looks, not content. As a set called ``corrupted`` they show what a
+detector makes of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustprune.corruptions import HEADLINE, SEVERITIES, corrupt, expand_names
+from robustprune.data import DATASETS, ImageData, canonical_name, load_data, resize_images
+from robustprune.data.pixels import INTERPOLATION
+from robustprune.data.registry import default_root
+from robustprune.errors import DataError, EvaluationError
+from robustprune.runtime.files import user_path
+from robustprune.runtime.randomness import derive_seed
+
+NEAR, FAR, SANITY, SHIFTED, OTHER = "near", "far", "sanity", "shifted", "other"
+
+_PLACES_FAR_FROM_GREY = ("textures", "cifar10", "tiny-imagenet", "places365", "photo-patches")
+
+PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "cifar10": {NEAR: ("cifar100", "tiny-imagenet"), FAR: ("mnist", "svhn", "textures", "places365")},
+    "cifar100": {NEAR: ("cifar10", "tiny-imagenet"), FAR: ("mnist", "svhn", "textures", "places365")},
+    "fashion-mnist": {NEAR: ("mnist", "notmnist", "digits"), FAR: _PLACES_FAR_FROM_GREY},
+    "digits": {NEAR: ("notmnist", "fashion-mnist"), FAR: _PLACES_FAR_FROM_GREY},
+}
+SANITY_SETS = ("noise", "uniform", "constant")
+CORRUPTED = "corrupted"
+# Part of a preset, and of no layout of its own: found as a folder or an npz of that name.
+_BY_FOLDER = frozenset(name for groups in PRESETS.values() for sets in groups.values() for name in sets)
+
+
+@dataclass(frozen=True, eq=False)
+class OODSet:
+    """Images that are not of the network's kind, ready for it.
+
+    Attributes:
+        name: As it was asked for.
+        images: (N, C, H, W) uint8.
+        indices: (N,) int64, which images of the split they are.
+        conversions: JSON-able: what was done to them, which may be what a detector sees.
+    """
+
+    name: str
+    images: Tensor
+    indices: Tensor
+    conversions: dict[str, Any]
+
+
+def load_set(
+    name: str,
+    data: ImageData,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    seed: int = 0,
+    root: str | Path | None = None,
+    download: bool = False,
+) -> OODSet:
+    """Return an out-of-distribution set, its test split where it has one, converted to the shape of ``data``.
+
+    Args:
+        name: A data set's name; ``textures``, ``places365``, ``mnist`` and ``notmnist`` are looked for as folder or
+            npz of that name below ``root`` and the usual root; ``corrupted`` stands for images of ``data`` itself.
+        data: The in-distribution set.
+        split: Which images of ``data`` are corrupted.
+        limit: Take so many images, chosen at random; fewer where there are fewer.
+        seed: Of the choice, and of sets that are made up.
+        root: Folder to look in before the usual ones.
+        download: Whether a missing set may be downloaded.
+
+    Raises:
+        DataError: The set is missing or damaged.
+        EvaluationError: It is the in-distribution set itself.
+        UnknownNameError: There is no set of that name.
+    """
+    if is_corrupted(name):
+        return _corrupted(name, data, split, limit, seed)
+    if canonical_name(name) == canonical_name(data.name):
+        raise EvaluationError(f"{name} is the in-distribution set itself; name one that the network was not trained on")
+    height, width = data.image_size
+    square = height if height == width else None
+    found = load_data(
+        _resolve(name, root), root=root, image_size=square, channels=data.channels, seed=seed, download=download,
+        validation_fraction=0,
+    )  # fmt: skip
+    own_split = next(part for part in ("test", "val", "train") if part in found.splits())
+    part = found.require(own_split)
+    indices = _choose(len(part), limit, seed)
+    images = part.take(indices)
+    conversions = {"source": found.provenance.get("source"), "split": own_split, "of": len(part)}
+    kept = ("channels_from", "channels_to", "resized_from", "resized_to", "interpolation")
+    conversions |= {key: found.provenance.get(key) for key in kept}
+    if images.shape[2:] != (height, width):
+        conversions |= {"resized_from": list(images.shape[2:]), "resized_to": [height, width]}
+        conversions["interpolation"] = INTERPOLATION
+        images = resize_images(images, (height, width))
+    return OODSet(name, images, indices, conversions)
+
+
+def load_sets(
+    names: Iterable[str], named: Container[str], data: ImageData, **settings: Any
+) -> tuple[list[OODSet], dict[str, str]]:
+    """Return the sets that are there, and the members of groups that are not, with the reason.
+
+    Args:
+        names: The sets.
+        named: Those that were asked for one by one, which have to be there.
+        data: The in-distribution set.
+        settings: As `load_set`.
+
+    Raises:
+        DataError: A set that was asked for by name is not there, or none is.
+    """
+    found, missing = [], {}
+    for name in names:
+        try:
+            found.append(load_set(name, data, **settings))
+        except DataError as error:
+            if name in named:
+                raise
+            missing[name] = str(error)
+    if not found:
+        raise DataError(f"none of the out-of-distribution sets is on this machine. {' '.join(missing.values())}")
+    return found, missing
+
+
+def _corrupted(name: str, data: ImageData, split: str, limit: int | None, seed: int) -> OODSet:
+    corruptions, severities = parse_corrupted(name)
+    part = data.require(split)
+    indices = _choose(len(part), limit, seed)
+    own = part.take(indices).cpu()
+    images = corrupt_evenly(own, indices, corruptions, severities, seed)
+    if torch.equal(images, own):
+        raise EvaluationError(f"{name} changes none of the images of {data.name}, so there is nothing to tell apart")
+    conversions = {"source": data.name, "split": split, "of": len(part)}
+    return OODSet(name, images, indices, {**conversions, "corruptions": corruptions, "severities": severities})
+
+
+def _resolve(name: str, root: str | Path | None) -> str:
+    if name in DATASETS.names() or name not in _BY_FOLDER:
+        return name
+    folders = [default_root(), *([] if root is None else [user_path(root).absolute()])][::-1]
+    for folder in folders:
+        if (folder / name).is_dir():
+            return f"imagefolder:{folder / name}"
+        if (folder / f"{name}.npz").is_file():
+            return f"npz:{folder / name}.npz"
+    looked = " and ".join(map(str, folders))
+    raise DataError(
+        f"there is no folder {name} or file {name}.npz in {looked}; put the images there, as {name}/CLASS/*"
+    )
+
+
+def _choose(count: int, limit: int | None, seed: int) -> Tensor:
+    if limit is None or limit >= count:
+        return torch.arange(count)
+    # Raw draws: the same images on every platform and with every numpy. A smaller limit's are part of a larger's.
+    order = np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
+    return torch.from_numpy(np.sort(order[:limit]).astype(np.int64))
+
+
+def group_of(dataset: str, other: str) -> str:
+    """Return ``near``, ``far``, ``sanity``, ``shifted`` or ``other``: what ``other`` is to ``dataset``."""
+    if other in SANITY_SETS:
+        return SANITY
+    if is_corrupted(other):
+        return SHIFTED
+    groups = PRESETS.get(dataset, {})
+    return next((group for group, sets in groups.items() if other in sets), OTHER)
+
+
+def expand_sets(
+    dataset: str, asked: Sequence[str] | Mapping[str, Sequence[str]], detectors: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return the detectors of each out-of-distribution set that is asked for.
+
+    Args:
+        dataset: The in-distribution set.
+        asked: Names of sets, or of groups (``near``, ``far``, ``sanity``) that stand for theirs; a mapping gives
+            each its own detectors.
+        detectors: Those of sets that have none of their own.
+
+    Raises:
+        EvaluationError: A group that is not known for the set, nothing asked for, or no detectors.
+    """
+    own = asked if isinstance(asked, Mapping) else {}
+    chosen: dict[str, dict[str, None]] = {}
+    for name in asked:
+        for each in _sets(dataset, name):
+            # Named twice, with detectors of its own and in a group: it gets both.
+            chosen.setdefault(each, {}).update(dict.fromkeys(own.get(name) or detectors))
+    if not chosen or not all(chosen.values()):
+        raise EvaluationError("name at least one out-of-distribution set, and at least one detector")
+    return {name: list(found) for name, found in chosen.items()}
+
+
+def _sets(dataset: str, name: str) -> tuple[str, ...]:
+    if name == SANITY:
+        return SANITY_SETS
+    if name not in (NEAR, FAR):
+        return (name,)
+    if dataset not in PRESETS:
+        raise EvaluationError(
+            f"no {name} sets are known for {dataset!r}, only for {', '.join(PRESETS)}; name the sets, or sanity"
+        )
+    return PRESETS[dataset][name]
+
+
+def is_corrupted(name: str) -> bool:
+    """Return whether a set's name stands for corrupted images."""
+    return name.partition(":")[0] == CORRUPTED
+
+
+def parse_corrupted(name: str) -> tuple[list[str], list[int]]:
+    """Return the corruptions and severities that a name stands for: all by default.
+
+    Args:
+        name: ``corrupted``, or with any of them after a colon: ``corrupted:fog,gaussian_noise,5``.
+
+    Raises:
+        EvaluationError: No such severity.
+        UnknownNameError: No such corruption.
+    """
+    parts = [part for part in name.partition(":")[2].split(",") if part]
+    severities = [int(part) for part in parts if part.isdecimal()]
+    if not set(severities) <= set(SEVERITIES):
+        raise EvaluationError(f"{name!r}: severities are 1 to 5")
+    corruptions = expand_names([part for part in parts if not part.isdecimal()] or list(HEADLINE))
+    return corruptions, severities or list(SEVERITIES)
+
+
+def corrupt_evenly(
+    images: Tensor, indices: Tensor, corruptions: Sequence[str], severities: Sequence[int], seed: int
+) -> Tensor:
+    """Return images (N, C, H, W) uint8, each under one corruption at one severity, drawn with equal chances.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        indices: (N,) which images they are; an image comes out the same in any subset.
+        corruptions: Names.
+        severities: 1 to 5.
+        seed: Of the choice and of the corruptions.
+    """
+    cells = [(name, severity) for name in corruptions for severity in severities]
+    drawn = torch.tensor([derive_seed(seed, CORRUPTED, index) % len(cells) for index in indices.tolist()])
+    result = images.clone()
+    for number, (name, severity) in enumerate(cells):
+        chosen = (drawn == number).nonzero().flatten()
+        if len(chosen):
+            result[chosen] = corrupt(images[chosen], name, severity, seed=seed, sample_ids=indices[chosen])
+    return result

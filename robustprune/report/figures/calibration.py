@@ -1,0 +1,145 @@
+"""Selective prediction: the error rate among the images a network is surest of; and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from robustprune.metrics import SeedMean, confidence_bins, mean_over_seeds, risk_coverage
+from robustprune.records import Record
+from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.style import INK, MUTED, draw_curve, new_figure, show_grid
+from robustprune.report.table import Table, Value
+
+_Floats = NDArray[np.float64]
+_COVERAGES = np.linspace(0.05, 1, 96)
+_BINS = 15
+
+
+def draw_risk_coverage(shown: Shown) -> Drawing:
+    """Return the error rate against the share of images answered, and the area under it."""
+    found = _with_confidence(shown)
+    curves = {name: [_risk(record) for record in records] for name, records in found.items()}
+    figure, axes = new_figure(2.5, ncols=2, width_ratios=[1.5, 1])
+    panel = axes[0, 0]
+    show_grid(panel)
+    rows: list[list[Value]] = []
+    most = 1.0
+    for name, each in curves.items():
+        points = [
+            mean_over_seeds(column, bounds=(0, 100)) for column in np.array([risk for risk, _ in each]).T.tolist()
+        ]
+        draw_curve(panel, 100 * _COVERAGES, points, shown.style(name) | {"marker": ""})
+        most = max(most, *(point.mean for point in points))
+        rows += [
+            [name, float(100 * c), p.mean, p.low, p.high] for c, p in list(zip(_COVERAGES, points, strict=True))[::5]
+        ]
+    panel.set(xlabel="images answered (%), surest first", ylabel="error among them (%)", title="Risk and coverage")
+    panel.set(xlim=(5, 100), ylim=(0, 1.15 * most))
+    areas = {name: [area for _, area in each] for name, each in curves.items()}
+    _draw_dots(axes[0, 1], shown, areas, "Area under the curve (%)")
+    caption = shown.caption(
+        "A network that may stay silent on what it is least sure of (largest softmax probability) errs less on the "
+        "rest. "
+        f"Bands and bars: 95 % interval of the mean over networks. {shown.seeds}, "
+        f"{_images(found):,} images."
+    )
+    alt = "Area under the risk–coverage curve: " + _list(areas) + "."
+    columns = ("network", "coverage (%)", "risk (%)", "low (%)", "high (%)")
+    data = Table("Risk and coverage", columns, rows)
+    return Drawing("risk-coverage", "Answering only when sure", caption, alt, figure, data)
+
+
+def draw_calibration(shown: Shown) -> Drawing:
+    """Return accuracy against confidence in the bins of the calibration error, and that error."""
+    found = _with_confidence(shown)
+    figure, axes = new_figure(2.7, ncols=2, width_ratios=[1.5, 1])
+    panel = axes[0, 0]
+    show_grid(panel, "both")
+    panel.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+    rows: list[list[Value]] = []
+    least = 100.0
+    for name, records in found.items():
+        style = shown.style(name)
+        confidence, accuracy, count = _reliability(records)
+        panel.plot(confidence, accuracy, **style, markersize=3.5, label=name)
+        least = min(least, *confidence, *accuracy)
+        rows += [[name, *values] for values in zip(confidence, accuracy, count, strict=True)]
+    least = max(0.0, 10 * np.floor(least / 10 - 0.01))
+    panel.set(xlim=(least, 101), ylim=(least, 103), xlabel="confidence (%)", ylabel="accuracy (%)", title="Reliability")
+    panel.annotate("less sure than right", (0.03, 0.95), xycoords="axes fraction", fontsize=6.5, color=MUTED, va="top")
+    panel.annotate("surer than right", (0.97, 0.04), xycoords="axes fraction", fontsize=6.5, color=MUTED, ha="right")
+    errors = {name: [100 * record.clean.ece for record in records] for name, records in found.items()}
+    _draw_dots(axes[0, 1], shown, errors, "Calibration error (ECE, %)")
+    caption = shown.caption(
+        f"Accuracy of the images in each of {_BINS} bins of confidence (largest softmax probability), those of all "
+        "networks of a kind together, where there are ten images or more; on the dashed line a network is right as "
+        "often as it says. Right: expected calibration error, bars: 95 % interval of the mean over networks. "
+        f"{shown.seeds}, {_images(found):,} images."
+    )
+    columns = ("network", "confidence (%)", "accuracy (%)", "images")
+    data = Table("Reliability", columns, rows)
+    alt = "Expected calibration error: " + _list(errors) + "."
+    return Drawing("calibration", "Is confidence worth its name?", caption, alt, figure, data)
+
+
+def _with_confidence(shown: Shown) -> dict[str, Sequence[Record]]:
+    found = shown.having(lambda record: "confidence" in (record.samples or {}))
+    if not found:
+        raise LeftOutError("the records hold no confidence of each sample (their samples.npz are missing, or older)")
+    return found
+
+
+def _right(record: Record) -> tuple[_Floats, NDArray[np.bool_]]:
+    samples: dict[str, Any] = record.samples or {}
+    return samples["confidence"].astype(np.float64), samples["clean_prediction"] == samples["label"]
+
+
+def _risk(record: Record) -> tuple[list[float], float]:
+    confidence, right = _right(record)
+    coverage, risk = risk_coverage(-confidence, right)
+    return [float(value) for value in 100 * np.interp(_COVERAGES, coverage, risk)], float(100 * risk.mean())
+
+
+def _reliability(records: Sequence[Record]) -> tuple[list[float], list[float], list[int]]:
+    both = [_right(record) for record in records]
+    confidence, right = (np.concatenate(each) for each in zip(*both, strict=True))
+    bins = confidence_bins(confidence, _BINS)
+    count = np.bincount(bins, minlength=_BINS)
+    kept = count >= min(10, count.max())
+    means = [100 * np.bincount(bins, values, _BINS)[kept] / count[kept] for values in (confidence, right)]
+    return means[0].tolist(), means[1].tolist(), count[kept].tolist()
+
+
+def _draw_dots(axes: Axes, shown: Shown, values: dict[str, list[float]], title: str) -> None:
+    """Draw a line for each kind: its networks as dots, their mean with its interval."""
+    for row, (name, each) in enumerate(values.items()):
+        style = shown.style(name)
+        mean = mean_over_seeds(each, bounds=(0, 100))
+        axes.plot(each, [row] * len(each), linestyle="", marker="o", markersize=2.2, color=style["color"], alpha=0.5)
+        axes.plot(mean.ends, [row, row], color=style["color"], linewidth=1)
+        axes.plot([mean.mean], [row], markersize=5.5, **style)
+        axes.annotate(
+            f"{mean.mean:.2f}", (1.0, row), xycoords=("axes fraction", "data"), xytext=(4, 0),
+            textcoords="offset points", va="center", fontsize=7, color=INK,
+        )  # fmt: skip
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.set_xlim(0, 1.05 * max(max(mean_over_seeds(each).ends[1], *each) for each in values.values()) or 1)
+    axes.tick_params(axis="y", length=0)
+    axes.set(title=title, xlabel="lower is better")
+    show_grid(axes, "x")
+
+
+def _images(found: dict[str, Sequence[Record]]) -> int:
+    return next(iter(found.values()))[0].n
+
+
+def _list(values: dict[str, list[float]]) -> str:
+    means: dict[str, SeedMean] = {name: mean_over_seeds(each) for name, each in values.items()}
+    return "; ".join(f"{name} {mean.mean:.2f} %" for name, mean in means.items())

@@ -1,0 +1,197 @@
+"""Corruptions × severities: as differences to the dense networks, and what they look like."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES, corrupt
+from robustprune.records import Record
+from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.style import MUTED, enlarge, hide_axes, new_figure
+from robustprune.report.table import Table, Value
+
+_PANELS = 4
+_Floats = NDArray[np.float64]
+
+
+def draw_corruptions(shown: Shown) -> Drawing:
+    """Return a map of the dense networks' accuracy, and one of the difference to it for each other kind."""
+    found = dict(list(shown.having(lambda record: record.corruptions).items())[: _PANELS + 1])
+    if shown.reference not in found:
+        raise LeftOutError("the dense networks were not evaluated under corruptions")
+    names = _common(found)
+    if not names:
+        raise LeftOutError("no corruption was evaluated for all networks")
+    tables = {name: _accuracies(records, names) for name, records in found.items()}
+    dense = tables.pop(shown.reference)
+    differences = {name: table - dense for name, table in tables.items()}
+    figure, axes = new_figure(0.9 + 0.165 * (len(names) + 1), ncols=len(found))
+    _draw_map(axes[0, 0], dense, names, limits=(0, 100), colours="Greys_r", places=0)
+    axes[0, 0].set_title(_title(f"{shown.reference} (%)"), fontsize=6.8)
+    axes[0, 0].set_yticks(np.arange(len(names) + 1) + 0.5, [*(name.replace("_", " ") for name in names), "mean"])
+    reach = max(5.0, float(np.quantile(np.abs(list(differences.values())), 0.98)) if differences else 5.0)
+    for panel, (name, table) in zip(axes[0, 1:], differences.items(), strict=True):
+        _draw_map(panel, table, names, limits=(-reach, reach), colours="RdBu", places=1)
+        panel.set_title(_title(f"{name} (pp)"), fontsize=6.8)
+    left = len(shown.groups) - len(found)
+    counted = "the corruptions" if len(_counted(names)) == len(names) else "the 15 corruptions of the benchmark"
+    caption = (
+        f"Left, accuracy of {shown.reference} in percent; beside it, how many percentage points other networks have "
+        f"more (blue) or fewer (red), means over networks. The last line is the mean over {counted}. "
+        f"{shown.seeds}, {_count(found):,} images a cell. {shown.note}"
+        + (f" {left} more kinds are not drawn." if left else "")
+    ).strip()
+    alt = " ".join(_say(name, table, names) for name, table in differences.items()) or "Accuracy of one kind only."
+    rows: list[list[Value]] = [
+        [
+            name,
+            corruption,
+            severity,
+            *map(float, (dense[row, column], (dense + table)[row, column], table[row, column])),
+        ]
+        for name, table in differences.items()
+        for row, corruption in enumerate(names)
+        for column, severity in enumerate(SEVERITIES)
+    ]
+    columns = ("network", "corruption", "severity", f"{shown.reference} (%)", "accuracy (%)", "difference (pp)")
+    data = Table("Accuracy under corruptions", columns, rows)
+    return Drawing("corruptions", "Accuracy under corruptions", caption, alt, figure, data)
+
+
+def _common(found: dict[str, Sequence[Record]]) -> list[str]:
+    tables = [r.corruptions.table for records in found.values() for r in records if r.corruptions is not None]
+    known = [*HEADLINE, *EXTRAS]
+    names = [name for name in tables[0] if all(len(table.get(name, ())) == len(SEVERITIES) for table in tables)]
+    return sorted(names, key=lambda name: known.index(name) if name in known else len(known))
+
+
+def _accuracies(records: Sequence[Record], names: Sequence[str]) -> _Floats:
+    """Return mean accuracy in percent, (corruptions + 1, severities), the mean over corruptions last."""
+    found = [record.corruptions for record in records if record.corruptions]
+    mean = 100 * np.mean([[each.table[name] for name in names] for each in found], axis=0)
+    # What changes no image counts in no mean, unless there is nothing else.
+    counted = set.intersection(*(set(each.counted(names)) for each in found))
+    counts = np.array([[(name, severity) in counted for severity in SEVERITIES] for name in names], dtype=np.float64)
+    weights = counts[_counted(names)]
+    weights[:, weights.sum(axis=0) == 0] = 1
+    return np.vstack([mean, np.average(mean[_counted(names)], axis=0, weights=weights)])
+
+
+def _counted(names: Sequence[str]) -> list[int]:
+    """Return the places of corruptions that the mean is over: as in comparisons, the 15 of the benchmark if all are."""
+    wanted = HEADLINE if set(HEADLINE) <= set(names) else names
+    return [names.index(name) for name in wanted]
+
+
+def _count(found: dict[str, Sequence[Record]]) -> int:
+    corruptions = next(iter(found.values()))[0].corruptions
+    return 0 if corruptions is None else corruptions.n
+
+
+def _draw_map(
+    axes: Axes, table: _Floats, names: Sequence[str], *, limits: tuple[float, float], colours: str, places: int
+) -> None:
+    mesh = axes.pcolormesh(table, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="white", linewidth=0.6)
+    axes.invert_yaxis()
+    axes.set_xticks(np.arange(len(SEVERITIES)) + 0.5, [str(severity) for severity in SEVERITIES])
+    axes.set_yticks([])
+    axes.set_xlabel("severity")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.axhline(len(names), color="white", linewidth=3)
+    for row, column in np.ndindex(*table.shape):
+        value = float(table[row, column])
+        colour = mesh.to_rgba(value)  # type: ignore[arg-type]  # a number will do
+        dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.55
+        axes.text(
+            column + 0.5, row + 0.53, _cell(value, places), ha="center", va="center", fontsize=5.2,
+            color="white" if dark else "black",
+        )  # fmt: skip
+
+
+def _title(text: str) -> str:
+    return textwrap.fill(text, 22)
+
+
+def _cell(value: float, places: int) -> str:
+    if not places:
+        return f"{value:.0f}"
+    text = f"{value:+.{places if abs(value) < 9.95 else 0}f}"
+    return "0" if not float(text) else text.replace("-", "−")
+
+
+def _say(name: str, table: _Floats, names: Sequence[str]) -> str:
+    cells = table[:-1]
+    best, worst = (divmod(int(place), cells.shape[1]) for place in (cells.argmax(), cells.argmin()))
+    return (
+        f"{name}: {table[-1].mean():+.1f} points on average, from {cells[worst]:+.1f} ({names[worst[0]]}, severity "
+        f"{worst[1] + 1}) to {cells[best]:+.1f} ({names[best[0]]}, severity {best[1] + 1})."
+    ).replace("-", "−")
+
+
+def draw_corrupted(shown: Shown) -> Drawing:
+    """Return the first evaluated image under every corruption at every severity, made anew from the image set."""
+    record = shown.groups[shown.reference][0]
+    image, index = _first_image(record)
+    assert record.corruptions is not None
+    names = list(record.corruptions.table)
+    lines = -(-len(names) // 2)
+    figure, axes = new_figure(0.485 * lines + 0.25, 0.025, nrows=lines, ncols=2 * (len(SEVERITIES) + 1))
+    for panel in axes.flat:
+        hide_axes(panel)
+    for number, name in enumerate(names):
+        left, line = (number // lines) * (len(SEVERITIES) + 1), number % lines
+        made = [image, *(corrupt(image, name, each, seed=record.seed, sample_ids=[index]) for each in SEVERITIES)]
+        for column, tile in enumerate(made):
+            axes[line, left + column].imshow(enlarge(tile[0].numpy() / 255), interpolation="none")
+            if line == 0:
+                axes[0, left + column].set_title(
+                    str(column) if column else "0", fontsize=6, loc="center", color=MUTED, fontweight="normal"
+                )
+        label = axes[line, left].set_ylabel(name.replace("_", "\n", 1).replace("_", " "), fontsize=6)
+        label.set(rotation=0, ha="right", va="center")
+    caption = (
+        f"The first evaluated image of {record.dataset} ({record.split}, number {index}) as it is (0) and under the "
+        "corruptions the networks were shown, at severities 1 to 5."
+    )
+    alt = f"One image under {len(names)} corruptions at severities 1 to 5: {', '.join(names).replace('_', ' ')}."
+    return Drawing("corrupted-images", "What the corruptions look like", caption, alt, figure)
+
+
+def _first_image(record: Record) -> tuple[Any, int]:
+    """Return the first evaluated image (1, C, H, W) and its place in the split.
+
+    Raises:
+        LeftOutError: It cannot be had again: the set is not on this machine, or the corruptions were not made here.
+    """
+    import torch
+    from pydantic import ValidationError
+
+    from robustprune.data import load_data
+    from robustprune.errors import RobustPruneError
+    from robustprune.tickets.header import DataDescription
+
+    samples, found = record.samples, record.corruptions
+    if found is None or samples is None:
+        raise LeftOutError("the dense networks were not evaluated under corruptions, or their samples.npz are missing")
+    if found.scale is None:
+        raise LeftOutError("the corrupted images were read from a folder, which the record does not hold")
+    try:
+        # Held to the schema: a record must not decide what is downloaded or run on its reader's machine.
+        data = load_data(**DataDescription.model_validate(record.data).model_dump(exclude_unset=True))
+        split = data.require(record.split)
+        index = int(samples["index"][0])
+        image = split.take(torch.tensor([index]))
+        is_same = int(split.labels[index]) == int(samples["label"][0])
+    except (RobustPruneError, ValidationError, IndexError) as error:
+        raise LeftOutError(f"the image set {record.dataset} cannot be loaded here: {error}") from error
+    if not is_same:
+        raise LeftOutError(f"the image set {record.dataset} on this machine is not the one that was evaluated")
+    return image, index

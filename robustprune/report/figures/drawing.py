@@ -1,0 +1,115 @@
+"""A figure with all that is said of it in words, on its way out: as SVG to stand in a page, as files for a paper."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from matplotlib.figure import Figure
+
+from robustprune.errors import ReportError
+from robustprune.report.figures.style import THEMED, styled
+from robustprune.report.table import Table
+from robustprune.runtime.files import write_atomically
+from robustprune.runtime.kinds import MARK, PICTURE
+
+# Without dates and versions, equal figures are equal bytes.
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+    "pdf": {"CreationDate": None, "Creator": MARK, "Producer": None},
+    "png": {"Software": MARK},
+}
+_DPI = 300
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure.
+
+    Attributes:
+        name: Stem of its files, in small letters with hyphens.
+        title: What it shows, in a few words.
+        caption: How to read it: what is drawn, from how many images and seeds, what bands and bars mean.
+        alt: What is found in it, in words and numbers, for those who do not see it.
+        figure: The picture.
+        data: The numbers behind it.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure = field(repr=False)
+    data: Table | None = field(default=None, repr=False)
+
+
+class LeftOutError(Exception):
+    """The records do not hold what a figure shows; the message says what is missing."""
+
+
+def to_svg(drawing: Drawing, *, prefix: str | None = None) -> str:
+    """Return a figure as one ``<svg>`` element that can stand in a page beside others.
+
+    Letters are drawn as shapes, so that no font is needed. Nothing is fetched. Colours are those of the CSS variables
+    ``--ink``, ``--muted``, ``--line``, ``--paper`` and ``--series-1`` to ``--series-6`` where the page has them.
+
+    Args:
+        drawing: The figure.
+        prefix: Of all ids in it, other for each figure of a page; the figure's name by default.
+    """
+    own = prefix or drawing.name
+    svg = _plain_svg(drawing, own)
+    for colour, name in THEMED.items():
+        svg = re.sub(rf"(:\s*){colour}\b", rf"\1var({name}, {colour})", svg, flags=re.IGNORECASE)
+    labels = f'role="img" aria-labelledby="{own}-title {own}-desc"'
+    words = f'<title id="{own}-title">{escape(drawing.title)}</title><desc id="{own}-desc">{escape(drawing.alt)}</desc>'
+    return re.sub(r"<svg ([^>]*)>", lambda match: f"<svg {labels} {match[1]}>\n {words}", svg, count=1)
+
+
+def save_figures(drawings: Iterable[Drawing], folder: str | Path) -> list[Path]:
+    """Write each figure as PDF (fonts embedded), SVG and PNG (300 dpi); return the files.
+
+    Raises:
+        ReportError: A file cannot be written, or one that was not drawn here is there.
+    """
+    written = []
+    for drawing in drawings:
+        contents = {
+            "pdf": _render(drawing, "pdf"),
+            "svg": f"{_plain_svg(drawing, drawing.name)}<!-- {MARK} -->\n".encode(),
+            "png": _render(drawing, "png"),
+        }
+        for kind, content in contents.items():
+            path = Path(folder) / f"{drawing.name}.{kind}"
+            try:
+                write_atomically(path, content, PICTURE)
+            except OSError as error:
+                raise ReportError(f"the figure cannot be written to {path}: {error.strerror}") from error
+            written.append(path)
+    return written
+
+
+def _render(drawing: Drawing, kind: str) -> bytes:
+    stream = io.BytesIO()
+    with styled(**{"svg.hashsalt": drawing.name}), warnings.catch_warnings():
+        # A letter that the font does not have is a box; the words beside the figure have it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        drawing.figure.savefig(stream, format=kind, dpi=_DPI, metadata=_METADATA[kind], transparent=kind == "svg")
+    return stream.getvalue()
+
+
+def _plain_svg(drawing: Drawing, prefix: str) -> str:
+    text = _render(drawing, "svg").decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    used = set(re.findall(r'href="#([^"]+)"', text)) | set(re.findall(r"url\(#([^)]+)\)", text))
+    # Equal pictures have one name, which nothing refers to.
+    text = re.sub(r'\s\bid="([^"]+)"', lambda match: f' id="{prefix}-{match[1]}"' if match[1] in used else "", text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
+    return re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)

@@ -1,0 +1,116 @@
+"""From records to a report on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from robustprune.comparison import DENSE, Comparison, compare
+from robustprune.errors import ReportError
+from robustprune.records import Record
+from robustprune.report.figures import draw_all
+from robustprune.report.figures.drawing import save_figures
+from robustprune.report.grouping import Group, load_groups, make_group
+from robustprune.report.page import make_section, render_page
+from robustprune.report.table import TableSet
+from robustprune.runtime.files import printable, write_atomically
+from robustprune.runtime.kinds import MARK, PAGE, TABLES, Kind
+from robustprune.runtime.work import Progress
+
+
+def write_report(
+    records: Mapping[str, Sequence[Record]] | Sequence[str | Path] | str | Path,
+    out: str | Path,
+    *,
+    title: str | None = None,
+    tolerance: float | str = 1.0,
+    figures: str | Path | None = None,
+    tables: Callable[[Sequence[Record]], TableSet] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Comparison]:
+    """Compare networks and write what was found as one HTML file, which works offline.
+
+    Args:
+        records: Name → records of a method's seeds, ``dense`` among them; or folders and files of records, grouped by
+            what they say; or ``name=FILE,FILE``. Records of several image sets, architectures or defences become
+            several parts of the report.
+        out: The file to write.
+        title: In place of one made from the records.
+        tolerance: ξ of eq. 1, see :func:`robustprune.compare`.
+        figures: A folder to write each figure to, as PDF, SVG and PNG.
+        tables: Makes further tables of the records, as :func:`robustprune.lottery.paper_tables` does; they are added to
+            the page, and written beside it as ``.md`` and ``.tex``.
+        progress: Called as work proceeds.
+
+    Returns:
+        Title of each part of the report → what was compared in it.
+
+    Raises:
+        ReportError: There is no record of a dense network, or the file cannot be written.
+        ComparisonError: Records that cannot be compared, or none in a folder.
+        EvaluationError: A record cannot be read.
+    """
+    tell = progress or (lambda _label, _done, _total: None)
+    groups = _groups(records)
+    sections, found = [], {}
+    folders = _folders(figures, [group.title for group in groups])
+    for place, group in enumerate(groups):
+        tell("comparing", place, len(groups))
+        found[group.title] = comparison = compare(group.records[DENSE], group.candidates, tolerance=tolerance)
+        tell("drawing", place, len(groups))
+        left_out: dict[str, str] = {}
+        drawings = list(draw_all(group.records, comparison, left_out=left_out))
+        if folders:
+            save_figures(drawings, folders[place])
+        sections.append(make_section(group, comparison, drawings, left_out, f"s{place + 1}"))
+    shown = [record for group in groups for records_of in group.records.values() for record in records_of]
+    further = None if tables is None else tables(shown)
+    page = render_page(sections, shown, title or _title(groups), further)
+    tell("drawing", len(groups), len(groups))
+    if further is not None:
+        markdown, latex = table_files(out)
+        _write(markdown, f"<!-- {MARK} -->\n\n{further.to_markdown()}", TABLES)
+        _write(latex, f"% {MARK}\n{further.to_latex()}", TABLES)
+    _write(Path(out), page, PAGE)
+    return found
+
+
+def table_files(out: str | Path) -> tuple[Path, Path]:
+    """Return where the paper's tables go, as Markdown and as LaTeX: beside the page, under all of its name."""
+    page = Path(out)
+    return page.with_name(f"{page.name}.md"), page.with_name(f"{page.name}.tex")
+
+
+def _write(path: Path, text: str, kind: Kind) -> None:
+    try:
+        write_atomically(path, printable(text).encode(), kind)
+    except OSError as error:
+        raise ReportError(f"the report cannot be written to {path}: {error.strerror}") from error
+
+
+def _groups(records: Mapping[str, Sequence[Record]] | Sequence[str | Path] | str | Path) -> list[Group]:
+    if isinstance(records, Mapping):
+        return [make_group(records)]
+    return load_groups([records] if isinstance(records, str | Path) else records)
+
+
+def _title(groups: Sequence[Group]) -> str:
+    return f"Pruned against dense: {groups[0].title}" if len(groups) == 1 else "Pruned against dense networks"
+
+
+def _folders(figures: str | Path | None, titles: Sequence[str]) -> list[Path]:
+    """Return a folder for the figures of each part: the one given, or within it one for each of several."""
+    if figures is None:
+        return []
+    if len(titles) == 1:
+        return [Path(figures)]
+    folders: list[Path] = []
+    for place, slug in enumerate(map(_slug, titles), start=1):
+        # Titles that differ in signs alone have one slug.
+        own = Path(figures, slug or f"part-{place}")
+        folders.append(own if own not in folders else Path(figures, f"{slug}-{place}"))
+    return folders
+
+
+def _slug(title: str) -> str:
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in title).split())

@@ -1,0 +1,200 @@
+"""What a sweep's file may say: one run's settings, how many runs are made of them, and which runs these are."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import product
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from robustprune.errors import DataError, RobustPruneError, SweepError
+from robustprune.evaluation.requests import Evaluation
+from robustprune.registry import suggest
+from robustprune.runtime.requests import Request
+from robustprune.sweep.document import merge, put, refuse_twice
+from robustprune.tickets.requests import Pruning
+from robustprune.training.recipes import Recipe
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class DataSettings(Request):
+    """The image set: arguments of :func:`robustprune.load_data`.
+
+    Its seed is its own: the same images are held out whatever the seed of a run.
+    """
+
+    FIRST: ClassVar[str | None] = "name"
+    ERROR: ClassVar[type[RobustPruneError]] = DataError
+
+    name: str = "digits"
+    root: str | None = None
+    image_size: Annotated[int, Field(ge=8)] | None = None
+    channels: Literal[1, 3] | None = None
+    train_limit: Count | None = None
+    validation_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    seed: Seed = 0
+    stream: bool | None = None
+    workers: Seed = 0
+    download: bool = False
+
+
+class RunSettings(Request):
+    """One network: how it is made, pruned, trained and measured.
+
+    Attributes:
+        model: Name of the network.
+        model_options: What its builder takes.
+        data: The image set.
+        recipe: How the dense network and its tickets are trained.
+        pruning: What goes, and where the weights of the rest come from.
+        evaluate: What is measured; its attacks may say ``transfer_from: dense``, the dense network of the same seed.
+        seed: Of initial weights, scoring, and the order of training.
+        threads: Of a process; part of what decides how sums are rounded, and so of a run's identity.
+        device: Where to compute.
+        country: Whose grid's carbon intensity counts; None measures no energy.
+    """
+
+    ERROR: ClassVar[type[RobustPruneError]] = SweepError
+
+    model: str = "resnet32"
+    model_options: dict[str, Any] = Field(default_factory=dict)
+    data: DataSettings = DataSettings()
+    recipe: Recipe = Field(default_factory=lambda: Recipe("quick"))
+    pruning: Pruning = Pruning()
+    evaluate: Evaluation = Evaluation()
+    seed: Seed = 0
+    threads: Count = 1
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    country: str | None = "USA"
+
+    @field_validator("model_options")
+    @classmethod
+    def _names_weights_by_text(cls, options: dict[str, Any]) -> dict[str, Any]:
+        path = options.get("weights_file")
+        is_number = isinstance(path, (int, float)) and not isinstance(path, bool)
+        return {**options, "weights_file": str(path)} if is_number else options
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether nothing goes."""
+        return self.pruning.method == "dense"
+
+    @property
+    def title(self) -> str:
+        """What a reader calls the run; others of a sweep may have the same."""
+        asked = self.pruning
+        size = asked.blocks if asked.sparsity is None else asked.sparsity
+        parts = [] if self.is_dense else [str(asked.criterion), str(size)]
+        if not self.is_dense and asked.rewind != 0:
+            parts.append(f"from {asked.rewind}")
+        return " ".join([asked.method, *parts, f"seed {self.seed}"])
+
+    @property
+    def key(self) -> str:
+        """All settings as one text: equal for equal runs."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+    def as_dense(self) -> RunSettings:
+        """Return the run of the dense network that this one's is compared with."""
+        return self.model_copy(update={"pruning": Pruning("dense")})
+
+
+class SweepSettings(RunSettings):
+    """A sweep's file: the settings that all runs share, and those that differ.
+
+    Attributes:
+        name: Of the sweep; by default the file's.
+        description: For readers.
+        grid: Setting, as a path with dots → values; every combination is a run.
+        include: Further runs: settings in place of the shared ones, with a grid of their own.
+        exclude: Runs that have all of these settings are left out, whether of the grid or included.
+        dense: Also run the dense network of every seed.
+    """
+
+    name: str = ""
+    description: str = ""
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    include: list[dict[str, Any]] = Field(default_factory=list)
+    exclude: list[dict[str, Any]] = Field(default_factory=list)
+    dense: bool = True
+
+
+_OF_THE_FILE = SweepSettings.model_fields.keys() - RunSettings.model_fields.keys()
+
+
+def expand(document: Mapping[str, Any], where: str) -> list[RunSettings]:
+    """Return the runs of a sweep, each once: those of the grid, those included, and the dense networks beside them.
+
+    Args:
+        document: A sweep's file, overlays and settings applied.
+        where: Said in errors.
+
+    Raises:
+        SweepError: Something in it makes no sense, or it comes to no run.
+    """
+    with _said_of(where):
+        file = SweepSettings(**document)
+    shared = {name: value for name, value in document.items() if name not in _OF_THE_FILE}
+    # Without a grid, a file that includes runs has no others.
+    kept = list(_combinations(shared, file.grid, where)) if file.grid or not file.include else []
+    for number, entry in enumerate(file.include, start=1):
+        grid = entry.get("grid", {})
+        if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
+            raise SweepError(f"{where}: the grid of include {number} is no mapping of settings to lists of values")
+        further = {name: value for name, value in entry.items() if name != "grid"}
+        kept += _combinations(merge(shared, further), grid, f"{where}, include {number}")
+    excluded = [_as_tree(entry, f"{where}, exclude") for entry in file.exclude]
+    runs: dict[str, RunSettings] = {}
+    for settings in kept:
+        with _said_of(where):
+            run = RunSettings(**settings)
+            # What has all that is excluded is the same with it put in its place.
+            if any(RunSettings(**merge(settings, entry)) == run for entry in excluded):
+                continue
+            run.pruning.check()
+        # A dense network that is asked for has no use for the settings of tickets, and is the one beside them.
+        for each in (*([run.as_dense()] if file.dense else []), run.as_dense() if run.is_dense else run):
+            runs.setdefault(each.key, each)
+    if not runs:
+        raise SweepError(f"{where}: nothing is left to run; the grid is empty, or everything in it is excluded")
+    return list(runs.values())
+
+
+@contextmanager
+def _said_of(where: str) -> Iterator[None]:
+    try:
+        yield
+    except RobustPruneError as error:
+        raise SweepError(f"{where}: {error}") from error
+
+
+def _combinations(shared: Mapping[str, Any], grid: Mapping[str, list[Any]], where: str) -> Iterator[dict[str, Any]]:
+    refuse_twice(list(grid), f"{where}: the grid")
+    for name, values in grid.items():
+        if not values:
+            raise SweepError(f"{where}: the grid has no value for {name}; give at least one, or leave it out")
+    for chosen in product(*grid.values()):
+        settings = copy.deepcopy(dict(shared))
+        for name, value in zip(grid, chosen, strict=True):
+            put(settings, name, value)
+        yield settings
+
+
+def _as_tree(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return settings whose names may be paths with dots, as a tree; refuse those that no run has."""
+    refuse_twice(list(entry), where)
+    tree: dict[str, Any] = {}
+    for name, value in entry.items():
+        put(tree, name, value)
+    with _said_of(where):
+        RunSettings(**tree)
+    for name in tree["pruning"] if isinstance(tree.get("pruning"), dict) else ():
+        if name not in Pruning.model_fields:  # it would be taken for an option, which no run has
+            raise SweepError(f"{where}: pruning has no setting {name!r}.{suggest(name, Pruning.model_fields)}")
+    return tree

@@ -1,0 +1,254 @@
+"""A sweep from its file, or its runs, to its records: by workers, on Ray, or in this process."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustprune.errors import PruningWarning, SweepError
+from robustprune.sweep.document import read_document
+from robustprune.sweep.engines import Engine
+from robustprune.sweep.engines.local import LocalEngine, processors, visible_gpus
+from robustprune.sweep.following import State, Watch
+from robustprune.sweep.graph import Stage, SweepPlan
+from robustprune.sweep.planning import file_name, keep_plan, known_plan, plan_key
+from robustprune.sweep.scheduler import carry_out, carry_out_here, missing_stages
+from robustprune.sweep.store import Store
+
+if TYPE_CHECKING:
+    from robustprune.data import ImageData
+    from robustprune.records import Record
+    from robustprune.runtime.work import Progress
+    from robustprune.sweep.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep's file says, overlays and settings applied; not looked at before it has to be.
+
+    Attributes:
+        name: Of the sweep, as its plan is called.
+        document: The settings.
+        where: Said in errors.
+    """
+
+    name: str
+    document: Mapping[str, Any]
+    where: str
+
+    @cached_property
+    def runs(self) -> list[RunSettings]:
+        """The runs that it means.
+
+        Raises:
+            SweepError: Something in it makes no sense.
+        """
+        from robustprune.sweep.settings import expand
+
+        return expand(self.document, self.where)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What became of a run: the files of its network, and of the record of its evaluation."""
+
+    ticket: Path
+    record: Path
+
+    def read(self) -> Record:
+        """Return the record, which names the ticket where it is: the folder may have been moved."""
+        from robustprune.records import load_record
+
+        found = load_record(self.record)
+        found.model.path = str(self.ticket)
+        return found
+
+
+def read_sweep(path: str | Path, overlays: Sequence[str | Path] = (), settings: Sequence[str] = ()) -> Sweep:
+    """Return a sweep.
+
+    Args:
+        path: A YAML file.
+        overlays: Further ones, whose settings take the place of its own.
+        settings: ``a.b=value``, in place of all of them.
+
+    Raises:
+        SweepError: A file that is missing or no YAML mapping, or a setting of another form.
+    """
+    document = read_document(path, overlays, settings)
+    own = Path(path).name
+    for ending in (".yaml", ".yml"):  # what else follows a dot is part of the name, as in sweep-lr0.1
+        own = own.removesuffix(ending)
+    return Sweep(file_name(str(document.get("name") or own)), document, str(path))
+
+
+def run_sweep(
+    sweep: Sweep,
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    retry_failed: bool = False,
+    watch: Watch | None = None,
+) -> State:
+    """Do what is left to do of a sweep, and return where it stands.
+
+    What is done already, by this sweep or another one in the folder, is not done again.
+
+    Args:
+        sweep: From :func:`read_sweep`.
+        folder: For everything that comes out.
+        workers: Processes side by side; by default as many as there are GPUs, or processors for their threads.
+        engine: ``local``, or ``ray``, whose machines have to see the folder under the same path.
+        address: Of a Ray cluster; None starts one here.
+        retry_failed: Try again what failed before.
+        watch: Told of every change.
+
+    Raises:
+        SweepError: Something the runs name cannot be, or nothing can be written any more.
+        KeyboardInterrupt: It was interrupted, or told to end; the next call goes on from there.
+    """
+    store = Store(Path(folder).absolute() if engine == "ray" else folder)
+    with _interruptible():
+        plan = _plan(sweep, store)
+        keep_plan(plan, store, sweep.name)
+        if retry_failed:
+            for each in store.failed() & plan.stages.keys():
+                store.forget_failure(each)
+        state = State(plan, plan.stages.keys() - missing_stages(plan, store.done()).keys())
+        if state.is_over:
+            store.discard_locks(state.done)
+            return state
+        side_by_side = _start_engine(plan, workers, engine, address)
+        try:
+            return carry_out(plan, store, side_by_side, watch or (lambda _state, _address: None))
+        except OSError as error:
+            raise SweepError(f"{error.strerror}: {error.filename or folder}") from error
+        finally:
+            side_by_side.close()
+
+
+def plan_sweep(sweep: Sweep, folder: str | Path) -> tuple[SweepPlan, dict[str, Stage]]:
+    """Return the plan of a sweep, writing nothing, and the stages that are missing."""
+    store = Store(folder)
+    plan = _plan(sweep, store)
+    return plan, missing_stages(plan, store.done())
+
+
+def run_here(
+    name: str,
+    runs: Sequence[RunSettings],
+    data: ImageData,
+    folder: str | Path,
+    progress: Progress | None = None,
+) -> list[Evaluated]:
+    """Do what is left to do of runs in this process, and return what became of each, in their order.
+
+    Args:
+        name: Of their plan.
+        runs: All on the same images.
+        data: These images.
+        folder: For everything that comes out: that of a sweep.
+        progress: Told of each stage, and how much of it is done.
+
+    Raises:
+        SweepError: Something the runs name cannot be, or the folder cannot be written.
+        RobustPruneError: Whatever a stage raises; the next call goes on from there.
+    """
+    import torch
+
+    from robustprune.sweep.resolve import plan_runs
+    from robustprune.sweep.stages import do
+
+    store, threads = Store(folder), torch.get_num_threads()
+    plan, ends = plan_runs(runs, data)
+    keep_plan(plan, store, name)
+    try:
+        carry_out_here(plan, store, partial(do, images=data), progress or (lambda *_: None))
+    finally:
+        torch.set_num_threads(threads)
+    _warn_of_other_arithmetic(plan, store)
+    networks = [plan.stages[end].needs["network"] for end in ends]
+    return [
+        Evaluated(store.stage(network) / "ticket.pt", store.record(end))
+        for network, end in zip(networks, ends, strict=True)
+    ]
+
+
+def _warn_of_other_arithmetic(plan: SweepPlan, store: Store) -> None:
+    """Say so where networks are compared whose sums were rounded otherwise."""
+    trained = [address for address, stage in plan.stages.items() if stage.kind in ("dense", "train")]
+    for what in ("torch", "platform"):
+        found = sorted({str(store.describe(address)["environment"].get(what)) for address in trained})
+        if len(found) > 1:
+            warnings.warn(
+                f"networks that are compared were trained with {what} {' and '.join(found)}: their sums were rounded "
+                "otherwise, which is one more difference between them",
+                PruningWarning,
+                stacklevel=3,
+            )
+
+
+def _plan(sweep: Sweep, store: Store) -> SweepPlan:
+    key = plan_key(sweep.document)
+    plan = known_plan(store, sweep.name, key)
+    if plan is None:
+        from robustprune.sweep.resolve import plan_runs
+
+        plan, _ = plan_runs(sweep.runs)
+        plan.key = key
+    return plan
+
+
+def choose_workers(plan: SweepPlan, workers: int | None) -> int:
+    """Return how many processes to run side by side.
+
+    Raises:
+        SweepError: More threads than processors.
+    """
+    threads = _threads(plan)
+    if threads > processors():
+        raise SweepError(f"a run is to have {threads} threads, and there are {processors()} processors; lower threads")
+    return workers or (len(visible_gpus()) if _wants_gpu(plan) else 0) or processors() // threads
+
+
+def _threads(plan: SweepPlan) -> int:
+    return max(int(stage.inputs["threads"]) for stage in plan.stages.values())
+
+
+def _wants_gpu(plan: SweepPlan) -> bool:
+    return any(stage.hints["device"] in ("auto", "cuda") for stage in plan.stages.values())
+
+
+def _start_engine(plan: SweepPlan, workers: int | None, kind: str, address: str | None) -> Engine:
+    if kind == "ray":
+        from robustprune.sweep.engines.ray import RayEngine
+
+        return RayEngine(address, workers=workers, gpu=_wants_gpu(plan))
+    gpus = visible_gpus() if _wants_gpu(plan) else ()
+    return LocalEngine(choose_workers(plan, workers), threads=_threads(plan), gpus=gpus)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM, which batch systems send, end a sweep as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,227 @@
+"""A training run: what it is asked, where it stands, its checkpoint, and what a ticket keeps of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from robustprune.data import ImageData
+from robustprune.errors import DamagedFileError, TrainingError
+from robustprune.models.networks import set_weights
+from robustprune.pruning import apply_masks, hash_masks
+from robustprune.runtime.environment import describe_environment
+from robustprune.runtime.files import hash_json
+from robustprune.runtime.kinds import CHECKPOINT
+from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.randomness import derive_seed, isolated_generators
+from robustprune.runtime.sealed import read_sealed, write_sealed
+from robustprune.runtime.work import Progress
+from robustprune.tickets.ticket import Ticket
+from robustprune.training.defences import watch_robustness
+from robustprune.training.distributed import SharedNetwork, describe_processes
+from robustprune.training.epoch import make_optimizer, train_epoch, validate
+from robustprune.training.meter import EnergyMeter
+from robustprune.training.recipes import Recipe
+
+FORMAT = "robustprune-checkpoint"
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a training goes through, and where; see :func:`robustprune.training.train`."""
+
+    recipe: Recipe
+    seed: int
+    device: torch.device
+    start_epoch: int
+    stop_epoch: int
+    country: str | None
+
+    @classmethod
+    def of(
+        cls,
+        recipe: str | Recipe = "quick",
+        *,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        start_epoch: int = 0,
+        stop_epoch: int | None = None,
+        country: str | None = "USA",
+        **overrides: Any,
+    ) -> Self:
+        """Return a course from the arguments of :func:`robustprune.training.train`.
+
+        Raises:
+            TrainingError: A recipe that cannot be, or epochs that are no part of it.
+        """
+        chosen = Recipe.of(recipe, **overrides)
+        last = chosen.epochs if stop_epoch is None else stop_epoch
+        if not 0 <= start_epoch < last <= chosen.epochs:
+            raise TrainingError(f"epochs {start_epoch} to {last} are no part of a training of {chosen.epochs} epochs")
+        return cls(chosen, seed, torch.device(device), start_epoch, last, country)
+
+    def identity(self, ticket: Ticket, data: ImageData, processes: Processes = ALONE) -> dict[str, Any]:
+        """Return everything that decides how a run comes out, apart from the machine."""
+        return {
+            "recipe": self.recipe.model_dump(),
+            "seed": self.seed,
+            "start_epoch": self.start_epoch,
+            "data": hash_json(data.identity),
+            "network": ticket.sha256,
+            "removed": sorted(ticket.plan.removed),
+            **({"masks": hash_masks(ticket.masks)} if ticket.masks else {}),
+            # Sums come out differently with other threads, devices and releases of torch.
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+            **describe_processes(ticket.network, processes, self.device),
+        }
+
+
+class TrainingRun:
+    """A training run between its first epoch and its last.
+
+    Attributes:
+        network: On its device.
+        history: An entry for each epoch that is done.
+    """
+
+    def __init__(self, ticket: Ticket, data: ImageData, course: Course, processes: Processes = ALONE) -> None:
+        """Begin with the ticket's present weights."""
+        self.ticket, self.course, self.data, self.processes = ticket, course, data.to(course.device), processes
+        self.identity = course.identity(ticket, data, processes)
+        self.described = describe_processes(ticket.network, processes, course.device)
+        self.network: nn.Module = ticket.network.to(course.device).to(memory_format=torch.channels_last)
+        example = None if processes.is_alone else self.data.require("train").take(torch.arange(2)).to(course.device)
+        self.shared = SharedNetwork(self.network, processes, example)
+        self.optimizer = make_optimizer(self.network, course.recipe)
+        if ticket.masks:
+            masks = {name: mask.to(course.device) for name, mask in ticket.masks.items()}
+            self.optimizer.register_step_post_hook(lambda *_: apply_masks(self.network, masks))
+        self.history: list[dict[str, Any]] = []
+        self.energy_method = ""
+
+    def train_epoch(self, epoch: int, meter: EnergyMeter, progress: Progress | None) -> None:
+        """Train and validate one epoch."""
+        recipe, seed = self.course.recipe, self.course.seed
+        # Networks of a user's own may draw from the process-wide generator (dropout); it restarts with each epoch.
+        own = (self.processes.rank,) if self.processes.rank > 0 else ()
+        with isolated_generators(derive_seed(seed, "network", epoch, *own)), meter.measure() as energy:
+            entry = train_epoch(
+                self.shared, self.optimizer, self.data, recipe, epoch=epoch, seed=seed, progress=progress
+            )
+        if self.data.val is not None:
+            entry |= validate(self.network, self.data.val, processes=self.processes)
+            if not math.isfinite(entry["validation_loss"]):
+                raise TrainingError(
+                    f"training diverged: after epoch {epoch + 1} the validation loss is {entry['validation_loss']}. "
+                    "Lower the learning rate (--learning-rate)"
+                )
+        if recipe.adversarial != "none":
+            watched = self.data.require("train") if self.data.val is None else self.data.val
+            entry |= watch_robustness(self.network, watched, recipe, self.history, seed, self.processes)
+        entry |= {"energy_kwh": energy.energy_kwh, "co2_kg": energy.co2_kg}
+        # Times and energy are the main process's.
+        entry, self.energy_method = self.processes.from_main(lambda: (entry, energy.method))
+        self.history.append(entry)
+
+    def keep(self, path: Path) -> None:
+        """Write the ticket as it is now."""
+        self.processes.from_main(lambda: self.result().save(path))
+
+    def save_checkpoint(self, path: Path) -> None:
+        """Write down where the run stands, atomically, so that a killed one loses at most an epoch.
+
+        Raises:
+            TrainingError: The file cannot be written, or one of another kind is there.
+        """
+        content = {
+            "format": FORMAT,
+            "settings": self.identity,
+            "history": self.history,
+            "weights": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "energy_method": self.energy_method,
+        }
+        try:
+            self.processes.from_main(lambda: write_sealed(path, content, CHECKPOINT))
+        except OSError as error:
+            raise TrainingError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
+
+    def restore(self, path: Path) -> None:
+        """Go back to the checkpoint, if there is one.
+
+        Raises:
+            TrainingError: The file is damaged, or belongs to another run; the message says what differs.
+        """
+        found = self.processes.from_main(lambda: _read_checkpoint(path, self.identity))
+        if found is not None:
+            self.history, self.energy_method = found["history"], found["energy_method"]
+            set_weights(self.network, found["weights"])
+            self.optimizer.load_state_dict(found["optimizer"])
+
+    def result(self) -> Ticket:
+        """Return the ticket as training has made it so far."""
+        before = self.ticket
+        return replace(
+            before,
+            history=list(self.history),
+            data=dict(self.data.spec),
+            training=self._summary(),
+            earlier_training=[*before.earlier_training, *([before.training] if before.training else [])],
+            provenance=describe_environment(),
+            path=None,  # the file it came from holds other weights
+        )
+
+    def _summary(self) -> dict[str, Any]:
+        """Return what the ticket keeps of the training as a whole."""
+        seconds = sum(entry["seconds"] for entry in self.history)
+        images = sum(entry["seconds"] * entry["images_per_second"] for entry in self.history)
+        return {
+            "run": hash_json(self.identity),
+            "recipe": self.course.recipe.model_dump(),
+            "seed": self.course.seed,
+            "data": self.data.provenance,
+            "start_epoch": self.course.start_epoch,
+            "epochs": len(self.history),
+            "seconds": seconds,
+            "images_per_second": images / seconds,
+            "energy_kwh": _total(self.history, "energy_kwh"),
+            "co2_kg": _total(self.history, "co2_kg"),
+            "country": self.course.country,
+            "energy_method": self.energy_method,
+            "threads": torch.get_num_threads(),
+            "device": self.course.device.type,
+            **self.described,
+        }
+
+
+def _read_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        content = read_sealed(path, FORMAT)
+    except DamagedFileError as error:
+        raise TrainingError(f"training cannot be resumed: {error}; delete the file to start anew") from error
+    was = content["settings"]
+    differing = [
+        f"{name} was {was.get(name)!r}, is {identity.get(name)!r}"
+        for name in sorted({*identity, *was})
+        if identity.get(name) != was.get(name)
+    ]
+    if differing:
+        raise TrainingError(
+            f"training cannot be resumed from {path}, which belongs to another run: {'; '.join(differing)}. "
+            "Give the same options as before, or delete the file to start anew"
+        )
+    return content
+
+
+def _total(history: list[dict[str, Any]], name: str) -> float | None:
+    values = [entry[name] for entry in history]
+    return None if any(value is None for value in values) else float(sum(values))

@@ -1,0 +1,203 @@
+"""What training does against attacks and corruptions: other images at each step, or another loss.
+
+Adversarial training takes each step on images that an attack has made worse for the network as it is now: ``pgd`` is
+Madry et al. 2018 (arXiv:1706.06083), ``fgsm`` the single step from a random start of Wong, Rice & Kolter 2020
+(arXiv:2001.03994), ``trades`` Zhang et al. 2019 (arXiv:1901.08573), all in L∞. Images are attacked with batch
+normalization in evaluation mode, so that running statistics are those of the steps alone. Against corruptions there
+are AugMix (Hendrycks et al. 2020, arXiv:1912.02781) with its consistency loss, and corruptions that are not tested on.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from robustprune.attacks import run_attack
+from robustprune.corruptions import EXTRAS, corrupt
+from robustprune.data import Split
+from robustprune.data.augmentation import augmix
+from robustprune.errors import TrainingWarning
+from robustprune.models import evaluation_mode
+from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.randomness import Draws, as_draws, derive_seed
+from robustprune.runtime.work import Work
+from robustprune.training.recipes import Recipe
+
+# Figures of the papers: the way of all steps together and the single step as shares of ε, and TRADES' start.
+WAY = 2.5
+FGSM_STEP = 1.25
+TRADES_START = 0.001
+WATCHED = 256
+"""Images on which the network is attacked after each epoch."""
+_CORRUPTED_SHARE, _HARDEST = 0.5, 3
+
+
+def adversarial_loss(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    generator: Generator | Draws,
+    trained: nn.Module | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of a step, with its graph, and the logits (n, K) that its accuracy is counted on.
+
+    Args:
+        network: In training mode.
+        images: (n, C, H, W) in [0, 1].
+        labels: (n,).
+        recipe: Says which kind of training, and at which ε.
+        generator: On the CPU; random starts are drawn from it.
+        trained: What the loss is computed through, if not the network: a wrapper of it that looks after its gradients.
+    """
+    trained, draws = network if trained is None else trained, as_draws(generator)
+    if recipe.adversarial == "trades":
+        return _trades(network, trained, images, labels, recipe, draws)
+    steps = 1 if recipe.adversarial == "fgsm" else recipe.adversarial_steps
+    way = FGSM_STEP if recipe.adversarial == "fgsm" else WAY
+    start = images + recipe.epsilon * _noise(images, draws)
+    attacked = _climb(
+        network, images, start, lambda logits: F.cross_entropy(logits, labels, reduction="sum"), recipe, way, steps
+    )
+    logits = trained(attacked)
+    return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing), logits
+
+
+def _trades(
+    network: nn.Module, trained: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, draws: Draws
+) -> tuple[Tensor, Tensor]:
+    """Return cross-entropy on the images plus β times KL(images ‖ attacked images), equation 5 there."""
+    with evaluation_mode(network), torch.no_grad():
+        clean = F.log_softmax(network(images), dim=1)
+    start = images + TRADES_START * draws.randn(*images.shape).to(images.device)
+    attacked = _climb(
+        network, images, start, lambda logits: _divergence(logits, clean), recipe, WAY, recipe.adversarial_steps
+    )
+    # In one pass, so that batch statistics are of both.
+    logits, worse = trained(torch.cat([images, attacked])).chunk(2)
+    smoothing = recipe.label_smoothing
+    divergence = _divergence(worse, F.log_softmax(logits, dim=1)) / len(images)
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing) + recipe.trades_beta * divergence, worse
+
+
+def _divergence(logits: Tensor, clean: Tensor) -> Tensor:
+    return F.kl_div(F.log_softmax(logits, dim=1), clean, reduction="sum", log_target=True)
+
+
+def _climb(
+    network: nn.Module,
+    images: Tensor,
+    start: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    recipe: Recipe,
+    way: float,
+    steps: int,
+) -> Tensor:
+    """Return images moved up the loss by signed steps of ``way``·ε together, within the ε-ball and the box."""
+    low, high = (images - recipe.epsilon).clamp(min=0), (images + recipe.epsilon).clamp(max=1)
+    points = start.clamp(low, high)
+    with evaluation_mode(network):
+        for _ in range(steps):
+            points = points.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(network(points)), points)
+            points = (points.detach() + way / steps * recipe.epsilon * gradient.sign()).clamp(low, high)
+    return points.detach().contiguous(memory_format=torch.channels_last)
+
+
+def _noise(images: Tensor, draws: Draws) -> Tensor:
+    return (2 * draws.rand(*images.shape) - 1).to(images.device)
+
+
+def watch_robustness(
+    network: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    history: list[dict[str, Any]],
+    seed: int,
+    processes: Processes = ALONE,
+) -> dict[str, Any]:
+    """Return accuracy under one step and under ten, and whether the network has learnt to fool the one step only.
+
+    Catastrophic overfitting (Wong et al. 2020, section 5.4): from one epoch to the next a network trained on
+    single steps withstands these alone. It is called when accuracy under PGD falls below half of its best while
+    accuracy under FGSM stays above twice that; a warning says so once.
+
+    Args:
+        network: As it is after the epoch.
+        split: Some of its first images are attacked.
+        recipe: Of an adversarial training.
+        history: Entries of the epochs before.
+        seed: Of the attack's random start.
+        processes: Which share the attacks.
+    """
+    part = split.take(torch.arange(min(WATCHED, len(split))))
+    labels = split.labels[: len(part)]
+    shared: dict[str, Any] = {"epsilon": recipe.epsilon, "seed": seed, "work": Work(processes)}
+    single = run_attack(network, part, labels, "fgsm", **shared).robust_accuracy
+    iterated = run_attack(network, part, labels, "pgd", steps=10, **shared).robust_accuracy
+    best = max([entry["pgd_accuracy"] for entry in history if "pgd_accuracy" in entry], default=0.0)
+    is_overfitted = best > 0.1 and iterated < best / 2 and single > 2 * iterated
+    if is_overfitted and not any(entry.get("catastrophic_overfitting") for entry in history):
+        warnings.warn(
+            f"catastrophic overfitting in epoch {len(history) + 1}: accuracy under PGD fell from {best:.1%} to "
+            f"{iterated:.1%}, under FGSM it is {single:.1%}. Train with --adversarial pgd, or with a smaller --eps",
+            TrainingWarning,
+            stacklevel=2,
+        )
+    return {"fgsm_accuracy": single, "pgd_accuracy": iterated, "catastrophic_overfitting": is_overfitted}
+
+
+def harden(
+    images: Tensor, recipe: Recipe, generator: Generator | Draws, *, seed: int, epoch: int, indices: Tensor
+) -> list[Tensor]:
+    """Return the views of a batch that are trained on: one, or with a consistency loss the images and two mixtures.
+
+    Args:
+        images: uint8 (N, C, H, W), flipped and shifted.
+        recipe: Says what is done.
+        generator: Of the epoch.
+        seed: Of training.
+        epoch: From 0.
+        indices: (N,) which images these are.
+    """
+    if recipe.defence == "augmix":
+        if recipe.consistency > 0:
+            return [images, augmix(images, generator), augmix(images, generator)]
+        return [augmix(images, generator)]
+    if recipe.defence == "corruptions":
+        return [corrupt_some(images, generator, derive_seed(seed, "corruptions", epoch), indices)]
+    return [images]
+
+
+def corrupt_some(images: Tensor, generator: Generator | Draws, seed: int, indices: Tensor) -> Tensor:
+    """Return the images, half of them under one of the four extra corruptions at severity 1 to 3.
+
+    The fifteen of the headline figure are left for the test: to have trained on them would be to have seen it.
+    """
+    drawn = as_draws(generator).rand(3, len(images), along=1).cpu()
+    kind, severity = (drawn[1] * len(EXTRAS)).long(), (drawn[2] * _HARDEST).long() + 1
+    result = images.clone()
+    for number, name in enumerate(EXTRAS):
+        for level in range(1, _HARDEST + 1):
+            chosen = ((drawn[0] < _CORRUPTED_SHARE) & (kind == number) & (severity == level)).nonzero()[:, 0]
+            if len(chosen):
+                at = chosen.to(images.device)
+                result[at] = corrupt(images[at], name, level, seed=seed, sample_ids=indices.cpu()[chosen])
+    return result
+
+
+def consistency_loss(logits: list[Tensor]) -> Tensor:
+    """Return the Jensen-Shannon divergence of the predictions for the views of a batch, in nats (AugMix, eq. 1 and 2).
+
+    Args:
+        logits: (N, K) for each view.
+    """
+    shares = [row.softmax(dim=1) for row in logits]
+    # As in the published code: the mean is kept off zero, whose logarithm is not finite.
+    mean = torch.stack(shares).mean(dim=0).clamp(1e-7, 1).log()
+    return sum(F.kl_div(mean, share, reduction="batchmean") for share in shares) / len(shares)  # type: ignore[return-value]
