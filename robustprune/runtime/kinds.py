@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import json
 import stat
-import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,22 +72,12 @@ def check_replaceable(path: Path, kind: Kind | None) -> None:
         raise FileExistsError(errno.EEXIST, reason, str(path))
 
 
-_SEAL = b"robustprune:sha256:"
-_FORMATS = (b"robustprune-ticket", b"robustprune-checkpoint")
-
-
 def _sealed(form: bytes) -> Callable[[Path], bool]:
     """Return whether a file is one of :mod:`robustprune.runtime.sealed` of that format, if a damaged one."""
 
     def is_one(path: Path) -> bool:
-        with suppress(Exception), zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            if archive.comment.startswith(_SEAL) and any(form in archive.read(name) for name in names):
-                return True
-        content = path.read_bytes()
-        is_sealed = _SEAL in content[-200:]
-        is_of_another = any(other in content for other in _FORMATS if other != form)
-        return (form in content and content.startswith(b"PK")) or (is_sealed and not is_of_another)
+        content = path.read_bytes()  # torch does not compress it
+        return content.startswith(b"PK") and form in content
 
     return is_one
 
