@@ -1,16 +1,21 @@
 """Finding, ranking and removing residual blocks, and filters within them."""
 
 from robustprune.pruning.blocks import Block, find_blocks, weight_layers
-from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion
-from robustprune.pruning.filter_choice import (
+from robustprune.pruning.choice import (
+    Eligibility,
     FilterVariant,
+    check_eligibility,
     check_filter_scores,
+    choose_blocks,
+    eligible_blocks,
     filter_counts,
     filter_walk,
+    ineligible_because,
     least_important,
+    removable_together,
 )
-from robustprune.pruning.filter_surgery import remove_filters
-from robustprune.pruning.filters import first_convolutions
+from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion
+from robustprune.pruning.filter_surgery import first_convolutions, remove_filters
 from robustprune.pruning.masks import (
     Masks,
     apply_masks,
@@ -20,16 +25,8 @@ from robustprune.pruning.masks import (
     hash_masks,
     maskable_weights,
 )
-from robustprune.pruning.plan import (
-    Eligibility,
-    check_eligibility,
-    choose_blocks,
-    eligible_blocks,
-    ineligible_because,
-    removable_together,
-)
 from robustprune.pruning.residue import RemovedBlock, Residue
-from robustprune.pruning.scores import BlockScores, FilterScores, score_blocks, score_filters, score_weights
+from robustprune.pruning.scoring import BlockScores, FilterScores, score_blocks, score_filters, score_weights
 from robustprune.pruning.surgery import remove_blocks
 
 __all__ = [

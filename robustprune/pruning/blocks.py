@@ -11,17 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from robustprune.errors import PruningError
 from robustprune.models import copy_network, to_evaluation
-from robustprune.pruning.calls import Call, Joints, probe_images, tensors, trace, undisturbed
-from robustprune.pruning.hidden import why_none
-from robustprune.pruning.residue import Residue
-from robustprune.pruning.silence import LAYERS, residue_of
-from robustprune.pruning.sums import is_summed
+from robustprune.pruning.calls import (
+    Call,
+    Joints,
+    addresses,
+    foreign_calls,
+    probe_images,
+    tensors,
+    trace,
+    undisturbed,
+)
+from robustprune.pruning.residue import LAYERS, Residue, is_summed, residue_of
 from robustprune.pruning.surgery import remove_blocks
 from robustprune.runtime.arrays import Array
 
@@ -71,49 +79,72 @@ def find_blocks(model: nn.Module, example: Array | None = None) -> tuple[Block, 
         probe = to_evaluation(copy_network(model).cpu())
         images = probe_images(probe, example)
         with Joints() as joints:
-            calls = trace(probe, images.clone())
-        residues = {call.name: residue for call in calls if (residue := _residue(call)) is not None}
-        whole = {name: residue for name, residue in residues.items() if "zero" not in residue}
-        blocks = _finest(probe, whole)
-        for call in calls:
+            every = trace(probe, images.clone())
+        calls = [call for call in every if call.number == 1]
+        # Without a weight layer there is no transformation: a PReLU or a gate is no block.
+        layered = [call for call in calls if next(weight_layers(call.module), None) is not None]
+        residues = {call.name: residue for call in layered if (residue := residue_of(call)) is not None}
+        blocks = _finest(probe, {name: residue for name, residue in residues.items() if "zero" not in residue})
+        for call in layered:
             residue = residues.get(call.name, "")
-            added = "zero" in residue and not call.memory.isdisjoint(joints.joined)
+            added = "zero" in residue and not joints.joined.isdisjoint(addresses(call.given))
             if added and not _overlaps(call.name, blocks):
-                parent = _caller(call, calls) or Call("", probe, arguments={0: images})
+                parent = _caller(call, calls) or Call("", probe, {0: images}, [images])
                 if is_summed(parent.module, parent.arguments, call, residue):
                     blocks[call.name] = residue
         if not blocks:
-            raise PruningError(
-                f"no block of this {_describe(model)} can be removed: {why_none(probe, images, calls, joints)}"
-            )
+            name = str(getattr(getattr(model, "architecture", None), "name", type(model).__name__))
+            raise PruningError(f"no block of this {name} can be removed: {_why_none(probe, images, calls, joints)}")
         obstacles = _obstacles(probe, blocks, images)
-    return _number(_stages(calls, blocks), blocks, obstacles, probe)
+    stages = _stages(calls, blocks)
+    members = [(stage, position, call) for stage, run in enumerate(stages) for position, call in enumerate(run)]
+    return tuple(
+        Block(
+            name=call.name,
+            depth=depth,
+            stage=stage,
+            position=position,
+            stage_size=len(stages[stage]),
+            parameters=_own_parameters(probe, call.module),
+            residue=None if call.name in obstacles else blocks.get(call.name),
+            obstacle=obstacles.get(call.name),
+        )
+        for depth, (stage, position, call) in enumerate(members)
+    )
 
 
-def _caller(call: Call, calls: Sequence[Call]) -> Call | None:
-    """Return the call of the module that calls another one, as far as names tell; None for the network itself."""
-    around = [other for other in calls if call.name.startswith(f"{other.name}.") and other.count == 1]
-    return next((other for other in reversed(around) if not isinstance(other.module, nn.Sequential)), None)
+def removable_blocks(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Return the blocks that can go, whatever the eligibility.
+
+    Raises:
+        PruningError: None can.
+    """
+    removable = tuple(block for block in blocks if block.residue is not None)
+    if not removable:
+        raise PruningError(f"no block of this network can be removed: {stuck_because(blocks)}")
+    return removable
 
 
-def _overlaps(name: str, blocks: Mapping[str, Residue]) -> bool:
-    """Return whether a module is within a block, or has one in it."""
-    return any(f"{name}.".startswith(f"{block}.") or block.startswith(f"{name}.") for block in blocks)
+def stuck_because(blocks: Sequence[Block]) -> str | None:
+    """Return why none of the blocks can go though some leave the identity; None where one can."""
+    stuck = [block for block in blocks if block.obstacle is not None]
+    if not stuck or any(block.residue is not None for block in blocks):
+        return None
+    others = f" (and so for {len(stuck) - 1} more)" if len(stuck) > 1 else ""
+    return f"block {stuck[0].name} has to stay, as {stuck[0].obstacle}{others}"
 
 
-def _obstacles(probe: nn.Module, blocks: Mapping[str, Residue], images: Tensor) -> dict[str, str]:
-    """Return why blocks cannot go although they leave their input, by trial: all together, else one by one."""
-    try:
-        remove_blocks(probe, blocks, example=images)
-        return {}
-    except PruningError:
-        found = {}
-    for name, residue in blocks.items():
-        try:
-            remove_blocks(probe, {name: residue}, example=images)
-        except PruningError as error:
-            found[name] = f"without it {error.__cause__ or error}"
-    return found
+def weight_layers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the names (relative to the module) and weights of its convolutions and linear layers.
+
+    Normalization, biases and layer scales are not among them; the packed projection of attention is.
+    """
+    for name, layer in module.named_modules():
+        prefix = f"{name}." if name else ""
+        if isinstance(layer, LAYERS):
+            yield f"{prefix}weight", layer.weight
+        elif isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:
+            yield f"{prefix}in_proj_weight", layer.in_proj_weight
 
 
 def _finest(probe: nn.Module, residues: dict[str, Residue]) -> dict[str, Residue]:
@@ -132,25 +163,33 @@ def _finest(probe: nn.Module, residues: dict[str, Residue]) -> dict[str, Residue
     return {name: residue for name, residue in residues.items() if name in chosen}
 
 
-def weight_layers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield the names (relative to the module) and weights of its convolutions and linear layers.
-
-    Normalization, biases and layer scales are not among them; the packed projection of attention is.
-    """
-    for name, layer in module.named_modules():
-        prefix = f"{name}." if name else ""
-        if isinstance(layer, LAYERS):
-            yield f"{prefix}weight", layer.weight
-        elif isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:
-            yield f"{prefix}in_proj_weight", layer.in_proj_weight
+def _overlaps(name: str, blocks: Mapping[str, Residue]) -> bool:
+    """Return whether a module is within a block, or has one in it."""
+    return any(f"{name}.".startswith(f"{block}.") or block.startswith(f"{name}.") for block in blocks)
 
 
-def _residue(call: Call) -> Residue | None:
-    # Without a weight layer there is no transformation: a PReLU or a gate is no block.
-    return residue_of(call) if next(weight_layers(call.module), None) is not None else None
+def _caller(call: Call, calls: Sequence[Call]) -> Call | None:
+    """Return the call of the module that calls another one, as far as names tell; None for the network itself."""
+    around = [other for other in calls if call.name.startswith(f"{other.name}.") and other.count == 1]
+    return next((other for other in reversed(around) if not isinstance(other.module, nn.Sequential)), None)
 
 
-def _stages(calls: list[Call], found: Mapping[str, Residue]) -> list[list[Call]]:
+def _obstacles(probe: nn.Module, blocks: Mapping[str, Residue], images: Tensor) -> dict[str, str]:
+    """Return why blocks cannot go although they leave their input, by trial: all together, else one by one."""
+    try:
+        remove_blocks(probe, blocks, example=images)
+        return {}
+    except PruningError:
+        found = {}
+    for name, residue in blocks.items():
+        try:
+            remove_blocks(probe, {name: residue}, example=images)
+        except PruningError as error:
+            found[name] = f"without it {error.__cause__ or error}"
+    return found
+
+
+def _stages(calls: Sequence[Call], found: Mapping[str, Residue]) -> list[list[Call]]:
     """Group blocks and their like siblings into runs of equal output shape."""
     kinds = {_kind(call.module) for call in calls if call.name in found}
     families: dict[str, list[Call]] = {}
@@ -159,46 +198,18 @@ def _stages(calls: list[Call], found: Mapping[str, Residue]) -> list[list[Call]]
         relevant = isinstance(call.output, Tensor) or _kind(call.module) in kinds
         if relevant and next(call.module.parameters(), None) is not None:
             families.setdefault(call.name.rpartition(".")[0], []).append(call)
-    stages: list[list[Call]] = []
-    for siblings in families.values():
-        run: list[Call] = []
-        for call in siblings:
-            if run and not _alike(run[-1], call):
-                stages.append(run)
-                run = []
-            run.append(call)
-        stages.append(run)
-    stages = [stage for stage in stages if any(call.name in found for call in stage)]
-    return sorted(stages, key=lambda stage: stage[0].order)
+    runs = [list(run) for siblings in families.values() for _, run in groupby(siblings, key=_likeness)]
+    stages = [run for run in runs if any(call.name in found for call in run)]
+    return sorted(stages, key=lambda stage: calls.index(stage[0]))
 
 
-def _alike(first: Call, second: Call) -> bool:
-    shapes = [[tensor.shape for tensor in tensors(call.output)] for call in (first, second)]
-    return _kind(first.module) is _kind(second.module) and shapes[0] == shapes[1]
+def _likeness(call: Call) -> tuple[type[nn.Module], list[torch.Size]]:
+    return _kind(call.module), [tensor.shape for tensor in tensors(call.output)]
 
 
 def _kind(module: nn.Module) -> type[nn.Module]:
     # A module with parametrized tensors of its own has a class of its own.
     return type(module).__bases__[0] if is_parametrized(module) else type(module)
-
-
-def _number(
-    stages: list[list[Call]], found: Mapping[str, Residue], obstacles: Mapping[str, str], probe: nn.Module
-) -> tuple[Block, ...]:
-    members = [(stage, position, call) for stage, run in enumerate(stages) for position, call in enumerate(run)]
-    return tuple(
-        Block(
-            name=call.name,
-            depth=depth,
-            stage=stage,
-            position=position,
-            stage_size=len(stages[stage]),
-            parameters=_own_parameters(probe, call.module),
-            residue=None if call.name in obstacles else found.get(call.name),
-            obstacle=obstacles.get(call.name),
-        )
-        for depth, (stage, position, call) in enumerate(members)
-    )
 
 
 def _own_parameters(network: nn.Module, block: nn.Module) -> int:
@@ -213,5 +224,47 @@ def _own_parameters(network: nn.Module, block: nn.Module) -> int:
     return sum(parameter.numel() for parameter in block.parameters() if id(parameter) not in held)
 
 
-def _describe(model: nn.Module) -> str:
-    return str(getattr(getattr(model, "architecture", None), "name", type(model).__name__))
+def _why_none(network: nn.Module, images: Tensor, calls: Sequence[Call], joints: Joints) -> str:
+    """Return why none of a network's modules is a block that could go, as far as one pass can tell."""
+    scripted = [name for name, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+    if scripted:
+        return (
+            f"{scripted[0] or 'it'} is a TorchScript module, out of which nothing can be taken; give the Python module "
+            "that it was made from"
+        )
+    with foreign_calls(network) as foreign:
+        network(images)
+    hidden = [module for module, unregistered in foreign.items() if unregistered]
+    if hidden:
+        return (
+            f"it calls a {type(hidden[0]).__name__} that is not registered as a part of it, so its blocks cannot be "
+            "seen (are they in a plain list, or held by a function, a class or a weak reference, "
+            "whose copies go on calling the original?); register them, in an nn.ModuleList for example"
+        )
+    own = [call.name for call in calls if _has_matrix(call.module) and "zero" not in (residue_of(call) or "zero")]
+    if own:
+        return (
+            f"{own[0]} passes its input through when it is silenced, but has no convolution, linear layer or attention "
+            "of torch that could be scored; make its weights those of such layers, or of classes derived from them"
+        )
+    if not joints.sums:
+        how = "concatenates" if joints.concatenations else "multiplies" if joints.products else ""
+        instead = f"It {how} them, so what follows a block cannot do without what that returns"
+        return (
+            "a block can go only where a shortcut carries its input around it, and this network adds no features to "
+            f"others. {instead if how else 'Plain chains such as VGG have no shortcut'}; choose a residual network"
+        )
+    again = [call for call in calls if call.count > 1 and next(call.module.parameters(), None) is not None]
+    return (
+        "a block can go only where a shortcut carries its input around it. This network adds features to others, but "
+        "none of its modules passes its input through when it is silenced, and to what none returns is its input added"
+        + (f" ({again[0].name}, for one, runs {again[0].count} times). " if again else ". ")
+        + "What hides a block: a layer, normalization or factor on the shortcut, a last activation other than ReLU, a "
+        "second tensor that it returns, or code that is no module of its own. Let one module return its input plus a "
+        "branch, through a ReLU at most"
+    )
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    """Whether a module has weights other than factors and shifts of channels."""
+    return any(sum(side > 1 for side in weight.shape) > 1 for weight in module.parameters())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -20,27 +22,34 @@ from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.randomness import isolated_generators, seeded_generator
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
-    """What went through a module in one forward pass; of several calls, what went through in the first.
+    """What went through a module in one call.
 
     Attributes:
         name: The module's name in the network.
         module: The module.
-        order: Place among all called modules, from 1.
-        arguments: What it was called with, by position or keyword.
-        output: What it returned.
-        count: How often it was called.
-        memory: Where the arguments were, by address.
+        arguments: Copies of what it was called with, by position or keyword.
+        given: The very tensors it was called with.
+        output: What it returned, as it is: what comes after may have written into it.
+        number: Which call of the module this is, from 1.
+        count: How often the module is called.
+        ended: Place among all calls in order of their ends, from 0.
     """
 
     name: str
     module: nn.Module
-    order: int = 0
-    arguments: dict[int | str, Any] = field(default_factory=dict)
+    arguments: dict[int | str, Any]
+    given: list[Tensor]
+    number: int = 1
+    count: int = 1
     output: Any = None
-    count: int = 0
-    memory: frozenset[int] = frozenset()
+    ended: int = 0
+
+    @property
+    def features(self) -> Tensor:
+        """The first tensor that it returned; there has to be one."""
+        return tensors(self.output)[0]
 
 
 class Joints(TorchFunctionMode):
@@ -80,40 +89,45 @@ def addresses(parts: Iterable[Tensor]) -> frozenset[int]:
 
 
 def trace(network: nn.Module, images: Tensor) -> list[Call]:
-    """Run a network once; return the call of every submodule, in order of first execution.
+    """Run a network once, without gradients; return all calls of its submodules in order of their beginnings.
 
     Raises:
         PruningError: It does not run on such images.
     """
     calls: list[Call] = []
-    handles = []
-    for name, module in network.named_modules():
-        # Torch lets nobody look into scripted modules.
-        if not name or isinstance(module, torch.jit.ScriptModule):
-            continue
-        call = Call(name, module)
+    running: list[Call] = []
+    counts: Counter[str] = Counter()
+    ends = count()
 
-        def before(_module: nn.Module, inputs: Any, keywords: dict[str, Any], call: Call = call) -> None:
-            if not call.count:
-                calls.append(call)
-                call.order = len(calls)
-                # Cloned, since a later in-place activation would change what was caught.
-                call.memory = addresses(tensors([inputs, keywords]))
-                call.arguments = mapped(_detached, dict(enumerate(inputs)) | keywords)
-            call.count += 1
+    def begin(name: str, module: nn.Module, inputs: Any, keywords: dict[str, Any]) -> None:
+        counts[name] += 1
+        # Copied, since a later in-place activation would change what was caught.
+        arguments = mapped(_detached, dict(enumerate(inputs)) | keywords)
+        running.append(Call(name, module, arguments, tensors([inputs, keywords]), number=counts[name]))
+        calls.append(running[-1])
 
-        def after(_module: nn.Module, _inputs: Any, _keywords: Any, output: Any, call: Call = call) -> None:
-            call.output = output
+    def end(module: nn.Module, output: Any) -> None:
+        while (call := running.pop()).module is not module:
+            pass  # it raised what a module around it has caught
+        call.output, call.ended = output, next(ends)
 
-        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-        handles.append(module.register_forward_hook(after, with_kwargs=True))
-    try:
-        network(images)
-    except Exception as error:
-        raise PruningError(f"the network does not run on images of shape {tuple(images.shape)}: {error}") from error
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        for name, module in network.named_modules():
+            # Torch lets nobody look into scripted modules.
+            if name and not isinstance(module, torch.jit.ScriptModule):
+                before = module.register_forward_pre_hook(
+                    lambda module, inputs, keywords, name=name: begin(name, module, inputs, keywords), with_kwargs=True
+                )
+                after = module.register_forward_hook(lambda module, _inputs, output: end(module, output))
+                stack.callback(before.remove)
+                stack.callback(after.remove)
+        try:
+            network(images)
+        except Exception as error:
+            raise PruningError(f"the network does not run on images of shape {tuple(images.shape)}: {error}") from error
+    for call in calls:
+        call.count = counts[call.name]
     return calls
 
 
@@ -157,6 +171,21 @@ def called(module: nn.Module, arguments: Mapping[int | str, Any]) -> Any:
     )
 
 
+@contextmanager
+def running_instead(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Let modules run other functions for their forward passes, whichever way they are reached."""
+    own = {module: vars(module).get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            module.forward = forward
+        yield
+    finally:
+        for module, before in own.items():
+            del module.forward
+            if before is not None:
+                module.forward = before
+
+
 def probe_images(network: nn.Module, example: Array | None = None) -> Tensor:
     """Return images to run a network on, in its type and on its device: noise, unless there is an example.
 
@@ -181,19 +210,21 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def foreign_calls(network: nn.Module) -> Iterator[list[nn.Module]]:
-    """Note the modules that are called and are not registered as parts of a network."""
-    own = {id(module) for module in network.modules()}
-    foreign: dict[int, nn.Module] = {}
-    found: list[nn.Module] = []
+def foreign_calls(network: nn.Module) -> Iterator[dict[nn.Module, list[Tensor]]]:
+    """Note the modules that are called and not registered in a network → what they hold that is not the network's.
+
+    Those are parameters and running statistics: of a slice of a network, which shares them, there are none.
+    """
+    modules, own = set(network.modules()), {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
+    foreign: dict[nn.Module, list[Tensor]] = {}
 
     def note(module: nn.Module, _inputs: Any) -> None:
-        if id(module) not in own and id(module) not in foreign:
-            foreign[id(module)] = module
-            found.append(module)
+        if module not in modules and module not in foreign:
+            means = [tensor for name, tensor in module.named_buffers() if name.rpartition(".")[2] == "running_mean"]
+            foreign[module] = [tensor for tensor in (*module.parameters(), *means) if id(tensor) not in own]
 
     handle = register_module_forward_pre_hook(note)
     try:
-        yield found
+        yield foreign
     finally:
         handle.remove()

@@ -7,7 +7,7 @@ GraSP and SynFlow; biases and normalization do not. A mask makes weights zero. I
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning
 from robustprune.models import copy_network
 from robustprune.pruning.blocks import weight_layers
-from robustprune.pruning.running import check_weights_run
-from robustprune.pruning.scores import score_weights
+from robustprune.pruning.scoring import score_weights
+from robustprune.pruning.surgery import idle_parameters
+from robustprune.runtime.arrays import Array
 from robustprune.runtime.files import hash_arrays
 
 Masks = dict[str, Tensor]
@@ -141,6 +142,23 @@ def maskable_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     for name in names:
         first.setdefault(parameters[name], name)
     return {name: weight for weight, name in first.items()}
+
+
+def check_weights_run(network: nn.Module, names: Iterable[str], example: Array | None = None) -> None:
+    """Check that a network computes with each of its parameters of these names, in evaluation or in training.
+
+    What is masked where it does not, as where a second copy runs, or what was computed from it once, has no effect.
+
+    Raises:
+        PruningError: It does not, or calls what is not registered as a part of it.
+    """
+    idle = idle_parameters(network, names, example)
+    if idle:
+        raise PruningError(
+            f"the network does not compute with the weights {idle[0]} (does it run a second copy of them, or what was "
+            "once computed from them, or nothing of that layer?), so nothing that is done to them has an effect; "
+            "compute with the registered parameter in every forward pass, or take that layer out"
+        )
 
 
 def _schedule(present: int, total: int, sparsity: float, rounds: int) -> list[int]:

@@ -26,7 +26,7 @@ from robustprune.pruning import (
     maskable_weights,
     remove_blocks,
 )
-from robustprune.pruning.running import idle_parameters
+from robustprune.pruning.surgery import idle_parameters
 from robustprune.runtime.environment import describe_environment
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket

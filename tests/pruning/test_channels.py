@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.pruning import Block, make_criterion, score_blocks, score_filters
-from robustprune.pruning.criteria.sites import block_sites
+from robustprune.pruning.criteria.activations import block_sites
 
 
 class Around(nn.Module):

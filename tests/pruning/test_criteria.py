@@ -23,9 +23,9 @@ from robustprune.pruning import (
     score_blocks,
     score_filters,
     score_weights,
+    weight_layers,
 )
-from robustprune.pruning.criteria.saliency import weights_of
-from robustprune.pruning.criteria.sample import as_batches, images_per_class, scoring_copy
+from robustprune.pruning.criteria.criterion import as_batches, images_per_class, scoring_copy
 
 
 def network_for(data: ImageData, seed: int = 0, width: int = 4) -> nn.Module:
@@ -59,7 +59,7 @@ def test_snip_is_the_first_order_change_of_the_loss(few_digits: ImageData, seed:
     scores = criterion.weight_scores(model, few_digits, seed)
     network = scoring_copy(model, bn_mode)
     batches = criterion.batches(network, few_digits, seed)
-    weights = {name: value.detach() for name, value in weights_of(network).items()}
+    weights = {name: value.detach() for name, value in dict(weight_layers(network)).items()}
     chooser = random.Random(seed)
     for name in chooser.sample(sorted(weights), 6):
         place = tuple(chooser.randrange(side) for side in weights[name].shape)
@@ -82,7 +82,7 @@ def test_grasp_is_the_hessian_gradient_product(few_digits: ImageData, seed: int,
     network = scoring_copy(model, bn_mode)
     batches = criterion.batches(network, few_digits, seed)
     assert len(batches) == 2
-    weights = {name: value.detach() for name, value in weights_of(network).items()}
+    weights = {name: value.detach() for name, value in dict(weight_layers(network)).items()}
     gradient = gradient_by_hand(network, weights, batches, 200.0)
     # H·g as a central difference of the gradient along g.
     step = 1e-7 / float(torch.stack([g.norm() for g in gradient.values()]).norm())
@@ -106,7 +106,7 @@ def test_identities_of_scale_invariant_blocks(few_digits: ImageData, seed: int) 
     saliency = grasp.weight_scores(model, few_digits, seed)
     network = scoring_copy(model, "batch")
     batches = grasp.batches(network, few_digits, seed)
-    weights = {name: value.detach() for name, value in weights_of(network).items()}
+    weights = {name: value.detach() for name, value in dict(weight_layers(network)).items()}
     gradient = gradient_by_hand(network, weights, batches, 200.0)
     for block in find_blocks(model.float()):
         own = [name for name in weights if name.startswith(f"{block.name}.")]

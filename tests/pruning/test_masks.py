@@ -18,9 +18,9 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning
 from robustprune.models import build_model
 from robustprune.pruning import CRITERIA, Block, Criterion, apply_masks, check_masks, count_kept, find_masks
-from robustprune.pruning.criteria.saliency import weights_of
+from robustprune.pruning.blocks import weight_layers
 from robustprune.pruning.masks import keep_highest
-from robustprune.pruning.scores import score_weights
+from robustprune.pruning.scoring import score_weights
 
 
 @given(
@@ -75,7 +75,7 @@ class Spy(Criterion):
         raise NotImplementedError
 
     def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> dict[str, Tensor]:
-        weights = weights_of(model)
+        weights = dict(weight_layers(model))
         self.left.append(sum(int(weight.count_nonzero()) for weight in weights.values()))
         # Highest where a weight is gone already: it must not come back.
         return {name: torch.where(weight == 0, 9.0, torch.rand(weight.shape)) for name, weight in weights.items()}
@@ -92,7 +92,7 @@ def spy() -> Iterator[list[int]]:
 @pytest.mark.filterwarnings("ignore:.*layer collapse.*:robustprune.errors.PruningWarning")
 def test_density_falls_exponentially_and_the_masked_network_is_scored(few_digits: ImageData, spy: list[int]) -> None:
     model = build_model("resnet20", few_digits, width=4)
-    total = sum(weight.numel() for weight in weights_of(model).values())
+    total = sum(weight.numel() for weight in dict(weight_layers(model)).values())
     masks = find_masks(model, few_digits, "spy", sparsity=0.9, rounds=4)
     assert spy == [round(total * 0.1 ** (done / 4)) for done in range(4)]
     assert count_kept(masks) == round(0.1 * total)
@@ -129,7 +129,7 @@ def test_synflow_in_a_hundred_rounds_leaves_a_path_where_one_round_leaves_none(
 ) -> None:
     """Maximal critical compression (Tanaka et al. 2020, theorem 3), and the conservation behind it (theorem 1)."""
     model = chain(seed)
-    sparsity = 1 - kept / sum(weight.numel() for weight in weights_of(model).values())
+    sparsity = 1 - kept / sum(weight.numel() for weight in dict(weight_layers(model)).values())
     with pytest.warns(PruningWarning, match="layer collapse"):
         at_once = find_masks(model, few_digits, "synflow", sparsity=sparsity)
     assert collapsed(at_once)

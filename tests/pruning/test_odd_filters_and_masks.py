@@ -24,7 +24,7 @@ from robustprune.pruning import (
     maskable_weights,
     remove_filters,
 )
-from robustprune.pruning.running import check_weights_run
+from robustprune.pruning.masks import check_weights_run
 from robustprune.tickets import prune_layers
 from robustprune.tickets.ticket import Ticket, load_ticket
 

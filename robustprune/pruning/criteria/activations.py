@@ -1,27 +1,55 @@
-"""What the activation criteria share: options, images, and a measure of every channel on every image."""
+"""What the activation criteria share: where in a network they look, at which images, and a measure of every channel."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
+from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block
-from robustprune.pruning.criteria.criterion import Criterion
-from robustprune.pruning.criteria.sample import (
+from robustprune.pruning.calls import Call, tensors, trace
+from robustprune.pruning.criteria.channels import channel_dim, known_channel_dim, normalizes
+from robustprune.pruning.criteria.criterion import (
     Batches,
     BatchNormMode,
+    Criterion,
     as_batches,
     images_in_proportion,
     scoring_copy,
 )
-from robustprune.pruning.criteria.sites import Place, Site, block_sites, filter_sites, watching
+
+Place = Literal["output", "branch"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A module whose output is looked at.
+
+    Attributes:
+        module: Its name in the network.
+        shape: The shape of its output, batch first.
+        channel_dim: Which of the output's dimensions counts channels.
+        activation: What the output goes through before it is looked at, if anything.
+    """
+
+    module: str
+    shape: tuple[int, ...]
+    channel_dim: int
+    activation: nn.Module | None = None
+
+    @property
+    def has_feature_maps(self) -> bool:
+        """Whether the output is (N, C, H, W)."""
+        return len(self.shape) == 4 and self.channel_dim == 1
 
 
 class DataCriterion(Criterion):
@@ -73,13 +101,17 @@ class ActivationCriterion(DataCriterion):
     def _importance_at(self, sites: Mapping[str, Site], network: nn.Module, batches: Batches) -> dict[str, Tensor]:
         measures: dict[str, list[Tensor]] = {name: [] for name in sites}
 
-        def look(name: str, features: Tensor) -> None:
-            activation = sites[name].activation
+        def look(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+            # At once, as later layers may write into it.
+            features, activation = tensors(output)[0], sites[name].activation
             if activation is not None:
                 features = activation(features.clone())  # which may work in place
             measures[name].append(self.measure(features, sites[name]).double().cpu())
 
-        with torch.no_grad(), watching(network, {site.module: partial(look, name) for name, site in sites.items()}):
+        with torch.no_grad(), ExitStack() as stack:
+            for name, site in sites.items():
+                module = network.get_submodule(site.module)
+                stack.callback(module.register_forward_hook(partial(look, name)).remove)
             for images, _ in batches:
                 network(images)
         labels = torch.cat([labels for _, labels in batches]).cpu()
@@ -89,3 +121,96 @@ class ActivationCriterion(DataCriterion):
 def by_channel(features: Tensor, site: Site) -> Tensor:
     """Return features of any layout as (n, C, positions)."""
     return features.movedim(site.channel_dim, 1).flatten(2) if features.ndim > 2 else features.unsqueeze(2)
+
+
+def block_sites(network: nn.Module, blocks: Sequence[Block], images: Tensor, place: Place) -> dict[str, Site]:
+    """Return where each block is looked at, by block name.
+
+    ``output`` is what the block returns; ``branch`` the output of its last convolution, linear or normalization
+    layer that has as many channels and positions, which is what the (last) shortcut adds it to.
+
+    Raises:
+        PruningError: It cannot be told which dimension counts the channels, or there is no such layer.
+    """
+    calls = _completed(network, images)
+    by_name = {call.name: call for call in calls}
+    return {block.name: _block_site(by_name[block.name], calls, place) for block in blocks}
+
+
+def _block_site(block: Call, calls: Sequence[Call], place: Place) -> Site:
+    inside = _within(block, calls)
+    shape, dim = tuple(block.features.shape), channel_dim(block, inside)
+    if place == "output":
+        return Site(block.name, shape, dim)
+    for call in reversed(inside):
+        own = _transformed_dim(call, inside)
+        if own is not None and _channels_first(tuple(call.features.shape), own) == _channels_first(shape, dim):
+            return Site(call.name, tuple(call.features.shape), own)
+    raise PruningError(
+        f"block {block.name} has no layer that returns {shape[1:]} as the block does, so its "
+        "branch cannot be told from its output; use site=output"
+    )
+
+
+def _within(call: Call, calls: Sequence[Call]) -> list[Call]:
+    members = set(call.module.modules()) - {call.module}
+    return [other for other in calls if other.module in members]
+
+
+def _transformed_dim(call: Call, calls: Sequence[Call]) -> int | None:
+    """Return which dimension counts channels in the output of a convolution, linear or normalization layer."""
+    if isinstance(call.module, nn.MultiheadAttention):
+        return None
+    if not normalizes(call.module):
+        return known_channel_dim(call)
+    with suppress(PruningError):  # nothing in it tells
+        return channel_dim(call, _within(call, calls))
+    return None
+
+
+def _channels_first(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
+    return (shape[dim], *shape[:dim], *shape[dim + 1 :])
+
+
+def filter_sites(network: nn.Module, layers: Sequence[str], images: Tensor) -> dict[str, Site]:
+    """Return where each convolution's maps are looked at: behind the normalization and activation that follow it.
+
+    What follows is the module that is given the very tensor the one before returned. An activation called as a
+    function is left out.
+
+    Raises:
+        PruningError: A convolution that the network never calls as a module.
+    """
+    calls = _completed(network, images)
+    places = {call.name: place for place, call in reversed(list(enumerate(calls)))}
+    sites = {}
+    for layer in layers:
+        if layer not in places:
+            raise PruningError(
+                f"the network never calls {layer} as a module, so its feature maps cannot be seen; use a criterion of "
+                "weights, such as snip or l1, for its filters"
+            )
+        maps = calls[places[layer]]
+        module, activation, features = layer, None, maps.features
+        for call in calls[places[layer] + 1 :]:
+            same = bool(call.given) and call.given[0] is features
+            if not same or call.features.shape != features.shape:
+                continue
+            if normalizes(call.module):
+                module, activation = call.name, None
+            elif _activates(call.module) and activation is None:
+                activation = call.module
+            elif not isinstance(call.module, (nn.Identity, nn.Dropout)):
+                continue
+            features = call.features
+        sites[layer] = Site(module, tuple(maps.features.shape), 1, activation)
+    return sites
+
+
+def _completed(network: nn.Module, images: Tensor) -> list[Call]:
+    """Return the calls of modules that return a tensor, in order of completion."""
+    return sorted((call for call in trace(network, images) if tensors(call.output)), key=lambda call: call.ended)
+
+
+def _activates(module: nn.Module) -> bool:
+    return "activation" in type(module).__module__ and not isinstance(module, nn.MultiheadAttention)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,40 +17,16 @@ from torch.utils._pytree import tree_map
 
 from robustprune.errors import PruningError
 from robustprune.models import copy_network
-from robustprune.pruning.calls import tensors
+from robustprune.pruning.calls import Call, called, tensors
 from robustprune.runtime.randomness import seeded_generator
-
-# By name, as foreign networks bring normalizations of their own ("BatchNormAct2d", "LayerNorm2d", "RMSNorm").
-_NORMALIZATION = "norm"
 
 _NEXT_TO_NOTHING = 1e-3  # weights that close a branch at initialization, such as a last normalization's or layer scale
 _AT_ONE_PLACE = 0.6  # share of a change; along two positions it is a half at each
 
 
-@dataclass(frozen=True)
-class Call:
-    """What went through a module in one forward pass; ``output`` is the first tensor it returned."""
-
-    name: str
-    module: nn.Module
-    inputs: tuple[Any, ...]
-    keywords: dict[str, Any]
-    output: Tensor
-
-    @property
-    def features(self) -> Tensor | None:
-        """The first tensor it was given."""
-        return tensor_in((self.inputs, self.keywords))
-
-
-def tensor_in(values: Any) -> Tensor | None:
-    """Return the first tensor of a module's output or inputs, whatever it is packed in."""
-    return next(iter(tensors(values)), None)
-
-
 def normalizes(module: nn.Module) -> bool:
-    """Whether a module is a normalization, by its name."""
-    return _NORMALIZATION in type(module).__name__.lower()
+    """Whether a module is a normalization, by its name, as networks bring their own (``LayerNorm2d``, ``RMSNorm``)."""
+    return "norm" in type(module).__name__.lower()
 
 
 def known_channel_dim(call: Call) -> int | None:
@@ -59,7 +34,7 @@ def known_channel_dim(call: Call) -> int | None:
     if isinstance(call.module, (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)):
         return 1
     if isinstance(call.module, (nn.Linear, nn.MultiheadAttention)):
-        return call.output.ndim - 1
+        return call.features.ndim - 1
     return None
 
 
@@ -73,20 +48,20 @@ def channel_dim(call: Call, inside: Sequence[Call]) -> int:
     Raises:
         PruningError: No layer in it writes channels that can be told apart in its output.
     """
-    if call.output.ndim == 2:
+    if call.features.ndim == 2:
         return 1
     with torch.no_grad():
         probe = _awake(copy_network(call.module))
-        before = _output(probe, call)
+        before = _result(probe, call)
         for disturbed in _disturbances(probe, call, inside):
             with disturbed:
-                after = _output(probe, call)
+                after = _result(probe, call)
             found = _place_of_change(before, after)
             if found is not None:
                 return found
     raise PruningError(
-        f"{call.name} returns {tuple(call.output.shape[1:])}, and no convolution, linear or normalization layer in it "
-        "tells which of these dimensions counts channels; use kl, l1 or a gradient criterion"
+        f"{call.name} returns {tuple(call.features.shape[1:])}, and no convolution, linear or normalization layer in "
+        "it tells which of these dimensions counts channels; use kl, l1 or a gradient criterion"
     )
 
 
@@ -99,7 +74,7 @@ def _disturbances(probe: nn.Module, call: Call, inside: Sequence[Call]) -> Itera
             for scale in (*layer.parameters(recurse=False), *layer.buffers(recurse=False)):
                 if scale.ndim and len(scale) > 1 and scale.is_floating_point():
                     yield _moved(scale)
-        elif dim is not None and inner.output.ndim > dim and inner.output.shape[dim] > 1:
+        elif dim is not None and inner.features.ndim > dim and inner.features.shape[dim] > 1:
             yield _disturbed(layer, dim)
 
 
@@ -111,14 +86,9 @@ def _awake(module: nn.Module) -> nn.Module:
     return module
 
 
-def _output(module: nn.Module, call: Call) -> Tensor:
-    def copied(value: Any) -> Any:
-        return value.clone() if isinstance(value, Tensor) else value
-
-    # Layers may write into what they are given.
-    output = tensor_in(module(*tree_map(copied, call.inputs), **tree_map(copied, call.keywords)))
-    assert output is not None, "it returned a tensor before"
-    return output.clone()
+def _result(module: nn.Module, call: Call) -> Tensor:
+    # Cloned, as it may be a view of what is disturbed later.
+    return tensors(called(module, call.arguments))[0].clone()
 
 
 @contextmanager
@@ -126,8 +96,7 @@ def _disturbed(layer: nn.Module, dim: int) -> Iterator[None]:
     """Add to the first channel of a layer's output, at each position as much as it is large, up or down."""
 
     def disturb(_layer: nn.Module, _inputs: Any, output: Any) -> Any:
-        first = tensor_in(output)
-        assert first is not None
+        first = tensors(output)[0]
         changed = first.clone()
         channel = changed.select(dim, 0)
         signs = torch.randint(2, channel.shape, generator=seeded_generator("disturbance")).to(channel) * 2 - 1

@@ -13,8 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from robustprune.pruning.criteria.activations import ActivationCriterion, by_channel
-from robustprune.pruning.criteria.sites import Site
+from robustprune.pruning.criteria.activations import ActivationCriterion, Site, by_channel
 
 
 class ExpectedAbs(ActivationCriterion):

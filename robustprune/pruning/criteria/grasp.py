@@ -21,9 +21,15 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from robustprune.pruning.criteria.gradients import GradientCriterion, gradients, loss_shares, summed
-from robustprune.pruning.criteria.saliency import Saliency, per_weight
-from robustprune.pruning.criteria.sample import Batches
+from robustprune.pruning.criteria.criterion import Batches
+from robustprune.pruning.criteria.saliency import (
+    GradientCriterion,
+    Saliency,
+    gradients,
+    loss_shares,
+    per_weight,
+    summed,
+)
 
 
 class Grasp(GradientCriterion):

@@ -17,8 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from robustprune.errors import PruningError
-from robustprune.pruning.criteria.activations import ActivationCriterion
-from robustprune.pruning.criteria.sites import Site
+from robustprune.pruning.criteria.activations import ActivationCriterion, Site
 
 
 class HRank(ActivationCriterion):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningWarning
 from robustprune.pruning.blocks import Block
-from robustprune.pruning.criteria.criterion import Criterion
+from robustprune.pruning.criteria.criterion import Criterion, scoring_copy, trial_images
 from robustprune.pruning.criteria.saliency import (
     Reduction,
     Saliency,
@@ -32,7 +32,6 @@ from robustprune.pruning.criteria.saliency import (
     per_weight,
     weights_within,
 )
-from robustprune.pruning.criteria.sample import scoring_copy, trial_images
 from robustprune.pruning.criteria.used_weights import use_weights
 
 

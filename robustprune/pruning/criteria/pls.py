@@ -23,8 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from robustprune.errors import PruningError
-from robustprune.pruning.criteria.activations import ActivationCriterion, by_channel
-from robustprune.pruning.criteria.sites import Site
+from robustprune.pruning.criteria.activations import ActivationCriterion, Site, by_channel
 
 # Of the power method that finds a component: scikit-learn's defaults leave errors of 0.1 % in the importance.
 _ITERATIONS, _TOLERANCE = 10_000, 1e-14

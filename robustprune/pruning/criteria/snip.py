@@ -13,9 +13,15 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from robustprune.pruning.criteria.gradients import GradientCriterion, gradients, loss_shares, summed
-from robustprune.pruning.criteria.saliency import Saliency, per_weight
-from robustprune.pruning.criteria.sample import Batches
+from robustprune.pruning.criteria.criterion import Batches
+from robustprune.pruning.criteria.saliency import (
+    GradientCriterion,
+    Saliency,
+    gradients,
+    loss_shares,
+    per_weight,
+    summed,
+)
 
 
 class Snip(GradientCriterion):

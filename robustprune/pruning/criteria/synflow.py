@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.models.adapter import Normalize
-from robustprune.pruning.criteria.gradients import gradients
-from robustprune.pruning.criteria.saliency import Saliency, WeightCriterion, per_weight
-from robustprune.pruning.criteria.sample import normalizes_batches, scoring_copy, trial_images
+from robustprune.pruning.criteria.criterion import normalizes_batches, scoring_copy, trial_images
+from robustprune.pruning.criteria.saliency import Saliency, WeightCriterion, gradients, per_weight
 from robustprune.pruning.criteria.used_weights import use_weights
 
 _INPUT = "the input"  # no parameter's name, which have no spaces

@@ -8,8 +8,7 @@ Criteria therefore score a network in which each computed weight is a tensor of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import weight_layers
+from robustprune.pruning.calls import running_instead
 
 _PRODUCTS = {
     torch.conv1d,
@@ -48,6 +48,11 @@ class _Layer:
     @property
     def weight(self) -> Tensor:
         weight: Tensor = getattr(self.module, self.attribute)
+        return weight
+
+    def note(self, weight: Tensor) -> Tensor:
+        if weight.shape == self.weight.shape:
+            self.seen.append(weight)
         return weight
 
     @property
@@ -88,32 +93,10 @@ def use_weights(network: nn.Module, images: Sequence[Tensor]) -> dict[str, Tenso
 
 
 def _see(network: nn.Module, layers: Sequence[_Layer], images: Tensor) -> None:
-    with torch.no_grad(), _watched(layers):
+    """Note the weights that layers use while the network runs."""
+    watched = {layer.module: _with_products(layer.module, layer.note) for layer in layers}
+    with torch.no_grad(), running_instead(watched):
         network(images)
-
-
-@contextmanager
-def _watched(layers: Sequence[_Layer]) -> Iterator[None]:
-    """Note the weights that layers use while they run."""
-    own = [vars(layer.module).get("forward") for layer in layers]
-    for layer in layers:
-        _with_products(layer.module, _noting(layer))
-    try:
-        yield
-    finally:
-        for layer, forward in zip(layers, own, strict=True):
-            del layer.module.forward
-            if forward is not None:
-                layer.module.forward = forward
-
-
-def _noting(layer: _Layer) -> Callable[[Tensor], Tensor]:
-    def note(weight: Tensor) -> Tensor:
-        if weight.shape == layer.weight.shape:
-            layer.seen.append(weight)
-        return weight
-
-    return note
 
 
 def _is_computed(layer: _Layer) -> bool:
@@ -142,7 +125,7 @@ def _used(layer: _Layer) -> Tensor:
         _read_as(layer.module, layer.attribute, weight)
     else:
         shape = parameter.shape
-        _with_products(layer.module, lambda given: weight if given.shape == shape else given)
+        layer.module.forward = _with_products(layer.module, lambda given: weight if given.shape == shape else given)
     return weight
 
 
@@ -156,15 +139,15 @@ def _read_as(module: nn.Module, attribute: str, weight: Tensor) -> None:
             del module._forward_pre_hooks[key]
 
 
-def _with_products(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-    """Let the forward pass of one module take its products with another weight than it asks for."""
+def _with_products(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+    """Return the forward pass of a module that takes its products with another weight than it asks for."""
     plain = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         with _Products(change):
             return plain(*args, **kwargs)
 
-    module.forward = forward
+    return forward
 
 
 class _Products(TorchFunctionMode):

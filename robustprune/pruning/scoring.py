@@ -17,9 +17,8 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError, in_one_line
 from robustprune.inference.plain import without_checkpoints
 from robustprune.models import run_uncompiled
-from robustprune.pruning.blocks import find_blocks
+from robustprune.pruning.blocks import find_blocks, removable_blocks
 from robustprune.pruning.criteria import make_criterion
-from robustprune.pruning.plan import check_removable
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.randomness import isolated_generators
 
@@ -80,7 +79,7 @@ def score_blocks(
         PruningError: No block can go, an option is wrong, or a score is not finite.
     """
     chosen = make_criterion(criterion, **options)
-    blocks = check_removable(find_blocks(model))
+    blocks = removable_blocks(find_blocks(model))
     start = time.perf_counter()
     with _scoring(model, criterion):
         scores = chosen.score(model, blocks, data, seed)
