@@ -68,7 +68,8 @@ def test_commands_exist_with_their_options(page: Path) -> None:
         if name.startswith("-"):
             continue
         assert name in commands.commands, name
-        known = {option for parameter in commands.commands[name].params for option in parameter.opts} | {"--help"}
+        every = commands.commands[name].params
+        known = {option for each in every for option in (*each.opts, *each.secondary_opts)} | {"--help"}
         used = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert used <= known, f"{name}: {sorted(used - known)}"
 

@@ -72,12 +72,18 @@ def check_replaceable(path: Path, kind: Kind | None) -> None:
         raise FileExistsError(errno.EEXIST, reason, str(path))
 
 
+_SEAL = b"robustprune:sha256:"
+_FORMATS = (b"robustprune-ticket", b"robustprune-checkpoint")
+
+
 def _sealed(form: bytes) -> Callable[[Path], bool]:
     """Return whether a file is one of :mod:`robustprune.runtime.sealed` of that format, if a damaged one."""
 
     def is_one(path: Path) -> bool:
         content = path.read_bytes()  # torch does not compress it
-        return content.startswith(b"PK") and form in content
+        # Where the damage is at its start, or at the name of its format, its seal tells.
+        is_of_another = any(other in content for other in _FORMATS if other != form)
+        return (content.startswith(b"PK") and form in content) or (_SEAL in content[-200:] and not is_of_another)
 
     return is_one
 

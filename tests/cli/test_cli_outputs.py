@@ -36,8 +36,8 @@ def test_parts_of_a_report_have_folders_of_their_own(titles: list[str]) -> None:
 
 @pytest.mark.parametrize(("file", "name"), [("a-lr0.1.yaml", "a-lr0.1"), ("a-lr0.1", "a-lr0.1"), ("b.yml", "b")])
 def test_sweeps_of_different_names_have_plans_of_their_own(tmp_path: Path, file: str, name: str) -> None:
-    (tmp_path / file).write_text("{model: resnet20, criterion: random, blocks: 1}")
-    assert read_sweep(tmp_path / file)[0] == name
+    (tmp_path / file).write_text("{model: resnet20, pruning: {criterion: random, blocks: 1}}")
+    assert read_sweep(tmp_path / file).name == name
 
 
 @pytest.fixture
