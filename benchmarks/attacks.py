@@ -41,9 +41,8 @@ from turns import Tell, Work, by_turns
 from robustprune.attacks import AttackProblem, get_attack, register_attack, run_attack
 from robustprune.cost import measure_cost
 from robustprune.data import ImageData, stratified_indices
-from robustprune.inference import accelerate
+from robustprune.inference import accelerate, predict_logits
 from robustprune.metrics import wilson_interval
-from robustprune.models import predict_logits
 
 KINDS = tuple(RECIPES)
 PARTS = ("gradients", "pgd", "agreement", "autoattack")

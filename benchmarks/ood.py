@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.models import build_model, predict_logits
+from robustprune.inference import predict_logits
+from robustprune.models import build_model
 from robustprune.ood import DETECTORS, Extractor, fit_detectors, score_outputs
 from robustprune.ood.detectors.vim import principal_dimensions
 

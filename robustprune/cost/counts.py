@@ -17,7 +17,6 @@ from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
 
 from robustprune.cost.noise_images import noise_images
 from robustprune.errors import ModelError, ModelWarning
-from robustprune.inference.plain import fill_lazy_layers
 from robustprune.models import (
     as_network,
     copy_network,
@@ -30,6 +29,7 @@ from robustprune.models import (
     network_name,
     run_uncompiled,
 )
+from robustprune.models.networks import fill_lazy_layers
 from robustprune.pruning import Block, weight_layers
 from robustprune.pruning.criteria.used_weights import use_weights
 from robustprune.runtime.arrays import Array, to_tensor

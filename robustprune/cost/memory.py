@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from robustprune.cost.noise_images import noise_images
 from robustprune.errors import ModelError
-from robustprune.inference.plain import fill_lazy_layers
 from robustprune.models import copy_network, network_name, run_uncompiled, to_evaluation
+from robustprune.models.networks import fill_lazy_layers
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.randomness import isolated_generators
 

@@ -11,6 +11,7 @@ from robustprune.cost import measure_cost, measure_memory
 from robustprune.data import Sample
 from robustprune.data.image_data import images_at
 from robustprune.errors import EvaluationError, ModelError
+from robustprune.inference import predict_logits
 from robustprune.metrics import (
     accuracy,
     brier_score,
@@ -19,7 +20,7 @@ from robustprune.metrics import (
     sample_figures,
     wilson_interval,
 )
-from robustprune.models import build_network, network_name, predict_logits
+from robustprune.models import build_network, network_name
 from robustprune.pruning import find_blocks
 from robustprune.records import BlockSummary, CleanResult, ModelSummary, Samples
 from robustprune.runtime.environment import hash_weights

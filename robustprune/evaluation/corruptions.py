@@ -23,9 +23,8 @@ from robustprune.corruptions.corruption_result import (
 )
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.evaluation.corruption_sources import CorruptedImages, Idle, fingerprints
-from robustprune.inference import freeze
+from robustprune.inference import freeze, predict_logits
 from robustprune.metrics import accuracy, brier_score, expected_calibration_error, negative_log_likelihood
-from robustprune.models import predict_logits
 from robustprune.records import Record, Samples
 from robustprune.runtime.work import Work
 

@@ -18,8 +18,8 @@ from robustprune.data.npz import load_npz
 from robustprune.data.pixels import convert_channels, resize_images
 from robustprune.data.released import load_foreign_folder
 from robustprune.errors import DataError
+from robustprune.inference import predict_logits
 from robustprune.metrics import accuracy, wilson_interval
-from robustprune.models import predict_logits
 from robustprune.records import Samples
 from robustprune.runtime.files import user_path
 from robustprune.runtime.work import Work

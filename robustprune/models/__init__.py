@@ -9,7 +9,6 @@ from robustprune.models.forward import (
     logit_gap,
     model_device,
     model_type,
-    predict_logits,
     run_model,
     to_unit_range,
 )
@@ -46,7 +45,6 @@ __all__ = [
     "model_device",
     "model_type",
     "network_name",
-    "predict_logits",
     "reason_of",
     "run_model",
     "run_uncompiled",

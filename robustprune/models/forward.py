@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import EvaluationError, ModelError, RobustPruneError
-from robustprune.models.networks import as_network, evaluation_mode, reason_of
+from robustprune.models.networks import reason_of
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.environment import frozen_constants
 
@@ -50,42 +50,6 @@ def to_unit_range(images: Array) -> Tensor:
     if images.is_floating_point():
         return images.float()
     raise EvaluationError(f"images must be uint8 (0 to 255) or float (0 to 1), got {images.dtype}; convert them")
-
-
-def predict_logits(
-    model: nn.Module,
-    images: Array,
-    *,
-    batch_size: int = 512,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    """Return the logits of ``model``, in evaluation mode, for all images.
-
-    Args:
-        model: Maps float images in [0, 1] to logits (N, K); normalization is inside it. A plain function will do.
-        images: (N, …), uint8 or float in [0, 1].
-        batch_size: Images per forward pass.
-        device: Where the batches go; by default where the model is.
-
-    Returns:
-        (N, K) on the CPU, float32, or float64 of a network that computes in it.
-
-    Raises:
-        EvaluationError: No images, or of a type that is neither uint8 nor float.
-        ModelError: The model cannot run on these images or does not return (N, K) logits.
-    """
-    network, images = as_network(model), to_tensor(images, "images")
-    if images.ndim < 2 or len(images) == 0:
-        raise EvaluationError(f"expected a batch of images (N, …) with N ≥ 1, got shape {tuple(images.shape)}")
-    if batch_size < 1:
-        raise EvaluationError(f"batch_size must be at least 1, got {batch_size}")
-    place = model_device(network, device)
-    with evaluation_mode(network), torch.inference_mode():
-        batches = [
-            run_model(network, to_unit_range(batch.to(place))).cpu()  # (n, K)
-            for batch in torch.split(images, batch_size)
-        ]
-    return torch.cat(batches)
 
 
 def run_model(model: nn.Module, images: Tensor) -> Tensor:

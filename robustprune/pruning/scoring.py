@@ -15,8 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError, in_one_line
-from robustprune.inference.plain import without_checkpoints
 from robustprune.models import run_uncompiled
+from robustprune.models.networks import without_checkpoints
 from robustprune.pruning.blocks import find_blocks, removable_blocks
 from robustprune.pruning.criteria import make_criterion
 from robustprune.runtime.kernels import sound_gradients

@@ -18,7 +18,8 @@ import torch
 from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
 from robustprune.data import load_data
 from robustprune.evaluation.shift import load_shift
-from robustprune.models import build_model, predict_logits
+from robustprune.inference import predict_logits
+from robustprune.models import build_model
 from robustprune.runtime.work import choose_device
 from robustprune.sweep.graph import Stage
 from robustprune.training import Recipe, measure_steps

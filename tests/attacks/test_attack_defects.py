@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from robustprune.attacks import run_attack
 from robustprune.errors import AttackError
-from robustprune.models import predict_logits
+from robustprune.inference import predict_logits
 
 
 class TrainingStatistics(nn.BatchNorm2d):

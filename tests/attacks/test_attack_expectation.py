@@ -8,7 +8,7 @@ from test_attack_defects import AlwaysDrops
 from torch import nn
 
 from robustprune.attacks import run_attack
-from robustprune.models import predict_logits
+from robustprune.inference import predict_logits
 
 
 class TakesTurns(nn.Module):

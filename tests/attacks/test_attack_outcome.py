@@ -8,7 +8,7 @@ from robustprune.attacks import Attack, AttackProblem, attack_options, pgd, run_
 from robustprune.attacks.engine import waves as waves_module
 from robustprune.attacks.engine.ledger import Tally
 from robustprune.attacks.engine.oracle import Batches, Oracle
-from robustprune.models import predict_logits
+from robustprune.inference import predict_logits
 from robustprune.runtime.work import Work
 
 EPSILON = 0.08

@@ -21,8 +21,8 @@ from robustprune.attacks import (
 from robustprune.attacks.engine.oracle import Batches, is_out_of_memory
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError, ModelWarning
+from robustprune.inference import predict_logits
 from robustprune.inference.packed import Packed
-from robustprune.models import predict_logits
 
 EPSILONS = ["0.02", 0.05, 0.08, 0.12]
 ENSEMBLE = {"attack": "autoattack", "epsilon": 0.06, "steps": 6, "queries": 30, "target_classes": 2}

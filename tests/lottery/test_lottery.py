@@ -16,9 +16,10 @@ from support import LINEAR_BLOCKS
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError, SweepError
+from robustprune.inference import predict_logits
 from robustprune.lottery import LotteryResults, algorithm_1, algorithm_2, run_lottery
 from robustprune.metrics import accuracy
-from robustprune.models import build_model, predict_logits
+from robustprune.models import build_model
 from robustprune.pruning import CRITERIA, score_blocks
 from robustprune.runtime.work import Work
 from robustprune.sweep import Store, stages

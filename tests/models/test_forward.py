@@ -7,15 +7,8 @@ from torch import nn
 
 from robustprune.attacks import run_attack
 from robustprune.errors import EvaluationError, ModelError, ModelWarning
-from robustprune.inference import freeze
-from robustprune.models import (
-    evaluation_mode,
-    frozen_parameters,
-    logit_gap,
-    model_device,
-    predict_logits,
-    to_unit_range,
-)
+from robustprune.inference import freeze, predict_logits
+from robustprune.models import evaluation_mode, frozen_parameters, logit_gap, model_device, to_unit_range
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from robustprune.attacks import run_attack
 from robustprune.errors import ModelError, ModelWarning
-from robustprune.inference import freeze
-from robustprune.models import as_network, evaluation_mode, network_name, predict_logits, to_evaluation
+from robustprune.inference import freeze, predict_logits
+from robustprune.models import as_network, evaluation_mode, network_name, to_evaluation
 from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.work import Work
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from robustprune.attacks import run_attack
 from robustprune.errors import ModelError
-from robustprune.inference import TOLERANCE, freeze, tolerance_of
-from robustprune.models import model_type, predict_logits, run_model
+from robustprune.inference import TOLERANCE, freeze, predict_logits, tolerance_of
+from robustprune.models import model_type, run_model
 
 TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 IMAGES = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))

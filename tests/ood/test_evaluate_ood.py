@@ -15,7 +15,7 @@ from torch import nn
 
 from robustprune.data import InMemorySplit, load_data
 from robustprune.errors import DataError, EvaluationError, UnknownNameError
-from robustprune.models import predict_logits
+from robustprune.inference import predict_logits
 from robustprune.ood import DETECTORS, OOD, PRESETS, evaluate_ood
 from robustprune.ood.image_sets import expand_sets, group_of, load_set
 

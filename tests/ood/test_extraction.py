@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from robustprune.errors import EvaluationError
-from robustprune.models import predict_logits
+from robustprune.inference import predict_logits
 from robustprune.ood.detector import DETECTORS
 from robustprune.ood.extraction import TRUST, Extractor
 from robustprune.ood.scoring import fit_detectors, score_outputs

@@ -18,8 +18,7 @@ from robustprune.corruptions import corrupt
 from robustprune.cost import measure_cost
 from robustprune.errors import AttackError, CorruptionError, EvaluationError, PruningError, RobustPruneError
 from robustprune.evaluation.similarity import compare_representations
-from robustprune.inference import freeze
-from robustprune.models import predict_logits
+from robustprune.inference import freeze, predict_logits
 from robustprune.ood import Extractor, Outputs, fit_detectors, score_outputs
 from robustprune.pruning import find_blocks
 from robustprune.runtime.arrays import to_numpy, to_tensor

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from robustprune.errors import AttackError
-from robustprune.models import predict_logits
+from robustprune.inference import predict_logits
 from robustprune.runtime.files import write_atomically
 from robustprune.runtime.kinds import ADVERSARIAL
 
