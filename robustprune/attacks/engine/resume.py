@@ -95,7 +95,7 @@ class SavedWave:
 def clear_states(folder: str | Path) -> None:
     """Remove what attacks kept in a folder, once nobody needs it any more."""
     for file in Path(folder).glob(f"*{SUFFIX}"):
-        file.unlink()
+        file.unlink(missing_ok=True)  # several processes may clear the same folder
 
 
 def state_file(folder: Path, model: nn.Module, samples: Samples, request: Attack, options: dict[str, Any]) -> Path:
