@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from house import FUNCTIONS, PACKAGE, Function, functions
+from house import FUNCTIONS, MOST_PARAMETERS, PACKAGE, Function, doubled_classes, doubled_files, functions
 
 MOST_LINES_OF_A_FILE = 350
 MOST_LINES_OF_A_FUNCTION = 60
@@ -35,3 +35,12 @@ def test_functions_fit_on_a_screen() -> None:
 def test_only_the_arguments_of_a_public_function_make_it_longer() -> None:
     longer = [found for found in FUNCTIONS if found.lines > MOST_LINES_OF_A_FUNCTION]
     assert [found for found in longer if not found.documents_arguments] == []
+
+
+def test_what_is_asked_for_is_passed_whole() -> None:
+    assert [found for found in FUNCTIONS if found.parameters > MOST_PARAMETERS] == []
+
+
+def test_a_name_means_one_thing() -> None:
+    assert doubled_files() == {}
+    assert doubled_classes() == {}

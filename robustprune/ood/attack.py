@@ -19,10 +19,10 @@ from robustprune.attacks import Attack, AttackResult, run_attack
 from robustprune.errors import AttackError, DetectorError
 from robustprune.metrics import detection_figures
 from robustprune.ood.detector import Detector
+from robustprune.ood.detector_scores import FittedDetector, Scores, score_outputs
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.ood_result import AttackedDetector, AttackedEntry
 from robustprune.ood.outputs import Outputs
-from robustprune.ood.scoring import FittedDetector, Scores, score_outputs
 from robustprune.runtime.work import Progress
 
 RAISE, LOWER = 1.0, -1.0

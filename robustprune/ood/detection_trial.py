@@ -12,12 +12,12 @@ from torch import Tensor
 from robustprune.corruptions import HEADLINE, SEVERITIES
 from robustprune.metrics import area_under_risk_coverage, detection_figures, detection_intervals, risk_coverage
 from robustprune.ood.attack import attack_detectors, score_attack
+from robustprune.ood.detector_scores import FittedDetector, Scores, score_outputs
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.image_sets import OODSet, corrupt_evenly, group_of
 from robustprune.ood.ood_result import AttackedEntry, DetectorEntry, OodEntry, Samples, SelectiveEntry
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.requests import OOD
-from robustprune.ood.scoring import FittedDetector, Scores, score_outputs
 from robustprune.runtime.work import Progress, labelled
 
 Found = Mapping[str, Scores | str]

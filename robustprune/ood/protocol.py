@@ -14,11 +14,11 @@ from robustprune.errors import EvaluationError
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
 from robustprune.ood.detection_trial import DetectionTrial
 from robustprune.ood.detector import DETECTORS, make_detector
+from robustprune.ood.detector_scores import TUNING_IMAGES, prepare_detectors
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.image_sets import FAR, NEAR, OODSet, expand_sets, is_corrupted, load_set, load_sets
 from robustprune.ood.ood_result import DetectorEntry, GroupMean, OodEntry, OodResult, OodSummary
 from robustprune.ood.requests import OOD
-from robustprune.ood.scoring import TUNING_IMAGES, prepare_detectors
 from robustprune.runtime.work import Progress
 
 _AVERAGED = ("auroc", "aupr_in", "aupr_out", "fpr95_ood_positive", "fpr95_id_positive")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.ood.detector import make_detector
+from robustprune.ood.detector_scores import fit_detectors, score_outputs
 from robustprune.ood.detectors.temperature import Temperature
 from robustprune.ood.outputs import Outputs
-from robustprune.ood.scoring import fit_detectors, score_outputs
 
 TOLERANCE = 1e-4
 

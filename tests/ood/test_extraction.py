@@ -5,8 +5,8 @@ from torch import nn
 from robustprune.errors import EvaluationError
 from robustprune.inference import predict_logits
 from robustprune.ood.detector import DETECTORS
+from robustprune.ood.detector_scores import fit_detectors, score_outputs
 from robustprune.ood.extraction import TRUST, Extractor
-from robustprune.ood.scoring import fit_detectors, score_outputs
 
 
 def test_outputs_are_what_the_network_computes(case):

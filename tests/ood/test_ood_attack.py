@@ -9,7 +9,7 @@ from torch import nn
 
 from robustprune.ood import OOD, Detector, Extractor, evaluate_ood, fit_detectors, register_detector
 from robustprune.ood.attack import LOWER, RAISE, _drive, attack_detectors, score_attack
-from robustprune.ood.scoring import score_outputs
+from robustprune.ood.detector_scores import score_outputs
 
 EPSILON = 0.05
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from robustprune.errors import DetectorError
 from robustprune.metrics import detection_figures
 from robustprune.ood.detection_trial import compare_sets
+from robustprune.ood.detector_scores import fit_detectors, score_outputs
 from robustprune.ood.detectors.temperature import NoTemperatureError, best_temperature
 from robustprune.ood.outputs import Outputs
-from robustprune.ood.scoring import fit_detectors, score_outputs
 
 
 def tensor(*values):

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from robustprune.data import InMemorySplit
 from robustprune.errors import EvaluationError
 from robustprune.ood import OOD, evaluate_ood, fit_detectors, make_detector, score_outputs
-from robustprune.ood.scoring import tune_detectors
+from robustprune.ood.detector_scores import tune_detectors
 
 NAMES = ["knn", "react", "gen", "energy", "ash:percentile=0.5"]
 
