@@ -58,14 +58,14 @@ def _project_l2(delta: Tensor, epsilon: float) -> Tensor:
     size = _size_l2(delta)
     # A number over a tensor would be computed as its reciprocal, which overflows for the smallest sizes.
     factor = torch.where(size > epsilon, torch.full_like(size, epsilon) / size, torch.ones_like(size))
-    return delta * _over(factor, delta)
+    return delta * over_samples(factor, delta)
 
 
 def _steepest_l2(gradient: Tensor) -> Tensor:
     scaled, _ = _scaled(gradient)
     size = torch.linalg.vector_norm(scaled.flatten(1), dim=1)
     # With an entry of ±1 the norm is at least 1, unless all is zero.
-    return scaled / _over(size.clamp(min=1), gradient)
+    return scaled / over_samples(size.clamp(min=1), gradient)
 
 
 def _draw_l2(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
@@ -121,11 +121,11 @@ def _scaled(delta: Tensor) -> tuple[Tensor, Tensor]:
     """
     largest = _size_linf(delta)
     scale = torch.where(largest > 0, largest, torch.ones_like(largest))
-    return delta / _over(scale, delta), scale
+    return delta / over_samples(scale, delta), scale
 
 
-def _over(per_sample: Tensor, like: Tensor) -> Tensor:
-    """Return (N,) as (N, 1, …, 1)."""
+def over_samples(per_sample: Tensor, like: Tensor) -> Tensor:
+    """Return (N,) as (N, 1, …, 1), with as many dimensions as ``like``."""
     return per_sample.reshape(-1, *([1] * (like.ndim - 1)))
 
 
@@ -180,12 +180,11 @@ class Ball:
     def __init__(self, images: Tensor, epsilon: float, norm: Norm) -> None:
         """Share the images."""
         self._images, self._epsilon, self._norm = images, epsilon, norm
-        self._lately: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
     def contain(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return points (n, …) moved into the balls around the images ``rows``, around all if None."""
         if self._norm.name == "linf":
-            return points.clamp(*self._bounds_of(rows))
+            return points.clamp(*(bound if rows is None else bound[rows] for bound in self.bounds))
         images = self._images if rows is None else self._images[rows]
         return contain(points, images, self._epsilon, self._norm)
 
@@ -195,12 +194,3 @@ class Ball:
         norm, beyond = get_norm("linf"), 2 * self._epsilon
         low, high = (contain(self._images + each, self._images, self._epsilon, norm) for each in (-beyond, beyond))
         return low, high
-
-    def _bounds_of(self, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the bounds of some images; loops ask for the same ones at each step."""
-        if rows is None:
-            return self.bounds
-        if self._lately is None or not torch.equal(self._lately[0], rows):
-            low, high = self.bounds
-            self._lately = rows.clone(), (low[rows], high[rows])
-        return self._lately[1]

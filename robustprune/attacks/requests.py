@@ -136,12 +136,6 @@ class Attack(_Manner):
     selection: Literal["best", "last"] = "best"
     frozen: bool = True
 
-    @classmethod
-    def asked(cls, attack: str | Attack, **settings: Any) -> Attack:
-        """Return the request for an attack by name, or one that is there, with some settings changed."""
-        known = {"name": attack} if isinstance(attack, str) else dict(attack)
-        return cls.of({**known, **settings}) if settings or isinstance(attack, str) else attack
-
     @model_validator(mode="after")
     def _fits_the_norm(self) -> Self:
         parse_epsilon(self.epsilon, self.norm)

@@ -16,6 +16,7 @@ from robustprune.attacks.engine.ledger import Goal
 from robustprune.attacks.engine.oracle import Batches, predict_once
 from robustprune.attacks.engine.runner import NO_WORK, run_attack
 from robustprune.attacks.engine.samples import as_ids
+from robustprune.attacks.engine.thorough import further_broken
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.models import as_network, evaluation_mode, model_device, network_name, to_unit_range
@@ -57,7 +58,7 @@ def transfer_attack(
     """
     model, source = as_network(model), as_network(source)
     targets = settings.pop("targets", None)
-    request = Attack.asked(attack, **({"early_stop": False} | settings))
+    request = Attack.of(attack, **({"early_stop": False} | settings))
     made = run_attack(source, images, labels, request, targets=targets, sample_ids=sample_ids, work=work)
     made_at = time.perf_counter()
     clean, predictions = (_predict(model, points, sample_ids, request) for points in (images, made.adversarial))
@@ -66,9 +67,8 @@ def transfer_attack(
     found = [check for check in made.checks if check.name not in ("sample size", "clean agreement")]
     found.append(checks.check_sample_size(broken))
     if expected_clean_accuracy is not None:
-        accuracy = float((clean == made.labels).double().mean())
-        is_random = request.eot > 1
-        found.append(checks.check_clean_agreement(accuracy, expected_clean_accuracy, made.n, draws_at_random=is_random))
+        is_right, is_random = clean == made.labels, request.eot > 1
+        found.append(checks.check_clean_agreement(is_right, expected_clean_accuracy, draws_at_random=is_random))
     return replace(
         made,
         options={**made.options, "source": network_name(source)},
@@ -95,6 +95,6 @@ def _predict(model: nn.Module, images: Array, sample_ids: Sequence[int] | Tensor
 
 def check_transfer(direct: AttackResult, transferred: AttackResult) -> Check:
     """Examples made on another network must not find what an attack on the network itself missed."""
-    further = int((transferred.broken & ~direct.broken).sum()) / direct.n
+    further = further_broken(transferred, direct)
     detail = f"examples made on another network break a further {further:.2%} of the samples"
     return Check("transfer", "WARN" if further > checks.MOST_FURTHER else "PASS", detail)

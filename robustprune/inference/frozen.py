@@ -66,7 +66,12 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
                 return plain
             fold(folded, pairs)
             channels_last(folded)
-            problem = _disagreement(folded, plain, images)
+            problem = None
+            for size in _BATCH_SIZES:
+                gap = _gap(plain, folded, images[:size])
+                if not gap <= tolerance_of(plain, images[:1], gap):  # as NaN neither is nor is not
+                    problem = f"logits of {size} images differ by {gap:.2g} of the largest"
+                    break
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
         if problem is None:
@@ -170,22 +175,6 @@ def _image_shape(model: nn.Module) -> tuple[int, ...]:
             "known; give some as example"
         )
     return (architecture.channels, *architecture.image_size)
-
-
-def _disagreement(folded: nn.Module, plain: nn.Module, images: Tensor) -> str | None:
-    """Return how the logits differ, or None."""
-    for size in _BATCH_SIZES:
-        # A network that draws random numbers draws the same ones twice.
-        with isolated_generators(size):
-            expected = run_model(plain, images[:size])
-        with isolated_generators(size):
-            found = run_model(folded, images[:size])
-        if bool(expected.isnan().any()):
-            return f"its own logits of {size} images are NaN"
-        gap, largest = logit_gap(expected, found), float(expected.abs().max())
-        if not gap <= tolerance_of(plain, images[:1], gap):  # as NaN neither is nor is not
-            return f"logits of {size} images differ by {gap * largest:.2g}, the largest is {largest:.2g}"
-    return None
 
 
 def tolerance_of(network: nn.Module, images: Tensor, gap: float) -> float:

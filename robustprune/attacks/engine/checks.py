@@ -105,13 +105,19 @@ def check_containment(adversarial: Tensor, sizes: Tensor, epsilon: float) -> Che
     return Check("containment", "PASS", f"the largest perturbation is {largest:.6g}, epsilon {epsilon:.6g}")
 
 
-def check_clean_agreement(measured: float, expected: float, n: int, *, draws_at_random: bool = False) -> Check:
+def check_clean_agreement(is_right: Tensor, expected: float, *, draws_at_random: bool = False) -> Check:
     """The attack and the evaluator must look at the same model and data: normalization, split, label order.
 
     From 1000 samples on, one of them, or 0.05 points where that is more, may differ with a warning: batches of another
     size round differently. Of fewer, none may. Two passes of a network that draws at random may differ by what chance
-    does to two samples of n, three deviations of it.
+    does to two samples of N, three deviations of it.
+
+    Args:
+        is_right: (N,) bool, which clean images were classified correctly here.
+        expected: The accuracy of the evaluation.
+        draws_at_random: Whether the network does.
     """
+    n, measured = len(is_right), float(is_right.double().mean())
     difference = abs(measured - expected)
     detail = f"clean accuracy is {measured:.4f} here and {expected:.4f} in the evaluation"
     if draws_at_random:

@@ -169,14 +169,8 @@ class Ledger:
         self.is_broken |= taken
         self.first_broken[taken] = 0
 
-    def state(self) -> dict[str, Tensor]:
-        """Return what `restore` needs."""
-        return {name: getattr(self, name).clone() for name in _STATE}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go back to a `state`."""
-        for name in _STATE:
-            setattr(self, name, state[name].to(self.points.device))
-
-
-_STATE = ("points", "logits", "is_broken", "first_broken", "stage", "asked")
+    def reopen(self, rows: Tensor, points: Tensor, logits: Tensor) -> None:
+        """Take samples (N,) for unbroken again, from points (N, …) with their logits (N, K) on."""
+        self.is_broken &= ~rows
+        self.points[rows], self.logits[rows] = points[rows], logits[rows]
+        self.first_broken[rows] = self.stage[rows] = -1

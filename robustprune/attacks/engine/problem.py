@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from robustprune.attacks.engine.ledger import Goal, Ledger, Score
-from robustprune.attacks.engine.oracle import Oracle, Question, Response
+from robustprune.attacks.engine.ledger import Goal, Ledger, Score, Start
+from robustprune.attacks.engine.oracle import Oracle, Response, all_finite
 from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
 from robustprune.attacks.norms import Ball, get_norm, uphill
-from robustprune.attacks.registry import AttackFunction, check_norm, named
+from robustprune.attacks.registry import AttackFunction, check_norm
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.runtime.randomness import derive_seed, seeded_generator
 
-
-class Saved(Protocol):
-    """What of an attack is behind since before it was interrupted, and whether it had drawn at random."""
-
-    had_drawn: bool
-
-    def is_done(self, restart: int, stage: str) -> bool:
-        """Return whether a part is behind."""
-
-    def finish(self, restart: int, stage: str) -> None:
-        """Take note that a part is behind."""
+if TYPE_CHECKING:
+    from robustprune.attacks.engine.resume import SavedWave
 
 
 class AttackProblem:
@@ -46,6 +36,7 @@ class AttackProblem:
         labels: (N,) int64.
         targets: (N,) int64, the classes to reach; None where any wrong one will do.
         clean_logits: (N, K) at the images.
+        sample_ids: N numbers that the samples go by, whatever their places here.
         epsilon: The budget.
         norm: Its norm, by name.
         ball: Where points may lie.
@@ -54,6 +45,7 @@ class AttackProblem:
             the name ``""``.
         stage: The one that runs.
         has_drawn: Whether another restart would do something else; set by whatever draws at random here.
+        looked: The parts whose first gradients are in the tally.
         model: The module behind the questions, for attacks that bring their own; what it computes is not
             counted unless they see to it.
     """
@@ -87,11 +79,12 @@ class AttackProblem:
         self.ledger = Ledger(images, self.goal, clean_logits, request.selection, single)
         self.model, self.oracle = model, oracle
         self.stages, self.stage = [""], ""
-        self.saved: Saved | None = None
+        self.looked: set[str] = set()
+        self.saved: SavedWave | None = None
         self._draws = 0
         self._only = torch.ones_like(self.ledger.is_broken)
         self._pool = torch.zeros_like(self.ledger.is_broken)
-        self._sample_ids, self._request = sample_ids, request
+        self.sample_ids, self._request = sample_ids, request
 
     @property
     def active(self) -> Tensor:
@@ -166,7 +159,7 @@ class AttackProblem:
         drawn = torch.zeros(self.images.shape)
         where: list[int | str] = [self.restart, self._draws, *([self.stage] if self.stage else [])]
         for row in self.rows.tolist():
-            generator.manual_seed(derive_seed(self._request.seed, self._sample_ids[row], *where))
+            generator.manual_seed(derive_seed(self._request.seed, self.sample_ids[row], *where))
             drawn[row] = sampler(generator, self.images.shape[1:])
         self._draws += 1
         self.has_drawn = True
@@ -176,10 +169,6 @@ class AttackProblem:
         """Return a seed for generators the engine does not own, keyed by seed, restart, stage and ``what``."""
         self.has_drawn = True
         return derive_seed(self._request.seed, self.restart, self.stage, *what)
-
-    def sample_id(self, row: int) -> int:
-        """Return the number that a sample goes by, whatever its place among these."""
-        return self._sample_ids[row]
 
     def run_forward(self, images: Tensor) -> Tensor:
         """Return logits (n, K) of the model for images (n, …) as they are: not counted, not contained, not kept."""
@@ -267,39 +256,34 @@ class AttackProblem:
             is_contained: Without, the points need only lie in the box, and are not kept: for attacks that
                 approach the ball from outside.
         """
-        score, stage = self._score(loss, rows, against), self.stage
-        number = self.stages.index(stage)
-        self.queries += 1
+        score, query, stage = self._score(loss, rows, against), self.queries + 1, self.stage
+        number, self.queries = self.stages.index(stage), query
+        logits = self.clean_logits.new_zeros(len(rows), self.clean_logits.shape[1])
+        losses = torch.zeros(len(rows), device=logits.device)
+        gradients = torch.zeros_like(points) if gradient else points.new_zeros(0)
+        start = Start() if gradient and len(rows) and stage not in self.looked else None
 
-        def settle(batch: Tensor, where: Tensor) -> Tensor:
+        def compute(part: slice) -> None:
+            where = rows[part]
+            batch = points[part].detach().to(self.images.device).float()
+            if not all_finite(batch):
+                raise AttackError("the attack proposed points with NaN or infinity")
             # Never the attack's own tensor: there are models that work in place.
-            return self.project(batch, where) if is_contained else batch.clone()
-
-        def record(where: Tensor, batch: Tensor, logits: Tensor) -> None:
+            batch = self.project(batch, where) if is_contained else batch.clone()
+            found = self.oracle.answer(self.model, batch, lambda logits: score(logits, where), start, gradient=gradient)
+            logits[part], losses[part] = found.logits, found.losses
+            if gradient:
+                gradients[part] = found.gradients
+            self.oracle.on_batch(len(where))
             self.ledger.asked[where] += 1
             if is_contained:
-                self.ledger.record(where, batch, logits, score, self.queries, number)
+                self.ledger.record(where, batch, logits[part], score, query, number)
 
-        question = Question(rows, points, score, gradient, settle, record)
-        return self.oracle.answer(self.model, question, self.clean_logits, stage)
-
-    def reopen(self, doubtful: Tensor) -> None:
-        """Take samples (N,) for unbroken again, from their images on."""
-        ledger = self.ledger
-        ledger.is_broken &= ~doubtful
-        ledger.points[doubtful], ledger.logits[doubtful] = self.images[doubtful], self.clean_logits[doubtful]
-        ledger.first_broken[doubtful] = ledger.stage[doubtful] = -1
-
-    def state(self) -> dict[str, Any]:
-        """Return what `restore` needs beside the ledger."""
-        details = json.dumps(named(self.details), default=str)
-        return {"queries": self.queries, "drawn": self.has_drawn, "stages": list(self.stages), "details": details}
-
-    def restore(self, state: dict[str, Any], ledger: dict[str, Tensor]) -> None:
-        """Go back to a `state`."""
-        self.queries, self.stages[:] = state["queries"], state["stages"]
-        self.details = json.loads(state["details"])
-        self.ledger.restore(ledger)
+        self.oracle.batches.run(len(rows), compute)
+        if start is not None:
+            self.looked.add(stage)
+            self.oracle.tally.add_start(stage, start)
+        return Response(logits, losses, gradients)
 
     def _points_of(self, points: Tensor, rows: Tensor) -> Tensor:
         if points.shape != self.images.shape:

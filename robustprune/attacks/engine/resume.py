@@ -7,6 +7,7 @@ stand. What is computed after picking up is so what would have been computed wit
 from __future__ import annotations
 
 import io
+import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,8 +26,9 @@ from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.files import hash_arrays, hash_json, write_atomically
 from robustprune.runtime.randomness import generator_states, restore_generators
 
-FORMAT = 6
+FORMAT = 7
 SUFFIX = ".attack"
+_LEDGER = ("points", "logits", "is_broken", "first_broken", "stage", "asked")
 
 
 class SavedWave:
@@ -54,14 +56,15 @@ class SavedWave:
             self._restore(_read(path))
 
     def _restore(self, known: dict[str, Any]) -> None:
-        oracle = self._problem.oracle
+        problem = self._problem
         try:
-            self._done = known["done"]
-            self.had_drawn = known["problem"]["drawn"]
-            self._problem.restore(known["problem"], known["ledger"])
+            self._done, self.had_drawn = known["done"], known["drawn"]
+            problem.queries, problem.stages[:], problem.looked = known["queries"], known["stages"], set(known["looked"])
+            problem.details = json.loads(known["details"])
+            for name in _LEDGER:
+                setattr(problem.ledger, name, known["ledger"][name].to(problem.images.device))
             starts = {name: Start(**start) for name, start in known["tally"]["starts"].items()}
-            vars(oracle.tally).update({**known["tally"], "starts": starts})
-            oracle.looked = set(known["looked"])
+            vars(problem.oracle.tally).update({**known["tally"], "starts": starts})
             restore_generators(known["generators"])
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise AttackError(f"{self._path} is damaged ({error!r}); delete it to start anew") from error
@@ -73,15 +76,18 @@ class SavedWave:
     def finish(self, restart: int, stage: str) -> None:
         """Write down that a part is behind."""
         self._done.append([restart, stage])
-        oracle = self._problem.oracle
-        seconds = oracle.tally.earlier_seconds + time.perf_counter() - self._started
+        problem, tally = self._problem, self._problem.oracle.tally
+        seconds = tally.earlier_seconds + time.perf_counter() - self._started
         content = {
             "format": FORMAT,
             "done": self._done,
-            "problem": self._problem.state(),
-            "ledger": self._problem.ledger.state(),
-            "tally": {**asdict(oracle.tally), "earlier_seconds": seconds},
-            "looked": sorted(oracle.looked),
+            "drawn": problem.has_drawn,
+            "queries": problem.queries,
+            "stages": list(problem.stages),
+            "looked": sorted(problem.looked),
+            "details": json.dumps(named(problem.details), default=str),
+            "ledger": {name: getattr(problem.ledger, name) for name in _LEDGER},
+            "tally": {**asdict(tally), "earlier_seconds": seconds},
             "generators": generator_states(),
         }
         buffer = io.BytesIO()
