@@ -24,7 +24,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return max_{j≠y} z_j − z_y, positive when misclassified (Carlini & Wagner 2017, f₆, unclipped)."""
-    return _best_other(logits, labels) - logits.gather(1, labels[:, None]).squeeze(1)
+    is_label = F.one_hot(labels, logits.shape[1]).bool()
+    best_other = logits.masked_fill(is_label, -torch.inf).amax(dim=1)
+    return best_other - logits.gather(1, labels[:, None]).squeeze(1)
 
 
 def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
@@ -94,8 +96,3 @@ def _ratio(difference: Tensor, spread: Tensor) -> Tensor:
     """Return differences (n,) over spreads (n,); alone where a class that is masked takes part in either."""
     is_usual = difference.isfinite() & spread.isfinite()
     return difference / (torch.where(is_usual, spread, torch.ones_like(spread)) + 1e-12)
-
-
-def _best_other(logits: Tensor, labels: Tensor) -> Tensor:
-    is_label = F.one_hot(labels, logits.shape[1]).bool()
-    return logits.masked_fill(is_label, -torch.inf).amax(dim=1)

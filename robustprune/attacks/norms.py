@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
@@ -172,25 +171,3 @@ def contain(points: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Tenso
     too_far = lost.sign_().mul_(delta.sign()).clamp_(max=0)  # -1 where it did, 0 elsewhere
     # Towards the image, or nowhere: a choice by a mask takes as long as all of the rest.
     return torch.nextafter(moved, torch.addcmul(moved, too_far, added)).clamp_(0, 1)
-
-
-class Ball:
-    """The balls of one radius around images (N, …)."""
-
-    def __init__(self, images: Tensor, epsilon: float, norm: Norm) -> None:
-        """Share the images."""
-        self._images, self._epsilon, self._norm = images, epsilon, norm
-
-    def contain(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return points (n, …) moved into the balls around the images ``rows``, around all if None."""
-        if self._norm.name == "linf":
-            return points.clamp(*(bound if rows is None else bound[rows] for bound in self.bounds))
-        images = self._images if rows is None else self._images[rows]
-        return contain(points, images, self._epsilon, self._norm)
-
-    @cached_property
-    def bounds(self) -> tuple[Tensor, Tensor]:
-        """The least and largest points (N, …) of the balls in L∞, which are boxes."""
-        norm, beyond = get_norm("linf"), 2 * self._epsilon
-        low, high = (contain(self._images + each, self._images, self._epsilon, norm) for each in (-beyond, beyond))
-        return low, high

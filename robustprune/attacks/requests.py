@@ -61,7 +61,8 @@ def _number(name: str, value: float | str | Fraction) -> float:
     raise AttackError(f"{name} must be a number or a fraction such as '8/255', got {value!r}")
 
 
-Integer = Annotated[int, Field(strict=True), BeforeValidator(lambda value: _unboxed(value))]
+_Unboxed = BeforeValidator(lambda value: int(value) if isinstance(value, np.integer) else value)
+Integer = Annotated[int, Field(strict=True), _Unboxed]
 Count = Annotated[Integer, Field(ge=1)]
 Epsilon = Annotated[float, BeforeValidator(lambda value: parse_epsilon(value, "l2"))]
 """A budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``. That of L∞ is held to 1 with its norm."""
@@ -73,10 +74,6 @@ def at_least_one(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise AttackError(f"{name} must be an integer of at least 1, got {value!r}")
     return int(value)
-
-
-def _unboxed(value: Any) -> Any:
-    return int(value) if isinstance(value, np.integer) else value
 
 
 def _as_list(value: Any) -> Any:

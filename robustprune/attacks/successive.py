@@ -31,13 +31,8 @@ def union_attack(
 ) -> AttackResult:
     """Return what all of the attacks together broke; ``broken_by`` says which one.
 
-    Args:
-        model: As for `run_attack`.
-        images: (N, …), uint8 or float in [0, 1].
-        labels: (N,) integers.
-        attacks: Names, or requests with options.
-        carry: As for `run_attack`.
-        **settings: As for `run_attack`, the same for all, whatever the requests say.
+    All arguments are those of `run_attack`; ``attacks`` are names, or requests with options, and the settings are the
+    same for all, whatever the requests say.
 
     Raises:
         AttackError: As `run_attack`.
@@ -169,14 +164,7 @@ def security_curve(
 ) -> SecurityCurve:
     """Attack with rising budgets, each only what the ones below it left.
 
-    Args:
-        model: As for `run_attack`.
-        images: (N, …), uint8 or float in [0, 1].
-        labels: (N,) integers.
-        attack: Name of the attack, or a request.
-        epsilons: Budgets, in any order.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        **settings: As for `run_attack`.
+    ``epsilons`` are budgets in any order; all further arguments are those of `run_attack`.
 
     Raises:
         AttackError: No budget, or as `run_attack`.

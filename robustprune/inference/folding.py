@@ -79,9 +79,7 @@ def coarsest_spacing(network: nn.Module, images: Tensor) -> float:
 def find_pairs(network: nn.Module, images: Tensor) -> list[Pair]:
     """Return the pairs that may be folded: both run once, and nothing else reads the layer's output or weights.
 
-    Args:
-        network: In evaluation mode; hooks are put on it and taken off again.
-        images: (N, …), what it takes.
+    The network, in evaluation mode, runs once on the images; hooks are put on it and taken off again.
     """
     layers = [module for module in network.modules() if type(module) in _LAYERS and not has_hooks(module)]
     normalizations = [module for module in network.modules() if _is_foldable(module) and not has_hooks(module)]

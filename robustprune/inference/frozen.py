@@ -57,7 +57,9 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
     # Tensors made in inference mode could never again take part in a gradient.
     with torch.inference_mode(False), torch.no_grad(), isolated_generators():
         images = _probes(model, example)
-        plain = _plain_copy(model)
+        plain = channels_last(to_evaluation(uncompiled(copy_network(model))))
+        for parameter in plain.parameters():  # scripts cannot be asked as a whole
+            parameter.requires_grad_(False)
         run_model(plain, images[:1])
         try:
             folded = copy.deepcopy(plain)
@@ -150,31 +152,21 @@ def _gap(model: nn.Module, copy: nn.Module, images: Tensor) -> float:
     return logit_gap(*logits)
 
 
-def _plain_copy(model: nn.Module) -> nn.Module:
-    network = to_evaluation(uncompiled(copy_network(model)))
-    for parameter in network.parameters():  # scripts cannot be asked as a whole
-        parameter.requires_grad_(False)
-    return channels_last(network)
-
-
 def _probes(model: nn.Module, example: Array | None) -> Tensor:
     """Return images (4, …) where the model is: up to two of the example, then noise."""
-    images = to_unit_range(
-        torch.empty(0, *_image_shape(model)) if example is None else to_tensor(example, "the example")[:2]
-    )
-    noise = torch.rand(max(_BATCH_SIZES), *images.shape[1:], generator=seeded_generator("frozen copy"))
-    return torch.cat([images.cpu(), noise])[: max(_BATCH_SIZES)].to(model_device(model))
-
-
-def _image_shape(model: nn.Module) -> tuple[int, ...]:
     # Asked for by attribute: this module knows nothing of how networks are built.
     architecture = getattr(model, "architecture", None)
-    if architecture is None:
+    if example is not None:
+        images = to_unit_range(to_tensor(example, "the example")[:2]).cpu()
+    elif architecture is not None:
+        images = torch.empty(0, architecture.channels, *architecture.image_size)
+    else:
         raise ModelError(
             f"a frozen copy of this {network_name(model)} cannot be compared with it: what images it takes is not "
             "known; give some as example"
         )
-    return (architecture.channels, *architecture.image_size)
+    noise = torch.rand(max(_BATCH_SIZES), *images.shape[1:], generator=seeded_generator("frozen copy"))
+    return torch.cat([images, noise])[: max(_BATCH_SIZES)].to(model_device(model))
 
 
 def tolerance_of(network: nn.Module, images: Tensor, gap: float) -> float:
@@ -182,11 +174,7 @@ def tolerance_of(network: nn.Module, images: Tensor, gap: float) -> float:
 
     That is :data:`TOLERANCE`, and :data:`ROUNDINGS` of the coarsest type that the network computes in where that is
     half precision, be it by its weights or by ``torch.autocast``.
-
-    Args:
-        network: The network.
-        images: (n, …) float, to see its types on.
-        gap: How far they are; the types are not looked at where that is little.
+    It is run on images (n, …) to see its types, unless the ``gap`` between the logits is little.
     """
     if gap <= TOLERANCE:
         return TOLERANCE

@@ -34,12 +34,7 @@ class Packed(nn.Module):
     """
 
     def __init__(self, network: nn.Module) -> None:
-        """Look for the run.
-
-        Raises:
-            Exception: Whatever tracing raises, as for code that depends on values.
-            ValueError: There is no such run, hooks listen to it, or it draws random numbers.
-        """
+        """Look for the run; raise a ValueError where there is none, and whatever tracing raises."""
         super().__init__()
         traced = _trace(network)
         run = _longest_run(traced)

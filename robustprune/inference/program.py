@@ -201,7 +201,10 @@ class Program(nn.Module):
                 continue
             found, is_ours = gradients.pop(step.node)
             if step.is_rectified:
-                found, is_ours = _let_through(found, kept[step.node], in_place=is_ours), True
+                # Where the ReLU has let something through, zero elsewhere.
+                into = found if is_ours else torch.empty_like(found)
+                found = torch.ops.aten.threshold_backward.grad_input(found, kept[step.node], 0, grad_input=into)
+                is_ours = True
             if step.convolution is None:
                 is_ours = is_ours and step.other is None
                 add(step.main, found, is_ours=is_ours)
@@ -212,15 +215,6 @@ class Program(nn.Module):
             if step.other is not None:
                 add(step.other, found, is_ours=is_ours)
         return [gradients[node][0] if node in gradients else None for node in self.inputs]
-
-
-def _let_through(gradient: Tensor, rectified: Tensor, *, in_place: bool) -> Tensor:
-    """Return a gradient where the ReLU has let something through, zero elsewhere."""
-    if in_place:
-        return torch.ops.aten.threshold_backward.grad_input(  # type: ignore[no-any-return]
-            gradient, rectified, 0, grad_input=gradient
-        )
-    return torch.ops.aten.threshold_backward(gradient, rectified, 0)  # type: ignore[no-any-return]
 
 
 class _Differentiable(torch.autograd.Function):

@@ -124,12 +124,7 @@ class Ledger:
     ) -> None:
         """Open the books with the images (N, …) themselves and their logits (N, K).
 
-        Args:
-            images: (N, …).
-            goal: What breaks a sample.
-            clean_logits: (N, K).
-            selection: Which points to keep.
-            single: (N, K) logits of one pass, which has the last word, where all others are means of several.
+        Where all logits are means of several passes, ``single`` are those of the one that has the last word.
         """
         self.points = images.clone()
         self.logits = clean_logits.clone()

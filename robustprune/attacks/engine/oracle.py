@@ -33,9 +33,7 @@ class Batches:
     def run(self, n: int, work: Callable[[slice], None]) -> None:
         """Call ``work`` with consecutive parts of ``n`` samples; a part that runs out of memory comes again, halved.
 
-        Args:
-            n: How many there are.
-            work: Takes a part of them, and does nothing that counts before it is past the network.
+        So ``work`` does nothing that counts before it is past the network.
         """
         start = 0
         while start < n:
@@ -131,28 +129,23 @@ class Oracle:
     def _draw(
         self, model: nn.Module, batch: Tensor, loss: Callable[[Tensor], Tensor], *, gradient: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (n, K), losses (n,) and gradients (n, …) of one pass."""
+        """Return logits (n, K), losses (n,) and gradients (n, …) of one pass: zero where the losses have none."""
         with torch.set_grad_enabled(gradient):
             logits = run_model(model, batch.requires_grad_(gradient))
             losses = loss(logits)
         if losses.shape != batch.shape[:1]:
             raise AttackError(f"a loss must return one number per sample, not shape {tuple(losses.shape)}")
-        slopes = self._ascent(losses, batch) if gradient else batch.new_zeros(0)
-        self.tally.not_finite += int((~are_predictions(logits)).sum())
-        return logits.detach(), losses.detach(), slopes
-
-    def _ascent(self, losses: Tensor, batch: Tensor) -> Tensor:
-        """Return the gradients, zero, with a note in the tally, where the losses have none."""
-        gradient = None
-        if losses.requires_grad:
+        slopes = None
+        if gradient and losses.requires_grad:
             try:
-                (gradient,) = torch.autograd.grad(losses.sum(), batch, allow_unused=True)
+                (slopes,) = torch.autograd.grad(losses.sum(), batch, allow_unused=True)
             except Exception as error:
                 raise failure(f"has no gradient at images of shape {tuple(batch.shape)}", error) from error
-        if gradient is None:
-            self.tally.without_graph += len(batch)
-            return torch.zeros_like(batch)
-        return gradient
+        if slopes is None:
+            self.tally.without_graph += gradient * len(batch)
+            slopes = torch.zeros_like(batch) if gradient else batch.new_zeros(0)
+        self.tally.not_finite += int((~are_predictions(logits)).sum())
+        return logits.detach(), losses.detach(), slopes
 
     def _usable(self, gradients: Tensor, start: Start | None) -> Tensor:
         """Return gradients (n, …) with zeros, and a note in the tally, where they are not finite."""
@@ -177,19 +170,12 @@ def _mean(draws: Sequence[Tensor]) -> Tensor:
 
 
 def predict_once(model: nn.Module, images: Tensor, sample_ids: Sequence[int], *, seed: int, batches: Batches) -> Tensor:
-    """Return logits (N, K) of one pass, without gradients.
+    """Return logits (N, K) of one pass over images (N, …) in [0, 1], without gradients.
 
     Draws are keyed by the seed and by the first sample of each batch, apart from those that an attack has seen: a
     network that draws from the generators of torch, NumPy or Python draws for an image and for what attacks made of
     it the same. A sample that is broken by one of several points is so no victim of being asked several times. A
     network with a generator of its own, or after memory ran out in between, draws afresh.
-
-    Args:
-        model: In evaluation mode.
-        images: (N, …) in [0, 1], on the device of the model.
-        sample_ids: N integers.
-        seed: Of the attack.
-        batches: How much goes through the network at once.
     """
     logits: list[Tensor] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,8 +12,9 @@ from torch import Generator, Tensor, nn
 
 from robustprune.attacks.engine.ledger import Goal, Ledger, Score, Start
 from robustprune.attacks.engine.oracle import Oracle, Response, all_finite
+from robustprune.attacks.engine.samples import Samples
 from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
-from robustprune.attacks.norms import Ball, get_norm, uphill
+from robustprune.attacks.norms import contain, get_norm, uphill
 from robustprune.attacks.registry import AttackFunction, check_norm
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
@@ -39,10 +41,8 @@ class AttackProblem:
         sample_ids: N numbers that the samples go by, whatever their places here.
         epsilon: The budget.
         norm: Its norm, by name.
-        ball: Where points may lie.
         restart: Which restart this is, from 0.
-        stages: The parts begun so far, in the order in which the ledger numbers them; an attack of one piece has one of
-            the name ``""``.
+        stages: The parts begun so far, as the ledger numbers them; an attack of one piece has one called ``""``.
         stage: The one that runs.
         has_drawn: Whether another restart would do something else; set by whatever draws at random here.
         looked: The parts whose first gradients are in the tally.
@@ -54,23 +54,20 @@ class AttackProblem:
         self,
         oracle: Oracle,
         model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
+        samples: Samples,
         clean_logits: Tensor,
-        sample_ids: list[int],
         request: Attack,
         *,
-        targets: Tensor | None = None,
         single: Tensor | None = None,
     ) -> None:
-        """Set a problem up; called by the engine with images, labels and logits on one device.
+        """Set a problem up; called by the engine with samples and logits on one device, images as floats.
 
         Where the clean logits are means of several passes, ``single`` are those of the one that has the last word.
         """
+        images, labels, targets = samples.images, samples.labels, samples.targets
         self.images, self.labels, self.targets, self.clean_logits = images, labels, targets, clean_logits
         self.epsilon, self.norm = request.epsilon, request.norm
         self._norm = get_norm(request.norm)
-        self.ball = Ball(images, request.epsilon, self._norm)
         self.restart = 0
         self.details: dict[str, Any] = {}
         self.has_drawn = False
@@ -84,7 +81,7 @@ class AttackProblem:
         self._draws = 0
         self._only = torch.ones_like(self.ledger.is_broken)
         self._pool = torch.zeros_like(self.ledger.is_broken)
-        self.sample_ids, self._request = sample_ids, request
+        self.sample_ids, self._request = samples.ids, request
 
     @property
     def active(self) -> Tensor:
@@ -186,7 +183,16 @@ class AttackProblem:
 
     def project(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return points (n, …) moved into the ε-ball around the images ``rows``, then into the box [0, 1]."""
-        return self.ball.contain(points, rows)
+        if self.norm == "linf":
+            return points.clamp(*(bound if rows is None else bound[rows] for bound in self.bounds))
+        return contain(points, self.images if rows is None else self.images[rows], self.epsilon, self._norm)
+
+    @cached_property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The least and largest points (N, …) of the balls in L∞, which are boxes."""
+        norm, beyond = get_norm("linf"), 2 * self.epsilon
+        low, high = (contain(self.images + each, self.images, self.epsilon, norm) for each in (-beyond, beyond))
+        return low, high
 
     def size(self, delta: Tensor) -> Tensor:
         """Return the norms (n,) of perturbations (n, …)."""

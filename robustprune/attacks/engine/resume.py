@@ -32,19 +32,10 @@ _LEDGER = ("points", "logits", "is_broken", "first_broken", "stage", "asked")
 
 
 class SavedWave:
-    """The file of one wave: what is behind of the attack on it.
-
-    Attributes:
-        had_drawn: Whether the attack had drawn at random.
-    """
+    """The file of one wave: what is behind of the attack on it, and whether that had drawn at random."""
 
     def __init__(self, path: Path, problem: AttackProblem, started: float) -> None:
-        """Bring a problem to where it was, if the file is there.
-
-        Args:
-            path: The file.
-            problem: The samples of the wave, of which nothing is attacked yet.
-            started: When the attack was begun, or picked up, by `time.perf_counter`.
+        """Bring a problem of which nothing is attacked yet to where it was, if the file is there.
 
         Raises:
             AttackError: The file cannot be read, or is damaged.
@@ -53,10 +44,17 @@ class SavedWave:
         self._path, self._problem, self._started = path, problem, started
         self._done: list[list[Any]] = []
         if path.exists():
-            self._restore(_read(path))
+            self._restore()
 
-    def _restore(self, known: dict[str, Any]) -> None:
-        problem = self._problem
+    def _restore(self) -> None:
+        path, problem = self._path, self._problem
+        try:
+            known: dict[str, Any] = torch.load(path, weights_only=True)
+            is_known = known["format"] == FORMAT
+        except Exception as error:
+            raise AttackError(f"{path} is no state of an attack: {error}; delete it to start anew") from error
+        if not is_known:
+            raise AttackError(f"{path} holds the state of an attack by another version; delete it to start anew")
         try:
             self._done, self.had_drawn = known["done"], known["drawn"]
             problem.queries, problem.stages[:], problem.looked = known["queries"], known["stages"], set(known["looked"])
@@ -67,7 +65,7 @@ class SavedWave:
             vars(problem.oracle.tally).update({**known["tally"], "starts": starts})
             restore_generators(known["generators"])
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            raise AttackError(f"{self._path} is damaged ({error!r}); delete it to start anew") from error
+            raise AttackError(f"{path} is damaged ({error!r}); delete it to start anew") from error
 
     def is_done(self, restart: int, stage: str) -> bool:
         """Return whether a part is behind; the whole of a restart is the part ``""``."""
@@ -122,14 +120,3 @@ def state_file(folder: Path, model: nn.Module, samples: Samples, request: Attack
         }
     )
     return folder / f"{key}{SUFFIX}"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = torch.load(path, weights_only=True)
-        is_known = found["format"] == FORMAT
-    except Exception as error:
-        raise AttackError(f"{path} is no state of an attack: {error}; delete it to start anew") from error
-    if not is_known:
-        raise AttackError(f"{path} holds the state of an attack by another version; delete it to start anew")
-    return found

@@ -90,7 +90,14 @@ def run_attack(
         attack=request.name,
         norm=request.norm,
         epsilon=request.epsilon,
-        options=_all_options(found, options, request),
+        options={
+            **options,
+            **found.details,
+            **request.account,
+            "frozen": found.is_frozen,
+            # Without a random draw there was one run, whatever was asked for.
+            "restarts": request.restarts if found.is_random else 1,
+        },
         **{name: value for name, value in outcome.items() if name not in ("stage", "clean_logits")},
         broken_by=_names(found, request.name),
         targets=samples.targets,
@@ -147,21 +154,10 @@ def _attack(
     processes, block = work.processes, neighbours(request)
     own = samples if processes.is_alone else samples.part(processes.share(len(samples), block))
     report = labelled(work.progress, f"{request.name} ε={request.epsilon:.4g}")
-    runner = WaveRunner(model, get_attack(request.name), options, request, WorkDone(report, len(own), request, options))
+    runner = WaveRunner(model, options, request, WorkDone(report, len(own), request, options))
     with processes.agreement():
         share = runner.run(own, model_device(model), work.folder, started) if len(own) else None
     return merge(processes.gather(share), processes, block)
-
-
-def _all_options(found: Found, options: dict[str, Any], request: Attack) -> dict[str, Any]:
-    return {
-        **options,
-        **found.details,
-        **request.account,
-        "frozen": found.is_frozen,
-        # Without a random draw there was one run, whatever was asked for.
-        "restarts": request.restarts if found.is_random else 1,
-    }
 
 
 def _names(found: Found, attack: str) -> list[str]:

@@ -76,7 +76,12 @@ def check_samples(
         same = int((targets.cpu() == labels.cpu()).sum())
         if same:
             raise AttackError(f"{same} targets are the samples' own labels; a target is the class to be mistaken for")
-    ids = as_ids(sample_ids, len(images))
+    try:
+        ids = list(range(len(images))) if sample_ids is None else [index(each) for each in sample_ids]
+    except TypeError as error:
+        raise AttackError(f"sample ids are one integer per image: {error}") from error
+    if len(ids) != len(images):
+        raise AttackError(f"expected {len(images)} sample ids, one per image, got {len(ids)}")
     if images.dtype != torch.uint8:
         try:
             low, high = (float(bound) for bound in to_unit_range(images).aminmax())
@@ -89,17 +94,6 @@ def check_samples(
                 f"Divide by 255 if they are on that scale, and put normalization inside the model"
             )
     return Samples(images, labels, ids, targets)
-
-
-def as_ids(sample_ids: Sequence[int] | Tensor | None, n: int) -> list[int]:
-    """Return n sample ids as numbers, 0…n−1 for None, or raise an `AttackError`."""
-    try:
-        ids = list(range(n)) if sample_ids is None else [index(each) for each in sample_ids]
-    except TypeError as error:
-        raise AttackError(f"sample ids are one integer per image: {error}") from error
-    if len(ids) != n:
-        raise AttackError(f"expected {n} sample ids, one per image, got {len(ids)}")
-    return ids
 
 
 def _as_classes(what: str, classes: Tensor, n: int) -> Tensor:

@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -41,11 +42,10 @@ _KINDS = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWOR
 _THEIR_NORMS = {"Linf": "linf", "L2": "l2", "L1": "l1"}
 _STATED = re.compile(r"Distance Measure\s*:(.*)")
 
+# Images (n, …), labels (n,), targets (n,) or None → points (n, …).
 Perturb = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""Images (n, …), labels (n,), targets (n,) or None → points (n, …)."""
-
+# Parameter of a constructor → what it is given, as it follows from what is attacked.
 Given = Mapping[str, Callable[[AttackProblem], Any]]
-"""Parameter of a constructor → what it is given, as it follows from what is attacked."""
 
 
 class Counting(nn.Module):
@@ -54,17 +54,15 @@ class Counting(nn.Module):
     def __init__(self, problem: AttackProblem) -> None:
         """Stand for the model of ``problem``."""
         super().__init__()
-        self.model = problem.model
+        self.model, self.training = problem.model, False
         # By which they tell the device, also of networks without parameters.
         self.place = nn.Parameter(problem.images.new_zeros(0), requires_grad=False)
-        self.training = False
-        self._tally, self._draws, self._stage = problem.oracle.tally, problem.oracle.draws, problem.stage
-        self._run = problem.run_forward
+        self._problem, self._tally, self._draws = problem, problem.oracle.tally, problem.oracle.draws
         self._start: Start | None = None
 
     def begin(self) -> None:
         """Look at the next gradient: it is the first one of some samples."""
-        self._start = self._tally.starts.setdefault(self._stage, Start())
+        self._start = self._tally.starts.setdefault(self._problem.stage, Start())
 
     def train(self, mode: bool = True) -> Counting:
         """Stay in evaluation mode: some attacks put a model in training mode once they are done."""
@@ -75,7 +73,7 @@ class Counting(nn.Module):
         self._tally.forwards += self._draws * len(images)
         if images.requires_grad:
             images.register_hook(self._count)  # type: ignore[no-untyped-call]
-        return self._run(images)
+        return self._problem.run_forward(images)
 
     def _count(self, gradient: Tensor) -> Tensor:
         self._tally.gradients += self._draws * len(gradient)
@@ -94,9 +92,8 @@ def torchattacks_attack(name: str) -> AttackFunction:
     Raises:
         AttackError: torchattacks has no such attack, or it is made of other things than a network.
     """
-    torchattacks = _import("torchattacks")
-    kind = _find(torchattacks, torchattacks.attack.Attack, "torchattacks", name)
-    if name in getattr(torchattacks, "__wrapper__", ()):
+    kind = _find("torchattacks", name)
+    if name in getattr(import_module("torchattacks"), "__wrapper__", ()):
         raise AttackError(
             f"torchattacks:{name} is made of other attacks, or of training images, rather than of a network alone; "
             f"run attacks together as --attack torchattacks:PGD --attack torchattacks:APGD --union, or as union_attack"
@@ -128,8 +125,7 @@ def foolbox_attack(name: str) -> AttackFunction:
     Raises:
         AttackError: foolbox has no such attack.
     """
-    foolbox = _import("foolbox")
-    kind = _find(foolbox.attacks, foolbox.attacks.base.Attack, "foolbox", name)
+    kind, foolbox = _find("foolbox", name), import_module("foolbox")
     measures = _foolbox_measures(kind)
     given: Given = {
         "distance": lambda problem: getattr(foolbox.distances, problem.norm),
@@ -169,46 +165,34 @@ def _foolbox_measures(kind: type) -> list[str]:
 
 
 def known_attacks() -> list[str]:
-    """Return the names of all attacks of both packages, as `get_attack` takes them.
-
-    Raises:
-        MissingDependencyError: One of the packages is not installed.
-    """
-    torchattacks, foolbox = _import("torchattacks"), _import("foolbox")
-    return [
-        *(f"torchattacks:{name}" for name in _names(torchattacks, torchattacks.attack.Attack)),
-        *(f"foolbox:{name}" for name in _names(foolbox.attacks, foolbox.attacks.base.Attack)),
-    ]
+    """Return the names of all attacks of both packages, as `get_attack` takes them."""
+    return [f"{package}:{name}" for package in ("torchattacks", "foolbox") for name in _classes(package)]
 
 
-def _import(package: str) -> Any:
-    try:
-        # What it imports in outdated ways is not the user's concern.
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            return import_module(package)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != package:
-            raise
-        raise missing_package(f"every attack {package}:NAME", package) from error
-
-
-def _find(module: Any, base: type, package: str, name: str) -> type:
-    known = _names(module, base)
+def _find(package: str, name: str) -> type:
+    known = _classes(package)
     if name not in known:
         raise AttackError(
             f"{package} has no attack {name!r}.{suggest(name, known)} It has: {', '.join(known)}; write one as "
-            f"{package}:{known[0]}"
+            f"{package}:{next(iter(known))}"
         )
-    found: type = getattr(module, name)
-    return found
+    return known[name]
 
 
-def _names(module: Any, base: type) -> list[str]:
-    return sorted(
-        name
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, base) and not inspect.isabstract(value) and value is not base
-    )
+def _classes(package: str) -> dict[str, type]:
+    """Return the attacks of a package by name."""
+    if find_spec(package) is None:
+        raise missing_package(f"every attack {package}:NAME", package)
+    # What it imports in outdated ways is not the user's concern.
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        module = import_module(package)
+    module, base = (module.attacks, "base") if package == "foolbox" else (module, "attack")
+    kind = getattr(module, base).Attack
+    return {
+        name: value
+        for name, value in sorted(vars(module).items())
+        if isinstance(value, type) and issubclass(value, kind) and not inspect.isabstract(value) and value is not kind
+    }
 
 
 def _as_attack(
@@ -221,13 +205,6 @@ def _as_attack(
     """Return an attack that takes the options of a class's constructor but for those that are given.
 
     An option whose name belongs to `run_attack` goes by that name with ``own_`` before it.
-
-    Args:
-        name: What it is called.
-        kind: The class.
-        measures: What it measures in, as the packages call it.
-        given: What is no option.
-        prepare: Takes a problem, the model in it, and the constructor's further arguments.
     """
     parameters = inspect.signature(kind).parameters
     own = {

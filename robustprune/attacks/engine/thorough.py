@@ -32,17 +32,9 @@ _SHARED = {"epsilon", "norm", "seed", "restarts", "batch_size", "eot", "frozen"}
 
 @dataclass(frozen=True)
 class Examiner:
-    """Attacks the samples of a result in other ways.
+    """Attacks the samples of a result in other ways."""
 
-    Attributes:
-        run: `robustprune.attacks.run_attack`, which these checks are a part of and hence cannot import.
-        model: The model attacked.
-        samples: What was attacked.
-        result: What came of it.
-        request: What was asked for.
-        work: As that of the attack.
-    """
-
+    # `robustprune.attacks.run_attack`, which these checks are a part of and hence cannot import.
     run: Callable[..., AttackResult]
     model: nn.Module
     samples: Samples
@@ -123,10 +115,9 @@ def check_strength_order(examiner: Examiner) -> Check:
     """One step, or noise, must not break what many steps do not."""
     weak = {name: examiner.attack(name).robust_accuracy for name in ("fgsm", "noise")}
     detail = ", ".join(f"{name} leaves {share:.4f}" for name, share in weak.items())
-    is_beaten = min(weak.values()) < examiner.result.robust_accuracy - MOST_FURTHER
-    return Check(
-        "strength order", "WARN" if is_beaten else "PASS", f"{detail}, this {examiner.result.robust_accuracy:.4f}"
-    )
+    own = examiner.result.robust_accuracy
+    is_beaten = min(weak.values()) < own - MOST_FURTHER
+    return Check("strength order", "WARN" if is_beaten else "PASS", f"{detail}, this {own:.4f}")
 
 
 def check_black_box(examiner: Examiner) -> Check:
@@ -176,12 +167,11 @@ def check_norm_of(measures: list[str], norm: str) -> Check:
     """An attack that measures in none of our norms is moved into a ball it knows nothing of."""
     if norm in map(str.lower, measures):
         return Check("norm", "PASS", f"the attack works in {norm}")
-    return Check(
-        "norm",
-        "WARN",
+    detail = (
         f"the attack works in {' and '.join(measures) or 'no norm'}: what it finds is moved into the ball of {norm}, "
-        f"where it mostly is no longer adversarial; attack with 'pgd'",
+        f"where it mostly is no longer adversarial; attack with 'pgd'"
     )
+    return Check("norm", "WARN", detail)
 
 
 def check_single_step(broken: Tensor, by_step: Tensor | None) -> Check:
@@ -191,8 +181,8 @@ def check_single_step(broken: Tensor, by_step: Tensor | None) -> Check:
     (McNemar 1947, one-sided at 5 %), which are those of the same samples.
 
     Args:
-        broken: (N,) bool, by the attack.
-        by_step: (N,) bool, by the step, or without one; None where it found no gradient.
+        broken: (N,) bool.
+        by_step: (N,) bool, what the step broke; None where it found no gradient.
     """
     if by_step is None:
         return Check("single step", "WARN", "a step of FGSM finds no gradient: the logits are cut off from the input")
@@ -201,9 +191,5 @@ def check_single_step(broken: Tensor, by_step: Tensor | None) -> Check:
     detail = f"a step of FGSM leaves {left_by_step:.4f}, this {left:.4f}"
     if only_step - only_attack <= ONE_SIDED * math.sqrt(only_step + only_attack):
         return Check("single step", "PASS", detail)
-    return Check(
-        "single step",
-        "WARN",
-        f"{detail}: the attack is weaker than one step; its own may be too short or too few for this epsilon, "
-        f"see its options, or attack with 'pgd'",
-    )
+    advice = "its own may be too short or too few for this epsilon, see its options, or attack with 'pgd'"
+    return Check("single step", "WARN", f"{detail}: the attack is weaker than one step; {advice}")

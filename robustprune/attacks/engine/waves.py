@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from robustprune.attacks.engine.oracle import Batches, Oracle, predict_once
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.resume import SavedWave, state_file
 from robustprune.attacks.engine.samples import TOGETHER, Samples
-from robustprune.attacks.registry import AttackFunction
+from robustprune.attacks.registry import get_attack
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.inference import accelerate
@@ -52,20 +52,13 @@ class Found:
 
 
 class WaveRunner:
-    """One attack on one model, wave after wave.
+    """One attack on one model, which is guarded by the time a wave comes, wave after wave."""
 
-    Attributes:
-        found: What came of it.
-    """
-
-    def __init__(
-        self, model: nn.Module, attack: AttackFunction, options: dict[str, Any], request: Attack, advance: WorkDone
-    ) -> None:
-        """Prepare to attack ``model``, which the caller has guarded by the time a wave comes."""
+    def __init__(self, model: nn.Module, options: dict[str, Any], request: Attack, progress: WorkDone) -> None:
+        """Prepare to attack ``model``."""
         self.found = Found()
-        self.model, self.attack, self._options, self._request = model, attack, options, request
-        self._progress = advance
-        self._oracle = Oracle(self.found.tally, Batches(request.batch_size), advance.advance, request.eot)
+        self.model, self._options, self._request, self._progress = model, options, request, progress
+        self._oracle = Oracle(self.found.tally, Batches(request.batch_size), progress.advance, request.eot)
         self._fast: nn.Module | None = None if request.frozen else model
 
     def run(self, samples: Samples, place: torch.device, folder: Path | None, started: float) -> Found:
@@ -78,30 +71,23 @@ class WaveRunner:
     def _attack_wave(
         self, samples: Samples, place: torch.device, folder: Path | None, started: float
     ) -> dict[str, Tensor]:
-        # A copy made here is an ordinary tensor, even of images that come from inference mode.
-        images = to_unit_range(samples.images.to(place)).clone()
-        labels = samples.labels.to(place).clone()
-        targets = None if samples.targets is None else samples.targets.to(place).clone()
-        mean_logits = self._oracle.predict(self.model, images)
-        _check_clean(mean_logits, labels, targets)
-        single = self._predict_once(images, samples.ids) if self._request.eot > 1 else None
-        problem = AttackProblem(
-            self._oracle,
-            self.model,
-            images,
-            labels,
-            mean_logits,
-            samples.ids,
-            self._request,
-            targets=targets,
-            single=single,
+        # Copies made here are ordinary tensors, even of images that come from inference mode.
+        here = replace(
+            samples,
+            images=to_unit_range(samples.images.to(place)).clone(),
+            labels=samples.labels.to(place).clone(),
+            targets=None if samples.targets is None else samples.targets.to(place).clone(),
         )
+        mean_logits = self._oracle.predict(self.model, here.images)
+        _check_clean(mean_logits, here)
+        single = self._predict_once(here.images, here.ids) if self._request.eot > 1 else None
+        problem = AttackProblem(self._oracle, self.model, here, mean_logits, self._request, single=single)
         problem.stages = self.found.stages
         if samples.carried is not None:
             problem.ledger.carry(samples.carried.to(place), samples.carried_broken.to(place))
         if (~problem.ledger.is_broken).any():
             if self._fast is None:
-                self._fast = accelerate(self.model, images)
+                self._fast = accelerate(self.model, here.images)
             problem.model = self._fast
         if folder is not None:
             path = state_file(folder, self.model, samples, self._request, self._options)
@@ -135,7 +121,7 @@ class WaveRunner:
             # The first is run in any case: the attack then looks at its options.
             if restart > 0 and not problem.active.any():
                 return
-            problem.run_part("", self.attack, self._options)
+            problem.run_part("", get_attack(self._request.name), self._options)
             self.found.details.update(problem.details)
             self.found.is_random |= problem.has_drawn
             if not problem.has_drawn:
@@ -179,12 +165,12 @@ def _measure(problem: AttackProblem, images: Tensor, clean_logits: Tensor, logit
 
 
 class WorkDone:
-    """Work done out of the most there can be: one unit is one sample in one query."""
+    """Tells ``report``, if anyone, of work done out of the most there can be: samples times queries."""
 
     def __init__(
         self, report: Callable[[float, float], None] | None, n: int, request: Attack, options: dict[str, Any]
     ) -> None:
-        """Report to ``report(done, total)``, if there is anyone to report to."""
+        """Tell of an attack on n samples."""
         steps = options.get("steps", options.get("queries"))
         # A gradient per step and a last look; for an attack without steps, a guess of two queries.
         self._per_sample = request.restarts * ((steps if isinstance(steps, int) else 1) + 1)
@@ -245,14 +231,15 @@ def merge(shares: Sequence[Found | None], processes: Processes, block: int) -> F
     )
 
 
-def _check_clean(logits: Tensor, labels: Tensor, targets: Tensor | None) -> None:
+def _check_clean(logits: Tensor, samples: Samples) -> None:
     bad = int((~are_predictions(logits)).sum())
     if bad:
         raise AttackError(
             f"the model's logits are NaN or infinite on {bad} of {len(logits)} clean images; it has diverged "
             f"or is not the model meant"
         )
-    for what, classes in (("labels", labels), ("targets", targets)):
+    targets = samples.targets
+    for what, classes in (("labels", samples.labels), ("targets", targets)):
         if classes is not None:
             low, high = (int(bound) for bound in classes.aminmax())
             if low < 0 or high >= logits.shape[1]:
