@@ -68,23 +68,8 @@ TARGETED_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-def get_targeted_loss(loss: str | Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the loss that weighs one class against the label.
-
-    Raises:
-        AttackError: There is none of that name.
-    """
-    if not isinstance(loss, str) or loss not in TARGETED_LOSSES:
-        raise AttackError(f"no loss {loss!r} weighs one class against another. Known: {', '.join(TARGETED_LOSSES)}.")
-    return TARGETED_LOSSES[loss]
-
-
 def get_loss(loss: str | Loss) -> Loss:
-    """Return the loss called ``loss``; a function is taken as it is.
-
-    Raises:
-        AttackError: There is none of that name.
-    """
+    """Return the loss called ``loss``, or raise an `AttackError`; a function is taken as it is."""
     if callable(loss):
         return loss
     if loss not in LOSSES:

@@ -136,11 +136,7 @@ NORMS: dict[str, Norm] = {
 
 
 def get_norm(name: str) -> Norm:
-    """Return the norm called ``name``.
-
-    Raises:
-        AttackError: There is none of that name.
-    """
+    """Return the norm called ``name``, or raise an `AttackError`."""
     if name not in NORMS:
         raise AttackError(f"there is no norm called {name!r}.{suggest(str(name), NORMS)} Known: {', '.join(NORMS)}.")
     return NORMS[name]

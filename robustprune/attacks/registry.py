@@ -20,13 +20,8 @@ ENGINE_OPTIONS = (*Attack.model_fields, "targets", "sample_ids", "carry", "expec
 """What `run_attack` itself takes: an attack cannot have an option of these names."""
 
 
-def register_attack(name: str) -> Callable[[AttackFunction], AttackFunction]:
-    """Return a decorator that makes ``attack(problem, *, option=default, …)`` known as ``name``.
-
-    Raises:
-        ValueError: The name is taken.
-    """
-    return ATTACKS.register(name)
+register_attack = ATTACKS.register
+"""A decorator, ``@register_attack(name)``, that makes ``attack(problem, *, option=default, …)`` known as ``name``."""
 
 
 def attack_family(function: Callable[[str], AttackFunction]) -> Callable[[str], AttackFunction]:

@@ -38,11 +38,7 @@ def parse_epsilon(value: float | str | Fraction, norm: str = "linf") -> float:
 
 
 def parse_step_size(value: float | str | Fraction) -> float:
-    """Return the length of an attack's step as a float, read as `parse_epsilon` does.
-
-    Raises:
-        AttackError: Not a number, not finite, or not above 0.
-    """
+    """Return the length of an attack's step as a float above 0, read as `parse_epsilon` does."""
     step_size = _number("step_size", value)
     if not math.isfinite(step_size) or step_size <= 0:
         raise AttackError(f"step_size must be a finite number above 0, got {value!r}; leave it out to let steps fall")

@@ -31,14 +31,8 @@ _Patch = tuple[slice, slice]
 def attack(problem: AttackProblem, *, queries: int = 5000, first_share: float = 0.8, rescale: bool = False) -> None:
     """Propose stripes, then squares of falling size, keeping what raises the margin.
 
-    Args:
-        problem: The samples.
-        queries: Patches per sample.
-        first_share: The share of pixels in the first patches.
-        rescale: Let the size fall over ``queries`` as it would over 10,000, instead of as after so many of these.
-
-    Raises:
-        AttackError: In L2, the images are less than 5 pixels wide or high.
+    The first of so many patches per sample, ``queries``, have ``first_share`` of the pixels. With ``rescale`` the size
+    falls over the queries as it would over 10,000, instead of as after so many of these.
     """
     at_least_one("queries", queries)
     if not 0 < first_share <= 1:

@@ -91,11 +91,8 @@ def accelerate(network: nn.Module, images: Tensor) -> nn.Module:
     """Return a network that gives the same logits, and gradients with respect to images, for less.
 
     A frozen copy, on a CPU with packed convolutions; each is compared with what it stands for. The network itself where
-    there is none: with a warning, but for a plain function, which cannot be copied.
-
-    Args:
-        network: In evaluation mode; from float images in [0, 1] to logits.
-        images: (n, …), to compare on some of.
+    there is none: with a warning, but for a plain function, which cannot be copied. They are compared on some of the
+    images (n, …).
     """
     if any(isinstance(module, FunctionNetwork) for module in network.modules()):
         return network

@@ -27,10 +27,7 @@ class Packed(nn.Module):
 
     It takes float32 images on the CPU and gives the same logits, and gradients with respect to images, but none with
     respect to weights, and no second ones. What overflows on the way to not-a-number is zero behind a ReLU. To be
-    compared before use.
-
-    Attributes:
-        network: The network itself, whose weights it shares.
+    compared before use. It shares the weights of the ``network``.
     """
 
     def __init__(self, network: nn.Module) -> None:

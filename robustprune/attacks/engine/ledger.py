@@ -22,12 +22,7 @@ def are_predictions(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Goal:
-    """What counts as success.
-
-    Attributes:
-        labels: (N,) the class to get away from.
-        targets: (N,) the class to get to; None where any wrong one will do.
-    """
+    """What counts as success: to get away from labels (N,), or to targets (N,)."""
 
     labels: Tensor
     targets: Tensor | None = None
@@ -55,12 +50,7 @@ class Goal:
 
 @dataclass
 class Start:
-    """How gradients looked when a stage of an attack first asked for them.
-
-    Attributes:
-        gradients: Samples with a usable gradient.
-        zeros: Those of them whose gradient is exactly zero.
-    """
+    """When a stage of an attack first asked for them, samples with a usable gradient, and with one of exactly zero."""
 
     gradients: int = 0
     zeros: int = 0

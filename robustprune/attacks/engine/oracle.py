@@ -87,8 +87,6 @@ class Oracle:
     the gradient at the mean logits, which is another one where the loss is curved.
 
     Attributes:
-        tally: What was spent so far.
-        batches: How much goes through the network at once.
         draws: How many passes an answer takes.
         on_batch: Told of so many samples after each batch of a question.
     """

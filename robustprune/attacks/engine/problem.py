@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from robustprune.attacks.engine.ledger import Goal, Ledger, Score, Start
 from robustprune.attacks.engine.oracle import Oracle, Response, all_finite
 from robustprune.attacks.engine.samples import Samples
-from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
+from robustprune.attacks.losses import TARGETED_LOSSES, Loss, get_loss
 from robustprune.attacks.norms import contain, get_norm, uphill
 from robustprune.attacks.registry import AttackFunction, check_norm
 from robustprune.attacks.requests import Attack
@@ -302,7 +302,11 @@ class AttackProblem:
     def _score(self, loss: str | Loss, rows: Tensor, against: Tensor | None) -> Score:
         if against is None:
             return self.goal.score(get_loss(loss))
-        compare = get_targeted_loss(loss)
+        if loss not in TARGETED_LOSSES:
+            raise AttackError(
+                f"no loss {loss!r} weighs one class against another. Known: {', '.join(TARGETED_LOSSES)}."
+            )
+        compare = TARGETED_LOSSES[str(loss)]
         rivals = torch.zeros_like(self.labels)
         rivals[rows] = against
         return lambda logits, where: compare(logits, self.labels[where], rivals[where])

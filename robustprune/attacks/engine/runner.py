@@ -132,17 +132,8 @@ def image_attack(name: str) -> Callable[..., Tensor]:
     attack.__doc__ = f"""Return images (N, …) that the attack ``{name}`` made, on the device of ``images``.
 
     Samples that are misclassified to begin with come back as they are; `run_attack` says which, and whether the model
-    could be attacked at all.
-
-    Args:
-        model: Maps float images in [0, 1] to logits (N, K).
-        images: (N, …), uint8 or float in [0, 1].
-        labels: (N,) integers.
-        **settings: Those of `run_attack`, such as ``epsilon="8/255"``, and the options of ``{name}``. For the textbook
-            version, which returns the last point of all samples: ``early_stop=False, selection="last"``.
-
-    Raises:
-        AttackError: As `run_attack`.
+    could be attacked at all. All further arguments are those of `run_attack` and the options of ``{name}``. For the
+    textbook version, which returns the last point of all samples: ``early_stop=False, selection="last"``.
     """
     return attack
 
@@ -170,14 +161,8 @@ def _names(found: Found, attack: str) -> list[str]:
 def guarded(model: nn.Module, seed: int) -> Iterator[None]:
     """Run the block with ``model`` in evaluation mode and frozen, and undo everything after it.
 
-    Restored also after an exception: the mode of every submodule, ``requires_grad`` of every parameter, the
-    buffers (a batch normalization held in training mode would count attacked images among its statistics)
-    and the global random states of torch, NumPy and Python, which a third-party attack or a stochastic
-    network may draw from and which start from ``seed`` inside. Gradients are recorded inside, whatever the
-    caller had switched off.
-
-    Raises:
-        AttackError: The weights are inference tensors, which no gradient can pass.
+    So are the buffers, as a batch normalization held in training mode counts attacked images, and the random states of
+    torch, NumPy and Python, which start from ``seed`` inside. Gradients are recorded, whatever the caller switched off.
     """
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise AttackError("the model was made under torch.inference_mode(); make or load it outside of it")

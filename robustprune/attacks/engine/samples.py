@@ -112,12 +112,11 @@ def carry_points(samples: Samples, earlier: AttackResult | None, request: Attack
     """
     if earlier is None:
         return samples
-    if earlier.targets is None or samples.targets is None:
-        is_same = earlier.targets is samples.targets
-    else:
-        is_same = torch.equal(earlier.targets.cpu(), samples.targets.cpu())
-    is_same &= earlier.adversarial.shape == samples.images.shape
-    if not (is_same and torch.equal(earlier.labels, samples.labels.cpu())):
+    was, now = (
+        [None if classes is None else classes.tolist() for classes in (each.labels, each.targets)]
+        for each in (earlier, samples)
+    )
+    if was != now or earlier.adversarial.shape != samples.images.shape:
         raise AttackError("the result to carry over is that of other samples or targets")
     if earlier.norm != request.norm or earlier.epsilon > request.epsilon:
         raise AttackError(

@@ -87,11 +87,7 @@ class Counting(nn.Module):
 
 @attack_family
 def torchattacks_attack(name: str) -> AttackFunction:
-    """Any attack of torchattacks (Kim 2020, arXiv:2010.01950), by class; options are its constructor's.
-
-    Raises:
-        AttackError: torchattacks has no such attack, or it is made of other things than a network.
-    """
+    """Any attack of torchattacks (Kim 2020, arXiv:2010.01950), by class; options are its constructor's."""
     kind = _find("torchattacks", name)
     if name in getattr(import_module("torchattacks"), "__wrapper__", ()):
         raise AttackError(
@@ -120,11 +116,7 @@ def torchattacks_attack(name: str) -> AttackFunction:
 
 @attack_family
 def foolbox_attack(name: str) -> AttackFunction:
-    """Any attack of foolbox (Rauber et al. 2020), by class; options are its constructor's.
-
-    Raises:
-        AttackError: foolbox has no such attack.
-    """
+    """Any attack of foolbox (Rauber et al. 2020), by class; options are its constructor's."""
     kind, foolbox = _find("foolbox", name), import_module("foolbox")
     measures = _foolbox_measures(kind)
     given: Given = {

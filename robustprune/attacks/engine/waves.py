@@ -37,10 +37,7 @@ class Found:
         samples: Tensors with a row for each sample: the fields of `AttackResult` of these names, ``stage``, which of
             the stages broke it, −1 none, and ``clean_logits``.
         stages: Names of the parts of the attack; the whole of it is ``""``.
-        tally: What was spent, and what was odd.
         details: Options that the attack filled in.
-        is_random: Whether anything was drawn.
-        is_frozen: Whether an accelerated copy was attacked.
     """
 
     samples: dict[str, Tensor] = field(default_factory=dict)
