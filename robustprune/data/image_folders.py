@@ -27,7 +27,7 @@ _EXPECTED = "CLASS/*.png, .jpg, .bmp, .webp, .tif, .gif or .ppm"
 _Files = dict[str, dict[str, list[Path]]]  # split → class → its files
 
 
-def load_image_folder(request: DatasetRequest) -> RawData:
+def load_imagefolder(request: DatasetRequest) -> RawData:
     """Your own image files: DIR/train/CLASS/*.png with DIR/test or DIR/val, or DIR/CLASS/* as a test set."""
     folder = request.argument_path()
     if not folder.is_dir():
