@@ -88,7 +88,9 @@ def _evaluation(record: Record) -> Facts:
             ("lengths in pixels", NONE if found.scale is None else f"× {found.scale:.3g}"),
         ]
     for entry in record.ood:
-        facts.append((f"foreign set {entry.dataset}", f"{entry.n_out:,} images, {_pairs(entry.conversions)}"))
+        facts.append(
+            (f"out-of-distribution set {entry.dataset}", f"{entry.n_out:,} images, {_pairs(entry.conversions)}")
+        )
         facts += [
             (f"{name} on {entry.dataset}", figures.reason)
             for name, figures in entry.detectors.items()
