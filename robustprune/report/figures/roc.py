@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.ood.ood_result import OodEntry
 from robustprune.records import Record
-from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.drawing import Drawing, LeftOutError, slug
 from robustprune.report.figures.shown import Shown
 from robustprune.report.figures.style import LINE, MUTED, new_figure, shorten, show_grid
 from robustprune.report.table import Table, Value
@@ -88,12 +88,8 @@ def _draw_set(
         f"curve (AUROC, %, mean over networks). {shown.seeds}.{note}"
     )
     data = Table(f"AUROC on {entry.dataset}", ("network", "detector", "AUROC (%)", "low (%)", "high (%)"), rows)
-    name, title = f"ood-{place}-{_slug(entry.dataset)}", f"Telling {entry.dataset} apart"
+    name, title = f"ood-{place}-{slug(entry.dataset)}", f"Telling {entry.dataset} apart"
     return Drawing(name, title, caption, f"AUROC on {entry.dataset}. {'. '.join(said)}.", figure, data)
-
-
-def _slug(text: str) -> str:
-    return "-".join("".join(letter if letter.isalnum() and letter.isascii() else " " for letter in text).split())[:40]
 
 
 def _scores(record: Record, dataset: str, detector: str) -> _Scores:
