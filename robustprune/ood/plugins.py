@@ -10,13 +10,13 @@ PLUGINS = {
         variant="s",
     ),
     "dice": Entry("robustprune.ood.detectors.shaping:DICE", "Energy by the weights that matter most.", sparsity=0.9),
-    "energy": Entry("robustprune.ood.detectors.logits:Energy", "Free energy of the logits.", temperature=1.0),
-    "entropy": Entry("robustprune.ood.detectors.logits:Entropy", "Entropy of the softmax."),
+    "energy": Entry("robustprune.ood.detectors.certainty:Energy", "Free energy of the logits.", temperature=1.0),
+    "entropy": Entry("robustprune.ood.detectors.certainty:Entropy", "Entropy of the softmax."),
     "fdbd": Entry(
         "robustprune.ood.detectors.fdbd:FDBD",
         "Mean distance to the decision boundaries, relative to the distance from the mean feature.",
     ),
-    "gen": Entry("robustprune.ood.detectors.logits:GEN", "Generalized entropy.", gamma=0.1, classes=100),
+    "gen": Entry("robustprune.ood.detectors.certainty:GEN", "Generalized entropy.", gamma=0.1, classes=100),
     "gradnorm": Entry(
         "robustprune.ood.detectors.gradnorm:GradNorm", "L1 norm of the last layer's gradient towards an even answer."
     ),
@@ -29,8 +29,8 @@ PLUGINS = {
     "mahalanobis": Entry(
         "robustprune.ood.detectors.mahalanobis:Mahalanobis", "Squared Mahalanobis distance to the nearest class mean."
     ),
-    "max_logit": Entry("robustprune.ood.detectors.logits:MaxLogit", "Largest logit."),
-    "msp": Entry("robustprune.ood.detectors.logits:MSP", "Maximum softmax probability."),
+    "max_logit": Entry("robustprune.ood.detectors.certainty:MaxLogit", "Largest logit."),
+    "msp": Entry("robustprune.ood.detectors.certainty:MSP", "Maximum softmax probability."),
     "odin": Entry(
         "robustprune.ood.detectors.odin:ODIN",
         "Maximum softmax probability of an image after a step towards certainty; runs the network twice more.",

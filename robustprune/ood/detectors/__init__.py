@@ -1,9 +1,9 @@
 """Detectors by class, for whoever has outputs of a network at hand; one a file, near relatives share one."""
 
+from robustprune.ood.detectors.certainty import GEN, MSP, Energy, Entropy, MaxLogit
 from robustprune.ood.detectors.fdbd import FDBD
 from robustprune.ood.detectors.gradnorm import GradNorm
 from robustprune.ood.detectors.knn import KNN
-from robustprune.ood.detectors.logits import GEN, MSP, Energy, Entropy, MaxLogit
 from robustprune.ood.detectors.mahalanobis import Mahalanobis, RelativeMahalanobis
 from robustprune.ood.detectors.odin import ODIN
 from robustprune.ood.detectors.shaping import ASH, DICE, ReAct, Scale

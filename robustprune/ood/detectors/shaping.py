@@ -27,7 +27,7 @@ from torch import Tensor
 
 from robustprune.errors import DetectorError, EvaluationError
 from robustprune.ood.detector import Detector, Options
-from robustprune.ood.detectors.logits import Energy
+from robustprune.ood.detectors.certainty import Energy
 from robustprune.ood.outputs import LinearHead, Outputs
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
-from robustprune.ood.detectors.logits import MSP
+from robustprune.ood.detectors.certainty import MSP
 from robustprune.ood.outputs import Outputs
 
 
