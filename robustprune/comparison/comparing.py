@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from robustprune.comparison.difference import holm
 from robustprune.comparison.findings import Comparison, ComparisonRow
 from robustprune.comparison.from_record import COSTS
 from robustprune.comparison.headline import find_caveats, write_headline
 from robustprune.comparison.metric import GROUPS, Metric
 from robustprune.comparison.rows import make_row
-from robustprune.comparison.sides import (
-    Network,
-    Sides,
-    Source,
-    read_networks,
-    require_same_samples,
-    require_same_settings,
-)
-from robustprune.comparison.significance import holm
+from robustprune.comparison.sides import Network, Sides, Source, read_networks, require_one, require_same_settings
 from robustprune.errors import ComparisonError
 from robustprune.registry import suggest
 
@@ -64,7 +57,9 @@ def compare(
             "a tolerance of one standard deviation takes dense networks of two seeds or more, there is one; give more "
             "records, or a tolerance in percentage points"
         )
-    require_same_samples(networks)
+    for fact in networks[0].facts:
+        advice = "evaluate them with the same --dataset, --split and --limit (and --seed of it)"
+        require_one(fact, networks, [network.facts[fact] for network in networks], advice)
     chosen = _choose(networks, metrics)
     for metric in chosen:
         if metric.group != "cost":

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Literal
 
+from robustprune.comparison.difference import Verdict
 from robustprune.comparison.metric import GROUPS, Group, write_difference, write_short, write_value
-from robustprune.comparison.significance import Verdict
 
 
 @dataclass(frozen=True)

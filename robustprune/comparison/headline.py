@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from robustprune.comparison.difference import VERDICTS
 from robustprune.comparison.findings import ComparisonRow
 from robustprune.comparison.metric import write_difference
 from robustprune.comparison.sides import Network
-from robustprune.comparison.significance import VERDICTS
 from robustprune.metrics.seeds import LEAST_SEEDS
 
 _ROBUST = ("robustness", "corruptions", "shift", "ood")

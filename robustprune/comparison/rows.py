@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.comparison.difference import estimate_difference
+from robustprune.comparison.difference import estimate_difference, judge, mcnemar
 from robustprune.comparison.findings import ComparisonRow
 from robustprune.comparison.metric import POINTS, Floats, Metric, MetricValue
-from robustprune.comparison.sides import Network, Sides, differing_setting, require_same_draws
-from robustprune.comparison.significance import judge, mcnemar
+from robustprune.comparison.sides import Network, Sides, differing_setting, require_one
 from robustprune.metrics.seeds import LEAST_SEEDS
 
 
@@ -54,7 +53,8 @@ def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: f
     # One pair may have been evaluated with another seed than the next.
     together: list[Sequence[Network]] = [*sides.pairs] or [sides.networks]
     for compared in together:
-        require_same_draws(metric, compared)
+        seeds = [network.values[metric].seed for network in compared]
+        require_one(f"{metric.key}: seed of the evaluation", compared, seeds, "evaluate them with the same --seed")
     bare = [network for network in sides.networks if not network.values[metric].varies]
     if bare:
         return ComparisonRow(**about, reason=f"outcomes per sample are not on file for {sides.name(bare)}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -52,53 +53,40 @@ def read_networks(group: str, sources: Source | Sequence[Source], **settings: An
         ComparisonError: There is no record, one network twice, or two of one seed.
         EvaluationError: A record cannot be read.
     """
-    listed = [sources] if isinstance(sources, Record | str | Path) else list(sources)
-    networks = [_network(group, place, record, settings) for place, record in _records(listed)]
+    listed = [sources] if isinstance(sources, Record | str | Path) else sources
+    networks: list[Network] = []
+    for place, source in enumerate(listed, start=1):
+        if isinstance(source, Record):
+            networks.append(_network(group, source.model.path or f"record {place}", source, settings))
+        else:
+            networks += [_network(group, str(path), record, settings) for path, record in read_records(source)]
     if not networks:
         raise ComparisonError(f"no records were given for {group!r}; give files, or folders that hold some")
     _refuse_repeated(networks)
     return sorted(networks, key=lambda network: (network.seed is None, network.seed or 0))
 
 
-def _records(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:
-    for place, source in enumerate(sources, start=1):
-        if isinstance(source, Record):
-            yield source.model.path or f"record {place}", source
-        else:
-            yield from ((str(path), record) for path, record in read_records(source))
-
-
-def _network(group: str, place: str, record: Record, settings: dict[str, Any]) -> Network:
-    return Network(
-        name=place,
-        group=group,
-        seed=record.model.seed,
-        sha256=record.model.sha256,
-        facts={
-            "dataset": record.dataset,
-            "split": record.split,
-            "number of samples": record.n,
-            "samples": record.samples_sha256[:12],
-        },
-        recipe=dict(record.model.training.get("recipe") or {}),
-        values=read_metrics(record, **settings),
-    )
+def _network(group: str, name: str, record: Record, settings: dict[str, Any]) -> Network:
+    facts = {
+        "dataset": record.dataset,
+        "split": record.split,
+        "number of samples": record.n,
+        "samples": record.samples_sha256[:12],
+    }
+    recipe = dict(record.model.training.get("recipe") or {})
+    values = read_metrics(record, **settings)
+    return Network(name, group, record.model.seed, record.model.sha256, facts, recipe, values)
 
 
 def _refuse_repeated(networks: Sequence[Network]) -> None:
-    first: dict[object, Network] = {}
-    for network in networks:
-        same = first.setdefault(network.sha256, network)
-        if same is not network:
+    for one, other in combinations(networks, 2):
+        both = f"{one.name} and {other.name}, both given for {one.group!r}, are"
+        if one.sha256 == other.sha256:
+            raise ComparisonError(f"{both} records of one network; each network counts once")
+        if one.seed == other.seed is not None:
             raise ComparisonError(
-                f"{same.name} and {network.name}, both given for {network.group!r}, are records of one network; each "
-                "network counts once"
-            )
-        same = network if network.seed is None else first.setdefault(network.seed, network)
-        if same is not network:
-            raise ComparisonError(
-                f"{same.name} and {network.name}, both given for {network.group!r}, are networks of one seed, "
-                f"{network.seed}; networks of another kind are another candidate, with a name of its own"
+                f"{both} networks of one seed, {one.seed}; networks of another kind are another candidate, with a name "
+                "of its own"
             )
 
 
@@ -133,17 +121,6 @@ class Sides:
         return " and ".join(texts)
 
 
-def require_same_samples(networks: Sequence[Network]) -> None:
-    """Check that all networks saw the same images.
-
-    Raises:
-        ComparisonError: They did not; it says in what they differ.
-    """
-    advice = "evaluate them with the same --dataset, --split and --limit (and --seed of it)"
-    for name in networks[0].facts:
-        _require_one(name, networks, [network.facts[name] for network in networks], advice)
-
-
 def require_same_settings(metric: Metric, networks: Sequence[Network]) -> None:
     """Check that a metric was measured in the same way in all networks that have it.
 
@@ -153,19 +130,9 @@ def require_same_settings(metric: Metric, networks: Sequence[Network]) -> None:
     having = [network for network in networks if metric in network.values]
     name = differing_setting(metric, having)
     if name is not None:
-        advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
         values = [network.values[metric].settings.get(name) for network in having]
-        _require_one(f"{metric.key}: {name}", having, values, advice)
-
-
-def require_same_draws(metric: Metric, networks: Sequence[Network]) -> None:
-    """Check that what was drawn for a metric was the same for networks that are compared with each other.
-
-    Raises:
-        ComparisonError: The seeds of the evaluations differ.
-    """
-    what, advice = f"{metric.key}: seed of the evaluation", "evaluate them with the same --seed"
-    _require_one(what, networks, [network.values[metric].seed for network in networks], advice)
+        advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
+        require_one(f"{metric.key}: {name}", having, values, advice)
 
 
 def differing_setting(metric: Metric, networks: Sequence[Network]) -> str | None:
@@ -177,8 +144,12 @@ def differing_setting(metric: Metric, networks: Sequence[Network]) -> str | None
     return None
 
 
-def _require_one(what: str, networks: Sequence[Network], values: Sequence[Any], advice: str) -> None:
-    """Check that those networks that have a value have one and the same."""
+def require_one(what: str, networks: Sequence[Network], values: Sequence[Any], advice: str) -> None:
+    """Check that those networks that have a value have one and the same.
+
+    Raises:
+        ComparisonError: Two of them do not.
+    """
     having = [(network, value) for network, value in zip(networks, values, strict=True) if value is not None]
     for other, value in having[1:]:
         first, one = having[0]

@@ -92,7 +92,7 @@ def describe_cost(
         speedup = measure_training_speedup(
             ticket.network, dense.network, batch_size=max(2, batch_size), seconds=seconds / 2, device=device
         )
-        described[0]["training_speedup"] = speedup.to_dict()
+        described[0]["training_speedup"] = speedup
     return {**described[0], "dense": described[1], "saved_percent": saved}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from robustprune.records import Record
-from robustprune.report.methods import differing, fullest, identity, recipe
+from robustprune.report.grouping import differing, fullest, identity, recipe
 
 Method = Literal["layer", "filter"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from robustprune.corruptions import HEADLINE, SEVERITIES
+from robustprune.data import Sample
 from robustprune.metrics import area_under_risk_coverage, detection_figures, detection_intervals, risk_coverage
 from robustprune.ood.attack import attack_detectors, score_attack
 from robustprune.ood.detector_scores import FittedDetector, Scores, score_outputs
@@ -54,31 +54,28 @@ class DetectionTrial:
     samples: Samples = field(default_factory=dict)
     shifted: list[str] = field(default_factory=list)
 
-    def look_at_own(self, images: Tensor, labels: Tensor, indices: Tensor) -> None:
-        """Score the in-distribution images (N, C, H, W), and as many corrupted ones where these count, too."""
-        self._inside = self.extractor.run(images, labels, progress=labelled(self.progress, self.dataset))
-        self._found_in: Found = self._score(self._inside, self.fitted)
+    def look_at_own(self, own: Sample) -> None:
+        """Score the in-distribution images, and as many corrupted ones where these count, too."""
+        images = own.images.cpu()
+        self._inside = self.extractor.run(images, own.labels, progress=labelled(self.progress, self.dataset))
+        self._found_in = self._score(self._inside, self.fitted)
+        self._keep("ood_in", own.indices, self._found_in)
         self._found_full: Found = {}
-        self.samples |= as_samples("ood_in", indices, self._found_in)
         if self.asked.full_spectrum:
-            corrupted = corrupt_evenly(images, indices, HEADLINE, SEVERITIES, self.seed)
+            corrupted = corrupt_evenly(images, own.indices, HEADLINE, SEVERITIES, self.seed)
             outputs = self.extractor.run(corrupted, progress=labelled(self.progress, f"{self.dataset}, corrupted"))
             found = self._score(outputs, self.fitted)
-            self.samples |= as_samples("ood_shifted", indices, found)
+            self._keep("ood_shifted", own.indices, found)
             self.shifted = [name for name, scores in found.items() if not isinstance(scores, str)]
-            self._found_full = join_found(self._found_in, found)
+            self._found_full = {name: _joined(self._found_in[name], scores) for name, scores in found.items()}
 
     def look_at_others(self, others: OODSet, names: Iterable[str]) -> None:
         """Score an out-of-distribution set by some of the detectors, and add the entry on it."""
         outputs = self.extractor.run(others.images, progress=labelled(self.progress, others.name))
         found = self._score(outputs, names)
-        remarks = {name: self.fitted[name].detector.remark for name in found}
-        compared = compare_sets(self._found_in, found, self.asked.resamples, self.seed, remarks)
+        compared = self._compare(self._found_in, found)
         told_apart = {name: found[name] for name, entry in compared.items() if entry.auroc is not None}
-        self.samples |= as_samples(f"ood{len(self.entries)}", others.indices, told_apart)
-        in_full = {}
-        if self._found_full:
-            in_full = compare_sets(self._found_full, found, self.asked.resamples, self.seed, remarks)
+        self._keep(f"ood{len(self.entries)}", others.indices, told_apart)
         self.entries.append(
             OodEntry(
                 dataset=others.name,
@@ -87,52 +84,55 @@ class DetectionTrial:
                 n_out=len(outputs),
                 conversions=others.conversions,
                 detectors=compared,
-                full_spectrum=in_full,
-                attacks=self._attack(outputs, found),
+                full_spectrum=self._compare(self._found_full, found) if self._found_full else {},
+                attacks=[self._attack(epsilon, outputs, found) for epsilon in self.asked.attack_epsilons],
             )
         )
 
     def selective(self) -> dict[str, SelectiveEntry]:
-        """Return selective prediction on the in-distribution images, by detector."""
-        return selective_prediction(self._found_in, self._inside)
+        """Return how the error falls when the images that a detector scores highest are left unanswered."""
+        is_correct = (self._inside.logits.argmax(dim=1) == self._inside.need_labels()).numpy()
+        return {name: _selective(scores, is_correct) for name, scores in self._found_in.items()}
 
-    def _score(self, outputs: Outputs, names: Iterable[str]) -> dict[str, Scores | str]:
+    def _score(self, outputs: Outputs, names: Iterable[str]) -> Found:
         return {name: score_outputs(self.fitted[name], outputs) for name in names}
 
-    def _attack(self, outside: Outputs, names: Iterable[str]) -> list[AttackedEntry]:
-        limit = self.asked.attack_limit
-        few_inside, few_outside = self._inside.evenly(limit), outside.evenly(limit)
-        fitted = {name: self.fitted[name] for name in names}
-        how = {"steps": self.asked.attack_steps, "seed": self.seed, "batch_size": self.batch_size}
-        return [
-            attack_detectors(
-                self.extractor, fitted, few_inside, few_outside, score_attack(epsilon=epsilon, **how), self.progress
-            )
-            for epsilon in self.asked.attack_epsilons
-        ]
+    def _keep(self, kind: str, indices: Any, found: Found) -> None:
+        scores = {f"{kind}_{name}": each for name, each in found.items() if not isinstance(each, str)}
+        if scores:
+            self.samples |= {f"{kind}_index": np.asarray(indices), **scores}
+
+    def _compare(self, inside: Found, outside: Found) -> dict[str, DetectorEntry]:
+        how = {"resamples": self.asked.resamples, "seed": self.seed}
+        return {
+            name: compare_scores(inside[name], scores, **how, remark=self.fitted[name].detector.remark)
+            for name, scores in outside.items()
+        }
+
+    def _attack(self, epsilon: float, outside: Outputs, names: Iterable[str]) -> AttackedEntry:
+        asked, fitted = self.asked, {name: self.fitted[name] for name in names}
+        attack = score_attack(epsilon=epsilon, steps=asked.attack_steps, seed=self.seed, batch_size=self.batch_size)
+        few_inside, few_outside = (each.evenly(asked.attack_limit) for each in (self._inside, outside))
+        return attack_detectors(self.extractor, fitted, few_inside, few_outside, attack, self.progress)
 
 
-def compare_sets(
-    inside: Found, outside: Found, resamples: int, seed: int, remarks: Mapping[str, str | None] | None = None
-) -> dict[str, DetectorEntry]:
-    """Return how well each detector tells two sets apart; intervals with at least one resample.
-
-    ``remarks`` say what is odd about a detector itself.
-    """
-    remarks = remarks or {}
-    return {
-        name: _compare(inside[name], scores, resamples, seed, remarks.get(name)) for name, scores in outside.items()
-    }
-
-
-def _compare(
-    inside: Scores | str, outside: Scores | str, resamples: int, seed: int, remark: str | None
+def compare_scores(
+    inside: Scores | str, outside: Scores | str, *, resamples: int, seed: int = 0, remark: str | None = None
 ) -> DetectorEntry:
-    reasons = dict.fromkeys(each for each in (inside, outside) if isinstance(each, str))
+    """Return how well a detector tells two sets apart, given its scores of both or the reason why there are none.
+
+    Args:
+        inside: Of in-distribution images.
+        outside: Of the others.
+        resamples: For intervals; 0 for none.
+        seed: Of the resamples.
+        remark: What is odd about the detector itself.
+    """
     if isinstance(inside, str) or isinstance(outside, str):
+        reasons = dict.fromkeys(each for each in (inside, outside) if isinstance(each, str))
         return DetectorEntry(reason="; ".join(reasons))
-    lowest, highest = min(inside.min(), outside.min()), max(inside.max(), outside.max())
-    odd = [remark, "all scores are equal, so nothing is told apart" if lowest == highest else None]
+    is_constant = min(inside.min(), outside.min()) == max(inside.max(), outside.max())
+    odd = [remark, "all scores are equal, so nothing is told apart" if is_constant else None]
     return DetectorEntry(
         **detection_figures(inside, outside).to_dict(),
         intervals=detection_intervals(inside, outside, resamples=resamples, seed=seed) if resamples else {},
@@ -140,10 +140,10 @@ def _compare(
     )
 
 
-def selective_prediction(inside: Found, outputs: Outputs) -> dict[str, SelectiveEntry]:
-    """Return how the error falls when the images a detector scores highest are left unanswered."""
-    is_correct = (outputs.logits.argmax(dim=1) == outputs.need_labels()).numpy()
-    return {name: _selective(scores, is_correct) for name, scores in inside.items()}
+def _joined(first: Scores | str, second: Scores | str) -> Scores | str:
+    if isinstance(first, str):
+        return first
+    return second if isinstance(second, str) else np.concatenate([first, second])
 
 
 def _selective(scores: Scores | str, is_correct: Any) -> SelectiveEntry:
@@ -157,23 +157,3 @@ def _selective(scores: Scores | str, is_correct: Any) -> SelectiveEntry:
         coverage=coverage[places].tolist(),
         risk=risk[places].tolist(),
     )
-
-
-def join_found(first: Found, second: Found) -> Found:
-    """Return the scores of two sets as those of one; a reason for none in either is one for both.
-
-    Detectors are those of the second.
-    """
-
-    def joined(name: str) -> Scores | str:
-        parts = [first[name], second[name]]
-        reasons = [part for part in parts if isinstance(part, str)]
-        return reasons[0] if reasons else np.concatenate(parts)
-
-    return {name: joined(name) for name in second}
-
-
-def as_samples(prefix: str, indices: Any, found: Found) -> Samples:
-    """Return the places and scores of images under ``prefix_index`` and ``prefix_DETECTOR``; nothing without scores."""
-    scores = {f"{prefix}_{name}": each for name, each in found.items() if not isinstance(each, str)}
-    return {f"{prefix}_index": np.asarray(indices), **scores} if scores else {}

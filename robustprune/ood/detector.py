@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from inspect import signature
 from math import isfinite
 from typing import Any, ClassVar
 
@@ -22,9 +23,11 @@ Options = dict[str, tuple[Any, ...]]
 class Detector:
     """Scores how far out of a network's distribution images are: larger = further out.
 
-    A detector is a dataclass; its fields are its options. `score`, a static function of logits or features, is
-    the formula. Whatever it cannot compute, it says by raising `DetectorError`; scores that are not finite
-    are found by whoever asked for them.
+    A detector is a dataclass; its fields are its options. `score`, a static function, is the formula. What of its
+    arguments is called ``logits``, ``features`` or ``head`` is taken from the outputs of a network, all others are
+    attributes of the detector: options, or what `fit` has learnt. One that looks at something else overrides
+    `__call__`. Whatever it cannot compute, it says by raising `DetectorError`; scores that are not finite are found by
+    whoever asked for them.
     """
 
     tried: ClassVar[Options] = {}
@@ -43,13 +46,26 @@ class Detector:
             DetectorError: These outputs do not allow it.
         """
 
+    @staticmethod
+    def score(*outputs: Any, **options: Any) -> Tensor:
+        """Return scores (N,)."""
+        raise NotImplementedError
+
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,), differentiable with respect to logits and features.
 
         Raises:
             DetectorError: These outputs do not allow it.
         """
-        raise NotImplementedError
+        given = signature(self.score).parameters
+        return self.score(**{name: _TAKEN[name](outputs) if name in _TAKEN else getattr(self, name) for name in given})
+
+
+_TAKEN: dict[str, Callable[[Outputs], Any]] = {
+    "logits": lambda outputs: outputs.logits,
+    "features": Outputs.need_features,
+    "head": Outputs.need_head,
+}
 
 
 def register_detector(name: str) -> Callable[[type[Detector]], type[Detector]]:
@@ -77,8 +93,7 @@ def make_detector(name: str) -> Detector:
     kind: Callable[..., Detector] = DETECTORS.get(name)
     known = detector_options(name)
     # As annotated, which may be a string: a default of 0 does not say which numbers are taken.
-    annotated = fields(kind) if known else ()  # type: ignore[arg-type]
-    types = {field.name: getattr(field.type, "__name__", field.type) for field in annotated}
+    types = {each.name: getattr(each.type, "__name__", each.type) for each in (fields(kind) if known else ())}  # type: ignore[arg-type]
     options = {}
     for option in filter(None, name.partition(":")[2].split(",")):
         key, equals, text = (part.strip() for part in option.partition("="))
@@ -90,9 +105,10 @@ def make_detector(name: str) -> Detector:
             raise EvaluationError(f"{name!r}: {key} needs a value, as in {example}")
         if key in options:
             raise EvaluationError(f"{name!r}: {key} is given twice")
-        options[key] = _read(text, types.get(key))
-        if options[key] is None:
-            raise EvaluationError(f"{name!r}: {key} takes a number such as {known[key]}, not {text!r}")
+        try:
+            options[key] = _READERS.get(types[key], str)(text)
+        except ValueError as error:
+            raise EvaluationError(f"{name!r}: {key} takes a number such as {known[key]}, not {text!r}") from error
     return kind(**options)
 
 
@@ -107,13 +123,11 @@ def detector_options(name: str) -> dict[str, Any]:
     return {field.name: field.default for field in known if field.init}
 
 
-def _read(text: str, wanted: object) -> int | float | str | None:
-    """Return an option's value; None if a number is wanted (``int`` or ``float``) and it is none."""
-    for number in (int,) if wanted == "int" else (int, float):
-        try:
-            value = number(text)
-        except ValueError:
-            continue
-        is_wanted = wanted != "float" or isinstance(value, int) or isfinite(value)
-        return value if is_wanted else None
-    return None if wanted in ("int", "float") else text
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+_READERS: dict[Any, Callable[[str], Any]] = {"int": int, "float": _finite}

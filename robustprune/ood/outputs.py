@@ -160,21 +160,19 @@ def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
     finally:
         for handle in handles:
             handle.remove()
-    for module, received in reversed(seen.items()):
+    last_first = [(module, average_places(module, received)) for module, received in reversed(seen.items())]
+    usable = [(module, features) for module, features in last_first if len(features) == len(logits)]
+    scale = float(logits.nan_to_num(0, 0, 0).abs().max())
+    for module, features in usable:
         head = _as_linear(module)
-        features = average_places(module, received)
-        if head.weight.shape[0] == logits.shape[1] and features.shape[0] == logits.shape[0]:
+        if head.weight.shape[0] == logits.shape[1]:
             made = head(features.float()).to(logits.dtype)
-            scale = logits[logits.isfinite()].abs().max() if bool(logits.isfinite().any()) else logits.new_ones(())
             with evaluation_mode(network), run_uncompiled(network):
                 share = tolerance_of(network, images, logit_gap(logits, made))
             # A network of NaN logits has a last layer, too.
-            if torch.allclose(made, logits, rtol=0, atol=share * float(scale) + 1e-12, equal_nan=True):
+            if torch.allclose(made, logits, rtol=0, atol=share * scale + 1e-12, equal_nan=True):
                 return FoundHead(module, LinearHead(head.weight.cpu(), head.bias.cpu()))
-    for module, received in reversed(seen.items()):
-        if average_places(module, received).shape[0] == logits.shape[0]:
-            return FoundHead(module, None)
-    return None
+    return FoundHead(usable[0][0], None) if usable else None
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from robustprune.ood.detection_trial import DetectionTrial
 from robustprune.ood.detector import DETECTORS, make_detector
 from robustprune.ood.detector_scores import TUNING_IMAGES, prepare_detectors
 from robustprune.ood.extraction import Extractor
-from robustprune.ood.image_sets import FAR, NEAR, OODSet, expand_sets, is_corrupted, load_set, load_sets
+from robustprune.ood.image_sets import FAR, NEAR, expand_sets, is_corrupted, load_set, load_sets
 from robustprune.ood.ood_result import DetectorEntry, GroupMean, OodEntry, OodResult, OodSummary
 from robustprune.ood.requests import OOD
 from robustprune.runtime.work import Progress
@@ -61,16 +61,17 @@ def evaluate_ood(
     load: dict[str, Any] = {"data": data, "split": split, "seed": seed, "root": asked.root, "download": asked.download}
     named = asked.sets if isinstance(asked.sets, tuple) else tuple(asked.sets)
     sets, missing = load_sets(chosen, named, limit=limit, **load)
-    tuning_set = _load_tuning_set(asked.tune_on, **load)
+    # Corrupted images to tune on are of validation images: those of `split` judge.
+    tune_on = asked.tune_on and load_set(asked.tune_on, limit=TUNING_IMAGES, **{**load, "split": "val"})
 
     own = take_sample(data, split, limit, seed)
     extractor = Extractor(model, own.images[:8], batch_size=batch_size, cache=asked.cache)
     names = list(dict.fromkeys(name for detectors in chosen.values() for name in detectors))
     fitted, account = prepare_detectors(
-        names, extractor, data, fit_limit=asked.fit_limit, tune_on=tuning_set, seed=seed, progress=progress
+        names, extractor, data, fit_limit=asked.fit_limit, tune_on=tune_on or None, seed=seed, progress=progress
     )
     trial = DetectionTrial(data.name, extractor, fitted, asked, seed, batch_size, progress)
-    trial.look_at_own(own.images.cpu(), own.labels, own.indices)
+    trial.look_at_own(own)
     for each in sets:
         trial.look_at_others(each, chosen[each.name])
     protocol = {
@@ -131,11 +132,6 @@ def group_means(entries: Iterable[OodEntry]) -> list[GroupMean]:
 def _mean(entries: list[DetectorEntry]) -> dict[str, float | None]:
     values = {figure: [getattr(entry, figure) for entry in entries] for figure in _AVERAGED}
     return {figure: None if None in found else float(np.mean(found)) for figure, found in values.items()}
-
-
-def _load_tuning_set(tune_on: str | None, **load: Any) -> OODSet | None:
-    # Corrupted images to tune on are of validation images: those of `split` judge.
-    return None if tune_on is None else load_set(tune_on, limit=TUNING_IMAGES, **{**load, "split": "val"})
 
 
 def _is_same_kind(one: str, other: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from robustprune.attacks.requests import Epsilons, parse_epsilon
+from robustprune.attacks.requests import LinfEpsilons
 from robustprune.errors import EvaluationError, RobustPruneError
 from robustprune.metrics.detection import check_resampling
 from robustprune.runtime.requests import PathText, Request
@@ -55,7 +55,7 @@ class OOD(Request):
     tune_on: str | None = None
     full_spectrum: bool = False
     resamples: Annotated[int, BeforeValidator(_enough)] = 200
-    attack_epsilons: Epsilons = ()
+    attack_epsilons: LinfEpsilons = ()
     attack_steps: Count = 10
     attack_limit: Count = 100
     cache: PathText | None = None
@@ -68,6 +68,4 @@ class OOD(Request):
         idle = [name for name, default in plain.items() if getattr(self, name) != default and not self.sets]
         if idle:
             raise ValueError(f"{', '.join(idle)} without an out-of-distribution set; name one")
-        for epsilon in self.attack_epsilons:
-            parse_epsilon(epsilon)
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -77,7 +78,7 @@ class SweepPlan:
     def __post_init__(self) -> None:
         """Note which stages runs end with, and what they are called."""
         self._ends = {run.stage for run in self.runs}
-        self._names = dict.fromkeys((run.name for run in self.runs), 1)
+        self._names = Counter(run.name for run in self.runs)
 
     def add(self, stage: Stage) -> str:
         """Add a stage, unless it is there; return its address."""
@@ -89,10 +90,9 @@ class SweepPlan:
         """Add a run that ends with a stage, unless one does already; a second one of a name gets a number."""
         if stage not in self._ends:
             self._ends.add(stage)
-            same = self._names.setdefault(name, 0) + 1
-            self._names[name] = same
-            numbered = name if same == 1 else f"{name} #{same}"
-            self.runs.append(PlannedRun(numbered, settings, stage, tuple(self.leading_to(stage))))
+            self._names[name] += 1
+            numbered = name if self._names[name] == 1 else f"{name} #{self._names[name]}"
+            self.runs.append(PlannedRun(numbered, settings, stage, tuple(dict.fromkeys(self._leading_to(stage)))))
 
     @property
     def ends(self) -> list[str]:
@@ -101,38 +101,30 @@ class SweepPlan:
 
     def drop_unneeded(self) -> None:
         """Drop stages that no run needs."""
-        needed = {address for end in self.ends for address in self.leading_to(end)}
+        needed = {address for end in self.ends for address in self._leading_to(end)}
         self.stages = {address: stage for address, stage in self.stages.items() if address in needed}
 
-    def leading_to(self, address: str) -> list[str]:
-        """Return a stage's address after those of all that it needs."""
-        return list(dict.fromkeys(self._walk(address)))
-
-    def _walk(self, address: str) -> Iterator[str]:
+    def _leading_to(self, address: str) -> Iterator[str]:
+        """Yield a stage's address after those of all that it needs."""
         for need in self.stages[address].needs.values():
-            yield from self._walk(need)
+            yield from self._leading_to(need)
         yield address
 
     def to_json(self) -> str:
         """Return the plan as JSON."""
-        return json.dumps(
-            {
-                "runs": [asdict(run) for run in self.runs],
-                "stages": {address: asdict(stage) for address, stage in self.stages.items()},
-                "comparisons": self.comparisons,
-                "watched": self.watched,
-                "key": self.key,
-            }
-        )
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> SweepPlan:
         """Return the plan that :meth:`to_json` wrote.
 
         Raises:
-            ValueError, KeyError, TypeError: It is none.
+            ValueError: It is none.
         """
-        found = json.loads(text)
-        runs = [PlannedRun(**{**run, "needs": tuple(run["needs"])}) for run in found["runs"]]
-        stages = {address: Stage(**stage) for address, stage in found["stages"].items()}
-        return cls(runs, stages, found["comparisons"], found["watched"], found["key"])
+        try:
+            found = json.loads(text)
+            runs = [PlannedRun(**{**run, "needs": tuple(run["needs"])}) for run in found.pop("runs")]
+            stages = {address: Stage(**stage) for address, stage in found.pop("stages").items()}
+            return cls(runs, stages, **found)
+        except (LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error

@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,14 +25,15 @@ _PACKAGES = ("torch", "torchvision", "timm", "torchattacks", "robustbench", "sci
 
 def plan_key(asked: object) -> str:
     """Return the hash of what is asked for, of what the code looks like, and of what its stages mean."""
-    return hash_json([SCHEMAS, look_at_code(), repr(asked)])
+    code = [look_at(Path(__file__).parent.parent), *map(_version, _PACKAGES)]
+    return hash_json([SCHEMAS, hash_json(code), repr(asked)])
 
 
 def known_plan(store: Store, name: str, key: str) -> SweepPlan | None:
     """Return the plan of a sweep that was made before, if it still holds."""
     try:
         plan = SweepPlan.from_json(store.plan_file(name).read_bytes())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError):
         return None
     return plan if plan.key == key and all(look_at(path) == seen for path, seen in plan.watched.items()) else None
 
@@ -62,7 +62,8 @@ def look_at(path: str | Path) -> str:
     path = user_path(path)
     if not path.exists():
         return ""
-    return hash_json([[str(file.relative_to(path)), *_stat(file)] for file in _files(path)])
+    found = [(file.relative_to(path), file.stat()) for file in _files(path)]
+    return hash_json([[str(name), looks.st_size, looks.st_mtime_ns] for name, looks in found])
 
 
 def hash_content(path: str | Path) -> str:
@@ -74,14 +75,12 @@ def hash_content(path: str | Path) -> str:
     found = []
     for file in _files(path):
         name = file.relative_to(path)
-        found.append([name.as_posix(), _digest(file) if len(name.parts) < 2 else str(file.stat().st_size)])
+        if len(name.parts) < 2:
+            with file.open("rb") as stream:
+                found.append([name.as_posix(), hashlib.file_digest(stream, "sha256").hexdigest()])
+        else:
+            found.append([name.as_posix(), str(file.stat().st_size)])
     return hash_json(found)
-
-
-@cache
-def look_at_code() -> str:
-    """Return what this package's code, and that of the packages it stands on, looks like from outside."""
-    return hash_json([look_at(Path(__file__).parent.parent), *(_version(name) for name in _PACKAGES)])
 
 
 def _version(package: str) -> str:
@@ -98,13 +97,3 @@ def _files(path: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         for name in sorted(names):
             yield Path(folder) / name
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

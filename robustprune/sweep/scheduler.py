@@ -5,16 +5,17 @@ from __future__ import annotations
 import heapq
 import time
 import warnings
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from robustprune.errors import RobustPruneWarning, SweepError
-from robustprune.sweep.engines import Engine, Event, Task, TaskFailed, TaskFinished, TaskProgress, named
+from robustprune.sweep.engines import Engine, Event, Task, TaskFailed, TaskProgress, named
 from robustprune.sweep.following import Running, State, Watch
 from robustprune.sweep.graph import Stage, SweepPlan
-from robustprune.sweep.store import Store, claim, discard
+from robustprune.sweep.store import Store, claim
 
 if TYPE_CHECKING:
     from robustprune.runtime.work import Progress
@@ -48,38 +49,32 @@ def carry_out(plan: SweepPlan, store: Store, engine: Engine, watch: Watch, *, wo
 class _Scheduler:
     def __init__(self, plan: SweepPlan, store: Store, engine: Engine, watch: Watch, work: str) -> None:
         self.store, self.engine, self.watch, self.work = store, engine, watch, work
-        there, failed = store.done(), store.failed()
-        self.state = State(plan, plan.stages.keys() - missing_stages(plan, there).keys())
-        self.tries: defaultdict[str, int] = defaultdict(int)
-        self.wanted_by: defaultdict[str, list[str]] = defaultdict(list)
-        self.missing: dict[str, int] = {}
-        self.ready: list[tuple[int, str]] = []
+        missing = missing_stages(plan, store.done())
+        failed = dict.fromkeys(missing.keys() & store.failed(), "failed before; --retry-failed tries it again")
+        self.state = State(plan, plan.stages.keys() - missing.keys(), failed=failed)
+        self.tries: Counter[str] = Counter()
         self.places = {address: place for place, address in enumerate(plan.stages)}
-        for address, stage in plan.stages.items():
-            needs = set(stage.needs.values())
-            for need in needs:
-                self.wanted_by[need].append(address)
-            self.missing[address] = len(needs - self.state.done)
-        for address in [each for each in plan.stages if each not in self.state.done]:
-            if address in failed:
-                self._give_up(address, "failed before; --retry-failed tries it again")
-            elif not self.missing[address]:
-                self._enqueue(address)
+        self.order = TopologicalSorter(
+            {address: missing.keys() & stage.needs.values() for address, stage in missing.items()}
+        )
+        self.order.prepare()
+        self.ready: list[tuple[int, str]] = []
+        self._enqueue(*self.order.get_ready())
 
     def run(self) -> State:
         self.watch(self.state, "")
-        while not self.state.is_over:
+        while self.ready or self.state.running or self.state.elsewhere:
             self._start_what_can_be()
             for event in self.engine.wait(_SECONDS_TO_WAIT_FOR_OTHERS):
                 self._note(event)
             self._look_elsewhere()
             self.watch(self.state, "")
-        self.store.discard_locks(self.state.done)
         return self.state
 
-    def _enqueue(self, address: str) -> None:
-        if address not in self.state.blocked:
-            heapq.heappush(self.ready, (self.places[address], address))
+    def _enqueue(self, *addresses: str) -> None:
+        for address in addresses:
+            if address not in self.state.failed:
+                heapq.heappush(self.ready, (self.places[address], address))
 
     def _start_what_can_be(self) -> None:
         while self.ready and len(self.state.running) < self.engine.workers:
@@ -97,23 +92,21 @@ class _Scheduler:
                 self.state.running[event.name].share = event.share
             return
         del self.state.running[event.name]
-        if isinstance(event, TaskFinished):
-            outcome, seconds = event.value
-            if outcome == BUSY:
-                self.state.elsewhere[event.name] = time.monotonic()
-                return
+        if isinstance(event, TaskFailed):
+            self._fail(event)
+            return
+        outcome, seconds = event.value
+        if outcome == BUSY:
+            self.state.elsewhere[event.name] = time.monotonic()
+        else:
             self.state.seconds[event.name] = seconds
             self._finish(event.name)
-        else:
-            self._fail(event)
 
     def _finish(self, address: str) -> None:
         self.state.done.add(address)
         self.watch(self.state, address)
-        for wanting in self.wanted_by[address]:
-            self.missing[wanting] -= 1
-            if not self.missing[wanting]:
-                self._enqueue(wanting)
+        self.order.done(address)
+        self._enqueue(*self.order.get_ready())
 
     def _fail(self, event: TaskFailed) -> None:
         if event.is_disk_full:
@@ -127,18 +120,8 @@ class _Scheduler:
             return
         stage = self.state.plan.stages[event.name]
         self.state.tracebacks[event.name] = self.store.record_failure(stage, event.error, event.traceback)
-        self._give_up(event.name, event.error)
+        self.state.failed[event.name] = event.error
         self.watch(self.state, event.name)
-
-    def _give_up(self, address: str, error: str) -> None:
-        self.state.failed[address] = error
-        self.state.blocked.discard(address)
-        waiting = list(self.wanted_by[address])
-        while waiting:
-            blocked = waiting.pop()
-            if not any(blocked in those for those in (self.state.blocked, self.state.failed, self.state.done)):
-                self.state.blocked.add(blocked)
-                waiting += self.wanted_by[blocked]
 
     def _look_elsewhere(self) -> None:
         """See what has become of the stages that other sweeps work on: done, failed, or left to us."""
@@ -148,21 +131,20 @@ class _Scheduler:
                 if self.store.is_done(address):
                     self._finish(address)
                 elif self.store.failure(address).exists():
-                    self._give_up(address, "failed in another sweep; --retry-failed tries it again")
+                    self.state.failed[address] = "failed in another sweep; --retry-failed tries it again"
                 else:
                     self._enqueue(address)
 
 
 def missing_stages(plan: SweepPlan, there: set[str]) -> dict[str, Stage]:
     """Return the stages still to be done: what is not there of all that missing records and comparisons need."""
-    missing: dict[str, None] = {}
-    for end in plan.ends:
-        waiting = [] if end in there else [end]
-        while waiting:
-            address = waiting.pop()
-            if address not in there and address not in missing:
-                missing[address] = None
-                waiting += plan.stages[address].needs.values()
+    missing: set[str] = set()
+    waiting = list(plan.ends)
+    while waiting:
+        address = waiting.pop()
+        if address not in there and address not in missing:
+            missing.add(address)
+            waiting += plan.stages[address].needs.values()
     return {address: stage for address, stage in plan.stages.items() if address in missing}
 
 
@@ -211,7 +193,6 @@ def run_stage(
         if not is_ours:
             return BUSY, 0.0
         if store.is_done(address):
-            discard(store.lock(address))
             return DONE, 0.0
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
@@ -221,5 +202,4 @@ def run_stage(
         seconds = time.perf_counter() - start
         said = [str(each.message) for each in caught if issubclass(each.category, RobustPruneWarning)]
         store.publish(address, wanted, {"environment": environment, "warnings": said, "seconds": seconds})
-        discard(store.lock(address))
     return DONE, seconds

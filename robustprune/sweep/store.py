@@ -5,7 +5,7 @@
     sweeps/NAME.json                 the runs and stages of each sweep that was made here
     stages/KIND-HASH/stage.json      a finished stage: what went in, when, how long; beside it what came out
     work/KIND-HASH/                  one that is being worked on, or was interrupted
-    locks/KIND-HASH.lock             who works on what
+    locks/KIND-HASH.lock             who works on what; empty, and left there
     failures/KIND-HASH.json          what failed, with its inputs; its traceback in a .txt beside it
     trained/HASH                     the stage that trains this network in this way: others like it take it over
 
@@ -23,7 +23,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -54,11 +54,6 @@ class Store:
     def lock(self, address: str) -> Path:
         """Return the file to lock while working on a stage."""
         return self.folder / "locks" / f"{address}.lock"
-
-    def discard_locks(self, done: Iterable[str]) -> None:
-        """Remove the locks of finished stages that whoever finished them was killed before removing."""
-        for name in {f"{address}.lock" for address in done} & _names(self.folder / "locks"):
-            discard(self.folder / "locks" / name)
 
     def record(self, address: str) -> Path:
         """Return the file of the record that an evaluation leaves."""
@@ -96,8 +91,7 @@ class Store:
                 raise
             shutil.rmtree(work, ignore_errors=True)
         _flush_folder(place.parent)
-        (self.failure(address)).unlink(missing_ok=True)
-        self.failure(address).with_suffix(".txt").unlink(missing_ok=True)
+        self.forget_failure(address)
 
     def trained_alike(self, alike: str, address: str) -> str | None:
         """Return the finished stage that trained the same in the same way; if there is none, ``address`` will have.
@@ -125,10 +119,11 @@ class Store:
     def record_failure(self, stage: Stage, error: str, traceback: str) -> Path:
         """Write down how a stage failed; return the file of its traceback."""
         path = self.failure(stage.address)
-        write_atomically(path.with_suffix(".txt"), printable(traceback).encode())
-        content = {**asdict(stage), "error": error, "traceback": path.with_suffix(".txt").name}
+        story = path.with_suffix(".txt")
+        write_atomically(story, printable(traceback).encode())
+        content = {**asdict(stage), "error": error, "traceback": story.name}
         write_atomically(path, json.dumps(content, indent=2).encode())
-        return path.with_suffix(".txt")
+        return story
 
     def forget_failure(self, address: str) -> None:
         """Let a failed stage be tried again."""
@@ -142,14 +137,11 @@ class Store:
     def plans(self) -> dict[str, SweepPlan]:
         """Return the plans of the sweeps made here, by name; one that cannot be read is named and left out."""
         found = {}
-        for name in sorted(_names(self.folder / "sweeps")):
-            if name.endswith(".json"):
-                path = self.plan_file(name.removesuffix(".json"))
-                try:
-                    found[name.removesuffix(".json")] = SweepPlan.from_json(path.read_bytes())
-                except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                    reason = f"{path} is no plan of this version ({type(error).__name__}: {error})"
-                    warnings.warn(f"left out: {reason}", RecordWarning, stacklevel=2)
+        for path in sorted(self.folder.glob("sweeps/*.json")):
+            try:
+                found[path.stem] = SweepPlan.from_json(path.read_bytes())
+            except (OSError, ValueError) as error:
+                warnings.warn(f"left out: {path} is no plan of this version ({error})", RecordWarning, stacklevel=2)
         return found
 
 
@@ -185,15 +177,6 @@ def claim(path: Path) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
-
-
-def discard(path: Path) -> None:
-    """Remove the file of a lock, once what it guards is there and nobody needs it again.
-
-    Another process may hold or take a lock on the removed file; it will find the stage done, and do nothing.
-    """
-    with suppress(OSError):
-        path.unlink()
 
 
 def is_held(path: Path) -> bool:

@@ -123,10 +123,8 @@ def run_sweep(
         if retry_failed:
             for each in store.failed() & plan.stages.keys():
                 store.forget_failure(each)
-        state = State(plan, plan.stages.keys() - missing_stages(plan, store.done()).keys())
-        if state.is_over:
-            store.discard_locks(state.done)
-            return state
+        if not missing_stages(plan, store.done()):
+            return State(plan, set(plan.stages))
         side_by_side = _start_engine(plan, workers, engine, address)
         try:
             return carry_out(plan, store, side_by_side, watch or (lambda _state, _address: None))

@@ -50,18 +50,13 @@ class SharedNetwork:
     """A network whose gradients are those of all processes together.
 
     Attributes:
-        network: The network itself, whose weights are the same in all processes.
         trained: What training passes go through: the network, or the wrapper that averages its gradients.
-        processes: Those that train it.
     """
 
     def __init__(self, network: nn.Module, processes: Processes = ALONE, example: Tensor | None = None) -> None:
-        """Share a network, which takes the weights and buffers that it has in the main process.
+        """Share a network, on its device, which takes the weights and buffers that it has in the main process.
 
-        Args:
-            network: On its device.
-            processes: Those that train it.
-            example: (n, C, H, W) uint8, of several processes: a few images on its device.
+        Several processes need an example (n, C, H, W) uint8: a few images on that device.
         """
         self.network, self.processes = network, processes
         self.trained: nn.Module = network

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -64,7 +63,7 @@ def train_epoch(
     draws = Draws(generator, rows, batch_size)
     shift = default_shift(data.image_size) if recipe.augment else 0
     kind = model_type(network)
-    totals = {"loss": 0.0, "correct": 0.0}
+    total_loss = total_correct = 0.0
     start = time.perf_counter()
     network.train()
     for step, batch in enumerate(split.batches(rows.stop - rows.start, order=own, device=device)):
@@ -76,8 +75,8 @@ def train_epoch(
             group["lr"] = rate
         with sound_gradients(network):
             loss, correct = _step(shared, optimizer, views, batch.labels, recipe, draws, (epoch, step))
-        totals["loss"] += loss * batch_size
-        totals["correct"] += correct
+        total_loss += loss * batch_size
+        total_correct += correct
         if progress is not None:
             progress("training", epoch * steps + step + 1, recipe.epochs * steps)
     shared.even_out()
@@ -86,8 +85,8 @@ def train_epoch(
     return {
         "epoch": epoch + 1,
         "learning_rate": rate,
-        "train_loss": totals["loss"] / len(order),
-        "train_accuracy": totals["correct"] / len(order),
+        "train_loss": total_loss / len(order),
+        "train_accuracy": total_correct / len(order),
         "seconds": seconds,
         "images_per_second": len(order) / seconds,
     }
@@ -122,7 +121,10 @@ def _step(
             loss.backward()  # type: ignore[no-untyped-call]
     except Exception as error:
         raise failure(f"has no gradient in training, {_place(where)}", error) from error
-    _check_gradients(shared.network.parameters(), optimizer, where)
+    gradients = [parameter.grad for parameter in shared.network.parameters() if parameter.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients))
+    if not math.isfinite(norm):
+        raise _diverged("gradient norm", norm, optimizer, where)
     optimizer.step()
     return value, correct
 
@@ -139,15 +141,6 @@ def _loss(
     if len(every) > 1:
         loss = loss + recipe.consistency * consistency_loss(list(every))
     return loss, logits
-
-
-def _check_gradients(
-    parameters: Iterable[nn.Parameter], optimizer: torch.optim.Optimizer, where: tuple[int, int]
-) -> None:
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = float(torch.nn.utils.get_total_norm(gradients))
-    if not math.isfinite(norm):
-        raise _diverged("gradient norm", norm, optimizer, where)
 
 
 def _check_weights(network: nn.Module, optimizer: torch.optim.Optimizer, where: tuple[int, int]) -> None:

@@ -6,7 +6,7 @@ k = 50 as for CIFAR-10 there, with all 50,000 training images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -28,7 +28,6 @@ class KNN(Detector):
     k: int = 50
     bank_size: int = 50_000
     tried: ClassVar[Options] = {"k": (50, 100, 200, 500, 1000)}
-    _bank: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -58,12 +57,7 @@ class KNN(Detector):
         if len(bank) > self.bank_size:
             kept = torch.randperm(len(bank), generator=seeded_generator("knn bank"))[: self.bank_size]
             bank = bank[kept]
-        self._bank = normalized(bank)
-
-    def __call__(self, outputs: Outputs) -> Tensor:
-        """Return scores (N,)."""
-        assert self._bank is not None
-        return self.score(outputs.need_features(), self._bank, self.k)
+        self.bank = normalized(bank)
 
 
 def normalized(features: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ Out-Of-Distribution with Virtual-logit Matching", arXiv:2203.10807. The number o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,9 +26,6 @@ class ViM(Detector):
     """Virtual logit of what lies outside the features' main directions."""
 
     dimensions: int = 0  # of the principal space; 0 is the paper's choice by width
-    _origin: Tensor | None = field(default=None, init=False, repr=False)
-    _residual: Tensor | None = field(default=None, init=False, repr=False)
-    _alpha: float = field(default=1.0, init=False, repr=False)
 
     @staticmethod
     def score(features: Tensor, logits: Tensor, origin: Tensor, residual: Tensor, alpha: float) -> Tensor:
@@ -63,14 +60,8 @@ class ViM(Detector):
                 f"the features of the training images span no more than {main} of {width} dimensions, "
                 "so nothing lies outside"
             )
-        self._origin, self._residual = origin, residual
-        self._alpha = float(train.logits.amax(dim=1).mean()) / size
-
-    def __call__(self, outputs: Outputs) -> Tensor:
-        """Return scores (N,)."""
-        assert self._origin is not None
-        assert self._residual is not None
-        return self.score(outputs.need_features(), outputs.logits, self._origin, self._residual, self._alpha)
+        self.origin, self.residual = origin, residual
+        self.alpha = float(train.logits.amax(dim=1).mean()) / size
 
 
 def principal_dimensions(width: int) -> int:
