@@ -12,12 +12,12 @@ from robustprune.models.forward import (
     run_model,
     to_unit_range,
 )
-from robustprune.models.graphs import hides_layers
 from robustprune.models.networks import (
     FunctionNetwork,
     as_network,
     copy_network,
     evaluation_mode,
+    hides_layers,
     lazy_layers,
     network_name,
     reason_of,
