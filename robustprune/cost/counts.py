@@ -1,4 +1,4 @@
-"""What a network has and does: parameters, filters, multiply-accumulates."""
+"""What a network has and does: parameters, filters, multiply-accumulates; and the images to measure networks with."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
 
-from robustprune.cost.noise_images import noise_images
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.models import (
+    architecture_of,
     as_network,
     copy_network,
     evaluation_mode,
@@ -34,12 +34,32 @@ from robustprune.pruning import Block, weight_layers
 from robustprune.pruning.criteria.used_weights import use_weights
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.environment import frozen_constants
+from robustprune.runtime.randomness import seeded_generator
 
 aten = torch.ops.aten
 
 Shape = Sequence[int]
 
 _OWN_NAMESPACES = ("aten", "prim", "prims", "profiler", "torchvision")
+
+
+def noise_images(model: nn.Module, count: int, example: Array | None = None) -> Tensor:
+    """Return ``count`` images of noise in [0, 1], of the type of the network's weights, on the CPU.
+
+    Args:
+        model: A network from :func:`robustprune.build_model`, or any other.
+        count: How many.
+        example: Images (N, …) whose shape is taken, for a network that was not built by this package.
+
+    Raises:
+        ModelError: Neither the network nor an example says what images it takes.
+    """
+    if example is None:
+        architecture = architecture_of(model)
+        shape: tuple[int, ...] = (architecture.channels, *architecture.image_size)
+    else:
+        shape = tuple(to_tensor(example, "the example", ModelError).shape[1:])
+    return torch.rand(count, *shape, generator=seeded_generator("cost", count)).to(model_type(model))
 
 
 @dataclass(frozen=True)

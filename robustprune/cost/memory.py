@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from robustprune.cost.noise_images import noise_images
+from robustprune.cost.counts import noise_images, percent_saved
 from robustprune.errors import ModelError
 from robustprune.models import copy_network, network_name, run_uncompiled, to_evaluation
 from robustprune.models.networks import fill_lazy_layers
@@ -60,6 +60,14 @@ class Memory:
     def to_dict(self) -> dict[str, int]:
         """Return all by name."""
         return asdict(self)
+
+    def saved_percent(self, dense: Memory) -> dict[str, float]:
+        """Return how much less this is than ``dense``: in training (``memory``), its activations, at inference."""
+        return {
+            "memory": percent_saved(self.training, dense.training),
+            "activations": percent_saved(self.activations, dense.activations),
+            "inference_memory": percent_saved(self.inference, dense.inference),
+        }
 
 
 def measure_memory(model: nn.Module, batch_size: int = 128, example: Array | None = None) -> Memory:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from robustprune.cost.noise_images import noise_images
+from robustprune.cost.counts import noise_images
 from robustprune.inference import freeze
 from robustprune.runtime.arrays import Array
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -58,10 +58,13 @@ def prune_layers(
     removed = {
         block.name: block.residue for block in choose_blocks(found, scores, blocks, rule) if block.residue is not None
     }
+    within = tuple(f"{name}." for name in removed)
     plan = Plan(
         method="layer",
         removed={**source.plan.removed, **removed},
-        removed_filters=_outside(removed, source.plan.removed_filters),
+        removed_filters={
+            name: gone for name, gone in source.plan.removed_filters.items() if not name.startswith(within)
+        },
         eligible=tuple(block.name for block in eligible_blocks(found, rule)),
         eligibility=rule,
         criterion=scores.criterion,
@@ -81,12 +84,6 @@ def _masks_left(source: Ticket, network: nn.Module) -> Masks:
     weights = dict(source.network.named_parameters(remove_duplicate=False))
     masks = {weights[name]: mask for name, mask in source.masks.items()}
     return {name: masks[weights[name]] for name in maskable_weights(network)}
-
-
-def _outside(removed: Iterable[str], filters: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Return the filters that are in none of the removed blocks."""
-    blocks = tuple(f"{name}." for name in removed)
-    return {name: indices for name, indices in filters.items() if not name.startswith(blocks)}
 
 
 def prune_weights(
@@ -156,7 +153,15 @@ def cut_out(
         PruningWarning: Some of its parameters take no part in what it computes, so shares of parameters are of more
             than runs.
     """
-    _warn_of_idle_parameters(network)
+    parameters = dict(network.named_parameters())
+    if idle := idle_parameters(network, parameters):
+        count, total = (sum(parameters[name].numel() for name in names) for names in (idle, parameters))
+        warnings.warn(
+            f"{count:,} of the network's {total:,} parameters take no part in what it computes, {idle[0]} among them: "
+            "they are counted, but cost no multiply-accumulates",
+            PruningWarning,
+            stacklevel=3,
+        )
     return Ticket(
         network=network,
         architecture=source.architecture,
@@ -168,19 +173,6 @@ def cut_out(
         data=source.data if source.data or data is None else dict(data.spec),
         provenance=describe_environment(),
     )
-
-
-def _warn_of_idle_parameters(network: nn.Module) -> None:
-    parameters = dict(network.named_parameters())
-    idle = idle_parameters(network, parameters)
-    if idle:
-        count = sum(parameters[name].numel() for name in idle)
-        warnings.warn(
-            f"{count:,} of the network's {sum(weight.numel() for weight in parameters.values()):,} parameters take no "
-            f"part in what it computes, {idle[0]} among them: they are counted, but cost no multiply-accumulates",
-            PruningWarning,
-            stacklevel=4,
-        )
 
 
 def rounds_of(plan: Plan) -> tuple[Plan, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -61,11 +61,11 @@ def prune_filters(
     blocks = find_blocks(source.network)
     check_filter_scores(source.network, blocks, scores)
     if match is not None and filters is None:
-        if match.architecture != source.architecture:
-            raise PruningError(
-                f"the ticket to match and the network are not cut from the same one: {_differences(match, source)}"
-            )
-        steps = filter_walk(scores, variant)
+        ours, theirs = match.architecture.model_dump(), source.architecture.model_dump()
+        if ours != theirs:
+            what = ", ".join(f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name])
+            raise PruningError(f"the ticket to match and the network are not cut from the same one: {what}")
+        steps = list(filter_walk(scores, variant))
         counts = _closest(source.network, blocks, steps, _cost_by(match.network, match_by), match_by)
     elif filters is not None and match is None:
         counts = filter_counts(scores, variant, filters)
@@ -114,11 +114,6 @@ def _with_dense_numbers(source: Ticket, removed: Mapping[str, Sequence[int]]) ->
     return gone
 
 
-def _differences(first: Ticket, second: Ticket) -> str:
-    ours, theirs = first.architecture.model_dump(), second.architecture.model_dump()
-    return ", ".join(f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name])
-
-
 def _cost_by(network: nn.Module, by: MatchBy) -> int:
     """Return a network's filters over all convolutions, multiply-accumulates per image, or parameters.
 
@@ -131,7 +126,7 @@ def _cost_by(network: nn.Module, by: MatchBy) -> int:
 
 
 def _closest(
-    network: nn.Module, blocks: Sequence[Block], steps: Iterable[Mapping[str, int]], target: int, by: MatchBy
+    network: nn.Module, blocks: Sequence[Block], steps: Sequence[Mapping[str, int]], target: int, by: MatchBy
 ) -> Mapping[str, int]:
     """Return the step of a walk at which the network costs nearest to ``target``; of two as near the earlier one.
 
@@ -142,7 +137,6 @@ def _closest(
         raise PruningError(
             f"the network has {full:,} {by} and the ticket to match {target:,}; there is nothing to remove"
         )
-    steps = list(steps)
     if not steps:
         raise PruningError("none of the network's convolutions has a filter to spare")
     prices = _prices(network, blocks, list(steps[0]), by)
@@ -175,17 +169,20 @@ def _prices(network: nn.Module, blocks: Sequence[Block], convolutions: Sequence[
     spare = [name for name in convolutions if modules[name].out_channels > 1]
     before = _block_costs(network, blocks, by)
     after = _block_costs(remove_filters(network, {name: [0] for name in spare}, blocks=blocks), blocks, by)
-    home = {name: block for name in spare for block in before if name.startswith(f"{block}.")}
-    return {name: before[home[name]] - after[home[name]] if name in home else 0 for name in convolutions}
+    prices = dict.fromkeys(convolutions, 0)
+    for name in spare:
+        home = next(block for block in before if name.startswith(f"{block}."))
+        prices[name] = before[home] - after[home]
+    return prices
 
 
 def _block_costs(network: nn.Module, blocks: Sequence[Block], by: MatchBy) -> dict[str, int]:
     if by == "macs":
         return measure_block_macs(network, blocks)
-    modules = {block.name: network.get_submodule(block.name) for block in blocks}
-    if by == "params":
-        return {name: sum(weight.numel() for weight in block.parameters()) for name, block in modules.items()}
-    return {
-        name: sum(layer.out_channels for layer in block.modules() if isinstance(layer, nn.modules.conv._ConvNd))
-        for name, block in modules.items()
-    }
+    costs = {}
+    for block in blocks:
+        layers = network.get_submodule(block.name).modules()
+        filters = (layer.out_channels for layer in layers if isinstance(layer, nn.modules.conv._ConvNd))
+        parameters = (weight.numel() for weight in network.get_submodule(block.name).parameters())
+        costs[block.name] = sum(filters if by == "filters" else parameters)
+    return costs
