@@ -23,13 +23,11 @@ from robustprune.models import (
     evaluation_mode,
     failure,
     frozen_parameters,
-    lazy_layers,
     model_device,
     model_type,
     network_name,
     run_uncompiled,
 )
-from robustprune.models.networks import fill_lazy_layers
 from robustprune.pruning import Block, weight_layers
 from robustprune.pruning.criteria.used_weights import use_weights
 from robustprune.runtime.arrays import Array, to_tensor
@@ -46,13 +44,10 @@ _OWN_NAMESPACES = ("aten", "prim", "prims", "profiler", "torchvision")
 def noise_images(model: nn.Module, count: int, example: Array | None = None) -> Tensor:
     """Return ``count`` images of noise in [0, 1], of the type of the network's weights, on the CPU.
 
-    Args:
-        model: A network from :func:`robustprune.build_model`, or any other.
-        count: How many.
-        example: Images (N, …) whose shape is taken, for a network that was not built by this package.
+    They have the shape of an example (N, …), or that which the network was built for.
 
     Raises:
-        ModelError: Neither the network nor an example says what images it takes.
+        ModelError: Neither says what images it takes.
     """
     if example is None:
         architecture = architecture_of(model)
@@ -165,9 +160,9 @@ def _spending(network: nn.Module, spent: dict[str, int], total: Callable[[], int
 def _count_macs(
     model: nn.Module, example: Array | None, blocks: Sequence[str] = ()
 ) -> tuple[nn.Module, int, dict[str, int]]:
-    """Return the network that ran, lazy layers and all, its multiply-accumulates per image, and those of modules."""
+    """Return the network that ran, its multiply-accumulates per image, and those of modules."""
     example = noise_images(model, 1) if example is None else to_tensor(example, "the example", ModelError)
-    network = _countable(model, example)
+    network = _countable(model)
     counter, spent = _ProductCounter(), dict.fromkeys(blocks, 0)
     with ExitStack() as stack:
         # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
@@ -193,15 +188,15 @@ def _count_macs(
     return network, counter.get_total_flops() // per_image, found
 
 
-def _countable(model: nn.Module, example: Tensor) -> nn.Module:
-    """Return the network, or a copy of it in which just what an image goes through is computed."""
-    parameters = dict(model.named_parameters(remove_duplicate=False)) if isinstance(model, nn.Module) else {}
-    if not parameters or not (lazy_layers(model) or any(name not in parameters for name, _ in weight_layers(model))):
-        return as_network(model)
-    network = copy_network(model)
+def _countable(model: nn.Module) -> nn.Module:
+    """Return the network, or a copy of it that reads its computed weights: to compute them is no cost of an image."""
+    network = as_network(model)
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    with evaluation_mode(network):
+        if all(name in parameters for name, _ in weight_layers(network)):
+            return network
+        network = copy_network(network)
     with run_uncompiled(network), evaluation_mode(network):
-        fill_lazy_layers(network, example)
-        # To compute weights is no cost of an image.
         use_weights(network)
     return network
 

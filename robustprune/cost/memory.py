@@ -19,8 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from robustprune.cost.counts import noise_images, percent_saved
 from robustprune.errors import ModelError
-from robustprune.models import copy_network, network_name, run_uncompiled, to_evaluation
-from robustprune.models.networks import fill_lazy_layers
+from robustprune.models import as_network, copy_network, network_name, run_uncompiled, to_evaluation
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.randomness import isolated_generators
 
@@ -92,9 +91,8 @@ def measure_memory(model: nn.Module, batch_size: int = 128, example: Array | Non
 
     try:
         with torch.inference_mode(False), isolated_generators(0):
-            network = copy_network(model).cpu()
+            network = copy_network(as_network(model)).cpu()
             with run_uncompiled(network):
-                fill_lazy_layers(network, noise_images(model, _PROBES[0], example))
                 for parameter in network.parameters():
                     if parameter.is_floating_point():
                         parameter.requires_grad_(True)

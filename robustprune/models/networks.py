@@ -27,10 +27,6 @@ class FunctionNetwork(nn.Module):
     """A plain callable as a network. It cannot be copied: what a function holds on to is its own affair.
 
     The networks that it names are its children, so that their modes and types are those of the whole.
-
-    Attributes:
-        function: Images (n, …) → logits (n, K).
-        name: What it is called.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -182,11 +178,6 @@ def set_weights(network: nn.Module, weights: Mapping[str, Tensor], *, strict: bo
     Torch keeps the versions of modules' formats beside the names, and a plain dictionary has none: some networks, such
     as torchvision's MNASNet, would take it for one of an older format.
 
-    Args:
-        network: As it was when the weights were taken.
-        weights: Name → tensor.
-        strict: Whether every name has to be there.
-
     Raises:
         RuntimeError: They do not fit.
     """
@@ -220,13 +211,6 @@ def run_uncompiled(network: nn.Module) -> Iterator[None]:
     with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
         yield
-
-
-def fill_lazy_layers(network: nn.Module, images: Tensor) -> None:
-    """Run a network whose layers wait to see their input, once, so that they have their parameters."""
-    if lazy_layers(network):
-        with torch.no_grad():
-            network(images)
 
 
 class _NoCheckpoint:

@@ -213,12 +213,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _read_tensors(path: Path) -> Mapping[Any, Any] | list[Any] | tuple[Any, ...]:
-    """Return the containers of tensors in a file.
-
-    Raises:
-        ModelError: No such file, a ticket of this package, a file with more than plain values, or none of containers.
-        MissingDependencyError: A safetensors file, and safetensors is not installed.
-    """
+    """Return the containers of tensors in a file."""
     if not path.is_file():
         raise ModelError(f"there is no file {path} with weights")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)

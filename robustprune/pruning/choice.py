@@ -149,9 +149,6 @@ def filter_walk(scores: FilterScores, variant: FilterVariant = "global") -> Iter
     ``global`` follows one ranking over all filters. ``uniform`` takes the largest equal share of every convolution's
     filters that does not exceed the total, then one more from convolutions at random, in an order that the
     scores' seed decides. Within a convolution the least important go first, see :func:`least_important`.
-
-    Raises:
-        PruningError: There is no such variant.
     """
     walks = {"global": _globally, "uniform": _uniformly}
     if variant not in walks:

@@ -129,13 +129,7 @@ def _check_indices(model: nn.Module, name: str, indices: Sequence[int]) -> None:
 
 
 class _Couplings:
-    """The couplings between the channels of a network.
-
-    Attributes:
-        network: A copy of the network, which :meth:`cut` changes.
-        trained: Which of its parameters are trained, by name; in the copy all require a gradient.
-        convolutions: Names of the convolutions that its output depends on, in order of execution.
-    """
+    """The couplings between the channels of a network, of which it keeps a copy that :meth:`cut` changes."""
 
     def __init__(self, model: nn.Module, example: Array | None = None) -> None:
         """Send one batch of images through a copy and read the graph; ``example`` as in ``find_blocks``."""

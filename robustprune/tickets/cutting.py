@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningWarning
+from robustprune.errors import PruningError
 from robustprune.models import copy_network
 from robustprune.pruning import (
     BlockScores,
@@ -23,10 +22,8 @@ from robustprune.pruning import (
     find_blocks,
     find_masks,
     make_criterion,
-    maskable_weights,
     remove_blocks,
 )
-from robustprune.pruning.surgery import idle_parameters
 from robustprune.runtime.environment import describe_environment
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket
@@ -52,7 +49,7 @@ def prune_layers(
     Raises:
         PruningError: More blocks than can go, or scores that do not fit.
     """
-    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
+    source = source_of(model, data)
     found = find_blocks(source.network)
     rule = check_eligibility(eligibility)
     removed = {
@@ -73,17 +70,22 @@ def prune_layers(
         scoring_seconds=scores.seconds,
         earlier=rounds_of(source.plan),
     )
-    network = remove_blocks(source.network, removed)
-    return cut_out(source, network, plan, data, scores=scores, masks=_masks_left(source, network))
+    return cut_out(source, remove_blocks(source.network, removed), plan, data, scores=scores)
 
 
-def _masks_left(source: Ticket, network: nn.Module) -> Masks:
-    """Return the masks of what is left; a weight that a removed block shared is named after another layer now."""
-    if not source.masks:
-        return {}
-    weights = dict(source.network.named_parameters(remove_duplicate=False))
-    masks = {weights[name]: mask for name, mask in source.masks.items()}
-    return {name: masks[weights[name]] for name in maskable_weights(network)}
+def source_of(model: nn.Module | Ticket, data: ImageData | None) -> Ticket:
+    """Return the ticket to cut blocks or filters out of, that of a network if need be.
+
+    Raises:
+        PruningError: Its weights are masked.
+    """
+    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
+    if source.masks:
+        raise PruningError(
+            "single weights of this ticket are masked, and its blocks and filters stay; remove those first, and then "
+            "mask the weights that are left"
+        )
+    return source
 
 
 def prune_weights(
@@ -145,28 +147,14 @@ def cut_out(
     data: ImageData | None,
     *,
     scores: Mapping[str, float | list[float]],
-    masks: Masks,
+    masks: Masks | None = None,
 ) -> Ticket:
-    """Return the untrained ticket that a network cut out of another one is.
-
-    Warns:
-        PruningWarning: Some of its parameters take no part in what it computes, so shares of parameters are of more
-            than runs.
-    """
-    parameters = dict(network.named_parameters())
-    if idle := idle_parameters(network, parameters):
-        count, total = (sum(parameters[name].numel() for name in names) for names in (idle, parameters))
-        warnings.warn(
-            f"{count:,} of the network's {total:,} parameters take no part in what it computes, {idle[0]} among them: "
-            "they are counted, but cost no multiply-accumulates",
-            PruningWarning,
-            stacklevel=3,
-        )
+    """Return the untrained ticket that a network cut out of another one is."""
     return Ticket(
         network=network,
         architecture=source.architecture,
         plan=plan,
-        masks=masks,
+        masks=masks or {},
         scores=dict(scores),
         seed=source.seed,
         earlier_training=[*source.earlier_training, *([source.training] if source.training else [])],

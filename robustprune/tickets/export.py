@@ -124,13 +124,7 @@ def measure_form_latencies(
 ) -> list[dict[str, Latency]]:
     """Time networks in every form, in turn, on the CPU: ``torch`` (the frozen copy), ``onnx`` and ``torch-export``.
 
-    Args:
-        models: Networks from :func:`robustprune.build_model` that take like images.
-        batch_size: Images per pass.
-        seconds: For how long to measure; at least five passes of each are made.
-
-    Returns:
-        For each network, its latency by form.
+    Arguments are those of :func:`robustprune.cost.measure_latencies`; returned is each network's latency by form.
 
     Raises:
         ExportError: A network cannot be exported.
@@ -146,13 +140,7 @@ def measure_form_latencies(
 
 
 class Form(NamedTuple):
-    """A form that a network can be exported to.
-
-    Attributes:
-        encode: From a network in evaluation mode, images (N ≥ 2, C, H, W) to trace with, and metadata to the file's
-            content, which takes any number of images. Raises whatever the exporter does.
-        decode: From the content to what it computes, on the CPU, with as many threads as torch has now.
-    """
+    """A form that a network can be exported to: its file, for any number of images, and what that computes."""
 
     encode: Callable[[nn.Module, Tensor, Mapping[str, str]], bytes]
     decode: Callable[[bytes], Runner]
@@ -162,11 +150,6 @@ def encode_network(network: nn.Module, form: str, metadata: Mapping[str, str]) -
     """Return a network's file in one of :data:`FORMS`, and what runs that file.
 
     Exported is the frozen copy (see :func:`robustprune.inference.freeze`), on the CPU; the network is left as it was.
-
-    Raises:
-        ExportError: There is no such form, or the network cannot be exported to it.
-        MissingDependencyError: The form's packages are not installed.
-        ModelError: The network cannot be run.
     """
     if form not in FORMS:
         raise ExportError(f"there is no format {form!r}.{suggest(form, FORMS)} Known: {', '.join(FORMS)}.")

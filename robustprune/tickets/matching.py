@@ -5,18 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import nn
 
 from robustprune.cost import measure_block_macs, measure_cost
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning
-from robustprune.models import copy_network
 from robustprune.pruning import (
     Block,
     FilterScores,
     FilterVariant,
-    Masks,
     check_filter_scores,
     filter_counts,
     filter_walk,
@@ -24,7 +21,7 @@ from robustprune.pruning import (
     least_important,
     remove_filters,
 )
-from robustprune.tickets.cutting import cut_out, rounds_of
+from robustprune.tickets.cutting import cut_out, rounds_of, source_of
 from robustprune.tickets.header import Match, MatchBy, Plan
 from robustprune.tickets.ticket import Ticket
 
@@ -54,10 +51,10 @@ def prune_filters(
         data: The image set to remember; a ticket remembers its own.
 
     Raises:
-        PruningError: Both or neither of ``match`` and ``filters``, scores that do not fit, more filters than can
-            go, or a ticket to match that is of another architecture or no smaller.
+        PruningError: Masked weights, both or neither of ``match`` and ``filters``, scores that do not fit, more filters
+            than can go, or a ticket to match that is of another architecture or no smaller.
     """
-    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
+    source = source_of(model, data)
     blocks = find_blocks(source.network)
     check_filter_scores(source.network, blocks, scores)
     if match is not None and filters is None:
@@ -88,19 +85,7 @@ def prune_filters(
         earlier=rounds_of(source.plan),
     )
     listed = {name: values.tolist() for name, values in scores.items()}
-    return cut_out(source, network, plan, data, scores=listed, masks=_cut_masks(source, removed, blocks))
-
-
-def _cut_masks(source: Ticket, removed: Mapping[str, Sequence[int]], blocks: Sequence[Block]) -> Masks:
-    """Return the masks of a ticket without the filters that go, cut as weights of its network are."""
-    if not source.masks:
-        return {}
-    carrier = copy_network(source.network)
-    with torch.no_grad():
-        for name, mask in source.masks.items():
-            carrier.get_parameter(name).copy_(mask)
-    left = remove_filters(carrier, removed, blocks=blocks)
-    return {name: left.get_parameter(name).detach().cpu() != 0 for name in source.masks}
+    return cut_out(source, network, plan, data, scores=listed)
 
 
 def _with_dense_numbers(source: Ticket, removed: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
