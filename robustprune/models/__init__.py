@@ -3,7 +3,6 @@
 from robustprune.models.architecture import Architecture
 from robustprune.models.build import MODELS, architecture_of, build_model, build_network
 from robustprune.models.forward import (
-    channels_last,
     failure,
     frozen_parameters,
     logit_gap,
@@ -19,10 +18,8 @@ from robustprune.models.networks import (
     evaluation_mode,
     hides_layers,
     network_name,
-    reason_of,
     run_uncompiled,
     to_evaluation,
-    uncompiled,
 )
 
 __all__ = [
@@ -33,7 +30,6 @@ __all__ = [
     "as_network",
     "build_model",
     "build_network",
-    "channels_last",
     "copy_network",
     "evaluation_mode",
     "failure",
@@ -43,10 +39,8 @@ __all__ = [
     "model_device",
     "model_type",
     "network_name",
-    "reason_of",
     "run_model",
     "run_uncompiled",
     "to_evaluation",
     "to_unit_range",
-    "uncompiled",
 ]

@@ -14,13 +14,10 @@ from robustprune.pruning import (
     Block,
     FilterScores,
     FilterVariant,
-    check_filter_scores,
-    filter_counts,
-    filter_walk,
     find_blocks,
-    least_important,
     remove_filters,
 )
+from robustprune.pruning.choice import check_filter_scores, filter_counts, filter_walk, least_important
 from robustprune.tickets.cutting import cut_out, rounds_of, source_of
 from robustprune.tickets.header import Match, MatchBy, Plan
 from robustprune.tickets.ticket import Ticket
