@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,11 @@ _GALLERY_NUMBERS = 1 << 19  # pixels × channels of them all: a record is for fi
 
 @dataclass
 class AttackOutcomes:
-    """What a record says of attacks: entries, curves, and outcomes per sample under the entries' places."""
+    """What a record says of attacks; samples are under the places of the entries."""
 
     entries: list[AttackEntry] = field(default_factory=list)
     curves: list[CurveEntry] = field(default_factory=list)
     samples: Samples = field(default_factory=dict)
-
-    def add(self, result: AttackResult) -> None:
-        """Add a result."""
-        self.samples |= _outcomes(result, len(self.entries))
-        self.entries.append(_entry(result))
 
 
 def run_attacks(
@@ -58,17 +54,12 @@ def run_attacks(
 ) -> AttackOutcomes:
     """Return one entry per attack and ε, rising: what is broken at one ε is not attacked again at the next.
 
-    Args:
-        network: From images (N, C, H, W) to logits.
-        sample: What is attacked.
-        evaluation: The attacks, and what they share with the rest of it.
-        clean_accuracy: On the sample, which attacks have to find, too.
-        work: Processes share the samples.
+    Attacks have to find the clean accuracy on the sample, too; processes share its images.
     """
     asked, found = evaluation.attacks, AttackOutcomes()
     if not asked.names or not asked.epsilons:
         return found
-    attacker = _Attacker(network, sample, evaluation, clean_accuracy, work)
+    attacker = _Attacker(network, sample, evaluation, expected_clean_accuracy=clean_accuracy, work=work)
     results: list[AttackResult] = []
     for name in ["union"] if asked.union else list(dict.fromkeys(asked.names)):
         rising: list[AttackResult] = []
@@ -78,10 +69,14 @@ def run_attacks(
         if len(rising) > 1:
             found.curves.append(_curve(name, SecurityCurve(tuple(rising))))
     results += attacker.transferred
-    for result in results:
-        found.add(result)
+    for place, result in enumerate(results):
+        found.entries.append(_entry(result))
+        found.samples |= _outcomes(result, place)
     _add_galleries(found, results, sample)
-    work.processes.from_main(lambda: _save(results, network, asked.save_adversarial))
+    if asked.save_adversarial is not None:
+        files = adversarial_files(asked.save_adversarial, [(result.attack, result.epsilon) for result in results])
+        for result, file in zip(results, files, strict=True):
+            work.processes.from_main(partial(save_adversarial, result, network, file))
     return found
 
 
@@ -92,17 +87,11 @@ class _Attacker:
         transferred: Results with images made on another network.
     """
 
-    def __init__(
-        self, network: nn.Module, sample: Sample, evaluation: Evaluation, clean_accuracy: float, work: Work
-    ) -> None:
+    def __init__(self, network: nn.Module, sample: Sample, evaluation: Evaluation, **settings: Any) -> None:
         self.transferred: list[AttackResult] = []
         self._network, self._sample, self._evaluation = network, sample, evaluation
         self._options = share_attack_options(evaluation.attacks)
-        self._settings: dict[str, Any] = {
-            "sample_ids": sample.indices,
-            "expected_clean_accuracy": clean_accuracy,
-            "work": work,
-        }
+        self._settings = {"sample_ids": sample.indices, **settings}
 
     def attack(self, name: str, epsilon: float, carry: AttackResult | None) -> AttackResult:
         """Return what an attack, or the union, does at a budget; ``carry`` is what it did at a smaller one."""
@@ -148,14 +137,6 @@ def _curve(name: str, curve: SecurityCurve) -> CurveEntry:
         valid=all(result.valid for result in curve.results),
         median_minimal_epsilon=median if math.isfinite(median) else None,
     )
-
-
-def _save(results: list[AttackResult], network: nn.Module, path: str | Path | None) -> None:
-    if path is None:
-        return
-    files = adversarial_files(path, [(result.attack, result.epsilon) for result in results])
-    for result, file in zip(results, files, strict=True):
-        save_adversarial(result, network, file)
 
 
 def adversarial_files(path: str | Path, attacks: Sequence[tuple[str, float]]) -> list[Path]:

@@ -18,21 +18,13 @@ from robustprune.cost import (
 )
 from robustprune.errors import ExportError
 from robustprune.records import Record
-from robustprune.runtime.arrays import Array
 from robustprune.tickets.export import measure_form_latencies
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import measure_training_speedup
 
 _TRAINING = (
-    "start_epoch",
-    "epochs",
-    "seconds",
-    "energy_kwh",
-    "co2_kg",
-    "country",
-    "energy_method",
-    "threads",
-    "device",
+    *("start_epoch", "epochs", "seconds", "energy_kwh", "co2_kg"),
+    *("country", "energy_method", "threads", "device"),
 )
 _LATENCIES = {"latency_ms": 1, "batch_latency_ms": 128}
 
@@ -83,9 +75,8 @@ def describe_cost(
             **saved_in_training(ticket.training, dense.training),
         }
     if timed:
-        times = _time_forms([each.network for each in tickets], seconds / 4, device, exported)
-        saved_in_time = _add_latencies(described, times)
-        saved |= saved_in_time if dense is not None else {}
+        networks = [each.network for each in tickets]
+        saved |= _add_latencies(described, networks, seconds / 4, device, exported)
     if dense is None:
         return described[0]
     if timed:
@@ -96,47 +87,30 @@ def describe_cost(
     return {**described[0], "dense": described[1], "saved_percent": saved}
 
 
-def time_networks(
+def _add_latencies(
+    described: Sequence[dict[str, Any]],
     networks: Sequence[nn.Module],
-    *,
-    seconds: float = 2.5,
-    device: torch.device | str = "cpu",
-    example: Array | None = None,
-) -> dict[str, list[Latency]]:
-    """Return ``latency_ms`` (one image) and ``batch_latency_ms`` (128 images) of networks, timed in turn.
-
-    Arguments and errors are those of :func:`robustprune.cost.measure_latencies`, ``seconds`` for each of the two.
-    """
-    return {
-        name: measure_latencies(networks, batch_size=size, seconds=seconds, device=device, example=example)
-        for name, size in _LATENCIES.items()
-    }
-
-
-_Times = Mapping[str, Sequence[Mapping[str, Latency]]]
-"""Name of the latency → for each network, by form."""
-
-
-def _time_forms(networks: Sequence[nn.Module], seconds: float, device: torch.device | str, exported: bool) -> _Times:
-    if not exported:
-        frozen = time_networks(networks, seconds=seconds, device=device)
-        return {name: [{"torch": latency} for latency in latencies] for name, latencies in frozen.items()}
-    if torch.device(device).type != "cpu":
+    seconds: float,
+    device: torch.device | str,
+    exported: bool,
+) -> dict[str, float]:
+    """Add the latencies of networks to their descriptions; return what the first saves against the last."""
+    if exported and torch.device(device).type != "cpu":
         raise ExportError(f"exported networks are timed on the CPU, not on {device}; add --device cpu")
-    return {
-        name: measure_form_latencies(networks, batch_size=size, seconds=seconds) for name, size in _LATENCIES.items()
-    }
-
-
-def _add_latencies(described: Sequence[dict[str, Any]], times: _Times) -> dict[str, float]:
-    """Add latencies to descriptions of networks; return what the first saves against the last."""
     saved = {}
-    for name, latencies in times.items():
-        for description, (frozen, *exports) in zip(described, (each.items() for each in latencies), strict=True):
-            description[name] = frozen[1].to_dict()
-            if exports:
-                description.setdefault("exported", {})[name] = {form: each.to_dict() for form, each in exports}
-        saved[name.removesuffix("_ms")] = latencies[0]["torch"].saved_percent(latencies[-1]["torch"])
+    for name, size in _LATENCIES.items():
+        how: dict[str, Any] = {"batch_size": size, "seconds": seconds}
+        forms: Sequence[Mapping[str, Latency]] = (
+            measure_form_latencies(networks, **how)
+            if exported
+            else [{"torch": latency} for latency in measure_latencies(networks, device=device, **how)]
+        )
+        for description, latencies in zip(described, forms, strict=True):
+            times = {form: latency.to_dict() for form, latency in latencies.items()}
+            description[name] = times.pop("torch")
+            if times:
+                description.setdefault("exported", {})[name] = times
+        saved[name.removesuffix("_ms")] = forms[0]["torch"].saved_percent(forms[-1]["torch"])
     return saved
 
 
@@ -156,7 +130,8 @@ def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[i
     """
     first = next(evaluated[0][0].parameters(), None)
     device = torch.device("cpu") if first is None else first.device
-    networks = [network for network, _ in evaluated]
-    for name, latencies in time_networks(networks, device=device, example=torch.zeros(1, *shape)).items():
+    networks, example = [network for network, _ in evaluated], torch.zeros(1, *shape)
+    for name, size in _LATENCIES.items():
+        latencies = measure_latencies(networks, batch_size=size, seconds=2.5, device=device, example=example)
         for (_, record), latency in zip(evaluated, latencies, strict=True):
             setattr(record.model, name, latency.to_dict())

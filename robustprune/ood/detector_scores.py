@@ -147,14 +147,8 @@ def prepare_detectors(
 ) -> tuple[dict[str, FittedDetector], dict[str, Any]]:
     """Return detectors fitted on training and tuned on validation images, and a JSON-able account of both.
 
-    Args:
-        names: As `make_detector` takes them.
-        extractor: Of the network.
-        data: The image set it was trained on; its images are taken as they are, not augmented.
-        fit_limit: Fit on so many training images, stratified; None for all.
-        tune_on: Out-of-distribution images to tune options on; None keeps the defaults.
-        seed: Of the choice of training images.
-        progress: Called as work proceeds.
+    Training images of ``data`` are taken as they are, not augmented: at most ``fit_limit``, stratified by the seed.
+    Options are tuned where there is a set to tune them on.
 
     Raises:
         EvaluationError: Tuning needs training and validation images.
@@ -187,11 +181,7 @@ def tune_detectors(
 
     One that is named with options keeps them. Of equals the defaults win, then the earlier values.
 
-    Args:
-        names: As `make_detector` takes them.
-        train: Outputs of training images, with labels.
-        held_out: Outputs of validation images, likewise.
-        others: Outputs of images of the set to tune on.
+    Outputs are those of training and validation images, with labels, and of the set to tune on.
     """
     train, held_out = train.double(), held_out.double()
     inside, outside = held_out.evenly(TUNING_IMAGES), others.double().evenly(TUNING_IMAGES)

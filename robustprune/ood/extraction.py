@@ -72,13 +72,9 @@ class Extractor:
         keep: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Outputs:
-        """Return the outputs for images (N, …), uint8 or float in [0, 1].
+        """Return the outputs for images (N, …), uint8 or float in [0, 1], and their labels (N,), if they have any.
 
-        Args:
-            images: The set.
-            labels: (N,), if they have any.
-            keep: Whether the outputs are worth a place in the cache.
-            progress: Called with images done and their number.
+        ``keep`` says whether the outputs are worth a place in the cache, ``progress`` is told of images done.
 
         Raises:
             EvaluationError: No images, or the cache folder cannot be written.

@@ -109,13 +109,8 @@ class Outputs:
 
     def take(self, rows: Tensor | slice) -> Outputs:
         """Return the outputs of some of the images."""
-        return replace(
-            self,
-            logits=self.logits[rows],
-            features=None if self.features is None else self.features[rows],
-            labels=None if self.labels is None else self.labels[rows],
-            images=None if self.images is None else self.images[rows],
-        )
+        each: dict[str, Any] = {name: getattr(self, name) for name in ("logits", "features", "labels", "images")}
+        return replace(self, **{name: None if value is None else value[rows] for name, value in each.items()})
 
     def evenly(self, count: int) -> Outputs:
         """Return up to ``count`` of the images, from all over the set: sets are often in the order of their classes."""
@@ -138,9 +133,7 @@ class FoundHead:
 def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
     """Return the last layer whose W·z + b are the network's logits; else the last one there is; else None.
 
-    Args:
-        network: Maps images to logits; used in evaluation mode.
-        images: (n, …) float in [0, 1], where the network is: a few to try it on.
+    The network is tried on a few images (n, …), float in [0, 1] and where it is, in evaluation mode.
 
     Raises:
         ModelError: The network does not run on these images.

@@ -9,7 +9,7 @@ from torch import nn
 
 from robustprune.errors import EvaluationError, ModelWarning
 from robustprune.ood import DETECTORS, Detector, Extractor, Outputs, fit_detectors, register_detector, score_outputs
-from robustprune.ood.detection_trial import compare_scores
+from robustprune.ood.protocol import compare_scores
 
 WIDTH, CLASSES = 12, 4
 

@@ -29,14 +29,9 @@ class ViM(Detector):
 
     @staticmethod
     def score(features: Tensor, logits: Tensor, origin: Tensor, residual: Tensor, alpha: float) -> Tensor:
-        """Return scores (N,).
+        """Return scores (N,) of features (N, D) and logits (N, K).
 
-        Args:
-            features: (N, D).
-            logits: (N, K).
-            origin: u, (D,).
-            residual: Orthonormal basis (D, R) of the directions of least variation.
-            alpha: Scale of the virtual logit.
+        ``residual`` (D, R) is an orthonormal basis of the directions of least variation, as seen from ``origin`` (D,).
         """
         virtual: Tensor = alpha * torch.linalg.vector_norm((features - origin) @ residual, dim=1)
         return virtual - logits.logsumexp(dim=1)
