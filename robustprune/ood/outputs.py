@@ -109,8 +109,9 @@ class Outputs:
 
     def take(self, rows: Tensor | slice) -> Outputs:
         """Return the outputs of some of the images."""
-        each: dict[str, Any] = {name: getattr(self, name) for name in ("logits", "features", "labels", "images")}
-        return replace(self, **{name: None if value is None else value[rows] for name, value in each.items()})
+        own = vars(self)
+        each = {name: own[name][rows] for name in ("logits", "features", "labels", "images") if own[name] is not None}
+        return replace(self, **each)
 
     def evenly(self, count: int) -> Outputs:
         """Return up to ``count`` of the images, from all over the set: sets are often in the order of their classes."""
