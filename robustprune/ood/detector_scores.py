@@ -189,17 +189,17 @@ def tune_detectors(
     chosen: dict[str, dict[str, Any]] = {}
     for name in names:
         default = make_detector(name)
+        tried = [{option: getattr(default, option) for option in default.tried}]
         trials = [_fit(name, default, train, held_out)]
+        best = 0
         if default.tried and ":" not in name:
             for values in product(*default.tried.values()):
-                options = dict(zip(default.tried, values, strict=True))
-                trials.append(_fit(name, replace(default, **options), train, held_out))  # type: ignore[type-var]
+                tried.append(dict(zip(default.tried, values, strict=True)))
+                trials.append(_fit(name, replace(default, **tried[-1]), train, held_out))  # type: ignore[type-var]
             aurocs = [_auroc(trial, inside, outside) for trial in trials]
-            best = max(aurocs)
-            trials = [trials[aurocs.index(best)]]
-            options = {option: getattr(trials[0].detector, option) for option in default.tried}
-            chosen[name] = {**options, "auroc": best if best >= 0 else None}
-        (fitted[name],) = trials
+            best = aurocs.index(max(aurocs))
+            chosen[name] = {**tried[best], "auroc": aurocs[best] if aurocs[best] >= 0 else None}
+        fitted[name] = trials[best]
     return fitted, chosen
 
 

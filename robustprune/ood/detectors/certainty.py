@@ -28,8 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from robustprune.errors import EvaluationError
-from robustprune.ood.detector import Detector, Options
+from robustprune.ood.detector import Count, Detector, Options, Positive
 
 _TIE_BREAK = 1e-9
 
@@ -61,12 +60,7 @@ class MaxLogit(Detector):
 class Energy(Detector):
     """Free energy of the logits."""
 
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        if not self.temperature > 0:
-            raise EvaluationError(f"temperature must be positive, got {self.temperature}")
+    temperature: Positive = 1.0
 
     @staticmethod
     def score(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -90,16 +84,9 @@ class Entropy(Detector):
 class GEN(Detector):
     """Generalized entropy."""
 
-    gamma: float = 0.1
-    classes: int = 100
+    gamma: Positive = 0.1
+    classes: Count = 100
     tried: ClassVar[Options] = {"gamma": (0.01, 0.1, 0.5, 1, 2, 5, 10)}
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        if not self.gamma > 0:
-            raise EvaluationError(f"gamma must be positive, got {self.gamma}")
-        if self.classes < 1:
-            raise EvaluationError(f"classes must be at least 1, got {self.classes}")
 
     @staticmethod
     def score(logits: Tensor, gamma: float = 0.1, classes: int = 100) -> Tensor:
