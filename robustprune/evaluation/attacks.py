@@ -67,7 +67,7 @@ def run_attacks(
             rising.append(attacker.attack(name, epsilon, carry=rising[-1] if rising else None))
         results += rising
         if len(rising) > 1:
-            found.curves.append(_curve(name, SecurityCurve(tuple(rising))))
+            found.curves.append(_curve(name, rising))
     results += attacker.transferred
     for place, result in enumerate(results):
         found.entries.append(_entry(result))
@@ -113,28 +113,26 @@ class _Attacker:
         return replace(result, checks=(*result.checks, check_transfer(result, together)))
 
     def _request(self, name: str, epsilon: float) -> Attack:
-        asked = self._evaluation.attacks
+        asked = self._evaluation
         return Attack(
             name,
             epsilon=epsilon,
-            norm=asked.norm,
-            restarts=asked.restarts,
-            eot=asked.eot,
-            checks=asked.checks,
-            seed=self._evaluation.seed,
-            batch_size=self._evaluation.batch_size,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
             options=self._options[name],
+            **asked.attacks.model_dump(include={"norm", "restarts", "eot", "checks"}),
         )
 
 
-def _curve(name: str, curve: SecurityCurve) -> CurveEntry:
+def _curve(name: str, rising: list[AttackResult]) -> CurveEntry:
+    curve = SecurityCurve(tuple(rising))
     median = curve.median_minimal_epsilon
     return CurveEntry(
         name=name,
-        norm=curve.results[0].norm,
+        norm=rising[0].norm,
         epsilons=curve.epsilons,
         robust_accuracy=curve.robust_accuracies,
-        valid=all(result.valid for result in curve.results),
+        valid=all(result.valid for result in rising),
         median_minimal_epsilon=median if math.isfinite(median) else None,
     )
 
@@ -179,22 +177,19 @@ def _entry(result: AttackResult) -> AttackEntry:
         gradient_evaluations=result.gradient_evaluations,
         forward_evaluations=result.forward_evaluations,
         seconds=result.seconds,
-        parts=_parts(result),
+        parts=sorted(set(result.broken_by)),
     )
 
 
-def _parts(result: AttackResult) -> list[str]:
-    return sorted(set(result.broken_by))
-
-
 def _outcomes(result: AttackResult, entry: int) -> Samples:
+    parts = sorted(set(result.broken_by))
     return {
         f"attack{entry}_prediction": result.adversarial_predictions.numpy(),
         f"attack{entry}_broken": result.broken.numpy(),
         f"attack{entry}_norm": result.perturbation_norms.numpy().astype(np.float32),
         f"attack{entry}_step": result.broken_at_step.numpy().astype(np.int32),
         f"attack{entry}_queries": result.queries.numpy().astype(np.int32),
-        f"attack{entry}_part": np.array([_parts(result).index(part) for part in result.broken_by], np.int16),
+        f"attack{entry}_part": np.array([parts.index(part) for part in result.broken_by], np.int16),
     }
 
 

@@ -63,10 +63,12 @@ def describe_cost(
     tickets = [ticket, dense] if dense is not None else [ticket]
     costs = [measure_cost(each.network) for each in tickets]
     memories = [measure_memory(each.network, batch_size) for each in tickets]
-    described = [
-        {**cost.to_dict(), "memory_bytes": memory.to_dict(), **_trained(each)}
-        for each, cost, memory in zip(tickets, costs, memories, strict=True)
+    described: list[dict[str, Any]] = [
+        {**cost.to_dict(), "memory_bytes": memory.to_dict()} for cost, memory in zip(costs, memories, strict=True)
     ]
+    for each, description in zip(tickets, described, strict=True):
+        if each.training:
+            description["training"] = {name: each.training.get(name) for name in _TRAINING}
     saved: dict[str, float] = {}
     if dense is not None:
         saved = {
@@ -114,16 +116,8 @@ def _add_latencies(
     return saved
 
 
-def _trained(ticket: Ticket) -> dict[str, Any]:
-    return {"training": {name: ticket.training.get(name) for name in _TRAINING}} if ticket.training else {}
-
-
 def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[int]) -> None:
     """Time networks in turn, each where the first one is, and add what comes of it to their records.
-
-    Args:
-        evaluated: Networks, each with its record.
-        shape: Of one image.
 
     Raises:
         ModelError: A network cannot be timed.

@@ -38,13 +38,7 @@ def run_shift(
 ) -> tuple[list[ShiftEntry], Samples]:
     """Return an entry per shifted set, and the predictions and labels of its images.
 
-    Args:
-        network: From images (N, C, H, W) to logits.
-        data: The image set whose classes, size and channels count.
-        shifts: Name → where it is, as for :class:`Shift`.
-        clean_accuracy: On the images evaluated, which gaps are to.
-        batch_size: Images per forward pass.
-        work: Processes that share the images, and whom they tell.
+    ``shifts`` are as :class:`Shift` has them; gaps are to the accuracy on the images evaluated.
 
     Raises:
         DataError: A set is missing, damaged, or of other classes.

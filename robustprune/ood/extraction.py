@@ -83,12 +83,19 @@ class Extractor:
         images, labels = to_tensor(images, "images"), None if labels is None else to_tensor(labels, "labels")
         if images.ndim < 2 or len(images) == 0:
             raise EvaluationError("there are no images to run the network on")
-        path = self._cache / _file_name(self._identity, images) if self._cache and keep else None
-        outputs = self._read(path, images) if path else None
+        path = outputs = None
+        if self._cache is not None and keep:
+            key = hash_json([self._identity, hash_arrays({"images": images.cpu().numpy()})])
+            path = self._cache / f"{key[:32]}.pt"
+            outputs = self._read(path, images)
         if outputs is None:
             outputs = self._compute(images, progress)
             if path is not None:
-                _write(path, outputs)
+                content = {"format": _KIND, "logits": outputs.logits, "features": outputs.features}
+                try:
+                    write_sealed(path, content)
+                except OSError as error:
+                    raise EvaluationError(f"features cannot be kept in {path.parent}: {error.strerror}") from error
         return replace(outputs, head=self._head, labels=labels, images=images, network=self.network)
 
     def attached(self, images: Tensor) -> Outputs:
@@ -137,14 +144,3 @@ def _agree(kept: Tensor | None, now: Tensor | None) -> bool:
     # Of what is finite: relative to an infinite logit all else would be equal.
     tolerance = _TOLERANCE * float(now.nan_to_num(0, 0, 0).abs().max())
     return torch.allclose(kept[: len(now)], now, rtol=0, atol=tolerance, equal_nan=True)
-
-
-def _file_name(identity: str, images: Tensor) -> str:
-    return hash_json([identity, hash_arrays({"images": images.cpu().numpy()})])[:32] + ".pt"
-
-
-def _write(path: Path, outputs: Outputs) -> None:
-    try:
-        write_sealed(path, {"format": _KIND, "logits": outputs.logits, "features": outputs.features})
-    except OSError as error:
-        raise EvaluationError(f"features cannot be kept in {path.parent}: {error.strerror}") from error

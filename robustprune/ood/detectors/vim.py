@@ -15,7 +15,7 @@ from torch import Tensor
 
 from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
-from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.outputs import Outputs
 
 # Residuals below this share of the features are rounding.
 _NOTHING = 1e-9
@@ -43,7 +43,9 @@ class ViM(Detector):
         main = self.dimensions or principal_dimensions(width)
         if not 1 <= main < width:
             raise DetectorError(f"{main} main directions of {width} features leave none; use vim:dimensions=N")
-        origin = origin_of(head)
+        if not bool(head.weight.isfinite().all() and head.bias.isfinite().all()):
+            raise DetectorError("some weights of the last layer are NaN or infinite")
+        origin = -(torch.linalg.pinv(head.weight) @ head.bias)
         centred = features - origin
         if not bool(centred.isfinite().all() and train.logits.isfinite().all()):
             raise DetectorError("some features or logits of the training images are NaN or infinite")
@@ -64,11 +66,3 @@ def principal_dimensions(width: int) -> int:
     if width >= 2048:
         return 1000
     return 512 if width >= 768 else width // 2
-
-
-def origin_of(head: LinearHead) -> Tensor:
-    """Return u = −W⁺b (D,), from where the logits are linear in the features."""
-    if not bool(head.weight.isfinite().all() and head.bias.isfinite().all()):
-        raise DetectorError("some weights of the last layer are NaN or infinite")
-    origin: Tensor = -(torch.linalg.pinv(head.weight) @ head.bias)
-    return origin
