@@ -16,8 +16,7 @@ from robustprune.models import FunctionNetwork, as_network, evaluation_mode, mod
 from robustprune.ood.outputs import Outputs, catching, find_head, why_no_features
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.environment import hash_weights
-from robustprune.runtime.files import hash_arrays, hash_json, user_path
-from robustprune.runtime.sealed import read_sealed, write_sealed
+from robustprune.runtime.files import hash_arrays, hash_json, read_sealed, user_path, write_sealed
 
 _KIND = "robustprune-ood-outputs"
 _PROBES = 8

@@ -15,11 +15,10 @@ from robustprune.errors import DamagedFileError, TrainingError
 from robustprune.models.networks import set_weights
 from robustprune.pruning import apply_masks, hash_masks
 from robustprune.runtime.environment import describe_environment
-from robustprune.runtime.files import hash_json
+from robustprune.runtime.files import hash_json, read_sealed, write_sealed
 from robustprune.runtime.kinds import CHECKPOINT
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import derive_seed, isolated_generators
-from robustprune.runtime.sealed import read_sealed, write_sealed
 from robustprune.runtime.work import Progress
 from robustprune.tickets.ticket import Ticket
 from robustprune.training.defences import watch_robustness
