@@ -109,7 +109,8 @@ def score_outputs(fitted: FittedDetector, outputs: Outputs) -> Scores | str:
         return "there are no images to score"
     try:
         with _plugin(fitted.name):
-            parts = [_score(fitted, chunk.double()) for chunk in outputs.chunks(_CHUNK)]
+            rows = torch.split(torch.arange(len(outputs)), _CHUNK)
+            parts = [_score(fitted, outputs.take(chunk).double()) for chunk in rows]
     except DetectorError as error:
         return str(error)
     scores = torch.cat(parts).numpy()

@@ -113,11 +113,6 @@ class Outputs:
         """Return up to ``count`` of the images, from all over the set: sets are often in the order of their classes."""
         return self.take(torch.linspace(0, len(self) - 1, min(count, len(self))).long())
 
-    def chunks(self, size: int) -> Iterator[Outputs]:
-        """Yield the outputs of ``size`` images at a time."""
-        for start in range(0, len(self), size):
-            yield self.take(slice(start, start + size))
-
 
 @dataclass(frozen=True, eq=False)
 class FoundHead:
