@@ -11,7 +11,7 @@ from robustprune.comparison.from_record import COSTS
 from robustprune.comparison.headline import find_caveats, write_headline
 from robustprune.comparison.metric import GROUPS, Metric
 from robustprune.comparison.rows import make_row
-from robustprune.comparison.sides import Network, Sides, Source, read_networks, require_one, require_same_settings
+from robustprune.comparison.sides import Network, Sides, Source, read_networks, require_one, settings_of
 from robustprune.errors import ComparisonError
 from robustprune.registry import suggest
 
@@ -62,8 +62,10 @@ def compare(
         require_one(fact, networks, [network.facts[fact] for network in networks], advice)
     chosen = _choose(networks, metrics)
     for metric in chosen:
-        if metric.group != "cost":
-            require_same_settings(metric, networks)
+        having = [network for network in networks if metric in network.values and metric.group != "cost"]
+        for name, values in settings_of(metric, having).items():
+            advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
+            require_one(f"{metric.key}: {name}", having, values, advice)
     rows = _rows(chosen, groups, tolerance, confidence)
     return Comparison(
         dense_name=DENSE,

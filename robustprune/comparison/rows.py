@@ -10,18 +10,12 @@ import numpy as np
 from robustprune.comparison.difference import estimate_difference, judge, mcnemar
 from robustprune.comparison.findings import ComparisonRow
 from robustprune.comparison.metric import POINTS, Floats, Metric, MetricValue
-from robustprune.comparison.sides import Network, Sides, differing_setting, require_one
+from robustprune.comparison.sides import Network, Sides, differing, require_one, settings_of
 from robustprune.metrics.seeds import LEAST_SEEDS
 
 
 def make_row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float) -> ComparisonRow:
     """Return the row of a metric, without ``p_adjusted``.
-
-    Args:
-        metric: What to compare.
-        sides: The networks.
-        tolerance: ξ in percentage points, or ``std``.
-        confidence: Of the interval.
 
     Raises:
         ComparisonError: What was drawn for the metric differs between networks.
@@ -93,11 +87,9 @@ def _problem(metric: Metric, sides: Sides) -> str | None:
     invalid = [network for network in sides.networks if network.values[metric].problem is not None]
     if invalid:
         return f"invalid for {sides.name(invalid)}: {invalid[0].values[metric].problem}"
-    name = differing_setting(metric, sides.networks)
-    if name is not None:
-        values = [network.values[metric].settings.get(name) for network in sides.networks]
-        told = dict.fromkeys(str(value) for value in values if value is not None)
-        return f"{name.replace('_', ' ')} differs: {', '.join(told)}"
+    for name, values in settings_of(metric, sides.networks).items():
+        if len(different := differing(values)) > 1:
+            return f"{name.replace('_', ' ')} differs: {', '.join(str(values[place]) for place in different)}"
     return None
 
 
@@ -123,7 +115,6 @@ def _per_seed(metric: Metric, sides: Sides) -> list[dict[str, Any]]:
 
 
 def _of_seed(seed: int | None, dense: MetricValue | None, own: MetricValue | None) -> dict[str, Any]:
-    """Return what one pair of networks, or one without its like, adds to a row."""
     found: dict[str, Any] = {
         "seed": seed,
         "dense": None if dense is None else dense.value,

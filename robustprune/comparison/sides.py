@@ -121,27 +121,12 @@ class Sides:
         return " and ".join(texts)
 
 
-def require_same_settings(metric: Metric, networks: Sequence[Network]) -> None:
-    """Check that a metric was measured in the same way in all networks that have it.
-
-    Raises:
-        ComparisonError: It was not; it says what differs.
-    """
-    having = [network for network in networks if metric in network.values]
-    name = differing_setting(metric, having)
-    if name is not None:
-        values = [network.values[metric].settings.get(name) for network in having]
-        advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
-        require_one(f"{metric.key}: {name}", having, values, advice)
-
-
-def differing_setting(metric: Metric, networks: Sequence[Network]) -> str | None:
-    """Return the name of a setting in which networks that know it differ; None if there is none."""
+def settings_of(metric: Metric, networks: Sequence[Network]) -> dict[str, list[Any]]:
+    """Return each setting that a metric was measured with, of each network that has it; None where it is no matter."""
     settings = [network.values[metric].settings for network in networks]
-    for name in dict.fromkeys(name for own in settings for name in own):
-        if len({_comparable(own[name]) for own in settings if own.get(name) is not None}) > 1:
-            return name
-    return None
+    return {
+        name: [own.get(name) for own in settings] for name in dict.fromkeys(name for own in settings for name in own)
+    }
 
 
 def require_one(what: str, networks: Sequence[Network], values: Sequence[Any], advice: str) -> None:
@@ -150,16 +135,17 @@ def require_one(what: str, networks: Sequence[Network], values: Sequence[Any], a
     Raises:
         ComparisonError: Two of them do not.
     """
-    having = [(network, value) for network, value in zip(networks, values, strict=True) if value is not None]
-    for other, value in having[1:]:
-        first, one = having[0]
-        if _comparable(one) != _comparable(value):
-            raise ComparisonError(
-                f"records that cannot be compared: {what} is {one} in {first.name} ({first.group}) and "
-                f"{value} in {other.name} ({other.group}); {advice}"
-            )
+    different = differing(values)
+    if len(different) > 1:
+        (first, one), (other, value) = ((networks[place], values[place]) for place in different[:2])
+        raise ComparisonError(
+            f"records that cannot be compared: {what} is {one} in {first.name} ({first.group}) and "
+            f"{value} in {other.name} ({other.group}); {advice}"
+        )
 
 
-def _comparable(value: Any) -> str:
-    # As a file would hold it, in which there are no tuples.
-    return json.dumps(value, sort_keys=True, default=str)
+def differing(values: Sequence[Any]) -> list[int]:
+    """Return where each value is first found, but for None, which is no matter."""
+    # As a file would hold them, in which there are no tuples.
+    texts = [None if value is None else json.dumps(value, sort_keys=True, default=str) for value in values]
+    return [texts.index(text) for text in dict.fromkeys(texts) if text is not None]
