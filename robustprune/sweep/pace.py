@@ -28,22 +28,9 @@ _STEPS_TO_SCORE = 10  # criteria look at a few hundred images, as so many traini
 _GROUPS = {"all": len(HEADLINE), "extras": len(EXTRAS)}
 _SECONDS_BESIDE = 0.5  # loading, folding, writing
 
-_BASIS = (
-    "from measured steps of each dense network; tickets and attacks that succeed early take less, making "
-    "corrupted images and fitting detectors come on top"
-)
-
 
 def estimate(stages: Iterable[Stage], workers: int) -> dict[str, Any]:
-    """Return seconds, energy (kWh; None if it cannot be measured) and bytes on disk that stages will take.
-
-    Args:
-        stages: What is left to do.
-        workers: Processes side by side.
-
-    Raises:
-        RobustPruneError: A network or its images cannot be had.
-    """
+    """Return seconds, energy (kWh; None if it cannot be measured) and bytes on disk that stages will take."""
     seconds, energy, disk = 0.0, 0.0, 0
     paces: dict[str, Pace] = {}
     for stage in stages:
@@ -65,7 +52,10 @@ def estimate(stages: Iterable[Stage], workers: int) -> dict[str, Any]:
         "energy_kwh": None if math.isnan(energy) else energy,
         "disk_bytes": disk,
         "workers": workers,
-        "basis": _BASIS if seconds else "nothing is left",
+        "basis": "nothing is left"
+        if not seconds
+        else "from measured steps of each dense network; tickets and attacks that succeed early take less, making "
+        "corrupted images and fitting detectors come on top",
     }
 
 

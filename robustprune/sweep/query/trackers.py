@@ -33,7 +33,7 @@ class TrackedRun:
 
     Attributes:
         name: For readers.
-        key: Its name and a hash, see :func:`key_of`: unlike that of any other run, and fit for a file.
+        key: Unlike that of any other run, and fit for a file: see :func:`key_of`.
         sweep: The sweep that it belongs to; ``records`` outside of one.
         record: The file it comes from.
         settings: What was asked for.
@@ -101,13 +101,9 @@ def _exporting(tracker: str, package: str, folder: str | Path) -> Iterator[None]
 
 
 def export_to_tensorboard(rows: list[RecordRow], folder: str | Path) -> int:
-    """Write each row's record as a run, unless it is there already; return how many were written.
+    """Write the record of each row to TensorBoard's ``--logdir``, unless it is there; return how many were written.
 
     Scalars ``train/…`` are by epoch, ``measured/…`` stand at the last one; settings are hyper-parameters.
-
-    Args:
-        rows: From :func:`robustprune.sweep.query.load_rows`.
-        folder: TensorBoard's ``--logdir``.
 
     Raises:
         MissingDependencyError: TensorBoard is not installed.
@@ -145,14 +141,10 @@ def store_address(folder: str | Path) -> str:
 
 
 def export_to_mlflow(rows: list[RecordRow], folder: str | Path) -> int:
-    """Write each row's record as a run of a SQLite file, unless it is there already; return how many were written.
+    """Write the record of each row to ``mlflow.db`` in a folder, unless it is there; return how many were written.
 
     A sweep is an experiment. Settings are parameters; metrics ``train/…`` are by epoch, ``measured/…`` stand at the
     last one. A run counts as there once MLflow says that it is finished; what a killed exporter left is replaced.
-
-    Args:
-        rows: From :func:`robustprune.sweep.query.load_rows`.
-        folder: For ``mlflow.db``.
 
     Raises:
         MissingDependencyError: MLflow, or what it needs for SQLite, is not installed.
@@ -214,14 +206,10 @@ _OF_THE_RECORD_ALONE: dict[str, Any] = {
 
 
 def export_to_wandb(rows: list[RecordRow], folder: str | Path) -> int:
-    """Write each row's record as an offline run, unless it is there already; return how many were written.
+    """Write the record of each row as an offline run, unless it is there; return how many were written.
 
     A sweep is a project. Settings are the configuration; ``train/…`` is by epoch, ``measured/…`` the summary. Runs are
     ``wandb/offline-run-TIME-KEY`` in the folder, which ``wandb sync`` uploads, each put there in one rename.
-
-    Args:
-        rows: From :func:`robustprune.sweep.query.load_rows`.
-        folder: What ``WANDB_DIR`` would be.
 
     Raises:
         MissingDependencyError: wandb is not installed.
