@@ -6,15 +6,17 @@ interval. What records do not tell stays empty; a table with nothing in it is le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from robustprune.comparison.from_record import measured_alike
 from robustprune.cost import saved_in_training
-from robustprune.lottery.found_tickets import PaperTicket, gather
 from robustprune.metrics import mean_and_half_width
 from robustprune.records import Record
+from robustprune.report.methods import differing, fullest, identity, recipe
 from robustprune.report.table import Table, TableSet
 
 _POINTS = "Percentage points against the dense network of the same seed"
@@ -28,7 +30,7 @@ def paper_tables(records: Iterable[Record]) -> TableSet:
     """
     tables: list[Table] = []
     left_out: dict[str, str] = {}
-    for title, tickets in gather(records).items():
+    for title, tickets in _gather(records).items():
         for number, make in _TABLES.items():
             name = f"Table {number}, {title}"
             try:
@@ -38,11 +40,104 @@ def paper_tables(records: Iterable[Record]) -> TableSet:
     return TableSet(tuple(tables), left_out)
 
 
+@dataclass(frozen=True)
+class _Ticket:
+    """A way to find a ticket, and what came of it for each seed.
+
+    Attributes:
+        method: What was removed: ``layer`` or ``filter``.
+        cut: The same in words: ``layers``, or ``filters`` with what sets them apart from others by that criterion.
+        criterion: The ranking, with those of its options that set it apart from others in the same table.
+        blocks: How many blocks went; of filters, those of the ticket that was matched.
+        found_after_training: Whether the ranking was made in a trained network.
+        rewound_to: Epoch, ``random``, or None.
+        pairs: Seed → the ticket's record and the dense network's.
+    """
+
+    method: str
+    cut: str
+    criterion: str
+    blocks: int
+    found_after_training: bool
+    rewound_to: int | Literal["random"] | None
+    pairs: Mapping[int | None, tuple[Record, Record]]
+
+    @property
+    def found(self) -> str:
+        """Where it was found, and what its weights were set back to."""
+        if not self.found_after_training:
+            return "at initialization"
+        return "in the trained network" + ("" if self.rewound_to is None else f", rewound to {self.rewound_to}")
+
+
+def _gather(records: Iterable[Record]) -> dict[str, list[_Ticket]]:
+    """Return the tickets that belong in one table, of one network and image set, trained and tested alike, by title.
+
+    Tickets without a dense network of their seed are left out.
+    """
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in fullest(list(records)):
+        trained = json.dumps(recipe(record), sort_keys=True)
+        alike = record.model.architecture, record.dataset, trained, record.samples_sha256
+        groups.setdefault(alike, []).append(record)
+    firsts = [members[0] for members in groups.values()]
+    titled = {_title(members[0], firsts): list(_tickets(members)) for members in groups.values()}
+    return dict(sorted(titled.items(), key=lambda each: each[0]))
+
+
+def _title(own: Record, others: list[Record]) -> str:
+    """Return what a group is called: the network, the image set, and what sets it apart from others of both."""
+    title = f"{own.model.architecture} on {own.dataset}"
+    alike = [each for each in others if f"{each.model.architecture} on {each.dataset}" == title]
+    mine = recipe(own)
+    different = differing([recipe(each) for each in alike])
+    if different:
+        title += "".join(f", {name} {mine.get(name)}" for name in different) if mine else ", untrained"
+    if len({each.samples_sha256 for each in alike}) > 1:
+        title += f", {own.n:,} images ({own.samples_sha256[:8]})"
+    return title
+
+
+def _tickets(records: list[Record]) -> Iterator[_Ticket]:
+    dense: dict[int | None, Record] = {}
+    found: dict[str, dict[int | None, Record]] = {}
+    for record in records:
+        plan = record.model.plan
+        if plan.get("method", "none") == "none":
+            dense.setdefault(record.model.seed, record)
+        elif plan["method"] in ("layer", "filter") and not plan.get("earlier"):
+            found.setdefault(json.dumps(identity(record), sort_keys=True), {}).setdefault(record.model.seed, record)
+    ways = {way: json.loads(way) for way in found}
+    for way, own in ways.items():
+        seeds = sorted(found[way].items(), key=str)
+        pairs = {seed: (record, dense[seed]) for seed, record in seeds if seed in dense}
+        if not pairs:
+            continue
+        alike = [each for each in ways.values() if all(each[key] == own[key] for key in ("criterion", "method"))]
+        ranked = differing([{**each["options"], "eligibility": each["eligibility"]} for each in alike])
+        ranking = {"eligibility": own["eligibility"], **own["options"]}
+        taken = differing([{key: each[key] for key in ("variant", "match")} for each in alike])
+        yield _Ticket(
+            method=own["method"],
+            cut=f"{own['method']}s" + _in_brackets(str(own[key]) for key in reversed(taken)),
+            criterion=own["criterion"] + _in_brackets(f"{key} {ranking.get(key)}" for key in ranked),
+            blocks=own["blocks"],
+            found_after_training=own["after"],
+            rewound_to=own["rewound"],
+            pairs=pairs,
+        )
+
+
+def _in_brackets(texts: Iterable[str]) -> str:
+    joined = ", ".join(texts)
+    return f" ({joined})" if joined else ""
+
+
 class _LeftOut(Exception):
     """A table cannot be made; the message says what would have to be, or what is in the way."""
 
 
-def _rewound(name: str, tickets: Sequence[PaperTicket]) -> Table:
+def _rewound(name: str, tickets: Sequence[_Ticket]) -> Table:
     """Table 1: tickets found in the trained network, by the epoch that they were rewound to."""
     return _by_column(
         f"{name}: accuracy of tickets rewound to an epoch (pp)",
@@ -58,7 +153,7 @@ def _rewound(name: str, tickets: Sequence[PaperTicket]) -> Table:
     )
 
 
-def _at_initialization(name: str, tickets: Sequence[PaperTicket]) -> Table:
+def _at_initialization(name: str, tickets: Sequence[_Ticket]) -> Table:
     """Table 2: tickets found at initialization, by how many blocks went."""
     return _by_column(
         f"{name}: accuracy of tickets found at initialization (pp)",
@@ -70,7 +165,7 @@ def _at_initialization(name: str, tickets: Sequence[PaperTicket]) -> Table:
     )
 
 
-def _layers_or_filters(name: str, tickets: Sequence[PaperTicket]) -> Table:
+def _layers_or_filters(name: str, tickets: Sequence[_Ticket]) -> Table:
     """Table 3: layers against filters, where a filter-pruned network was matched to a ticket without layers."""
     ways = {"layer": set[object](), "filter": set[object]()}
     matched = [*_without_layers(tickets), *_without_layers(tickets, "filter")]
@@ -92,7 +187,7 @@ def _layers_or_filters(name: str, tickets: Sequence[PaperTicket]) -> Table:
     )
 
 
-def _costs(name: str, tickets: Sequence[PaperTicket]) -> Table:
+def _costs(name: str, tickets: Sequence[_Ticket]) -> Table:
     """Table 4: what is saved."""
     figures = {
         "FLOPs (%)": _saved(lambda record: record.model.macs),
@@ -104,7 +199,7 @@ def _costs(name: str, tickets: Sequence[PaperTicket]) -> Table:
     return _by_blocks(f"{name}: saved against the dense network", own, figures, "{:.2f}")
 
 
-def _robustness(name: str, tickets: Sequence[PaperTicket]) -> Table:
+def _robustness(name: str, tickets: Sequence[_Ticket]) -> Table:
     """Table 5: accuracy under corruptions and on shifted sets."""
     found = _without_layers(tickets)
     shifts = dict.fromkeys(each.name for ticket in found for own, _ in ticket.pairs.values() for each in own.shift)
@@ -112,7 +207,7 @@ def _robustness(name: str, tickets: Sequence[PaperTicket]) -> Table:
     return _by_blocks(f"{name}: robustness against the dense network", found, figures, "{:+.2f}")
 
 
-_TABLES: dict[int, Callable[[str, Sequence[PaperTicket]], Table]] = {
+_TABLES: dict[int, Callable[[str, Sequence[_Ticket]], Table]] = {
     1: _rewound,
     2: _at_initialization,
     3: _layers_or_filters,
@@ -123,23 +218,23 @@ _TABLES: dict[int, Callable[[str, Sequence[PaperTicket]], Table]] = {
 _Figure = Callable[[Record, Record], float | None]
 
 
-def _without_layers(tickets: Sequence[PaperTicket], method: str = "layer") -> list[PaperTicket]:
+def _without_layers(tickets: Sequence[_Ticket], method: str = "layer") -> list[_Ticket]:
     """Return the tickets of Tables 2 to 5: those with new random weights are a control, which Table 1 has."""
     return [ticket for ticket in tickets if ticket.method == method and ticket.rewound_to != "random"]
 
 
 def _by_column(
     title: str,
-    tickets: Sequence[PaperTicket],
-    leading: Mapping[str, Callable[[PaperTicket], str | int]],
-    place: Callable[[PaperTicket], Any],
+    tickets: Sequence[_Ticket],
+    leading: Mapping[str, Callable[[_Ticket], str | int]],
+    place: Callable[[_Ticket], Any],
     heading: Callable[[Any], str],
     missing: str,
 ) -> Table:
     """Return a table of accuracies with a row for each of the leading columns' values, a column for each place."""
     if not tickets:
         raise _LeftOut(missing)
-    lines: dict[tuple[str | int, ...], dict[Any, PaperTicket]] = {}
+    lines: dict[tuple[str | int, ...], dict[Any, _Ticket]] = {}
     for ticket in tickets:
         key = tuple(read(ticket) for read in leading.values())
         if lines.setdefault(key, {}).setdefault(place(ticket), ticket) is not ticket:
@@ -152,14 +247,14 @@ def _by_column(
     return Table(title, [*leading, *map(heading, places)], rows, _note(tickets))
 
 
-def _accuracy(ticket: PaperTicket | None) -> str | None:
+def _accuracy(ticket: _Ticket | None) -> str | None:
     if ticket is None:
         return None
     differences = [100 * (own.clean.accuracy - dense.clean.accuracy) for own, dense in ticket.pairs.values()]
     return mean_and_half_width(differences, "{:+.2f}")
 
 
-def _by_blocks(title: str, tickets: Sequence[PaperTicket], figures: Mapping[str, _Figure], form: str) -> Table:
+def _by_blocks(title: str, tickets: Sequence[_Ticket], figures: Mapping[str, _Figure], form: str) -> Table:
     """Return a table with a row for each criterion and number of blocks, and a column for each figure that is known."""
     tickets = sorted(tickets, key=lambda ticket: (ticket.blocks, ticket.criterion, ticket.found))
     columns: dict[str, list[str | None]] = {}
@@ -213,7 +308,7 @@ def _points(own: float | None, dense: float | None) -> float | None:
     return None if own is None or dense is None else 100 * (own - dense)
 
 
-def _note(tickets: Sequence[PaperTicket]) -> str:
+def _note(tickets: Sequence[_Ticket]) -> str:
     seeds = sorted({len(ticket.pairs) for ticket in tickets})
     if seeds == [1]:
         return f"{_POINTS} where nothing else is said; one seed, so that nothing is known of the spread over seeds."

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
+from robustprune.corruptions import SEVERITIES, expand_names
 from robustprune.data import load_data
 from robustprune.models import build_model
 from robustprune.runtime.work import choose_device
@@ -25,7 +25,6 @@ from robustprune.training import Recipe, measure_steps
 
 _SECONDS = 2.0  # measured of each network
 _STEPS_TO_SCORE = 10  # criteria look at a few hundred images, as so many training steps do
-_GROUPS = {"all": len(HEADLINE), "extras": len(EXTRAS)}
 _SECONDS_BESIDE = 0.5  # loading, folding, writing
 
 
@@ -116,7 +115,7 @@ class Pace:
 def _corrupted(asked: Mapping[str, Any]) -> int:
     """Return how many corrupted images there are of each: of a published set, as many as it usually has."""
     if "content" in asked:
-        return len(SEVERITIES) * sum(_GROUPS.get(name, 1) for name in asked["names"] or ["all"])
+        return len(SEVERITIES) * len(expand_names(asked["names"] or ["all"]))
     return len(SEVERITIES) * len(asked.get("options", ()))
 
 

@@ -132,7 +132,7 @@ class _Scheduler:
 def missing_stages(plan: SweepPlan, there: set[str]) -> dict[str, Stage]:
     """Return the stages still to be done: what is not there of all that missing records and comparisons need."""
     missing: set[str] = set()
-    waiting = list(plan.ends)
+    waiting = [*(run.stage for run in plan.runs), *plan.comparisons]
     while waiting:
         address = waiting.pop()
         if address not in there and address not in missing:

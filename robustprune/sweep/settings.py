@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from robustprune.errors import DataError, RobustPruneError, SweepError
 from robustprune.evaluation.requests import Evaluation
@@ -72,13 +72,6 @@ class RunSettings(Request):
     threads: Count = 1
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     country: str | None = "USA"
-
-    @field_validator("model_options")
-    @classmethod
-    def _names_weights_by_text(cls, options: dict[str, Any]) -> dict[str, Any]:
-        path = options.get("weights_file")
-        is_number = isinstance(path, (int, float)) and not isinstance(path, bool)
-        return {**options, "weights_file": str(path)} if is_number else options
 
     @property
     def is_dense(self) -> bool:

@@ -31,9 +31,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from robustprune.errors import RecordWarning
+from robustprune.errors import RecordWarning, SweepError
 from robustprune.runtime.files import printable, write_atomically
-from robustprune.sweep.graph import Stage, SweepPlan
+from robustprune.runtime.kinds import SWEEP_PLAN
+from robustprune.sweep.graph import Stage, SweepPlan, look_at
 
 
 class Store:
@@ -124,6 +125,27 @@ class Store:
     def plan_file(self, name: str) -> Path:
         """Return the file of the plan of a sweep called ``name``."""
         return self.folder / "sweeps" / f"{name}.json"
+
+    def known_plan(self, name: str, key: str) -> SweepPlan | None:
+        """Return the plan of a sweep that was made before, if it still holds."""
+        try:
+            plan = SweepPlan.from_json(self.plan_file(name).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return plan if plan.key == key and all(look_at(path) == seen for path, seen in plan.watched.items()) else None
+
+    def keep_plan(self, name: str, plan: SweepPlan) -> None:
+        """Write a plan down, unless it is there.
+
+        Raises:
+            SweepError: It cannot be written.
+        """
+        path, content = self.plan_file(name), plan.to_json().encode()
+        try:
+            if not path.is_file() or path.read_bytes() != content:
+                write_atomically(path, content, SWEEP_PLAN)
+        except OSError as error:
+            raise SweepError(f"the plan cannot be written to {path}: {error.strerror}") from error
 
     def plans(self) -> dict[str, SweepPlan]:
         """Return the plans of the sweeps made here, by name; one that cannot be read is named and left out."""

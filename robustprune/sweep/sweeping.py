@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import warnings
@@ -17,8 +18,7 @@ from robustprune.sweep.document import read_document
 from robustprune.sweep.engines import Engine
 from robustprune.sweep.engines.local import LocalEngine, processors, visible_gpus
 from robustprune.sweep.following import State, Watch
-from robustprune.sweep.graph import Stage, SweepPlan
-from robustprune.sweep.planning import file_name, keep_plan, known_plan, plan_key
+from robustprune.sweep.graph import Stage, SweepPlan, plan_key
 from robustprune.sweep.scheduler import carry_out, carry_out_here, missing_stages
 from robustprune.sweep.store import Store
 
@@ -76,7 +76,8 @@ def read_sweep(path: str | Path, overlays: Sequence[str | Path] = (), settings: 
     document = read_document(path, overlays, settings)
     # What else follows a dot is part of the name, as in sweep-lr0.1.
     own = Path(path).name.removesuffix(".yaml").removesuffix(".yml")
-    return Sweep(file_name(str(document.get("name") or own)), document, str(path))
+    name = re.sub(r"[^\w.-]+", "-", str(document.get("name") or own)).strip(".-") or "sweep"  # as files may be called
+    return Sweep(name, document, str(path))
 
 
 def run_sweep(
@@ -109,7 +110,7 @@ def run_sweep(
     store = Store(Path(folder).absolute() if engine == "ray" else folder)
     with _interruptible():
         plan = _plan(sweep, store)
-        keep_plan(plan, store, sweep.name)
+        store.keep_plan(sweep.name, plan)
         if retry_failed:
             for each in store.failed() & plan.stages.keys():
                 store.forget_failure(each)
@@ -158,7 +159,7 @@ def run_here(
 
     store, threads = Store(folder), torch.get_num_threads()
     plan, ends = plan_runs(runs, data)
-    keep_plan(plan, store, name)
+    store.keep_plan(name, plan)
     try:
         carry_out_here(plan, store, partial(do, images=data), progress or (lambda *_: None))
     finally:
@@ -183,7 +184,7 @@ def _warn_of_other_arithmetic(plan: SweepPlan, store: Store) -> None:
 
 def _plan(sweep: Sweep, store: Store) -> SweepPlan:
     key = plan_key(sweep.document)
-    plan = known_plan(store, sweep.name, key)
+    plan = store.known_plan(sweep.name, key)
     if plan is None:
         from robustprune.sweep.resolve import plan_runs
 

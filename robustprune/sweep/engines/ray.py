@@ -26,10 +26,10 @@ class RayEngine:
     """A connection to a cluster, or one that is started here for as long as it is needed."""
 
     def __init__(self, address: str | None = None, *, workers: int | None = None, gpu: bool = False) -> None:
-        """Connect.
+        """Connect to the cluster whose head is at ``HOST:PORT``, ``auto`` for this machine's; None starts one here.
 
         Args:
-            address: ``HOST:PORT`` of a cluster's head, ``auto`` for the one on this machine; None starts one here.
+            address: Of the cluster.
             workers: At most so many tasks at a time; by default as many as the cluster has processors.
             gpu: Whether each task gets a GPU of its own, where the cluster has some.
 
