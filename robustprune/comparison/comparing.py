@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +16,16 @@ from robustprune.comparison.metric import GROUPS, POINTS, Floats, Metric, Metric
 from robustprune.comparison.sides import Network, Sides, Source, differing, read_networks, require_one, settings_of
 from robustprune.errors import ComparisonError
 from robustprune.metrics.seeds import LEAST_SEEDS
+from robustprune.records import Record
 from robustprune.registry import suggest
 
 DENSE = "dense"
+_FACTS: dict[str, Callable[[Record], Any]] = {
+    "dataset": lambda record: record.dataset,
+    "split": lambda record: record.split,
+    "number of samples": lambda record: record.n,
+    "samples": lambda record: record.samples_sha256[:12],
+}
 
 
 def compare(
@@ -60,9 +67,9 @@ def compare(
             "a tolerance of one standard deviation takes dense networks of two seeds or more, there is one; give more "
             "records, or a tolerance in percentage points"
         )
-    for fact in networks[0].facts:
+    for fact, read in _FACTS.items():
         advice = "evaluate them with the same --dataset, --split and --limit (and --seed of it)"
-        require_one(fact, networks, [network.facts[fact] for network in networks], advice)
+        require_one(fact, networks, [read(network.record) for network in networks], advice)
     chosen = _choose(networks, metrics)
     for metric in chosen:
         having = [network for network in networks if metric in network.values and metric.group != "cost"]

@@ -91,9 +91,10 @@ def find_caveats(
 
 def _differing_recipe(dense: Sequence[Network], own: Sequence[Network]) -> Iterator[tuple[str, str, str]]:
     """Yield settings of training that differ, with both sides' values, where all networks know theirs."""
-    recipes = [network.recipe for network in (*dense, *own)]
+    sides = [[network.record.model.training.get("recipe") or {} for network in side] for side in (dense, own)]
+    recipes = [*sides[0], *sides[1]]
     for name in dict.fromkeys(name for recipe in recipes for name in recipe) if all(recipes) else ():
-        one, other = (", ".join(sorted({str(network.recipe.get(name)) for network in side})) for side in (dense, own))
+        one, other = (", ".join(sorted({str(recipe.get(name)) for recipe in side})) for side in sides)
         if one != other:
             yield name, one, other
 

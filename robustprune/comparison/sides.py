@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -25,24 +25,23 @@ class Network:
     Attributes:
         name: Where its record came from, for messages.
         group: ``dense``, or the candidate it is one of.
-        seed: Of its training, else of its initial weights; None for a network that does not know.
-        sha256: Of its weights.
-        facts: What has to be equal for any two networks: which images they saw.
-        recipe: How it was trained; empty where that is not on file.
+        record: Without outcomes per sample.
         values: By metric.
     """
 
     name: str
     group: str
-    seed: int | None
-    sha256: str
-    facts: dict[str, Any]
-    recipe: dict[str, Any]
+    record: Record
     values: MetricValues
+
+    @property
+    def seed(self) -> int | None:
+        """Of its training, else of its initial weights; None for a network that does not know."""
+        return self.record.model.seed
 
 
 def read_networks(group: str, sources: Source | Sequence[Source], **settings: Any) -> list[Network]:
-    """Return the networks of a group in the order of their seeds; one record is held at a time.
+    """Return the networks of a group in the order of their seeds; outcomes of one record are held at a time.
 
     Args:
         group: Its name.
@@ -54,34 +53,28 @@ def read_networks(group: str, sources: Source | Sequence[Source], **settings: An
         EvaluationError: A record cannot be read.
     """
     listed = [sources] if isinstance(sources, Record | str | Path) else sources
-    networks: list[Network] = []
-    for place, source in enumerate(listed, start=1):
-        if isinstance(source, Record):
-            networks.append(_network(group, source.model.path or f"record {place}", source, settings))
-        else:
-            networks += [_network(group, str(path), record, settings) for path, record in read_records(source)]
+    networks = [
+        Network(name, group, record.model_copy(update={"samples": None}), read_metrics(record, **settings))
+        for name, record in _records(listed)
+    ]
     if not networks:
         raise ComparisonError(f"no records were given for {group!r}; give files, or folders that hold some")
     _refuse_repeated(networks)
     return sorted(networks, key=lambda network: (network.seed is None, network.seed or 0))
 
 
-def _network(group: str, name: str, record: Record, settings: dict[str, Any]) -> Network:
-    facts = {
-        "dataset": record.dataset,
-        "split": record.split,
-        "number of samples": record.n,
-        "samples": record.samples_sha256[:12],
-    }
-    recipe = dict(record.model.training.get("recipe") or {})
-    values = read_metrics(record, **settings)
-    return Network(name, group, record.model.seed, record.model.sha256, facts, recipe, values)
+def _records(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:
+    for place, source in enumerate(sources, start=1):
+        if isinstance(source, Record):
+            yield source.model.path or f"record {place}", source
+        else:
+            yield from ((str(path), record) for path, record in read_records(source))
 
 
 def _refuse_repeated(networks: Sequence[Network]) -> None:
     for one, other in combinations(networks, 2):
         both = f"{one.name} and {other.name}, both given for {one.group!r}, are"
-        if one.sha256 == other.sha256:
+        if one.record.model.sha256 == other.record.model.sha256:
             raise ComparisonError(f"{both} records of one network; each network counts once")
         if one.seed == other.seed is not None:
             raise ComparisonError(
