@@ -109,8 +109,7 @@ def corrupt(
 
 def _write(sample: Sample, asked: Corruptions, output: _Output, seed: int) -> list[str]:
     """Write what is wanted; return the corruptions that the set did not have before."""
-    from robustprune.corruptions.corrupted_set import write_set
-    from robustprune.corruptions.corruption_gallery import write_gallery
+    from robustprune.corruptions.corrupted_files import write_gallery, write_set
 
     images, labels, indices = sample
     if output.gallery is not None:

@@ -146,8 +146,7 @@ def evaluate(
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
     else:
         _draw_all(records, files)
-    if attacked.resume_dir is not None:
-        clear_states(attacked.resume_dir)
+    clear_states(work)
     if attacked.strict:
         refuse_invalid(records.values())
 

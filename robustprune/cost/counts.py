@@ -182,7 +182,7 @@ def _countable(model: nn.Module, example: Tensor) -> nn.Module:
     with run_uncompiled(network), evaluation_mode(network):
         fill_lazy_layers(network, example)
         # To compute weights is no cost of an image.
-        use_weights(network, [example.to(model_device(network), model_type(network))] * 2)
+        use_weights(network)
     return network
 
 

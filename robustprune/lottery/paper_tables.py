@@ -16,7 +16,7 @@ from robustprune.comparison.from_record import measured_alike
 from robustprune.cost import saved_in_training
 from robustprune.metrics import mean_and_half_width
 from robustprune.records import Record
-from robustprune.report.methods import differing, fullest, identity, recipe
+from robustprune.report.grouping import differing, fullest, identity, recipe
 from robustprune.report.table import Table, TableSet
 
 _POINTS = "Percentage points against the dense network of the same seed"

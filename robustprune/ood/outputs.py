@@ -109,13 +109,9 @@ class Outputs:
 
     def take(self, rows: Tensor | slice) -> Outputs:
         """Return the outputs of some of the images."""
-        return replace(
-            self,
-            logits=self.logits[rows],
-            features=None if self.features is None else self.features[rows],
-            labels=None if self.labels is None else self.labels[rows],
-            images=None if self.images is None else self.images[rows],
-        )
+        own = vars(self)
+        each = {name: own[name][rows] for name in ("logits", "features", "labels", "images") if own[name] is not None}
+        return replace(self, **each)
 
     def evenly(self, count: int) -> Outputs:
         """Return up to ``count`` of the images, from all over the set: sets are often in the order of their classes."""
@@ -138,9 +134,7 @@ class FoundHead:
 def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
     """Return the last layer whose W·z + b are the network's logits; else the last one there is; else None.
 
-    Args:
-        network: Maps images to logits; used in evaluation mode.
-        images: (n, …) float in [0, 1], where the network is: a few to try it on.
+    The network is tried on a few images (n, …), float in [0, 1] and where it is, in evaluation mode.
 
     Raises:
         ModelError: The network does not run on these images.
@@ -160,21 +154,19 @@ def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
     finally:
         for handle in handles:
             handle.remove()
-    for module, received in reversed(seen.items()):
+    last_first = [(module, average_places(module, received)) for module, received in reversed(seen.items())]
+    usable = [(module, features) for module, features in last_first if len(features) == len(logits)]
+    scale = float(logits.nan_to_num(0, 0, 0).abs().max())
+    for module, features in usable:
         head = _as_linear(module)
-        features = average_places(module, received)
-        if head.weight.shape[0] == logits.shape[1] and features.shape[0] == logits.shape[0]:
+        if head.weight.shape[0] == logits.shape[1]:
             made = head(features.float()).to(logits.dtype)
-            scale = logits[logits.isfinite()].abs().max() if bool(logits.isfinite().any()) else logits.new_ones(())
             with evaluation_mode(network), run_uncompiled(network):
                 share = tolerance_of(network, images, logit_gap(logits, made))
             # A network of NaN logits has a last layer, too.
-            if torch.allclose(made, logits, rtol=0, atol=share * float(scale) + 1e-12, equal_nan=True):
+            if torch.allclose(made, logits, rtol=0, atol=share * scale + 1e-12, equal_nan=True):
                 return FoundHead(module, LinearHead(head.weight.cpu(), head.bias.cpu()))
-    for module, received in reversed(seen.items()):
-        if average_places(module, received).shape[0] == logits.shape[0]:
-            return FoundHead(module, None)
-    return None
+    return FoundHead(usable[0][0], None) if usable else None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import PruningError
-from robustprune.pruning.blocks import Block, stuck_because
+from robustprune.pruning.blocks import Block, removable_blocks
 from robustprune.pruning.scoring import FilterScores
 from robustprune.runtime.randomness import seeded_generator
 
@@ -82,15 +82,12 @@ def choose_blocks(
     if count < 1:
         raise PruningError(f"asked for {count} blocks; the least that can be removed is 1")
     if count > most:
-        advice = "" if eligibility == "identity" else " or --eligibility identity"
+        removable_blocks(blocks)
+        advice = [f"--blocks {most}"] * bool(most) + ["--eligibility identity"] * (eligibility != "identity")
         raise PruningError(
-            f"asked for {count} blocks, at most {most} can go: {len(eligible)} of the network's {len(blocks)} "
-            f"blocks are eligible under {eligibility!r}, which leaves at least {_stays(eligibility)} in each "
-            f"stage; use --blocks {most}{advice}"
-            if most
-            else f"asked for {count} blocks, none can go under eligibility {eligibility!r} ({len(blocks)} blocks "
-            f"in stages of {sorted({block.stage_size for block in blocks})}); "
-            + (stuck_because(blocks) or "use --eligibility identity")
+            f"asked for {count} blocks, {f'at most {most}' if most else 'none'} can go: {len(eligible)} of the "
+            f"network's {len(blocks)} blocks are eligible under {eligibility!r}, which leaves at least "
+            f"{_stays(eligibility)} in each stage; use {' or '.join(advice)}"
         )
     for block in eligible:
         if not math.isfinite(scores.get(block.name, math.nan)):

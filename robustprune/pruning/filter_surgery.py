@@ -108,7 +108,7 @@ def remove_filters(
         if indices:
             graph.cut(name, indices)
     try:
-        check_runs(model, graph.network, example=example)
+        check_runs(model, graph.network, example)
     except PruningError as error:
         raise PruningError(f"these filters cannot go: {error}") from error
     return graph.network
@@ -167,15 +167,12 @@ class _Couplings:
         The weights from before are overwritten, so that no use of them passes unseen.
         """
         trained = {layer: tensor.requires_grad for layer, tensor in self.network.named_parameters()}
-        before = self._tensors()
+        before = [*self.network.parameters(), *self.network.buffers()]
         with torch.inference_mode(False):
             self._group(convolution, indices).prune(record_history=False)
         for layer, tensor in self.network.named_parameters():
             tensor.requires_grad_(trained[layer])
-        overwrite(before, kept=self._tensors())
-
-    def _tensors(self) -> list[Tensor]:
-        return [*self.network.parameters(), *self.network.buffers()]
+        overwrite(before, kept=self.network)
 
     def is_read_within(self, convolution: str, block: str) -> bool:
         """Whether the convolution's channels go into another layer of the block, as none of a shortcut's do."""

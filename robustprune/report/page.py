@@ -52,7 +52,7 @@ def make_section(
         "title": group.title,
         "headline": comparison.headline,
         "warnings": comparison.warnings,
-        "matrix": matrix | {"payload": _payload(_matrix_table(matrix, "Verdicts"), next(ids))},
+        "matrix": matrix | {"payload": _payload(_matrix_table(matrix), next(ids))},
         "legend": legend(comparison.tolerance, has_invalid=any(row["verdict"].kind == "invalid" for row in rows)),
         "figures": [_show_figure(drawing, f"{prefix}-{drawing.name}", next(ids)) for drawing in drawings],
         "left_out": left_out,
@@ -69,18 +69,25 @@ def render_page(
     sections: Sequence[Mapping[str, Any]], records: Sequence[Record], title: str, paper: TableSet | None = None
 ) -> str:
     """Return the page of some sections, made by :func:`make_section`; equal records make equal pages."""
-    environment = _environment()
     style, script = _asset("page.css"), _asset("page.js")
-    return environment.get_template("page.html").render(
-        sections=sections,
-        title=title,
-        paper=None if paper is None else _show_paper_tables(paper),
-        facts=_facts(records),
-        count=len(records),
-        version=__version__,
-        style=style,
-        script=script,
-        policy=_policy(script),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            sections=sections,
+            title=title,
+            paper=paper
+            and {
+                "tables": [_show_table(table, f"paper-t{number}") for number, table in enumerate(paper.tables)],
+                "left_out": paper.left_out,
+            },
+            facts=_facts(records),
+            count=len(records),
+            version=__version__,
+            style=style,
+            script=script,
+            policy=_policy(script),
+        )
     )
 
 
@@ -94,19 +101,20 @@ def _show_figure(drawing: Drawing, name: str, table_name: str) -> dict[str, Any]
     }
 
 
-def _show_paper_tables(paper: TableSet) -> dict[str, Any]:
-    shown = [_show_table(table, f"paper-t{number}") for number, table in enumerate(paper.tables)]
-    return {"tables": shown, "left_out": paper.left_out}
-
-
 def _show_table(table: Table, name: str) -> dict[str, Any]:
     """Return a table as the page shows it; ``name`` is the id of what is copied."""
+
+    def cell(value: Value, number: bool) -> Cell:
+        if value is None:
+            return Cell(NONE, number=number)
+        return Cell(write_value(value), None if isinstance(value, str) else value, number)
+
     numeric = table.is_numeric
     return {
         "title": table.title,
         "note": table.note,
         "columns": [Cell(str(column), number=number) for column, number in zip(table.columns, numeric, strict=True)],
-        "rows": [[_cell(value, number) for value, number in zip(row, numeric, strict=True)] for row in table.rows],
+        "rows": [list(map(cell, row, numeric)) for row in table.rows],
         "payload": _payload(table, name),
     }
 
@@ -117,11 +125,15 @@ def _payload(table: Table, name: str) -> dict[str, Any]:
     return {"id": name, "title": table.title, "texts": texts}
 
 
-def _matrix_table(matrix: dict[str, Any], title: str) -> Table:
+def _matrix_table(matrix: dict[str, Any]) -> Table:
     """Return the table of verdicts in a form that can be copied: what its cells say."""
+
+    def said(cell: dict[str, Any]) -> str:
+        verdict = [f"({cell['verdict'].word})"] if cell["verdict"] else []
+        return " ".join([cell["value"], *cell["lines"], *verdict])
+
     columns = ["network", *(column.text for column in matrix["columns"])]
-    rows = [[row["name"], *(_said(cell) for cell in row["cells"])] for row in matrix["rows"]]
-    return Table(title, columns, rows)
+    return Table("Verdicts", columns, [[row["name"], *map(said, row["cells"])] for row in matrix["rows"]])
 
 
 def _comparisons_table(comparison: Comparison) -> Table:
@@ -139,17 +151,6 @@ def _comparisons_table(comparison: Comparison) -> Table:
         for row in comparison.rows
     ]
     return Table("All comparisons", columns, rows)
-
-
-def _said(cell: dict[str, Any]) -> str:
-    verdict = cell["verdict"]
-    return " ".join([cell["value"], *cell["lines"], *([f"({verdict.word})"] if verdict else [])])
-
-
-def _cell(value: Value, number: bool) -> Cell:
-    if value is None:
-        return Cell(NONE, number=number)
-    return Cell(write_value(value), None if isinstance(value, str) else value, number=number)
 
 
 @cache
@@ -181,9 +182,5 @@ def _facts(records: Sequence[Record]) -> list[str]:
     dates = sorted({str(record.environment.get("created", ""))[:10] for record in records} - {""})
     versions = sorted({str(record.environment.get("robustprune", "")) for record in records} - {""})
     when = [f"evaluated {' to '.join(dict.fromkeys((dates[0], dates[-1])))}"] if dates else []
-    return [
-        f"{len(records)} network{'s' if len(records) != 1 else ''}",
-        *sets,
-        *when,
-        *(f"robustprune {version}" for version in versions),
-    ]
+    networks = f"{len(records)} network{'s' if len(records) != 1 else ''}"
+    return [networks, *sets, *when, *(f"robustprune {version}" for version in versions)]

@@ -19,17 +19,18 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
         group: The method it is a seed of.
         name: Its id on the page.
     """
-    environment = record.environment
+    environment, seed = record.environment, record.model.seed
+    training = {name: value for name, value in record.model.training.items() if name != "data"}
     return {
         "id": name,
-        "title": f"{group}, {_seed_of(record)}",
+        "title": f"{group}, {'no seed on record' if seed is None else f'seed {seed}'}",
         "summary": f"{100 * record.clean.accuracy:.1f} % of {record.n:,} {record.split} images · "
         f"{environment.get('created', 'no date')}",
         "blocks": [
             {"title": title, "facts": facts}
             for title, facts in (
                 ("Network", _network(record)),
-                ("Training", _training(record)),
+                ("Training", _flat(training)),
                 ("Evaluation", _evaluation(record)),
                 ("Environment", _flat(environment)),
             )
@@ -39,16 +40,10 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
     }
 
 
-def _seed_of(record: Record) -> str:
-    """Return the seed that tells a network from others of its method."""
-    seed = record.model.seed
-    return "no seed on record" if seed is None else f"seed {seed}"
-
-
 def _network(record: Record) -> Facts:
     model = record.model
-    plan = {name: value for name, value in model.plan.items() if value not in (None, {}, [], 0.0)}
-    filters = plan.pop("removed_filters", None)
+    told = ("removed", "eligible", "removed_filters")
+    plan = {key: value for key, value in model.plan.items() if key not in told and value not in (None, {}, [], 0.0)}
     facts = [
         ("file", model.path or NONE),
         ("architecture", model.architecture),
@@ -59,16 +54,9 @@ def _network(record: Record) -> Facts:
         ("filters", f"{model.filters:,}"),
         ("removed", ", ".join(model.removed) or "nothing"),
     ]
-    if filters:
-        counts = ", ".join(f"{layer} {len(gone)}" for layer, gone in filters.items())
-        facts.append(("filters removed", counts))
-    plan.pop("removed", None), plan.pop("eligible", None)
-    return [*facts, *((f"plan: {name}", text) for name, text in _flat(plan))]
-
-
-def _training(record: Record) -> Facts:
-    training = {name: value for name, value in record.model.training.items() if name != "data"}
-    return _flat(training)
+    if filters := model.plan.get("removed_filters"):
+        facts.append(("filters removed", ", ".join(f"{layer} {len(gone)}" for layer, gone in filters.items())))
+    return [*facts, *((f"plan: {key}", text) for key, text in _flat(plan))]
 
 
 def _evaluation(record: Record) -> Facts:
@@ -88,7 +76,9 @@ def _evaluation(record: Record) -> Facts:
             ("lengths in pixels", NONE if found.scale is None else f"× {found.scale:.3g}"),
         ]
     for entry in record.ood:
-        facts.append((f"foreign set {entry.dataset}", f"{entry.n_out:,} images, {_pairs(entry.conversions)}"))
+        facts.append(
+            (f"out-of-distribution set {entry.dataset}", f"{entry.n_out:,} images, {_pairs(entry.conversions)}")
+        )
         facts += [
             (f"{name} on {entry.dataset}", figures.reason)
             for name, figures in entry.detectors.items()

@@ -48,7 +48,9 @@ class EnergyMeter:
         if country is None:
             return
         try:
-            known = _countries()
+            from codecarbon.input import DataSource
+
+            known = list(DataSource().get_global_energy_mix_data())  # type: ignore[no-untyped-call]
             self._tracker = _tracker(country, whole_machine) if country in known else None
         except Exception as error:
             self._method = f"codecarbon failed: {type(error).__name__}: {error}"
@@ -73,7 +75,8 @@ class EnergyMeter:
             data = self._tracker.stop_task()
             if data is not None:
                 energy.energy_kwh, energy.co2_kg = float(data.energy_consumed), float(data.emissions)
-            energy.method = _power_source(self._tracker) + self._scope
+            modes = [getattr(hardware, "_mode", None) for hardware in getattr(self._tracker, "_hardware", [])]
+            energy.method = f"codecarbon {next(filter(None, modes), 'unknown')}{self._scope}"
 
 
 @cache
@@ -96,14 +99,3 @@ def _tracker(country: str, whole_machine: bool) -> Any:
     tracker.start_task()
     tracker.stop_task()
     return tracker
-
-
-def _countries() -> list[str]:
-    from codecarbon.input import DataSource
-
-    return list(DataSource().get_global_energy_mix_data())  # type: ignore[no-untyped-call]
-
-
-def _power_source(tracker: Any) -> str:
-    modes = [getattr(hardware, "_mode", None) for hardware in getattr(tracker, "_hardware", [])]
-    return "codecarbon " + (next((str(mode) for mode in modes if mode), "unknown"))

@@ -105,9 +105,8 @@ def test_what_would_go_on_running_or_could_not_run_is_refused(name: str) -> None
     odd = REFUSED[name]
     dense = built(odd)
     if name in NOTHING_SEEN:
-        with pytest.raises(PruningError, match=odd.refused) as caught:
+        with pytest.raises(PruningError, match=odd.refused):
             find_blocks(dense, IMAGES)
-        assert "chain" not in str(caught.value)  # which is said of chains alone
         with pytest.raises(PruningError, match="Plain chains"):
             find_blocks(odd_networks.Chain(), IMAGES)
         return

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
-from robustprune.ood.detectors.msp import MSP
+from robustprune.ood.detectors.certainty import MSP
 from robustprune.ood.outputs import Outputs
 
 
@@ -38,10 +38,6 @@ class Temperature(Detector):
             self.temperature, self.remark = best_temperature(held_out.logits, held_out.need_labels()), None
         except NoTemperatureError as error:
             self.temperature, self.remark = 1.0, f"{error}; it is left at 1, which is msp"
-
-    def __call__(self, outputs: Outputs) -> Tensor:
-        """Return scores (N,)."""
-        return self.score(outputs.logits, self.temperature)
 
 
 class NoTemperatureError(DetectorError):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningWarning
 from robustprune.pruning.blocks import Block
-from robustprune.pruning.criteria.criterion import Criterion, scoring_copy, trial_images
+from robustprune.pruning.criteria import Criterion, scoring_copy
 from robustprune.pruning.criteria.saliency import (
     Reduction,
     Saliency,
@@ -42,7 +42,7 @@ class L1(Criterion):
 
     def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:
         """Return the mean over each block's convolutions of the mean over their filters."""
-        magnitudes = _magnitudes(model, data)
+        magnitudes = _magnitudes(model)
         scores = {}
         for block in blocks:
             own = [by_filter(magnitudes, name, model) for name in weights_within(magnitudes, block)]
@@ -52,18 +52,17 @@ class L1(Criterion):
 
     def filter_scores(self, model: nn.Module, layers: Sequence[str], data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return the mean magnitude, or the norm, of each filter."""
-        magnitudes = _magnitudes(model, data)
+        magnitudes = _magnitudes(model)
         return {layer: per_filter(by_filter(magnitudes, f"{layer}.weight", model), self.reduction) for layer in layers}
 
     def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return |w| of every convolution and linear weight."""
-        magnitudes = _magnitudes(model, data)
+        magnitudes = _magnitudes(model)
         return {name: magnitudes[name] for name in all_weights(model)}
 
 
-def _magnitudes(model: nn.Module, data: ImageData) -> Saliency:
-    network = scoring_copy(model, "running")
-    weights = use_weights(network, trial_images(data, network))
+def _magnitudes(model: nn.Module) -> Saliency:
+    weights = use_weights(scoring_copy(model, "running"))
     return per_weight(weights, weights, lambda weight, _: weight.abs())
 
 

@@ -4,7 +4,7 @@ from robustprune.registry import Entry
 
 PLUGINS = {
     "snip": Entry(
-        "robustprune.pruning.criteria.snip:Snip",
+        "robustprune.pruning.criteria.saliency:Snip",
         "Connection sensitivity |w · ∂L/∂w| on a stratified batch of training images.",
         reduction="sum",
         bn_mode="batch",
@@ -40,7 +40,7 @@ PLUGINS = {
         tolerance=1e-05,
     ),
     "expected_abs": Entry(
-        "robustprune.pruning.criteria.expected_abs:ExpectedAbs",
+        "robustprune.pruning.criteria.activations:ExpectedAbs",
         "Mean absolute activation at the block output.",
         bn_mode="running",
         samples=640,

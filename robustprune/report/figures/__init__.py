@@ -22,7 +22,7 @@ FIGURES: dict[str, Callable[[Shown], Drawing | Iterable[Drawing]]] = {
     "costs": draw_costs,
     "security curves": draw_security_curves,
     "corruptions": draw_corruptions,
-    "detection of foreign images": draw_detection,
+    "out-of-distribution detection": draw_detection,
     "risk and coverage": draw_risk_coverage,
     "calibration": draw_calibration,
     "block scores": draw_block_scores,

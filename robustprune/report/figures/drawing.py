@@ -53,6 +53,11 @@ class LeftOutError(Exception):
     """The records do not hold what a figure shows; the message says what is missing."""
 
 
+def slug(text: str) -> str:
+    """Return a text as a part of a file's name: letters and digits, hyphens between words."""
+    return "-".join(re.findall(r"[a-z0-9]+", text, re.IGNORECASE | re.ASCII))[:60]
+
+
 def to_svg(drawing: Drawing, *, prefix: str | None = None) -> str:
     """Return a figure as one ``<svg>`` element that can stand in a page beside others.
 

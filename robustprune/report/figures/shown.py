@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -16,8 +17,6 @@ from robustprune.report.figures.style import COLOURS, series_style
 
 Groups = Mapping[str, Sequence[Record]]
 
-_LONGEST = 36
-
 
 @dataclass(frozen=True)
 class Shown:
@@ -25,15 +24,13 @@ class Shown:
 
     Attributes:
         groups: Name → records of its seeds; the first is the reference.
-        places: Name → the place that decides colour and marker, the same in all figures.
         note: A sentence on those that are not drawn; empty where all are.
         verdicts: Name → what a comparison says of its accuracy.
     """
 
     groups: Groups
-    places: Mapping[str, int]
     note: str
-    verdicts: Mapping[str, str] = field(default_factory=dict)
+    verdicts: Mapping[str, str]
 
     @property
     def reference(self) -> str:
@@ -47,13 +44,19 @@ class Shown:
         many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         return f"{many} network{'s' if counts[-1] > 1 else ''} of each kind"
 
+    @property
+    def images(self) -> int:
+        """How many images each network was shown."""
+        return self.groups[self.reference][0].n
+
     def caption(self, text: str) -> str:
         """Return a caption, with the note."""
         return f"{text} {self.note}".strip()
 
-    def style(self, name: str) -> dict[str, Any]:
-        """Return colour, marker and line of a group."""
-        return series_style(self.places[name])
+    @cached_property
+    def styles(self) -> dict[str, dict[str, Any]]:
+        """Name → colour, marker and line, the same in all figures."""
+        return {name: series_style(place) for place, name in enumerate(self.groups)}
 
     def collect(self, read: Callable[[Record], float | None]) -> dict[str, list[float]]:
         """Return a figure of each network, of the groups of which all networks have it."""
@@ -72,29 +75,20 @@ class Shown:
 
 def choose_groups(groups: Groups, comparison: Comparison | None = None) -> Shown:
     """Return the reference and as many others as there are colours, those of the highest mean accuracy."""
-    called = dict(zip(groups, _shortened(groups), strict=True))
-    groups = {called[name]: records for name, records in groups.items()}
     reference, *others = groups
     accuracy = {name: mean_over_seeds([record.clean.accuracy for record in groups[name]]).mean for name in others}
     ranked = sorted(others, key=lambda name: -accuracy[name])
-    most = len(COLOURS)
-    kept = {reference, *ranked[:most]}
-    shown = {name: groups[name] for name in groups if name in kept}
-    left = len(others) - (len(shown) - 1)
-    note = f"Drawn are the {most} of {len(others)} kinds that are most accurate on clean images." if left else ""
-    rows = comparison.rows if comparison is not None else ()
+    kept = {reference, *ranked[: len(COLOURS)]}
+    shown = {name: records for name, records in groups.items() if name in kept}
+    note = ""
+    if len(shown) < len(groups):
+        note = f"Drawn are the {len(COLOURS)} of {len(others)} kinds that are most accurate on clean images."
     verdicts = {
-        called[row.candidate]: row.verdict
-        for row in rows
-        if row.metric == "accuracy" and row.verdict is not None and called.get(row.candidate) in shown
+        row.candidate: row.verdict
+        for row in (comparison.rows if comparison is not None else ())
+        if row.metric == "accuracy" and row.verdict is not None and row.candidate in shown
     }
-    return Shown(shown, {name: place for place, name in enumerate(shown)}, note, verdicts)
-
-
-def _shortened(names: Collection[str]) -> list[str]:
-    """Return names that leave room for the figure, unless some would become alike."""
-    short = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 10]}…{name[-9:]}" for name in names]
-    return short if len(set(short)) == len(short) else list(names)
+    return Shown(shown, note, verdicts)
 
 
 def share_over_seeds(values: Sequence[float], n: int) -> SeedMean:
