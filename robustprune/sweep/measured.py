@@ -21,7 +21,7 @@ from robustprune.ood.detector import detector_options, make_detector
 from robustprune.ood.image_sets import is_corrupted, load_set
 from robustprune.ood.protocol import plan_detection
 from robustprune.runtime.files import hash_arrays
-from robustprune.sweep.planning import hash_content
+from robustprune.sweep.graph import hash_content
 
 # Where files lie and are kept is not what is measured.
 _PLACES = {"cache", "root", "download"}
