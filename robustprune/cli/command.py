@@ -144,7 +144,7 @@ def _inputs(command: click.Command, ctx: click.Context) -> Iterator[tuple[str, R
 def _remembered(path: Path) -> Iterator[Read]:
     """Yield the files and folders that a ticket speaks of: its image set and the code of its network."""
     from robustprune.errors import DamagedFileError
-    from robustprune.runtime.sealed import read_sealed
+    from robustprune.runtime.files import read_sealed
     from robustprune.tickets.ticket import FORMAT
 
     try:

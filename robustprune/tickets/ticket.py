@@ -17,8 +17,8 @@ from robustprune.models.networks import set_weights
 from robustprune.models.user_file import split_name
 from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks, remove_filters
 from robustprune.runtime.environment import describe_environment, hash_weights
+from robustprune.runtime.files import read_sealed, write_sealed
 from robustprune.runtime.kinds import TICKET
-from robustprune.runtime.sealed import read_sealed, write_sealed
 from robustprune.tickets.header import Plan, TicketHeader
 
 FORMAT = "robustprune-ticket"

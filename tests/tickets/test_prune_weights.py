@@ -17,7 +17,7 @@ from robustprune.evaluation import evaluate
 from robustprune.models import build_model
 from robustprune.pruning import FilterScores, count_kept, score_blocks
 from robustprune.records import load_record
-from robustprune.runtime.sealed import write_sealed
+from robustprune.runtime.files import write_sealed
 from robustprune.tickets import prune_filters, prune_layers, prune_weights
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket, apply_plan, load_ticket
