@@ -30,11 +30,7 @@ _DATASETS = {10: "cifar10", 100: "cifar100"}  # RobustBench's lists, by number o
 
 
 def import_quietly(module: str, needed_by: str) -> Any:
-    """Import a module of another package, without the warnings that its own imports raise.
-
-    Raises:
-        MissingDependencyError: It is not installed, or one that it needs is not.
-    """
+    """Import a module of another package, without the warnings that its own imports raise."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -180,11 +176,7 @@ def build_robustbench(architecture: Architecture) -> AdaptedNetwork:
 
 
 def download_robustbench(architecture: Architecture, folder: Path) -> Path:
-    """Return the file with the published weights of an entry, fetched into ``folder`` unless it is there.
-
-    Raises:
-        ModelError: The entry has no single file, or fetching fails.
-    """
+    """Return the file with the published weights of an entry, fetched into ``folder`` unless it is there."""
     (name, dataset, threat_model), entry = _entry(architecture)
     address = entry["gdrive_id"]
     if not isinstance(address, str):

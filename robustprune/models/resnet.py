@@ -141,11 +141,7 @@ def _initialize_convolutions(network: nn.Module) -> None:
 
 
 def build_resnet(architecture: Architecture) -> CifarResNet:
-    """Build ``resnet20``, ``resnet32``, ``resnet44``, ``resnet56`` or ``resnet110``.
-
-    Raises:
-        ModelError: Options that it does not take.
-    """
+    """Build ``resnet20``, ``resnet32``, ``resnet44``, ``resnet56`` or ``resnet110``."""
     depth = int(architecture.name.removeprefix("resnet"))
     return CifarResNet(architecture, depth, _width(architecture))
 

@@ -17,11 +17,7 @@ from robustprune.registry import suggest
 
 
 def split_name(name: str) -> tuple[Path, str]:
-    """Split ``file:PATH:NAME`` into the path and the name within the file.
-
-    Raises:
-        ModelError: One of the two is missing.
-    """
+    """Split ``file:PATH:NAME`` into the path and the name within the file."""
     path, _, attribute = name.removeprefix("file:").rpartition(":")
     if not path or not attribute:
         raise ModelError(f"{name!r} does not name a network: write file:PATH:NAME, e.g. file:my_net.py:Net")

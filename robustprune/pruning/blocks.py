@@ -114,11 +114,7 @@ def find_blocks(model: nn.Module, example: Array | None = None) -> tuple[Block, 
 
 
 def removable_blocks(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """Return the blocks that can go, whatever the eligibility.
-
-    Raises:
-        PruningError: None can.
-    """
+    """Return the blocks that can go, whatever the eligibility."""
     removable = tuple(block for block in blocks if block.residue is not None)
     if not removable:
         stuck = next(block for block in blocks if block.obstacle is not None)

@@ -51,11 +51,7 @@ class Call:
 
 
 def trace(network: nn.Module, images: Tensor) -> list[Call]:
-    """Run a network once, without gradients; return all calls of its submodules in order of their beginnings.
-
-    Raises:
-        PruningError: It does not run on such images.
-    """
+    """Run a network once, without gradients; return all calls of its submodules in order of their beginnings."""
     calls: list[Call] = []
     running: list[Call] = []
     counts: Counter[str] = Counter()

@@ -88,11 +88,7 @@ def apply_masks(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def check_masks(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Check that masks are those of a network and that its weights keep to them.
-
-    Raises:
-        PruningError: A name, shape or type that does not fit, or a weight outside its mask that is not zero.
-    """
+    """Check that masks are those of a network and that its weights keep to them."""
     weights = maskable_weights(network)
     if masks.keys() != weights.keys():
         strange = sorted(map(str, masks.keys() ^ weights.keys()))

@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from robustprune.data import ImageData, stratified_indices, stratified_per_class
+from robustprune.data import ImageData, stratified_indices
 from robustprune.errors import PruningError
 from robustprune.models import copy_network
 from robustprune.pruning.blocks import Block
@@ -145,11 +145,6 @@ def normalizes_batches(module: nn.Module) -> bool:
     """Whether a module is a batch normalization, also where it is scripted and only the name of its class is left."""
     scripted = str(getattr(module, "original_name", ""))
     return isinstance(module, nn.modules.batchnorm._BatchNorm) or scripted.startswith("BatchNorm")
-
-
-def images_per_class(data: ImageData, per_class: int, seed: int) -> Tensor:
-    """Return the indices of so many training images of each class."""
-    return stratified_per_class(data.require("train").labels, per_class, seed)
 
 
 def images_in_proportion(data: ImageData, count: int, seed: int) -> Tensor:

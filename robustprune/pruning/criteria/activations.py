@@ -131,9 +131,6 @@ def block_sites(network: nn.Module, blocks: Sequence[Block], images: Tensor, pla
 
     ``output`` is what the block returns; ``branch`` the output of its last convolution, linear or normalization
     layer that has as many channels and positions, which is what the (last) shortcut adds it to.
-
-    Raises:
-        PruningError: It cannot be told which dimension counts the channels, or there is no such layer.
     """
     calls = _completed(network, images)
     by_name = {call.name: call for call in calls}
@@ -180,9 +177,6 @@ def filter_sites(network: nn.Module, layers: Sequence[str], images: Tensor) -> d
 
     What follows is the module that is given the very tensor the one before returned. An activation called as a
     function is left out.
-
-    Raises:
-        PruningError: A convolution that the network never calls as a module.
     """
     calls = _completed(network, images)
     places = {call.name: place for place, call in reversed(list(enumerate(calls)))}

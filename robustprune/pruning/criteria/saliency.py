@@ -14,7 +14,7 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
-from robustprune.data import ImageData
+from robustprune.data import ImageData, stratified_per_class
 from robustprune.errors import PruningError
 from robustprune.models import evaluation_mode
 from robustprune.pruning.blocks import Block, weight_layers
@@ -23,7 +23,6 @@ from robustprune.pruning.criteria import (
     BatchNormMode,
     Criterion,
     as_batches,
-    images_per_class,
     scoring_copy,
 )
 from robustprune.pruning.criteria.used_weights import use_weights
@@ -92,11 +91,7 @@ def per_weight(slopes: Saliency, weights: Mapping[str, Tensor], score: Callable[
 
 
 def weights_within(saliency: Mapping[str, Tensor], block: Block) -> Saliency:
-    """Return the saliencies of a block's convolution and linear weights, each once.
-
-    Raises:
-        PruningError: There are none: no gradient reaches the block.
-    """
+    """Return the saliencies of a block's convolution and linear weights, each once."""
     own = {id(value): (name, value) for name, value in saliency.items() if name.startswith(f"{block.name}.")}
     if not own:
         raise _unreached(f"block {block.name}")
@@ -167,7 +162,7 @@ class GradientCriterion(WeightCriterion):
 
     def batches(self, network: nn.Module, data: ImageData, seed: int) -> Batches:
         """Return the images and labels to score ``network`` on."""
-        indices = images_per_class(data, self.samples_per_class, seed)
+        indices = stratified_per_class(data.require("train").labels, self.samples_per_class, seed)
         batches = as_batches(data, indices, self.batch_size, network)
         if self.on == "adversarial":
             return [(one_signed_step(network, *batch, self.epsilon), batch[1]) for batch in batches]
@@ -209,11 +204,7 @@ def loss_shares(
 
 
 def gradients(loss: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False) -> Saliency:
-    """Return ∂loss/∂weight by name, without the weights that have no part in the loss.
-
-    Raises:
-        PruningError: The loss has no gradient at all.
-    """
+    """Return ∂loss/∂weight by name, without the weights that have no part in the loss."""
     unique = {id(weight): weight for weight in weights.values()}
     slopes: Sequence[Tensor | None] = ()
     if loss.requires_grad:
