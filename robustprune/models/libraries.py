@@ -51,11 +51,7 @@ def _refuse_weights(architecture: Architecture) -> None:
 
 
 def build_torchvision(architecture: Architecture) -> AdaptedNetwork:
-    """Build ``torchvision:NAME`` with random weights, its first convolution fitted to the channels.
-
-    Raises:
-        ModelError: No such classifier, options it does not take, or an image size it cannot take.
-    """
+    """Build ``torchvision:NAME`` with random weights, its first convolution fitted to the channels."""
     from torchvision import models
 
     name = architecture.name.partition(":")[2]
@@ -110,10 +106,6 @@ def build_timm(architecture: Architecture) -> AdaptedNetwork:
 
     timm's own names are taken, such as ``resnetv2_50``; a tag of pretrained weights (``.a1_in1k``) or a name of
     a remote repository (``hf-hub:…``) is none, so nothing is ever downloaded.
-
-    Raises:
-        MissingDependencyError: timm is not installed.
-        ModelError: No such model, options it does not take, or an image size it cannot take.
     """
     timm = import_quietly("timm", architecture.name)
     name = architecture.name.partition(":")[2]
@@ -152,10 +144,6 @@ def build_robustbench(architecture: Architecture) -> AdaptedNetwork:
     The zoo's networks take images in [0, 1] and normalize them by themselves, so no normalization is added. The
     zoo is CIFAR-10's or CIFAR-100's after the number of classes; ``threat_model`` (``Linf``, ``L2``,
     ``corruptions``) chooses the list within it. Building never downloads.
-
-    Raises:
-        MissingDependencyError: robustbench or what it imports is not installed.
-        ModelError: No such entry, images that are not CIFAR's, other options, or an entry that cannot be built.
     """
     (name, dataset, threat_model), entry = _entry(architecture)
     timm = import_quietly("timm", architecture.name)

@@ -35,9 +35,6 @@ def build_from_file(architecture: Architecture) -> AdaptedNetwork:
     A class or function is called with those of ``num_classes``, ``channels`` (or ``in_channels``),
     ``image_size`` (height, width), ``mean``, ``std`` and the architecture's options that its signature names.
     The result takes images in [0, 1]: no normalization is added, since the file may have its own.
-
-    Raises:
-        ModelError: No such file or name, code that raises, or something that is no nn.Module.
     """
     path, attribute = split_name(architecture.name)
     network = _load_attribute(path, attribute)

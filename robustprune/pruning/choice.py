@@ -69,9 +69,6 @@ def choose_blocks(
 
     The ranking over all eligible blocks is walked from the least important; a block whose stage is down to
     its minimum is passed over. Equal scores are broken by depth, the later block going first.
-
-    Raises:
-        PruningError: More blocks than can go, or a score that is missing or not finite.
     """
     eligible = eligible_blocks(blocks, eligibility)
     most = removable_together(blocks, eligibility)

@@ -113,11 +113,7 @@ def hash_masks(masks: Mapping[str, Tensor]) -> str:
 
 
 def maskable_weights(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the convolution and linear weights of a network by name; one that two layers share only once.
-
-    Raises:
-        PruningError: A weight is computed from other parameters, or there is none at all.
-    """
+    """Return the convolution and linear weights of a network by name; one that two layers share only once."""
     names = [name for name, _ in weight_layers(network)]
     parameters = dict(network.named_parameters(remove_duplicate=False))
     computed = [name for name in names if name not in parameters]

@@ -67,12 +67,7 @@ class Criterion(BaseModel, ABC):
 
 
 def criterion_class(name: str) -> type[Criterion]:
-    """Return the criterion ``name``, whose fields are the options it takes.
-
-    Raises:
-        UnknownNameError: No criterion of that name.
-        PruningError: A plug-in that is no :class:`Criterion`, or a name with an argument, which no criterion takes.
-    """
+    """Return the criterion ``name``, whose fields are the options it takes."""
     criterion: Any = CRITERIA.get(name)
     plain, colon, _ = name.partition(":")
     if colon:

@@ -69,7 +69,7 @@ class WeightCriterion(Criterion):
         for layer in layers:
             if f"{layer}.weight" not in saliency:
                 raise _unreached(f"the filters of {layer}")
-        return {layer: per_filter(by_filter(saliency, f"{layer}.weight", model), self.reduction) for layer in layers}
+        return {layer: per_filter(saliency, f"{layer}.weight", model, self.reduction) for layer in layers}
 
 
 def all_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -98,17 +98,11 @@ def weights_within(saliency: Mapping[str, Tensor], block: Block) -> Saliency:
     return dict(own.values())
 
 
-def by_filter(saliency: Mapping[str, Tensor], name: str, network: nn.Module) -> Tensor:
-    """Return the saliency of a weight as (filters, …); transposed convolutions have theirs as (inputs, filters, …)."""
+def per_filter(saliency: Mapping[str, Tensor], name: str, network: nn.Module, reduction: Reduction) -> Tensor:
+    """Return the sum, or mean, of a weight's saliency over each filter, (filters,) in float64."""
     layer, weights = network.get_submodule(name.rpartition(".")[0]), saliency[name]
-    if not getattr(layer, "transposed", False):
-        return weights
-    assert isinstance(layer, nn.modules.conv._ConvTransposeNd)
-    return weights.view(layer.groups, -1, *weights.shape[1:]).transpose(1, 2).flatten(0, 1)
-
-
-def per_filter(weights: Tensor, reduction: Reduction) -> Tensor:
-    """Return the sum, or mean, over the weights of each filter: (filters, …) to (filters,), in float64."""
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):  # of shape (inputs, filters, …)
+        weights = weights.view(layer.groups, -1, *weights.shape[1:]).transpose(1, 2).flatten(0, 1)
     flat = weights.double().flatten(1)
     return flat.mean(dim=1) if reduction == "mean" else flat.sum(dim=1)
 
