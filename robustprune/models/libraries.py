@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from robustprune.errors import ModelError
 from robustprune.models.adapter import AdaptedNetwork, Normalize
 from robustprune.models.architecture import Architecture
 from robustprune.registry import missing_package, suggest
+from robustprune.runtime.files import user_path
 
 _WEIGHT_OPTIONS = ("pretrained", "weights", "checkpoint", "cache_dir", "hf_", "url", "file", "download")
 _DATASETS = {10: "cifar10", 100: "cifar100"}  # RobustBench's lists, by number of classes
@@ -163,8 +165,10 @@ def build_robustbench(architecture: Architecture) -> AdaptedNetwork:
     return AdaptedNetwork(network, None)
 
 
-def download_robustbench(architecture: Architecture, folder: Path) -> Path:
-    """Return the file with the published weights of an entry, fetched into ``folder`` unless it is there."""
+def download_robustbench(architecture: Architecture) -> Path:
+    """Return the file with an entry's published weights, fetched into ``$ROBUSTPRUNE_MODELS`` unless it is there."""
+    if not architecture.name.startswith("robustbench:"):
+        raise ModelError(f"there is nothing to download for {architecture.name}; only robustbench:NAME has weights")
     (name, dataset, threat_model), entry = _entry(architecture)
     address = entry["gdrive_id"]
     if not isinstance(address, str):
@@ -172,6 +176,7 @@ def download_robustbench(architecture: Architecture, folder: Path) -> Path:
             f"the weights of {architecture.name} are not one file that can be downloaded; fetch them by hand and give "
             "weights_file=PATH, or choose another entry"
         )
+    folder = user_path(os.environ.get("ROBUSTPRUNE_MODELS") or "~/.cache/robustprune/models")
     path = folder / dataset / threat_model / f"{name}.pt"
     if not path.is_file():
         partial = path.with_suffix(".partial")
