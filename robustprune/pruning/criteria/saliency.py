@@ -158,9 +158,15 @@ class GradientCriterion(WeightCriterion):
         """Return the images and labels to score ``network`` on."""
         indices = stratified_per_class(data.require("train").labels, self.samples_per_class, seed)
         batches = as_batches(data, indices, self.batch_size, network)
-        if self.on == "adversarial":
-            return [(one_signed_step(network, *batch, self.epsilon), batch[1]) for batch in batches]
-        return batches
+        if self.on == "clean":
+            return batches
+        # One step of the fast gradient sign method (Goodfellow, Shlens and Szegedy 2015, arXiv:1412.6572).
+        moved = []
+        for images, labels in batches:
+            leaf = images.clone().requires_grad_(True)
+            slope = gradients(nn.functional.cross_entropy(network(leaf), labels), {"images": leaf})["images"]
+            moved.append(((images + self.epsilon * slope.sign()).clamp(0, 1), labels))
+        return moved
 
 
 class Snip(GradientCriterion):
@@ -174,17 +180,6 @@ class Snip(GradientCriterion):
         """Return the sensitivity of every weight."""
         gradient = summed(gradients(loss, weights) for loss in loss_shares(network, batches))
         return per_weight(gradient, weights, lambda weight, slope: (weight * slope).abs())
-
-
-def one_signed_step(network: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Return images moved by ``epsilon`` along the sign of the loss's gradient, within [0, 1].
-
-    The fast gradient sign method of Goodfellow, Shlens and Szegedy 2015 (arXiv:1412.6572), for the network in
-    the mode it is scored in.
-    """
-    moving = images.detach().clone().requires_grad_(True)
-    slope = gradients(nn.functional.cross_entropy(network(moving), labels), {"the images": moving})
-    return (images + epsilon * slope["the images"].sign()).clamp(0, 1)
 
 
 def loss_shares(
