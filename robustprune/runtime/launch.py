@@ -24,22 +24,11 @@ _SENTENCE = 1.0  # seconds
 
 @dataclass(frozen=True)
 class Launch:
-    """The place of this process among those that torchrun started.
+    """The place of this process among those that torchrun started; alone, if it was started by itself."""
 
-    Attributes:
-        rank: From 0, over all machines.
-        count: How many there are; 1 for a process that was started by itself.
-        local_rank: From 0, on this machine.
-    """
-
-    rank: int = 0
+    rank: int = 0  # over all machines
     count: int = 1
-    local_rank: int = 0
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether there are others."""
-        return self.count > 1
+    local_rank: int = 0  # on this machine
 
 
 def read_launch() -> Launch:
@@ -62,9 +51,10 @@ def take_the_floor() -> None:
 
     A process whose partner has failed fails, too, and what it would say is of no interest.
     """
-    if not read_launch().is_shared:
+    launch = read_launch()
+    if launch.count == 1:
         return
-    if _is_first_to_fail():
+    if _is_first_to_fail(launch):
         sys.stderr = sys.__stderr__
         return
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
@@ -72,8 +62,7 @@ def take_the_floor() -> None:
     time.sleep(_SENTENCE)
 
 
-def _is_first_to_fail() -> bool:
-    launch = read_launch()
+def _is_first_to_fail(launch: Launch) -> bool:
     # Kept by torchrun itself, so that it is there whichever process has gone.
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return launch.rank == 0
