@@ -18,9 +18,6 @@ from typing import Any
 
 from robustprune.errors import RobustPruneWarning
 
-_STORE_TIMEOUT = timedelta(seconds=10)
-_SENTENCE = 1.0  # seconds
-
 
 @dataclass(frozen=True)
 class Launch:
@@ -59,7 +56,7 @@ def take_the_floor() -> None:
         return
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     # torchrun ends all when one has ended: the first is to finish its sentence.
-    time.sleep(_SENTENCE)
+    time.sleep(1)
 
 
 def _is_first_to_fail(launch: Launch) -> bool:
@@ -70,7 +67,7 @@ def _is_first_to_fail(launch: Launch) -> bool:
 
     try:
         store = distributed.TCPStore(  # type: ignore[attr-defined]
-            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_STORE_TIMEOUT
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=10)
         )
         failed: int = store.add(f"robustprune/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1)
         return failed == 1
@@ -99,16 +96,14 @@ def once_each(say: Callable[[str], None]) -> Callable[..., None]:
 @contextmanager
 def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables of the environment, for packages and processes that listen to nothing else."""
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in values:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 @contextmanager

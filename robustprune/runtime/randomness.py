@@ -65,8 +65,7 @@ def as_draws(source: torch.Generator | Draws) -> Draws:
 def isolated_generators(seed: int | None = None) -> Iterator[None]:
     """Give back the process-wide generators (torch, numpy, random) as they were, whatever happens inside.
 
-    Args:
-        seed: Where they start inside; None leaves them where they are.
+    Inside they start at the seed, or where they are.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
