@@ -158,7 +158,10 @@ def _about(name: str, rows: Sequence[ComparisonRow], margin: str) -> str:
         counts = [f"{verdict} in {verdicts.count(verdict)}" for verdict in VERDICTS if verdict in verdicts]
         measures = f"of {len(verdicts)} measures" if len(verdicts) > 1 else "measure"
         said.append(f"is {_join(counts)} {measures} of robustness")
-    said += [_macs(row.saved_percent) for row in rows if row.metric == "macs" and row.saved_percent is not None]
+    for row in rows:
+        if row.metric == "macs" and row.saved_percent is not None:
+            much = f"{abs(row.saved_percent):.1f} % {'fewer' if row.saved_percent > 0 else 'more'}"
+            said.append(f"takes {'as many' if abs(row.saved_percent) < 0.05 else much} MACs")
     if not any(row.verdict for row in rows) and any(row.group != "cost" for row in rows):
         said.insert(0, "cannot be judged")
     elif any(row.metric == "accuracy" and row.verdict is None for row in rows):
@@ -168,11 +171,6 @@ def _about(name: str, rows: Sequence[ComparisonRow], margin: str) -> str:
 
 def _join(texts: Sequence[str]) -> str:
     return " and ".join([*([", ".join(texts[:-1])] if len(texts) > 1 else []), texts[-1]])
-
-
-def _macs(saved: float) -> str:
-    much = f"{abs(saved):.1f} % {'fewer' if saved > 0 else 'more'}"
-    return f"takes {'as many' if abs(saved) < 0.05 else much} MACs"
 
 
 def _accuracy(row: ComparisonRow, margin: str) -> str:
