@@ -75,26 +75,28 @@ def _logits(
     return [torch.cat(found) for found in rows]
 
 
-def compare_with_dense(
-    result: CorruptionResult, dense: CorruptionResult, accuracies: tuple[float, float], **named: str | None
-) -> AgainstDense:
-    """Return errors relative to a reference network's; ``accuracies`` are both networks' without corruption."""
+def relate_to_dense(record: Record, reference: Record) -> None:
+    """Add to a record its errors under corruptions relative to those of the dense network's; both have some."""
+    result, dense = record.corruptions, reference.corruptions
+    assert result is not None
+    assert dense is not None
     ratios, relative, missing = [], [], 0
     for name in result.table:
         cells = result.counted([name])
         if not cells:
             continue
-        own, reference = (_values(table, cells) for table in (result.table, dense.table))
-        if (errors := np.sum(1 - reference)) > 0:
+        own, reached = (_values(table, cells) for table in (result.table, dense.table))
+        if (errors := np.sum(1 - reached)) > 0:
             ratios.append(np.sum(1 - own) / errors)
         else:
             missing += 1
-        if (lost := np.sum(accuracies[1] - reference)) > 0:
-            relative.append(np.sum(accuracies[0] - own) / lost)
-    return AgainstDense(
+        if (lost := np.sum(reference.clean.accuracy - reached)) > 0:
+            relative.append(np.sum(record.clean.accuracy - own) / lost)
+    result.dense = AgainstDense(
+        sha256=reference.model.sha256,
+        path=reference.model.path,
         mce_vs_dense=float(np.mean(ratios)) if ratios and not missing else None,
         relative_mce_vs_dense=float(np.mean(relative)) if relative else None,
-        **named,  # type: ignore[arg-type]
     )
 
 

@@ -25,7 +25,7 @@ from robustprune.models import (
     run_uncompiled,
     to_unit_range,
 )
-from robustprune.ood.outputs import average_places, find_head, why_no_features
+from robustprune.ood.outputs import NO_FEATURES, average_places, find_head
 from robustprune.pruning import find_blocks
 from robustprune.runtime.arrays import Array, to_tensor
 
@@ -119,9 +119,7 @@ def _modules(network: nn.Module, names: Sequence[str], images: Tensor) -> dict[s
         if name == PENULTIMATE:
             found = find_head(network, to_unit_range(images[:2].to(model_device(network))))
             if found is None:
-                raise EvaluationError(
-                    f"the penultimate features of this {called} cannot be seen: {why_no_features(network)}"
-                )
+                raise EvaluationError(f"the penultimate features of this {called} cannot be seen: {NO_FEATURES}")
             modules[name] = found.module
             continue
         try:
@@ -131,7 +129,7 @@ def _modules(network: nn.Module, names: Sequence[str], images: Tensor) -> dict[s
                 f"this {called} has no layer {name!r}; leave the layers out to compare those that both networks have"
             ) from error
         if hides_layers(modules[name]):
-            raise EvaluationError(f"layer {name!r} of this {called} cannot be seen: {why_no_features(network)}")
+            raise EvaluationError(f"layer {name!r} of this {called} cannot be seen: {NO_FEATURES}")
     return modules
 
 

@@ -99,10 +99,7 @@ def expected_calibration_error(logits: Array, labels: Array, bins: int = 15) -> 
     """Return the gap between confidence and accuracy, averaged over bins weighted by their share of samples.
 
     ``bins`` equal-width bins [low, high) on the largest softmax probability, the last one closed (Guo et al.
-    2017, eq. 3). Arguments and errors as in `accuracy`.
-
-    Raises:
-        EvaluationError: Also for fewer than one bin.
+    2017, eq. 3). Arguments and errors as in `accuracy`; no bins are one, too.
     """
     if bins < 1:
         raise EvaluationError(f"bins must be at least 1, got {bins}")

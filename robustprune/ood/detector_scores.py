@@ -109,12 +109,13 @@ def score_outputs(fitted: FittedDetector, outputs: Outputs) -> Scores | str:
         return "there are no images to score"
     try:
         with _plugin(fitted.name):
-            parts = [_score(fitted, chunk.double()) for chunk in outputs.chunks(_CHUNK)]
+            rows = torch.split(torch.arange(len(outputs)), _CHUNK)
+            parts = [_score(fitted, outputs.take(chunk).double()) for chunk in rows]
     except DetectorError as error:
         return str(error)
     scores = torch.cat(parts).numpy()
     bad = int((~np.isfinite(scores)).sum())
-    return _why_not_finite(bad, outputs) if bad else scores
+    return f"the scores of {bad} of {len(outputs)} images are NaN or infinite" if bad else scores
 
 
 def _score(fitted: FittedDetector, outputs: Outputs) -> Tensor:
@@ -123,16 +124,6 @@ def _score(fitted: FittedDetector, outputs: Outputs) -> Tensor:
         found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise EvaluationError(f"detector {fitted.name!r} must return a tensor of shape ({n},), it returned {found}")
     return scores.detach().double().cpu()
-
-
-def _why_not_finite(bad: int, outputs: Outputs) -> str:
-    causes = [
-        f"{what} of {count} are"
-        for what, tensor in (("logits", outputs.logits), ("features", outputs.features))
-        if tensor is not None and (count := int((~tensor.isfinite()).any(dim=1).sum()))
-    ]
-    explanation = f"; the {' and the '.join(causes)} so themselves" if causes else ""
-    return f"the scores of {bad} of {len(outputs)} images are NaN or infinite{explanation}"
 
 
 def prepare_detectors(

@@ -13,7 +13,7 @@ from robustprune._version import __version__
 from robustprune.errors import DamagedFileError, EvaluationError
 from robustprune.inference import freeze
 from robustprune.models import FunctionNetwork, as_network, evaluation_mode, model_device, run_model, to_unit_range
-from robustprune.ood.outputs import Outputs, catching, find_head, why_no_features
+from robustprune.ood.outputs import NO_FEATURES, Outputs, catching, find_head
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.files import hash_arrays, hash_json, read_sealed, user_path, write_sealed
@@ -107,7 +107,7 @@ class Extractor:
     def describe_head(self) -> str:
         """Return in words where the features come from."""
         if self._found is None:
-            return f"none: {why_no_features(self.network)}"
+            return f"none: {NO_FEATURES}"
         name = next(name for name, module in self.network.named_modules() if module is self._found.module)
         return str(name) + ("" if self._head else ", whose outputs are not the logits")
 

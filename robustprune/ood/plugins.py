@@ -13,12 +13,12 @@ PLUGINS = {
     "energy": Entry("robustprune.ood.detectors.certainty:Energy", "Free energy of the logits.", temperature=1.0),
     "entropy": Entry("robustprune.ood.detectors.certainty:Entropy", "Entropy of the softmax."),
     "fdbd": Entry(
-        "robustprune.ood.detectors.last_layer:FDBD",
+        "robustprune.ood.detectors.fdbd:FDBD",
         "Mean distance to the decision boundaries, relative to the distance from the mean feature.",
     ),
     "gen": Entry("robustprune.ood.detectors.certainty:GEN", "Generalized entropy.", gamma=0.1, classes=100),
     "gradnorm": Entry(
-        "robustprune.ood.detectors.last_layer:GradNorm", "L1 norm of the last layer's gradient towards an even answer."
+        "robustprune.ood.detectors.gradnorm:GradNorm", "L1 norm of the last layer's gradient towards an even answer."
     ),
     "knn": Entry(
         "robustprune.ood.detectors.knn:KNN",
@@ -49,9 +49,9 @@ PLUGINS = {
         "Energy after each image's features are scaled by how concentrated they are.",
         percentile=0.85,
     ),
-    "she": Entry("robustprune.ood.detectors.last_layer:SHE", "Likeness to the stored pattern of the predicted class."),
+    "she": Entry("robustprune.ood.detectors.she:SHE", "Likeness to the stored pattern of the predicted class."),
     "temperature": Entry(
-        "robustprune.ood.detectors.temperature:Temperature",
+        "robustprune.ood.detectors.certainty:Temperature",
         "Maximum softmax probability at the temperature that calibrates the network best.",
     ),
     "vim": Entry(

@@ -13,11 +13,13 @@ from torch import nn
 from robustprune.errors import EvaluationError, UnknownNameError
 from robustprune.ood.detector import DETECTORS, Detector, detector_options, make_detector, register_detector
 from robustprune.ood.detectors.certainty import GEN, MSP, Energy, Entropy, MaxLogit
+from robustprune.ood.detectors.fdbd import FDBD
+from robustprune.ood.detectors.gradnorm import GradNorm
 from robustprune.ood.detectors.knn import KNN
-from robustprune.ood.detectors.last_layer import FDBD, SHE, GradNorm
 from robustprune.ood.detectors.mahalanobis import fit_gaussians
 from robustprune.ood.detectors.odin import ODIN
 from robustprune.ood.detectors.shaping import ReAct, Scale, shape_activations, sparsified
+from robustprune.ood.detectors.she import SHE
 from robustprune.ood.detectors.vim import ViM, principal_dimensions
 from robustprune.ood.outputs import LinearHead, Outputs
 

@@ -74,14 +74,14 @@ def test_nan_logits():
     why = reasons(found)
     # Only those that look at features alone are left.
     assert set(found) - set(why) == {"mahalanobis", "rmd", "knn"}
-    assert "logits of 50 are so themselves" in why["msp"]
+    assert "the scores of 50 of 50 images are NaN or infinite" in why["msp"]
     assert "logits of the validation images are NaN" in why["temperature"]
 
 
 def test_infinite_logits():
     found = findings_with_warning(lambda layers: layers[3].bias[:1].fill_(float("inf")))
     why = reasons(found)
-    assert "logits of 50 are so themselves" in why["energy"]
+    assert "the scores of 50 of 50 images are NaN or infinite" in why["energy"]
     assert set(found) - set(why) == {"mahalanobis", "rmd", "knn", "she"}
 
 
