@@ -86,12 +86,12 @@ def _export(rows: list[Any], tensorboard: str | None, mlflow: str | None, wandb:
         written = export_to_tensorboard(rows, tensorboard)
         _say_written(written, "TensorBoard", f"look at them with: tensorboard --logdir {tensorboard}")
     if mlflow is not None:
-        from robustprune.sweep.query.mlflow import export_to_mlflow, store_address
+        from robustprune.sweep.query.trackers import export_to_mlflow, store_address
 
         written = export_to_mlflow(rows, mlflow)
         _say_written(written, "MLflow", f"look at them with: mlflow ui --backend-store-uri {store_address(mlflow)}")
     if wandb is not None:
-        from robustprune.sweep.query.wandb import export_to_wandb
+        from robustprune.sweep.query.trackers import export_to_wandb
 
         written = export_to_wandb(rows, wandb)
         _say_written(written, "Weights & Biases", f"upload them with: wandb sync {wandb}/wandb/offline-run-*")

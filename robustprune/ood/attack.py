@@ -55,13 +55,7 @@ def attack_detectors(
 ) -> AttackedEntry:
     """Return how well detectors tell two small sets apart when either, or both, are attacked.
 
-    Args:
-        extractor: Of the network.
-        fitted: The detectors.
-        inside: In-distribution images, to be made to score high.
-        outside: Out-of-distribution images, to be made to score low.
-        attack: As `score_attack` returns it.
-        progress: Called with a label, detectors done, and their number.
+    In-distribution images are made to score high, out-of-distribution ones to score low, by a `score_attack`.
     """
     found: dict[str, AttackedDetector] = {}
     for name, each in fitted.items():

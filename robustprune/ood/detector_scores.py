@@ -109,12 +109,13 @@ def score_outputs(fitted: FittedDetector, outputs: Outputs) -> Scores | str:
         return "there are no images to score"
     try:
         with _plugin(fitted.name):
-            parts = [_score(fitted, chunk.double()) for chunk in outputs.chunks(_CHUNK)]
+            rows = torch.split(torch.arange(len(outputs)), _CHUNK)
+            parts = [_score(fitted, outputs.take(chunk).double()) for chunk in rows]
     except DetectorError as error:
         return str(error)
     scores = torch.cat(parts).numpy()
     bad = int((~np.isfinite(scores)).sum())
-    return _why_not_finite(bad, outputs) if bad else scores
+    return f"the scores of {bad} of {len(outputs)} images are NaN or infinite" if bad else scores
 
 
 def _score(fitted: FittedDetector, outputs: Outputs) -> Tensor:
@@ -123,16 +124,6 @@ def _score(fitted: FittedDetector, outputs: Outputs) -> Tensor:
         found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise EvaluationError(f"detector {fitted.name!r} must return a tensor of shape ({n},), it returned {found}")
     return scores.detach().double().cpu()
-
-
-def _why_not_finite(bad: int, outputs: Outputs) -> str:
-    causes = [
-        f"{what} of {count} are"
-        for what, tensor in (("logits", outputs.logits), ("features", outputs.features))
-        if tensor is not None and (count := int((~tensor.isfinite()).any(dim=1).sum()))
-    ]
-    explanation = f"; the {' and the '.join(causes)} so themselves" if causes else ""
-    return f"the scores of {bad} of {len(outputs)} images are NaN or infinite{explanation}"
 
 
 def prepare_detectors(
@@ -147,14 +138,8 @@ def prepare_detectors(
 ) -> tuple[dict[str, FittedDetector], dict[str, Any]]:
     """Return detectors fitted on training and tuned on validation images, and a JSON-able account of both.
 
-    Args:
-        names: As `make_detector` takes them.
-        extractor: Of the network.
-        data: The image set it was trained on; its images are taken as they are, not augmented.
-        fit_limit: Fit on so many training images, stratified; None for all.
-        tune_on: Out-of-distribution images to tune options on; None keeps the defaults.
-        seed: Of the choice of training images.
-        progress: Called as work proceeds.
+    Training images of ``data`` are taken as they are, not augmented: at most ``fit_limit``, stratified by the seed.
+    Options are tuned where there is a set to tune them on.
 
     Raises:
         EvaluationError: Tuning needs training and validation images.
@@ -187,11 +172,7 @@ def tune_detectors(
 
     One that is named with options keeps them. Of equals the defaults win, then the earlier values.
 
-    Args:
-        names: As `make_detector` takes them.
-        train: Outputs of training images, with labels.
-        held_out: Outputs of validation images, likewise.
-        others: Outputs of images of the set to tune on.
+    Outputs are those of training and validation images, with labels, and of the set to tune on.
     """
     train, held_out = train.double(), held_out.double()
     inside, outside = held_out.evenly(TUNING_IMAGES), others.double().evenly(TUNING_IMAGES)
@@ -199,17 +180,17 @@ def tune_detectors(
     chosen: dict[str, dict[str, Any]] = {}
     for name in names:
         default = make_detector(name)
+        tried = [{option: getattr(default, option) for option in default.tried}]
         trials = [_fit(name, default, train, held_out)]
+        best = 0
         if default.tried and ":" not in name:
             for values in product(*default.tried.values()):
-                options = dict(zip(default.tried, values, strict=True))
-                trials.append(_fit(name, replace(default, **options), train, held_out))  # type: ignore[type-var]
+                tried.append(dict(zip(default.tried, values, strict=True)))
+                trials.append(_fit(name, replace(default, **tried[-1]), train, held_out))  # type: ignore[type-var]
             aurocs = [_auroc(trial, inside, outside) for trial in trials]
-            best = max(aurocs)
-            trials = [trials[aurocs.index(best)]]
-            options = {option: getattr(trials[0].detector, option) for option in default.tried}
-            chosen[name] = {**options, "auroc": best if best >= 0 else None}
-        (fitted[name],) = trials
+            best = aurocs.index(max(aurocs))
+            chosen[name] = {**tried[best], "auroc": aurocs[best] if aurocs[best] >= 0 else None}
+        fitted[name] = trials[best]
     return fitted, chosen
 
 

@@ -13,7 +13,7 @@ from robustprune._version import __version__
 from robustprune.errors import DamagedFileError, EvaluationError
 from robustprune.inference import freeze
 from robustprune.models import FunctionNetwork, as_network, evaluation_mode, model_device, run_model, to_unit_range
-from robustprune.ood.outputs import Outputs, catching, find_head, why_no_features
+from robustprune.ood.outputs import NO_FEATURES, Outputs, catching, find_head
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.files import hash_arrays, hash_json, read_sealed, user_path, write_sealed
@@ -71,13 +71,9 @@ class Extractor:
         keep: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Outputs:
-        """Return the outputs for images (N, …), uint8 or float in [0, 1].
+        """Return the outputs for images (N, …), uint8 or float in [0, 1], and their labels (N,), if they have any.
 
-        Args:
-            images: The set.
-            labels: (N,), if they have any.
-            keep: Whether the outputs are worth a place in the cache.
-            progress: Called with images done and their number.
+        ``keep`` says whether the outputs are worth a place in the cache, ``progress`` is told of images done.
 
         Raises:
             EvaluationError: No images, or the cache folder cannot be written.
@@ -86,12 +82,19 @@ class Extractor:
         images, labels = to_tensor(images, "images"), None if labels is None else to_tensor(labels, "labels")
         if images.ndim < 2 or len(images) == 0:
             raise EvaluationError("there are no images to run the network on")
-        path = self._cache / _file_name(self._identity, images) if self._cache and keep else None
-        outputs = self._read(path, images) if path else None
+        path = outputs = None
+        if self._cache is not None and keep:
+            key = hash_json([self._identity, hash_arrays({"images": images.cpu().numpy()})])
+            path = self._cache / f"{key[:32]}.pt"
+            outputs = self._read(path, images)
         if outputs is None:
             outputs = self._compute(images, progress)
             if path is not None:
-                _write(path, outputs)
+                content = {"format": _KIND, "logits": outputs.logits, "features": outputs.features}
+                try:
+                    write_sealed(path, content)
+                except OSError as error:
+                    raise EvaluationError(f"features cannot be kept in {path.parent}: {error.strerror}") from error
         return replace(outputs, head=self._head, labels=labels, images=images, network=self.network)
 
     def attached(self, images: Tensor) -> Outputs:
@@ -104,7 +107,7 @@ class Extractor:
     def describe_head(self) -> str:
         """Return in words where the features come from."""
         if self._found is None:
-            return f"none: {why_no_features(self.network)}"
+            return f"none: {NO_FEATURES}"
         name = next(name for name, module in self.network.named_modules() if module is self._found.module)
         return str(name) + ("" if self._head else ", whose outputs are not the logits")
 
@@ -140,14 +143,3 @@ def _agree(kept: Tensor | None, now: Tensor | None) -> bool:
     # Of what is finite: relative to an infinite logit all else would be equal.
     tolerance = _TOLERANCE * float(now.nan_to_num(0, 0, 0).abs().max())
     return torch.allclose(kept[: len(now)], now, rtol=0, atol=tolerance, equal_nan=True)
-
-
-def _file_name(identity: str, images: Tensor) -> str:
-    return hash_json([identity, hash_arrays({"images": images.cpu().numpy()})])[:32] + ".pt"
-
-
-def _write(path: Path, outputs: Outputs) -> None:
-    try:
-        write_sealed(path, {"format": _KIND, "logits": outputs.logits, "features": outputs.features})
-    except OSError as error:
-        raise EvaluationError(f"features cannot be kept in {path.parent}: {error.strerror}") from error

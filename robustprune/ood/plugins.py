@@ -51,7 +51,7 @@ PLUGINS = {
     ),
     "she": Entry("robustprune.ood.detectors.she:SHE", "Likeness to the stored pattern of the predicted class."),
     "temperature": Entry(
-        "robustprune.ood.detectors.temperature:Temperature",
+        "robustprune.ood.detectors.certainty:Temperature",
         "Maximum softmax probability at the temperature that calibrates the network best.",
     ),
     "vim": Entry(

@@ -31,7 +31,7 @@ class OOD(Request):
 
     Attributes:
         sets: Out-of-distribution sets by name, as for :func:`robustprune.load_data`, or ``near``, ``far`` and
-            ``sanity`` for groups of them; a mapping gives each its own detectors.
+            ``sanity`` for groups of them.
         detectors: Names of ``robustprune list detectors``, options after a colon; all by default.
         fit_limit: Fit on so many training images, stratified; None for all. By default as many as CIFAR has.
         tune_on: A set to choose the options of detectors on, against validation images; it cannot be among
@@ -49,8 +49,8 @@ class OOD(Request):
     FIRST: ClassVar[str | None] = "sets"
     ERROR: ClassVar[type[RobustPruneError]] = EvaluationError
 
-    sets: Annotated[tuple[str, ...] | dict[str, Names], BeforeValidator(_as_tuple)] = ()
-    detectors: Annotated[tuple[str, ...] | None, BeforeValidator(_as_tuple)] = None
+    sets: Names = ()
+    detectors: Names | None = None
     fit_limit: Count | None = 50_000
     tune_on: str | None = None
     full_spectrum: bool = False

@@ -27,7 +27,6 @@ class Call:
 
     Attributes:
         name: The module's name in the network.
-        module: The module.
         arguments: Copies of what it was called with, by position or keyword.
         given: The very tensors it was called with.
         output: What it returned, as it is: what comes after may have written into it.
@@ -134,12 +133,7 @@ def running_instead(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterato
 
 
 def probe_images(network: nn.Module, example: Array | None = None) -> Tensor:
-    """Return images to run a network on, in its type and on its device: noise, unless there is an example.
-
-    Raises:
-        ModelError: Neither the network nor an example says what images it takes.
-        PruningError: The example is no array of numbers.
-    """
+    """Return images to run a network on, in its type and on its device: noise, unless there is an example."""
     if example is None:
         architecture = architecture_of(network)
         shape = (2, architecture.channels, *architecture.image_size)

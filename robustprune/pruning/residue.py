@@ -230,13 +230,7 @@ def is_summed(parent: nn.Module, arguments: Mapping[int | str, Any], call: Call,
 
     Seen in one of two ways. What reads the sum first gets the input itself where the module returns nothing, through a
     ReLU at most. Or, where only a function reads it, the parent cannot tell a module that returns its input's negative
-    from no input and no output: both sums are zero.
-
-    Args:
-        parent: A module that calls it, in evaluation mode.
-        arguments: What to call the parent with, by position or keyword.
-        call: What went through the module.
-        residue: What it leaves when it is silent: ``zero``, of one of its arguments.
+    from no input and no output: both sums are zero. The call is that of the module, whose residue is ``zero``.
     """
 
     def after(instead: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -274,9 +268,7 @@ def _received(
 ) -> list[Tensor]:
     """Run a parent with ``instead`` of a module's features in place of what the module returns.
 
-    Returns:
-        The features, then all that other modules and the caller received afterwards; the features alone where that
-        fails.
+    Return the features, then all that other modules and the caller received after; they alone where that fails.
     """
     nothing, itself = RemovedBlock(residue), RemovedBlock(residue.replace("zero", "identity"))
     found: list[Tensor] = []

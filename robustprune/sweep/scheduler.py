@@ -20,8 +20,6 @@ from robustprune.sweep.store import Store, claim
 if TYPE_CHECKING:
     from robustprune.runtime.work import Progress
 
-DONE, BUSY = "done", "busy"
-
 Work = Callable[[Stage, Store, Callable[[str, float], None]], dict[str, Any]]
 WORK = "robustprune.sweep.stages:do"
 """What does the work of a stage: named, not imported, as this is read by processes that have no need of torch."""
@@ -32,13 +30,6 @@ _SECONDS_TO_WAIT_FOR_OTHERS = 0.5
 
 def carry_out(plan: SweepPlan, store: Store, engine: Engine, watch: Watch, *, work: str = WORK) -> State:
     """Do all stages of a plan that are not done and have not failed before; return where that ends.
-
-    Args:
-        plan: What is to be done.
-        store: Where.
-        engine: By whom.
-        watch: Told of every change.
-        work: What does a stage, see :func:`run_stage`.
 
     Raises:
         SweepError: The disk is full; everything so far is kept.
@@ -95,11 +86,10 @@ class _Scheduler:
         if isinstance(event, TaskFailed):
             self._fail(event)
             return
-        outcome, seconds = event.value
-        if outcome == BUSY:
+        if event.value is None:
             self.state.elsewhere[event.name] = time.monotonic()
         else:
-            self.state.seconds[event.name] = seconds
+            self.state.seconds[event.name] = event.value
             self._finish(event.name)
 
     def _finish(self, address: str) -> None:
@@ -139,7 +129,7 @@ class _Scheduler:
 def missing_stages(plan: SweepPlan, there: set[str]) -> dict[str, Stage]:
     """Return the stages still to be done: what is not there of all that missing records and comparisons need."""
     missing: set[str] = set()
-    waiting = list(plan.ends)
+    waiting = [*(run.stage for run in plan.runs), *plan.comparisons]
     while waiting:
         address = waiting.pop()
         if address not in there and address not in missing:
@@ -149,25 +139,14 @@ def missing_stages(plan: SweepPlan, there: set[str]) -> dict[str, Stage]:
 
 
 def carry_out_here(plan: SweepPlan, store: Store, work: Work, progress: Progress) -> None:
-    """Do all stages of a plan that are not done in this process, one after the other.
-
-    Args:
-        plan: What is to be done.
-        store: Where.
-        work: What does a stage, see :func:`run_stage`.
-        progress: Told of each stage, and how much of it is done.
-
-    Raises:
-        Exception: Whatever a stage raises; what is done so far stays for the next time.
-    """
+    """Do all stages of a plan that are not done in this process, one after the other; what a stage raises is raised."""
     for address, stage in missing_stages(plan, store.done()).items():
-        label = f"{stage.kind} of {stage.label}"
-        progress(label, 0.0, 1.0)
 
-        def tell(_doing: str, share: float, label: str = label) -> None:
+        def tell(_doing: str, share: float, label: str = f"{stage.kind} of {stage.label}") -> None:
             progress(label, share, 1.0)
 
-        while run_stage(str(store.folder), asdict(stage), work, tell=tell)[0] == BUSY:
+        tell("", 0.0)
+        while run_stage(str(store.folder), asdict(stage), work, tell=tell) is None:
             time.sleep(_SECONDS_TO_WAIT_FOR_OTHERS)
         for said in store.describe(address)["warnings"]:
             warnings.warn(said, RobustPruneWarning, stacklevel=3)
@@ -175,25 +154,23 @@ def carry_out_here(plan: SweepPlan, store: Store, work: Work, progress: Progress
 
 def run_stage(
     folder: str, stage: Mapping[str, Any], work: str | Work = WORK, *, tell: Callable[[str, float], None]
-) -> tuple[str, float]:
-    """Do a stage, unless it is done or another process does it; return ``done`` or ``busy``, and its seconds.
+) -> float | None:
+    """Do a stage, unless it is done; return its seconds, or None where another process does it.
 
     Args:
         folder: The sweep's.
         stage: What to do, as a mapping, since it came from another process.
         work: What does it in the stage's folder of work, and returns its environment: a function, or ``module:name``.
+            What it raises is raised; what it has done so far stays for the next time.
         tell: Called with what is being done and how much of it is done, from 0 to 1.
-
-    Raises:
-        Exception: Whatever the work raises; what it has done so far stays for the next time.
     """
     store, wanted = Store(folder), Stage(**stage)
     address = wanted.address
     with claim(store.lock(address)) as is_ours:
         if not is_ours:
-            return BUSY, 0.0
+            return None
         if store.is_done(address):
-            return DONE, 0.0
+            return 0.0
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RobustPruneWarning)
@@ -202,4 +179,4 @@ def run_stage(
         seconds = time.perf_counter() - start
         said = [str(each.message) for each in caught if issubclass(each.category, RobustPruneWarning)]
         store.publish(address, wanted, {"environment": environment, "warnings": said, "seconds": seconds})
-    return DONE, seconds
+    return seconds

@@ -61,21 +61,18 @@ class SharedNetwork:
         self.network, self.processes = network, processes
         self.trained: nn.Module = network
         self._own: dict[str, nn.Module] = {}
-        if not processes.is_alone:
-            assert example is not None
-            self.trained = self._wrap(example)
-
-    def _wrap(self, example: Tensor) -> nn.Module:
-        options: dict[str, Any] = {"find_unused_parameters": _leaves_out_parameters(self.network, example)}
+        if processes.is_alone:
+            return
+        assert example is not None
+        options: dict[str, Any] = {"find_unused_parameters": _leaves_out_parameters(network, example)}
         # Running statistics are not the main process's alone, see `even_out`; torch renamed the option.
         known = inspect.signature(DistributedDataParallel).parameters
         options["forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"] = False
-        device = example.device
-        if device.type == "cuda":
+        if example.device.type == "cuda":
             self._synchronize_statistics()
             options["device_ids"] = [torch.cuda.current_device()]
         with talking():
-            return DistributedDataParallel(self.network, **options)
+            self.trained = DistributedDataParallel(network, **options)
 
     def _synchronize_statistics(self) -> None:
         """Let batch normalization see the whole batch; `undo` puts the layers back, which share all tensors."""

@@ -39,10 +39,7 @@ class EnergyMeter:
     """
 
     def __init__(self, country: str | None = "USA", *, whole_machine: bool = False) -> None:
-        """Prepare a meter for a country (ISO 3166, three letters), of this process or of all on the machine.
-
-        None measures nothing.
-        """
+        """Prepare a meter for a country (ISO 3166, three letters; None measures nothing), of this process or of all."""
         self._tracker: Any = None
         self._method, self._scope = "switched off", ", whole machine" if whole_machine else ""
         if country is None:
@@ -91,8 +88,7 @@ def _tracker(country: str, whole_machine: bool) -> Any:
         output_methods=[],
         log_level="critical",
         allow_multiple_runs=True,
-        # Of one process alone: a neighbour on the same machine is not this network's cost. Of several there is no
-        # such figure.
+        # A neighbour on the same machine is not this network's cost; of several processes there is no such figure.
         tracking_mode="machine" if whole_machine else "process",
     )
     # The constructor swallows its own errors; a first measurement brings them out, and warms it up.

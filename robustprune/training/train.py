@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,8 @@ def _train(
             run.train_epoch(epoch, meter, work.progress if processes.is_main else None)
             # Before the checkpoint: a run killed in between comes back to this epoch and keeps it then.
             if keep and epoch + 1 in keep:
-                run.keep(keep[epoch + 1])
+                kept = run.result()
+                processes.from_main(partial(kept.save, keep[epoch + 1]))
             if checkpoint is not None:
                 run.save_checkpoint(checkpoint)
             if on_epoch is not None and processes.is_main:

@@ -245,7 +245,7 @@ def test_a_lottery_that_cannot_be_written(run: Run, monkeypatch: pytest.MonkeyPa
     def refuse(*_arguments: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("robustprune.sweep.planning.write_atomically", refuse)
+    monkeypatch.setattr("robustprune.sweep.store.write_atomically", refuse)
     check_failure(
         run("lottery", *TINY, "--epochs", "1", "--out", "runs"), 1, "cannot be written to runs/sweeps/", "Permission"
     )

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from robustprune.errors import DetectorError
 from robustprune.metrics import detection_figures
-from robustprune.ood.detection_trial import compare_scores
 from robustprune.ood.detector_scores import fit_detectors, score_outputs
-from robustprune.ood.detectors.temperature import NoTemperatureError, best_temperature
+from robustprune.ood.detectors.certainty import NoTemperatureError, best_temperature
 from robustprune.ood.outputs import Outputs
+from robustprune.ood.protocol import compare_scores
 
 
 def tensor(*values):

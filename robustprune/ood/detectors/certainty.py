@@ -17,19 +17,27 @@ arXiv:2010.03759, equation 4.
 `gen` Σ p^γ (1 − p)^γ over the largest M probabilities: a generalized entropy that small ones weigh on too. Liu,
 Lochman & Zach 2023, "GEN: Pushing the Limits of Softmax-Based Out-of-Distribution Detection", CVPR, equation 4;
 γ = 0.1, M = 100 on ImageNet and all classes where there are fewer.
+
+`temperature` −max_k softmax(f / T*)_k, T* of least negative log-likelihood on held-out images: `msp` of a calibrated
+network. Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599, section 4.2. There is no such T*
+where every held-out image is classified correctly, as then any colder temperature is more likely, nor where the logits
+do not know the labels. OpenOOD takes what 50 small steps from T = 1.5 arrive at; here T stays at 1, and the result says
+so.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from robustprune.errors import EvaluationError
-from robustprune.ood.detector import Detector, Options
+from robustprune.errors import DetectorError
+from robustprune.ood.detector import Count, Detector, Options, Positive
+from robustprune.ood.outputs import Outputs
 
 _TIE_BREAK = 1e-9
 
@@ -61,12 +69,7 @@ class MaxLogit(Detector):
 class Energy(Detector):
     """Free energy of the logits."""
 
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        if not self.temperature > 0:
-            raise EvaluationError(f"temperature must be positive, got {self.temperature}")
+    temperature: Positive = 1.0
 
     @staticmethod
     def score(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -90,16 +93,9 @@ class Entropy(Detector):
 class GEN(Detector):
     """Generalized entropy."""
 
-    gamma: float = 0.1
-    classes: int = 100
+    gamma: Positive = 0.1
+    classes: Count = 100
     tried: ClassVar[Options] = {"gamma": (0.01, 0.1, 0.5, 1, 2, 5, 10)}
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        if not self.gamma > 0:
-            raise EvaluationError(f"gamma must be positive, got {self.gamma}")
-        if self.classes < 1:
-            raise EvaluationError(f"classes must be at least 1, got {self.classes}")
 
     @staticmethod
     def score(logits: Tensor, gamma: float = 0.1, classes: int = 100) -> Tensor:
@@ -108,6 +104,74 @@ class GEN(Detector):
         # The largest p may round to 1; the others are ½ at most.
         log_rest = torch.cat([logsigmoid(log_odds_against(logits))[:, None], (-log_p[:, 1:].exp()).log1p()], dim=1)
         return (gamma * (log_p + log_rest)).exp().sum(dim=1)
+
+
+@dataclass
+class Temperature(Detector):
+    """Maximum softmax probability at the temperature that calibrates the network best."""
+
+    temperature: float = field(default=1.0, init=False)
+
+    @staticmethod
+    def score(logits: Tensor, temperature: float) -> Tensor:
+        """Return −max_k softmax(f / T)_k (N,) of logits (N, K), as `MSP.score` does."""
+        return MSP.score(logits / temperature)
+
+    def fit(self, train: Outputs, held_out: Outputs) -> None:
+        """Find the temperature on the held-out images; it stays 1 where none is best, with a remark."""
+        if len(held_out) == 0:
+            raise DetectorError("there are no validation images to find the temperature on")
+        try:
+            self.temperature, self.remark = best_temperature(held_out.logits, held_out.need_labels()), None
+        except NoTemperatureError as error:
+            self.temperature, self.remark = 1.0, f"{error}; it is left at 1, which is msp"
+
+
+class NoTemperatureError(DetectorError):
+    """No temperature is the best."""
+
+
+def best_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return T > 0 of least mean negative log-likelihood of logits (N, K) / T for labels (N,).
+
+    In 1/T the likelihood is concave, so the root of its slope is the only one. The T of logits times c is c times
+    theirs.
+
+    Raises:
+        NoTemperatureError: The likelihood rises all the way to T = 0, all the way to T = ∞, or not at all.
+        DetectorError: The logits are not finite (but for −∞, of a class that is ruled out and no label), or their
+            differences are not.
+    """
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    best = logits.amax(dim=1)
+    if not bool(own.isfinite().all() and best.isfinite().all()):
+        raise DetectorError("some logits of the validation images are NaN or infinite")
+    # Relative to the label's, on a scale of their own: neither changes what is likely, but for T by that scale.
+    is_possible = ~logits.isneginf()
+    margins = (logits - own[:, None]).where(is_possible, 0)
+    scale = float(margins.abs().max())
+    if scale == float("inf"):
+        raise DetectorError("some logits of the validation images are too large to be compared")
+    if scale == 0:
+        raise NoTemperatureError("all logits of the validation images are equal, so no temperature is the best")
+    margins = margins / scale
+    floor = torch.zeros_like(margins).masked_fill(~is_possible, -torch.inf)
+
+    def slope(inverse: float) -> float:
+        return float(((margins * inverse + floor).softmax(dim=1) * margins).sum(dim=1).mean())
+
+    if bool((best == own).all()):
+        raise NoTemperatureError(
+            f"all {len(logits)} validation images are classified correctly, so no temperature is the best"
+        )
+    if slope(0.0) >= 0:
+        raise NoTemperatureError(
+            "the logits do not know the labels of the validation images, so no temperature is best"
+        )
+    coldest = 1.0
+    while slope(coldest) < 0:
+        coldest *= 2
+    return scale / float(brentq(slope, 0.0, coldest, xtol=1e-14, rtol=1e-13, maxiter=500))
 
 
 def log_odds_against(logits: Tensor) -> Tensor:

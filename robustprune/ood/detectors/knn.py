@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from robustprune.errors import DetectorError, EvaluationError
-from robustprune.ood.detector import Detector, Options
+from robustprune.ood.detector import Count, Detector, Options
 from robustprune.ood.outputs import Outputs
 from robustprune.runtime.randomness import seeded_generator
 
@@ -25,13 +25,14 @@ _BLOCK = 1 << 22
 class KNN(Detector):
     """Distance to the k-th nearest training image; a bank larger than ``bank_size`` is thinned at random."""
 
-    k: int = 50
-    bank_size: int = 50_000
+    k: Count = 50
+    bank_size: Count = 50_000
     tried: ClassVar[Options] = {"k": (50, 100, 200, 500, 1000)}
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if not 1 <= self.k <= self.bank_size:
+        super().__post_init__()
+        if self.k > self.bank_size:
             raise EvaluationError(f"k must be from 1 to bank_size, got {self.k} of {self.bank_size}")
 
     @staticmethod

@@ -20,13 +20,14 @@ Detection", arXiv:2111.09805, section 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 from torch import Tensor
 
-from robustprune.errors import DetectorError, EvaluationError
-from robustprune.ood.detector import Detector, Options
+from robustprune.errors import DetectorError
+from robustprune.ood.detector import Detector, Options, Share
 from robustprune.ood.detectors.certainty import Energy
 from robustprune.ood.outputs import LinearHead, Outputs
 
@@ -35,15 +36,9 @@ from robustprune.ood.outputs import LinearHead, Outputs
 class ASH(Detector):
     """Energy after features are cut and scaled."""
 
-    percentile: float = 0.9
-    variant: str = "s"
+    percentile: Share = 0.9
+    variant: Literal["s", "p", "b"] = "s"
     tried: ClassVar[Options] = {"percentile": (0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)}
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        if self.variant not in ("s", "p", "b"):
-            raise EvaluationError(f"ash has the variants s, p and b, not {self.variant!r}")
-        _check_share("percentile", self.percentile)
 
     @staticmethod
     def score(features: Tensor, head: LinearHead, percentile: float = 0.9, variant: str = "s") -> Tensor:
@@ -55,12 +50,8 @@ class ASH(Detector):
 class Scale(Detector):
     """Energy after each image's features are scaled by how concentrated they are."""
 
-    percentile: float = 0.85
+    percentile: Share = 0.85
     tried: ClassVar[Options] = ASH.tried
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        _check_share("percentile", self.percentile)
 
     @staticmethod
     def score(features: Tensor, head: LinearHead, percentile: float = 0.85) -> Tensor:
@@ -73,13 +64,8 @@ class Scale(Detector):
 class ReAct(Detector):
     """Energy after features are clipped at what is usual."""
 
-    percentile: float = 0.9
+    percentile: Annotated[float, Field(ge=0, le=1)] = 0.9
     tried: ClassVar[Options] = {"percentile": (0.85, 0.9, 0.95, 0.99)}
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        if not 0 <= self.percentile <= 1:
-            raise EvaluationError(f"percentile must be from 0 to 1, got {self.percentile}")
 
     @staticmethod
     def score(features: Tensor, head: LinearHead, threshold: float) -> Tensor:
@@ -96,12 +82,8 @@ class ReAct(Detector):
 class DICE(Detector):
     """Energy by the weights that matter most."""
 
-    sparsity: float = 0.9
+    sparsity: Share = 0.9
     tried: ClassVar[Options] = {"sparsity": (0.1, 0.3, 0.5, 0.7, 0.9)}
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        _check_share("sparsity", self.sparsity)
 
     @staticmethod
     def score(features: Tensor, sparse_head: LinearHead) -> Tensor:
@@ -139,8 +121,3 @@ def _kept(features: Tensor, percentile: float) -> int:
     """Return how many features (N, D) of an image are left when a share is cut; at least one."""
     width = features.shape[1]
     return max(1, width - round(width * percentile))
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise EvaluationError(f"{name} must be at least 0 and below 1, got {value}")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
-from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.outputs import Outputs
 
 # Residuals below this share of the features are rounding.
 _NOTHING = 1e-9
@@ -29,14 +29,9 @@ class ViM(Detector):
 
     @staticmethod
     def score(features: Tensor, logits: Tensor, origin: Tensor, residual: Tensor, alpha: float) -> Tensor:
-        """Return scores (N,).
+        """Return scores (N,) of features (N, D) and logits (N, K).
 
-        Args:
-            features: (N, D).
-            logits: (N, K).
-            origin: u, (D,).
-            residual: Orthonormal basis (D, R) of the directions of least variation.
-            alpha: Scale of the virtual logit.
+        ``residual`` (D, R) is an orthonormal basis of the directions of least variation, as seen from ``origin`` (D,).
         """
         virtual: Tensor = alpha * torch.linalg.vector_norm((features - origin) @ residual, dim=1)
         return virtual - logits.logsumexp(dim=1)
@@ -48,7 +43,9 @@ class ViM(Detector):
         main = self.dimensions or principal_dimensions(width)
         if not 1 <= main < width:
             raise DetectorError(f"{main} main directions of {width} features leave none; use vim:dimensions=N")
-        origin = origin_of(head)
+        if not bool(head.weight.isfinite().all() and head.bias.isfinite().all()):
+            raise DetectorError("some weights of the last layer are NaN or infinite")
+        origin = -(torch.linalg.pinv(head.weight) @ head.bias)
         centred = features - origin
         if not bool(centred.isfinite().all() and train.logits.isfinite().all()):
             raise DetectorError("some features or logits of the training images are NaN or infinite")
@@ -69,11 +66,3 @@ def principal_dimensions(width: int) -> int:
     if width >= 2048:
         return 1000
     return 512 if width >= 768 else width // 2
-
-
-def origin_of(head: LinearHead) -> Tensor:
-    """Return u = −W⁺b (D,), from where the logits are linear in the features."""
-    if not bool(head.weight.isfinite().all() and head.bias.isfinite().all()):
-        raise DetectorError("some weights of the last layer are NaN or infinite")
-    origin: Tensor = -(torch.linalg.pinv(head.weight) @ head.bias)
-    return origin

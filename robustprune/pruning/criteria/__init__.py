@@ -92,8 +92,8 @@ def make_criterion(name: str, **options: Any) -> Criterion:
     """Return the criterion ``name`` with the given options.
 
     Raises:
-        UnknownNameError: As for :func:`criterion_class`.
-        PruningError: Also for an option it does not have, a value it cannot take, or a combination that means nothing.
+        UnknownNameError: No criterion of that name.
+        PruningError: An option it does not have, a value it cannot take, or a combination that means nothing.
     """
     criterion = criterion_class(name)
     try:

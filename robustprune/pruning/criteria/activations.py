@@ -32,24 +32,12 @@ Place = Literal["output", "branch"]
 
 @dataclass(frozen=True)
 class Site:
-    """A module whose output is looked at.
-
-    Attributes:
-        module: Its name in the network.
-        shape: The shape of its output, batch first.
-        channel_dim: Which of the output's dimensions counts channels.
-        activation: What the output goes through before it is looked at, if anything.
-    """
+    """A module whose output is looked at, by name; which of its dimensions counts channels; what it goes through."""
 
     module: str
     shape: tuple[int, ...]
     channel_dim: int
     activation: nn.Module | None = None
-
-    @property
-    def has_feature_maps(self) -> bool:
-        """Whether the output is (N, C, H, W)."""
-        return len(self.shape) == 4 and self.channel_dim == 1
 
 
 class DataCriterion(Criterion):
