@@ -29,7 +29,6 @@ from robustprune.errors import DataError, DataWarning
 from robustprune.runtime.files import user_path
 
 _SEVERITIES = 5
-_LABELS = "labels"
 _TABLE = Path(__file__).with_name("published_md5.csv").read_text().splitlines()
 PUBLISHED_MD5 = {row.pop("file"): set(row.values()) for row in csv.DictReader(_TABLE)}
 """File → its MD5 sums in Zenodo records 2535967 and 3555552, on which three independent loaders of the sets agree."""
@@ -88,11 +87,11 @@ def open_released(
     if not str(folder).strip() or not place.is_dir():
         raise DataError(f"there is no folder {folder} with a corrupted set")
     # Not the hidden ones: what is being written, and the resource forks that macOS packs with a file.
-    names = tuple(sorted(path.stem for path in place.glob("[!.]*.npy") if path.stem != _LABELS))
+    names = tuple(sorted(path.stem for path in place.glob("[!.]*.npy") if path.stem != "labels"))
     if names:
-        if not (place / f"{_LABELS}.npy").is_file():
-            raise DataError(f"there are corrupted images in {place}, but no {_LABELS}.npy with their labels")
-        labels = np.array(_map(place / f"{_LABELS}.npy"))
+        if not (place / "labels.npy").is_file():
+            raise DataError(f"there are corrupted images in {place}, but no labels.npy with their labels")
+        labels = np.array(_map(place / "labels.npy"))
 
         def part(name: str, severity: int) -> ArrayPart:
             array, own = _rows(place / f"{name}.npy", labels, severity)
