@@ -142,10 +142,10 @@ def adversarial_files(path: str | Path, attacks: Sequence[tuple[str, float]]) ->
     path = Path(path)
     if len(attacks) == 1:
         return [path]
-    short = [f"{name}-{epsilon:.4g}" for name, epsilon in attacks]
-    whole = [f"{name}-{epsilon}" for name, epsilon in attacks]
-    own = short if len(set(short)) == len(short) else whole
-    return [path.with_name(f"{path.name}-{name.replace(':', '-').replace('/', '-')}.npz") for name in own]
+    names = [f"{name}-{epsilon:.4g}" for name, epsilon in attacks]
+    if len(set(names)) < len(names):
+        names = [f"{name}-{epsilon}" for name, epsilon in attacks]
+    return [path.with_name(f"{path.name}-{name.replace(':', '-').replace('/', '-')}.npz") for name in names]
 
 
 def share_attack_options(asked: Attacks) -> dict[str, dict[str, Any]]:

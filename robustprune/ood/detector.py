@@ -53,11 +53,10 @@ class Detector:
             setattr(self, name, read)
 
     def fit(self, train: Outputs, held_out: Outputs) -> None:
-        """Learn what the formula needs; by default nothing.
+        """Learn what the formula needs; by default nothing. All outputs are in float64.
 
-        Args:
-            train: Outputs of the training images as they are, not augmented, with labels, in float64.
-            held_out: Outputs of images the network was not trained on, for hyper-parameters, likewise.
+        Those of the training images are of the images as they are, not augmented, with labels; ``held_out`` are of
+        images the network was not trained on, for hyper-parameters.
 
         Raises:
             DetectorError: These outputs do not allow it.
@@ -95,11 +94,7 @@ def register_detector(name: str) -> Callable[[type[Detector]], type[Detector]]:
 
 
 def make_detector(name: str) -> Detector:
-    """Return a fresh detector, not fitted.
-
-    Args:
-        name: A name of ``robustprune list detectors``, with options after a colon: ``knn:k=100``,
-            ``ash:variant=b,percentile=0.8``.
+    """Return a fresh detector, not fitted: ``knn``, or with options ``ash:variant=b,percentile=0.8``.
 
     Raises:
         UnknownNameError: There is none of that name.
