@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from robustprune.errors import EvaluationError
+from robustprune.errors import DetectorError, EvaluationError
 from robustprune.ood.outputs import Outputs
 from robustprune.registry import Registry, read_tables, suggest
 
@@ -74,6 +74,8 @@ class Detector:
             DetectorError: These outputs do not allow it.
         """
         given = signature(self.score).parameters
+        if any(name not in _TAKEN and not hasattr(self, name) for name in given):
+            raise DetectorError(f"{type(self).__name__} has not been fitted; call its fit first")
         return self.score(**{name: _TAKEN[name](outputs) if name in _TAKEN else getattr(self, name) for name in given})
 
 
@@ -118,7 +120,7 @@ def make_detector(name: str) -> Detector:
         options[key] = text
     try:
         return kind(**options)
-    except EvaluationError as error:
+    except (EvaluationError, NameError) as error:  # also of a type that only type checkers import
         raise EvaluationError(f"{name!r}: {error}") from error
 
 
