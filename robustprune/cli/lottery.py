@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from robustprune.cli.options import (
     eligibility_option,
     gathered,
     new_network_options,
+    plugin_options,
     recipe_options,
     setup_options,
 )
@@ -31,30 +31,46 @@ if TYPE_CHECKING:
     from robustprune.training import Recipe
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """Which tickets are found, and from which weights they are trained."""
+def _tickets(
+    criteria: str, criterion_options: dict[str, Any], blocks: str, rewind: str, methods: str, **shared: Any
+) -> list[Pruning]:
+    """Return a ticket for every combination of criterion, method, number of blocks and rewinding point."""
+    from robustprune.errors import PruningError
+    from robustprune.pruning import criterion_class
+    from robustprune.registry import share_options
+    from robustprune.tickets.requests import Pruning
 
-    criteria: str
-    criterion_option: tuple[tuple[str, Any], ...]
-    blocks: str
-    rewind: str
-    at_init: bool
-    methods: str
-    match_by: str
-    seeds: int
-    eligibility: str
+    names, counts = _names(criteria), _numbers(blocks)
+    own = share_options({name: criterion_class(name).model_fields for name in names}, criterion_options, PruningError)
+    return [
+        Pruning(method, criterion=criterion, blocks=count, rewind=point, options=own[criterion], **shared)
+        for criterion, method, count, point in product(names, _names(methods), counts, _names(rewind))
+    ]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(name) for name in _names(text)]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise click.UsageError(f"--blocks takes whole numbers from 1 on, such as 1,3,5; got {text!r}")
+    return numbers
 
 
 ticket_options = gathered(
-    "wanted",
-    _Wanted,
+    "tickets",
+    _tickets,
     click.option("--criterion", "criteria", default="grasp", show_default=True, help="One or more: hrank,kl,random."),
-    click.option(
+    plugin_options(
         "--criterion-option",
-        type=KeyValue("model", "data", "criterion", "seed"),
-        multiple=True,
-        help="E.g. samples=320, for each criterion that takes it.",
+        "criterion_options",
+        KeyValue("model", "data", "criterion", "seed"),
+        "E.g. samples=320, for each criterion that takes it.",
     ),
     click.option("--blocks", default="1", show_default=True, help="How many blocks go; one or more numbers: 1,3,5."),
     click.option(
@@ -83,7 +99,6 @@ ticket_options = gathered(
         show_default=True,
         help="filter, filter-uniform: the cost that is matched.",
     ),
-    click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many, from --seed on."),
     eligibility_option,
 )
 
@@ -94,14 +109,16 @@ ticket_options = gathered(
 @ticket_options
 @recipe_options()
 @country_options
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many, from --seed on.")
 @click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; what is done there stays done.")
 @setup_options
 def lottery(
     network: NetworkOptions,
     dataset: DataOptions,
-    wanted: _Wanted,
+    tickets: list[Pruning],
     recipe: Recipe,
     country: str | None,
+    seeds: int,
     out: str,
     setup: Setup,
     as_json: bool,
@@ -117,7 +134,7 @@ def lottery(
 
     if network.is_ticket:
         raise click.UsageError("a lottery begins with fresh weights: --model takes a name, not a ticket")
-    tickets, device = _tickets(wanted), setup.begin()
+    device = setup.begin()
     # The same images whatever the seeds: they differ in weights and order of training.
     data = open_data(dataset)
     with terminal.progress_bar() as bar:
@@ -128,7 +145,7 @@ def lottery(
             recipe,
             model=network.model,
             model_options=network.options,
-            seeds=range(setup.seed, setup.seed + wanted.seeds),
+            seeds=range(setup.seed, setup.seed + seeds),
             device=device,
             country=country,
             work=Work(progress=announcing(bar)),
@@ -139,37 +156,6 @@ def lottery(
         _draw(results, out)
 
 
-def _tickets(wanted: _Wanted) -> list[Pruning]:
-    """Return a ticket for every combination of criterion, method, number of blocks and rewinding point."""
-    from robustprune.errors import PruningError
-    from robustprune.pruning import criterion_class
-    from robustprune.registry import share_options
-    from robustprune.tickets.requests import Pruning
-
-    criteria, blocks = _names(wanted.criteria), _numbers(wanted.blocks)
-    takes = {name: criterion_class(name).model_fields for name in criteria}
-    own = share_options(takes, dict(wanted.criterion_option), PruningError)
-    shared = {name: getattr(wanted, name) for name in ("eligibility", "match_by", "at_init")}
-    return [
-        Pruning(method, criterion=criterion, blocks=count, rewind=point, options=own[criterion], **shared)
-        for criterion, method, count, point in product(criteria, _names(wanted.methods), blocks, _names(wanted.rewind))
-    ]
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        numbers = [int(name) for name in _names(text)]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise click.UsageError(f"--blocks takes whole numbers from 1 on, such as 1,3,5; got {text!r}")
-    return numbers
-
-
 def _draw(results: LotteryResults, out: str) -> None:
     accuracies = [record.clean.accuracy for record in results.dense.values()]
     n = next(iter(results.dense.values())).n
@@ -178,18 +164,16 @@ def _draw(results: LotteryResults, out: str) -> None:
         if len(accuracies) > 1
         else f"one seed, so there is no interval; one test image more is {100 / n:.2f}"
     )
+    # What the table does not say: when tickets were found, and from which weights they were trained.
+    origin = "found at initialization" if results.rows[0].ticket.at_init else "found after the dense training"
+    points = {row.point.label for row in results.rows}
+    if len(points) == 1:
+        origin += f", trained from {points.pop()}"
     columns, rows = results.table()
     terminal.table(
         f"{results.model} on {results.dataset}: accuracy of tickets less the dense network's, in percentage points",
         columns,
         rows,
-        f"Tickets {_origin(results)}; {spread}. Dense: {', '.join(terminal.percent(value) for value in accuracies)} of "
+        f"Tickets {origin}; {spread}. Dense: {', '.join(terminal.percent(value) for value in accuracies)} of "
         f"{n} test images after {results.epochs} epochs. Tickets and records in {out}",
     )
-
-
-def _origin(results: LotteryResults) -> str:
-    """Say what the table does not: when tickets were found, and from which weights they were trained."""
-    found = "found at initialization" if results.rows[0].ticket.at_init else "found after the dense training"
-    points = {row.point.label for row in results.rows}
-    return found if len(points) > 1 else f"{found}, trained from {points.pop()}"

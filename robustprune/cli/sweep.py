@@ -13,7 +13,7 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import json_option, stack
-from robustprune.cli.paths import Naming, Source, SweepSource, Target
+from robustprune.cli.paths import Naming, Source, Target
 from robustprune.errors import SweepError
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ set_option = click.option(
     "--set", "settings", type=Naming(), multiple=True, help="E.g. recipe.epochs=5, in place of the file's."
 )
 overlay_option = click.option(
-    "--override", "overlays", multiple=True, type=SweepSource(dir_okay=False), help="YAML file laid over it."
+    "--override", "overlays", multiple=True, type=Source(dir_okay=False), help="YAML file laid over it."
 )
 
 
 @commands.command()
-@click.argument("file", required=False, type=SweepSource(dir_okay=False))
+@click.argument("file", required=False, type=Source(dir_okay=False))
 @out_option
 @engine_options
 @overlay_option
