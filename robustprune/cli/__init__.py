@@ -1,7 +1,6 @@
-"""The command line: parse, call, draw. One command a file; what the commands do is done elsewhere."""
+"""The command line: parse, call, draw. What the commands do is done elsewhere."""
 
 from robustprune.cli import (  # noqa: F401 (importing registers them)
-    blocks,
     compare,
     corrupt,
     cost,
@@ -12,8 +11,6 @@ from robustprune.cli import (  # noqa: F401 (importing registers them)
     lottery,
     prune,
     query,
-    report,
-    reproduce,
     sweep,
     train,
 )

@@ -49,26 +49,12 @@ def _adversarial(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind
 
 @dataclass(frozen=True)
 class AttackOptions:
-    """What a command line asks for of attacks.
-
-    Attributes:
-        attacks: The attacks, without the network to transfer from.
-        transfer_from: That network, as ``--model`` names one.
-        strict: Whether a failed check is an error.
-        resume_dir: Where interrupted attacks are picked up from.
-    """
+    """What a command line asks for of attacks: but for the network to transfer from, which is to be opened yet."""
 
     attacks: Attacks
     transfer_from: str | None
     strict: bool
     resume_dir: Path | None
-
-    def check_networks(self, count: int) -> None:
-        """Raise a usage error where so many networks cannot be attacked so."""
-        if self.attacks.save_adversarial and count > 1:
-            raise click.UsageError(
-                f"--save-adversarial is for one network, as {count} would write the same file; evaluate them one by one"
-            )
 
 
 _IDLE_ALONE = ("union", "transfer_from", "save_adversarial", "resume_dir", "strict", "steps", "step_size", "queries")

@@ -56,8 +56,6 @@ def frost_options(folder: str | None, names: Sequence[str]) -> dict[str, Any]:
 
     if folder is None:
         return {}
-    if not folder:
-        raise click.UsageError("--frost-dir is empty; give a folder of pictures, or leave it out")
     if "frost" not in expand_names(list(names)):
         raise click.UsageError("--frost-dir is for frost, which is not among the corruptions; add --corruption frost")
     return {"folder": Path(folder).absolute()}
@@ -135,37 +133,31 @@ def _row(found: CorruptionResult, name: str) -> list[str]:
     return [name, *cells, terminal.percent(sum(counted.values()) / len(counted)) if counted else _NOTHING]
 
 
-def _listed(cells: dict[str, list[int]]) -> str:
-    """Return corruptions with severities as text: ``saturate, zoom_blur 1``."""
-    whole = list(range(1, 6))
-    return ", ".join(name if found == whole else f"{name} {' '.join(map(str, found))}" for name, found in cells.items())
-
-
 def _remarks(found: CorruptionResult) -> list[str]:
-    remarks = []
-    for label, value in (
-        ("mean error of the 15", found.mean_error),
-        ("of all 19", found.mean_error_19),
-        ("of these", found.mean_error_evaluated if found.mean_error is None else None),
-    ):
-        if value is not None:
-            remarks.append(f"{label} {terminal.percent(value)}")
+    def listed(cells: dict[str, list[int]]) -> str:
+        """Return corruptions with severities as text: ``saturate, zoom_blur 1``."""
+        return ", ".join(name if len(own) == 5 else f"{name} {' '.join(map(str, own))}" for name, own in cells.items())
+
+    errors = {
+        "mean error of the 15": found.mean_error,
+        "of all 19": found.mean_error_19,
+        "of these": found.mean_error_evaluated if found.mean_error is None else None,
+    }
+    remarks = [f"{label} {terminal.percent(value)}" for label, value in errors.items() if value is not None]
     cells = found.counted(found.table)
     if found.consistency is not None and cells:
         same = sum(found.consistency[name][severity - 1] for name, severity in cells) / len(cells)
         remarks.append(f"same prediction as without: {terminal.percent(same)}")
     if found.dense is not None:
         for label, ratio in (("errors", found.dense.mce_vs_dense), ("losses", found.dense.relative_mce_vs_dense)):
-            remarks.append(f"{label} relative to {found.dense.path}: {'–' if ratio is None else f'{ratio:.3f}'}")
+            remarks.append(f"{label} relative to {found.dense.path}: {_NOTHING if ratio is None else f'{ratio:.3f}'}")
     if found.scale is not None and found.scale != 1:
         remarks.append(f"lengths × {found.scale:.3g}")
-    if found.unchanged:
-        remarks.append(f"changes no image, left out of the means: {_listed(found.unchanged)}")
-    if found.repeated:
-        remarks.append(f"the same images as at a lower severity: {_listed(found.repeated)}")
-    if found.missing:
-        remarks.append(f"not in the set: {', '.join(found.missing)}")
     others = [name for name, is_published in found.published.items() if is_published is False]
-    if others:
-        remarks.append(f"other files than the published ones: {', '.join(others)}")
-    return remarks
+    said = {
+        "changes no image, left out of the means": listed(found.unchanged),
+        "the same images as at a lower severity": listed(found.repeated),
+        "not in the set": ", ".join(found.missing),
+        "other files than the published ones": ", ".join(others),
+    }
+    return remarks + [f"{label}: {text}" for label, text in said.items() if text]

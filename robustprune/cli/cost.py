@@ -1,4 +1,4 @@
-"""`robustprune cost`: what a network costs, and what it saves."""
+"""`robustprune cost` and `robustprune blocks`: what a network costs and saves, as a whole and block by block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from robustprune.cli.options import (
     NetworkOptions,
     Setup,
     dataset_options,
+    eligibility_option,
     network_options,
+    processor_options,
     setup_options,
 )
 from robustprune.cli.paths import Naming
@@ -69,8 +71,12 @@ def cost(
         terminal.print_json({"model": network.model, "dataset": ticket.data.get("name"), **masks, **found})
         return
     headings = [network.model] if dense is None else [dense, network.model, "saved"]
-    caption = "\n".join([*terminal.pruning_notes(ticket), *_timing_note(found)])
-    terminal.table("Cost", ["", *(f">{heading}" for heading in headings)], _rows(found), caption)
+    notes = terminal.pruning_notes(ticket)
+    if "latency_ms" in found:
+        where, threads = found["latency_ms"]["device"], found["latency_ms"]["threads"]
+        with_threads = f"{threads} thread{'s' if threads > 1 else ''}"
+        notes.append(f"timed on {where} with {with_threads}: median and interquartile range (IQR), networks in turn")
+    terminal.table("Cost", ["", *(f">{heading}" for heading in headings)], _rows(found), "\n".join(notes))
 
 
 def _rows(found: Mapping[str, Any]) -> list[list[str]]:
@@ -79,10 +85,11 @@ def _rows(found: Mapping[str, Any]) -> list[list[str]]:
     if "dense" not in found:
         return [[label, text] for label, (_, text) in own.items()]
     dense, saved = _figures(found["dense"]), found["saved_percent"]
-    rows = []
-    for label in (label for label in own if label in dense):
-        name, text = own[label]
-        rows.append([label, dense[label][1], text, f"{saved[name]:.2f} %" if name in saved else ""])
+    rows = [
+        [label, dense[label][1], text, f"{saved[name]:.2f} %" if name in saved else ""]
+        for label, (name, text) in own.items()
+        if label in dense
+    ]
     if "training_speedup" in found:
         speedup = found["training_speedup"]
         rows.append(["training step", "", "", f"{speedup['median']:.2f} ×, IQR {speedup['iqr']:.2f}"])
@@ -91,43 +98,83 @@ def _rows(found: Mapping[str, Any]) -> list[list[str]]:
 
 def _figures(cost: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Return, by label, the name that a figure has among the savings, and how it is written."""
+
+    def megabytes(activations: str) -> str:
+        return f"{(memory['parameters'] + memory['buffers'] + memory[activations]) / 1e6:,.2f} MB"
+
+    def time(latency: Mapping[str, Any]) -> str:
+        return f"{latency['median']:.2f} ms, IQR {latency['iqr']:.2f}"
+
     memory = cost["memory_bytes"]
-    weights = memory["parameters"] + memory["buffers"]
     images = "1 image" if memory["batch_size"] == 1 else f"{memory['batch_size']} images"
     figures = {
         "parameters": ("parameters", f"{cost['parameters']:,}"),
         "MACs per image": ("macs", f"{cost['macs']:,}"),
         "filters": ("filters", f"{cost['filters']:,}"),
-        f"memory, training, {images}": ("memory", _megabytes(weights + memory["activations"])),
-        f"memory, inference, {images}": ("inference_memory", _megabytes(weights + memory["inference_activations"])),
+        f"memory, training, {images}": ("memory", megabytes("activations")),
+        f"memory, inference, {images}": ("inference_memory", megabytes("inference_activations")),
     }
     for name, label in (("latency_ms", "latency, 1 image"), ("batch_latency_ms", "latency, 128 images")):
         if name in cost:
-            figures[label] = (name.removesuffix("_ms"), _time(cost[name]))
+            figures[label] = (name.removesuffix("_ms"), time(cost[name]))
         for form, timed in cost.get("exported", {}).get(name, {}).items():
-            figures[f"{label}, {form}"] = ("", _time(timed))
-    training = cost.get("training", {})
-    for name, label, text in (
-        ("training_seconds", "training time", terminal.seconds(training.get("seconds"))),
-        ("energy", "training energy", terminal.watt_hours(training.get("energy_kwh"))),
-        ("co2", "training CO₂", terminal.grams(training.get("co2_kg"))),
-    ):
-        if training:
-            figures[label] = (name, text)
+            figures[f"{label}, {form}"] = ("", time(timed))
+    if training := cost.get("training"):
+        figures["training time"] = ("training_seconds", terminal.seconds(training.get("seconds")))
+        figures["training energy"] = ("energy", terminal.watt_hours(training.get("energy_kwh")))
+        figures["training CO₂"] = ("co2", terminal.grams(training.get("co2_kg")))
     return figures
 
 
-def _timing_note(found: Mapping[str, Any]) -> list[str]:
-    if "latency_ms" not in found:
-        return []
-    where = found["latency_ms"]
-    threads = f"{where['threads']} thread" + ("s" if where["threads"] > 1 else "")
-    return [f"timed on {where['device']} with {threads}: median and interquartile range (IQR), networks in turn"]
+@commands.command()
+@network_options
+@dataset_options
+@eligibility_option
+@processor_options
+def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setup: Setup, as_json: bool) -> None:
+    """Show the residual blocks of a network and which of them can go."""
+    from robustprune.cli.workbench import open_network
+    from robustprune.cost import measure_block_macs, measure_cost
+    from robustprune.pruning import check_eligibility, find_blocks, ineligible_because, removable_together
 
-
-def _time(latency: Mapping[str, Any]) -> str:
-    return f"{latency['median']:.2f} ms, IQR {latency['iqr']:.2f}"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.2f} MB"
+    rule = check_eligibility(eligibility)
+    setup.begin()
+    ticket = open_network(network, dataset, seed=setup.seed)
+    found = find_blocks(ticket.network)
+    macs, total = measure_block_macs(ticket.network, found), measure_cost(ticket.network).macs
+    reasons = {block.name: ineligible_because(block, found, rule) for block in found}
+    rows = [
+        {
+            "name": block.name,
+            "stage": block.stage + 1,
+            "position": block.position + 1,
+            "parameters": block.parameters,
+            "macs": macs[block.name],
+            "macs_percent": 100 * macs[block.name] / total,
+            "eligible": reasons[block.name] is None,
+            "reason": reasons[block.name],
+        }
+        for block in found
+    ]
+    most = removable_together(found, rule)
+    if as_json:
+        terminal.print_json({"model": network.model, "eligibility": rule, "removable_together": most, "blocks": rows})
+        return
+    terminal.table(
+        f"Blocks of {ticket.architecture.name}",
+        ["block", ">stage", ">position", ">parameters", ">MACs", ">share", "can go"],
+        [
+            [
+                row["name"],
+                row["stage"],
+                row["position"],
+                f"{row['parameters']:,}",
+                f"{row['macs']:,}",
+                f"{row['macs_percent']:.3f} %",
+                "yes" if row["eligible"] else f"no: {row['reason']}",
+            ]
+            for row in rows
+        ],
+        f"{sum(row['reason'] is None for row in rows)} of {len(rows)} blocks are eligible ({rule}); "
+        f"at most {most} can go together",
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
@@ -280,16 +279,6 @@ def was_given(option: str) -> bool:
     """Whether the user gave an option, rather than leaving it at its default."""
     context = click.get_current_context()
     return context is not None and context.get_parameter_source(option) is not ParameterSource.DEFAULT
-
-
-@contextmanager
-def joined(device: str, *, evaluates: bool = False) -> Iterator[Processes]:
-    """Join the processes that torchrun started with this one, for the block."""
-    from robustprune.runtime.processes import EVALUATION_TIMEOUT, TRAINING_TIMEOUT, start_processes
-    from robustprune.runtime.work import choose_device
-
-    with start_processes(choose_device(device), EVALUATION_TIMEOUT if evaluates else TRAINING_TIMEOUT) as processes:
-        yield processes
 
 
 def opened(processes: Processes, dataset: DataOptions, work: Callable[[], T]) -> T:
