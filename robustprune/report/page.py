@@ -27,15 +27,7 @@ from robustprune.report.verdicts import HEADINGS, all_comparisons, legend, verdi
 def make_section(
     group: Group, comparison: Comparison, drawings: Sequence[Drawing], left_out: Mapping[str, str], prefix: str
 ) -> dict[str, Any]:
-    """Return all that the page shows of a group of records.
-
-    Args:
-        group: The records.
-        comparison: Of them.
-        drawings: The figures, in reading order.
-        left_out: Figures that there is no data for, with the reason.
-        prefix: Of all ids of the section.
-    """
+    """Return all that the page shows of a group of records; ``prefix`` begins all ids of the section."""
     ids = (f"{prefix}-t{number}" for number in count())
     records = [
         (name, describe_record(record, name, f"{prefix}-{place}-{seed}"))

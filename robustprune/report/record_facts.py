@@ -12,13 +12,7 @@ Facts = list[tuple[str, str]]
 
 
 def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
-    """Return what the page says of one record.
-
-    Args:
-        record: It.
-        group: The method it is a seed of.
-        name: Its id on the page.
-    """
+    """Return what the page says of one record of a group; ``name`` is its id on the page."""
     environment, seed = record.environment, record.model.seed
     training = {name: value for name, value in record.model.training.items() if name != "data"}
     return {

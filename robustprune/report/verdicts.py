@@ -119,13 +119,7 @@ HEADINGS = ("network", "metric", "dense", "value", "difference", "95 % interval"
 def all_comparisons(
     comparison: Comparison, links: Mapping[str, Sequence[dict[str, str]]], prefix: str
 ) -> list[dict[str, Any]]:
-    """Return every row of a comparison with what explains it.
-
-    Args:
-        comparison: What was compared.
-        links: Group → where its records stand on the page.
-        prefix: Of the ids.
-    """
+    """Return every row of a comparison with what explains it; ``links`` say where the records of a group stand."""
     return [
         {
             "id": f"{prefix}-why-{place}",

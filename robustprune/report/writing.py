@@ -62,7 +62,7 @@ def write_report(
         found[group.title] = comparison = compare(group.records[DENSE], group.candidates, tolerance=tolerance)
         tell("drawing", place, len(groups))
         left_out: dict[str, str] = {}
-        drawings = list(draw_all(group.records, comparison, left_out=left_out))
+        drawings = list(draw_all(group.records, left_out))
         if folders:
             save_figures(drawings, folders[place])
         sections.append(make_section(group, comparison, drawings, left_out, f"s{place + 1}"))

@@ -14,13 +14,7 @@ from robustprune.comparison.metric import write_epsilon
 from robustprune.metrics import SeedMean
 from robustprune.records import AttackEntry, Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import (
-    Shown,
-    attack_values,
-    interval_note,
-    name_attack,
-    share_over_seeds,
-)
+from robustprune.report.figures.shown import INTERVAL, Shown, attack_values, name_attack, share_over_seeds
 from robustprune.report.figures.style import (
     add_legend,
     draw_curve,
@@ -69,7 +63,7 @@ def draw_security_curves(shown: Shown) -> Drawing:
     is_linf = all(norm == "linf" for _, norm in drawn)
     budget = "the largest change of a pixel that is allowed" if is_linf else "how much an image may be changed"
     caption = shown.caption(
-        f"Accuracy under attack against {budget}; ε = 0 is without attack. Bands: {interval_note(shown.groups)}. "
+        f"Accuracy under attack against {budget}; ε = 0 is without attack. Bands: {INTERVAL}. "
         f"{shown.seeds}, {shown.images:,} images.{_invalid(shown)}"
     )
     headings = ("network", "attack", "ε", "accuracy (%)", "low (%)", "high (%)")

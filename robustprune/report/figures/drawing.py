@@ -63,10 +63,7 @@ def to_svg(drawing: Drawing, *, prefix: str | None = None) -> str:
 
     Letters are drawn as shapes, so that no font is needed. Nothing is fetched. Colours are those of the CSS variables
     ``--ink``, ``--muted``, ``--line``, ``--paper`` and ``--series-1`` to ``--series-6`` where the page has them.
-
-    Args:
-        drawing: The figure.
-        prefix: Of all ids in it, other for each figure of a page; the figure's name by default.
+    ``prefix`` begins all ids in it, by default the figure's name.
     """
     own = prefix or drawing.name
     svg = _plain_svg(drawing, own)
