@@ -3,12 +3,11 @@
 from robustprune.cli import (  # noqa: F401 (importing registers them)
     compare,
     corrupt,
-    cost,
     demo,
     evaluate,
-    export,
     listing,
     lottery,
+    network,
     prune,
     query,
     sweep,

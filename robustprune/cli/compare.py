@@ -23,18 +23,16 @@ Shares in percent, differences in pp; p of no difference, Holm over all rows.
 Verdicts hold each by itself and are not corrected; ± is half an interval.
 Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""
 
-_tolerance_option = click.option(
-    "--tolerance", default="1.0", show_default=True, help="ξ in percentage points, or std: one of dense."
-)
+_tolerance_option = click.option("--tolerance", default="1.0", help="ξ in percentage points, or std: one of dense.")
 
 
 @commands.command()
 @click.argument("groups", nargs=-1, type=Records(), required=True, metavar="dense=RECORDS NAME=RECORDS …")
 @_tolerance_option
-@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True)
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
 @click.option("--metric", "metrics", multiple=True, help="Only this key, kind or group of metrics, such as robustness.")
-@click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Of the bootstrap.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the bootstrap.")
 @json_option
 def compare(
     groups: tuple[str, ...],
@@ -106,11 +104,7 @@ def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
     "records", nargs=-1, type=Records(), required=True, metavar="DIR | FILE … | dense=RECORDS NAME=RECORDS …"
 )
 @click.option(
-    "--out",
-    type=Target(PAGE, beside=_tables, dir_okay=False),
-    default="report.html",
-    show_default=True,
-    help="File of the page.",
+    "--out", type=Target(PAGE, beside=_tables, dir_okay=False), default="report.html", help="File of the page."
 )
 @click.option("--figures", type=OUT_FOLDER, help="Folder for each figure as PDF, SVG and PNG.")
 @click.option(

@@ -13,7 +13,7 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.attack_options import AttackOptions, attack_options, curve_table, refuse_invalid
-from robustprune.cli.corruption_options import corruption_options, corruption_tables
+from robustprune.cli.corrupt import corruption_options, corruption_tables
 from robustprune.cli.ood_options import ood_options, ood_tables
 from robustprune.cli.options import (
     DataOptions,
@@ -104,7 +104,7 @@ wanted_options = gathered(
     split_option,
     click.option("--latency", is_flag=True, help="Also time the networks, in turn, for five seconds or more."),
     click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of so many images."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True),
+    click.option("--batch-size", type=click.IntRange(min=1), default=256),
     click.option(
         "--out", type=Target(beside=_written), help="File of the record; of several networks, folder of their records."
     ),

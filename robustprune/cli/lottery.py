@@ -65,38 +65,34 @@ def _numbers(text: str) -> list[int]:
 ticket_options = gathered(
     "tickets",
     _tickets,
-    click.option("--criterion", "criteria", default="grasp", show_default=True, help="One or more: hrank,kl,random."),
+    click.option("--criterion", "criteria", default="grasp", help="One or more: hrank,kl,random."),
     plugin_options(
         "--criterion-option",
         "criterion_options",
         KeyValue("model", "data", "criterion", "seed"),
         "E.g. samples=320, for each criterion that takes it.",
     ),
-    click.option("--blocks", default="1", show_default=True, help="How many blocks go; one or more numbers: 1,3,5."),
+    click.option("--blocks", default="1", help="How many blocks go; one or more numbers: 1,3,5."),
     click.option(
         "--rewind",
         default="0",
-        show_default=True,
         help="Where kept weights come from: epochs of the dense training (0, 25, 25%), or random. One or more.",
     ),
     click.option(
         "--at-init/--after-training",
         default=True,
-        show_default=True,
         help="Algorithm 2: score the initialized network; or algorithm 1: the trained one.",
     ),
     click.option(
         "--method",
         "methods",
         default="layer",
-        show_default=True,
         help="One or more of layer, filter, filter-uniform: as many filters as the layer ticket lost.",
     ),
     click.option(
         "--match-by",
         type=click.Choice(["filters", "macs", "params"]),
         default="filters",
-        show_default=True,
         help="filter, filter-uniform: the cost that is matched.",
     ),
     eligibility_option,
@@ -109,7 +105,7 @@ ticket_options = gathered(
 @ticket_options
 @recipe_options()
 @country_options
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many, from --seed on.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, help="How many, from --seed on.")
 @click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; what is done there stays done.")
 @setup_options
 def lottery(

@@ -93,10 +93,7 @@ def gathered(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds options to a command, which is given one value for all of them.
 
-    Args:
-        name: Of the command's argument.
-        make: From the options' values, by name, to that argument.
-        options: Those to add, as click makes them.
+    The command's argument is called ``name``, and ``make`` makes it of the options' values, by their names.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -176,9 +173,7 @@ class Setup:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 
-_seed_option = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."
-)
+_seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random.")
 _threads_option = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to compute with.")
 
 setup_options = stack(
@@ -186,7 +181,7 @@ setup_options = stack(
         "setup",
         Setup,
         _seed_option,
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto"),
         _threads_option,
     ),
     json_option,
@@ -238,10 +233,10 @@ dataset_options = gathered(
 )
 """For ``dataset: DataOptions``."""
 
-split_option = click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
+split_option = click.option("--split", type=click.Choice(["test", "val", "train"]), default="test")
 
 eligibility_option = click.option(
-    "--eligibility", default="authors", show_default=True, help="Which blocks may go: authors, strict or identity."
+    "--eligibility", default="authors", help="Which blocks may go: authors, strict or identity."
 )
 
 
@@ -258,7 +253,7 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
     return gathered(
         "recipe",
         _recipe,
-        click.option("--recipe", default="quick", show_default=True, help="quick or paper."),
+        click.option("--recipe", default="quick", help="quick or paper."),
         click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
         click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
         click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
@@ -269,7 +264,7 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
 country_options = gathered(
     "country",
     lambda country, no_energy: None if no_energy else country,
-    click.option("--country", default="USA", show_default=True, help="ISO 3166 code of the grid that feeds you."),
+    click.option("--country", default="USA", help="ISO 3166 code of the grid that feeds you."),
     click.option("--no-energy", is_flag=True, help="Do not measure energy."),
 )
 """For ``country: str | None``, of which None measures no energy."""

@@ -74,11 +74,10 @@ prune_options = gathered(
         "--method",
         type=click.Choice(["layer", "filter", "filter-uniform", "weight"]),
         default="layer",
-        show_default=True,
         help="Remove blocks; remove filters, by one ranking or (filter-uniform) the same share of each convolution; or "
         "mask single weights, which saves no computation.",
     ),
-    click.option("--criterion", default="grasp", show_default=True, help="See `robustprune list criteria`."),
+    click.option("--criterion", default="grasp", help="See `robustprune list criteria`."),
     plugin_options(
         "--criterion-option",
         "criterion_options",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
+import sys
 from typing import Any
 
 import rich_click as click
@@ -19,13 +19,7 @@ from robustprune.cli.paths import OUT_FOLDER, RecordFolder, Target
 @click.option("--where", help="Condition in SQL: \"criterion=='grasp' and blocks>=3\".")
 @click.option("--columns", help="Names, or expressions such as avg(accuracy) as mean; `all` for every column.")
 @click.option("--order", help="What to sort by: accuracy desc.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "parquet"]),
-    default="table",
-    show_default=True,
-)
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table")
 @click.option("--out", type=Target(dir_okay=False), help="File to write to; parquet needs one.")
 @click.option("--tensorboard", type=OUT_FOLDER, help="Folder to copy the records to, for TensorBoard.")
 @click.option("--mlflow", type=OUT_FOLDER, help="Folder for a store of MLflow's, likewise.")
@@ -60,9 +54,7 @@ def query(
     if form == "json" and out is None:
         terminal.print_json(json.dumps(answer.to_dicts(), indent=2, allow_nan=False))
     elif form == "csv" and out is None:
-        stream = io.StringIO()
-        csv.writer(stream, lineterminator="\n").writerows([answer.columns, *answer.rows])
-        click.echo(stream.getvalue(), nl=False)
+        csv.writer(sys.stdout, lineterminator="\n").writerows([answer.columns, *answer.rows])
     elif form == "table":
         terminal.table(
             f"{len(answer.rows)} of {len(rows)} rows of {folder}",

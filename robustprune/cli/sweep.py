@@ -27,7 +27,7 @@ sweep_options = stack(
     click.option(
         "--workers", type=click.IntRange(min=1), help="Processes side by side.  [default: GPUs, or processors]"
     ),
-    click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True),
+    click.option("--engine", type=click.Choice(["local", "ray"]), default="local"),
     click.option("--ray-address", help="HOST:PORT of a cluster, or auto.  [default: start one here]"),
     click.option("--override", "overlays", multiple=True, type=Source(dir_okay=False), help="YAML file laid over it."),
     click.option(
@@ -231,7 +231,7 @@ def status(folder: str, as_json: bool) -> None:
 
 @commands.command()
 @click.argument("table")
-@click.option("--scale", type=click.Choice(["small", "paper"]), default="small", show_default=True)
+@click.option("--scale", type=click.Choice(["small", "paper"]), default="small")
 @click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; several tables may share one.")
 @sweep_options
 @json_option
@@ -276,17 +276,16 @@ _COLUMNS = ("ticket", "figure", ">dense", ">ticket", ">difference", "95 % interv
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    def number(value: float | None, sign: str, digits: str) -> str:
-        return "–" if value is None else f"{value:{sign},{digits if abs(value) < 1e5 else '.0f'}}"
+    from robustprune.comparison.metric import write_difference, write_value
 
-    low, high = row["interval"] or (None, None)
+    unit = row["unit"]
     return [
         row["candidate"],
         row["label"],
-        number(row["dense"], "", ".4g"),
-        number(row["value"], "", ".4g"),
-        number(row["difference"], "+", ".2f"),
-        "" if low is None else f"{low:+.2f} – {high:+.2f}",
+        write_value(row["dense"], unit),
+        write_value(row["value"], unit),
+        write_difference(row["difference"], unit),
+        " – ".join(write_difference(end, unit) for end in row["interval"] or ()),
         "" if row["saved_percent"] is None else f"{row['saved_percent']:.2f} %",
         str(row["n_seeds"]),
         row["verdict"] or "",

@@ -17,8 +17,6 @@ from rich.text import Text
 from robustprune.runtime.files import all_printable
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from robustprune.runtime.work import Progress
     from robustprune.tickets.ticket import Ticket
 
@@ -70,21 +68,14 @@ def say(message: str) -> None:
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """Yield a function (label, done, total) that keeps a bar with an estimate on a terminal, else nothing."""
-    console = stderr()
-    if not console.is_terminal:
-        yield lambda _label, _done, _total: None
-        return
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
+    label, share = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f}%")
+    columns = (label, BarColumn(), share, TimeRemainingColumn())
+    console = stderr()
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
 
         def update(label: str, done: float, total: float) -> None:
             if label not in tasks:

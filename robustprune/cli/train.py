@@ -59,10 +59,7 @@ recipe_with_defences = recipe_options(
 @country_options
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(
-    "--out",
-    type=Target(TICKET, beside=_checkpoint, dir_okay=False),
-    required=True,
-    help="File of the trained ticket.",
+    "--out", type=Target(TICKET, beside=_checkpoint, dir_okay=False), required=True, help="File of the trained ticket."
 )
 @setup_options
 def train(

@@ -12,14 +12,11 @@ from robustprune.tickets.ticket import Ticket, load_ticket
 def open_model(
     network: NetworkOptions, dataset: DataOptions = DataOptions(), *, seed: int = 0
 ) -> tuple[Ticket, ImageData]:
-    """Return a network and the image set that goes with it.
+    """Return a network, of a ticket or with fresh weights of a seed, and the image set that goes with it.
 
-    Args:
-        network: A ticket, or a network that is built with fresh weights.
-        dataset: An image set; what is not given comes from the ticket, as long as the data set is the ticket's own; so
-            does its seed, as images that one part of a ticket's life has trained on must not be validated on in
-            another. Without a ticket, digits by default.
-        seed: Of fresh weights, and of a data set that no ticket remembers.
+    What is not given of the image set comes from the ticket, as long as it is the ticket's own; so does its seed, as
+    images that one part of a ticket's life has trained on must not be validated on in another. Without a ticket it is
+    digits by default, split by ``seed``.
 
     Raises:
         RobustPruneError: Either cannot be had; the message says why.
@@ -38,8 +35,7 @@ def open_twin(
 ) -> tuple[Ticket, ImageData]:
     """Return a network that is to be matched to a ticket, and its image set: one that starts from the same weights.
 
-    Arguments as for :func:`open_model`; for a model's name, what is not given is the ticket's own: image set, options
-    and seed.
+    For a model's name, what is not given is the ticket's own: image set, options and seed.
 
     Raises:
         TicketError: The network is another one than the ticket's, or starts from another seed or other weights.
@@ -53,10 +49,6 @@ def open_twin(
             raise TicketError(
                 "the ticket to match was cut out of a trained network, or rewound to one, and its twin has to start "
                 f"from the same weights: name that network's file as --model instead of {network.model}"
-            )
-        if network.model != match.architecture.name:
-            raise TicketError(
-                f"the ticket to match is a {match.architecture.name}; its twin cannot be cut out of {network.model}"
             )
         data = _data_for(match, "the ticket to match", dataset, match.seed)
         seed = match.seed if seed is None else seed
@@ -94,10 +86,7 @@ def open_data(dataset: DataOptions = DataOptions(), *, seed: int = 0) -> ImageDa
 
 
 def open_network(network: NetworkOptions, dataset: DataOptions = DataOptions(), *, seed: int = 0) -> Ticket:
-    """Return a network without its image set, which a ticket needs not have at hand.
-
-    Arguments and errors as for :func:`open_model`.
-    """
+    """Return a network as :func:`open_model` does, without its image set, which a ticket needs not have at hand."""
     if network.is_ticket and dataset == DataOptions() and not network.options:
         return load_ticket(network.model, model_code=network.code)
     return open_model(network, dataset, seed=seed)[0]
@@ -105,11 +94,6 @@ def open_network(network: NetworkOptions, dataset: DataOptions = DataOptions(), 
 
 def open_alike(network: NetworkOptions, images: ImageData | Architecture, *, seed: int = 0) -> Ticket:
     """Return another network for the same images: a ticket's, which has no use for options, or one with fresh weights.
-
-    Args:
-        network: What is named.
-        images: The image set that it is shown, or what takes such images and shapes a network that is built by name.
-        seed: Of fresh weights.
 
     Raises:
         RobustPruneError: It cannot be had, or does not take the images of the set.

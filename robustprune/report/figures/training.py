@@ -11,14 +11,7 @@ from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
 from robustprune.report.figures.shown import Shown
-from robustprune.report.figures.style import (
-    add_legend,
-    draw_curve,
-    draw_means,
-    new_figure,
-    percent_axis,
-    show_grid,
-)
+from robustprune.report.figures.style import add_legend, draw_curve, draw_means, new_figure, percent_axis, show_grid
 from robustprune.report.table import Table, Value
 
 _PANELS = {

@@ -1,4 +1,4 @@
-"""`robustprune cost` and `robustprune blocks`: what a network costs and saves, as a whole and block by block."""
+"""What a network costs as a whole and block by block, and itself as a file: `cost`, `blocks` and `export`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from robustprune.cli.options import (
     processor_options,
     setup_options,
 )
-from robustprune.cli.paths import Naming
+from robustprune.cli.paths import Naming, Target
+from robustprune.runtime.kinds import EXPORT
 
 
 @commands.command()
@@ -31,7 +32,6 @@ from robustprune.cli.paths import Naming
     "--batch-size",
     type=click.IntRange(min=1),
     default=128,
-    show_default=True,
     help="Images per batch, for memory and for the training steps of --latency.",
 )
 @click.option(
@@ -178,3 +178,33 @@ def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setu
         f"{sum(row['reason'] is None for row in rows)} of {len(rows)} blocks are eligible ({rule}); "
         f"at most {most} can go together",
     )
+
+
+@commands.command()
+@network_options
+@dataset_options
+@click.option("--format", type=click.Choice(["onnx", "torch-export"]), default="onnx")
+@click.option("--out", required=True, type=Target(EXPORT, dir_okay=False), help="The file to write.")
+@processor_options
+def export(network: NetworkOptions, dataset: DataOptions, format: str, out: str, setup: Setup, as_json: bool) -> None:
+    """Write a network as a file that runs without robustprune, once it computes the same.
+
+    It takes any number of float32 images in [0, 1], (N, C, H, W), and returns logits; normalization is inside.
+    """
+    from robustprune.cli.workbench import open_network
+    from robustprune.tickets.export import export_model
+
+    setup.begin()
+    ticket = open_network(network, dataset, seed=setup.seed)
+    found = export_model(ticket, out, format)
+    if as_json:
+        terminal.print_json({"model": network.model, **found.to_dict()})
+        return
+    rows = [
+        ["input", found.metadata["input"]],
+        ["output", f"logits (N, {found.metadata['classes']})"],
+        ["size", f"{found.bytes / 1e6:,.2f} MB"],
+        ["compared with the ticket", f"logits within {found.largest_difference:.1g} of the largest"],
+    ]
+    notes = "\n".join([*terminal.pruning_notes(ticket), f"written to {out}"])
+    terminal.table(f"{network.model} as {format}", ["", ""], rows, notes)
