@@ -112,24 +112,33 @@ attack_options = gathered(
 """For ``attacked: AttackOptions``."""
 
 
-def curve_table(record: Record) -> None:
-    """Draw robust accuracy against ε, where there are several; not where a check withholds it."""
-    invalid = {(entry.name, entry.norm, entry.epsilon) for entry in record.attacks if not entry.valid}
-    for curve in record.curves:
-        median = curve.median_minimal_epsilon
-        where = "more than half withstand the largest" if median is None else f"half are broken at {median:.4g}"
-        shares = zip(curve.epsilons, curve.robust_accuracy, strict=True)
-        terminal.table(
-            f"{curve.name} in {curve.norm} against ε",
-            [f">{epsilon:.4g}" for epsilon in curve.epsilons],
+def accuracy_table(record: Record, out: str | None = None) -> None:
+    """Draw accuracy without and with attacks, and at which ε half are broken; not where a check withholds it."""
+    clean = record.clean
+    rows = [["none", "", terminal.percent(clean.accuracy), terminal.interval_text(clean.interval), "", ""]]
+    for entry in record.attacks:
+        accuracy, interval = terminal.percent(entry.robust_accuracy), terminal.interval_text(entry.interval)
+        doubts = [check for check in entry.checks if check.verdict in ("WARN", "FAIL")]
+        rows.append(
             [
-                [
-                    "invalid" if (curve.name, curve.norm, epsilon) in invalid else terminal.percent(share)
-                    for epsilon, share in shares
-                ]
-            ],
-            where if curve.valid else "invalid: a check failed",
+                entry.name + (f"-{entry.steps}" if entry.steps else ""),
+                f"{entry.norm} {entry.epsilon:.4g}",
+                *((accuracy, interval) if entry.valid else ("invalid", "")),
+                terminal.seconds(entry.seconds),
+                "; ".join(f"{check.verdict} {check.name}: {check.detail}" for check in doubts),
+            ]
         )
+    notes = [f"NLL {clean.nll:.4f}, ECE {clean.ece:.4f}, Brier {clean.brier:.4f}{f'; record in {out}' if out else ''}"]
+    for curve in (each for each in record.curves if each.valid):
+        median = curve.median_minimal_epsilon
+        where = "more than half withstand the largest ε" if median is None else f"half are broken at {median:.4g}"
+        notes.append(f"{curve.name} in {curve.norm}: {where}")
+    terminal.table(
+        f"{record.model.architecture} on {record.n} {record.split} images of {record.dataset}",
+        ["attack", "ε", ">accuracy", "95 % interval", ">time", "warnings"],
+        rows,
+        "\n".join(notes),
+    )
 
 
 def refuse_invalid(records: Iterable[Record]) -> None:

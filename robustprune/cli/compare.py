@@ -23,7 +23,15 @@ Shares in percent, differences in pp; p of no difference, Holm over all rows.
 Verdicts hold each by itself and are not corrected; ± is half an interval.
 Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""
 
+
 _tolerance_option = click.option("--tolerance", default="1.0", help="ξ in percentage points, or std: one of dense.")
+
+
+def _tolerance(text: str) -> float | str:
+    try:
+        return text if text == "std" else float(text)
+    except ValueError:
+        raise click.UsageError(f"--tolerance takes percentage points or std, got {text!r}") from None
 
 
 @commands.command()
@@ -34,15 +42,7 @@ _tolerance_option = click.option("--tolerance", default="1.0", help="ξ in perce
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the bootstrap.")
 @json_option
-def compare(
-    groups: tuple[str, ...],
-    tolerance: str,
-    confidence: float,
-    metrics: tuple[str, ...],
-    resamples: int,
-    seed: int,
-    as_json: bool,
-) -> None:
+def compare(groups: tuple[str, ...], tolerance: str, as_json: bool, **statistics: Any) -> None:
     """Compare candidates with a dense network: `compare dense=A.json,B.json layer=C.json,D.json`.
 
     RECORDS are files that `evaluate --out` wrote, one for each seed, with commas between; or folders of records, or
@@ -59,28 +59,11 @@ def compare(
         raise click.UsageError(str(error)) from error
     if "dense" not in named or len(named) < 2:
         raise click.UsageError("name the dense network and a candidate: dense=A.json,B.json layer=C.json,D.json")
-    found = compare(
-        named.pop("dense"),
-        named,
-        tolerance=_tolerance(tolerance),
-        confidence=confidence,
-        metrics=metrics,
-        resamples=resamples,
-        seed=seed,
-    )
+    found = compare(named.pop("dense"), named, tolerance=_tolerance(tolerance), **statistics)
     if as_json:
         terminal.print_json(found.to_dict())
     else:
         _draw(found)
-
-
-def _tolerance(text: str) -> float | str:
-    if text == "std":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise click.UsageError(f"--tolerance takes percentage points or std, got {text!r}") from None
 
 
 def _draw(found: Comparison) -> None:

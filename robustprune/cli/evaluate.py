@@ -12,7 +12,7 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.attack_options import AttackOptions, attack_options, curve_table, refuse_invalid
+from robustprune.cli.attack_options import AttackOptions, accuracy_table, attack_options, refuse_invalid
 from robustprune.cli.corrupt import corruption_options, corruption_tables
 from robustprune.cli.ood_options import ood_options, ood_tables
 from robustprune.cli.options import (
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from robustprune.data import ImageData
     from robustprune.evaluation.requests import Shift
     from robustprune.ood.requests import OOD
-    from robustprune.records import Record
     from robustprune.tickets.ticket import Ticket
 
 
@@ -167,8 +166,7 @@ def evaluate(
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
     else:
         for name, record in records.items():
-            _record_table(record, files.get(name))
-            curve_table(record)
+            accuracy_table(record, files.get(name))
             corruption_tables(record)
             ood_tables(record)
     if attacked.resume_dir is not None:
@@ -190,30 +188,3 @@ def _open_all(
         each.network.to(device)
         each.path = name
     return tickets, data
-
-
-def _record_table(record: Record, out: str | None) -> None:
-    clean = record.clean
-    rows = [["none", "", terminal.percent(clean.accuracy), terminal.interval_text(clean.interval), "", ""]]
-    for entry in record.attacks:
-        rows.append(
-            [
-                entry.name + (f"-{entry.steps}" if entry.steps else ""),
-                f"{entry.norm} {entry.epsilon:.4g}",
-                terminal.percent(entry.robust_accuracy) if entry.valid else "invalid",
-                terminal.interval_text(entry.interval) if entry.valid else "",
-                terminal.seconds(entry.seconds),
-                "; ".join(
-                    f"{check.verdict} {check.name}: {check.detail}"
-                    for check in entry.checks
-                    if check.verdict in ("WARN", "FAIL")
-                ),
-            ]
-        )
-    where = f"; record in {out}" if out else ""
-    terminal.table(
-        f"{record.model.architecture} on {record.n} {record.split} images of {record.dataset}",
-        ["attack", "ε", ">accuracy", "95 % interval", ">time", "warnings"],
-        rows,
-        f"NLL {clean.nll:.4f}, ECE {clean.ece:.4f}, Brier {clean.brier:.4f}{where}",
-    )

@@ -160,11 +160,7 @@ class Setup:
     threads: int | None = None
 
     def begin(self) -> torch.device:
-        """Compute with so many threads from now on, and return the device.
-
-        Raises:
-            RobustPruneError: That device is not here.
-        """
+        """Compute with so many threads from now on, and return the device; one that is not here is an error."""
         from robustprune.runtime.work import choose_device, limit_threads
 
         limit_threads(self.threads)

@@ -236,13 +236,7 @@ def status(folder: str, as_json: bool) -> None:
 @sweep_options
 @json_option
 def reproduce(
-    table: str,
-    scale: Any,
-    out: str,
-    overlays: tuple[str, ...],
-    settings: tuple[str, ...],
-    as_json: bool,
-    **how: Any,
+    table: str, scale: Any, out: str, overlays: tuple[str, ...], settings: tuple[str, ...], as_json: bool, **how: Any
 ) -> None:
     """Run the sweep of one of the paper's tables, table1 to table5, and show it.
 

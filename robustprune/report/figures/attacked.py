@@ -18,12 +18,12 @@ from robustprune.report.figures.shown import INTERVAL, Shown, attack_values, nam
 from robustprune.report.figures.style import (
     add_legend,
     draw_curve,
-    enlarge,
     hide_axes,
     new_figure,
     percent_axis,
     shorten,
     show_grid,
+    show_image,
 )
 from robustprune.report.table import Table
 
@@ -158,9 +158,11 @@ def _draw_kind(axes: NDArray[Any], name: str, record: Record, place: int) -> str
         for row in range(3):
             hide_axes(axes[row, column])
         if column < len(clean):
-            _show(axes[0, column], clean[column], _class(record, labels[column]))
-            _show(axes[1, column], np.clip(0.5 + factor * added[column], 0, 1), "")
-            _show(axes[2, column], np.clip(clean[column] + added[column], 0, 1), f"→ {_class(record, found[column])}")
+            show_image(axes[0, column], clean[column])
+            show_image(axes[1, column], np.clip(0.5 + factor * added[column], 0, 1))
+            show_image(axes[2, column], np.clip(clean[column] + added[column], 0, 1))
+            axes[0, column].set_xlabel(_class(record, labels[column]), fontsize=6.2, labelpad=1.5)
+            axes[2, column].set_xlabel(f"→ {_class(record, found[column])}", fontsize=6.2, labelpad=1.5)
     for row, text in enumerate((name, f"added × {factor:g}", f"{entry.name}, ε = {write_epsilon(entry.epsilon)}")):
         axes[row, 0].set_ylabel(shorten(text, 20), fontsize=6.2, fontweight="bold" if row == 0 else "normal")
     pairs = ", ".join(f"{_class(record, a)} as {_class(record, b)}" for a, b in zip(labels, found, strict=True))
@@ -169,8 +171,3 @@ def _draw_kind(axes: NDArray[Any], name: str, record: Record, place: int) -> str
 
 def _class(record: Record, label: int) -> str:
     return shorten(record.classes[label], 14) if label < len(record.classes) else str(label)
-
-
-def _show(axes: Axes, image: NDArray[Any], label: str) -> None:
-    axes.imshow(enlarge(image), interpolation="none", vmin=0, vmax=1, cmap="gray")
-    axes.set_xlabel(label, fontsize=6.2, labelpad=1.5)

@@ -136,9 +136,9 @@ def hide_axes(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def enlarge(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return an image (C, H, W) in [0, 1] as (h, w, 3) uint8, small ones with each pixel a square of several."""
+def show_image(axes: Axes, image: NDArray[Any]) -> None:
+    """Draw an image (C, H, W) in [0, 1]; of a small one each pixel becomes a square of several."""
     factor = max(1, -(-_TILE // min(image.shape[1:])))
     pixels = np.round(255 * image).astype(np.uint8).transpose(1, 2, 0)
     large = pixels.repeat(factor, 0).repeat(factor, 1)
-    return np.broadcast_to(large, (*large.shape[:2], 3))
+    axes.imshow(np.broadcast_to(large, (*large.shape[:2], 3)), interpolation="none")
