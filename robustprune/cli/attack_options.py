@@ -142,11 +142,7 @@ def accuracy_table(record: Record, out: str | None = None) -> None:
 
 
 def refuse_invalid(records: Iterable[Record]) -> None:
-    """Raise an error on figures that a check withholds.
-
-    Raises:
-        EvaluationError: There are some.
-    """
+    """Raise an error where a check withholds a figure."""
     failed = [
         f"{entry.name} at {entry.norm} {entry.epsilon:.4g}: {check.name}: {check.detail}"
         for record in records

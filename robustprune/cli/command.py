@@ -48,11 +48,7 @@ class Command(click.RichCommand):
             self.params.insert(place, click.RichOption(["--overwrite"], is_flag=True, help=text))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, refuse what is empty, and say which of two values counts.
-
-        Raises:
-            UsageError: An option or argument is empty.
-        """
+        """Parse, refuse what is empty, and say which of two values counts."""
         given = list(args)
         rest = super().parse_args(ctx, args)
         if ctx.resilient_parsing:

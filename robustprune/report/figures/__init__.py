@@ -34,12 +34,7 @@ FIGURES: dict[str, Callable[[Shown], Drawing | Iterable[Drawing]]] = {
 
 
 def draw_all(groups: Mapping[str, Sequence[Record]], left_out: dict[str, str] | None = None) -> Iterator[Drawing]:
-    """Yield the figures that records have the data for.
-
-    Args:
-        groups: Name → records of its seeds; the first are those of the dense network.
-        left_out: Takes up which figures are left out and why.
-    """
+    """Yield the figures that records have the data for, dense ones are the first; ``left_out`` takes up why not."""
     shown = choose_groups(groups)
     for name, draw in FIGURES.items():
         try:

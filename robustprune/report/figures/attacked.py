@@ -38,8 +38,7 @@ def draw_security_curves(shown: Shown) -> Drawing:
     attacks = [key for key in curves[shown.reference] if len(curves[shown.reference][key]) > 1]
     if not attacks:
         raise LeftOutError("no attack was run whose checks passed")
-    steps = {key: len(curves[shown.reference][key]) for key in attacks}
-    drawn = sorted(attacks, key=lambda key: (-steps[key], attacks.index(key)))[:_PANELS]
+    drawn = sorted(attacks, key=lambda key: -len(curves[shown.reference][key]))[:_PANELS]
     columns = min(len(drawn), 2)
     rows = -(-len(drawn) // columns)
     figure, grid = new_figure(2.5 * rows + 0.3, ncols=columns, nrows=rows)

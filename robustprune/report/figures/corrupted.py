@@ -137,11 +137,7 @@ def draw_corrupted(shown: Shown) -> Drawing:
 
 
 def _first_image(record: Record) -> tuple[Any, int]:
-    """Return the first evaluated image (1, C, H, W) and its place in the split.
-
-    Raises:
-        LeftOutError: It cannot be had again: the set is not on this machine, or the corruptions were not made here.
-    """
+    """Return the first evaluated image (1, C, H, W) and its place in the split, if they can be had again here."""
     import torch
     from pydantic import ValidationError
 
