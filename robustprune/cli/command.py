@@ -117,7 +117,7 @@ def _inputs(ctx: click.Context) -> Iterator[tuple[str, Read]]:
 
 def _remembered(path: Path) -> Iterator[Read]:
     """Yield the files and folders that a ticket speaks of: its image set and the code of its network."""
-    from robustprune.runtime.sealed import read_sealed
+    from robustprune.runtime.files import read_sealed
     from robustprune.tickets.ticket import FORMAT
 
     try:

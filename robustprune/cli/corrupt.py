@@ -206,8 +206,7 @@ def corrupt(
     """Write the corrupted images of a data set in the layout of CIFAR-10-C, or draw a gallery of one of them."""
     from robustprune.cli.workbench import open_data
     from robustprune.corruptions import expand_names
-    from robustprune.corruptions.corrupted_set import write_set
-    from robustprune.corruptions.corruption_gallery import write_gallery
+    from robustprune.corruptions.corrupted_files import write_gallery, write_set
     from robustprune.data import take_sample
 
     if out is None and gallery is None:

@@ -169,8 +169,7 @@ def evaluate(
             accuracy_table(record, files.get(name))
             corruption_tables(record)
             ood_tables(record)
-    if attacked.resume_dir is not None:
-        clear_states(attacked.resume_dir)
+    clear_states(work)
     if attacked.strict:
         refuse_invalid(records.values())
 

@@ -76,13 +76,13 @@ def _export(rows: list[Any], tensorboard: str | None, mlflow: str | None, wandb:
             f"{written} runs were written for TensorBoard; look at them with: tensorboard --logdir {tensorboard}"
         )
     if mlflow is not None:
-        from robustprune.sweep.query.mlflow import export_to_mlflow, store_address
+        from robustprune.sweep.query.trackers import export_to_mlflow, store_address
 
         written = export_to_mlflow(rows, mlflow)
         command = f"mlflow ui --backend-store-uri {store_address(mlflow)}"
         terminal.say(f"{written} runs were written for MLflow; look at them with: {command}")
     if wandb is not None:
-        from robustprune.sweep.query.wandb import export_to_wandb
+        from robustprune.sweep.query.trackers import export_to_wandb
 
         written = export_to_wandb(rows, wandb)
         uploading = f"wandb sync {wandb}/wandb/offline-run-*"

@@ -113,12 +113,8 @@ def _counts(n: int, resamples: int, seed: int) -> Floats:
 def mcnemar(lost: int, gained: int) -> float:
     """Return the two-sided p-value of McNemar's test, exact for any number of samples.
 
-    Of the samples that tell two networks apart, each is as likely to be lost as to be gained where neither is better
-    (McNemar 1947); so what is lost is binomial, and there is no need of an approximation by χ².
-
-    Args:
-        lost: Samples that the first network has right and the second wrong.
-        gained: The other way round.
+    Of the samples that tell two networks apart, each is as likely to be lost (only the first has it right) as to be
+    gained where neither is better (McNemar 1947); so what is lost is binomial, without an approximation by χ².
     """
     return float(min(1.0, 2 * bdtr(min(lost, gained), lost + gained, 0.5)))
 
@@ -141,12 +137,7 @@ def judge(interval: tuple[float, float], tolerance: float, *, higher_is_better: 
 
     A ticket wins where accuracy(ticket) + ξ ≥ accuracy(dense) (eq. 1). With an interval in place of the difference:
     ``better`` where it lies above 0, ``winning`` where it lies above −ξ, ``losing`` where it lies below −ξ, and
-    ``undecided`` where −ξ is in it.
-
-    Args:
-        interval: Of the difference.
-        tolerance: ξ ≥ 0, in the unit of the interval.
-        higher_is_better: False for errors, whose sign is turned.
+    ``undecided`` where −ξ is in it. ξ is the tolerance, in the unit of the interval; errors have their sign turned.
     """
     low, high = interval if higher_is_better else (-interval[1], -interval[0])
     if low > 0:

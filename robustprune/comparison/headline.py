@@ -50,9 +50,8 @@ def _join(texts: Sequence[str]) -> str:
 
 
 def _macs(saved: float) -> str:
-    if abs(saved) < 0.05:
-        return "takes as many MACs"
-    return f"takes {abs(saved):.1f} % {'fewer' if saved > 0 else 'more'} MACs"
+    much = f"{abs(saved):.1f} % {'fewer' if saved > 0 else 'more'}"
+    return f"takes {'as many' if abs(saved) < 0.05 else much} MACs"
 
 
 def _accuracy(row: ComparisonRow, margin: str) -> str:
@@ -83,23 +82,21 @@ def find_caveats(
                 f"{name}: its seeds ({_seeds(own)}) are not those of the dense network ({_seeds(dense)}), so networks "
                 "are compared as two groups and not in pairs"
             )
-        for setting, (one, other) in _differing_recipe(dense, own).items():
+        for setting, one, other in _differing_recipe(dense, own):
             yield f"{name}: trained with {setting.replace('_', ' ')} {other}, the dense network with {one}"
     invalid = [f"{row.candidate}: {row.label}" for row in rows if row.reason and row.reason.startswith("invalid")]
     if invalid:
         yield f"numbers that failed a check are not compared ({'; '.join(invalid)})"
 
 
-def _differing_recipe(dense: Sequence[Network], own: Sequence[Network]) -> dict[str, tuple[str, str]]:
-    """Return settings of training that differ, with both sides' values, where all networks know theirs."""
-    if not all(network.recipe for network in (*dense, *own)):
-        return {}
-    found = {}
-    for name in dict.fromkeys(name for network in (*dense, *own) for name in network.recipe):
-        sides = [sorted({str(network.recipe.get(name)) for network in side}) for side in (dense, own)]
-        if sides[0] != sides[1]:
-            found[name] = (", ".join(sides[0]), ", ".join(sides[1]))
-    return found
+def _differing_recipe(dense: Sequence[Network], own: Sequence[Network]) -> Iterator[tuple[str, str, str]]:
+    """Yield settings of training that differ, with both sides' values, where all networks know theirs."""
+    sides = [[network.record.model.training.get("recipe") or {} for network in side] for side in (dense, own)]
+    recipes = [*sides[0], *sides[1]]
+    for name in dict.fromkeys(name for recipe in recipes for name in recipe) if all(recipes) else ():
+        one, other = (", ".join(sorted({str(recipe.get(name)) for recipe in side})) for side in sides)
+        if one != other:
+            yield name, one, other
 
 
 def _seeds(networks: Sequence[Network]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -25,24 +25,23 @@ class Network:
     Attributes:
         name: Where its record came from, for messages.
         group: ``dense``, or the candidate it is one of.
-        seed: Of its training, else of its initial weights; None for a network that does not know.
-        sha256: Of its weights.
-        facts: What has to be equal for any two networks: which images they saw.
-        recipe: How it was trained; empty where that is not on file.
+        record: Without outcomes per sample.
         values: By metric.
     """
 
     name: str
     group: str
-    seed: int | None
-    sha256: str
-    facts: dict[str, Any]
-    recipe: dict[str, Any]
+    record: Record
     values: MetricValues
+
+    @property
+    def seed(self) -> int | None:
+        """Of its training, else of its initial weights; None for a network that does not know."""
+        return self.record.model.seed
 
 
 def read_networks(group: str, sources: Source | Sequence[Source], **settings: Any) -> list[Network]:
-    """Return the networks of a group in the order of their seeds; one record is held at a time.
+    """Return the networks of a group in the order of their seeds; outcomes of one record are held at a time.
 
     Args:
         group: Its name.
@@ -54,34 +53,28 @@ def read_networks(group: str, sources: Source | Sequence[Source], **settings: An
         EvaluationError: A record cannot be read.
     """
     listed = [sources] if isinstance(sources, Record | str | Path) else sources
-    networks: list[Network] = []
-    for place, source in enumerate(listed, start=1):
-        if isinstance(source, Record):
-            networks.append(_network(group, source.model.path or f"record {place}", source, settings))
-        else:
-            networks += [_network(group, str(path), record, settings) for path, record in read_records(source)]
+    networks = [
+        Network(name, group, record.model_copy(update={"samples": None}), read_metrics(record, **settings))
+        for name, record in _records(listed)
+    ]
     if not networks:
         raise ComparisonError(f"no records were given for {group!r}; give files, or folders that hold some")
     _refuse_repeated(networks)
     return sorted(networks, key=lambda network: (network.seed is None, network.seed or 0))
 
 
-def _network(group: str, name: str, record: Record, settings: dict[str, Any]) -> Network:
-    facts = {
-        "dataset": record.dataset,
-        "split": record.split,
-        "number of samples": record.n,
-        "samples": record.samples_sha256[:12],
-    }
-    recipe = dict(record.model.training.get("recipe") or {})
-    values = read_metrics(record, **settings)
-    return Network(name, group, record.model.seed, record.model.sha256, facts, recipe, values)
+def _records(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:
+    for place, source in enumerate(sources, start=1):
+        if isinstance(source, Record):
+            yield source.model.path or f"record {place}", source
+        else:
+            yield from ((str(path), record) for path, record in read_records(source))
 
 
 def _refuse_repeated(networks: Sequence[Network]) -> None:
     for one, other in combinations(networks, 2):
         both = f"{one.name} and {other.name}, both given for {one.group!r}, are"
-        if one.sha256 == other.sha256:
+        if one.record.model.sha256 == other.record.model.sha256:
             raise ComparisonError(f"{both} records of one network; each network counts once")
         if one.seed == other.seed is not None:
             raise ComparisonError(
@@ -121,27 +114,12 @@ class Sides:
         return " and ".join(texts)
 
 
-def require_same_settings(metric: Metric, networks: Sequence[Network]) -> None:
-    """Check that a metric was measured in the same way in all networks that have it.
-
-    Raises:
-        ComparisonError: It was not; it says what differs.
-    """
-    having = [network for network in networks if metric in network.values]
-    name = differing_setting(metric, having)
-    if name is not None:
-        values = [network.values[metric].settings.get(name) for network in having]
-        advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
-        require_one(f"{metric.key}: {name}", having, values, advice)
-
-
-def differing_setting(metric: Metric, networks: Sequence[Network]) -> str | None:
-    """Return the name of a setting in which networks that know it differ; None if there is none."""
+def settings_of(metric: Metric, networks: Sequence[Network]) -> dict[str, list[Any]]:
+    """Return each setting that a metric was measured with, of each network that has it; None where it is no matter."""
     settings = [network.values[metric].settings for network in networks]
-    for name in dict.fromkeys(name for own in settings for name in own):
-        if len({_comparable(own[name]) for own in settings if own.get(name) is not None}) > 1:
-            return name
-    return None
+    return {
+        name: [own.get(name) for own in settings] for name in dict.fromkeys(name for own in settings for name in own)
+    }
 
 
 def require_one(what: str, networks: Sequence[Network], values: Sequence[Any], advice: str) -> None:
@@ -150,16 +128,17 @@ def require_one(what: str, networks: Sequence[Network], values: Sequence[Any], a
     Raises:
         ComparisonError: Two of them do not.
     """
-    having = [(network, value) for network, value in zip(networks, values, strict=True) if value is not None]
-    for other, value in having[1:]:
-        first, one = having[0]
-        if _comparable(one) != _comparable(value):
-            raise ComparisonError(
-                f"records that cannot be compared: {what} is {one} in {first.name} ({first.group}) and "
-                f"{value} in {other.name} ({other.group}); {advice}"
-            )
+    different = differing(values)
+    if len(different) > 1:
+        (first, one), (other, value) = ((networks[place], values[place]) for place in different[:2])
+        raise ComparisonError(
+            f"records that cannot be compared: {what} is {one} in {first.name} ({first.group}) and "
+            f"{value} in {other.name} ({other.group}); {advice}"
+        )
 
 
-def _comparable(value: Any) -> str:
-    # As a file would hold it, in which there are no tuples.
-    return json.dumps(value, sort_keys=True, default=str)
+def differing(values: Sequence[Any]) -> list[int]:
+    """Return where each value is first found, but for None, which is no matter."""
+    # As a file would hold them, in which there are no tuples.
+    texts = [None if value is None else json.dumps(value, sort_keys=True, default=str) for value in values]
+    return [texts.index(text) for text in dict.fromkeys(texts) if text is not None]

@@ -55,10 +55,10 @@ def split_named(text: str) -> tuple[str, list[str]]:
 
 
 def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iterator[tuple[Path, Record]]:
-    """Yield the records that a path names.
+    """Yield the records that a file, a folder or a pattern names.
 
     Args:
-        source: A file, a folder or a pattern.
+        source: Which.
         left_out: Gets the files of a folder that cannot be read, each of which is named in a warning; without it such a
             file is an error.
 
@@ -87,9 +87,7 @@ def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iter
 def find_records(source: str | Path, *, lenient: bool = False) -> list[Path]:
     """Return the files that a path names: itself, all records in it and below, or what a pattern matches.
 
-    Args:
-        source: A file, a folder or a pattern.
-        lenient: Whether in a folder all counts that cannot be read, and may be a record.
+    If ``lenient``, all counts in a folder that cannot be read, and may be a record.
 
     Raises:
         ComparisonError: Nothing is there.

@@ -18,14 +18,8 @@ CORRUPTIONS = Registry("corruption", "robustprune.corruptions", _TABLES["PLUGINS
 
 Corruption = Callable[..., Any]
 
-
-def register_corruption(name: str) -> Callable[[Corruption], Corruption]:
-    """Return a decorator that makes ``corruption(images, severity, draws, *, option=default, …)`` known as ``name``.
-
-    Raises:
-        ValueError: The name is taken.
-    """
-    return CORRUPTIONS.register(name)
+register_corruption = CORRUPTIONS.register
+"""Returns a decorator that makes ``corruption(images, severity, draws, *, option=default, …)`` known as a name."""
 
 
 def get_corruption(name: str) -> Corruption:

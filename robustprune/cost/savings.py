@@ -1,4 +1,4 @@
-"""What one network saves against another: in memory, and in what training it took (the paper's Table 4)."""
+"""What the training of one network saves against that of another (the paper's Table 4)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from robustprune.cost.counts import percent_saved
-from robustprune.cost.memory import Memory
 
 _SPENT = {"energy_kwh": "energy", "co2_kg": "co2", "seconds": "training_seconds"}
 # What has to be equal for what trainings took to be comparable.
@@ -15,15 +14,6 @@ _CIRCUMSTANCES = {
     "energy_kwh": ("epochs", "device", "threads", "processes", "energy_method"),
     "co2_kg": ("epochs", "device", "threads", "processes", "energy_method", "country"),
 }
-
-
-def saved_memory(own: Memory, dense: Memory) -> dict[str, float]:
-    """Return the percentages of memory saved: in training (``memory``), of it activations, and at inference."""
-    return {
-        "memory": percent_saved(own.training, dense.training),
-        "activations": percent_saved(own.activations, dense.activations),
-        "inference_memory": percent_saved(own.inference, dense.inference),
-    }
 
 
 def training_circumstances(figure: str, training: Mapping[str, Any]) -> dict[str, Any]:

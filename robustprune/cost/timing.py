@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from robustprune.cost.noise_images import noise_images
+from robustprune.cost.counts import noise_images
 from robustprune.inference import freeze
 from robustprune.runtime.arrays import Array
 
@@ -21,13 +21,7 @@ _LEAST_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Spread:
-    """The middle of several measurements.
-
-    Attributes:
-        median: The median.
-        iqr: The interquartile range: the third quartile minus the first.
-        repeats: How many measurements.
-    """
+    """The middle of several measurements: the median, the third quartile minus the first, and how many there were."""
 
     median: float
     iqr: float
@@ -51,11 +45,6 @@ def time_in_turn(
 
     In turn, so that a drift of the machine's speed hits all alike; every other round backwards, so that none
     always follows the same one. Each is called twice before, uncounted, and at least five times whatever it takes.
-
-    Args:
-        runs: What to time.
-        seconds: For how long.
-        device: Where they compute; a GPU is waited for.
     """
     wait = _waiting(torch.device(device))
     for run in runs:
@@ -81,14 +70,7 @@ def ratio_spread(numerators: Sequence[float], denominators: Sequence[float]) -> 
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of a forward pass.
-
-    Attributes:
-        batch_size: Images per pass.
-        milliseconds: Of each pass.
-        threads: Processor threads that computed.
-        device: Where.
-    """
+    """Times of a forward pass: images per pass, milliseconds of each, processor threads, and the device."""
 
     batch_size: int
     milliseconds: tuple[float, ...]

@@ -47,13 +47,8 @@ def _read_digits() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     From its file, as importing scikit-learn takes longer than evaluating a network on the images.
     """
     package = find_spec("sklearn")
-    path = Path(str(package.origin if package else "")).parent / "datasets" / "data" / "digits.csv.gz"
-    if not path.is_file():  # a version that keeps it elsewhere
-        from sklearn.datasets import load_digits as read
-
-        bunch = read()
-        return bunch.images, bunch.target
-    rows = np.loadtxt(path, delimiter=",")
+    assert package is not None
+    rows = np.loadtxt(Path(str(package.origin)).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
 
 

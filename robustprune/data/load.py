@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 
 import torch
 
-from robustprune.data.contract import DatasetRequest, RawData
+from robustprune.data.contract import DatasetLoader, DatasetRequest, RawData
 from robustprune.data.image_data import ImageData
 from robustprune.data.pixels import INTERPOLATION, channel_statistics, convert_channels, resize_images
-from robustprune.data.registry import DATASETS, TAKE_A_PATH, TAKE_NO_ARGUMENT
+from robustprune.data.registry import DATASETS
 from robustprune.data.splits import InMemorySplit, Split
 from robustprune.data.stratify import hold_out, stratified_indices
 from robustprune.data.streaming import StreamedSplit
@@ -75,9 +74,15 @@ def load_data(
     _check(image_size=image_size, channels=channels, train_limit=train_limit, seed=seed, workers=workers)
     if not isinstance(validation_fraction, Real) or not 0 <= validation_fraction <= 0.5:
         raise DataError(f"validation fraction {validation_fraction!r} is not a number between 0 and 0.5")
-    folder = None if root is None else _folder(root)
+    if root is not None and not str(root).strip():
+        raise DataError("the folder to look for the data set in has an empty name; leave root out for the usual places")
+    folder = None if root is None else user_path(root).resolve()
     request = DatasetRequest(name, folder, image_size, channels, seed, download, workers)
-    raw = _load_raw(request)
+    load: DatasetLoader = DATASETS.get(name)
+    key, colon, _ = name.partition(":")
+    if colon and key in DATASETS.builtin and not DATASETS.builtin[key].argument:
+        raise DataError(f"data set {key!r} takes nothing after a colon; found {name!r}")
+    raw = load(request)
     _say_what_is_empty(request, raw)
     splits = _separate(raw, train_limit, validation_fraction, seed)
     streamed = _stays_on_disk(splits, stream, image_size, channels)
@@ -94,7 +99,7 @@ def load_data(
         "stream": stream,
     }
     done = {"statistics_from": statistics_from, "streamed": streamed}
-    provenance = {**spec, **raw.notes, **_conversions(raw, splits), **done, **_contents(raw, splits)}
+    provenance = {**spec, **raw.notes, **done, **_conversions(raw, splits)}
     return ImageData(name, raw.classes, mean, std, raw.flips, **splits, spec=spec, provenance=provenance)
 
 
@@ -105,7 +110,8 @@ def canonical_name(name: str) -> str:
         DataError: A name that needs a path has none.
     """
     key = name.partition(":")[0]
-    return f"{key}:{DatasetRequest(name).argument_path()}" if key in TAKE_A_PATH else name
+    takes_a_path = key in DATASETS.builtin and DATASETS.builtin[key].argument
+    return f"{key}:{DatasetRequest(name).argument_path()}" if takes_a_path else name
 
 
 def _check(*, image_size: Any, channels: Any, **numbers: Any) -> None:
@@ -119,22 +125,6 @@ def _check(*, image_size: Any, channels: Any, **numbers: Any) -> None:
         raise DataError(f"image size {image_size} is too small; the least is {_SMALLEST_SIDE}")
     if channels not in (None, 1, 3):
         raise DataError(f"cannot convert to {channels} channels; choose 1 (grey) or 3 (colour)")
-
-
-def _folder(root: str | Path) -> Path:
-    if not isinstance(root, (str, os.PathLike)):
-        raise DataError(f"root must be the path of a folder, got {root!r}")
-    if not str(root).strip():
-        raise DataError("the folder to look for the data set in has an empty name; leave root out for the usual places")
-    return user_path(root).resolve()
-
-
-def _load_raw(request: DatasetRequest) -> RawData:
-    key = request.name.partition(":")[0]
-    load: Callable[[DatasetRequest], RawData] = DATASETS.get(request.name)
-    if ":" in request.name and key in TAKE_NO_ARGUMENT:
-        raise DataError(f"data set {key!r} takes nothing after a colon; found {request.name!r}")
-    return load(request)
 
 
 def _say_what_is_empty(request: DatasetRequest, raw: RawData) -> None:
@@ -204,10 +194,8 @@ def _statistics(splits: Mapping[str, Split], seed: int) -> tuple[tuple[float, ..
     described = f"{len(split)} {part} images"
     if isinstance(split, StreamedSplit) and len(split) > _STATISTICS_SAMPLE:
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-        split, described = (
-            split.subset(order[:_STATISTICS_SAMPLE].sort().values),
-            f"{_STATISTICS_SAMPLE} of {described}",
-        )
+        split = split.subset(order[:_STATISTICS_SAMPLE].sort().values)
+        described = f"{_STATISTICS_SAMPLE} of {described}"
     mean, std = channel_statistics(batch.images for batch in split.batches(512))
     return mean, std, described
 
@@ -216,18 +204,13 @@ def _conversions(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
     before, after = (next(iter(parts.values())).shape for parts in (raw.splits(), splits))
     original = raw.notes.get("resized_from", list(before[1:]))
     resized = original != list(after[1:])
+    held_out = "held out of the training images, stratified" if "val" in splits else None
     return {
         "channels_from": before[0],
         "channels_to": after[0],
         "resized_from": original if resized else None,
         "resized_to": list(after[1:]) if resized else None,
         "interpolation": INTERPOLATION if resized else None,
-    }
-
-
-def _contents(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
-    held_out = "held out of the training images, stratified" if "val" in splits else None
-    return {
         "validation": held_out if raw.val is None else "shipped with the set",
         "sizes": {part: len(split) for part, split in splits.items()},
         "sha256": {part: split.fingerprint() for part, split in splits.items()},

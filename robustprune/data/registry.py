@@ -17,9 +17,6 @@ from robustprune.registry import Registry, first_line, read_tables
 from robustprune.runtime.files import user_path
 
 DATASETS = Registry("data set", "robustprune.datasets", read_tables("data")["PLUGINS"])
-# Built-in sets that take a path after a colon; the other built-in ones take nothing there.
-TAKE_A_PATH = {name: entry.argument for name, entry in DATASETS.builtin.items() if entry.argument}
-TAKE_NO_ARGUMENT = DATASETS.builtin.keys() - TAKE_A_PATH.keys()
 
 
 @dataclass(frozen=True)
@@ -105,20 +102,15 @@ def describe_datasets(root: str | Path | None = None) -> list[DatasetDescription
 
 
 def _describe(name: str, root: Path | None) -> DatasetDescription:
-    if name not in DATASETS.builtin:
-        return _describe_foreign(name)
-    description = DATASETS.builtin[name].description
-    if name in TAKE_A_PATH:
-        return DatasetDescription(f"{name}:{TAKE_A_PATH[name]}", description, None, "the path you give")
-    if name in PLACES:
+    if name in DATASETS.builtin:
+        entry = DATASETS.builtin[name]
+        if entry.argument:
+            return DatasetDescription(f"{name}:{entry.argument}", entry.description, None, "the path you give")
+        if name not in PLACES:
+            return DatasetDescription(name, entry.description, True, "embedded or synthetic")
         found = locate(name, root)
-        where = str(found) if found else f"not in {', '.join(str(path) for path in folders(name, root))}"
-        return DatasetDescription(name, description, found is not None, where)
-    return DatasetDescription(name, description, True, "embedded or synthetic")
-
-
-def _describe_foreign(name: str) -> DatasetDescription:
-    """Ask what was registered or is another package's."""
+        where = str(found) if found else f"not in {', '.join(map(str, folders(name, root)))}"
+        return DatasetDescription(name, entry.description, found is not None, where)
     try:
         loader = DATASETS.get(name)
     except (RobustPruneError, ImportError, AttributeError) as error:
@@ -166,15 +158,12 @@ def find_folder(request: DatasetRequest) -> Path:
         found = locate(name, request.root)
     if found is not None:
         return found
-    looked = "; ".join(_verdict(name, folder) for folder in folders(name, request.root))
-    raise DataError(f"data set {name!r} was not found. Looked in {looked}. To get it: {PLACES[name].fetch}.")
-
-
-def _verdict(name: str, folder: Path) -> str:
-    missing = missing_files(name, folder)
-    if len(missing) == len(PLACES[name].files):
-        return str(folder)
-    return f"{folder} (incomplete: {', '.join(missing)} missing)"
+    looked = []
+    for folder in folders(name, request.root):
+        missing = missing_files(name, folder)
+        is_empty = len(missing) == len(PLACES[name].files)
+        looked.append(str(folder) if is_empty else f"{folder} (incomplete: {', '.join(missing)} missing)")
+    raise DataError(f"data set {name!r} was not found. Looked in {'; '.join(looked)}. To get it: {PLACES[name].fetch}.")
 
 
 def _download(name: str, root: Path) -> None:

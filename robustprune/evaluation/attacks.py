@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,11 @@ _GALLERY_NUMBERS = 1 << 19  # pixels × channels of them all: a record is for fi
 
 @dataclass
 class AttackOutcomes:
-    """What a record says of attacks: entries, curves, and outcomes per sample under the entries' places."""
+    """What a record says of attacks; samples are under the places of the entries."""
 
     entries: list[AttackEntry] = field(default_factory=list)
     curves: list[CurveEntry] = field(default_factory=list)
     samples: Samples = field(default_factory=dict)
-
-    def add(self, result: AttackResult) -> None:
-        """Add a result."""
-        self.samples |= _outcomes(result, len(self.entries))
-        self.entries.append(_entry(result))
 
 
 def run_attacks(
@@ -58,17 +54,12 @@ def run_attacks(
 ) -> AttackOutcomes:
     """Return one entry per attack and ε, rising: what is broken at one ε is not attacked again at the next.
 
-    Args:
-        network: From images (N, C, H, W) to logits.
-        sample: What is attacked.
-        evaluation: The attacks, and what they share with the rest of it.
-        clean_accuracy: On the sample, which attacks have to find, too.
-        work: Processes share the samples.
+    Attacks have to find the clean accuracy on the sample, too; processes share its images.
     """
     asked, found = evaluation.attacks, AttackOutcomes()
     if not asked.names or not asked.epsilons:
         return found
-    attacker = _Attacker(network, sample, evaluation, clean_accuracy, work)
+    attacker = _Attacker(network, sample, evaluation, expected_clean_accuracy=clean_accuracy, work=work)
     results: list[AttackResult] = []
     for name in ["union"] if asked.union else list(dict.fromkeys(asked.names)):
         rising: list[AttackResult] = []
@@ -76,12 +67,16 @@ def run_attacks(
             rising.append(attacker.attack(name, epsilon, carry=rising[-1] if rising else None))
         results += rising
         if len(rising) > 1:
-            found.curves.append(_curve(name, SecurityCurve(tuple(rising))))
+            found.curves.append(_curve(name, rising))
     results += attacker.transferred
-    for result in results:
-        found.add(result)
+    for place, result in enumerate(results):
+        found.entries.append(_entry(result))
+        found.samples |= _outcomes(result, place)
     _add_galleries(found, results, sample)
-    work.processes.from_main(lambda: _save(results, network, asked.save_adversarial))
+    if asked.save_adversarial is not None:
+        files = adversarial_files(asked.save_adversarial, [(result.attack, result.epsilon) for result in results])
+        for result, file in zip(results, files, strict=True):
+            work.processes.from_main(partial(save_adversarial, result, network, file))
     return found
 
 
@@ -92,17 +87,11 @@ class _Attacker:
         transferred: Results with images made on another network.
     """
 
-    def __init__(
-        self, network: nn.Module, sample: Sample, evaluation: Evaluation, clean_accuracy: float, work: Work
-    ) -> None:
+    def __init__(self, network: nn.Module, sample: Sample, evaluation: Evaluation, **settings: Any) -> None:
         self.transferred: list[AttackResult] = []
         self._network, self._sample, self._evaluation = network, sample, evaluation
         self._options = share_attack_options(evaluation.attacks)
-        self._settings: dict[str, Any] = {
-            "sample_ids": sample.indices,
-            "expected_clean_accuracy": clean_accuracy,
-            "work": work,
-        }
+        self._settings = {"sample_ids": sample.indices, **settings}
 
     def attack(self, name: str, epsilon: float, carry: AttackResult | None) -> AttackResult:
         """Return what an attack, or the union, does at a budget; ``carry`` is what it did at a smaller one."""
@@ -124,38 +113,28 @@ class _Attacker:
         return replace(result, checks=(*result.checks, check_transfer(result, together)))
 
     def _request(self, name: str, epsilon: float) -> Attack:
-        asked = self._evaluation.attacks
+        asked = self._evaluation
         return Attack(
             name,
             epsilon=epsilon,
-            norm=asked.norm,
-            restarts=asked.restarts,
-            eot=asked.eot,
-            checks=asked.checks,
-            seed=self._evaluation.seed,
-            batch_size=self._evaluation.batch_size,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
             options=self._options[name],
+            **asked.attacks.model_dump(include={"norm", "restarts", "eot", "checks"}),
         )
 
 
-def _curve(name: str, curve: SecurityCurve) -> CurveEntry:
+def _curve(name: str, rising: list[AttackResult]) -> CurveEntry:
+    curve = SecurityCurve(tuple(rising))
     median = curve.median_minimal_epsilon
     return CurveEntry(
         name=name,
-        norm=curve.results[0].norm,
+        norm=rising[0].norm,
         epsilons=curve.epsilons,
         robust_accuracy=curve.robust_accuracies,
-        valid=all(result.valid for result in curve.results),
+        valid=all(result.valid for result in rising),
         median_minimal_epsilon=median if math.isfinite(median) else None,
     )
-
-
-def _save(results: list[AttackResult], network: nn.Module, path: str | Path | None) -> None:
-    if path is None:
-        return
-    files = adversarial_files(path, [(result.attack, result.epsilon) for result in results])
-    for result, file in zip(results, files, strict=True):
-        save_adversarial(result, network, file)
 
 
 def adversarial_files(path: str | Path, attacks: Sequence[tuple[str, float]]) -> list[Path]:
@@ -198,22 +177,19 @@ def _entry(result: AttackResult) -> AttackEntry:
         gradient_evaluations=result.gradient_evaluations,
         forward_evaluations=result.forward_evaluations,
         seconds=result.seconds,
-        parts=_parts(result),
+        parts=sorted(set(result.broken_by)),
     )
 
 
-def _parts(result: AttackResult) -> list[str]:
-    return sorted(set(result.broken_by))
-
-
 def _outcomes(result: AttackResult, entry: int) -> Samples:
+    parts = sorted(set(result.broken_by))
     return {
         f"attack{entry}_prediction": result.adversarial_predictions.numpy(),
         f"attack{entry}_broken": result.broken.numpy(),
         f"attack{entry}_norm": result.perturbation_norms.numpy().astype(np.float32),
         f"attack{entry}_step": result.broken_at_step.numpy().astype(np.int32),
         f"attack{entry}_queries": result.queries.numpy().astype(np.int32),
-        f"attack{entry}_part": np.array([_parts(result).index(part) for part in result.broken_by], np.int16),
+        f"attack{entry}_part": np.array([parts.index(part) for part in result.broken_by], np.int16),
     }
 
 

@@ -6,7 +6,7 @@ once: with a weight of one each it gives the figures, with bootstrap counts as w
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -47,17 +47,11 @@ class DetectionFigures:
     fpr95_id_positive: float
     prevalence: float
 
-    def to_dict(self) -> dict[str, float]:
-        """Return the figures by name."""
-        return asdict(self)
-
 
 def detection_figures(scores_in: Array, scores_out: Array) -> DetectionFigures:
     """Return all figures of a score.
 
-    Args:
-        scores_in: (N,) of in-distribution samples, finite, larger = more out-of-distribution.
-        scores_out: (M,) of out-of-distribution samples.
+    Scores are of in-distribution samples (N,) and of out-of-distribution ones (M,), which should be larger.
 
     Raises:
         EvaluationError: Either is empty, not one-dimensional, or not finite.
@@ -78,13 +72,6 @@ def detection_intervals(
 
     In- and out-of-distribution samples are drawn anew separately, with replacement (Efron & Tibshirani 1993,
     chapter 13). Equal seeds and numbers of samples draw the same ones, so that detectors are resampled alike.
-
-    Args:
-        scores_in: (N,) of in-distribution samples.
-        scores_out: (M,) of out-of-distribution samples.
-        resamples: How many times; at least 20.
-        confidence: Between 0 and 1.
-        seed: Of the draws.
 
     Raises:
         EvaluationError: As `detection_figures`, too few resamples, or a confidence outside (0, 1).

@@ -208,9 +208,9 @@ def download_robustbench(architecture: Architecture, folder: Path) -> Path:
     return path
 
 
-def _place(architecture: Architecture) -> tuple[str, str, str]:
-    """Return an entry's name, data set and threat model."""
-    dataset = _DATASETS.get(architecture.num_classes)
+def _entry(architecture: Architecture) -> tuple[tuple[str, str, str], dict[str, Any]]:
+    """Return an entry's name, data set and threat model, and what the zoo has there."""
+    name, dataset = architecture.name.partition(":")[2], _DATASETS.get(architecture.num_classes)
     if dataset is None or architecture.channels != 3 or architecture.image_size != (32, 32):
         height, width = architecture.image_size
         raise ModelError(
@@ -219,30 +219,19 @@ def _place(architecture: Architecture) -> tuple[str, str, str]:
             "classes; convert with --image-size 32 --channels 3, or use wrn-28-10"
         )
     takes = "an architecture takes only 'threat_model'; weights_file and download are no part of one"
-    options = architecture.options_as(_ZooOptions, takes)
-    return architecture.name.partition(":")[2], dataset, options.threat_model
-
-
-def _entry(architecture: Architecture) -> tuple[tuple[str, str, str], dict[str, Any]]:
-    """Return an entry's name, data set and threat model, and what the zoo has there."""
-    name, dataset, threat_model = _place(architecture)
+    threat_model = architecture.options_as(_ZooOptions, takes).threat_model
     with _autoattack_by_its_other_name():
         import_quietly("robustbench", architecture.name)
     zoo = import_quietly("robustbench.model_zoo.models", architecture.name).model_dicts
-    lists = next(
-        {threat.value: entries for threat, entries in found.items()}
-        for key, found in zoo.items()
-        if key.value == dataset
-    )
-    if threat_model not in lists:
-        raise ModelError(f"RobustBench has no {threat_model!r} list for {dataset}; it has: {', '.join(lists)}")
-    if name not in lists[threat_model]:
-        known = list(lists[threat_model])
+    lists = {threat.value: each for key, found in zoo.items() if key.value == dataset for threat, each in found.items()}
+    entries = lists.get(threat_model, {})
+    if name not in entries:
+        what, known = (f"model called {name!r}", entries) if entries else (f"list {threat_model!r}", lists)
         raise ModelError(
-            f"RobustBench's {threat_model} list for {dataset} has no model called {name!r}.{suggest(name, known)} "
+            f"RobustBench's {threat_model} list for {dataset} has no {what}.{suggest(name, known)} "
             f"It has: {', '.join(known)}."
         )
-    return (name, dataset, threat_model), lists[threat_model][name]
+    return (name, dataset, threat_model), entries[name]
 
 
 @contextlib.contextmanager

@@ -105,7 +105,7 @@ def score_filters(
     Args:
         model: A network from :func:`robustprune.build_model`, left as it was.
         layers: Names of convolutions, such as those of :func:`robustprune.pruning.first_convolutions`.
-        data: The image set.
+        data: The image set; criteria sample its un-augmented training split.
         criterion: Name of a criterion that has a meaning for filters.
         seed: Decides the sample.
         options: The criterion's options.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from pydantic import ValidationError
 from robustprune.errors import EvaluationError
 from robustprune.metrics import shares_below
 from robustprune.records.schema import Record, Samples
-from robustprune.runtime.files import all_printable
 
 
 def load_record(path: str | Path) -> Record:
@@ -33,7 +31,7 @@ def load_record(path: str | Path) -> Record:
                 f"{path} is no record but an archive of arrays, such as a ticket; `robustprune evaluate --model {path} "
                 "--out FILE.json` writes the record of a ticket"
             )
-        record = _parse(content)
+        record = Record.model_validate_json(content)
     except OSError as error:
         raise EvaluationError(f"the record {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -53,18 +51,6 @@ def load_record(path: str | Path) -> Record:
                 "evaluate again, or delete them to read the record alone"
             )
     return record
-
-
-def _parse(content: bytes) -> Record:
-    """Return the record in a file's content."""
-    if b"\\ud" not in content.lower():
-        return Record.model_validate_json(content)
-    # Earlier versions wrote bytes of names that are no UTF-8 as lone surrogates, which are no JSON.
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        return Record.model_validate_json(content)  # which says what is wrong
-    return Record.model_validate(all_printable(found))
 
 
 def _load_samples(path: Path) -> Samples:

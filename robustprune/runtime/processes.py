@@ -110,13 +110,7 @@ class Processes:
         """Return what ``work`` returns in the main process, which alone does it."""
         with self.agreement():
             value = work() if self.is_main else None
-        if self.is_alone:
-            return value  # type: ignore[return-value]
-        found: list[Any] = [value]
-        with talking():
-            distributed.broadcast_object_list(found, src=0)
-        result: T = found[0]
-        return result
+        return self.gather(value)[0]  # type: ignore[return-value]
 
     def main_first(self, work: Callable[[], T]) -> T:
         """Return what ``work`` returns here; the others begin when the main process is done, as after a download."""
@@ -132,21 +126,18 @@ class Processes:
 
         Nothing may be exchanged inside.
         """
+        if self.is_alone:
+            yield
+            return
         failure: Exception | None = None
         try:
             yield
         except Exception as error:
-            if self.is_alone:
-                raise
             failure = error
-        if self.is_alone:
-            return
-        failures = self.gather(None if failure is None else _portable(failure))
-        if failure is not None:
-            raise failure
-        for told in failures:
-            if told is not None:
-                raise told
+        told = self.gather(None if failure is None else _portable(failure))
+        for each in (failure, *told):
+            if each is not None:
+                raise each
 
 
 ALONE = Processes()
@@ -171,7 +162,12 @@ def start_processes(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT)
         yield ALONE
         return
     if device.type == "cuda":
-        _take_card(launch.local_rank)
+        if launch.local_rank >= torch.cuda.device_count():
+            raise ProcessError(
+                f"each process takes a graphics card of its own, and this machine has {torch.cuda.device_count()}; "
+                "start as many with --nproc-per-node, or give --device cpu"
+            )
+        torch.cuda.set_device(launch.local_rank)
     elif device.type != "cpu":
         raise ProcessError(f"several processes work on cpu or cuda, not on {device.type}; give --device cpu")
     # Its functions take the group there is for a default when they are imported, which the first optimizer does. It
@@ -187,15 +183,6 @@ def start_processes(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT)
         yield Processes(launch.rank, launch.count)
     finally:
         distributed.destroy_process_group()
-
-
-def _take_card(number: int) -> None:
-    if number >= torch.cuda.device_count():
-        raise ProcessError(
-            f"each process takes a graphics card of its own, and this machine has {torch.cuda.device_count()}; start "
-            "as many with --nproc-per-node, or give --device cpu"
-        )
-    torch.cuda.set_device(number)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -93,19 +94,14 @@ def refuse_twice(names: Sequence[str], where: str) -> None:
     Raises:
         SweepError: There are such.
     """
-    for place, name in enumerate(names):
-        for other in names[:place]:
-            if f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}."):
-                pair = f"{name} twice" if name == other else f"{other} and {name}, of which one holds the other"
-                raise SweepError(f"{where} gives {pair}; give each setting once")
+    for one, other in combinations(names, 2):
+        if f"{other}.".startswith(f"{one}.") or f"{one}.".startswith(f"{other}."):
+            pair = f"{one} twice" if one == other else f"{one} and {other}, of which one holds the other"
+            raise SweepError(f"{where} gives {pair}; give each setting once")
 
 
 def put(document: dict[str, Any], path: str, value: Any) -> None:
-    """Set ``a.b`` of a document.
-
-    Raises:
-        SweepError: What holds it is no mapping.
-    """
+    """Set ``a.b`` of a document, unless what holds it is no mapping."""
     *parents, last = path.split(".")
     if parents[:1] == ["grid"]:  # whose settings are paths themselves
         parents, last = ["grid"], path.removeprefix("grid.")

@@ -21,7 +21,7 @@ from robustprune.ood.detector import detector_options, make_detector
 from robustprune.ood.image_sets import is_corrupted, load_set
 from robustprune.ood.protocol import plan_detection
 from robustprune.runtime.files import hash_arrays
-from robustprune.sweep.planning import hash_content
+from robustprune.sweep.graph import hash_content
 
 # Where files lie and are kept is not what is measured.
 _PLACES = {"cache", "root", "download"}
@@ -119,16 +119,15 @@ def _shift(asked: Evaluation, data: ImageData, watched: list[str]) -> dict[str, 
 
 def _ood(asked: Evaluation, data: ImageData, watched: list[str]) -> dict[str, Any]:
     wanted = asked.ood
-    requests = plan_detection(wanted, data.name)
-    detectors = sorted({name for chosen in requests.values() for name in chosen})
+    sets, detectors = plan_detection(wanted, data.name)
     needed = {*wanted.sets, wanted.tune_on}
     return {
-        "requests": requests,
+        "requests": {name: detectors for name in sets},
         "detectors": {name: _plain_ones({**detector_options(name), **vars(make_detector(name))}) for name in detectors},
         "protocol": wanted.model_dump(mode="json", exclude={"sets", "detectors", *_PLACES}),
         "sets": {
             name: _images_of(name, asked, data, watched, needed=name in needed)
-            for name in filter(None, [*requests, wanted.tune_on])
+            for name in filter(None, [*sets, wanted.tune_on])
         },
     }
 

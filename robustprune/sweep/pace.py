@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES
+from robustprune.corruptions import SEVERITIES, expand_names
 from robustprune.data import load_data
 from robustprune.models import build_model
 from robustprune.runtime.work import choose_device
@@ -25,25 +25,11 @@ from robustprune.training import Recipe, measure_steps
 
 _SECONDS = 2.0  # measured of each network
 _STEPS_TO_SCORE = 10  # criteria look at a few hundred images, as so many training steps do
-_GROUPS = {"all": len(HEADLINE), "extras": len(EXTRAS)}
 _SECONDS_BESIDE = 0.5  # loading, folding, writing
-
-_BASIS = (
-    "from measured steps of each dense network; tickets and attacks that succeed early take less, making "
-    "corrupted images and fitting detectors come on top"
-)
 
 
 def estimate(stages: Iterable[Stage], workers: int) -> dict[str, Any]:
-    """Return seconds, energy (kWh; None if it cannot be measured) and bytes on disk that stages will take.
-
-    Args:
-        stages: What is left to do.
-        workers: Processes side by side.
-
-    Raises:
-        RobustPruneError: A network or its images cannot be had.
-    """
+    """Return seconds, energy (kWh; None if it cannot be measured) and bytes on disk that stages will take."""
     seconds, energy, disk = 0.0, 0.0, 0
     paces: dict[str, Pace] = {}
     for stage in stages:
@@ -65,7 +51,10 @@ def estimate(stages: Iterable[Stage], workers: int) -> dict[str, Any]:
         "energy_kwh": None if math.isnan(energy) else energy,
         "disk_bytes": disk,
         "workers": workers,
-        "basis": _BASIS if seconds else "nothing is left",
+        "basis": "nothing is left"
+        if not seconds
+        else "from measured steps of each dense network; tickets and attacks that succeed early take less, making "
+        "corrupted images and fitting detectors come on top",
     }
 
 
@@ -126,7 +115,7 @@ class Pace:
 def _corrupted(asked: Mapping[str, Any]) -> int:
     """Return how many corrupted images there are of each: of a published set, as many as it usually has."""
     if "content" in asked:
-        return len(SEVERITIES) * sum(_GROUPS.get(name, 1) for name in asked["names"] or ["all"])
+        return len(SEVERITIES) * len(expand_names(asked["names"] or ["all"]))
     return len(SEVERITIES) * len(asked.get("options", ()))
 
 

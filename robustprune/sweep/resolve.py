@@ -1,6 +1,6 @@
 """From runs to stages: every default is spelled out, every image set is looked at, what cannot be is found out now.
 
-This imports torch, and loads image sets; its outcome is kept (see :mod:`planning`).
+This imports torch, and loads image sets; its outcome is kept (see :mod:`graph`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.pruning import make_criterion
 from robustprune.runtime.files import hash_json
-from robustprune.sweep.graph import Stage, SweepPlan
+from robustprune.sweep.graph import Stage, SweepPlan, hash_content, look_at
 from robustprune.sweep.measured import defaults, resolve_evaluation
-from robustprune.sweep.planning import hash_content, look_at
 from robustprune.sweep.settings import RunSettings
 from robustprune.tickets.finding import check_possible
 from robustprune.tickets.requests import Pruning
@@ -44,7 +43,6 @@ def plan_runs(runs: Sequence[RunSettings], data: ImageData | None = None) -> tup
             raise SweepError(f"the run “{run.title}” cannot be: {error}") from error
     plan = resolver.plan
     plan.comparisons = [plan.add(stage) for stage in _comparisons(evaluated)]
-    plan.drop_unneeded()
     return plan, [address for _, address in evaluated]
 
 

@@ -33,13 +33,6 @@ _SECONDS_TO_WAIT_FOR_OTHERS = 0.5
 def carry_out(plan: SweepPlan, store: Store, engine: Engine, watch: Watch, *, work: str = WORK) -> State:
     """Do all stages of a plan that are not done and have not failed before; return where that ends.
 
-    Args:
-        plan: What is to be done.
-        store: Where.
-        engine: By whom.
-        watch: Told of every change.
-        work: What does a stage, see :func:`run_stage`.
-
     Raises:
         SweepError: The disk is full; everything so far is kept.
     """
@@ -139,7 +132,7 @@ class _Scheduler:
 def missing_stages(plan: SweepPlan, there: set[str]) -> dict[str, Stage]:
     """Return the stages still to be done: what is not there of all that missing records and comparisons need."""
     missing: set[str] = set()
-    waiting = list(plan.ends)
+    waiting = [*(run.stage for run in plan.runs), *plan.comparisons]
     while waiting:
         address = waiting.pop()
         if address not in there and address not in missing:
@@ -149,24 +142,13 @@ def missing_stages(plan: SweepPlan, there: set[str]) -> dict[str, Stage]:
 
 
 def carry_out_here(plan: SweepPlan, store: Store, work: Work, progress: Progress) -> None:
-    """Do all stages of a plan that are not done in this process, one after the other.
-
-    Args:
-        plan: What is to be done.
-        store: Where.
-        work: What does a stage, see :func:`run_stage`.
-        progress: Told of each stage, and how much of it is done.
-
-    Raises:
-        Exception: Whatever a stage raises; what is done so far stays for the next time.
-    """
+    """Do all stages of a plan that are not done in this process, one after the other; what a stage raises is raised."""
     for address, stage in missing_stages(plan, store.done()).items():
-        label = f"{stage.kind} of {stage.label}"
-        progress(label, 0.0, 1.0)
 
-        def tell(_doing: str, share: float, label: str = label) -> None:
+        def tell(_doing: str, share: float, label: str = f"{stage.kind} of {stage.label}") -> None:
             progress(label, share, 1.0)
 
+        tell("", 0.0)
         while run_stage(str(store.folder), asdict(stage), work, tell=tell)[0] == BUSY:
             time.sleep(_SECONDS_TO_WAIT_FOR_OTHERS)
         for said in store.describe(address)["warnings"]:
@@ -182,10 +164,8 @@ def run_stage(
         folder: The sweep's.
         stage: What to do, as a mapping, since it came from another process.
         work: What does it in the stage's folder of work, and returns its environment: a function, or ``module:name``.
+            What it raises is raised; what it has done so far stays for the next time.
         tell: Called with what is being done and how much of it is done, from 0 to 1.
-
-    Raises:
-        Exception: Whatever the work raises; what it has done so far stays for the next time.
     """
     store, wanted = Store(folder), Stage(**stage)
     address = wanted.address

@@ -31,9 +31,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from robustprune.errors import RecordWarning
+from robustprune.errors import RecordWarning, SweepError
 from robustprune.runtime.files import printable, write_atomically
-from robustprune.sweep.graph import Stage, SweepPlan
+from robustprune.runtime.kinds import SWEEP_PLAN
+from robustprune.sweep.graph import Stage, SweepPlan, look_at
 
 
 class Store:
@@ -65,7 +66,7 @@ class Store:
 
     def done(self) -> set[str]:
         """Return the addresses of all finished stages."""
-        return _names(self.folder / "stages")
+        return {path.name for path in self.folder.glob("stages/*")}
 
     def describe(self, address: str) -> dict[str, Any]:
         """Return what a finished stage says of itself."""
@@ -73,11 +74,7 @@ class Store:
         return found
 
     def publish(self, address: str, stage: Stage, more: Mapping[str, Any]) -> None:
-        """Finish a stage: what lies in its folder of work becomes its outcome, in one rename.
-
-        Raises:
-            OSError: The disk is full, or something else of that kind; the stage is then not finished.
-        """
+        """Finish a stage: what lies in its folder of work becomes its outcome, in one rename."""
         work, place = self.work(address), self.stage(address)
         content = json.dumps({**asdict(stage), **more}, indent=2, allow_nan=False)
         write_atomically(work / "stage.json", f"{content}\n".encode())
@@ -94,12 +91,7 @@ class Store:
         self.forget_failure(address)
 
     def trained_alike(self, alike: str, address: str) -> str | None:
-        """Return the finished stage that trained the same in the same way; if there is none, ``address`` will have.
-
-        Args:
-            alike: Hash of what decides how the training comes out.
-            address: Of the stage that asks.
-        """
+        """Return the finished stage that trained what hashes so; if there is none, ``address`` will have."""
         path = self.folder / "trained" / alike
         with suppress(FileNotFoundError):
             known = path.read_text()
@@ -114,7 +106,7 @@ class Store:
 
     def failed(self) -> set[str]:
         """Return the addresses of all stages that failed."""
-        return {Path(name).stem for name in _names(self.folder / "failures") if name.endswith(".json")}
+        return {path.stem for path in self.folder.glob("failures/*.json")}
 
     def record_failure(self, stage: Stage, error: str, traceback: str) -> Path:
         """Write down how a stage failed; return the file of its traceback."""
@@ -127,12 +119,33 @@ class Store:
 
     def forget_failure(self, address: str) -> None:
         """Let a failed stage be tried again."""
-        for path in (self.failure(address), self.failure(address).with_suffix(".txt")):
-            path.unlink(missing_ok=True)
+        self.failure(address).unlink(missing_ok=True)
+        self.failure(address).with_suffix(".txt").unlink(missing_ok=True)
 
     def plan_file(self, name: str) -> Path:
         """Return the file of the plan of a sweep called ``name``."""
         return self.folder / "sweeps" / f"{name}.json"
+
+    def known_plan(self, name: str, key: str) -> SweepPlan | None:
+        """Return the plan of a sweep that was made before, if it still holds."""
+        try:
+            plan = SweepPlan.from_json(self.plan_file(name).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return plan if plan.key == key and all(look_at(path) == seen for path, seen in plan.watched.items()) else None
+
+    def keep_plan(self, name: str, plan: SweepPlan) -> None:
+        """Write a plan down, unless it is there.
+
+        Raises:
+            SweepError: It cannot be written.
+        """
+        path, content = self.plan_file(name), plan.to_json().encode()
+        try:
+            if not path.is_file() or path.read_bytes() != content:
+                write_atomically(path, content, SWEEP_PLAN)
+        except OSError as error:
+            raise SweepError(f"the plan cannot be written to {path}: {error.strerror}") from error
 
     def plans(self) -> dict[str, SweepPlan]:
         """Return the plans of the sweeps made here, by name; one that cannot be read is named and left out."""
@@ -143,13 +156,6 @@ class Store:
             except (OSError, ValueError) as error:
                 warnings.warn(f"left out: {path} is no plan of this version ({error})", RecordWarning, stacklevel=2)
         return found
-
-
-def _names(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
 
 
 def _flush_folder(folder: Path) -> None:
@@ -169,12 +175,9 @@ def claim(path: Path) -> Iterator[bool]:
     # A new object each time, and no thread's own: the same file may be asked for again from elsewhere.
     lock = FileLock(path, thread_local=False)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
+        with suppress(Timeout):
+            lock.acquire(blocking=False)
+        yield lock.is_locked
     finally:
         lock.release()
 

@@ -39,16 +39,15 @@ class EnergyMeter:
     """
 
     def __init__(self, country: str | None = "USA", *, whole_machine: bool = False) -> None:
-        """Prepare a meter for a country (ISO 3166, three letters), of this process or of all on the machine.
-
-        None measures nothing.
-        """
+        """Prepare a meter for a country (ISO 3166, three letters; None measures nothing), of this process or of all."""
         self._tracker: Any = None
         self._method, self._scope = "switched off", ", whole machine" if whole_machine else ""
         if country is None:
             return
         try:
-            known = _countries()
+            from codecarbon.input import DataSource
+
+            known = list(DataSource().get_global_energy_mix_data())  # type: ignore[no-untyped-call]
             self._tracker = _tracker(country, whole_machine) if country in known else None
         except Exception as error:
             self._method = f"codecarbon failed: {type(error).__name__}: {error}"
@@ -73,7 +72,8 @@ class EnergyMeter:
             data = self._tracker.stop_task()
             if data is not None:
                 energy.energy_kwh, energy.co2_kg = float(data.energy_consumed), float(data.emissions)
-            energy.method = _power_source(self._tracker) + self._scope
+            modes = [getattr(hardware, "_mode", None) for hardware in getattr(self._tracker, "_hardware", [])]
+            energy.method = f"codecarbon {next(filter(None, modes), 'unknown')}{self._scope}"
 
 
 @cache
@@ -88,22 +88,10 @@ def _tracker(country: str, whole_machine: bool) -> Any:
         output_methods=[],
         log_level="critical",
         allow_multiple_runs=True,
-        # Of one process alone: a neighbour on the same machine is not this network's cost. Of several there is no
-        # such figure.
+        # A neighbour on the same machine is not this network's cost; of several processes there is no such figure.
         tracking_mode="machine" if whole_machine else "process",
     )
     # The constructor swallows its own errors; a first measurement brings them out, and warms it up.
     tracker.start_task()
     tracker.stop_task()
     return tracker
-
-
-def _countries() -> list[str]:
-    from codecarbon.input import DataSource
-
-    return list(DataSource().get_global_energy_mix_data())  # type: ignore[no-untyped-call]
-
-
-def _power_source(tracker: Any) -> str:
-    modes = [getattr(hardware, "_mode", None) for hardware in getattr(tracker, "_hardware", [])]
-    return "codecarbon " + (next((str(mode) for mode in modes if mode), "unknown"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from robustprune.cost import Spread, ratio_spread, time_in_turn
+from robustprune.cost import ratio_spread, time_in_turn
 from robustprune.data import ImageData, InMemorySplit
 from robustprune.models import architecture_of, copy_network
 from robustprune.runtime.randomness import isolated_generators, seeded_generator
@@ -21,33 +21,6 @@ from robustprune.training.recipes import Recipe
 _STEPS = 2  # per measurement
 
 
-@dataclass(frozen=True)
-class Speedup:
-    """How many times faster a network trains than the dense one.
-
-    Attributes:
-        ratio: Time of the dense network's steps over the network's own: median and interquartile range over
-            pairs measured one after the other.
-        batch_size: Images per step.
-        threads: Processor threads that computed.
-        device: Where.
-    """
-
-    ratio: Spread
-    batch_size: int
-    threads: int
-    device: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all by name."""
-        return {
-            **self.ratio.to_dict(),
-            "batch_size": self.batch_size,
-            "threads": self.threads,
-            "device": self.device,
-        }
-
-
 def measure_training_speedup(
     model: nn.Module,
     dense: nn.Module,
@@ -56,7 +29,7 @@ def measure_training_speedup(
     batch_size: int | None = None,
     seconds: float = 10.0,
     device: torch.device | str = "cpu",
-) -> Speedup:
+) -> dict[str, Any]:
     """Train copies of two networks on noise, in turn, and compare the times; the networks are left as they were.
 
     A step is that of :func:`robustprune.train`: augmentation, forward pass, backward pass, checks, SGD.
@@ -69,6 +42,10 @@ def measure_training_speedup(
         seconds: For how long to measure; at least five pairs are.
         device: Where to train.
 
+    Returns:
+        How many times faster ``model`` trains, as ``median`` and ``iqr`` over so many ``repeats``, pairs measured one
+        after the other; and the ``batch_size``, ``threads`` and ``device`` they were measured with.
+
     Raises:
         ModelError: A network does not know what images it takes.
         TrainingError: No such recipe.
@@ -80,7 +57,8 @@ def measure_training_speedup(
     ]
     with isolated_generators(0):
         dense_times, times = time_in_turn(runs, seconds, device)
-    return Speedup(ratio_spread(dense_times, times), chosen.batch_size, torch.get_num_threads(), str(device))
+    machine = {"batch_size": chosen.batch_size, "threads": torch.get_num_threads(), "device": str(device)}
+    return ratio_spread(dense_times, times).to_dict() | machine
 
 
 def _epoch_of(model: nn.Module, data: ImageData, recipe: Recipe, device: torch.device | str) -> Callable[[], object]:
@@ -114,13 +92,8 @@ def measure_steps(
 ) -> tuple[float, float | None]:
     """Return how long a training step takes, and what power the machine draws meanwhile.
 
-    Args:
-        model: A network, left as it was.
-        data: Whose first images are trained on.
-        recipe: How.
-        device: Where.
-        country: As for :func:`robustprune.train`.
-        seconds: For how long to measure; at least two steps are, after two that do not count.
+    The network is left as it was, and trained on the first of the images. ``country`` is as for
+    :func:`robustprune.train`; measured are ``seconds``, and at least two steps, after two that do not count.
 
     Returns:
         Seconds, and watts, None where energy cannot be measured.

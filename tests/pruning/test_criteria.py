@@ -25,7 +25,7 @@ from robustprune.pruning import (
     score_weights,
     weight_layers,
 )
-from robustprune.pruning.criteria.criterion import as_batches, images_per_class, scoring_copy
+from robustprune.pruning.criteria import as_batches, images_per_class, scoring_copy
 
 
 def network_for(data: ImageData, seed: int = 0, width: int = 4) -> nn.Module:

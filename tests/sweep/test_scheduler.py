@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sweep_stages import COUNTING, EVIL, calls, plan_of
@@ -198,7 +199,7 @@ def test_failures_of_one_label_are_all_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("workers", "tasks"), [(None, 8), (1, 1), (5, 5), (100, 8)])
 def test_ray_is_given_no_more_tasks_than_workers_were_asked_for(workers: int | None, tasks: int) -> None:
     engine = RayEngine.__new__(RayEngine)  # without a cluster
-    engine._most, engine._counted, engine._count = workers, time.monotonic() + 3600, 4
+    engine._most, engine._ray = workers, SimpleNamespace(cluster_resources=lambda: {"CPU": 4.0})
     assert engine.workers == tasks
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,8 +17,7 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block
 from robustprune.pruning.calls import Call, tensors, trace
-from robustprune.pruning.criteria.channels import channel_dim, known_channel_dim, normalizes
-from robustprune.pruning.criteria.criterion import (
+from robustprune.pruning.criteria import (
     Batches,
     BatchNormMode,
     Criterion,
@@ -26,30 +25,19 @@ from robustprune.pruning.criteria.criterion import (
     images_in_proportion,
     scoring_copy,
 )
+from robustprune.pruning.criteria.channels import channel_dim, known_channel_dim, normalizes
 
 Place = Literal["output", "branch"]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A module whose output is looked at.
-
-    Attributes:
-        module: Its name in the network.
-        shape: The shape of its output, batch first.
-        channel_dim: Which of the output's dimensions counts channels.
-        activation: What the output goes through before it is looked at, if anything.
-    """
+    """A module whose output is looked at, by name; which of its dimensions counts channels; what it goes through."""
 
     module: str
     shape: tuple[int, ...]
     channel_dim: int
     activation: nn.Module | None = None
-
-    @property
-    def has_feature_maps(self) -> bool:
-        """Whether the output is (N, C, H, W)."""
-        return len(self.shape) == 4 and self.channel_dim == 1
 
 
 class DataCriterion(Criterion):
@@ -116,6 +104,21 @@ class ActivationCriterion(DataCriterion):
                 network(images)
         labels = torch.cat([labels for _, labels in batches]).cpu()
         return self.importance({name: torch.cat(parts) for name, parts in measures.items()}, labels)
+
+
+class ExpectedAbs(ActivationCriterion):
+    """Mean absolute activation at the block output.
+
+    Over images, positions and channels. Tan and Motani, "DropNet: reducing neural network complexity via iterative
+    pruning", ICML 2020: what is hardly active adds little. Tokens and channels-last features are averaged over all
+    positions alike.
+    """
+
+    no_weight_scores: ClassVar[str] = "an activation belongs to a whole filter"
+
+    def measure(self, features: Tensor, site: Site) -> Tensor:
+        """Return the mean absolute value of every channel on every image."""
+        return by_channel(features, site).abs().mean(dim=2)
 
 
 def by_channel(features: Tensor, site: Site) -> Tensor:

@@ -1,4 +1,4 @@
-"""Criteria that score single weights, most of them by gradients of a loss.
+"""Criteria that score single weights, most of them by gradients of a loss, and the plainest of these, SNIP.
 
 A filter or a block is worth what its weights are worth together.
 """
@@ -18,14 +18,13 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.models import evaluation_mode
 from robustprune.pruning.blocks import Block, weight_layers
-from robustprune.pruning.criteria.criterion import (
+from robustprune.pruning.criteria import (
     Batches,
     BatchNormMode,
     Criterion,
     as_batches,
     images_per_class,
     scoring_copy,
-    trial_images,
 )
 from robustprune.pruning.criteria.used_weights import use_weights
 
@@ -121,8 +120,8 @@ def per_filter(weights: Tensor, reduction: Reduction) -> Tensor:
 
 def _unreached(what: str) -> PruningError:
     return PruningError(
-        f"no gradient reaches {what}: the forward pass runs it under torch.no_grad or detaches what it returns, or its "
-        "layers are hidden in a scripted or exported module; use kl, expected_abs or pls, which need no gradient"
+        f"no gradient reaches {what}: the forward pass detaches what it returns, or runs under torch.no_grad or within "
+        "a scripted or exported module; use kl, expected_abs or pls, which need no gradient"
     )
 
 
@@ -164,8 +163,7 @@ class GradientCriterion(WeightCriterion):
     def saliency(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
         """Return the importance of every weight that the loss depends on; the model is left as it was."""
         network = scoring_copy(model, self.bn_mode)
-        weights = use_weights(network, trial_images(data, network))
-        return self.saliency_of(network, weights, self.batches(network, data, seed))
+        return self.saliency_of(network, use_weights(network), self.batches(network, data, seed))
 
     def batches(self, network: nn.Module, data: ImageData, seed: int) -> Batches:
         """Return the images and labels to score ``network`` on."""
@@ -176,6 +174,19 @@ class GradientCriterion(WeightCriterion):
         return batches
 
 
+class Snip(GradientCriterion):
+    """Connection sensitivity |w · ∂L/∂w| on a stratified batch of training images.
+
+    Lee, Ajanthan and Torr, "SNIP: Single-shot network pruning based on connection sensitivity", ICLR 2019
+    (arXiv:1810.02340). The absolute value is taken after the gradients of all batches are summed.
+    """
+
+    def saliency_of(self, network: nn.Module, weights: Mapping[str, Tensor], batches: Batches) -> Saliency:
+        """Return the sensitivity of every weight."""
+        gradient = summed(gradients(loss, weights) for loss in loss_shares(network, batches))
+        return per_weight(gradient, weights, lambda weight, slope: (weight * slope).abs())
+
+
 def one_signed_step(network: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
     """Return images moved by ``epsilon`` along the sign of the loss's gradient, within [0, 1].
 
@@ -184,8 +195,6 @@ def one_signed_step(network: nn.Module, images: Tensor, labels: Tensor, epsilon:
     """
     moving = images.detach().clone().requires_grad_(True)
     slope = gradients(nn.functional.cross_entropy(network(moving), labels), {"the images": moving})
-    if not slope:
-        raise _without_gradient("the images")
     return (images + epsilon * slope["the images"].sign()).clamp(0, 1)
 
 
@@ -205,19 +214,14 @@ def gradients(loss: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool
     Raises:
         PruningError: The loss has no gradient at all.
     """
-    if not loss.requires_grad:
-        raise _without_gradient("any weight")
     unique = {id(weight): weight for weight in weights.values()}
-    slopes = torch.autograd.grad(loss, list(unique.values()), create_graph=create_graph, allow_unused=True)
-    found = dict(zip(unique, slopes, strict=True))
-    return {name: slope for name, weight in weights.items() if (slope := found[id(weight)]) is not None}
-
-
-def _without_gradient(what: str) -> PruningError:
-    return PruningError(
-        f"no gradient of the network's output reaches {what}: its forward pass runs under torch.no_grad or "
-        "inference_mode, or detaches; use kl, expected_abs or pls, which need none"
-    )
+    slopes: Sequence[Tensor | None] = ()
+    if loss.requires_grad:
+        slopes = torch.autograd.grad(loss, list(unique.values()), create_graph=create_graph, allow_unused=True)
+    found = {key: slope for key, slope in zip(unique, slopes, strict=False) if slope is not None}
+    if not found:
+        raise _unreached("any weight, or the images")
+    return {name: found[id(weight)] for name, weight in weights.items() if id(weight) in found}
 
 
 def summed(parts: Iterator[Saliency]) -> Saliency:
