@@ -166,11 +166,7 @@ def _remarks(found: CorruptionResult) -> list[str]:
     return remarks + [f"{label}: {text}" for label, text in said.items() if text]
 
 
-@commands.command()
-@dataset_options
-@split_option
-@click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")
-@gathered(
+_made_options = gathered(
     "asked",
     _corruptions,
     click.option(
@@ -182,6 +178,13 @@ def _remarks(found: CorruptionResult) -> list[str]:
     ),
     _frost_dir_option,
 )
+
+
+@commands.command()
+@dataset_options
+@split_option
+@click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")
+@_made_options
 @click.option("--out", type=OUT_FOLDER, help="Folder to write NAME.npy to, laid out as CIFAR-10-C.")
 @click.option("--resume", is_flag=True, help="Write what is missing of a set that was interrupted.")
 @click.option(

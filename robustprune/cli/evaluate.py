@@ -155,12 +155,7 @@ def evaluate(
         tickets = {name: networks[name] for name in named}
         work = Work(processes, bar, attacked.resume_dir)
         records = evaluate_models(tickets, data, asked, dense=wanted.dense, work=work, attacks=attacks)
-
-        def save() -> None:
-            for name, file in files.items():
-                records[name].save(file)
-
-        processes.from_main(save)
+        processes.from_main(lambda: _save(records, files))
     if as_json:
         found = [record.to_json() for record in records.values()]
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
@@ -172,6 +167,11 @@ def evaluate(
     clear_states(work)
     if attacked.strict:
         refuse_invalid(records.values())
+
+
+def _save(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
+    for name, file in files.items():
+        records[name].save(file)
 
 
 def _open_all(

@@ -25,6 +25,7 @@ from robustprune.cli.paths import Target
 from robustprune.runtime.kinds import CHECKPOINT, TICKET, Kind
 
 if TYPE_CHECKING:
+    from robustprune.tickets.ticket import Ticket
     from robustprune.training import Recipe
 
 
@@ -93,35 +94,33 @@ def train(
             device=device,
             country=country,
         )
-    training = ticket.training
-    accuracy = ticket.history[-1].get("validation_accuracy")
     if as_json:
-        figures = {name: training[name] for name in (*_FIGURES, *_SEVERAL) if name in training}
-        history = {"validation_accuracy": accuracy, "history": ticket.history}
+        figures = {name: ticket.training[name] for name in (*_FIGURES, *_SEVERAL) if name in ticket.training}
+        history = {"validation_accuracy": ticket.history[-1].get("validation_accuracy"), "history": ticket.history}
         terminal.print_json({"out": out, "sha256": ticket.sha256, **figures, **history})
-        return
-    where = f"ticket in {out}, weights {ticket.sha256[:12]}"
-    if "processes" in training:
-        where += f"; {training['processes']} processes, batch statistics: {training['batch_statistics']}"
-    terminal.table(
-        f"Trained {network.model}",
-        [">epochs", ">validation accuracy", ">time", ">images/s", ">energy", ">CO₂"],
-        [
-            [
-                training["epochs"],
-                "–" if accuracy is None else terminal.percent(accuracy),
-                terminal.seconds(training["seconds"]),
-                f"{training['images_per_second']:.0f}",
-                terminal.watt_hours(training["energy_kwh"]),
-                terminal.grams(training["co2_kg"]),
-            ]
-        ],
-        where,
-    )
+    else:
+        _draw(ticket, network.model, out)
 
 
 _FIGURES = ("epochs", "seconds", "images_per_second", "energy_kwh", "co2_kg", "country", "energy_method")
 _SEVERAL = ("processes", "batch_statistics")  # of a training by several processes
+
+
+def _draw(ticket: Ticket, model: str, out: str) -> None:
+    training, accuracy = ticket.training, ticket.history[-1].get("validation_accuracy")
+    where = f"ticket in {out}, weights {ticket.sha256[:12]}"
+    if "processes" in training:
+        where += f"; {training['processes']} processes, batch statistics: {training['batch_statistics']}"
+    row = [
+        training["epochs"],
+        "–" if accuracy is None else terminal.percent(accuracy),
+        terminal.seconds(training["seconds"]),
+        f"{training['images_per_second']:.0f}",
+        terminal.watt_hours(training["energy_kwh"]),
+        terminal.grams(training["co2_kg"]),
+    ]
+    columns = [">epochs", ">validation accuracy", ">time", ">images/s", ">energy", ">CO₂"]
+    terminal.table(f"Trained {model}", columns, [row], where)
 
 
 def _say_epoch(entry: Mapping[str, Any], epochs: int) -> None:
