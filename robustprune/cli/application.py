@@ -76,7 +76,7 @@ def commands(context: click.Context) -> None:
 
     `robustprune demo` shows everything on a small data set; `robustprune COMMAND --help` explains a command.
     """
-    if read_launch().is_shared and context.invoked_subcommand not in SHARED:
+    if read_launch().count > 1 and context.invoked_subcommand not in SHARED:
         raise click.UsageError(
             f"of several processes, as torchrun starts them, only {' and '.join(SHARED)} make use; call "
             f"robustprune {context.invoked_subcommand} without torchrun"

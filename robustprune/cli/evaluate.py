@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from robustprune.data import ImageData
     from robustprune.evaluation.requests import Shift
     from robustprune.ood.requests import OOD
+    from robustprune.records import Record
     from robustprune.tickets.ticket import Ticket
 
 
