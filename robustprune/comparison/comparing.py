@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from robustprune.comparison.difference import estimate_difference, holm, judge, mcnemar
-from robustprune.comparison.findings import Comparison, ComparisonRow
+from robustprune.comparison.findings import Comparison, ComparisonRow, find_caveats, write_headline
 from robustprune.comparison.from_record import COSTS
-from robustprune.comparison.headline import find_caveats, write_headline
 from robustprune.comparison.metric import GROUPS, POINTS, Floats, Metric, MetricValue
 from robustprune.comparison.sides import Network, Sides, Source, differing, read_networks, require_one, settings_of
 from robustprune.errors import ComparisonError

@@ -14,7 +14,6 @@ from robustprune.cost import (
     measure_latencies,
     measure_memory,
     saved_in_training,
-    saved_memory,
 )
 from robustprune.errors import ExportError
 from robustprune.records import Record
@@ -73,7 +72,7 @@ def describe_cost(
     if dense is not None:
         saved = {
             **costs[0].saved_percent(costs[1]),
-            **saved_memory(*memories),
+            **memories[0].saved_percent(memories[1]),
             **saved_in_training(ticket.training, dense.training),
         }
     if timed:

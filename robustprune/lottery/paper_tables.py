@@ -146,8 +146,8 @@ def _rewound(name: str, tickets: Sequence[_Ticket]) -> Table:
             for ticket in tickets
             if ticket.method == "layer" and ticket.found_after_training and ticket.rewound_to is not None
         ],
-        {"criterion": lambda ticket: ticket.criterion, "blocks": lambda ticket: ticket.blocks},
-        lambda ticket: ticket.rewound_to,
+        ("criterion", "blocks"),
+        "rewound_to",
         lambda point: "random weights" if point == "random" else f"epoch {point}",
         "no layer was removed from a trained network and the rest rewound (`robustprune lottery`)",
     )
@@ -158,8 +158,8 @@ def _at_initialization(name: str, tickets: Sequence[_Ticket]) -> Table:
     return _by_column(
         f"{name}: accuracy of tickets found at initialization (pp)",
         [ticket for ticket in _without_layers(tickets) if not ticket.found_after_training],
-        {"criterion": lambda ticket: ticket.criterion},
-        lambda ticket: ticket.blocks,
+        ("criterion",),
+        "blocks",
         lambda count: f"{count} block{'s' * (count > 1)}",
         "no layer was removed from a network at initialization (`robustprune prune`)",
     )
@@ -176,12 +176,8 @@ def _layers_or_filters(name: str, tickets: Sequence[_Ticket]) -> Table:
     return _by_column(
         f"{name}: accuracy without filters or without layers, matched in cost (pp)",
         [ticket for ticket in matched if (ticket.criterion, ticket.blocks, ticket.found) in both],
-        {
-            "criterion": lambda ticket: ticket.criterion,
-            "blocks": lambda ticket: ticket.blocks,
-            "found": lambda ticket: ticket.found,
-        },
-        lambda ticket: ticket.cut,
+        ("criterion", "blocks", "found"),
+        "cut",
         str,
         "no network lost filters to match one that lost layers (`robustprune prune --match`)",
     )
@@ -226,23 +222,21 @@ def _without_layers(tickets: Sequence[_Ticket], method: str = "layer") -> list[_
 def _by_column(
     title: str,
     tickets: Sequence[_Ticket],
-    leading: Mapping[str, Callable[[_Ticket], str | int]],
-    place: Callable[[_Ticket], Any],
+    leading: Sequence[str],
+    across: str,
     heading: Callable[[Any], str],
     missing: str,
 ) -> Table:
-    """Return a table of accuracies with a row for each of the leading columns' values, a column for each place."""
+    """Return a table of accuracies: a row for all that tickets have alike in some attributes, one attribute across."""
     if not tickets:
         raise _LeftOut(missing)
     lines: dict[tuple[str | int, ...], dict[Any, _Ticket]] = {}
     for ticket in tickets:
-        key = tuple(read(ticket) for read in leading.values())
-        if lines.setdefault(key, {}).setdefault(place(ticket), ticket) is not ticket:
-            raise _LeftOut(
-                f"two kinds of tickets belong in one cell ({', '.join(map(str, key))}, {place(ticket)}); report them "
-                "in two calls"
-            )
-    places = sorted({place(ticket) for ticket in tickets}, key=lambda each: (isinstance(each, str), each))
+        key, place = tuple(getattr(ticket, name) for name in leading), getattr(ticket, across)
+        if lines.setdefault(key, {}).setdefault(place, ticket) is not ticket:
+            cell = ", ".join(map(str, (*key, place)))
+            raise _LeftOut(f"two kinds of tickets belong in one cell ({cell}); report them in two calls")
+    places = sorted({place for cells in lines.values() for place in cells}, key=lambda at: (isinstance(at, str), at))
     rows = [[*key, *(_accuracy(cells.get(each)) for each in places)] for key, cells in lines.items()]
     return Table(title, [*leading, *map(heading, places)], rows, _note(tickets))
 

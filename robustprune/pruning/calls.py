@@ -27,7 +27,6 @@ class Call:
 
     Attributes:
         name: The module's name in the network.
-        module: The module.
         arguments: Copies of what it was called with, by position or keyword.
         given: The very tensors it was called with.
         output: What it returned, as it is: what comes after may have written into it.
@@ -52,11 +51,7 @@ class Call:
 
 
 def trace(network: nn.Module, images: Tensor) -> list[Call]:
-    """Run a network once, without gradients; return all calls of its submodules in order of their beginnings.
-
-    Raises:
-        PruningError: It does not run on such images.
-    """
+    """Run a network once, without gradients; return all calls of its submodules in order of their beginnings."""
     calls: list[Call] = []
     running: list[Call] = []
     counts: Counter[str] = Counter()
@@ -134,12 +129,7 @@ def running_instead(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterato
 
 
 def probe_images(network: nn.Module, example: Array | None = None) -> Tensor:
-    """Return images to run a network on, in its type and on its device: noise, unless there is an example.
-
-    Raises:
-        ModelError: Neither the network nor an example says what images it takes.
-        PruningError: The example is no array of numbers.
-    """
+    """Return images to run a network on, in its type and on its device: noise, unless there is an example."""
     if example is None:
         architecture = architecture_of(network)
         shape = (2, architecture.channels, *architecture.image_size)
@@ -162,8 +152,7 @@ def run_registered(network: nn.Module, images: Tensor) -> list[Tensor]:
     Nor running statistics. A slice of a network, which shares its weights, is none of its parts and may be called.
 
     Raises:
-        PruningError: It does.
-        Exception: Whatever the network raises.
+        PruningError: It does; else whatever the network raises.
     """
     modules, own = set(network.modules()), {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
     foreign: list[nn.Module] = []

@@ -30,11 +30,7 @@ LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 def check_residue(residue: str) -> str:
-    """Return a residue if it is one.
-
-    Raises:
-        ValueError: It is none.
-    """
+    """Return a residue if it is one."""
     try:
         _parsed(residue)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
@@ -60,11 +56,7 @@ class RemovedBlock(nn.Module):
     """
 
     def __init__(self, residue: Residue = "identity") -> None:
-        """Leave what a residue says.
-
-        Raises:
-            PruningError: It says nothing that could be left.
-        """
+        """Leave what a residue says."""
         super().__init__()
         try:
             self.residue = check_residue(residue)
@@ -150,11 +142,7 @@ def residue_of(call: Call) -> Residue | None:
 
 
 def _left(value: Any, arguments: Mapping[int | str, Any], places: _Places) -> Any:
-    """Return what an output, or a part of it, is, as a residue says it.
-
-    Raises:
-        ValueError: It is neither an argument, nor nothing, nor a constant.
-    """
+    """Return what an output, or a part of it, is, as a residue says it."""
     if isinstance(value, Tensor):
         return _tensor_left(value, places)
     if value is None or isinstance(value, bool):
@@ -230,13 +218,7 @@ def is_summed(parent: nn.Module, arguments: Mapping[int | str, Any], call: Call,
 
     Seen in one of two ways. What reads the sum first gets the input itself where the module returns nothing, through a
     ReLU at most. Or, where only a function reads it, the parent cannot tell a module that returns its input's negative
-    from no input and no output: both sums are zero.
-
-    Args:
-        parent: A module that calls it, in evaluation mode.
-        arguments: What to call the parent with, by position or keyword.
-        call: What went through the module.
-        residue: What it leaves when it is silent: ``zero``, of one of its arguments.
+    from no input and no output: both sums are zero. The call is that of the module, whose residue is ``zero``.
     """
 
     def after(instead: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -274,9 +256,7 @@ def _received(
 ) -> list[Tensor]:
     """Run a parent with ``instead`` of a module's features in place of what the module returns.
 
-    Returns:
-        The features, then all that other modules and the caller received afterwards; the features alone where that
-        fails.
+    Return the features, then all that other modules and the caller received after; they alone where that fails.
     """
     nothing, itself = RemovedBlock(residue), RemovedBlock(residue.replace("zero", "identity"))
     found: list[Tensor] = []

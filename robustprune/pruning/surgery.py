@@ -7,7 +7,7 @@ called was seen: what is counted, trained and saved is what computes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from robustprune.errors import PruningError, in_one_line
-from robustprune.models import copy_network, evaluation_mode, to_evaluation
-from robustprune.pruning.calls import address, probe_images, run_registered, running_instead, tensors, undisturbed
+from robustprune.models import copy_network, evaluation_mode
+from robustprune.pruning.calls import address, probe_images, run_registered, running_instead, undisturbed
 from robustprune.pruning.residue import RemovedBlock, Residue
 from robustprune.runtime.arrays import Array
-from robustprune.runtime.kernels import sound_gradients
 
 
 def remove_blocks(model: nn.Module, removed: Mapping[str, Residue], *, example: Array | None = None) -> nn.Module:
@@ -49,7 +48,7 @@ def remove_blocks(model: nn.Module, removed: Mapping[str, Residue], *, example: 
     try:
         bypassed = {model.get_submodule(name): RemovedBlock(residue).forward for name, residue in removed.items()}
         with undisturbed(model), evaluation_mode(model), running_instead(bypassed):
-            expected = _output(model, example)
+            expected = network_output(model, example)
         found = check_runs(model, pruned, example)
         if len(found) != len(expected) or not all(map(_alike, found, expected)):
             raise PruningError(
@@ -92,24 +91,15 @@ def overwrite(parts: Iterable[Tensor], kept: nn.Module) -> None:
 def check_runs(model: nn.Module, pruned: nn.Module, example: Array | None = None) -> list[Tensor]:
     """Check that a network runs, in evaluation and in training, and calls nothing but its registered parts.
 
-    Args:
-        model: The network that it was made from, left as it is. If that cannot run in training on two images, neither
-            has this one to.
-        pruned: The network, left as it is; what was taken out of it is no number any more.
-        example: Images (N, C, H, W) for a network that does not know its own image shape.
-
     Returns:
         What it returns in evaluation.
-
-    Raises:
-        PruningError: It does not.
     """
     with undisturbed(model):
         with evaluation_mode(pruned):
-            output = _output(pruned, example)
-        if any(map(_has_no_number, output)):
+            output = network_output(pruned, example)
+        if any(map(has_no_number, output)):
             with evaluation_mode(model):
-                if not any(map(_has_no_number, _output(model, example))):
+                if not any(map(has_no_number, network_output(model, example))):
                     raise PruningError("the network goes on computing with what was taken out of it")
         failure = _failure_in_training(pruned, example)
         # Batch normalization may need more than two images.
@@ -122,18 +112,14 @@ def _failure_in_training(network: nn.Module, example: Array | None) -> PruningEr
     training = copy_network(network)
     training.train()
     try:
-        _output(training, example)
+        network_output(training, example)
     except PruningError as error:
         return error
     return None
 
 
-def _output(network: nn.Module, example: Array | None) -> list[Tensor]:
-    """Return what a network returns for its probe images.
-
-    Raises:
-        PruningError: It raises an error, or calls what is not registered as a part of it.
-    """
+def network_output(network: nn.Module, example: Array | None) -> list[Tensor]:
+    """Return what a network returns for its probe images; its errors are a PruningError."""
     try:
         return run_registered(network, probe_images(network, example))
     except PruningError:
@@ -144,54 +130,6 @@ def _output(network: nn.Module, example: Array | None) -> list[Tensor]:
         ) from error
 
 
-def idle_parameters(network: nn.Module, names: Iterable[str], example: Array | None = None) -> list[str]:
-    """Return which parameters of these names a network computes nothing with, in evaluation or in training.
-
-    What is done to them has no effect, as where a second copy of them runs, or what was once computed from them.
-
-    Raises:
-        PruningError: It calls what is not registered as a part of it.
-    """
-    with torch.inference_mode(False), undisturbed(network):
-        probe = to_evaluation(copy_network(network))
-        _output(probe, example)
-        parameters = dict(probe.named_parameters(remove_duplicate=False))
-        # Not by get_parameter(), to which a script returns none.
-        idle: dict[str, Tensor] = {name: parameters[name] for name in names if parameters[name].is_floating_point()}
-        for parameter in probe.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
-        for training in (False, True):
-            probe.train(training)
-            # Gradients tell most of them at once; recomputation and custom functions can hide some.
-            slopes = _slopes(probe, list(idle.values()), example)
-            unreached = {
-                name: weight for (name, weight), slope in zip(idle.items(), slopes, strict=True) if slope is None
-            }
-            idle = {name: weight for name, weight in unreached.items() if not _numbers_reach(probe, weight, example)}
-    return list(idle)
-
-
-def _slopes(network: nn.Module, weights: list[Tensor], example: Array | None) -> Sequence[Tensor | None]:
-    """Return the gradients of a network's output by some of its weights, None where there is none."""
-    try:
-        with torch.enable_grad(), sound_gradients(network):
-            outputs = [output.sum() for output in _output(network, example) if output.requires_grad]
-            return torch.autograd.grad(outputs, weights, allow_unused=True)
-    except (PruningError, RuntimeError, ValueError):  # nothing has a gradient, or nothing is left to look at
-        return [None] * len(weights)
-
-
-def _numbers_reach(network: nn.Module, weight: Tensor, example: Array | None) -> bool:
-    """Return whether an output is no number where a parameter is none."""
-    value = weight.detach().clone()
-    weight.fill_(torch.nan)
-    try:
-        return any(map(_has_no_number, tensors(network(probe_images(network, example)))))
-    except Exception:
-        return False
-    finally:
-        weight.copy_(value)
-
-
-def _has_no_number(output: Tensor) -> bool:
+def has_no_number(output: Tensor) -> bool:
+    """Return whether there is NaN in a tensor."""
     return bool(output.isnan().any())

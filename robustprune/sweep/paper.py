@@ -24,13 +24,9 @@ TABLES = {
 
 
 def read_table(table: str, scale: Scale = "small", overlays: Sequence[str] = (), settings: Sequence[str] = ()) -> Sweep:
-    """Return the sweep of one of the paper's tables, with further overlays and settings as for :func:`read_sweep`.
+    """Return the sweep of one of the paper's tables, with overlays and settings as for :func:`read_sweep`.
 
-    Args:
-        table: ``table1`` to ``table5``.
-        scale: ``paper`` for CIFAR-10 and 200 epochs, ``small`` for what a laptop can do.
-        overlays: Files to lay over it.
-        settings: ``a.b=value`` in place of its own.
+    Its scale is ``paper``, for CIFAR-10 and 200 epochs, or ``small``, for what a laptop can do.
 
     Raises:
         SweepError: There is no such table, or something in the files laid over it makes no sense.

@@ -183,15 +183,12 @@ class _Resolver:
 def _comparisons(evaluated: Sequence[tuple[RunSettings, str]]) -> Iterator[Stage]:
     """Yield what compares tickets with the dense networks that are trained and evaluated alike, over all seeds."""
     families: dict[str, dict[str, dict[str, str]]] = {}
-    shared: dict[str, dict[str, Any]] = {}
     for run, address in evaluated:
-        common = run.as_dense().model_copy(update={"seed": 0})
-        shared[common.key] = common.model_dump(mode="json")
-        alike = run.model_copy(update={"seed": 0}).key
-        families.setdefault(common.key, {}).setdefault(alike, {})[run.title] = address
-    named = {key: _name_groups(family) for key, family in families.items()}
-    compared = {key: groups for key, groups in named.items() if "dense" in groups and len(groups) > 1}
-    titles = _tell_apart([shared[key] for key in compared])
+        common, alike = (each.model_copy(update={"seed": 0}).key for each in (run.as_dense(), run))
+        families.setdefault(common, {}).setdefault(alike, {})[run.title] = address
+    named = {common: _name_groups(family) for common, family in families.items()}
+    compared = {common: groups for common, groups in named.items() if "dense" in groups and len(groups) > 1}
+    titles = _tell_apart([json.loads(common) for common in compared])
     for groups, title in zip(compared.values(), titles, strict=True):
         needs = {role: address for own in groups.values() for role, address in own.items()}
         inputs = {"groups": {name: list(own) for name, own in groups.items()}, "threads": 1, **defaults(compare)}

@@ -20,8 +20,6 @@ from robustprune.sweep.store import Store, claim
 if TYPE_CHECKING:
     from robustprune.runtime.work import Progress
 
-DONE, BUSY = "done", "busy"
-
 Work = Callable[[Stage, Store, Callable[[str, float], None]], dict[str, Any]]
 WORK = "robustprune.sweep.stages:do"
 """What does the work of a stage: named, not imported, as this is read by processes that have no need of torch."""
@@ -88,11 +86,10 @@ class _Scheduler:
         if isinstance(event, TaskFailed):
             self._fail(event)
             return
-        outcome, seconds = event.value
-        if outcome == BUSY:
+        if event.value is None:
             self.state.elsewhere[event.name] = time.monotonic()
         else:
-            self.state.seconds[event.name] = seconds
+            self.state.seconds[event.name] = event.value
             self._finish(event.name)
 
     def _finish(self, address: str) -> None:
@@ -149,7 +146,7 @@ def carry_out_here(plan: SweepPlan, store: Store, work: Work, progress: Progress
             progress(label, share, 1.0)
 
         tell("", 0.0)
-        while run_stage(str(store.folder), asdict(stage), work, tell=tell)[0] == BUSY:
+        while run_stage(str(store.folder), asdict(stage), work, tell=tell) is None:
             time.sleep(_SECONDS_TO_WAIT_FOR_OTHERS)
         for said in store.describe(address)["warnings"]:
             warnings.warn(said, RobustPruneWarning, stacklevel=3)
@@ -157,8 +154,8 @@ def carry_out_here(plan: SweepPlan, store: Store, work: Work, progress: Progress
 
 def run_stage(
     folder: str, stage: Mapping[str, Any], work: str | Work = WORK, *, tell: Callable[[str, float], None]
-) -> tuple[str, float]:
-    """Do a stage, unless it is done or another process does it; return ``done`` or ``busy``, and its seconds.
+) -> float | None:
+    """Do a stage, unless it is done; return its seconds, or None where another process does it.
 
     Args:
         folder: The sweep's.
@@ -171,9 +168,9 @@ def run_stage(
     address = wanted.address
     with claim(store.lock(address)) as is_ours:
         if not is_ours:
-            return BUSY, 0.0
+            return None
         if store.is_done(address):
-            return DONE, 0.0
+            return 0.0
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RobustPruneWarning)
@@ -182,4 +179,4 @@ def run_stage(
         seconds = time.perf_counter() - start
         said = [str(each.message) for each in caught if issubclass(each.category, RobustPruneWarning)]
         store.publish(address, wanted, {"environment": environment, "warnings": said, "seconds": seconds})
-    return DONE, seconds
+    return seconds

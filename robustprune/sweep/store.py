@@ -12,9 +12,8 @@
 What lies in ``stages`` is whole: it got there by one rename, after everything in it was flushed to the disk.
 
 A lock is the operating system's, on an open file: it vanishes with the process that holds it, however that ends, so
-there are no stale locks to recover from. On NFS it holds between machines where the mount passes locks on (version 4
-always does; version 3 unless mounted ``nolock``). Where it does not, two machines may do the same work, which is wasted
-but harmless: a stage appears under its name in one rename, and the second one is thrown away.
+there are no stale locks to recover from. Where a network's file system passes none on, two machines may do the same
+work, which is wasted but harmless: the second one's is thrown away.
 """
 
 from __future__ import annotations

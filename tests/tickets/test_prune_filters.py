@@ -201,8 +201,7 @@ def test_rounds_of_every_order_keep_the_dense_numbering(few_digits: ImageData, t
         (layers, filters),
         (filters, layers),
         (filters, layers, filters),
-        (weights, filters, weights),
-        (filters, weights, layers),
+        (filters, layers, weights, weights),
     ):
         ticket = dense
         for seed, prune in enumerate(rounds):

@@ -17,14 +17,8 @@ from robustprune.pruning.blocks import weight_layers
 def use_weights(network: nn.Module) -> dict[str, Tensor]:
     """Give each computed weight of a network a tensor of its own, in place; return all weights, by name.
 
-    The network computes the same as before. Gradients can be taken with respect to every tensor returned; a module
-    that several names lead to is there under each of them.
-
-    Args:
-        network: A copy to score, in evaluation mode.
-
-    Raises:
-        PruningError: A weight is no floating-point tensor.
+    The network, a copy in evaluation mode, computes the same as before. Gradients can be taken with respect to every
+    tensor returned; a module that several names lead to is there under each of them.
     """
     found: dict[nn.Module, tuple[str, Tensor]] = {}
     for full, weight in weight_layers(network):

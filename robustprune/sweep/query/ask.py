@@ -64,8 +64,7 @@ def query(
     known = list(dict.fromkeys(name for row in rows for name in row))
     attacked = [name for name in known if re.search(r"_(linf|l2|l1)_", name)]
     chosen = columns or [name for name in DEFAULT if name in known] + attacked
-    connection = duckdb.connect()
-    try:
+    with duckdb.connect() as connection:
         _fill(connection, rows, known)
         # From here on, what a user typed: it can reach the rows and nothing else, and cannot change that.
         connection.execute("SET enable_external_access = false")
@@ -76,8 +75,6 @@ def query(
             answer = QueryAnswer(columns, [tuple(_for_json(value) for value in row) for row in found.fetchall()])
         except duckdb.Error as error:
             raise EvaluationError(_explain(error, known)) from error
-    finally:
-        connection.close()
     if out is not None:
         _write(answer, Path(out), form)
     return answer

@@ -1,7 +1,9 @@
 """Runs for TensorBoard, MLflow and Weights & Biases: settings, what was measured, and curves by epoch.
 
 Records stay the truth; what exporters leave is a copy to look at, and what is there already is not written again.
-Nothing goes over the network. Each exporter takes its own package alone, not torch.
+Nothing goes over the network. Each exporter takes its own package alone, not torch. It raises
+:class:`~robustprune.errors.MissingDependencyError` where that is not installed, and
+:class:`~robustprune.errors.EvaluationError` where the folder cannot be written.
 """
 
 from __future__ import annotations
@@ -104,10 +106,6 @@ def export_to_tensorboard(rows: list[RecordRow], folder: str | Path) -> int:
     """Write the record of each row to TensorBoard's ``--logdir``, unless it is there; return how many were written.
 
     Scalars ``train/…`` are by epoch, ``measured/…`` stand at the last one; settings are hyper-parameters.
-
-    Raises:
-        MissingDependencyError: TensorBoard is not installed.
-        EvaluationError: The folder cannot be written.
     """
     with _exporting("TensorBoard", "tensorboard", folder):
         from tensorboard.compat.proto.event_pb2 import Event
@@ -145,10 +143,6 @@ def export_to_mlflow(rows: list[RecordRow], folder: str | Path) -> int:
 
     A sweep is an experiment. Settings are parameters; metrics ``train/…`` are by epoch, ``measured/…`` stand at the
     last one. A run counts as there once MLflow says that it is finished; what a killed exporter left is replaced.
-
-    Raises:
-        MissingDependencyError: MLflow, or what it needs for SQLite, is not installed.
-        EvaluationError: The folder cannot be written.
     """
     with (
         _exporting("MLflow", "mlflow-skinny sqlalchemy alembic", folder),
@@ -210,10 +204,6 @@ def export_to_wandb(rows: list[RecordRow], folder: str | Path) -> int:
 
     A sweep is a project. Settings are the configuration; ``train/…`` is by epoch, ``measured/…`` the summary. Runs are
     ``wandb/offline-run-TIME-KEY`` in the folder, which ``wandb sync`` uploads, each put there in one rename.
-
-    Raises:
-        MissingDependencyError: wandb is not installed.
-        EvaluationError: The folder cannot be written.
     """
     with _exporting("Weights & Biases", "wandb", folder), environment_variables(_OFFLINE):
         import wandb
