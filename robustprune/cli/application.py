@@ -68,7 +68,7 @@ class _Commands(click.RichGroup):
     command_class = Command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="robustprune")
 @click.pass_context
 def commands(context: click.Context) -> None:
@@ -76,7 +76,7 @@ def commands(context: click.Context) -> None:
 
     `robustprune demo` shows everything on a small data set; `robustprune COMMAND --help` explains a command.
     """
-    if read_launch().is_shared and context.invoked_subcommand not in SHARED:
+    if read_launch().count > 1 and context.invoked_subcommand not in SHARED:
         raise click.UsageError(
             f"of several processes, as torchrun starts them, only {' and '.join(SHARED)} make use; call "
             f"robustprune {context.invoked_subcommand} without torchrun"

@@ -136,9 +136,7 @@ def _ids(sample_ids: Sequence[int] | Array | None, count: int) -> NDArray[np.int
         return np.arange(count)
     ids = to_numpy(sample_ids, "sample ids", CorruptionError)
     if ids.shape != (count,) or (count and ids.dtype.kind not in "iu"):
-        raise CorruptionError(
-            f"sample ids are one integer per image; got {ids.dtype} of shape {ids.shape} for {count} images"
-        )
+        raise CorruptionError(f"sample ids are one integer per image; got {ids.dtype} {ids.shape} for {count} images")
     return ids.astype(np.int64)
 
 

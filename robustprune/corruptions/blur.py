@@ -94,14 +94,8 @@ def directional_blur(images: Bytes, angles: Floats, radius: float, deviation: fl
     """Return each image smeared along its own direction, the way ImageMagick's motion blur does.
 
     A pixel becomes the mean of those at 0, 1, …, 2·radius steps along the direction, rounded to whole pixels and
-    clamped to the image, with the weights of one half of a Gaussian; the result is rounded to a grey level.
-
-    Args:
-        images: (N, C, H, W).
-        angles: (N,) degrees, clockwise from the right.
-        radius: Half the number of steps.
-        deviation: Of the Gaussian, in pixels.
-        scale: What radius and deviation are multiplied by.
+    clamped to the image, with the weights of one half of a Gaussian; the result is rounded to a grey level. Angles
+    (N,) are in degrees, clockwise from the right; radius and deviation, in pixels, are multiplied by the scale.
     """
     steps = np.arange(2 * math.ceil(radius * scale) + 1)
     weights = np.exp(-0.5 * (steps / (deviation * scale)) ** 2)

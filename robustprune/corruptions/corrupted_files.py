@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from robustprune.corruptions.apply import corrupt, share_corruption_options
@@ -77,7 +75,10 @@ def write_set(
     written = []
     try:
         _claim(place, settings, resume)
-        _write_labels(place / "labels.npy", content["labels"])
+        kind = np.uint8 if content["labels"].max(initial=0) < 256 else np.int64
+        stream = io.BytesIO()
+        np.save(stream, np.tile(content["labels"], len(SEVERITIES)).astype(kind))
+        write_atomically(place / "labels.npy", stream.getvalue())
         for number, (name, options) in enumerate(given.items()):
             if (place / f"{name}.npy").exists():
                 continue
@@ -95,20 +96,16 @@ def write_set(
 
 def _claim(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Make the folder and say what is in it, unless something else is."""
-    if place.exists() and not place.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder")
     described = place / SETTINGS
     if described.exists():
         try:
-            found = json.loads(described.read_text())
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or found.get("made_by") != settings["made_by"]:
-            raise CorruptionError(f"{described} describes something else than a corrupted set; give another folder")
+            found = dict(json.loads(described.read_text()))
+        except (ValueError, TypeError):
+            found = {}
         differing = [key for key in settings if found.get(key) != settings[key]]
         if differing:
             raise CorruptionError(
-                f"{place} holds a set that was made otherwise, see {', '.join(differing)} in its {SETTINGS}; "
+                f"{place} holds something that was made otherwise, see {', '.join(differing)} in its {SETTINGS}; "
                 "give another folder"
             )
         if not resume:
@@ -116,14 +113,6 @@ def _claim(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
     elif place.exists() and any(place.glob("[!.]*.npy")):
         raise CorruptionError(f"{place} holds arrays of something else; give another folder")
     write_atomically(described, (json.dumps(settings, indent=2) + "\n").encode())
-
-
-def _write_labels(path: Path, labels: np.ndarray[Any, Any]) -> None:
-    kind = np.uint8 if labels.max(initial=0) < 256 else np.int64
-    array = np.tile(labels, len(SEVERITIES)).astype(kind)
-    stream = io.BytesIO()
-    np.save(stream, array)
-    write_atomically(path, stream.getvalue())
 
 
 @contextmanager
@@ -144,12 +133,7 @@ def _new_array(path: Path, images: Tensor) -> Iterator[np.ndarray[Any, Any]]:
 
 
 def write_gallery(
-    image: Tensor,
-    path: str | Path,
-    corruptions: Corruptions,
-    *,
-    seed: int = 0,
-    sample_id: int = 0,
+    image: Tensor, path: str | Path, corruptions: Corruptions, *, seed: int = 0, sample_id: int = 0
 ) -> None:
     """Write a picture of an image (C, H, W) under corruptions: a line each, the image itself and severities 1 to 5.
 
@@ -168,7 +152,7 @@ def write_gallery(
     picture = draw_gallery(image, shown, seed, sample_id)
     marked = picture.getexif()
     marked[_SOFTWARE] = MARK
-    picture.save(stream, kind, exif=marked, **({"quality": 90} if kind == "JPEG" else {}))
+    picture.save(stream, kind, exif=marked, quality=90)
     try:
         write_atomically(place, stream.getvalue(), PICTURE)
     except OSError as error:
@@ -191,7 +175,7 @@ def draw_gallery(image: Tensor, shown: Mapping[str, Mapping[str, Any]], seed: in
         keyed = {"seed": seed, "sample_ids": [sample_id], **options}
         made = [image, *(corrupt(image[None], name, severity, **keyed)[0] for severity in SEVERITIES)]
         for place, tile in enumerate(made):
-            large = tile.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
-            pixels = large.expand(3, -1, -1).permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
-            picture.paste(Image.fromarray(pixels), (left + _LABEL + place * (width + _GAP), top))
+            pixels = tile.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+            large = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
+            picture.paste(large, (left + _LABEL + place * (width + _GAP), top))
     return picture

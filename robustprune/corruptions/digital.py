@@ -82,13 +82,9 @@ def elastic_transform(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
 
 
 def elastic_by(images: Bytes, severity: int, corners: Floats, wobble: Floats) -> Bytes:
-    """Move three control points by ``corners`` (N, 3, 2) in pixels (x, y), then displace by a smoothed ``wobble``.
+    """Move three control points by ``corners`` (N, 3, 2) in pixels, x and y, then displace by a smoothed ``wobble``.
 
-    Args:
-        images: (N, C, H, W).
-        severity: 1 to 5.
-        corners: How far the control points move.
-        wobble: (N, 2, H, W) in [−1, 1], for x and for y.
+    That is (N, 2, H, W) in [−1, 1], for x and for y.
     """
     height, width = images.shape[2:]
     side = min(height, width)

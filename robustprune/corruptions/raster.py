@@ -74,12 +74,9 @@ def gaussian_kernel(sigma: float, radius: int) -> Floats:
 
 
 def convolution(length: int, kernel: Floats, border: Border | None) -> Floats:
-    """Return the matrix that convolves a line with a symmetric kernel.
+    """Return the matrix that convolves a line with a symmetric kernel of an odd number of weights.
 
-    Args:
-        length: Of the line.
-        kernel: An odd number of weights.
-        border: What continues the line at its ends; None leaves out what would need to know.
+    The border is what continues the line at its ends; None leaves out what would need to know.
     """
     radius = len(kernel) // 2
     places = np.arange(length)
@@ -105,10 +102,7 @@ def centre_zoom(length: int, factor: float) -> Floats:
 def resampling(length: int, target: int, step: float | None = None) -> Floats:
     """Return the matrix that resizes a line linearly between pixel middles, without antialiasing, as OpenCV does.
 
-    Args:
-        length: Of the line.
-        target: Length of the result.
-        step: From one pixel of the result to the next; by default length / target.
+    The step is that from one pixel of the result to the next, by default length / target.
     """
     places = (np.arange(target) + 0.5) * (step or length / target) - 0.5
     return interpolation(length, np.clip(places, 0, length - 1))

@@ -53,7 +53,8 @@ def spatter_over(images: Bytes, severity: int, field: Floats) -> Bytes:
         drops = np.where(liquid < threshold, 0, liquid) * 255
         cover = density * water_density(drops.astype(np.int64).astype(np.uint8))
     cover = raster.enlarged(cover, *images.shape[2:])[:, None]
-    colour = _colour(_MUD if is_mud else _WATER, images.shape[1])
+    rgb = np.array(_MUD if is_mud else _WATER, dtype=float)
+    colour = np.dot(rgb, LUMA) if images.shape[1] == 1 else rgb[:, None, None]
     return to_bytes(images * (1 - cover) + cover * colour if is_mud else images + cover * colour)
 
 
@@ -69,12 +70,6 @@ def water_density(liquid: Bytes) -> Floats:
     densest = density.max(axis=(1, 2), keepdims=True)
     np.divide(density, densest, out=density, where=densest > 0)
     return density
-
-
-def _colour(colour: tuple[int, int, int], channels: int) -> Floats:
-    if channels == 1:
-        return np.array(np.dot(colour, LUMA))
-    return np.array(colour, dtype=float)[:, None, None]
 
 
 def canny(images: Bytes, low: int, high: int) -> Mask:
@@ -110,9 +105,7 @@ def canny(images: Bytes, low: int, high: int) -> Mask:
 def chamfer_distance(targets: Mask, farthest: int) -> Floats:
     """Return the distance (N, H, W) of every pixel to the nearest target, by the 5×5 chamfer mask.
 
-    Args:
-        targets: (N, H, W).
-        farthest: What an image without targets gets; at least the largest distance of interest.
+    ``farthest`` is what an image without targets gets, at least; it is the largest distance of interest.
     """
     beyond = (farthest + 8) << 16
     distance = np.where(targets, 0, beyond).astype(np.int64)

@@ -210,12 +210,8 @@ def plasma(uniform: Floats, side: int, decay: float) -> Floats:
     """Return fractal height maps (N, side, side) in [0, 1] by the diamond-square algorithm.
 
     As in the published code the random addition is amplitude × U(−amplitude, amplitude), so its size falls by
-    decay² from one scale to the next, and the map wraps around.
-
-    Args:
-        uniform: (N, side² − 1) numbers in [−1, 1].
-        side: A power of two.
-        decay: By what the amplitude is divided from scale to scale.
+    decay² from one scale to the next, and the map wraps around. The side is a power of two, ``uniform``
+    (N, side² − 1) numbers in [−1, 1].
     """
     heights = np.zeros((len(uniform), side, side))
     amplitude, used, step = 100.0, 0, side

@@ -22,12 +22,9 @@ def training_circumstances(figure: str, training: Mapping[str, Any]) -> dict[str
 
 
 def saved_in_training(own: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[str, float]:
-    """Return the percentages of ``energy``, ``co2`` and ``training_seconds`` saved.
+    """Return the percentages of ``energy``, ``co2`` and ``training_seconds`` saved, from two tickets' ``training``.
 
-    Args:
-        own: A ticket's ``training``; a figure that it or ``dense`` does not have, or that was measured in other
-            circumstances, is left out.
-        dense: That of the dense network.
+    A figure that either does not have, or that was measured in other circumstances, is left out.
     """
     return {
         name: percent_saved(own[figure], dense[figure])

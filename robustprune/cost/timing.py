@@ -46,7 +46,13 @@ def time_in_turn(
     In turn, so that a drift of the machine's speed hits all alike; every other round backwards, so that none
     always follows the same one. Each is called twice before, uncounted, and at least five times whatever it takes.
     """
-    wait = _waiting(torch.device(device))
+    place = torch.device(device)
+
+    def now() -> float:
+        if place.type != "cpu":
+            torch.accelerator.synchronize(place)
+        return time.perf_counter()
+
     for run in runs:
         for _ in range(_WARM_UP):
             run()
@@ -54,11 +60,9 @@ def time_in_turn(
     end, rounds = time.perf_counter() + seconds, 0
     while rounds < _LEAST_ROUNDS or time.perf_counter() < end:
         for index in range(len(runs))[:: -1 if rounds % 2 else 1]:
-            wait()
-            start = time.perf_counter()
+            start = now()
             runs[index]()
-            wait()
-            times[index].append(time.perf_counter() - start)
+            times[index].append(now() - start)
         rounds += 1
     return times
 
@@ -146,11 +150,3 @@ def frozen_run(
     images = noise_images(model, batch_size, example).to(device)
     frozen = freeze(model, noise_images(model, 1, example)).to(device)
     return lambda: frozen(images)
-
-
-def _waiting(device: torch.device) -> Callable[[], None]:
-    if device.type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    if device.type == "mps":
-        return torch.mps.synchronize
-    return lambda: None

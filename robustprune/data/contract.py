@@ -94,8 +94,8 @@ class DatasetLoader(Protocol):
     channels, resizing, statistics and provenance are done for it, so most loaders look only at ``root`` and
     ``argument``. One that makes its images up may honour ``image_size``, ``channels`` and ``seed`` itself.
     One that reads many files returns `StreamedSplit`; they are turned into tensors if they fit. Whatever is
-    wrong with the files is raised as `DataError` with one paragraph: what, where, what to do. The first line
-    of the docstring is what ``robustprune list datasets`` shows.
+    wrong with the files is raised as `DataError`. The first line of the docstring is what ``robustprune list
+    datasets`` shows.
 
     It is found under the entry-point group ``robustprune.datasets``, or in the user's own script by::
 

@@ -56,19 +56,17 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
         # Opened here because numpy leaves a file open that turns out not to be an archive.
         with path.open("rb") as stream:
             archive = np.load(stream, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise DataError(f"{path} is a single array, not an .npz archive; write it with numpy.savez")
-            wanted = [name for name in archive.files if name.endswith(("images", "labels"))]
-            # What is no array of numpy, as other programs may write, becomes one of bytes, which are refused.
-            return {name: np.asarray(archive[name]) for name in wanted}, archive.files
+            if not isinstance(archive, np.ndarray):
+                wanted = [name for name in archive.files if name.endswith(("images", "labels"))]
+                # What is no array of numpy, as other programs may write, becomes one of bytes, which are refused.
+                return {name: np.asarray(archive[name]) for name in wanted}, archive.files
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}") from error
-    except DataError:
-        raise
     except Exception as error:  # zip, zlib, header and array errors are all of different kinds
         # numpy takes what it does not know for a pickle, and says how to open it unsafely.
         reason = "it is none, or holds Python objects" if "pickle" in str(error) else str(error)
         raise DataError(f"{path} cannot be read as an .npz file of plain arrays ({reason})") from error
+    raise DataError(f"{path} is a single array, not an .npz archive; write it with numpy.savez")
 
 
 def _make_split(path: Path, prefix: str, arrays: dict[str, NDArray[Any]]) -> InMemorySplit:

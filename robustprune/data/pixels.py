@@ -54,10 +54,7 @@ def channel_statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tu
     """Return the mean and standard deviation of every channel, in units of [0, 1].
 
     The sums are exact integers, so the result depends neither on the order of the images nor on how they are
-    batched. A deviation is never below 0.001: images may be divided by it.
-
-    Args:
-        batches: uint8 images (n, C, H, W), at least one.
+    batched. A deviation is never below 0.001: images may be divided by it. Batches are uint8 images (n, C, H, W).
     """
     count, totals = 0, torch.zeros(2, 1, dtype=torch.int64)  # of values and squares, by channel
     for batch in batches:

@@ -26,7 +26,7 @@ _CLOTHES = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker,
 _UNSIGNED_BYTE = 8  # of the type codes of IDX
 _CIFAR_PIXELS = 3 * 32 * 32
 _AGAIN = "fetch it again"
-_TINY_SIDE = 64
+_TINY_SIZE = (64, 64)
 
 
 def load_fashion_mnist(request: DatasetRequest) -> RawData:
@@ -213,23 +213,23 @@ def load_tiny_imagenet(request: DatasetRequest) -> RawData:
     try:
         classes = tuple(sorted((folder / "wnids.txt").read_text().split()))
         annotations = (folder / "val" / "val_annotations.txt").read_text().splitlines()
+        train = [
+            (path, number) for number, name in enumerate(classes) for path in list_images(folder / "train" / name, [])
+        ]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Tiny ImageNet in {folder} cannot be read ({error}); unpack it again") from error
-    numbers = {name: number for number, name in enumerate(classes)}
-    train = [(path, numbers[name]) for name in classes for path in list_images(folder / "train" / name, [])]
-    parts = {"train": train, "test": _annotated(annotations, folder, numbers)}
+    test = _annotated(annotations, folder, classes)
     return RawData(
         classes=classes,
-        **{
-            name: stream_files(labelled, 3, (_TINY_SIDE, _TINY_SIDE), folder, request.workers)
-            for name, labelled in parts.items()
-        },
+        train=stream_files(train, 3, _TINY_SIZE, folder, request.workers),
+        test=stream_files(test, 3, _TINY_SIZE, folder, request.workers),
         flips=True,
         notes={"source": str(folder), "layout": "the published validation images are the test split"},
     )
 
 
-def _annotated(lines: list[str], folder: Path, numbers: dict[str, int]) -> list[tuple[Path, int]]:
+def _annotated(lines: list[str], folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
+    numbers = {name: number for number, name in enumerate(classes)}
     found = []
     for line in filter(None, lines):
         name, owner, *_ = [*line.split("\t", 2), ""]

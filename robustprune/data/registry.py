@@ -6,17 +6,18 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from robustprune.data.contract import DatasetLoader, DatasetRequest
+from robustprune.data.contract import DatasetRequest
 from robustprune.errors import DataError, RobustPruneError
 from robustprune.registry import Registry, first_line, read_tables
 from robustprune.runtime.files import user_path
 
 DATASETS = Registry("data set", "robustprune.datasets", read_tables("data")["PLUGINS"])
+register_dataset = DATASETS.register
+"""Returns a decorator that makes a loader known under a name in this process; see `DatasetLoader`."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,11 @@ class Place:
     subfolders: tuple[str, ...]  # below a root, in the order they are tried; "" is the root itself
     fetch: str  # what to do when they are missing
     torchvision: str | None = None  # the class whose downloader is used
-    parts: tuple[dict[str, Any], ...] = ()  # arguments of that class, one a download
+    parts: tuple[dict[str, Any], ...] = ({},)  # arguments of that class, one a download
     system: tuple[Path, ...] = ()  # folders of the operating system
     gzipped: bool = False
 
 
-_TRAIN_AND_TEST = ({"train": True}, {"train": False})
 _DOWNLOAD = "run again with --download (download=True in Python)"
 
 PLACES = {
@@ -41,7 +41,6 @@ PLACES = {
         subfolders=("", "FashionMNIST/raw"),
         fetch=f"apt-get install dataset-fashion-mnist, or {_DOWNLOAD}",
         torchvision="FashionMNIST",
-        parts=_TRAIN_AND_TEST,
         system=(Path("/usr/share/datasets/fashion-mnist"),),
         gzipped=True,
     ),
@@ -50,14 +49,12 @@ PLACES = {
         subfolders=("", "cifar-10-batches-py"),
         fetch=f"{_DOWNLOAD}, or unpack cifar-10-python.tar.gz there",
         torchvision="CIFAR10",
-        parts=_TRAIN_AND_TEST,
     ),
     "cifar100": Place(
         files=("train", "test", "meta"),
         subfolders=("", "cifar-100-python"),
         fetch=f"{_DOWNLOAD}, or unpack cifar-100-python.tar.gz there",
         torchvision="CIFAR100",
-        parts=_TRAIN_AND_TEST,
     ),
     "svhn": Place(
         files=("train_32x32.mat", "test_32x32.mat"),
@@ -86,17 +83,8 @@ class DatasetDescription(NamedTuple):
     where: str  # the folder it is in, or where it is looked for
 
 
-def register_dataset(name: str) -> Callable[[DatasetLoader], DatasetLoader]:
-    """Return a decorator that makes a loader known under ``name`` in this process; see `DatasetLoader`."""
-    return DATASETS.register(name)
-
-
 def describe_datasets(root: str | Path | None = None) -> list[DatasetDescription]:
-    """Return every known image set with what it is and where it was found; no image is read or downloaded.
-
-    Args:
-        root: Where published sets are looked for first, as for `load_data`.
-    """
+    """Return every known image set with what it is and where it was found, below ``root`` first; nothing is read."""
     base = None if root is None else user_path(root).absolute()
     return [_describe(name, base) for name in DATASETS.names()]
 

@@ -29,7 +29,6 @@ from robustprune.errors import DataError, DataWarning
 from robustprune.runtime.files import user_path
 
 _SEVERITIES = 5
-_LABELS = "labels"
 _TABLE = Path(__file__).with_name("published_md5.csv").read_text().splitlines()
 PUBLISHED_MD5 = {row.pop("file"): set(row.values()) for row in csv.DictReader(_TABLE)}
 """File → its MD5 sums in Zenodo records 2535967 and 3555552, on which three independent loaders of the sets agree."""
@@ -86,13 +85,13 @@ def open_released(
     """
     place = user_path(folder)
     if not str(folder).strip() or not place.is_dir():
-        raise DataError(f"there is no folder {str(folder)!r} with a corrupted set")
+        raise DataError(f"there is no folder {folder} with a corrupted set")
     # Not the hidden ones: what is being written, and the resource forks that macOS packs with a file.
-    names = tuple(sorted(path.stem for path in place.glob("[!.]*.npy") if path.stem != _LABELS))
+    names = tuple(sorted(path.stem for path in place.glob("[!.]*.npy") if path.stem != "labels"))
     if names:
-        if not (place / f"{_LABELS}.npy").is_file():
-            raise DataError(f"there are corrupted images in {place}, but no {_LABELS}.npy with their labels")
-        labels = np.array(_map(place / f"{_LABELS}.npy"))
+        if not (place / "labels.npy").is_file():
+            raise DataError(f"there are corrupted images in {place}, but no labels.npy with their labels")
+        labels = np.array(_map(place / "labels.npy"))
 
         def part(name: str, severity: int) -> ArrayPart:
             array, own = _rows(place / f"{name}.npy", labels, severity)
@@ -190,7 +189,6 @@ def match_classes(found: Sequence[str], classes: Sequence[str], where: str) -> T
     if not unknown:
         return torch.tensor([places[name] for name in found])
     if len(unknown) == len(found) == len(classes):
-        # Without the place, which is another for each of many folders of one set.
         warnings.warn(
             f"no class of a folder is called as one of the data set, so both are matched in order: {found[0]!r} is "
             f"taken for {classes[0]!r}, {found[-1]!r} for {classes[-1]!r}",
@@ -200,6 +198,5 @@ def match_classes(found: Sequence[str], classes: Sequence[str], where: str) -> T
         return torch.arange(len(found))
     raise DataError(
         f"{where} has {len(found)} classes, among them {unknown[0]!r}, which is none of the {len(classes)} of the test "
-        f"set ({', '.join(classes[:3])}, …). Classes are matched by name, or by order where there are as many and no "
-        "name agrees; rename the folder of that class"
+        "set. Classes are matched by name, or by order where there are as many and no name agrees; rename that folder"
     )

@@ -1,7 +1,8 @@
 """Seeded subsets of a labelled set that keep its class proportions.
 
 The random order comes from the raw 64-bit output of numpy's PCG64, whose stream is guaranteed to be the same
-on every platform and in every numpy release, so a seed names the same images everywhere.
+on every platform and in every numpy release, so a seed, which is not negative, names the same images everywhere.
+Labels are (N,) integers of any values.
 """
 
 from __future__ import annotations
@@ -26,11 +27,6 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> Tensor:
     (r + 1/2) / n, and the ``count`` earliest are taken, the first of each class before all others. So under
     one seed a smaller subset is always part of a larger one.
 
-    Args:
-        labels: (N,) integers, any values.
-        count: Size of the subset, from the number of classes present to N.
-        seed: Not negative; the same seed gives the same subset on every platform.
-
     Raises:
         DataError: ``count`` is more than there are images or less than there are classes.
     """
@@ -50,10 +46,7 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> Tensor:
 def stratified_per_class(labels: Tensor, per_class: int, seed: int) -> Tensor:
     """Return sorted indices of ``per_class`` images of every class, or of all where a class has fewer.
 
-    Args:
-        labels: (N,) integers, any values.
-        per_class: Images wanted of each class; below one gives no index at all.
-        seed: Not negative; under one seed the images for a smaller number are part of those for a larger one.
+    Under one seed the images for a smaller number are part of those for a larger one.
     """
     ranks, _, _ = _draw(labels, seed, _SUBSET)
     return torch.from_numpy(np.flatnonzero(ranks < per_class))
@@ -62,10 +55,7 @@ def stratified_per_class(labels: Tensor, per_class: int, seed: int) -> Tensor:
 def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Return sorted indices (kept, held out): a stratified part held out, every class keeping an image.
 
-    Args:
-        labels: (N,) integers, any values.
-        fraction: Part to hold out, in (0, 0.5], rounded to whole images; at least one.
-        seed: Not negative.
+    The fraction is that of the part to hold out, in (0, 0.5], rounded to whole images; at least one.
 
     Raises:
         DataError: No class has a second image, so nothing can be held out.

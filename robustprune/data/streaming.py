@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from robustprune.data.pixels import resize_images
-from robustprune.data.splits import Batch, InMemorySplit
+from robustprune.data.splits import Batch
 from robustprune.errors import DataError
 from robustprune.runtime.files import hash_arrays, printable
 
@@ -91,10 +91,6 @@ class StreamedSplit:
         chosen = indices.cpu()
         return replace(self, paths=tuple(self.paths[index] for index in chosen.tolist()), labels=self.labels[chosen])
 
-    def in_memory(self) -> InMemorySplit:
-        """Return the same images and labels as tensors, reading every file once."""
-        return InMemorySplit(self.images, self.labels)
-
     def fingerprint(self) -> str:
         """Return the SHA-256 over names, file sizes and labels, and the shape the images are given."""
         names = "\0".join(path.relative_to(self.folder).as_posix() for path in self.paths)
@@ -123,10 +119,12 @@ class StreamedSplit:
             )
         )
         try:
-            while (read := _next_chunk(loader)) is not None:
+            for read in loader:
                 if isinstance(read, str):
                     raise DataError(read)
                 yield read
+        except (RuntimeError, OSError) as error:
+            raise DataError(f"reading image files stopped: {error}") from error
         finally:
             del loader  # ends the processes now, not when the traceback that holds this frame is let go
 
@@ -151,13 +149,6 @@ class _Chunks(Dataset["Tensor | str"]):
         except DataError as error:
             return str(error)
         return images
-
-
-def _next_chunk(loader: Iterator[Any]) -> Any:
-    try:
-        return next(loader, None)
-    except (RuntimeError, OSError) as error:
-        raise DataError(f"reading image files stopped: {error}") from error
 
 
 def stream_files(

@@ -73,11 +73,7 @@ class Architecture(BaseModel):
         )
 
     def options_as(self, kind: type[Options], takes: str) -> Options:
-        """Return the options as what a builder takes, which ``takes`` says in words.
-
-        Raises:
-            ModelError: There is an option that it does not take, or a value that it cannot be.
-        """
+        """Return the options as what a builder takes, which ``takes`` says in words."""
         try:
             return kind.model_validate(self.options)
         except ValidationError as error:

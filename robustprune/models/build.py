@@ -11,11 +11,11 @@ from torch import nn
 
 from robustprune.errors import ModelError
 from robustprune.models.architecture import Architecture, ImageProperties
+from robustprune.models.libraries import download_robustbench
 from robustprune.models.networks import lazy_layers, to_evaluation
 from robustprune.models.trial import check_output, run_first_images
 from robustprune.models.weight_files import load_weights
 from robustprune.registry import Registry, read_tables
-from robustprune.runtime.files import user_path
 from robustprune.runtime.randomness import derive_seed, isolated_generators
 
 MODELS = Registry("model", "robustprune.models", read_tables("models")["PLUGINS"])
@@ -71,7 +71,7 @@ def build_model(
     if weights_file is not None and not (isinstance(weights_file, (str, os.PathLike)) and str(weights_file).strip()):
         raise ModelError(f"weights_file={weights_file!r} names no file; give its path as text")
     if weights_file is not None or download:
-        load_weights(network, _download(architecture) if weights_file is None else weights_file)
+        load_weights(network, download_robustbench(architecture) if weights_file is None else weights_file)
     check_output(network, architecture)
     return network
 
@@ -86,16 +86,6 @@ def build_network(architecture: Architecture, *, seed: int = 0) -> nn.Module:
     network.architecture = architecture  # type: ignore[assignment]
     network.initial_seed = seed  # type: ignore[assignment]
     return to_evaluation(network)
-
-
-def _download(architecture: Architecture) -> Path:
-    """Fetch published weights; the folder is $ROBUSTPRUNE_MODELS or ~/.cache/robustprune/models."""
-    if not architecture.name.startswith("robustbench:"):
-        raise ModelError(f"there is nothing to download for {architecture.name}; only robustbench:NAME has weights")
-    from robustprune.models.libraries import download_robustbench
-
-    named = os.environ.get("ROBUSTPRUNE_MODELS")
-    return download_robustbench(architecture, user_path(named or "~/.cache/robustprune/models"))
 
 
 def architecture_of(model: nn.Module) -> Architecture:

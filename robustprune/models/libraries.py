@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -24,17 +25,14 @@ from robustprune.errors import ModelError
 from robustprune.models.adapter import AdaptedNetwork, Normalize
 from robustprune.models.architecture import Architecture
 from robustprune.registry import missing_package, suggest
+from robustprune.runtime.files import user_path
 
 _WEIGHT_OPTIONS = ("pretrained", "weights", "checkpoint", "cache_dir", "hf_", "url", "file", "download")
 _DATASETS = {10: "cifar10", 100: "cifar100"}  # RobustBench's lists, by number of classes
 
 
 def import_quietly(module: str, needed_by: str) -> Any:
-    """Import a module of another package, without the warnings that its own imports raise.
-
-    Raises:
-        MissingDependencyError: It is not installed, or one that it needs is not.
-    """
+    """Import a module of another package, without the warnings that its own imports raise."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -55,11 +53,7 @@ def _refuse_weights(architecture: Architecture) -> None:
 
 
 def build_torchvision(architecture: Architecture) -> AdaptedNetwork:
-    """Build ``torchvision:NAME`` with random weights, its first convolution fitted to the channels.
-
-    Raises:
-        ModelError: No such classifier, options it does not take, or an image size it cannot take.
-    """
+    """Build ``torchvision:NAME`` with random weights, its first convolution fitted to the channels."""
     from torchvision import models
 
     name = architecture.name.partition(":")[2]
@@ -114,10 +108,6 @@ def build_timm(architecture: Architecture) -> AdaptedNetwork:
 
     timm's own names are taken, such as ``resnetv2_50``; a tag of pretrained weights (``.a1_in1k``) or a name of
     a remote repository (``hf-hub:…``) is none, so nothing is ever downloaded.
-
-    Raises:
-        MissingDependencyError: timm is not installed.
-        ModelError: No such model, options it does not take, or an image size it cannot take.
     """
     timm = import_quietly("timm", architecture.name)
     name = architecture.name.partition(":")[2]
@@ -156,10 +146,6 @@ def build_robustbench(architecture: Architecture) -> AdaptedNetwork:
     The zoo's networks take images in [0, 1] and normalize them by themselves, so no normalization is added. The
     zoo is CIFAR-10's or CIFAR-100's after the number of classes; ``threat_model`` (``Linf``, ``L2``,
     ``corruptions``) chooses the list within it. Building never downloads.
-
-    Raises:
-        MissingDependencyError: robustbench or what it imports is not installed.
-        ModelError: No such entry, images that are not CIFAR's, other options, or an entry that cannot be built.
     """
     (name, dataset, threat_model), entry = _entry(architecture)
     timm = import_quietly("timm", architecture.name)
@@ -179,12 +165,10 @@ def build_robustbench(architecture: Architecture) -> AdaptedNetwork:
     return AdaptedNetwork(network, None)
 
 
-def download_robustbench(architecture: Architecture, folder: Path) -> Path:
-    """Return the file with the published weights of an entry, fetched into ``folder`` unless it is there.
-
-    Raises:
-        ModelError: The entry has no single file, or fetching fails.
-    """
+def download_robustbench(architecture: Architecture) -> Path:
+    """Return the file with an entry's published weights, fetched into ``$ROBUSTPRUNE_MODELS`` unless it is there."""
+    if not architecture.name.startswith("robustbench:"):
+        raise ModelError(f"there is nothing to download for {architecture.name}; only robustbench:NAME has weights")
     (name, dataset, threat_model), entry = _entry(architecture)
     address = entry["gdrive_id"]
     if not isinstance(address, str):
@@ -192,6 +176,7 @@ def download_robustbench(architecture: Architecture, folder: Path) -> Path:
             f"the weights of {architecture.name} are not one file that can be downloaded; fetch them by hand and give "
             "weights_file=PATH, or choose another entry"
         )
+    folder = user_path(os.environ.get("ROBUSTPRUNE_MODELS") or "~/.cache/robustprune/models")
     path = folder / dataset / threat_model / f"{name}.pt"
     if not path.is_file():
         partial = path.with_suffix(".partial")

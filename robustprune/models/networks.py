@@ -113,11 +113,7 @@ def reason_of(error: Exception) -> str:
 
 
 def to_evaluation(network: nn.Module) -> nn.Module:
-    """Put a network in evaluation mode, and return it: its own ``eval()`` may return nothing.
-
-    Raises:
-        ModelError: Its ``eval()`` fails.
-    """
+    """Put a network in evaluation mode, and return it: its own ``eval()`` may return nothing."""
     try:
         network.eval()
     except NotImplementedError:  # exported networks have their mode built in
@@ -177,9 +173,6 @@ def set_weights(network: nn.Module, weights: Mapping[str, Tensor], *, strict: bo
 
     Torch keeps the versions of modules' formats beside the names, and a plain dictionary has none: some networks, such
     as torchvision's MNASNet, would take it for one of an older format.
-
-    Raises:
-        RuntimeError: They do not fit.
     """
     state = OrderedDict(weights)
     state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]

@@ -20,9 +20,6 @@ def check_output(network: nn.Module, architecture: Architecture) -> None:
     """Run two gray images through a network and check that logits come out; it is left as it was.
 
     What comes out in training mode is looked at on a copy, and a warning says where it is not logits alone.
-
-    Raises:
-        ModelError: The network raises, or returns something other than (2, num_classes) finite numbers.
     """
     images = _gray_images(architecture)
     shape = "×".join(map(str, images.shape[1:]))

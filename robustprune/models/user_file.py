@@ -17,11 +17,7 @@ from robustprune.registry import suggest
 
 
 def split_name(name: str) -> tuple[Path, str]:
-    """Split ``file:PATH:NAME`` into the path and the name within the file.
-
-    Raises:
-        ModelError: One of the two is missing.
-    """
+    """Split ``file:PATH:NAME`` into the path and the name within the file."""
     path, _, attribute = name.removeprefix("file:").rpartition(":")
     if not path or not attribute:
         raise ModelError(f"{name!r} does not name a network: write file:PATH:NAME, e.g. file:my_net.py:Net")
@@ -39,9 +35,6 @@ def build_from_file(architecture: Architecture) -> AdaptedNetwork:
     A class or function is called with those of ``num_classes``, ``channels`` (or ``in_channels``),
     ``image_size`` (height, width), ``mean``, ``std`` and the architecture's options that its signature names.
     The result takes images in [0, 1]: no normalization is added, since the file may have its own.
-
-    Raises:
-        ModelError: No such file or name, code that raises, or something that is no nn.Module.
     """
     path, attribute = split_name(architecture.name)
     network = _load_attribute(path, attribute)

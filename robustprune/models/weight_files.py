@@ -54,16 +54,12 @@ _PLAIN: list[Any] = [
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Load a file of weights into a network.
+    """Load a file of weights, written by ``torch.save`` or safetensors, into a network; nothing in it is executed.
 
     The weights may be nested in dictionaries of any names, and have anything before their names, such as ``module.``,
     ``_orig_mod.``, ``net.`` or this package's own ``network.``: what counts is that every parameter and running
     statistic of the network is there, under one prefix, with its shape. Constants such as a mean that the network knows
-    by itself may be missing. Nothing in the file is executed.
-
-    Args:
-        network: Changed in place. For one from another package, the file has that package's names or this one's.
-        path: A file written by ``torch.save`` or safetensors: a state dict, bare or within a checkpoint.
+    by itself may be missing. For one from another package, the file has that package's names or this one's.
 
     Raises:
         ModelError: No such file, a file with more than plain tensors, weights that do not fit or are not finite.

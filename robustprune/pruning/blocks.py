@@ -87,7 +87,8 @@ def find_blocks(model: nn.Module, example: Array | None = None) -> tuple[Block, 
         for call in layered:
             residue = residues.get(call.name, "")
             added = "zero" in residue and not sums.parts.isdisjoint(map(address, call.given))
-            if added and not _overlaps(call.name, blocks):
+            within = any(f"{call.name}.".startswith(f"{name}.") or name.startswith(f"{call.name}.") for name in blocks)
+            if added and not within:
                 parent = _caller(call, calls) or Call("", probe, {0: images}, [images])
                 if is_summed(parent.module, parent.arguments, call, residue):
                     blocks[call.name] = residue
@@ -114,11 +115,7 @@ def find_blocks(model: nn.Module, example: Array | None = None) -> tuple[Block, 
 
 
 def removable_blocks(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """Return the blocks that can go, whatever the eligibility.
-
-    Raises:
-        PruningError: None can.
-    """
+    """Return the blocks that can go, whatever the eligibility."""
     removable = tuple(block for block in blocks if block.residue is not None)
     if not removable:
         stuck = next(block for block in blocks if block.obstacle is not None)
@@ -169,11 +166,6 @@ def _finest(probe: nn.Module, residues: dict[str, Residue]) -> dict[str, Residue
     return {name: residue for name, residue in residues.items() if name in chosen}
 
 
-def _overlaps(name: str, blocks: Mapping[str, Residue]) -> bool:
-    """Return whether a module is within a block, or has one in it."""
-    return any(f"{name}.".startswith(f"{block}.") or block.startswith(f"{name}.") for block in blocks)
-
-
 def _caller(call: Call, calls: Sequence[Call]) -> Call | None:
     """Return the call of the module that calls another one, as far as names tell; None for the network itself."""
     around = [other for other in calls if call.name.startswith(f"{other.name}.") and other.count == 1]
@@ -204,13 +196,13 @@ def _stages(calls: Sequence[Call], found: Mapping[str, Residue]) -> list[list[Ca
         relevant = isinstance(call.output, Tensor) or _kind(call.module) in kinds
         if relevant and next(call.module.parameters(), None) is not None:
             families.setdefault(call.name.rpartition(".")[0], []).append(call)
-    runs = [list(run) for siblings in families.values() for _, run in groupby(siblings, key=_likeness)]
+
+    def alike(call: Call) -> tuple[type[nn.Module], list[torch.Size]]:
+        return _kind(call.module), [tensor.shape for tensor in tensors(call.output)]
+
+    runs = [list(run) for siblings in families.values() for _, run in groupby(siblings, key=alike)]
     stages = [run for run in runs if any(call.name in found for call in run)]
     return sorted(stages, key=lambda stage: calls.index(stage[0]))
-
-
-def _likeness(call: Call) -> tuple[type[nn.Module], list[torch.Size]]:
-    return _kind(call.module), [tensor.shape for tensor in tensors(call.output)]
 
 
 def _kind(module: nn.Module) -> type[nn.Module]:

@@ -51,11 +51,7 @@ class Call:
 
 
 def trace(network: nn.Module, images: Tensor) -> list[Call]:
-    """Run a network once, without gradients; return all calls of its submodules in order of their beginnings.
-
-    Raises:
-        PruningError: It does not run on such images.
-    """
+    """Run a network once, without gradients; return all calls of its submodules in order of their beginnings."""
     calls: list[Call] = []
     running: list[Call] = []
     counts: Counter[str] = Counter()
@@ -156,8 +152,7 @@ def run_registered(network: nn.Module, images: Tensor) -> list[Tensor]:
     Nor running statistics. A slice of a network, which shares its weights, is none of its parts and may be called.
 
     Raises:
-        PruningError: It does.
-        Exception: Whatever the network raises.
+        PruningError: It does; else whatever the network raises.
     """
     modules, own = set(network.modules()), {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
     foreign: list[nn.Module] = []

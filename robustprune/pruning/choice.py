@@ -25,11 +25,7 @@ Eligibility = Literal["authors", "strict", "identity"]
 
 
 def check_eligibility(eligibility: str) -> Eligibility:
-    """Return the eligibility if there is one of that name.
-
-    Raises:
-        PruningError: There is none.
-    """
+    """Return the eligibility if there is one of that name."""
     if eligibility not in get_args(Eligibility):
         known = ", ".join(get_args(Eligibility))
         raise PruningError(f"there is no eligibility {eligibility!r}; choose one of {known}")
@@ -73,9 +69,6 @@ def choose_blocks(
 
     The ranking over all eligible blocks is walked from the least important; a block whose stage is down to
     its minimum is passed over. Equal scores are broken by depth, the later block going first.
-
-    Raises:
-        PruningError: More blocks than can go, or a score that is missing or not finite.
     """
     eligible = eligible_blocks(blocks, eligibility)
     most = removable_together(blocks, eligibility)
@@ -114,11 +107,7 @@ Counts = dict[str, int]
 
 
 def check_filter_scores(model: nn.Module, blocks: Sequence[Block], scores: Mapping[str, Tensor]) -> None:
-    """Check that there is one finite score for every filter of at most one convolution of each block.
-
-    Raises:
-        PruningError: There is not.
-    """
+    """Check that there is one finite score for every filter of at most one convolution of each block."""
     modules = dict(model.named_modules())
     taken: dict[str, str] = {}
     for name, values in scores.items():
@@ -157,11 +146,7 @@ def filter_walk(scores: FilterScores, variant: FilterVariant = "global") -> Iter
 
 
 def filter_counts(scores: FilterScores, variant: FilterVariant, count: int) -> Counts:
-    """Return how many filters of each convolution go when ``count`` go in total.
-
-    Raises:
-        PruningError: There are not as many that can go.
-    """
+    """Return how many filters of each convolution go when ``count`` go in total."""
     most = sum(len(values) - 1 for values in scores.values())
     if not 1 <= count <= most:
         raise PruningError(

@@ -88,11 +88,7 @@ def apply_masks(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def check_masks(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Check that masks are those of a network and that its weights keep to them.
-
-    Raises:
-        PruningError: A name, shape or type that does not fit, or a weight outside its mask that is not zero.
-    """
+    """Check that masks are those of a network and that its weights keep to them."""
     weights = maskable_weights(network)
     if masks.keys() != weights.keys():
         strange = sorted(map(str, masks.keys() ^ weights.keys()))
@@ -117,11 +113,7 @@ def hash_masks(masks: Mapping[str, Tensor]) -> str:
 
 
 def maskable_weights(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the convolution and linear weights of a network by name; one that two layers share only once.
-
-    Raises:
-        PruningError: A weight is computed from other parameters, or there is none at all.
-    """
+    """Return the convolution and linear weights of a network by name; one that two layers share only once."""
     names = [name for name, _ in weight_layers(network)]
     parameters = dict(network.named_parameters(remove_duplicate=False))
     computed = [name for name in names if name not in parameters]

@@ -30,11 +30,7 @@ LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 def check_residue(residue: str) -> str:
-    """Return a residue if it is one.
-
-    Raises:
-        ValueError: It is none.
-    """
+    """Return a residue if it is one."""
     try:
         _parsed(residue)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
@@ -60,11 +56,7 @@ class RemovedBlock(nn.Module):
     """
 
     def __init__(self, residue: Residue = "identity") -> None:
-        """Leave what a residue says.
-
-        Raises:
-            PruningError: It says nothing that could be left.
-        """
+        """Leave what a residue says."""
         super().__init__()
         try:
             self.residue = check_residue(residue)
@@ -150,11 +142,7 @@ def residue_of(call: Call) -> Residue | None:
 
 
 def _left(value: Any, arguments: Mapping[int | str, Any], places: _Places) -> Any:
-    """Return what an output, or a part of it, is, as a residue says it.
-
-    Raises:
-        ValueError: It is neither an argument, nor nothing, nor a constant.
-    """
+    """Return what an output, or a part of it, is, as a residue says it."""
     if isinstance(value, Tensor):
         return _tensor_left(value, places)
     if value is None or isinstance(value, bool):

@@ -26,14 +26,7 @@ Importance = TypeVar("Importance")
 
 
 class Scores(dict[str, Importance]):
-    """{name: importance}, higher = keep, with where the numbers came from.
-
-    Attributes:
-        criterion: Name of the criterion.
-        options: Its options as they were in force.
-        seed: The seed of its samples.
-        seconds: How long scoring took.
-    """
+    """{name: importance}, higher = keep, with the criterion, its options in force, the seed and the seconds it took."""
 
     def __init__(
         self,

@@ -93,9 +93,6 @@ def check_runs(model: nn.Module, pruned: nn.Module, example: Array | None = None
 
     Returns:
         What it returns in evaluation.
-
-    Raises:
-        PruningError: It does not, and the model that it was made from does.
     """
     with undisturbed(model):
         with evaluation_mode(pruned):

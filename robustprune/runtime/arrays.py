@@ -16,13 +16,10 @@ Array = Tensor | np.ndarray[Any, Any]
 def to_tensor(values: Any, what: str = "values", error: type[RobustPruneError] = EvaluationError) -> Tensor:
     """Return values as a plain tensor of their type; a tensor is shared, anything else copied.
 
-    Args:
-        values: A tensor, an array of any layout, byte order and direction, a number, or nested lists of these.
-        what: What to call them in an error.
-        error: What to raise.
+    They are a tensor, an array of any layout, byte order and direction, a number, or nested lists of these.
 
     Raises:
-        RobustPruneError: They are no numbers, or of several shapes.
+        RobustPruneError: They are no numbers, or of several shapes: an ``error`` that calls them ``what``.
     """
     if (
         isinstance(values, Tensor)

@@ -39,12 +39,8 @@ def write_atomically(path: Path, content: bytes, kind: Kind | None = None) -> No
     """Write ``content`` to ``path`` so that a reader, or a crash, never sees half of it.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the final name in
-    one rename. Missing parent folders are made. What killed writers of the same file left behind is removed.
-
-    Args:
-        path: The file.
-        content: All of it.
-        kind: What it is; a file of another kind is not replaced. None for files whose names nobody else gives.
+    one rename. Missing parent folders are made. What killed writers of the same file left behind is removed. A file of
+    another kind is not replaced; None is for files whose names nobody else gives.
 
     Raises:
         OSError: The folder cannot be written, or something of another kind is there; nothing is left behind.
@@ -74,23 +70,17 @@ def _temporary_prefix(path: Path) -> str:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files for ``path`` whose writer, a process of this machine, is no more."""
+    if os.name != "posix":  # elsewhere os.kill ends the process it is asked about
+        return
     pattern = re.compile(re.escape(_temporary_prefix(path)) + r"(\d+)\.[0-9a-f]{8}\.tmp")
     for name in os.listdir(path.parent):
-        match = pattern.fullmatch(name)
-        if match and not _is_running(int(match[1])):
-            path.with_name(name).unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    if os.name != "posix":  # elsewhere os.kill ends the process it is asked about
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+        if match := pattern.fullmatch(name):
+            try:
+                os.kill(int(match[1]), 0)
+            except ProcessLookupError:
+                path.with_name(name).unlink(missing_ok=True)
+            except OSError:
+                pass  # it runs, as somebody else's
 
 
 def write_sealed(path: Path, content: Mapping[str, Any], kind: Kind | None = None) -> None:
@@ -106,11 +96,7 @@ def write_sealed(path: Path, content: Mapping[str, Any], kind: Kind | None = Non
 
 
 def read_sealed(path: Path, kind: str) -> dict[str, Any]:
-    """Return what :func:`write_sealed` wrote.
-
-    Args:
-        path: The file.
-        kind: The value that the content has to hold under "format", such as ``robustprune-ticket``.
+    """Return what :func:`write_sealed` wrote, which has to hold ``kind``, as ``robustprune-ticket``, under "format".
 
     Raises:
         DamagedFileError: The file is missing, unreadable, damaged, foreign, or of another kind.

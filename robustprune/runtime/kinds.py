@@ -19,15 +19,10 @@ _OVERWRITES: ContextVar[bool] = ContextVar("overwrites", default=False)
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file.
+    """A kind of file."""
 
-    Attributes:
-        name: With its article, for messages.
-        is_one: Whether a file is one; it may raise what reading raises.
-    """
-
-    name: str
-    is_one: Callable[[Path], bool]
+    name: str  # with its article, for messages
+    is_one: Callable[[Path], bool]  # whether a file is one; it may raise what reading raises
 
     def recognizes(self, path: Path) -> bool:
         """Return whether a file is of this kind; not where it cannot be read."""
@@ -81,14 +76,6 @@ def _holding(*marks: str, starts: tuple[bytes, ...] = (b"",)) -> Callable[[Path]
     return is_one
 
 
-def _json_of(*keys: str) -> Callable[[Path], bool]:
-    return _holding(*(f'"{key}":' for key in keys), starts=(b"{",))
-
-
-def _archive_of(*names: str) -> Callable[[Path], bool]:
-    return _holding(*(f"{name}.npy" for name in names), starts=(b"PK",))
-
-
 MARK = "Written by robustprune"
 """What pictures and tables say of themselves."""
 
@@ -97,11 +84,15 @@ DEMO_MARK = ".robustprune-demo"
 
 TICKET = Kind("a ticket", _holding("robustprune-ticket", starts=(b"PK",)))  # torch compresses nothing
 CHECKPOINT = Kind("a checkpoint of training", _holding("robustprune-checkpoint", starts=(b"PK",)))
-RECORD = Kind("a record", _json_of("schema", "model", "samples_sha256"))
-OUTCOMES = Kind("a file of outcomes per sample", _archive_of("index", "label", "clean_prediction"))
-ADVERSARIAL = Kind("a file of adversarial images", _archive_of("adversarial", "perturbation_norms"))
+RECORD = Kind("a record", _holding('"schema":', '"model":', '"samples_sha256":', starts=(b"{",)))
+OUTCOMES = Kind(
+    "a file of outcomes per sample", _holding("index.npy", "label.npy", "clean_prediction.npy", starts=(b"PK",))
+)
+ADVERSARIAL = Kind(
+    "a file of adversarial images", _holding("adversarial.npy", "perturbation_norms.npy", starts=(b"PK",))
+)
 EXPORT = Kind("an exported network", _holding("ticket_sha256"))
 PAGE = Kind("a report", _holding('name="generator" content="robustprune', starts=(b"<!",)))
 TABLES = Kind("a file of tables", _holding(MARK, starts=(b"<!-- ", b"% ")))
 PICTURE = Kind("a picture drawn here", _holding(MARK, starts=(b"\x89PNG", b"\xff\xd8", b"RIFF", b"%PDF", b"<svg")))
-SWEEP_PLAN = Kind("the plan of a sweep", _json_of("runs", "stages", "comparisons"))
+SWEEP_PLAN = Kind("the plan of a sweep", _holding('"runs":', '"stages":', '"comparisons":', starts=(b"{",)))

@@ -29,12 +29,7 @@ EVALUATION_TIMEOUT = timedelta(days=2)
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, as seen by one of them.
-
-    Attributes:
-        rank: Which it is, from 0.
-        count: How many there are.
-    """
+    """The processes of a run, as seen by one of them: which it is, from 0, and how many there are."""
 
     rank: int = 0
     count: int = 1
@@ -148,17 +143,13 @@ def start_processes(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT)
     """Join the processes that torchrun started with this one, for the block; without torchrun, be alone.
 
     They talk by gloo on processors and by NCCL between graphics cards, of which each process takes the one of its
-    rank on its machine.
-
-    Args:
-        device: Where they compute.
-        timeout: How long they wait for each other.
+    rank on its machine, and wait for each other as long as ``timeout``.
 
     Raises:
         ProcessError: They cannot be joined, or there are fewer graphics cards than processes on a machine.
     """
     launch = read_launch()
-    if not launch.is_shared:
+    if launch.count == 1:
         yield ALONE
         return
     if device.type == "cuda":
@@ -187,11 +178,7 @@ def start_processes(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT)
 
 @contextmanager
 def talking() -> Iterator[None]:
-    """Say clearly what a failed exchange with other processes means.
-
-    Raises:
-        ProcessError: In place of what torch raises.
-    """
+    """Raise a `ProcessError` in place of what torch raises where an exchange with other processes fails."""
     try:
         yield
     except RuntimeError as error:

@@ -68,17 +68,12 @@ def prune_layers(
         options=scores.options,
         seed=scores.seed,
         scoring_seconds=scores.seconds,
-        earlier=rounds_of(source.plan),
     )
     return cut_out(source, remove_blocks(source.network, removed), plan, data, scores=scores)
 
 
 def source_of(model: nn.Module | Ticket, data: ImageData | None) -> Ticket:
-    """Return the ticket to cut blocks or filters out of, that of a network if need be.
-
-    Raises:
-        PruningError: Its weights are masked.
-    """
+    """Return the ticket to cut blocks or filters out of, that of a network if need be."""
     source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
     if source.masks:
         raise PruningError(
@@ -135,7 +130,6 @@ def prune_weights(
         options=chosen.model_dump(),
         seed=seed,
         scoring_seconds=seconds,
-        earlier=rounds_of(source.plan),
     )
     return cut_out(source, network, plan, data, scores={}, masks=masks)
 
@@ -149,11 +143,13 @@ def cut_out(
     scores: Mapping[str, float | list[float]],
     masks: Masks | None = None,
 ) -> Ticket:
-    """Return the untrained ticket that a network cut out of another one is."""
+    """Return the untrained ticket that a network cut out of another one is, with the plans of all rounds before."""
+    before = source.plan
+    earlier = () if before.method == "none" else (*before.earlier, before.model_copy(update={"earlier": ()}))
     return Ticket(
         network=network,
         architecture=source.architecture,
-        plan=plan,
+        plan=plan.model_copy(update={"earlier": earlier}),
         masks=masks or {},
         scores=dict(scores),
         seed=source.seed,
@@ -161,8 +157,3 @@ def cut_out(
         data=source.data if source.data or data is None else dict(data.spec),
         provenance=describe_environment(),
     )
-
-
-def rounds_of(plan: Plan) -> tuple[Plan, ...]:
-    """Return the plans of all rounds up to this one, each without those before it."""
-    return () if plan.method == "none" else (*plan.earlier, plan.model_copy(update={"earlier": ()}))

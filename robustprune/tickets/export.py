@@ -125,10 +125,6 @@ def measure_form_latencies(
     """Time networks in every form, in turn, on the CPU: ``torch`` (the frozen copy), ``onnx`` and ``torch-export``.
 
     Arguments are those of :func:`robustprune.cost.measure_latencies`; returned is each network's latency by form.
-
-    Raises:
-        ExportError: A network cannot be exported.
-        MissingDependencyError: ONNX's packages, the extra ``export``, are not installed.
     """
     runs: list[Callable[[], object]] = []
     for model in models:

@@ -47,11 +47,7 @@ def cut(dense: Ticket, scores: BlockScores | FilterScores, asked: Pruning, match
 
 
 def check_possible(network: nn.Module, asked: Pruning) -> None:
-    """Find out now, not after the dense training, what cannot go.
-
-    Raises:
-        PruningError: More blocks are to go than can, or the criterion or the network knows no filters.
-    """
+    """Find out now, not after the dense training, what cannot go."""
     criterion = make_criterion(str(asked.criterion), **asked.options)
     if asked.method == "weight":
         return

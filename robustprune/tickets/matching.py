@@ -18,7 +18,7 @@ from robustprune.pruning import (
     remove_filters,
 )
 from robustprune.pruning.choice import check_filter_scores, filter_counts, filter_walk, least_important
-from robustprune.tickets.cutting import cut_out, rounds_of, source_of
+from robustprune.tickets.cutting import cut_out, source_of
 from robustprune.tickets.header import Match, MatchBy, Plan
 from robustprune.tickets.ticket import Ticket
 
@@ -79,7 +79,6 @@ def prune_filters(
         scoring_seconds=scores.seconds,
         variant=variant,
         match=_describe_match(network, match, match_by, exhausted=exhausted) if match is not None else None,
-        earlier=rounds_of(source.plan),
     )
     listed = {name: values.tolist() for name, values in scores.items()}
     return cut_out(source, network, plan, data, scores=listed)
@@ -97,11 +96,7 @@ def _with_dense_numbers(source: Ticket, removed: Mapping[str, Sequence[int]]) ->
 
 
 def _cost_by(network: nn.Module, by: MatchBy) -> int:
-    """Return a network's filters over all convolutions, multiply-accumulates per image, or parameters.
-
-    Raises:
-        PruningError: There is nothing of that name to match by.
-    """
+    """Return a network's filters over all convolutions, multiply-accumulates per image, or parameters."""
     if by not in _COSTS:
         raise PruningError(f"tickets cannot be matched by {by!r}; choose one of {', '.join(_COSTS)}")
     return measure_cost(network).to_dict()[_COSTS[by]]

@@ -36,9 +36,6 @@ def parse_rewind_point(text: str | int, epochs: int) -> RewindPoint:
     """Return the rewinding point that a text names, in a dense training of so many epochs.
 
     That is ``0`` or ``25`` (epochs), ``25%`` (of all, rounded to the nearest), or ``random`` (new weights instead).
-
-    Raises:
-        PruningError: Another text, or an epoch that leaves nothing to train.
     """
     text = str(text).strip()
     if text == "random":

@@ -131,12 +131,9 @@ class Ticket:
 
 
 def apply_plan(network: nn.Module, plan: Plan, masks: Mapping[str, Tensor] | None = None) -> nn.Module:
-    """Return what a plan leaves of a dense network; what is kept keeps its names, weights and buffers.
+    """Return what a plan leaves of a dense network, which stays as it is; masks make weights outside of them zero.
 
-    Args:
-        network: The dense network, at any weights; left as it is.
-        plan: A ticket's plan.
-        masks: The ticket's masks, outside of which weights become zero.
+    What is kept keeps its names, weights and buffers.
 
     Raises:
         TicketError: The plan removes something that is no block, such as the last layer, or filters that are not

@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from robustprune.data import ImageData, stratified_indices, stratified_per_class
+from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.models import copy_network
 from robustprune.pruning.blocks import Block
@@ -67,12 +67,7 @@ class Criterion(BaseModel, ABC):
 
 
 def criterion_class(name: str) -> type[Criterion]:
-    """Return the criterion ``name``, whose fields are the options it takes.
-
-    Raises:
-        UnknownNameError: No criterion of that name.
-        PruningError: A plug-in that is no :class:`Criterion`, or a name with an argument, which no criterion takes.
-    """
+    """Return the criterion ``name``, whose fields are the options it takes."""
     criterion: Any = CRITERIA.get(name)
     plain, colon, _ = name.partition(":")
     if colon:
@@ -145,20 +140,6 @@ def normalizes_batches(module: nn.Module) -> bool:
     """Whether a module is a batch normalization, also where it is scripted and only the name of its class is left."""
     scripted = str(getattr(module, "original_name", ""))
     return isinstance(module, nn.modules.batchnorm._BatchNorm) or scripted.startswith("BatchNorm")
-
-
-def images_per_class(data: ImageData, per_class: int, seed: int) -> Tensor:
-    """Return the indices of so many training images of each class."""
-    return stratified_per_class(data.require("train").labels, per_class, seed)
-
-
-def images_in_proportion(data: ImageData, count: int, seed: int) -> Tensor:
-    """Return the indices of ``count`` training images, classes in proportion; all images if there are fewer.
-
-    Every class is there at least once, which takes more than ``count`` images where there are more classes.
-    """
-    labels = data.require("train").labels
-    return stratified_indices(labels, min(len(labels), max(count, len(torch.unique(labels)))), seed)
 
 
 def as_batches(data: ImageData, indices: Tensor, batch_size: int, like: nn.Module) -> Batches:

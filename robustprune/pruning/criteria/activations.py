@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from robustprune.data import ImageData
+from robustprune.data import ImageData, stratified_indices
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block
 from robustprune.pruning.calls import Call, tensors, trace
@@ -22,7 +22,6 @@ from robustprune.pruning.criteria import (
     BatchNormMode,
     Criterion,
     as_batches,
-    images_in_proportion,
     scoring_copy,
 )
 from robustprune.pruning.criteria.channels import channel_dim, known_channel_dim, normalizes
@@ -54,7 +53,10 @@ class DataCriterion(Criterion):
     def prepare(self, model: nn.Module, data: ImageData, seed: int) -> tuple[nn.Module, Batches]:
         """Return the copy to score and the images to score it on."""
         network = scoring_copy(model, self.bn_mode)
-        return network, as_batches(data, images_in_proportion(data, self.samples, seed), self.batch_size, network)
+        labels = data.require("train").labels
+        # Every class is there, all images if there are fewer.
+        count = min(len(labels), max(self.samples, len(torch.unique(labels))))
+        return network, as_batches(data, stratified_indices(labels, count, seed), self.batch_size, network)
 
 
 class ActivationCriterion(DataCriterion):
@@ -131,9 +133,6 @@ def block_sites(network: nn.Module, blocks: Sequence[Block], images: Tensor, pla
 
     ``output`` is what the block returns; ``branch`` the output of its last convolution, linear or normalization
     layer that has as many channels and positions, which is what the (last) shortcut adds it to.
-
-    Raises:
-        PruningError: It cannot be told which dimension counts the channels, or there is no such layer.
     """
     calls = _completed(network, images)
     by_name = {call.name: call for call in calls}
@@ -180,9 +179,6 @@ def filter_sites(network: nn.Module, layers: Sequence[str], images: Tensor) -> d
 
     What follows is the module that is given the very tensor the one before returned. An activation called as a
     function is left out.
-
-    Raises:
-        PruningError: A convolution that the network never calls as a module.
     """
     calls = _completed(network, images)
     places = {call.name: place for place, call in reversed(list(enumerate(calls)))}
@@ -197,11 +193,12 @@ def filter_sites(network: nn.Module, layers: Sequence[str], images: Tensor) -> d
         module, activation, features = layer, None, maps.features
         for call in calls[places[layer] + 1 :]:
             same = bool(call.given) and call.given[0] is features
-            if not same or call.features.shape != features.shape:
+            activates = "activation" in type(call.module).__module__
+            if not same or call.features.shape != features.shape or isinstance(call.module, nn.MultiheadAttention):
                 continue
             if normalizes(call.module):
                 module, activation = call.name, None
-            elif _activates(call.module) and activation is None:
+            elif activates and activation is None:
                 activation = call.module
             elif not isinstance(call.module, (nn.Identity, nn.Dropout)):
                 continue
@@ -213,7 +210,3 @@ def filter_sites(network: nn.Module, layers: Sequence[str], images: Tensor) -> d
 def _completed(network: nn.Module, images: Tensor) -> list[Call]:
     """Return the calls of modules that return a tensor, in order of completion."""
     return sorted((call for call in trace(network, images) if tensors(call.output)), key=lambda call: call.ended)
-
-
-def _activates(module: nn.Module) -> bool:
-    return "activation" in type(module).__module__ and not isinstance(module, nn.MultiheadAttention)

@@ -42,9 +42,6 @@ def channel_dim(call: Call, inside: Sequence[Call]) -> int:
     """Return which dimension of a module's output counts channels.
 
     ``inside`` are the calls of modules in it, in order of completion.
-
-    Raises:
-        PruningError: No layer in it writes channels that can be told apart in its output.
     """
     if call.features.ndim == 2:
         return 1

@@ -24,7 +24,6 @@ from robustprune.pruning.criteria.saliency import (
     Reduction,
     Saliency,
     all_weights,
-    by_filter,
     per_filter,
     per_weight,
     weights_within,
@@ -42,14 +41,15 @@ class L1(Criterion):
         magnitudes = _magnitudes(model)
         scores = {}
         for block in blocks:
-            own = [by_filter(magnitudes, name, model) for name in weights_within(magnitudes, block)]
-            scores[block.name] = sum(float(per_filter(value, self.reduction).mean()) for value in own) / len(own)
+            own = weights_within(magnitudes, block)
+            means = [float(per_filter(magnitudes, name, model, self.reduction).mean()) for name in own]
+            scores[block.name] = sum(means) / len(means)
         return scores
 
     def filter_scores(self, model: nn.Module, layers: Sequence[str], data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return the mean magnitude, or the norm, of each filter."""
         magnitudes = _magnitudes(model)
-        return {layer: per_filter(by_filter(magnitudes, f"{layer}.weight", model), self.reduction) for layer in layers}
+        return {layer: per_filter(magnitudes, f"{layer}.weight", model, self.reduction) for layer in layers}
 
     def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return |w| of every convolution and linear weight."""

@@ -14,7 +14,7 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
-from robustprune.data import ImageData
+from robustprune.data import ImageData, stratified_per_class
 from robustprune.errors import PruningError
 from robustprune.models import evaluation_mode
 from robustprune.pruning.blocks import Block, weight_layers
@@ -23,7 +23,6 @@ from robustprune.pruning.criteria import (
     BatchNormMode,
     Criterion,
     as_batches,
-    images_per_class,
     scoring_copy,
 )
 from robustprune.pruning.criteria.used_weights import use_weights
@@ -70,7 +69,7 @@ class WeightCriterion(Criterion):
         for layer in layers:
             if f"{layer}.weight" not in saliency:
                 raise _unreached(f"the filters of {layer}")
-        return {layer: per_filter(by_filter(saliency, f"{layer}.weight", model), self.reduction) for layer in layers}
+        return {layer: per_filter(saliency, f"{layer}.weight", model, self.reduction) for layer in layers}
 
 
 def all_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -92,28 +91,18 @@ def per_weight(slopes: Saliency, weights: Mapping[str, Tensor], score: Callable[
 
 
 def weights_within(saliency: Mapping[str, Tensor], block: Block) -> Saliency:
-    """Return the saliencies of a block's convolution and linear weights, each once.
-
-    Raises:
-        PruningError: There are none: no gradient reaches the block.
-    """
+    """Return the saliencies of a block's convolution and linear weights, each once."""
     own = {id(value): (name, value) for name, value in saliency.items() if name.startswith(f"{block.name}.")}
     if not own:
         raise _unreached(f"block {block.name}")
     return dict(own.values())
 
 
-def by_filter(saliency: Mapping[str, Tensor], name: str, network: nn.Module) -> Tensor:
-    """Return the saliency of a weight as (filters, …); transposed convolutions have theirs as (inputs, filters, …)."""
+def per_filter(saliency: Mapping[str, Tensor], name: str, network: nn.Module, reduction: Reduction) -> Tensor:
+    """Return the sum, or mean, of a weight's saliency over each filter, (filters,) in float64."""
     layer, weights = network.get_submodule(name.rpartition(".")[0]), saliency[name]
-    if not getattr(layer, "transposed", False):
-        return weights
-    assert isinstance(layer, nn.modules.conv._ConvTransposeNd)
-    return weights.view(layer.groups, -1, *weights.shape[1:]).transpose(1, 2).flatten(0, 1)
-
-
-def per_filter(weights: Tensor, reduction: Reduction) -> Tensor:
-    """Return the sum, or mean, over the weights of each filter: (filters, …) to (filters,), in float64."""
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):  # of shape (inputs, filters, …)
+        weights = weights.view(layer.groups, -1, *weights.shape[1:]).transpose(1, 2).flatten(0, 1)
     flat = weights.double().flatten(1)
     return flat.mean(dim=1) if reduction == "mean" else flat.sum(dim=1)
 
@@ -167,11 +156,17 @@ class GradientCriterion(WeightCriterion):
 
     def batches(self, network: nn.Module, data: ImageData, seed: int) -> Batches:
         """Return the images and labels to score ``network`` on."""
-        indices = images_per_class(data, self.samples_per_class, seed)
+        indices = stratified_per_class(data.require("train").labels, self.samples_per_class, seed)
         batches = as_batches(data, indices, self.batch_size, network)
-        if self.on == "adversarial":
-            return [(one_signed_step(network, *batch, self.epsilon), batch[1]) for batch in batches]
-        return batches
+        if self.on == "clean":
+            return batches
+        # One step of the fast gradient sign method (Goodfellow, Shlens and Szegedy 2015, arXiv:1412.6572).
+        moved = []
+        for images, labels in batches:
+            leaf = images.clone().requires_grad_(True)
+            slope = gradients(nn.functional.cross_entropy(network(leaf), labels), {"images": leaf})["images"]
+            moved.append(((images + self.epsilon * slope.sign()).clamp(0, 1), labels))
+        return moved
 
 
 class Snip(GradientCriterion):
@@ -187,17 +182,6 @@ class Snip(GradientCriterion):
         return per_weight(gradient, weights, lambda weight, slope: (weight * slope).abs())
 
 
-def one_signed_step(network: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Return images moved by ``epsilon`` along the sign of the loss's gradient, within [0, 1].
-
-    The fast gradient sign method of Goodfellow, Shlens and Szegedy 2015 (arXiv:1412.6572), for the network in
-    the mode it is scored in.
-    """
-    moving = images.detach().clone().requires_grad_(True)
-    slope = gradients(nn.functional.cross_entropy(network(moving), labels), {"the images": moving})
-    return (images + epsilon * slope["the images"].sign()).clamp(0, 1)
-
-
 def loss_shares(
     network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], temperature: float = 1.0
 ) -> Iterator[Tensor]:
@@ -209,11 +193,7 @@ def loss_shares(
 
 
 def gradients(loss: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False) -> Saliency:
-    """Return ∂loss/∂weight by name, without the weights that have no part in the loss.
-
-    Raises:
-        PruningError: The loss has no gradient at all.
-    """
+    """Return ∂loss/∂weight by name, without the weights that have no part in the loss."""
     unique = {id(weight): weight for weight in weights.values()}
     slopes: Sequence[Tensor | None] = ()
     if loss.requires_grad:

@@ -19,9 +19,6 @@ def use_weights(network: nn.Module) -> dict[str, Tensor]:
 
     The network, a copy in evaluation mode, computes the same as before. Gradients can be taken with respect to every
     tensor returned; a module that several names lead to is there under each of them.
-
-    Raises:
-        PruningError: A weight is no floating-point tensor.
     """
     found: dict[nn.Module, tuple[str, Tensor]] = {}
     for full, weight in weight_layers(network):
