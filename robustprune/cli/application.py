@@ -68,7 +68,7 @@ class _Commands(click.RichGroup):
     command_class = Command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="robustprune")
 @click.pass_context
 def commands(context: click.Context) -> None:

@@ -153,7 +153,8 @@ def _files_by_class(folder: Path, left_out: list[Path]) -> dict[str, list[Path]]
         found = f", but {len(loose)} images: it may be one folder too deep" if loose else ""
         raise DataError(f"{printable(folder)} holds no class folders{found}; expected {_EXPECTED}")
     left_out += loose
-    below = [{path.relative_to(folder).parts[1:-1][:1] for path in paths} for paths in files.values()]
+    places = [{path.parent for path in paths} for paths in files.values()]
+    below = [{place.relative_to(folder).parts[1:2] for place in own} for own in places]
     every = set().union(*below)
     # Splits by other names, or one folder above the classes. One that is the only one in each class may be there.
     if () not in every and set.intersection(*below) and len(every) > 1:

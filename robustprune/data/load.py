@@ -97,9 +97,7 @@ def load_data(
         "validation_fraction": validation_fraction,
         "stream": stream,
     }
-    streamed = all(isinstance(split, StreamedSplit) for split in splits.values())
-    done = {"statistics_from": statistics_from, "streamed": streamed}
-    provenance = {**spec, **raw.notes, **done, **_conversions(raw, splits)}
+    provenance = {**spec, **raw.notes, "statistics_from": statistics_from, **_what_was_done(raw, splits)}
     return ImageData(name, raw.classes, mean, std, raw.flips, **splits, spec=spec, provenance=provenance)
 
 
@@ -194,7 +192,7 @@ def _statistics(splits: Mapping[str, Split], seed: int) -> tuple[tuple[float, ..
     return mean, std, described
 
 
-def _conversions(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
+def _what_was_done(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
     before, after = (next(iter(parts.values())).shape for parts in (raw.splits(), splits))
     original = raw.notes.get("resized_from", list(before[1:]))
     resized = original != list(after[1:])
@@ -205,6 +203,7 @@ def _conversions(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
         "resized_from": original if resized else None,
         "resized_to": list(after[1:]) if resized else None,
         "interpolation": INTERPOLATION if resized else None,
+        "streamed": all(isinstance(split, StreamedSplit) for split in splits.values()),
         "validation": held_out if raw.val is None else "shipped with the set",
         "sizes": {part: len(split) for part, split in splits.items()},
         "sha256": {part: split.fingerprint() for part, split in splits.items()},

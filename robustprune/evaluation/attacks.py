@@ -59,16 +59,33 @@ def run_attacks(
     asked, found = evaluation.attacks, AttackOutcomes()
     if not asked.names or not asked.epsilons:
         return found
-    attacker = _Attacker(network, sample, evaluation, expected_clean_accuracy=clean_accuracy, work=work)
+    options, shown = share_attack_options(asked), (sample.images, sample.labels)
+    how: dict[str, Any] = {"sample_ids": sample.indices, "expected_clean_accuracy": clean_accuracy, "work": work}
     results: list[AttackResult] = []
+    transferred: list[AttackResult] = []
     for name in ["union"] if asked.union else list(dict.fromkeys(asked.names)):
         rising: list[AttackResult] = []
         for epsilon in sorted(set(asked.epsilons)):
-            rising.append(attacker.attack(name, epsilon, carry=rising[-1] if rising else None))
+            own = options if asked.union else {name: options[name]}
+            requests = [_request(evaluation, each, epsilon, own[each]) for each in own]
+            carry = rising[-1] if rising else None
+            if asked.union:
+                result = union_attack(network, *shown, requests, carry=carry, **how)
+            else:
+                result = run_attack(network, *shown, requests[0], carry=carry, **how)
+            if asked.transfer_from is not None:
+                moved = [
+                    transfer_attack(network, asked.transfer_from, *shown, each, **how, checks="default")
+                    for each in requests
+                ]
+                together = any_of(moved, name) if asked.union else moved[0]
+                transferred.append(replace(together, attack=f"transfer:{name}"))
+                result = replace(result, checks=(*result.checks, check_transfer(result, together)))
+            rising.append(result)
         results += rising
         if len(rising) > 1:
             found.curves.append(_curve(name, rising))
-    results += attacker.transferred
+    results += transferred
     for place, result in enumerate(results):
         found.entries.append(_entry(result))
         found.samples |= _outcomes(result, place)
@@ -80,48 +97,15 @@ def run_attacks(
     return found
 
 
-class _Attacker:
-    """Runs one attack of an evaluation, or all as one, at one budget, and whatever else was asked for beside it.
-
-    Attributes:
-        transferred: Results with images made on another network.
-    """
-
-    def __init__(self, network: nn.Module, sample: Sample, evaluation: Evaluation, **settings: Any) -> None:
-        self.transferred: list[AttackResult] = []
-        self._network, self._sample, self._evaluation = network, sample, evaluation
-        self._options = share_attack_options(evaluation.attacks)
-        self._settings = {"sample_ids": sample.indices, **settings}
-
-    def attack(self, name: str, epsilon: float, carry: AttackResult | None) -> AttackResult:
-        """Return what an attack, or the union, does at a budget; ``carry`` is what it did at a smaller one."""
-        asked, shown = self._evaluation.attacks, (self._sample.images, self._sample.labels)
-        requests = [self._request(each, epsilon) for each in (self._options if asked.union else [name])]
-        if asked.union:
-            result = union_attack(self._network, *shown, requests, carry=carry, **self._settings)
-        else:
-            result = run_attack(self._network, *shown, requests[0], carry=carry, **self._settings)
-        source = asked.transfer_from
-        if source is None:
-            return result
-        moved = [
-            transfer_attack(self._network, source, *shown, each, **self._settings, checks="default")
-            for each in requests
-        ]
-        together = any_of(moved, name) if asked.union else moved[0]
-        self.transferred.append(replace(together, attack=f"transfer:{name}"))
-        return replace(result, checks=(*result.checks, check_transfer(result, together)))
-
-    def _request(self, name: str, epsilon: float) -> Attack:
-        asked = self._evaluation
-        return Attack(
-            name,
-            epsilon=epsilon,
-            seed=asked.seed,
-            batch_size=asked.batch_size,
-            options=self._options[name],
-            **asked.attacks.model_dump(include={"norm", "restarts", "eot", "checks"}),
-        )
+def _request(evaluation: Evaluation, name: str, epsilon: float, options: dict[str, Any]) -> Attack:
+    return Attack(
+        name,
+        epsilon=epsilon,
+        seed=evaluation.seed,
+        batch_size=evaluation.batch_size,
+        options=options,
+        **evaluation.attacks.model_dump(include={"norm", "restarts", "eot", "checks"}),
+    )
 
 
 def _curve(name: str, rising: list[AttackResult]) -> CurveEntry:
@@ -142,10 +126,10 @@ def adversarial_files(path: str | Path, attacks: Sequence[tuple[str, float]]) ->
     path = Path(path)
     if len(attacks) == 1:
         return [path]
-    short = [f"{name}-{epsilon:.4g}" for name, epsilon in attacks]
-    whole = [f"{name}-{epsilon}" for name, epsilon in attacks]
-    own = short if len(set(short)) == len(short) else whole
-    return [path.with_name(f"{path.name}-{name.replace(':', '-').replace('/', '-')}.npz") for name in own]
+    names = [f"{name}-{epsilon:.4g}" for name, epsilon in attacks]
+    if len(set(names)) < len(names):
+        names = [f"{name}-{epsilon}" for name, epsilon in attacks]
+    return [path.with_name(f"{path.name}-{name.replace(':', '-').replace('/', '-')}.npz") for name in names]
 
 
 def share_attack_options(asked: Attacks) -> dict[str, dict[str, Any]]:

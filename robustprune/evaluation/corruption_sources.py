@@ -23,7 +23,6 @@ class CorruptedImages:
 
     Attributes:
         source: What they are called in a record.
-        names: The corruptions there are.
         originals: The evaluated images (n, C, H, W) uint8, without corruption.
         labels: Returns the labels (m,) of a corruption at a severity.
         make: Returns images of a corruption at a severity, those at some places (k,), as (k, C, H, W) uint8.
@@ -138,15 +137,11 @@ def _among(names: Sequence[str], released: ReleasedSet) -> tuple[tuple[str, ...]
 
 
 class Idle:
-    """Which corruptions left every image as it was, or made the images of a lower severity once more.
+    """Severities at which corruptions left every image as it was, or made the images of a lower one once more.
 
     So do some at some sizes, or of images that are grey or without a pattern. A network withstands them by doing
     nothing, so they must not count as withstood. Where image i of a corruption is not made of image i, one is idle
     whose images are all among those without it.
-
-    Attributes:
-        unchanged: Corruption → severities at which it left every image as it was.
-        repeated: Corruption → severities at which its images are those of a lower severity.
     """
 
     def __init__(self, images: CorruptedImages) -> None:

@@ -116,7 +116,7 @@ def _add_latencies(
 
 
 def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[int]) -> None:
-    """Time networks in turn, each where the first one is, and add what comes of it to their records.
+    """Time networks in turn, where the first one is, and add what comes of it to their records.
 
     Raises:
         ModelError: A network cannot be timed.

@@ -77,7 +77,7 @@ def compare_representations(
     with evaluation_mode(first), evaluation_mode(second):
         for batch in _batches(images, batch_size):
             if not means:
-                names = matched_layers(first, second, batch) if layers is None else list(layers)
+                names = _matched_layers(first, second, batch) if layers is None else list(layers)
                 chosen = [(network, _modules(network, names, batch)) for network in (first, second)]
                 means = {name: MeanCka() for name in names}
             grams = [_grams(network, modules, batch) for network, modules in chosen]
@@ -86,11 +86,8 @@ def compare_representations(
     return {name: None if math.isnan(mean.value) else mean.value for name, mean in means.items()}
 
 
-def matched_layers(first: nn.Module, second: nn.Module, images: Tensor) -> list[str]:
-    """Return the residual blocks that both networks have, by name and in order, then ``"penultimate"``.
-
-    Some images (n, …), uint8 or float in [0, 1], are sent through to find them.
-    """
+def _matched_layers(first: nn.Module, second: nn.Module, images: Tensor) -> list[str]:
+    """Return the residual blocks that both networks have, by name and in order, then ``"penultimate"``."""
     blocks = [_block_names(network, images) for network in (first, second)]
     return [*(name for name in blocks[0] if name in blocks[1]), PENULTIMATE]
 

@@ -31,8 +31,6 @@ _ROUNDING = 1e-13
 def linear_cka(first: Array, second: Array, batch_size: int | None = None) -> float:
     """Return the linear CKA of two representations: 1 alike, 0 unrelated in expectation, and a little below at times.
 
-    Neither rotating a representation, nor scaling it, nor moving it changes the value.
-
     It is NaN where a representation does not vary. Neither rotating a representation, nor scaling it, nor moving it
     changes the value.
 

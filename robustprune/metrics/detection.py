@@ -17,8 +17,6 @@ from robustprune.errors import EvaluationError
 from robustprune.runtime.arrays import Array, to_numpy
 
 Floats = NDArray[np.float64]
-_Counts = NDArray[np.uint16]
-_Interval = tuple[float, float]
 
 TRUE_POSITIVE_RATE = 0.95
 AUPR_ESTIMATOR = "average precision: the sum over distinct scores of precision times gain in recall"
@@ -65,7 +63,7 @@ def detection_figures(scores_in: Array, scores_out: Array) -> DetectionFigures:
 
 def detection_intervals(
     scores_in: Array, scores_out: Array, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> dict[str, _Interval]:
+) -> dict[str, tuple[float, float]]:
     """Return a bootstrap percentile interval of each figure, by name; the prevalence is fixed and has none.
 
     None at all where there is one sample of either kind: however often it is drawn, it says nothing of others.
@@ -114,7 +112,7 @@ def shares_below(scores: NDArray[Any], others: NDArray[Any]) -> Floats:
 
 
 @lru_cache(maxsize=4)
-def bootstrap_counts(n: int, resamples: int, seed: int) -> _Counts:
+def bootstrap_counts(n: int, resamples: int, seed: int) -> NDArray[np.uint16]:
     """Return how often each of ``n`` samples is drawn in each resample, (resamples, n); rows sum to n."""
     generator = np.random.Generator(np.random.PCG64(seed))
     counts = np.empty((resamples, n), dtype=np.uint16)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from robustprune.errors import EvaluationError
+from robustprune.errors import DetectorError, EvaluationError
 from robustprune.ood.outputs import Outputs
 from robustprune.registry import Registry, read_tables, suggest
 
@@ -53,11 +53,10 @@ class Detector:
             setattr(self, name, read)
 
     def fit(self, train: Outputs, held_out: Outputs) -> None:
-        """Learn what the formula needs; by default nothing.
+        """Learn what the formula needs; by default nothing. All outputs are in float64.
 
-        Args:
-            train: Outputs of the training images as they are, not augmented, with labels, in float64.
-            held_out: Outputs of images the network was not trained on, for hyper-parameters, likewise.
+        Those of the training images are of the images as they are, not augmented, with labels; ``held_out`` are of
+        images the network was not trained on, for hyper-parameters.
 
         Raises:
             DetectorError: These outputs do not allow it.
@@ -75,6 +74,8 @@ class Detector:
             DetectorError: These outputs do not allow it.
         """
         given = signature(self.score).parameters
+        if any(name not in _TAKEN and not hasattr(self, name) for name in given):
+            raise DetectorError(f"{type(self).__name__} has not been fitted; call its fit first")
         return self.score(**{name: _TAKEN[name](outputs) if name in _TAKEN else getattr(self, name) for name in given})
 
 
@@ -95,11 +96,7 @@ def register_detector(name: str) -> Callable[[type[Detector]], type[Detector]]:
 
 
 def make_detector(name: str) -> Detector:
-    """Return a fresh detector, not fitted.
-
-    Args:
-        name: A name of ``robustprune list detectors``, with options after a colon: ``knn:k=100``,
-            ``ash:variant=b,percentile=0.8``.
+    """Return a fresh detector, not fitted: ``knn``, or with options ``ash:variant=b,percentile=0.8``.
 
     Raises:
         UnknownNameError: There is none of that name.
@@ -123,7 +120,7 @@ def make_detector(name: str) -> Detector:
         options[key] = text
     try:
         return kind(**options)
-    except EvaluationError as error:
+    except (EvaluationError, NameError) as error:  # also of a type that only type checkers import
         raise EvaluationError(f"{name!r}: {error}") from error
 
 

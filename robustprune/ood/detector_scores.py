@@ -44,12 +44,9 @@ class FittedDetector:
 
 
 def fit_detectors(names: Iterable[str], train: Outputs | None, held_out: Outputs | None) -> dict[str, FittedDetector]:
-    """Return detectors by name, each fitted or with a reason why it cannot be.
+    """Return detectors by name, as `make_detector` takes it, each fitted or with a reason why it cannot be.
 
-    Args:
-        names: As `make_detector` takes them.
-        train: Outputs of training images, not augmented, with labels; None if there are none.
-        held_out: Outputs of validation images likewise.
+    Outputs are of training images, not augmented, and of validation images, with labels; None where there are none.
 
     Raises:
         UnknownNameError: There is no detector of a name.

@@ -38,17 +38,16 @@ class Extractor:
     def __init__(
         self, model: nn.Module, example: Array, *, batch_size: int = 256, cache: str | Path | None = None
     ) -> None:
-        """Freeze a network and find its last layer.
+        """Freeze a network, which is left as it was, and find its last layer.
 
         Args:
-            model: Maps float images in [0, 1] to logits (N, K); it is left as it was.
-            example: (n, …) some of the images, uint8 or float in [0, 1], a tensor, an array, or a list of either.
+            model: Maps float images in [0, 1] to logits (N, K).
+            example: (n, …) some of the images, uint8 or float in [0, 1].
             batch_size: Images per forward pass.
             cache: Folder to keep outputs in.
 
         Raises:
-            ModelError: The network does not run on such images, or cannot be copied. A plain function need not be: it
-                is run itself.
+            ModelError: The network does not run on such images, or cannot be copied, unless it is a plain function.
         """
         network, example = as_network(model), to_tensor(example, "the example")
         place = model_device(network)

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from robustprune.comparison import ComparisonRow
-from robustprune.comparison.metric import POINTS
+from robustprune.comparison.metric import POINTS, write_short
 
 NONE = "–"
-_COUNT = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
-_UNITS: dict[str, tuple[tuple[float, str], ...]] = {
-    "": _COUNT,
-    "MACs": _COUNT,
-    "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes")),
-    "kWh": ((1e-3, "Wh"),),
-    "kg": ((1e-3, "g"),),
-}
-"""Unit of a row → how much larger the units are that it is written in, from large to small."""
+_UNITS = {"MACs": (1.0, ""), "kWh": (1e3, "Wh"), "kg": (1e3, "g")}
+"""Unit of a row → how many of the unit that it is written in there are in it, and that."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +62,13 @@ def verdict_badge(row: ComparisonRow) -> Badge:
 
 
 def value_text(value: float | None, unit: str) -> str:
-    """Return a value with its unit, shares in percent, others with three digits."""
+    """Return a value with its unit, shares in percent."""
     if value is None:
         return NONE
     if unit == POINTS:
         return f"{value:.1f} %"
-    units = _UNITS.get(unit, ((1.0, unit),))
-    scale, name = next((each for each in units if abs(value) >= each[0]), units[-1])
-    return f"{_digits(value / scale)} {name}".rstrip()
+    factor, name = _UNITS.get(unit, (1.0, unit))
+    return f"{write_short(factor * value)} {name}".rstrip()
 
 
 def difference_text(row: ComparisonRow) -> str:
@@ -97,14 +88,6 @@ def p_text(value: float | None) -> str:
     if value is None:
         return NONE
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-
-
-def _digits(value: float) -> str:
-    """Return three significant digits, without an exponent where that is readable."""
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
-        magnitude = math.floor(math.log10(abs(value))) if value else 0
-        return f"{value:,.{max(0, 2 - magnitude)}f}"
-    return f"{value:.3g}"
 
 
 def _signed(value: float, unit: str) -> str:

@@ -38,14 +38,10 @@ class Group:
 
 
 def load_groups(sources: Sequence[str | Path]) -> list[Group]:
-    """Return the records that sources name, grouped.
-
-    Args:
-        sources: Either ``name=FILE,FILE,…``, each a method and the records of its seeds, ``dense`` among them; or
-            files, folders and patterns of files, grouped by what the records say.
+    """Return the records that sources name, grouped, as :func:`robustprune.report.write_report` takes them.
 
     Raises:
-        ReportError: Both kinds at once, or groups that make no report.
+        ReportError: Some are named and some are not, or groups make no report.
         ComparisonError: There is no record in a folder.
         EvaluationError: A record cannot be read.
     """
@@ -89,10 +85,8 @@ def group_records(records: Sequence[Record], *, lenient: bool = False) -> list[G
 
     Of several records of one network on the same images, those that have nothing which another has not are left out.
 
-    Args:
-        records: Of all networks.
-        lenient: Whether to leave out, with a warning, a group of which too little is left, as long as there is another:
-            where a record could not be read, it is to stop nothing but what it was about.
+    Where a record could not be read, it is to stop nothing but what it was about: if ``lenient``, a group of which too
+    little is left is left out with a warning, as long as there is another.
 
     Raises:
         ReportError: There is no dense network in one of them, or nothing to compare it with.

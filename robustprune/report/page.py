@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib.resources import files
 from itertools import count
 from typing import Any
@@ -23,19 +22,19 @@ from robustprune.report.record_facts import describe_record
 from robustprune.report.table import Table, TableSet, Value, write_value
 from robustprune.report.verdicts import HEADINGS, all_comparisons, legend, verdict_matrix
 
+_TEMPLATES = Environment(
+    loader=PackageLoader("robustprune.report", "web"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
 
 def make_section(
     group: Group, comparison: Comparison, drawings: Sequence[Drawing], left_out: Mapping[str, str], prefix: str
 ) -> dict[str, Any]:
-    """Return all that the page shows of a group of records.
-
-    Args:
-        group: The records.
-        comparison: Of them.
-        drawings: The figures, in reading order.
-        left_out: Figures that there is no data for, with the reason.
-        prefix: Of all ids of the section.
-    """
+    """Return all that the page shows of a group of records; ``prefix`` begins all ids of the section."""
     ids = (f"{prefix}-t{number}" for number in count())
     records = [
         (name, describe_record(record, name, f"{prefix}-{place}-{seed}"))
@@ -70,24 +69,17 @@ def render_page(
 ) -> str:
     """Return the page of some sections, made by :func:`make_section`; equal records make equal pages."""
     style, script = _asset("page.css"), _asset("page.js")
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            sections=sections,
-            title=title,
-            paper=paper
-            and {
-                "tables": [_show_table(table, f"paper-t{number}") for number, table in enumerate(paper.tables)],
-                "left_out": paper.left_out,
-            },
-            facts=_facts(records),
-            count=len(records),
-            version=__version__,
-            style=style,
-            script=script,
-            policy=_policy(script),
-        )
+    shown = [_show_table(table, f"paper-t{number}") for number, table in enumerate(paper.tables if paper else ())]
+    return _TEMPLATES.get_template("page.html").render(
+        sections=sections,
+        title=title,
+        paper=paper and {"tables": shown, "left_out": paper.left_out},
+        facts=_facts(records),
+        count=len(records),
+        version=__version__,
+        style=style,
+        script=script,
+        policy=_policy(script),
     )
 
 
@@ -151,17 +143,6 @@ def _comparisons_table(comparison: Comparison) -> Table:
         for row in comparison.rows
     ]
     return Table("All comparisons", columns, rows)
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("robustprune.report", "web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def _asset(name: str) -> Markup:

@@ -12,13 +12,7 @@ Facts = list[tuple[str, str]]
 
 
 def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
-    """Return what the page says of one record.
-
-    Args:
-        record: It.
-        group: The method it is a seed of.
-        name: Its id on the page.
-    """
+    """Return what the page says of one record of a group; ``name`` is its id on the page."""
     environment, seed = record.environment, record.model.seed
     training = {name: value for name, value in record.model.training.items() if name != "data"}
     return {
@@ -42,51 +36,47 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
 
 def _network(record: Record) -> Facts:
     model = record.model
+    filters = model.plan.get("removed_filters") or {}
     told = ("removed", "eligible", "removed_filters")
-    plan = {key: value for key, value in model.plan.items() if key not in told and value not in (None, {}, [], 0.0)}
-    facts = [
-        ("file", model.path or NONE),
-        ("architecture", model.architecture),
-        ("weights, SHA-256", model.sha256),
-        ("initial seed", NONE if model.initial_seed is None else str(model.initial_seed)),
-        ("parameters", f"{model.parameters:,}"),
-        ("MACs per image", f"{model.macs:,}"),
-        ("filters", f"{model.filters:,}"),
-        ("removed", ", ".join(model.removed) or "nothing"),
-    ]
-    if filters := model.plan.get("removed_filters"):
-        facts.append(("filters removed", ", ".join(f"{layer} {len(gone)}" for layer, gone in filters.items())))
-    return [*facts, *((f"plan: {key}", text) for key, text in _flat(plan))]
+    return _flat(
+        {
+            "file": model.path or NONE,
+            "architecture": model.architecture,
+            "weights, SHA-256": model.sha256,
+            "initial seed": model.initial_seed,
+            "parameters": f"{model.parameters:,}",
+            "MACs per image": f"{model.macs:,}",
+            "filters": f"{model.filters:,}",
+            "removed": model.removed or "nothing",
+            "filters removed": [f"{layer} {len(gone)}" for layer, gone in filters.items()],
+            "plan": {name: value for name, value in model.plan.items() if name not in told and value != 0.0},
+        }
+    )
 
 
 def _evaluation(record: Record) -> Facts:
-    facts = [
-        ("images", f"{record.n:,} of {record.dataset}, {record.split}"),
-        ("images, SHA-256", record.samples_sha256),
-        ("outcomes per image", record.samples_file or NONE),
-        ("seed", str(record.seed)),
-        ("seconds", f"{record.seconds:.1f}"),
-        *((f"data: {name}", text) for name, text in _flat(record.data)),
-    ]
-    found = record.corruptions
-    if found is not None:
-        facts += [
-            ("corruptions", f"{', '.join(found.table)}; {found.n:,} images each"),
-            ("corrupted images", found.source),
-            ("lengths in pixels", NONE if found.scale is None else f"× {found.scale:.3g}"),
-        ]
+    facts: dict[str, Any] = {
+        "images": f"{record.n:,} of {record.dataset}, {record.split}",
+        "images, SHA-256": record.samples_sha256,
+        "outcomes per image": record.samples_file or NONE,
+        "seed": record.seed,
+        "seconds": f"{record.seconds:.1f}",
+        "data": record.data,
+    }
+    if (found := record.corruptions) is not None:
+        facts["corruptions"] = f"{', '.join(found.table)}; {found.n:,} images each"
+        facts["corrupted images"] = found.source
+        facts["lengths in pixels"] = NONE if found.scale is None else f"× {found.scale:.3g}"
+    if record.ood_summary is not None:
+        facts["detection"] = record.ood_summary.protocol
+    shown = _flat(facts)
     for entry in record.ood:
-        facts.append(
+        shown.append(
             (f"out-of-distribution set {entry.dataset}", f"{entry.n_out:,} images, {_pairs(entry.conversions)}")
         )
-        facts += [
-            (f"{name} on {entry.dataset}", figures.reason)
-            for name, figures in entry.detectors.items()
-            if figures.reason
-        ]
-    if record.ood_summary is not None:
-        facts += [(f"detection: {name}", text) for name, text in _flat(record.ood_summary.protocol)]
-    return facts
+        reasons = {name: figures.reason for name, figures in entry.detectors.items() if figures.reason}
+        shown += [(f"{name} on {entry.dataset}", reason) for name, reason in reasons.items()]
+    return shown
 
 
 def _attack(entry: AttackEntry) -> dict[str, Any]:
@@ -112,11 +102,11 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Facts:
-    """Return nested values as lines, with names joined by dots; what is None or empty is left out."""
+    """Return nested values as lines, with names joined by colons; what is None or empty is left out."""
     facts: Facts = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            facts += _flat(value, f"{prefix}{name}.")
+            facts += _flat(value, f"{prefix}{name}: ")
         elif value is not None and value != [] and value != "":
             facts.append((f"{prefix}{name}".replace("_", " "), _text(value)))
     return facts

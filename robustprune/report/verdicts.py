@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,6 @@ from robustprune.report.cells import (
 _DETECTORS = ("energy", "msp", "knn")
 # Those that are counted: what is measured varies with the machine.
 _LAST = ("ece", "macs", "parameters")
-_BRACKETS = re.compile(r"\w+\[(.+) (\S+) (\S+)\]")
 
 
 def main_metrics(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
@@ -43,10 +41,9 @@ def main_metrics(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
 
 
 def _strongest(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    budgets: dict[tuple[str, str], list[ComparisonRow]] = {}
+    budgets: dict[str, list[ComparisonRow]] = {}
     for row in rows:
-        match = _BRACKETS.fullmatch(row.metric)
-        budgets.setdefault((match[2], match[3]) if match else ("", row.metric), []).append(row)
+        budgets.setdefault(row.label.partition(" ")[2], []).append(row)  # of "pgd L∞ 8/255", norm and ε
     # An invalid number says nothing of which attack is strongest.
     strongest = [min(found, key=lambda row: 100.0 if row.dense is None else row.dense) for found in budgets.values()]
     usual = [row for row in strongest if row.label.endswith(" 8/255")][:1]
@@ -119,13 +116,7 @@ HEADINGS = ("network", "metric", "dense", "value", "difference", "95 % interval"
 def all_comparisons(
     comparison: Comparison, links: Mapping[str, Sequence[dict[str, str]]], prefix: str
 ) -> list[dict[str, Any]]:
-    """Return every row of a comparison with what explains it.
-
-    Args:
-        comparison: What was compared.
-        links: Group → where its records stand on the page.
-        prefix: Of the ids.
-    """
+    """Return every row of a comparison with what explains it; ``links`` say where the records of a group stand."""
     return [
         {
             "id": f"{prefix}-why-{place}",

@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from robustprune.comparison import DENSE, Comparison, compare
-from robustprune.errors import ReportError
 from robustprune.records import Record
 from robustprune.report.figures import draw_all
-from robustprune.report.figures.drawing import save_figures, slug
+from robustprune.report.figures.drawing import save_figures, slug, write_file
 from robustprune.report.grouping import load_groups, make_group
 from robustprune.report.page import make_section, render_page
 from robustprune.report.table import TableSet
-from robustprune.runtime.files import printable, write_atomically
-from robustprune.runtime.kinds import MARK, PAGE, TABLES, Kind
+from robustprune.runtime.files import printable
+from robustprune.runtime.kinds import MARK, PAGE, TABLES
 from robustprune.runtime.work import Progress
 
 
@@ -62,7 +61,7 @@ def write_report(
         found[group.title] = comparison = compare(group.records[DENSE], group.candidates, tolerance=tolerance)
         tell("drawing", place, len(groups))
         left_out: dict[str, str] = {}
-        drawings = list(draw_all(group.records, comparison, left_out=left_out))
+        drawings = list(draw_all(group.records, left_out))
         if folders:
             save_figures(drawings, folders[place])
         sections.append(make_section(group, comparison, drawings, left_out, f"s{place + 1}"))
@@ -73,9 +72,9 @@ def write_report(
     tell("drawing", len(groups), len(groups))
     if further is not None:
         markdown, latex = table_files(out)
-        _write(markdown, f"<!-- {MARK} -->\n\n{further.to_markdown()}", TABLES)
-        _write(latex, f"% {MARK}\n{further.to_latex()}", TABLES)
-    _write(Path(out), page, PAGE)
+        write_file(markdown, printable(f"<!-- {MARK} -->\n\n{further.to_markdown()}").encode(), TABLES)
+        write_file(latex, printable(f"% {MARK}\n{further.to_latex()}").encode(), TABLES)
+    write_file(Path(out), printable(page).encode(), PAGE)
     return found
 
 
@@ -83,13 +82,6 @@ def table_files(out: str | Path) -> tuple[Path, Path]:
     """Return where the paper's tables go, as Markdown and as LaTeX: beside the page, under all of its name."""
     page = Path(out)
     return page.with_name(f"{page.name}.md"), page.with_name(f"{page.name}.tex")
-
-
-def _write(path: Path, text: str, kind: Kind) -> None:
-    try:
-        write_atomically(path, printable(text).encode(), kind)
-    except OSError as error:
-        raise ReportError(f"the report cannot be written to {path}: {error.strerror}") from error
 
 
 def _folders(figures: str | Path | None, titles: Sequence[str]) -> list[Path]:

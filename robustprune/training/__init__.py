@@ -1,9 +1,8 @@
 """Training: recipes, the loop, checkpoints, energy, speed."""
 
 from robustprune.training.course import Course
-from robustprune.training.meter import EnergyMeter, EnergyReading
+from robustprune.training.meter import EnergyMeter, EnergyReading, measure_steps, measure_training_speedup
 from robustprune.training.recipes import RECIPES, Recipe
-from robustprune.training.speed import measure_steps, measure_training_speedup
 from robustprune.training.train import CHECKPOINT_NAME, train, train_to_file
 
 __all__ = [

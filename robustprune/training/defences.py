@@ -47,13 +47,8 @@ def adversarial_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of a step, with its graph, and the logits (n, K) that its accuracy is counted on.
 
-    Args:
-        network: In training mode.
-        images: (n, C, H, W) in [0, 1].
-        labels: (n,).
-        recipe: Says which kind of training, and at which ε.
-        generator: On the CPU; random starts are drawn from it.
-        trained: What the loss is computed through, if not the network: a wrapper that looks after its gradients.
+    The network is in training mode, images (n, C, H, W) are in [0, 1]; random starts are drawn from a generator on the
+    CPU. ``trained`` is what the loss is computed through, if not the network: a wrapper that looks after its gradients.
     """
     trained, draws = network if trained is None else trained, as_draws(generator)
     if recipe.adversarial == "trades":

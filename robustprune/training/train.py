@@ -97,15 +97,15 @@ def train_to_file(
     back instead of trained again.
 
     Args:
-        ticket: With ``data`` and ``recipe`` as for :func:`train`.
+        ticket: With ``data``, ``recipe`` and the other ``settings`` as for :func:`train`.
         data: The image set.
         out: The file of the trained ticket.
         recipe: Or its name.
         keep: Epochs done → file to write the ticket to as it is then.
         resume: Continue an interrupted run.
         on_epoch: Called after every epoch, in the main process.
-        work: As for :func:`train`, but for its folder: the main one of its processes looks at files and writes them.
-        settings: The other arguments of :func:`train`.
+        work: Its folder is not used; the main one of its processes looks at files and writes them.
+        settings: Further ones.
 
     Raises:
         TrainingError: As for :func:`train`; or an interrupted run lies there that would be lost.

@@ -79,14 +79,9 @@ def files(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageData) -> Pa
         (("prune", *TINY, *WEIGHT, "--criterion", "kl", "--out", "x.pt"), 1, ["Kl does not score weights: "]),
         (("prune", *TINY, "--method", "block", "--out", "x.pt"), 2, ["layer"]),
         (
-            ("prune", *TINY, "--on", "adversarial", "--criterion", "l1", "--blocks", "1", "--out", "x.pt"),
+            ("prune", *TINY, "--criterion", "l1", "--criterion-option", "on=clean", "--blocks", "1", "--out", "x.pt"),
             1,
             ["criterion l1: there is no option 'on'", "It takes reduction"],
-        ),
-        (
-            ("prune", *TINY, "--on", "clean", "--criterion-option", "on=adversarial", "--blocks", "1", "--out", "x.pt"),
-            2,
-            ["contradicts --criterion-option on=adversarial"],
         ),
         (("prune", *TINY, "--blocks", "1", "--out", "."), 2, ["is a directory"]),
         (("prune", *TINY, "--blocks", "1", "--out", ""), 2, ["it is empty"]),

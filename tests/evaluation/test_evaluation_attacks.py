@@ -14,7 +14,7 @@ from support import TINY, Run, check_failure
 
 from robustprune.attacks import AttackProblem, clear_states, run_attack
 from robustprune.attacks.requests import Attacks
-from robustprune.cli.attack_options import curve_table
+from robustprune.cli.attack_options import accuracy_table
 from robustprune.data import ImageData
 from robustprune.errors import AttackError
 from robustprune.evaluation import evaluate
@@ -249,12 +249,14 @@ def test_a_table_withholds_what_a_check_withholds(
 ) -> None:
     record = evaluate(ticket, digits, attacks=Attacks("fgsm", epsilons=BUDGETS), limit=20)
     (curve,) = record.curves
-    curve.robust_accuracy, curve.median_minimal_epsilon = [0.81, 0.62, 0.43], 0.1
-    curve_table(record)
+    curve.median_minimal_epsilon = 0.1
+    for entry, share in zip(record.attacks, (0.81, 0.62, 0.43), strict=True):
+        entry.robust_accuracy = share
+    accuracy_table(record)
     drawn = capsys.readouterr().out
     assert all(words in drawn for words in ("81.0", "62.0", "43.0", "half are broken at 0.1"))
     record.attacks[1].valid = curve.valid = False
-    curve_table(record)
+    accuracy_table(record)
     drawn = capsys.readouterr().out
     assert all(words in drawn for words in ("81.0", "43.0", "invalid"))
     assert "62.0" not in drawn

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustprune.cli.corruption_options import corruption_tables
+from robustprune.cli.corrupt import corruption_tables
 from robustprune.comparison.from_record import read_metrics
 from robustprune.comparison.metric import MetricValue
 from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, Corruptions, ImageDraws, corrupt, register_corruption

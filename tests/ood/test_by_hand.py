@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustprune.errors import EvaluationError, UnknownNameError
+from robustprune.errors import DetectorError, EvaluationError, UnknownNameError
 from robustprune.ood.detector import DETECTORS, Detector, detector_options, make_detector, register_detector
 from robustprune.ood.detectors.certainty import GEN, MSP, Energy, Entropy, MaxLogit
 from robustprune.ood.detectors.fdbd import FDBD
@@ -217,6 +217,29 @@ def test_a_detector_of_ones_own():
 def test_options_that_make_no_sense_are_found_before_anything_is_computed(name):
     with pytest.raises(EvaluationError, match=name.partition(":")[2].partition("=")[0]):
         make_detector(name)
+
+
+def test_a_formula_is_given_what_its_arguments_are_called():
+    @register_detector("lengths")
+    class Lengths(Detector):
+        """Length of the features, from a center."""
+
+        @staticmethod
+        def score(features, center):
+            return (features - center).norm(dim=1)
+
+        def fit(self, train, held_out):
+            self.center = train.need_features().mean(dim=0)
+
+    try:
+        features = tensor([0.0, 0], [6, 8])
+        outputs, detector = Outputs(features, features), make_detector("lengths")
+        with pytest.raises(DetectorError, match="has not been fitted"):
+            detector(outputs)
+        detector.fit(outputs, outputs)
+        assert detector(outputs).tolist() == [5, 5]
+    finally:
+        del DETECTORS._registered["lengths"]
 
 
 def test_a_whole_number_is_taken_where_any_number_is():

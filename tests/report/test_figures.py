@@ -80,13 +80,6 @@ def test_accuracy_against_cost(groups: Groups, drawings: dict[str, Drawing]) -> 
     assert "Not beaten in both: good." in drawing.alt
 
 
-def test_verdicts_are_told(groups: Groups) -> None:
-    comparison = compare(groups["dense"], {"good": groups["good"], "bad": groups["bad"]})
-    verdicts = {row.candidate: row.verdict for row in comparison.rows if row.metric == "accuracy"}
-    first = next(draw_all(groups, comparison))
-    assert f"good {verdicts['good']}; bad {verdicts['bad']}" in first.alt
-
-
 def test_pareto_front_by_hand() -> None:
     points = {"a": (0.0, 90.0), "b": (10.0, 95.0), "c": (20.0, 95.0), "d": (30.0, 80.0), "e": (30.0, 79.0)}
     assert pareto_front(points) == ["c", "d"]

@@ -14,22 +14,16 @@ from robustprune.comparison.metric import write_epsilon
 from robustprune.metrics import SeedMean
 from robustprune.records import AttackEntry, Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import (
-    Shown,
-    attack_values,
-    interval_note,
-    name_attack,
-    share_over_seeds,
-)
+from robustprune.report.figures.shown import INTERVAL, Shown, attack_values, name_attack, share_over_seeds
 from robustprune.report.figures.style import (
     add_legend,
     draw_curve,
-    enlarge,
     hide_axes,
     new_figure,
     percent_axis,
     shorten,
     show_grid,
+    show_image,
 )
 from robustprune.report.table import Table
 
@@ -44,8 +38,7 @@ def draw_security_curves(shown: Shown) -> Drawing:
     attacks = [key for key in curves[shown.reference] if len(curves[shown.reference][key]) > 1]
     if not attacks:
         raise LeftOutError("no attack was run whose checks passed")
-    steps = {key: len(curves[shown.reference][key]) for key in attacks}
-    drawn = sorted(attacks, key=lambda key: (-steps[key], attacks.index(key)))[:_PANELS]
+    drawn = sorted(attacks, key=lambda key: -len(curves[shown.reference][key]))[:_PANELS]
     columns = min(len(drawn), 2)
     rows = -(-len(drawn) // columns)
     figure, grid = new_figure(2.5 * rows + 0.3, ncols=columns, nrows=rows)
@@ -69,7 +62,7 @@ def draw_security_curves(shown: Shown) -> Drawing:
     is_linf = all(norm == "linf" for _, norm in drawn)
     budget = "the largest change of a pixel that is allowed" if is_linf else "how much an image may be changed"
     caption = shown.caption(
-        f"Accuracy under attack against {budget}; ε = 0 is without attack. Bands: {interval_note(shown.groups)}. "
+        f"Accuracy under attack against {budget}; ε = 0 is without attack. Bands: {INTERVAL}. "
         f"{shown.seeds}, {shown.images:,} images.{_invalid(shown)}"
     )
     headings = ("network", "attack", "ε", "accuracy (%)", "low (%)", "high (%)")
@@ -164,9 +157,11 @@ def _draw_kind(axes: NDArray[Any], name: str, record: Record, place: int) -> str
         for row in range(3):
             hide_axes(axes[row, column])
         if column < len(clean):
-            _show(axes[0, column], clean[column], _class(record, labels[column]))
-            _show(axes[1, column], np.clip(0.5 + factor * added[column], 0, 1), "")
-            _show(axes[2, column], np.clip(clean[column] + added[column], 0, 1), f"→ {_class(record, found[column])}")
+            show_image(axes[0, column], clean[column])
+            show_image(axes[1, column], np.clip(0.5 + factor * added[column], 0, 1))
+            show_image(axes[2, column], np.clip(clean[column] + added[column], 0, 1))
+            axes[0, column].set_xlabel(_class(record, labels[column]), fontsize=6.2, labelpad=1.5)
+            axes[2, column].set_xlabel(f"→ {_class(record, found[column])}", fontsize=6.2, labelpad=1.5)
     for row, text in enumerate((name, f"added × {factor:g}", f"{entry.name}, ε = {write_epsilon(entry.epsilon)}")):
         axes[row, 0].set_ylabel(shorten(text, 20), fontsize=6.2, fontweight="bold" if row == 0 else "normal")
     pairs = ", ".join(f"{_class(record, a)} as {_class(record, b)}" for a, b in zip(labels, found, strict=True))
@@ -175,8 +170,3 @@ def _draw_kind(axes: NDArray[Any], name: str, record: Record, place: int) -> str
 
 def _class(record: Record, label: int) -> str:
     return shorten(record.classes[label], 14) if label < len(record.classes) else str(label)
-
-
-def _show(axes: Axes, image: NDArray[Any], label: str) -> None:
-    axes.imshow(enlarge(image), interpolation="none", vmin=0, vmax=1, cmap="gray")
-    axes.set_xlabel(label, fontsize=6.2, labelpad=1.5)

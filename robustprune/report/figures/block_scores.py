@@ -16,13 +16,10 @@ from robustprune.report.figures.shown import Shown
 from robustprune.report.figures.style import INK, LINE, MUTED, new_figure
 from robustprune.report.table import Table, Value
 
-_PANELS = 5
-
 
 def draw_block_scores(shown: Shown) -> Drawing:
     """Return a panel for each kind of ticket: a bar for each block of the dense network, those that went hatched."""
-    scored = {name: records for name, records in shown.groups.items() if _alike(records)}
-    found = dict(list(scored.items())[:_PANELS])
+    found = {name: records for name, records in shown.groups.items() if _alike(records)}
     if not found:
         raise LeftOutError("no record holds scores of blocks (no layer was removed, or the records are older)")
     figure, axes = new_figure(0.3 + 1.3 * len(found), nrows=len(found), sharex=False)
@@ -38,11 +35,10 @@ def draw_block_scores(shown: Shown) -> Drawing:
                 for block in record.model.blocks
             ]
     axes[-1, 0].set_xlabel("block, in order of execution")
-    left = len(scored) - len(found)
     caption = shown.caption(
         "Bars: mean importance of each block in the criterion's own unit, dots: single networks; the lowest went. "
         "Hatched: removed, with the share of networks that lost it. Pale: not to be removed. The background changes "
-        "with the stage." + (f" {left} more kinds are not drawn." if left else "")
+        "with the stage."
     )
     alt = f"Blocks removed, and in how many networks. {'; '.join(said)}."
     columns = ("network", "seed", "block", "stage", "score", "removed")

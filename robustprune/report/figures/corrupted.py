@@ -14,7 +14,7 @@ from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES, corrupt
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
 from robustprune.report.figures.shown import Shown
-from robustprune.report.figures.style import MUTED, enlarge, hide_axes, new_figure
+from robustprune.report.figures.style import MUTED, hide_axes, new_figure, show_image
 from robustprune.report.table import Table, Value
 
 _PANELS = 4
@@ -125,7 +125,7 @@ def draw_corrupted(shown: Shown) -> Drawing:
     for name, panels in zip(names, np.vstack([axes[:, :width], axes[:, width:]]), strict=False):
         made = [image, *(corrupt(image, name, each, seed=record.seed, sample_ids=[index]) for each in SEVERITIES)]
         for panel, tile in zip(panels, made, strict=True):
-            panel.imshow(enlarge(tile[0].numpy() / 255), interpolation="none")
+            show_image(panel, tile[0].numpy() / 255)
         label = panels[0].set_ylabel(name.replace("_", "\n", 1).replace("_", " "), fontsize=6)
         label.set(rotation=0, ha="right", va="center")
     caption = (
@@ -137,11 +137,7 @@ def draw_corrupted(shown: Shown) -> Drawing:
 
 
 def _first_image(record: Record) -> tuple[Any, int]:
-    """Return the first evaluated image (1, C, H, W) and its place in the split.
-
-    Raises:
-        LeftOutError: It cannot be had again: the set is not on this machine, or the corruptions were not made here.
-    """
+    """Return the first evaluated image (1, C, H, W) and its place in the split, if they can be had again here."""
     import torch
     from pydantic import ValidationError
 

@@ -8,11 +8,10 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from robustprune.comparison import Comparison
 from robustprune.comparison.from_record import measured_alike
 from robustprune.comparison.metric import write_norm
 from robustprune.metrics import SeedMean, mean_over_seeds, wilson_interval
-from robustprune.records import AttackEntry, Record
+from robustprune.records import Record
 from robustprune.report.figures.style import COLOURS, series_style
 
 Groups = Mapping[str, Sequence[Record]]
@@ -25,12 +24,10 @@ class Shown:
     Attributes:
         groups: Name → records of its seeds; the first is the reference.
         note: A sentence on those that are not drawn; empty where all are.
-        verdicts: Name → what a comparison says of its accuracy.
     """
 
     groups: Groups
     note: str
-    verdicts: Mapping[str, str]
 
     @property
     def reference(self) -> str:
@@ -73,7 +70,7 @@ class Shown:
         return {name: records for name, records in self.groups.items() if all(map(has, records))}
 
 
-def choose_groups(groups: Groups, comparison: Comparison | None = None) -> Shown:
+def choose_groups(groups: Groups) -> Shown:
     """Return the reference and as many others as there are colours, those of the highest mean accuracy."""
     reference, *others = groups
     accuracy = {name: mean_over_seeds([record.clean.accuracy for record in groups[name]]).mean for name in others}
@@ -83,12 +80,7 @@ def choose_groups(groups: Groups, comparison: Comparison | None = None) -> Shown
     note = ""
     if len(shown) < len(groups):
         note = f"Drawn are the {len(COLOURS)} of {len(others)} kinds that are most accurate on clean images."
-    verdicts = {
-        row.candidate: row.verdict
-        for row in (comparison.rows if comparison is not None else ())
-        if row.metric == "accuracy" and row.verdict is not None and row.candidate in shown
-    }
-    return Shown(shown, note, verdicts)
+    return Shown(shown, note)
 
 
 def share_over_seeds(values: Sequence[float], n: int) -> SeedMean:
@@ -99,13 +91,8 @@ def share_over_seeds(values: Sequence[float], n: int) -> SeedMean:
     return mean_over_seeds(values, bounds=(0, 100))
 
 
-def interval_note(groups: Groups) -> str:
-    """Return what bars and bands mean."""
-    if all(len(records) > 1 for records in groups.values()):
-        return "95 % interval of the mean over networks (Student's t)"
-    if all(len(records) == 1 for records in groups.values()):
-        return "95 % interval over the images (Wilson)"
-    return "95 % interval: over networks (Student's t), over images (Wilson) where there is one"
+INTERVAL = "95 % interval, over networks (Student's t) or, where there is one, over images (Wilson)"
+"""What the intervals of :func:`share_over_seeds` are, for captions."""
 
 
 def name_attack(name: str, norm: str) -> str:
@@ -121,10 +108,8 @@ def attack_values(records: Sequence[Record]) -> dict[AttackKey, list[float]]:
 
     An ε is rounded to twelve digits, as it may have been written as a fraction in one record and not in another.
     """
-    tables = [{attack_key(entry): 100 * entry.robust_accuracy for entry in r.attacks if entry.valid} for r in records]
+    tables = [
+        {(e.name, e.norm, float(f"{e.epsilon:.12g}")): 100 * e.robust_accuracy for e in record.attacks if e.valid}
+        for record in records
+    ]
     return {key: [table[key] for table in tables] for key in tables[0] if all(key in table for table in tables)}
-
-
-def attack_key(entry: AttackEntry) -> AttackKey:
-    """Return what tells an entry from those of other attacks and budgets."""
-    return entry.name, entry.norm, float(f"{entry.epsilon:.12g}")

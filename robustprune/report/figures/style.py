@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,15 +24,7 @@ INK, MUTED, LINE, PAPER = "#1b2430", "#55606e", "#dde1e4", "#fefefe"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _TILE = 64  # pixels that a picture is wide at least
-_LINES: tuple[Any, ...] = (
-    "-",
-    (0, (5, 1.5)),
-    (0, (1, 1)),
-    (0, (5, 1, 1, 1)),
-    (0, (3, 1, 1, 1, 1, 1)),
-    (0, (8, 2)),
-    "-",
-)
+_LINES = ("-", "--", ":", "-.")
 
 THEMED = {
     **{INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--paper"},
@@ -40,51 +32,31 @@ THEMED = {
 }
 """Colour → the CSS variable that stands in for it in a page."""
 
-# Of the process, not of figures.
-_NOT_STYLE = ("backend", "interactive", "toolbar", "webagg", "tk.", "savefig.directory", "date.epoch", "macosx.")
 _RC: dict[str, Any] = {
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.family": "DejaVu Sans",  # comes with matplotlib: figures are alike on all machines
-    "font.size": 7.5,
-    "axes.titlesize": 8,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.edgecolor": MUTED,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    "axes.titlesize": 8,
+    **dict.fromkeys(("font.size", "axes.labelsize"), 7.5),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 7),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), MUTED),
+    **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 2.5),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
     "axes.axisbelow": True,
     "grid.color": LINE,
     "grid.linewidth": 0.5,
     "lines.linewidth": 1.3,
-    "lines.markersize": 4,
-    "hatch.linewidth": 0.5,
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
-    "ps.fonttype": 42,
 }
 
 
 @contextmanager
 def styled(**settings: Any) -> Iterator[None]:
     """Draw in the style of the report, whatever the user's own settings of matplotlib are."""
-    default = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith(_NOT_STYLE)}
-    everything: dict[Any, Any] = default | _RC | settings
-    with mpl.rc_context(everything):
+    with matplotlib.style.context(["default", _RC | settings]):
         yield
 
 
@@ -115,10 +87,10 @@ def draw_curve(axes: Axes, places: Any, means: Sequence[SeedMean], style: dict[s
         axes.fill_between(places, low, high, color=style["color"], alpha=0.13, linewidth=0)
 
 
-def percent_axis(axes: Axes, values: Sequence[float], least: float = 2.0) -> None:
+def percent_axis(axes: Axes, values: Sequence[float]) -> None:
     """Set the y axis of shares in percent to what is drawn, a few points wide at least and never beyond 0 to 100."""
     low, high = min(values), max(values)
-    margin = max(0.08 * (high - low), (least - (high - low)) / 2, 0.3)
+    margin = max(0.08 * (high - low), (2.0 - (high - low)) / 2, 0.3)
     axes.set_ylim(max(low - margin, -1.0), min(high + margin, 100.8))
 
 
@@ -164,9 +136,9 @@ def hide_axes(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def enlarge(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return an image (C, H, W) in [0, 1] as (h, w, 3) uint8, small ones with each pixel a square of several."""
+def show_image(axes: Axes, image: NDArray[Any]) -> None:
+    """Draw an image (C, H, W) in [0, 1]; of a small one each pixel becomes a square of several."""
     factor = max(1, -(-_TILE // min(image.shape[1:])))
     pixels = np.round(255 * image).astype(np.uint8).transpose(1, 2, 0)
     large = pixels.repeat(factor, 0).repeat(factor, 1)
-    return np.broadcast_to(large, (*large.shape[:2], 3))
+    axes.imshow(np.broadcast_to(large, (*large.shape[:2], 3)), interpolation="none")

@@ -11,23 +11,8 @@ from robustprune.comparison.metric import write_epsilon
 from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import (
-    AttackKey,
-    Shown,
-    attack_values,
-    interval_note,
-    name_attack,
-    share_over_seeds,
-)
-from robustprune.report.figures.style import (
-    INK,
-    LINE,
-    MUTED,
-    add_legend,
-    new_figure,
-    percent_axis,
-    show_grid,
-)
+from robustprune.report.figures.shown import INTERVAL, AttackKey, Shown, attack_values, name_attack, share_over_seeds
+from robustprune.report.figures.style import INK, LINE, MUTED, add_legend, new_figure, percent_axis, show_grid
 from robustprune.report.table import Table, Value
 
 _Point = tuple[SeedMean, SeedMean]
@@ -67,13 +52,9 @@ def draw_tradeoff(shown: Shown) -> Drawing:
         findings.append(_say(title, points, front))
         rows += [[name, title, x.mean, y.mean, y.low, y.high, len(values[name])] for name, (x, y) in points.items()]
     add_legend(figure, shown.styles)
-    if shown.verdicts:
-        listed = "; ".join(f"{name} {verdict}" for name, verdict in shown.verdicts.items())
-        findings.append(f"Verdicts on accuracy: {listed}.")
     caption = shown.caption(
-        "Up and to the right is better. Small dots are networks, large marks means; bars: "
-        f"{interval_note(shown.groups)}. The line joins the kinds that no other beats in both. "
-        f"{shown.seeds}, {shown.images:,} images."
+        f"Up and to the right is better. Small dots are networks, large marks means; bars: {INTERVAL}. The line joins "
+        f"the kinds that no other beats in both. {shown.seeds}, {shown.images:,} images."
     )
     columns = ("network", "metric", "MACs saved (%)", "mean (%)", "low (%)", "high (%)", "networks")
     data = Table("Accuracy against multiply-accumulates saved", columns, rows)

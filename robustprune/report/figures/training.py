@@ -11,14 +11,7 @@ from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
 from robustprune.report.figures.shown import Shown
-from robustprune.report.figures.style import (
-    add_legend,
-    draw_curve,
-    draw_means,
-    new_figure,
-    percent_axis,
-    show_grid,
-)
+from robustprune.report.figures.style import add_legend, draw_curve, draw_means, new_figure, percent_axis, show_grid
 from robustprune.report.table import Table, Value
 
 _PANELS = {
@@ -26,11 +19,11 @@ _PANELS = {
     "train_loss": ("Training loss", 1.0),
     "validation_accuracy": ("Validation accuracy (%)", 100.0),
 }
-# What training took → the key of its metric, where it stands in a record, and units from small to large.
+# What training took → the key of its metric, where it stands in a record, and how many units of the latter are one.
 _SPENT = {
-    "Training time": ("training_seconds", "seconds", ((1, "s"), (60, "min"), (3600, "h"))),
-    "Energy": ("energy_kwh", "energy_kwh", ((1e-6, "mWh"), (1e-3, "Wh"), (1, "kWh"))),
-    "CO₂": ("co2_kg", "co2_kg", ((1e-6, "mg"), (1e-3, "g"), (1, "kg"))),
+    "Training time (s)": ("training_seconds", "seconds", 1.0),
+    "Energy (Wh)": ("energy_kwh", "energy_kwh", 1e-3),
+    "CO₂ (g)": ("co2_kg", "co2_kg", 1e-3),
 }
 
 
@@ -92,17 +85,15 @@ def draw_energy(shown: Shown) -> Drawing:
     rows: list[list[Value]] = []
     said = []
     for panel, (title, values) in zip(axes[0], panels.items(), strict=True):
-        largest = max(max(each) for each in values.values())
-        cost, _, units = _SPENT[title]
-        scale, unit = next((each for each in reversed(units) if largest >= each[0]), units[0])
+        cost, _, scale = _SPENT[title]
         scaled = {name: [value / scale for value in each] for name, each in values.items()}
         means = {name: mean_over_seeds(each) for name, each in scaled.items()}
         changes = _changes(means, shown.reference, [name for name in values if shown.is_alike(cost, name)])
         draw_means(panel, list(shown.groups), scaled, means, shown.styles, changes)
-        panel.set_title(f"{title} ({unit})")
+        panel.set_title(title)
         panel.locator_params(axis="x", nbins=4)
-        rows += [[name, f"{title} ({unit})", m.mean, m.low, m.high] for name, m in means.items()]
-        said.append(f"{title}: " + "; ".join(f"{name} {mean.mean:.3g} {unit}" for name, mean in means.items()))
+        rows += [[name, title, m.mean, m.low, m.high] for name, m in means.items()]
+        said.append(f"{title}: " + "; ".join(f"{name} {mean.mean:.4g}" for name, mean in means.items()))
     methods = {str(r.model.training.get("energy_method")) for records in shown.groups.values() for r in records}
     named = "; ".join(sorted(methods - {"None", ""}))
     caption = shown.caption(
