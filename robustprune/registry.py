@@ -25,12 +25,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def share_options(
     takes: Mapping[str, Collection[str]], options: Mapping[str, Any], error: type[RobustPruneError]
 ) -> dict[str, dict[str, Any]]:
-    """Return, for each of several plug-ins, those of the given options that it takes.
+    """Return, for each of several plug-ins, those of the given options that it takes, ``takes`` having their names.
 
-    Args:
-        takes: Plug-in → names of its options.
-        options: Meant for whichever takes them.
-        error: Raised for an option that none of them takes.
+    An option that none of them takes raises ``error``.
     """
     every = sorted(set().union(*takes.values()))
     for option in options:
@@ -52,19 +49,12 @@ def missing_package(what: str, package: str, *, extra: str | None = None) -> Mis
 
 @dataclass(frozen=True, init=False)
 class Entry:
-    """A plug-in as a table has it: ``Entry("module:attribute", "What it does.", option=default)``.
-
-    Attributes:
-        target: ``module:attribute``.
-        description: A line on it.
-        argument: What its name takes after a colon, such as ``PATH:NAME``; empty for nothing.
-        options: Its options with their defaults.
-    """
+    """A plug-in as a table has it: ``Entry("module:attribute", "What it does.", option=default)``."""
 
     target: str
     description: str
-    argument: str
-    options: Mapping[str, Any]
+    argument: str  # what its name takes after a colon, such as PATH:NAME; empty for nothing
+    options: Mapping[str, Any]  # with their defaults
 
     def __init__(self, target: str, description: str = "", argument: str = "", /, **options: Any) -> None:
         """Take the options by their own names."""
@@ -143,28 +133,23 @@ class Registry:
                 return getattr(import_module(module), attribute)
             points = self._entry_points()
             if key in points:
-                return _load(points[key], f"{self.kind} {name!r}")
+                return points[key].load()
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package in ("", "robustprune"):
                 raise  # a defect of this package, which installing something would not mend
             raise missing_package(f"{self.kind} {name!r}", package) from error
+        except Exception as error:
+            if key in self.builtin:
+                raise
+            owner = points[key].dist.name if points[key].dist else "an installed package"  # type: ignore[union-attr]
+            raise RobustPruneError(
+                f"{self.kind} {name!r}, a plug-in of {owner}, cannot be loaded from {points[key].value}: "
+                f"{type(error).__name__}: {error}; update or remove {owner}"
+            ) from error
         raise UnknownNameError(
             f"there is no {self.kind} called {name!r}.{suggest(key, self.names())} Known: {', '.join(self.names())}."
         )
 
     def _entry_points(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.group)}
-
-
-def _load(point: EntryPoint, what: str) -> Any:
-    try:
-        return point.load()
-    except ModuleNotFoundError:
-        raise
-    except Exception as error:
-        owner = point.dist.name if point.dist else "an installed package"
-        raise RobustPruneError(
-            f"{what}, a plug-in of {owner}, cannot be loaded from {point.value}: {type(error).__name__}: {error}; "
-            f"update or remove {owner}"
-        ) from error

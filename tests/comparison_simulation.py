@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.comparison.difference import estimate_difference
+from robustprune.comparison.difference import estimate_difference, judge
 from robustprune.comparison.metric import SHARE, MetricValue
-from robustprune.comparison.significance import judge
 
 
 @dataclass(frozen=True)

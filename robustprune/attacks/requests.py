@@ -57,11 +57,20 @@ def _number(name: str, value: float | str | Fraction) -> float:
     raise AttackError(f"{name} must be a number or a fraction such as '8/255', got {value!r}")
 
 
+def _linf_epsilon(value: Any) -> float:
+    try:
+        return parse_epsilon(value)
+    except AttackError as error:
+        raise ValueError(str(error)) from error
+
+
 _Unboxed = BeforeValidator(lambda value: int(value) if isinstance(value, np.integer) else value)
 Integer = Annotated[int, Field(strict=True), _Unboxed]
 Count = Annotated[Integer, Field(ge=1)]
 Epsilon = Annotated[float, BeforeValidator(lambda value: parse_epsilon(value, "l2"))]
 """A budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``. That of L∞ is held to 1 with its norm."""
+LinfEpsilon = Annotated[float, BeforeValidator(_linf_epsilon)]
+"""An L∞ budget in requests of other rooms, whose kind of error it then is that something is wrong with it."""
 Norm = Annotated[Literal["linf", "l2", "l1"], BeforeValidator(lambda value: get_norm(value).name)]
 
 
@@ -80,6 +89,7 @@ def _as_list(value: Any) -> Any:
 
 
 Epsilons = Annotated[tuple[Epsilon, ...], BeforeValidator(_as_list)]
+LinfEpsilons = Annotated[tuple[LinfEpsilon, ...], BeforeValidator(_as_list)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 

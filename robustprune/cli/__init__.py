@@ -1,19 +1,15 @@
-"""The command line: parse, call, draw. One command a file; what the commands do is done elsewhere."""
+"""The command line: parse, call, draw. What the commands do is done elsewhere."""
 
 from robustprune.cli import (  # noqa: F401 (importing registers them)
-    blocks,
     compare,
     corrupt,
-    cost,
     demo,
     evaluate,
-    export,
     listing,
     lottery,
+    network,
     prune,
     query,
-    report,
-    reproduce,
     sweep,
     train,
 )

@@ -14,7 +14,6 @@ from robustprune._version import __version__
 from robustprune.cli import terminal
 from robustprune.cli.command import Command
 from robustprune.errors import RobustPruneError
-from robustprune.runtime.files import ERRORS
 from robustprune.runtime.launch import once_each, read_launch, silence_others, take_the_floor
 
 click.rich_click.MAX_WIDTH = 110
@@ -29,7 +28,7 @@ def main() -> None:
     silence_others()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names that are no UTF-8, and signs that a terminal does not have
-            stream.reconfigure(errors=ERRORS)
+            stream.reconfigure(errors="backslashreplace")
     try:
         commands(standalone_mode=False)
     except Exit as stop:
@@ -69,7 +68,7 @@ class _Commands(click.RichGroup):
     command_class = Command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="robustprune")
 @click.pass_context
 def commands(context: click.Context) -> None:
@@ -77,7 +76,7 @@ def commands(context: click.Context) -> None:
 
     `robustprune demo` shows everything on a small data set; `robustprune COMMAND --help` explains a command.
     """
-    if read_launch().is_shared and context.invoked_subcommand not in SHARED:
+    if read_launch().count > 1 and context.invoked_subcommand not in SHARED:
         raise click.UsageError(
             f"of several processes, as torchrun starts them, only {' and '.join(SHARED)} make use; call "
             f"robustprune {context.invoked_subcommand} without torchrun"

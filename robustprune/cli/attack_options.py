@@ -49,26 +49,12 @@ def _adversarial(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind
 
 @dataclass(frozen=True)
 class AttackOptions:
-    """What a command line asks for of attacks.
-
-    Attributes:
-        attacks: The attacks, without the network to transfer from.
-        transfer_from: That network, as ``--model`` names one.
-        strict: Whether a failed check is an error.
-        resume_dir: Where interrupted attacks are picked up from.
-    """
+    """What a command line asks for of attacks: but for the network to transfer from, which is to be opened yet."""
 
     attacks: Attacks
     transfer_from: str | None
     strict: bool
     resume_dir: Path | None
-
-    def check_networks(self, count: int) -> None:
-        """Raise a usage error where so many networks cannot be attacked so."""
-        if self.attacks.save_adversarial and count > 1:
-            raise click.UsageError(
-                f"--save-adversarial is for one network, as {count} would write the same file; evaluate them one by one"
-            )
 
 
 _IDLE_ALONE = ("union", "transfer_from", "save_adversarial", "resume_dir", "strict", "steps", "step_size", "queries")
@@ -95,12 +81,12 @@ attack_options = gathered(
     "attacked",
     _attacked,
     click.option("--attack", "attacks", multiple=True, help="See `robustprune list attacks`; may be repeated."),
-    click.option("--eps", default="8/255", show_default=True, help="Budgets, e.g. 2/255,8/255, in one pass."),
-    click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", show_default=True),
+    click.option("--eps", default="8/255", help="Budgets, e.g. 2/255,8/255, in one pass."),
+    click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf"),
     click.option("--steps", type=click.IntRange(min=1), help="Gradient steps of iterative attacks."),
     click.option("--step-size", type=StepSize(), help="Constant step, e.g. 2/255; by default they fall from ε to 0."),
     click.option("--queries", type=click.IntRange(min=1), help="Of the square attack."),
-    click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True),
+    click.option("--restarts", type=click.IntRange(min=1), default=1),
     click.option(
         "--eot",
         type=click.IntRange(min=1),
@@ -112,7 +98,6 @@ attack_options = gathered(
         "--checks",
         type=click.Choice(["default", "full"]),
         default="default",
-        show_default=True,
         help="full: also those that take attacks of their own.",
     ),
     click.option("--strict", is_flag=True, help="Exit with 1 when a check failed."),
@@ -127,32 +112,37 @@ attack_options = gathered(
 """For ``attacked: AttackOptions``."""
 
 
-def curve_table(record: Record) -> None:
-    """Draw robust accuracy against ε, where there are several; not where a check withholds it."""
-    invalid = {(entry.name, entry.norm, entry.epsilon) for entry in record.attacks if not entry.valid}
-    for curve in record.curves:
-        median = curve.median_minimal_epsilon
-        where = "more than half withstand the largest" if median is None else f"half are broken at {median:.4g}"
-        shares = zip(curve.epsilons, curve.robust_accuracy, strict=True)
-        terminal.table(
-            f"{curve.name} in {curve.norm} against ε",
-            [f">{epsilon:.4g}" for epsilon in curve.epsilons],
+def accuracy_table(record: Record, out: str | None = None) -> None:
+    """Draw accuracy without and with attacks, and at which ε half are broken; not where a check withholds it."""
+    clean = record.clean
+    rows = [["none", "", terminal.percent(clean.accuracy), terminal.interval_text(clean.interval), "", ""]]
+    for entry in record.attacks:
+        accuracy, interval = terminal.percent(entry.robust_accuracy), terminal.interval_text(entry.interval)
+        doubts = [check for check in entry.checks if check.verdict in ("WARN", "FAIL")]
+        rows.append(
             [
-                [
-                    "invalid" if (curve.name, curve.norm, epsilon) in invalid else terminal.percent(share)
-                    for epsilon, share in shares
-                ]
-            ],
-            where if curve.valid else "invalid: a check failed",
+                entry.name + (f"-{entry.steps}" if entry.steps else ""),
+                f"{entry.norm} {entry.epsilon:.4g}",
+                *((accuracy, interval) if entry.valid else ("invalid", "")),
+                terminal.seconds(entry.seconds),
+                "; ".join(f"{check.verdict} {check.name}: {check.detail}" for check in doubts),
+            ]
         )
+    notes = [f"NLL {clean.nll:.4f}, ECE {clean.ece:.4f}, Brier {clean.brier:.4f}{f'; record in {out}' if out else ''}"]
+    for curve in (each for each in record.curves if each.valid):
+        median = curve.median_minimal_epsilon
+        where = "more than half withstand the largest ε" if median is None else f"half are broken at {median:.4g}"
+        notes.append(f"{curve.name} in {curve.norm}: {where}")
+    terminal.table(
+        f"{record.model.architecture} on {record.n} {record.split} images of {record.dataset}",
+        ["attack", "ε", ">accuracy", "95 % interval", ">time", "warnings"],
+        rows,
+        "\n".join(notes),
+    )
 
 
 def refuse_invalid(records: Iterable[Record]) -> None:
-    """Raise an error on figures that a check withholds.
-
-    Raises:
-        EvaluationError: There are some.
-    """
+    """Raise an error where a check withholds a figure."""
     failed = [
         f"{entry.name} at {entry.norm} {entry.epsilon:.4g}: {check.name}: {check.detail}"
         for record in records

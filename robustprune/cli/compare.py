@@ -1,42 +1,48 @@
-"""`robustprune compare`: candidates against a dense network, from their records."""
+"""`robustprune compare` and `robustprune report`: candidates against a dense network, from their records."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import json_option
-from robustprune.cli.paths import Records
+from robustprune.cli.paths import OUT_FOLDER, Records, Target
 from robustprune.errors import ComparisonError
+from robustprune.runtime.kinds import PAGE, TABLES, Kind
 
 if TYPE_CHECKING:
     from robustprune.comparison import Comparison
 
-tolerance_option = click.option(
-    "--tolerance", default="1.0", show_default=True, help="ξ in percentage points, or std: one of dense."
-)
+_LEGEND = """\
+Shares in percent, differences in pp; p of no difference, Holm over all rows.
+Verdicts hold each by itself and are not corrected; ± is half an interval.
+Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""
+
+
+_tolerance_option = click.option("--tolerance", default="1.0", help="ξ in percentage points, or std: one of dense.")
+
+
+def _tolerance(text: str) -> float | str:
+    try:
+        return text if text == "std" else float(text)
+    except ValueError:
+        raise click.UsageError(f"--tolerance takes percentage points or std, got {text!r}") from None
 
 
 @commands.command()
 @click.argument("groups", nargs=-1, type=Records(), required=True, metavar="dense=RECORDS NAME=RECORDS …")
-@tolerance_option
-@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True)
+@_tolerance_option
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
 @click.option("--metric", "metrics", multiple=True, help="Only this key, kind or group of metrics, such as robustness.")
-@click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True, help="Of the bootstrap.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the bootstrap.")
 @json_option
-def compare(
-    groups: tuple[str, ...],
-    tolerance: str,
-    confidence: float,
-    metrics: tuple[str, ...],
-    resamples: int,
-    seed: int,
-    as_json: bool,
-) -> None:
+def compare(groups: tuple[str, ...], tolerance: str, as_json: bool, **statistics: Any) -> None:
     """Compare candidates with a dense network: `compare dense=A.json,B.json layer=C.json,D.json`.
 
     RECORDS are files that `evaluate --out` wrote, one for each seed, with commas between; or folders of records, or
@@ -53,43 +59,76 @@ def compare(
         raise click.UsageError(str(error)) from error
     if "dense" not in named or len(named) < 2:
         raise click.UsageError("name the dense network and a candidate: dense=A.json,B.json layer=C.json,D.json")
-    found = compare(
-        named.pop("dense"),
-        named,
-        tolerance=parse_tolerance(tolerance),
-        confidence=confidence,
-        metrics=metrics,
-        resamples=resamples,
-        seed=seed,
-    )
+    found = compare(named.pop("dense"), named, tolerance=_tolerance(tolerance), **statistics)
     if as_json:
         terminal.print_json(found.to_dict())
     else:
         _draw(found)
 
 
-def parse_tolerance(text: str) -> float | str:
-    """Return a tolerance as :func:`robustprune.compare` takes it."""
-    if text == "std":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise click.UsageError(f"--tolerance takes percentage points or std, got {text!r}") from None
-
-
 def _draw(found: Comparison) -> None:
     terminal.paragraph(found.headline)
     margin = "one standard deviation of dense" if isinstance(found.tolerance, str) else f"{found.tolerance:g} pp"
     for name in found.candidates:
-        headings, rows = found.table(name)
         title = f"{name} against {found.dense_name}, tolerance {margin}"
-        terminal.table(title, headings, rows, "\n".join([_LEGEND, *found.notes(name)]))
+        terminal.table(title, *found.table(name), "\n".join([_LEGEND, *found.notes(name)]))
     for warning in found.warnings:
         terminal.say(f"Warning: {warning}")
 
 
-_LEGEND = """\
-Shares in percent, differences in pp; p of no difference, Holm over all rows.
-Verdicts hold each by itself and are not corrected; ± is half an interval.
-Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""
+def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
+    from robustprune.report.writing import table_files
+
+    return [(file, TABLES) for file in table_files(out)] if options["paper_tables"] else []
+
+
+@commands.command()
+@click.argument(
+    "records", nargs=-1, type=Records(), required=True, metavar="DIR | FILE … | dense=RECORDS NAME=RECORDS …"
+)
+@click.option(
+    "--out", type=Target(PAGE, beside=_tables, dir_okay=False), default="report.html", help="File of the page."
+)
+@click.option("--figures", type=OUT_FOLDER, help="Folder for each figure as PDF, SVG and PNG.")
+@click.option(
+    "--paper-tables", is_flag=True, help="Add the paper's Tables 1 to 5; also as PAGE.md and PAGE.tex beside the page."
+)
+@click.option("--title", help="Heading of the page.")
+@_tolerance_option
+@json_option
+def report(
+    records: tuple[str, ...],
+    out: str,
+    figures: str | None,
+    paper_tables: bool,
+    title: str | None,
+    tolerance: str,
+    as_json: bool,
+) -> None:
+    """Compare networks and write one HTML page about it, with figures; it works offline.
+
+    Of a folder all records are taken, wherever in it they are: `robustprune report runs`. They are grouped by what they
+    say: image set, architecture, method, criterion, how many layers. Or name the groups, as for `compare`:
+    `robustprune report dense=A.json,B.json layer=C.json,D.json`.
+    """
+    from robustprune.lottery.paper_tables import paper_tables as make_tables
+    from robustprune.report import write_report
+
+    with terminal.progress_bar() as bar:
+        parts = write_report(
+            records,
+            out,
+            title=title,
+            tolerance=_tolerance(tolerance),
+            figures=figures,
+            tables=make_tables if paper_tables else None,
+            progress=bar,
+        )
+    if as_json:
+        terminal.print_json({"out": out, "parts": {name: found.to_dict() for name, found in parts.items()}})
+        return
+    for name, found in parts.items():
+        if len(parts) > 1:
+            terminal.say(name)
+        terminal.paragraph(found.headline)
+    terminal.say(f"report in {out}")

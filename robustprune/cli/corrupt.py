@@ -1,15 +1,14 @@
-"""`robustprune corrupt`: corrupted images of a data set, as files or as a picture."""
+"""`robustprune corrupt`; and options and tables of corruptions and shifted sets, a part of `robustprune evaluate`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.corruption_options import frost_dir_option, frost_options
 from robustprune.cli.options import (
     DataOptions,
     Setup,
@@ -17,42 +16,167 @@ from robustprune.cli.options import (
     gathered,
     processor_options,
     split_option,
+    stack,
 )
-from robustprune.cli.paths import OUT_FOLDER, Target
+from robustprune.cli.paths import OUT_FOLDER, Naming, Source, Target
+from robustprune.errors import EvaluationError
 from robustprune.runtime.kinds import PICTURE
 
 if TYPE_CHECKING:
-    from robustprune.corruptions import Corruptions
-    from robustprune.data import Sample
+    from robustprune.corruptions.corruption_result import CorruptionResult
+    from robustprune.corruptions.requests import Corruptions
+    from robustprune.evaluation.requests import Shift
+    from robustprune.records import Record
+
+_NOTHING = "–"
 
 
-@dataclass(frozen=True)
-class _Output:
-    """What is to be written: a set, or what is missing of it, and the gallery of one of its images."""
+def _corruptions(names: tuple[str, ...], frost_dir: str | None, corruption_dir: str | None = None) -> Corruptions:
+    """Return what is asked for of corrupted images."""
+    from robustprune.corruptions import expand_names
+    from robustprune.corruptions.requests import Corruptions
 
-    out: str | None
-    resume: bool
-    gallery: str | None
-    image: int
+    if frost_dir is None:
+        return Corruptions(names, published=corruption_dir)
+    if corruption_dir:
+        raise click.UsageError("--frost-dir is for making frost, and with --corruption-dir it is read; leave out one")
+    if "frost" not in expand_names(list(names)):
+        raise click.UsageError("--frost-dir is for frost, which is not among the corruptions; add --corruption frost")
+    return Corruptions(names, options={"folder": Path(frost_dir).absolute()})
 
 
-output_options = gathered(
-    "output",
-    _Output,
-    click.option(
-        "--out",
-        type=OUT_FOLDER,
-        help="Folder to write NAME.npy to, laid out as CIFAR-10-C.",
+def _shift(shift: tuple[str, ...]) -> Shift:
+    """Return the shifted sets that are asked for, each as ``NAME=PLACE``."""
+    from robustprune.evaluation.requests import Shift
+
+    found: dict[str, str] = {}
+    for text in shift:
+        name, equals, place = text.partition("=")
+        if not (name and equals and place):
+            raise EvaluationError(f"a shifted set is named as NAME=npz:FILE or NAME=imagefolder:DIR, got {text!r}")
+        if name in found:
+            raise EvaluationError(f"two shifted sets are named {name!r}; give each its own name")
+        found[name] = place
+    return Shift(found)
+
+
+_frost_dir_option = click.option(
+    "--frost-dir", type=Source(whole=True), help="Pictures of frost, in place of ones made by a formula."
+)
+
+corruption_options = stack(
+    gathered(
+        "corruptions",
+        _corruptions,
+        click.option(
+            "--corruption",
+            "names",
+            multiple=True,
+            help="all (fifteen), extras (four) or a name, see `robustprune list corruptions`; may be repeated.",
+        ),
+        click.option(
+            "--corruption-dir",
+            type=Source(whole=True),
+            help="Published set to read them from: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
+        ),
+        _frost_dir_option,
     ),
-    click.option("--resume", is_flag=True, help="Write what is missing of a set that was interrupted."),
-    click.option(
-        "--gallery",
-        type=Target(PICTURE, dir_okay=False),
-        help="Picture of one image under every corruption: .png, .jpg or .webp.",
+    gathered(
+        "shift",
+        _shift,
+        click.option(
+            "--shift",
+            type=Naming(),
+            multiple=True,
+            help="The same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR; may be "
+            "repeated.",
+        ),
     ),
+)
+"""For ``corruptions: Corruptions`` and ``shift: Shift``."""
+
+
+def corruption_tables(record: Record) -> None:
+    """Draw the table by corruption and severity, what it comes to, and one of shifted sets."""
+    found = record.corruptions
+    if found is not None:
+        rows = [_row(found, name) for name in found.table]
+        means = {entry.severity: entry for entry in found.by_severity}
+        for label, figure in (("accuracy", "accuracy"), ("NLL", "nll"), ("ECE", "ece"), ("Brier", "brier")):
+            values = [getattr(means.get(severity), figure, None) for severity in range(1, 6)]
+            written = terminal.percent if figure == "accuracy" else "{:.3f}".format
+            rows.append([f"mean {label}", *(_NOTHING if value is None else written(value) for value in values), ""])
+        terminal.table(
+            f"Accuracy of {record.model.architecture} on {found.n} images of {found.source}, by severity",
+            ["corruption", ">1", ">2", ">3", ">4", ">5", ">mean"],
+            rows,
+            "; ".join(_remarks(found)),
+        )
+    if record.shift:
+        terminal.table(
+            "Shifted sets",
+            ["set", ">images", ">accuracy", "95 % interval", ">gap to the images evaluated, pp"],
+            [
+                [
+                    each.name,
+                    each.n,
+                    terminal.percent(each.accuracy),
+                    terminal.interval_text(each.interval),
+                    f"{100 * each.gap:.1f}",
+                ]
+                for each in record.shift
+            ],
+        )
+
+
+def _row(found: CorruptionResult, name: str) -> list[str]:
+    """Return the accuracies under a corruption and their mean, of the severities that change an image."""
+    counted = {severity: found.table[name][severity - 1] for _, severity in found.counted([name])}
+    cells = [terminal.percent(counted[severity]) if severity in counted else _NOTHING for severity in range(1, 6)]
+    return [name, *cells, terminal.percent(sum(counted.values()) / len(counted)) if counted else _NOTHING]
+
+
+def _remarks(found: CorruptionResult) -> list[str]:
+    def listed(cells: dict[str, list[int]]) -> str:
+        """Return corruptions with severities as text: ``saturate, zoom_blur 1``."""
+        return ", ".join(name if len(own) == 5 else f"{name} {' '.join(map(str, own))}" for name, own in cells.items())
+
+    errors = {
+        "mean error of the 15": found.mean_error,
+        "of all 19": found.mean_error_19,
+        "of these": found.mean_error_evaluated if found.mean_error is None else None,
+    }
+    remarks = [f"{label} {terminal.percent(value)}" for label, value in errors.items() if value is not None]
+    cells = found.counted(found.table)
+    if found.consistency is not None and cells:
+        same = sum(found.consistency[name][severity - 1] for name, severity in cells) / len(cells)
+        remarks.append(f"same prediction as without: {terminal.percent(same)}")
+    if found.dense is not None:
+        for label, ratio in (("errors", found.dense.mce_vs_dense), ("losses", found.dense.relative_mce_vs_dense)):
+            remarks.append(f"{label} relative to {found.dense.path}: {_NOTHING if ratio is None else f'{ratio:.3f}'}")
+    if found.scale is not None and found.scale != 1:
+        remarks.append(f"lengths × {found.scale:.3g}")
+    others = [name for name, is_published in found.published.items() if is_published is False]
+    said = {
+        "changes no image, left out of the means": listed(found.unchanged),
+        "the same images as at a lower severity": listed(found.repeated),
+        "not in the set": ", ".join(found.missing),
+        "other files than the published ones": ", ".join(others),
+    }
+    return remarks + [f"{label}: {text}" for label, text in said.items() if text]
+
+
+_made_options = gathered(
+    "asked",
+    _corruptions,
     click.option(
-        "--image", type=click.IntRange(min=0), default=0, show_default=True, help="Which one, for the gallery."
+        "--corruption",
+        "names",
+        multiple=True,
+        default=("all", "extras"),
+        help="all (fifteen), extras (four) or a name; may be repeated.",
     ),
+    _frost_dir_option,
 )
 
 
@@ -60,80 +184,54 @@ output_options = gathered(
 @dataset_options
 @split_option
 @click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")
+@_made_options
+@click.option("--out", type=OUT_FOLDER, help="Folder to write NAME.npy to, laid out as CIFAR-10-C.")
+@click.option("--resume", is_flag=True, help="Write what is missing of a set that was interrupted.")
 @click.option(
-    "--corruption",
-    "names",
-    multiple=True,
-    help="all (fifteen), extras (four) or a name; may be repeated.  [default: all and extras]",
+    "--gallery",
+    type=Target(PICTURE, dir_okay=False),
+    help="Picture of one image under every corruption: .png, .jpg or .webp.",
 )
-@frost_dir_option
-@output_options
+@click.option("--image", type=click.IntRange(min=0), default=0, help="Which one, for the gallery.")
 @processor_options
 def corrupt(
     dataset: DataOptions,
     split: str,
     limit: int | None,
-    names: tuple[str, ...],
-    frost_dir: str | None,
-    output: _Output,
+    asked: Corruptions,
+    out: str | None,
+    resume: bool,
+    gallery: str | None,
+    image: int,
     setup: Setup,
     as_json: bool,
 ) -> None:
     """Write the corrupted images of a data set in the layout of CIFAR-10-C, or draw a gallery of one of them."""
     from robustprune.cli.workbench import open_data
-    from robustprune.corruptions import Corruptions, expand_names
+    from robustprune.corruptions import expand_names
+    from robustprune.corruptions.corrupted_files import write_gallery, write_set
     from robustprune.data import take_sample
 
-    if output.out is None and output.gallery is None:
+    if out is None and gallery is None:
         raise click.UsageError("name a folder with --out, a picture with --gallery, or both")
     setup.begin()
-    chosen = expand_names(list(names) or ["all", "extras"])
-    asked = Corruptions(names=tuple(chosen), options=frost_options(frost_dir, chosen))
-    data = open_data(dataset, seed=setup.seed)
-    sample = take_sample(data, split, limit, setup.seed)
-    if output.image >= len(sample.labels):
-        raise click.UsageError(f"--image {output.image}: there are {len(sample.labels)} images, counted from 0")
-    found = {
-        "dataset": data.name,
-        "n": len(sample.labels),
-        "corruptions": chosen,
-        "written": _write(sample, asked, output, setup.seed),
-        "out": output.out,
-        "gallery": output.gallery,
-    }
+    seed, data = setup.seed, open_data(dataset, seed=setup.seed)
+    images, labels, indices = take_sample(data, split, limit, seed)
+    if image >= len(labels):
+        raise click.UsageError(f"--image {image}: there are {len(labels)} images, counted from 0")
+    if gallery is not None:
+        write_gallery(images[image], gallery, asked, seed=seed, sample_id=int(indices[image]))
+    written: list[str] = []
+    if out is not None:
+        with terminal.progress_bar() as bar:
+            written = write_set(images, labels, out, asked, seed=seed, sample_ids=indices, resume=resume, progress=bar)
+    names = expand_names(list(asked.names))
     if as_json:
-        terminal.print_json(found)
-    else:
-        _say(found)
-
-
-def _write(sample: Sample, asked: Corruptions, output: _Output, seed: int) -> list[str]:
-    """Write what is wanted; return the corruptions that the set did not have before."""
-    from robustprune.corruptions.corrupted_set import write_set
-    from robustprune.corruptions.corruption_gallery import write_gallery
-
-    images, labels, indices = sample
-    if output.gallery is not None:
-        sample_id = int(indices[output.image])
-        write_gallery(images[output.image], output.gallery, asked, seed=seed, sample_id=sample_id)
-    if output.out is None:
-        return []
-    with terminal.progress_bar() as bar:
-        return write_set(
-            images,
-            labels,
-            output.out,
-            asked,
-            seed=seed,
-            sample_ids=indices,
-            resume=output.resume,
-            progress=bar,
-        )
-
-
-def _say(found: dict[str, Any]) -> None:
-    if found["out"] is not None:
-        cells = f"{len(found['written'])} of {len(found['corruptions'])} corruptions"
-        terminal.say(f"{cells} of {found['n']} images written to {found['out']}")
-    if found["gallery"] is not None:
-        terminal.say(f"gallery in {found['gallery']}")
+        found = {"dataset": data.name, "n": len(labels), "corruptions": names, "written": written}
+        terminal.print_json({**found, "out": out, "gallery": gallery})
+        return
+    if out is not None:
+        cells = f"{len(written)} of {len(names)} corruptions"
+        terminal.say(f"{cells} of {len(labels)} images written to {out}")
+    if gallery is not None:
+        terminal.say(f"gallery in {gallery}")

@@ -12,13 +12,8 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.attack_options import (
-    AttackOptions,
-    attack_options,
-    curve_table,
-    refuse_invalid,
-)
-from robustprune.cli.corruption_options import corruption_options, corruption_tables
+from robustprune.cli.attack_options import AttackOptions, accuracy_table, attack_options, refuse_invalid
+from robustprune.cli.corrupt import corruption_options, corruption_tables
 from robustprune.cli.ood_options import ood_options, ood_tables
 from robustprune.cli.options import (
     DataOptions,
@@ -26,7 +21,6 @@ from robustprune.cli.options import (
     Setup,
     dataset_options,
     gathered,
-    joined,
     network_options,
     opened,
     setup_options,
@@ -44,15 +38,11 @@ if TYPE_CHECKING:
     from robustprune.tickets.ticket import Ticket
 
 
-def _named(model: str, also: Iterable[str], dense: str | None) -> list[str]:
-    return list(dict.fromkeys([model, *also, *([dense] if dense else [])]))
-
-
 def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind]]:
     """Yield the records, and the outcomes beside them."""
     from robustprune.records import check_samples_are_free, samples_path
 
-    for file in _record_files(_named(*(options[name] for name in ("model", "also", "dense"))), str(out)).values():
+    for file in _record_files(_named(options["model"], options["also"], options["dense"]), str(out)).values():
         record = Path(file)
         yield record, RECORD
         yield samples_path(record), OUTCOMES
@@ -60,6 +50,28 @@ def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind
             check_samples_are_free(record)
         except OSError as error:
             raise click.UsageError(f"--out {out}: {error.strerror}") from error
+
+
+def _named(model: str, also: Iterable[str], dense: str | None) -> list[str]:
+    return list(dict.fromkeys([model, *also, *([dense] if dense else [])]))
+
+
+def _record_files(named: list[str], out: str | None) -> dict[str, str]:
+    """Return where the record of each network goes: the file itself, or one in a folder for each of several."""
+    if out is None:
+        return {}
+    if len(named) == 1:
+        if Path(out).is_dir():
+            raise click.UsageError(f"--out {out} is a folder; name a file for the record of one network")
+        return {named[0]: out}
+    if Path(out).is_file():
+        raise click.UsageError(f"--out {out} is a file; name a folder for the records of {len(named)} networks")
+    # Of a file its name without a ticket's ending.
+    stems = [re.sub(r"\.(pt|pth|ckpt)$", "", Path(each).name) if Path(each).is_file() else each for each in named]
+    stems = [re.sub(r"[^\w.-]+", "-", stem) for stem in stems]
+    if len({stem.casefold() for stem in stems}) < len(stems):  # as some file systems tell no capitals apart
+        raise click.UsageError(f"the records would have the same name: {', '.join(stems)}; rename a file")
+    return {name: str(Path(out) / f"{stem}.json") for name, stem in zip(named, stems, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ wanted_options = gathered(
     split_option,
     click.option("--latency", is_flag=True, help="Also time the networks, in turn, for five seconds or more."),
     click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of so many images."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True),
+    click.option("--batch-size", type=click.IntRange(min=1), default=256),
     click.option(
         "--out", type=Target(beside=_written), help="File of the record; of several networks, folder of their records."
     ),
@@ -121,17 +133,21 @@ def evaluate(
     """Measure accuracy and calibration of a network, attack it, corrupt its images, detect others."""
     from robustprune.attacks import clear_states
     from robustprune.evaluation import Evaluation, evaluate_models
-    from robustprune.runtime.work import Work
+    from robustprune.runtime.processes import EVALUATION_TIMEOUT, start_processes
+    from robustprune.runtime.work import Work, choose_device
 
     named = _named(network.model, wanted.also, wanted.dense)
     files = _record_files(named, wanted.out)
-    attacked.check_networks(len(named))
+    if attacked.attacks.save_adversarial and len(named) > 1:
+        raise click.UsageError(
+            f"--save-adversarial is for one network, as {len(named)} would write one file; evaluate them one by one"
+        )
     own = {name: getattr(wanted, name) for name in ("split", "limit", "batch_size", "latency")}
     # Out-of-distribution sets are looked for where the data set is.
     ood = ood.model_copy(update={"root": dataset.root, "download": dataset.download}) if ood.sets else ood
     asked = Evaluation(corruptions=corruptions, shift=shift, ood=ood, seed=setup.seed, **own)
     source = attacked.transfer_from
-    with joined(setup.device, evaluates=True) as processes, terminal.progress_bar() as bar:
+    with start_processes(choose_device(setup.device), EVALUATION_TIMEOUT) as processes, terminal.progress_bar() as bar:
         others = [*named[1:], *([source] if source else [])]
         networks, data = opened(processes, dataset, lambda: _open_all(network, others, dataset, setup))
         attacks = attacked.attacks
@@ -140,29 +156,23 @@ def evaluate(
         tickets = {name: networks[name] for name in named}
         work = Work(processes, bar, attacked.resume_dir)
         records = evaluate_models(tickets, data, asked, dense=wanted.dense, work=work, attacks=attacks)
-        processes.from_main(lambda: _save_all(records, files))
+        processes.from_main(lambda: _save(records, files))
     if as_json:
         found = [record.to_json() for record in records.values()]
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
     else:
-        _draw_all(records, files)
-    if attacked.resume_dir is not None:
-        clear_states(attacked.resume_dir)
+        for name, record in records.items():
+            accuracy_table(record, files.get(name))
+            corruption_tables(record)
+            ood_tables(record)
+    clear_states(work)
     if attacked.strict:
         refuse_invalid(records.values())
 
 
-def _save_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
+def _save(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
     for name, file in files.items():
         records[name].save(file)
-
-
-def _draw_all(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
-    for name, record in records.items():
-        _record_table(record, files.get(name))
-        curve_table(record)
-        corruption_tables(record)
-        ood_tables(record)
 
 
 def _open_all(
@@ -178,54 +188,3 @@ def _open_all(
         each.network.to(device)
         each.path = name
     return tickets, data
-
-
-def _record_files(named: list[str], out: str | None) -> dict[str, str]:
-    """Return where the record of each network goes: the file itself, or one in a folder for each of several."""
-    if out is None:
-        return {}
-    if len(named) == 1:
-        if Path(out).is_dir():
-            raise click.UsageError(f"--out {out} is a folder; name a file for the record of one network")
-        return {named[0]: out}
-    if Path(out).is_file():
-        raise click.UsageError(f"--out {out} is a file; name a folder for the records of {len(named)} networks")
-    stems = list(map(_record_name, named))
-    if len({stem.casefold() for stem in stems}) < len(stems):  # as some file systems tell no capitals apart
-        raise click.UsageError(f"the records would have the same name: {', '.join(stems)}; rename a file")
-    return {name: str(Path(out) / f"{stem}.json") for name, stem in zip(named, stems, strict=True)}
-
-
-def _record_name(model: str) -> str:
-    """Return what the record of a network is called: as its file without the ending of a ticket."""
-    if not Path(model).is_file():
-        return re.sub(r"[^\w.-]+", "-", model)
-    name = Path(model).name
-    return next((name.removesuffix(each) for each in (".pt", ".pth", ".ckpt") if name.endswith(each)), name)
-
-
-def _record_table(record: Record, out: str | None) -> None:
-    clean = record.clean
-    rows = [["none", "", terminal.percent(clean.accuracy), terminal.interval_text(clean.interval), "", ""]]
-    for entry in record.attacks:
-        rows.append(
-            [
-                entry.name + (f"-{entry.steps}" if entry.steps else ""),
-                f"{entry.norm} {entry.epsilon:.4g}",
-                terminal.percent(entry.robust_accuracy) if entry.valid else "invalid",
-                terminal.interval_text(entry.interval) if entry.valid else "",
-                terminal.seconds(entry.seconds),
-                "; ".join(
-                    f"{check.verdict} {check.name}: {check.detail}"
-                    for check in entry.checks
-                    if check.verdict in ("WARN", "FAIL")
-                ),
-            ]
-        )
-    where = f"; record in {out}" if out else ""
-    terminal.table(
-        f"{record.model.architecture} on {record.n} {record.split} images of {record.dataset}",
-        ["attack", "ε", ">accuracy", "95 % interval", ">time", "warnings"],
-        rows,
-        f"NLL {clean.nll:.4f}, ECE {clean.ece:.4f}, Brier {clean.brier:.4f}{where}",
-    )

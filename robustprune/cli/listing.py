@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -11,7 +12,7 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.options import json_option
-from robustprune.registry import Entry, Registry, first_line, read_tables
+from robustprune.registry import Entry, first_line, read_tables
 
 Row = dict[str, Any]
 
@@ -50,56 +51,37 @@ def list_rows(kind: str) -> list[Row]:
         return [each._asdict() for each in describe_datasets()]  # whether they are here is asked of the machine
     tables = read_tables(ROOMS[kind])
     found: dict[str, Entry] = tables["PLUGINS"]
-    foreign = {point.name for point in entry_points(group=f"robustprune.{kind}")} - found.keys()
-    found = found | {name: ask(kind, name) for name in foreign}
+    others = {point.name for point in entry_points(group=f"robustprune.{kind}")} - found.keys()
+    found = found | {name: ask(kind, name) for name in others}
     if kind == "corruptions":
         groups = dict.fromkeys(tables["HEADLINE"], "headline") | dict.fromkeys(tables["EXTRAS"], "extra")
         return [
             {"name": name, "group": groups.get(name, "own"), "description": each.description, "options": each.options}
             for name, each in found.items()
         ]
-    return [_row(name, found[name], has_options=kind != "models") for name in sorted(found)]
-
-
-def _row(name: str, entry: Entry, *, has_options: bool) -> Row:
-    called = f"{name}:{entry.argument}" if entry.argument else name
-    return {"name": called, "description": entry.description} | ({"options": entry.options} if has_options else {})
+    rows = []
+    for name, each in sorted(found.items()):
+        called = f"{name}:{each.argument}" if each.argument else name
+        options = {} if kind == "models" else {"options": each.options}
+        rows.append({"name": called, "description": each.description, **options})
+    return rows
 
 
 def ask(kind: str, name: str) -> Entry:
     """Return what a plug-in says of itself, as it would stand in the table; it is imported."""
-    registry, options = _registry(kind)
-    plugin = registry.get(name)
+    room: Any = import_module(f"robustprune.{ROOMS[kind].partition('/')[0]}")
+    plugin = getattr(room, kind.upper()).get(name)
     if getattr(plugin, "is_family", False):
         return Entry("", first_line(plugin), "NAME")
-    known = options(name)
-    given = {name: "(to be given)" if value is inspect.Parameter.empty else value for name, value in known.items()}
-    return Entry("", first_line(plugin), **given)
-
-
-def _registry(kind: str) -> tuple[Registry, Any]:
-    """Return a registry, and what names the options of one of its plug-ins with their defaults."""
     match kind:
-        case "attacks":
-            from robustprune.attacks import ATTACKS, attack_options
-
-            return ATTACKS, attack_options
-        case "corruptions":
-            from robustprune.corruptions import CORRUPTIONS, corruption_options
-
-            return CORRUPTIONS, corruption_options
+        case "models":
+            known = {}
         case "criteria":
-            from robustprune.pruning import CRITERIA, make_criterion
-
-            return CRITERIA, lambda name: make_criterion(name).model_dump()
-        case "detectors":
-            from robustprune.ood import DETECTORS, detector_options
-
-            return DETECTORS, detector_options
+            known = room.make_criterion(name).model_dump()
         case _:
-            from robustprune.models import MODELS
-
-            return MODELS, lambda _name: {}
+            known = getattr(room, f"{kind.removesuffix('s')}_options")(name)  # attack_options, for one
+    given = {key: "(to be given)" if value is inspect.Parameter.empty else value for key, value in known.items()}
+    return Entry("", first_line(plugin), **given)
 
 
 def _cell(value: Any) -> str:

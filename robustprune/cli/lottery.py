@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from robustprune.cli.options import (
     eligibility_option,
     gathered,
     new_network_options,
+    plugin_options,
     recipe_options,
     setup_options,
 )
@@ -31,128 +31,20 @@ if TYPE_CHECKING:
     from robustprune.training import Recipe
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """Which tickets are found, and from which weights they are trained."""
-
-    criteria: str
-    criterion_option: tuple[tuple[str, Any], ...]
-    blocks: str
-    rewind: str
-    at_init: bool
-    methods: str
-    match_by: str
-    seeds: int
-    eligibility: str
-
-
-ticket_options = gathered(
-    "wanted",
-    _Wanted,
-    click.option("--criterion", "criteria", default="grasp", show_default=True, help="One or more: hrank,kl,random."),
-    click.option(
-        "--criterion-option",
-        type=KeyValue("model", "data", "criterion", "seed"),
-        multiple=True,
-        help="E.g. samples=320, for each criterion that takes it.",
-    ),
-    click.option("--blocks", default="1", show_default=True, help="How many blocks go; one or more numbers: 1,3,5."),
-    click.option(
-        "--rewind",
-        default="0",
-        show_default=True,
-        help="Where kept weights come from: epochs of the dense training (0, 25, 25%), or random. One or more.",
-    ),
-    click.option(
-        "--at-init/--after-training",
-        default=True,
-        show_default=True,
-        help="Algorithm 2: score the initialized network; or algorithm 1: the trained one.",
-    ),
-    click.option(
-        "--method",
-        "methods",
-        default="layer",
-        show_default=True,
-        help="One or more of layer, filter, filter-uniform: as many filters as the layer ticket lost.",
-    ),
-    click.option(
-        "--match-by",
-        type=click.Choice(["filters", "macs", "params"]),
-        default="filters",
-        show_default=True,
-        help="filter, filter-uniform: the cost that is matched.",
-    ),
-    click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many, from --seed on."),
-    eligibility_option,
-)
-
-
-@commands.command()
-@new_network_options
-@dataset_options
-@ticket_options
-@recipe_options()
-@country_options
-@click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; what is done there stays done.")
-@setup_options
-def lottery(
-    network: NetworkOptions,
-    dataset: DataOptions,
-    wanted: _Wanted,
-    recipe: Recipe,
-    country: str | None,
-    out: str,
-    setup: Setup,
-    as_json: bool,
-) -> None:
-    """Find tickets of a network as the paper does, train them, and compare them with the dense network.
-
-    Algorithm 2 by default: tickets are found before any training. Algorithm 1 (--after-training) finds them in the
-    trained network, and rewinds their weights. A second call does only what is new.
-    """
-    from robustprune.cli.workbench import open_data
-    from robustprune.lottery import run_lottery
-    from robustprune.runtime.work import Work
-
-    if network.is_ticket:
-        raise click.UsageError("a lottery begins with fresh weights: --model takes a name, not a ticket")
-    tickets, device = _tickets(wanted), setup.begin()
-    # The same images whatever the seeds: they differ in weights and order of training.
-    data = open_data(dataset)
-    with terminal.progress_bar() as bar:
-        results = run_lottery(
-            out,
-            data,
-            tickets,
-            recipe,
-            model=network.model,
-            model_options=network.options,
-            seeds=range(setup.seed, setup.seed + wanted.seeds),
-            device=device,
-            country=country,
-            work=Work(progress=announcing(bar)),
-        )
-    if as_json:
-        terminal.print_json({**results.to_dict(), "out": out})
-    else:
-        _draw(results, out)
-
-
-def _tickets(wanted: _Wanted) -> list[Pruning]:
+def _tickets(
+    criteria: str, criterion_options: dict[str, Any], blocks: str, rewind: str, methods: str, **shared: Any
+) -> list[Pruning]:
     """Return a ticket for every combination of criterion, method, number of blocks and rewinding point."""
     from robustprune.errors import PruningError
     from robustprune.pruning import criterion_class
     from robustprune.registry import share_options
     from robustprune.tickets.requests import Pruning
 
-    criteria, blocks = _names(wanted.criteria), _numbers(wanted.blocks)
-    takes = {name: criterion_class(name).model_fields for name in criteria}
-    own = share_options(takes, dict(wanted.criterion_option), PruningError)
-    shared = {name: getattr(wanted, name) for name in ("eligibility", "match_by", "at_init")}
+    names, counts = _names(criteria), _numbers(blocks)
+    own = share_options({name: criterion_class(name).model_fields for name in names}, criterion_options, PruningError)
     return [
         Pruning(method, criterion=criterion, blocks=count, rewind=point, options=own[criterion], **shared)
-        for criterion, method, count, point in product(criteria, _names(wanted.methods), blocks, _names(wanted.rewind))
+        for criterion, method, count, point in product(names, _names(methods), counts, _names(rewind))
     ]
 
 
@@ -170,6 +62,96 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
+ticket_options = gathered(
+    "tickets",
+    _tickets,
+    click.option("--criterion", "criteria", default="grasp", help="One or more: hrank,kl,random."),
+    plugin_options(
+        "--criterion-option",
+        "criterion_options",
+        KeyValue("model", "data", "criterion", "seed"),
+        "E.g. samples=320, for each criterion that takes it.",
+    ),
+    click.option("--blocks", default="1", help="How many blocks go; one or more numbers: 1,3,5."),
+    click.option(
+        "--rewind",
+        default="0",
+        help="Where kept weights come from: epochs of the dense training (0, 25, 25%), or random. One or more.",
+    ),
+    click.option(
+        "--at-init/--after-training",
+        default=True,
+        help="Algorithm 2: score the initialized network; or algorithm 1: the trained one.",
+    ),
+    click.option(
+        "--method",
+        "methods",
+        default="layer",
+        help="One or more of layer, filter, filter-uniform: as many filters as the layer ticket lost.",
+    ),
+    click.option(
+        "--match-by",
+        type=click.Choice(["filters", "macs", "params"]),
+        default="filters",
+        help="filter, filter-uniform: the cost that is matched.",
+    ),
+    eligibility_option,
+)
+
+
+@commands.command()
+@new_network_options
+@dataset_options
+@ticket_options
+@recipe_options()
+@country_options
+@click.option("--seeds", type=click.IntRange(min=1), default=1, help="How many, from --seed on.")
+@click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; what is done there stays done.")
+@setup_options
+def lottery(
+    network: NetworkOptions,
+    dataset: DataOptions,
+    tickets: list[Pruning],
+    recipe: Recipe,
+    country: str | None,
+    seeds: int,
+    out: str,
+    setup: Setup,
+    as_json: bool,
+) -> None:
+    """Find tickets of a network as the paper does, train them, and compare them with the dense network.
+
+    Algorithm 2 by default: tickets are found before any training. Algorithm 1 (--after-training) finds them in the
+    trained network, and rewinds their weights. A second call does only what is new.
+    """
+    from robustprune.cli.workbench import open_data
+    from robustprune.lottery import run_lottery
+    from robustprune.runtime.work import Work
+
+    if network.is_ticket:
+        raise click.UsageError("a lottery begins with fresh weights: --model takes a name, not a ticket")
+    device = setup.begin()
+    # The same images whatever the seeds: they differ in weights and order of training.
+    data = open_data(dataset)
+    with terminal.progress_bar() as bar:
+        results = run_lottery(
+            out,
+            data,
+            tickets,
+            recipe,
+            model=network.model,
+            model_options=network.options,
+            seeds=range(setup.seed, setup.seed + seeds),
+            device=device,
+            country=country,
+            work=Work(progress=announcing(bar)),
+        )
+    if as_json:
+        terminal.print_json({**results.to_dict(), "out": out})
+    else:
+        _draw(results, out)
+
+
 def _draw(results: LotteryResults, out: str) -> None:
     accuracies = [record.clean.accuracy for record in results.dense.values()]
     n = next(iter(results.dense.values())).n
@@ -178,18 +160,16 @@ def _draw(results: LotteryResults, out: str) -> None:
         if len(accuracies) > 1
         else f"one seed, so there is no interval; one test image more is {100 / n:.2f}"
     )
+    # What the table does not say: when tickets were found, and from which weights they were trained.
+    origin = "found at initialization" if results.rows[0].ticket.at_init else "found after the dense training"
+    points = {row.point.label for row in results.rows}
+    if len(points) == 1:
+        origin += f", trained from {points.pop()}"
     columns, rows = results.table()
     terminal.table(
         f"{results.model} on {results.dataset}: accuracy of tickets less the dense network's, in percentage points",
         columns,
         rows,
-        f"Tickets {_origin(results)}; {spread}. Dense: {', '.join(terminal.percent(value) for value in accuracies)} of "
+        f"Tickets {origin}; {spread}. Dense: {', '.join(terminal.percent(value) for value in accuracies)} of "
         f"{n} test images after {results.epochs} epochs. Tickets and records in {out}",
     )
-
-
-def _origin(results: LotteryResults) -> str:
-    """Say what the table does not: when tickets were found, and from which weights they were trained."""
-    found = "found at initialization" if results.rows[0].ticket.at_init else "found after the dense training"
-    points = {row.point.label for row in results.rows}
-    return found if len(points) > 1 else f"{found}, trained from {points.pop()}"

@@ -11,7 +11,7 @@ from robustprune.cli.options import gathered
 from robustprune.cli.paths import OUT_FOLDER, Naming
 
 if TYPE_CHECKING:
-    from robustprune.ood.ood_result import DetectorEntry, OodEntry
+    from robustprune.ood.ood_result import AttackedDetector, DetectorEntry
     from robustprune.ood.requests import OOD
     from robustprune.records import Record
 
@@ -65,6 +65,9 @@ ood_options = gathered(
 """For ``ood: OOD``."""
 
 
+_HEADINGS = ("detector", ">AUROC", "95 % interval", ">AUPR in", ">AUPR out", ">FPR95 ood+", ">FPR95 id+", "remarks")
+
+
 def ood_tables(record: Record) -> None:
     """Draw a table per out-of-distribution set, and one of the attacks on detectors."""
     for entry in record.ood:
@@ -75,61 +78,36 @@ def ood_tables(record: Record) -> None:
         ]
         terminal.table(
             f"{entry.n_out} images of {entry.dataset} ({entry.group}) against {entry.n_in} of {record.dataset}",
-            ["detector", ">AUROC", "95 % interval", ">AUPR in", ">AUPR out", ">FPR95 ood+", ">FPR95 id+", "remarks"],
+            _HEADINGS,
             [_row(name, found) for name, found in entry.detectors.items()],
             "; ".join(converted),
         )
-        _full_spectrum_table(entry)
-        _attack_table(entry)
+        if entry.full_spectrum:
+            title = f"{entry.dataset}, corrupted images counted as in-distribution"
+            terminal.table(title, _HEADINGS, [_row(name, found) for name, found in entry.full_spectrum.items()])
+        for attacked in entry.attacks:
+            terminal.table(
+                f"AUROC with scores attacked at ε = {attacked.epsilon:.4g}: {attacked.n_in} images of its own, "
+                f"{attacked.n_out} of {entry.dataset}",
+                ("detector", ">clean", ">own attacked", ">other attacked", ">both", "remarks"),
+                [_attacked_row(name, found) for name, found in attacked.detectors.items()],
+            )
     for name, reason in record.ood_summary.missing.items() if record.ood_summary else ():
         terminal.say(f"left out: {name}: {reason}")
 
 
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
 def _row(name: str, found: DetectorEntry) -> list[str]:
-    if found.auroc is None:
-        return [name, "–", "", "–", "–", "–", "–", found.reason or ""]
-    low, high = found.intervals.get("auroc", (None, None))
-    return [
-        name,
-        f"{found.auroc:.4f}",
-        "" if low is None else f"{low:.4f} – {high:.4f}",
-        f"{found.aupr_in:.4f}",
-        f"{found.aupr_out:.4f}",
-        f"{found.fpr95_ood_positive:.4f}",
-        f"{found.fpr95_id_positive:.4f}",
-        found.reason or "",
-    ]
+    interval = " – ".join(map(_figure, found.intervals.get("auroc", ())))
+    figures = (found.aupr_in, found.aupr_out, found.fpr95_ood_positive, found.fpr95_id_positive)
+    return [name, _figure(found.auroc), interval, *map(_figure, figures), found.reason or ""]
 
 
-def _full_spectrum_table(entry: OodEntry) -> None:
-    if entry.full_spectrum:
-        terminal.table(
-            f"{entry.dataset}, corrupted images counted as in-distribution",
-            ["detector", ">AUROC", "95 % interval", ">AUPR in", ">AUPR out", ">FPR95 ood+", ">FPR95 id+", "remarks"],
-            [_row(name, found) for name, found in entry.full_spectrum.items()],
-        )
-
-
-def _attack_table(entry: OodEntry) -> None:
-    for attacked in entry.attacks:
-        rows = []
-        for name, found in attacked.detectors.items():
-            figures = (
-                found.auroc_clean,
-                found.auroc_in_attacked,
-                found.auroc_out_attacked,
-                found.auroc_both_attacked,
-            )
-            doubts = [
-                f"{each['verdict']} {each['name']}" for each in found.checks if each["verdict"] in ("FAIL", "WARN")
-            ]
-            cells = ["–" if figure is None else f"{figure:.4f}" for figure in figures]
-            if not found.valid:
-                cells[1:] = ["invalid"] * 3
-            rows.append([name, *cells, found.reason or "; ".join(doubts)])
-        terminal.table(
-            f"AUROC with scores attacked at ε = {attacked.epsilon:.4g}: {attacked.n_in} images of its own, "
-            f"{attacked.n_out} of {entry.dataset}",
-            ["detector", ">clean", ">own attacked", ">other attacked", ">both", "remarks"],
-            rows,
-        )
+def _attacked_row(name: str, found: AttackedDetector) -> list[str]:
+    figures = (found.auroc_in_attacked, found.auroc_out_attacked, found.auroc_both_attacked)
+    attacked = list(map(_figure, figures)) if found.valid else ["invalid"] * 3
+    doubts = [f"{each['verdict']} {each['name']}" for each in found.checks if each["verdict"] in ("FAIL", "WARN")]
+    return [name, _figure(found.auroc_clean), *attacked, found.reason or "; ".join(doubts)]

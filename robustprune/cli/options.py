@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
@@ -55,6 +54,20 @@ class KeyValue(click.ParamType[tuple[str, Any]]):
         return named_paths(str(value[1]), plain=True)
 
 
+def plugin_options(flag: str, name: str, kind: KeyValue, text: str) -> Callable[[F], F]:
+    """Return an option that may be repeated, of which a command is given a dictionary."""
+
+    def collect(_ctx: click.Context, _param: click.Parameter, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise click.UsageError(f"{flag} {key}=… is given more than once; give it once")
+            found[key] = value
+        return found
+
+    return click.option(flag, name, type=kind, multiple=True, callback=collect, help=text)
+
+
 def read_value(text: str) -> int | float | bool | str:
     """Return what a value on the command line stands for: 4 and 1e-5 are numbers; 007 and 1_000, as names, are not."""
     if text.lower() in ("true", "false"):
@@ -80,10 +93,7 @@ def gathered(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds options to a command, which is given one value for all of them.
 
-    Args:
-        name: Of the command's argument.
-        make: From the options' values, by name, to that argument.
-        options: Those to add, as click makes them.
+    The command's argument is called ``name``, and ``make`` makes it of the options' values, by their names.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,7 +123,7 @@ class NetworkOptions:
     @property
     def is_ticket(self) -> bool:
         """Whether ``model`` names a file of ours rather than a kind of network."""
-        return is_ticket_path(self.model)
+        return self.model.endswith((".pt", ".pth", ".ckpt")) or Path(self.model).is_file()
 
     def beside(self, others: Iterable[NetworkOptions]) -> NetworkOptions:
         """Return it as it is opened beside others: the options are theirs where it is a ticket, which takes none."""
@@ -150,11 +160,7 @@ class Setup:
     threads: int | None = None
 
     def begin(self) -> torch.device:
-        """Compute with so many threads from now on, and return the device.
-
-        Raises:
-            RobustPruneError: That device is not here.
-        """
+        """Compute with so many threads from now on, and return the device; one that is not here is an error."""
         from robustprune.runtime.work import choose_device, limit_threads
 
         limit_threads(self.threads)
@@ -163,73 +169,70 @@ class Setup:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 
-_seed_option = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."
-)
-_device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True
-)
+_seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random.")
 _threads_option = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to compute with.")
 
-setup_options = stack(gathered("setup", Setup, _seed_option, _device_option, _threads_option), json_option)
+setup_options = stack(
+    gathered(
+        "setup",
+        Setup,
+        _seed_option,
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto"),
+        _threads_option,
+    ),
+    json_option,
+)
 """For ``setup: Setup`` and ``as_json``."""
 processor_options = stack(gathered("setup", Setup, _seed_option, _threads_option), json_option)
 """The same, of commands that have nothing to compute elsewhere than on the processor."""
 
-_model_option = click.option(
-    "--model", required=True, type=Naming(plain=True), help="A ticket's file, or a name: see `robustprune list models`."
-)
-_new_model_option = click.option(
-    "--model", required=True, type=Naming(plain=True), help="A name: see `robustprune list models`."
-)
-_model_code_option = click.option(
-    "--model-code", type=Source(), help="Python file of a `file:` network, for its tickets."
-)
-_network_option = click.option(
+
+def _model_option(text: str) -> Callable[[F], F]:
+    return click.option("--model", required=True, type=Naming(plain=True), help=text)
+
+
+_network_option = plugin_options(
     "--model-option",
-    "network_options",
-    type=KeyValue("name", "data", "seed", texts={"weights_file", "threat_model"}),
-    multiple=True,
-    help="E.g. width=32 for a ResNet.",
+    "options",
+    KeyValue("name", "data", "seed", texts={"weights_file", "threat_model"}),
+    "E.g. width=32 for a ResNet.",
 )
-
-
-def _network(model: str, network_options: Iterable[tuple[str, Any]], model_code: str | None = None) -> NetworkOptions:
-    return NetworkOptions(model, dict(network_options), model_code)
-
-
-network_options = gathered("network", _network, _model_option, _model_code_option, _network_option)
+network_options = gathered(
+    "network",
+    NetworkOptions,
+    _model_option("A ticket's file, or a name: see `robustprune list models`."),
+    click.option("--model-code", "code", type=Source(), help="Python file of a `file:` network, for its tickets."),
+    _network_option,
+)
 """For ``network: NetworkOptions``."""
-new_network_options = gathered("network", _network, _new_model_option, _network_option)
+new_network_options = gathered(
+    "network", NetworkOptions, _model_option("A name: see `robustprune list models`."), _network_option
+)
 """The same, of commands that take no ticket."""
-
-
-def _data(dataset: str | None, channels: str | None, **given: Any) -> DataOptions:
-    return DataOptions(dataset, channels=None if channels is None else int(channels), **given)
-
 
 dataset_options = gathered(
     "dataset",
-    _data,
+    DataOptions,
     click.option(
         "--dataset",
+        "name",
         type=Naming(),
         help="See `robustprune list datasets`. [default: the ticket's own, or digits for a new network]",
     ),
     click.option("--data-root", "root", type=DataRoot(), help="Folder to look for the data set in."),
     click.option("--download", is_flag=True, help="Allow a missing data set to be downloaded."),
     click.option("--image-size", type=click.IntRange(min=8), help="Resize to this side, in pixels."),
-    click.option("--channels", type=click.Choice(["1", "3"]), help="Convert to gray or colour."),
+    click.option("--channels", type=click.Choice([1, 3]), help="Convert to gray or colour."),
     click.option("--train-limit", type=click.IntRange(min=1), help="Stratified number of training images."),
     click.option("--validation-fraction", type=click.FloatRange(0, 0.5), help="Held out of train. [default: 0.1]"),
     click.option("--workers", type=click.IntRange(min=0), help="Processes that read images of large sets."),
 )
 """For ``dataset: DataOptions``."""
 
-split_option = click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
+split_option = click.option("--split", type=click.Choice(["test", "val", "train"]), default="test")
 
 eligibility_option = click.option(
-    "--eligibility", default="authors", show_default=True, help="Which blocks may go: authors, strict or identity."
+    "--eligibility", default="authors", help="Which blocks may go: authors, strict or identity."
 )
 
 
@@ -246,7 +249,7 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
     return gathered(
         "recipe",
         _recipe,
-        click.option("--recipe", default="quick", show_default=True, help="quick or paper."),
+        click.option("--recipe", default="quick", help="quick or paper."),
         click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
         click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
         click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
@@ -257,7 +260,7 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
 country_options = gathered(
     "country",
     lambda country, no_energy: None if no_energy else country,
-    click.option("--country", default="USA", show_default=True, help="ISO 3166 code of the grid that feeds you."),
+    click.option("--country", default="USA", help="ISO 3166 code of the grid that feeds you."),
     click.option("--no-energy", is_flag=True, help="Do not measure energy."),
 )
 """For ``country: str | None``, of which None measures no energy."""
@@ -267,21 +270,6 @@ def was_given(option: str) -> bool:
     """Whether the user gave an option, rather than leaving it at its default."""
     context = click.get_current_context()
     return context is not None and context.get_parameter_source(option) is not ParameterSource.DEFAULT
-
-
-def is_ticket_path(model: str) -> bool:
-    """Return whether ``--model`` names a file of ours rather than a kind of network."""
-    return model.endswith((".pt", ".pth", ".ckpt")) or Path(model).is_file()
-
-
-@contextmanager
-def joined(device: str, *, evaluates: bool = False) -> Iterator[Processes]:
-    """Join the processes that torchrun started with this one, for the block."""
-    from robustprune.runtime.processes import EVALUATION_TIMEOUT, TRAINING_TIMEOUT, start_processes
-    from robustprune.runtime.work import choose_device
-
-    with start_processes(choose_device(device), EVALUATION_TIMEOUT if evaluates else TRAINING_TIMEOUT) as processes:
-        yield processes
 
 
 def opened(processes: Processes, dataset: DataOptions, work: Callable[[], T]) -> T:

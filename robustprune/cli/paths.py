@@ -1,6 +1,6 @@
-"""The paths of a command: what it reads, what it writes, and the guard that keeps the one from replacing the other.
+"""The paths of a command: what it reads and what it writes, so that the one never replaces the other.
 
-Every option that takes a path says by its type which of the two it is; `tests/test_cli_guard.py` holds that.
+Every option that takes a path says by its type which of the two it is; `tests/cli/test_cli_guard.py` holds that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import rich_click as click
+from click.types import StringParamType
 
 from robustprune.runtime.files import user_path
 from robustprune.runtime.kinds import RECORD, Kind
@@ -38,28 +39,20 @@ _MOST_PARTS = 8  # of a text, between its signs, that are put together to one pa
 
 
 class Target(click.Path):
-    """A path to write to, checked before hours of work go into what is to be written."""
+    """A path to write to, checked before hours of work go into what is to be written.
+
+    Attributes:
+        kind: Of the file; a file of another kind is not replaced.
+        beside: Further files.
+        marks: What a folder that was written before has one of; another one has to be empty. Without marks any folder
+            will do.
+    """
 
     def __init__(
-        self,
-        kind: Kind | None = None,
-        *,
-        beside: Beside | None = None,
-        marks: tuple[str, ...] = (),
-        file_okay: bool = True,
-        dir_okay: bool = True,
+        self, kind: Kind | None = None, *, beside: Beside | None = None, marks: tuple[str, ...] = (), **options: Any
     ) -> None:
-        """Say what is written.
-
-        Args:
-            kind: Of the file; a file of another kind is not replaced.
-            beside: Further files.
-            marks: What a folder that was written before has one of; another one has to be empty. Without marks any
-                folder will do.
-            file_okay: Whether it may be a file.
-            dir_okay: Whether it may be a folder.
-        """
-        super().__init__(file_okay=file_okay, dir_okay=dir_okay, writable=True)
+        """Say what is written, and take the options of :class:`click.Path`."""
+        super().__init__(writable=True, **options)
         self.kind, self.marks = kind, marks
         self.beside: Beside = beside or (lambda _path, _options: ())
 
@@ -76,20 +69,20 @@ class Target(click.Path):
         return path
 
 
-class Source(click.Path):
-    """A path that is read.
+OUT_FOLDER = Target(file_okay=False)
+"""A folder to which files are added, whatever else is in it."""
 
-    Attributes:
-        whole: Whether everything in a folder is read, so that nothing may be added to it.
-    """
+
+class Source(click.Path):
+    """A path that is read; ``whole``: a folder to which nothing may be added."""
 
     def __init__(self, *, whole: bool = False, **options: Any) -> None:
-        """Take a path as :class:`click.Path` does."""
+        """Take the options of :class:`click.Path`."""
         super().__init__(**options)
         self.whole = whole
 
     def reads(self, value: Any) -> Iterator[Read]:
-        """Yield the path."""
+        """Yield what is read."""
         yield Read(Path(value), self.whole)
 
 
@@ -102,52 +95,8 @@ class DataRoot(Source):
         yield from published_files(None, value)
 
 
-class Naming(click.ParamType[str]):
-    """A text that may hold a path: ``npz:FILE``, ``file:FILE:NAME``, ``NAME=imagefolder:DIR``, and plain for a network.
-
-    Attributes:
-        plain: Whether the whole text may be a file.
-    """
-
-    name = "text"
-
-    def __init__(self, *, plain: bool = False) -> None:
-        """Say whether the whole text may be a file."""
-        self.plain = plain
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return the text."""
-        return str(value)
-
-    def reads(self, value: Any) -> Iterator[Read]:
-        """Yield what is there of all paths that the text may hold, and the files of a published image set."""
-        yield from named_paths(str(value), plain=self.plain)
-        if not self.plain:
-            yield from published_files([str(value)])
-
-
-class Records(click.ParamType[str]):
-    """Records: files, folders, patterns, or ``NAME=RECORDS``."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return the text."""
-        return str(value)
-
-    def reads(self, value: Any) -> Iterator[Read]:
-        """Yield the records, and the outcomes beside them."""
-        from robustprune.comparison.sources import find_records, is_named, split_named
-        from robustprune.records import recorded_samples, samples_path
-
-        for place in split_named(value)[1] if is_named(value) else [value]:
-            for record in find_records(place):
-                yield Read(record)
-                yield from (Read(path) for path in {samples_path(record), *recorded_samples(record)})
-
-
 class RecordFolder(Source):
-    """A folder of records, each of which is read; more may be added."""
+    """A folder of records; more may be added."""
 
     def reads(self, value: Any) -> Iterator[Read]:
         """Yield the records in the folder, and the outcomes beside them."""
@@ -156,20 +105,35 @@ class RecordFolder(Source):
             yield from (Read(Path(home, name)) for name in names if name.endswith(".samples.npz"))
 
 
-class SweepSource(Source):
-    """A sweep's YAML file, which names networks and image sets itself."""
+class Naming(StringParamType):
+    """A text that may hold a path: ``npz:FILE``, ``file:FILE:NAME``, ``NAME=imagefolder:DIR``.
 
-    def reads(self, value: Any) -> Iterator[Read]:
-        """Yield the file, and all that it names."""
-        yield Read(Path(value))
-        import yaml
+    That of a network is ``plain``: the whole text may be a file.
+    """
 
-        try:
-            texts = list(_texts(yaml.safe_load(Path(value).read_bytes())))
-        except (OSError, yaml.YAMLError, RecursionError, ValueError):
-            return  # reading the sweep says what is wrong
-        for text in texts:
-            yield from named_paths(text, plain=True)
+    def __init__(self, *, plain: bool = False) -> None:
+        """Say whether the whole text may be a file."""
+        self.plain = plain
+
+    def reads(self, value: str) -> Iterator[Read]:
+        """Yield what is there of all paths that the text may hold, and the files of a published image set."""
+        yield from named_paths(value, plain=self.plain)
+        if not self.plain:
+            yield from published_files([value])
+
+
+class Records(StringParamType):
+    """Records: files, folders, patterns, or ``NAME=RECORDS``."""
+
+    def reads(self, value: str) -> Iterator[Read]:
+        """Yield the records, and the outcomes beside them."""
+        from robustprune.comparison.sources import find_records, is_named, split_named
+        from robustprune.records import recorded_samples, samples_path
+
+        for place in split_named(value)[1] if is_named(value) else [value]:
+            for record in find_records(place):
+                yield Read(record)
+                yield from (Read(path) for path in {samples_path(record), *recorded_samples(record)})
 
 
 def published_files(names: Iterable[str] | None, root: str | None = None) -> Iterator[Read]:
@@ -195,18 +159,3 @@ def named_paths(text: str, *, plain: bool) -> Iterator[Read]:
             path = user_path(part)
             if os.path.isfile(path) or (follows and os.path.isdir(path)):
                 yield Read(path, whole=True)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _texts(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
-
-
-OUT_FOLDER = Target(file_okay=False)
-"""A folder to which files are added, whatever else is in it."""

@@ -17,6 +17,7 @@ from robustprune.cli.options import (
     dataset_options,
     gathered,
     network_options,
+    plugin_options,
     setup_options,
     was_given,
 )
@@ -25,12 +26,11 @@ from robustprune.runtime.kinds import TICKET
 
 if TYPE_CHECKING:
     from robustprune.data import ImageData
-    from robustprune.tickets.header import Plan
+    from robustprune.pruning import FilterVariant
     from robustprune.tickets.requests import Pruning
     from robustprune.tickets.ticket import Ticket
 
-_METHODS = {"layer": "layer", "filter": "filter", "filter-uniform": "filter", "weight": "weight"}
-# What belongs to each, and of which it needs one.
+# What belongs to each method, and of which it needs one.
 _OPTIONS = {
     "layer": ("blocks", "eligibility"),
     "filter": ("match", "filters", "match_by"),
@@ -48,32 +48,23 @@ class _Wanted:
     filters: int | None
 
 
-def _wanted(
-    method: str, criterion: str, criterion_option: tuple[tuple[str, Any], ...], on: str | None, **own: Any
-) -> _Wanted:
+def _wanted(method: str, criterion: str, criterion_options: dict[str, Any], **own: Any) -> _Wanted:
+    """Return what is asked for; refuse the options of another method, and that the method's own is missing."""
     from robustprune.tickets.requests import Pruning
 
     given = {name: value for name, value in own.items() if value is not None}
-    _check_method(_METHODS[method], given)
-    options = dict(criterion_option)
-    if on is not None and options.setdefault("on", on) != on:
-        raise click.UsageError(f"--on {on} contradicts --criterion-option on={options['on']}; give one of them")
-    match, filters = (given.pop(name, None) for name in ("match", "filters"))
-    return _Wanted(Pruning.of({"method": method, "criterion": criterion, "options": options, **given}), match, filters)
-
-
-def _check_method(method: str, given: dict[str, Any]) -> None:
-    """Refuse the options of another method, and that the method's own is missing."""
+    kind = method.removesuffix("-uniform")
     for owner, names in _OPTIONS.items():
-        for name in names:
-            if owner != method and name in given:
-                flag = name.replace("_", "-")
-                raise click.UsageError(f"--{flag} belongs to --method {owner}, not to --method {method}")
-    if not given.keys() & set(_NEEDED[method]):
-        flags = " or ".join(f"'--{name}'" for name in _NEEDED[method])
-        raise click.UsageError(f"Missing option {flags}, which --method {method} needs.")
+        for name in given.keys() & set(names) if owner != kind else ():
+            raise click.UsageError(f"--{name.replace('_', '-')} belongs to --method {owner}, not to --method {kind}")
+    if not given.keys() & set(_NEEDED[kind]):
+        flags = " or ".join(f"'--{name}'" for name in _NEEDED[kind])
+        raise click.UsageError(f"Missing option {flags}, which --method {kind} needs.")
     if "filters" in given and ("match" in given or "match_by" in given):
         raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
+    match, filters = (given.pop(name, None) for name in ("match", "filters"))
+    asked = {"method": method, "criterion": criterion, "options": criterion_options, **given}
+    return _Wanted(Pruning.of(asked), match, filters)
 
 
 prune_options = gathered(
@@ -81,23 +72,17 @@ prune_options = gathered(
     _wanted,
     click.option(
         "--method",
-        type=click.Choice(list(_METHODS)),
+        type=click.Choice(["layer", "filter", "filter-uniform", "weight"]),
         default="layer",
-        show_default=True,
         help="Remove blocks; remove filters, by one ranking or (filter-uniform) the same share of each convolution; or "
         "mask single weights, which saves no computation.",
     ),
-    click.option("--criterion", default="grasp", show_default=True, help="See `robustprune list criteria`."),
-    click.option(
+    click.option("--criterion", default="grasp", help="See `robustprune list criteria`."),
+    plugin_options(
         "--criterion-option",
-        type=KeyValue("model", "data", "layers", "criterion", "seed", "sparsity", "rounds"),
-        multiple=True,
-        help="E.g. bn_mode=batch.",
-    ),
-    click.option(
-        "--on",
-        type=click.Choice(["clean", "adversarial"]),
-        help="Images snip and grasp are computed on; adversarial ones (FGSM) are experimental. [default: clean]",
+        "criterion_options",
+        KeyValue("model", "data", "layers", "criterion", "seed", "sparsity", "rounds"),
+        "E.g. bn_mode=batch; on=adversarial scores snip and grasp on images attacked by FGSM, which is experimental.",
     ),
     click.option("--blocks", type=click.IntRange(min=1), help="layer: how many blocks go."),
     click.option("--eligibility", help="layer: authors, strict or identity. [default: authors]"),
@@ -156,34 +141,34 @@ def prune(
         figures = {"before": before.to_dict(), "after": after.to_dict(), "out": out}
         terminal.print_json({**_describe(ticket, wanted.pruning), **figures})
         return
-    _DRAW[ticket.plan.method](ticket)
+    _draw(ticket)
     without = f" without {', '.join(ticket.plan.removed)}" if ticket.plan.removed else ""
-    caption = f"{ticket.architecture.name}{without}; ticket in {out}"
-    terminal.cost_table(after, before, ("before", "after"), "\n".join([caption, *terminal.pruning_notes(ticket)]))
+    saved = after.saved_percent(before)
+    labels = {"parameters": "parameters", "macs": "MACs per image", "filters": "filters"}
+    terminal.table(
+        "Cost",
+        ["", ">before", ">after", ">saved"],
+        [
+            [label, f"{getattr(before, name):,}", f"{getattr(after, name):,}", f"{saved[name]:.2f} %"]
+            for name, label in labels.items()
+        ],
+        "\n".join([f"{ticket.architecture.name}{without}; ticket in {out}", *terminal.pruning_notes(ticket)]),
+    )
 
 
 def _cut(dense: Ticket, data: ImageData, wanted: _Wanted, match: Ticket | None, seed: int) -> Ticket:
-    from robustprune.pruning import first_convolutions, score_blocks, score_filters
-    from robustprune.tickets import prune_filters, prune_layers, prune_weights
+    from robustprune.tickets import prune_filters, prune_weights
+    from robustprune.tickets.finding import cut, score
 
-    asked, network = wanted.pruning, dense.network
-    criterion, scoring = str(asked.criterion), {**asked.options, "seed": seed}
-    if asked.method == "layer":
-        scores = score_blocks(network, data, criterion, **scoring)
-        return prune_layers(dense, scores, blocks=int(asked.blocks or 0), eligibility=asked.eligibility, data=data)
+    asked = wanted.pruning
     if asked.method == "weight":
-        sparsity = float(asked.sparsity or 0)
-        return prune_weights(dense, data, criterion, sparsity=sparsity, rounds=asked.rounds, **scoring)
-    filter_scores = score_filters(network, list(first_convolutions(network).values()), data, criterion, **scoring)
-    return prune_filters(
-        dense,
-        filter_scores,
-        match=match,
-        match_by=asked.match_by,
-        filters=wanted.filters,
-        variant="uniform" if asked.method == "filter-uniform" else "global",
-        data=data,
-    )
+        options = {"sparsity": float(asked.sparsity or 0), "rounds": asked.rounds, "seed": seed, **asked.options}
+        return prune_weights(dense, data, str(asked.criterion), **options)
+    scores: Any = score(dense, data, asked, seed)
+    if wanted.filters is None:
+        return cut(dense, scores, asked, match)
+    variant: FilterVariant = "uniform" if asked.method == "filter-uniform" else "global"
+    return prune_filters(dense, scores, filters=wanted.filters, variant=variant)
 
 
 def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
@@ -216,28 +201,32 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
     return found
 
 
-def _draw_blocks(ticket: Ticket) -> None:
-    rows = sorted(ticket.scores.items(), key=lambda item: item[1])
-    terminal.table(
-        f"{ticket.plan.criterion} scores, least important first",
-        ["block", ">importance", ""],
-        [[name, f"{score:.4g}", _fate(name, ticket.plan)] for name, score in rows],
-    )
-
-
-def _fate(name: str, plan: Plan) -> str:
-    if name in plan.removed:
-        return "removed"
-    return "" if name in plan.eligible else "not eligible"
-
-
-def _draw_filters(ticket: Ticket) -> None:
+def _draw(ticket: Ticket) -> None:
+    """Draw what each block or filter was worth, or how many weights each parameter has left."""
     plan = ticket.plan
-    terminal.table(
-        f"Filters removed by {plan.criterion}, {plan.variant}",
-        ["convolution", ">filters", ">removed", ">left"],
-        [[name, left + gone, gone or "", left] for name, (left, gone) in _filters_left(ticket).items()],
-    )
+    if plan.method == "layer":
+        rows = sorted(ticket.scores.items(), key=lambda item: item[1])
+        fates = dict.fromkeys(plan.eligible, "") | dict.fromkeys(plan.removed, "removed")
+        terminal.table(
+            f"{plan.criterion} scores, least important first",
+            ["block", ">importance", ""],
+            [[name, f"{score:.4g}", fates.get(name, "not eligible")] for name, score in rows],
+        )
+    elif plan.method == "filter":
+        terminal.table(
+            f"Filters removed by {plan.criterion}, {plan.variant}",
+            ["convolution", ">filters", ">removed", ">left"],
+            [[name, left + gone, gone or "", left] for name, (left, gone) in _filters_left(ticket).items()],
+        )
+    else:
+        terminal.table(
+            f"Weights kept by {plan.criterion} in {plan.rounds} round{'s' if plan.rounds != 1 else ''}",
+            ["parameter", ">weights", ">kept", ">share"],
+            [
+                [name, f"{count['weights']:,}", f"{count['kept']:,}", terminal.percent_kept(count)]
+                for name, count in _weights_kept(ticket).items()
+            ],
+        )
 
 
 def _filters_left(ticket: Ticket) -> dict[str, tuple[int, int]]:
@@ -247,20 +236,5 @@ def _filters_left(ticket: Ticket) -> dict[str, tuple[int, int]]:
     return {name: (left[name], count - left[name]) for name, count in before.items()}
 
 
-def _draw_masks(ticket: Ticket) -> None:
-    plan = ticket.plan
-    terminal.table(
-        f"Weights kept by {plan.criterion} in {plan.rounds} round{'s' if plan.rounds != 1 else ''}",
-        ["parameter", ">weights", ">kept", ">share"],
-        [
-            [name, f"{count['weights']:,}", f"{count['kept']:,}", terminal.percent_kept(count)]
-            for name, count in _weights_kept(ticket).items()
-        ],
-    )
-
-
 def _weights_kept(ticket: Ticket) -> dict[str, dict[str, int]]:
     return {name: {"weights": mask.numel(), "kept": int(mask.sum())} for name, mask in ticket.masks.items()}
-
-
-_DRAW = {"layer": _draw_blocks, "filter": _draw_filters, "weight": _draw_masks}

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
+import sys
 from typing import Any
 
 import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.options import stack
 from robustprune.cli.paths import OUT_FOLDER, RecordFolder, Target
-
-query_options = stack(
-    click.argument("folder", type=RecordFolder(file_okay=False)),
-    click.option("--where", help="Condition in SQL: \"criterion=='grasp' and blocks>=3\"."),
-    click.option("--columns", help="Names, or expressions such as avg(accuracy) as mean; `all` for every column."),
-    click.option("--order", help="What to sort by: accuracy desc."),
-    click.option(
-        "--format",
-        "form",
-        type=click.Choice(["table", "csv", "json", "parquet"]),
-        default="table",
-        show_default=True,
-    ),
-    click.option("--out", type=Target(dir_okay=False), help="File to write to; parquet needs one."),
-    click.option("--tensorboard", type=OUT_FOLDER, help="Folder to copy the records to, for TensorBoard."),
-    click.option("--mlflow", type=OUT_FOLDER, help="Folder for a store of MLflow's, likewise."),
-    click.option("--wandb", type=OUT_FOLDER, help="Folder for offline runs for Weights & Biases."),
-    click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
-)
 
 
 @commands.command()
-@query_options
+@click.argument("folder", type=RecordFolder(file_okay=False))
+@click.option("--where", help="Condition in SQL: \"criterion=='grasp' and blocks>=3\".")
+@click.option("--columns", help="Names, or expressions such as avg(accuracy) as mean; `all` for every column.")
+@click.option("--order", help="What to sort by: accuracy desc.")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table")
+@click.option("--out", type=Target(dir_okay=False), help="File to write to; parquet needs one.")
+@click.option("--tensorboard", type=OUT_FOLDER, help="Folder to copy the records to, for TensorBoard.")
+@click.option("--mlflow", type=OUT_FOLDER, help="Folder for a store of MLflow's, likewise.")
+@click.option("--wandb", type=OUT_FOLDER, help="Folder for offline runs for Weights & Biases.")
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 def query(
     folder: str,
     where: str | None,
@@ -43,10 +32,8 @@ def query(
     order: str | None,
     form: Any,
     out: str | None,
-    tensorboard: str | None,
-    mlflow: str | None,
-    wandb: str | None,
     as_json: bool,
+    **trackers: str | None,
 ) -> None:
     """Show the runs of a folder for which a condition holds, one row a run.
 
@@ -61,19 +48,20 @@ def query(
     if form == "table" and out is not None:
         raise click.UsageError("--out needs a --format: csv, json or parquet")
     rows = load_rows(folder)
-    _export(rows, tensorboard, mlflow, wandb)
+    _export(rows, **trackers)
     wanted = ["*"] if columns == "all" else _split(columns) if columns else None
     answer = ask(rows, where, wanted, order=order, out=out, form=form)
     if form == "json" and out is None:
         terminal.print_json(json.dumps(answer.to_dicts(), indent=2, allow_nan=False))
     elif form == "csv" and out is None:
-        stream = io.StringIO()
-        csv.writer(stream, lineterminator="\n").writerows([answer.columns, *answer.rows])
-        click.echo(stream.getvalue(), nl=False)
+        csv.writer(sys.stdout, lineterminator="\n").writerows([answer.columns, *answer.rows])
     elif form == "table":
         terminal.table(
             f"{len(answer.rows)} of {len(rows)} rows of {folder}",
-            [f">{name}" if _is_number(answer.rows, place) else name for place, name in enumerate(answer.columns)],
+            [
+                f">{name}" if any(isinstance(row[place], int | float) for row in answer.rows) else name
+                for place, name in enumerate(answer.columns)
+            ],
             [[_cell(value) for value in row] for row in answer.rows],
         )
 
@@ -84,21 +72,21 @@ def _export(rows: list[Any], tensorboard: str | None, mlflow: str | None, wandb:
         from robustprune.sweep.query.trackers import export_to_tensorboard
 
         written = export_to_tensorboard(rows, tensorboard)
-        _say_written(written, "TensorBoard", f"look at them with: tensorboard --logdir {tensorboard}")
+        terminal.say(
+            f"{written} runs were written for TensorBoard; look at them with: tensorboard --logdir {tensorboard}"
+        )
     if mlflow is not None:
-        from robustprune.sweep.query.mlflow import export_to_mlflow, store_address
+        from robustprune.sweep.query.trackers import export_to_mlflow, store_address
 
         written = export_to_mlflow(rows, mlflow)
-        _say_written(written, "MLflow", f"look at them with: mlflow ui --backend-store-uri {store_address(mlflow)}")
+        command = f"mlflow ui --backend-store-uri {store_address(mlflow)}"
+        terminal.say(f"{written} runs were written for MLflow; look at them with: {command}")
     if wandb is not None:
-        from robustprune.sweep.query.wandb import export_to_wandb
+        from robustprune.sweep.query.trackers import export_to_wandb
 
         written = export_to_wandb(rows, wandb)
-        _say_written(written, "Weights & Biases", f"upload them with: wandb sync {wandb}/wandb/offline-run-*")
-
-
-def _say_written(written: int, tracker: str, how: str) -> None:
-    terminal.say(f"{written} runs were written for {tracker}; {how}")
+        uploading = f"wandb sync {wandb}/wandb/offline-run-*"
+        terminal.say(f"{written} runs were written for Weights & Biases; upload them with: {uploading}")
 
 
 def _split(columns: str) -> list[str]:
@@ -111,10 +99,6 @@ def _split(columns: str) -> list[str]:
         else:
             parts[-1] += letter
     return [part.strip() for part in parts if part.strip()]
-
-
-def _is_number(rows: list[tuple[Any, ...]], place: int) -> bool:
-    return any(isinstance(row[place], int | float) for row in rows)
 
 
 def _cell(value: Any) -> str:

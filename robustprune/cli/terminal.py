@@ -17,9 +17,6 @@ from rich.text import Text
 from robustprune.runtime.files import all_printable
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
-    from robustprune.cost import Cost
     from robustprune.runtime.work import Progress
     from robustprune.tickets.ticket import Ticket
 
@@ -71,21 +68,14 @@ def say(message: str) -> None:
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """Yield a function (label, done, total) that keeps a bar with an estimate on a terminal, else nothing."""
-    console = stderr()
-    if not console.is_terminal:
-        yield lambda _label, _done, _total: None
-        return
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
+    label, share = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f}%")
+    columns = (label, BarColumn(), share, TimeRemainingColumn())
+    console = stderr()
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
 
         def update(label: str, done: float, total: float) -> None:
             if label not in tasks:
@@ -122,24 +112,9 @@ def grams(kilograms: float | None) -> str:
     return "–" if kilograms is None else f"{1000 * kilograms:.3g} g"
 
 
-def cost_table(own: Cost, dense: Cost, headings: tuple[str, str], caption: str = "") -> None:
-    """Draw a network's counts beside the dense network's, whose heading comes first, and what is saved."""
-    saved = own.saved_percent(dense)
-    names = {"parameters": "parameters", "macs": "MACs per image", "filters": "filters"}
-    rows = [
-        [label, f"{getattr(dense, name):,}", f"{getattr(own, name):,}", f"{saved[name]:.2f} %"]
-        for name, label in names.items()
-    ]
-    table("Cost", ["", *(f">{heading}" for heading in headings), ">saved"], rows, caption)
-
-
 def pruning_notes(ticket: Ticket) -> list[str]:
     """Return a line on the filters that a ticket lacks, on what it was matched to, and on its masks, as there are."""
-    return [*_filter_notes(ticket), *_mask_note(ticket)]
-
-
-def _filter_notes(ticket: Ticket) -> list[str]:
-    gone, match = ticket.plan.removed_filters, ticket.plan.match
+    gone, match, count = ticket.plan.removed_filters, ticket.plan.match, ticket.mask_summary
     notes = []
     if gone:
         notes.append(f"{sum(map(len, gone.values())):,} filters are gone, from {len(gone)} convolutions")
@@ -150,18 +125,13 @@ def _filter_notes(ticket: Ticket) -> list[str]:
             f"matched by {match.by} to the ticket {other}: {match.target:,} wanted, {match.reached:,} reached, "
             f"gap {match.gap:+,}; {others} are not matched"
         )
+    if count:
+        notes.append(
+            f"masked: {count['kept']:,} of {count['weights']:,} convolution and linear weights are kept "
+            f"({percent_kept(count)}), the others are zero; zeros are stored and computed with, so masks save neither "
+            "parameters nor MACs nor time"
+        )
     return notes
-
-
-def _mask_note(ticket: Ticket) -> list[str]:
-    count = ticket.mask_summary
-    if count is None:
-        return []
-    return [
-        f"masked: {count['kept']:,} of {count['weights']:,} convolution and linear weights are kept "
-        f"({percent_kept(count)}), the others are zero; zeros are stored and computed with, so masks save neither "
-        "parameters nor MACs nor time"
-    ]
 
 
 def percent_kept(count: Mapping[str, int]) -> str:

@@ -16,7 +16,6 @@ from robustprune.cli.options import (
     Setup,
     country_options,
     dataset_options,
-    joined,
     network_options,
     opened,
     recipe_options,
@@ -61,10 +60,7 @@ recipe_with_defences = recipe_options(
 @country_options
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(
-    "--out",
-    type=Target(TICKET, beside=_checkpoint, dir_okay=False),
-    required=True,
-    help="File of the trained ticket.",
+    "--out", type=Target(TICKET, beside=_checkpoint, dir_okay=False), required=True, help="File of the trained ticket."
 )
 @setup_options
 def train(
@@ -79,11 +75,12 @@ def train(
 ) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
     from robustprune.cli.workbench import open_model
+    from robustprune.runtime.processes import start_processes
     from robustprune.runtime.work import Work
     from robustprune.training import train_to_file
 
     device = setup.begin()
-    with joined(setup.device) as processes, terminal.progress_bar() as bar:
+    with start_processes(device) as processes, terminal.progress_bar() as bar:
         ticket, data = opened(processes, dataset, lambda: open_model(network, dataset, seed=setup.seed))
         ticket = train_to_file(
             ticket,
@@ -97,60 +94,33 @@ def train(
             device=device,
             country=country,
         )
-    summary = _summary(ticket, out)
     if as_json:
-        terminal.print_json(summary)
+        figures = {name: ticket.training[name] for name in (*_FIGURES, *_SEVERAL) if name in ticket.training}
+        history = {"validation_accuracy": ticket.history[-1].get("validation_accuracy"), "history": ticket.history}
+        terminal.print_json({"out": out, "sha256": ticket.sha256, **figures, **history})
     else:
-        _draw(f"Trained {network.model}", summary)
+        _draw(ticket, network.model, out)
 
 
-def _summary(ticket: Ticket, out: str) -> dict[str, Any]:
-    return {
-        "out": out,
-        "sha256": ticket.sha256,
-        **{name: ticket.training[name] for name in _TRAINING_FIGURES},
-        **{name: ticket.training[name] for name in _SEVERAL if name in ticket.training},
-        "validation_accuracy": ticket.history[-1].get("validation_accuracy"),
-        "history": ticket.history,
-    }
+_FIGURES = ("epochs", "seconds", "images_per_second", "energy_kwh", "co2_kg", "country", "energy_method")
+_SEVERAL = ("processes", "batch_statistics")  # of a training by several processes
 
 
-def _draw(title: str, summary: Mapping[str, Any]) -> None:
-    accuracy = summary["validation_accuracy"]
-    terminal.table(
-        title,
-        [">epochs", ">validation accuracy", ">time", ">images/s", ">energy", ">CO₂"],
-        [
-            [
-                summary["epochs"],
-                "–" if accuracy is None else terminal.percent(accuracy),
-                terminal.seconds(summary["seconds"]),
-                f"{summary['images_per_second']:.0f}",
-                terminal.watt_hours(summary["energy_kwh"]),
-                terminal.grams(summary["co2_kg"]),
-            ]
-        ],
-        f"ticket in {summary['out']}, weights {summary['sha256'][:12]}{_who(summary)}",
-    )
-
-
-_TRAINING_FIGURES = (
-    "epochs",
-    "seconds",
-    "images_per_second",
-    "energy_kwh",
-    "co2_kg",
-    "country",
-    "energy_method",
-)
-_SEVERAL = ("processes", "batch_statistics")
-"""What is on record of a training by several processes."""
-
-
-def _who(training: Mapping[str, Any]) -> str:
-    if "processes" not in training:
-        return ""
-    return f"; {training['processes']} processes, batch statistics: {training['batch_statistics']}"
+def _draw(ticket: Ticket, model: str, out: str) -> None:
+    training, accuracy = ticket.training, ticket.history[-1].get("validation_accuracy")
+    where = f"ticket in {out}, weights {ticket.sha256[:12]}"
+    if "processes" in training:
+        where += f"; {training['processes']} processes, batch statistics: {training['batch_statistics']}"
+    row = [
+        training["epochs"],
+        "–" if accuracy is None else terminal.percent(accuracy),
+        terminal.seconds(training["seconds"]),
+        f"{training['images_per_second']:.0f}",
+        terminal.watt_hours(training["energy_kwh"]),
+        terminal.grams(training["co2_kg"]),
+    ]
+    columns = [">epochs", ">validation accuracy", ">time", ">images/s", ">energy", ">CO₂"]
+    terminal.table(f"Trained {model}", columns, [row], where)
 
 
 def _say_epoch(entry: Mapping[str, Any], epochs: int) -> None:

@@ -8,20 +8,15 @@ from robustprune.errors import TicketError
 from robustprune.models import Architecture, build_model
 from robustprune.tickets.ticket import Ticket, load_ticket
 
-_DEFAULT_DATASET = "digits"
-
 
 def open_model(
     network: NetworkOptions, dataset: DataOptions = DataOptions(), *, seed: int = 0
 ) -> tuple[Ticket, ImageData]:
-    """Return a network and the image set that goes with it.
+    """Return a network, of a ticket or with fresh weights of a seed, and the image set that goes with it.
 
-    Args:
-        network: A ticket, or a network that is built with fresh weights.
-        dataset: An image set; what is not given comes from the ticket, as long as the data set is the ticket's own; so
-            does its seed, as images that one part of a ticket's life has trained on must not be validated on in
-            another. Without a ticket, digits by default.
-        seed: Of fresh weights, and of a data set that no ticket remembers.
+    What is not given of the image set comes from the ticket, as long as it is the ticket's own; so does its seed, as
+    images that one part of a ticket's life has trained on must not be validated on in another. Without a ticket it is
+    digits by default, split by ``seed``.
 
     Raises:
         RobustPruneError: Either cannot be had; the message says why.
@@ -40,8 +35,7 @@ def open_twin(
 ) -> tuple[Ticket, ImageData]:
     """Return a network that is to be matched to a ticket, and its image set: one that starts from the same weights.
 
-    Arguments as for :func:`open_model`; for a model's name, what is not given is the ticket's own: image set, options
-    and seed.
+    For a model's name, what is not given is the ticket's own: image set, options and seed.
 
     Raises:
         TicketError: The network is another one than the ticket's, or starts from another seed or other weights.
@@ -50,38 +44,22 @@ def open_twin(
     if network.is_ticket:
         twin, data = open_model(network, dataset, seed=match.seed if seed is None else seed)
     else:
-        _check_twin(match, network.model, seed)
+        rewound = match.plan.rewound_to
+        if match.earlier_training if rewound is None else rewound not in (0, "random"):
+            raise TicketError(
+                "the ticket to match was cut out of a trained network, or rewound to one, and its twin has to start "
+                f"from the same weights: name that network's file as --model instead of {network.model}"
+            )
         data = _data_for(match, "the ticket to match", dataset, match.seed)
+        seed = match.seed if seed is None else seed
         options = {**match.architecture.options, **network.options}
-        twin = Ticket.from_model(build_model(network.model, data, seed=match.seed, **options), data)
+        twin = Ticket.from_model(build_model(network.model, data, seed=seed, **options), data)
     if twin.seed != match.seed:
         raise TicketError(
             f"the ticket to match starts from the weights of seed {match.seed} and {network.model} from those of seed "
-            f"{twin.seed}; match tickets of one seed"
+            f"{twin.seed}; match tickets of one seed, or leave out --seed"
         )
     return twin, data
-
-
-def _check_twin(match: Ticket, model: str, seed: int | None) -> None:
-    """Raise an error where a network with fresh weights cannot be a ticket's twin."""
-    if model != match.architecture.name:
-        raise TicketError(f"the ticket to match is a {match.architecture.name}; its twin cannot be cut out of {model}")
-    if not _starts_from_its_seed(match):
-        raise TicketError(
-            "the ticket to match was cut out of a trained network, or rewound to one, and its twin has to start "
-            f"from the same weights: name that network's file as --model instead of {model}"
-        )
-    if seed is not None and seed != match.seed:
-        raise TicketError(
-            f"the ticket to match starts from the weights of seed {match.seed}, its twin would from those of seed "
-            f"{seed}; leave out --seed, or name a network's file as --model to score with another seed"
-        )
-
-
-def _starts_from_its_seed(ticket: Ticket) -> bool:
-    """Return whether a ticket started from the weights that its seed gives, as far as the ticket can tell."""
-    rewound = ticket.plan.rewound_to
-    return not ticket.earlier_training if rewound is None else rewound in (0, "random")
 
 
 def _data_for(ticket: Ticket, called: str, dataset: DataOptions, seed: int) -> ImageData:
@@ -89,8 +67,14 @@ def _data_for(ticket: Ticket, called: str, dataset: DataOptions, seed: int) -> I
     remembered = dict(ticket.data)
     if dataset.name is not None and canonical_name(dataset.name) != remembered.get("name"):
         # Another set is fitted to the network's input unless the user says otherwise.
+        height, width = ticket.architecture.image_size
+        if height != width:
+            raise TicketError(
+                f"the network takes {height}×{width} images, and only square ones can be resized to; give a data set "
+                "of that shape"
+            )
         channels = ticket.architecture.channels
-        remembered = {"name": dataset.name, "image_size": _side(ticket), "channels": channels, "seed": seed}
+        remembered = {"name": dataset.name, "image_size": height, "channels": channels, "seed": seed}
     if not remembered:
         raise TicketError(f"{called} remembers no data set; name one with --dataset")
     return load_data(**{**remembered, **dataset.given})
@@ -98,14 +82,11 @@ def _data_for(ticket: Ticket, called: str, dataset: DataOptions, seed: int) -> I
 
 def open_data(dataset: DataOptions = DataOptions(), *, seed: int = 0) -> ImageData:
     """Return an image set without a network."""
-    return load_data(_DEFAULT_DATASET if dataset.name is None else dataset.name, seed=seed, **dataset.given)
+    return load_data("digits" if dataset.name is None else dataset.name, seed=seed, **dataset.given)
 
 
 def open_network(network: NetworkOptions, dataset: DataOptions = DataOptions(), *, seed: int = 0) -> Ticket:
-    """Return a network without its image set, which a ticket needs not have at hand.
-
-    Arguments and errors as for :func:`open_model`.
-    """
+    """Return a network as :func:`open_model` does, without its image set, which a ticket needs not have at hand."""
     if network.is_ticket and dataset == DataOptions() and not network.options:
         return load_ticket(network.model, model_code=network.code)
     return open_model(network, dataset, seed=seed)[0]
@@ -113,11 +94,6 @@ def open_network(network: NetworkOptions, dataset: DataOptions = DataOptions(), 
 
 def open_alike(network: NetworkOptions, images: ImageData | Architecture, *, seed: int = 0) -> Ticket:
     """Return another network for the same images: a ticket's, which has no use for options, or one with fresh weights.
-
-    Args:
-        network: What is named.
-        images: The image set that it is shown, or what takes such images and shapes a network that is built by name.
-        seed: Of fresh weights.
 
     Raises:
         RobustPruneError: It cannot be had, or does not take the images of the set.
@@ -129,13 +105,3 @@ def open_alike(network: NetworkOptions, images: ImageData | Architecture, *, see
     if data is not None:
         ticket.check_fits(data)
     return ticket
-
-
-def _side(ticket: Ticket) -> int:
-    height, width = ticket.architecture.image_size
-    if height != width:
-        raise TicketError(
-            f"the network takes {height}×{width} images, and only square ones can be resized to; "
-            "give a data set of that shape"
-        )
-    return height

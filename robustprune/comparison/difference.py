@@ -1,4 +1,4 @@
-"""The difference of two groups of networks in one metric, and what each sample contributes to it.
+"""The difference of two groups of networks in one metric, what each sample contributes to it, and what follows from it.
 
 Of a share, a sample contributes whether it is right. The AUROC and the calibration error are no means over samples; how
 they vary with them stands here, too.
@@ -9,13 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
+from scipy.special import bdtr
 
 from robustprune.comparison.metric import SHARE, Floats, MetricValue
 from robustprune.metrics import confidence_bins, shares_below
 from robustprune.metrics.detection import bootstrap_counts
 from robustprune.metrics.seeds import CrossedDifference, least_variance, paired_difference, unpaired_difference
+
+Verdict = Literal["better", "winning", "losing", "undecided"]
+VERDICTS: tuple[Verdict, ...] = ("better", "winning", "undecided", "losing")
 
 DOUBT = 0.3
 """What is left of the bias of a bin's calibration error, at most, in standard errors."""
@@ -103,3 +108,40 @@ def _excess(means: Floats, errors: Floats) -> Floats:
 def _counts(n: int, resamples: int, seed: int) -> Floats:
     # As floats, which matrices are multiplied by.
     return bootstrap_counts(n, resamples, seed).astype(np.float32)
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """Return the two-sided p-value of McNemar's test, exact for any number of samples.
+
+    Of the samples that tell two networks apart, each is as likely to be lost (only the first has it right) as to be
+    gained where neither is better (McNemar 1947); so what is lost is binomial, without an approximation by χ².
+    """
+    return float(min(1.0, 2 * bdtr(min(lost, gained), lost + gained, 0.5)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return adjusted p-values: those below α are, with probability 1 − α, all of differences that are there.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure"; it holds however the tests depend.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    stepwise = values[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepwise))
+    return [float(value) for value in adjusted]
+
+
+def judge(interval: tuple[float, float], tolerance: float, *, higher_is_better: bool = True) -> Verdict:
+    """Return what the interval of a difference, candidate − dense, allows to say.
+
+    A ticket wins where accuracy(ticket) + ξ ≥ accuracy(dense) (eq. 1). With an interval in place of the difference:
+    ``better`` where it lies above 0, ``winning`` where it lies above −ξ, ``losing`` where it lies below −ξ, and
+    ``undecided`` where −ξ is in it. ξ is the tolerance, in the unit of the interval; errors have their sign turned.
+    """
+    low, high = interval if higher_is_better else (-interval[1], -interval[0])
+    if low > 0:
+        return "better"
+    if low > -tolerance:
+        return "winning"
+    return "losing" if high < -tolerance else "undecided"

@@ -12,6 +12,7 @@ from robustprune.comparison.difference import calibration_spread, placements
 from robustprune.comparison.metric import (
     SHARE,
     Floats,
+    Group,
     Metric,
     MetricValue,
     MetricValues,
@@ -23,13 +24,14 @@ from robustprune.cost import training_circumstances
 from robustprune.records import Record, Samples
 from robustprune.runtime.files import hash_arrays
 
+Found = Iterator[tuple[Metric, MetricValue]]
+
+_OF_TRAINING = {"training_seconds": "seconds", "energy_kwh": "energy_kwh", "co2_kg": "co2_kg"}
+"""Metric → what the record of a training calls it."""
+
 
 def _cost(key: str, label: str, unit: str = "") -> Metric:
     return Metric(key, label, "cost", unit, higher_is_better=False)
-
-
-def _of_training(name: str) -> Callable[[Record], float | None]:
-    return lambda record: record.model.training.get(name)
 
 
 COSTS: dict[Metric, Callable[[Record], float | None]] = {
@@ -37,9 +39,9 @@ COSTS: dict[Metric, Callable[[Record], float | None]] = {
     _cost("parameters", "parameters"): lambda record: record.model.parameters,
     _cost("memory", "memory in training", "bytes"): lambda record: record.model.training_memory,
     _cost("latency", "latency, 1 image", "ms"): lambda record: (record.model.latency_ms or {}).get("median"),
-    _cost("training_seconds", "training time", "s"): _of_training("seconds"),
-    _cost("energy_kwh", "training energy", "kWh"): _of_training("energy_kwh"),
-    _cost("co2_kg", "training CO₂", "kg"): _of_training("co2_kg"),
+    _cost("training_seconds", "training time", "s"): lambda record: record.model.training.get("seconds"),
+    _cost("energy_kwh", "training energy", "kWh"): lambda record: record.model.training.get("energy_kwh"),
+    _cost("co2_kg", "training CO₂", "kg"): lambda record: record.model.training.get("co2_kg"),
 }
 """Cost → how a record tells it: first what is counted, then what is measured."""
 
@@ -58,46 +60,38 @@ def read_metrics(record: Record, *, resamples: int = 1000, seed: int = 0) -> Met
         seed: Of these draws.
     """
     samples = record.samples or {}
-    return {
-        metric: value
-        for read in (_accuracy, _attacks, _corruptions, _shift, _detection)
-        for metric, value in read(record, samples)
-    } | {**dict(_calibration(record, samples, resamples, seed)), **_costs(record)}
+    found: MetricValues = {}
+    for read in (_accuracy, _attacks, _corruptions, _shift, _detection):
+        found |= read(record, samples)
+    return {**found, **dict(_calibration(record, samples, resamples, seed)), **dict(_costs(record))}
 
 
-Found = Iterator[tuple[Metric, MetricValue]]
-
-
-def _share(value: float, right: Floats | None, **facts: Any) -> MetricValue:
-    """Return the value of a share, in percent, of samples (n,) that are right."""
-    return MetricValue(100 * value, () if right is None else (right,), SHARE, **facts)
+def _share(key: str, label: str, group: Group, share: float, right: Floats | None, **facts: Any) -> Found:
+    """Yield a metric that is a share, in percent, of samples (n,) that are right."""
+    yield Metric(key, label, group), MetricValue(100 * share, () if right is None else (right,), SHARE, **facts)
 
 
 def _accuracy(record: Record, samples: Samples) -> Found:
     right = samples["clean_prediction"] == samples["label"] if samples else None
-    yield Metric("accuracy", "accuracy", "accuracy"), _share(record.clean.accuracy, right, n_samples=record.n)
+    return _share("accuracy", "accuracy", "accuracy", record.clean.accuracy, right, n_samples=record.n)
 
 
 def _attacks(record: Record, samples: Samples) -> Found:
     for i, entry in enumerate(record.attacks):
-        norm = _NORMS.get(entry.norm, entry.norm)
-        metric = Metric(
-            f"robust_accuracy[{entry.name} {norm} {entry.epsilon:.3g}]",
+        failed = [check.name for check in entry.checks if check.verdict == "FAIL"]
+        yield from _share(
+            f"robust_accuracy[{entry.name} {_NORMS.get(entry.norm, entry.norm)} {entry.epsilon:.3g}]",
             f"{entry.name} {write_norm(entry.norm)} {write_epsilon(entry.epsilon)}",
             "robustness",
-        )
-        failed = [check.name for check in entry.checks if check.verdict == "FAIL"]
-        settings = {"epsilon": entry.epsilon, "steps": entry.steps, "restarts": entry.restarts, **entry.options}
-        yield (
-            metric,
-            _share(
-                entry.robust_accuracy,
-                samples[f"attack{i}_broken"] == 0 if samples else None,
-                n_samples=record.n,
-                settings=_essential(settings),
-                seed=record.seed,
-                problem=None if entry.valid else f"failed check: {', '.join(failed) or 'unknown'}",
-            ),
+            entry.robust_accuracy,
+            samples[f"attack{i}_broken"] == 0 if samples else None,
+            n_samples=record.n,
+            settings={
+                **{"epsilon": entry.epsilon, "steps": entry.steps, "restarts": entry.restarts},
+                **_essential(entry.options),
+            },
+            seed=record.seed,
+            problem=None if entry.valid else f"failed check: {', '.join(failed) or 'unknown'}",
         )
 
 
@@ -117,32 +111,29 @@ def _corruptions(record: Record, samples: Samples) -> Found:
     names = HEADLINE if set(HEADLINE) <= set(found.table) else tuple(sorted(found.table))
     cells = found.counted(names)
     truth = samples.get("corruption_label", samples.get("label"))
-    parts: tuple[Floats, ...] = ()
+    hits: Floats | None = None
     if truth is not None:
         hits = np.zeros(len(truth), np.float32)
         for name, severity in cells:
             hits += samples[f"corruption_{name}_{severity}"] == truth
-        parts = (hits / max(1, len(cells)),)
-    yield (
-        Metric("corruption_accuracy", "corruptions, mean", "corruptions"),
-        MetricValue(
-            100 * float(np.mean([found.table[name][severity - 1] for name, severity in cells])) if cells else 0.0,
-            parts,
-            SHARE,
-            n_samples=found.n,
-            settings={
-                # Its folder may be another on another machine.
-                "source": Path(found.source).name,
-                "corruptions": list(names),
-                "left out, as they change no image": {name: found.unchanged.get(name, []) for name in names},
-                "scale": found.scale,
-                "n": found.n,
-                "images": _hash(samples, "corruption_label"),
-            },
-            # Published images are drawn by nobody here.
-            seed=None if found.published else record.seed,
-            problem=None if cells else "the corruptions change no image",
-        ),
+        hits /= max(1, len(cells))
+    yield from _share(
+        "corruption_accuracy",
+        "corruptions, mean",
+        "corruptions",
+        float(np.mean([found.table[name][severity - 1] for name, severity in cells])) if cells else 0.0,
+        hits,
+        n_samples=found.n,
+        settings={
+            "source": Path(found.source).name,  # its folder may be another on another machine
+            "corruptions": list(names),
+            "left out, as they change no image": {name: found.unchanged.get(name, []) for name in names},
+            "scale": found.scale,
+            "n": found.n,
+            "images": _hash(samples, "corruption_label"),
+        },
+        seed=None if found.published else record.seed,  # published images are drawn by nobody here
+        problem=None if cells else "the corruptions change no image",
     )
 
 
@@ -150,8 +141,8 @@ def _shift(record: Record, samples: Samples) -> Found:
     for i, entry in enumerate(record.shift):
         right = samples[f"shift{i}_prediction"] == samples[f"shift{i}_label"] if samples else None
         settings = {"n": entry.n, "labels": _hash(samples, f"shift{i}_label")}
-        metric = Metric(f"shift_accuracy[{entry.name}]", entry.name, "shift")
-        yield metric, _share(entry.accuracy, right, n_samples=entry.n, settings=settings)
+        key = f"shift_accuracy[{entry.name}]"
+        yield from _share(key, entry.name, "shift", entry.accuracy, right, n_samples=entry.n, settings=settings)
 
 
 def _detection(record: Record, samples: Samples) -> Found:
@@ -177,27 +168,17 @@ def _detection(record: Record, samples: Samples) -> Found:
 
 
 def _calibration(record: Record, samples: Samples, resamples: int, seed: int) -> Found:
-    replicates, bias, doubt = None, 0.0, 0.0
+    spread: dict[str, Any] = {}
     if "confidence" in samples:
         right = samples["clean_prediction"] == samples["label"]
         drawn, bias, doubt = calibration_spread(samples["confidence"], right, resamples, seed)
-        replicates = SHARE * drawn
-    yield (
-        Metric("ece", "ECE", "calibration", higher_is_better=False),
-        MetricValue(
-            SHARE * record.clean.ece,
-            replicates=replicates,
-            bias=SHARE * bias,
-            doubt=SHARE * doubt,
-            n_samples=record.n,
-        ),
-    )
+        spread = {"replicates": SHARE * drawn, "bias": SHARE * bias, "doubt": SHARE * doubt}
+    ece = Metric("ece", "ECE", "calibration", higher_is_better=False)
+    yield ece, MetricValue(SHARE * record.clean.ece, n_samples=record.n, **spread)
     for name, label, unit in (("nll", "NLL", "nats"), ("brier", "Brier score", "")):
+        metric = Metric(name, label, "calibration", unit, higher_is_better=False)
         parts = (samples[name],) if name in samples else ()
-        yield (
-            Metric(name, label, "calibration", unit, higher_is_better=False),
-            MetricValue(getattr(record.clean, name), parts, n_samples=record.n),
-        )
+        yield metric, MetricValue(getattr(record.clean, name), parts, n_samples=record.n)
 
 
 def _hash(samples: Samples, *names: str) -> str | None:
@@ -205,16 +186,10 @@ def _hash(samples: Samples, *names: str) -> str | None:
     return hash_arrays(found)[:12] if found else None
 
 
-def _costs(record: Record) -> MetricValues:
-    return {
-        metric: MetricValue(float(cost), settings=_circumstances(metric.key, record))
-        for metric, read in COSTS.items()
-        if (cost := read(record)) is not None
-    }
-
-
-# Of figures of training, by the keys of their metrics.
-_OF_TRAINING = {"training_seconds": "seconds", "energy_kwh": "energy_kwh", "co2_kg": "co2_kg"}
+def _costs(record: Record) -> Found:
+    for metric, read in COSTS.items():
+        if (cost := read(record)) is not None:
+            yield metric, MetricValue(float(cost), settings=_circumstances(metric.key, record))
 
 
 def measured_alike(key: str, own: Record, dense: Record) -> bool:
@@ -223,7 +198,6 @@ def measured_alike(key: str, own: Record, dense: Record) -> bool:
 
 
 def _circumstances(key: str, record: Record) -> dict[str, Any]:
-    """Return what has to be equal for costs that were measured to be comparable."""
     if key in _OF_TRAINING:
         return training_circumstances(_OF_TRAINING[key], record.model.training)
     return {name: (record.model.latency_ms or {}).get(name) for name in ("threads", "device") if key == "latency"}

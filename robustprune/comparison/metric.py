@@ -99,10 +99,7 @@ def write_value(value: float | None, unit: str) -> str:
 
 def write_difference(value: float | None, unit: str) -> str:
     """Return a difference for readers, with its sign; empty where there is none."""
-    if value is None:
-        return ""
-    text = f"{abs(value):.2f}" if unit == POINTS else write_short(abs(value))
-    return f"−{text}" if value < 0 else f"+{text}"
+    return "" if value is None else f"{'−' if value < 0 else '+'}{write_value(abs(value), unit)}"
 
 
 def write_short(value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,23 @@ class Network:
     Attributes:
         name: Where its record came from, for messages.
         group: ``dense``, or the candidate it is one of.
-        seed: Of its training, else of its initial weights; None for a network that does not know.
-        sha256: Of its weights.
-        facts: What has to be equal for any two networks: which images they saw.
-        recipe: How it was trained; empty where that is not on file.
+        record: Without outcomes per sample.
         values: By metric.
     """
 
     name: str
     group: str
-    seed: int | None
-    sha256: str
-    facts: dict[str, Any]
-    recipe: dict[str, Any]
+    record: Record
     values: MetricValues
+
+    @property
+    def seed(self) -> int | None:
+        """Of its training, else of its initial weights; None for a network that does not know."""
+        return self.record.model.seed
 
 
 def read_networks(group: str, sources: Source | Sequence[Source], **settings: Any) -> list[Network]:
-    """Return the networks of a group in the order of their seeds; one record is held at a time.
+    """Return the networks of a group in the order of their seeds; outcomes of one record are held at a time.
 
     Args:
         group: Its name.
@@ -52,8 +52,11 @@ def read_networks(group: str, sources: Source | Sequence[Source], **settings: An
         ComparisonError: There is no record, one network twice, or two of one seed.
         EvaluationError: A record cannot be read.
     """
-    listed = [sources] if isinstance(sources, Record | str | Path) else list(sources)
-    networks = [_network(group, place, record, settings) for place, record in _records(listed)]
+    listed = [sources] if isinstance(sources, Record | str | Path) else sources
+    networks = [
+        Network(name, group, record.model_copy(update={"samples": None}), read_metrics(record, **settings))
+        for name, record in _records(listed)
+    ]
     if not networks:
         raise ComparisonError(f"no records were given for {group!r}; give files, or folders that hold some")
     _refuse_repeated(networks)
@@ -68,37 +71,15 @@ def _records(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:
             yield from ((str(path), record) for path, record in read_records(source))
 
 
-def _network(group: str, place: str, record: Record, settings: dict[str, Any]) -> Network:
-    return Network(
-        name=place,
-        group=group,
-        seed=record.model.seed,
-        sha256=record.model.sha256,
-        facts={
-            "dataset": record.dataset,
-            "split": record.split,
-            "number of samples": record.n,
-            "samples": record.samples_sha256[:12],
-        },
-        recipe=dict(record.model.training.get("recipe") or {}),
-        values=read_metrics(record, **settings),
-    )
-
-
 def _refuse_repeated(networks: Sequence[Network]) -> None:
-    first: dict[object, Network] = {}
-    for network in networks:
-        same = first.setdefault(network.sha256, network)
-        if same is not network:
+    for one, other in combinations(networks, 2):
+        both = f"{one.name} and {other.name}, both given for {one.group!r}, are"
+        if one.record.model.sha256 == other.record.model.sha256:
+            raise ComparisonError(f"{both} records of one network; each network counts once")
+        if one.seed == other.seed is not None:
             raise ComparisonError(
-                f"{same.name} and {network.name}, both given for {network.group!r}, are records of one network; each "
-                "network counts once"
-            )
-        same = network if network.seed is None else first.setdefault(network.seed, network)
-        if same is not network:
-            raise ComparisonError(
-                f"{same.name} and {network.name}, both given for {network.group!r}, are networks of one seed, "
-                f"{network.seed}; networks of another kind are another candidate, with a name of its own"
+                f"{both} networks of one seed, {one.seed}; networks of another kind are another candidate, with a name "
+                "of its own"
             )
 
 
@@ -133,62 +114,31 @@ class Sides:
         return " and ".join(texts)
 
 
-def require_same_samples(networks: Sequence[Network]) -> None:
-    """Check that all networks saw the same images.
-
-    Raises:
-        ComparisonError: They did not; it says in what they differ.
-    """
-    advice = "evaluate them with the same --dataset, --split and --limit (and --seed of it)"
-    for name in networks[0].facts:
-        _require_one(name, networks, [network.facts[name] for network in networks], advice)
-
-
-def require_same_settings(metric: Metric, networks: Sequence[Network]) -> None:
-    """Check that a metric was measured in the same way in all networks that have it.
-
-    Raises:
-        ComparisonError: It was not; it says what differs.
-    """
-    having = [network for network in networks if metric in network.values]
-    name = differing_setting(metric, having)
-    if name is not None:
-        advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
-        values = [network.values[metric].settings.get(name) for network in having]
-        _require_one(f"{metric.key}: {name}", having, values, advice)
-
-
-def require_same_draws(metric: Metric, networks: Sequence[Network]) -> None:
-    """Check that what was drawn for a metric was the same for networks that are compared with each other.
-
-    Raises:
-        ComparisonError: The seeds of the evaluations differ.
-    """
-    what, advice = f"{metric.key}: seed of the evaluation", "evaluate them with the same --seed"
-    _require_one(what, networks, [network.values[metric].seed for network in networks], advice)
-
-
-def differing_setting(metric: Metric, networks: Sequence[Network]) -> str | None:
-    """Return the name of a setting in which networks that know it differ; None if there is none."""
+def settings_of(metric: Metric, networks: Sequence[Network]) -> dict[str, list[Any]]:
+    """Return each setting that a metric was measured with, of each network that has it; None where it is no matter."""
     settings = [network.values[metric].settings for network in networks]
-    for name in dict.fromkeys(name for own in settings for name in own):
-        if len({_comparable(own[name]) for own in settings if own.get(name) is not None}) > 1:
-            return name
-    return None
+    return {
+        name: [own.get(name) for own in settings] for name in dict.fromkeys(name for own in settings for name in own)
+    }
 
 
-def _require_one(what: str, networks: Sequence[Network], values: Sequence[Any], advice: str) -> None:
-    """Check that those networks that have a value have one and the same."""
-    having = [(network, value) for network, value in zip(networks, values, strict=True) if value is not None]
-    for other, value in having[1:]:
-        first, one = having[0]
-        if _comparable(one) != _comparable(value):
-            raise ComparisonError(
-                f"records that cannot be compared: {what} is {one} in {first.name} ({first.group}) and "
-                f"{value} in {other.name} ({other.group}); {advice}"
-            )
+def require_one(what: str, networks: Sequence[Network], values: Sequence[Any], advice: str) -> None:
+    """Check that those networks that have a value have one and the same.
+
+    Raises:
+        ComparisonError: Two of them do not.
+    """
+    different = differing(values)
+    if len(different) > 1:
+        (first, one), (other, value) = ((networks[place], values[place]) for place in different[:2])
+        raise ComparisonError(
+            f"records that cannot be compared: {what} is {one} in {first.name} ({first.group}) and "
+            f"{value} in {other.name} ({other.group}); {advice}"
+        )
 
 
-def _comparable(value: Any) -> str:
-    # As a file would hold it, in which there are no tuples.
-    return json.dumps(value, sort_keys=True, default=str)
+def differing(values: Sequence[Any]) -> list[int]:
+    """Return where each value is first found, but for None, which is no matter."""
+    # As a file would hold them, in which there are no tuples.
+    texts = [None if value is None else json.dumps(value, sort_keys=True, default=str) for value in values]
+    return [texts.index(text) for text in dict.fromkeys(texts) if text is not None]

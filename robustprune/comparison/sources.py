@@ -1,6 +1,6 @@
 """Where records are: files, folders and patterns, and ``NAME=RECORDS`` as it is typed.
 
-Commas and equal signs may be part of paths, as in Hydra's ``lr=0.1,seed=0/``.
+Commas and equal signs may be part of a path, as in Hydra's ``lr=0.1,seed=0/``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from pathlib import Path
 from robustprune.errors import ComparisonError, EvaluationError, RecordWarning
 from robustprune.records import Record, load_record
 from robustprune.runtime.files import printable, user_path
-
-_MOST_COMMAS = 16  # within one path
 
 
 def is_place(text: str) -> bool:
@@ -35,52 +33,32 @@ def is_named(text: str) -> bool:
 def split_named(text: str) -> tuple[str, list[str]]:
     """Return the name and the places of ``NAME=PLACE,PLACE,…``.
 
-    The name ends at the first equal sign after which all is there, at the very first where none is such. A text that is
-    a file is one, whatever commas it holds; else it is parted at commas between places that are there.
+    The name ends at the first equal sign. What follows is one place if it is there, whatever commas it holds; else it
+    is parted at commas.
 
     Raises:
-        ComparisonError: It is of another form, or of what commas part nothing is there; the message names the parts.
+        ComparisonError: It is of another form, or one of several places is not there.
     """
-    signs = [place for place, letter in enumerate(text) if letter == "="]
-    splits = [(text[:sign], text[sign + 1 :]) for sign in signs]
-    for name, places in splits:
-        if name.strip() and (found := _part(places.split(","))):
-            return printable(name), found
-    name, places = splits[0] if splits else ("", "")
-    given = [place for place in places.split(",") if place.strip()]
-    if not (name.strip() and given):
+    name, _, rest = text.partition("=")
+    places = [rest] if is_place(rest) else [place for place in rest.split(",") if place.strip()]
+    if not (name.strip() and places):
         raise ComparisonError(
             f"records are given as NAME=FILE,FILE,…, such as dense=a.json,b.json; {text!r} is not of the form name=FILE"
         )
-    if len(given) > 1:
-        missing = ", ".join(repr(place) for place in given if not is_place(place))
+    missing = ", ".join(repr(place) for place in places if not is_place(place))
+    if missing and len(places) > 1:
         raise ComparisonError(
-            f"the records of {name!r} cannot be read: there is no {places!r}, and of what its commas part there is no "
-            f"{missing}"
+            f"the records of {name!r} cannot be read: there is no {rest!r}, nor {missing}; a path with a comma stands "
+            f"alone, as in {name}=FILE {name}=FILE"
         )
-    return printable(name), given
-
-
-def _part(parts: list[str]) -> list[str]:
-    """Return the places that parts between commas are of, the longest that are there; none if some part is of none."""
-    places: list[str] = []
-    start = 0
-    while start < len(parts):
-        ends = range(min(len(parts), start + 1 + _MOST_COMMAS), start, -1)
-        end = next((end for end in ends if is_place(",".join(parts[start:end]))), None)
-        if end is not None:
-            places.append(",".join(parts[start:end]))
-        elif parts[start]:
-            return []
-        start = end or start + 1
-    return places
+    return printable(name), places
 
 
 def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iterator[tuple[Path, Record]]:
-    """Yield the records that a path names.
+    """Yield the records that a file, a folder or a pattern names.
 
     Args:
-        source: A file, a folder or a pattern.
+        source: Which.
         left_out: Gets the files of a folder that cannot be read, each of which is named in a warning; without it such a
             file is an error.
 
@@ -96,12 +74,12 @@ def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iter
         except EvaluationError as error:
             if left_out is None or not is_lenient:
                 raise
-            problem = problem or error
+            problem = error
             warnings.warn(f"left out: {error}", RecordWarning, stacklevel=2)
             left_out.append(path)
-            continue
-        count += 1
-        yield path, record
+        else:
+            count += 1
+            yield path, record
     if not count:
         raise ComparisonError(f"{source} holds no record that can be read: {problem}") from problem
 
@@ -109,9 +87,7 @@ def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iter
 def find_records(source: str | Path, *, lenient: bool = False) -> list[Path]:
     """Return the files that a path names: itself, all records in it and below, or what a pattern matches.
 
-    Args:
-        source: A file, a folder or a pattern.
-        lenient: Whether in a folder all counts that cannot be read, and may be a record.
+    If ``lenient``, all counts in a folder that cannot be read, and may be a record.
 
     Raises:
         ComparisonError: Nothing is there.
@@ -119,13 +95,12 @@ def find_records(source: str | Path, *, lenient: bool = False) -> list[Path]:
     path = user_path(source)
     if path.is_dir():
         found = [each for each in sorted(path.rglob("*.json")) if _is_record(each, lenient)]
-        missing = "holds no record"
     elif path.exists() or not glob.has_magic(str(path)):
         return [path]
     else:
         found = [Path(each) for each in sorted(glob.glob(str(path), recursive=True))]
-        missing = "matches no file"
     if not found:
+        missing = "holds no record" if path.is_dir() else "matches no file"
         raise ComparisonError(f"{source} {missing}; `robustprune evaluate … --out FILE.json` writes one")
     return found
 

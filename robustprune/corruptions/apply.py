@@ -13,12 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustprune.corruptions.image_draws import ImageDraws, image_keys
-from robustprune.corruptions.registry import (
-    SEVERITIES,
-    corruption_options,
-    expand_names,
-    get_corruption,
-)
+from robustprune.corruptions.registry import SEVERITIES, corruption_options, expand_names, get_corruption
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError, RobustPruneError
 from robustprune.registry import share_options
@@ -119,10 +114,8 @@ def _in_parallel(work: Callable[[int], None], starts: Sequence[int]) -> None:
 
 def _severity(given: Any) -> int:
     """Return a severity as an integer: 2.0 and NumPy's 2 are the same one."""
-    if isinstance(given, Real) and not isinstance(given, bool):
-        for severity in SEVERITIES:
-            if given == severity:
-                return severity
+    if isinstance(given, Real) and not isinstance(given, bool) and given in SEVERITIES:
+        return int(given)  # type: ignore[call-overload,no-any-return]
     raise CorruptionError(f"a severity is 1, 2, 3, 4 or 5, got {given!r}")
 
 
@@ -143,9 +136,7 @@ def _ids(sample_ids: Sequence[int] | Array | None, count: int) -> NDArray[np.int
         return np.arange(count)
     ids = to_numpy(sample_ids, "sample ids", CorruptionError)
     if ids.shape != (count,) or (count and ids.dtype.kind not in "iu"):
-        raise CorruptionError(
-            f"sample ids are one integer per image; got {ids.dtype} of shape {ids.shape} for {count} images"
-        )
+        raise CorruptionError(f"sample ids are one integer per image; got {ids.dtype} {ids.shape} for {count} images")
     return ids.astype(np.int64)
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from robustprune.corruptions import linear
+from robustprune.corruptions import raster
 from robustprune.corruptions.image_draws import ImageDraws
 from robustprune.corruptions.raster import Bytes, Floats, geometry_scale
 
@@ -24,7 +24,7 @@ _GAUSSIAN = (0.4, 0.6, 0.7, 0.8, 1.0)  # deviation
 
 def gaussian_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     """A Gaussian blur."""
-    return _truncated(linear.gaussian_blur(images, _GAUSSIAN[severity - 1] * geometry_scale(*images.shape[2:])))
+    return _truncated(raster.gaussian_blur(images, _GAUSSIAN[severity - 1] * geometry_scale(*images.shape[2:])))
 
 
 def defocus_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
@@ -34,9 +34,9 @@ def defocus_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     reach, margin = math.floor(radius), math.ceil(scale)
     padded = np.pad(images, [(0, 0), (0, 0), *[(reach + margin, reach + margin)] * 2], mode="reflect")
     total, count = _disk_sum(padded, radius)
-    kernel = linear.gaussian_kernel(softening, margin)
-    rows, columns = (linear.convolution(length, kernel, None) for length in total.shape[2:])
-    return _truncated(linear.along_axes(total, rows, columns) / count)
+    kernel = raster.gaussian_kernel(softening, margin)
+    rows, columns = (raster.convolution(length, kernel, None) for length in total.shape[2:])
+    return _truncated(raster.along_axes(total, rows, columns) / count)
 
 
 def _disk_sum(images: Bytes, radius: float) -> tuple[NDArray[np.int32], int]:
@@ -59,10 +59,10 @@ def glass_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     """Blurred, shuffled within small neighbourhoods, and blurred again."""
     scale = geometry_scale(*images.shape[2:])
     deviation, reach, rounds = _GLASS[severity - 1]
-    shuffled = _truncated(linear.gaussian_blur(images, deviation * scale))
+    shuffled = _truncated(raster.gaussian_blur(images, deviation * scale))
     for turn in range(rounds):
         shuffled = _shuffle(shuffled, draws, round(reach * scale), turn)
-    return _truncated(linear.gaussian_blur(shuffled, deviation * scale))
+    return _truncated(raster.gaussian_blur(shuffled, deviation * scale))
 
 
 def _shuffle(images: Bytes, draws: ImageDraws, reach: int, turn: int) -> Bytes:
@@ -94,18 +94,12 @@ def directional_blur(images: Bytes, angles: Floats, radius: float, deviation: fl
     """Return each image smeared along its own direction, the way ImageMagick's motion blur does.
 
     A pixel becomes the mean of those at 0, 1, …, 2·radius steps along the direction, rounded to whole pixels and
-    clamped to the image, with the weights of one half of a Gaussian; the result is rounded to a grey level.
-
-    Args:
-        images: (N, C, H, W).
-        angles: (N,) degrees, clockwise from the right.
-        radius: Half the number of steps.
-        deviation: Of the Gaussian, in pixels.
-        scale: What radius and deviation are multiplied by.
+    clamped to the image, with the weights of one half of a Gaussian; the result is rounded to a grey level. Angles
+    (N,) are in degrees, clockwise from the right; radius and deviation, in pixels, are multiplied by the scale.
     """
     steps = np.arange(2 * math.ceil(radius * scale) + 1)
     weights = np.exp(-0.5 * (steps / (deviation * scale)) ** 2)
-    weights = linear.fixed_point(weights / weights.sum())
+    weights = raster.fixed_point(weights / weights.sum())
     taps = np.flatnonzero(weights)
     # One angle at a time, and not with NumPy's vectors, whose last digit depends on an angle's place in the batch.
     directions = np.array([(math.sin(math.radians(angle)), math.cos(math.radians(angle))) for angle in angles])
@@ -153,11 +147,11 @@ def _enlargements(side: int, factors: Floats) -> list[Floats]:
 
     Of 8 pixels that would leave severity 1 nothing to enlarge: there the middle has a fraction of a pixel.
     """
-    whole = [linear.centre_zoom(side, factor) for factor in factors]
+    whole = [raster.centre_zoom(side, factor) for factor in factors]
     if any(not np.array_equal(each, np.eye(side)) for each in whole):
         return whole
     middle = (side - 1) / 2
-    return [linear.interpolation(side, middle + (np.arange(side) - middle) / factor) for factor in factors]
+    return [raster.interpolation(side, middle + (np.arange(side) - middle) / factor) for factor in factors]
 
 
 def _truncated(means: Floats) -> Bytes:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from robustprune.corruptions import linear
+from robustprune.corruptions import raster
 from robustprune.corruptions.image_draws import ImageDraws
 from robustprune.corruptions.raster import Bytes, Floats, to_bytes
 
@@ -82,13 +82,9 @@ def elastic_transform(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
 
 
 def elastic_by(images: Bytes, severity: int, corners: Floats, wobble: Floats) -> Bytes:
-    """Move three control points by ``corners`` (N, 3, 2) in pixels (x, y), then displace by a smoothed ``wobble``.
+    """Move three control points by ``corners`` (N, 3, 2) in pixels, x and y, then displace by a smoothed ``wobble``.
 
-    Args:
-        images: (N, C, H, W).
-        severity: 1 to 5.
-        corners: How far the control points move.
-        wobble: (N, 2, H, W) in [−1, 1], for x and for y.
+    That is (N, 2, H, W) in [−1, 1], for x and for y.
     """
     height, width = images.shape[2:]
     side = min(height, width)
@@ -102,7 +98,7 @@ def elastic_by(images: Bytes, severity: int, corners: Floats, wobble: Floats) ->
     grid = _scaled(along, 2 / (sides - 1)) + _scaled(across, 2 / (sides - 1), -1)
     pixels = _read(torch.from_numpy(images).float(), grid, align_corners=True)
     if length:
-        moved = linear.gaussian_blur(wobble, smoothness * side, border="reflect", truncate=3.0).transpose(0, 2, 3, 1)
+        moved = raster.gaussian_blur(wobble, smoothness * side, border="reflect", truncate=3.0).transpose(0, 2, 3, 1)
         still = np.stack(np.broadcast_arrays(columns[:, 0], rows[..., 0]), axis=2)  # (H, W, 2)
         grid = _scaled(moved, length * side * 2 / sides) + _scaled(still, 2 / sides, 1 / sides - 1)
         pixels = _read(pixels, grid, align_corners=False)

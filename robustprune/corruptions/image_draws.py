@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustprune.corruptions.raster import Floats, Words
+from robustprune.corruptions.raster import FRACTION_BITS, Floats, Words
 from robustprune.runtime.randomness import derive_seed
 
-FRACTION_BITS = 16  # of the numbers that fields are made of; see `linear`
 _GOLDEN = 0x9E3779B97F4A7C15
 
 

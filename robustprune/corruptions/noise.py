@@ -8,7 +8,7 @@ of the published code included.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,26 +24,6 @@ _IMPULSE = (0.01, 0.02, 0.03, 0.05, 0.07)  # share of elements struck
 _SPECKLE = (0.06, 0.1, 0.12, 0.16, 0.2)  # deviation per unit of brightness
 _LEVELS = np.arange(256) / 255
 _THRESHOLD_BITS = 24
-
-
-def gaussian_noise(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
-    """Gaussian noise of equal strength everywhere, as in low light."""
-    return _sample("gaussian_noise", images, severity, draws)
-
-
-def shot_noise(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
-    """Poisson noise of counted photons."""
-    return _sample("shot_noise", images, severity, draws)
-
-
-def impulse_noise(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
-    """Salt and pepper: elements that turn white or black."""
-    return _sample("impulse_noise", images, severity, draws)
-
-
-def speckle_noise(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
-    """Gaussian noise in proportion to brightness."""
-    return _sample("speckle_noise", images, severity, draws)
 
 
 def transitions(name: str, severity: int) -> Floats:
@@ -106,3 +86,9 @@ def _sample(name: str, images: Bytes, severity: int, draws: ImageDraws) -> Bytes
     column = bits.astype(np.uint8)
     cell: NDArray[Any] = (images.astype(np.intp) << 8) | column
     return np.where((bits >> 8) < threshold.take(cell), column, alias.take(cell))
+
+
+gaussian_noise = partial(_sample, "gaussian_noise")
+shot_noise = partial(_sample, "shot_noise")
+impulse_noise = partial(_sample, "impulse_noise")
+speckle_noise = partial(_sample, "speckle_noise")

@@ -18,14 +18,8 @@ CORRUPTIONS = Registry("corruption", "robustprune.corruptions", _TABLES["PLUGINS
 
 Corruption = Callable[..., Any]
 
-
-def register_corruption(name: str) -> Callable[[Corruption], Corruption]:
-    """Return a decorator that makes ``corruption(images, severity, draws, *, option=default, …)`` known as ``name``.
-
-    Raises:
-        ValueError: The name is taken.
-    """
-    return CORRUPTIONS.register(name)
+register_corruption = CORRUPTIONS.register
+"""Returns a decorator that makes ``corruption(images, severity, draws, *, option=default, …)`` known as a name."""
 
 
 def get_corruption(name: str) -> Corruption:
@@ -70,8 +64,9 @@ def expand_names(names: str | Sequence[str]) -> list[str]:
         UnknownNameError: There is no corruption of a name.
     """
     groups = {"all": HEADLINE, "headline": HEADLINE, "extras": EXTRAS}
-    listed = list_names(names)
-    spelled = [each for name in listed for each in (groups.get(name, (name,)) if isinstance(name, str) else (name,))]
-    for name in spelled:
-        get_corruption(name)
-    return list(dict.fromkeys(spelled))
+    spelled: dict[str, None] = {}
+    for name in list_names(names):
+        for each in groups[name] if isinstance(name, str) and name in groups else (name,):
+            get_corruption(each)
+            spelled[each] = None
+    return list(spelled)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from robustprune.corruptions import linear
+from robustprune.corruptions import raster
 from robustprune.corruptions.image_draws import ImageDraws
 from robustprune.corruptions.raster import LUMA, Bytes, Floats, Integers, canvas, to_bytes
 
@@ -43,17 +43,18 @@ def spatter(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
 def spatter_over(images: Bytes, severity: int, field: Floats) -> Bytes:
     """Spatter the images where the field (N, h, w), once smoothed, is high."""
     _, _, blur, threshold, density = _SPATTER[severity - 1]
-    liquid = linear.gaussian_blur(field, blur)
+    liquid = raster.gaussian_blur(field, blur)
     is_mud = severity >= _FIRST_MUD
     if is_mud:
-        cover = linear.gaussian_blur((liquid > threshold).astype(np.uint8), density)
+        cover = raster.gaussian_blur((liquid > threshold).astype(np.uint8), density)
         cover[cover < _LEAST_MUD] = 0
     else:
         # What is above 255 begins again at 0: the published code does not clip here, which leaves a hole in a drop.
         drops = np.where(liquid < threshold, 0, liquid) * 255
         cover = density * water_density(drops.astype(np.int64).astype(np.uint8))
-    cover = linear.enlarged(cover, *images.shape[2:])[:, None]
-    colour = _colour(_MUD if is_mud else _WATER, images.shape[1])
+    cover = raster.enlarged(cover, *images.shape[2:])[:, None]
+    rgb = np.array(_MUD if is_mud else _WATER, dtype=float)
+    colour = np.dot(rgb, LUMA) if images.shape[1] == 1 else rgb[:, None, None]
     return to_bytes(images * (1 - cover) + cover * colour if is_mud else images + cover * colour)
 
 
@@ -69,12 +70,6 @@ def water_density(liquid: Bytes) -> Floats:
     densest = density.max(axis=(1, 2), keepdims=True)
     np.divide(density, densest, out=density, where=densest > 0)
     return density
-
-
-def _colour(colour: tuple[int, int, int], channels: int) -> Floats:
-    if channels == 1:
-        return np.array(np.dot(colour, LUMA))
-    return np.array(colour, dtype=float)[:, None, None]
 
 
 def canny(images: Bytes, low: int, high: int) -> Mask:
@@ -110,9 +105,7 @@ def canny(images: Bytes, low: int, high: int) -> Mask:
 def chamfer_distance(targets: Mask, farthest: int) -> Floats:
     """Return the distance (N, H, W) of every pixel to the nearest target, by the 5×5 chamfer mask.
 
-    Args:
-        targets: (N, H, W).
-        farthest: What an image without targets gets; at least the largest distance of interest.
+    ``farthest`` is what an image without targets gets, at least; it is the largest distance of interest.
     """
     beyond = (farthest + 8) << 16
     distance = np.where(targets, 0, beyond).astype(np.int64)

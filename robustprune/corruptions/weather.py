@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robustprune.corruptions import linear
+from robustprune.corruptions import raster
 from robustprune.corruptions.blur import directional_blur
 from robustprune.corruptions.image_draws import ImageDraws
 from robustprune.corruptions.raster import LUMA, Bytes, Floats, canvas, geometry_scale, to_bytes
@@ -58,10 +58,10 @@ def snow_over(images: Bytes, severity: int, field: Floats, angles: Floats) -> By
     """Let it snow: flakes where the field (N, h, w) is high, falling at the angles (N,) in degrees."""
     _, _, zoom, threshold, radius, deviation, kept = _SNOW[severity - 1]
     if zoom > 1:
-        field = linear.along_axes(field, *(linear.centre_zoom(side, zoom) for side in field.shape[1:]))
+        field = raster.along_axes(field, *(raster.centre_zoom(side, zoom) for side in field.shape[1:]))
     flakes = to_bytes(np.where(field < threshold, 0, field) * 255)[:, None]
     flakes = directional_blur(flakes, angles, radius, deviation)
-    flakes = to_bytes(linear.enlarged(flakes, *images.shape[2:]))
+    flakes = to_bytes(raster.enlarged(flakes, *images.shape[2:]))
     white = np.float32((1 - kept) * 1.5) * _luma(images) + np.float32((1 - kept) * 127.5)
     mixed = images * np.float32(kept)
     mixed += white
@@ -83,7 +83,7 @@ def _luma(images: Bytes) -> NDArray[np.float32]:
 def frost(images: Bytes, severity: int, draws: ImageDraws, *, folder: str | Path | None = None) -> Bytes:
     """Ice crystals on the window: grown by a formula, or cut from pictures in a folder of yours."""
     channels, height, width = images.shape[1:]
-    files = () if folder is None else _find(_folder(folder))
+    files = () if folder is None else _find(folder)
     pictures = _pictures(files, channels, height, width)
     chosen = draws.integers("picture", 1, len(pictures))[:, 0]
     places = draws.uniform("place", 0, 1, 2)
@@ -115,31 +115,26 @@ def _reduce(picture: Bytes, channels: int, height: int, width: int) -> Bytes:
     sides = picture.shape[:2]
     least = max((height + 1) / sides[0], (width + 1) / sides[1])
     factor = max(_SHRINK * geometry_scale(height, width), least)
-    rows, columns = (linear.resampling(side, round(side * factor), 1 / factor) for side in sides)
-    reduced = np.rint(linear.along_axes(np.ascontiguousarray(picture.transpose(2, 0, 1)), rows, columns))
+    rows, columns = (raster.resampling(side, round(side * factor), 1 / factor) for side in sides)
+    reduced = np.rint(raster.along_axes(np.ascontiguousarray(picture.transpose(2, 0, 1)), rows, columns))
     if channels == 1:
         reduced = np.rint(np.tensordot(LUMA, reduced, axes=1))[None]
     return to_bytes(reduced)
 
 
-def _folder(given: Any) -> Path:
-    if not isinstance(given, str | Path) or not str(given):
-        raise CorruptionError(f"the folder of frost pictures must be a path, got {given!r}")
-    return Path(given)
-
-
-def _find(folder: Path) -> tuple[tuple[Path, int], ...]:
+def _find(given: Any) -> tuple[tuple[Path, int], ...]:
     """Return the pictures in a folder, each with its time of change, so that one that was changed is read again.
 
     All of them, but for the folder of the authors: there the five that the published sets were made from.
     """
-    there = folder.glob("[!.]*") if folder.is_dir() else ()
-    files = sorted(path for path in there if path.suffix.lower() in _ENDINGS and path.is_file())
+    if not isinstance(given, str | Path) or not str(given):
+        raise CorruptionError(f"the folder of frost pictures must be a path, got {given!r}")
+    files = sorted(path for path in Path(given).glob("[!.]*") if path.suffix.lower() in _ENDINGS and path.is_file())
     if tuple(path.name for path in files) == _AUTHORS:
         files.pop()
     if not files:
         raise CorruptionError(
-            f"there are no frost pictures in {folder}; it must be a folder of {', '.join(_ENDINGS)} files. "
+            f"there are no frost pictures in {given}; it must be a folder of {', '.join(_ENDINGS)} files. "
             "Leave it out to use frost grown by a formula"
         )
     return tuple((path, path.stat().st_mtime_ns) for path in files)
@@ -151,7 +146,7 @@ def _read(path: Path) -> Bytes:
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged file raises whatever its decoder stumbles over
         raise CorruptionError(f"the frost picture {path} cannot be read: {error}") from error
 
 
@@ -215,12 +210,8 @@ def plasma(uniform: Floats, side: int, decay: float) -> Floats:
     """Return fractal height maps (N, side, side) in [0, 1] by the diamond-square algorithm.
 
     As in the published code the random addition is amplitude × U(−amplitude, amplitude), so its size falls by
-    decay² from one scale to the next, and the map wraps around.
-
-    Args:
-        uniform: (N, side² − 1) numbers in [−1, 1].
-        side: A power of two.
-        decay: By what the amplitude is divided from scale to scale.
+    decay² from one scale to the next, and the map wraps around. The side is a power of two, ``uniform``
+    (N, side² − 1) numbers in [−1, 1].
     """
     heights = np.zeros((len(uniform), side, side))
     amplitude, used, step = 100.0, 0, side

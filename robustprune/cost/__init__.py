@@ -1,9 +1,8 @@
 """What a network costs: parameters, multiply-accumulates, filters, memory, latency."""
 
-from robustprune.cost.counts import Cost, measure_block_macs, measure_cost, percent_saved
+from robustprune.cost.counts import Cost, measure_block_macs, measure_cost, noise_images, percent_saved
 from robustprune.cost.memory import Memory, measure_memory
-from robustprune.cost.noise_images import noise_images
-from robustprune.cost.savings import saved_in_training, saved_memory, training_circumstances
+from robustprune.cost.savings import saved_in_training, training_circumstances
 from robustprune.cost.timing import Latency, Spread, measure_latencies, ratio_spread, time_in_turn
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "percent_saved",
     "ratio_spread",
     "saved_in_training",
-    "saved_memory",
     "time_in_turn",
     "training_circumstances",
 ]

@@ -1,4 +1,4 @@
-"""What a network has and does: parameters, filters, multiply-accumulates."""
+"""What a network has and does: parameters, filters, multiply-accumulates; and the images to measure networks with."""
 
 from __future__ import annotations
 
@@ -15,31 +15,46 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
 
-from robustprune.cost.noise_images import noise_images
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.models import (
+    architecture_of,
     as_network,
     copy_network,
     evaluation_mode,
     failure,
     frozen_parameters,
-    lazy_layers,
     model_device,
     model_type,
     network_name,
     run_uncompiled,
 )
-from robustprune.models.networks import fill_lazy_layers
 from robustprune.pruning import Block, weight_layers
 from robustprune.pruning.criteria.used_weights import use_weights
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.environment import frozen_constants
+from robustprune.runtime.randomness import seeded_generator
 
 aten = torch.ops.aten
 
 Shape = Sequence[int]
 
 _OWN_NAMESPACES = ("aten", "prim", "prims", "profiler", "torchvision")
+
+
+def noise_images(model: nn.Module, count: int, example: Array | None = None) -> Tensor:
+    """Return ``count`` images of noise in [0, 1], of the type of the network's weights, on the CPU.
+
+    They have the shape of an example (N, …), or that which the network was built for.
+
+    Raises:
+        ModelError: Neither says what images it takes.
+    """
+    if example is None:
+        architecture = architecture_of(model)
+        shape: tuple[int, ...] = (architecture.channels, *architecture.image_size)
+    else:
+        shape = tuple(to_tensor(example, "the example", ModelError).shape[1:])
+    return torch.rand(count, *shape, generator=seeded_generator("cost", count)).to(model_type(model))
 
 
 @dataclass(frozen=True)
@@ -145,9 +160,9 @@ def _spending(network: nn.Module, spent: dict[str, int], total: Callable[[], int
 def _count_macs(
     model: nn.Module, example: Array | None, blocks: Sequence[str] = ()
 ) -> tuple[nn.Module, int, dict[str, int]]:
-    """Return the network that ran, lazy layers and all, its multiply-accumulates per image, and those of modules."""
+    """Return the network that ran, its multiply-accumulates per image, and those of modules."""
     example = noise_images(model, 1) if example is None else to_tensor(example, "the example", ModelError)
-    network = _countable(model, example)
+    network = _countable(model)
     counter, spent = _ProductCounter(), dict.fromkeys(blocks, 0)
     with ExitStack() as stack:
         # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
@@ -173,16 +188,16 @@ def _count_macs(
     return network, counter.get_total_flops() // per_image, found
 
 
-def _countable(model: nn.Module, example: Tensor) -> nn.Module:
-    """Return the network, or a copy of it in which just what an image goes through is computed."""
-    parameters = dict(model.named_parameters(remove_duplicate=False)) if isinstance(model, nn.Module) else {}
-    if not parameters or not (lazy_layers(model) or any(name not in parameters for name, _ in weight_layers(model))):
-        return as_network(model)
-    network = copy_network(model)
+def _countable(model: nn.Module) -> nn.Module:
+    """Return the network, or a copy of it that reads its computed weights: to compute them is no cost of an image."""
+    network = as_network(model)
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    with evaluation_mode(network):
+        if all(name in parameters for name, _ in weight_layers(network)):
+            return network
+        network = copy_network(network)
     with run_uncompiled(network), evaluation_mode(network):
-        fill_lazy_layers(network, example)
-        # To compute weights is no cost of an image.
-        use_weights(network, [example.to(model_device(network), model_type(network))] * 2)
+        use_weights(network)
     return network
 
 

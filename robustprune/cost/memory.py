@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from robustprune.cost.noise_images import noise_images
+from robustprune.cost.counts import noise_images, percent_saved
 from robustprune.errors import ModelError
-from robustprune.models import copy_network, network_name, run_uncompiled, to_evaluation
-from robustprune.models.networks import fill_lazy_layers
+from robustprune.models import as_network, copy_network, network_name, run_uncompiled, to_evaluation
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.randomness import isolated_generators
 
@@ -61,6 +60,14 @@ class Memory:
         """Return all by name."""
         return asdict(self)
 
+    def saved_percent(self, dense: Memory) -> dict[str, float]:
+        """Return how much less this is than ``dense``: in training (``memory``), its activations, at inference."""
+        return {
+            "memory": percent_saved(self.training, dense.training),
+            "activations": percent_saved(self.activations, dense.activations),
+            "inference_memory": percent_saved(self.inference, dense.inference),
+        }
+
 
 def measure_memory(model: nn.Module, batch_size: int = 128, example: Array | None = None) -> Memory:
     """Measure the memory of a network; it is left as it was.
@@ -84,9 +91,8 @@ def measure_memory(model: nn.Module, batch_size: int = 128, example: Array | Non
 
     try:
         with torch.inference_mode(False), isolated_generators(0):
-            network = copy_network(model).cpu()
+            network = copy_network(as_network(model)).cpu()
             with run_uncompiled(network):
-                fill_lazy_layers(network, noise_images(model, _PROBES[0], example))
                 for parameter in network.parameters():
                     if parameter.is_floating_point():
                         parameter.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""What one network saves against another: in memory, and in what training it took (the paper's Table 4)."""
+"""What the training of one network saves against that of another (the paper's Table 4)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from robustprune.cost.counts import percent_saved
-from robustprune.cost.memory import Memory
 
 _SPENT = {"energy_kwh": "energy", "co2_kg": "co2", "seconds": "training_seconds"}
 # What has to be equal for what trainings took to be comparable.
@@ -17,27 +16,15 @@ _CIRCUMSTANCES = {
 }
 
 
-def saved_memory(own: Memory, dense: Memory) -> dict[str, float]:
-    """Return the percentages of memory saved: in training (``memory``), of it activations, and at inference."""
-    return {
-        "memory": percent_saved(own.training, dense.training),
-        "activations": percent_saved(own.activations, dense.activations),
-        "inference_memory": percent_saved(own.inference, dense.inference),
-    }
-
-
 def training_circumstances(figure: str, training: Mapping[str, Any]) -> dict[str, Any]:
     """Return in what a figure of a ticket's ``training`` was measured; where no device is on record, that was a CPU."""
     return {name: training.get(name, "cpu" if name == "device" else None) for name in _CIRCUMSTANCES[figure]}
 
 
 def saved_in_training(own: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[str, float]:
-    """Return the percentages of ``energy``, ``co2`` and ``training_seconds`` saved.
+    """Return the percentages of ``energy``, ``co2`` and ``training_seconds`` saved, from two tickets' ``training``.
 
-    Args:
-        own: A ticket's ``training``; a figure that it or ``dense`` does not have, or that was measured in other
-            circumstances, is left out.
-        dense: That of the dense network.
+    A figure that either does not have, or that was measured in other circumstances, is left out.
     """
     return {
         name: percent_saved(own[figure], dense[figure])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from robustprune.cost.noise_images import noise_images
+from robustprune.cost.counts import noise_images
 from robustprune.inference import freeze
 from robustprune.runtime.arrays import Array
 
@@ -21,13 +21,7 @@ _LEAST_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Spread:
-    """The middle of several measurements.
-
-    Attributes:
-        median: The median.
-        iqr: The interquartile range: the third quartile minus the first.
-        repeats: How many measurements.
-    """
+    """The middle of several measurements: the median, the third quartile minus the first, and how many there were."""
 
     median: float
     iqr: float
@@ -51,13 +45,14 @@ def time_in_turn(
 
     In turn, so that a drift of the machine's speed hits all alike; every other round backwards, so that none
     always follows the same one. Each is called twice before, uncounted, and at least five times whatever it takes.
-
-    Args:
-        runs: What to time.
-        seconds: For how long.
-        device: Where they compute; a GPU is waited for.
     """
-    wait = _waiting(torch.device(device))
+    place = torch.device(device)
+
+    def now() -> float:
+        if place.type != "cpu":
+            torch.accelerator.synchronize(place)
+        return time.perf_counter()
+
     for run in runs:
         for _ in range(_WARM_UP):
             run()
@@ -65,11 +60,9 @@ def time_in_turn(
     end, rounds = time.perf_counter() + seconds, 0
     while rounds < _LEAST_ROUNDS or time.perf_counter() < end:
         for index in range(len(runs))[:: -1 if rounds % 2 else 1]:
-            wait()
-            start = time.perf_counter()
+            start = now()
             runs[index]()
-            wait()
-            times[index].append(time.perf_counter() - start)
+            times[index].append(now() - start)
         rounds += 1
     return times
 
@@ -81,14 +74,7 @@ def ratio_spread(numerators: Sequence[float], denominators: Sequence[float]) -> 
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of a forward pass.
-
-    Attributes:
-        batch_size: Images per pass.
-        milliseconds: Of each pass.
-        threads: Processor threads that computed.
-        device: Where.
-    """
+    """Times of a forward pass: images per pass, milliseconds of each, processor threads, and the device."""
 
     batch_size: int
     milliseconds: tuple[float, ...]
@@ -164,11 +150,3 @@ def frozen_run(
     images = noise_images(model, batch_size, example).to(device)
     frozen = freeze(model, noise_images(model, 1, example)).to(device)
     return lambda: frozen(images)
-
-
-def _waiting(device: torch.device) -> Callable[[], None]:
-    if device.type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    if device.type == "mps":
-        return torch.mps.synchronize
-    return lambda: None

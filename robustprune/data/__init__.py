@@ -9,58 +9,51 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from robustprune.data.augmentation import augment, default_shift
-    from robustprune.data.contract import DatasetLoader, DatasetRequest, RawData
-    from robustprune.data.image_data import ImageData, Sample, take_sample
-    from robustprune.data.load import canonical_name, load_data
-    from robustprune.data.pixels import convert_channels, resize_images
-    from robustprune.data.registry import DATASETS, DatasetDescription, describe_datasets, register_dataset
-    from robustprune.data.splits import Batch, InMemorySplit, Split
-    from robustprune.data.stratify import stratified_indices, stratified_per_class
-    from robustprune.data.streaming import StreamedSplit
+    from robustprune.data.augmentation import augment as augment
+    from robustprune.data.augmentation import default_shift as default_shift
+    from robustprune.data.contract import DatasetLoader as DatasetLoader
+    from robustprune.data.contract import DatasetRequest as DatasetRequest
+    from robustprune.data.contract import RawData as RawData
+    from robustprune.data.image_data import ImageData as ImageData
+    from robustprune.data.image_data import Sample as Sample
+    from robustprune.data.image_data import take_sample as take_sample
+    from robustprune.data.load import canonical_name as canonical_name
+    from robustprune.data.load import load_data as load_data
+    from robustprune.data.pixels import convert_channels as convert_channels
+    from robustprune.data.pixels import resize_images as resize_images
+    from robustprune.data.registry import DATASETS as DATASETS
+    from robustprune.data.registry import DatasetDescription as DatasetDescription
+    from robustprune.data.registry import describe_datasets as describe_datasets
+    from robustprune.data.registry import register_dataset as register_dataset
+    from robustprune.data.splits import Batch as Batch
+    from robustprune.data.splits import InMemorySplit as InMemorySplit
+    from robustprune.data.splits import Split as Split
+    from robustprune.data.stratify import stratified_indices as stratified_indices
+    from robustprune.data.stratify import stratified_per_class as stratified_per_class
+    from robustprune.data.streaming import StreamedSplit as StreamedSplit
 
 _HOMES = {
-    "augmentation": ("augment", "default_shift"),
-    "contract": ("DatasetLoader", "DatasetRequest", "RawData"),
-    "image_data": ("ImageData", "Sample", "take_sample"),
-    "load": ("canonical_name", "load_data"),
-    "pixels": ("convert_channels", "resize_images"),
-    "registry": ("DATASETS", "DatasetDescription", "describe_datasets", "register_dataset"),
-    "splits": ("Batch", "InMemorySplit", "Split"),
-    "stratify": ("stratified_indices", "stratified_per_class"),
-    "streaming": ("StreamedSplit",),
+    name: home
+    for home, names in {
+        "augmentation": "augment default_shift",
+        "contract": "DatasetLoader DatasetRequest RawData",
+        "image_data": "ImageData Sample take_sample",
+        "load": "canonical_name load_data",
+        "pixels": "convert_channels resize_images",
+        "registry": "DATASETS DatasetDescription describe_datasets register_dataset",
+        "splits": "Batch InMemorySplit Split",
+        "stratify": "stratified_indices stratified_per_class",
+        "streaming": "StreamedSplit",
+    }.items()
+    for name in names.split()
 }
 
-__all__ = [
-    "DATASETS",
-    "Batch",
-    "DatasetDescription",
-    "DatasetLoader",
-    "DatasetRequest",
-    "ImageData",
-    "InMemorySplit",
-    "RawData",
-    "Sample",
-    "Split",
-    "StreamedSplit",
-    "augment",
-    "canonical_name",
-    "convert_channels",
-    "default_shift",
-    "describe_datasets",
-    "load_data",
-    "register_dataset",
-    "resize_images",
-    "stratified_indices",
-    "stratified_per_class",
-    "take_sample",
-]
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            value = getattr(import_module(f"robustprune.data.{home}"), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"robustprune.data.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

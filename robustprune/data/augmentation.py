@@ -54,15 +54,10 @@ def augment(images: Tensor, generator: torch.Generator | Draws, *, flip: bool, s
 
     padded = F.pad(images, (shift, shift, shift, shift)).reshape(count, channels, -1)
     chosen = padded.gather(2, pixels.view(count, 1, -1).expand(-1, channels, -1))
-    layout = _layout(images)
-    return chosen.view(count, channels, height, width).contiguous(memory_format=layout)
-
-
-def _layout(images: Tensor) -> torch.memory_format:
     # A grey batch is in both layouts at once; the plain one is then the cheaper to keep.
-    if images.is_contiguous() or not images.is_contiguous(memory_format=torch.channels_last):
-        return torch.contiguous_format
-    return torch.channels_last
+    is_last = not images.is_contiguous() and images.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if is_last else torch.contiguous_format
+    return chosen.view(count, channels, height, width).contiguous(memory_format=layout)
 
 
 def augmix(
@@ -105,13 +100,9 @@ def augmix(
 
 
 def apply_operations(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Return uint8 images (N, C, H, W), each under its own operation.
+    """Return uint8 images (N, C, H, W), each under its own operation, a place in ``OPERATIONS`` (N,).
 
-    Args:
-        images: uint8 (N, C, H, W).
-        operation: (N,) places in ``OPERATIONS``.
-        level: (N,) strengths, 0 to 10.
-        sign: (N,) 1 or −1: which way pixels move.
+    Levels (N,) are 0 to 10, signs (N,) 1 or −1: which way pixels move.
     """
     result = images.clone()
     levels = operation < len(_TABLES)

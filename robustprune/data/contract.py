@@ -1,15 +1,14 @@
-"""What an image-set loader is given, what it gives back, and what it has to remark on."""
+"""What an image-set loader is given, and what it gives back."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from robustprune.errors import DataError, DataWarning
-from robustprune.runtime.files import printable, user_path
+from robustprune.errors import DataError
+from robustprune.runtime.files import user_path
 
 if TYPE_CHECKING:
     from robustprune.data.splits import Split
@@ -95,8 +94,8 @@ class DatasetLoader(Protocol):
     channels, resizing, statistics and provenance are done for it, so most loaders look only at ``root`` and
     ``argument``. One that makes its images up may honour ``image_size``, ``channels`` and ``seed`` itself.
     One that reads many files returns `StreamedSplit`; they are turned into tensors if they fit. Whatever is
-    wrong with the files is raised as `DataError` with one paragraph: what, where, what to do. The first line
-    of the docstring is what ``robustprune list datasets`` shows.
+    wrong with the files is raised as `DataError`. The first line of the docstring is what ``robustprune list
+    datasets`` shows.
 
     It is found under the entry-point group ``robustprune.datasets``, or in the user's own script by::
 
@@ -108,29 +107,3 @@ class DatasetLoader(Protocol):
 
     def __call__(self, request: DatasetRequest) -> RawData:
         """Return the set the request names."""
-
-
-class Remarks:
-    """What a reader of an image set has to say of single files or names."""
-
-    def __init__(self, where: Path) -> None:
-        """Gather remarks on what lies at ``where``; paths below it are shown from there."""
-        self._where = where
-        self._found: dict[str, list[str]] = {}
-
-    def add(self, what: str, thing: Path | str) -> None:
-        """Note that ``what`` holds of a file, a folder or a name."""
-        if isinstance(thing, Path) and thing.is_relative_to(self._where):
-            thing = thing.relative_to(self._where)
-        self._found.setdefault(what, []).append(printable(thing))
-
-    def say(self) -> None:
-        """Give one warning that holds them all; none where there is nothing to say."""
-        if self._found:
-            parts = "; ".join(f"{what}: {_listed(things)}" for what, things in self._found.items())
-            line = f"{printable(self._where)}: {parts}".replace("\n", "\\n")
-            warnings.warn(line, DataWarning, stacklevel=2)
-
-
-def _listed(things: list[str]) -> str:
-    return things[0] if len(things) == 1 else f"{things[0]} and {len(things) - 1} more"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +21,16 @@ from robustprune.errors import DataError
 # The set has no official test part. This one is the same for every user and every seed.
 _TEST_FRACTION, _TEST_SEED = 0.2, 0
 _COUNT, _SIDE, _CHANNELS = 2000, 32, 3  # of what is cut or made up
-_MID_GREY, _DEVIATION = 127.5, 64.0
 
 
 def load_digits(request: DatasetRequest) -> RawData:
     """Handwritten digits of scikit-learn: 1,797 grey 8×8 images, 10 classes, embedded."""
-    pixels, labels = _read_digits()
-    images = np.rint(pixels * (255 / 16)).astype(np.uint8)  # published as 0 … 16
-    whole = InMemorySplit(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
+    # From its file, as importing scikit-learn takes longer than evaluating a network on the images.
+    package = find_spec("sklearn")
+    assert package is not None
+    rows = np.loadtxt(Path(str(package.origin)).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    images = np.rint(rows[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)  # published as 0 … 16
+    whole = InMemorySplit(torch.from_numpy(images), torch.from_numpy(rows[:, -1].astype(np.int64)))
     test = stratified_indices(whole.labels, round(_TEST_FRACTION * len(whole)), _TEST_SEED)
     in_train = torch.ones(len(whole), dtype=torch.bool)
     in_train[test] = False
@@ -39,22 +40,6 @@ def load_digits(request: DatasetRequest) -> RawData:
         test=whole.subset(test),
         notes={"source": "sklearn.datasets.load_digits", "layout": "fixed stratified 80/20 split, seed 0"},
     )
-
-
-def _read_digits() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return images (N, 8, 8), 0 … 16, and labels (N,) as scikit-learn does.
-
-    From its file, as importing scikit-learn takes longer than evaluating a network on the images.
-    """
-    package = find_spec("sklearn")
-    path = Path(str(package.origin if package else "")).parent / "datasets" / "data" / "digits.csv.gz"
-    if not path.is_file():  # a version that keeps it elsewhere
-        from sklearn.datasets import load_digits as read
-
-        bunch = read()
-        return bunch.images, bunch.target
-    rows = np.loadtxt(path, delimiter=",")
-    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]
 
 
 def load_photo_patches(request: DatasetRequest) -> RawData:
@@ -78,46 +63,37 @@ def load_photo_patches(request: DatasetRequest) -> RawData:
     return RawData(
         classes=("china", "flower"),
         test=InMemorySplit(images, torch.from_numpy(labels.astype(np.int64))),
-        notes={
-            "source": "sklearn.datasets.load_sample_images",
-            "layout": "random crops, labelled by photograph",
-        },
+        notes={"source": "sklearn.datasets.load_sample_images", "layout": "random crops, labelled by photograph"},
     )
 
 
 def load_noise(request: DatasetRequest) -> RawData:
     """Gaussian noise around mid grey (deviation 64 of 255), 2,000 images, test only, synthetic."""
-    values = _random(request).standard_normal(_shape(request), dtype=np.float32)
-    pixels = np.clip(np.rint(_MID_GREY + _DEVIATION * values), 0, 255).astype(np.uint8)
-    return _test_only("noise", pixels, request)
+    random, shape = _random(request)
+    values = 127.5 + 64.0 * random.standard_normal(shape, dtype=np.float32)
+    return _made_up("noise", np.clip(np.rint(values), 0, 255).astype(np.uint8), request)
 
 
 def load_uniform(request: DatasetRequest) -> RawData:
     """Uniform noise, every pixel and channel on its own, 2,000 images, test only, synthetic."""
-    return _test_only("uniform", _random(request).integers(256, size=_shape(request), dtype=np.uint8), request)
+    random, shape = _random(request)
+    return _made_up("uniform", random.integers(256, size=shape, dtype=np.uint8), request)
 
 
 def load_constant(request: DatasetRequest) -> RawData:
     """Images of a single random colour each, 2,000 images, test only, synthetic."""
-    count, channels, height, width = _shape(request)
-    colours = _random(request).integers(256, size=(count, channels, 1, 1), dtype=np.uint8)
-    pixels = np.broadcast_to(colours, (count, channels, height, width)).copy()
-    return _test_only("constant", pixels, request)
+    random, shape = _random(request)
+    colours = random.integers(256, size=(*shape[:2], 1, 1), dtype=np.uint8)
+    return _made_up("constant", np.broadcast_to(colours, shape).copy(), request)
 
 
-def _random(request: DatasetRequest) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(request.seed))
-
-
-def _shape(request: DatasetRequest) -> tuple[int, int, int, int]:
+def _random(request: DatasetRequest) -> tuple[np.random.Generator, tuple[int, int, int, int]]:
+    """Return where images that are made up are drawn from, and the shape of all of them."""
     side = request.image_size or _SIDE
-    return _COUNT, request.channels or _CHANNELS, side, side
+    shape = (_COUNT, request.channels or _CHANNELS, side, side)
+    return np.random.Generator(np.random.PCG64(request.seed)), shape
 
 
-def _test_only(kind: str, pixels: NDArray[np.uint8], request: DatasetRequest) -> RawData:
-    labels = torch.zeros(len(pixels), dtype=torch.int64)
-    return RawData(
-        classes=(kind,),
-        test=InMemorySplit(torch.from_numpy(pixels), labels),
-        notes={"source": f"synthetic, seed {request.seed}"},
-    )
+def _made_up(kind: str, pixels: NDArray[np.uint8], request: DatasetRequest) -> RawData:
+    test = InMemorySplit(torch.from_numpy(pixels), torch.zeros(len(pixels), dtype=torch.int64))
+    return RawData(classes=(kind,), test=test, notes={"source": f"synthetic, seed {request.seed}"})

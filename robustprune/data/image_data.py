@@ -12,6 +12,12 @@ from robustprune.data.splits import InMemorySplit, Split
 from robustprune.data.stratify import stratified_indices
 from robustprune.errors import DataError
 
+_WITHOUT = {
+    "train": "it can only be tested on or serve as foreign data; train on another set",
+    "val": "a validation fraction above 0 takes one out of training images",
+    "test": "add a test split to it",
+}
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageData:
@@ -76,14 +82,10 @@ class ImageData:
         found = self.splits()
         if split_name in found:
             return found[split_name]
-        if split_name not in ("train", "val", "test"):
-            raise DataError(f"there is no split called {split_name!r}; splits are train, val and test")
-        advice = {
-            "train": "it can only be tested on or serve as foreign data; train on another set",
-            "val": "a validation fraction above 0 takes one out of training images",
-            "test": "add a test split to it",
-        }[split_name]
-        raise DataError(f"data set {self.name!r} has no {split_name} split, only {', '.join(found)}: {advice}")
+        if split_name not in _WITHOUT:
+            raise DataError(f"there is no split called {split_name!r}; splits are {', '.join(_WITHOUT)}")
+        names = ", ".join(found)
+        raise DataError(f"data set {self.name!r} has no {split_name} split, only {names}: {_WITHOUT[split_name]}")
 
     def __repr__(self) -> str:
         """Return name, shape and sizes rather than every field."""

@@ -2,243 +2,174 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from robustprune.data.contract import DatasetRequest, RawData, Remarks
-from robustprune.data.image_files import (
-    ancestry,
-    identity,
-    is_dangling,
-    is_image,
-    is_junk,
-    list_images,
-    read_layout,
-    remark_hidden,
-)
-from robustprune.data.streaming import StreamedSplit
-from robustprune.errors import DataError
+from robustprune.data.contract import DatasetRequest, RawData
+from robustprune.data.streaming import StreamedSplit, read_layout, stream_files
+from robustprune.errors import DataError, DataWarning
 from robustprune.registry import suggest
 from robustprune.runtime.files import printable
 
-_SPLIT_NAMES = {
-    "train": {"train", "training", "trn"},
-    "val": {"val", "valid", "validation", "validate", "dev", "development"},
-    "test": {"test", "testing", "tst", "eval", "evaluation"},
+_SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "eval"),
 }
-_BESIDES = ("set", "data", "dataset", "split", "images", "image", "imgs", "img", "seg", "folder")
-_FORMATS = "CLASS/*.png, .jpg, .bmp, .webp, .tif, .gif or .ppm"
+_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".pbm", ".pgm", ".ppm", ".pnm", ".webp", ".tif", ".tiff", ".gif"}
+)
+_OTHER_FORMATS = frozenset({".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".svg", ".exr", ".dcm", ".dng", ".npy"})
+_EXPECTED = "CLASS/*.png, .jpg, .bmp, .webp, .tif, .gif or .ppm"
 
 _Files = dict[str, dict[str, list[Path]]]  # split → class → its files
 
 
-def load_image_folder(request: DatasetRequest) -> RawData:
+def load_imagefolder(request: DatasetRequest) -> RawData:
     """Your own image files: DIR/train/CLASS/*.png with DIR/test or DIR/val, or DIR/CLASS/* as a test set."""
     folder = request.argument_path()
     if not folder.is_dir():
         raise DataError(f"there is no folder {printable(folder)}; expected one with train/CLASS/*.png in it")
-    remarks = Remarks(folder)
+    left_out: list[Path] = []
     try:
-        parts, layout = _find_parts(folder, remarks)
-        files = {name: _files_by_class(part, remarks) for name, part in parts.items()}
+        parts, layout = _find_parts(folder, left_out)
+        files = {split: _files_by_class(part, left_out) for split, part in parts.items()}
     except OSError as error:
         raise DataError(f"{printable(folder)} cannot be read: {error}") from error
-    classes = _class_names(files, remarks)
-    numbers = {name: number for number, name in enumerate(classes)}
-    channels, size = _common_layout(files, request, remarks)
-    _remark_twice(files, remarks)
-    remarks.say()
-    side = request.image_size
-    # Files of different sizes have none of their own; they come in the size asked for.
-    image_size = size or (side or 0, side or 0)
-
-    def split(name: str) -> StreamedSplit | None:
-        if name not in files:
-            return None
-        pairs = [(path, numbers[owner]) for owner, paths in files[name].items() for path in paths]
-        return StreamedSplit(
-            paths=tuple(path for path, _ in pairs),
-            labels=torch.tensor([number for _, number in pairs], dtype=torch.int64),
-            channels=channels,
-            image_size=image_size,
-            folder=folder,
-            workers=request.workers,
+    if left_out:
+        further = f" and {len(left_out) - 1} more" if left_out[1:] else ""
+        warnings.warn(
+            f"{printable(folder)}: {printable(left_out[0].relative_to(folder))}{further} left out, outside the class "
+            "folders of a split or of no format that is read",
+            DataWarning,
+            stacklevel=2,
         )
+    classes = _class_names(files)
+    numbers = {name: number for number, name in enumerate(classes)}
+    channels, sizes = read_layout([path for owners in files.values() for paths in owners.values() for path in paths])
+    if len(sizes) > 1 and request.image_size is None:
+        shown = (f"{printable(path)} ({height}x{width})" for (height, width), path in list(sizes.items())[:2])
+        raise DataError(
+            f"the images are of different sizes, {' and '.join(shown)}; "
+            "give an image size to resize them to (--image-size N, image_size=N in Python)"
+        )
+    # Files of different sizes have none of their own; they come in the size asked for.
+    side = request.image_size or 0
+    size = next(iter(sizes)) if len(sizes) == 1 else (side, side)
+
+    def split(owners: Mapping[str, Sequence[Path]]) -> StreamedSplit:
+        labelled = [(path, numbers[owner]) for owner, paths in owners.items() for path in paths]
+        return stream_files(labelled, channels, size, folder, request.workers)
 
     return RawData(
         classes=classes,
-        train=split("train"),
-        val=split("val"),
-        test=split("test"),
+        **{name: split(owners) for name, owners in files.items()},
         flips=True,
-        notes={"source": str(folder), "layout": layout, "resized_from": list(size) if size else "mixed"},
+        notes={"source": str(folder), "layout": layout, "resized_from": list(size) if len(sizes) == 1 else "mixed"},
     )
 
 
-def _find_parts(folder: Path, remarks: Remarks) -> tuple[dict[str, Path], str]:
+def list_images(folder: Path, left_out: list[Path]) -> list[Path]:
+    """Return the image files anywhere below ``folder``, sorted by path.
+
+    Links are followed, but to folders that are read already or hold this one. What is hidden is left out.
+
+    Args:
+        folder: Where to look.
+        left_out: Takes what seems to be an image and is not read: other formats, pipes, links that lead nowhere.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+    found = []
+    seen = {folder.resolve(), *folder.resolve().parents}
+    for place, subfolders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        here, entered = Path(place), []
+        for name in sorted(subfolders):
+            real = (here / name).resolve()
+            if not _is_hidden(name) and real not in seen:
+                seen.add(real)
+                entered.append(name)
+        subfolders[:] = entered
+        for name in names:
+            path = here / name
+            if _is_image(path):
+                found.append(path)
+            elif path.suffix.lower() in _SUFFIXES | _OTHER_FORMATS and not _is_hidden(name):
+                left_out.append(path)
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir")
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and not _is_hidden(path.name) and path.is_file()
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not _is_hidden(path.name)]
+
+
+def _find_parts(folder: Path, left_out: list[Path]) -> tuple[dict[str, Path], str]:
     """Return the folder of each split, and a sentence on how the folders were understood."""
-    inside = sorted(folder.iterdir())
-    children = [path for path in inside if path.is_dir() and not is_junk(path.name)]
-    named = [(split, path) for path in children if (split := _split_called(path.name))]
+    children = _subfolders(folder)
+    called = {path: split for path in children for split, names in _SPLITS.items() if path.name.casefold() in names}
     # A class may be called train, too; a split is what holds folders, of which one is enough.
-    if not any(_holds_folders(path) for _, path in named):
-        if len(named) == len(children) > 1:
-            raise DataError(
-                f"{printable(folder)} holds only {' and '.join(printable(path.name) for _, path in named)}, which are "
-                f"called as splits are and hold no class folders; expected train/{_FORMATS}"
-            )
+    if not any(_subfolders(path) for path in called):
+        if len(called) == len(children) > 1:
+            raise DataError(f"the splits in {printable(folder)} hold no class folders; expected train/{_EXPECTED}")
         return {"test": folder}, "no train, val or test folder: everything is the test split"
     parts: dict[str, Path] = {}
-    for split, path in named:
-        if split in parts:
+    for path, split in called.items():
+        if parts.setdefault(split, path) != path:
             raise DataError(
-                f"{printable(folder)} holds both {printable(parts[split].name)} and {printable(path.name)}, and either "
-                f"may be the {split} split; rename or move one of them"
+                f"{printable(folder)} holds both {parts[split].name} and {path.name}, and either may be the {split} "
+                "split; rename or move one of them"
             )
-        parts[split] = path
-    for path in children:
-        if path not in parts.values() and list_images(path):
-            remarks.add("left out, beside the folders of the splits", path)
-    for path in inside:
-        _remark_outside(path, remarks)
-    layout = f"folders {', '.join(printable(parts[split].name) for split in _SPLIT_NAMES if split in parts)}"
+    left_out += [path for path in children if path not in called and list_images(path, [])]
+    left_out += filter(_is_image, folder.iterdir())
+    parts = {split: parts[split] for split in _SPLITS if split in parts}
+    layout = f"folders {', '.join(path.name for path in parts.values())}"
     if "test" not in parts and "val" in parts:
-        layout = f"no test folder: {printable(parts['val'].name)} is the test split"
+        layout = f"no test folder: {parts['val'].name} is the test split"
         parts["test"] = parts.pop("val")
-    parts = {split: parts[split] for split in _SPLIT_NAMES if split in parts}
-    for split, path in parts.items():
-        if path.name != split:
-            remarks.add(f"taken as the {split} split", path)
     return parts, layout
 
 
-def _split_called(name: str) -> str | None:
-    """Return the split that a folder of that name is usually meant for: ``Train``, ``valid``, ``test_set``, ``dev``."""
-    words = [word for word in re.findall("[a-z]+", name.casefold()) if word not in _BESIDES]
-    if len(words) != 1:
-        return None
-    ending = "|".join(_BESIDES)
-    stem = re.sub(f"(?:{ending})$", "", words[0])
-    return next((split for split, names in _SPLIT_NAMES.items() if stem in names), None)
-
-
-def _holds_folders(folder: Path) -> bool:
-    return any(path.is_dir() and not is_junk(path.name) for path in folder.iterdir())
-
-
-def _files_by_class(folder: Path, remarks: Remarks) -> dict[str, list[Path]]:
-    files = {}
-    for owner in _class_folders(folder, remarks):
-        name = unicodedata.normalize("NFC", printable(owner.name))
-        if printable(owner.name) != owner.name:
-            remarks.add("named after bytes that are no UTF-8", owner)
-        if name in files:
-            raise DataError(
-                f"{printable(folder)} holds two folders of the class {name!r}, whose accents are coded twice"
-            )
-        files[name] = list_images(owner, remarks)
-        if not files[name]:
-            raise DataError(f"class folder {printable(owner)} holds no image files; expected {_FORMATS}")
+def _files_by_class(folder: Path, left_out: list[Path]) -> dict[str, list[Path]]:
+    files = {printable(path.name): list_images(path, left_out) for path in _subfolders(folder)}
+    if empty := [name for name, paths in files.items() if not paths]:
+        raise DataError(f"class folder {printable(folder)}/{empty[0]} holds no image files; expected {_EXPECTED}")
+    loose = [path for path in sorted(folder.iterdir()) if _is_image(path)]
     if not files:
-        direct = sum(path.is_file() and is_image(path, Remarks(folder)) for path in folder.iterdir())
-        found = f", but {direct} images: it may be one folder too deep" if direct else ""
-        raise DataError(f"{printable(folder)} holds no class folders{found}; expected {_FORMATS}")
-    _refuse_splits_as_classes(folder, files)
+        found = f", but {len(loose)} images: it may be one folder too deep" if loose else ""
+        raise DataError(f"{printable(folder)} holds no class folders{found}; expected {_EXPECTED}")
+    left_out += loose
+    places = [{path.parent for path in paths} for paths in files.values()]
+    below = [{place.relative_to(folder).parts[1:2] for place in own} for own in places]
+    every = set().union(*below)
+    # Splits by other names, or one folder above the classes. One that is the only one in each class may be there.
+    if () not in every and set.intersection(*below) and len(every) > 1:
+        raise DataError(
+            f"{' and '.join(list(files)[:2])} in {printable(folder)} hold no images but folders of the same names, so "
+            "they are no classes; name the folder above the classes, and call splits train, val and test"
+        )
     return files
 
 
-def _class_folders(folder: Path, remarks: Remarks) -> Iterator[Path]:
-    above = ancestry(folder)
-    for path in sorted(folder.iterdir()):
-        if not path.is_dir() or is_junk(path.name):
-            _remark_outside(path, remarks)
-        elif (path.stat().st_dev, path.stat().st_ino) in above:
-            remarks.add("left out, as links that lead in a circle", path)
-        else:
-            yield path
-
-
-def _remark_outside(path: Path, remarks: Remarks) -> None:
-    """Say what is left out of something that lies beside the class folders, or the splits, and is no such folder."""
-    if is_dangling(path):
-        remarks.add("left out, as links that lead nowhere", path)
-    elif path.is_dir() and is_junk(path.name):
-        remark_hidden(path, remarks)
-    elif path.is_file() and is_image(path, remarks):
-        remarks.add("left out, as they lie in no class folder", path)
-
-
-def _refuse_splits_as_classes(folder: Path, files: Mapping[str, Sequence[Path]]) -> None:
-    """Refuse class folders that hold nothing but the same folders: they are splits, or one folder above the classes."""
-    below = []
-    for paths in files.values():
-        owner = paths[0]
-        while owner.parent != folder:
-            owner = owner.parent
-        below.append({path.relative_to(owner).parts[0] if path.parent != owner else "" for path in paths})
-    if "" in set().union(*below):
-        return
-    shared = sorted(set.intersection(*below))
-    if shared and len(set().union(*below)) > 1:
-        kinds = ", ".join(map(printable, shared[:3])) + (", …" if shared[3:] else "")
-        names = " and ".join(list(files)[:2])
-        advice = (
-            f"name {printable(folder / names)} itself"
-            if len(files) == 1
-            else "if they are splits, call them train, val and test"
-        )
-        raise DataError(
-            f"{names} in {printable(folder)} hold no images but folders of the same names ({kinds}), so they are no "
-            f"classes; {advice}"
-        )
-
-
-def _remark_twice(files: _Files, remarks: Remarks) -> None:
-    """Say which files are read twice, through links, as images of two splits or of two classes."""
-    seen: dict[tuple[int, int], tuple[str, str]] = {}
+def _class_names(files: _Files) -> tuple[str, ...]:
+    known = sorted(files.get("train") or set().union(*files.values()))
     for part, owners in files.items():
-        for owner, paths in owners.items():
-            for path in paths:
-                before = seen.setdefault(identity(path), (part, owner))
-                if before[0] != part:
-                    remarks.add(f"the same files as in the {before[0]} split", path)
-                elif before[1] != owner:
-                    remarks.add("the same files as in another class", path)
-
-
-def _class_names(files: _Files, remarks: Remarks) -> tuple[str, ...]:
-    known = sorted(files.get("train", {}) or {name for owners in files.values() for name in owners})
-    for part, owners in files.items():
-        unknown = sorted(set(owners) - set(known))
-        if unknown:
+        for name in sorted(owners.keys() - known):
             raise DataError(
-                f"the {part} folder has class {unknown[0]!r}, which the train folder has not."
-                f"{suggest(unknown[0], known)}"
+                f"the {part} folder has class {name!r}, which the train folder has not.{suggest(name, known)}"
             )
-    if "train" in files and len(known) == 1:
-        raise DataError(
-            f"the train folder has only one class, {known[0]!r}, and there is nothing to tell apart; it may be one "
-            f"folder too deep or too high: expected train/{_FORMATS} of two classes or more"
-        )
-    alike: dict[str, list[str]] = {}
-    for name in known:
-        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
-    for names in alike.values():
-        if len(names) > 1:
-            remarks.add("classes kept apart that differ only in capitals or blanks", ", ".join(map(repr, names)))
     return tuple(known)
-
-
-def _common_layout(files: _Files, request: DatasetRequest, remarks: Remarks) -> tuple[int, tuple[int, int] | None]:
-    paths = [path for owners in files.values() for group in owners.values() for path in group]
-    layout = read_layout(paths, remarks)
-    if layout.size is None and request.image_size is None:
-        raise DataError(
-            f"the images are of different sizes, {' and '.join(layout.differing)}; "
-            "give an image size to resize them to (--image-size N, image_size=N in Python)"
-        )
-    return layout.channels, layout.size

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from robustprune.data.contract import DatasetRequest, RawData
+from robustprune.data.contract import DatasetLoader, DatasetRequest, RawData
 from robustprune.data.image_data import ImageData
 from robustprune.data.pixels import INTERPOLATION, channel_statistics, convert_channels, resize_images
-from robustprune.data.registry import DATASETS, TAKE_A_PATH, TAKE_NO_ARGUMENT
+from robustprune.data.registry import DATASETS
 from robustprune.data.splits import InMemorySplit, Split
 from robustprune.data.stratify import hold_out, stratified_indices
 from robustprune.data.streaming import StreamedSplit
@@ -68,20 +68,24 @@ def load_data(
         UnknownNameError: There is no set of that name.
 
     Warns:
-        DataWarning: Something was left out, turned, renumbered or assumed, or a class has no image in some split.
+        DataWarning: Images were left out, or a class has no image in some split.
     """
     if not isinstance(name, str):
         raise DataError(f"an image set is named by a text such as digits, npz:FILE or imagefolder:DIR, got {name!r}")
     _check(image_size=image_size, channels=channels, train_limit=train_limit, seed=seed, workers=workers)
     if not isinstance(validation_fraction, Real) or not 0 <= validation_fraction <= 0.5:
         raise DataError(f"validation fraction {validation_fraction!r} is not a number between 0 and 0.5")
-    folder = None if root is None else _folder(root)
+    if root is not None and not str(root).strip():
+        raise DataError("the folder to look for the data set in has an empty name; leave root out for the usual places")
+    folder = None if root is None else user_path(root).resolve()
     request = DatasetRequest(name, folder, image_size, channels, seed, download, workers)
-    raw = _load_raw(request)
+    load: DatasetLoader = DATASETS.get(name)
+    key, colon, _ = name.partition(":")
+    if colon and key in DATASETS.builtin and not DATASETS.builtin[key].argument:
+        raise DataError(f"data set {key!r} takes nothing after a colon; found {name!r}")
+    raw = load(request)
     _say_what_is_empty(request, raw)
-    splits = _separate(raw, train_limit, validation_fraction, seed)
-    streamed = _stays_on_disk(splits, stream, image_size, channels)
-    splits = {part: _adapt(split, image_size, channels, streamed) for part, split in splits.items()}
+    splits = _adapt(_separate(raw, train_limit, validation_fraction, seed), image_size, channels, stream)
     mean, std, statistics_from = _statistics(splits, seed)
     spec = {
         "name": canonical_name(name),
@@ -93,8 +97,7 @@ def load_data(
         "validation_fraction": validation_fraction,
         "stream": stream,
     }
-    done = {"statistics_from": statistics_from, "streamed": streamed}
-    provenance = {**spec, **raw.notes, **_conversions(raw, splits), **done, **_contents(raw, splits)}
+    provenance = {**spec, **raw.notes, "statistics_from": statistics_from, **_what_was_done(raw, splits)}
     return ImageData(name, raw.classes, mean, std, raw.flips, **splits, spec=spec, provenance=provenance)
 
 
@@ -105,36 +108,21 @@ def canonical_name(name: str) -> str:
         DataError: A name that needs a path has none.
     """
     key = name.partition(":")[0]
-    return f"{key}:{DatasetRequest(name).argument_path()}" if key in TAKE_A_PATH else name
+    takes_a_path = key in DATASETS.builtin and DATASETS.builtin[key].argument
+    return f"{key}:{DatasetRequest(name).argument_path()}" if takes_a_path else name
 
 
-def _check(*, image_size: Any, channels: Any, **numbers: Any) -> None:
-    for name, value in {"image_size": image_size, "channels": channels, **numbers}.items():
+def _check(**numbers: Any) -> None:
+    for name, value in numbers.items():
         is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if not (is_whole or (value is None and name in ("image_size", "channels", "train_limit"))):
+        if not is_whole and (value is not None or name in ("seed", "workers")):
             raise DataError(f"{name} must be a whole number, got {value!r}")
-        if name in ("seed", "workers") and value < 0:
+        if is_whole and name in ("seed", "workers") and value < 0:
             raise DataError(f"{name} must not be negative, got {value}")
-    if image_size is not None and image_size < _SMALLEST_SIDE:
-        raise DataError(f"image size {image_size} is too small; the least is {_SMALLEST_SIDE}")
-    if channels not in (None, 1, 3):
-        raise DataError(f"cannot convert to {channels} channels; choose 1 (grey) or 3 (colour)")
-
-
-def _folder(root: str | Path) -> Path:
-    if not isinstance(root, (str, os.PathLike)):
-        raise DataError(f"root must be the path of a folder, got {root!r}")
-    if not str(root).strip():
-        raise DataError("the folder to look for the data set in has an empty name; leave root out for the usual places")
-    return user_path(root).resolve()
-
-
-def _load_raw(request: DatasetRequest) -> RawData:
-    key = request.name.partition(":")[0]
-    load: Callable[[DatasetRequest], RawData] = DATASETS.get(request.name)
-    if ":" in request.name and key in TAKE_NO_ARGUMENT:
-        raise DataError(f"data set {key!r} takes nothing after a colon; found {request.name!r}")
-    return load(request)
+        if is_whole and name == "image_size" and value < _SMALLEST_SIDE:
+            raise DataError(f"image size {value} is too small; the least is {_SMALLEST_SIDE}")
+        if is_whole and name == "channels" and value not in (1, 3):
+            raise DataError(f"cannot convert to {value} channels; choose 1 (grey) or 3 (colour)")
 
 
 def _say_what_is_empty(request: DatasetRequest, raw: RawData) -> None:
@@ -172,29 +160,23 @@ def _separate(raw: RawData, train_limit: int | None, validation_fraction: float,
     return splits
 
 
-def _stays_on_disk(
-    splits: Mapping[str, Split], stream: bool | None, image_size: int | None, channels: int | None
-) -> bool:
-    """Return whether the splits are image files that are to be read as they are used."""
-    if not all(isinstance(split, StreamedSplit) for split in splits.values()):
-        return False
-    if stream is not None:
-        return stream
+def _adapt(
+    splits: Mapping[str, Split], image_size: int | None, channels: int | None, stream: bool | None
+) -> dict[str, Split]:
+    """Return the splits with the channels and size asked for, image files in memory where they are not to stream."""
     found_channels, height, width = next(iter(splits.values())).shape
-    pixels = (channels or found_channels) * (height * width if image_size is None else image_size**2)
-    return pixels * sum(len(split) for split in splits.values()) > _IN_MEMORY_BYTES
-
-
-def _adapt(split: Split, image_size: int | None, channels: int | None, streamed: bool) -> Split:
-    """Return the split with the channels and size asked for; the reader of a streamed one does both."""
-    found_channels, height, width = split.shape
-    wanted_channels = channels or found_channels
+    wanted = channels or found_channels
     size = (height, width) if image_size is None else (image_size, image_size)
-    if isinstance(split, StreamedSplit):
-        adapted = replace(split, channels=wanted_channels, image_size=size)
-        return adapted if streamed else adapted.in_memory()
-    images = resize_images(convert_channels(split.images, wanted_channels), size)
-    return InMemorySplit(images, split.labels)
+    if stream is None:
+        stream = wanted * math.prod(size) * sum(map(len, splits.values())) > _IN_MEMORY_BYTES
+    adapted: dict[str, Split] = {}
+    for name, split in splits.items():
+        if isinstance(split, StreamedSplit):  # its reader does both
+            files = replace(split, channels=wanted, image_size=size)
+            adapted[name] = files if stream else InMemorySplit(files.images, files.labels)
+        else:
+            adapted[name] = InMemorySplit(resize_images(convert_channels(split.images, wanted), size), split.labels)
+    return adapted
 
 
 def _statistics(splits: Mapping[str, Split], seed: int) -> tuple[tuple[float, ...], tuple[float, ...], str]:
@@ -204,30 +186,24 @@ def _statistics(splits: Mapping[str, Split], seed: int) -> tuple[tuple[float, ..
     described = f"{len(split)} {part} images"
     if isinstance(split, StreamedSplit) and len(split) > _STATISTICS_SAMPLE:
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-        split, described = (
-            split.subset(order[:_STATISTICS_SAMPLE].sort().values),
-            f"{_STATISTICS_SAMPLE} of {described}",
-        )
+        split = split.subset(order[:_STATISTICS_SAMPLE].sort().values)
+        described = f"{_STATISTICS_SAMPLE} of {described}"
     mean, std = channel_statistics(batch.images for batch in split.batches(512))
     return mean, std, described
 
 
-def _conversions(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
+def _what_was_done(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
     before, after = (next(iter(parts.values())).shape for parts in (raw.splits(), splits))
     original = raw.notes.get("resized_from", list(before[1:]))
     resized = original != list(after[1:])
+    held_out = "held out of the training images, stratified" if "val" in splits else None
     return {
         "channels_from": before[0],
         "channels_to": after[0],
         "resized_from": original if resized else None,
         "resized_to": list(after[1:]) if resized else None,
         "interpolation": INTERPOLATION if resized else None,
-    }
-
-
-def _contents(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
-    held_out = "held out of the training images, stratified" if "val" in splits else None
-    return {
+        "streamed": all(isinstance(split, StreamedSplit) for split in splits.values()),
         "validation": held_out if raw.val is None else "shipped with the set",
         "sizes": {part: len(split) for part, split in splits.items()},
         "sha256": {part: split.fingerprint() for part, split in splits.items()},

@@ -54,24 +54,18 @@ def channel_statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tu
     """Return the mean and standard deviation of every channel, in units of [0, 1].
 
     The sums are exact integers, so the result depends neither on the order of the images nor on how they are
-    batched. A deviation is never below 0.001: images may be divided by it.
-
-    Args:
-        batches: uint8 images (n, C, H, W), at least one.
+    batched. A deviation is never below 0.001: images may be divided by it. Batches are uint8 images (n, C, H, W).
     """
-    count, sums, squares = 0, [0, 0, 0], [0, 0, 0]
-    channels = 0
+    count, totals = 0, torch.zeros(2, 1, dtype=torch.int64)  # of values and squares, by channel
     for batch in batches:
-        channels = batch.shape[1]
         for chunk in torch.split(batch, _CHUNK):
             values = chunk.to(torch.int32)
-            first = values.sum(dim=(0, 2, 3), dtype=torch.int64).tolist()
-            second = values.square_().sum(dim=(0, 2, 3), dtype=torch.int64).tolist()
-            sums = [total + part for total, part in zip(sums, [*first, 0, 0], strict=False)]
-            squares = [total + part for total, part in zip(squares, [*second, 0, 0], strict=False)]
             count += values[:, 0].numel()
-    means = tuple(sums[channel] / (255 * count) for channel in range(channels))
-    variances = ((count * squares[c] - sums[c] ** 2) / (255 * count) ** 2 for c in range(channels))
+            both = [each.sum(dim=(0, 2, 3), dtype=torch.int64) for each in (values, values.square())]
+            totals = totals + torch.stack(both).cpu()
+    sums, squares = totals.tolist()
+    means = tuple(total / (255 * count) for total in sums)
+    variances = ((count * b - a**2) / (255 * count) ** 2 for a, b in zip(sums, squares, strict=True))
     return means, tuple(max(math.sqrt(variance), _SMALLEST_STD) for variance in variances)
 
 

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import gzip
-import math
+import io
+import pickle
 import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustprune.data.contract import DatasetRequest, RawData, Remarks
-from robustprune.data.image_files import list_images
+from robustprune.data.contract import DatasetRequest, RawData
+from robustprune.data.image_folders import list_images
 from robustprune.data.registry import find_folder
-from robustprune.data.safe_pickle import read_array_pickle
 from robustprune.data.splits import InMemorySplit
-from robustprune.data.streaming import StreamedSplit
+from robustprune.data.streaming import stream_files
 from robustprune.errors import DataError
 
 _CLOTHES = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
 _UNSIGNED_BYTE = 8  # of the type codes of IDX
 _CIFAR_PIXELS = 3 * 32 * 32
-_TINY_SIDE = 64
+_AGAIN = "fetch it again"
+_TINY_SIZE = (64, 64)
 
 
 def load_fashion_mnist(request: DatasetRequest) -> RawData:
@@ -45,9 +46,7 @@ def _read_idx_split(folder: Path, prefix: str) -> InMemorySplit:
     image_path, label_path = (path if path.exists() else path.with_name(f"{path.name}.gz") for path in plain)
     images, labels = read_idx(image_path, 3), read_idx(label_path, 1)
     if len(images) != len(labels):
-        raise DataError(
-            f"{image_path} holds {len(images)} images and {label_path.name} {len(labels)} labels; fetch both again"
-        )
+        raise DataError(f"{image_path} holds {len(images)} images and {label_path.name} {len(labels)} labels; {_AGAIN}")
     return InMemorySplit(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
 
 
@@ -57,91 +56,128 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     That is two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit integer, and
     the values in row-major order.
 
-    Args:
-        path: The file.
-        dimensions: How many dimensions the array must have.
-
     Raises:
-        DataError: The file is missing or damaged, is not IDX of unsigned bytes, has another number of
-            dimensions, or holds fewer or more bytes than they call for.
+        DataError: The file is missing or damaged, or is not IDX of unsigned bytes with so many dimensions.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            return _parse_idx(stream, path, dimensions)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}); fetch it again") from error
-
-
-def _parse_idx(stream: BinaryIO | gzip.GzipFile, path: Path, dimensions: int) -> NDArray[Any]:
-    magic = stream.read(4)
-    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != _UNSIGNED_BYTE:
-        raise DataError(f"{path} is not an IDX file of unsigned bytes: it starts with {magic.hex() or 'nothing'}")
-    if magic[3] != dimensions:
-        raise DataError(f"{path} has {magic[3]} dimensions where {dimensions} are expected")
-    header = stream.read(4 * dimensions)
-    if len(header) < 4 * dimensions:
-        raise DataError(f"{path} ends within its header; fetch it again")
-    shape = struct.unpack(f">{dimensions}I", header)
-    content = stream.read(math.prod(shape) + 1)
-    if len(content) != math.prod(shape):
-        relation = "more" if len(content) > math.prod(shape) else f"only {len(content)}"
-        raise DataError(f"{path} should hold {math.prod(shape)} bytes for {shape} and holds {relation}; fetch it again")
-    return np.frombuffer(bytearray(content), dtype=np.uint8).reshape(shape)
+            content = bytearray(stream.read())
+        magic, *shape = struct.unpack_from(f">{1 + dimensions}I", content)
+        if magic != (_UNSIGNED_BYTE << 8) + dimensions:
+            raise ValueError(f"it starts with {content[:4].hex()}")
+        return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
+        raise DataError(
+            f"{path} is not an IDX file of unsigned bytes in {dimensions} dimensions ({error}); {_AGAIN}"
+        ) from error
 
 
 def load_cifar10(request: DatasetRequest) -> RawData:
     """CIFAR-10: 60,000 colour 32×32 photographs, 10 classes."""
-    folder = find_folder(request)
-    batches = [folder / f"data_batch_{number}" for number in range(1, 6)]
-    classes = _read_cifar(folder / "batches.meta", "label_names")["label_names"]
-    return _load_cifar(folder, classes, batches, folder / "test_batch", "labels")
+    batches = [f"data_batch_{number}" for number in range(1, 6)]
+    return _load_cifar(find_folder(request), batches, "test_batch", "labels", "batches.meta", "label_names")
 
 
 def load_cifar100(request: DatasetRequest) -> RawData:
     """CIFAR-100: 60,000 colour 32×32 photographs, 100 classes."""
-    folder = find_folder(request)
-    classes = _read_cifar(folder / "meta", "fine_label_names")["fine_label_names"]
-    return _load_cifar(folder, classes, [folder / "train"], folder / "test", "fine_labels")
+    return _load_cifar(find_folder(request), ["train"], "test", "fine_labels", "meta", "fine_label_names")
 
 
-def _load_cifar(folder: Path, classes: Sequence[Any], train: Sequence[Path], test: Path, labels_key: str) -> RawData:
+def _load_cifar(folder: Path, train: Sequence[str], test: str, labels_key: str, meta: str, names_key: str) -> RawData:
+    classes = _read_cifar(folder / meta).get(names_key)
+    if not isinstance(classes, list):
+        raise DataError(f"{folder / meta} does not hold {names_key} as published; {_AGAIN}")
     return RawData(
-        classes=tuple(_text(name) for name in classes),
-        train=_read_cifar_split(train, labels_key),
-        test=_read_cifar_split([test], labels_key),
+        classes=tuple(map(_text, classes)),
+        train=_read_cifar_split([folder / name for name in train], labels_key),
+        test=_read_cifar_split([folder / test], labels_key),
         flips=True,
         notes={"source": str(folder)},
     )
 
 
 def _read_cifar_split(paths: Sequence[Path], labels_key: str) -> InMemorySplit:
-    images, labels = [], []
+    images, labels = [], list[int]()
     for path in paths:
-        content = _read_cifar(path, "data", labels_key)
-        pixels = content["data"]
-        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (_CIFAR_PIXELS,):
-            raise DataError(f"'data' in {path} is not an array of uint8 rows of {_CIFAR_PIXELS}; fetch it again")
-        if len(content[labels_key]) != len(pixels):
-            raise DataError(f"{path} holds {len(pixels)} images and {len(content[labels_key])} labels; fetch it again")
+        content = _read_cifar(path)
+        pixels, own = content.get("data"), content.get(labels_key, ())
+        are_numbers = isinstance(own, list) and all(isinstance(label, int) and 0 <= label < 256 for label in own)
+        if not are_numbers or not isinstance(pixels, np.ndarray) or pixels.shape != (len(own), _CIFAR_PIXELS):
+            raise DataError(
+                f"{path} does not hold rows of {_CIFAR_PIXELS} pixels as data, each with a class number in "
+                f"{labels_key}; {_AGAIN}"
+            )
         images.append(pixels)
-        labels.extend(content[labels_key])
-    if not all(isinstance(label, int) and 0 <= label < 256 for label in labels):
-        raise DataError(f"{labels_key!r} in {paths[0].parent} are not all class numbers; fetch the set again")
+        labels += own
     stacked = np.concatenate(images).reshape(-1, 3, 32, 32)
     return InMemorySplit(torch.from_numpy(stacked), torch.tensor(labels, dtype=torch.int64))
 
 
-def _read_cifar(path: Path, *keys: str) -> dict[str, Any]:
+def _read_cifar(path: Path) -> dict[str, Any]:
     content = read_array_pickle(path)
-    if isinstance(content, dict):  # written by Python 3, the keys may be bytes
-        content = {_text(key): value for key, value in content.items()}
-        if all(isinstance(content.get(key), (list, tuple, np.ndarray)) for key in keys):
-            return content
-    raise DataError(f"{path} does not hold {' and '.join(keys)} as published; fetch it again")
+    # Written by Python 3, the keys may be bytes.
+    return {_text(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 
 
 def _text(name: Any) -> str:
     return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
+
+
+def read_array_pickle(path: Path) -> Any:
+    """Return what a pickle of uint8 arrays, containers, strings and numbers holds; nothing in it is executed.
+
+    A pickle may call any function that it names. Here the only names it may use are those that numpy arrays are
+    written with, and each stands for something inert: numpy never sees the pickle's instructions, only a shape and a
+    string of bytes. Strings written by Python 2 are read as Latin-1.
+
+    Raises:
+        DataError: The file is missing, damaged, or names anything that such arrays have no use for.
+    """
+    try:
+        return _with_arrays(_ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load())
+    except Exception as error:  # a damaged pickle raises whatever its stray instructions run into
+        raise DataError(
+            f"{path} is not a pickle of uint8 arrays ({type(error).__name__}: {error}); {_AGAIN}"
+        ) from error
+
+
+class _Written:
+    """Stands for ``numpy.ndarray`` and ``numpy.dtype``: keeps what it is given."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+        self.state: tuple[Any, ...] = ()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.state = state
+
+
+def _latin1_bytes(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it holds bytes encoded as {encoding!r}")
+    return text.encode("latin1")
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
+            return _latin1_bytes
+        array_names = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
+        if f"{module}.{name}" in (*array_names, "numpy.ndarray", "numpy.dtype"):
+            return _Written
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which no array needs")
+
+
+def _with_arrays(value: Any) -> Any:
+    if isinstance(value, _Written):
+        _, shape, kind, is_column_major, content = value.state
+        if kind.arguments[0] != "u1":
+            raise pickle.UnpicklingError(f"it holds an array of type {kind.arguments[0]!r}")
+        raw = content.encode("latin1") if isinstance(content, str) else content
+        return np.frombuffer(bytearray(raw), np.uint8).reshape(shape, order="F" if is_column_major else "C")
+    if isinstance(value, dict):
+        return {key: _with_arrays(item) for key, item in value.items()}
+    return [_with_arrays(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def load_svhn(request: DatasetRequest) -> RawData:
@@ -160,20 +196,14 @@ def _read_svhn_split(path: Path) -> InMemorySplit:
 
     try:
         content = loadmat(path, variable_names=["X", "y"])
+        images, labels = content["X"], content["y"].reshape(-1)
     except Exception as error:  # damaged MATLAB files raise anything from OSError to TypeError
-        raise DataError(f"{path} is not a MATLAB file of images ({error}); fetch it again") from error
-    if "X" not in content or "y" not in content:
-        raise DataError(f"{path} does not hold the arrays X and y as published; fetch it again")
-    images, labels = content["X"], content["y"].reshape(-1)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
-        raise DataError(f"X in {path} is {images.dtype} {images.shape}, not uint8 (32, 32, 3, N); fetch it again")
-    if len(labels) != images.shape[3] or labels.dtype.kind not in "iu":
-        raise DataError(f"y in {path} is not one whole number an image; fetch it again")
-    digits = labels.astype(np.int64)
-    if digits.size and (digits.min() < 1 or digits.max() > 10):
-        raise DataError(f"y in {path} has values outside 1 … 10; fetch it again")
+        raise DataError(f"{path} is not a MATLAB file of arrays X and y ({error}); {_AGAIN}") from error
+    fits = images.dtype == np.uint8 and labels.dtype.kind in "iu" and images.shape == (32, 32, 3, len(labels))
+    if not fits or not np.isin(labels, range(1, 11)).all():
+        raise DataError(f"{path} does not hold X, uint8 (32, 32, 3, N), and y, N numbers from 1 to 10; {_AGAIN}")
     pixels = np.ascontiguousarray(images.transpose(3, 2, 0, 1))
-    return InMemorySplit(torch.from_numpy(pixels), torch.from_numpy(digits % 10))  # 10 stands for the digit 0
+    return InMemorySplit(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64) % 10))  # 10 is the digit 0
 
 
 def load_tiny_imagenet(request: DatasetRequest) -> RawData:
@@ -183,37 +213,23 @@ def load_tiny_imagenet(request: DatasetRequest) -> RawData:
     try:
         classes = tuple(sorted((folder / "wnids.txt").read_text().split()))
         annotations = (folder / "val" / "val_annotations.txt").read_text().splitlines()
+        train = [
+            (path, number) for number, name in enumerate(classes) for path in list_images(folder / "train" / name, [])
+        ]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Tiny ImageNet in {folder} cannot be read ({error}); unpack it again") from error
-    numbers = {name: number for number, name in enumerate(classes)}
-    test = _annotated(annotations, folder, numbers)
-    remarks = Remarks(folder)
-    train = [(path, numbers[name]) for name in classes for path in _tiny_images(folder, name, remarks)]
-    remarks.say()
-
-    def split(labelled: Sequence[tuple[Path, int]]) -> StreamedSplit:
-        labels = torch.tensor([label for _, label in labelled], dtype=torch.int64)
-        paths = tuple(path for path, _ in labelled)
-        return StreamedSplit(paths, labels, 3, (_TINY_SIDE, _TINY_SIDE), folder, request.workers)
-
+    test = _annotated(annotations, folder, classes)
     return RawData(
         classes=classes,
-        train=split(train),
-        test=split(test),
+        train=stream_files(train, 3, _TINY_SIZE, folder, request.workers),
+        test=stream_files(test, 3, _TINY_SIZE, folder, request.workers),
         flips=True,
         notes={"source": str(folder), "layout": "the published validation images are the test split"},
     )
 
 
-def _tiny_images(folder: Path, name: str, remarks: Remarks) -> list[Path]:
-    place = folder / "train" / name / "images"
-    paths = list_images(place, remarks) if place.is_dir() else []
-    if not paths:
-        raise DataError(f"{place} holds no images; unpack Tiny ImageNet again")
-    return paths
-
-
-def _annotated(lines: list[str], folder: Path, numbers: dict[str, int]) -> list[tuple[Path, int]]:
+def _annotated(lines: list[str], folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
+    numbers = {name: number for number, name in enumerate(classes)}
     found = []
     for line in filter(None, lines):
         name, owner, *_ = [*line.split("\t", 2), ""]

@@ -6,20 +6,18 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from robustprune.data.contract import DatasetLoader, DatasetRequest
+from robustprune.data.contract import DatasetRequest
 from robustprune.errors import DataError, RobustPruneError
 from robustprune.registry import Registry, first_line, read_tables
 from robustprune.runtime.files import user_path
 
 DATASETS = Registry("data set", "robustprune.datasets", read_tables("data")["PLUGINS"])
-# Built-in sets that take a path after a colon; the other built-in ones take nothing there.
-TAKE_A_PATH = {name: entry.argument for name, entry in DATASETS.builtin.items() if entry.argument}
-TAKE_NO_ARGUMENT = DATASETS.builtin.keys() - TAKE_A_PATH.keys()
+register_dataset = DATASETS.register
+"""Returns a decorator that makes a loader known under a name in this process; see `DatasetLoader`."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,11 @@ class Place:
     subfolders: tuple[str, ...]  # below a root, in the order they are tried; "" is the root itself
     fetch: str  # what to do when they are missing
     torchvision: str | None = None  # the class whose downloader is used
-    parts: tuple[dict[str, Any], ...] = ()  # arguments of that class, one a download
+    parts: tuple[dict[str, Any], ...] = ({},)  # arguments of that class, one a download
     system: tuple[Path, ...] = ()  # folders of the operating system
     gzipped: bool = False
 
 
-_TRAIN_AND_TEST = ({"train": True}, {"train": False})
 _DOWNLOAD = "run again with --download (download=True in Python)"
 
 PLACES = {
@@ -44,7 +41,6 @@ PLACES = {
         subfolders=("", "FashionMNIST/raw"),
         fetch=f"apt-get install dataset-fashion-mnist, or {_DOWNLOAD}",
         torchvision="FashionMNIST",
-        parts=_TRAIN_AND_TEST,
         system=(Path("/usr/share/datasets/fashion-mnist"),),
         gzipped=True,
     ),
@@ -53,14 +49,12 @@ PLACES = {
         subfolders=("", "cifar-10-batches-py"),
         fetch=f"{_DOWNLOAD}, or unpack cifar-10-python.tar.gz there",
         torchvision="CIFAR10",
-        parts=_TRAIN_AND_TEST,
     ),
     "cifar100": Place(
         files=("train", "test", "meta"),
         subfolders=("", "cifar-100-python"),
         fetch=f"{_DOWNLOAD}, or unpack cifar-100-python.tar.gz there",
         torchvision="CIFAR100",
-        parts=_TRAIN_AND_TEST,
     ),
     "svhn": Place(
         files=("train_32x32.mat", "test_32x32.mat"),
@@ -89,36 +83,22 @@ class DatasetDescription(NamedTuple):
     where: str  # the folder it is in, or where it is looked for
 
 
-def register_dataset(name: str) -> Callable[[DatasetLoader], DatasetLoader]:
-    """Return a decorator that makes a loader known under ``name`` in this process; see `DatasetLoader`."""
-    return DATASETS.register(name)
-
-
 def describe_datasets(root: str | Path | None = None) -> list[DatasetDescription]:
-    """Return every known image set with what it is and where it was found; no image is read or downloaded.
-
-    Args:
-        root: Where published sets are looked for first, as for `load_data`.
-    """
+    """Return every known image set with what it is and where it was found, below ``root`` first; nothing is read."""
     base = None if root is None else user_path(root).absolute()
     return [_describe(name, base) for name in DATASETS.names()]
 
 
 def _describe(name: str, root: Path | None) -> DatasetDescription:
-    if name not in DATASETS.builtin:
-        return _describe_foreign(name)
-    description = DATASETS.builtin[name].description
-    if name in TAKE_A_PATH:
-        return DatasetDescription(f"{name}:{TAKE_A_PATH[name]}", description, None, "the path you give")
-    if name in PLACES:
+    if name in DATASETS.builtin:
+        entry = DATASETS.builtin[name]
+        if entry.argument:
+            return DatasetDescription(f"{name}:{entry.argument}", entry.description, None, "the path you give")
+        if name not in PLACES:
+            return DatasetDescription(name, entry.description, True, "embedded or synthetic")
         found = locate(name, root)
-        where = str(found) if found else f"not in {', '.join(str(path) for path in folders(name, root))}"
-        return DatasetDescription(name, description, found is not None, where)
-    return DatasetDescription(name, description, True, "embedded or synthetic")
-
-
-def _describe_foreign(name: str) -> DatasetDescription:
-    """Ask what was registered or is another package's."""
+        where = str(found) if found else f"not in {', '.join(map(str, folders(name, root)))}"
+        return DatasetDescription(name, entry.description, found is not None, where)
     try:
         loader = DATASETS.get(name)
     except (RobustPruneError, ImportError, AttributeError) as error:
@@ -166,15 +146,12 @@ def find_folder(request: DatasetRequest) -> Path:
         found = locate(name, request.root)
     if found is not None:
         return found
-    looked = "; ".join(_verdict(name, folder) for folder in folders(name, request.root))
-    raise DataError(f"data set {name!r} was not found. Looked in {looked}. To get it: {PLACES[name].fetch}.")
-
-
-def _verdict(name: str, folder: Path) -> str:
-    missing = missing_files(name, folder)
-    if len(missing) == len(PLACES[name].files):
-        return str(folder)
-    return f"{folder} (incomplete: {', '.join(missing)} missing)"
+    looked = []
+    for folder in folders(name, request.root):
+        missing = missing_files(name, folder)
+        is_empty = len(missing) == len(PLACES[name].files)
+        looked.append(str(folder) if is_empty else f"{folder} (incomplete: {', '.join(missing)} missing)")
+    raise DataError(f"data set {name!r} was not found. Looked in {'; '.join(looked)}. To get it: {PLACES[name].fetch}.")
 
 
 def _download(name: str, root: Path) -> None:

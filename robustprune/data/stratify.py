@@ -1,12 +1,13 @@
 """Seeded subsets of a labelled set that keep its class proportions.
 
 The random order comes from the raw 64-bit output of numpy's PCG64, whose stream is guaranteed to be the same
-on every platform and in every numpy release, so a seed names the same images everywhere.
+on every platform and in every numpy release, so a seed, which is not negative, names the same images everywhere.
+Labels are (N,) integers of any values.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,23 +20,12 @@ from robustprune.errors import DataError
 _SUBSET, _HOLD_OUT = 0, 1
 
 
-class _Ranking(NamedTuple):
-    ranks: NDArray[Any]  # (N,) place of each image in the random order of its class, from 0
-    sizes: NDArray[Any]  # (N,) number of images in its class
-    luck: NDArray[Any]  # (N,) a random order of the classes, to break ties between them
-
-
 def stratified_indices(labels: Tensor, count: int, seed: int) -> Tensor:
     """Return ``count`` sorted indices with every class in proportion to its size and at least once.
 
     Seats are given by the Sainte-Laguë method: the image of rank r (from 0) in a class of n comes at
     (r + 1/2) / n, and the ``count`` earliest are taken, the first of each class before all others. So under
     one seed a smaller subset is always part of a larger one.
-
-    Args:
-        labels: (N,) integers, any values.
-        count: Size of the subset, from the number of classes present to N.
-        seed: Not negative; the same seed gives the same subset on every platform.
 
     Raises:
         DataError: ``count`` is more than there are images or less than there are classes.
@@ -48,35 +38,30 @@ def stratified_indices(labels: Tensor, count: int, seed: int) -> Tensor:
             f"asked for {count} images of {classes} classes, which leaves classes without any; "
             f"ask for at least {classes}"
         )
-    draw = _draw(labels, seed, _SUBSET)
-    share = np.where(draw.ranks == 0, -1.0, (draw.ranks + 0.5) / draw.sizes)
-    return _sorted_indices(_earliest(share, draw.luck, count))
+    ranks, sizes, luck = _draw(labels, seed, _SUBSET)
+    share = np.where(ranks == 0, -1.0, (ranks + 0.5) / sizes)
+    return torch.from_numpy(np.sort(np.lexsort((luck, share))[:count]))
 
 
 def stratified_per_class(labels: Tensor, per_class: int, seed: int) -> Tensor:
     """Return sorted indices of ``per_class`` images of every class, or of all where a class has fewer.
 
-    Args:
-        labels: (N,) integers, any values.
-        per_class: Images wanted of each class; below one gives no index at all.
-        seed: Not negative; under one seed the images for a smaller number are part of those for a larger one.
+    Under one seed the images for a smaller number are part of those for a larger one.
     """
-    return _sorted_indices(np.flatnonzero(_draw(labels, seed, _SUBSET).ranks < per_class))
+    ranks, _, _ = _draw(labels, seed, _SUBSET)
+    return torch.from_numpy(np.flatnonzero(ranks < per_class))
 
 
 def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Return sorted indices (kept, held out): a stratified part held out, every class keeping an image.
 
-    Args:
-        labels: (N,) integers, any values.
-        fraction: Part to hold out, in (0, 0.5], rounded to whole images; at least one.
-        seed: Not negative.
+    The fraction is that of the part to hold out, in (0, 0.5], rounded to whole images; at least one.
 
     Raises:
         DataError: No class has a second image, so nothing can be held out.
     """
-    draw = _draw(labels, seed, _HOLD_OUT)
-    last_of_class = draw.ranks == draw.sizes - 1
+    ranks, sizes, luck = _draw(labels, seed, _HOLD_OUT)
+    last_of_class = ranks == sizes - 1
     available = int((~last_of_class).sum())
     if available == 0:
         raise DataError(
@@ -84,25 +69,20 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
             "use a validation fraction of 0"
         )
     count = min(max(1, round(fraction * len(labels))), available)
-    share = np.where(last_of_class, np.inf, (draw.ranks + 0.5) / draw.sizes)
-    held = _earliest(share, draw.luck, count)
-    kept = np.setdiff1d(np.arange(len(labels)), held)
-    return _sorted_indices(kept), _sorted_indices(held)
+    share = np.where(last_of_class, np.inf, (ranks + 0.5) / sizes)
+    held = np.sort(np.lexsort((luck, share))[:count])
+    return torch.from_numpy(np.setdiff1d(np.arange(len(labels)), held)), torch.from_numpy(held)
 
 
-def _draw(labels: Tensor, seed: int, purpose: int) -> _Ranking:
+def _draw(labels: Tensor, seed: int, purpose: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return, for each image (N,), its place in the random order of its class, the size of that, and its luck.
+
+    Luck is a random order of the classes, to break ties between them.
+    """
     _, classes, counts = np.unique(labels.cpu().numpy(), return_inverse=True, return_counts=True)
     bits = np.random.PCG64(np.random.SeedSequence([seed, purpose]))
     order = np.lexsort((bits.random_raw(len(classes)), classes))  # by class, at random within it
     starts = np.cumsum(counts) - counts
     ranks = np.empty(len(classes), dtype=np.int64)
     ranks[order] = np.arange(len(classes)) - np.repeat(starts, counts)
-    return _Ranking(ranks, counts[classes], bits.random_raw(len(counts))[classes])
-
-
-def _earliest(share: NDArray[Any], luck: NDArray[Any], count: int) -> NDArray[Any]:
-    return np.lexsort((luck, share))[:count]
-
-
-def _sorted_indices(indices: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.sort(indices).astype(np.int64))
+    return ranks, counts[classes], bits.random_raw(len(counts))[classes]

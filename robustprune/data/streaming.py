@@ -1,23 +1,26 @@
-"""A split that stays on disk as image files and is read as it is used."""
+"""Image files: headers, pixels, and a split of them that stays on disk and is read as it is used."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from robustprune.data.image_files import read_image
 from robustprune.data.pixels import resize_images
-from robustprune.data.splits import Batch, InMemorySplit
+from robustprune.data.splits import Batch
 from robustprune.errors import DataError
-from robustprune.runtime.files import hash_arrays
+from robustprune.runtime.files import hash_arrays, printable
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_ORIENTATION = 0x0112  # the tag of EXIF
 _READ_SIZE = 256  # images a worker reads at a time when the caller names no batch size
 
 
@@ -88,10 +91,6 @@ class StreamedSplit:
         chosen = indices.cpu()
         return replace(self, paths=tuple(self.paths[index] for index in chosen.tolist()), labels=self.labels[chosen])
 
-    def in_memory(self) -> InMemorySplit:
-        """Return the same images and labels as tensors, reading every file once."""
-        return InMemorySplit(self.images, self.labels)
-
     def fingerprint(self) -> str:
         """Return the SHA-256 over names, file sizes and labels, and the shape the images are given."""
         names = "\0".join(path.relative_to(self.folder).as_posix() for path in self.paths)
@@ -120,10 +119,12 @@ class StreamedSplit:
             )
         )
         try:
-            while (read := _next_chunk(loader)) is not None:
+            for read in loader:
                 if isinstance(read, str):
                     raise DataError(read)
                 yield read
+        except (RuntimeError, OSError) as error:
+            raise DataError(f"reading image files stopped: {error}") from error
         finally:
             del loader  # ends the processes now, not when the traceback that holds this frame is let go
 
@@ -150,8 +151,77 @@ class _Chunks(Dataset["Tensor | str"]):
         return images
 
 
-def _next_chunk(loader: Iterator[Any]) -> Any:
+def stream_files(
+    labelled: Sequence[tuple[Path, int]], channels: int, image_size: tuple[int, int], folder: Path, workers: int
+) -> StreamedSplit:
+    """Return a split of image files, each with its label; the rest as for `StreamedSplit`."""
+    labels = torch.tensor([label for _, label in labelled], dtype=torch.int64)
+    return StreamedSplit(tuple(path for path, _ in labelled), labels, channels, image_size, folder, workers)
+
+
+def read_layout(paths: Sequence[Path]) -> tuple[int, dict[tuple[int, int], Path]]:
+    """Return the channels of image files, 1 if all are 8-bit grey, else 3, and for each (height, width) one of them.
+
+    No pixels are read.
+
+    Raises:
+        DataError: A file is not an image or has more than eight bits a channel.
+    """
+    is_grey, sizes = True, dict[tuple[int, int], Path]()
+    for path in paths:
+        with _open(path) as image:
+            is_aside = _orientation(image) >= 5
+            sizes.setdefault(image.size if is_aside else (image.height, image.width), path)
+            is_grey &= image.mode == "L"
+    return 1 if is_grey else 3, sizes
+
+
+def read_image(path: Path, channels: int) -> Tensor:
+    """Return the pixels of a file as (C, H, W) uint8, turned as its EXIF orientation says.
+
+    Transparency and all frames but the first are dropped.
+
+    Raises:
+        DataError: The file is missing, damaged, or has more than eight bits a channel.
+    """
+    from PIL import ImageOps
+
+    with _open(path) as image:
+        try:
+            upright = image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+            if upright.mode == "P" and "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+            pixels = np.array(upright.convert("L" if channels == 1 else "RGB"))
+        except Exception as error:  # a decoder given damaged bytes raises whatever it stumbles over
+            raise DataError(f"{printable(path)} is a damaged image file ({error}); replace or remove it") from error
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1).contiguous()
+
+
+def _open(path: Path) -> Image:
+    from PIL import Image
+
     try:
-        return next(loader, None)
-    except (RuntimeError, OSError) as error:
-        raise DataError(f"reading image files stopped: {error}") from error
+        image = Image.open(path)
+    except Exception as error:  # as above: not only OSError comes out of damaged headers
+        raise DataError(
+            f"{printable(path)} cannot be read as an image ({type(error).__name__}); replace or remove it"
+        ) from error
+    # Of colours with 16 bits Pillow takes the upper eight, and says so only in how it would decode them.
+    tiles: list[Any] = image.tile
+    is_deep = any(";16" in str(tile) or (tile[0] == "ppm" and tile[3][1] > 255) for tile in tiles)
+    if image.mode[0] in "IF" or is_deep:
+        image.close()
+        raise DataError(f"{printable(path)} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
+    return image
+
+
+def _orientation(image: Image) -> int:
+    """Return how an image is to be turned, as EXIF has it: 1 is upright, 5 to 8 change height and width."""
+    # TIFFs are turned by Pillow. Of a PNG it may also stand behind the pixels, which looking there would decode.
+    if image.format == "TIFF" or (image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys()):
+        return 1
+    try:
+        value: Any = image.getexif().get(_ORIENTATION)
+    except Exception:  # damaged EXIF data says nothing, and the pixels may be sound
+        return 1
+    return int(value) if value in range(1, 9) else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,11 @@ _GALLERY_NUMBERS = 1 << 19  # pixels × channels of them all: a record is for fi
 
 @dataclass
 class AttackOutcomes:
-    """What a record says of attacks: entries, curves, and outcomes per sample under the entries' places."""
+    """What a record says of attacks; samples are under the places of the entries."""
 
     entries: list[AttackEntry] = field(default_factory=list)
     curves: list[CurveEntry] = field(default_factory=list)
     samples: Samples = field(default_factory=dict)
-
-    def add(self, result: AttackResult) -> None:
-        """Add a result."""
-        self.samples |= _outcomes(result, len(self.entries))
-        self.entries.append(_entry(result))
 
 
 def run_attacks(
@@ -58,104 +54,71 @@ def run_attacks(
 ) -> AttackOutcomes:
     """Return one entry per attack and ε, rising: what is broken at one ε is not attacked again at the next.
 
-    Args:
-        network: From images (N, C, H, W) to logits.
-        sample: What is attacked.
-        evaluation: The attacks, and what they share with the rest of it.
-        clean_accuracy: On the sample, which attacks have to find, too.
-        work: Processes share the samples.
+    Attacks have to find the clean accuracy on the sample, too; processes share its images.
     """
     asked, found = evaluation.attacks, AttackOutcomes()
     if not asked.names or not asked.epsilons:
         return found
-    attacker = _Attacker(network, sample, evaluation, clean_accuracy, work)
+    options, shown = share_attack_options(asked), (sample.images, sample.labels)
+    how: dict[str, Any] = {"sample_ids": sample.indices, "expected_clean_accuracy": clean_accuracy, "work": work}
     results: list[AttackResult] = []
+    transferred: list[AttackResult] = []
     for name in ["union"] if asked.union else list(dict.fromkeys(asked.names)):
         rising: list[AttackResult] = []
         for epsilon in sorted(set(asked.epsilons)):
-            rising.append(attacker.attack(name, epsilon, carry=rising[-1] if rising else None))
+            own = options if asked.union else {name: options[name]}
+            requests = [_request(evaluation, each, epsilon, own[each]) for each in own]
+            carry = rising[-1] if rising else None
+            if asked.union:
+                result = union_attack(network, *shown, requests, carry=carry, **how)
+            else:
+                result = run_attack(network, *shown, requests[0], carry=carry, **how)
+            if asked.transfer_from is not None:
+                moved = [
+                    transfer_attack(network, asked.transfer_from, *shown, each, **how, checks="default")
+                    for each in requests
+                ]
+                together = any_of(moved, name) if asked.union else moved[0]
+                transferred.append(replace(together, attack=f"transfer:{name}"))
+                result = replace(result, checks=(*result.checks, check_transfer(result, together)))
+            rising.append(result)
         results += rising
         if len(rising) > 1:
-            found.curves.append(_curve(name, SecurityCurve(tuple(rising))))
-    results += attacker.transferred
-    for result in results:
-        found.add(result)
+            found.curves.append(_curve(name, rising))
+    results += transferred
+    for place, result in enumerate(results):
+        found.entries.append(_entry(result))
+        found.samples |= _outcomes(result, place)
     _add_galleries(found, results, sample)
-    work.processes.from_main(lambda: _save(results, network, asked.save_adversarial))
+    if asked.save_adversarial is not None:
+        files = adversarial_files(asked.save_adversarial, [(result.attack, result.epsilon) for result in results])
+        for result, file in zip(results, files, strict=True):
+            work.processes.from_main(partial(save_adversarial, result, network, file))
     return found
 
 
-class _Attacker:
-    """Runs one attack of an evaluation, or all as one, at one budget, and whatever else was asked for beside it.
-
-    Attributes:
-        transferred: Results with images made on another network.
-    """
-
-    def __init__(
-        self, network: nn.Module, sample: Sample, evaluation: Evaluation, clean_accuracy: float, work: Work
-    ) -> None:
-        self.transferred: list[AttackResult] = []
-        self._network, self._sample, self._evaluation = network, sample, evaluation
-        self._options = share_attack_options(evaluation.attacks)
-        self._settings: dict[str, Any] = {
-            "sample_ids": sample.indices,
-            "expected_clean_accuracy": clean_accuracy,
-            "work": work,
-        }
-
-    def attack(self, name: str, epsilon: float, carry: AttackResult | None) -> AttackResult:
-        """Return what an attack, or the union, does at a budget; ``carry`` is what it did at a smaller one."""
-        asked, shown = self._evaluation.attacks, (self._sample.images, self._sample.labels)
-        requests = [self._request(each, epsilon) for each in (self._options if asked.union else [name])]
-        if asked.union:
-            result = union_attack(self._network, *shown, requests, carry=carry, **self._settings)
-        else:
-            result = run_attack(self._network, *shown, requests[0], carry=carry, **self._settings)
-        source = asked.transfer_from
-        if source is None:
-            return result
-        moved = [
-            transfer_attack(self._network, source, *shown, each, **self._settings, checks="default")
-            for each in requests
-        ]
-        together = any_of(moved, name) if asked.union else moved[0]
-        self.transferred.append(replace(together, attack=f"transfer:{name}"))
-        return replace(result, checks=(*result.checks, check_transfer(result, together)))
-
-    def _request(self, name: str, epsilon: float) -> Attack:
-        asked = self._evaluation.attacks
-        return Attack(
-            name,
-            epsilon=epsilon,
-            norm=asked.norm,
-            restarts=asked.restarts,
-            eot=asked.eot,
-            checks=asked.checks,
-            seed=self._evaluation.seed,
-            batch_size=self._evaluation.batch_size,
-            options=self._options[name],
-        )
-
-
-def _curve(name: str, curve: SecurityCurve) -> CurveEntry:
-    median = curve.median_minimal_epsilon
-    return CurveEntry(
-        name=name,
-        norm=curve.results[0].norm,
-        epsilons=curve.epsilons,
-        robust_accuracy=curve.robust_accuracies,
-        valid=all(result.valid for result in curve.results),
-        median_minimal_epsilon=median if math.isfinite(median) else None,
+def _request(evaluation: Evaluation, name: str, epsilon: float, options: dict[str, Any]) -> Attack:
+    return Attack(
+        name,
+        epsilon=epsilon,
+        seed=evaluation.seed,
+        batch_size=evaluation.batch_size,
+        options=options,
+        **evaluation.attacks.model_dump(include={"norm", "restarts", "eot", "checks"}),
     )
 
 
-def _save(results: list[AttackResult], network: nn.Module, path: str | Path | None) -> None:
-    if path is None:
-        return
-    files = adversarial_files(path, [(result.attack, result.epsilon) for result in results])
-    for result, file in zip(results, files, strict=True):
-        save_adversarial(result, network, file)
+def _curve(name: str, rising: list[AttackResult]) -> CurveEntry:
+    curve = SecurityCurve(tuple(rising))
+    median = curve.median_minimal_epsilon
+    return CurveEntry(
+        name=name,
+        norm=rising[0].norm,
+        epsilons=curve.epsilons,
+        robust_accuracy=curve.robust_accuracies,
+        valid=all(result.valid for result in rising),
+        median_minimal_epsilon=median if math.isfinite(median) else None,
+    )
 
 
 def adversarial_files(path: str | Path, attacks: Sequence[tuple[str, float]]) -> list[Path]:
@@ -163,10 +126,10 @@ def adversarial_files(path: str | Path, attacks: Sequence[tuple[str, float]]) ->
     path = Path(path)
     if len(attacks) == 1:
         return [path]
-    short = [f"{name}-{epsilon:.4g}" for name, epsilon in attacks]
-    whole = [f"{name}-{epsilon}" for name, epsilon in attacks]
-    own = short if len(set(short)) == len(short) else whole
-    return [path.with_name(f"{path.name}-{name.replace(':', '-').replace('/', '-')}.npz") for name in own]
+    names = [f"{name}-{epsilon:.4g}" for name, epsilon in attacks]
+    if len(set(names)) < len(names):
+        names = [f"{name}-{epsilon}" for name, epsilon in attacks]
+    return [path.with_name(f"{path.name}-{name.replace(':', '-').replace('/', '-')}.npz") for name in names]
 
 
 def share_attack_options(asked: Attacks) -> dict[str, dict[str, Any]]:
@@ -198,22 +161,19 @@ def _entry(result: AttackResult) -> AttackEntry:
         gradient_evaluations=result.gradient_evaluations,
         forward_evaluations=result.forward_evaluations,
         seconds=result.seconds,
-        parts=_parts(result),
+        parts=sorted(set(result.broken_by)),
     )
 
 
-def _parts(result: AttackResult) -> list[str]:
-    return sorted(set(result.broken_by))
-
-
 def _outcomes(result: AttackResult, entry: int) -> Samples:
+    parts = sorted(set(result.broken_by))
     return {
         f"attack{entry}_prediction": result.adversarial_predictions.numpy(),
         f"attack{entry}_broken": result.broken.numpy(),
         f"attack{entry}_norm": result.perturbation_norms.numpy().astype(np.float32),
         f"attack{entry}_step": result.broken_at_step.numpy().astype(np.int32),
         f"attack{entry}_queries": result.queries.numpy().astype(np.int32),
-        f"attack{entry}_part": np.array([_parts(result).index(part) for part in result.broken_by], np.int16),
+        f"attack{entry}_part": np.array([parts.index(part) for part in result.broken_by], np.int16),
     }
 
 

@@ -38,36 +38,34 @@ def evaluate_clean(
         EvaluationError: The data set has labels that the network has no output for.
         ModelError: The network does not run on these images.
     """
-    images, labels = sample.images, sample.labels
-    (logits,) = processes.spread(
-        len(labels),
-        batch_size,
-        lambda places: [predict_logits(network, images_at(images, places), batch_size=batch_size)],
-    )
-    _check_labels(logits, labels, dataset)
-    figures = {name: values.astype(np.float32) for name, values in sample_figures(logits, labels).items()}
-    predictions = logits.argmax(dim=1).numpy()
-    outcomes = {"index": sample.indices.numpy(), "label": labels.numpy(), "clean_prediction": predictions}
-    return _measure(logits, labels), outcomes | figures
-
-
-def _check_labels(logits: Tensor, labels: Tensor, dataset: str) -> None:
+    labels = sample.labels
+    logits = spread_logits(network, sample.images, batch_size, processes)
     if int(labels.max()) >= logits.shape[1]:
         raise EvaluationError(
             f"{dataset} has labels up to {int(labels.max())}, the network only {logits.shape[1]} outputs; "
             "evaluate it on the data set it was trained for"
         )
-
-
-def _measure(logits: Tensor, labels: Tensor) -> CleanResult:
-    correct = int((logits.argmax(dim=1) == labels).sum())
-    return CleanResult(
+    predictions = logits.argmax(dim=1)
+    result = CleanResult(
         accuracy=accuracy(logits, labels),
-        interval=wilson_interval(correct, len(labels)),
+        interval=wilson_interval(int((predictions == labels).sum()), len(labels)),
         nll=negative_log_likelihood(logits, labels),
         ece=expected_calibration_error(logits, labels),
         brier=brier_score(logits, labels),
     )
+    figures = {name: values.astype(np.float32) for name, values in sample_figures(logits, labels).items()}
+    outcomes = {"index": sample.indices, "label": labels, "clean_prediction": predictions}
+    return result, {name: values.numpy() for name, values in outcomes.items()} | figures
+
+
+def spread_logits(network: nn.Module, images: Tensor, batch_size: int, processes: Processes) -> Tensor:
+    """Return the logits (N, K) of images (N, C, H, W), which processes share."""
+    (logits,) = processes.spread(
+        len(images),
+        batch_size,
+        lambda places: [predict_logits(network, images_at(images, places), batch_size=batch_size)],
+    )
+    return logits
 
 
 def summarize_model(model: Ticket | nn.Module, network: nn.Module, images: Tensor) -> ModelSummary:

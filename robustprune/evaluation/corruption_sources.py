@@ -23,7 +23,6 @@ class CorruptedImages:
 
     Attributes:
         source: What they are called in a record.
-        names: The corruptions there are.
         originals: The evaluated images (n, C, H, W) uint8, without corruption.
         labels: Returns the labels (m,) of a corruption at a severity.
         make: Returns images of a corruption at a severity, those at some places (k,), as (k, C, H, W) uint8.
@@ -49,12 +48,7 @@ def find_corrupted(
 ) -> CorruptedImages | None:
     """Return corrupted images: from a published set where a folder of one is given, else made here.
 
-    Args:
-        asked: What is asked for; where nothing is, None is returned.
-        data: The image set.
-        sample: The images of it that are evaluated.
-        seed: Of the corruptions.
-        limit: How many images of a set are wanted whose images cannot be matched with the sample's.
+    None where nothing is asked for. ``limit`` is of sets whose images cannot be matched with the sample's.
 
     Raises:
         CorruptionError: Options that none of the corruptions takes, or whose values do not do.
@@ -78,9 +72,13 @@ def find_corrupted(
         images, ids = sample.images[places.to(sample.images.device)], sample.indices[places]
         return corrupt(images, name, severity, seed=seed, sample_ids=ids, **options[name])
 
-    scale = geometry_scale(*data.image_size)
     return CorruptedImages(
-        f"{data.name}-c-like", tuple(options), sample.images, lambda _name, _severity: sample.labels, make, scale=scale
+        source=f"{data.name}-c-like",
+        names=tuple(options),
+        originals=sample.images,
+        labels=lambda _name, _severity: sample.labels,
+        make=make,
+        scale=geometry_scale(*data.image_size),
     )
 
 
@@ -95,8 +93,9 @@ def _read(released: ReleasedSet, asked: Sequence[str], sample: Sample, seed: int
         return torch.arange(len(labels)) if limit is None else stratified_indices(labels, limit, seed)
 
     def labels_of(name: str, severity: int) -> Tensor:
-        labels = part(name, severity).labels
-        if released.is_paired and not _are_of(labels, sample):
+        labels, own = part(name, severity).labels, sample.indices
+        matches = int(own.max()) < len(labels) and torch.equal(labels[own], sample.labels)
+        if released.is_paired and not matches:
             raise EvaluationError(
                 f"{released.folder} was not made from these test images: its labels are others; give the data set it "
                 "was made from, at its full test split"
@@ -121,21 +120,15 @@ def _read(released: ReleasedSet, asked: Sequence[str], sample: Sample, seed: int
     )
 
 
-def _are_of(labels: Tensor, sample: Sample) -> bool:
-    """Return whether a set's labels are, at the places of a sample, those of the sample."""
-    return int(sample.indices.max()) < len(labels) and torch.equal(labels[sample.indices], sample.labels)
-
-
 def _among(names: Sequence[str], released: ReleasedSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return which of the corruptions asked for are in a set, and which are not.
 
     ``all`` is the fifteen, or whatever is there in a set of others (C-bar).
     """
-    listed = list(names)
-    if "all" in listed and not set(HEADLINE) & set(released.names):
-        listed = [each for name in listed for each in (released.names if name == "all" else (name,))]
-    there = [name for name in listed if name in released.names]
-    spelled = list(dict.fromkeys([*there, *expand_names([name for name in listed if name not in released.names])]))
+    if "all" in names and not set(HEADLINE) & set(released.names):
+        names = [each for name in names for each in (released.names if name == "all" else (name,))]
+    there = [name for name in names if name in released.names]
+    spelled = list(dict.fromkeys([*there, *expand_names([name for name in names if name not in released.names])]))
     found = tuple(name for name in spelled if name in released.names)
     missing = tuple(name for name in spelled if name not in released.names)
     if not found:
@@ -144,24 +137,18 @@ def _among(names: Sequence[str], released: ReleasedSet) -> tuple[tuple[str, ...]
 
 
 class Idle:
-    """Which corruptions left every image as it was, or made the images of a lower severity once more.
+    """Severities at which corruptions left every image as it was, or made the images of a lower one once more.
 
     So do some at some sizes, or of images that are grey or without a pattern. A network withstands them by doing
-    nothing, so they must not count as withstood.
-
-    Attributes:
-        unchanged: Corruption → severities at which it left every image as it was.
-        repeated: Corruption → severities at which its images are those of a lower severity.
+    nothing, so they must not count as withstood. Where image i of a corruption is not made of image i, one is idle
+    whose images are all among those without it.
     """
 
-    def __init__(self, originals: Tensor, is_paired: bool) -> None:
-        """Take the images (n, C, H, W) without corruption, and whether image i of a corruption is made of image i.
-
-        If not, a corruption is idle whose images are all among these.
-        """
+    def __init__(self, images: CorruptedImages) -> None:
+        """Look at the images without corruption."""
         self.unchanged: dict[str, list[int]] = {}
         self.repeated: dict[str, list[int]] = {}
-        self._own, self._is_paired = fingerprints(originals), is_paired
+        self._own, self._is_paired = fingerprints(images.originals), images.is_paired
         self._seen: dict[str, list[Tensor]] = {}
 
     def look(self, name: str, severity: int, prints: Tensor) -> None:

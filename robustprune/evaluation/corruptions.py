@@ -40,20 +40,16 @@ def add_corruptions(
     Images are made chunk by chunk, each shown to all networks before the next is made; only logits are kept, of one
     corruption at one severity. Processes share the images of each corruption at each severity.
 
-    Args:
-        evaluated: Networks, each with its record of the same sample without corruption.
-        images: The corrupted sample.
-        batch_size: Images per forward pass.
-        work: Processes that share the images, and whom they tell.
+    Each record is of the same sample without corruption.
     """
     start = time.perf_counter()
     networks = [_faster(network, images) for network, _ in evaluated]
     found = [_Figures(record, images) for _, record in evaluated]
-    idle = Idle(images.originals, images.is_paired)
+    idle = Idle(images)
     cells = [(name, severity) for name in images.names for severity in SEVERITIES]
     for done, (name, severity) in enumerate(cells):
         labels = images.labels(name, severity)
-        run = partial(_logits, networks, images, name, severity, batch_size=batch_size)
+        run = partial(_logits, networks, images, batch_size, (name, severity))
         prints, *outputs = work.processes.spread(len(labels), batch_size, run)
         idle.look(name, severity, prints)
         for figures, logits in zip(found, outputs, strict=True):
@@ -67,46 +63,40 @@ def add_corruptions(
 
 
 def _logits(
-    networks: Sequence[nn.Module],
-    images: CorruptedImages,
-    name: str,
-    severity: int,
-    places: Tensor,
-    *,
-    batch_size: int,
+    networks: Sequence[nn.Module], images: CorruptedImages, batch_size: int, cell: tuple[str, int], places: Tensor
 ) -> list[Tensor]:
     """Return fingerprints (n,) of some of the images, and the logits (n, K) of each network for them."""
     rows: list[list[Tensor]] = [[] for _ in range(1 + len(networks))]
-    for part in torch.split(places, _chunk(images)):
-        pixels = images.make(name, severity, part)
+    for part in torch.split(places, max(1, _CHUNK_BYTES // images.originals[0].numel())):
+        pixels = images.make(*cell, part)
         rows[0].append(fingerprints(pixels))
         for network, found in zip(networks, rows[1:], strict=True):
             found.append(predict_logits(network, pixels, batch_size=batch_size))
     return [torch.cat(found) for found in rows]
 
 
-def compare_with_dense(
-    result: CorruptionResult, dense: CorruptionResult, accuracies: tuple[float, float], **named: str | None
-) -> AgainstDense:
-    """Return errors relative to a reference network's; ``accuracies`` are both networks' without corruption."""
+def relate_to_dense(record: Record, reference: Record) -> None:
+    """Add to a record its errors under corruptions relative to those of the dense network's; both have some."""
+    result, dense = record.corruptions, reference.corruptions
+    assert result is not None
+    assert dense is not None
     ratios, relative, missing = [], [], 0
     for name in result.table:
         cells = result.counted([name])
         if not cells:
             continue
-        own, reference = (_values(table, cells) for table in (result.table, dense.table))
-        errors, references = np.sum(1 - own), np.sum(1 - reference)
-        if references > 0:
-            ratios.append(errors / references)
+        own, reached = (_values(table, cells) for table in (result.table, dense.table))
+        if (errors := np.sum(1 - reached)) > 0:
+            ratios.append(np.sum(1 - own) / errors)
         else:
             missing += 1
-        lost, reference_lost = np.sum(accuracies[0] - own), np.sum(accuracies[1] - reference)
-        if reference_lost > 0:
-            relative.append(lost / reference_lost)
-    return AgainstDense(
+        if (lost := np.sum(reference.clean.accuracy - reached)) > 0:
+            relative.append(np.sum(record.clean.accuracy - own) / lost)
+    result.dense = AgainstDense(
+        sha256=reference.model.sha256,
+        path=reference.model.path,
         mce_vs_dense=float(np.mean(ratios)) if ratios and not missing else None,
         relative_mce_vs_dense=float(np.mean(relative)) if relative else None,
-        **named,  # type: ignore[arg-type]
     )
 
 
@@ -141,8 +131,9 @@ class _Figures:
         """Return the figures of all corruptions."""
         tables: dict[str, Any] = dict(self.tables)
         consistency = tables.pop("consistency")
-        means = [self._mean(names, idle) for names in (HEADLINE, HEADLINE + EXTRAS, self.images.names)]
-        headline, every, evaluated = means
+        headline, every, evaluated = (
+            self._mean(names, idle) for names in (HEADLINE, HEADLINE + EXTRAS, self.images.names)
+        )
         return CorruptionResult(
             source=self.images.source,
             published=published,
@@ -193,17 +184,12 @@ def _values(table: Table, cells: Sequence[tuple[str, int]]) -> NDArray[np.float6
     return np.array([table[name][severity - 1] for name, severity in cells])
 
 
-def _chunk(images: CorruptedImages) -> int:
-    return max(1, _CHUNK_BYTES // images.originals[0].numel())
-
-
 def _faster(network: nn.Module, images: CorruptedImages) -> nn.Module:
     """Return a copy that computes the same faster, where one can be had: seventy-five passes are worth it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ModelWarning)
-            return freeze(
-                network, images.make(images.names[0], 1, torch.arange(min(2, len(images.labels(images.names[0], 1)))))
-            )
+            name = images.names[0]
+            return freeze(network, images.make(name, 1, torch.arange(len(images.labels(name, 1)))[:2]))
     except ModelError:
         return network

@@ -13,7 +13,7 @@ from robustprune.errors import EvaluationError, ModelError
 from robustprune.evaluation.attacks import run_attacks, share_attack_options
 from robustprune.evaluation.clean import evaluate_clean, summarize_model
 from robustprune.evaluation.corruption_sources import find_corrupted
-from robustprune.evaluation.corruptions import add_corruptions, compare_with_dense
+from robustprune.evaluation.corruptions import add_corruptions, relate_to_dense
 from robustprune.evaluation.cost_summary import add_latency
 from robustprune.evaluation.requests import Evaluation
 from robustprune.evaluation.shift import run_shift
@@ -111,19 +111,6 @@ def evaluate_models(
     return records
 
 
-def relate_to_dense(record: Record, reference: Record) -> None:
-    """Add to a record its errors under corruptions relative to those of the dense network's; both have some."""
-    assert record.corruptions is not None
-    assert reference.corruptions is not None
-    record.corruptions.dense = compare_with_dense(
-        record.corruptions,
-        reference.corruptions,
-        (record.clean.accuracy, reference.clean.accuracy),
-        sha256=reference.model.sha256,
-        path=reference.model.path,
-    )
-
-
 def _check(model: Any, data: ImageData, asked: Evaluation) -> None:
     if isinstance(model, Ticket):
         model.check_fits(data)
@@ -171,13 +158,5 @@ def _evaluate_alone(
 def _detect(network: nn.Module, data: ImageData, asked: Evaluation, work: Work) -> OodResult | None:
     if not asked.ood.sets:
         return None
-    return evaluate_ood(
-        network,
-        data,
-        asked.ood,
-        split=asked.split,
-        limit=asked.limit,
-        seed=asked.seed,
-        batch_size=asked.batch_size,
-        progress=work.progress,
-    )
+    how = asked.model_dump(include={"split", "limit", "seed", "batch_size"})
+    return evaluate_ood(network, data, asked.ood, progress=work.progress, **how)

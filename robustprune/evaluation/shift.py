@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,11 @@ from torch import Tensor, nn
 from robustprune.corruptions.corruption_result import ShiftEntry
 from robustprune.data import ImageData
 from robustprune.data.contract import DatasetRequest
-from robustprune.data.image_data import images_at
 from robustprune.data.npz import load_npz
 from robustprune.data.pixels import convert_channels, resize_images
 from robustprune.data.released import load_foreign_folder
 from robustprune.errors import DataError
-from robustprune.inference import predict_logits
+from robustprune.evaluation.clean import spread_logits
 from robustprune.metrics import accuracy, wilson_interval
 from robustprune.records import Samples
 from robustprune.runtime.files import user_path
@@ -40,14 +38,7 @@ def run_shift(
 ) -> tuple[list[ShiftEntry], Samples]:
     """Return an entry per shifted set, and the predictions and labels of its images.
 
-    Args:
-        network: From images (N, C, H, W) to logits.
-        data: The image set whose classes, size and channels count.
-        shifts: Name → where it is: ``npz:FILE``, ``imagefolder:DIR``, an ``.npz`` file, or a folder with the files
-            of CIFAR-10.1 or CIFAR-10.2.
-        clean_accuracy: On the images evaluated, which gaps are to.
-        batch_size: Images per forward pass.
-        work: Processes that share the images, and whom they tell.
+    ``shifts`` are as :class:`Shift` has them; gaps are to the accuracy on the images evaluated.
 
     Raises:
         DataError: A set is missing, damaged, or of other classes.
@@ -56,7 +47,7 @@ def run_shift(
     samples: Samples = {}
     for place, (name, where) in enumerate(shifts.items()):
         images, labels = load_shift(where, data)
-        (logits,) = work.processes.spread(len(labels), batch_size, partial(_logits, network, images, batch_size))
+        logits = spread_logits(network, images, batch_size, work.processes)
         predictions = logits.argmax(dim=1)
         samples |= {f"shift{place}_prediction": predictions.numpy(), f"shift{place}_label": labels.numpy()}
         found = accuracy(logits, labels)
@@ -74,10 +65,6 @@ def run_shift(
     return entries, samples
 
 
-def _logits(network: nn.Module, images: Tensor, batch_size: int, places: Tensor) -> list[Tensor]:
-    return [predict_logits(network, images_at(images, places), batch_size=batch_size)]
-
-
 def load_shift(where: str, data: ImageData) -> tuple[Tensor, Tensor]:
     """Return the images and labels of a shifted set, converted to the size and channels of another.
 
@@ -90,10 +77,7 @@ def load_shift(where: str, data: ImageData) -> tuple[Tensor, Tensor]:
         split = load_foreign_folder(folder.resolve(), data.classes, data.image_size, data.channels)
         return split.images, split.labels
     path = user_path(place if colon and kind == "npz" else where)
-    if path.is_dir():
-        images, labels = _known_folder(path)
-    else:
-        images, labels = _archive(path)
+    images, labels = _known_folder(path) if path.is_dir() else _archive(path)
     if int(labels.max()) >= data.num_classes:
         raise DataError(f"{path} has labels up to {int(labels.max())}, {data.name} only {data.num_classes} classes")
     return resize_images(convert_channels(images, data.channels), data.image_size), labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from robustprune.models import (
     run_uncompiled,
     to_unit_range,
 )
-from robustprune.ood.outputs import average_places, find_head, why_no_features
+from robustprune.ood.outputs import NO_FEATURES, average_places, find_head
 from robustprune.pruning import find_blocks
 from robustprune.runtime.arrays import Array, to_tensor
 
@@ -74,12 +74,10 @@ def compare_representations(
         raise EvaluationError(f"unbiased CKA needs at least {LEAST_SAMPLES} images, got {len(images)}")
     means: dict[str, MeanCka] = {}
     chosen: list[tuple[nn.Module, dict[str, nn.Module]]] = []
-    with ExitStack() as stack:
-        for network in (first, second):
-            stack.enter_context(evaluation_mode(network))
+    with evaluation_mode(first), evaluation_mode(second):
         for batch in _batches(images, batch_size):
             if not means:
-                names = matched_layers(first, second, batch) if layers is None else list(layers)
+                names = _matched_layers(first, second, batch) if layers is None else list(layers)
                 chosen = [(network, _modules(network, names, batch)) for network in (first, second)]
                 means = {name: MeanCka() for name in names}
             grams = [_grams(network, modules, batch) for network, modules in chosen]
@@ -88,14 +86,8 @@ def compare_representations(
     return {name: None if math.isnan(mean.value) else mean.value for name, mean in means.items()}
 
 
-def matched_layers(first: nn.Module, second: nn.Module, images: Tensor) -> list[str]:
-    """Return the residual blocks that both networks have, by name and in order, then ``"penultimate"``.
-
-    Args:
-        first: A network.
-        second: Another one.
-        images: (n, …) some images to send through, uint8 or float in [0, 1].
-    """
+def _matched_layers(first: nn.Module, second: nn.Module, images: Tensor) -> list[str]:
+    """Return the residual blocks that both networks have, by name and in order, then ``"penultimate"``."""
     blocks = [_block_names(network, images) for network in (first, second)]
     return [*(name for name in blocks[0] if name in blocks[1]), PENULTIMATE]
 
@@ -109,53 +101,38 @@ def _block_names(network: nn.Module, images: Tensor) -> list[str]:
         return []
 
 
-def _batches(images: Split | Array, batch_size: int) -> Iterator[Tensor]:
-    parts: Iterable[Tensor] = (
-        (batch.images for batch in images.batches(batch_size))
-        if isinstance(images, Split)
-        else torch.split(to_tensor(images, "images"), batch_size)
-    )
+def _batches(images: Split | Tensor, batch_size: int) -> Iterator[Tensor]:
+    if isinstance(images, Split):
+        parts: Iterable[Tensor] = (batch.images for batch in images.batches(batch_size))
+    else:
+        parts = torch.split(images, batch_size)
     return (part for part in parts if len(part) >= LEAST_SAMPLES)
 
 
 def _modules(network: nn.Module, names: Sequence[str], images: Tensor) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {}
+    called = network_name(network)
     for name in names:
         if name == PENULTIMATE:
             found = find_head(network, to_unit_range(images[:2].to(model_device(network))))
             if found is None:
-                raise _unseen(network, "the penultimate features")
+                raise EvaluationError(f"the penultimate features of this {called} cannot be seen: {NO_FEATURES}")
             modules[name] = found.module
             continue
         try:
             modules[name] = network.get_submodule(name)
         except AttributeError as error:
             raise EvaluationError(
-                f"this {network_name(network)} has no layer {name!r}; leave the layers out to compare those that "
-                "both networks have"
+                f"this {called} has no layer {name!r}; leave the layers out to compare those that both networks have"
             ) from error
         if hides_layers(modules[name]):
-            raise _unseen(network, f"layer {name!r}")
+            raise EvaluationError(f"layer {name!r} of this {called} cannot be seen: {NO_FEATURES}")
     return modules
 
 
-def _unseen(network: nn.Module, what: str) -> EvaluationError:
-    return EvaluationError(f"{what} of this {network_name(network)} cannot be seen: {why_no_features(network)}")
-
-
 def _grams(network: nn.Module, modules: dict[str, nn.Module], batch: Tensor) -> dict[str, Gram]:
+    """Return the Gram matrix of each layer, computed at once: later layers may write into what it returned."""
     grams: dict[str, Gram] = {}
-    with _watching(modules, grams), torch.no_grad(), run_uncompiled(network):
-        run_model(network, to_unit_range(batch.to(model_device(network))))
-    missing = [name for name in modules if name not in grams]
-    if missing:
-        raise EvaluationError(f"this {network_name(network)} does not run its layer {missing[0]!r} on these images")
-    return grams
-
-
-@contextmanager
-def _watching(modules: dict[str, nn.Module], grams: dict[str, Gram]) -> Iterator[None]:
-    """Compute the Gram matrix of each layer at once: later layers may write into what it returned."""
 
     def look(name: str) -> Callable[..., None]:
         def hook(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -168,9 +145,11 @@ def _watching(modules: dict[str, nn.Module], grams: dict[str, Gram]) -> Iterator
 
         return hook
 
-    handles = [module.register_forward_hook(look(name)) for name, module in modules.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack, torch.no_grad(), run_uncompiled(network):
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(look(name)).remove)
+        run_model(network, to_unit_range(batch.to(model_device(network))))
+    missing = [name for name in modules if name not in grams]
+    if missing:
+        raise EvaluationError(f"this {network_name(network)} does not run its layer {missing[0]!r} on these images")
+    return grams

@@ -118,8 +118,7 @@ def run_lottery(
     outcomes = iter(run_here(name, runs, data, folder, work.progress))
     reference = {seed: next(outcomes).read() for seed in seeds}
     rows = tuple(
-        LotteryRow.compare(ticket, point, reference, {seed: next(outcomes).read() for seed in seeds})
-        for ticket, point in asked
+        LotteryRow(ticket, point, reference, {seed: next(outcomes).read() for seed in seeds}) for ticket, point in asked
     )
     return LotteryResults(model, data.name, dense.recipe.epochs, reference, rows)
 
@@ -137,5 +136,5 @@ def _each_once(tickets: Sequence[Pruning], epochs: int) -> list[tuple[Pruning, R
 
 def _describe(data: ImageData) -> DataSettings:
     """Return how an image set was loaded, as far as settings can say it."""
-    known = {name: value for name, value in data.spec.items() if name in DataSettings.model_fields}
-    return DataSettings(**{"name": data.name, **{name: value for name, value in known.items() if value is not None}})
+    known = {name: data.spec[name] for name in DataSettings.model_fields if data.spec.get(name) is not None}
+    return DataSettings(**{"name": data.name, **known})

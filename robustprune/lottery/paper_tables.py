@@ -6,14 +6,17 @@ interval. What records do not tell stays empty; a table with nothing in it is le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from robustprune.comparison.from_record import measured_alike
 from robustprune.cost import saved_in_training
-from robustprune.lottery.found_tickets import Context, PaperTicket, gather
 from robustprune.metrics import mean_and_half_width
 from robustprune.records import Record
+from robustprune.report.grouping import differing, fullest, identity, recipe
 from robustprune.report.table import Table, TableSet
 
 _POINTS = "Percentage points against the dense network of the same seed"
@@ -27,101 +30,180 @@ def paper_tables(records: Iterable[Record]) -> TableSet:
     """
     tables: list[Table] = []
     left_out: dict[str, str] = {}
-    for context in gather(records):
+    for title, tickets in _gather(records).items():
         for number, make in _TABLES.items():
-            name = f"Table {number}, {context.title}"
+            name = f"Table {number}, {title}"
             try:
-                tables.append(make(name, context))
+                tables.append(make(name, tickets))
             except _LeftOut as reason:
                 left_out[name] = str(reason)
     return TableSet(tuple(tables), left_out)
+
+
+@dataclass(frozen=True)
+class _Ticket:
+    """A way to find a ticket, and what came of it for each seed.
+
+    Attributes:
+        method: What was removed: ``layer`` or ``filter``.
+        cut: The same in words: ``layers``, or ``filters`` with what sets them apart from others by that criterion.
+        criterion: The ranking, with those of its options that set it apart from others in the same table.
+        blocks: How many blocks went; of filters, those of the ticket that was matched.
+        found_after_training: Whether the ranking was made in a trained network.
+        rewound_to: Epoch, ``random``, or None.
+        pairs: Seed → the ticket's record and the dense network's.
+    """
+
+    method: str
+    cut: str
+    criterion: str
+    blocks: int
+    found_after_training: bool
+    rewound_to: int | Literal["random"] | None
+    pairs: Mapping[int | None, tuple[Record, Record]]
+
+    @property
+    def found(self) -> str:
+        """Where it was found, and what its weights were set back to."""
+        if not self.found_after_training:
+            return "at initialization"
+        return "in the trained network" + ("" if self.rewound_to is None else f", rewound to {self.rewound_to}")
+
+
+def _gather(records: Iterable[Record]) -> dict[str, list[_Ticket]]:
+    """Return the tickets that belong in one table, of one network and image set, trained and tested alike, by title.
+
+    Tickets without a dense network of their seed are left out.
+    """
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in fullest(list(records)):
+        trained = json.dumps(recipe(record), sort_keys=True)
+        alike = record.model.architecture, record.dataset, trained, record.samples_sha256
+        groups.setdefault(alike, []).append(record)
+    firsts = [members[0] for members in groups.values()]
+    titled = {_title(members[0], firsts): list(_tickets(members)) for members in groups.values()}
+    return dict(sorted(titled.items(), key=lambda each: each[0]))
+
+
+def _title(own: Record, others: list[Record]) -> str:
+    """Return what a group is called: the network, the image set, and what sets it apart from others of both."""
+    title = f"{own.model.architecture} on {own.dataset}"
+    alike = [each for each in others if f"{each.model.architecture} on {each.dataset}" == title]
+    mine = recipe(own)
+    different = differing([recipe(each) for each in alike])
+    if different:
+        title += "".join(f", {name} {mine.get(name)}" for name in different) if mine else ", untrained"
+    if len({each.samples_sha256 for each in alike}) > 1:
+        title += f", {own.n:,} images ({own.samples_sha256[:8]})"
+    return title
+
+
+def _tickets(records: list[Record]) -> Iterator[_Ticket]:
+    dense: dict[int | None, Record] = {}
+    found: dict[str, dict[int | None, Record]] = {}
+    for record in records:
+        plan = record.model.plan
+        if plan.get("method", "none") == "none":
+            dense.setdefault(record.model.seed, record)
+        elif plan["method"] in ("layer", "filter") and not plan.get("earlier"):
+            found.setdefault(json.dumps(identity(record), sort_keys=True), {}).setdefault(record.model.seed, record)
+    ways = {way: json.loads(way) for way in found}
+    for way, own in ways.items():
+        seeds = sorted(found[way].items(), key=str)
+        pairs = {seed: (record, dense[seed]) for seed, record in seeds if seed in dense}
+        if not pairs:
+            continue
+        alike = [each for each in ways.values() if all(each[key] == own[key] for key in ("criterion", "method"))]
+        ranked = differing([{**each["options"], "eligibility": each["eligibility"]} for each in alike])
+        ranking = {"eligibility": own["eligibility"], **own["options"]}
+        taken = differing([{key: each[key] for key in ("variant", "match")} for each in alike])
+        yield _Ticket(
+            method=own["method"],
+            cut=f"{own['method']}s" + _in_brackets(str(own[key]) for key in reversed(taken)),
+            criterion=own["criterion"] + _in_brackets(f"{key} {ranking.get(key)}" for key in ranked),
+            blocks=own["blocks"],
+            found_after_training=own["after"],
+            rewound_to=own["rewound"],
+            pairs=pairs,
+        )
+
+
+def _in_brackets(texts: Iterable[str]) -> str:
+    joined = ", ".join(texts)
+    return f" ({joined})" if joined else ""
 
 
 class _LeftOut(Exception):
     """A table cannot be made; the message says what would have to be, or what is in the way."""
 
 
-def _rewound(name: str, context: Context) -> Table:
+def _rewound(name: str, tickets: Sequence[_Ticket]) -> Table:
     """Table 1: tickets found in the trained network, by the epoch that they were rewound to."""
-    tickets = context.of("layer", lambda ticket: ticket.found_after_training and ticket.rewound_to is not None)
-    if not tickets:
-        raise _LeftOut("no layer was removed from a trained network and the rest rewound (`robustprune lottery`)")
-    points = sorted({ticket.rewound_to for ticket in tickets}, key=lambda point: (isinstance(point, str), point))
-    columns = [f"epoch {point}" if isinstance(point, int) else "random weights" for point in points]
-    lines = _lines(
-        tickets, lambda ticket: (ticket.criterion, ticket.blocks), lambda ticket: points.index(ticket.rewound_to)
+    return _by_column(
+        f"{name}: accuracy of tickets rewound to an epoch (pp)",
+        [
+            ticket
+            for ticket in tickets
+            if ticket.method == "layer" and ticket.found_after_training and ticket.rewound_to is not None
+        ],
+        ("criterion", "blocks"),
+        "rewound_to",
+        lambda point: "random weights" if point == "random" else f"epoch {point}",
+        "no layer was removed from a trained network and the rest rewound (`robustprune lottery`)",
     )
-    rows = [[*key, *(_cell(cells.get(place)) for place in range(len(points)))] for key, cells in lines.items()]
-    title = f"{name}: accuracy of tickets rewound to an epoch (pp)"
-    return Table(title, ["criterion", "blocks", *columns], rows, _note(tickets))
 
 
-def _at_initialization(name: str, context: Context) -> Table:
+def _at_initialization(name: str, tickets: Sequence[_Ticket]) -> Table:
     """Table 2: tickets found at initialization, by how many blocks went."""
-    tickets = context.of("layer", lambda ticket: not ticket.found_after_training and _keeps_weights(ticket))
-    if not tickets:
-        raise _LeftOut("no layer was removed from a network at initialization (`robustprune prune`)")
-    counts = sorted({ticket.blocks for ticket in tickets})
-    lines = _lines(tickets, lambda ticket: (ticket.criterion,), lambda ticket: ticket.blocks)
-    rows = [[*key, *(_cell(cells.get(count)) for count in counts)] for key, cells in lines.items()]
-    columns = ["criterion", *(f"{count} block{'s' * (count > 1)}" for count in counts)]
-    return Table(f"{name}: accuracy of tickets found at initialization (pp)", columns, rows, _note(tickets))
+    return _by_column(
+        f"{name}: accuracy of tickets found at initialization (pp)",
+        [ticket for ticket in _without_layers(tickets) if not ticket.found_after_training],
+        ("criterion",),
+        "blocks",
+        lambda count: f"{count} block{'s' * (count > 1)}",
+        "no layer was removed from a network at initialization (`robustprune prune`)",
+    )
 
 
-def _layers_or_filters(name: str, context: Context) -> Table:
+def _layers_or_filters(name: str, tickets: Sequence[_Ticket]) -> Table:
     """Table 3: layers against filters, where a filter-pruned network was matched to a ticket without layers."""
-    filters = context.of("filter", lambda ticket: ticket.blocks > 0 and _keeps_weights(ticket))
-    matched = {_way(ticket) for ticket in filters}
-    layers = context.of("layer", lambda ticket: _way(ticket) in matched and _keeps_weights(ticket))
-    if not layers:
-        raise _LeftOut("no network lost filters to match one that lost layers (`robustprune prune --match`)")
-    ways = {_way(ticket) for ticket in layers}
-    tickets = [*(ticket for ticket in filters if _way(ticket) in ways), *layers]
-    cuts = sorted({ticket.cut for ticket in tickets})
-    lines = _lines(tickets, _way, lambda ticket: ticket.cut)
-    rows = [[*key, *(_cell(cells.get(cut)) for cut in cuts)] for key, cells in lines.items()]
-    title = f"{name}: accuracy without filters or without layers, matched in cost (pp)"
-    return Table(title, ["criterion", "blocks", "found", *cuts], rows, _note(tickets))
-
-
-def _keeps_weights(ticket: PaperTicket) -> bool:
-    """Whether it is a ticket of Tables 2 to 5: one with new random weights is a control, which Table 1 has."""
-    return ticket.rewound_to != "random"
-
-
-def _way(ticket: PaperTicket) -> tuple[str, int, str]:
-    after = "at initialization" if not ticket.found_after_training else "in the trained network"
-    rewound = (
-        "" if not ticket.found_after_training or ticket.rewound_to is None else f", rewound to {ticket.rewound_to}"
+    ways = {"layer": set[object](), "filter": set[object]()}
+    matched = [*_without_layers(tickets), *_without_layers(tickets, "filter")]
+    for ticket in matched:
+        if ticket.blocks > 0:
+            ways[ticket.method].add((ticket.criterion, ticket.blocks, ticket.found))
+    both = ways["layer"] & ways["filter"]
+    return _by_column(
+        f"{name}: accuracy without filters or without layers, matched in cost (pp)",
+        [ticket for ticket in matched if (ticket.criterion, ticket.blocks, ticket.found) in both],
+        ("criterion", "blocks", "found"),
+        "cut",
+        str,
+        "no network lost filters to match one that lost layers (`robustprune prune --match`)",
     )
-    return ticket.criterion, ticket.blocks, after + rewound
 
 
-def _costs(name: str, context: Context) -> Table:
+def _costs(name: str, tickets: Sequence[_Ticket]) -> Table:
     """Table 4: what is saved."""
-    tickets = context.of(
-        "layer",
-        lambda ticket: _keeps_weights(ticket) and (not ticket.found_after_training or ticket.rewound_to in (0, None)),
-    )
     figures = {
         "FLOPs (%)": _saved(lambda record: record.model.macs),
         "memory (%)": _saved(lambda record: record.model.training_memory),
-        "CO₂ (%)": _emissions,
+        "CO₂ (%)": lambda own, dense: saved_in_training(own.model.training, dense.model.training).get("co2"),
         "training speed-up (×)": _speedup,
     }
-    return _by_blocks(f"{name}: saved against the dense network", tickets, figures, "{:.2f}")
+    own = [ticket for ticket in _without_layers(tickets) if ticket.rewound_to in (0, None)]
+    return _by_blocks(f"{name}: saved against the dense network", own, figures, "{:.2f}")
 
 
-def _robustness(name: str, context: Context) -> Table:
+def _robustness(name: str, tickets: Sequence[_Ticket]) -> Table:
     """Table 5: accuracy under corruptions and on shifted sets."""
-    tickets = context.of("layer", _keeps_weights)
-    shifts = dict.fromkeys(each.name for ticket in tickets for own, _ in ticket.pairs.values() for each in own.shift)
-    figures: dict[str, _Figure] = {"corruptions (pp)": _corrupted}
-    figures |= {f"{shift} (pp)": _shifted(shift) for shift in shifts}
-    return _by_blocks(f"{name}: robustness against the dense network", tickets, figures, "{:+.2f}")
+    found = _without_layers(tickets)
+    shifts = dict.fromkeys(each.name for ticket in found for own, _ in ticket.pairs.values() for each in own.shift)
+    figures = {"corruptions (pp)": _corrupted, **{f"{shift} (pp)": _shifted(shift) for shift in shifts}}
+    return _by_blocks(f"{name}: robustness against the dense network", found, figures, "{:+.2f}")
 
 
-_TABLES: dict[int, Callable[[str, Context], Table]] = {
+_TABLES: dict[int, Callable[[str, Sequence[_Ticket]], Table]] = {
     1: _rewound,
     2: _at_initialization,
     3: _layers_or_filters,
@@ -132,21 +214,60 @@ _TABLES: dict[int, Callable[[str, Context], Table]] = {
 _Figure = Callable[[Record, Record], float | None]
 
 
-def _by_blocks(title: str, tickets: Sequence[PaperTicket], figures: Mapping[str, _Figure], form: str) -> Table:
+def _without_layers(tickets: Sequence[_Ticket], method: str = "layer") -> list[_Ticket]:
+    """Return the tickets of Tables 2 to 5: those with new random weights are a control, which Table 1 has."""
+    return [ticket for ticket in tickets if ticket.method == method and ticket.rewound_to != "random"]
+
+
+def _by_column(
+    title: str,
+    tickets: Sequence[_Ticket],
+    leading: Sequence[str],
+    across: str,
+    heading: Callable[[Any], str],
+    missing: str,
+) -> Table:
+    """Return a table of accuracies: a row for all that tickets have alike in some attributes, one attribute across."""
+    if not tickets:
+        raise _LeftOut(missing)
+    lines: dict[tuple[str | int, ...], dict[Any, _Ticket]] = {}
+    for ticket in tickets:
+        key, place = tuple(getattr(ticket, name) for name in leading), getattr(ticket, across)
+        if lines.setdefault(key, {}).setdefault(place, ticket) is not ticket:
+            cell = ", ".join(map(str, (*key, place)))
+            raise _LeftOut(f"two kinds of tickets belong in one cell ({cell}); report them in two calls")
+    places = sorted({place for cells in lines.values() for place in cells}, key=lambda at: (isinstance(at, str), at))
+    rows = [[*key, *(_accuracy(cells.get(each)) for each in places)] for key, cells in lines.items()]
+    return Table(title, [*leading, *map(heading, places)], rows, _note(tickets))
+
+
+def _accuracy(ticket: _Ticket | None) -> str | None:
+    if ticket is None:
+        return None
+    differences = [100 * (own.clean.accuracy - dense.clean.accuracy) for own, dense in ticket.pairs.values()]
+    return mean_and_half_width(differences, "{:+.2f}")
+
+
+def _by_blocks(title: str, tickets: Sequence[_Ticket], figures: Mapping[str, _Figure], form: str) -> Table:
     """Return a table with a row for each criterion and number of blocks, and a column for each figure that is known."""
-    rows = []
-    for ticket in sorted(tickets, key=lambda ticket: (ticket.blocks, *_way(ticket))):
-        values = [[figure(own, dense) for own, dense in ticket.pairs.values()] for figure in figures.values()]
+    tickets = sorted(tickets, key=lambda ticket: (ticket.blocks, ticket.criterion, ticket.found))
+    columns: dict[str, list[str | None]] = {}
+    for name, figure in figures.items():
+        values = [[figure(own, dense) for own, dense in ticket.pairs.values()] for ticket in tickets]
+        known = [[value for value in each if value is not None] for each in values]
         cells = [
-            None if None in each else mean_and_half_width([v for v in each if v is not None], form) for each in values
+            mean_and_half_width(some, form) if len(some) == len(each) else None
+            for some, each in zip(known, values, strict=True)
         ]
-        rows.append([ticket.blocks, ticket.criterion, _way(ticket)[2], *cells])
-    known = [place for place in range(len(figures)) if any(row[3 + place] is not None for row in rows)]
-    if not known:
+        if any(cells):
+            columns[name] = cells
+    if not columns:
         raise _LeftOut(f"no ticket without layers and its dense network have {' or '.join(figures)} in their records")
-    columns = ["blocks", "criterion", "found", *(list(figures)[place] for place in known)]
-    kept = [[*row[:3], *(row[3 + place] for place in known)] for row in rows]
-    return Table(title, columns, kept, _note(tickets))
+    rows = [
+        [ticket.blocks, ticket.criterion, ticket.found, *cells]
+        for ticket, cells in zip(tickets, zip(*columns.values(), strict=True), strict=True)
+    ]
+    return Table(title, ["blocks", "criterion", "found", *columns], rows, _note(tickets))
 
 
 def _saved(read: Callable[[Record], float | None]) -> _Figure:
@@ -157,64 +278,31 @@ def _saved(read: Callable[[Record], float | None]) -> _Figure:
     return percent
 
 
-def _emissions(own: Record, dense: Record) -> float | None:
-    return saved_in_training(own.model.training, dense.model.training).get("co2")
-
-
 def _speedup(own: Record, dense: Record) -> float | None:
-    spent, whole = own.model.training, dense.model.training
-    if not measured_alike("training_seconds", own, dense):
-        return None
-    if not spent.get("seconds") or not whole.get("seconds"):
-        return None
-    return float(whole["seconds"] / spent["seconds"])
+    spent, whole = (record.model.training.get("seconds") for record in (own, dense))
+    return float(whole / spent) if spent and whole and measured_alike("training_seconds", own, dense) else None
 
 
 def _corrupted(own: Record, dense: Record) -> float | None:
-    if own.corruptions is None or dense.corruptions is None:
-        return None
+    found = [record.corruptions for record in (own, dense)]
     # As `compare` does: its folder may be another on another machine.
-    if Path(own.corruptions.source).name != Path(dense.corruptions.source).name:
-        return None
-    if own.corruptions.mean_accuracy is None or dense.corruptions.mean_accuracy is None:
-        return None
-    return 100 * (own.corruptions.mean_accuracy - dense.corruptions.mean_accuracy)
+    sources = {None if each is None else Path(each.source).name for each in found}
+    accuracies = [None if each is None else each.mean_accuracy for each in found]
+    return _points(*accuracies) if len(sources) == 1 else None
 
 
 def _shifted(name: str) -> _Figure:
     def difference(own: Record, dense: Record) -> float | None:
-        found = [{each.name: each.accuracy for each in record.shift}.get(name) for record in (own, dense)]
-        return None if found[0] is None or found[1] is None else 100 * (found[0] - found[1])
+        return _points(*({each.name: each.accuracy for each in record.shift}.get(name) for record in (own, dense)))
 
     return difference
 
 
-def _lines(
-    tickets: Sequence[PaperTicket],
-    key: Callable[[PaperTicket], tuple[str | int, ...]],
-    place: Callable[[PaperTicket], str | int],
-) -> dict[tuple[str | int, ...], dict[str | int, PaperTicket]]:
-    lines: dict[tuple[str | int, ...], dict[str | int, PaperTicket]] = {}
-    for ticket in tickets:
-        cells = lines.setdefault(key(ticket), {})
-        if place(ticket) in cells:
-            raise _LeftOut(
-                f"two kinds of tickets belong in one cell ({', '.join(map(str, key(ticket)))}, {place(ticket)}); "
-                "report them in two calls"
-            )
-        cells[place(ticket)] = ticket
-    return lines
+def _points(own: float | None, dense: float | None) -> float | None:
+    return None if own is None or dense is None else 100 * (own - dense)
 
 
-def _cell(ticket: PaperTicket | None) -> str | None:
-    if ticket is None:
-        return None
-    return mean_and_half_width(
-        [100 * (own.clean.accuracy - dense.clean.accuracy) for own, dense in ticket.pairs.values()], "{:+.2f}"
-    )
-
-
-def _note(tickets: Sequence[PaperTicket]) -> str:
+def _note(tickets: Sequence[_Ticket]) -> str:
     seeds = sorted({len(ticket.pairs) for ticket in tickets})
     if seeds == [1]:
         return f"{_POINTS} where nothing else is said; one seed, so that nothing is known of the spread over seeds."

@@ -14,29 +14,26 @@ from robustprune.tickets.rewinding import RewindPoint
 
 @dataclass(frozen=True)
 class LotteryRow:
-    """A ticket over all seeds.
+    """A ticket over all seeds, against the dense networks of the same seeds, on the same test images.
 
     Attributes:
         ticket: How it was found.
         point: Where its weights came from.
-        differences: Seed → test accuracy minus that of the dense network of the seed, in percentage points.
-        records: Seed → its record.
+        dense: Seed → record of the dense network.
+        records: Seed → record of the ticket.
     """
 
     ticket: Pruning
     point: RewindPoint
-    differences: Mapping[int, float]
+    dense: Mapping[int, Record]
     records: Mapping[int, Record]
 
-    @classmethod
-    def compare(
-        cls, ticket: Pruning, point: RewindPoint, dense: Mapping[int, Record], records: Mapping[int, Record]
-    ) -> LotteryRow:
-        """Return the row of a ticket against the dense networks of the same seeds, on the same test images."""
-        differences = {
-            seed: 100 * (record.clean.accuracy - dense[seed].clean.accuracy) for seed, record in records.items()
+    @property
+    def differences(self) -> dict[int, float]:
+        """Seed → test accuracy minus that of the dense network, in percentage points."""
+        return {
+            seed: 100 * (own.clean.accuracy - self.dense[seed].clean.accuracy) for seed, own in self.records.items()
         }
-        return cls(ticket, point, differences, records)
 
     @property
     def mean(self) -> float:
@@ -50,6 +47,7 @@ class LotteryRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain values."""
+        differences = self.differences
         return {
             "criterion": self.ticket.criterion,
             "options": dict(self.ticket.options),
@@ -62,7 +60,7 @@ class LotteryRow:
             "interval": self.interval,
             "seeds": {
                 seed: {
-                    "difference": self.differences[seed],
+                    "difference": differences[seed],
                     "accuracy": record.clean.accuracy,
                     "removed": record.model.removed,
                     "match": record.model.plan.get("match"),
@@ -116,17 +114,13 @@ class LotteryResults:
         Table 1; where there is one such point, one column per number of blocks, as in Tables 2 and 3.
         """
         by_point = len({row.point for row in self.rows}) > 1
-        leading = ["criterion", "method", *([">blocks"] if by_point else [])]
-        columns = list(dict.fromkeys(_column(row, by_point) for row in self.rows))
+        columns: dict[str, None] = {}
         lines: dict[tuple[str, ...], dict[str, str]] = {}
         for row in self.rows:
-            key = (str(row.ticket.criterion), row.ticket.method, *([str(row.ticket.blocks)] if by_point else []))
-            lines.setdefault(key, {})[_column(row, by_point)] = mean_and_half_width(list(row.differences.values()))
+            blocks = row.ticket.blocks
+            key = (str(row.ticket.criterion), row.ticket.method, *([str(blocks)] if by_point else []))
+            column = row.point.label if by_point else f"{blocks} block{'s' * (blocks != 1)}"
+            columns[column] = None
+            lines.setdefault(key, {})[column] = mean_and_half_width(list(row.differences.values()))
         body = [[*key, *(cells.get(column, "") for column in columns)] for key, cells in lines.items()]
-        return [*leading, *(f">{column}" for column in columns)], body
-
-
-def _column(row: LotteryRow, by_point: bool) -> str:
-    if by_point:
-        return row.point.label
-    return f"{row.ticket.blocks} block{'s' * (row.ticket.blocks != 1)}"
+        return ["criterion", "method", *([">blocks"] if by_point else []), *(f">{each}" for each in columns)], body

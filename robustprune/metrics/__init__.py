@@ -13,12 +13,7 @@ from robustprune.metrics.classification import (
     wilson_interval,
 )
 from robustprune.metrics.detection import DetectionFigures, detection_figures, detection_intervals, shares_below
-from robustprune.metrics.seeds import (
-    SeedMean,
-    mean_and_half_width,
-    mean_interval,
-    mean_over_seeds,
-)
+from robustprune.metrics.seeds import SeedMean, mean_and_half_width, mean_interval, mean_over_seeds
 
 __all__ = [
     "LEAST_SAMPLES",

@@ -31,16 +31,14 @@ _ROUNDING = 1e-13
 def linear_cka(first: Array, second: Array, batch_size: int | None = None) -> float:
     """Return the linear CKA of two representations: 1 alike, 0 unrelated in expectation, and a little below at times.
 
-    Neither rotating a representation, nor scaling it, nor moving it changes the value.
+    It is NaN where a representation does not vary. Neither rotating a representation, nor scaling it, nor moving it
+    changes the value.
 
     Args:
-        first: (N, …) features, flattened to (N, P).
-        second: (N, …) features of the same samples, flattened to (N, Q).
+        first: (N, …) features.
+        second: (N, …) features of the same samples, of any shape.
         batch_size: Average over batches of so many, as for sets whose Gram matrix (N, N) is too large; by
             default one batch. Up to three samples left over at the end are left out.
-
-    Returns:
-        The alignment; NaN where a representation does not vary, so that there is none.
 
     Raises:
         EvaluationError: Numbers of samples that differ or are below 4, or features that are not finite.

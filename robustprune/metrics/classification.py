@@ -74,10 +74,9 @@ def negative_log_likelihood(logits: Array, labels: Array) -> float:
 
 
 def brier_score(logits: Array, labels: Array) -> float:
-    """Return the multi-class Brier score: squared softmax errors, summed over classes, mean over samples.
+    """Return the multi-class Brier score in [0, 2]: squared softmax errors, summed over classes, mean over samples.
 
-    It lies in [0, 2] (Brier 1950); the binary convention with one class only is half of it. Arguments and
-    errors as in `accuracy`.
+    Brier 1950; the binary convention with one class only is half of it. Arguments and errors as in `accuracy`.
     """
     return float(sample_figures(logits, labels)["brier"].mean())
 
@@ -100,10 +99,7 @@ def expected_calibration_error(logits: Array, labels: Array, bins: int = 15) -> 
     """Return the gap between confidence and accuracy, averaged over bins weighted by their share of samples.
 
     ``bins`` equal-width bins [low, high) on the largest softmax probability, the last one closed (Guo et al.
-    2017, eq. 3). Arguments and errors as in `accuracy`.
-
-    Raises:
-        EvaluationError: Also for fewer than one bin.
+    2017, eq. 3). Arguments and errors as in `accuracy`; no bins are one, too.
     """
     if bins < 1:
         raise EvaluationError(f"bins must be at least 1, got {bins}")
@@ -125,12 +121,7 @@ def risk_coverage(scores: Array, is_correct: Array) -> tuple[Floats, Floats]:
     The samples of lowest score are answered first. Within a tie no order is preferred: the error rate is the
     one expected of a random order, which makes the curve independent of the order of the samples.
 
-    Args:
-        scores: (N,) finite; larger = less trusted, as an out-of-distribution score.
-        is_correct: (N,) booleans, whether the answer would be right.
-
-    Returns:
-        Two arrays (N,) float64.
+    Scores (N,) are larger where an answer is less trusted; ``is_correct`` (N,) says whether it would be right.
 
     Raises:
         EvaluationError: No samples, shapes that do not fit, scores that are not finite.

@@ -6,7 +6,7 @@ once: with a weight of one each it gives the figures, with bootstrap counts as w
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,8 +17,6 @@ from robustprune.errors import EvaluationError
 from robustprune.runtime.arrays import Array, to_numpy
 
 Floats = NDArray[np.float64]
-_Counts = NDArray[np.uint16]
-_Interval = tuple[float, float]
 
 TRUE_POSITIVE_RATE = 0.95
 AUPR_ESTIMATOR = "average precision: the sum over distinct scores of precision times gain in recall"
@@ -47,17 +45,11 @@ class DetectionFigures:
     fpr95_id_positive: float
     prevalence: float
 
-    def to_dict(self) -> dict[str, float]:
-        """Return the figures by name."""
-        return asdict(self)
-
 
 def detection_figures(scores_in: Array, scores_out: Array) -> DetectionFigures:
     """Return all figures of a score.
 
-    Args:
-        scores_in: (N,) of in-distribution samples, finite, larger = more out-of-distribution.
-        scores_out: (M,) of out-of-distribution samples.
+    Scores are of in-distribution samples (N,) and of out-of-distribution ones (M,), which should be larger.
 
     Raises:
         EvaluationError: Either is empty, not one-dimensional, or not finite.
@@ -71,20 +63,13 @@ def detection_figures(scores_in: Array, scores_out: Array) -> DetectionFigures:
 
 def detection_intervals(
     scores_in: Array, scores_out: Array, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> dict[str, _Interval]:
+) -> dict[str, tuple[float, float]]:
     """Return a bootstrap percentile interval of each figure, by name; the prevalence is fixed and has none.
 
     None at all where there is one sample of either kind: however often it is drawn, it says nothing of others.
 
     In- and out-of-distribution samples are drawn anew separately, with replacement (Efron & Tibshirani 1993,
     chapter 13). Equal seeds and numbers of samples draw the same ones, so that detectors are resampled alike.
-
-    Args:
-        scores_in: (N,) of in-distribution samples.
-        scores_out: (M,) of out-of-distribution samples.
-        resamples: How many times; at least 20.
-        confidence: Between 0 and 1.
-        seed: Of the draws.
 
     Raises:
         EvaluationError: As `detection_figures`, too few resamples, or a confidence outside (0, 1).
@@ -127,7 +112,7 @@ def shares_below(scores: NDArray[Any], others: NDArray[Any]) -> Floats:
 
 
 @lru_cache(maxsize=4)
-def bootstrap_counts(n: int, resamples: int, seed: int) -> _Counts:
+def bootstrap_counts(n: int, resamples: int, seed: int) -> NDArray[np.uint16]:
     """Return how often each of ``n`` samples is drawn in each resample, (resamples, n); rows sum to n."""
     generator = np.random.Generator(np.random.PCG64(seed))
     counts = np.empty((resamples, n), dtype=np.uint16)

@@ -48,27 +48,17 @@ class SeedMean:
         return (self.mean if self.low is None else self.low, self.mean if self.high is None else self.high)
 
 
-def mean_over_seeds(values: Sequence[float], *, bounds: tuple[float, float] | None = None) -> SeedMean:
+def mean_over_seeds(values: Sequence[float], *, bounds: tuple[float, float] = (-math.inf, math.inf)) -> SeedMean:
     """Return the mean of one value a network, with Student's 95 % interval, kept within bounds."""
-    interval = mean_interval(values)
-    if interval is None:
-        return SeedMean(float(np.mean(values)), None, None)
-    low, high = interval if bounds is None else np.clip(interval, *bounds)
-    return SeedMean(float(np.mean(values)), float(low), float(high))
+    mean, interval = float(np.mean(values)), mean_interval(values)
+    return SeedMean(mean, *(None, None) if interval is None else np.clip(interval, *bounds).tolist())
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Return Student's interval for the mean of what the values are a sample of.
+    """Return Student's interval for the mean of what the values, one a run, are a sample of; None for fewer than two.
 
     It takes the values for independent and normal, as differences between runs of different seeds about are; with
     three of them it reaches 2.5 standard deviations to either side.
-
-    Args:
-        values: One number per run.
-        confidence: How often such intervals hold the mean.
-
-    Returns:
-        Lower and upper end; None for fewer than two values, which say nothing about their spread.
     """
     if len(values) < 2:
         return None
@@ -135,12 +125,9 @@ class CrossedDifference:
 
 
 def paired_difference(differences: _Floats, covariance: _Floats, least: float = 0.0) -> CrossedDifference:
-    """Return the mean difference of pairs of networks.
+    """Return the mean of differences (S,) of pairs of networks, one pair for each seed.
 
-    Args:
-        differences: (S,), one for each seed.
-        covariance: (S, S), of these as the images are drawn anew.
-        least: Variance to add to that of the images, see :func:`least_variance`.
+    ``covariance`` (S, S) is that of these as the images are drawn anew, ``least`` see :func:`least_variance`.
     """
     return _estimate(float(np.mean(differences)), [(differences, covariance)], float(np.mean(covariance)), least)
 
@@ -148,11 +135,8 @@ def paired_difference(differences: _Floats, covariance: _Floats, least: float = 
 def unpaired_difference(first: _Floats, second: _Floats, covariance: _Floats, least: float = 0.0) -> CrossedDifference:
     """Return the difference of the mean of ``second`` to that of ``first``, networks of other seeds on equal images.
 
-    Args:
-        first: (S,), one value for each network.
-        second: (T,).
-        covariance: (S + T, S + T), of the values of both as the images are drawn anew.
-        least: As for :func:`paired_difference`.
+    There is one value for each network, (S,) and (T,); ``covariance`` (S + T, S + T) is that of both as the images are
+    drawn anew, ``least`` see :func:`least_variance`.
     """
     count = len(first)
     contrast = np.concatenate([np.full(count, -1 / count), np.full(len(second), 1 / len(second))])
@@ -185,9 +169,7 @@ def least_variance(values: _Floats, dense: int) -> float:
     one pair it is what Bonett and Price 2012 (doi 10.3102/1076998611411915) add to McNemar's table; of more pairs,
     the images may be as telling of all together as the most telling one, or of each by itself.
 
-    Args:
-        values: (K, n) in [0, 1], of n images for each network.
-        dense: How many of the K are dense networks; they come first.
+    Values (K, n) in [0, 1] are of n images for each of K networks, of which the dense ones come first.
     """
     n: int = values.shape[1]
     of_each = float(np.ptp(values, axis=0).max())

@@ -3,7 +3,6 @@
 from robustprune.models.architecture import Architecture
 from robustprune.models.build import MODELS, architecture_of, build_model, build_network
 from robustprune.models.forward import (
-    channels_last,
     failure,
     frozen_parameters,
     logit_gap,
@@ -12,18 +11,15 @@ from robustprune.models.forward import (
     run_model,
     to_unit_range,
 )
-from robustprune.models.graphs import hides_layers
 from robustprune.models.networks import (
     FunctionNetwork,
     as_network,
     copy_network,
     evaluation_mode,
-    lazy_layers,
+    hides_layers,
     network_name,
-    reason_of,
     run_uncompiled,
     to_evaluation,
-    uncompiled,
 )
 
 __all__ = [
@@ -34,21 +30,17 @@ __all__ = [
     "as_network",
     "build_model",
     "build_network",
-    "channels_last",
     "copy_network",
     "evaluation_mode",
     "failure",
     "frozen_parameters",
     "hides_layers",
-    "lazy_layers",
     "logit_gap",
     "model_device",
     "model_type",
     "network_name",
-    "reason_of",
     "run_model",
     "run_uncompiled",
     "to_evaluation",
     "to_unit_range",
-    "uncompiled",
 ]

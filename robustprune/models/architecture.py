@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustprune.errors import ModelError
 
+Side = Annotated[int, Field(ge=8, le=4096)]
 Options = TypeVar("Options", bound=BaseModel)
 
 
@@ -42,7 +43,7 @@ class Architecture(BaseModel):
         name: A name that :data:`robustprune.models.MODELS` knows, such as ``resnet32``.
         num_classes: Outputs of the last layer.
         channels: Channels of the images.
-        image_size: Height and width of the images in pixels.
+        image_size: Height and width of the images in pixels, from 8 to 4096.
         mean: Per channel, in [0, 1]; subtracted inside the network.
         std: Per channel, in [0, 1]; divided by inside the network.
         options: What else the builder takes, such as ``width``.
@@ -53,19 +54,10 @@ class Architecture(BaseModel):
     name: str
     num_classes: int = Field(ge=1, le=100_000)
     channels: int = Field(ge=1)
-    image_size: tuple[int, int]
+    image_size: tuple[Side, Side]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
-
-    @field_validator("image_size")
-    @classmethod
-    def _is_large_enough(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if min(size) < 8:
-            raise ValueError(f"images of {size[0]}×{size[1]} pixels are too small; 8×8 is the least")
-        if max(size) > 4096:
-            raise ValueError(f"images of {size[0]}×{size[1]} pixels are too large; 4096×4096 is the most")
-        return size
 
     @classmethod
     def for_data(cls, name: str, data: ImageProperties, **options: Any) -> Architecture:
@@ -81,11 +73,7 @@ class Architecture(BaseModel):
         )
 
     def options_as(self, kind: type[Options], takes: str) -> Options:
-        """Return the options as what a builder takes, which ``takes`` says in words.
-
-        Raises:
-            ModelError: There is an option that it does not take, or a value that it cannot be.
-        """
+        """Return the options as what a builder takes, which ``takes`` says in words."""
         try:
             return kind.model_validate(self.options)
         except ValidationError as error:

@@ -11,11 +11,11 @@ from torch import nn
 
 from robustprune.errors import ModelError
 from robustprune.models.architecture import Architecture, ImageProperties
+from robustprune.models.libraries import download_robustbench
 from robustprune.models.networks import lazy_layers, to_evaluation
-from robustprune.models.trial import check_output, shape_lazy_layers
+from robustprune.models.trial import check_output, run_first_images
 from robustprune.models.weight_files import load_weights
 from robustprune.registry import Registry, read_tables
-from robustprune.runtime.files import user_path
 from robustprune.runtime.randomness import derive_seed, isolated_generators
 
 MODELS = Registry("model", "robustprune.models", read_tables("models")["PLUGINS"])
@@ -68,12 +68,10 @@ def build_model(
     network = build_network(architecture, seed=seed)
     if download not in (True, False):
         raise ModelError(f"download={download!r} is neither 1 nor 0")
-    if download and weights_file is None:
-        weights_file = _download(architecture)
-    if weights_file is not None:
-        if not isinstance(weights_file, (str, os.PathLike)) or not str(weights_file).strip():
-            raise ModelError(f"weights_file={weights_file!r} names no file; give its path as text")
-        load_weights(network, weights_file)
+    if weights_file is not None and not (isinstance(weights_file, (str, os.PathLike)) and str(weights_file).strip()):
+        raise ModelError(f"weights_file={weights_file!r} names no file; give its path as text")
+    if weights_file is not None or download:
+        load_weights(network, download_robustbench(architecture) if weights_file is None else weights_file)
     check_output(network, architecture)
     return network
 
@@ -84,20 +82,10 @@ def build_network(architecture: Architecture, *, seed: int = 0) -> nn.Module:
     with isolated_generators(derive_seed(seed, "weights")):
         network: nn.Module = builder(architecture)
         if lazy_layers(network):
-            shape_lazy_layers(network, architecture)
+            run_first_images(network, architecture)
     network.architecture = architecture  # type: ignore[assignment]
     network.initial_seed = seed  # type: ignore[assignment]
     return to_evaluation(network)
-
-
-def _download(architecture: Architecture) -> Path:
-    """Fetch published weights; the folder is $ROBUSTPRUNE_MODELS or ~/.cache/robustprune/models."""
-    if not architecture.name.startswith("robustbench:"):
-        raise ModelError(f"there is nothing to download for {architecture.name}; only robustbench:NAME has weights")
-    from robustprune.models.libraries import download_robustbench
-
-    named = os.environ.get("ROBUSTPRUNE_MODELS")
-    return download_robustbench(architecture, user_path(named or "~/.cache/robustprune/models"))
 
 
 def architecture_of(model: nn.Module) -> Architecture:

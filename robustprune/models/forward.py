@@ -86,12 +86,7 @@ def run_model(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def failure(what: str, error: Exception) -> RobustPruneError:
-    """Return what to raise where a model raised an error: one that says so, or the error itself if it is one of ours.
-
-    Args:
-        what: What the model cannot do.
-        error: What it raised.
-    """
+    """Return what to raise where a model raised an error: one that says ``what`` it cannot do, or ours as it is."""
     if isinstance(error, RobustPruneError):
         return error
     return ModelError(f"the model {what}: {reason_of(error)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -24,17 +25,14 @@ from robustprune.errors import ModelError
 from robustprune.models.adapter import AdaptedNetwork, Normalize
 from robustprune.models.architecture import Architecture
 from robustprune.registry import missing_package, suggest
+from robustprune.runtime.files import user_path
 
 _WEIGHT_OPTIONS = ("pretrained", "weights", "checkpoint", "cache_dir", "hf_", "url", "file", "download")
 _DATASETS = {10: "cifar10", 100: "cifar100"}  # RobustBench's lists, by number of classes
 
 
 def import_quietly(module: str, needed_by: str) -> Any:
-    """Import a module of another package, without the warnings that its own imports raise.
-
-    Raises:
-        MissingDependencyError: It is not installed, or one that it needs is not.
-    """
+    """Import a module of another package, without the warnings that its own imports raise."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -55,11 +53,7 @@ def _refuse_weights(architecture: Architecture) -> None:
 
 
 def build_torchvision(architecture: Architecture) -> AdaptedNetwork:
-    """Build ``torchvision:NAME`` with random weights, its first convolution fitted to the channels.
-
-    Raises:
-        ModelError: No such classifier, options it does not take, or an image size it cannot take.
-    """
+    """Build ``torchvision:NAME`` with random weights, its first convolution fitted to the channels."""
     from torchvision import models
 
     name = architecture.name.partition(":")[2]
@@ -114,10 +108,6 @@ def build_timm(architecture: Architecture) -> AdaptedNetwork:
 
     timm's own names are taken, such as ``resnetv2_50``; a tag of pretrained weights (``.a1_in1k``) or a name of
     a remote repository (``hf-hub:…``) is none, so nothing is ever downloaded.
-
-    Raises:
-        MissingDependencyError: timm is not installed.
-        ModelError: No such model, options it does not take, or an image size it cannot take.
     """
     timm = import_quietly("timm", architecture.name)
     name = architecture.name.partition(":")[2]
@@ -156,10 +146,6 @@ def build_robustbench(architecture: Architecture) -> AdaptedNetwork:
     The zoo's networks take images in [0, 1] and normalize them by themselves, so no normalization is added. The
     zoo is CIFAR-10's or CIFAR-100's after the number of classes; ``threat_model`` (``Linf``, ``L2``,
     ``corruptions``) chooses the list within it. Building never downloads.
-
-    Raises:
-        MissingDependencyError: robustbench or what it imports is not installed.
-        ModelError: No such entry, images that are not CIFAR's, other options, or an entry that cannot be built.
     """
     (name, dataset, threat_model), entry = _entry(architecture)
     timm = import_quietly("timm", architecture.name)
@@ -179,12 +165,10 @@ def build_robustbench(architecture: Architecture) -> AdaptedNetwork:
     return AdaptedNetwork(network, None)
 
 
-def download_robustbench(architecture: Architecture, folder: Path) -> Path:
-    """Return the file with the published weights of an entry, fetched into ``folder`` unless it is there.
-
-    Raises:
-        ModelError: The entry has no single file, or fetching fails.
-    """
+def download_robustbench(architecture: Architecture) -> Path:
+    """Return the file with an entry's published weights, fetched into ``$ROBUSTPRUNE_MODELS`` unless it is there."""
+    if not architecture.name.startswith("robustbench:"):
+        raise ModelError(f"there is nothing to download for {architecture.name}; only robustbench:NAME has weights")
     (name, dataset, threat_model), entry = _entry(architecture)
     address = entry["gdrive_id"]
     if not isinstance(address, str):
@@ -192,6 +176,7 @@ def download_robustbench(architecture: Architecture, folder: Path) -> Path:
             f"the weights of {architecture.name} are not one file that can be downloaded; fetch them by hand and give "
             "weights_file=PATH, or choose another entry"
         )
+    folder = user_path(os.environ.get("ROBUSTPRUNE_MODELS") or "~/.cache/robustprune/models")
     path = folder / dataset / threat_model / f"{name}.pt"
     if not path.is_file():
         partial = path.with_suffix(".partial")
@@ -208,9 +193,9 @@ def download_robustbench(architecture: Architecture, folder: Path) -> Path:
     return path
 
 
-def _place(architecture: Architecture) -> tuple[str, str, str]:
-    """Return an entry's name, data set and threat model."""
-    dataset = _DATASETS.get(architecture.num_classes)
+def _entry(architecture: Architecture) -> tuple[tuple[str, str, str], dict[str, Any]]:
+    """Return an entry's name, data set and threat model, and what the zoo has there."""
+    name, dataset = architecture.name.partition(":")[2], _DATASETS.get(architecture.num_classes)
     if dataset is None or architecture.channels != 3 or architecture.image_size != (32, 32):
         height, width = architecture.image_size
         raise ModelError(
@@ -219,30 +204,19 @@ def _place(architecture: Architecture) -> tuple[str, str, str]:
             "classes; convert with --image-size 32 --channels 3, or use wrn-28-10"
         )
     takes = "an architecture takes only 'threat_model'; weights_file and download are no part of one"
-    options = architecture.options_as(_ZooOptions, takes)
-    return architecture.name.partition(":")[2], dataset, options.threat_model
-
-
-def _entry(architecture: Architecture) -> tuple[tuple[str, str, str], dict[str, Any]]:
-    """Return an entry's name, data set and threat model, and what the zoo has there."""
-    name, dataset, threat_model = _place(architecture)
+    threat_model = architecture.options_as(_ZooOptions, takes).threat_model
     with _autoattack_by_its_other_name():
         import_quietly("robustbench", architecture.name)
     zoo = import_quietly("robustbench.model_zoo.models", architecture.name).model_dicts
-    lists = next(
-        {threat.value: entries for threat, entries in found.items()}
-        for key, found in zoo.items()
-        if key.value == dataset
-    )
-    if threat_model not in lists:
-        raise ModelError(f"RobustBench has no {threat_model!r} list for {dataset}; it has: {', '.join(lists)}")
-    if name not in lists[threat_model]:
-        known = list(lists[threat_model])
+    lists = {threat.value: each for key, found in zoo.items() if key.value == dataset for threat, each in found.items()}
+    entries = lists.get(threat_model, {})
+    if name not in entries:
+        what, known = (f"model called {name!r}", entries) if entries else (f"list {threat_model!r}", lists)
         raise ModelError(
-            f"RobustBench's {threat_model} list for {dataset} has no model called {name!r}.{suggest(name, known)} "
+            f"RobustBench's {threat_model} list for {dataset} has no {what}.{suggest(name, known)} "
             f"It has: {', '.join(known)}."
         )
-    return (name, dataset, threat_model), lists[threat_model][name]
+    return (name, dataset, threat_model), entries[name]
 
 
 @contextlib.contextmanager

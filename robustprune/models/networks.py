@@ -15,11 +15,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.utils.checkpoint
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from robustprune.errors import ModelError, ModelWarning
-from robustprune.models.graphs import built_in_training
+from robustprune.errors import ModelError
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -28,10 +27,6 @@ class FunctionNetwork(nn.Module):
     """A plain callable as a network. It cannot be copied: what a function holds on to is its own affair.
 
     The networks that it names are its children, so that their modes and types are those of the whole.
-
-    Attributes:
-        function: Images (n, …) → logits (n, K).
-        name: What it is called.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -77,13 +72,6 @@ def as_network(model: Any) -> nn.Module:
             f"this {network_name(network)} is on torch's meta device, where weights have a shape and no values; build "
             "it on the CPU or a GPU, or load its weights with load_state_dict(…, assign=True)"
         )
-    if operation := built_in_training(network):
-        warnings.warn(
-            f"this {network_name(network)} has {operation} in training mode built in, which evaluation mode does not "
-            "change; if that is not meant, script, trace or export the network again after model.eval()",
-            ModelWarning,
-            stacklevel=3,
-        )
     return network
 
 
@@ -93,6 +81,19 @@ def network_name(network: nn.Module) -> str:
         return network.name
     original = getattr(network, "original_name", None) or getattr(network, "_orig_mod", None)
     return original if isinstance(original, str) else type(network if original is None else original).__name__
+
+
+def hides_layers(network: nn.Module) -> bool:
+    """Return whether there are layers in a network that hooks do not reach: those of TorchScript and torch.export."""
+    return any(
+        isinstance(module, torch.jit.ScriptModule)
+        or (
+            isinstance(module, fx.GraphModule)
+            # Torch.export checks the images with a module of that name.
+            and all(node.op != "call_module" or node.target == "_guards_fn" for node in module.graph.nodes)
+        )
+        for module in network.modules()
+    )
 
 
 def lazy_layers(network: nn.Module) -> list[str]:
@@ -112,11 +113,7 @@ def reason_of(error: Exception) -> str:
 
 
 def to_evaluation(network: nn.Module) -> nn.Module:
-    """Put a network in evaluation mode, and return it: its own ``eval()`` may return nothing.
-
-    Raises:
-        ModelError: Its ``eval()`` fails.
-    """
+    """Put a network in evaluation mode, and return it: its own ``eval()`` may return nothing."""
     try:
         network.eval()
     except NotImplementedError:  # exported networks have their mode built in
@@ -176,14 +173,6 @@ def set_weights(network: nn.Module, weights: Mapping[str, Tensor], *, strict: bo
 
     Torch keeps the versions of modules' formats beside the names, and a plain dictionary has none: some networks, such
     as torchvision's MNASNet, would take it for one of an older format.
-
-    Args:
-        network: As it was when the weights were taken.
-        weights: Name → tensor.
-        strict: Whether every name has to be there.
-
-    Raises:
-        RuntimeError: They do not fit.
     """
     state = OrderedDict(weights)
     state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
@@ -215,13 +204,6 @@ def run_uncompiled(network: nn.Module) -> Iterator[None]:
     with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
         yield
-
-
-def fill_lazy_layers(network: nn.Module, images: Tensor) -> None:
-    """Run a network whose layers wait to see their input, once, so that they have their parameters."""
-    if lazy_layers(network):
-        with torch.no_grad():
-            network(images)
 
 
 class _NoCheckpoint:
@@ -261,18 +243,9 @@ def _networks_within(part: Any, seen: set[int], home: str | None = None) -> Iter
         if home in (None, part.__module__):
             variables, home = inspect.getclosurevars(part), part.__module__
             named = (*variables.nonlocals.values(), *variables.globals.values())
+    elif isinstance(part, torch.ScriptMethod):
+        yield torch.jit._recursive.wrap_cpp_module(part.owner)  # type: ignore[no-untyped-call]
     else:
-        named = (value for value in _held(part) if isinstance(value, nn.Module))
+        named = (value for value in getattr(part, "__dict__", {}).values() if isinstance(value, nn.Module))
     for each in named:
         yield from _networks_within(each, seen, home)
-
-
-def _held(part: Any) -> Iterator[Any]:
-    """Yield what an object holds under names, in slots too, and the script that a method of one belongs to."""
-    yield from getattr(part, "__dict__", {}).values()
-    for kind in type(part).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            yield getattr(part, f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name, None)
-    if isinstance(part, torch.ScriptMethod):
-        yield torch.jit._recursive.wrap_cpp_module(part.owner)  # type: ignore[no-untyped-call]

@@ -141,21 +141,13 @@ def _initialize_convolutions(network: nn.Module) -> None:
 
 
 def build_resnet(architecture: Architecture) -> CifarResNet:
-    """Build ``resnet20``, ``resnet32``, ``resnet44``, ``resnet56`` or ``resnet110``.
-
-    Raises:
-        ModelError: Options that it does not take.
-    """
+    """Build ``resnet20``, ``resnet32``, ``resnet44``, ``resnet56`` or ``resnet110``."""
     depth = int(architecture.name.removeprefix("resnet"))
     return CifarResNet(architecture, depth, _width(architecture))
 
 
 def build_wide_resnet(architecture: Architecture) -> WideResNet:
-    """Build ``wrn-DEPTH-WIDENING``, a pre-activation wide ResNet; any depth 6n + 4 as ``wrn:DEPTH-WIDENING``.
-
-    Raises:
-        ModelError: A depth that is not 6n + 4, no widening factor, or options that it does not take.
-    """
+    """Build ``wrn-DEPTH-WIDENING``, a pre-activation wide ResNet; any depth 6n + 4 as ``wrn:DEPTH-WIDENING``."""
     match = re.fullmatch(r"wrn[-:](\d{1,3})-(\d{1,2})", architecture.name)
     depth, widening = (int(number) for number in match.groups()) if match else (0, 0)
     if depth < 10 or depth % 6 != 4 or widening < 1:

@@ -20,9 +20,6 @@ def check_output(network: nn.Module, architecture: Architecture) -> None:
     """Run two gray images through a network and check that logits come out; it is left as it was.
 
     What comes out in training mode is looked at on a copy, and a warning says where it is not logits alone.
-
-    Raises:
-        ModelError: The network raises, or returns something other than (2, num_classes) finite numbers.
     """
     images = _gray_images(architecture)
     shape = "×".join(map(str, images.shape[1:]))
@@ -42,22 +39,19 @@ def check_output(network: nn.Module, architecture: Architecture) -> None:
     try:
         further = check_training(network, architecture)
     except ModelError as error:
-        warnings.warn(f"{error}; it can be used, but not trained", ModelWarning, stacklevel=3)
+        said = f"{error}; it can be used, but not trained"
     else:
-        if further:
-            warnings.warn(
-                f"{architecture.name} returns {further + 1} outputs in training mode; the first is taken for the "
-                "logits, and nothing is learned from the others",
-                ModelWarning,
-                stacklevel=3,
-            )
+        said = (
+            f"{architecture.name} returns {further + 1} outputs in training mode; the first is taken for the logits, "
+            "and nothing is learned from the others"
+        )
+        if not further:
+            return
+    warnings.warn(said, ModelWarning, stacklevel=3)
 
 
 def check_training(network: nn.Module, architecture: Architecture) -> int:
-    """Check, on a copy, that a network returns logits in training mode too.
-
-    Returns:
-        How many further things it returns, all of them after the logits, of which no use is made.
+    """Check, on a copy, that a network returns logits in training mode too; return how many other outputs follow them.
 
     Raises:
         ModelError: It does not, or it fails in training mode.
@@ -99,7 +93,7 @@ def _no_logits(found: Any, architecture: Architecture) -> str | None:
     return f"returned {what} for two images; expected logits of shape (2, {architecture.num_classes}){advice}"
 
 
-def shape_lazy_layers(network: nn.Module, architecture: Architecture) -> None:
+def run_first_images(network: nn.Module, architecture: Architecture) -> None:
     """Give lazy layers their weights, which are drawn as the first images come."""
     try:
         with torch.no_grad():

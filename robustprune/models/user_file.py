@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
 
 from robustprune.errors import ModelError
@@ -18,11 +17,7 @@ from robustprune.registry import suggest
 
 
 def split_name(name: str) -> tuple[Path, str]:
-    """Split ``file:PATH:NAME`` into the path and the name within the file.
-
-    Raises:
-        ModelError: One of the two is missing.
-    """
+    """Split ``file:PATH:NAME`` into the path and the name within the file."""
     path, _, attribute = name.removeprefix("file:").rpartition(":")
     if not path or not attribute:
         raise ModelError(f"{name!r} does not name a network: write file:PATH:NAME, e.g. file:my_net.py:Net")
@@ -40,9 +35,6 @@ def build_from_file(architecture: Architecture) -> AdaptedNetwork:
     A class or function is called with those of ``num_classes``, ``channels`` (or ``in_channels``),
     ``image_size`` (height, width), ``mean``, ``std`` and the architecture's options that its signature names.
     The result takes images in [0, 1]: no normalization is added, since the file may have its own.
-
-    Raises:
-        ModelError: No such file or name, code that raises, or something that is no nn.Module.
     """
     path, attribute = split_name(architecture.name)
     network = _load_attribute(path, attribute)
@@ -111,20 +103,4 @@ def _arguments(source: Any, architecture: Architecture) -> dict[str, Any]:
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     if unknown and not takes_any:
         raise ModelError(f"{source.__name__} takes no {unknown[0]!r}.{suggest(unknown[0], parameters)}")
-    options = {name: _as_wanted(parameters.get(name), value) for name, value in architecture.options.items()}
-    return {name: value for name, value in offered.items() if name in parameters} | options
-
-
-_PLAIN = {kind.__name__: kind for kind in (bool, int, float, str)}
-
-
-def _as_wanted(parameter: inspect.Parameter | None, value: Any) -> Any:
-    """Return an option as the type its parameter is annotated with, if that is a plain one: a name "50" is text."""
-    annotation = parameter.annotation if parameter is not None else None
-    kind = _PLAIN.get(annotation if isinstance(annotation, str) else getattr(annotation, "__name__", ""))
-    if parameter is None or kind is None:
-        return value
-    try:
-        return TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True)).validate_python(value)
-    except ValidationError as error:
-        raise ModelError(f"option {parameter.name}={value!r}: {error.errors()[0]['msg'].lower()}") from error
+    return {name: value for name, value in offered.items() if name in parameters} | architecture.options

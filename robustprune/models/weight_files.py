@@ -9,11 +9,11 @@ import argparse
 import pathlib
 import re
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ _WRAPPERS = ("module", "_orig_mod")
 
 _LEFTOVERS = ("model_preact_hl1.", ".scores", "total_ops", "total_params", "n_averaged")
 """Entries that networks have no place for: RobustBench's (``_safe_load_state_dict`` there), thop's counts, SWA's."""
+
+_WEIGHTS = (".weight", ".bias")
 
 _LATER = frozenset({"ema", "swa", "average", "averaged", "teacher", "best", "target", "momentum"})
 """Words in the names of copies, after which the weights themselves come; RobustBench's loader takes last over best."""
@@ -51,25 +53,13 @@ _PLAIN: list[Any] = [
 ]
 
 
-class _Held(NamedTuple):
-    holder: str  # the container it is in
-    tensor: Tensor
-
-
-_Found = dict[str, _Held]
-
-
 def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Load a file of weights into a network.
+    """Load a file of weights, written by ``torch.save`` or safetensors, into a network; nothing in it is executed.
 
     The weights may be nested in dictionaries of any names, and have anything before their names, such as ``module.``,
     ``_orig_mod.``, ``net.`` or this package's own ``network.``: what counts is that every parameter and running
     statistic of the network is there, under one prefix, with its shape. Constants such as a mean that the network knows
-    by itself may be missing. Nothing in the file is executed.
-
-    Args:
-        network: Changed in place. For one from another package, the file has that package's names or this one's.
-        path: A file written by ``torch.save`` or safetensors: a state dict, bare or within a checkpoint.
+    by itself may be missing. For one from another package, the file has that package's names or this one's.
 
     Raises:
         ModelError: No such file, a file with more than plain tensors, weights that do not fit or are not finite.
@@ -78,99 +68,77 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         ModelWarning: Several sets of weights in the file fit, or weights beside those that fit are left out.
     """
     path = Path(path)
-    found = _flatten(_read_tensors(path))
+    tensors = dict(_walk(_read_tensors(path), ""))
+    found = {short: tensors[name] for short, name in _unwrapped(tensors).items()}
     if not found:
         raise ModelError(f"{path} holds no named weights")
+    nearest = ""
     # With what stands before it first, as this package's own file has the constants of normalization, too.
-    targets = [network, *([network.network] if isinstance(network, AdaptedNetwork) else [])]
-    looked = [(target, _candidates(found, target)) for target in targets]
-    for target, candidates in looked:
-        fitting = [each for each in candidates if not each.problem]
+    for target in [network, *([network.network] if isinstance(network, AdaptedNetwork) else [])]:
+        candidates = _candidates(found, target)
+        problems = [_problem(each, candidates, found, target) for each in candidates]
+        fitting = [each for each, problem in zip(candidates, problems, strict=True) if not problem]
         if fitting:
-            fitting.sort(key=lambda each: each.is_a_copy)
+            fitting.sort(key=_is_a_copy)
             _refuse_not_finite(fitting[0], path)
             _say_what_is_left(fitting, found, path)
             set_weights(target, fitting[0].weights, strict=False)
             return
-    nearest = max(
-        (each for _, candidates in looked for each in candidates), key=lambda each: len(each.names), default=None
-    )
-    wanted = [name for name, _ in targets[-1].named_parameters()]
+        nearest = next(iter(problems), nearest)
     raise ModelError(
-        f"the weights in {path} do not fit this network: {'no name agrees' if nearest is None else nearest.problem}; "
-        f"the file has {_listed(list(found))}, the network wants {_listed(wanted)}"
+        f"the weights in {path} do not fit this network: {nearest or 'no name agrees'}; the file has "
+        f"{_listed(list(found))}, the network wants {_listed([name for name, _ in target.named_parameters()])}"
     )
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """What a file has under one prefix, which ends in a dot or is empty.
-
-    Attributes:
-        prefix: Before each of the names.
-        names: Of the file.
-        weights: By the network's names.
-        beside: Further names in the dictionaries that hold these.
-        problem: Why it does not fit; empty if it does.
-    """
+    """What a file has under one prefix, which ends in a dot or is empty: its names, and weights by the network's."""
 
     prefix: str
     names: frozenset[str]
     weights: dict[str, Tensor]
-    beside: tuple[str, ...]
-    problem: str = ""
-
-    @property
-    def is_a_copy(self) -> bool:
-        return not _LATER.isdisjoint(re.split(r"[._-]", self.prefix.lower()))
-
-    @property
-    def title(self) -> str:
-        return self.prefix.rstrip(".") or "the one without a prefix"
 
 
-def _candidates(found: _Found, target: nn.Module) -> list[_Candidate]:
-    """Return what the file has under each prefix that may be all of the network, in order, else the nearest."""
-    own = target.state_dict()
-    wanted = _unwrapped(own)
+def _needed(target: nn.Module) -> list[str]:
+    """Return the names of a network's parameters and running statistics."""
     parameters = {name for name, _ in target.named_parameters()}
-    needed = [name for name in own if name in parameters or "running_" in name]
-    votes: Counter[str] = Counter()
+    return [name for name in target.state_dict() if name in parameters or "running_" in name]
+
+
+def _candidates(found: Mapping[str, Tensor], target: nn.Module) -> list[_Candidate]:
+    """Return what the file has under each prefix that may be all of the network, in order, else the nearest."""
+    wanted = _unwrapped(target.state_dict())
+    names: dict[str, list[str]] = {}
     for name in found:
-        cuts = [0, *(place + 1 for place, letter in enumerate(name) if letter == ".")]
-        votes.update(name[:cut] for cut in cuts if name[cut:] in wanted)
-    prefixes = [prefix for prefix, count in votes.items() if count >= len(needed)]
-    gathered = [_gather(prefix, found, wanted) for prefix in prefixes or [each for each, _ in votes.most_common(1)]]
-    whole = [each for each in gathered if all(name in each.weights for name in needed)]
-    taken = frozenset().union(*(each.names for each in whole))
-    return [replace(each, problem=_problem(each, found, taken, needed, own)) for each in gathered]
-
-
-def _gather(prefix: str, found: _Found, wanted: Mapping[str, str]) -> _Candidate:
-    names = [name for name in found if name.startswith(prefix) and name[len(prefix) :] in wanted]
-    holders = {found[name].holder for name in names}
-    beside = [
-        name
-        for name in found
-        if found[name].holder in holders and name not in names and not any(part in f".{name}" for part in _LEFTOVERS)
+        for cut in (0, *(place + 1 for place, letter in enumerate(name) if letter == ".")):
+            if name[cut:] in wanted:
+                names.setdefault(name[:cut], []).append(name)
+    candidates = [
+        _Candidate(prefix, frozenset(own), {wanted[name.removeprefix(prefix)]: found[name] for name in own})
+        for prefix, own in names.items()
     ]
-    weights = {wanted[name[len(prefix) :]]: found[name].tensor for name in names}
-    return _Candidate(prefix, frozenset(names), weights, tuple(beside))
+    whole = [each for each in candidates if len(each.names) >= len(_needed(target))]
+    return whole or sorted(candidates, key=lambda each: -len(each.names))[:1]
 
 
 def _problem(
-    candidate: _Candidate, found: _Found, taken: frozenset[str], needed: Sequence[str], own: Mapping[str, Tensor]
+    candidate: _Candidate, others: Sequence[_Candidate], found: Mapping[str, Tensor], target: nn.Module
 ) -> str:
-    weights = candidate.weights
-    beside = [name for name in candidate.beside if name not in taken]
+    """Return why a candidate does not fit a network; empty if it does."""
+    weights, needed = candidate.weights, _needed(target)
+    rest = _rest(others, found)
     # Beside more than the network itself has, it is a part of another, such as its head.
-    is_a_part = sum(found[name].tensor.numel() for name in beside) > sum(value.numel() for value in weights.values())
+    beside = sum(found[name].numel() for name in rest if name.endswith(_WEIGHTS))
+    is_a_part = beside > sum(value.numel() for value in weights.values())
     problems = {
         "lacks": [name for name in needed if name not in weights],
-        "has beyond it": [name for name in beside if is_a_part or name.startswith(candidate.prefix)],
+        "has beyond it": [
+            name for name in rest if name.startswith(candidate.prefix) or (is_a_part and name.endswith(_WEIGHTS))
+        ],
         "has in another shape": [
             f"{name} {tuple(weights[name].shape)} in place of {tuple(value.shape)}"
-            for name, value in own.items()
+            for name, value in target.state_dict().items()
             if name in weights and weights[name].shape != value.shape
         ],
         "has without values, on the meta device,": [name for name, value in weights.items() if value.is_meta],
@@ -179,6 +147,16 @@ def _problem(
         ],
     }
     return next((f"the file {what} {_listed(names)}" for what, names in problems.items() if names), "")
+
+
+def _rest(candidates: Sequence[_Candidate], found: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of a file that are in none of its candidates."""
+    taken = frozenset().union(*(each.names for each in candidates))
+    return [name for name in found if name not in taken and not any(part in f".{name}" for part in _LEFTOVERS)]
+
+
+def _is_a_copy(candidate: _Candidate) -> bool:
+    return not _LATER.isdisjoint(re.split(r"[._-]", candidate.prefix.lower()))
 
 
 def _refuse_not_finite(candidate: _Candidate, path: Path) -> None:
@@ -191,46 +169,33 @@ def _refuse_not_finite(candidate: _Candidate, path: Path) -> None:
         )
 
 
-def _say_what_is_left(fitting: Sequence[_Candidate], found: _Found, path: Path) -> None:
-    """Give one warning where another copy of the network, or other weights, are left out."""
+def _say_what_is_left(fitting: Sequence[_Candidate], found: Mapping[str, Tensor], path: Path) -> None:
+    """Warn where another copy of the network, or other weights, are left out."""
     chosen, *others = fitting
-    different = [each for each in others if not _are_equal(each.weights, chosen.weights)]
-    said = []
-    if different:
-        said.append(
-            f"it holds {len(different) + 1} networks that fit and differ, and {chosen.title} is taken rather than "
-            f"{' or '.join(each.title for each in different)} (averaged copies and the best of several epochs come "
-            "second; to have another, save it alone)"
+    left = [
+        f"the network under {each.prefix!r}"
+        for each in others
+        if not all(torch.equal(value, each.weights.get(name, value)) for name, value in chosen.weights.items())
+    ]
+    left += [name for name in _rest(fitting, found) if name.endswith(_WEIGHTS)]
+    if left:
+        warnings.warn(
+            f"weights in {path}: those under {chosen.prefix!r} are taken (averaged copies and the best of several "
+            f"epochs come second), and left out of it: {_listed(left)}; to have others, save them alone",
+            ModelWarning,
+            stacklevel=3,
         )
-    taken = frozenset().union(*(each.names for each in fitting))
-    is_weight = (".weight", ".bias")
-    rest = [name for name in found if name not in taken and (name in chosen.beside or name.endswith(is_weight))]
-    if rest:
-        said.append(f"left out of it: {_listed(rest)}")
-    if said:
-        warnings.warn(f"weights in {path}: {'; '.join(said)}", ModelWarning, stacklevel=3)
 
 
-def _are_equal(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
-    return all(torch.equal(value, others[name]) for name, value in some.items() if name in others)
-
-
-def _flatten(content: Any) -> _Found:
-    """Return the tensors of nested containers by their names with all that they are nested in, less the wrappers."""
-    found = {name: _Held(holder, value) for holder, name, value in _walk(content, "")}
-    return {short: found[name] for short, name in _unwrapped(found).items()}
-
-
-def _walk(content: Any, place: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, str, Tensor]]:
+def _walk(content: Any, place: str, above: tuple[int, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of nested containers by their names with all that they are nested in."""
     if id(content) in above:  # it holds itself
         return
-    inside = content.items() if isinstance(content, Mapping) else enumerate(content)
-    for key, value in inside:
-        name = f"{place}{key}"
+    for key, value in content.items() if isinstance(content, Mapping) else enumerate(content):
         if isinstance(value, Tensor):
-            yield place, name, value if value.layout == torch.strided else value.to_dense()
+            yield f"{place}{key}", value if value.layout == torch.strided else value.to_dense()
         elif isinstance(value, (Mapping, list, tuple)):
-            yield from _walk(value, f"{name}.", (*above, id(content)))
+            yield from _walk(value, f"{place}{key}.", (*above, id(content)))
 
 
 def _unwrapped(names: Collection[str]) -> dict[str, str]:
@@ -244,23 +209,17 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _read_tensors(path: Path) -> Mapping[Any, Any] | list[Any] | tuple[Any, ...]:
-    """Return the containers of tensors in a file.
-
-    Raises:
-        ModelError: No such file, a ticket of this package, a file with more than plain values, or none of containers.
-        MissingDependencyError: A safetensors file, and safetensors is not installed.
-    """
+    """Return the containers of tensors in a file."""
     if not path.is_file():
         raise ModelError(f"there is no file {path} with weights")
-    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickled(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
     kind = content.get("format") if isinstance(content, Mapping) else None
     if isinstance(kind, str) and kind.startswith("robustprune-"):
         raise ModelError(
             f"{path} is a file of this package, a {kind.removeprefix('robustprune-')}, which knows its network; "
             f"name it in its place: --model {path} (load_ticket in Python)"
         )
-    nests = isinstance(content, (list, tuple)) and any(isinstance(each, Mapping) for each in content)
-    if not (isinstance(content, Mapping) or nests):
+    if not isinstance(content, (Mapping, list, tuple)):
         raise ModelError(f"{path} holds a {type(content).__name__}, not named weights")
     return content
 
@@ -282,13 +241,6 @@ def _named(path: Path) -> str:
     except Exception:  # it is no such file at all
         return ""
     return f" ({', '.join(sorted(names)[:3])})" if names else ""
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Return whether a file starts as safetensors do: the length of its header, little-endian, and a JSON object."""
-    with path.open("rb") as stream:
-        start = stream.read(9)
-    return path.suffix == ".safetensors" or (start[8:] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

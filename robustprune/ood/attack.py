@@ -55,17 +55,14 @@ def attack_detectors(
 ) -> AttackedEntry:
     """Return how well detectors tell two small sets apart when either, or both, are attacked.
 
-    Args:
-        extractor: Of the network.
-        fitted: The detectors.
-        inside: In-distribution images, to be made to score high.
-        outside: Out-of-distribution images, to be made to score low.
-        attack: As `score_attack` returns it.
-        progress: Called with a label, detectors done, and their number.
+    In-distribution images are made to score high, out-of-distribution ones to score low, by a `score_attack`.
     """
-    found = {}
+    found: dict[str, AttackedDetector] = {}
     for name, each in fitted.items():
-        found[name] = _attack(extractor, each, inside, outside, attack)
+        try:
+            found[name] = _attack(extractor, each, inside, outside, attack)
+        except (AttackError, DetectorError, LinAlgError) as error:
+            found[name] = AttackedDetector(reason=str(error))
         if progress is not None:
             progress(f"attack on detectors, ε={attack.epsilon:.4g}", len(found), len(fitted))
     return AttackedEntry(
@@ -85,50 +82,41 @@ def score_attack(*, epsilon: float, steps: int, seed: int = 0, batch_size: int =
 
 
 def _attack(
-    extractor: Extractor,
-    fitted: FittedDetector,
-    inside: Outputs,
-    outside: Outputs,
-    attack: Attack,
+    extractor: Extractor, fitted: FittedDetector, inside: Outputs, outside: Outputs, attack: Attack
 ) -> AttackedDetector:
-    clean_in, clean_out = score_outputs(fitted, inside), score_outputs(fitted, outside)
-    if isinstance(clean_in, str) or isinstance(clean_out, str):
-        return AttackedDetector(reason=clean_in if isinstance(clean_in, str) else str(clean_out))
-    results, scores = [], []
-    for outputs, clean, direction in ((inside, clean_in, RAISE), (outside, clean_out, LOWER)):
-        try:
-            results.append(_drive(extractor, fitted.detector, outputs, clean, direction, attack))
-        except (AttackError, DetectorError, LinAlgError) as error:
-            return AttackedDetector(reason=str(error))
-        moved = score_outputs(fitted, extractor.run(results[-1].adversarial, keep=False))
-        if isinstance(moved, str):
-            return AttackedDetector(reason=f"after the attack, {moved}")
-        scores.append(moved)
-    attacked_in, attacked_out = scores
+    clean_in, clean_out = _scores(fitted, inside), _scores(fitted, outside)
+    raised = drive(extractor, fitted.detector, inside, clean_in, RAISE, attack)
+    lowered = drive(extractor, fitted.detector, outside, clean_out, LOWER, attack)
+    attacked_in, attacked_out = (
+        _scores(fitted, extractor.run(result.adversarial, keep=False), "after the attack, ")
+        for result in (raised, lowered)
+    )
     return AttackedDetector(
         auroc_clean=detection_figures(clean_in, clean_out).auroc,
         auroc_in_attacked=detection_figures(attacked_in, clean_out).auroc,
         auroc_out_attacked=detection_figures(clean_in, attacked_out).auroc,
         auroc_both_attacked=detection_figures(attacked_in, attacked_out).auroc,
-        valid=all(result.valid for result in results),
+        valid=raised.valid and lowered.valid,
         checks=[
             {"name": f"{check.name} ({which})", "verdict": check.verdict, "detail": check.detail}
-            for which, result in zip(("in", "out"), results, strict=True)
+            for which, result in (("in", raised), ("out", lowered))
             for check in result.checks
             if check.name != "sample size"  # which is about accuracy
         ],
     )
 
 
-def _drive(
-    extractor: Extractor,
-    detector: Detector,
-    outputs: Outputs,
-    clean: Scores,
-    direction: float,
-    attack: Attack,
+def _scores(fitted: FittedDetector, outputs: Outputs, when: str = "") -> Scores:
+    found = score_outputs(fitted, outputs)
+    if isinstance(found, str):
+        raise DetectorError(when + found)
+    return found
+
+
+def drive(
+    extractor: Extractor, detector: Detector, outputs: Outputs, clean: Scores, direction: float, attack: Attack
 ) -> AttackResult:
-    """Return the attack that moves scores in a direction as far as it can."""
+    """Return the attack that moves scores, which are ``clean`` without it, in a direction as far as it can."""
     assert outputs.images is not None
     scale = float(np.std(clean)) or 1.0
     threshold = direction * float((direction * clean).max()) + direction * scale

@@ -6,16 +6,18 @@ validation images from up to 1,000 of a set that is used for nothing else are ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from robustprune.data import ImageData, stratified_indices
+from robustprune.data import ImageData, take_sample
 from robustprune.errors import DetectorError, EvaluationError, RobustPruneError
 from robustprune.metrics import detection_figures
 from robustprune.ood.detector import Detector, make_detector
@@ -31,9 +33,6 @@ _CHUNK = 4096
 
 TUNING_IMAGES = 1000
 
-Chosen = dict[str, dict[str, Any]]
-"""Options, and the AUROC they won with, by detector."""
-
 
 @dataclass(frozen=True, eq=False)
 class FittedDetector:
@@ -45,12 +44,9 @@ class FittedDetector:
 
 
 def fit_detectors(names: Iterable[str], train: Outputs | None, held_out: Outputs | None) -> dict[str, FittedDetector]:
-    """Return detectors by name, each fitted or with a reason why it cannot be.
+    """Return detectors by name, as `make_detector` takes it, each fitted or with a reason why it cannot be.
 
-    Args:
-        names: As `make_detector` takes them.
-        train: Outputs of training images, not augmented, with labels; None if there are none.
-        held_out: Outputs of validation images likewise.
+    Outputs are of training images, not augmented, and of validation images, with labels; None where there are none.
 
     Raises:
         UnknownNameError: There is no detector of a name.
@@ -59,17 +55,43 @@ def fit_detectors(names: Iterable[str], train: Outputs | None, held_out: Outputs
     detectors = {name: make_detector(name) for name in names}
     train = None if train is None else train.double()
     held_out = None if held_out is None else held_out.double()
-    return {name: fit_detector(name, each, train, held_out) for name, each in detectors.items()}
+    return {name: _fit(name, each, train, held_out) for name, each in detectors.items()}
 
 
-def fit_detector(name: str, detector: Detector, train: Outputs | None, held_out: Outputs | None) -> FittedDetector:
-    """Return one detector, fitted or with a reason why it cannot be; outputs are in float64."""
-    return FittedDetector(name, detector, _fit(name, detector, train, held_out))
+def _fit(name: str, detector: Detector, train: Outputs | None, held_out: Outputs | None) -> FittedDetector:
+    if not _needs_fitting(detector):
+        return FittedDetector(name, detector)
+    if train is None or len(train) == 0:
+        return FittedDetector(name, detector, "the data set has no training images to fit on")
+    if held_out is None:
+        # Only a detector that looks at them can tell that they are missing.
+        held_out = Outputs(train.logits[:0], labels=train.need_labels()[:0])
+    try:
+        with _plugin(name):
+            detector.fit(train, held_out)
+    except DetectorError as error:
+        return FittedDetector(name, detector, str(error))
+    return FittedDetector(name, detector)
 
 
-def needs_fitting(detector: Detector) -> bool:
-    """Return whether a detector learns anything from training images."""
+def _needs_fitting(detector: Detector) -> bool:
     return type(detector).fit is not Detector.fit
+
+
+@contextmanager
+def _plugin(name: str) -> Iterator[None]:
+    """Run a detector, which may be anybody's, without gradients; whatever it raises is an error of this package."""
+    try:
+        with torch.no_grad():
+            yield
+    except LinAlgError as error:
+        raise DetectorError(str(error)) from error
+    except RobustPruneError:
+        raise
+    except Exception as error:
+        raise EvaluationError(
+            f"detector {name!r} failed: {type(error).__name__}: {error}; leave it out, or mend it if it is yours"
+        ) from error
 
 
 def score_outputs(fitted: FittedDetector, outputs: Outputs) -> Scores | str:
@@ -82,64 +104,23 @@ def score_outputs(fitted: FittedDetector, outputs: Outputs) -> Scores | str:
         return fitted.reason
     if len(outputs) == 0:
         return "there are no images to score"
-    parts: list[Scores] = []
-    with torch.no_grad():
-        for chunk in outputs.chunks(_CHUNK):
-            try:
-                found = fitted.detector(chunk.double())
-            except (DetectorError, LinAlgError) as error:
-                return str(error)
-            except RobustPruneError:
-                raise
-            except Exception as error:
-                raise _failure(fitted.name, error) from error
-            parts.append(_as_array(fitted.name, found, len(chunk)))
-    scores = np.concatenate(parts)
-    bad = int((~np.isfinite(scores)).sum())
-    return _why_not_finite(bad, outputs) if bad else scores
-
-
-def _fit(name: str, detector: Detector, train: Outputs | None, held_out: Outputs | None) -> str | None:
-    if not needs_fitting(detector):
-        return None
-    if train is None or len(train) == 0:
-        return "the data set has no training images to fit on"
-    if held_out is None:
-        # Only a detector that looks at them can tell that they are missing.
-        held_out = Outputs(train.logits[:0], labels=train.need_labels()[:0])
     try:
-        with torch.no_grad():
-            detector.fit(train, held_out)
-    except (DetectorError, LinAlgError) as error:
+        with _plugin(fitted.name):
+            rows = torch.split(torch.arange(len(outputs)), _CHUNK)
+            parts = [_score(fitted, outputs.take(chunk).double()) for chunk in rows]
+    except DetectorError as error:
         return str(error)
-    except RobustPruneError:
-        raise
-    except Exception as error:
-        raise _failure(name, error) from error
-    return None
+    scores = torch.cat(parts).numpy()
+    bad = int((~np.isfinite(scores)).sum())
+    return f"the scores of {bad} of {len(outputs)} images are NaN or infinite" if bad else scores
 
 
-def _as_array(name: str, scores: Any, n: int) -> Scores:
-    if not isinstance(scores, torch.Tensor) or scores.shape != (n,):
-        found = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
-        raise EvaluationError(f"detector {name!r} must return a tensor of shape ({n},), it returned {found}")
-    return np.asarray(scores.double().cpu().numpy())
-
-
-def _why_not_finite(bad: int, outputs: Outputs) -> str:
-    causes = [
-        f"{what} of {count} are"
-        for what, tensor in (("logits", outputs.logits), ("features", outputs.features))
-        if tensor is not None and (count := int((~tensor.isfinite()).any(dim=1).sum()))
-    ]
-    explanation = f"; the {' and the '.join(causes)} so themselves" if causes else ""
-    return f"the scores of {bad} of {len(outputs)} images are NaN or infinite{explanation}"
-
-
-def _failure(name: str, error: Exception) -> EvaluationError:
-    return EvaluationError(
-        f"detector {name!r} failed: {type(error).__name__}: {error}; leave it out, or mend it if it is yours"
-    )
+def _score(fitted: FittedDetector, outputs: Outputs) -> Tensor:
+    scores, n = fitted.detector(outputs), len(outputs)
+    if not isinstance(scores, Tensor) or scores.shape != (n,):
+        found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise EvaluationError(f"detector {fitted.name!r} must return a tensor of shape ({n},), it returned {found}")
+    return scores.detach().double().cpu()
 
 
 def prepare_detectors(
@@ -154,21 +135,19 @@ def prepare_detectors(
 ) -> tuple[dict[str, FittedDetector], dict[str, Any]]:
     """Return detectors fitted on training and tuned on validation images, and a JSON-able account of both.
 
-    Args:
-        names: As `make_detector` takes them.
-        extractor: Of the network.
-        data: The image set it was trained on; its images are taken as they are, not augmented.
-        fit_limit: Fit on so many training images, stratified; None for all.
-        tune_on: Out-of-distribution images to tune options on; None keeps the defaults.
-        seed: Of the choice of training images.
-        progress: Called as work proceeds.
+    Training images of ``data`` are taken as they are, not augmented: at most ``fit_limit``, stratified by the seed.
+    Options are tuned where there is a set to tune them on.
 
     Raises:
         EvaluationError: Tuning needs training and validation images.
     """
-    reference = {}
-    if tune_on is not None or any(needs_fitting(make_detector(name)) for name in names):
-        reference = _reference(extractor, data, fit_limit, seed, progress)
+    reference: dict[str, Outputs] = {}
+    if tune_on is not None or any(_needs_fitting(make_detector(name)) for name in names):
+        for name in [each for each in data.splits() if each != "test"]:
+            is_limited = name == "train" and fit_limit is not None and fit_limit < len(data.require(name))
+            sample = take_sample(data, name, fit_limit if is_limited else None, seed)
+            told = labelled(progress, f"{name} images of {data.name}")
+            reference[name] = extractor.run(sample.images.cpu(), sample.labels, progress=told)
     account: dict[str, Any] = {
         "fitted_on": {name: len(outputs) for name, outputs in reference.items()},
         "tuned_on": None,
@@ -183,56 +162,33 @@ def prepare_detectors(
     return fitted, account
 
 
-def _reference(
-    extractor: Extractor, data: ImageData, limit: int | None, seed: int, progress: Progress | None
-) -> dict[str, Outputs]:
-    """Return the outputs of the training and validation images, as far as the set has any."""
-    found = {}
-    for name in ("train", "val"):
-        part = data.splits().get(name)
-        if part is not None:
-            is_limited = name == "train" and limit is not None and limit < len(part)
-            indices = stratified_indices(part.labels, limit or 0, seed) if is_limited else torch.arange(len(part))
-            told = labelled(progress, f"{name} images of {data.name}")
-            found[name] = extractor.run(part.take(indices).cpu(), part.labels[indices].cpu(), progress=told)
-    return found
-
-
 def tune_detectors(
     names: Iterable[str], train: Outputs, held_out: Outputs, others: Outputs
-) -> tuple[dict[str, FittedDetector], Chosen]:
-    """Return fitted detectors with the options that do best, and what those are.
+) -> tuple[dict[str, FittedDetector], dict[str, dict[str, Any]]]:
+    """Return fitted detectors with the options that do best; and what those are, with the AUROC they won with.
 
     One that is named with options keeps them. Of equals the defaults win, then the earlier values.
 
-    Args:
-        names: As `make_detector` takes them.
-        train: Outputs of training images, with labels.
-        held_out: Outputs of validation images, likewise.
-        others: Outputs of images of the set to tune on.
+    Outputs are those of training and validation images, with labels, and of the set to tune on.
     """
     train, held_out = train.double(), held_out.double()
     inside, outside = held_out.evenly(TUNING_IMAGES), others.double().evenly(TUNING_IMAGES)
     fitted: dict[str, FittedDetector] = {}
-    chosen: Chosen = {}
+    chosen: dict[str, dict[str, Any]] = {}
     for name in names:
-        trials = [fit_detector(name, each, train, held_out) for each in _candidates(name)]
-        if len(trials) == 1:
-            fitted[name] = trials[0]
-            continue
-        aurocs = [_auroc(trial, inside, outside) for trial in trials]
-        fitted[name] = trials[aurocs.index(max(aurocs))]
-        options = {option: getattr(fitted[name].detector, option) for option in fitted[name].detector.tried}
-        chosen[name] = {**options, "auroc": max(aurocs) if max(aurocs) >= 0 else None}
+        default = make_detector(name)
+        tried = [{option: getattr(default, option) for option in default.tried}]
+        trials = [_fit(name, default, train, held_out)]
+        best = 0
+        if default.tried and ":" not in name:
+            for values in product(*default.tried.values()):
+                tried.append(dict(zip(default.tried, values, strict=True)))
+                trials.append(_fit(name, replace(default, **tried[-1]), train, held_out))  # type: ignore[type-var]
+            aurocs = [_auroc(trial, inside, outside) for trial in trials]
+            best = aurocs.index(max(aurocs))
+            chosen[name] = {**tried[best], "auroc": aurocs[best] if aurocs[best] >= 0 else None}
+        fitted[name] = trials[best]
     return fitted, chosen
-
-
-def _candidates(name: str) -> list[Detector]:
-    default = make_detector(name)
-    if ":" in name or not default.tried:
-        return [default]
-    trials = (dict(zip(default.tried, values, strict=True)) for values in product(*default.tried.values()))
-    return [default, *(replace(default, **options) for options in trials)]  # type: ignore[type-var]
 
 
 def _auroc(fitted: FittedDetector, inside: Outputs, outside: Outputs) -> float:

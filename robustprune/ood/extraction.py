@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,10 @@ from robustprune._version import __version__
 from robustprune.errors import DamagedFileError, EvaluationError
 from robustprune.inference import freeze
 from robustprune.models import FunctionNetwork, as_network, evaluation_mode, model_device, run_model, to_unit_range
-from robustprune.ood.outputs import Outputs, catching, find_head, why_no_features
+from robustprune.ood.outputs import NO_FEATURES, Outputs, catching, find_head
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.environment import hash_weights
-from robustprune.runtime.files import hash_arrays, hash_json, user_path
-from robustprune.runtime.sealed import read_sealed, write_sealed
+from robustprune.runtime.files import hash_arrays, hash_json, read_sealed, user_path, write_sealed
 
 _KIND = "robustprune-ood-outputs"
 _PROBES = 8
@@ -40,17 +38,16 @@ class Extractor:
     def __init__(
         self, model: nn.Module, example: Array, *, batch_size: int = 256, cache: str | Path | None = None
     ) -> None:
-        """Freeze a network and find its last layer.
+        """Freeze a network, which is left as it was, and find its last layer.
 
         Args:
-            model: Maps float images in [0, 1] to logits (N, K); it is left as it was.
-            example: (n, …) some of the images, uint8 or float in [0, 1], a tensor, an array, or a list of either.
+            model: Maps float images in [0, 1] to logits (N, K).
+            example: (n, …) some of the images, uint8 or float in [0, 1].
             batch_size: Images per forward pass.
             cache: Folder to keep outputs in.
 
         Raises:
-            ModelError: The network does not run on such images, or cannot be copied. A plain function need not be: it
-                is run itself.
+            ModelError: The network does not run on such images, or cannot be copied, unless it is a plain function.
         """
         network, example = as_network(model), to_tensor(example, "the example")
         place = model_device(network)
@@ -59,7 +56,11 @@ class Extractor:
         self._head = self._found.head if self._found else None
         self._place, self._batch_size = place, batch_size
         self._cache = None if cache is None else user_path(cache)
-        self._identity = "" if cache is None else _identify(network, place)
+        if cache is not None:
+            # All that decides what a network computes, as far as it can be seen from outside.
+            structure = f"{type(network).__module__}.{type(network).__qualname__}\n{network}"
+            seen = [hash_weights(network), structure, __version__, torch.__version__, str(place)]
+            self._identity = hash_json(seen)
 
     def run(
         self,
@@ -69,13 +70,9 @@ class Extractor:
         keep: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Outputs:
-        """Return the outputs for images (N, …), uint8 or float in [0, 1].
+        """Return the outputs for images (N, …), uint8 or float in [0, 1], and their labels (N,), if they have any.
 
-        Args:
-            images: The set.
-            labels: (N,), if they have any.
-            keep: Whether the outputs are worth a place in the cache.
-            progress: Called with images done and their number.
+        ``keep`` says whether the outputs are worth a place in the cache, ``progress`` is told of images done.
 
         Raises:
             EvaluationError: No images, or the cache folder cannot be written.
@@ -84,12 +81,19 @@ class Extractor:
         images, labels = to_tensor(images, "images"), None if labels is None else to_tensor(labels, "labels")
         if images.ndim < 2 or len(images) == 0:
             raise EvaluationError("there are no images to run the network on")
-        path = self._path(images) if keep else None
-        outputs = None if path is None else self._read(path, images)
+        path = outputs = None
+        if self._cache is not None and keep:
+            key = hash_json([self._identity, hash_arrays({"images": images.cpu().numpy()})])
+            path = self._cache / f"{key[:32]}.pt"
+            outputs = self._read(path, images)
         if outputs is None:
             outputs = self._compute(images, progress)
             if path is not None:
-                _write(path, outputs)
+                content = {"format": _KIND, "logits": outputs.logits, "features": outputs.features}
+                try:
+                    write_sealed(path, content)
+                except OSError as error:
+                    raise EvaluationError(f"features cannot be kept in {path.parent}: {error.strerror}") from error
         return replace(outputs, head=self._head, labels=labels, images=images, network=self.network)
 
     def attached(self, images: Tensor) -> Outputs:
@@ -102,7 +106,7 @@ class Extractor:
     def describe_head(self) -> str:
         """Return in words where the features come from."""
         if self._found is None:
-            return f"none: {why_no_features(self.network)}"
+            return f"none: {NO_FEATURES}"
         name = next(name for name, module in self.network.named_modules() if module is self._found.module)
         return str(name) + ("" if self._head else ", whose outputs are not the logits")
 
@@ -119,41 +123,22 @@ class Extractor:
         kept = [each for each in features if each is not None]
         return Outputs(torch.cat(logits), torch.cat(kept) if kept else None)
 
-    def _path(self, images: Tensor) -> Path | None:
-        if self._cache is None:
-            return None
-        key = hash_json([self._identity, hash_arrays({"images": images.cpu().numpy()})])
-        return self._cache / f"{key[:32]}.pt"
-
     def _read(self, path: Path, images: Tensor) -> Outputs | None:
         """Return what a file holds; None if it is missing, damaged, or not what the network says of these images."""
         try:
             content = read_sealed(path, _KIND)
         except DamagedFileError:
             return None
-        kept = Outputs(content["logits"], content["features"])
-        now = self._compute(images[:TRUST], None)
-        for before, after in ((kept.logits, now.logits), (kept.features, now.features)):
-            if (before is None) != (after is None):
-                return None
-            if before is not None and after is not None:
-                if before.shape[1:] != after.shape[1:]:
-                    return None
-                # Of what is finite: relative to an infinite logit all else would be equal.
-                tolerance = _TOLERANCE * float(after.nan_to_num(0, 0, 0).abs().max())
-                if not torch.allclose(before[: len(after)], after, rtol=0, atol=tolerance, equal_nan=True):
-                    return None
-        return kept
+        kept, now = Outputs(content["logits"], content["features"]), self._compute(images[:TRUST], None)
+        return kept if _agree(kept.logits, now.logits) and _agree(kept.features, now.features) else None
 
 
-def _write(path: Path, outputs: Outputs) -> None:
-    try:
-        write_sealed(path, {"format": _KIND, "logits": outputs.logits, "features": outputs.features})
-    except OSError as error:
-        raise EvaluationError(f"features cannot be kept in {path.parent}: {error.strerror}") from error
-
-
-def _identify(model: nn.Module, place: torch.device) -> str:
-    """Return a hash of all that decides what a network computes, as far as it can be seen from outside."""
-    structure = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__}\n{model}".encode()).hexdigest()
-    return hash_json([hash_weights(model), structure, __version__, torch.__version__, str(place)])
+def _agree(kept: Tensor | None, now: Tensor | None) -> bool:
+    """Return whether the first rows of what was kept are what is computed now."""
+    if kept is None or now is None:
+        return kept is now
+    if kept.shape[1:] != now.shape[1:]:
+        return False
+    # Of what is finite: relative to an infinite logit all else would be equal.
+    tolerance = _TOLERANCE * float(now.nan_to_num(0, 0, 0).abs().max())
+    return torch.allclose(kept[: len(now)], now, rtol=0, atol=tolerance, equal_nan=True)

@@ -13,7 +13,7 @@ detector makes of them.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,8 @@ def load_set(
             npz of that name below ``root`` and the usual root; ``corrupted`` stands for images of ``data`` itself.
         data: The in-distribution set.
         split: Which images of ``data`` are corrupted.
-        limit: Take so many images, chosen at random; fewer where there are fewer.
-        seed: Of the choice, and of sets that are made up.
+        limit: Take so many images, chosen at random with the seed; fewer where there are fewer.
+        seed: Also of sets that are made up.
         root: Folder to look in before the usual ones.
         download: Whether a missing set may be downloaded.
 
@@ -119,11 +119,7 @@ def load_sets(
 ) -> tuple[list[OODSet], dict[str, str]]:
     """Return the sets that are there, and the members of groups that are not, with the reason.
 
-    Args:
-        names: The sets.
-        named: Those that were asked for one by one, which have to be there.
-        data: The in-distribution set.
-        settings: As `load_set`.
+    Those that were asked for one by one, ``named``, have to be there; ``settings`` are those of `load_set`.
 
     Raises:
         DataError: A set that was asked for by name is not there, or none is.
@@ -186,41 +182,23 @@ def group_of(dataset: str, other: str) -> str:
     return next((group for group, sets in groups.items() if other in sets), OTHER)
 
 
-def expand_sets(
-    dataset: str, asked: Sequence[str] | Mapping[str, Sequence[str]], detectors: Sequence[str]
-) -> dict[str, list[str]]:
-    """Return the detectors of each out-of-distribution set that is asked for.
-
-    Args:
-        dataset: The in-distribution set.
-        asked: Names of sets, or of groups (``near``, ``far``, ``sanity``) that stand for theirs; a mapping gives
-            each its own detectors.
-        detectors: Those of sets that have none of their own.
+def expand_sets(dataset: str, asked: Iterable[str]) -> list[str]:
+    """Return names of sets, where those of groups (``near``, ``far``, ``sanity``) stand for theirs.
 
     Raises:
-        EvaluationError: A group that is not known for the set, nothing asked for, or no detectors.
+        EvaluationError: A group that is not known for the in-distribution set ``dataset``, or nothing asked for.
     """
-    own = asked if isinstance(asked, Mapping) else {}
-    chosen: dict[str, dict[str, None]] = {}
+    groups = {**PRESETS.get(dataset, {}), SANITY: SANITY_SETS}
+    names: list[str] = []
     for name in asked:
-        for each in _sets(dataset, name):
-            # Named twice, with detectors of its own and in a group: it gets both.
-            chosen.setdefault(each, {}).update(dict.fromkeys(own.get(name) or detectors))
-    if not chosen or not all(chosen.values()):
-        raise EvaluationError("name at least one out-of-distribution set, and at least one detector")
-    return {name: list(found) for name, found in chosen.items()}
-
-
-def _sets(dataset: str, name: str) -> tuple[str, ...]:
-    if name == SANITY:
-        return SANITY_SETS
-    if name not in (NEAR, FAR):
-        return (name,)
-    if dataset not in PRESETS:
-        raise EvaluationError(
-            f"no {name} sets are known for {dataset!r}, only for {', '.join(PRESETS)}; name the sets, or sanity"
-        )
-    return PRESETS[dataset][name]
+        if name in (NEAR, FAR) and name not in groups:
+            raise EvaluationError(
+                f"no {name} sets are known for {dataset!r}, only for {', '.join(PRESETS)}; name the sets, or sanity"
+            )
+        names += groups.get(name, (name,))
+    if not names:
+        raise EvaluationError("name at least one out-of-distribution set")
+    return list(dict.fromkeys(names))
 
 
 def is_corrupted(name: str) -> bool:
@@ -229,10 +207,9 @@ def is_corrupted(name: str) -> bool:
 
 
 def parse_corrupted(name: str) -> tuple[list[str], list[int]]:
-    """Return the corruptions and severities that a name stands for: all by default.
+    """Return the corruptions and severities that a name such as ``corrupted:fog,gaussian_noise,5`` stands for.
 
-    Args:
-        name: ``corrupted``, or with any of them after a colon: ``corrupted:fog,gaussian_noise,5``.
+    All by default.
 
     Raises:
         EvaluationError: No such severity.
@@ -251,12 +228,7 @@ def corrupt_evenly(
 ) -> Tensor:
     """Return images (N, C, H, W) uint8, each under one corruption at one severity, drawn with equal chances.
 
-    Args:
-        images: uint8 (N, C, H, W).
-        indices: (N,) which images they are; an image comes out the same in any subset.
-        corruptions: Names.
-        severities: 1 to 5.
-        seed: Of the choice and of the corruptions.
+    ``indices`` (N,) say which images they are; one comes out the same in any subset.
     """
     cells = [(name, severity) for name in corruptions for severity in severities]
     drawn = torch.tensor([derive_seed(seed, CORRUPTED, index) % len(cells) for index in indices.tolist()])

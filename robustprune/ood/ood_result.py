@@ -20,12 +20,7 @@ class DetectorEntry(_Finding):
     """One detector on one out-of-distribution set; all figures are None where there is a reason for it.
 
     Attributes:
-        auroc: Probability that an out-of-distribution image scores above another, ties half.
-        aupr_in: Average precision with in-distribution as positive.
-        aupr_out: Average precision with out-of-distribution as positive.
-        fpr95_ood_positive: Share of in-distribution images flagged where 95 % of the others are.
-        fpr95_id_positive: Share of the others accepted where 95 % of the in-distribution ones are.
-        prevalence: Share of out-of-distribution images.
+        auroc: With all up to ``prevalence`` as in :class:`robustprune.metrics.DetectionFigures`.
         intervals: Bootstrap interval (95 %) of each figure.
         reason: Why there are no figures, or what is odd about them; None if nothing is.
     """

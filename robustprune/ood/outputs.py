@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from robustprune.errors import DetectorError
 from robustprune.inference import tolerance_of
-from robustprune.models import evaluation_mode, hides_layers, logit_gap, run_model, run_uncompiled
+from robustprune.models import evaluation_mode, logit_gap, run_model, run_uncompiled
 from robustprune.runtime.arrays import to_tensor
 
 
@@ -38,14 +38,10 @@ class LinearHead:
         return features @ self.weight.T + self.bias
 
 
-def why_no_features(network: nn.Module | None) -> str:
-    """Return in words why no layer of a network was found to take features from."""
-    if network is not None and hides_layers(network):
-        return (
-            "a network of TorchScript or torch.export does not show its layers, of which features are taken; hand over "
-            "the nn.Module that it was made of"
-        )
-    return "the network has no fully connected layer or 1×1 convolution to take features from"
+NO_FEATURES = (
+    "the network shows no fully connected layer or 1×1 convolution to take features from; one of "
+    "TorchScript or torch.export does not show its layers: hand over the nn.Module that it was made of"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +78,7 @@ class Outputs:
     def need_features(self) -> Tensor:
         """Return the features, or raise a `DetectorError`."""
         if self.features is None:
-            raise DetectorError(why_no_features(self.network))
+            raise DetectorError(NO_FEATURES)
         return self.features
 
     def need_head(self) -> LinearHead:
@@ -109,22 +105,13 @@ class Outputs:
 
     def take(self, rows: Tensor | slice) -> Outputs:
         """Return the outputs of some of the images."""
-        return replace(
-            self,
-            logits=self.logits[rows],
-            features=None if self.features is None else self.features[rows],
-            labels=None if self.labels is None else self.labels[rows],
-            images=None if self.images is None else self.images[rows],
-        )
+        own = vars(self)
+        each = {name: own[name][rows] for name in ("logits", "features", "labels", "images") if own[name] is not None}
+        return replace(self, **each)
 
     def evenly(self, count: int) -> Outputs:
         """Return up to ``count`` of the images, from all over the set: sets are often in the order of their classes."""
         return self.take(torch.linspace(0, len(self) - 1, min(count, len(self))).long())
-
-    def chunks(self, size: int) -> Iterator[Outputs]:
-        """Yield the outputs of ``size`` images at a time."""
-        for start in range(0, len(self), size):
-            yield self.take(slice(start, start + size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +125,7 @@ class FoundHead:
 def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
     """Return the last layer whose W·z + b are the network's logits; else the last one there is; else None.
 
-    Args:
-        network: Maps images to logits; used in evaluation mode.
-        images: (n, …) float in [0, 1], where the network is: a few to try it on.
+    The network is tried on a few images (n, …), float in [0, 1] and where it is, in evaluation mode.
 
     Raises:
         ModelError: The network does not run on these images.
@@ -160,21 +145,19 @@ def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
     finally:
         for handle in handles:
             handle.remove()
-    for module, received in reversed(seen.items()):
+    last_first = [(module, average_places(module, received)) for module, received in reversed(seen.items())]
+    usable = [(module, features) for module, features in last_first if len(features) == len(logits)]
+    scale = float(logits.nan_to_num(0, 0, 0).abs().max())
+    for module, features in usable:
         head = _as_linear(module)
-        features = average_places(module, received)
-        if head.weight.shape[0] == logits.shape[1] and features.shape[0] == logits.shape[0]:
+        if head.weight.shape[0] == logits.shape[1]:
             made = head(features.float()).to(logits.dtype)
-            scale = logits[logits.isfinite()].abs().max() if bool(logits.isfinite().any()) else logits.new_ones(())
             with evaluation_mode(network), run_uncompiled(network):
                 share = tolerance_of(network, images, logit_gap(logits, made))
             # A network of NaN logits has a last layer, too.
-            if torch.allclose(made, logits, rtol=0, atol=share * float(scale) + 1e-12, equal_nan=True):
+            if torch.allclose(made, logits, rtol=0, atol=share * scale + 1e-12, equal_nan=True):
                 return FoundHead(module, LinearHead(head.weight.cpu(), head.bias.cpu()))
-    for module, received in reversed(seen.items()):
-        if average_places(module, received).shape[0] == logits.shape[0]:
-            return FoundHead(module, None)
-    return None
+    return FoundHead(usable[0][0], None) if usable else None
 
 
 @contextmanager

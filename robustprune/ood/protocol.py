@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from robustprune.corruptions import HEADLINE, SEVERITIES
-from robustprune.data import ImageData, canonical_name, take_sample
+from robustprune.data import ImageData, Sample, canonical_name, take_sample
 from robustprune.errors import EvaluationError
+from robustprune.metrics import area_under_risk_coverage, detection_figures, detection_intervals, risk_coverage
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
-from robustprune.ood.detection_trial import DetectionTrial
+from robustprune.ood.attack import attack_detectors, score_attack
 from robustprune.ood.detector import DETECTORS, make_detector
-from robustprune.ood.detector_scores import TUNING_IMAGES, prepare_detectors
+from robustprune.ood.detector_scores import TUNING_IMAGES, FittedDetector, Scores, prepare_detectors, score_outputs
 from robustprune.ood.extraction import Extractor
-from robustprune.ood.image_sets import FAR, NEAR, OODSet, expand_sets, is_corrupted, load_set, load_sets
-from robustprune.ood.ood_result import DetectorEntry, GroupMean, OodEntry, OodResult, OodSummary
+from robustprune.ood.image_sets import (
+    FAR,
+    NEAR,
+    OODSet,
+    corrupt_evenly,
+    expand_sets,
+    group_of,
+    is_corrupted,
+    load_set,
+    load_sets,
+)
+from robustprune.ood.ood_result import (
+    AttackedEntry,
+    DetectorEntry,
+    GroupMean,
+    OodEntry,
+    OodResult,
+    OodSummary,
+    Samples,
+    SelectiveEntry,
+)
+from robustprune.ood.outputs import Outputs
 from robustprune.ood.requests import OOD
-from robustprune.runtime.work import Progress
+from robustprune.runtime.work import Progress, labelled
 
+Found = Mapping[str, Scores | str]
+"""Scores, or the reason why there are none, by detector."""
+
+_COVERAGES = np.arange(1, 21) / 20
 _AVERAGED = ("auroc", "aupr_in", "aupr_out", "fpr95_ood_positive", "fpr95_id_positive")
 
 
 def evaluate_ood(
     model: nn.Module,
     data: ImageData,
-    ood: OOD | str | Iterable[str] | Mapping[str, Sequence[str]] = (NEAR, FAR),
+    ood: OOD | str | Iterable[str] = (NEAR, FAR),
     *,
     split: str = "test",
     limit: int | None = None,
@@ -57,22 +83,22 @@ def evaluate_ood(
         ModelError: The model does not run on such images.
     """
     asked = OOD.of(ood)
-    chosen = plan_detection(asked, data.name)
+    names, detectors = plan_detection(asked, data.name)
     load: dict[str, Any] = {"data": data, "split": split, "seed": seed, "root": asked.root, "download": asked.download}
-    named = asked.sets if isinstance(asked.sets, tuple) else tuple(asked.sets)
-    sets, missing = load_sets(chosen, named, limit=limit, **load)
-    tuning_set = _load_tuning_set(asked.tune_on, **load)
-
+    sets, missing = load_sets(names, asked.sets, limit=limit, **load)
+    tune_on = None
+    if asked.tune_on is not None:
+        # Corrupted images to tune on are of validation images: those of `split` judge.
+        tune_on = load_set(asked.tune_on, limit=TUNING_IMAGES, **{**load, "split": "val"})
     own = take_sample(data, split, limit, seed)
     extractor = Extractor(model, own.images[:8], batch_size=batch_size, cache=asked.cache)
-    names = list(dict.fromkeys(name for detectors in chosen.values() for name in detectors))
     fitted, account = prepare_detectors(
-        names, extractor, data, fit_limit=asked.fit_limit, tune_on=tuning_set, seed=seed, progress=progress
+        detectors, extractor, data, fit_limit=asked.fit_limit, tune_on=tune_on, seed=seed, progress=progress
     )
-    trial = DetectionTrial(data.name, extractor, fitted, asked, seed, batch_size, progress)
-    trial.look_at_own(own.images.cpu(), own.labels, own.indices)
+    trial = _Trial(data.name, extractor, fitted, asked, seed, batch_size, progress)
+    trial.look_at_own(own)
     for each in sets:
-        trial.look_at_others(each, chosen[each.name])
+        trial.look_at_others(each)
     protocol = {
         "in_distribution": {"dataset": data.name, "split": split, "n": len(own.labels)},
         **account,
@@ -96,19 +122,19 @@ def evaluate_ood(
     return OodResult(trial.entries, summary, trial.samples)
 
 
-def plan_detection(asked: OOD, dataset: str) -> dict[str, list[str]]:
-    """Return the detectors of each out-of-distribution set, once all that can be checked without images is.
+def plan_detection(asked: OOD, dataset: str) -> tuple[list[str], list[str]]:
+    """Return the names of out-of-distribution sets and of detectors, once all that can be checked without images is.
 
     Raises:
         EvaluationError: Nothing to compare with, or settings that make no sense.
         UnknownNameError: There is no detector of a name.
     """
-    chosen = expand_sets(dataset, asked.sets, asked.detectors or DETECTORS.names())
-    for name in {name: None for detectors in chosen.values() for name in detectors}:
+    names, detectors = expand_sets(dataset, asked.sets), list(dict.fromkeys(asked.detectors or DETECTORS.names()))
+    for name in detectors:
         make_detector(name)  # what is misspelt is found before anything is computed
-    if asked.tune_on is not None and any(_is_same_kind(asked.tune_on, name) for name in chosen):
+    if asked.tune_on is not None and any(_is_same_kind(asked.tune_on, name) for name in names):
         raise EvaluationError(f"{asked.tune_on} cannot both choose options and judge them; tune on another set")
-    return chosen
+    return names, detectors
 
 
 def group_means(entries: Iterable[OodEntry]) -> list[GroupMean]:
@@ -119,10 +145,8 @@ def group_means(entries: Iterable[OodEntry]) -> list[GroupMean]:
         members = [entry for entry in entries if entry.group == group]
         for is_full in (False, True):
             tables = [entry.full_spectrum if is_full else entry.detectors for entry in members]
-            # Sets may come with detectors of their own: a mean is over all sets of the group, or not given.
-            shared = [name for name in tables[0] if all(name in table for table in tables)] if tables else []
-            if shared:
-                figures = {name: _mean([table[name] for table in tables]) for name in shared}
+            if any(tables):
+                figures = {name: _mean([table[name] for table in tables]) for name in tables[0]}
                 datasets = [entry.dataset for entry in members]
                 means.append(GroupMean(group=group, full_spectrum=is_full, datasets=datasets, detectors=figures))
     return means
@@ -133,10 +157,126 @@ def _mean(entries: list[DetectorEntry]) -> dict[str, float | None]:
     return {figure: None if None in found else float(np.mean(found)) for figure, found in values.items()}
 
 
-def _load_tuning_set(tune_on: str | None, **load: Any) -> OODSet | None:
-    # Corrupted images to tune on are of validation images: those of `split` judge.
-    return None if tune_on is None else load_set(tune_on, limit=TUNING_IMAGES, **{**load, "split": "val"})
-
-
 def _is_same_kind(one: str, other: str) -> bool:
     return (is_corrupted(one) and is_corrupted(other)) or canonical_name(one) == canonical_name(other)
+
+
+@dataclass(eq=False)
+class _Trial:
+    """What detectors say of a network's own images, and then of out-of-distribution ones.
+
+    Attributes:
+        entries: One per out-of-distribution set so far.
+        samples: Scores per image so far, see `OodResult`.
+        shifted: Detectors with scores for corrupted images.
+    """
+
+    dataset: str
+    extractor: Extractor
+    fitted: dict[str, FittedDetector]
+    asked: OOD
+    seed: int
+    batch_size: int
+    progress: Progress | None
+    entries: list[OodEntry] = field(default_factory=list)
+    samples: Samples = field(default_factory=dict)
+    shifted: list[str] = field(default_factory=list)
+
+    def look_at_own(self, own: Sample) -> None:
+        """Score the in-distribution images, and as many corrupted ones where these count, too."""
+        images = own.images.cpu()
+        self._inside = self.extractor.run(images, own.labels, progress=labelled(self.progress, self.dataset))
+        self._found_in = self._score(self._inside)
+        self._keep("ood_in", own.indices, self._found_in)
+        self._found_full: Found = {}
+        if self.asked.full_spectrum:
+            corrupted = corrupt_evenly(images, own.indices, HEADLINE, SEVERITIES, self.seed)
+            outputs = self.extractor.run(corrupted, progress=labelled(self.progress, f"{self.dataset}, corrupted"))
+            found = self._score(outputs)
+            self._keep("ood_shifted", own.indices, found)
+            self.shifted = [name for name, scores in found.items() if not isinstance(scores, str)]
+            self._found_full = {name: _joined(self._found_in[name], scores) for name, scores in found.items()}
+
+    def look_at_others(self, others: OODSet) -> None:
+        """Score an out-of-distribution set, and add the entry on it."""
+        outputs = self.extractor.run(others.images, progress=labelled(self.progress, others.name))
+        found = self._score(outputs)
+        compared = self._compare(self._found_in, found)
+        told_apart = {name: found[name] for name, entry in compared.items() if entry.auroc is not None}
+        self._keep(f"ood{len(self.entries)}", others.indices, told_apart)
+        self.entries.append(
+            OodEntry(
+                dataset=others.name,
+                group=group_of(self.dataset, others.name),
+                n_in=len(self._inside),
+                n_out=len(outputs),
+                conversions=others.conversions,
+                detectors=compared,
+                full_spectrum=self._compare(self._found_full, found) if self._found_full else {},
+                attacks=[self._attack(epsilon, outputs) for epsilon in self.asked.attack_epsilons],
+            )
+        )
+
+    def selective(self) -> dict[str, SelectiveEntry]:
+        """Return how the error falls when the images that a detector scores highest are left unanswered."""
+        is_correct = (self._inside.logits.argmax(dim=1) == self._inside.need_labels()).numpy()
+        return {name: _selective(scores, is_correct) for name, scores in self._found_in.items()}
+
+    def _score(self, outputs: Outputs) -> Found:
+        return {name: score_outputs(each, outputs) for name, each in self.fitted.items()}
+
+    def _keep(self, kind: str, indices: Any, found: Found) -> None:
+        scores = {f"{kind}_{name}": each for name, each in found.items() if not isinstance(each, str)}
+        if scores:
+            self.samples |= {f"{kind}_index": np.asarray(indices), **scores}
+
+    def _compare(self, inside: Found, outside: Found) -> dict[str, DetectorEntry]:
+        how = {"resamples": self.asked.resamples, "seed": self.seed}
+        return {
+            name: compare_scores(inside[name], scores, **how, remark=self.fitted[name].detector.remark)
+            for name, scores in outside.items()
+        }
+
+    def _attack(self, epsilon: float, outside: Outputs) -> AttackedEntry:
+        asked = self.asked
+        attack = score_attack(epsilon=epsilon, steps=asked.attack_steps, seed=self.seed, batch_size=self.batch_size)
+        few_inside, few_outside = (each.evenly(asked.attack_limit) for each in (self._inside, outside))
+        return attack_detectors(self.extractor, self.fitted, few_inside, few_outside, attack, self.progress)
+
+
+def compare_scores(
+    inside: Scores | str, outside: Scores | str, *, resamples: int, seed: int = 0, remark: str | None = None
+) -> DetectorEntry:
+    """Return how well a detector tells two sets apart, given its scores of both or the reason why there are none.
+
+    Intervals are of so many resamples, 0 for none; ``remark`` is what is odd about the detector itself.
+    """
+    if isinstance(inside, str) or isinstance(outside, str):
+        reasons = dict.fromkeys(each for each in (inside, outside) if isinstance(each, str))
+        return DetectorEntry(reason="; ".join(reasons))
+    is_constant = min(inside.min(), outside.min()) == max(inside.max(), outside.max())
+    odd = [remark, "all scores are equal, so nothing is told apart" if is_constant else None]
+    return DetectorEntry(
+        **vars(detection_figures(inside, outside)),
+        intervals=detection_intervals(inside, outside, resamples=resamples, seed=seed) if resamples else {},
+        reason="; ".join(filter(None, odd)) or None,
+    )
+
+
+def _joined(first: Scores | str, second: Scores | str) -> Scores | str:
+    if isinstance(first, str):
+        return first
+    return second if isinstance(second, str) else np.concatenate([first, second])
+
+
+def _selective(scores: Scores | str, is_correct: Any) -> SelectiveEntry:
+    if isinstance(scores, str):
+        return SelectiveEntry(reason=scores)
+    coverage, risk = risk_coverage(scores, is_correct)
+    # The first point that covers at least so much.
+    places = np.minimum(np.searchsorted(coverage, _COVERAGES - 1e-9), len(coverage) - 1)
+    return SelectiveEntry(
+        aurc=area_under_risk_coverage(scores, is_correct),
+        coverage=coverage[places].tolist(),
+        risk=risk[places].tolist(),
+    )

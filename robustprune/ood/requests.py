@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from robustprune.attacks.requests import Epsilons, parse_epsilon
+from robustprune.attacks.requests import LinfEpsilons
 from robustprune.errors import EvaluationError, RobustPruneError
 from robustprune.metrics.detection import check_resampling
 from robustprune.runtime.requests import PathText, Request
@@ -31,7 +31,7 @@ class OOD(Request):
 
     Attributes:
         sets: Out-of-distribution sets by name, as for :func:`robustprune.load_data`, or ``near``, ``far`` and
-            ``sanity`` for groups of them; a mapping gives each its own detectors.
+            ``sanity`` for groups of them.
         detectors: Names of ``robustprune list detectors``, options after a colon; all by default.
         fit_limit: Fit on so many training images, stratified; None for all. By default as many as CIFAR has.
         tune_on: A set to choose the options of detectors on, against validation images; it cannot be among
@@ -49,13 +49,13 @@ class OOD(Request):
     FIRST: ClassVar[str | None] = "sets"
     ERROR: ClassVar[type[RobustPruneError]] = EvaluationError
 
-    sets: Annotated[tuple[str, ...] | dict[str, Names], BeforeValidator(_as_tuple)] = ()
-    detectors: Annotated[tuple[str, ...] | None, BeforeValidator(_as_tuple)] = None
+    sets: Names = ()
+    detectors: Names | None = None
     fit_limit: Count | None = 50_000
     tune_on: str | None = None
     full_spectrum: bool = False
     resamples: Annotated[int, BeforeValidator(_enough)] = 200
-    attack_epsilons: Epsilons = ()
+    attack_epsilons: LinfEpsilons = ()
     attack_steps: Count = 10
     attack_limit: Count = 100
     cache: PathText | None = None
@@ -68,6 +68,4 @@ class OOD(Request):
         idle = [name for name, default in plain.items() if getattr(self, name) != default and not self.sets]
         if idle:
             raise ValueError(f"{', '.join(idle)} without an out-of-distribution set; name one")
-        for epsilon in self.attack_epsilons:
-            parse_epsilon(epsilon)
         return self

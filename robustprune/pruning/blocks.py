@@ -12,28 +12,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
+from torch.overrides import TorchFunctionMode
 
 from robustprune.errors import PruningError
 from robustprune.models import copy_network, to_evaluation
-from robustprune.pruning.calls import (
-    Call,
-    Joints,
-    addresses,
-    foreign_calls,
-    probe_images,
-    tensors,
-    trace,
-    undisturbed,
-)
+from robustprune.pruning.calls import Call, address, probe_images, run_registered, tensors, trace, undisturbed
 from robustprune.pruning.residue import LAYERS, Residue, is_summed, residue_of
 from robustprune.pruning.surgery import remove_blocks
 from robustprune.runtime.arrays import Array
 
 _COMPILED = "_orig_mod"  # what torch.compile calls the module that it wraps
+_NO_BLOCK = (
+    "a block can go only where a shortcut carries its input around it: where a module returns its input plus a branch "
+    "of torch's convolutions, linear layers or attention, through a ReLU at most, or its parent adds the two. Plain "
+    "chains such as VGG have no shortcut, and what concatenates or multiplies features has none that is enough. What "
+    "hides a block: a layer or factor on the shortcut, another last activation, a second tensor that it returns, a "
+    "module that runs more than once, TorchScript, or code that is no module of its own"
+)
 
 
 @dataclass(frozen=True)
@@ -78,23 +78,24 @@ def find_blocks(model: nn.Module, example: Array | None = None) -> tuple[Block, 
     with undisturbed(model):
         probe = to_evaluation(copy_network(model).cpu())
         images = probe_images(probe, example)
-        with Joints() as joints:
-            every = trace(probe, images.clone())
-        calls = [call for call in every if call.number == 1]
+        with _Sums() as sums:
+            calls = [call for call in trace(probe, images.clone()) if call.number == 1]
         # Without a weight layer there is no transformation: a PReLU or a gate is no block.
         layered = [call for call in calls if next(weight_layers(call.module), None) is not None]
         residues = {call.name: residue for call in layered if (residue := residue_of(call)) is not None}
         blocks = _finest(probe, {name: residue for name, residue in residues.items() if "zero" not in residue})
         for call in layered:
             residue = residues.get(call.name, "")
-            added = "zero" in residue and not joints.joined.isdisjoint(addresses(call.given))
-            if added and not _overlaps(call.name, blocks):
+            added = "zero" in residue and not sums.parts.isdisjoint(map(address, call.given))
+            within = any(f"{call.name}.".startswith(f"{name}.") or name.startswith(f"{call.name}.") for name in blocks)
+            if added and not within:
                 parent = _caller(call, calls) or Call("", probe, {0: images}, [images])
                 if is_summed(parent.module, parent.arguments, call, residue):
                     blocks[call.name] = residue
         if not blocks:
+            run_registered(probe, images)  # blocks that are not registered are not seen
             name = str(getattr(getattr(model, "architecture", None), "name", type(model).__name__))
-            raise PruningError(f"no block of this {name} can be removed: {_why_none(probe, images, calls, joints)}")
+            raise PruningError(f"no block of this {name} can be removed: {_NO_BLOCK}")
         obstacles = _obstacles(probe, blocks, images)
     stages = _stages(calls, blocks)
     members = [(stage, position, call) for stage, run in enumerate(stages) for position, call in enumerate(run)]
@@ -114,24 +115,14 @@ def find_blocks(model: nn.Module, example: Array | None = None) -> tuple[Block, 
 
 
 def removable_blocks(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """Return the blocks that can go, whatever the eligibility.
-
-    Raises:
-        PruningError: None can.
-    """
+    """Return the blocks that can go, whatever the eligibility."""
     removable = tuple(block for block in blocks if block.residue is not None)
     if not removable:
-        raise PruningError(f"no block of this network can be removed: {stuck_because(blocks)}")
+        stuck = next(block for block in blocks if block.obstacle is not None)
+        raise PruningError(
+            f"no block of this network can be removed: block {stuck.name} has to stay, as {stuck.obstacle}"
+        )
     return removable
-
-
-def stuck_because(blocks: Sequence[Block]) -> str | None:
-    """Return why none of the blocks can go though some leave the identity; None where one can."""
-    stuck = [block for block in blocks if block.obstacle is not None]
-    if not stuck or any(block.residue is not None for block in blocks):
-        return None
-    others = f" (and so for {len(stuck) - 1} more)" if len(stuck) > 1 else ""
-    return f"block {stuck[0].name} has to stay, as {stuck[0].obstacle}{others}"
 
 
 def weight_layers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -145,6 +136,20 @@ def weight_layers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield f"{prefix}weight", layer.weight
         elif isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:
             yield f"{prefix}in_proj_weight", layer.in_proj_weight
+
+
+class _Sums(TorchFunctionMode):
+    """Notes where in memory lies what is added to other features, or put beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: set[int] = set()
+
+    def __torch_function__(self, function: Any, types: Any, values: Any = (), keywords: Any = None) -> Any:
+        name = getattr(function, "__name__", "")
+        if name.startswith("add") or name in ("sub", "sub_", "lerp", "cat", "concat", "stack"):
+            self.parts.update(address(part) for part in tensors(list(values)) if part.dim() > 1)
+        return function(*values, **(keywords or {}))
 
 
 def _finest(probe: nn.Module, residues: dict[str, Residue]) -> dict[str, Residue]:
@@ -161,11 +166,6 @@ def _finest(probe: nn.Module, residues: dict[str, Residue]) -> dict[str, Residue
         if inner == [f"{name}.{_COMPILED}"] or 2 * sum(sizes[other] for other in inner) < sizes[name]:
             chosen = [other for other in chosen if other not in inner] + [name]
     return {name: residue for name, residue in residues.items() if name in chosen}
-
-
-def _overlaps(name: str, blocks: Mapping[str, Residue]) -> bool:
-    """Return whether a module is within a block, or has one in it."""
-    return any(f"{name}.".startswith(f"{block}.") or block.startswith(f"{name}.") for block in blocks)
 
 
 def _caller(call: Call, calls: Sequence[Call]) -> Call | None:
@@ -198,13 +198,13 @@ def _stages(calls: Sequence[Call], found: Mapping[str, Residue]) -> list[list[Ca
         relevant = isinstance(call.output, Tensor) or _kind(call.module) in kinds
         if relevant and next(call.module.parameters(), None) is not None:
             families.setdefault(call.name.rpartition(".")[0], []).append(call)
-    runs = [list(run) for siblings in families.values() for _, run in groupby(siblings, key=_likeness)]
+
+    def alike(call: Call) -> tuple[type[nn.Module], list[torch.Size]]:
+        return _kind(call.module), [tensor.shape for tensor in tensors(call.output)]
+
+    runs = [list(run) for siblings in families.values() for _, run in groupby(siblings, key=alike)]
     stages = [run for run in runs if any(call.name in found for call in run)]
     return sorted(stages, key=lambda stage: calls.index(stage[0]))
-
-
-def _likeness(call: Call) -> tuple[type[nn.Module], list[torch.Size]]:
-    return _kind(call.module), [tensor.shape for tensor in tensors(call.output)]
 
 
 def _kind(module: nn.Module) -> type[nn.Module]:
@@ -222,49 +222,3 @@ def _own_parameters(network: nn.Module, block: nn.Module) -> int:
             held.update(map(id, part.parameters(recurse=False)))
             waiting += part.children()
     return sum(parameter.numel() for parameter in block.parameters() if id(parameter) not in held)
-
-
-def _why_none(network: nn.Module, images: Tensor, calls: Sequence[Call], joints: Joints) -> str:
-    """Return why none of a network's modules is a block that could go, as far as one pass can tell."""
-    scripted = [name for name, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule)]
-    if scripted:
-        return (
-            f"{scripted[0] or 'it'} is a TorchScript module, out of which nothing can be taken; give the Python module "
-            "that it was made from"
-        )
-    with foreign_calls(network) as foreign:
-        network(images)
-    hidden = [module for module, unregistered in foreign.items() if unregistered]
-    if hidden:
-        return (
-            f"it calls a {type(hidden[0]).__name__} that is not registered as a part of it, so its blocks cannot be "
-            "seen (are they in a plain list, or held by a function, a class or a weak reference, "
-            "whose copies go on calling the original?); register them, in an nn.ModuleList for example"
-        )
-    own = [call.name for call in calls if _has_matrix(call.module) and "zero" not in (residue_of(call) or "zero")]
-    if own:
-        return (
-            f"{own[0]} passes its input through when it is silenced, but has no convolution, linear layer or attention "
-            "of torch that could be scored; make its weights those of such layers, or of classes derived from them"
-        )
-    if not joints.sums:
-        how = "concatenates" if joints.concatenations else "multiplies" if joints.products else ""
-        instead = f"It {how} them, so what follows a block cannot do without what that returns"
-        return (
-            "a block can go only where a shortcut carries its input around it, and this network adds no features to "
-            f"others. {instead if how else 'Plain chains such as VGG have no shortcut'}; choose a residual network"
-        )
-    again = [call for call in calls if call.count > 1 and next(call.module.parameters(), None) is not None]
-    return (
-        "a block can go only where a shortcut carries its input around it. This network adds features to others, but "
-        "none of its modules passes its input through when it is silenced, and to what none returns is its input added"
-        + (f" ({again[0].name}, for one, runs {again[0].count} times). " if again else ". ")
-        + "What hides a block: a layer, normalization or factor on the shortcut, a last activation other than ReLU, a "
-        "second tensor that it returns, or code that is no module of its own. Let one module return its input plus a "
-        "branch, through a ReLU at most"
-    )
-
-
-def _has_matrix(module: nn.Module) -> bool:
-    """Whether a module has weights other than factors and shifts of channels."""
-    return any(sum(side > 1 for side in weight.shape) > 1 for weight in module.parameters())

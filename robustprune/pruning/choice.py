@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import PruningError
-from robustprune.pruning.blocks import Block, stuck_because
+from robustprune.pruning.blocks import Block, removable_blocks
 from robustprune.pruning.scoring import FilterScores
 from robustprune.runtime.randomness import seeded_generator
 
@@ -25,11 +25,7 @@ Eligibility = Literal["authors", "strict", "identity"]
 
 
 def check_eligibility(eligibility: str) -> Eligibility:
-    """Return the eligibility if there is one of that name.
-
-    Raises:
-        PruningError: There is none.
-    """
+    """Return the eligibility if there is one of that name."""
     if eligibility not in get_args(Eligibility):
         known = ", ".join(get_args(Eligibility))
         raise PruningError(f"there is no eligibility {eligibility!r}; choose one of {known}")
@@ -73,24 +69,18 @@ def choose_blocks(
 
     The ranking over all eligible blocks is walked from the least important; a block whose stage is down to
     its minimum is passed over. Equal scores are broken by depth, the later block going first.
-
-    Raises:
-        PruningError: More blocks than can go, or a score that is missing or not finite.
     """
     eligible = eligible_blocks(blocks, eligibility)
     most = removable_together(blocks, eligibility)
     if count < 1:
         raise PruningError(f"asked for {count} blocks; the least that can be removed is 1")
     if count > most:
-        advice = "" if eligibility == "identity" else " or --eligibility identity"
+        removable_blocks(blocks)
+        advice = [f"--blocks {most}"] * bool(most) + ["--eligibility identity"] * (eligibility != "identity")
         raise PruningError(
-            f"asked for {count} blocks, at most {most} can go: {len(eligible)} of the network's {len(blocks)} "
-            f"blocks are eligible under {eligibility!r}, which leaves at least {_stays(eligibility)} in each "
-            f"stage; use --blocks {most}{advice}"
-            if most
-            else f"asked for {count} blocks, none can go under eligibility {eligibility!r} ({len(blocks)} blocks "
-            f"in stages of {sorted({block.stage_size for block in blocks})}); "
-            + (stuck_because(blocks) or "use --eligibility identity")
+            f"asked for {count} blocks, {f'at most {most}' if most else 'none'} can go: {len(eligible)} of the "
+            f"network's {len(blocks)} blocks are eligible under {eligibility!r}, which leaves at least "
+            f"{_stays(eligibility)} in each stage; use {' or '.join(advice)}"
         )
     for block in eligible:
         if not math.isfinite(scores.get(block.name, math.nan)):
@@ -117,31 +107,29 @@ Counts = dict[str, int]
 
 
 def check_filter_scores(model: nn.Module, blocks: Sequence[Block], scores: Mapping[str, Tensor]) -> None:
-    """Check that there is one finite score for every filter of at most one convolution of each block.
-
-    Raises:
-        PruningError: There is not.
-    """
+    """Check that there is one finite score for every filter of at most one convolution of each block."""
     modules = dict(model.named_modules())
     taken: dict[str, str] = {}
     for name, values in scores.items():
         module = modules.get(name)
         block = next((block.name for block in blocks if name.startswith(f"{block.name}.")), None)
         if block is None or not isinstance(module, nn.modules.conv._ConvNd):
-            raise PruningError(f"there are scores of {name!r}, which is no convolution in a block of this network")
-        if values.shape != (module.out_channels,):
-            raise PruningError(
-                f"there are scores of shape {tuple(values.shape)} for {name}, which has {module.out_channels} "
-                "filters; score the very network that is pruned"
+            problem = f"of {name!r}, which is no convolution in a block of this network"
+        elif values.shape != (module.out_channels,):
+            problem = (
+                f"of shape {tuple(values.shape)} for {name}, which has {module.out_channels} filters; score the very "
+                "network that is pruned"
             )
-        if not bool(values.isfinite().all()):
-            raise PruningError(f"a filter of {name} has a score that is not finite; it cannot be ranked")
-        if block in taken:
-            raise PruningError(
-                f"there are scores of {taken[block]} and {name}, two convolutions of one block; only its first one's "
-                "filters can go on their own"
+        elif not bool(values.isfinite().all()):
+            problem = f"that are not finite for filters of {name}, which cannot be ranked"
+        elif taken.setdefault(block, name) != name:
+            problem = (
+                f"of {taken[block]} and {name}, two convolutions of one block; only its first one's filters can go on "
+                "their own"
             )
-        taken[block] = name
+        else:
+            continue
+        raise PruningError(f"there are scores {problem}")
 
 
 def filter_walk(scores: FilterScores, variant: FilterVariant = "global") -> Iterator[Counts]:
@@ -150,22 +138,15 @@ def filter_walk(scores: FilterScores, variant: FilterVariant = "global") -> Iter
     ``global`` follows one ranking over all filters. ``uniform`` takes the largest equal share of every convolution's
     filters that does not exceed the total, then one more from convolutions at random, in an order that the
     scores' seed decides. Within a convolution the least important go first, see :func:`least_important`.
-
-    Raises:
-        PruningError: There is no such variant.
     """
-    if variant not in get_args(FilterVariant):
-        known = ", ".join(get_args(FilterVariant))
-        raise PruningError(f"there is no variant {variant!r} of filter pruning; choose one of {known}")
-    return _globally(scores) if variant == "global" else _uniformly(scores)
+    walks = {"global": _globally, "uniform": _uniformly}
+    if variant not in walks:
+        raise PruningError(f"there is no variant {variant!r} of filter pruning; choose one of {', '.join(walks)}")
+    return walks[variant](scores)
 
 
 def filter_counts(scores: FilterScores, variant: FilterVariant, count: int) -> Counts:
-    """Return how many filters of each convolution go when ``count`` go in total.
-
-    Raises:
-        PruningError: There are not as many that can go.
-    """
+    """Return how many filters of each convolution go when ``count`` go in total."""
     most = sum(len(values) - 1 for values in scores.values())
     if not 1 <= count <= most:
         raise PruningError(
@@ -177,15 +158,15 @@ def filter_counts(scores: FilterScores, variant: FilterVariant, count: int) -> C
 
 def least_important(scores: Mapping[str, Tensor], counts: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """Return the filters that go, in ascending order; of equal scores the later filter goes first."""
-    return {name: tuple(sorted(_ranking(scores[name])[:count])) for name, count in counts.items() if count}
+    found = {}
+    for name, count in counts.items():
+        ranking = sorted((value, -index) for index, value in enumerate(scores[name].tolist()))
+        if count:
+            found[name] = tuple(sorted(-index for _, index in ranking[:count]))
+    return found
 
 
-def _ranking(values: Tensor) -> list[int]:
-    numbers = values.tolist()
-    return sorted(range(len(numbers)), key=lambda index: (numbers[index], -index))
-
-
-def _globally(scores: Mapping[str, Tensor]) -> Iterator[Counts]:
+def _globally(scores: FilterScores) -> Iterator[Counts]:
     ranking = sorted(
         (value, -depth, -index, name)  # of equal scores the deeper convolution's, then the later filter goes first
         for depth, (name, values) in enumerate(scores.items())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -107,8 +106,10 @@ def remove_filters(
             raise PruningError(f"filters of {name} cannot go: {problem}")
         if indices:
             graph.cut(name, indices)
+    for name, weight in graph.network.named_parameters():
+        weight.requires_grad_(graph.trained[name])
     try:
-        check_runs(model, graph.network, example=example)
+        check_runs(model, graph.network, example)
     except PruningError as error:
         raise PruningError(f"these filters cannot go: {error}") from error
     return graph.network
@@ -128,12 +129,7 @@ def _check_indices(model: nn.Module, name: str, indices: Sequence[int]) -> None:
 
 
 class _Couplings:
-    """The couplings between the channels of a network.
-
-    Attributes:
-        network: A copy of the network, which :meth:`cut` changes.
-        convolutions: Names of the convolutions that its output depends on, in order of execution.
-    """
+    """The couplings between the channels of a network, of which it keeps a copy that :meth:`cut` changes."""
 
     def __init__(self, model: nn.Module, example: Array | None = None) -> None:
         """Send one batch of images through a copy and read the graph; ``example`` as in ``find_blocks``."""
@@ -142,7 +138,9 @@ class _Couplings:
         with undisturbed(model), torch.inference_mode(False), torch.enable_grad():
             self.network = copy_network(model)
             images = probe_images(self.network, example)
-            with _traceable(self.network):
+            self.trained = {name: weight.requires_grad for name, weight in self.network.named_parameters()}
+            self.network.requires_grad_(True)  # so that autograd sees every parameter
+            with evaluation_mode(self.network):
                 calls = trace(self.network, images.clone())
                 try:
                     self._graph = self._tool.DependencyGraph().build_dependency(
@@ -166,16 +164,10 @@ class _Couplings:
 
         The weights from before are overwritten, so that no use of them passes unseen.
         """
-        trained = {layer: tensor.requires_grad for layer, tensor in self.network.named_parameters()}
-        before = self._tensors()
+        before = [*self.network.parameters(), *self.network.buffers()]
         with torch.inference_mode(False):
             self._group(convolution, indices).prune(record_history=False)
-        for layer, tensor in self.network.named_parameters():
-            tensor.requires_grad_(trained[layer])
-        overwrite(before, kept=self._tensors())
-
-    def _tensors(self) -> list[Tensor]:
-        return [*self.network.parameters(), *self.network.buffers()]
+        overwrite(before, kept=self.network)
 
     def is_read_within(self, convolution: str, block: str) -> bool:
         """Whether the convolution's channels go into another layer of the block, as none of a shortcut's do."""
@@ -208,10 +200,8 @@ class _Couplings:
 
     def _sharing(self, name: str, module: Any) -> str | None:
         """Return which other layer has a parameter of this one, too: it would lose the same channels."""
-        if isinstance(module, nn.Parameter):
-            return None
-        held = [other for tensor in module.parameters(recurse=False) for other in self._holders[tensor]]
-        others = [other for other in held if other != name]
+        own = [] if isinstance(module, nn.Parameter) else module.parameters(recurse=False)
+        others = [other for tensor in own for other in self._holders[tensor] if other != name]
         return f"a {type(module).__name__} that shares a parameter with {others[0]}" if others else None
 
     def _members(self, convolution: str, indices: Sequence[int]) -> Iterator[tuple[str, Any, list[int]]]:
@@ -248,17 +238,3 @@ def _obstacle_in(module: Any) -> str | None:
     if isinstance(module, nn.GroupNorm) and module.num_groups > 1:
         return f"a normalization in {module.num_groups} groups, which would shift"
     return None
-
-
-@contextmanager
-def _traceable(network: nn.Module) -> Iterator[None]:
-    """Let autograd see every parameter; put back what requires a gradient, and the modes that tracing changes."""
-    trained = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    try:
-        for parameter, _ in trained:
-            parameter.requires_grad_(True)
-        with evaluation_mode(network):
-            yield
-    finally:
-        for parameter, required in trained:
-            parameter.requires_grad_(required)

@@ -7,7 +7,7 @@ GraSP and SynFlow; biases and normalization do not. A mask makes weights zero. I
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning
-from robustprune.models import copy_network
+from robustprune.models import copy_network, to_evaluation
 from robustprune.pruning.blocks import weight_layers
+from robustprune.pruning.calls import probe_images, tensors, undisturbed
 from robustprune.pruning.scoring import score_weights
-from robustprune.pruning.surgery import idle_parameters
+from robustprune.pruning.surgery import has_no_number, network_output
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.files import hash_arrays
+from robustprune.runtime.kernels import sound_gradients
 
 Masks = dict[str, Tensor]
 """Parameter name → which of its weights are kept: bool in its shape, on the CPU."""
@@ -40,17 +42,8 @@ def find_masks(
     """Return masks that keep the share 1 − sparsity of all weights, those of the highest score.
 
     In more than one round, the density falls exponentially and the masked network is scored anew each time:
-    (1 − sparsity)^(k/n) is left after round k of n (Tanaka et al. 2020, arXiv:2006.05467, algorithm 1).
-
-    Args:
-        model: A network from :func:`robustprune.build_model`, left as it was.
-        data: The image set.
-        criterion: Name of a criterion that scores weights.
-        sparsity: The share of weights that go, within (0, 1).
-        rounds: How many; ``synflow`` means 100.
-        seed: Decides the criterion's sample, the same in every round.
-        masks: Masks the network has already; what they took out stays out, and counts.
-        options: The criterion's options.
+    (1 − sparsity)^(k/n) is left after round k of n (Tanaka et al. 2020, arXiv:2006.05467, algorithm 1). What ``masks``
+    took out before stays out, and counts. Other arguments are those of :func:`robustprune.prune_weights`.
 
     Raises:
         PruningError: A sparsity or number of rounds that cannot be, a criterion without scores for weights, or a
@@ -73,10 +66,7 @@ def find_masks(
 def keep_highest(scores: Mapping[str, Tensor], kept: int, *, within: Mapping[str, Tensor] | None = None) -> Masks:
     """Return masks of the ``kept`` highest scores over all parameters; of equal ones, the earlier stay.
 
-    Args:
-        scores: Parameter name → scores, any shape.
-        kept: How many, from 1 to as many as there are.
-        within: Masks outside of which nothing is kept, whatever its score.
+    Outside of masks ``within`` nothing is kept, whatever its score.
     """
     flat = torch.cat([value.double().flatten() for value in scores.values()])
     if within is not None:
@@ -98,11 +88,7 @@ def apply_masks(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def check_masks(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Check that masks are those of a network and that its weights keep to them.
-
-    Raises:
-        PruningError: A name, shape or type that does not fit, or a weight outside its mask that is not zero.
-    """
+    """Check that masks are those of a network and that its weights keep to them."""
     weights = maskable_weights(network)
     if masks.keys() != weights.keys():
         strange = sorted(map(str, masks.keys() ^ weights.keys()))
@@ -127,11 +113,7 @@ def hash_masks(masks: Mapping[str, Tensor]) -> str:
 
 
 def maskable_weights(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the convolution and linear weights of a network by name; one that two layers share only once.
-
-    Raises:
-        PruningError: A weight is computed from other parameters, or there is none at all.
-    """
+    """Return the convolution and linear weights of a network by name; one that two layers share only once."""
     names = [name for name, _ in weight_layers(network)]
     parameters = dict(network.named_parameters(remove_duplicate=False))
     computed = [name for name in names if name not in parameters]
@@ -152,13 +134,51 @@ def check_weights_run(network: nn.Module, names: Iterable[str], example: Array |
     Raises:
         PruningError: It does not, or calls what is not registered as a part of it.
     """
-    idle = idle_parameters(network, names, example)
+    with torch.inference_mode(False), undisturbed(network):
+        probe = to_evaluation(copy_network(network))
+        network_output(probe, example)
+        parameters = dict(probe.named_parameters(remove_duplicate=False))
+        # Not by get_parameter(), to which a script returns none.
+        idle: dict[str, Tensor] = {name: parameters[name] for name in names if parameters[name].is_floating_point()}
+        for parameter in probe.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        for training in (False, True):
+            probe.train(training)
+            # Gradients tell most of them at once; recomputation and custom functions can hide some.
+            slopes = _slopes(probe, list(idle.values()), example)
+            idle = {
+                name: weight
+                for (name, weight), slope in zip(idle.items(), slopes, strict=True)
+                if slope is None and not _numbers_reach(probe, weight, example)
+            }
     if idle:
         raise PruningError(
-            f"the network does not compute with the weights {idle[0]} (does it run a second copy of them, or what was "
-            "once computed from them, or nothing of that layer?), so nothing that is done to them has an effect; "
-            "compute with the registered parameter in every forward pass, or take that layer out"
+            f"the network does not compute with the weights {next(iter(idle))} (does it run a second copy of them, or "
+            "what was once computed from them, or nothing of that layer?), so nothing that is done to them has an "
+            "effect; compute with the registered parameter in every forward pass, or take that layer out"
         )
+
+
+def _slopes(network: nn.Module, weights: list[Tensor], example: Array | None) -> Sequence[Tensor | None]:
+    """Return the gradients of a network's output by some of its weights, None where there is none."""
+    try:
+        with torch.enable_grad(), sound_gradients(network):
+            outputs = [output.sum() for output in network_output(network, example) if output.requires_grad]
+            return torch.autograd.grad(outputs, weights, allow_unused=True)
+    except (PruningError, RuntimeError, ValueError):  # nothing has a gradient, or nothing is left to look at
+        return [None] * len(weights)
+
+
+def _numbers_reach(network: nn.Module, weight: Tensor, example: Array | None) -> bool:
+    """Return whether an output is no number where a parameter is none."""
+    value = weight.detach().clone()
+    weight.fill_(torch.nan)
+    try:
+        return any(map(has_no_number, tensors(network(probe_images(network, example)))))
+    except Exception:
+        return False
+    finally:
+        weight.copy_(value)
 
 
 def _schedule(present: int, total: int, sparsity: float, rounds: int) -> list[int]:

@@ -17,9 +17,10 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.utils._pytree import tree_map, tree_map_only
 
 from robustprune.errors import PruningError
-from robustprune.pruning.calls import Call, called, leaves, mapped, parts, running_instead, tensors
+from robustprune.pruning.calls import Call, called, running_instead, tensors
 from robustprune.runtime.randomness import seeded_generator
 
 _LEAF = re.compile(r"(identity|relu|zero)(?: of (\w+(?:\.\w+)*))?")
@@ -29,11 +30,7 @@ LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 def check_residue(residue: str) -> str:
-    """Return a residue if it is one.
-
-    Raises:
-        ValueError: It is none.
-    """
+    """Return a residue if it is one."""
     try:
         _parsed(residue)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
@@ -59,11 +56,7 @@ class RemovedBlock(nn.Module):
     """
 
     def __init__(self, residue: Residue = "identity") -> None:
-        """Leave what a residue says.
-
-        Raises:
-            PruningError: It says nothing that could be left.
-        """
+        """Leave what a residue says."""
         super().__init__()
         try:
             self.residue = check_residue(residue)
@@ -74,7 +67,7 @@ class RemovedBlock(nn.Module):
     def forward(self, *values: Any, **keywords: Any) -> Any:
         """Pass on what the residue names; what else the block was called with has no use any more."""
         arguments = dict(enumerate(values)) | keywords
-        return mapped(lambda left: left.of(arguments) if isinstance(left, _Leaf) else left, self._left)
+        return tree_map_only(_Leaf, lambda left: left.of(arguments), self._left)
 
     def extra_repr(self) -> str:
         """Return the residue, for printing."""
@@ -95,7 +88,7 @@ class _Leaf:
 
 def _parsed(residue: str) -> Any:
     """Return a residue with leaves in place of their texts."""
-    return mapped(_leaf, ast.literal_eval(residue) if residue.startswith(("(", "[", "{")) else residue)
+    return tree_map(_leaf, ast.literal_eval(residue) if residue.startswith(("(", "[", "{")) else residue)
 
 
 def _leaf(text: Any) -> Any:
@@ -111,6 +104,14 @@ _Places = Mapping[str, tuple[Tensor, Tensor]]
 """Where an argument is, as a residue says it → what was there in the network, and the noise in its place."""
 
 
+def _parts(value: Any, path: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:
+    """Yield nested tuples, lists and dicts and what is in them, with the way there."""
+    yield path, value
+    if type(value) in (tuple, list, dict):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _parts(each, (*path, key))
+
+
 def residue_of(call: Call) -> Residue | None:
     """Return what a module leaves when it is silent, if that is next to nothing; None where more would remain.
 
@@ -123,14 +124,14 @@ def residue_of(call: Call) -> Residue | None:
     generator = seeded_generator("silenced block")
     noise: dict[int, Tensor] = {}
     places: dict[str, tuple[Tensor, Tensor]] = {}
-    for path, leaf in leaves(call.arguments):
+    for path, leaf in _parts(call.arguments):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.shape in shapes:
             if id(leaf) not in noise:
                 noise[id(leaf)] = torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)
             places["" if path == (0,) else f" of {'.'.join(map(str, path))}"] = leaf, noise[id(leaf)]
     if not shapes <= {given.shape for given, _ in places.values()}:
         return None
-    arguments = mapped(lambda leaf: noise.get(id(leaf), leaf), call.arguments)
+    arguments = tree_map(lambda leaf: noise.get(id(leaf), leaf), call.arguments)
     try:
         with _silenced(call.module):
             output = called(call.module, arguments)
@@ -141,17 +142,13 @@ def residue_of(call: Call) -> Residue | None:
 
 
 def _left(value: Any, arguments: Mapping[int | str, Any], places: _Places) -> Any:
-    """Return what an output, or a part of it, is, as a residue says it.
-
-    Raises:
-        ValueError: It is neither an argument, nor nothing, nor a constant.
-    """
+    """Return what an output, or a part of it, is, as a residue says it."""
     if isinstance(value, Tensor):
         return _tensor_left(value, places)
     if value is None or isinstance(value, bool):
         return value
     if not tensors(value):
-        same = [path for path, part in parts(arguments) if type(part) is type(value) and part == value]
+        same = [path for path, part in _parts(arguments) if type(part) is type(value) and part == value]
         if same:
             return f"identity of {'.'.join(map(str, same[0]))}"
     if type(value) in (tuple, list):
@@ -211,13 +208,9 @@ def _silenced(module: nn.Module) -> Iterator[None]:
 def _silence(part: nn.Module, _inputs: Any, output: Any) -> Any:
     """Return zero for what a computed weight is or makes; what else a part returns, with zero for what is no number."""
     if isinstance(part, ParametrizationList) or (isinstance(part, LAYERS) and "weight" not in part._parameters):
-        return mapped(lambda value: torch.zeros_like(value) if isinstance(value, Tensor) else value, output)
+        return tree_map_only(Tensor, torch.zeros_like, output)
     # Of layers, and of normalization without parameters, for which silence is 0/0.
-    return mapped(lambda value: value.nan_to_num(0.0) if _is_real(value) else value, output)
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
+    return tree_map_only(Tensor, lambda value: value.nan_to_num(0.0), output)
 
 
 def is_summed(parent: nn.Module, arguments: Mapping[int | str, Any], call: Call, residue: Residue) -> bool:
@@ -225,13 +218,7 @@ def is_summed(parent: nn.Module, arguments: Mapping[int | str, Any], call: Call,
 
     Seen in one of two ways. What reads the sum first gets the input itself where the module returns nothing, through a
     ReLU at most. Or, where only a function reads it, the parent cannot tell a module that returns its input's negative
-    from no input and no output: both sums are zero.
-
-    Args:
-        parent: A module that calls it, in evaluation mode.
-        arguments: What to call the parent with, by position or keyword.
-        call: What went through the module.
-        residue: What it leaves when it is silent: ``zero``, of one of its arguments.
+    from no input and no output: both sums are zero. The call is that of the module, whose residue is ``zero``.
     """
 
     def after(instead: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -269,9 +256,7 @@ def _received(
 ) -> list[Tensor]:
     """Run a parent with ``instead`` of a module's features in place of what the module returns.
 
-    Returns:
-        The features, then all that other modules and the caller received afterwards; the features alone where that
-        fails.
+    Return the features, then all that other modules and the caller received after; they alone where that fails.
     """
     nothing, itself = RemovedBlock(residue), RemovedBlock(residue.replace("zero", "identity"))
     found: list[Tensor] = []
@@ -280,7 +265,7 @@ def _received(
         (features,) = tensors(itself(*values, **keywords))
         found[:] = [features.clone()]
         returned = instead(features)
-        return mapped(lambda leaf: returned if isinstance(leaf, Tensor) else leaf, nothing(*values, **keywords))
+        return tree_map_only(Tensor, lambda _: returned, nothing(*values, **keywords))
 
     def note(_module: nn.Module | None, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         if found:

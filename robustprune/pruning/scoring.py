@@ -26,14 +26,7 @@ Importance = TypeVar("Importance")
 
 
 class Scores(dict[str, Importance]):
-    """{name: importance}, higher = keep, with where the numbers came from.
-
-    Attributes:
-        criterion: Name of the criterion.
-        options: Its options as they were in force.
-        seed: The seed of its samples.
-        seconds: How long scoring took.
-    """
+    """{name: importance}, higher = keep, with the criterion, its options in force, the seed and the seconds it took."""
 
     def __init__(
         self,
@@ -105,7 +98,7 @@ def score_filters(
     Args:
         model: A network from :func:`robustprune.build_model`, left as it was.
         layers: Names of convolutions, such as those of :func:`robustprune.pruning.first_convolutions`.
-        data: The image set.
+        data: The image set; criteria sample its un-augmented training split.
         criterion: Name of a criterion that has a meaning for filters.
         seed: Decides the sample.
         options: The criterion's options.

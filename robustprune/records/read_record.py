@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from pydantic import ValidationError
 from robustprune.errors import EvaluationError
 from robustprune.metrics import shares_below
 from robustprune.records.schema import Record, Samples
-from robustprune.runtime.files import all_printable
 
 
 def load_record(path: str | Path) -> Record:
@@ -33,7 +31,7 @@ def load_record(path: str | Path) -> Record:
                 f"{path} is no record but an archive of arrays, such as a ticket; `robustprune evaluate --model {path} "
                 "--out FILE.json` writes the record of a ticket"
             )
-        record = _parse(content)
+        record = Record.model_validate_json(content)
     except OSError as error:
         raise EvaluationError(f"the record {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -53,18 +51,6 @@ def load_record(path: str | Path) -> Record:
                 "evaluate again, or delete them to read the record alone"
             )
     return record
-
-
-def _parse(content: bytes) -> Record:
-    """Return the record in a file's content."""
-    if b"\\ud" not in content.lower():
-        return Record.model_validate_json(content)
-    # Earlier versions wrote bytes of names that are no UTF-8 as lone surrogates, which are no JSON.
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        return Record.model_validate_json(content)  # which says what is wrong
-    return Record.model_validate(all_printable(found))
 
 
 def _load_samples(path: Path) -> Samples:
@@ -93,14 +79,9 @@ def contradiction(record: Record, samples: Samples) -> str | None:
 
 def _shape_problem(record: Record, samples: Samples) -> str | None:
     """Return what is missing, too much, or of another shape than the record calls for."""
-    attacked = [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("prediction", "broken", "norm")]
-    lengths = dict.fromkeys(["index", "label", "clean_prediction", *attacked], record.n)
-    # Records of earlier versions lack all of one of these groups; one that lacks a part of it is damaged.
-    later = [
-        ["confidence", "nll", "brier"],
-        [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in ("step", "queries", "part")],
-    ]
-    lengths |= {name: record.n for group in later if samples.keys() & set(group) for name in group}
+    of_attacks = ("prediction", "broken", "norm", "step", "queries", "part")
+    attacked = [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in of_attacks]
+    lengths = dict.fromkeys(["index", "label", "clean_prediction", "confidence", "nll", "brier", *attacked], record.n)
     lengths |= _score_lengths(record) | _corruption_lengths(record)
     galleries = {i: entry.gallery for i, entry in enumerate(record.attacks) if entry.gallery}
     lengths |= {f"gallery{i}_index": count for i, count in galleries.items()}
@@ -117,8 +98,7 @@ def _shape_problem(record: Record, samples: Samples) -> str | None:
 def _figures(record: Record, samples: Samples) -> Iterator[tuple[str, float, NDArray[Any]]]:
     """Yield what a figure is called, what the record says it is, and the outcomes whose mean it has to be."""
     yield "clean accuracy", record.clean.accuracy, samples["clean_prediction"] == samples["label"]
-    if "nll" in samples:
-        yield from ((name, getattr(record.clean, name), samples[name]) for name in ("nll", "brier"))
+    yield from ((name, getattr(record.clean, name), samples[name]) for name in ("nll", "brier"))
     for i, entry in enumerate(record.attacks):
         yield f"robust accuracy under {entry.name}", entry.robust_accuracy, samples[f"attack{i}_broken"] == 0
     for name, row in record.corruptions.table.items() if record.corruptions else ():

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robustprune.comparison import ComparisonRow
-from robustprune.comparison.metric import POINTS
+from robustprune.comparison.metric import POINTS, write_short
 
 NONE = "–"
-_SCALED = {"bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")), "": ((1e9, "G"), (1e6, "M"), (1e3, "k"))}
-_SCALED["MACs"] = _SCALED[""]
-_SMALL = {"kWh": (1e3, "Wh"), "kg": (1e3, "g")}
+_UNITS = {"MACs": (1.0, ""), "kWh": (1e3, "Wh"), "kg": (1e3, "g")}
+"""Unit of a row → how many of the unit that it is written in there are in it, and that."""
 
 
 @dataclass(frozen=True)
@@ -68,26 +67,20 @@ def value_text(value: float | None, unit: str) -> str:
         return NONE
     if unit == POINTS:
         return f"{value:.1f} %"
-    number, name = _scaled(value, unit)
-    return f"{_digits(number)} {name}".rstrip()
+    factor, name = _UNITS.get(unit, (1.0, unit))
+    return f"{write_short(factor * value)} {name}".rstrip()
 
 
 def difference_text(row: ComparisonRow) -> str:
     """Return the difference of a row to dense."""
     if row.difference is None:
         return ""
-    if row.unit == POINTS:
-        return f"{_signed(row.difference)} pp"
-    return f"{_sign(row.difference)}{value_text(abs(row.difference), row.unit)}"
+    return _signed(row.difference, row.unit) + (" pp" if row.unit == POINTS else "")
 
 
 def interval_text(row: ComparisonRow) -> str:
     """Return the interval of a row's difference, in the unit of the difference."""
-    if row.interval is None:
-        return NONE
-    if row.unit == POINTS:
-        return " … ".join(map(_signed, row.interval))
-    return " … ".join(f"{_sign(end)}{value_text(abs(end), row.unit)}" for end in row.interval)
+    return NONE if row.interval is None else " … ".join(_signed(end, row.unit) for end in row.interval)
 
 
 def p_text(value: float | None) -> str:
@@ -97,30 +90,6 @@ def p_text(value: float | None) -> str:
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
-def _scaled(value: float, unit: str) -> tuple[float, str]:
-    factor, name = _SMALL.get(unit, (1.0, unit))
-    if name == "MACs":
-        name = ""
-    for scale, prefix in _SCALED.get(unit, ()):
-        if abs(value) >= scale:
-            return value / scale, prefix
-    return value * factor, name
-
-
-def _digits(value: float) -> str:
-    """Return three significant digits without an exponent where that is readable."""
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
-        return f"{value:,.{max(0, 2 - _magnitude(value))}f}"
-    return f"{value:.3g}"
-
-
-def _magnitude(value: float) -> int:
-    return 0 if value == 0 else int(f"{value:e}".partition("e")[2])
-
-
-def _signed(value: float) -> str:
-    return f"{_sign(value)}{abs(value):.1f}"
-
-
-def _sign(value: float) -> str:
-    return "−" if value < 0 else "+"
+def _signed(value: float, unit: str) -> str:
+    size = f"{abs(value):.1f}" if unit == POINTS else value_text(abs(value), unit)
+    return f"{'−' if value < 0 else '+'}{size}"

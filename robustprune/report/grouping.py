@@ -1,9 +1,13 @@
-"""Which records belong together: those that are named so, or what may be compared and the seeds of one method."""
+"""Which records belong together: those that are named so, or what may be compared and the seeds of one method.
+
+The seeds of a method are told by how their networks were found and trained.
+"""
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,6 @@ from robustprune.comparison import DENSE
 from robustprune.comparison.sources import is_named, read_records, split_named
 from robustprune.errors import RecordWarning, ReportError
 from robustprune.records import Record
-from robustprune.report.methods import differing, fullest, method_facts, name_context, name_method, recipe
 
 Groups = dict[str, list[Record]]
 """Name of a method → the records of its seeds; ``dense`` comes first."""
@@ -35,14 +38,10 @@ class Group:
 
 
 def load_groups(sources: Sequence[str | Path]) -> list[Group]:
-    """Return the records that sources name, grouped.
-
-    Args:
-        sources: Either ``name=FILE,FILE,…``, each a method and the records of its seeds, ``dense`` among them; or
-            files, folders and patterns of files, grouped by what the records say.
+    """Return the records that sources name, grouped, as :func:`robustprune.report.write_report` takes them.
 
     Raises:
-        ReportError: Both kinds at once, or groups that make no report.
+        ReportError: Some are named and some are not, or groups make no report.
         ComparisonError: There is no record in a folder.
         EvaluationError: A record cannot be read.
     """
@@ -58,8 +57,7 @@ def load_groups(sources: Sequence[str | Path]) -> list[Group]:
             "records (name=FILE,FILE) or none"
         )
     given: dict[str, list[Record]] = {}
-    for text in named:
-        name, places = split_named(text)
+    for name, places in map(split_named, named):
         given.setdefault(name, []).extend(_read(places, left_out))
     return [make_group(given)]
 
@@ -69,18 +67,14 @@ def _read(places: Sequence[str], left_out: list[Path]) -> list[Record]:
     found: dict[Path, Record] = {}
     for place in places:
         for path, record in read_records(place, left_out):
-            found.setdefault(path.resolve(), _narrowed(record))
+            if record.samples is not None:
+                record.samples = {name: _narrowed(values) for name, values in record.samples.items()}
+            found.setdefault(path.resolve(), record)
     return list(found.values())
 
 
-def _narrowed(record: Record) -> Record:
-    """Return a record whose predictions take as few bytes as they can: hundreds are held at once."""
-    if record.samples is not None:
-        record.samples = {name: _narrow(values) for name, values in record.samples.items()}
-    return record
-
-
-def _narrow(values: NDArray[Any]) -> NDArray[Any]:
+def _narrowed(values: NDArray[Any]) -> NDArray[Any]:
+    """Return whole numbers in as few bytes as they can have: hundreds of records are held at once."""
     if values.dtype.kind != "i" or not values.size:
         return values
     return values.astype(np.min_scalar_type(-1 - int(np.abs(values).max())))
@@ -91,19 +85,16 @@ def group_records(records: Sequence[Record], *, lenient: bool = False) -> list[G
 
     Of several records of one network on the same images, those that have nothing which another has not are left out.
 
-    Args:
-        records: Of all networks.
-        lenient: Whether to leave out, with a warning, a group of which too little is left, as long as there is another:
-            where a record could not be read, it is to stop nothing but what it was about.
+    Where a record could not be read, it is to stop nothing but what it was about: if ``lenient``, a group of which too
+    little is left is left out with a warning, as long as there is another.
 
     Raises:
         ReportError: There is no dense network in one of them, or nothing to compare it with.
     """
     parts: Groups = {}
-    kept = fullest(records)
-    for title, alike in _together(kept, [name_context(record) for record in kept]).items():
+    for title, alike in _together(fullest(records), name_context).items():
         for recipe_title, members in _by_recipe(title, alike).items():
-            samples = _together(members, [record.samples_sha256 for record in members])
+            samples = _together(members, lambda record: record.samples_sha256)
             parts |= {recipe_title + _images(samples, each): own for each, own in samples.items()}
     groups: list[Group] = []
     problems: list[ReportError] = []
@@ -119,32 +110,33 @@ def group_records(records: Sequence[Record], *, lenient: bool = False) -> list[G
     return groups
 
 
-def _together(records: Sequence[Record], names: Sequence[str]) -> Groups:
+def _together(records: Sequence[Record], name: Callable[[Record], str]) -> Groups:
     groups: Groups = {}
-    for record, name in zip(records, names, strict=True):
-        groups.setdefault(name, []).append(record)
+    for record in records:
+        groups.setdefault(name(record), []).append(record)
     return groups
 
 
 def _by_recipe(title: str, records: Sequence[Record]) -> Groups:
     """Return a part for each way in which dense networks were trained, its title saying in what they differ."""
     told = differing([recipe(record) for record in records if name_method(record) == DENSE])
-    names = []
-    for record in records:
+
+    def name(record: Record) -> str:
         own = recipe(record)
-        names.append(
-            title + ("".join(f", {each} {own.get(each)}" for each in told) if own or not told else ", untrained")
-        )
-    return _together(records, names)
+        return title + ("".join(f", {each} {own.get(each)}" for each in told) if own or not told else ", untrained")
+
+    return _together(records, name)
 
 
 def _by_method(records: Sequence[Record]) -> Groups:
     """Return the seeds of each method; what methods of one name differ in is added to it."""
     groups: Groups = {}
-    for name, alike in _together(records, [name_method(record) for record in records]).items():
-        facts = [{} if name == DENSE else method_facts(record) for record in alike]
-        told = differing(facts)
-        groups |= _together(alike, [", ".join([name, *(f"{each} {own.get(each)}" for each in told)]) for own in facts])
+    for method, alike in _together(records, name_method).items():
+        told = [] if method == DENSE else differing([method_facts(record) for record in alike])
+        for record in alike:
+            own = method_facts(record)
+            name = ", ".join([method, *(f"{each} {own.get(each)}" for each in told)])
+            groups.setdefault(name, []).append(record)
     return groups
 
 
@@ -153,8 +145,8 @@ def _images(groups: Groups, samples: str) -> str:
     if len(groups) == 1:
         return ""
     sizes = {each: own[0].n for each, own in groups.items()}
-    same = [size for size in sizes.values() if size == sizes[samples]]
-    return f", {sizes[samples]:,} images" + (f" ({samples[:8]})" if len(same) > 1 else "")
+    is_alone = list(sizes.values()).count(sizes[samples]) == 1
+    return f", {sizes[samples]:,} images" + ("" if is_alone else f" ({samples[:8]})")
 
 
 def make_group(records: Mapping[str, Sequence[Record]], title: str | None = None) -> Group:
@@ -173,3 +165,111 @@ def make_group(records: Mapping[str, Sequence[Record]], title: str | None = None
         raise ReportError(f"{title}: there is no record of a pruned network to compare with the dense one")
     names = [DENSE, *(name for name in records if name != DENSE)]
     return Group(title, {name: list(records[name]) for name in names})
+
+
+def identity(record: Record) -> dict[str, Any]:
+    """Return what makes two records those of one way to find a ticket."""
+    plan = record.model.plan
+    match = plan.get("match") or {}
+    after, rewound = bool(record.model.earlier_training), plan.get("rewound_to")
+    return {
+        "method": plan.get("method", "none"),
+        "criterion": plan.get("criterion") or "unknown",
+        "options": plan.get("options") or {},
+        "eligibility": plan.get("eligibility"),
+        "variant": plan.get("variant"),
+        "match": match.get("by"),
+        "blocks": len(match["removed"] if match else plan.get("removed", ())),
+        "after": after,
+        # What was found at initialization has the weights of then, whether or not it was set back to them.
+        "rewound": None if rewound == 0 and not after else rewound,
+    }
+
+
+def recipe(record: Record) -> dict[str, Any]:
+    """Return the settings that a network was trained with; none where it was not trained."""
+    return {name: value for name, value in (record.model.training.get("recipe") or {}).items() if value is not None}
+
+
+def differing(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of what is not the same in all of them."""
+    return [
+        name
+        for name in sorted({name for each in facts for name in each})
+        if len({json.dumps(each.get(name), sort_keys=True) for each in facts}) > 1
+    ]
+
+
+def name_method(record: Record) -> str:
+    """Return what the seeds of a method have in common, for readers: ``grasp, 4 layers``."""
+    plan = record.model.plan
+    method, criterion = plan.get("method", "none"), plan.get("criterion")
+    if method == "none":
+        name = DENSE
+    elif method == "layer":
+        name = f"{criterion}, {_layers(len(plan['removed']))}"
+    elif method == "filter":
+        match = plan.get("match")
+        matched = f" like {_layers(len(match['removed']))}" if match and match["removed"] else ""
+        uniform = " uniformly" if plan.get("variant") == "uniform" else ""
+        size = matched or f", {sum(map(len, plan['removed_filters'].values()))}"
+        name = f"{criterion}, filters{uniform}{size}"
+    else:
+        name = f"{criterion}, {100 * (plan.get('sparsity') or 0):.4g} % of weights"
+    rewound = identity(record)["rewound"]
+    return name if rewound is None else f"{name}, rewound to {rewound}"
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' if count != 1 else ''}"
+
+
+def name_context(record: Record) -> str:
+    """Return what records that may be compared have in common, for readers: network, image set and defence."""
+    recipe = record.model.training.get("recipe") or {}
+    defences = [recipe.get(name) for name in ("adversarial", "defence")]
+    hardened = " and ".join(str(name) for name in defences if name not in (None, "none"))
+    return f"{record.model.architecture} on {record.dataset}{f', trained with {hardened}' if hardened else ''}"
+
+
+def method_facts(record: Record) -> dict[str, Any]:
+    """Return what may set a network apart from others whose method has the same name."""
+    own = identity(record)
+    return {
+        "found": "in the trained network" if own["after"] else "at initialization",
+        **{name: own[name] for name in ("eligibility", "variant")},
+        "matched by": own["match"],
+        **{f"with {name}": value for name, value in own["options"].items()},
+        **{f"trained with {name}": value for name, value in recipe(record).items()},
+    }
+
+
+def fullest(records: Sequence[Record]) -> list[Record]:
+    """Return the records without those whose network and images another one has, with all that they have measured."""
+    told = [(_network(record), _content(record)) for record in records]
+
+    def is_in_another(place: int) -> bool:
+        network, content = told[place]
+        return any(
+            own == network and (content < more or (content == more and other < place))  # of two alike the first stays
+            for other, (own, more) in enumerate(told)
+        )
+
+    return [record for place, record in enumerate(records) if not is_in_another(place)]
+
+
+def _network(record: Record) -> tuple[str, ...]:
+    # Several ways to find a ticket may end at one network, which is the ticket of each.
+    way = json.dumps(method_facts(record), sort_keys=True, default=str)
+    return name_context(record), name_method(record), way, record.model.sha256, record.samples_sha256
+
+
+def _content(record: Record) -> set[str]:
+    """Return what was measured, with the settings that decide it."""
+    found = {f"attack {each.name} {each.norm} {each.epsilon} {each.options} {record.seed}" for each in record.attacks}
+    found |= {f"ood {each.dataset} {sorted(each.detectors)}" for each in record.ood}
+    found |= {f"shift {each.name}" for each in record.shift}
+    if record.corruptions is not None:
+        source = record.corruptions.source
+        found |= {f"corruption {source} {record.seed} {name}" for name in record.corruptions.table}
+    return found | ({"latency"} if record.model.latency_ms else set())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib.resources import files
 from itertools import count
 from typing import Any
@@ -23,19 +22,19 @@ from robustprune.report.record_facts import describe_record
 from robustprune.report.table import Table, TableSet, Value, write_value
 from robustprune.report.verdicts import HEADINGS, all_comparisons, legend, verdict_matrix
 
+_TEMPLATES = Environment(
+    loader=PackageLoader("robustprune.report", "web"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
 
 def make_section(
     group: Group, comparison: Comparison, drawings: Sequence[Drawing], left_out: Mapping[str, str], prefix: str
 ) -> dict[str, Any]:
-    """Return all that the page shows of a group of records.
-
-    Args:
-        group: The records.
-        comparison: Of them.
-        drawings: The figures, in reading order.
-        left_out: Figures that there is no data for, with the reason.
-        prefix: Of all ids of the section.
-    """
+    """Return all that the page shows of a group of records; ``prefix`` begins all ids of the section."""
     ids = (f"{prefix}-t{number}" for number in count())
     records = [
         (name, describe_record(record, name, f"{prefix}-{place}-{seed}"))
@@ -52,7 +51,7 @@ def make_section(
         "title": group.title,
         "headline": comparison.headline,
         "warnings": comparison.warnings,
-        "matrix": matrix | {"payload": _payload(_matrix_table(matrix, "Verdicts"), next(ids))},
+        "matrix": matrix | {"payload": _payload(_matrix_table(matrix), next(ids))},
         "legend": legend(comparison.tolerance, has_invalid=any(row["verdict"].kind == "invalid" for row in rows)),
         "figures": [_show_figure(drawing, f"{prefix}-{drawing.name}", next(ids)) for drawing in drawings],
         "left_out": left_out,
@@ -69,12 +68,12 @@ def render_page(
     sections: Sequence[Mapping[str, Any]], records: Sequence[Record], title: str, paper: TableSet | None = None
 ) -> str:
     """Return the page of some sections, made by :func:`make_section`; equal records make equal pages."""
-    environment = _environment()
     style, script = _asset("page.css"), _asset("page.js")
-    return environment.get_template("page.html").render(
+    shown = [_show_table(table, f"paper-t{number}") for number, table in enumerate(paper.tables if paper else ())]
+    return _TEMPLATES.get_template("page.html").render(
         sections=sections,
         title=title,
-        paper=None if paper is None else _show_paper_tables(paper),
+        paper=paper and {"tables": shown, "left_out": paper.left_out},
         facts=_facts(records),
         count=len(records),
         version=__version__,
@@ -94,19 +93,20 @@ def _show_figure(drawing: Drawing, name: str, table_name: str) -> dict[str, Any]
     }
 
 
-def _show_paper_tables(paper: TableSet) -> dict[str, Any]:
-    shown = [_show_table(table, f"paper-t{number}") for number, table in enumerate(paper.tables)]
-    return {"tables": shown, "left_out": paper.left_out}
-
-
 def _show_table(table: Table, name: str) -> dict[str, Any]:
     """Return a table as the page shows it; ``name`` is the id of what is copied."""
+
+    def cell(value: Value, number: bool) -> Cell:
+        if value is None:
+            return Cell(NONE, number=number)
+        return Cell(write_value(value), None if isinstance(value, str) else value, number)
+
     numeric = table.is_numeric
     return {
         "title": table.title,
         "note": table.note,
         "columns": [Cell(str(column), number=number) for column, number in zip(table.columns, numeric, strict=True)],
-        "rows": [[_cell(value, number) for value, number in zip(row, numeric, strict=True)] for row in table.rows],
+        "rows": [list(map(cell, row, numeric)) for row in table.rows],
         "payload": _payload(table, name),
     }
 
@@ -117,11 +117,15 @@ def _payload(table: Table, name: str) -> dict[str, Any]:
     return {"id": name, "title": table.title, "texts": texts}
 
 
-def _matrix_table(matrix: dict[str, Any], title: str) -> Table:
+def _matrix_table(matrix: dict[str, Any]) -> Table:
     """Return the table of verdicts in a form that can be copied: what its cells say."""
+
+    def said(cell: dict[str, Any]) -> str:
+        verdict = [f"({cell['verdict'].word})"] if cell["verdict"] else []
+        return " ".join([cell["value"], *cell["lines"], *verdict])
+
     columns = ["network", *(column.text for column in matrix["columns"])]
-    rows = [[row["name"], *(_said(cell) for cell in row["cells"])] for row in matrix["rows"]]
-    return Table(title, columns, rows)
+    return Table("Verdicts", columns, [[row["name"], *map(said, row["cells"])] for row in matrix["rows"]])
 
 
 def _comparisons_table(comparison: Comparison) -> Table:
@@ -139,28 +143,6 @@ def _comparisons_table(comparison: Comparison) -> Table:
         for row in comparison.rows
     ]
     return Table("All comparisons", columns, rows)
-
-
-def _said(cell: dict[str, Any]) -> str:
-    verdict = cell["verdict"]
-    return " ".join([cell["value"], *cell["lines"], *([f"({verdict.word})"] if verdict else [])])
-
-
-def _cell(value: Value, number: bool) -> Cell:
-    if value is None:
-        return Cell(NONE, number=number)
-    return Cell(write_value(value), None if isinstance(value, str) else value, number=number)
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("robustprune.report", "web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def _asset(name: str) -> Markup:
@@ -181,9 +163,5 @@ def _facts(records: Sequence[Record]) -> list[str]:
     dates = sorted({str(record.environment.get("created", ""))[:10] for record in records} - {""})
     versions = sorted({str(record.environment.get("robustprune", "")) for record in records} - {""})
     when = [f"evaluated {' to '.join(dict.fromkeys((dates[0], dates[-1])))}"] if dates else []
-    return [
-        f"{len(records)} network{'s' if len(records) != 1 else ''}",
-        *sets,
-        *when,
-        *(f"robustprune {version}" for version in versions),
-    ]
+    networks = f"{len(records)} network{'s' if len(records) != 1 else ''}"
+    return [networks, *sets, *when, *(f"robustprune {version}" for version in versions)]

@@ -12,24 +12,19 @@ Facts = list[tuple[str, str]]
 
 
 def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
-    """Return what the page says of one record.
-
-    Args:
-        record: It.
-        group: The method it is a seed of.
-        name: Its id on the page.
-    """
-    environment = record.environment
+    """Return what the page says of one record of a group; ``name`` is its id on the page."""
+    environment, seed = record.environment, record.model.seed
+    training = {name: value for name, value in record.model.training.items() if name != "data"}
     return {
         "id": name,
-        "title": f"{group}, {_seed_of(record)}",
+        "title": f"{group}, {'no seed on record' if seed is None else f'seed {seed}'}",
         "summary": f"{100 * record.clean.accuracy:.1f} % of {record.n:,} {record.split} images · "
         f"{environment.get('created', 'no date')}",
         "blocks": [
             {"title": title, "facts": facts}
             for title, facts in (
                 ("Network", _network(record)),
-                ("Training", _training(record)),
+                ("Training", _flat(training)),
                 ("Evaluation", _evaluation(record)),
                 ("Environment", _flat(environment)),
             )
@@ -39,64 +34,49 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
     }
 
 
-def _seed_of(record: Record) -> str:
-    """Return the seed that tells a network from others of its method."""
-    seed = record.model.seed
-    return "no seed on record" if seed is None else f"seed {seed}"
-
-
 def _network(record: Record) -> Facts:
     model = record.model
-    plan = {name: value for name, value in model.plan.items() if value not in (None, {}, [], 0.0)}
-    filters = plan.pop("removed_filters", None)
-    facts = [
-        ("file", model.path or NONE),
-        ("architecture", model.architecture),
-        ("weights, SHA-256", model.sha256),
-        ("initial seed", NONE if model.initial_seed is None else str(model.initial_seed)),
-        ("parameters", f"{model.parameters:,}"),
-        ("MACs per image", f"{model.macs:,}"),
-        ("filters", f"{model.filters:,}"),
-        ("removed", ", ".join(model.removed) or "nothing"),
-    ]
-    if filters:
-        counts = ", ".join(f"{layer} {len(gone)}" for layer, gone in filters.items())
-        facts.append(("filters removed", counts))
-    plan.pop("removed", None), plan.pop("eligible", None)
-    return [*facts, *((f"plan: {name}", text) for name, text in _flat(plan))]
-
-
-def _training(record: Record) -> Facts:
-    training = {name: value for name, value in record.model.training.items() if name != "data"}
-    return _flat(training)
+    filters = model.plan.get("removed_filters") or {}
+    told = ("removed", "eligible", "removed_filters")
+    return _flat(
+        {
+            "file": model.path or NONE,
+            "architecture": model.architecture,
+            "weights, SHA-256": model.sha256,
+            "initial seed": model.initial_seed,
+            "parameters": f"{model.parameters:,}",
+            "MACs per image": f"{model.macs:,}",
+            "filters": f"{model.filters:,}",
+            "removed": model.removed or "nothing",
+            "filters removed": [f"{layer} {len(gone)}" for layer, gone in filters.items()],
+            "plan": {name: value for name, value in model.plan.items() if name not in told and value != 0.0},
+        }
+    )
 
 
 def _evaluation(record: Record) -> Facts:
-    facts = [
-        ("images", f"{record.n:,} of {record.dataset}, {record.split}"),
-        ("images, SHA-256", record.samples_sha256),
-        ("outcomes per image", record.samples_file or NONE),
-        ("seed", str(record.seed)),
-        ("seconds", f"{record.seconds:.1f}"),
-        *((f"data: {name}", text) for name, text in _flat(record.data)),
-    ]
-    found = record.corruptions
-    if found is not None:
-        facts += [
-            ("corruptions", f"{', '.join(found.table)}; {found.n:,} images each"),
-            ("corrupted images", found.source),
-            ("lengths in pixels", NONE if found.scale is None else f"× {found.scale:.3g}"),
-        ]
-    for entry in record.ood:
-        facts.append((f"foreign set {entry.dataset}", f"{entry.n_out:,} images, {_pairs(entry.conversions)}"))
-        facts += [
-            (f"{name} on {entry.dataset}", figures.reason)
-            for name, figures in entry.detectors.items()
-            if figures.reason
-        ]
+    facts: dict[str, Any] = {
+        "images": f"{record.n:,} of {record.dataset}, {record.split}",
+        "images, SHA-256": record.samples_sha256,
+        "outcomes per image": record.samples_file or NONE,
+        "seed": record.seed,
+        "seconds": f"{record.seconds:.1f}",
+        "data": record.data,
+    }
+    if (found := record.corruptions) is not None:
+        facts["corruptions"] = f"{', '.join(found.table)}; {found.n:,} images each"
+        facts["corrupted images"] = found.source
+        facts["lengths in pixels"] = NONE if found.scale is None else f"× {found.scale:.3g}"
     if record.ood_summary is not None:
-        facts += [(f"detection: {name}", text) for name, text in _flat(record.ood_summary.protocol)]
-    return facts
+        facts["detection"] = record.ood_summary.protocol
+    shown = _flat(facts)
+    for entry in record.ood:
+        shown.append(
+            (f"out-of-distribution set {entry.dataset}", f"{entry.n_out:,} images, {_pairs(entry.conversions)}")
+        )
+        reasons = {name: figures.reason for name, figures in entry.detectors.items() if figures.reason}
+        shown += [(f"{name} on {entry.dataset}", reason) for name, reason in reasons.items()]
+    return shown
 
 
 def _attack(entry: AttackEntry) -> dict[str, Any]:
@@ -122,11 +102,11 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Facts:
-    """Return nested values as lines, with names joined by dots; what is None or empty is left out."""
+    """Return nested values as lines, with names joined by colons; what is None or empty is left out."""
     facts: Facts = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            facts += _flat(value, f"{prefix}{name}.")
+            facts += _flat(value, f"{prefix}{name}: ")
         elif value is not None and value != [] and value != "":
             facts.append((f"{prefix}{name}".replace("_", " "), _text(value)))
     return facts

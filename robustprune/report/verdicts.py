@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustprune.comparison import Comparison, ComparisonRow
-from robustprune.comparison.metric import POINTS
 from robustprune.report.cells import (
     NONE,
     Cell,
@@ -22,7 +20,6 @@ from robustprune.report.cells import (
 _DETECTORS = ("energy", "msp", "knn")
 # Those that are counted: what is measured varies with the machine.
 _LAST = ("ece", "macs", "parameters")
-_BRACKETS = re.compile(r"\w+\[(.+) (\S+) (\S+)\]")
 
 
 def main_metrics(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
@@ -44,10 +41,9 @@ def main_metrics(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
 
 
 def _strongest(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    budgets: dict[tuple[str, str], list[ComparisonRow]] = {}
+    budgets: dict[str, list[ComparisonRow]] = {}
     for row in rows:
-        match = _BRACKETS.fullmatch(row.metric)
-        budgets.setdefault((match[2], match[3]) if match else ("", row.metric), []).append(row)
+        budgets.setdefault(row.label.partition(" ")[2], []).append(row)  # of "pgd L∞ 8/255", norm and ε
     # An invalid number says nothing of which attack is strongest.
     strongest = [min(found, key=lambda row: 100.0 if row.dense is None else row.dense) for found in budgets.values()]
     usual = [row for row in strongest if row.label.endswith(" 8/255")][:1]
@@ -63,19 +59,20 @@ def _detection(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
 def verdict_matrix(comparison: Comparison, seeds: Mapping[str, int], prefix: str) -> dict[str, Any]:
     """Return the table of verdicts: the dense network, then each candidate, metric by metric."""
     columns = main_metrics(comparison.rows)
-    by_place = {(row.candidate, row.metric): (place, row) for place, row in enumerate(comparison.rows)}
-    dense = [_plain_cell(value_text(row.dense, row.unit), row.dense) for row in columns]
-    rows = [{"name": comparison.dense_name, "seeds": _seeds(seeds[comparison.dense_name]), "cells": dense}]
+    places = {(row.candidate, row.metric): place for place, row in enumerate(comparison.rows)}
+    lines = {comparison.dense_name: [_plain_cell(value_text(row.dense, row.unit), row.dense) for row in columns]}
     for name in comparison.candidates:
-        cells = []
-        for column in columns:
-            place, row = by_place.get((name, column.metric), (None, None))
-            cells.append(_plain_cell(NONE) if row is None else _matrix_cell(row, f"{prefix}-why-{place}"))
-        rows.append({"name": name, "seeds": _seeds(seeds[name]), "cells": cells})
+        found = [places.get((name, column.metric)) for column in columns]
+        lines[name] = [
+            _plain_cell(NONE) if place is None else _verdict_cell(comparison.rows[place], f"{prefix}-why-{place}")
+            for place in found
+        ]
     return {
         "columns": [Cell(heading(row)) for row in columns],
-        "rows": rows,
-        "title": "Verdicts",
+        "rows": [
+            {"name": name, "seeds": f"{seeds[name]} seed{'s' if seeds[name] != 1 else ''}", "cells": cells}
+            for name, cells in lines.items()
+        ],
         "caption": f"Value, difference to {comparison.dense_name} with its {100 * comparison.confidence:g} % interval, "
         "and verdict. Press a verdict to see how it came about.",
     }
@@ -85,7 +82,7 @@ def _plain_cell(value: str, sort: float | None = None) -> dict[str, Any]:
     return {"value": value, "sort": sort, "lines": [], "verdict": None}
 
 
-def _matrix_cell(row: ComparisonRow, why: str) -> dict[str, Any]:
+def _verdict_cell(row: ComparisonRow, why: str) -> dict[str, Any]:
     return {
         "value": value_text(row.value, row.unit),
         "sort": row.value,
@@ -99,10 +96,6 @@ def _matrix_cell(row: ComparisonRow, why: str) -> dict[str, Any]:
 def heading(row: ComparisonRow) -> str:
     """Return what a metric is called above a column."""
     return f"AUROC {row.label}" if row.group == "ood" else row.label
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' if count != 1 else ''}"
 
 
 def legend(tolerance: float | str, *, has_invalid: bool) -> list[tuple[Any, str]]:
@@ -123,13 +116,7 @@ HEADINGS = ("network", "metric", "dense", "value", "difference", "95 % interval"
 def all_comparisons(
     comparison: Comparison, links: Mapping[str, Sequence[dict[str, str]]], prefix: str
 ) -> list[dict[str, Any]]:
-    """Return every row of a comparison with what explains it.
-
-    Args:
-        comparison: What was compared.
-        links: Group → where its records stand on the page.
-        prefix: Of the ids.
-    """
+    """Return every row of a comparison with what explains it; ``links`` say where the records of a group stand."""
     return [
         {
             "id": f"{prefix}-why-{place}",
@@ -137,7 +124,7 @@ def all_comparisons(
             "cells": _cells(row),
             "verdict": verdict_badge(row),
             "reason": _reason(row),
-            "facts": _facts(row, comparison),
+            "facts": _facts(row),
             "links": [*links[comparison.dense_name], *links[row.candidate]],
         }
         for place, row in enumerate(comparison.rows)
@@ -145,16 +132,12 @@ def all_comparisons(
 
 
 def _cells(row: ComparisonRow) -> list[Cell]:
-    numbers = (row.dense, row.value, row.difference)
-    texts = (
-        value_text(row.dense, row.unit),
-        value_text(row.value, row.unit),
-        difference_text(row) or NONE,
-    )
     return [
         Cell(row.candidate),
         Cell(heading(row)),
-        *(Cell(text, number, number=True) for text, number in zip(texts, numbers, strict=True)),
+        Cell(value_text(row.dense, row.unit), row.dense, number=True),
+        Cell(value_text(row.value, row.unit), row.value, number=True),
+        Cell(difference_text(row) or NONE, row.difference, number=True),
         Cell(interval_text(row), row.interval and row.interval[0], number=True),
         Cell(p_text(row.p_value), row.p_value, number=True),
         Cell(p_text(row.p_adjusted), row.p_adjusted, number=True),
@@ -167,28 +150,17 @@ def _reason(row: ComparisonRow) -> str:
     if row.verdict is None:
         return row.reason or ""
     whom = "the method" if row.statement == "method" else "these networks, not of the method"
-    if row.tolerance is None or row.unit != POINTS:
-        margin = "with no tolerance" if not row.tolerance else f"with a tolerance of {row.tolerance:.3g} {row.unit}"
-    else:
-        margin = f"with a tolerance of {row.tolerance:.3g} pp"
-    return f"speaks of {whom}, {margin.rstrip()}."
+    margin = f"a tolerance of {row.tolerance:.3g} {row.unit}".rstrip() if row.tolerance else "no tolerance"
+    return f"speaks of {whom}, with {margin}."
 
 
-def _facts(row: ComparisonRow, comparison: Comparison) -> list[tuple[str, str]]:
-    facts = [
-        (comparison.dense_name, value_text(row.dense, row.unit)),
-        (row.candidate, value_text(row.value, row.unit)),
-        ("difference", difference_text(row) or NONE),
-        (f"{100 * comparison.confidence:g} % interval", interval_text(row)),
-        ("p-value", f"{p_text(row.p_value)}; corrected for all rows (Holm) {p_text(row.p_adjusted)}"),
-        ("images", NONE if row.n_samples is None else f"{row.n_samples:,}{', compared one by one' * row.paired}"),
-        ("metric", row.metric),
-    ]
-    return facts + [(f"seed {each['seed']}", _seed_text(each, row.unit)) for each in row.per_seed]
-
-
-def _seed_text(each: Mapping[str, Any], unit: str) -> str:
-    text = f"{value_text(each['dense'], unit)} → {value_text(each['value'], unit)}"
-    if each.get("b") is None:
-        return text
-    return f"{text}; right only in one: {each['b']} dense, {each['c']} candidate; McNemar p {p_text(each['p'])}"
+def _facts(row: ComparisonRow) -> list[tuple[str, str]]:
+    """Return what the cells say, what the metric is called in JSON, and the networks one by one."""
+    facts = [(name, cell.text) for name, cell in zip(HEADINGS, _cells(row), strict=True)]
+    facts += [("compared image by image", "yes" if row.paired else "no"), ("metric in JSON", row.metric)]
+    for each in row.per_seed:
+        text = f"{value_text(each['dense'], row.unit)} → {value_text(each['value'], row.unit)}"
+        if each.get("b") is not None:
+            text += f"; right only in one: {each['b']} dense, {each['c']} candidate; McNemar p {p_text(each['p'])}"
+        facts.append((f"seed {each['seed']}", text))
+    return facts

@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from robustprune.comparison import DENSE, Comparison, compare
-from robustprune.errors import ReportError
 from robustprune.records import Record
 from robustprune.report.figures import draw_all
-from robustprune.report.figures.drawing import save_figures
-from robustprune.report.grouping import Group, load_groups, make_group
+from robustprune.report.figures.drawing import save_figures, slug, write_file
+from robustprune.report.grouping import load_groups, make_group
 from robustprune.report.page import make_section, render_page
 from robustprune.report.table import TableSet
-from robustprune.runtime.files import printable, write_atomically
-from robustprune.runtime.kinds import MARK, PAGE, TABLES, Kind
+from robustprune.runtime.files import printable
+from robustprune.runtime.kinds import MARK, PAGE, TABLES
 from robustprune.runtime.work import Progress
 
 
@@ -51,7 +50,10 @@ def write_report(
         EvaluationError: A record cannot be read.
     """
     tell = progress or (lambda _label, _done, _total: None)
-    groups = _groups(records)
+    if isinstance(records, Mapping):
+        groups = [make_group(records)]
+    else:
+        groups = load_groups([records] if isinstance(records, str | Path) else records)
     sections, found = [], {}
     folders = _folders(figures, [group.title for group in groups])
     for place, group in enumerate(groups):
@@ -59,19 +61,20 @@ def write_report(
         found[group.title] = comparison = compare(group.records[DENSE], group.candidates, tolerance=tolerance)
         tell("drawing", place, len(groups))
         left_out: dict[str, str] = {}
-        drawings = list(draw_all(group.records, comparison, left_out=left_out))
+        drawings = list(draw_all(group.records, left_out))
         if folders:
             save_figures(drawings, folders[place])
         sections.append(make_section(group, comparison, drawings, left_out, f"s{place + 1}"))
     shown = [record for group in groups for records_of in group.records.values() for record in records_of]
     further = None if tables is None else tables(shown)
-    page = render_page(sections, shown, title or _title(groups), further)
+    title = title or f"Pruned against dense{f': {groups[0].title}' if len(groups) == 1 else ' networks'}"
+    page = render_page(sections, shown, title, further)
     tell("drawing", len(groups), len(groups))
     if further is not None:
         markdown, latex = table_files(out)
-        _write(markdown, f"<!-- {MARK} -->\n\n{further.to_markdown()}", TABLES)
-        _write(latex, f"% {MARK}\n{further.to_latex()}", TABLES)
-    _write(Path(out), page, PAGE)
+        write_file(markdown, printable(f"<!-- {MARK} -->\n\n{further.to_markdown()}").encode(), TABLES)
+        write_file(latex, printable(f"% {MARK}\n{further.to_latex()}").encode(), TABLES)
+    write_file(Path(out), printable(page).encode(), PAGE)
     return found
 
 
@@ -81,36 +84,10 @@ def table_files(out: str | Path) -> tuple[Path, Path]:
     return page.with_name(f"{page.name}.md"), page.with_name(f"{page.name}.tex")
 
 
-def _write(path: Path, text: str, kind: Kind) -> None:
-    try:
-        write_atomically(path, printable(text).encode(), kind)
-    except OSError as error:
-        raise ReportError(f"the report cannot be written to {path}: {error.strerror}") from error
-
-
-def _groups(records: Mapping[str, Sequence[Record]] | Sequence[str | Path] | str | Path) -> list[Group]:
-    if isinstance(records, Mapping):
-        return [make_group(records)]
-    return load_groups([records] if isinstance(records, str | Path) else records)
-
-
-def _title(groups: Sequence[Group]) -> str:
-    return f"Pruned against dense: {groups[0].title}" if len(groups) == 1 else "Pruned against dense networks"
-
-
 def _folders(figures: str | Path | None, titles: Sequence[str]) -> list[Path]:
     """Return a folder for the figures of each part: the one given, or within it one for each of several."""
     if figures is None:
         return []
     if len(titles) == 1:
         return [Path(figures)]
-    folders: list[Path] = []
-    for place, slug in enumerate(map(_slug, titles), start=1):
-        # Titles that differ in signs alone have one slug.
-        own = Path(figures, slug or f"part-{place}")
-        folders.append(own if own not in folders else Path(figures, f"{slug}-{place}"))
-    return folders
-
-
-def _slug(title: str) -> str:
-    return "-".join("".join(letter if letter.isalnum() else " " for letter in title).split())
+    return [Path(figures, f"{place}-{slug(title)}") for place, title in enumerate(titles, start=1)]

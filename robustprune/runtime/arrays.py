@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustprune.errors import EvaluationError, RobustPruneError
+from robustprune.errors import EvaluationError, RobustPruneError, in_one_line
 
 Array = Tensor | np.ndarray[Any, Any]
 
@@ -16,19 +16,23 @@ Array = Tensor | np.ndarray[Any, Any]
 def to_tensor(values: Any, what: str = "values", error: type[RobustPruneError] = EvaluationError) -> Tensor:
     """Return values as a plain tensor of their type; a tensor is shared, anything else copied.
 
-    Args:
-        values: A tensor, an array of any layout, byte order and direction, a number, or nested lists of these.
-        what: What to call them in an error.
-        error: What to raise.
+    They are a tensor, an array of any layout, byte order and direction, a number, or nested lists of these.
 
     Raises:
-        RobustPruneError: They are no numbers, or of several shapes.
+        RobustPruneError: They are no numbers, or of several shapes: an ``error`` that calls them ``what``.
     """
-    if isinstance(values, Tensor) and _is_ordinary(values):
+    if (
+        isinstance(values, Tensor)
+        and values.layout == torch.strided
+        and not (values.is_complex() or values.is_quantized or values.is_nested or values.is_meta)
+    ):
         # Other packages know tensors, and none of the kinds that were made of them.
         return values if type(values) is Tensor else values.as_subclass(Tensor)
     # Copied, as an array may not be writable; torch knows neither negative strides nor foreign byte orders.
-    return torch.from_numpy(_native(to_numpy(values, what, error)))
+    array = to_numpy(values, what, error)
+    is_long_double = array.dtype.kind == "f" and array.dtype.itemsize > 8
+    kind = np.dtype(np.float64) if is_long_double else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(array, dtype=kind, order="C", copy=True))
 
 
 def to_numpy(
@@ -38,18 +42,13 @@ def to_numpy(
     try:
         array = np.asarray(_without_tensors(values))
     except Exception as reason:  # of whatever library the values are
-        raise error(f"{what} must be real numbers in an array of one shape: {_short(reason)}") from reason
+        raise error(f"{what} must be real numbers in an array of one shape: {in_one_line(reason)}") from reason
     if array.dtype.kind not in "biuf":
         found = f"a {type(values).__name__} of {array.dtype}" if array.ndim else f"a {type(values).__name__}"
         raise error(f"{what} must be real numbers in an array of one shape, got {found}")
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise error(f"{what} are a masked array, in which {np.ma.getmaskarray(values).sum()} values are missing")
     return array
-
-
-def _is_ordinary(tensor: Tensor) -> bool:
-    is_special = tensor.is_complex() or tensor.is_quantized or tensor.is_nested or tensor.is_meta
-    return tensor.layout == torch.strided and not is_special
 
 
 def _without_tensors(values: Any) -> Any:
@@ -62,14 +61,3 @@ def _without_tensors(values: Any) -> Any:
     if isinstance(values, list | tuple) and any(isinstance(each, Tensor | list | tuple) for each in values):
         return [_without_tensors(each) for each in values]
     return values
-
-
-def _native(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    kind = array.dtype.newbyteorder("=")
-    if kind.kind == "f" and kind.itemsize > 8:  # NumPy's long double
-        kind = np.dtype(np.float64)
-    return np.array(array, dtype=kind, order="C", copy=True)
-
-
-def _short(reason: Exception) -> str:
-    return str(reason).partition("\n")[0]

@@ -20,6 +20,9 @@ from torch.utils._pytree import keystr, tree_leaves_with_path
 from robustprune._version import __version__
 from robustprune.runtime.files import hash_arrays
 
+_SECRET = re.compile(r"--?[\w-]*(token|password|secret|api-?key)", re.IGNORECASE)
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
 
 def hash_weights(network: nn.Module) -> str:
     """Return the SHA-256 over the parameters and buffers of a network: names, types, shapes and values."""
@@ -78,19 +81,11 @@ def describe_command() -> str:
     """
     program = Path(sys.argv[0]) if sys.argv else Path()
     name = program.parent.name if program.name == "__main__.py" else program.name
-    words, hidden = [], False
+    words, is_hidden = [], False
     for word in sys.argv[1:]:
-        words.append("***" if hidden else _without_secrets(word))
-        hidden = _SECRET.fullmatch(word) is not None
+        option, equals, _ = word.partition("=")
+        is_secret = _SECRET.fullmatch(option) is not None
+        shown = f"{option}=***" if is_secret and equals else _LOGIN.sub("***", word)
+        words.append("***" if is_hidden else shown)
+        is_hidden = is_secret and not equals
     return shlex.join([name, *words]) if name else ""
-
-
-_SECRET = re.compile(r"--?[\w-]*(token|password|secret|api-?key)", re.IGNORECASE)
-_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-
-
-def _without_secrets(word: str) -> str:
-    option, equals, value = word.partition("=")
-    if equals and _SECRET.fullmatch(option):
-        value = "***"
-    return _LOGIN.sub("***", f"{option}{equals}{value}")

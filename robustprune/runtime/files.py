@@ -1,23 +1,33 @@
-"""Files that are either wholly there or not there at all, what their paths are written as, and hashes of contents."""
+"""Files that are wholly there or not at all, or know when they were damaged; how their paths are written; hashes.
+
+A sealed file is what ``torch.save`` writes (any PyTorch opens it), with the SHA-256 of those bytes in the zip archive's
+comment. Reading checks the digest first and then loads with ``weights_only=True``: a flipped bit is found wherever it
+is, and nothing in a file is ever executed.
+"""
 
 from __future__ import annotations
 
-import codecs
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 import socket
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustprune.errors import DamagedFileError
 from robustprune.runtime.kinds import Kind, check_replaceable
 
 if TYPE_CHECKING:
     import numpy as np
+
+_SEAL = b"robustprune:sha256:"
+_COMMENT_LENGTH = len(_SEAL) + 64
 
 
 def user_path(text: str | Path) -> Path:
@@ -29,12 +39,8 @@ def write_atomically(path: Path, content: bytes, kind: Kind | None = None) -> No
     """Write ``content`` to ``path`` so that a reader, or a crash, never sees half of it.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the final name in
-    one rename. Missing parent folders are made. What killed writers of the same file left behind is removed.
-
-    Args:
-        path: The file.
-        content: All of it.
-        kind: What it is; a file of another kind is not replaced. None for files whose names nobody else gives.
+    one rename. Missing parent folders are made. What killed writers of the same file left behind is removed. A file of
+    another kind is not replaced; None is for files whose names nobody else gives.
 
     Raises:
         OSError: The folder cannot be written, or something of another kind is there; nothing is left behind.
@@ -64,23 +70,71 @@ def _temporary_prefix(path: Path) -> str:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files for ``path`` whose writer, a process of this machine, is no more."""
+    if os.name != "posix":  # elsewhere os.kill ends the process it is asked about
+        return
     pattern = re.compile(re.escape(_temporary_prefix(path)) + r"(\d+)\.[0-9a-f]{8}\.tmp")
     for name in os.listdir(path.parent):
-        match = pattern.fullmatch(name)
-        if match and not _is_running(int(match[1])):
-            path.with_name(name).unlink(missing_ok=True)
+        if match := pattern.fullmatch(name):
+            try:
+                os.kill(int(match[1]), 0)
+            except ProcessLookupError:
+                path.with_name(name).unlink(missing_ok=True)
+            except OSError:
+                pass  # it runs, as somebody else's
 
 
-def _is_running(process: int) -> bool:
-    if os.name != "posix":  # elsewhere os.kill ends the process it is asked about
-        return True
+def write_sealed(path: Path, content: Mapping[str, Any], kind: Kind | None = None) -> None:
+    """Write plain containers and tensors to ``path``, atomically, and over no file of another kind."""
+    import torch  # late, as numpy below: this module is for all who write files
+
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    archive = buffer.getvalue()
+    comment = _SEAL + hashlib.sha256(archive).hexdigest().encode()
+    # The last two bytes of a zip archive without a comment are the comment's length, zero.
+    write_atomically(path, archive[:-2] + struct.pack("<H", len(comment)) + comment, kind)
+
+
+def read_sealed(path: Path, kind: str) -> dict[str, Any]:
+    """Return what :func:`write_sealed` wrote, which has to hold ``kind``, as ``robustprune-ticket``, under "format".
+
+    Raises:
+        DamagedFileError: The file is missing, unreadable, damaged, foreign, or of another kind.
+    """
+    import torch
+
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise DamagedFileError(f"there is no file {path}") from None
+    except OSError as error:
+        raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from error
+    archive = _unseal(raw, path)
+    try:
+        content = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch raises half a dozen unrelated types here; the digest was right, so the content is to blame.
+        raise DamagedFileError(f"{path} holds something other than plain tensors and containers") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != kind:
+        what = repr(found[:50]) if isinstance(found, str) else "other content"
+        raise DamagedFileError(f"{path} holds {what}, not {kind!r}")
+    return dict(content)
+
+
+def _unseal(raw: bytes, path: Path) -> bytes:
+    """Return the archive within the file after checking its digest."""
+    comment = raw[-_COMMENT_LENGTH:]
+    if not comment.startswith(_SEAL):
+        raise DamagedFileError(
+            f"{path} holds no tensors sealed by robustprune: it is of another kind, such as a record or a PyTorch file "
+            "of some other program, or cut short"
+        )
+    archive = raw[: -_COMMENT_LENGTH - 2] + b"\0\0"
+    digest = hashlib.sha256(archive).hexdigest().encode()
+    if raw[len(archive) - 2 :] != struct.pack("<H", _COMMENT_LENGTH) + _SEAL + digest:
+        raise DamagedFileError(f"{path} is damaged: its content does not match the SHA-256 stored in it")
+    return archive
 
 
 def hash_json(value: Any) -> str:
@@ -91,7 +145,7 @@ def hash_json(value: Any) -> str:
 
 def hash_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
     """Return the SHA-256 over names, types, shapes and bytes of arrays, in the order of their names."""
-    import numpy as np  # late, as this module is for all who write files
+    import numpy as np
 
     digest = hashlib.sha256()
     for name in sorted(arrays):
@@ -106,21 +160,12 @@ def printable(text: str | Path) -> str:
 
     Python holds such bytes as lone surrogates, which JSON, HTML and terminals refuse.
     """
-    return re.sub("[\ud800-\udfff]", lambda found: _escape(ord(found[0])), str(text))
 
+    def escape(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
-def _escape(code: int) -> str:
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
-
-
-def _escape_what_fails(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeEncodeError)
-    return "".join(_escape(ord(letter)) for letter in error.object[error.start : error.end]), error.end
-
-
-ERRORS = "robustprune.printable"
-"""Handler of errors of a stream that writes what it cannot encode as :func:`printable` does."""
-codecs.register_error(ERRORS, _escape_what_fails)
+    return re.sub("[\ud800-\udfff]", escape, str(text))
 
 
 def all_printable(value: Any) -> Any:

@@ -57,19 +57,15 @@ def sound_gradients(network: nn.Module) -> Iterator[None]:
     Where TorchScript hides a 1×1 convolution of few channels, no convolution is left to oneDNN, which is slower.
     """
     own = torch.backends.mkldnn.enabled
+    scripts = [module for module in network.modules() if isinstance(module, torch.jit.ScriptModule)]
+    hidden = [weight for script in scripts for weight in script.parameters()]
     try:
-        if _hides_small_convolution(network):
+        if any(weight.shape[2:] == (1, 1) and weight.shape[1] < WIDEST_VECTOR for weight in hidden):
             torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
         with SoundGradients():
             yield
     finally:
         torch.backends.mkldnn.enabled = own
-
-
-def _hides_small_convolution(network: nn.Module) -> bool:
-    scripts = [module for module in network.modules() if isinstance(module, torch.jit.ScriptModule)]
-    weights = [weight for script in scripts for weight in script.parameters()]
-    return any(weight.shape[2:] == (1, 1) and weight.shape[1] < WIDEST_VECTOR for weight in weights)
 
 
 def _convolve(

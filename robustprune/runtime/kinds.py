@@ -7,7 +7,6 @@ within :func:`overwriting`.
 from __future__ import annotations
 
 import errno
-import json
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,21 +19,16 @@ _OVERWRITES: ContextVar[bool] = ContextVar("overwrites", default=False)
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file.
+    """A kind of file."""
 
-    Attributes:
-        name: With its article, for messages.
-        is_one: Whether a file is one; it may raise what reading raises.
-    """
-
-    name: str
-    is_one: Callable[[Path], bool]
+    name: str  # with its article, for messages
+    is_one: Callable[[Path], bool]  # whether a file is one; it may raise what reading raises
 
     def recognizes(self, path: Path) -> bool:
         """Return whether a file is of this kind; not where it cannot be read."""
         try:
             return self.is_one(path)
-        except Exception:  # a damaged file makes zipfile, zlib, json, csv … raise dozens of types
+        except Exception:  # reading and decoding raise dozens of types
             return False
 
 
@@ -72,52 +66,12 @@ def check_replaceable(path: Path, kind: Kind | None) -> None:
         raise FileExistsError(errno.EEXIST, reason, str(path))
 
 
-_SEAL = b"robustprune:sha256:"
-_FORMATS = (b"robustprune-ticket", b"robustprune-checkpoint")
-
-
-def _sealed(form: bytes) -> Callable[[Path], bool]:
-    """Return whether a file is one of :mod:`robustprune.runtime.sealed` of that format, if a damaged one."""
-
-    def is_one(path: Path) -> bool:
-        content = path.read_bytes()  # torch does not compress it
-        # Where the damage is at its start, or at the name of its format, its seal tells.
-        is_of_another = any(other in content for other in _FORMATS if other != form)
-        return (content.startswith(b"PK") and form in content) or (_SEAL in content[-200:] and not is_of_another)
-
-    return is_one
-
-
-def _archive(*names: str) -> Callable[[Path], bool]:
-    """Return whether a file is an npz archive with these arrays, if a damaged one."""
+def _holding(*marks: str, starts: tuple[bytes, ...] = (b"",)) -> Callable[[Path], bool]:
+    """Return whether a file starts in one of these ways and holds all these marks."""
 
     def is_one(path: Path) -> bool:
         content = path.read_bytes()
-        return content.startswith(b"PK") and all(f"{name}.npy".encode() in content for name in names)
-
-    return is_one
-
-
-def _mapping(*keys: str) -> Callable[[Path], bool]:
-    """Return whether a file is JSON with these keys; one that was cut off has the first of them at its start."""
-
-    def is_one(path: Path) -> bool:
-        content = path.read_bytes()
-        try:
-            found = json.loads(content)
-        except ValueError:
-            return content.startswith(b"{") and f'"{keys[0]}"'.encode() in content[:40]
-        return isinstance(found, dict) and set(keys) <= found.keys()
-
-    return is_one
-
-
-def _marked(mark: bytes, *starts: bytes) -> Callable[[Path], bool]:
-    """Return whether a file starts in one of these ways and holds a mark."""
-
-    def is_one(path: Path) -> bool:
-        content = path.read_bytes()
-        return content.startswith(starts) and mark in content
+        return content.startswith(starts) and all(mark.encode() in content for mark in marks)
 
     return is_one
 
@@ -128,13 +82,17 @@ MARK = "Written by robustprune"
 DEMO_MARK = ".robustprune-demo"
 """An empty file in a folder whose networks are those of a demo, and may be replaced by the next."""
 
-TICKET = Kind("a ticket", _sealed(b"robustprune-ticket"))
-CHECKPOINT = Kind("a checkpoint of training", _sealed(b"robustprune-checkpoint"))
-RECORD = Kind("a record", _mapping("schema", "model", "samples_sha256"))
-OUTCOMES = Kind("a file of outcomes per sample", _archive("index", "label", "clean_prediction"))
-ADVERSARIAL = Kind("a file of adversarial images", _archive("adversarial", "perturbation_norms"))
-EXPORT = Kind("an exported network", _marked(b"ticket_sha256", b""))
-PAGE = Kind("a report", _marked(b'name="generator" content="robustprune', b"<!"))
-TABLES = Kind("a file of tables", _marked(MARK.encode(), b"<!-- ", b"% "))
-PICTURE = Kind("a picture drawn here", _marked(MARK.encode(), b"\x89PNG", b"\xff\xd8", b"RIFF", b"%PDF", b"<svg"))
-SWEEP_PLAN = Kind("the plan of a sweep", _mapping("runs", "stages", "comparisons"))
+TICKET = Kind("a ticket", _holding("robustprune-ticket", starts=(b"PK",)))  # torch compresses nothing
+CHECKPOINT = Kind("a checkpoint of training", _holding("robustprune-checkpoint", starts=(b"PK",)))
+RECORD = Kind("a record", _holding('"schema":', '"model":', '"samples_sha256":', starts=(b"{",)))
+OUTCOMES = Kind(
+    "a file of outcomes per sample", _holding("index.npy", "label.npy", "clean_prediction.npy", starts=(b"PK",))
+)
+ADVERSARIAL = Kind(
+    "a file of adversarial images", _holding("adversarial.npy", "perturbation_norms.npy", starts=(b"PK",))
+)
+EXPORT = Kind("an exported network", _holding("ticket_sha256"))
+PAGE = Kind("a report", _holding('name="generator" content="robustprune', starts=(b"<!",)))
+TABLES = Kind("a file of tables", _holding(MARK, starts=(b"<!-- ", b"% ")))
+PICTURE = Kind("a picture drawn here", _holding(MARK, starts=(b"\x89PNG", b"\xff\xd8", b"RIFF", b"%PDF", b"<svg")))
+SWEEP_PLAN = Kind("the plan of a sweep", _holding('"runs":', '"stages":', '"comparisons":', starts=(b"{",)))

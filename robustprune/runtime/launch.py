@@ -18,28 +18,14 @@ from typing import Any
 
 from robustprune.errors import RobustPruneWarning
 
-_STORE_TIMEOUT = timedelta(seconds=10)
-_SENTENCE = 1.0  # seconds
-
 
 @dataclass(frozen=True)
 class Launch:
-    """The place of this process among those that torchrun started.
+    """The place of this process among those that torchrun started; alone, if it was started by itself."""
 
-    Attributes:
-        rank: From 0, over all machines.
-        count: How many there are; 1 for a process that was started by itself.
-        local_rank: From 0, on this machine.
-    """
-
-    rank: int = 0
+    rank: int = 0  # over all machines
     count: int = 1
-    local_rank: int = 0
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether there are others."""
-        return self.count > 1
+    local_rank: int = 0  # on this machine
 
 
 def read_launch() -> Launch:
@@ -62,18 +48,18 @@ def take_the_floor() -> None:
 
     A process whose partner has failed fails, too, and what it would say is of no interest.
     """
-    if not read_launch().is_shared:
+    launch = read_launch()
+    if launch.count == 1:
         return
-    if _is_first_to_fail():
+    if _is_first_to_fail(launch):
         sys.stderr = sys.__stderr__
         return
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     # torchrun ends all when one has ended: the first is to finish its sentence.
-    time.sleep(_SENTENCE)
+    time.sleep(1)
 
 
-def _is_first_to_fail() -> bool:
-    launch = read_launch()
+def _is_first_to_fail(launch: Launch) -> bool:
     # Kept by torchrun itself, so that it is there whichever process has gone.
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return launch.rank == 0
@@ -81,7 +67,7 @@ def _is_first_to_fail() -> bool:
 
     try:
         store = distributed.TCPStore(  # type: ignore[attr-defined]
-            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_STORE_TIMEOUT
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=10)
         )
         failed: int = store.add(f"robustprune/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", 1)
         return failed == 1
@@ -110,16 +96,14 @@ def once_each(say: Callable[[str], None]) -> Callable[..., None]:
 @contextmanager
 def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables of the environment, for packages and processes that listen to nothing else."""
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in values:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 @contextmanager

@@ -29,12 +29,7 @@ EVALUATION_TIMEOUT = timedelta(days=2)
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, as seen by one of them.
-
-    Attributes:
-        rank: Which it is, from 0.
-        count: How many there are.
-    """
+    """The processes of a run, as seen by one of them: which it is, from 0, and how many there are."""
 
     rank: int = 0
     count: int = 1
@@ -110,13 +105,7 @@ class Processes:
         """Return what ``work`` returns in the main process, which alone does it."""
         with self.agreement():
             value = work() if self.is_main else None
-        if self.is_alone:
-            return value  # type: ignore[return-value]
-        found: list[Any] = [value]
-        with talking():
-            distributed.broadcast_object_list(found, src=0)
-        result: T = found[0]
-        return result
+        return self.gather(value)[0]  # type: ignore[return-value]
 
     def main_first(self, work: Callable[[], T]) -> T:
         """Return what ``work`` returns here; the others begin when the main process is done, as after a download."""
@@ -132,21 +121,18 @@ class Processes:
 
         Nothing may be exchanged inside.
         """
+        if self.is_alone:
+            yield
+            return
         failure: Exception | None = None
         try:
             yield
         except Exception as error:
-            if self.is_alone:
-                raise
             failure = error
-        if self.is_alone:
-            return
-        failures = self.gather(None if failure is None else _portable(failure))
-        if failure is not None:
-            raise failure
-        for told in failures:
-            if told is not None:
-                raise told
+        told = self.gather(None if failure is None else _portable(failure))
+        for each in (failure, *told):
+            if each is not None:
+                raise each
 
 
 ALONE = Processes()
@@ -157,21 +143,22 @@ def start_processes(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT)
     """Join the processes that torchrun started with this one, for the block; without torchrun, be alone.
 
     They talk by gloo on processors and by NCCL between graphics cards, of which each process takes the one of its
-    rank on its machine.
-
-    Args:
-        device: Where they compute.
-        timeout: How long they wait for each other.
+    rank on its machine, and wait for each other as long as ``timeout``.
 
     Raises:
         ProcessError: They cannot be joined, or there are fewer graphics cards than processes on a machine.
     """
     launch = read_launch()
-    if not launch.is_shared:
+    if launch.count == 1:
         yield ALONE
         return
     if device.type == "cuda":
-        _take_card(launch.local_rank)
+        if launch.local_rank >= torch.cuda.device_count():
+            raise ProcessError(
+                f"each process takes a graphics card of its own, and this machine has {torch.cuda.device_count()}; "
+                "start as many with --nproc-per-node, or give --device cpu"
+            )
+        torch.cuda.set_device(launch.local_rank)
     elif device.type != "cpu":
         raise ProcessError(f"several processes work on cpu or cuda, not on {device.type}; give --device cpu")
     # Its functions take the group there is for a default when they are imported, which the first optimizer does. It
@@ -189,22 +176,9 @@ def start_processes(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT)
         distributed.destroy_process_group()
 
 
-def _take_card(number: int) -> None:
-    if number >= torch.cuda.device_count():
-        raise ProcessError(
-            f"each process takes a graphics card of its own, and this machine has {torch.cuda.device_count()}; start "
-            "as many with --nproc-per-node, or give --device cpu"
-        )
-    torch.cuda.set_device(number)
-
-
 @contextmanager
 def talking() -> Iterator[None]:
-    """Say clearly what a failed exchange with other processes means.
-
-    Raises:
-        ProcessError: In place of what torch raises.
-    """
+    """Raise a `ProcessError` in place of what torch raises where an exchange with other processes fails."""
     try:
         yield
     except RuntimeError as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,37 +32,27 @@ def seeded_generator(*parts: int | str, device: torch.device | str = "cpu") -> t
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers for each image of a batch; for some of its images, those they get within the whole batch.
+    """Random numbers for each image of a batch; for some of its images, those they get within the whole batch."""
 
-    Attributes:
-        generator: Where they come from; it moves on as for the whole batch.
-        rows: Which images of a larger batch are here; None for all of them.
-        total: How many that batch has.
-    """
-
-    generator: torch.Generator
-    rows: slice | None = None
-    total: int = 0
+    generator: torch.Generator  # it moves on as for the whole batch
+    rows: slice | None = None  # which images of a larger batch are here; None for all of them
+    total: int = 0  # how many that batch has
 
     def rand(self, *shape: int, along: int = 0) -> Tensor:
         """Return numbers from [0, 1); ``shape`` is that for the images here, which dimension ``along`` counts."""
-        drawn = torch.rand(self._whole(shape, along), generator=self.generator, device=self.generator.device)
-        return self._own(drawn, along)
+        return self._own(torch.rand, shape, along)
 
     def randn(self, *shape: int) -> Tensor:
         """Return normally distributed numbers; the first dimension counts the images."""
-        drawn = torch.randn(self._whole(shape, 0), generator=self.generator, device=self.generator.device)
-        return self._own(drawn, 0)
+        return self._own(torch.randn, shape)
 
     def randint(self, high: int, *shape: int) -> Tensor:
         """Return integers from 0 to ``high`` − 1; the first dimension counts the images."""
-        drawn = torch.randint(high, self._whole(shape, 0), generator=self.generator, device=self.generator.device)
-        return self._own(drawn, 0)
+        return self._own(partial(torch.randint, high), shape)
 
-    def _whole(self, shape: tuple[int, ...], along: int) -> tuple[int, ...]:
-        return shape if self.rows is None else (*shape[:along], self.total, *shape[along + 1 :])
-
-    def _own(self, drawn: Tensor, along: int) -> Tensor:
+    def _own(self, draw: Callable[..., Tensor], shape: tuple[int, ...], along: int = 0) -> Tensor:
+        whole = shape if self.rows is None else (*shape[:along], self.total, *shape[along + 1 :])
+        drawn = draw(whole, generator=self.generator, device=self.generator.device)
         return drawn if self.rows is None else drawn[(slice(None),) * along + (self.rows,)]
 
 
@@ -74,8 +65,7 @@ def as_draws(source: torch.Generator | Draws) -> Draws:
 def isolated_generators(seed: int | None = None) -> Iterator[None]:
     """Give back the process-wide generators (torch, numpy, random) as they were, whatever happens inside.
 
-    Args:
-        seed: Where they start inside; None leaves them where they are.
+    Inside they start at the seed, or where they are.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -26,9 +26,6 @@ from robustprune.registry import suggest
 PathText = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
 """A path, kept as text, which every file can hold."""
 
-_MOST_SHOWN = 80
-"""Characters of a wrong value that an error repeats."""
-
 
 if TYPE_CHECKING:
 
@@ -43,8 +40,6 @@ if TYPE_CHECKING:
         def __iter__(self) -> Iterator[tuple[str, Any]]: ...
         def model_dump(self, **how: Any) -> dict[str, Any]: ...
         def model_copy(self, *, update: Mapping[str, Any]) -> Self: ...
-        @classmethod
-        def model_construct(cls, **fields: Any) -> Self: ...
         @classmethod
         def model_json_schema(cls) -> dict[str, Any]: ...
 
@@ -86,9 +81,9 @@ class Request(_Value):
             super().__init__(**fields)
         except ValidationError as error:
             where, message = first_problem(type(self), error)
-            raise _error_at(type(self), error.errors()[0]["loc"])(
-                f"{where}: {message}" if where else message
-            ) from error
+            place = _model_at(type(self), [str(part) for part in error.errors()[0]["loc"]])
+            kind = place.ERROR if issubclass(place, Request) else self.ERROR
+            raise kind(f"{where}: {message}" if where else message) from error
 
     # Pydantic then checks a request within another one itself, and knows the place of what is wrong in it.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -131,7 +126,7 @@ class Request(_Value):
         has_its_own = isinstance(annotation, type) and issubclass(annotation, BaseModel)
         if not has_its_own and info.field_name != "description":
             _refuse_empty(value)
-        if isinstance(value, bool) and annotation is not Any and not _takes_a_flag(annotation):
+        if isinstance(value, bool) and not {Any, bool} & {annotation, *get_args(annotation)}:
             raise ValueError("it takes no true or false, as yes, no, on and off are in YAML; a text goes in quotes")
         return value
 
@@ -141,12 +136,13 @@ def first_problem(model: type[Any], error: ValidationError) -> tuple[str, str]:
     problem = error.errors()[0]
     path = [str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "dict["))]
     if problem["type"] == "extra_forbidden":
-        known = [name for name in _model_at(model, path[:-1]).model_fields]
-        return ".".join(
-            path[:-1]
-        ), f"there is no setting {path[-1]!r}.{suggest(path[-1], known)} Known: {', '.join(known)}."
+        *above, name = path
+        known = list(_model_at(model, above).model_fields)
+        return ".".join(above), f"there is no setting {name!r}.{suggest(name, known)} Known: {', '.join(known)}."
     message = problem["msg"].removeprefix("Value error, ")
-    return ".".join(path), message if problem["type"] == "value_error" else f"{message}, not {_short(problem['input'])}"
+    if problem["type"] != "value_error":  # whoever gives a whole document is not to read it again
+        message = f"{message}, not {problem['input']!r:.80}"
+    return ".".join(path), message
 
 
 def _plain(value: Any) -> Any:
@@ -164,14 +160,9 @@ def _is_first(cls: type[Request], value: Any) -> bool:
     """Return whether a value is that of the first field alone: a mapping is, where none of its keys is a field."""
     if not isinstance(value, Mapping):
         return True
-    takes_a_mapping = cls.REST is None and Mapping in _kinds(cls.model_fields[str(cls.FIRST)].annotation)
+    annotation = cls.model_fields[str(cls.FIRST)].annotation
+    takes_a_mapping = cls.REST is None and any(get_origin(each) is dict for each in (annotation, *get_args(annotation)))
     return takes_a_mapping and bool(value) and not set(value) & set(cls.model_fields)
-
-
-def _kinds(annotation: Any) -> set[Any]:
-    return {
-        Mapping if getattr(each, "__origin__", each) is dict else each for each in (annotation, *get_args(annotation))
-    }
 
 
 def _model_at(model: type[Any], path: list[str]) -> type[Any]:
@@ -182,25 +173,9 @@ def _model_at(model: type[Any], path: list[str]) -> type[Any]:
     return model
 
 
-def _error_at(model: type[Request], place: tuple[int | str, ...]) -> type[RobustPruneError]:
-    found = _model_at(model, [str(part) for part in place])
-    return found.ERROR if issubclass(found, Request) else model.ERROR
-
-
-def _takes_a_flag(annotation: Any) -> bool:
-    """Return whether true and false are meant as such; what is nested has its own fields, and names its own types."""
-    return annotation is bool or bool in get_args(annotation)
-
-
 def _refuse_empty(value: Any) -> None:
     if isinstance(value, str) and not value.strip():
         raise ValueError("it is empty; give it a value, or leave it out")
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
     for each in inside:
         _refuse_empty(each)
-
-
-def _short(value: Any) -> str:
-    """Return a value as it may be shown: whoever gives a whole document is not to read it again."""
-    text = repr(value)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,11 +23,13 @@ class Work:
         processes: Those that share it, each calling alike; all are returned the result of all.
         progress: Called with what is being done, how much of it is done, and how much there is.
         folder: Where it keeps how far it has come, so that an interrupted one is picked up there; None keeps nothing.
+        kept: The files there that this work has written or gone on from, by this process; others may share the folder.
     """
 
     processes: Processes = ALONE
     progress: Progress | None = None
     folder: Path | None = None
+    kept: set[Path] = field(default_factory=set, compare=False)
 
 
 def labelled(progress: Progress | None, label: str) -> Callable[[float, float], None] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -32,67 +33,43 @@ def read_document(
     document = _read(Path(path))
     for overlay in overlays:
         document = merge(document, _read(Path(overlay)))
-    given: list[str] = []
-    for text in settings:
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not name:
+    given = [text.partition("=")[0].strip() for text in settings]
+    for name, text in zip(given, settings, strict=True):
+        value = text.partition("=")[2].strip()
+        if "=" not in text or not name:
             raise SweepError(f"--set {text!r} is not of the form a.b=value, such as recipe.epochs=5")
         if not value:
             raise SweepError(f"--set {text!r} gives no value; write {name}=null for none")
-        given.append(name)
         put(document, name, _parse(value, f"--set {text!r}: the value"))
     refuse_twice(given, "--set")
     return document
 
 
-class _EachKeyOnce(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):
     """YAML of which the last of two equal keys does not win in silence; what ``<<`` merges may be overridden."""
 
-    def __init__(self, stream: str) -> None:
-        """Read YAML from a text."""
-        super().__init__(stream)
-        self._seen: set[int] = set()
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            name, line = (key.tag, str(key.value)), key.start_mark.line + 1
+            if name in lines:
+                where = f"line {line}" if line == lines[name] else f"lines {lines[name]} and {line}"
+                raise SweepError(f"{key.value!r} is given twice, in {where}; give it once")
+            lines[name] = line
+        return node
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """Return a whole number that is written as one in decimal digits.
-
-        Raises:
-            SweepError: YAML 1.1 has 12:30 for 750 and 010 for 8, which nobody means.
-        """
-        text = str(node.value)
+        text, read = str(node.value), super().construct_yaml_int(node)
+        # YAML 1.1 has 12:30 for 750 and 010 for 8, which nobody means.
         if ":" in text or re.fullmatch("[-+]?0[0-7_]+", text):
-            read = super().construct_yaml_int(node)
             raise SweepError(
                 f"{text} in line {node.start_mark.line + 1} is {read} in YAML; write that, or put a text in quotes"
             )
-        return super().construct_yaml_int(node)
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put what is merged among a mapping's own keys, once these are known to differ.
-
-        Raises:
-            SweepError: They do not.
-        """
-        if id(node) not in self._seen:
-            self._seen.add(id(node))
-            self._refuse_twice(node)
-        super().flatten_mapping(node)
-
-    def _refuse_twice(self, node: yaml.MappingNode) -> None:
-        lines: dict[Hashable, int] = {}
-        for key_node, _ in node.value:
-            special = key_node.tag in ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
-            key = key_node.value if special else self.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
-            if not isinstance(key, Hashable):
-                continue  # which is an error of its own
-            if key in lines:
-                where = f"line {line}" if line == lines[key] else f"lines {lines[key]} and {line}"
-                raise SweepError(f"{key!r} is given twice, in {where}; give it once")
-            lines[key] = line
+        return read
 
 
-_EachKeyOnce.add_constructor("tag:yaml.org,2002:int", _EachKeyOnce.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,19 +94,14 @@ def refuse_twice(names: Sequence[str], where: str) -> None:
     Raises:
         SweepError: There are such.
     """
-    for place, name in enumerate(names):
-        for other in names[:place]:
-            if f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}."):
-                pair = f"{name} twice" if name == other else f"{other} and {name}, of which one holds the other"
-                raise SweepError(f"{where} gives {pair}; give each setting once")
+    for one, other in combinations(names, 2):
+        if f"{other}.".startswith(f"{one}.") or f"{one}.".startswith(f"{other}."):
+            pair = f"{one} twice" if one == other else f"{one} and {other}, of which one holds the other"
+            raise SweepError(f"{where} gives {pair}; give each setting once")
 
 
 def put(document: dict[str, Any], path: str, value: Any) -> None:
-    """Set ``a.b`` of a document.
-
-    Raises:
-        SweepError: What holds it is no mapping.
-    """
+    """Set ``a.b`` of a document, unless what holds it is no mapping."""
     *parents, last = path.split(".")
     if parents[:1] == ["grid"]:  # whose settings are paths themselves
         parents, last = ["grid"], path.removeprefix("grid.")
@@ -143,12 +115,11 @@ def put(document: dict[str, Any], path: str, value: Any) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        document = _parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise SweepError(f"the sweep {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SweepError(f"{path} is no YAML: {in_one_line(error, 200)}") from error
-    document = _parse(text, str(path))
     if not isinstance(document, dict) or not all(isinstance(name, str) for name in document):
         raise SweepError(f"{path} holds no settings: a sweep is a YAML mapping such as model: resnet32")
     return document
@@ -156,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _parse(text: str, what: str) -> Any:
     try:
-        return yaml.load(text, _EachKeyOnce)  # a safe loader
+        return yaml.load(text, _Loader)  # a safe loader
     except yaml.YAMLError as error:
         raise SweepError(f"{what} is no YAML: {in_one_line(error, 200)}") from error
     except SweepError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from robustprune.sweep.graph import Stage, SweepPlan
@@ -29,10 +30,9 @@ class State:
         plan: What is to be done.
         done: Stages that are finished.
         running: Those that are being worked on here.
-        elsewhere: Those that another sweep works on.
-        failed: Those that failed, with the error.
+        elsewhere: Those that another sweep works on, and since when.
+        failed: Those that failed, with the error; what needs one of them waits for the next time.
         tracebacks: Files with the whole story of those that failed now.
-        blocked: Those that need one that failed.
         seconds: How long those took that were finished now.
     """
 
@@ -42,13 +42,7 @@ class State:
     elsewhere: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     tracebacks: dict[str, Path] = field(default_factory=dict)
-    blocked: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing is left that could be done."""
-        return len(self.done) + len(self.failed) + len(self.blocked) == len(self.plan.stages)
 
     @property
     def finished_runs(self) -> int:
@@ -76,7 +70,7 @@ def standing(plan: SweepPlan, done: Iterable[str], failed: Iterable[str], runnin
     A stage that several runs need counts for each of them.
     """
     done, failed, running = set(done), set(failed), set(running)
-    counts: defaultdict[str, int] = defaultdict(int)
+    counts: Counter[str] = Counter()
     for run in plan.runs:
         if run.stage in done:
             counts["finished"] += 1
@@ -84,8 +78,9 @@ def standing(plan: SweepPlan, done: Iterable[str], failed: Iterable[str], runnin
             counts["failed"] += 1
         elif running.intersection(run.needs):
             counts["running"] += 1
-    others = sum(counts.values())
-    return Standing(len(plan.runs), counts["finished"], counts["failed"], counts["running"], len(plan.runs) - others)
+        else:
+            counts["waiting"] += 1
+    return Standing(len(plan.runs), *(counts[name] for name in ("finished", "failed", "running", "waiting")))
 
 
 def seconds_left(state: State, workers: int) -> float | None:
@@ -93,15 +88,11 @@ def seconds_left(state: State, workers: int) -> float | None:
     taken: defaultdict[str, list[float]] = defaultdict(list)
     for address, seconds in state.seconds.items():
         taken[state.plan.stages[address].kind].append(seconds)
-    left = 0.0
-    for address, stage in state.plan.stages.items():
-        if address in state.done or address in state.failed or address in state.blocked:
-            continue
-        if stage.kind not in taken:
-            return None
-        share = state.running[address].share if address in state.running else 0.0
-        left += (1 - share) * sum(taken[stage.kind]) / len(taken[stage.kind])
-    return left / workers
+    over = {*state.done, *state.failed}
+    left = Counter(stage.kind for address, stage in state.plan.stages.items() if address not in over)
+    if not left.keys() <= taken.keys():
+        return None
+    return sum(count * fmean(taken[kind]) for kind, count in left.items()) / workers
 
 
 def line(state: State, address: str) -> str:
@@ -122,22 +113,20 @@ def status(store: Store) -> list[dict[str, Any]]:
     """Return where each sweep of a folder stands; read from its files alone, whoever works on them."""
     done, failed = store.done(), store.failed()
     running = {path.name for path in store.folder.glob("work/*") if is_held(store.lock(path.name))}
-    found = []
-    for name, plan in store.plans().items():
-        found.append(
-            {
-                "sweep": name,
-                **standing(plan, done, failed, running)._asdict(),
-                "stages": len(plan.stages),
-                "stages_done": len(plan.stages.keys() & done),
-                "running_stages": [_name(plan.stages[each]) for each in running & plan.stages.keys()],
-                "failures": {
-                    address: {"stage": _name(plan.stages[address]), "file": str(store.failure(address))}
-                    for address in sorted(failed & plan.stages.keys())
-                },
-            }
-        )
-    return found
+    return [
+        {
+            "sweep": name,
+            **standing(plan, done, failed, running)._asdict(),
+            "stages": len(plan.stages),
+            "stages_done": len(plan.stages.keys() & done),
+            "running_stages": [_name(plan.stages[each]) for each in running & plan.stages.keys()],
+            "failures": {
+                address: {"stage": _name(plan.stages[address]), "file": str(store.failure(address))}
+                for address in sorted(failed & plan.stages.keys())
+            },
+        }
+        for name, plan in store.plans().items()
+    ]
 
 
 def summarize(state: State, store: Store) -> dict[str, Any]:
@@ -147,7 +136,7 @@ def summarize(state: State, store: Store) -> dict[str, Any]:
     return {
         "runs": len(runs),
         "finished": state.finished_runs,
-        "stages": len(state.plan.stages),
+        "stages": len(stages),
         "done_now": len(state.seconds),
         "seconds_of_work": sum(state.seconds.values()),
         "failed": {

@@ -1,16 +1,28 @@
-"""Stages, the runs that need them, and the address of each: the hash of everything that decides how it comes out."""
+"""Stages, the runs that need them, and the address of each: the hash of everything that decides how it comes out.
+
+A plan is kept once it is made: resolving defaults takes torch and the image sets, seconds at best. Whether it has to be
+made again is found out in milliseconds, from what the code and the images look like from outside.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from robustprune.runtime.files import hash_json
+from robustprune.runtime.files import hash_json, user_path
 
 # To be raised when a kind of stage comes to mean something else: what was made before is then made again.
 SCHEMAS = {"dense": 1, "weights": 1, "score": 1, "prune": 1, "train": 1, "evaluate": 1, "compare": 1}
+
+# What results, or lists of image sets and options, come from besides this package.
+_PACKAGES = ("torch", "torchvision", "timm", "torchattacks", "robustbench", "scikit-learn", "torch-pruning", "pydantic")
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ class SweepPlan:
     def __post_init__(self) -> None:
         """Note which stages runs end with, and what they are called."""
         self._ends = {run.stage for run in self.runs}
-        self._names = dict.fromkeys((run.name for run in self.runs), 1)
+        self._names = Counter(run.name for run in self.runs)
 
     def add(self, stage: Stage) -> str:
         """Add a stage, unless it is there; return its address."""
@@ -89,50 +101,79 @@ class SweepPlan:
         """Add a run that ends with a stage, unless one does already; a second one of a name gets a number."""
         if stage not in self._ends:
             self._ends.add(stage)
-            same = self._names.setdefault(name, 0) + 1
-            self._names[name] = same
-            numbered = name if same == 1 else f"{name} #{same}"
-            self.runs.append(PlannedRun(numbered, settings, stage, tuple(self.leading_to(stage))))
+            self._names[name] += 1
+            numbered = name if self._names[name] == 1 else f"{name} #{self._names[name]}"
+            self.runs.append(PlannedRun(numbered, settings, stage, tuple(dict.fromkeys(self._leading_to(stage)))))
 
-    @property
-    def ends(self) -> list[str]:
-        """Addresses of the stages that all others are there for."""
-        return [*(run.stage for run in self.runs), *self.comparisons]
-
-    def drop_unneeded(self) -> None:
-        """Drop stages that no run needs."""
-        needed = {address for end in self.ends for address in self.leading_to(end)}
-        self.stages = {address: stage for address, stage in self.stages.items() if address in needed}
-
-    def leading_to(self, address: str) -> list[str]:
-        """Return a stage's address after those of all that it needs."""
-        return list(dict.fromkeys(self._walk(address)))
-
-    def _walk(self, address: str) -> Iterator[str]:
+    def _leading_to(self, address: str) -> Iterator[str]:
+        """Yield a stage's address after those of all that it needs."""
         for need in self.stages[address].needs.values():
-            yield from self._walk(need)
+            yield from self._leading_to(need)
         yield address
 
     def to_json(self) -> str:
         """Return the plan as JSON."""
-        return json.dumps(
-            {
-                "runs": [asdict(run) for run in self.runs],
-                "stages": {address: asdict(stage) for address, stage in self.stages.items()},
-                "comparisons": self.comparisons,
-                "watched": self.watched,
-                "key": self.key,
-            }
-        )
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> SweepPlan:
         """Return the plan that :meth:`to_json` wrote.
 
         Raises:
-            ValueError, KeyError, TypeError: It is none.
+            ValueError: It is none.
         """
-        found = json.loads(text)
-        runs = [PlannedRun(**{**run, "needs": tuple(run["needs"])}) for run in found["runs"]]
-        stages = {address: Stage(**stage) for address, stage in found["stages"].items()}
-        return cls(runs, stages, found["comparisons"], found["watched"], found["key"])
+        try:
+            found = json.loads(text)
+            runs = [PlannedRun(**{**run, "needs": tuple(run["needs"])}) for run in found.pop("runs")]
+            stages = {address: Stage(**stage) for address, stage in found.pop("stages").items()}
+            return cls(runs, stages, **found)
+        except (LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def plan_key(asked: object) -> str:
+    """Return the hash of what is asked for, of what the code looks like, and of what its stages mean."""
+    code = [look_at(Path(__file__).parent.parent), *map(_version, _PACKAGES)]
+    return hash_json([SCHEMAS, hash_json(code), repr(asked)])
+
+
+def look_at(path: str | Path) -> str:
+    """Return what a file or folder looks like from outside: names, sizes, times; empty where there is nothing."""
+    path = user_path(path)
+    if not path.exists():
+        return ""
+    found = [(file.relative_to(path), file.stat()) for file in _files(path)]
+    return hash_json([[str(name), looks.st_size, looks.st_mtime_ns] for name, looks in found])
+
+
+def hash_content(path: str | Path) -> str:
+    """Return the SHA-256 over the files at a place, and of those in folders within it over their names and sizes.
+
+    Sets of millions of images lie in such folders; reading them all would take longer than evaluating a network.
+    """
+    path = user_path(path)
+    found = []
+    for file in _files(path):
+        name = file.relative_to(path)
+        if len(name.parts) < 2:
+            with file.open("rb") as stream:
+                found.append([name.as_posix(), hashlib.file_digest(stream, "sha256").hexdigest()])
+        else:
+            found.append([name.as_posix(), str(file.stat().st_size)])
+    return hash_json(found)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted(names):
+            yield Path(folder) / name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from robustprune.ood.detector import detector_options, make_detector
 from robustprune.ood.image_sets import is_corrupted, load_set
 from robustprune.ood.protocol import plan_detection
 from robustprune.runtime.files import hash_arrays
-from robustprune.sweep.planning import hash_content
+from robustprune.sweep.graph import hash_content
 
 # Where files lie and are kept is not what is measured.
 _PLACES = {"cache", "root", "download"}
@@ -46,20 +46,18 @@ def resolve_evaluation(asked: Evaluation, data: ImageData) -> tuple[dict[str, An
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the arguments of a function that have a default which JSON can hold."""
-    found = {each.name: each.default for each in inspect.signature(function).parameters.values()}
-    return {name: _plain(value) for name, value in found.items() if _is_plain(value)}
+    return _plain_ones({each.name: each.default for each in inspect.signature(function).parameters.values()})
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool | tuple | list | None)
+def _plain_ones(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some options that JSON can hold."""
+    found = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    return {name: value for name, value in found.items() if isinstance(value, str | int | float | bool | list | None)}
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _in_json(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) if _is_plain(value) else repr(value) for name, value in options.items()}
+def _in_json(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as JSON can hold them, some as Python would write them."""
+    return {name: repr(value) for name, value in options.items()} | _plain_ones(options)
 
 
 def _attacks(asked: Attacks) -> dict[str, Any]:
@@ -88,14 +86,15 @@ def _corruptions(asked: Evaluation, data: ImageData, watched: list[str]) -> dict
         return {"content": hash_content(wanted.published), "names": list(wanted.names)}
     if not wanted.names:
         return {}
-    options = {name: {**corruption_options(name)} for name in expand_names(list(wanted.names))}
-    for name, own in options.items():
-        own |= {key: value for key, value in wanted.options.items() if key in own}
-        options[name] = _in_json(own)
-    folder = wanted.options.get("folder")
-    if folder:
+    options = {}
+    for name in expand_names(list(wanted.names)):
+        own = corruption_options(name)
+        options[name] = _in_json({**own, **{key: value for key, value in wanted.options.items() if key in own}})
+    found: dict[str, Any] = {"options": options}
+    if folder := wanted.options.get("folder"):
         watched.append(str(folder))
-    return {"options": options, **({"folder": hash_content(folder)} if folder else {})}
+        found["folder"] = hash_content(folder)
+    return found
 
 
 def _check_corrupted(asked: Evaluation, data: ImageData) -> None:
@@ -120,16 +119,17 @@ def _shift(asked: Evaluation, data: ImageData, watched: list[str]) -> dict[str, 
 
 def _ood(asked: Evaluation, data: ImageData, watched: list[str]) -> dict[str, Any]:
     wanted = asked.ood
-    requests, named = plan_detection(wanted, data.name), set(wanted.sets)
-    detectors = sorted({name for chosen in requests.values() for name in chosen})
-    options = {name: {**detector_options(name), **vars(make_detector(name))} for name in detectors}
-    sets = {
-        name: _images_of(name, asked, data, watched, needed=name in named or name == wanted.tune_on)
-        for name in [*requests, *([wanted.tune_on] if wanted.tune_on else [])]
+    sets, detectors = plan_detection(wanted, data.name)
+    needed = {*wanted.sets, wanted.tune_on}
+    return {
+        "requests": {name: detectors for name in sets},
+        "detectors": {name: _plain_ones({**detector_options(name), **vars(make_detector(name))}) for name in detectors},
+        "protocol": wanted.model_dump(mode="json", exclude={"sets", "detectors", *_PLACES}),
+        "sets": {
+            name: _images_of(name, asked, data, watched, needed=name in needed)
+            for name in filter(None, [*sets, wanted.tune_on])
+        },
     }
-    plain = {name: {key: value for key, value in own.items() if _is_plain(value)} for name, own in options.items()}
-    protocol = wanted.model_dump(mode="json", exclude={"sets", "detectors", *_PLACES})
-    return {"requests": requests, "detectors": plain, "protocol": protocol, "sets": sets}
 
 
 def _images_of(name: str, asked: Evaluation, data: ImageData, watched: list[str], *, needed: bool) -> str:

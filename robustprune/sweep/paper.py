@@ -24,33 +24,19 @@ TABLES = {
 
 
 def read_table(table: str, scale: Scale = "small", overlays: Sequence[str] = (), settings: Sequence[str] = ()) -> Sweep:
-    """Return the sweep of one of the paper's tables.
+    """Return the sweep of one of the paper's tables, with overlays and settings as for :func:`read_sweep`.
 
-    Args:
-        table: ``table1`` to ``table5``.
-        scale: ``paper`` for CIFAR-10 and 200 epochs, ``small`` for what a laptop can do.
-        overlays: Files to lay over it.
-        settings: ``a.b=value`` in place of its own.
+    Its scale is ``paper``, for CIFAR-10 and 200 epochs, or ``small``, for what a laptop can do.
 
     Raises:
         SweepError: There is no such table, or something in the files laid over it makes no sense.
     """
     if table not in TABLES:
         raise SweepError(f"there is no {table!r}.{suggest(table, TABLES)} Known: {', '.join(TABLES)}.")
-    folder = _folder()
-    found = read_sweep(folder / f"{table}.yaml", [*_scale_files(folder, table, scale), *overlays], settings)
-    return replace(found, name=f"{found.name}-{scale}")
-
-
-def _scale_files(folder: Path, table: str, scale: Scale) -> list[Path]:
-    """Return what is laid over a table: what all share, then, where there is one, its own."""
-    if scale == "paper":
-        return []
-    return [path for path in (folder / f"{scale}.yaml", folder / f"{scale}-{table}.yaml") if path.is_file()]
-
-
-def _folder() -> Path:
-    """Return where the files are: in a checkout among the examples, once installed within the package."""
     package = Path(__file__).parent.parent
+    # In a checkout among the examples, once installed within the package.
     places = (package.parent / "examples" / "paper", package / "paper")
-    return next(place for place in places if (place / "table1.yaml").is_file())
+    folder = next(place for place in places if (place / "table1.yaml").is_file())
+    over = [] if scale == "paper" else [folder / f"{scale}.yaml", folder / f"{scale}-{table}.yaml"]
+    found = read_sweep(folder / f"{table}.yaml", [*filter(Path.is_file, over), *overlays], settings)
+    return replace(found, name=f"{found.name}-{scale}")

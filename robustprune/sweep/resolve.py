@@ -1,23 +1,27 @@
 """From runs to stages: every default is spelled out, every image set is looked at, what cannot be is found out now.
 
-This imports torch, and loads image sets; its outcome is kept (see :mod:`planning`).
+This imports torch, and loads image sets; its outcome is kept (see :mod:`graph`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from robustprune.comparison import compare
-from robustprune.data import ImageData
+from robustprune.data import ImageData, load_data
 from robustprune.errors import RobustPruneError, SweepError
+from robustprune.models import build_model
+from robustprune.models.user_file import own_code
 from robustprune.pruning import make_criterion
-from robustprune.sweep.graph import Stage, SweepPlan
-from robustprune.sweep.inputs import Inputs
-from robustprune.sweep.measured import defaults
+from robustprune.runtime.files import hash_json
+from robustprune.sweep.graph import Stage, SweepPlan, hash_content, look_at
+from robustprune.sweep.measured import defaults, resolve_evaluation
 from robustprune.sweep.settings import RunSettings
+from robustprune.tickets.finding import check_possible
 from robustprune.tickets.requests import Pruning
+from robustprune.tickets.rewinding import parse_rewind_point
 
 
 def plan_runs(runs: Sequence[RunSettings], data: ImageData | None = None) -> tuple[SweepPlan, list[str]]:
@@ -30,51 +34,48 @@ def plan_runs(runs: Sequence[RunSettings], data: ImageData | None = None) -> tup
     Raises:
         SweepError: Something they name is not there, or cannot be; the message says which run it is.
     """
-    resolver = _Resolver(runs, Inputs(data))
-    return resolver.resolve(), [address for _, address in resolver.evaluated]
+    resolver = _Resolver(runs, data)
+    evaluated: list[tuple[RunSettings, str]] = []
+    for run in runs:
+        try:
+            evaluated.append((run, resolver.add(run)))
+        except RobustPruneError as error:
+            raise SweepError(f"the run “{run.title}” cannot be: {error}") from error
+    plan = resolver.plan
+    plan.comparisons = [plan.add(stage) for stage in _comparisons(evaluated)]
+    return plan, [address for _, address in evaluated]
 
 
 class _Resolver:
-    def __init__(self, runs: Sequence[RunSettings], inputs: Inputs) -> None:
-        self.runs, self.inputs = runs, inputs
-        self.plan = SweepPlan()
-        self.evaluated: list[tuple[RunSettings, str]] = []
+    """Adds runs to a plan; each image set, network and criterion that they name is looked up once."""
+
+    def __init__(self, runs: Sequence[RunSettings], data: ImageData | None) -> None:
+        self.plan, self._data = SweepPlan(), data
         self._own_dense = {run.key for run in runs if run.is_dense}
+        self._known: dict[str, Any] = {}
 
-    def resolve(self) -> SweepPlan:
-        for run in self.runs:
-            try:
-                self._add(run)
-            except RobustPruneError as error:
-                raise SweepError(f"the run “{run.title}” cannot be: {error}") from error
-        for stage in _comparisons(self.evaluated):
-            self.plan.comparisons.append(self.plan.add(stage))
-        self.plan.drop_unneeded()
-        self.plan.watched = self.inputs.watched
-        return self.plan
-
-    def _add(self, run: RunSettings) -> None:
-        point = self.inputs.point(run)
+    def add(self, run: RunSettings) -> str:
+        """Add a run's stages; return the address of its evaluation."""
         network = self._dense(run) if run.is_dense else self._ticket(run)
         evaluation = self._evaluation(run, network)
         settings = {
             **run.model_dump(mode="json", include={"model", "seed", "threads", "device"}),
             **run.pruning.model_dump(mode="json", exclude={"options"}),
-            "rewind": str(point.origin),
+            "rewind": str(parse_rewind_point(run.pruning.rewind, run.recipe.epochs).origin),
             "epochs": run.recipe.epochs,
             **{f"train_{name}": value for name, value in run.recipe.model_dump(mode="json").items()},
             **{f"data_{name}": value for name, value in run.data if name not in ("workers", "download")},
-            "criterion_options": self.inputs.options(run),
+            "criterion_options": self._options(run),
         }
         self.plan.add_run(run.title, settings, evaluation)
-        self.evaluated.append((run, evaluation))
+        return evaluation
 
     def _stage(self, run: RunSettings, kind: str, inputs: Mapping[str, Any], needs: Mapping[str, str]) -> str:
         hints = run.model_dump(mode="json", include={"model", "model_options", "data", "evaluate", "device", "country"})
         return self.plan.add(Stage(kind, {**inputs, "threads": run.threads}, needs, hints, run.title))
 
     def _training(self, run: RunSettings) -> dict[str, Any]:
-        return {**self.inputs.origin(run), "recipe": run.recipe.model_dump(mode="json")}
+        return {**self._origin(run), "recipe": run.recipe.model_dump(mode="json")}
 
     def _dense(self, run: RunSettings) -> str:
         """Return the stage that trains the dense network."""
@@ -82,7 +83,7 @@ class _Resolver:
 
     def _ticket(self, run: RunSettings) -> str:
         """Return the stage that sets a ticket's weights back and trains it."""
-        point = self.inputs.point(run)
+        point = parse_rewind_point(run.pruning.rewind, run.recipe.epochs)
         needs = {"ticket": self._found(run, run.pruning)}
         if point.epoch:
             dense = self._dense(run)
@@ -93,9 +94,9 @@ class _Resolver:
 
     def _found(self, run: RunSettings, asked: Pruning) -> str:
         """Return the stage that cuts a ticket out: of the initial network, or of the trained one."""
-        self.inputs.check_possible(run)
-        origin, base = self.inputs.origin(run), {} if asked.at_init else {"dense": self._dense(run)}
-        scoring = {**origin, "criterion": asked.criterion, "options": self.inputs.options(run)}
+        self._check_possible(run)
+        origin, base = self._origin(run), {} if asked.at_init else {"dense": self._dense(run)}
+        scoring = {**origin, "criterion": asked.criterion, "options": self._options(run)}
         if asked.method == "weight":
             rounds = asked.rounds or make_criterion(str(asked.criterion), **asked.options).weight_rounds
             masks = {"method": "weight", "sparsity": asked.sparsity, "rounds": rounds}
@@ -110,29 +111,84 @@ class _Resolver:
 
     def _evaluation(self, run: RunSettings, network: str) -> str:
         """Return the stage that evaluates a network."""
-        inputs, needs = self.inputs.evaluation(run), {"network": network}
-        if run.evaluate.attacks.names and run.evaluate.attacks.transfer_from:
+        data, asked, needs = self._images(run), run.evaluate, {"network": network}
+        key = [asked.model_dump(mode="json"), dict(run.data)]
+        resolved, watched = self._once("evaluation", key, lambda: resolve_evaluation(asked, data))
+        self._watch(*watched)
+        if asked.attacks.names and asked.attacks.transfer_from:
             needs["source"] = self._dense(run)
         # Errors under corruptions are also given relative to the dense network's, where it is evaluated.
-        related = not run.is_dense and inputs["evaluate"]["corruptions"]
-        if related and run.as_dense().key in self._own_dense:
+        if not run.is_dense and resolved["corruptions"] and run.as_dense().key in self._own_dense:
             needs["dense"] = self._evaluation(run.as_dense(), self._dense(run))
-        return self._stage(run, "evaluate", inputs, needs)
+        return self._stage(run, "evaluate", {"data": hash_json(data.identity), "evaluate": resolved}, needs)
+
+    def _images(self, run: RunSettings) -> ImageData:
+        def load() -> ImageData:
+            data = self._data or load_data(**dict(run.data))
+            for split in ("train", run.evaluate.split):
+                data.require(split)
+            self._watch(data.provenance.get("source"))
+            return data
+
+        found: ImageData = self._once("data", [dict(run.data), run.evaluate.split], load)
+        return found
+
+    def _origin(self, run: RunSettings) -> dict[str, Any]:
+        """Return what all of a run's stages begin with: its network, its images and its seed."""
+
+        def build() -> dict[str, Any]:
+            data, code = self._images(run), own_code(run.model)
+            network = build_model(run.model, data, **run.model_options)
+            shapes = {name: [str(value.dtype), *value.shape] for name, value in network.state_dict().items()}
+            files = [path for path in (code, run.model_options.get("weights_file")) if path]
+            self._watch(*files)
+            made_of = {
+                "model": run.model.rpartition(":")[2] if code else run.model,
+                "options": {name: value for name, value in run.model_options.items() if name != "weights_file"},
+                "shape": hash_json(shapes),
+                "files": [hash_content(path) for path in files],
+            }
+            return {"network": made_of, "data": hash_json(data.identity)}
+
+        return {**self._once("network", [run.model, run.model_options, dict(run.data)], build), "seed": run.seed}
+
+    def _options(self, run: RunSettings) -> dict[str, Any]:
+        """Return all options of a run's criterion."""
+        asked = run.pruning
+        return make_criterion(asked.criterion, **asked.options).model_dump(mode="json") if asked.criterion else {}
+
+    def _check_possible(self, run: RunSettings) -> None:
+        """Make sure that what a run's ticket is to lack can go."""
+
+        def check() -> None:
+            check_possible(build_model(run.model, self._images(run), **run.model_options), run.pruning)
+
+        asked = {**dict(run.pruning), "at_init": True, "rewind": 0}
+        self._once("possible", [self._origin(run)["network"], asked], check)
+
+    def _once(self, what: str, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` returns, called only for the first of equal keys."""
+        place = f"{what} {json.dumps(key, sort_keys=True, default=str)}"
+        if place not in self._known:
+            self._known[place] = make()
+        return self._known[place]
+
+    def _watch(self, *paths: Any) -> None:
+        """Note what files and folders look like, as the plan holds only for as long as they do."""
+        for path in paths:
+            if path and (seen := look_at(path)):
+                self.plan.watched[str(path)] = seen
 
 
 def _comparisons(evaluated: Sequence[tuple[RunSettings, str]]) -> Iterator[Stage]:
     """Yield what compares tickets with the dense networks that are trained and evaluated alike, over all seeds."""
     families: dict[str, dict[str, dict[str, str]]] = {}
-    shared: dict[str, dict[str, Any]] = {}
     for run, address in evaluated:
-        common = run.as_dense().model_copy(update={"seed": 0})
-        key = common.key
-        shared[key] = common.model_dump(mode="json")
-        alike = run.model_copy(update={"seed": 0}).key
-        families.setdefault(key, {}).setdefault(alike, {})[run.title] = address
-    named = {key: _name_groups(family) for key, family in families.items()}
-    compared = {key: groups for key, groups in named.items() if "dense" in groups and len(groups) > 1}
-    titles = _tell_apart([shared[key] for key in compared])
+        common, alike = (each.model_copy(update={"seed": 0}).key for each in (run.as_dense(), run))
+        families.setdefault(common, {}).setdefault(alike, {})[run.title] = address
+    named = {common: _name_groups(family) for common, family in families.items()}
+    compared = {common: groups for common, groups in named.items() if "dense" in groups and len(groups) > 1}
+    titles = _tell_apart([json.loads(common) for common in compared])
     for groups, title in zip(compared.values(), titles, strict=True):
         needs = {role: address for own in groups.values() for role, address in own.items()}
         inputs = {"groups": {name: list(own) for name, own in groups.items()}, "threads": 1, **defaults(compare)}
@@ -155,17 +211,13 @@ def _tell_apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return for each of several settings what it has otherwise than another: ``model resnet56``."""
     flat = [dict(_flatten(each)) for each in settings]
     names = dict.fromkeys(name for own in flat for name in own)
-    told = [name for name in names if len({json.dumps(own.get(name)) for own in flat}) > 1]
-    return [", ".join(f"{name} {_say(own.get(name))}" for name in told) for own in flat]
+    told = [name for name in names if len({own.get(name) for own in flat}) > 1]
+    return [", ".join(f"{name} {own.get(name, 'default')}" for name in told) for own in flat]
 
 
-def _flatten(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value
-
-
-def _say(value: Any) -> str:
-    return "default" if value is None else value if isinstance(value, str) else json.dumps(value)
+        elif value is not None:
+            yield f"{before}{name}", value if isinstance(value, str) else json.dumps(value)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from robustprune.errors import DataError, RobustPruneError, SweepError
 from robustprune.evaluation.requests import Evaluation
@@ -73,13 +73,6 @@ class RunSettings(Request):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     country: str | None = "USA"
 
-    @field_validator("model_options")
-    @classmethod
-    def _names_weights_by_text(cls, options: dict[str, Any]) -> dict[str, Any]:
-        path = options.get("weights_file")
-        is_number = isinstance(path, (int, float)) and not isinstance(path, bool)
-        return {**options, "weights_file": str(path)} if is_number else options
-
     @property
     def is_dense(self) -> bool:
         """Whether nothing goes."""
@@ -89,11 +82,11 @@ class RunSettings(Request):
     def title(self) -> str:
         """What a reader calls the run; others of a sweep may have the same."""
         asked = self.pruning
+        if self.is_dense:
+            return f"dense seed {self.seed}"
         size = asked.blocks if asked.sparsity is None else asked.sparsity
-        parts = [] if self.is_dense else [str(asked.criterion), str(size)]
-        if not self.is_dense and asked.rewind != 0:
-            parts.append(f"from {asked.rewind}")
-        return " ".join([asked.method, *parts, f"seed {self.seed}"])
+        rewound = f" from {asked.rewind}" if asked.rewind != 0 else ""
+        return f"{asked.method} {asked.criterion} {size}{rewound} seed {self.seed}"
 
     @property
     def key(self) -> str:
@@ -129,11 +122,9 @@ _OF_THE_FILE = SweepSettings.model_fields.keys() - RunSettings.model_fields.keys
 
 
 def expand(document: Mapping[str, Any], where: str) -> list[RunSettings]:
-    """Return the runs of a sweep, each once: those of the grid, those included, and the dense networks beside them.
+    """Return the runs that a sweep's file means, each once; ``where`` is said in errors.
 
-    Args:
-        document: A sweep's file, overlays and settings applied.
-        where: Said in errors.
+    They are those of the grid, those included, and the dense networks beside them.
 
     Raises:
         SweepError: Something in it makes no sense, or it comes to no run.
@@ -142,13 +133,13 @@ def expand(document: Mapping[str, Any], where: str) -> list[RunSettings]:
         file = SweepSettings(**document)
     shared = {name: value for name, value in document.items() if name not in _OF_THE_FILE}
     # Without a grid, a file that includes runs has no others.
-    kept = list(_combinations(shared, file.grid, where)) if file.grid or not file.include else []
+    kept = list(_combinations(shared, file.grid, f"{where}: the grid")) if file.grid or not file.include else []
     for number, entry in enumerate(file.include, start=1):
-        grid = entry.get("grid", {})
+        grid, named = entry.get("grid", {}), f"{where}: the grid of include {number}"
         if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
-            raise SweepError(f"{where}: the grid of include {number} is no mapping of settings to lists of values")
+            raise SweepError(f"{named} is no mapping of settings to lists of values")
         further = {name: value for name, value in entry.items() if name != "grid"}
-        kept += _combinations(merge(shared, further), grid, f"{where}, include {number}")
+        kept += _combinations(merge(shared, further), grid, named)
     excluded = [_as_tree(entry, f"{where}, exclude") for entry in file.exclude]
     runs: dict[str, RunSettings] = {}
     for settings in kept:
@@ -175,10 +166,10 @@ def _said_of(where: str) -> Iterator[None]:
 
 
 def _combinations(shared: Mapping[str, Any], grid: Mapping[str, list[Any]], where: str) -> Iterator[dict[str, Any]]:
-    refuse_twice(list(grid), f"{where}: the grid")
+    refuse_twice(list(grid), where)
     for name, values in grid.items():
         if not values:
-            raise SweepError(f"{where}: the grid has no value for {name}; give at least one, or leave it out")
+            raise SweepError(f"{where} has no value for {name}; give at least one, or leave it out")
     for chosen in product(*grid.values()):
         settings = copy.deepcopy(dict(shared))
         for name, value in zip(grid, chosen, strict=True):
@@ -188,10 +179,7 @@ def _combinations(shared: Mapping[str, Any], grid: Mapping[str, list[Any]], wher
 
 def _as_tree(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return settings whose names may be paths with dots, as a tree; refuse those that no run has."""
-    refuse_twice(list(entry), where)
-    tree: dict[str, Any] = {}
-    for name, value in entry.items():
-        put(tree, name, value)
+    (tree,) = _combinations({}, {name: [value] for name, value in entry.items()}, where)
     with _said_of(where):
         RunSettings(**tree)
     for name in tree["pruning"] if isinstance(tree.get("pruning"), dict) else ():

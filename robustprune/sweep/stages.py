@@ -45,21 +45,17 @@ _STARTED = "started.json"
 
 @dataclass(frozen=True)
 class Job:
-    """A stage to be done.
-
-    Attributes:
-        stage: What.
-        store: Where what it needs lies.
-        work: The folder to leave the outcome in.
-        tell: Called as work proceeds.
-        images: The image set, where it is at hand; None loads it.
-    """
+    """A stage to be done, on images that are at hand or loaded; told of as work proceeds."""
 
     stage: Stage
     store: Store
-    work: Path
     tell: Tell
     images: ImageData | None = None
+
+    @property
+    def work(self) -> Path:
+        """The folder to leave the outcome in."""
+        return self.store.work(self.stage.address)
 
     @property
     def inputs(self) -> Mapping[str, Any]:
@@ -78,17 +74,17 @@ class Job:
             raise SweepError(f"the images of {data.name} are not those that the sweep was planned with; start it again")
         return data
 
-    def needed(self, role: str, name: str = "ticket.pt") -> Path:
+    def needed(self, role: str, name: str) -> Path:
         """Return a file that a stage left which this one needs."""
         return self.store.stage(self.stage.needs[role]) / name
 
     def ticket(self, role: str) -> Ticket:
         """Return the ticket that a stage left which this one needs."""
-        return self.load(self.needed(role))
+        return self.load(self.stage.needs[role])
 
-    def load(self, path: Path) -> Ticket:
-        """Return the ticket in a file."""
-        return load_ticket(path, model_code=own_code(self.stage.hints["model"]))
+    def load(self, address: str) -> Ticket:
+        """Return the ticket that a stage left."""
+        return load_ticket(self.store.stage(address) / "ticket.pt", model_code=own_code(self.stage.hints["model"]))
 
     def fresh(self) -> Ticket:
         """Return the dense network with its initial weights."""
@@ -130,11 +126,7 @@ def train_dense(job: Job) -> None:
 
 
 def find_weights(job: Job) -> None:
-    """Get a dense network as it was after some epochs: kept then, or by going through them again.
-
-    Raises:
-        SweepError: Training comes out differently now.
-    """
+    """Get a dense network as it was after some epochs: kept then, or by going through them again, if that is alike."""
     epoch, out = job.inputs["epoch"], job.work / "ticket.pt"
     kept = job.needed("dense", f"epoch-{epoch}.pt")
     if kept.exists():
@@ -142,7 +134,7 @@ def find_weights(job: Job) -> None:
         return
     dense = job.store.describe(job.stage.needs["dense"])
     again = replace(job, stage=replace(job.stage, inputs=dense["inputs"]))
-    ticket = train(again.fresh(), again.data(), stop_epoch=epoch, work=again.carrying, **again.training())
+    ticket = train(again.fresh(), again.data(), stop_epoch=epoch, work=job.carrying, **again.training())
     losses = [[each["train_loss"] for each in found.history[:epoch]] for found in (job.ticket("dense"), ticket)]
     if losses[0] != losses[1]:
         raise SweepError(
@@ -199,7 +191,7 @@ def train_ticket(job: Job) -> None:
     if twin is None:
         train_to_file(ticket, job.data(), out, resume=True, work=job.carrying, **settings)
         return
-    trained = job.load(job.store.stage(twin) / "ticket.pt")
+    trained = job.load(twin)
     trained.plan, trained.scores, trained.earlier_training = ticket.plan, ticket.scores, ticket.earlier_training
     trained.save(out)
 
@@ -221,9 +213,8 @@ def evaluate_network(job: Job) -> None:
 
 def compare_networks(job: Job) -> None:
     """Compare tickets with dense networks, from their records."""
-    groups = {
-        name: [str(job.needed(role, "record.json")) for role in roles] for name, roles in job.inputs["groups"].items()
-    }
+    named = job.inputs["groups"].items()
+    groups = {name: [str(job.needed(role, "record.json")) for role in roles] for name, roles in named}
     found = compare(groups.pop("dense"), groups)
     write_atomically(job.work / "comparison.json", json.dumps(found.to_dict(), indent=2, allow_nan=False).encode())
 
@@ -242,7 +233,7 @@ STAGES: dict[str, Callable[[Job], None]] = {
 def do(stage: Stage, store: Store, tell: Tell, images: ImageData | None = None) -> dict[str, Any]:
     """Do a stage in its folder of work; return where and by what it was done."""
     torch.set_num_threads(stage.inputs["threads"])
-    job = Job(stage, store, store.work(stage.address), tell, images)
+    job = Job(stage, store, tell, images)
     environment = {**describe_environment(), "device": job.device.type}
     _start_over_elsewhere(job.work, {name: environment[name] for name in ("torch", "platform", "device")})
     STAGES[stage.kind](job)

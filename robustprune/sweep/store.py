@@ -5,16 +5,15 @@
     sweeps/NAME.json                 the runs and stages of each sweep that was made here
     stages/KIND-HASH/stage.json      a finished stage: what went in, when, how long; beside it what came out
     work/KIND-HASH/                  one that is being worked on, or was interrupted
-    locks/KIND-HASH.lock             who works on what
+    locks/KIND-HASH.lock             who works on what; empty, and left there
     failures/KIND-HASH.json          what failed, with its inputs; its traceback in a .txt beside it
     trained/HASH                     the stage that trains this network in this way: others like it take it over
 
 What lies in ``stages`` is whole: it got there by one rename, after everything in it was flushed to the disk.
 
 A lock is the operating system's, on an open file: it vanishes with the process that holds it, however that ends, so
-there are no stale locks to recover from. On NFS it holds between machines where the mount passes locks on (version 4
-always does; version 3 unless mounted ``nolock``). Where it does not, two machines may do the same work, which is wasted
-but harmless: a stage appears under its name in one rename, and the second one is thrown away.
+there are no stale locks to recover from. Where a network's file system passes none on, two machines may do the same
+work, which is wasted but harmless: the second one's is thrown away.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -31,9 +30,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from robustprune.errors import RecordWarning
+from robustprune.errors import RecordWarning, SweepError
 from robustprune.runtime.files import printable, write_atomically
-from robustprune.sweep.graph import Stage, SweepPlan
+from robustprune.runtime.kinds import SWEEP_PLAN
+from robustprune.sweep.graph import Stage, SweepPlan, look_at
 
 
 class Store:
@@ -55,11 +55,6 @@ class Store:
         """Return the file to lock while working on a stage."""
         return self.folder / "locks" / f"{address}.lock"
 
-    def discard_locks(self, done: Iterable[str]) -> None:
-        """Remove the locks of finished stages that whoever finished them was killed before removing."""
-        for name in {f"{address}.lock" for address in done} & _names(self.folder / "locks"):
-            discard(self.folder / "locks" / name)
-
     def record(self, address: str) -> Path:
         """Return the file of the record that an evaluation leaves."""
         return self.stage(address) / "record.json"
@@ -70,7 +65,7 @@ class Store:
 
     def done(self) -> set[str]:
         """Return the addresses of all finished stages."""
-        return _names(self.folder / "stages")
+        return {path.name for path in self.folder.glob("stages/*")}
 
     def describe(self, address: str) -> dict[str, Any]:
         """Return what a finished stage says of itself."""
@@ -78,11 +73,7 @@ class Store:
         return found
 
     def publish(self, address: str, stage: Stage, more: Mapping[str, Any]) -> None:
-        """Finish a stage: what lies in its folder of work becomes its outcome, in one rename.
-
-        Raises:
-            OSError: The disk is full, or something else of that kind; the stage is then not finished.
-        """
+        """Finish a stage: what lies in its folder of work becomes its outcome, in one rename."""
         work, place = self.work(address), self.stage(address)
         content = json.dumps({**asdict(stage), **more}, indent=2, allow_nan=False)
         write_atomically(work / "stage.json", f"{content}\n".encode())
@@ -96,16 +87,10 @@ class Store:
                 raise
             shutil.rmtree(work, ignore_errors=True)
         _flush_folder(place.parent)
-        (self.failure(address)).unlink(missing_ok=True)
-        self.failure(address).with_suffix(".txt").unlink(missing_ok=True)
+        self.forget_failure(address)
 
     def trained_alike(self, alike: str, address: str) -> str | None:
-        """Return the finished stage that trained the same in the same way; if there is none, ``address`` will have.
-
-        Args:
-            alike: Hash of what decides how the training comes out.
-            address: Of the stage that asks.
-        """
+        """Return the finished stage that trained what hashes so; if there is none, ``address`` will have."""
         path = self.folder / "trained" / alike
         with suppress(FileNotFoundError):
             known = path.read_text()
@@ -120,44 +105,56 @@ class Store:
 
     def failed(self) -> set[str]:
         """Return the addresses of all stages that failed."""
-        return {Path(name).stem for name in _names(self.folder / "failures") if name.endswith(".json")}
+        return {path.stem for path in self.folder.glob("failures/*.json")}
 
     def record_failure(self, stage: Stage, error: str, traceback: str) -> Path:
         """Write down how a stage failed; return the file of its traceback."""
         path = self.failure(stage.address)
-        write_atomically(path.with_suffix(".txt"), printable(traceback).encode())
-        content = {**asdict(stage), "error": error, "traceback": path.with_suffix(".txt").name}
+        story = path.with_suffix(".txt")
+        write_atomically(story, printable(traceback).encode())
+        content = {**asdict(stage), "error": error, "traceback": story.name}
         write_atomically(path, json.dumps(content, indent=2).encode())
-        return path.with_suffix(".txt")
+        return story
 
     def forget_failure(self, address: str) -> None:
         """Let a failed stage be tried again."""
-        for path in (self.failure(address), self.failure(address).with_suffix(".txt")):
-            path.unlink(missing_ok=True)
+        self.failure(address).unlink(missing_ok=True)
+        self.failure(address).with_suffix(".txt").unlink(missing_ok=True)
 
     def plan_file(self, name: str) -> Path:
         """Return the file of the plan of a sweep called ``name``."""
         return self.folder / "sweeps" / f"{name}.json"
 
+    def known_plan(self, name: str, key: str) -> SweepPlan | None:
+        """Return the plan of a sweep that was made before, if it still holds."""
+        try:
+            plan = SweepPlan.from_json(self.plan_file(name).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return plan if plan.key == key and all(look_at(path) == seen for path, seen in plan.watched.items()) else None
+
+    def keep_plan(self, name: str, plan: SweepPlan) -> None:
+        """Write a plan down, unless it is there.
+
+        Raises:
+            SweepError: It cannot be written.
+        """
+        path, content = self.plan_file(name), plan.to_json().encode()
+        try:
+            if not path.is_file() or path.read_bytes() != content:
+                write_atomically(path, content, SWEEP_PLAN)
+        except OSError as error:
+            raise SweepError(f"the plan cannot be written to {path}: {error.strerror}") from error
+
     def plans(self) -> dict[str, SweepPlan]:
         """Return the plans of the sweeps made here, by name; one that cannot be read is named and left out."""
         found = {}
-        for name in sorted(_names(self.folder / "sweeps")):
-            if name.endswith(".json"):
-                path = self.plan_file(name.removesuffix(".json"))
-                try:
-                    found[name.removesuffix(".json")] = SweepPlan.from_json(path.read_bytes())
-                except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                    reason = f"{path} is no plan of this version ({type(error).__name__}: {error})"
-                    warnings.warn(f"left out: {reason}", RecordWarning, stacklevel=2)
+        for path in sorted(self.folder.glob("sweeps/*.json")):
+            try:
+                found[path.stem] = SweepPlan.from_json(path.read_bytes())
+            except (OSError, ValueError) as error:
+                warnings.warn(f"left out: {path} is no plan of this version ({error})", RecordWarning, stacklevel=2)
         return found
-
-
-def _names(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
 
 
 def _flush_folder(folder: Path) -> None:
@@ -177,23 +174,11 @@ def claim(path: Path) -> Iterator[bool]:
     # A new object each time, and no thread's own: the same file may be asked for again from elsewhere.
     lock = FileLock(path, thread_local=False)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
+        with suppress(Timeout):
+            lock.acquire(blocking=False)
+        yield lock.is_locked
     finally:
         lock.release()
-
-
-def discard(path: Path) -> None:
-    """Remove the file of a lock, once what it guards is there and nobody needs it again.
-
-    Another process may hold or take a lock on the removed file; it will find the stage done, and do nothing.
-    """
-    with suppress(OSError):
-        path.unlink()
 
 
 def is_held(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import warnings
@@ -17,8 +18,7 @@ from robustprune.sweep.document import read_document
 from robustprune.sweep.engines import Engine
 from robustprune.sweep.engines.local import LocalEngine, processors, visible_gpus
 from robustprune.sweep.following import State, Watch
-from robustprune.sweep.graph import Stage, SweepPlan
-from robustprune.sweep.planning import file_name, keep_plan, known_plan, plan_key
+from robustprune.sweep.graph import Stage, SweepPlan, plan_key
 from robustprune.sweep.scheduler import carry_out, carry_out_here, missing_stages
 from robustprune.sweep.store import Store
 
@@ -45,11 +45,7 @@ class Sweep:
 
     @cached_property
     def runs(self) -> list[RunSettings]:
-        """The runs that it means.
-
-        Raises:
-            SweepError: Something in it makes no sense.
-        """
+        """The runs that it means; a :class:`SweepError` where something in it makes no sense."""
         from robustprune.sweep.settings import expand
 
         return expand(self.document, self.where)
@@ -72,21 +68,16 @@ class Evaluated:
 
 
 def read_sweep(path: str | Path, overlays: Sequence[str | Path] = (), settings: Sequence[str] = ()) -> Sweep:
-    """Return a sweep.
-
-    Args:
-        path: A YAML file.
-        overlays: Further ones, whose settings take the place of its own.
-        settings: ``a.b=value``, in place of all of them.
+    """Return a sweep; the arguments are those of :func:`robustprune.sweep.document.read_document`.
 
     Raises:
         SweepError: A file that is missing or no YAML mapping, or a setting of another form.
     """
     document = read_document(path, overlays, settings)
-    own = Path(path).name
-    for ending in (".yaml", ".yml"):  # what else follows a dot is part of the name, as in sweep-lr0.1
-        own = own.removesuffix(ending)
-    return Sweep(file_name(str(document.get("name") or own)), document, str(path))
+    # What else follows a dot is part of the name, as in sweep-lr0.1.
+    own = Path(path).name.removesuffix(".yaml").removesuffix(".yml")
+    name = re.sub(r"[^\w.-]+", "-", str(document.get("name") or own)).strip(".-") or "sweep"  # as files may be called
+    return Sweep(name, document, str(path))
 
 
 def run_sweep(
@@ -119,17 +110,15 @@ def run_sweep(
     store = Store(Path(folder).absolute() if engine == "ray" else folder)
     with _interruptible():
         plan = _plan(sweep, store)
-        keep_plan(plan, store, sweep.name)
+        store.keep_plan(sweep.name, plan)
         if retry_failed:
             for each in store.failed() & plan.stages.keys():
                 store.forget_failure(each)
-        state = State(plan, plan.stages.keys() - missing_stages(plan, store.done()).keys())
-        if state.is_over:
-            store.discard_locks(state.done)
-            return state
+        if not missing_stages(plan, store.done()):
+            return State(plan, set(plan.stages))
         side_by_side = _start_engine(plan, workers, engine, address)
         try:
-            return carry_out(plan, store, side_by_side, watch or (lambda _state, _address: None))
+            return carry_out(plan, store, side_by_side, watch or (lambda *_: None))
         except OSError as error:
             raise SweepError(f"{error.strerror}: {error.filename or folder}") from error
         finally:
@@ -170,17 +159,13 @@ def run_here(
 
     store, threads = Store(folder), torch.get_num_threads()
     plan, ends = plan_runs(runs, data)
-    keep_plan(plan, store, name)
+    store.keep_plan(name, plan)
     try:
         carry_out_here(plan, store, partial(do, images=data), progress or (lambda *_: None))
     finally:
         torch.set_num_threads(threads)
     _warn_of_other_arithmetic(plan, store)
-    networks = [plan.stages[end].needs["network"] for end in ends]
-    return [
-        Evaluated(store.stage(network) / "ticket.pt", store.record(end))
-        for network, end in zip(networks, ends, strict=True)
-    ]
+    return [Evaluated(store.stage(plan.stages[end].needs["network"]) / "ticket.pt", store.record(end)) for end in ends]
 
 
 def _warn_of_other_arithmetic(plan: SweepPlan, store: Store) -> None:
@@ -199,7 +184,7 @@ def _warn_of_other_arithmetic(plan: SweepPlan, store: Store) -> None:
 
 def _plan(sweep: Sweep, store: Store) -> SweepPlan:
     key = plan_key(sweep.document)
-    plan = known_plan(store, sweep.name, key)
+    plan = store.known_plan(sweep.name, key)
     if plan is None:
         from robustprune.sweep.resolve import plan_runs
 
@@ -217,11 +202,15 @@ def choose_workers(plan: SweepPlan, workers: int | None) -> int:
     threads = _threads(plan)
     if threads > processors():
         raise SweepError(f"a run is to have {threads} threads, and there are {processors()} processors; lower threads")
-    return workers or (len(visible_gpus()) if _wants_gpu(plan) else 0) or processors() // threads
+    return workers or len(_gpus(plan)) or processors() // threads
 
 
 def _threads(plan: SweepPlan) -> int:
     return max(int(stage.inputs["threads"]) for stage in plan.stages.values())
+
+
+def _gpus(plan: SweepPlan) -> tuple[str, ...]:
+    return visible_gpus() if _wants_gpu(plan) else ()
 
 
 def _wants_gpu(plan: SweepPlan) -> bool:
@@ -233,8 +222,7 @@ def _start_engine(plan: SweepPlan, workers: int | None, kind: str, address: str 
         from robustprune.sweep.engines.ray import RayEngine
 
         return RayEngine(address, workers=workers, gpu=_wants_gpu(plan))
-    gpus = visible_gpus() if _wants_gpu(plan) else ()
-    return LocalEngine(choose_workers(plan, workers), threads=_threads(plan), gpus=gpus)
+    return LocalEngine(choose_workers(plan, workers), threads=_threads(plan), gpus=_gpus(plan))
 
 
 @contextmanager
@@ -243,11 +231,7 @@ def _interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

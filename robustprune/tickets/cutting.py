@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningWarning
+from robustprune.errors import PruningError
 from robustprune.models import copy_network
 from robustprune.pruning import (
     BlockScores,
@@ -23,10 +22,8 @@ from robustprune.pruning import (
     find_blocks,
     find_masks,
     make_criterion,
-    maskable_weights,
     remove_blocks,
 )
-from robustprune.pruning.surgery import idle_parameters
 from robustprune.runtime.environment import describe_environment
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket
@@ -52,41 +49,38 @@ def prune_layers(
     Raises:
         PruningError: More blocks than can go, or scores that do not fit.
     """
-    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
+    source = source_of(model, data)
     found = find_blocks(source.network)
     rule = check_eligibility(eligibility)
     removed = {
         block.name: block.residue for block in choose_blocks(found, scores, blocks, rule) if block.residue is not None
     }
+    within = tuple(f"{name}." for name in removed)
     plan = Plan(
         method="layer",
         removed={**source.plan.removed, **removed},
-        removed_filters=_outside(removed, source.plan.removed_filters),
+        removed_filters={
+            name: gone for name, gone in source.plan.removed_filters.items() if not name.startswith(within)
+        },
         eligible=tuple(block.name for block in eligible_blocks(found, rule)),
         eligibility=rule,
         criterion=scores.criterion,
         options=scores.options,
         seed=scores.seed,
         scoring_seconds=scores.seconds,
-        earlier=rounds_of(source.plan),
     )
-    network = remove_blocks(source.network, removed)
-    return cut_out(source, network, plan, data, scores=scores, masks=_masks_left(source, network))
+    return cut_out(source, remove_blocks(source.network, removed), plan, data, scores=scores)
 
 
-def _masks_left(source: Ticket, network: nn.Module) -> Masks:
-    """Return the masks of what is left; a weight that a removed block shared is named after another layer now."""
-    if not source.masks:
-        return {}
-    weights = dict(source.network.named_parameters(remove_duplicate=False))
-    masks = {weights[name]: mask for name, mask in source.masks.items()}
-    return {name: masks[weights[name]] for name in maskable_weights(network)}
-
-
-def _outside(removed: Iterable[str], filters: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Return the filters that are in none of the removed blocks."""
-    blocks = tuple(f"{name}." for name in removed)
-    return {name: indices for name, indices in filters.items() if not name.startswith(blocks)}
+def source_of(model: nn.Module | Ticket, data: ImageData | None) -> Ticket:
+    """Return the ticket to cut blocks or filters out of, that of a network if need be."""
+    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
+    if source.masks:
+        raise PruningError(
+            "single weights of this ticket are masked, and its blocks and filters stay; remove those first, and then "
+            "mask the weights that are left"
+        )
+    return source
 
 
 def prune_weights(
@@ -136,7 +130,6 @@ def prune_weights(
         options=chosen.model_dump(),
         seed=seed,
         scoring_seconds=seconds,
-        earlier=rounds_of(source.plan),
     )
     return cut_out(source, network, plan, data, scores={}, masks=masks)
 
@@ -148,41 +141,19 @@ def cut_out(
     data: ImageData | None,
     *,
     scores: Mapping[str, float | list[float]],
-    masks: Masks,
+    masks: Masks | None = None,
 ) -> Ticket:
-    """Return the untrained ticket that a network cut out of another one is.
-
-    Warns:
-        PruningWarning: Some of its parameters take no part in what it computes, so shares of parameters are of more
-            than runs.
-    """
-    _warn_of_idle_parameters(network)
+    """Return the untrained ticket that a network cut out of another one is, with the plans of all rounds before."""
+    before = source.plan
+    earlier = () if before.method == "none" else (*before.earlier, before.model_copy(update={"earlier": ()}))
     return Ticket(
         network=network,
         architecture=source.architecture,
-        plan=plan,
-        masks=masks,
+        plan=plan.model_copy(update={"earlier": earlier}),
+        masks=masks or {},
         scores=dict(scores),
         seed=source.seed,
         earlier_training=[*source.earlier_training, *([source.training] if source.training else [])],
         data=source.data if source.data or data is None else dict(data.spec),
         provenance=describe_environment(),
     )
-
-
-def _warn_of_idle_parameters(network: nn.Module) -> None:
-    parameters = dict(network.named_parameters())
-    idle = idle_parameters(network, parameters)
-    if idle:
-        count = sum(parameters[name].numel() for name in idle)
-        warnings.warn(
-            f"{count:,} of the network's {sum(weight.numel() for weight in parameters.values()):,} parameters take no "
-            f"part in what it computes, {idle[0]} among them: they are counted, but cost no multiply-accumulates",
-            PruningWarning,
-            stacklevel=4,
-        )
-
-
-def rounds_of(plan: Plan) -> tuple[Plan, ...]:
-    """Return the plans of all rounds up to this one, each without those before it."""
-    return () if plan.method == "none" else (*plan.earlier, plan.model_copy(update={"earlier": ()}))

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robustprune._version import __version__
 from robustprune.cost import Latency, noise_images
 from robustprune.cost.timing import frozen_run, time_runs
-from robustprune.errors import ExportError, in_one_line
+from robustprune.errors import ExportError, MissingDependencyError, in_one_line
+from robustprune.inference import freeze
 from robustprune.inference.frozen import TOLERANCE
 from robustprune.models import evaluation_mode, logit_gap, model_device, run_model
+from robustprune.registry import missing_package, suggest
 from robustprune.runtime.files import printable, write_atomically
 from robustprune.runtime.kinds import EXPORT
-from robustprune.tickets.export_forms import FORMS, Runner, encode_network
+from robustprune.runtime.launch import logging_from
 from robustprune.tickets.ticket import Ticket
 
 BATCH_SIZES = (1, 2, 5, 17)
+
+Runner = Callable[[Tensor], Tensor]
+"""From float32 images (N, C, H, W) in [0, 1] to logits (N, K)."""
 
 
 @dataclass(frozen=True)
@@ -73,27 +83,18 @@ def export_model(ticket: Ticket, path: str | Path, format: str = "onnx") -> Expo
 
 
 def _compare(ticket: Ticket, run: Runner, format: str) -> float:
-    """Return the largest difference between a file's logits and the ticket's own, relative to the largest logit.
-
-    Raises:
-        ExportError: It is above the tolerance, or the file does not run on some number of images.
-    """
+    """Return the largest difference between a file's logits and the ticket's own, relative to the largest logit."""
     worst = 0.0
     for size in BATCH_SIZES:
         images = noise_images(ticket.network, size).float()
         with evaluation_mode(ticket.network), torch.no_grad():
             expected = run_model(ticket.network, images.to(model_device(ticket.network))).cpu()
         try:
-            found = run(images)
+            difference = logit_gap(expected, run(images))
         except Exception as error:
-            detail = in_one_line(error)
             raise ExportError(
-                f"the {format} export does not run on {size} images: {detail}; nothing written"
+                f"the {format} export does not run on {size} images: {in_one_line(error)}; nothing written"
             ) from error
-        if found.shape != expected.shape:
-            shapes = f"{tuple(found.shape)}, the ticket's {tuple(expected.shape)}"
-            raise ExportError(f"the {format} export's logits of {size} images have the shape {shapes}; nothing written")
-        difference = logit_gap(expected, found)
         if not difference <= TOLERANCE:  # as NaN neither is nor is not
             raise ExportError(
                 f"the {format} export computes something else than the ticket: logits of {size} images differ by "
@@ -123,26 +124,124 @@ def measure_form_latencies(
 ) -> list[dict[str, Latency]]:
     """Time networks in every form, in turn, on the CPU: ``torch`` (the frozen copy), ``onnx`` and ``torch-export``.
 
-    Args:
-        models: Networks from :func:`robustprune.build_model` that take like images.
-        batch_size: Images per pass.
-        seconds: For how long to measure; at least five passes of each are made.
-
-    Returns:
-        For each network, its latency by form.
-
-    Raises:
-        ExportError: A network cannot be exported.
-        MissingDependencyError: ONNX's packages, the extra ``export``, are not installed.
+    Arguments are those of :func:`robustprune.cost.measure_latencies`; returned is each network's latency by form.
     """
     runs: list[Callable[[], object]] = []
     for model in models:
+        images = noise_images(model, batch_size).float()
         runs.append(frozen_run(model, batch_size))
-        runs += [_pass(encode_network(model, form, {})[1], model, batch_size) for form in FORMS]
+        runs += [partial(encode_network(model, form, {})[1], images) for form in FORMS]
     latencies = iter(time_runs(runs, batch_size=batch_size, seconds=seconds))
     return [{form: next(latencies) for form in ("torch", *FORMS)} for _ in models]
 
 
-def _pass(runner: Runner, model: nn.Module, batch_size: int) -> Callable[[], object]:
-    images = noise_images(model, batch_size).float()
-    return lambda: runner(images)
+class Form(NamedTuple):
+    """A form that a network can be exported to: its file, for any number of images, and what that computes."""
+
+    encode: Callable[[nn.Module, Tensor, Mapping[str, str]], bytes]
+    decode: Callable[[bytes], Runner]
+
+
+def encode_network(network: nn.Module, form: str, metadata: Mapping[str, str]) -> tuple[bytes, Runner]:
+    """Return a network's file in one of :data:`FORMS`, and what runs that file.
+
+    Exported is the frozen copy (see :func:`robustprune.inference.freeze`), on the CPU; the network is left as it was.
+    """
+    if form not in FORMS:
+        raise ExportError(f"there is no format {form!r}.{suggest(form, FORMS)} Known: {', '.join(FORMS)}.")
+    frozen = freeze(network).cpu()
+    # Two images, as exporters take a single one for a constant.
+    images = noise_images(network, 2).float()
+    try:
+        with torch.no_grad():
+            content = FORMS[form].encode(frozen, images, metadata)
+        return content, FORMS[form].decode(content)
+    except MissingDependencyError:
+        raise
+    except Exception as error:
+        # Exporters raise whatever a network makes them stumble over, at lengths of pages.
+        why = f"{type(error).__name__}: {in_one_line(error)}"
+        raise ExportError(
+            f"this network cannot be exported to {form}: {why}; another format may work "
+            f"({', '.join(name for name in FORMS if name != form)})"
+        ) from error
+
+
+def _encode_onnx(network: nn.Module, images: Tensor, metadata: Mapping[str, str]) -> bytes:
+    """Return an ONNX file from ``images`` (batch, C, H, W) to ``logits`` (batch, K)."""
+    with _needed(), _quiet():
+        import onnx
+        import onnxscript  # noqa: F401 (torch's exporter asks for it late, with an error of its own)
+
+        program = torch.onnx.export(
+            network,
+            (images,),
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+        assert program is not None  # None is what the old exporter returns
+        model = program.model_proto
+        model.producer_name = "robustprune"
+        onnx.helper.set_model_props(model, dict(metadata))
+        onnx.checker.check_model(model)
+        return bytes(model.SerializeToString())
+
+
+def _decode_onnx(content: bytes) -> Runner:
+    """Return an onnxruntime session over the content."""
+    with _needed():
+        import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> Tensor:
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        return torch.from_numpy(logits)
+
+    return run
+
+
+@contextmanager
+def _needed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in ("onnx", "onnxscript", "onnx_ir", "onnxruntime"):
+            raise
+        raise missing_package("ONNX", package, extra="export") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' advice to their developers off the terminal; what they cannot do, they raise."""
+    with warnings.catch_warnings(), logging_from(logging.ERROR, "torch.onnx", "torch.export", "onnxscript", "onnx_ir"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _encode_program(network: nn.Module, images: Tensor, metadata: Mapping[str, str]) -> bytes:
+    """Return a ``.pt2`` file, which ``torch.export.load`` reads."""
+    buffer = io.BytesIO()
+    with _quiet():
+        program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        torch.export.save(program, buffer, extra_files=dict(metadata))
+    return buffer.getvalue()
+
+
+def _decode_program(content: bytes) -> Runner:
+    """Return the program in the content."""
+    with _quiet():
+        return torch.export.load(io.BytesIO(content)).module()
+
+
+FORMS = {
+    "onnx": Form(_encode_onnx, _decode_onnx),
+    "torch-export": Form(_encode_program, _decode_program),
+}

@@ -38,11 +38,7 @@ def score(dense: Ticket, data: ImageData, asked: Pruning, seed: int) -> BlockSco
 def cut(dense: Ticket, scores: BlockScores | FilterScores, asked: Pruning, match: Ticket | None = None) -> Ticket:
     """Return the ticket that is asked for, with the weights that it was scored with.
 
-    Args:
-        dense: What it is cut out of.
-        scores: From :func:`score`.
-        asked: What goes.
-        match: The layer ticket of the same criterion and blocks, where filters go: as many as it lost.
+    ``match`` is the layer ticket of the same criterion and blocks, where filters go: as many as it lost.
     """
     if isinstance(scores, BlockScores):
         return prune_layers(dense, scores, blocks=int(asked.blocks or 0), eligibility=asked.eligibility)
@@ -51,11 +47,7 @@ def cut(dense: Ticket, scores: BlockScores | FilterScores, asked: Pruning, match
 
 
 def check_possible(network: nn.Module, asked: Pruning) -> None:
-    """Find out now, not after the dense training, what cannot go.
-
-    Raises:
-        PruningError: More blocks are to go than can, or the criterion or the network knows no filters.
-    """
+    """Find out now, not after the dense training, what cannot go."""
     criterion = make_criterion(str(asked.criterion), **asked.options)
     if asked.method == "weight":
         return

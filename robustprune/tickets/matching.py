@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import torch
 from torch import nn
 
 from robustprune.cost import measure_block_macs, measure_cost
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning
-from robustprune.models import copy_network
 from robustprune.pruning import (
     Block,
     FilterScores,
     FilterVariant,
-    Masks,
-    check_filter_scores,
-    filter_counts,
-    filter_walk,
     find_blocks,
-    least_important,
     remove_filters,
 )
-from robustprune.tickets.cutting import cut_out, rounds_of
+from robustprune.pruning.choice import check_filter_scores, filter_counts, filter_walk, least_important
+from robustprune.tickets.cutting import cut_out, source_of
 from robustprune.tickets.header import Match, MatchBy, Plan
 from robustprune.tickets.ticket import Ticket
 
@@ -54,18 +48,18 @@ def prune_filters(
         data: The image set to remember; a ticket remembers its own.
 
     Raises:
-        PruningError: Both or neither of ``match`` and ``filters``, scores that do not fit, more filters than can
-            go, or a ticket to match that is of another architecture or no smaller.
+        PruningError: Masked weights, both or neither of ``match`` and ``filters``, scores that do not fit, more filters
+            than can go, or a ticket to match that is of another architecture or no smaller.
     """
-    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
+    source = source_of(model, data)
     blocks = find_blocks(source.network)
     check_filter_scores(source.network, blocks, scores)
     if match is not None and filters is None:
-        if match.architecture != source.architecture:
-            raise PruningError(
-                f"the ticket to match and the network are not cut from the same one: {_differences(match, source)}"
-            )
-        steps = filter_walk(scores, variant)
+        ours, theirs = match.architecture.model_dump(), source.architecture.model_dump()
+        if ours != theirs:
+            what = ", ".join(f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name])
+            raise PruningError(f"the ticket to match and the network are not cut from the same one: {what}")
+        steps = list(filter_walk(scores, variant))
         counts = _closest(source.network, blocks, steps, _cost_by(match.network, match_by), match_by)
     elif filters is not None and match is None:
         counts = filter_counts(scores, variant, filters)
@@ -85,22 +79,9 @@ def prune_filters(
         scoring_seconds=scores.seconds,
         variant=variant,
         match=_describe_match(network, match, match_by, exhausted=exhausted) if match is not None else None,
-        earlier=rounds_of(source.plan),
     )
     listed = {name: values.tolist() for name, values in scores.items()}
-    return cut_out(source, network, plan, data, scores=listed, masks=_cut_masks(source, removed, blocks))
-
-
-def _cut_masks(source: Ticket, removed: Mapping[str, Sequence[int]], blocks: Sequence[Block]) -> Masks:
-    """Return the masks of a ticket without the filters that go, cut as weights of its network are."""
-    if not source.masks:
-        return {}
-    carrier = copy_network(source.network)
-    with torch.no_grad():
-        for name, mask in source.masks.items():
-            carrier.get_parameter(name).copy_(mask)
-    left = remove_filters(carrier, removed, blocks=blocks)
-    return {name: left.get_parameter(name).detach().cpu() != 0 for name in source.masks}
+    return cut_out(source, network, plan, data, scores=listed)
 
 
 def _with_dense_numbers(source: Ticket, removed: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -114,24 +95,15 @@ def _with_dense_numbers(source: Ticket, removed: Mapping[str, Sequence[int]]) ->
     return gone
 
 
-def _differences(first: Ticket, second: Ticket) -> str:
-    ours, theirs = first.architecture.model_dump(), second.architecture.model_dump()
-    return ", ".join(f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name])
-
-
 def _cost_by(network: nn.Module, by: MatchBy) -> int:
-    """Return a network's filters over all convolutions, multiply-accumulates per image, or parameters.
-
-    Raises:
-        PruningError: There is nothing of that name to match by.
-    """
+    """Return a network's filters over all convolutions, multiply-accumulates per image, or parameters."""
     if by not in _COSTS:
         raise PruningError(f"tickets cannot be matched by {by!r}; choose one of {', '.join(_COSTS)}")
     return measure_cost(network).to_dict()[_COSTS[by]]
 
 
 def _closest(
-    network: nn.Module, blocks: Sequence[Block], steps: Iterable[Mapping[str, int]], target: int, by: MatchBy
+    network: nn.Module, blocks: Sequence[Block], steps: Sequence[Mapping[str, int]], target: int, by: MatchBy
 ) -> Mapping[str, int]:
     """Return the step of a walk at which the network costs nearest to ``target``; of two as near the earlier one.
 
@@ -142,7 +114,6 @@ def _closest(
         raise PruningError(
             f"the network has {full:,} {by} and the ticket to match {target:,}; there is nothing to remove"
         )
-    steps = list(steps)
     if not steps:
         raise PruningError("none of the network's convolutions has a filter to spare")
     prices = _prices(network, blocks, list(steps[0]), by)
@@ -175,17 +146,20 @@ def _prices(network: nn.Module, blocks: Sequence[Block], convolutions: Sequence[
     spare = [name for name in convolutions if modules[name].out_channels > 1]
     before = _block_costs(network, blocks, by)
     after = _block_costs(remove_filters(network, {name: [0] for name in spare}, blocks=blocks), blocks, by)
-    home = {name: block for name in spare for block in before if name.startswith(f"{block}.")}
-    return {name: before[home[name]] - after[home[name]] if name in home else 0 for name in convolutions}
+    prices = dict.fromkeys(convolutions, 0)
+    for name in spare:
+        home = next(block for block in before if name.startswith(f"{block}."))
+        prices[name] = before[home] - after[home]
+    return prices
 
 
 def _block_costs(network: nn.Module, blocks: Sequence[Block], by: MatchBy) -> dict[str, int]:
     if by == "macs":
         return measure_block_macs(network, blocks)
-    modules = {block.name: network.get_submodule(block.name) for block in blocks}
-    if by == "params":
-        return {name: sum(weight.numel() for weight in block.parameters()) for name, block in modules.items()}
-    return {
-        name: sum(layer.out_channels for layer in block.modules() if isinstance(layer, nn.modules.conv._ConvNd))
-        for name, block in modules.items()
-    }
+    costs = {}
+    for block in blocks:
+        layers = network.get_submodule(block.name).modules()
+        filters = (layer.out_channels for layer in layers if isinstance(layer, nn.modules.conv._ConvNd))
+        parameters = (weight.numel() for weight in network.get_submodule(block.name).parameters())
+        costs[block.name] = sum(filters if by == "filters" else parameters)
+    return costs

@@ -16,12 +16,7 @@ from robustprune.tickets.ticket import Ticket, apply_plan
 
 @dataclass(frozen=True)
 class RewindPoint:
-    """Where kept weights come from.
-
-    Attributes:
-        epoch: Epochs of the dense training after which they are taken; 0 is initialization.
-        random: New random weights instead; the ticket then trains from epoch 0.
-    """
+    """Where kept weights come from: the dense network after so many epochs (0 is initialization), or new ones."""
 
     epoch: int = 0
     random: bool = False
@@ -38,15 +33,9 @@ class RewindPoint:
 
 
 def parse_rewind_point(text: str | int, epochs: int) -> RewindPoint:
-    """Return the rewinding point that a text names.
+    """Return the rewinding point that a text names, in a dense training of so many epochs.
 
-    Args:
-        text: ``0`` or ``25`` (epochs), ``25%`` (of all epochs, rounded to the nearest), or ``random``
-            (re-initialization instead of rewinding).
-        epochs: Length of the dense training.
-
-    Raises:
-        PruningError: Another text, or an epoch that leaves nothing to train.
+    That is ``0`` or ``25`` (epochs), ``25%`` (of all, rounded to the nearest), or ``random`` (new weights instead).
     """
     text = str(text).strip()
     if text == "random":

@@ -17,8 +17,8 @@ from robustprune.models.networks import set_weights
 from robustprune.models.user_file import split_name
 from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks, remove_filters
 from robustprune.runtime.environment import describe_environment, hash_weights
+from robustprune.runtime.files import read_sealed, write_sealed
 from robustprune.runtime.kinds import TICKET
-from robustprune.runtime.sealed import read_sealed, write_sealed
 from robustprune.tickets.header import Plan, TicketHeader
 
 FORMAT = "robustprune-ticket"
@@ -96,7 +96,7 @@ class Ticket:
             if self.masks:
                 check_masks(self.network, self.masks)
         except PruningError as error:
-            raise TicketError(f"the masks of this ticket do not fit its network: {error}") from error
+            raise TicketError(f"the masks of {self.path or 'this ticket'} do not fit its network: {error}") from error
 
     def check_fits(self, data: ImageData) -> None:
         """Check that an image set has the shape and classes that the network was built for.
@@ -131,35 +131,27 @@ class Ticket:
 
 
 def apply_plan(network: nn.Module, plan: Plan, masks: Mapping[str, Tensor] | None = None) -> nn.Module:
-    """Return what a plan leaves of a dense network; what is kept keeps its names, weights and buffers.
+    """Return what a plan leaves of a dense network, which stays as it is; masks make weights outside of them zero.
 
-    Args:
-        network: The dense network, at any weights; left as it is.
-        plan: A ticket's plan.
-        masks: The ticket's masks, outside of which weights become zero.
+    What is kept keeps its names, weights and buffers.
 
     Raises:
         TicketError: The plan removes something that is no block, such as the last layer, or filters that are not
             there or cannot go.
     """
-    left = _without_removed(network, plan)
+    if plan.removed or plan.removed_filters:
+        blocks = find_blocks(network)
+        strange = [name for name in plan.removed if name not in {block.name for block in blocks}]
+        if strange:
+            raise TicketError(f"its plan removes {strange[0]!r}, which is no residual block of the network")
+        try:
+            network = remove_filters(remove_blocks(network, plan.removed), plan.removed_filters, blocks=blocks)
+        except PruningError as error:
+            raise TicketError(f"its plan cannot be carried out: {error}") from error
     if masks:
-        left = copy_network(left)
-        apply_masks(left, masks)
-    return left
-
-
-def _without_removed(network: nn.Module, plan: Plan) -> nn.Module:
-    if not plan.removed and not plan.removed_filters:
-        return network
-    blocks = find_blocks(network)
-    strange = [name for name in plan.removed if name not in {block.name for block in blocks}]
-    if strange:
-        raise TicketError(f"its plan removes {strange[0]!r}, which is no residual block of the network")
-    try:
-        return remove_filters(remove_blocks(network, plan.removed), plan.removed_filters, blocks=blocks)
-    except PruningError as error:
-        raise TicketError(f"its plan cannot be carried out: {error}") from error
+        network = copy_network(network)
+        apply_masks(network, masks)
+    return network
 
 
 def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ticket:
@@ -201,10 +193,7 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
         path=given,
         **{name: getattr(header, name) for name in _SHARED_FIELDS},
     )
-    try:
-        ticket.check_masks()
-    except TicketError as error:
-        raise TicketError(f"{path} makes no sense: {error}") from error
+    ticket.check_masks()
     return ticket
 
 

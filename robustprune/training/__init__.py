@@ -1,9 +1,8 @@
 """Training: recipes, the loop, checkpoints, energy, speed."""
 
 from robustprune.training.course import Course
-from robustprune.training.meter import EnergyMeter, EnergyReading
+from robustprune.training.meter import EnergyMeter, EnergyReading, measure_steps, measure_training_speedup
 from robustprune.training.recipes import RECIPES, Recipe
-from robustprune.training.speed import Speedup, measure_steps, measure_training_speedup
 from robustprune.training.train import CHECKPOINT_NAME, train, train_to_file
 
 __all__ = [
@@ -13,7 +12,6 @@ __all__ = [
     "EnergyMeter",
     "EnergyReading",
     "Recipe",
-    "Speedup",
     "measure_steps",
     "measure_training_speedup",
     "train",

@@ -15,11 +15,10 @@ from robustprune.errors import DamagedFileError, TrainingError
 from robustprune.models.networks import set_weights
 from robustprune.pruning import apply_masks, hash_masks
 from robustprune.runtime.environment import describe_environment
-from robustprune.runtime.files import hash_json
+from robustprune.runtime.files import hash_json, read_sealed, write_sealed
 from robustprune.runtime.kinds import CHECKPOINT
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import derive_seed, isolated_generators
-from robustprune.runtime.sealed import read_sealed, write_sealed
 from robustprune.runtime.work import Progress
 from robustprune.tickets.ticket import Ticket
 from robustprune.training.defences import watch_robustness
@@ -95,7 +94,6 @@ class TrainingRun:
         """Begin with the ticket's present weights."""
         self.ticket, self.course, self.data, self.processes = ticket, course, data.to(course.device), processes
         self.identity = course.identity(ticket, data, processes)
-        self.described = describe_processes(ticket.network, processes, course.device)
         self.network: nn.Module = ticket.network.to(course.device).to(memory_format=torch.channels_last)
         example = None if processes.is_alone else self.data.require("train").take(torch.arange(2)).to(course.device)
         self.shared = SharedNetwork(self.network, processes, example)
@@ -130,10 +128,6 @@ class TrainingRun:
         entry, self.energy_method = self.processes.from_main(lambda: (entry, energy.method))
         self.history.append(entry)
 
-    def keep(self, path: Path) -> None:
-        """Write the ticket as it is now."""
-        self.processes.from_main(lambda: self.result().save(path))
-
     def save_checkpoint(self, path: Path) -> None:
         """Write down where the run stands, atomically, so that a killed one loses at most an epoch.
 
@@ -159,7 +153,7 @@ class TrainingRun:
         Raises:
             TrainingError: The file is damaged, or belongs to another run; the message says what differs.
         """
-        found = self.processes.from_main(lambda: _read_checkpoint(path, self.identity))
+        found = self.processes.from_main(lambda: _read_checkpoint(path, self.identity) if path.exists() else None)
         if found is not None:
             self.history, self.energy_method = found["history"], found["energy_method"]
             set_weights(self.network, found["weights"])
@@ -197,13 +191,11 @@ class TrainingRun:
             "energy_method": self.energy_method,
             "threads": torch.get_num_threads(),
             "device": self.course.device.type,
-            **self.described,
+            **{name: self.identity[name] for name in ("processes", "batch_statistics") if name in self.identity},
         }
 
 
-def _read_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
+def _read_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     try:
         content = read_sealed(path, FORMAT)
     except DamagedFileError as error:

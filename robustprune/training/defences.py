@@ -47,20 +47,15 @@ def adversarial_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of a step, with its graph, and the logits (n, K) that its accuracy is counted on.
 
-    Args:
-        network: In training mode.
-        images: (n, C, H, W) in [0, 1].
-        labels: (n,).
-        recipe: Says which kind of training, and at which ε.
-        generator: On the CPU; random starts are drawn from it.
-        trained: What the loss is computed through, if not the network: a wrapper of it that looks after its gradients.
+    The network is in training mode, images (n, C, H, W) are in [0, 1]; random starts are drawn from a generator on the
+    CPU. ``trained`` is what the loss is computed through, if not the network: a wrapper that looks after its gradients.
     """
     trained, draws = network if trained is None else trained, as_draws(generator)
     if recipe.adversarial == "trades":
         return _trades(network, trained, images, labels, recipe, draws)
     steps = 1 if recipe.adversarial == "fgsm" else recipe.adversarial_steps
     way = FGSM_STEP if recipe.adversarial == "fgsm" else WAY
-    start = images + recipe.epsilon * _noise(images, draws)
+    start = images + recipe.epsilon * (2 * draws.rand(*images.shape) - 1).to(images.device)
     attacked = _climb(
         network, images, start, lambda logits: F.cross_entropy(logits, labels, reduction="sum"), recipe, way, steps
     )
@@ -109,10 +104,6 @@ def _climb(
     return points.detach().contiguous(memory_format=torch.channels_last)
 
 
-def _noise(images: Tensor, draws: Draws) -> Tensor:
-    return (2 * draws.rand(*images.shape) - 1).to(images.device)
-
-
 def watch_robustness(
     network: nn.Module,
     split: Split,
@@ -127,13 +118,7 @@ def watch_robustness(
     single steps withstands these alone. It is called when accuracy under PGD falls below half of its best while
     accuracy under FGSM stays above twice that; a warning says so once.
 
-    Args:
-        network: As it is after the epoch.
-        split: Some of its first images are attacked.
-        recipe: Of an adversarial training.
-        history: Entries of the epochs before.
-        seed: Of the attack's random start.
-        processes: Which share the attacks.
+    The first images of a split are attacked; ``history`` is that of the epochs before.
     """
     part = split.take(torch.arange(min(WATCHED, len(split))))
     labels = split.labels[: len(part)]
@@ -157,13 +142,7 @@ def harden(
 ) -> list[Tensor]:
     """Return the views of a batch that are trained on: one, or with a consistency loss the images and two mixtures.
 
-    Args:
-        images: uint8 (N, C, H, W), flipped and shifted.
-        recipe: Says what is done.
-        generator: Of the epoch.
-        seed: Of training.
-        epoch: From 0.
-        indices: (N,) which images these are.
+    Images are uint8 (N, C, H, W), flipped and shifted; ``indices`` (N,) say which they are, ``epoch`` counts from 0.
     """
     if recipe.defence == "augmix":
         if recipe.consistency > 0:
@@ -192,11 +171,7 @@ def corrupt_some(images: Tensor, generator: Generator | Draws, seed: int, indice
 
 
 def consistency_loss(logits: list[Tensor]) -> Tensor:
-    """Return the Jensen-Shannon divergence of the predictions for the views of a batch, in nats (AugMix, eq. 1 and 2).
-
-    Args:
-        logits: (N, K) for each view.
-    """
+    """Return the Jensen-Shannon divergence of predictions (N, K) for views of a batch, in nats (AugMix, eq. 1, 2)."""
     shares = [row.softmax(dim=1) for row in logits]
     # As in the published code: the mean is kept off zero, whose logarithm is not finite.
     mean = torch.stack(shares).mean(dim=0).clamp(1e-7, 1).log()

@@ -50,37 +50,29 @@ class SharedNetwork:
     """A network whose gradients are those of all processes together.
 
     Attributes:
-        network: The network itself, whose weights are the same in all processes.
         trained: What training passes go through: the network, or the wrapper that averages its gradients.
-        processes: Those that train it.
     """
 
     def __init__(self, network: nn.Module, processes: Processes = ALONE, example: Tensor | None = None) -> None:
-        """Share a network, which takes the weights and buffers that it has in the main process.
+        """Share a network, on its device, which takes the weights and buffers that it has in the main process.
 
-        Args:
-            network: On its device.
-            processes: Those that train it.
-            example: (n, C, H, W) uint8, of several processes: a few images on its device.
+        Several processes need an example (n, C, H, W) uint8: a few images on that device.
         """
         self.network, self.processes = network, processes
         self.trained: nn.Module = network
         self._own: dict[str, nn.Module] = {}
-        if not processes.is_alone:
-            assert example is not None
-            self.trained = self._wrap(example)
-
-    def _wrap(self, example: Tensor) -> nn.Module:
-        options: dict[str, Any] = {"find_unused_parameters": _leaves_out_parameters(self.network, example)}
+        if processes.is_alone:
+            return
+        assert example is not None
+        options: dict[str, Any] = {"find_unused_parameters": _leaves_out_parameters(network, example)}
         # Running statistics are not the main process's alone, see `even_out`; torch renamed the option.
         known = inspect.signature(DistributedDataParallel).parameters
         options["forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"] = False
-        device = example.device
-        if device.type == "cuda":
+        if example.device.type == "cuda":
             self._synchronize_statistics()
             options["device_ids"] = [torch.cuda.current_device()]
         with talking():
-            return DistributedDataParallel(self.network, **options)
+            self.trained = DistributedDataParallel(network, **options)
 
     def _synchronize_statistics(self) -> None:
         """Let batch normalization see the whole batch; `undo` puts the layers back, which share all tensors."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -64,30 +63,31 @@ def train_epoch(
     draws = Draws(generator, rows, batch_size)
     shift = default_shift(data.image_size) if recipe.augment else 0
     kind = model_type(network)
-    totals = {"loss": 0.0, "correct": 0.0}
+    total_loss = total_correct = 0.0
     start = time.perf_counter()
     network.train()
     for step, batch in enumerate(split.batches(rows.stop - rows.start, order=own, device=device)):
         images = augment(batch.images, draws, flip=data.flips and recipe.augment, shift=shift)
         views = harden(images, recipe, draws, seed=seed, epoch=epoch, indices=batch.indices)
         views = [to_unit_range(view).to(kind).contiguous(memory_format=torch.channels_last) for view in views]
+        place = f"epoch {epoch + 1}, step {step + 1}"
         rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
         with sound_gradients(network):
-            loss, correct = _step(shared, optimizer, views, batch.labels, recipe, draws, (epoch, step))
-        totals["loss"] += loss * batch_size
-        totals["correct"] += correct
+            loss, correct = _step(shared, optimizer, views, batch.labels, recipe, draws, place)
+        total_loss += loss * batch_size
+        total_correct += correct
         if progress is not None:
             progress("training", epoch * steps + step + 1, recipe.epochs * steps)
     shared.even_out()
-    _check_weights(network, optimizer, (epoch, steps - 1))
+    _check_weights(network, optimizer, place)
     seconds = time.perf_counter() - start
     return {
         "epoch": epoch + 1,
         "learning_rate": rate,
-        "train_loss": totals["loss"] / len(order),
-        "train_accuracy": totals["correct"] / len(order),
+        "train_loss": total_loss / len(order),
+        "train_accuracy": total_correct / len(order),
         "seconds": seconds,
         "images_per_second": len(order) / seconds,
     }
@@ -100,14 +100,14 @@ def _step(
     labels: Tensor,
     recipe: Recipe,
     draws: Draws,
-    where: tuple[int, int],
+    place: str,
 ) -> tuple[float, float]:
     """Take a step; return the mean loss of the whole batch, and how many of its images are classified rightly."""
     optimizer.zero_grad(set_to_none=True)
     try:
         loss, logits = _loss(shared, views, labels, recipe, draws)
     except Exception as error:
-        raise failure(f"cannot be run in training, {_place(where)}", error) from error
+        raise failure(f"cannot be run in training, {place}", error) from error
     value = loss.item()
     correct = float((logits.detach().argmax(dim=1) == labels).sum())
     if not shared.processes.is_alone:
@@ -116,13 +116,16 @@ def _step(
         total, correct = shared.processes.sum([value * len(labels), correct])
         value = total / draws.total
     if not math.isfinite(value):
-        raise _diverged("loss", value, optimizer, where)
+        raise _diverged("loss", value, optimizer, place)
     try:
         with shared.exchanging():
             loss.backward()  # type: ignore[no-untyped-call]
     except Exception as error:
-        raise failure(f"has no gradient in training, {_place(where)}", error) from error
-    _check_gradients(shared.network.parameters(), optimizer, where)
+        raise failure(f"has no gradient in training, {place}", error) from error
+    gradients = [parameter.grad for parameter in shared.network.parameters() if parameter.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients))
+    if not math.isfinite(norm):
+        raise _diverged("gradient norm", norm, optimizer, place)
     optimizer.step()
     return value, correct
 
@@ -141,30 +144,17 @@ def _loss(
     return loss, logits
 
 
-def _check_gradients(
-    parameters: Iterable[nn.Parameter], optimizer: torch.optim.Optimizer, where: tuple[int, int]
-) -> None:
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = float(torch.nn.utils.get_total_norm(gradients))
-    if not math.isfinite(norm):
-        raise _diverged("gradient norm", norm, optimizer, where)
-
-
-def _check_weights(network: nn.Module, optimizer: torch.optim.Optimizer, where: tuple[int, int]) -> None:
+def _check_weights(network: nn.Module, optimizer: torch.optim.Optimizer, place: str) -> None:
     """Check what the last update, which no loss has seen, made of the weights and running statistics."""
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise _diverged(f"value of {name}", math.nan, optimizer, where)
+            raise _diverged(f"value of {name}", math.nan, optimizer, place)
 
 
-def _place(where: tuple[int, int]) -> str:
-    return f"epoch {where[0] + 1}, step {where[1] + 1}"
-
-
-def _diverged(what: str, value: float, optimizer: torch.optim.Optimizer, where: tuple[int, int]) -> TrainingError:
+def _diverged(what: str, value: float, optimizer: torch.optim.Optimizer, place: str) -> TrainingError:
     rate = optimizer.param_groups[0]["lr"]
     return TrainingError(
-        f"training diverged: the {what} is {value} in {_place(where)}, at learning "
+        f"training diverged: the {what} is {value} in {place}, at learning "
         f"rate {rate:.3g}. Lower the learning rate (--learning-rate), and check the images and labels; with "
         "--resume training starts again from the last finished epoch"
     )

@@ -10,10 +10,10 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from robustprune.attacks.requests import parse_epsilon
-from robustprune.errors import AttackError, RobustPruneError, TrainingError
+from robustprune.attacks.requests import LinfEpsilon
+from robustprune.errors import RobustPruneError, TrainingError
 from robustprune.registry import suggest
 from robustprune.runtime.requests import Request
 
@@ -28,13 +28,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "paper": {"epochs": 200, "batch_size": 128, "learning_rate": 0.01, "weight_decay": 5e-4, "schedule": "step"},
 }
-
-
-def _as_epsilon(value: Any) -> float:
-    try:
-        return parse_epsilon(value)
-    except AttackError as error:
-        raise ValueError(str(error)) from error
 
 
 class Recipe(Request):
@@ -78,7 +71,7 @@ class Recipe(Request):
     defence: Literal["none", "augmix", "corruptions"] = "none"
     consistency: Annotated[float, Field(ge=0)] = 0.0
     adversarial: Literal["none", "pgd", "fgsm", "trades"] = "none"
-    epsilon: Annotated[float, BeforeValidator(_as_epsilon)] = 8 / 255
+    epsilon: LinfEpsilon = 8 / 255
     adversarial_steps: Annotated[int, Field(ge=1)] = 10
     trades_beta: Annotated[float, Field(ge=0)] = 6.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,15 @@ def train_to_file(
     back instead of trained again.
 
     Args:
-        ticket: As for :func:`train`.
-        data: As for :func:`train`.
+        ticket: With ``data``, ``recipe`` and the other ``settings`` as for :func:`train`.
+        data: The image set.
         out: The file of the trained ticket.
-        recipe: As for :func:`train`.
+        recipe: Or its name.
         keep: Epochs done → file to write the ticket to as it is then.
         resume: Continue an interrupted run.
         on_epoch: Called after every epoch, in the main process.
-        work: As for :func:`train`, but for its folder: the main one of its processes looks at files and writes them.
-        settings: The other arguments of :func:`train`.
+        work: Its folder is not used; the main one of its processes looks at files and writes them.
+        settings: Further ones.
 
     Raises:
         TrainingError: As for :func:`train`; or an interrupted run lies there that would be lost.
@@ -120,7 +121,7 @@ def train_to_file(
     if resume and not is_interrupted:
         run = hash_json(course.identity(ticket, data, processes))
         epochs = course.stop_epoch - course.start_epoch
-        if processes.from_main(lambda: _finished(out, run, epochs, ticket) is not None):
+        if processes.from_main(lambda: _is_finished(out, run, epochs, ticket)):
             return load_ticket(out, model_code=own_code(ticket.architecture.name))
     _train(ticket, data, course, work, checkpoint, keep=keep, on_epoch=on_epoch)
     processes.from_main(lambda: _conclude(ticket, out, checkpoint))
@@ -140,7 +141,11 @@ def _train(
 ) -> Ticket:
     ticket.check_fits(data)
     ticket.check_masks()
-    _check_network(ticket)
+    if not any(parameter.requires_grad for parameter in ticket.network.parameters()):
+        raise TrainingError(
+            f"{ticket.architecture.name} has no weights that can be trained: they are frozen, or constants of a script"
+        )
+    check_training(ticket.network, ticket.architecture)
     processes, recipe = work.processes, course.recipe
     check_batch(min(recipe.batch_size, len(data.require("train"))), processes)
     run = TrainingRun(ticket, data, course, processes)
@@ -154,7 +159,8 @@ def _train(
             run.train_epoch(epoch, meter, work.progress if processes.is_main else None)
             # Before the checkpoint: a run killed in between comes back to this epoch and keeps it then.
             if keep and epoch + 1 in keep:
-                run.keep(keep[epoch + 1])
+                kept = run.result()
+                processes.from_main(partial(kept.save, keep[epoch + 1]))
             if checkpoint is not None:
                 run.save_checkpoint(checkpoint)
             if on_epoch is not None and processes.is_main:
@@ -166,25 +172,15 @@ def _train(
     return ticket
 
 
-def _check_network(ticket: Ticket) -> None:
-    if not any(parameter.requires_grad for parameter in ticket.network.parameters()):
-        raise TrainingError(
-            f"{ticket.architecture.name} has no weights that can be trained: they are frozen, or constants of a script"
-        )
-    check_training(ticket.network, ticket.architecture)
-
-
 def _conclude(ticket: Ticket, out: Path, checkpoint: Path) -> None:
     ticket.save(out)
     checkpoint.unlink(missing_ok=True)  # another run may have done the same training, to the same end
 
 
-def _finished(out: Path, run: str, epochs: int, ticket: Ticket) -> Ticket | None:
-    """Return the ticket at ``out`` if it is what this very run ended in, after so many epochs."""
-    if not out.exists():
-        return None
+def _is_finished(out: Path, run: str, epochs: int, ticket: Ticket) -> bool:
+    """Return whether the file is what this very run ended in, after so many epochs."""
     try:
         found = load_ticket(out, model_code=own_code(ticket.architecture.name))
-    except TicketError:
-        return None
-    return found if (found.training.get("run"), len(found.history)) == (run, epochs) else None
+    except TicketError:  # also where there is none
+        return False
+    return (found.training.get("run"), len(found.history)) == (run, epochs)

@@ -90,7 +90,7 @@ def test_resume_writes_what_is_missing(run: Run) -> None:
     assert Path("set/fog.npy").stat().st_mtime_ns == before
     check_failure(run(*asking, "--resume", "--seed", "1"), 1, "otherwise, see seed")
     Path("set/settings.json").write_text("[]")
-    check_failure(run(*asking, "--resume"), 1, "something else than a corrupted set")
+    check_failure(run(*asking, "--resume"), 1, "something that was made otherwise")
     Path("other").mkdir()
     np.save("other/fog.npy", np.zeros(3))
     check_failure(run(*asking[:-1], "other"), 1, "arrays of something else")

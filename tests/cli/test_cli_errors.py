@@ -16,7 +16,7 @@ from support import TINY, Run, check_failure
 from robustprune.data import ImageData
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
-from robustprune.runtime.sealed import write_sealed
+from robustprune.runtime.files import write_sealed
 from robustprune.tickets.ticket import Ticket
 
 WEIGHT = ("--method", "weight", "--sparsity", "0.8")
@@ -79,14 +79,9 @@ def files(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageData) -> Pa
         (("prune", *TINY, *WEIGHT, "--criterion", "kl", "--out", "x.pt"), 1, ["Kl does not score weights: "]),
         (("prune", *TINY, "--method", "block", "--out", "x.pt"), 2, ["layer"]),
         (
-            ("prune", *TINY, "--on", "adversarial", "--criterion", "l1", "--blocks", "1", "--out", "x.pt"),
+            ("prune", *TINY, "--criterion", "l1", "--criterion-option", "on=clean", "--blocks", "1", "--out", "x.pt"),
             1,
             ["criterion l1: there is no option 'on'", "It takes reduction"],
-        ),
-        (
-            ("prune", *TINY, "--on", "clean", "--criterion-option", "on=adversarial", "--blocks", "1", "--out", "x.pt"),
-            2,
-            ["contradicts --criterion-option on=adversarial"],
         ),
         (("prune", *TINY, "--blocks", "1", "--out", "."), 2, ["is a directory"]),
         (("prune", *TINY, "--blocks", "1", "--out", ""), 2, ["it is empty"]),
@@ -156,8 +151,8 @@ NO_TICKETS = {
     "missing.pt": "there is no file",
     "cut.pt": "cut short",
     "damaged.pt": "is damaged",
-    "folder.pt": "is a folder",
-    "record.json": "is JSON, such as a record",
+    "folder.pt": "Is a directory",
+    "record.json": "of another kind, such as a record",
 }
 
 
@@ -184,7 +179,7 @@ def test_what_is_no_ticket(run: Run, files: Path, name: str) -> None:
 )
 def test_a_record_in_place_of_its_ticket(run: Run, files: Path, arguments: tuple[str, ...]) -> None:
     place = str(files / "record.json")
-    check_failure(run(*(each.replace("{}", place) for each in arguments)), 1, place, "is JSON, such as a record")
+    check_failure(run(*(each.replace("{}", place) for each in arguments)), 1, place, "such as a record")
     assert os.listdir() == []
 
 
@@ -245,7 +240,7 @@ def test_a_lottery_that_cannot_be_written(run: Run, monkeypatch: pytest.MonkeyPa
     def refuse(*_arguments: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("robustprune.sweep.planning.write_atomically", refuse)
+    monkeypatch.setattr("robustprune.sweep.store.write_atomically", refuse)
     check_failure(
         run("lottery", *TINY, "--epochs", "1", "--out", "runs"), 1, "cannot be written to runs/sweeps/", "Permission"
     )

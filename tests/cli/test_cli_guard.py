@@ -16,7 +16,7 @@ import pytest
 from support import TINY, Run, check_failure
 
 from robustprune.cli import commands
-from robustprune.cli.paths import Naming, Records, Source, SweepSource, Target
+from robustprune.cli.paths import Naming, Records, Source, Target
 from robustprune.data import ImageData, load_data
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
@@ -126,9 +126,7 @@ def snapshot() -> dict[str, str]:
 def values_for(reader: click.Parameter) -> Iterator[tuple[str, str]]:
     """Yield a value of an option, and a file or folder that is read by it."""
     kind = reader.type
-    if isinstance(kind, SweepSource):
-        yield from (("sweep.yaml", each) for each in ("sweep.yaml", "base.npz", "dense.pt"))
-    elif isinstance(kind, Source) and kind.whole:
+    if isinstance(kind, Source) and kind.whole:
         yield from (("set/train/a", each) for each in ("set/train/a/0.png", "set/train/a", "set/train/a/new.png"))
     elif isinstance(kind, Source):
         yield ("records", "records/record.json") if not kind.file_okay else ("dense.pt", "dense.pt")
@@ -172,7 +170,7 @@ def call(name: str, *given: tuple[click.Parameter, str]) -> list[str]:
     for each in commands.commands[name].params:
         values = own.get(each.name, [])
         if not values and each.required:
-            fresh = {"table": "table1", "dataset": "digits", "out": "fresh/out", "model": "resnet20"}
+            fresh = {"table": "table1", "out": "fresh/out", "model": "resnet20"}
             values = ["records"] if isinstance(each, click.Argument) and reads(each.type) else [fresh[each.name or ""]]
         if isinstance(each, click.Argument):
             arguments += values

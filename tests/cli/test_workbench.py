@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustprune.cli.options import DataOptions, NetworkOptions, is_ticket_path
+from robustprune.cli.options import DataOptions, NetworkOptions
 from robustprune.cli.workbench import open_alike, open_model
 from robustprune.data import load_data
 from robustprune.errors import TicketError, UnknownNameError
@@ -85,9 +85,9 @@ def test_what_names_a_ticket(saved: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(saved.parent)
     (saved.parent / "resnet20").mkdir()
     (saved.parent / "renamed").write_bytes(saved.read_bytes())
-    assert [is_ticket_path(name) for name in ("ticket.pt", "missing.pt", "a.pth", "b.ckpt", "renamed")] == [True] * 5
+    assert all(NetworkOptions(name).is_ticket for name in ("ticket.pt", "missing.pt", "a.pth", "b.ckpt", "renamed"))
     # A folder that is called like a network does not hide it.
-    assert not is_ticket_path("resnet20")
+    assert not NetworkOptions("resnet20").is_ticket
     assert open_model(TINY_RESNET)[0].architecture.name == "resnet20"
     assert open_model(NetworkOptions("renamed"))[0].seed == 5
     with pytest.raises(UnknownNameError, match="no model called 'missing'"):

@@ -3,7 +3,7 @@ import pytest
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from robustprune.comparison.significance import holm, mcnemar
+from robustprune.comparison.difference import holm, mcnemar
 
 
 @pytest.mark.parametrize(("lost", "gained"), [(0, 0), (1, 0), (3, 9), (9, 3), (12, 12), (40, 61), (300, 371)])

@@ -14,8 +14,7 @@ from synthetic_records import make_record
 from robustprune.comparison.sources import is_named, split_named
 from robustprune.errors import ComparisonError
 
-PART = st.text("ab1.=", min_size=1, max_size=3).filter(lambda text: text.strip("."))
-NAME = st.lists(PART, min_size=1, max_size=4).map(",".join)
+NAME = st.text("ab1.=", min_size=1, max_size=3).filter(lambda text: text.strip("."))
 
 
 @given(st.lists(NAME, min_size=1, max_size=6, unique=True), st.text("xyz", min_size=1, max_size=3))
@@ -26,7 +25,7 @@ def test_all_that_is_named_is_there_and_nothing_is_left_over(names: list[str], n
             Path(file).touch()
         found_name, places = split_named(f"{name}={','.join(files)}")
         assert found_name == name
-        assert places == files  # a folder stands before each, so that there is one way to part them
+        assert places == files
 
 
 @pytest.mark.parametrize(
@@ -35,9 +34,7 @@ def test_all_that_is_named_is_there_and_nothing_is_left_over(names: list[str], n
         (["d0", "d1"], "dense=d0,d1", "dense", ["d0", "d1"]),
         (["d0", "d1", "d0,d1"], "dense=d0,d1", "dense", ["d0,d1"]),  # a file that is there wins
         (["lr=0.1,seed=0"], "dense=lr=0.1,seed=0", "dense", ["lr=0.1,seed=0"]),
-        (["lr=0.1,seed=0"], "lr=0.1=lr=0.1,seed=0", "lr=0.1", ["lr=0.1,seed=0"]),  # = in both
         (["lr=0.1,seed=0"], "a,b=lr=0.1,seed=*", "a,b", ["lr=0.1,seed=*"]),
-        (["lr=0.1", "lr=0.1,s=0", "lr=0.2,s=0"], "x=lr=0.1,s=0,lr=0.2,s=0", "x", ["lr=0.1,s=0", "lr=0.2,s=0"]),
         (["d0"], "dense=d0,", "dense", ["d0"]),
         ([], "dense=nowhere", "dense", ["nowhere"]),  # reading it says that it is not there
     ],
@@ -57,7 +54,7 @@ def test_what_is_of_another_form(run: Run, text: str) -> None:
 
 def test_what_is_not_there_is_named(run: Run) -> None:
     Path("seed=0").touch()
-    with pytest.raises(ComparisonError, match=r"no 'lr=0\.1,seed=0', and of what its commas part .* no 'lr=0\.1'$"):
+    with pytest.raises(ComparisonError, match=r"no 'lr=0\.1,seed=0', nor 'lr=0\.1'; .* dense=FILE dense=FILE"):
         split_named("dense=lr=0.1,seed=0")
 
 
@@ -66,7 +63,7 @@ def test_commands_take_such_paths(run: Run) -> None:
         make_record(kind=kind).save(f"runs/lr={lr},seed=0/d.json")
     dense, layer = (f"runs/lr={lr},seed=0/d.json" for lr in ("0.1", "0.2"))
     assert run("compare", f"dense={dense}", f"layer={layer}").code == 0
-    assert run("compare", "dense=runs/lr=0.1*/d.json", f"x=y={layer}").code == 0
+    assert run("compare", "dense=runs/lr=0.1*/d.json", f"x={layer}").code == 0
     named = run("report", f"dense={dense}", f"layer={layer}", "--out", "named.html")
     assert named.code == 0, named.err
     for unnamed in ([dense, layer], ["runs/lr=*/d.json"], ["runs"]):

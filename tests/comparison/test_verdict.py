@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustprune.comparison.significance import judge
+from robustprune.comparison.difference import judge
 
 
 @pytest.mark.parametrize(

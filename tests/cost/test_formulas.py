@@ -95,7 +95,6 @@ LAYERS: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {
         (5, 8),
         4 * 5 * 8 * 8 + 2 * 5 * 5 * 8 + 2 * 5 * 8 * 16,
     ),
-    "lazy": (nn.Sequential(nn.LazyConv2d(6, 3), nn.Flatten(), nn.LazyLinear(2)), (4, 8, 8), 6 * 4 * 9 * 36 + 432),
     "spectral": (parametrizations.spectral_norm(nn.Linear(5, 7)), (5,), 35),
     "orthogonal": (parametrizations.orthogonal(nn.Linear(5, 7)), (5,), 35),
     "weight norm": (parametrizations.weight_norm(nn.Linear(5, 7)), (5,), 35),
@@ -135,7 +134,6 @@ FUNCTIONS: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
-@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
 @pytest.mark.parametrize(
     ("network", "shape", "expected"),
     [pytest.param(*case, id=name) for cases in (LAYERS, FUNCTIONS) for name, case in cases.items()],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from robustprune.data import load_data
-from robustprune.data.safe_pickle import read_array_pickle
+from robustprune.data.published import read_array_pickle
 from robustprune.errors import DataError
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -107,7 +107,7 @@ def test_a_malicious_pickle_runs_nothing(tmp_path, hidden_in):
         "an array type": {"data": np.array([payload], dtype=object), "labels": [0]},
     }[hidden_in]
     (folder / "data_batch_3").write_bytes(pickle.dumps(content, protocol=2))
-    with pytest.raises(DataError, match=r"data_batch_3 is not a pickle of plain arrays.*system"):
+    with pytest.raises(DataError, match=r"data_batch_3 is not a pickle of uint8 arrays.*system"):
         load_data("cifar10", root=tmp_path)
     assert not trace.exists()
 
@@ -129,13 +129,14 @@ def test_a_malicious_pickle_runs_nothing(tmp_path, hidden_in):
 def test_other_foreign_or_damaged_pickles(tmp_path, content):
     path = tmp_path / "file"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="not a pickle of plain arrays"):
+    with pytest.raises(DataError, match="not a pickle of uint8 arrays"):
         read_array_pickle(path)
 
 
 def test_arrays_and_containers_come_back_as_they_were(tmp_path):
     path = tmp_path / "file"
-    original = {"a": [np.arange(6).reshape(2, 3), (1, 2.5, "x")], "b": np.asfortranarray(np.eye(3))}
+    numbers = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    original = {"a": [numbers, (1, 2.5, "x")], "b": np.asfortranarray(numbers)}
     path.write_bytes(pickle.dumps(original, protocol=2))
     read = read_array_pickle(path)
     np.testing.assert_array_equal(read["a"][0], original["a"][0])
@@ -146,15 +147,15 @@ def test_arrays_and_containers_come_back_as_they_were(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"data": np.zeros((2, 3072), np.uint8)}, "does not hold data and labels"),
-        ([1, 2], "does not hold data and labels"),
+        ({"data": np.zeros((2, 3072), np.uint8)}, "does not hold"),
+        ([1, 2], "does not hold"),
         ({"data": np.zeros((2, 3000), np.uint8), "labels": [0, 0]}, "rows of 3072"),
         ({"data": np.zeros((2, 3072), np.int64), "labels": [0, 0]}, "uint8"),
-        ({"data": [1, 2], "labels": [0, 0]}, "uint8"),
-        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, "2 images and 1 labels"),
-        ({"data": np.zeros((1, 3072), np.uint8), "labels": ["cat"]}, "class numbers"),
+        ({"data": [1, 2], "labels": [0, 0]}, "does not hold"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, "does not hold"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": ["cat"]}, "class number"),
         ({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}, "10 classes"),
-        ({"data": np.zeros((1, 3072), np.uint8), "labels": [2**70]}, "class numbers"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": [2**70]}, "class number"),
     ],
 )
 def test_contents_that_are_not_cifar(tmp_path, content, message):

@@ -73,13 +73,13 @@ def test_debians_fashion_mnist_has_its_published_statistics():
 def test_files_that_are_not_what_they_should_be(tmp_path):
     good = idx_bytes(np.zeros((3, 4, 5)))
     cases = {
-        "wrong magic": (b"\x00\x01" + good[2:], "not an IDX file"),
-        "signed type": (b"\x00\x00\x09" + good[3:], "not an IDX file"),
-        "two dimensions": (idx_bytes(np.zeros((3, 4))), "2 dimensions where 3"),
-        "empty": (b"", "starts with nothing"),
-        "header cut": (good[:9], "ends within its header"),
-        "one byte short": (good[:-1], "only 59"),
-        "one byte over": (good + b"\0", "holds more"),
+        "wrong magic": (b"\x00\x01" + good[2:], "starts with 00010803"),
+        "signed type": (b"\x00\x00\x09" + good[3:], "starts with 00000903"),
+        "two dimensions": (idx_bytes(np.zeros((3, 40))), "in 3 dimensions"),
+        "empty": (b"", "not an IDX file"),
+        "header cut": (good[:9], "not an IDX file"),
+        "one byte short": (good[:-1], "not an IDX file"),
+        "one byte over": (good + b"\0", "not an IDX file"),
     }
     for name, (content, message) in cases.items():
         path = tmp_path / name

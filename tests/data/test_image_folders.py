@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from robustprune.data import InMemorySplit, StreamedSplit, load_data
-from robustprune.data.image_files import read_image
+from robustprune.data.streaming import read_image
 from robustprune.errors import DataError, DataWarning
 
 
@@ -42,8 +42,7 @@ def test_train_and_test_folders(tmp_path):
 def test_val_is_the_test_split_when_there_is_no_other(tmp_path):
     write_classes(tmp_path / "train", count=10)
     write_classes(tmp_path / "val", count=3)
-    with pytest.warns(DataWarning, match="taken as the test split: val"):
-        data = load_data(f"imagefolder:{tmp_path}")
+    data = load_data(f"imagefolder:{tmp_path}")
     assert len(data.test) == 6
     assert len(data.val) == 2
     assert "val is the test split" in data.provenance["layout"]

@@ -29,10 +29,14 @@ def write(folder: Path, labels: NDArray[np.integer], **further: NDArray[np.gener
 
 @pytest.mark.parametrize(
     ("first", "step", "shown"),
-    [(1, 1, "1, 2, 3: of the 4"), (10, 10, "10, 20, 30: of the 31"), (0, 20000, "0, 20000, 40000: of the 40001")],
+    [
+        (1, 1, "from 1 to 3: of the 4"),
+        (10, 10, "from 10 to 30: of the 31"),
+        (0, 20000, "from 0 to 40000: of the 40001"),
+    ],
 )
 def test_labels_that_do_not_count_from_zero_are_refused(tmp_path: Path, first: int, step: int, shown: str) -> None:
-    with pytest.raises(DataError, match=rf"train_labels in .* are {shown} classes.*return_inverse=True"):
+    with pytest.raises(DataError, match=rf"train_labels in .* are 3 numbers {shown} classes.*return_inverse=True"):
         load_data(write(tmp_path, first + step * (np.arange(60) % 3)))
 
 
@@ -83,16 +87,16 @@ def test_classes_that_a_set_of_another_kind_does_not_show_are_named() -> None:
     ("labels", "message"),
     [
         (np.arange(60) % 3 - 1, "run from -1 to 1"),
-        ((np.arange(60) % 3).astype(float), r"are float64.*labels\.astype\(int\)"),
-        (np.arange(60) % 2 == 0, r"are bool.*labels\.astype\(int\)"),
-        (np.eye(3, dtype=int)[np.arange(60) % 3], r"one-hot, store labels\.argmax\(axis=1\)"),
-        (np.array(["cat", "dog"])[np.arange(60) % 2], r"are <U3.*return_inverse=True"),
+        ((np.arange(60) % 3).astype(float), "are float64"),
+        (np.arange(60) % 2 == 0, "are bool"),
+        (np.eye(3, dtype=int)[np.arange(60) % 3], r"of shape \(60, 3\)"),
+        (np.array(["cat", "dog"])[np.arange(60) % 2], "are <U3"),
     ],
 )
 def test_labels_of_another_kind_are_refused_with_what_to_do(
     tmp_path: Path, labels: NDArray[np.generic], message: str
 ) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=f"{message}.*return_inverse=True"):
         load_data(write(tmp_path, labels))  # type: ignore[arg-type]
 
 
@@ -102,16 +106,16 @@ LABELS = np.arange(60) % 3
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (IMAGES[:0], "train_images in .* hold no images"),
-        (IMAGES.astype(float) / 255, r"are float64 from 0 to 1; they must be uint8"),
-        (IMAGES.astype(">u2"), r"are >u2 from 0 to 255"),
-        (IMAGES.transpose(0, 3, 1, 2), r"channels come last: images\.transpose\(0, 2, 3, 1\)"),
+        (IMAGES[:0], r"uint8 of shape \(0, 16, 16, 3\)"),
+        (IMAGES.astype(float) / 255, "are float64"),
+        (IMAGES.astype(">u2"), "are >u2"),
+        (IMAGES.transpose(0, 3, 1, 2), r"of shape \(60, 3, 16, 16\)"),
     ],
 )
 def test_images_of_another_kind_are_refused_with_what_to_do(
     tmp_path: Path, images: NDArray[np.generic], message: str
 ) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=f"{message}.*expected uint8, 0 to 255"):
         load_data(write(tmp_path, LABELS, train_images=images, train_labels=LABELS[: len(images)]))
 
 
@@ -121,14 +125,6 @@ def test_foreign_byte_order_and_strides_are_read_as_they_are(tmp_path: Path) -> 
     found = load_data(write(tmp_path, LABELS.astype(">i8"), train_images=backwards))
     assert torch.equal(found.require("train").images, expected.require("train").images)
     assert torch.equal(found.require("train").labels, expected.require("train").labels)
-
-
-def test_arrays_that_are_left_out_and_pixels_that_are_nearly_black_are_said(tmp_path: Path) -> None:
-    with pytest.warns(DataWarning, match="as train, val and test are the splits there are: valid_images and 1 more"):
-        load_data(write(tmp_path, LABELS, valid_images=IMAGES, valid_labels=LABELS))
-    dark = (IMAGES > 127).astype(np.uint8)
-    with pytest.warns(DataWarning, match="no pixel is above 1 of 255"):
-        load_data(write(tmp_path, LABELS, train_images=dark, test_images=dark))
 
 
 def test_one_class_is_refused_when_loaded_pruned_and_trained(tmp_path: Path, run: Run) -> None:

@@ -74,8 +74,8 @@ def changed(**changes):
         (changed(train_images=np.zeros((40, 784), np.uint8)), r"\(40, 784\)"),
         (changed(train_images=np.zeros((40, 28, 28, 4), np.uint8)), r"\(40, 28, 28, 4\)"),
         (changed(train_images=np.zeros((0, 28, 28), np.uint8)), r"\(0, 28, 28\)"),
-        (changed(train_labels=np.zeros(39, np.int64)), "with 40 images"),
-        (changed(train_labels=np.zeros((40, 2), np.int64)), "with 40 images"),
+        (changed(train_labels=np.zeros(39, np.int64)), "expected 40 whole numbers"),
+        (changed(train_labels=np.zeros((40, 2), np.int64)), "expected 40 whole numbers"),
         (changed(train_labels=np.zeros(40)), "labels in .* are float64"),
         (changed(train_labels=np.full(40, -1)), "run from -1"),
         (changed(train_labels=np.full(40, 2**40)), "run from"),
@@ -124,15 +124,10 @@ def test_files_that_are_no_archive(tmp_path):
         load_data("npz")
 
 
-def test_an_archive_that_holds_an_array_twice_or_none_is_refused(tmp_path):
+def test_what_is_no_array_in_an_archive_is_refused(tmp_path):
     path = tmp_path / "set.npz"
-    np.savez(path, **medmnist())
-    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
-        archive.writestr("train_labels.npy", archive.read("train_labels.npy"))
-    with pytest.raises(DataError, match="holds train_labels more than once"):
-        load_data(f"npz:{path}")
     np.savez(path, **changed(test_labels=None))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("test_labels", "0, 1, 2")
-    with pytest.raises(DataError, match=r"test_labels in .* is no array of NumPy"):
+    with pytest.raises(DataError, match=r"test_labels in .* are \|S7"):
         load_data(f"npz:{path}")

@@ -127,17 +127,17 @@ def test_hidden_files_are_no_corruptions(tmp_path: Path) -> None:
 
 
 def test_checksums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for sums in PUBLISHED_MD5.values():
-        assert len(sums) == 20
-        assert all(re.fullmatch("[0-9a-f]{32}", value) for value in sums.values())
-        assert len(set(sums.values())) == 20
+    assert len(PUBLISHED_MD5) == 20
+    assert all(len(sums) == 2 for sums in PUBLISHED_MD5.values())
+    assert all(re.fullmatch("[0-9a-f]{32}", value) for sums in PUBLISHED_MD5.values() for value in sums)
+    assert len(set().union(*PUBLISHED_MD5.values())) == 40
     write_arrays(tmp_path / "set", ("fog", "smog"))
     found = open_released(tmp_path / "set", CLASSES, image_size=(32, 32), channels=3)
     assert (found.published("fog"), found.published("smog")) == (False, None)
     import hashlib
 
     true = hashlib.md5((tmp_path / "set" / "fog.npy").read_bytes()).hexdigest()
-    monkeypatch.setitem(PUBLISHED_MD5, "test", {"fog": true})
+    monkeypatch.setitem(PUBLISHED_MD5, "fog", {true})
     assert found.published("fog") is True
 
 
@@ -156,7 +156,7 @@ def test_what_is_no_corrupted_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected uint8 \(5·N, H, W, C\)"):
         open_here(tmp_path)
     np.save(tmp_path / "fog.npy", np.zeros((10, 32, 32, 3), dtype=np.uint8))
-    with pytest.raises(DataError, match="7 labels for 10 images"):
+    with pytest.raises(DataError, match=r"labels of .* shape \(7,\) for 10 images"):
         open_here(tmp_path)
     for shape in ((), (5,), (0, 32, 32, 3), (10, 32, 32, 2)):
         np.save(tmp_path / "fog.npy", np.zeros(shape, dtype=np.uint8))
@@ -182,7 +182,7 @@ def test_one_corruption_in_two_families_and_hidden_folders(tmp_path: Path) -> No
     shutil.copytree(tmp_path / "blur", tmp_path / "weather")
     with pytest.raises(DataError, match="holds fog twice"):
         open_released(tmp_path, ("n01", "n02"), image_size=(12, 12), channels=3)
-    with pytest.raises(DataError, match="folder of the corrupted set has an empty name"):
+    with pytest.raises(DataError, match="there is no folder"):
         open_released(" ", ("n01",), image_size=(12, 12), channels=3)
 
 

@@ -33,18 +33,18 @@ def test_svhn_is_read_as_written_and_ten_is_zero(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    "overrides",
     [
-        ({"y": np.full((30, 1), 11, np.uint8)}, "one whole number|outside"),
-        ({"y": np.full((30, 1), 0.5)}, "whole number"),
-        ({"y": np.ones((4, 1), np.uint8)}, "whole number"),
-        ({"X": np.zeros((32, 32, 3, 30))}, "float64"),
-        ({"X": np.zeros((32, 30, 3, 30), np.uint8)}, "not uint8"),
+        {"y": np.full((30, 1), 11, np.uint8)},
+        {"y": np.full((30, 1), 0.5)},
+        {"y": np.ones((4, 1), np.uint8)},
+        {"X": np.zeros((32, 32, 3, 30))},
+        {"X": np.zeros((32, 30, 3, 30), np.uint8)},
     ],
 )
-def test_contents_that_are_not_svhn(tmp_path, overrides, message):
+def test_contents_that_are_not_svhn(tmp_path, overrides):
     write_svhn(tmp_path, **overrides)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=r"train_32x32\.mat does not hold X, uint8"):
         load_data("svhn", root=tmp_path)
 
 
@@ -60,5 +60,5 @@ def test_truncated_files(tmp_path, keep):
 def test_a_file_without_the_arrays(tmp_path):
     write_svhn(tmp_path)
     savemat(tmp_path / "test_32x32.mat", {"Z": np.zeros(3)})
-    with pytest.raises(DataError, match="does not hold the arrays X and y"):
+    with pytest.raises(DataError, match="not a MATLAB file of arrays X and y"):
         load_data("svhn", root=tmp_path)

@@ -14,7 +14,7 @@ from support import TINY, Run, check_failure
 
 from robustprune.attacks import AttackProblem, clear_states, run_attack
 from robustprune.attacks.requests import Attacks
-from robustprune.cli.attack_options import curve_table
+from robustprune.cli.attack_options import accuracy_table
 from robustprune.data import ImageData
 from robustprune.errors import AttackError
 from robustprune.evaluation import evaluate
@@ -128,7 +128,37 @@ def test_what_is_finished_is_not_attacked_again(
     assert again.samples is not None
     for name, values in whole.samples.items():
         assert np.array_equal(again.samples[name], values), name
-    clear_states(states)
+    clear_states(work)
+    assert list(states.iterdir()) == []
+
+
+def test_evaluations_that_share_a_folder_leave_each_other_what_they_kept(
+    ticket: Ticket, digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states, ask = tmp_path / "states", AttackProblem.ask
+    attacks = Attacks(["fgsm", "pgd"], epsilons="0.05")
+    left = [4]
+
+    def ask_until_interrupted(*args: Any, **more: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return ask(*args, **more)
+
+    monkeypatch.setattr(AttackProblem, "ask", ask_until_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(ticket, digits, attacks=attacks, limit=20, work=Work(folder=states))
+    monkeypatch.undo()
+    kept = {path: path.read_bytes() for path in states.iterdir()}
+    assert kept
+    other = Work(folder=states)
+    evaluate(ticket, digits, attacks=Attacks("pgd", epsilons="0.05", steps=6), limit=20, work=other)
+    assert len(list(states.iterdir())) > len(kept)
+    clear_states(other)
+    assert {path: path.read_bytes() for path in states.iterdir()} == kept
+    same = Work(folder=states)
+    evaluate(ticket, digits, attacks=attacks, limit=20, work=same)
+    clear_states(same)
     assert list(states.iterdir()) == []
 
 
@@ -219,12 +249,14 @@ def test_a_table_withholds_what_a_check_withholds(
 ) -> None:
     record = evaluate(ticket, digits, attacks=Attacks("fgsm", epsilons=BUDGETS), limit=20)
     (curve,) = record.curves
-    curve.robust_accuracy, curve.median_minimal_epsilon = [0.81, 0.62, 0.43], 0.1
-    curve_table(record)
+    curve.median_minimal_epsilon = 0.1
+    for entry, share in zip(record.attacks, (0.81, 0.62, 0.43), strict=True):
+        entry.robust_accuracy = share
+    accuracy_table(record)
     drawn = capsys.readouterr().out
     assert all(words in drawn for words in ("81.0", "62.0", "43.0", "half are broken at 0.1"))
     record.attacks[1].valid = curve.valid = False
-    curve_table(record)
+    accuracy_table(record)
     drawn = capsys.readouterr().out
     assert all(words in drawn for words in ("81.0", "43.0", "invalid"))
     assert "62.0" not in drawn

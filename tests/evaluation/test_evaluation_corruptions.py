@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustprune.cli.corruption_options import corruption_tables
+from robustprune.cli.corrupt import corruption_tables
 from robustprune.comparison.from_record import read_metrics
 from robustprune.comparison.metric import MetricValue
 from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, Corruptions, ImageDraws, corrupt, register_corruption
@@ -248,7 +248,15 @@ def test_relative_error_by_hand(digits: ImageData) -> None:
     assert dense is not None
     dense = dense.model_copy(update={"table": {"snow": [0.8] * 5, "fog": [0.9, 0.9, 0.9, 0.9, 0.4]}})
     other = dense.model_copy(update={"table": {"snow": [0.6] * 5, "fog": [0.9, 0.9, 0.9, 0.9, 0.65]}})
-    found = module.compare_with_dense(other, dense, (0.8, 0.9), sha256="x", path=None)
+    pair = [
+        record.model_copy(
+            update={"corruptions": result, "clean": record.clean.model_copy(update={"accuracy": accuracy})}
+        )
+        for result, accuracy in ((other, 0.8), (dense, 0.9))
+    ]
+    module.relate_to_dense(*pair)
+    found = other.dense
+    assert found is not None
     # snow: 2 / 1 and 1 / .5; fog: .75 / 1 and −.25 / .5.
     assert found.mce_vs_dense == pytest.approx((2 + 0.75) / 2)
     assert found.relative_mce_vs_dense == pytest.approx((2 - 0.5) / 2)

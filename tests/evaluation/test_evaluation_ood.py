@@ -23,7 +23,7 @@ def record(digits: ImageData) -> Record:
     return evaluate(
         ticket,
         digits,
-        ood=OOD({"constant": ["energy", "knn"], "noise": ["msp", "she"]}, resamples=20, full_spectrum=True),
+        ood=OOD(["constant", "noise"], detectors=["energy", "knn", "msp", "she"], resamples=20, full_spectrum=True),
         limit=50,
     )
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from support import Shape
 
-from robustprune.cost import Memory, saved_in_training, saved_memory
+from robustprune.cost import Memory, saved_in_training
 from robustprune.evaluation.cost_summary import describe_cost
 from robustprune.models import build_model
 from robustprune.pruning import find_blocks, remove_blocks
@@ -66,7 +66,7 @@ def test_timed(dense: Ticket, pruned: Ticket) -> None:
 
 def test_saved_memory_by_hand() -> None:
     own, dense = Memory(1, 10, 5, 25, 5), Memory(1, 20, 20, 60, 10)
-    assert saved_memory(own, dense) == {
+    assert own.saved_percent(dense) == {
         "memory": pytest.approx(100 - 40),
         "activations": pytest.approx(100 - 100 * 25 / 60),
         "inference_memory": pytest.approx(100 - 40),

@@ -37,7 +37,7 @@ scores = st.lists(st.integers(-4, 4), min_size=1, max_size=60)
 
 @given(scores, scores)
 def test_all_figures_are_those_of_scikit_learn_with_ties(inside, outside):
-    found = detection_figures(np.array(inside, float), np.array(outside, float)).to_dict()
+    found = vars(detection_figures(np.array(inside, float), np.array(outside, float)))
     assert found == pytest.approx(by_scikit_learn(inside, outside), abs=1e-12)
 
 
@@ -45,7 +45,7 @@ def test_all_figures_are_those_of_scikit_learn_with_ties(inside, outside):
 def test_all_figures_are_those_of_scikit_learn_without_ties(sizes):
     generator = np.random.default_rng(3)
     inside, outside = generator.normal(size=sizes[0]), generator.normal(0.7, size=sizes[1])
-    assert detection_figures(inside, outside).to_dict() == pytest.approx(by_scikit_learn(inside, outside), abs=1e-12)
+    assert vars(detection_figures(inside, outside)) == pytest.approx(by_scikit_learn(inside, outside), abs=1e-12)
 
 
 def test_constant_scores_tell_nothing():

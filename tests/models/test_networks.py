@@ -26,7 +26,7 @@ from network_forms import (
 from torch import Tensor, nn
 
 from robustprune.attacks import run_attack
-from robustprune.errors import ModelError, ModelWarning
+from robustprune.errors import ModelError
 from robustprune.inference import freeze, predict_logits
 from robustprune.models import as_network, evaluation_mode, network_name, to_evaluation
 from robustprune.runtime.environment import hash_weights
@@ -127,15 +127,6 @@ def test_lazy_layers_that_have_run_are_ordinary() -> None:
     torch.testing.assert_close(predict_logits(network, IMAGES), expected)
 
 
-@pytest.mark.parametrize("form", ["trace", "export"])
-def test_training_mode_that_is_built_in_is_said(form: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        network = torch.jit.trace(make_net(), IMAGES, check_trace=False) if form == "trace" else export(make_net())
-    with pytest.warns(ModelWarning, match="has batch_norm in training mode built in"):
-        predict_logits(network, IMAGES)
-
-
 @pytest.mark.parametrize("form", ["script", "trace", "export", "frozen script"])
 def test_a_normalization_without_running_statistics_trains_by_design(form: str) -> None:
     class Batchwise(nn.Module):
@@ -169,22 +160,11 @@ def test_an_eval_that_fails_is_named() -> None:
         predict_logits(Stubborn(), IMAGES)
 
 
-class Slotted:
-    __slots__ = ("__network",)
-
-    def __init__(self, network: nn.Module) -> None:
-        self.__network = network
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return self.__network(images)  # type: ignore[no-any-return]
-
-
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
-def test_modes_are_those_of_networks_in_slots_and_of_a_scripts_method() -> None:
-    for network in (make_net(), torch.jit.script(make_net())):
-        held = Slotted(network) if isinstance(network, Net) else network.forward
-        torch.testing.assert_close(predict_logits(held, IMAGES), expected_logits())  # type: ignore[arg-type]
-        assert network.training
+def test_modes_are_those_of_the_network_of_a_scripts_method() -> None:
+    network = torch.jit.script(make_net())
+    torch.testing.assert_close(predict_logits(network.forward, IMAGES), expected_logits())
+    assert network.training
 
 
 def test_kinds_of_tensors_come_back_as_torchs_own() -> None:

@@ -66,5 +66,5 @@ def test_unknown_name_suggests() -> None:
 
 
 def test_too_small_images() -> None:
-    with pytest.raises(ModelError, match="8×8 is the least"):
+    with pytest.raises(ModelError, match=r"image_size.*greater than or equal to 8"):
         build_model("resnet20", Shape(image_size=(4, 4)))

@@ -165,7 +165,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         "has beyond it extra": {**state, "extra": torch.zeros(1)},
         "has in another shape fc.bias": {**state, "fc.bias": torch.zeros(3)},
         "holds a int": 3,
-        "holds a list": [torch.zeros(1)],
+        "no name agrees": [torch.zeros(1)],
     }
     for message, content in cases.items():
         torch.save(content, path)

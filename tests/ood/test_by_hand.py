@@ -10,19 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from robustprune.errors import EvaluationError, UnknownNameError
+from robustprune.errors import DetectorError, EvaluationError, UnknownNameError
 from robustprune.ood.detector import DETECTORS, Detector, detector_options, make_detector, register_detector
-from robustprune.ood.detectors.ash import Scale, shape_activations
-from robustprune.ood.detectors.dice import sparsified
-from robustprune.ood.detectors.energy import Energy
-from robustprune.ood.detectors.entropy import GEN, Entropy
+from robustprune.ood.detectors.certainty import GEN, MSP, Energy, Entropy, MaxLogit
 from robustprune.ood.detectors.fdbd import FDBD
 from robustprune.ood.detectors.gradnorm import GradNorm
 from robustprune.ood.detectors.knn import KNN
 from robustprune.ood.detectors.mahalanobis import fit_gaussians
-from robustprune.ood.detectors.msp import MSP, MaxLogit
 from robustprune.ood.detectors.odin import ODIN
-from robustprune.ood.detectors.react import ReAct
+from robustprune.ood.detectors.shaping import ReAct, Scale, shape_activations, sparsified
 from robustprune.ood.detectors.she import SHE
 from robustprune.ood.detectors.vim import ViM, principal_dimensions
 from robustprune.ood.outputs import LinearHead, Outputs
@@ -88,9 +84,9 @@ def test_a_bank_is_thinned_and_never_short():
     )
     detector = KNN(k=2, bank_size=100)
     detector.fit(train, train)
-    assert detector._bank.shape == (100, 4)
+    assert detector.bank.shape == (100, 4)
     rows = {tuple(row) for row in (train.features / train.features.norm(dim=1, keepdim=True)).tolist()}
-    assert {tuple(row) for row in detector._bank.tolist()} <= rows
+    assert {tuple(row) for row in detector.bank.tolist()} <= rows
 
 
 def test_vim():
@@ -188,9 +184,9 @@ def test_names_and_options():
         make_detector("mahalonobis")
     with pytest.raises(EvaluationError, match=r"'K' is no option.* Did you mean 'k'.*k=50"):
         make_detector("knn:K")
-    with pytest.raises(EvaluationError, match="percentile must be"):
+    with pytest.raises(EvaluationError, match="percentile cannot be"):
         make_detector("ash:percentile=90")
-    with pytest.raises(EvaluationError, match="variants s, p and b"):
+    with pytest.raises(EvaluationError, match=r"variant cannot be 'x': .*'s', 'p' or 'b'"):
         make_detector("ash:variant=x")
 
 
@@ -221,6 +217,29 @@ def test_a_detector_of_ones_own():
 def test_options_that_make_no_sense_are_found_before_anything_is_computed(name):
     with pytest.raises(EvaluationError, match=name.partition(":")[2].partition("=")[0]):
         make_detector(name)
+
+
+def test_a_formula_is_given_what_its_arguments_are_called():
+    @register_detector("lengths")
+    class Lengths(Detector):
+        """Length of the features, from a center."""
+
+        @staticmethod
+        def score(features, center):
+            return (features - center).norm(dim=1)
+
+        def fit(self, train, held_out):
+            self.center = train.need_features().mean(dim=0)
+
+    try:
+        features = tensor([0.0, 0], [6, 8])
+        outputs, detector = Outputs(features, features), make_detector("lengths")
+        with pytest.raises(DetectorError, match="has not been fitted"):
+            detector(outputs)
+        detector.fit(outputs, outputs)
+        assert detector(outputs).tolist() == [5, 5]
+    finally:
+        del DETECTORS._registered["lengths"]
 
 
 def test_a_whole_number_is_taken_where_any_number_is():

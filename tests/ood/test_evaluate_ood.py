@@ -123,14 +123,17 @@ def test_everything_is_left_as_it_was(case, digits):
         network.eval()
 
 
-def test_all_detectors_by_default_and_own_ones_by_set(case, digits):
+def test_all_detectors_by_default(case, digits):
     result = evaluate_ood(case.network, digits, OOD("constant", resamples=0), limit=60)
     assert list(result.entries[0].detectors) == DETECTORS.names()
     result = evaluate_ood(
-        case.network, digits, OOD({"constant": ["msp"], "noise": ["energy", "knn:k=3"]}, resamples=0), limit=60
-    )
-    assert [list(entry.detectors) for entry in result.entries] == [["msp"], ["energy", "knn:k=3"]]
-    assert list(result.summary.selective) == ["msp", "energy", "knn:k=3"]
+        case.network, digits, OOD(["constant", "noise", "constant"], detectors=["energy", "knn:k=3"], resamples=0),
+        limit=60,
+    )  # fmt: skip
+    assert [(entry.dataset, list(entry.detectors)) for entry in result.entries] == [
+        ("constant", ["energy", "knn:k=3"]), ("noise", ["energy", "knn:k=3"]),
+    ]  # fmt: skip
+    assert list(result.summary.selective) == ["energy", "knn:k=3"]
 
 
 def test_selective_prediction_ends_at_the_error_rate(case, digits):
@@ -228,10 +231,9 @@ def test_groups_are_openoods():
     assert group_of("cifar10", "svhn") == "far"
     assert group_of("cifar10", "digits") == "other"
     assert group_of("npz:/a", "uniform") == "sanity"
-    chosen = expand_sets("cifar10", {"near": ["msp"], "cifar100": ["knn"]}, ["energy"])
-    assert chosen == {"cifar100": ["msp", "knn"], "tiny-imagenet": ["msp"]}
+    assert expand_sets("cifar10", ["near", "svhn", "cifar100"]) == ["cifar100", "tiny-imagenet", "svhn"]
     with pytest.raises(EvaluationError, match="no near sets are known for 'svhn'"):
-        expand_sets("svhn", ["near"], ["msp"])
+        expand_sets("svhn", ["near"])
 
 
 def test_a_collapsed_network_gives_a_clean_result(digits):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from robustprune.ood import OOD, Detector, Extractor, evaluate_ood, fit_detectors, register_detector
-from robustprune.ood.attack import LOWER, RAISE, _drive, attack_detectors, score_attack
+from robustprune.ood.attack import LOWER, RAISE, attack_detectors, drive, score_attack
 from robustprune.ood.detector_scores import score_outputs
 
 EPSILON = 0.05
@@ -32,7 +32,7 @@ def test_a_linear_score_is_driven_to_its_optimum(linear, direction):
     fitted = fit_detectors(["max_logit"], None, None)["max_logit"]
     clean = score_outputs(fitted, outputs)
     attack = score_attack(epsilon=EPSILON, steps=10)
-    result = _drive(extractor, fitted.detector, outputs, clean, direction, attack)
+    result = drive(extractor, fitted.detector, outputs, clean, direction, attack)
     moved = score_outputs(fitted, extractor.run(result.adversarial, keep=False))
     # The score is −w₀·x − b₀: within the ball it moves by ε‖w₀‖₁ at most.
     reach = EPSILON * float(network[1].weight[0].detach().abs().sum())

@@ -9,7 +9,7 @@ from torch import nn
 
 from robustprune.errors import EvaluationError, ModelWarning
 from robustprune.ood import DETECTORS, Detector, Extractor, Outputs, fit_detectors, register_detector, score_outputs
-from robustprune.ood.detection_trial import compare_sets
+from robustprune.ood.protocol import compare_scores
 
 WIDTH, CLASSES = 12, 4
 
@@ -74,14 +74,14 @@ def test_nan_logits():
     why = reasons(found)
     # Only those that look at features alone are left.
     assert set(found) - set(why) == {"mahalanobis", "rmd", "knn"}
-    assert "logits of 50 are so themselves" in why["msp"]
+    assert "the scores of 50 of 50 images are NaN or infinite" in why["msp"]
     assert "logits of the validation images are NaN" in why["temperature"]
 
 
 def test_infinite_logits():
     found = findings_with_warning(lambda layers: layers[3].bias[:1].fill_(float("inf")))
     why = reasons(found)
-    assert "logits of 50 are so themselves" in why["energy"]
+    assert "the scores of 50 of 50 images are NaN or infinite" in why["energy"]
     assert set(found) - set(why) == {"mahalanobis", "rmd", "knn", "she"}
 
 
@@ -183,7 +183,8 @@ def test_one_image_on_either_side_and_identical_ones():
     one, same = own.take(slice(1)), own.take(torch.zeros(30, dtype=torch.int64))
     for inside, outside in ((own, one), (one, own), (own, same), (same, same)):
         found = [{name: score_outputs(each, part) for name, each in fitted.items()} for part in (inside, outside)]
-        for entry in compare_sets(*found, 20, 0).values():
+        for name in fitted:
+            entry = compare_scores(found[0][name], found[1][name], resamples=20)
             assert entry.auroc is not None
             assert (entry.intervals == {}) == (min(len(inside), len(outside)) == 1)
             if inside is same:

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from robustprune.errors import DetectorError
 from robustprune.metrics import detection_figures
-from robustprune.ood.detection_trial import compare_sets
 from robustprune.ood.detector_scores import fit_detectors, score_outputs
-from robustprune.ood.detectors.temperature import NoTemperatureError, best_temperature
+from robustprune.ood.detectors.certainty import NoTemperatureError, best_temperature
 from robustprune.ood.outputs import Outputs
+from robustprune.ood.protocol import compare_scores
 
 
 def tensor(*values):
@@ -87,10 +87,11 @@ def test_where_none_is_best_it_stays_at_1_and_says_so(case):
     fitted = fit_detectors(["temperature", "msp"], held_out, held_out)
     assert fitted["temperature"].reason is None
     assert why in fitted["temperature"].detector.remark
-    found = {name: {name: score_outputs(each, held_out)} for name, each in fitted.items()}
-    np.testing.assert_array_equal(found["temperature"]["temperature"], found["msp"]["msp"])
-    remarks = {"temperature": fitted["temperature"].detector.remark}
-    entry = compare_sets(found["temperature"], found["temperature"], 0, 0, remarks)["temperature"]
+    found = {name: score_outputs(each, held_out) for name, each in fitted.items()}
+    np.testing.assert_array_equal(found["temperature"], found["msp"])
+    entry = compare_scores(
+        found["temperature"], found["temperature"], resamples=0, remark=fitted["temperature"].detector.remark
+    )
     assert why in entry.reason
     assert entry.auroc == 0.5
 

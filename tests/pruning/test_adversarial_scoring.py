@@ -12,7 +12,7 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.models import build_model
 from robustprune.pruning import make_criterion, score_blocks, score_weights
-from robustprune.pruning.criteria.criterion import scoring_copy
+from robustprune.pruning.criteria import scoring_copy
 
 EPSILON = 0.1
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustprune.data import ImageData, InMemorySplit
+from robustprune.data import ImageData, InMemorySplit, stratified_per_class
 from robustprune.errors import PruningError, RobustPruneError
 from robustprune.models import build_model
 from robustprune.pruning import (
@@ -25,7 +25,7 @@ from robustprune.pruning import (
     score_weights,
     weight_layers,
 )
-from robustprune.pruning.criteria.criterion import as_batches, images_per_class, scoring_copy
+from robustprune.pruning.criteria import as_batches, scoring_copy
 
 
 def network_for(data: ImageData, seed: int = 0, width: int = 4) -> nn.Module:
@@ -296,7 +296,7 @@ def test_every_batch_has_every_class_also_where_the_set_is_ordered() -> None:
     labels = torch.arange(40).repeat_interleave(7)
     part = InMemorySplit(torch.zeros(280, 1, 8, 8, dtype=torch.uint8), labels)
     data = ImageData("ordered", tuple(map(str, range(40))), (0.5,), (0.5,), False, train=part)
-    batches = as_batches(data, images_per_class(data, 6, seed=1), 128, nn.Linear(1, 1))
+    batches = as_batches(data, stratified_per_class(data.require("train").labels, 6, seed=1), 128, nn.Linear(1, 1))
     assert [len(found) for _, found in batches] == [120, 120]
     for _, found in batches:
         assert torch.bincount(found, minlength=40).tolist() == [3] * 40

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustprune.errors import PruningError
-from robustprune.pruning import FilterScores, filter_counts, filter_walk, least_important
+from robustprune.pruning import FilterScores
+from robustprune.pruning.choice import filter_counts, filter_walk, least_important
 
 
 def scores_of(*rows: list[float], seed: int = 0) -> FilterScores:

@@ -10,23 +10,18 @@ import odd_networks as nets
 import pytest
 import torch
 from odd_networks import Plain
-from support import Shape, shaken
+from support import shaken
 from torch import nn
 
 from robustprune.errors import PruningError, PruningWarning
-from robustprune.models import build_model, copy_network
+from robustprune.models import copy_network
 from robustprune.pruning import (
-    BlockScores,
-    apply_masks,
-    check_masks,
     find_blocks,
     first_convolutions,
     maskable_weights,
     remove_filters,
 )
 from robustprune.pruning.masks import check_weights_run
-from robustprune.tickets import prune_layers
-from robustprune.tickets.ticket import Ticket, load_ticket
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 CODE = Path(nets.__file__)
@@ -145,24 +140,6 @@ def test_a_shared_weight_is_masked_once_and_under_a_layers_name() -> None:
     assert "head.weight" in maskable_weights(nets.TiedToTable())
     tied = maskable_weights(nets.TiedFirstConvolution())
     assert [name for name in tied if name.endswith("branch.0.weight")] == ["blocks.0.branch.0.weight"]
-
-
-def test_masks_of_shared_weights_outlive_the_block_that_they_were_named_after(tmp_path: Path) -> None:
-    model = build_model(f"file:{CODE}:TiedFirstConvolution", Shape(image_size=(16, 16), num_classes=3))
-    masks = {name: torch.rand(weight.shape) > 0.5 for name, weight in maskable_weights(model).items()}
-    apply_masks(model, masks)
-    source = Ticket.from_model(model)
-    source.masks, source.plan = masks, source.plan.model_copy(update={"method": "weight", "sparsity": 0.5})
-    scores = BlockScores({f"network.blocks.{place}": float(place) for place in range(4)}, criterion="random")
-    ticket = prune_layers(source, scores, blocks=1, eligibility="identity")
-    assert list(ticket.plan.removed) == ["network.blocks.0"]
-    check_masks(ticket.network, ticket.masks)
-    shared = masks["network.blocks.0.branch.0.weight"]
-    assert torch.equal(ticket.masks["network.blocks.1.branch.0.weight"], shared)
-    ticket.save(tmp_path / "ticket.pt")
-    loaded = load_ticket(tmp_path / "ticket.pt", model_code=CODE)
-    with torch.no_grad():
-        assert torch.equal(loaded.model()(IMAGES), ticket.model()(IMAGES))
 
 
 def test_parameters_of_scripts_are_looked_at_too() -> None:

@@ -15,7 +15,7 @@ from support import Shape, shaken
 from torch import nn
 
 from robustprune.cost import measure_block_macs, measure_cost
-from robustprune.errors import PruningError, PruningWarning
+from robustprune.errors import PruningError
 from robustprune.models import build_model, copy_network
 from robustprune.pruning import Block, BlockScores, find_blocks, remove_blocks
 from robustprune.tickets import prune_layers
@@ -105,9 +105,8 @@ def test_what_would_go_on_running_or_could_not_run_is_refused(name: str) -> None
     odd = REFUSED[name]
     dense = built(odd)
     if name in NOTHING_SEEN:
-        with pytest.raises(PruningError, match=odd.refused) as caught:
+        with pytest.raises(PruningError, match=odd.refused):
             find_blocks(dense, IMAGES)
-        assert "chain" not in str(caught.value)  # which is said of chains alone
         with pytest.raises(PruningError, match="Plain chains"):
             find_blocks(odd_networks.Chain(), IMAGES)
         return
@@ -159,13 +158,6 @@ def test_blocks_are_found_in_trained_networks_and_tickets_go_back(name: str) -> 
     expected = remove_blocks(model, found.plan.removed)
     with torch.no_grad():
         assert torch.equal(back.model()(IMAGES), expected.eval()(IMAGES))
-
-
-def test_parameters_that_never_run_are_said_to_be_counted() -> None:
-    model = build_model(f"file:{CODE}:SecondCopy", Shape(image_size=(16, 16), num_classes=3))
-    scores = BlockScores({f"network.blocks.{place}": place for place in range(4)}, criterion="random")
-    with pytest.warns(PruningWarning, match=r"224 of the network's .* network\.stem\.weight among them"):
-        prune_layers(model, scores, blocks=1)
 
 
 def step(network: nn.Module) -> None:

@@ -130,19 +130,6 @@ def test_record_alone_is_enough(record: Record, tmp_path: Path) -> None:
     assert load_record(tmp_path / "alone.json").samples is None
 
 
-def test_samples_of_an_earlier_version(record: Record, tmp_path: Path) -> None:
-    assert record.samples is not None
-    record.samples = {name: v for name, v in record.samples.items() if name not in ("confidence", "nll", "brier")}
-    record.save(tmp_path / "record.json")
-    content = json.loads((tmp_path / "record.json").read_text())
-    del content["model"]["memory_bytes"]
-    (tmp_path / "record.json").write_text(json.dumps(content))
-    found = load_record(tmp_path / "record.json")
-    assert found.samples is not None
-    assert "nll" not in found.samples
-    assert found.model.memory_bytes is None
-
-
 def test_samples_of_other_confidence(record: Record, tmp_path: Path) -> None:
     assert record.samples is not None
     record.samples = {**record.samples, "nll": record.samples["nll"] + 0.1}
@@ -213,22 +200,6 @@ def test_damaged_adversarial_images(record: Record, tmp_path: Path, name: str, c
     np.savez(tmp_path / "record.json.samples.npz", **dict(record.samples, **{name: change(record.samples[name])}))
     with pytest.raises(EvaluationError, match=name):
         load_record(tmp_path / "record.json")
-
-
-def test_records_of_earlier_versions(record: Record, tmp_path: Path) -> None:
-    content = json.loads(record.to_json())
-    del content["classes"]
-    for name in ("blocks", "history", "latency_ms", "batch_latency_ms", "memory_bytes"):
-        del content["model"][name]
-    for entry in content["attacks"]:
-        del entry["gallery"]
-    (tmp_path / "record.json").write_text(json.dumps(content | {"samples_file": "record.json.samples.npz"}))
-    samples = record.samples or {}
-    np.savez(
-        tmp_path / "record.json.samples.npz", **{name: each for name, each in samples.items() if "gallery" not in name}
-    )
-    found = load_record(tmp_path / "record.json")
-    assert (found.classes, found.model.blocks, found.model.history) == ([], [], [])
 
 
 def test_samples_with_code_in_them(record: Record, tmp_path: Path) -> None:
@@ -381,14 +352,3 @@ def test_a_link_to_a_record_keeps_nobody_from_writing_it_again(record: Record, t
     (tmp_path / "latest.json").symlink_to("r.json")
     record.save(tmp_path / "r.json")
     assert load_record(tmp_path / "latest.json").samples is not None
-
-
-def test_surrogates_of_earlier_versions_are_read(record: Record, tmp_path: Path) -> None:
-    record.save(tmp_path / "record.json")
-    content = json.loads((tmp_path / "record.json").read_text())
-    content["model"]["path"], content["classes"] = "caf\udce9.pt", ["caf\udce9", "\U0001f375"]
-    (tmp_path / "record.json").write_text(json.dumps(content))  # as json.dumps has it: "\udce9"
-    found = load_record(tmp_path / "record.json")
-    assert (found.model.path, found.classes) == ("caf\\xe9.pt", ["caf\\xe9", "\U0001f375"])
-    found.save(tmp_path / "again.json")
-    assert Record.model_validate_json((tmp_path / "again.json").read_bytes()).classes == found.classes

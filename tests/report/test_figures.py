@@ -20,8 +20,6 @@ from robustprune.records import Record
 from robustprune.report.figures import FIGURES, draw_all
 from robustprune.report.figures.drawing import Drawing
 from robustprune.report.figures.roc import roc_curve
-from robustprune.report.figures.shown import choose_groups
-from robustprune.report.figures.style import spread_out
 from robustprune.report.figures.tradeoff import pareto_front
 
 Groups = dict[str, list[Record]]
@@ -80,13 +78,6 @@ def test_accuracy_against_cost(groups: Groups, drawings: dict[str, Drawing]) -> 
     dots = [line.get_xdata() for line in left.lines if line.get_markersize() == 2]
     assert [list(np.asarray(each)) for each in dots] == [pytest.approx([x] * 3) for x in (0, 30, 20)]
     assert "Not beaten in both: good." in drawing.alt
-
-
-def test_verdicts_are_told(groups: Groups) -> None:
-    comparison = compare(groups["dense"], {"good": groups["good"], "bad": groups["bad"]})
-    verdicts = {row.candidate: row.verdict for row in comparison.rows if row.metric == "accuracy"}
-    first = next(draw_all(groups, comparison))
-    assert f"good {verdicts['good']}; bad {verdicts['bad']}" in first.alt
 
 
 def test_pareto_front_by_hand() -> None:
@@ -179,7 +170,7 @@ def test_reliability_by_hand(groups: Groups, drawings: dict[str, Drawing]) -> No
         assert row["accuracy (%)"] == pytest.approx(is_right)
 
 
-def test_removed_blocks_are_struck_out(drawings: dict[str, Drawing]) -> None:
+def test_removed_blocks_are_hatched(drawings: dict[str, Drawing]) -> None:
     drawing = drawings["block-scores"]
     assert [axes.get_title(loc="left") for axes in drawing.figure.axes] == ["good", "bad"]
     assert "good: layer1.1 (3 of 3)" in drawing.alt
@@ -187,9 +178,7 @@ def test_removed_blocks_are_struck_out(drawings: dict[str, Drawing]) -> None:
     hatched = [place for place, bar in enumerate(panel.patches[:9]) if bar.get_hatch()]
     assert hatched == [1]
     assert [bar.get_height() for bar in panel.patches[:9]] == [0, 1, 2, 3, 4, 5, 6, 7, 8]  # type: ignore[attr-defined]
-    assert [text.get_text() for text in panel.texts if "/" in text.get_text()] == ["3/3"]
-    strikes = [line for line in panel.lines if len(np.asarray(line.get_xdata())) == 2 and not line.get_clip_on()]
-    assert [float(np.mean(np.asarray(line.get_xdata()))) for line in strikes] == [1]
+    assert [label.get_text() for label in panel.get_xticklabels()][:3] == ["1.0", "1.1\n3/3", "1.2"]
 
 
 def test_training_and_energy(groups: Groups, drawings: dict[str, Drawing]) -> None:
@@ -264,7 +253,7 @@ def test_forty_kinds_are_not_all_drawn(groups: Groups) -> None:
     many: Groups = {"dense": groups["dense"][:1]}
     many |= {f"candidate {n}": [make_record(kind=f"c{n}", accuracy=0.5 + n / 100, macs=900 - n)] for n in range(39)}
     for drawing in draw_all(many):
-        drawn = {text.get_text() for axes in drawing.figure.axes for text in axes.texts}
+        drawn = {text.get_text() for legend in drawing.figure.legends for text in legend.get_texts()}
         assert len({text for text in drawn if text.startswith("candidate")}) <= 6
         assert "6 of 39 kinds" in drawing.caption
     curves = next(each for each in draw_all(many) if each.name == "security-curves")
@@ -290,29 +279,14 @@ def test_the_users_settings_of_matplotlib_are_left_alone(groups: Groups) -> None
     assert drawing.figure.axes[0].xaxis.label.get_fontsize() == 7.5
 
 
-def test_long_names_leave_room(groups: Groups) -> None:
+def test_long_names_are_whole_in_tables_and_short_beside_rows(groups: Groups) -> None:
     long = "a" * 60 + "tail"
-    drawing = next(draw_all({"dense": groups["dense"], long: groups["good"]}))
-    assert {row["network"] for row in rows(drawing)} == {"dense", "a" * 26 + "…" + "a" * 5 + "tail"}
-    alike = {"dense": groups["dense"], long: groups["good"], "a" * 70 + "tail": groups["bad"]}
-    assert {row["network"] for row in rows(next(draw_all(alike)))} == alike.keys()
-
-
-def test_long_names_keep_their_verdicts() -> None:
-    dense, long = make_record(), "a name that is too long for any figure, 4 layers"
-    found = compare(dense, {long: dense, "short": dense})
-    shown = choose_groups({"dense": [dense], long: [dense], "short": [dense]}, found)
-    (shortened,) = shown.groups.keys() - {"dense", "short"}
-    assert len(shortened) < len(long)
-    assert shown.verdicts[shortened] == shown.verdicts["short"] is not None
-
-
-def test_spread_out_by_hand() -> None:
-    assert spread_out([0.0, 1.0], 0.1) == [0.0, 1.0]
-    assert spread_out([0.5, 0.5], 0.2) == pytest.approx([0.4, 0.6])
-    assert spread_out([1.0, 0.0, 1.0], 0.5) == pytest.approx([0.75, 0.0, 1.25])
-    assert spread_out([0.0, 0.1, 0.2], 0.2) == pytest.approx([-0.1, 0.1, 0.3])
-    assert spread_out([], 0.2) == []
+    drawn = {drawing.name: drawing for drawing in draw_all({"dense": groups["dense"], long: groups["good"]})}
+    assert {row["network"] for row in rows(drawn["energy"])} == {"dense", long}
+    labels = [label.get_text() for label in drawn["energy"].figure.axes[0].get_yticklabels()]
+    assert labels == ["dense", "a" * 26 + "…" + "a" * 5 + "tail"]
+    named = [text.get_text() for legend in drawn["security-curves"].figure.legends for text in legend.get_texts()]
+    assert named == ["dense", long]
 
 
 def test_histories_without_accuracy_are_drawn_and_told(groups: Groups) -> None:

@@ -18,17 +18,17 @@ def row(**facts: Any) -> ComparisonRow:
     [
         (98.886, "pp", "98.9 %"),
         (None, "pp", "–"),
-        (4_302_464, "MACs", "4.30 M"),
-        (466_618, "", "467 k"),
+        (4_302_464, "MACs", "4.302 M"),
+        (466_618, "", "466.6 k"),
         (950, "MACs", "950"),
-        (21_740_000, "bytes", "21.7 MB"),
-        (4.19e-5, "kWh", "0.0419 Wh"),
-        (1.5e-5, "kg", "0.0150 g"),
+        (21_740_000, "bytes", "21.74 M bytes"),
+        (4.19e-5, "kWh", "0.042 Wh"),
+        (1.5e-5, "kg", "0.015 g"),
         (0.125, "nats", "0.125 nats"),
-        (0.02796, "", "0.0280"),
-        (0.0, "", "0.00"),
+        (0.02796, "", "0.028"),
+        (0.0, "", "0"),
         (11.9, "s", "11.9 s"),
-        (1234.5, "s", "1,234 s"),
+        (1234.6, "s", "1235 s"),
         (1.5e-9, "kg", "1.5e-06 g"),
     ],
 )
@@ -42,7 +42,7 @@ def test_differences_have_a_sign_and_a_unit() -> None:
     assert interval_text(found) == "−3.1 … +1.4"
     cheaper = row(unit="MACs", difference=-1_179_648.0, interval=(-1.2e6, -1.1e6))
     assert difference_text(cheaper) == "−1.18 M"
-    assert interval_text(cheaper) == "−1.20 M … −1.10 M"
+    assert interval_text(cheaper) == "−1.2 M … −1.1 M"
     assert (difference_text(row()), interval_text(row())) == ("", "–")
 
 

@@ -6,8 +6,7 @@ import pytest
 
 from robustprune.errors import ReportError
 from robustprune.records import Record
-from robustprune.report.grouping import group_records, make_group
-from robustprune.report.methods import fullest, name_method
+from robustprune.report.grouping import fullest, group_records, make_group, name_method
 
 
 def changed(record: Record, *, dataset: str | None = None, recipe: dict[str, Any] | None = None, **plan: Any) -> Record:

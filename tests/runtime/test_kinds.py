@@ -12,7 +12,7 @@ from torch import nn
 
 from robustprune.attacks import run_attack, save_adversarial
 from robustprune.corruptions import Corruptions
-from robustprune.corruptions.corruption_gallery import write_gallery
+from robustprune.corruptions.corrupted_files import write_gallery
 from robustprune.data import ImageData
 from robustprune.errors import AttackError, CorruptionError, EvaluationError, TicketError
 from robustprune.models import build_model

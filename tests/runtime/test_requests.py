@@ -19,7 +19,7 @@ EVERY: list[Request] = [
     Attack("pgd", epsilon="8/255", steps=40),
     Attacks(["fgsm", "pgd"], epsilons=["2/255", 8 / 255], restarts=2, steps=3),
     Corruptions(["fog", "frost"], folder="pictures"),
-    OOD({"near": "knn", "noise": ["energy", "msp"]}, attack_epsilons="1/255,2/255"),
+    OOD(["near", "noise"], detectors=["energy", "msp"], attack_epsilons="1/255,2/255"),
     Shift({"cifar10.2": "npz:shifted.npz"}),
     Pruning("weight", criterion="synflow", sparsity=0.9),
     Evaluation(attacks="pgd", corruptions="all", ood=["near"], shift={"mine": "imagefolder:x"}, limit=50),
@@ -36,9 +36,7 @@ def test_a_request_is_the_same_after_a_file(request_: Request) -> None:
 
 def test_a_bare_value_stands_for_the_first_field() -> None:
     assert Attacks.of("pgd") == Attacks(["pgd"]) == Attacks.of(["pgd"]) == Attacks.of({"names": ["pgd"]})
-    assert Evaluation(attacks="pgd", ood={"svhn": ["knn"]}) == Evaluation(
-        attacks=Attacks("pgd"), ood=OOD({"svhn": ("knn",)})
-    )
+    assert Evaluation(attacks="pgd", ood="svhn") == Evaluation(attacks=Attacks("pgd"), ood=OOD(["svhn"]))
     assert Shift.of({"a": "npz:b"}) == Shift(sets={"a": "npz:b"})
 
 

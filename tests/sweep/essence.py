@@ -42,7 +42,7 @@ def _without(value: Any) -> Any:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Return what should not lie in the folder of a sweep that is over: temporary files, work, locks, failures."""
+    """Return what should not lie in the folder of a sweep that is over: temporary files, work, failures."""
     found = [os.path.join(home, name) for home, _, names in os.walk(folder) for name in names]
-    wrong = [path for path in found if path.endswith((".tmp", ".checkpoint", ".lock")) or "/work/" in path]
+    wrong = [path for path in found if path.endswith((".tmp", ".checkpoint")) or "/work/" in path]
     return wrong + [str(path) for path in (*folder.glob("work/*"), *folder.glob("failures/*"))]

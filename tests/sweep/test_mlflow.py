@@ -15,7 +15,7 @@ from query_folder import RECORD, fill_with_histories
 
 from robustprune.errors import MissingDependencyError
 from robustprune.sweep.query import load_rows
-from robustprune.sweep.query.mlflow import export_to_mlflow, store_address
+from robustprune.sweep.query.trackers import export_to_mlflow, store_address
 
 # Where MLflow describes its tables, in a way that SQLAlchemy is about to give up.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")

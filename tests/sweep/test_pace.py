@@ -5,24 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from support import Run, check_failure
 
 from robustprune.data import ImageData
 from robustprune.sweep.graph import Stage
-from robustprune.sweep.pace import _SECONDS_BESIDE, _Pace
+from robustprune.sweep.pace import Pace
 
 NOTHING: dict[str, Any] = {"split": "test", "limit": 50, "attacks": {}, "corruptions": {}, "shift": {}, "ood": {}}
 
 
-def images(data: ImageData, shift: dict[str, str] | None = None, **asked: Any) -> float:
+def images(data: ImageData, **asked: Any) -> float:
     """Return through how many images an evaluation goes, at one second for each."""
-    pace = _Pace.__new__(_Pace)  # nothing is measured
-    pace.data, pace.forward_seconds, pace._sizes = data, 1.0, {}
-    stage = Stage("evaluate", {"evaluate": {**NOTHING, **asked}}, hints={"evaluate": {"shift": {"sets": shift or {}}}})
+    pace = Pace.__new__(Pace)  # nothing is measured
+    pace.data, pace.image_seconds = data, 3.0
+    stage = Stage("evaluate", {"evaluate": {**NOTHING, **asked}})
     assert pace.bytes_on_disk(stage) > 0
-    return pace.seconds(stage) - _SECONDS_BESIDE
+    return pace.seconds(stage)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +36,10 @@ def test_published_corruptions_count_at_every_severity(
     assert made == published
 
 
-def test_sets_from_elsewhere_count_whole(few_digits: ImageData, tmp_path: Path) -> None:
-    np.savez(tmp_path / "set.npz", images=np.zeros((70, 8, 8), np.uint8), labels=np.arange(70) % 10)
-    assert images(few_digits, {"mine": f"npz:{tmp_path / 'set.npz'}"}) == 50 + 70
+def test_a_gradient_counts_as_three_images(few_digits: ImageData) -> None:
+    attacks = {"options": {"pgd": {"steps": 10}, "square": {"queries": 300}}, "epsilons": [0.1, 0.2], "restarts": 2}
+    assert images(few_digits, attacks=attacks) == 50 * (1 + (3 * 10 + 300) * 2 * 2)
+    assert images(few_digits, shift={"mine": "hash"}) == 50 * 2
 
 
 def test_dry_run_for_a_cluster_has_to_be_told_how_large_it_is(run: Run, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError, TicketError
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
-from robustprune.pruning import count_kept, score_blocks
+from robustprune.pruning import FilterScores, count_kept, score_blocks
 from robustprune.records import load_record
-from robustprune.runtime.sealed import write_sealed
-from robustprune.tickets import prune_layers, prune_weights
+from robustprune.runtime.files import write_sealed
+from robustprune.tickets import prune_filters, prune_layers, prune_weights
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket, apply_plan, load_ticket
 
@@ -102,20 +102,25 @@ def test_round_trip(masked: Ticket, tmp_path: Path) -> None:
     assert all(torch.equal(mask, masked.masks[name]) for name, mask in found.masks.items())
 
 
-def test_layers_and_weights_of_one_network(masked: Ticket, few_digits: ImageData, tmp_path: Path) -> None:
-    fewer = prune_layers(masked, score_blocks(masked.network, few_digits, "random"), blocks=1)
+def test_layers_then_weights_of_one_network(dense: Ticket, few_digits: ImageData, tmp_path: Path) -> None:
+    fewer = prune_layers(dense, score_blocks(dense.network, few_digits, "random"), blocks=1)
     (gone,) = fewer.plan.removed
-    assert masked.masks.keys() - fewer.masks.keys() == {f"{gone}.conv1.weight", f"{gone}.conv2.weight"}
-    fewer.check_masks()
     again = prune_weights(fewer, few_digits, "magnitude", sparsity=0.9)
     assert list(again.plan.removed) == [gone]
-    assert [plan.method for plan in again.plan.earlier] == ["weight", "layer"]
+    assert not [name for name in again.masks if name.startswith(f"{gone}.")]
+    assert [plan.method for plan in again.plan.earlier] == ["layer"]
     assert count_kept(again.masks) == round(0.1 * sum(mask.numel() for mask in again.masks.values()))
-    for ticket in (fewer, again):
-        ticket.save(tmp_path / "ticket.pt")
-        assert load_ticket(tmp_path / "ticket.pt").sha256 == ticket.sha256
+    again.save(tmp_path / "ticket.pt")
+    assert load_ticket(tmp_path / "ticket.pt").sha256 == again.sha256
     with pytest.raises(PruningError, match="at least one has to go"):
         prune_weights(again, few_digits, "magnitude", sparsity=0.5)
+
+
+def test_masked_tickets_keep_their_blocks_and_filters(masked: Ticket, few_digits: ImageData) -> None:
+    with pytest.raises(PruningError, match="remove those first"):
+        prune_layers(masked, score_blocks(masked.network, few_digits, "random"), blocks=1)
+    with pytest.raises(PruningError, match="remove those first"):
+        prune_filters(masked, FilterScores({}, criterion="x"), filters=1)
 
 
 def no_masks(content: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from robustprune.errors import ModelError, PruningError, TicketError
 from robustprune.models import build_model
 from robustprune.models.networks import set_weights
 from robustprune.pruning import BlockScores, find_blocks, score_blocks
-from robustprune.runtime.sealed import write_sealed
+from robustprune.runtime.files import write_sealed
 from robustprune.tickets import prune_layers
 from robustprune.tickets.ticket import FORMAT, Ticket, load_ticket
 from robustprune.training import train
@@ -313,6 +313,7 @@ def test_another_kind_of_sealed_file(tmp_path: Path) -> None:
 @given(data=st.data())
 def test_damage_of_any_kind(dense: Ticket, tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "ticket.pt"
+    path.unlink(missing_ok=True)
     dense.save(path)
     whole = bytearray(path.read_bytes())
     start = data.draw(st.integers(0, len(whole) - 1))
@@ -329,11 +330,11 @@ def test_not_a_ticket_at_all(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "foreign.pt")
     (tmp_path / "empty.pt").touch()
     for name, match in {
-        "noise.pt": "not written by robustprune",
+        "noise.pt": "no tensors sealed by robustprune",
         "foreign.pt": "a PyTorch file of some other program",
-        "empty.pt": "is empty",
+        "empty.pt": "or cut short",
         "missing.pt": "there is no file",
-        ".": "is a folder",
+        ".": "Is a directory",
     }.items():
         with pytest.raises(TicketError, match=match):
             load_ticket(tmp_path / name)

@@ -14,8 +14,8 @@ from robustprune.data import ImageData, load_data
 from robustprune.errors import TicketError, TrainingError
 from robustprune.models import build_model
 from robustprune.pruning import score_blocks
+from robustprune.runtime.files import read_sealed
 from robustprune.runtime.randomness import seeded_generator
-from robustprune.runtime.sealed import read_sealed
 from robustprune.runtime.work import Work
 from robustprune.tickets import prune_layers
 from robustprune.tickets.ticket import Ticket, load_ticket

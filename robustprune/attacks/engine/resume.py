@@ -25,6 +25,7 @@ from robustprune.errors import AttackError
 from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.files import hash_arrays, hash_json, write_atomically
 from robustprune.runtime.randomness import generator_states, restore_generators
+from robustprune.runtime.work import Work
 
 FORMAT = 7
 SUFFIX = ".attack"
@@ -96,10 +97,10 @@ class SavedWave:
             raise AttackError(f"the state of the attack cannot be written to {self._path}: {error.strerror}") from error
 
 
-def clear_states(folder: str | Path) -> None:
-    """Remove what attacks kept in a folder, once nobody needs it any more."""
-    for file in Path(folder).glob(f"*{SUFFIX}"):
-        file.unlink(missing_ok=True)  # several processes may clear the same folder
+def clear_states(work: Work) -> None:
+    """Remove what the attacks of some work kept, once nobody needs it any more; what others keep there stays."""
+    for file in work.kept:
+        file.unlink(missing_ok=True)  # several processes, or equal works, may clear the same file
 
 
 def state_file(folder: Path, model: nn.Module, samples: Samples, request: Attack, options: dict[str, Any]) -> Path:

@@ -147,7 +147,7 @@ def _attack(
     report = labelled(work.progress, f"{request.name} ε={request.epsilon:.4g}")
     runner = WaveRunner(model, options, request, WorkDone(report, len(own), request, options))
     with processes.agreement():
-        share = runner.run(own, model_device(model), work.folder, started) if len(own) else None
+        share = runner.run(own, model_device(model), work, started) if len(own) else None
     return merge(processes.gather(share), processes, block)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from robustprune.errors import AttackError
 from robustprune.inference import accelerate
 from robustprune.models import to_unit_range
 from robustprune.runtime.processes import Processes
+from robustprune.runtime.work import Work
 
 # Samples are attacked together up to these bounds: what an interruption costs at most, and what a problem may hold in
 # its handful of copies of images.
@@ -58,16 +58,14 @@ class WaveRunner:
         self._oracle = Oracle(self.found.tally, Batches(request.batch_size), progress.advance, request.eot)
         self._fast: nn.Module | None = None if request.frozen else model
 
-    def run(self, samples: Samples, place: torch.device, folder: Path | None, started: float) -> Found:
-        """Attack samples on the device ``place``, keeping what is finished in a folder."""
-        waves = [self._attack_wave(wave, place, folder, started) for wave in _split_waves(samples, self._request)]
+    def run(self, samples: Samples, place: torch.device, work: Work, started: float) -> Found:
+        """Attack samples on the device ``place``, keeping what is finished in the folder of the work."""
+        waves = [self._attack_wave(wave, place, work, started) for wave in _split_waves(samples, self._request)]
         self.found.samples = {name: torch.cat([wave[name] for wave in waves]) for name in waves[0]}
         self.found.is_frozen = self._fast is not None and self._fast is not self.model
         return self.found
 
-    def _attack_wave(
-        self, samples: Samples, place: torch.device, folder: Path | None, started: float
-    ) -> dict[str, Tensor]:
+    def _attack_wave(self, samples: Samples, place: torch.device, work: Work, started: float) -> dict[str, Tensor]:
         # Copies made here are ordinary tensors, even of images that come from inference mode.
         here = replace(
             samples,
@@ -86,8 +84,9 @@ class WaveRunner:
             if self._fast is None:
                 self._fast = accelerate(self.model, here.images)
             problem.model = self._fast
-        if folder is not None:
-            path = state_file(folder, self.model, samples, self._request, self._options)
+        if work.folder is not None:
+            path = state_file(work.folder, self.model, samples, self._request, self._options)
+            work.kept.add(path)
             problem.saved = SavedWave(path, problem, started)
         clean_logits = mean_logits if single is None else single
         logits = self._attack_fast_first(problem, clean_logits)

@@ -6,7 +6,7 @@ Boundary based Out-of-Distribution Detector", ICML, arXiv:2312.11536.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,8 +18,6 @@ from robustprune.ood.outputs import LinearHead, Outputs
 @dataclass
 class FDBD(Detector):
     """Mean distance to the decision boundaries, relative to the distance from the mean feature."""
-
-    _mean: Tensor | None = field(default=None, init=False, repr=False)
 
     @staticmethod
     def score(features: Tensor, logits: Tensor, head: LinearHead, mean: Tensor) -> Tensor:
@@ -39,9 +37,4 @@ class FDBD(Detector):
 
     def fit(self, train: Outputs, held_out: Outputs) -> None:
         """Take the mean feature of the training images."""
-        self._mean = train.need_features().mean(dim=0)
-
-    def __call__(self, outputs: Outputs) -> Tensor:
-        """Return scores (N,)."""
-        assert self._mean is not None
-        return self.score(outputs.need_features(), outputs.logits, outputs.need_head(), self._mean)
+        self.mean = train.need_features().mean(dim=0)

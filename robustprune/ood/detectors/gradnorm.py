@@ -28,4 +28,4 @@ class GradNorm(Detector):
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,)."""
         outputs.need_head()  # elsewhere the closed form does not hold
-        return self.score(outputs.need_features(), outputs.logits)
+        return super().__call__(outputs)

@@ -6,14 +6,14 @@ k = 50 as for CIFAR-10 there, with all 50,000 training images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from robustprune.errors import DetectorError, EvaluationError
-from robustprune.ood.detector import Detector, Options
+from robustprune.ood.detector import Count, Detector, Options
 from robustprune.ood.outputs import Outputs
 from robustprune.runtime.randomness import seeded_generator
 
@@ -25,14 +25,14 @@ _BLOCK = 1 << 22
 class KNN(Detector):
     """Distance to the k-th nearest training image; a bank larger than ``bank_size`` is thinned at random."""
 
-    k: int = 50
-    bank_size: int = 50_000
+    k: Count = 50
+    bank_size: Count = 50_000
     tried: ClassVar[Options] = {"k": (50, 100, 200, 500, 1000)}
-    _bank: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if not 1 <= self.k <= self.bank_size:
+        super().__post_init__()
+        if self.k > self.bank_size:
             raise EvaluationError(f"k must be from 1 to bank_size, got {self.k} of {self.bank_size}")
 
     @staticmethod
@@ -58,12 +58,7 @@ class KNN(Detector):
         if len(bank) > self.bank_size:
             kept = torch.randperm(len(bank), generator=seeded_generator("knn bank"))[: self.bank_size]
             bank = bank[kept]
-        self._bank = normalized(bank)
-
-    def __call__(self, outputs: Outputs) -> Tensor:
-        """Return scores (N,)."""
-        assert self._bank is not None
-        return self.score(outputs.need_features(), self._bank, self.k)
+        self.bank = normalized(bank)
 
 
 def normalized(features: Tensor) -> Tensor:

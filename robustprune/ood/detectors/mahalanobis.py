@@ -11,7 +11,7 @@ seen elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -71,8 +71,6 @@ def remark_on_few(train: Outputs) -> str | None:
 class Mahalanobis(Detector):
     """Squared Mahalanobis distance to the nearest class mean."""
 
-    _classes: Gaussians | None = field(default=None, init=False, repr=False)
-
     @staticmethod
     def score(features: Tensor, classes: Gaussians) -> Tensor:
         """Return min_k M_k (N,) of features (N, D)."""
@@ -80,21 +78,13 @@ class Mahalanobis(Detector):
 
     def fit(self, train: Outputs, held_out: Outputs) -> None:
         """Take the class means and the tied covariance of the training images."""
-        self._classes = fit_gaussians(train.need_features(), train.need_labels())
+        self.classes = fit_gaussians(train.need_features(), train.need_labels())
         self.remark = remark_on_few(train)
-
-    def __call__(self, outputs: Outputs) -> Tensor:
-        """Return scores (N,)."""
-        assert self._classes is not None
-        return self.score(outputs.need_features(), self._classes)
 
 
 @dataclass
 class RelativeMahalanobis(Detector):
     """Mahalanobis distance to the nearest class, less that to all images."""
-
-    _classes: Gaussians | None = field(default=None, init=False, repr=False)
-    _background: Gaussians | None = field(default=None, init=False, repr=False)
 
     @staticmethod
     def score(features: Tensor, classes: Gaussians, background: Gaussians) -> Tensor:
@@ -104,12 +94,6 @@ class RelativeMahalanobis(Detector):
     def fit(self, train: Outputs, held_out: Outputs) -> None:
         """Take the Gaussians of the classes and of all training images."""
         features, labels = train.need_features(), train.need_labels()
-        self._classes = fit_gaussians(features, labels)
-        self._background = fit_gaussians(features, torch.zeros_like(labels))
+        self.classes = fit_gaussians(features, labels)
+        self.background = fit_gaussians(features, torch.zeros_like(labels))
         self.remark = remark_on_few(train)
-
-    def __call__(self, outputs: Outputs) -> Tensor:
-        """Return scores (N,)."""
-        assert self._classes is not None
-        assert self._background is not None
-        return self.score(outputs.need_features(), self._classes, self._background)

@@ -8,15 +8,16 @@ images, divided by the deviation that normalizes them. As there, the result is n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from robustprune.errors import DetectorError, EvaluationError
+from robustprune.errors import DetectorError
 from robustprune.models import evaluation_mode, failure, frozen_parameters, model_device, run_model, to_unit_range
-from robustprune.ood.detector import Detector, Options
-from robustprune.ood.detectors.msp import MSP, log_odds_against
+from robustprune.ood.detector import Detector, Options, Positive
+from robustprune.ood.detectors.certainty import MSP, log_odds_against
 from robustprune.ood.outputs import Outputs
 
 _BATCH = 256
@@ -26,16 +27,9 @@ _BATCH = 256
 class ODIN(Detector):
     """Maximum softmax probability of an image after a step towards certainty; runs the network twice more."""
 
-    temperature: float = 1000.0
-    epsilon: float = 0.0014
+    temperature: Positive = 1000.0
+    epsilon: Annotated[float, Field(ge=0)] = 0.0014
     tried: ClassVar[Options] = {"temperature": (1, 10, 100, 1000), "epsilon": (0.0014, 0.0028)}
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        if not self.temperature > 0:
-            raise EvaluationError(f"temperature must be positive, got {self.temperature}")
-        if not self.epsilon >= 0:
-            raise EvaluationError(f"epsilon must be at least 0, a step towards certainty, got {self.epsilon}")
 
     @staticmethod
     def score(logits: Tensor, temperature: float = 1000.0) -> Tensor:

@@ -6,7 +6,7 @@ Modern Hopfield Energy", ICLR (openreview KkazG4lgKL), equation 9.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,9 +19,6 @@ from robustprune.ood.outputs import Outputs
 @dataclass
 class SHE(Detector):
     """Likeness to the stored pattern of the predicted class."""
-
-    _patterns: Tensor | None = field(default=None, init=False, repr=False)
-    _is_missing: Tensor | None = field(default=None, init=False, repr=False)
 
     @staticmethod
     def score(features: Tensor, logits: Tensor, patterns: Tensor) -> Tensor:
@@ -36,17 +33,15 @@ class SHE(Detector):
         sums = torch.zeros(classes, features.shape[1], dtype=features.dtype)
         sums.index_add_(0, labels[is_correct], features[is_correct])
         counts = labels[is_correct].bincount(minlength=classes)
-        self._patterns, self._is_missing = sums / counts[:, None], counts == 0
+        self.patterns, self.is_missing = sums / counts[:, None], counts == 0
 
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,)."""
-        assert self._patterns is not None
-        assert self._is_missing is not None
         if bool(outputs.logits.isnan().any()):
             raise DetectorError("some logits are NaN, so there is no predicted class")
-        is_predicted = outputs.logits.argmax(dim=1).bincount(minlength=len(self._is_missing)) > 0
-        without = (is_predicted & self._is_missing).nonzero().flatten().tolist()
+        is_predicted = outputs.logits.argmax(dim=1).bincount(minlength=len(self.is_missing)) > 0
+        without = (is_predicted & self.is_missing).nonzero().flatten().tolist()
         if without:
             classes = ", ".join(map(str, without))
             raise DetectorError(f"images are taken for class {classes}, of which no training image is recognized")
-        return self.score(outputs.need_features(), outputs.logits, self._patterns)
+        return super().__call__(outputs)

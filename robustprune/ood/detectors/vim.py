@@ -8,14 +8,14 @@ Out-Of-Distribution with Virtual-logit Matching", arXiv:2203.10807. The number o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
-from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.outputs import Outputs
 
 # Residuals below this share of the features are rounding.
 _NOTHING = 1e-9
@@ -26,20 +26,12 @@ class ViM(Detector):
     """Virtual logit of what lies outside the features' main directions."""
 
     dimensions: int = 0  # of the principal space; 0 is the paper's choice by width
-    _origin: Tensor | None = field(default=None, init=False, repr=False)
-    _residual: Tensor | None = field(default=None, init=False, repr=False)
-    _alpha: float = field(default=1.0, init=False, repr=False)
 
     @staticmethod
     def score(features: Tensor, logits: Tensor, origin: Tensor, residual: Tensor, alpha: float) -> Tensor:
-        """Return scores (N,).
+        """Return scores (N,) of features (N, D) and logits (N, K).
 
-        Args:
-            features: (N, D).
-            logits: (N, K).
-            origin: u, (D,).
-            residual: Orthonormal basis (D, R) of the directions of least variation.
-            alpha: Scale of the virtual logit.
+        ``residual`` (D, R) is an orthonormal basis of the directions of least variation, as seen from ``origin`` (D,).
         """
         virtual: Tensor = alpha * torch.linalg.vector_norm((features - origin) @ residual, dim=1)
         return virtual - logits.logsumexp(dim=1)
@@ -51,7 +43,9 @@ class ViM(Detector):
         main = self.dimensions or principal_dimensions(width)
         if not 1 <= main < width:
             raise DetectorError(f"{main} main directions of {width} features leave none; use vim:dimensions=N")
-        origin = origin_of(head)
+        if not bool(head.weight.isfinite().all() and head.bias.isfinite().all()):
+            raise DetectorError("some weights of the last layer are NaN or infinite")
+        origin = -(torch.linalg.pinv(head.weight) @ head.bias)
         centred = features - origin
         if not bool(centred.isfinite().all() and train.logits.isfinite().all()):
             raise DetectorError("some features or logits of the training images are NaN or infinite")
@@ -63,14 +57,8 @@ class ViM(Detector):
                 f"the features of the training images span no more than {main} of {width} dimensions, "
                 "so nothing lies outside"
             )
-        self._origin, self._residual = origin, residual
-        self._alpha = float(train.logits.amax(dim=1).mean()) / size
-
-    def __call__(self, outputs: Outputs) -> Tensor:
-        """Return scores (N,)."""
-        assert self._origin is not None
-        assert self._residual is not None
-        return self.score(outputs.need_features(), outputs.logits, self._origin, self._residual, self._alpha)
+        self.origin, self.residual = origin, residual
+        self.alpha = float(train.logits.amax(dim=1).mean()) / size
 
 
 def principal_dimensions(width: int) -> int:
@@ -78,11 +66,3 @@ def principal_dimensions(width: int) -> int:
     if width >= 2048:
         return 1000
     return 512 if width >= 768 else width // 2
-
-
-def origin_of(head: LinearHead) -> Tensor:
-    """Return u = −W⁺b (D,), from where the logits are linear in the features."""
-    if not bool(head.weight.isfinite().all() and head.bias.isfinite().all()):
-        raise DetectorError("some weights of the last layer are NaN or infinite")
-    origin: Tensor = -(torch.linalg.pinv(head.weight) @ head.bias)
-    return origin

@@ -2,31 +2,72 @@
 
 A criterion is a subclass of :class:`Criterion`: a pydantic model whose fields are its options and whose methods
 score blocks, filters and weights; higher means keep. Register one with ``@CRITERIA.register("name")`` or through
-the entry-point group ``robustprune.criteria``.
+the entry-point group ``robustprune.criteria``. What it scores is a copy of the network, on batches of training images.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
-from pydantic import ValidationError
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
 
+from robustprune.data import ImageData
 from robustprune.errors import PruningError
-from robustprune.pruning.criteria.criterion import Criterion
+from robustprune.models import copy_network
+from robustprune.pruning.blocks import Block
 from robustprune.registry import Registry, read_tables, suggest
 
 __all__ = ["CRITERIA", "Criterion", "criterion_class", "make_criterion"]
 
 CRITERIA = Registry("criterion", "robustprune.criteria", read_tables("pruning/criteria")["PLUGINS"])
 
+BatchNormMode = Literal["batch", "running"]
+
+Batches = list[tuple[Tensor, Tensor]]
+"""Images (n, C, H, W) in [0, 1] and labels (n,)."""
+
+
+class Criterion(BaseModel, ABC):
+    """An importance, higher = keep; its fields are its options.
+
+    Every criterion scores blocks. One that has no meaning for single filters or weights says why in
+    ``no_filter_scores`` or ``no_weight_scores`` and leaves the method as it is here. The model is never
+    changed: what has to be is done to a copy.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    no_filter_scores: ClassVar[str] = "it is defined for whole blocks only"
+    no_weight_scores: ClassVar[str] = "it judges what comes out of a layer, not the weights in it"
+    weight_rounds: ClassVar[int] = 1  # of scoring and masking single weights, unless said otherwise
+
+    @abstractmethod
+    def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:
+        """Return {block name: importance}."""
+
+    def filter_scores(self, model: nn.Module, layers: Sequence[str], data: ImageData, seed: int) -> dict[str, Tensor]:
+        """Return {layer: importance of each filter (filters,)} for the convolutions called ``layers``.
+
+        Raises:
+            PruningError: The criterion has no meaning for filters.
+        """
+        raise PruningError(f"{type(self).__name__} does not score filters: {self.no_filter_scores}")
+
+    def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> dict[str, Tensor]:
+        """Return {parameter: importance of each weight} for all convolutions and linear layers, in their shapes.
+
+        Raises:
+            PruningError: The criterion has no meaning for weights.
+        """
+        raise PruningError(f"{type(self).__name__} does not score weights: {self.no_weight_scores}")
+
 
 def criterion_class(name: str) -> type[Criterion]:
-    """Return the criterion ``name``, whose fields are the options it takes.
-
-    Raises:
-        UnknownNameError: No criterion of that name.
-        PruningError: A plug-in that is no :class:`Criterion`, or a name with an argument, which no criterion takes.
-    """
+    """Return the criterion ``name``, whose fields are the options it takes."""
     criterion: Any = CRITERIA.get(name)
     plain, colon, _ = name.partition(":")
     if colon:
@@ -46,8 +87,8 @@ def make_criterion(name: str, **options: Any) -> Criterion:
     """Return the criterion ``name`` with the given options.
 
     Raises:
-        UnknownNameError: As for :func:`criterion_class`.
-        PruningError: Also for an option it does not have, a value it cannot take, or a combination that means nothing.
+        UnknownNameError: No criterion of that name.
+        PruningError: An option it does not have, a value it cannot take, or a combination that means nothing.
     """
     criterion = criterion_class(name)
     try:
@@ -65,3 +106,57 @@ def _first_problem(error: ValidationError, criterion: Any) -> str:
         return f"there is no option {option!r}.{suggest(option, known)} {takes}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"option {option}={problem['input']!r}: {message}" if option else message
+
+
+def scoring_copy(model: nn.Module, bn_mode: BatchNormMode) -> nn.Module:
+    """Return a deep copy to score: dropout off, batch normalization as asked, gradients on.
+
+    A network in half precision or bfloat16 is scored in single precision, as gradients and ranks drown in their
+    rounding, and one laid out channels last in the usual order, as other kernels round otherwise.
+    """
+    network = copy_network(model)
+    network.eval()
+    network.to(memory_format=torch.contiguous_format)
+    if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in (*network.parameters(), *network.buffers())):
+        network.float()
+    for parameter in network.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+        parameter.grad = None
+    if bn_mode == "batch":
+        for module in network.modules():
+            if normalizes_batches(module):
+                module.train()
+    return network
+
+
+def first_tensor(network: nn.Module) -> Tensor:
+    """Return a tensor of the network's floating-point type, on its device."""
+    tensors = [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]
+    return tensors[0] if tensors else torch.zeros(())
+
+
+def normalizes_batches(module: nn.Module) -> bool:
+    """Whether a module is a batch normalization, also where it is scripted and only the name of its class is left."""
+    scripted = str(getattr(module, "original_name", ""))
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) or scripted.startswith("BatchNorm")
+
+
+def as_batches(data: ImageData, indices: Tensor, batch_size: int, like: nn.Module) -> Batches:
+    """Return training images as batches, in the type and on the device of the network's parameters.
+
+    The batches are of nearly equal size, so that no tiny last one distorts batch statistics, and every class is
+    spread evenly over them, also where the set is ordered by class.
+    """
+    split = data.require("train")
+    first = first_tensor(like)
+    count = max(1, -(-len(indices) // batch_size))
+    by_class = indices[split.labels[indices.to(split.labels.device)].cpu().argsort(stable=True)]
+    chunks = [by_class[batch::count].sort().values for batch in range(count)]
+    return [
+        (
+            (split.take(chunk).to(first.device, first.dtype) / 255).contiguous(),
+            split.labels[chunk.to(split.labels.device)].to(first.device),
+        )
+        for chunk in chunks
+    ]

@@ -7,49 +7,36 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from robustprune.data import ImageData
+from robustprune.data import ImageData, stratified_indices
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block
 from robustprune.pruning.calls import Call, tensors, trace
-from robustprune.pruning.criteria.channels import channel_dim, known_channel_dim, normalizes
-from robustprune.pruning.criteria.criterion import (
+from robustprune.pruning.criteria import (
     Batches,
     BatchNormMode,
     Criterion,
     as_batches,
-    images_in_proportion,
     scoring_copy,
 )
+from robustprune.pruning.criteria.channels import channel_dim, known_channel_dim, normalizes
 
 Place = Literal["output", "branch"]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A module whose output is looked at.
-
-    Attributes:
-        module: Its name in the network.
-        shape: The shape of its output, batch first.
-        channel_dim: Which of the output's dimensions counts channels.
-        activation: What the output goes through before it is looked at, if anything.
-    """
+    """A module whose output is looked at, by name; which of its dimensions counts channels; what it goes through."""
 
     module: str
     shape: tuple[int, ...]
     channel_dim: int
     activation: nn.Module | None = None
-
-    @property
-    def has_feature_maps(self) -> bool:
-        """Whether the output is (N, C, H, W)."""
-        return len(self.shape) == 4 and self.channel_dim == 1
 
 
 class DataCriterion(Criterion):
@@ -66,7 +53,10 @@ class DataCriterion(Criterion):
     def prepare(self, model: nn.Module, data: ImageData, seed: int) -> tuple[nn.Module, Batches]:
         """Return the copy to score and the images to score it on."""
         network = scoring_copy(model, self.bn_mode)
-        return network, as_batches(data, images_in_proportion(data, self.samples, seed), self.batch_size, network)
+        labels = data.require("train").labels
+        # Every class is there, all images if there are fewer.
+        count = min(len(labels), max(self.samples, len(torch.unique(labels))))
+        return network, as_batches(data, stratified_indices(labels, count, seed), self.batch_size, network)
 
 
 class ActivationCriterion(DataCriterion):
@@ -118,6 +108,21 @@ class ActivationCriterion(DataCriterion):
         return self.importance({name: torch.cat(parts) for name, parts in measures.items()}, labels)
 
 
+class ExpectedAbs(ActivationCriterion):
+    """Mean absolute activation at the block output.
+
+    Over images, positions and channels. Tan and Motani, "DropNet: reducing neural network complexity via iterative
+    pruning", ICML 2020: what is hardly active adds little. Tokens and channels-last features are averaged over all
+    positions alike.
+    """
+
+    no_weight_scores: ClassVar[str] = "an activation belongs to a whole filter"
+
+    def measure(self, features: Tensor, site: Site) -> Tensor:
+        """Return the mean absolute value of every channel on every image."""
+        return by_channel(features, site).abs().mean(dim=2)
+
+
 def by_channel(features: Tensor, site: Site) -> Tensor:
     """Return features of any layout as (n, C, positions)."""
     return features.movedim(site.channel_dim, 1).flatten(2) if features.ndim > 2 else features.unsqueeze(2)
@@ -128,9 +133,6 @@ def block_sites(network: nn.Module, blocks: Sequence[Block], images: Tensor, pla
 
     ``output`` is what the block returns; ``branch`` the output of its last convolution, linear or normalization
     layer that has as many channels and positions, which is what the (last) shortcut adds it to.
-
-    Raises:
-        PruningError: It cannot be told which dimension counts the channels, or there is no such layer.
     """
     calls = _completed(network, images)
     by_name = {call.name: call for call in calls}
@@ -177,9 +179,6 @@ def filter_sites(network: nn.Module, layers: Sequence[str], images: Tensor) -> d
 
     What follows is the module that is given the very tensor the one before returned. An activation called as a
     function is left out.
-
-    Raises:
-        PruningError: A convolution that the network never calls as a module.
     """
     calls = _completed(network, images)
     places = {call.name: place for place, call in reversed(list(enumerate(calls)))}
@@ -194,11 +193,12 @@ def filter_sites(network: nn.Module, layers: Sequence[str], images: Tensor) -> d
         module, activation, features = layer, None, maps.features
         for call in calls[places[layer] + 1 :]:
             same = bool(call.given) and call.given[0] is features
-            if not same or call.features.shape != features.shape:
+            activates = "activation" in type(call.module).__module__
+            if not same or call.features.shape != features.shape or isinstance(call.module, nn.MultiheadAttention):
                 continue
             if normalizes(call.module):
                 module, activation = call.name, None
-            elif _activates(call.module) and activation is None:
+            elif activates and activation is None:
                 activation = call.module
             elif not isinstance(call.module, (nn.Identity, nn.Dropout)):
                 continue
@@ -210,7 +210,3 @@ def filter_sites(network: nn.Module, layers: Sequence[str], images: Tensor) -> d
 def _completed(network: nn.Module, images: Tensor) -> list[Call]:
     """Return the calls of modules that return a tensor, in order of completion."""
     return sorted((call for call in trace(network, images) if tensors(call.output)), key=lambda call: call.ended)
-
-
-def _activates(module: nn.Module) -> bool:
-    return "activation" in type(module).__module__ and not isinstance(module, nn.MultiheadAttention)

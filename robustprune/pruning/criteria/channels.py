@@ -41,12 +41,7 @@ def known_channel_dim(call: Call) -> int | None:
 def channel_dim(call: Call, inside: Sequence[Call]) -> int:
     """Return which dimension of a module's output counts channels.
 
-    Args:
-        call: A call of the module.
-        inside: The calls of modules in it, in order of completion.
-
-    Raises:
-        PruningError: No layer in it writes channels that can be told apart in its output.
+    ``inside`` are the calls of modules in it, in order of completion.
     """
     if call.features.ndim == 2:
         return 1

@@ -21,7 +21,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from robustprune.pruning.criteria.criterion import Batches
+from robustprune.pruning.criteria import Batches
 from robustprune.pruning.criteria.saliency import (
     GradientCriterion,
     Saliency,

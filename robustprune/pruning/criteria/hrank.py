@@ -31,7 +31,7 @@ class HRank(ActivationCriterion):
 
     def measure(self, features: Tensor, site: Site) -> Tensor:
         """Return rank / max(H, W) of every map of (n, C, H, W)."""
-        if not site.has_feature_maps:
+        if features.ndim != 4 or site.channel_dim != 1:
             raise PruningError(
                 f"hrank needs feature maps (N, C, H, W); {site.module} returns {tuple(features.shape)}, "
                 "tokens or channels-last features. Use expected_abs, pls, kl or a gradient criterion"

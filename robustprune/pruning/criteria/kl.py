@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block
+from robustprune.pruning.criteria import Batches
 from robustprune.pruning.criteria.activations import DataCriterion
-from robustprune.pruning.criteria.criterion import Batches
 from robustprune.pruning.surgery import remove_blocks
 
 _ROUNDING = 1e-14  # of a divergence in float64

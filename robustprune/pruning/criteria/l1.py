@@ -7,27 +7,23 @@ Jordao et al., "When layers play the lottery, all tickets win at initialization"
 ``reduction=sum`` takes the norm Σ|w| of each filter in place of its mean.
 
 Initialization scales weights by the width of their layer, so the score says in which stage a block is rather
-than what it does there: ranked over all stages, whole stages go first. A warning says so where it is the case.
+than what it does there: ranked over all stages, whole stages go first.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningWarning
 from robustprune.pruning.blocks import Block
-from robustprune.pruning.criteria.criterion import Criterion, scoring_copy, trial_images
+from robustprune.pruning.criteria import Criterion, scoring_copy
 from robustprune.pruning.criteria.saliency import (
     Reduction,
     Saliency,
     all_weights,
-    by_filter,
     per_filter,
     per_weight,
     weights_within,
@@ -42,41 +38,25 @@ class L1(Criterion):
 
     def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:
         """Return the mean over each block's convolutions of the mean over their filters."""
-        magnitudes = _magnitudes(model, data)
+        magnitudes = _magnitudes(model)
         scores = {}
         for block in blocks:
-            own = [by_filter(magnitudes, name, model) for name in weights_within(magnitudes, block)]
-            scores[block.name] = sum(float(per_filter(value, self.reduction).mean()) for value in own) / len(own)
-        _warn_if_ranked_by_stage(scores, blocks)
+            own = weights_within(magnitudes, block)
+            means = [float(per_filter(magnitudes, name, model, self.reduction).mean()) for name in own]
+            scores[block.name] = sum(means) / len(means)
         return scores
 
     def filter_scores(self, model: nn.Module, layers: Sequence[str], data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return the mean magnitude, or the norm, of each filter."""
-        magnitudes = _magnitudes(model, data)
-        return {layer: per_filter(by_filter(magnitudes, f"{layer}.weight", model), self.reduction) for layer in layers}
+        magnitudes = _magnitudes(model)
+        return {layer: per_filter(magnitudes, f"{layer}.weight", model, self.reduction) for layer in layers}
 
     def weight_scores(self, model: nn.Module, data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return |w| of every convolution and linear weight."""
-        magnitudes = _magnitudes(model, data)
+        magnitudes = _magnitudes(model)
         return {name: magnitudes[name] for name in all_weights(model)}
 
 
-def _magnitudes(model: nn.Module, data: ImageData) -> Saliency:
-    network = scoring_copy(model, "running")
-    weights = use_weights(network, trial_images(data, network))
+def _magnitudes(model: nn.Module) -> Saliency:
+    weights = use_weights(scoring_copy(model, "running"))
     return per_weight(weights, weights, lambda weight, _: weight.abs())
-
-
-def _warn_if_ranked_by_stage(scores: Mapping[str, float], blocks: Sequence[Block]) -> None:
-    stages: dict[int, list[float]] = {}
-    for block in blocks:
-        stages.setdefault(block.stage, []).append(scores[block.name])
-    ranges = sorted((min(values), max(values), stage) for stage, values in stages.items())
-    if len(ranges) > 1 and all(lower[1] < upper[0] for lower, upper in pairwise(ranges)):
-        order = ", ".join(str(stage + 1) for *_, stage in ranges)
-        warnings.warn(
-            f"l1 ranks these blocks by their stage alone: all of one stage score below all of the next, in the "
-            f"order {order}, so stage {ranges[0][2] + 1} is always the one that loses blocks",
-            PruningWarning,
-            stacklevel=2,
-        )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.pruning.blocks import Block
-from robustprune.pruning.criteria.criterion import Criterion
+from robustprune.pruning.criteria import Criterion
 from robustprune.pruning.criteria.saliency import all_weights
 from robustprune.runtime.randomness import derive_seed, seeded_generator
 

@@ -1,4 +1,4 @@
-"""Criteria that score single weights, most of them by gradients of a loss.
+"""Criteria that score single weights, most of them by gradients of a loss, and the plainest of these, SNIP.
 
 A filter or a block is worth what its weights are worth together.
 """
@@ -14,18 +14,16 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
-from robustprune.data import ImageData
+from robustprune.data import ImageData, stratified_per_class
 from robustprune.errors import PruningError
 from robustprune.models import evaluation_mode
 from robustprune.pruning.blocks import Block, weight_layers
-from robustprune.pruning.criteria.criterion import (
+from robustprune.pruning.criteria import (
     Batches,
     BatchNormMode,
     Criterion,
     as_batches,
-    images_per_class,
     scoring_copy,
-    trial_images,
 )
 from robustprune.pruning.criteria.used_weights import use_weights
 
@@ -71,7 +69,7 @@ class WeightCriterion(Criterion):
         for layer in layers:
             if f"{layer}.weight" not in saliency:
                 raise _unreached(f"the filters of {layer}")
-        return {layer: per_filter(by_filter(saliency, f"{layer}.weight", model), self.reduction) for layer in layers}
+        return {layer: per_filter(saliency, f"{layer}.weight", model, self.reduction) for layer in layers}
 
 
 def all_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -93,36 +91,26 @@ def per_weight(slopes: Saliency, weights: Mapping[str, Tensor], score: Callable[
 
 
 def weights_within(saliency: Mapping[str, Tensor], block: Block) -> Saliency:
-    """Return the saliencies of a block's convolution and linear weights, each once.
-
-    Raises:
-        PruningError: There are none: no gradient reaches the block.
-    """
+    """Return the saliencies of a block's convolution and linear weights, each once."""
     own = {id(value): (name, value) for name, value in saliency.items() if name.startswith(f"{block.name}.")}
     if not own:
         raise _unreached(f"block {block.name}")
     return dict(own.values())
 
 
-def by_filter(saliency: Mapping[str, Tensor], name: str, network: nn.Module) -> Tensor:
-    """Return the saliency of a weight as (filters, …); transposed convolutions have theirs as (inputs, filters, …)."""
+def per_filter(saliency: Mapping[str, Tensor], name: str, network: nn.Module, reduction: Reduction) -> Tensor:
+    """Return the sum, or mean, of a weight's saliency over each filter, (filters,) in float64."""
     layer, weights = network.get_submodule(name.rpartition(".")[0]), saliency[name]
-    if not getattr(layer, "transposed", False):
-        return weights
-    assert isinstance(layer, nn.modules.conv._ConvTransposeNd)
-    return weights.view(layer.groups, -1, *weights.shape[1:]).transpose(1, 2).flatten(0, 1)
-
-
-def per_filter(weights: Tensor, reduction: Reduction) -> Tensor:
-    """Return the sum, or mean, over the weights of each filter: (filters, …) to (filters,), in float64."""
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):  # of shape (inputs, filters, …)
+        weights = weights.view(layer.groups, -1, *weights.shape[1:]).transpose(1, 2).flatten(0, 1)
     flat = weights.double().flatten(1)
     return flat.mean(dim=1) if reduction == "mean" else flat.sum(dim=1)
 
 
 def _unreached(what: str) -> PruningError:
     return PruningError(
-        f"no gradient reaches {what}: the forward pass runs it under torch.no_grad or detaches what it returns, or its "
-        "layers are hidden in a scripted or exported module; use kl, expected_abs or pls, which need no gradient"
+        f"no gradient reaches {what}: the forward pass detaches what it returns, or runs under torch.no_grad or within "
+        "a scripted or exported module; use kl, expected_abs or pls, which need no gradient"
     )
 
 
@@ -164,29 +152,34 @@ class GradientCriterion(WeightCriterion):
     def saliency(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
         """Return the importance of every weight that the loss depends on; the model is left as it was."""
         network = scoring_copy(model, self.bn_mode)
-        weights = use_weights(network, trial_images(data, network))
-        return self.saliency_of(network, weights, self.batches(network, data, seed))
+        return self.saliency_of(network, use_weights(network), self.batches(network, data, seed))
 
     def batches(self, network: nn.Module, data: ImageData, seed: int) -> Batches:
         """Return the images and labels to score ``network`` on."""
-        indices = images_per_class(data, self.samples_per_class, seed)
+        indices = stratified_per_class(data.require("train").labels, self.samples_per_class, seed)
         batches = as_batches(data, indices, self.batch_size, network)
-        if self.on == "adversarial":
-            return [(one_signed_step(network, *batch, self.epsilon), batch[1]) for batch in batches]
-        return batches
+        if self.on == "clean":
+            return batches
+        # One step of the fast gradient sign method (Goodfellow, Shlens and Szegedy 2015, arXiv:1412.6572).
+        moved = []
+        for images, labels in batches:
+            leaf = images.clone().requires_grad_(True)
+            slope = gradients(nn.functional.cross_entropy(network(leaf), labels), {"images": leaf})["images"]
+            moved.append(((images + self.epsilon * slope.sign()).clamp(0, 1), labels))
+        return moved
 
 
-def one_signed_step(network: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Return images moved by ``epsilon`` along the sign of the loss's gradient, within [0, 1].
+class Snip(GradientCriterion):
+    """Connection sensitivity |w · ∂L/∂w| on a stratified batch of training images.
 
-    The fast gradient sign method of Goodfellow, Shlens and Szegedy 2015 (arXiv:1412.6572), for the network in
-    the mode it is scored in.
+    Lee, Ajanthan and Torr, "SNIP: Single-shot network pruning based on connection sensitivity", ICLR 2019
+    (arXiv:1810.02340). The absolute value is taken after the gradients of all batches are summed.
     """
-    moving = images.detach().clone().requires_grad_(True)
-    slope = gradients(nn.functional.cross_entropy(network(moving), labels), {"the images": moving})
-    if not slope:
-        raise _without_gradient("the images")
-    return (images + epsilon * slope["the images"].sign()).clamp(0, 1)
+
+    def saliency_of(self, network: nn.Module, weights: Mapping[str, Tensor], batches: Batches) -> Saliency:
+        """Return the sensitivity of every weight."""
+        gradient = summed(gradients(loss, weights) for loss in loss_shares(network, batches))
+        return per_weight(gradient, weights, lambda weight, slope: (weight * slope).abs())
 
 
 def loss_shares(
@@ -200,24 +193,15 @@ def loss_shares(
 
 
 def gradients(loss: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False) -> Saliency:
-    """Return ∂loss/∂weight by name, without the weights that have no part in the loss.
-
-    Raises:
-        PruningError: The loss has no gradient at all.
-    """
-    if not loss.requires_grad:
-        raise _without_gradient("any weight")
+    """Return ∂loss/∂weight by name, without the weights that have no part in the loss."""
     unique = {id(weight): weight for weight in weights.values()}
-    slopes = torch.autograd.grad(loss, list(unique.values()), create_graph=create_graph, allow_unused=True)
-    found = dict(zip(unique, slopes, strict=True))
-    return {name: slope for name, weight in weights.items() if (slope := found[id(weight)]) is not None}
-
-
-def _without_gradient(what: str) -> PruningError:
-    return PruningError(
-        f"no gradient of the network's output reaches {what}: its forward pass runs under torch.no_grad or "
-        "inference_mode, or detaches; use kl, expected_abs or pls, which need none"
-    )
+    slopes: Sequence[Tensor | None] = ()
+    if loss.requires_grad:
+        slopes = torch.autograd.grad(loss, list(unique.values()), create_graph=create_graph, allow_unused=True)
+    found = {key: slope for key, slope in zip(unique, slopes, strict=False) if slope is not None}
+    if not found:
+        raise _unreached("any weight, or the images")
+    return {name: found[id(weight)] for name, weight in weights.items() if id(weight) in found}
 
 
 def summed(parts: Iterator[Saliency]) -> Saliency:

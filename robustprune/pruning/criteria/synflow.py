@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.models.adapter import Normalize
-from robustprune.pruning.criteria.criterion import normalizes_batches, scoring_copy, trial_images
+from robustprune.pruning.criteria import first_tensor, normalizes_batches, scoring_copy
 from robustprune.pruning.criteria.saliency import Saliency, WeightCriterion, gradients, per_weight
 from robustprune.pruning.criteria.used_weights import use_weights
 
@@ -37,15 +37,14 @@ class SynFlow(WeightCriterion):
     def saliency(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
         """Return the flow through every weight; the model is left as it was."""
         network = scoring_copy(model, "running").double()
-        images = trial_images(data, network)
-        weights = use_weights(network, images)
+        weights = use_weights(network)
         with torch.no_grad():
             for weight in {id(tensor): tensor for tensor in (*network.parameters(), *weights.values())}.values():
                 weight.abs_()
             for name, module in network.named_modules():
                 _let_flow(name, module)
-        ones = torch.ones_like(images[0][:1])
-        slopes = gradients(network(ones.requires_grad_(True)).sum(), {**weights, _INPUT: ones})
+        ones = first_tensor(network).new_ones(1, data.channels, *data.image_size).requires_grad_(True)
+        slopes = gradients(network(ones).sum(), {**weights, _INPUT: ones})
         if _INPUT not in slopes or not slopes.pop(_INPUT).any():
             raise PruningError(
                 "synflow: nothing flows from input to output, as where activations saturate (ReLU6, sigmoid) under "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from robustprune.comparison import Comparison
 from robustprune.records import Record
 from robustprune.report.figures.attacked import draw_adversarial, draw_security_curves
 from robustprune.report.figures.block_scores import draw_block_scores
@@ -22,7 +21,7 @@ FIGURES: dict[str, Callable[[Shown], Drawing | Iterable[Drawing]]] = {
     "costs": draw_costs,
     "security curves": draw_security_curves,
     "corruptions": draw_corruptions,
-    "detection of foreign images": draw_detection,
+    "out-of-distribution detection": draw_detection,
     "risk and coverage": draw_risk_coverage,
     "calibration": draw_calibration,
     "block scores": draw_block_scores,
@@ -34,20 +33,9 @@ FIGURES: dict[str, Callable[[Shown], Drawing | Iterable[Drawing]]] = {
 """What is drawn, in reading order."""
 
 
-def draw_all(
-    groups: Mapping[str, Sequence[Record]],
-    comparison: Comparison | None = None,
-    *,
-    left_out: dict[str, str] | None = None,
-) -> Iterator[Drawing]:
-    """Yield the figures that records have the data for.
-
-    Args:
-        groups: Name → records of its seeds; the first are those of the dense network.
-        comparison: Of the others with the first, whose verdicts are told.
-        left_out: Takes up which figures are left out and why.
-    """
-    shown = choose_groups(groups, comparison)
+def draw_all(groups: Mapping[str, Sequence[Record]], left_out: dict[str, str] | None = None) -> Iterator[Drawing]:
+    """Yield the figures that records have the data for, dense ones are the first; ``left_out`` takes up why not."""
+    shown = choose_groups(groups)
     for name, draw in FIGURES.items():
         try:
             with styled():
@@ -56,5 +44,5 @@ def draw_all(
         except LeftOutError as reason:
             if left_out is not None:
                 left_out[name] = str(reason)
-            continue
-        yield from drawings
+        else:
+            yield from drawings

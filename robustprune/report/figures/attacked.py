@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,28 +14,22 @@ from robustprune.comparison.metric import write_epsilon
 from robustprune.metrics import SeedMean
 from robustprune.records import AttackEntry, Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import (
-    Shown,
-    attack_values,
-    interval_note,
-    name_attack,
-    share_over_seeds,
-)
+from robustprune.report.figures.shown import INTERVAL, Shown, attack_values, name_attack, share_over_seeds
 from robustprune.report.figures.style import (
+    add_legend,
     draw_curve,
-    enlarge,
     hide_axes,
-    label_ends,
     new_figure,
     percent_axis,
+    shorten,
     show_grid,
+    show_image,
 )
-from robustprune.report.table import Table, Value
+from robustprune.report.table import Table
 
 _PANELS = 4
 _COLUMNS, _KINDS = 8, 2
 _WIDE = 16  # budgets that far apart do not fit on a linear axis
-_LABEL = 0.16  # of the width of a panel, what a label such as 16/255 takes
 
 
 def draw_security_curves(shown: Shown) -> Drawing:
@@ -43,34 +38,33 @@ def draw_security_curves(shown: Shown) -> Drawing:
     attacks = [key for key in curves[shown.reference] if len(curves[shown.reference][key]) > 1]
     if not attacks:
         raise LeftOutError("no attack was run whose checks passed")
-    steps = {key: len(curves[shown.reference][key]) for key in attacks}
-    drawn = sorted(attacks, key=lambda key: (-steps[key], attacks.index(key)))[:_PANELS]
+    drawn = sorted(attacks, key=lambda key: -len(curves[shown.reference][key]))[:_PANELS]
     columns = min(len(drawn), 2)
     rows = -(-len(drawn) // columns)
-    figure, grid = new_figure(2.5 * rows + 0.1, ncols=columns, nrows=rows)
-    panels = list(grid.flat)
-    for axes in panels[len(drawn) :]:
+    figure, grid = new_figure(2.5 * rows + 0.3, ncols=columns, nrows=rows)
+    for axes in grid.flat[len(drawn) :]:
         axes.set_visible(False)
     findings, table = [], []
-    for axes, key in zip(panels, drawn, strict=False):
+    for axes, key in zip(grid.flat, drawn, strict=False):
         found = {name: own[key] for name, own in curves.items() if len(own.get(key, {})) > 1}
-        _draw_panel(axes, shown, found, last=len(drawn) == 1 or panels.index(axes) % columns == columns - 1)
-        axes.set_title(name_attack(*key))
-        axes.set_xlabel("budget ε")
-        findings.append(_say(name_attack(*key), found))
+        attack = name_attack(*key)
+        _draw_panel(axes, shown, found)
+        axes.set(title=attack, xlabel="budget ε")
+        findings.append(_say(attack, found))
         table += [
-            [name, name_attack(*key), epsilon, each.mean, each.low, each.high]
+            [name, attack, epsilon, each.mean, each.low, each.high]
             for name, curve in found.items()
             for epsilon, each in curve.items()
         ]
     for axes in grid[:, 0]:
         axes.set_ylabel("accuracy (%)")
+    add_legend(figure, shown.styles)
     is_linf = all(norm == "linf" for _, norm in drawn)
     budget = "the largest change of a pixel that is allowed" if is_linf else "how much an image may be changed"
-    caption = (
-        f"Accuracy under attack against {budget}; ε = 0 is without attack. Bands: {interval_note(shown.groups)}. "
-        f"{shown.seeds}, {shown.groups[shown.reference][0].n:,} images. {shown.note}{_invalid(shown)}"
-    ).strip()
+    caption = shown.caption(
+        f"Accuracy under attack against {budget}; ε = 0 is without attack. Bands: {INTERVAL}. "
+        f"{shown.seeds}, {shown.images:,} images.{_invalid(shown)}"
+    )
     headings = ("network", "attack", "ε", "accuracy (%)", "low (%)", "high (%)")
     data = Table("Accuracy under attack", headings, table)
     return Drawing("security-curves", "Accuracy under attack", caption, " ".join(findings), figure, data)
@@ -88,32 +82,17 @@ def _curves(records: Sequence[Record]) -> dict[tuple[str, str], _Curve]:
     return curves
 
 
-def _draw_panel(axes: Axes, shown: Shown, found: dict[str, _Curve], *, last: bool) -> None:
+def _draw_panel(axes: Axes, shown: Shown, found: dict[str, _Curve]) -> None:
     show_grid(axes)
     for name, curve in found.items():
-        draw_curve(axes, list(curve), list(curve.values()), shown.style(name) | {"markersize": 3})
+        draw_curve(axes, list(curve), list(curve.values()), shown.styles[name] | {"markersize": 3})
     budgets = sorted({epsilon for curve in found.values() for epsilon in curve} - {0.0})
     if budgets[-1] / budgets[0] > _WIDE:
         axes.set_xscale("symlog", linthresh=budgets[0])
     axes.minorticks_off()
-    axes.set_xticks([0, *budgets], ["0", *map(write_epsilon, budgets)])
-    _thin_labels(axes, [0, *budgets])
+    axes.set_xticks([0, *budgets], ["0", *map(write_epsilon, budgets)], rotation=45)
     axes.set_xlim(0, budgets[-1] * 1.02)
     percent_axis(axes, [end for curve in found.values() for each in curve.values() for end in each.ends])
-    if last:
-        ends = [(list(curve.values())[-1].mean, name, shown.style(name)) for name, curve in found.items()]
-        label_ends(axes, ends)
-
-
-def _thin_labels(axes: Axes, ticks: Sequence[float]) -> None:
-    """Leave out labels that would touch the one before."""
-    places = [float(axes.transScale.transform((tick, 1))[0]) for tick in ticks]
-    span, last = places[-1] - places[0], -np.inf
-    for label, place in zip(axes.get_xticklabels(), places, strict=True):
-        if place - last < _LABEL * span:
-            label.set_visible(False)
-        else:
-            last = place
 
 
 def _say(attack: str, found: dict[str, _Curve]) -> str:
@@ -125,52 +104,44 @@ def _say(attack: str, found: dict[str, _Curve]) -> str:
 
 
 def _invalid(shown: Shown) -> str:
-    wrong: dict[str, list[Value]] = {}
-    for name, records in shown.groups.items():
-        for entry in (entry for record in records for entry in record.attacks if not entry.valid):
-            wrong.setdefault(f"{name}, {name_attack(entry.name, entry.norm)}", []).append(write_epsilon(entry.epsilon))
-    if not wrong:
-        return ""
-    listed = "; ".join(f"{what} at ε = {', '.join(dict.fromkeys(map(str, e)))}" for what, e in wrong.items())
-    return f" Numbers that failed a check are left out: {listed}."
+    wrong = {
+        f"{name}, {name_attack(entry.name, entry.norm)} at ε = {write_epsilon(entry.epsilon)}": None
+        for name, records in shown.groups.items()
+        for record in records
+        for entry in record.attacks
+        if not entry.valid
+    }
+    return f" Numbers that failed a check are left out: {'; '.join(wrong)}." if wrong else ""
 
 
 def draw_adversarial(shown: Shown) -> Drawing:
     """Return images that an attack broke: clean, what was added, and what came of it, with the predictions."""
-    first = {name: records[0] for name, records in shown.groups.items() if _galleries(records[0])}
-    if not first:
+    galleries = {name: found for name, records in shown.groups.items() if (found := _galleries(records[0]))}
+    if not galleries:
         raise LeftOutError("the records hold no adversarial images (no attack broke one, or the records are older)")
-    attack = _strongest_shown(next(iter(first.values())))
-    chosen = [(name, record) for name, record in first.items() if attack in _galleries(record)][:_KINDS]
+    name, first = next(iter(galleries.items()))
+    attack = min(first, key=lambda each: shown.groups[name][0].attacks[first[each]].robust_accuracy)
+    chosen = [(name, found[attack]) for name, found in galleries.items() if attack in found][:_KINDS]
     figure, axes = new_figure(2.42 * len(chosen) + 0.1, 0.025, nrows=3 * len(chosen), ncols=_COLUMNS)
     said = [
-        _draw_kind(axes[3 * row : 3 * row + 3], name, record, _galleries(record)[attack])
-        for row, (name, record) in enumerate(chosen)
+        _draw_kind(axes[3 * row : 3 * row + 3], name, shown.groups[name][0], place)
+        for row, (name, place) in enumerate(chosen)
     ]
-    caption = (
+    caption = shown.caption(
         f"The first images that {name_attack(*attack)} broke at the largest ε, of the first network of each kind: the "
         "image with its true class, what was added, enlarged by the factor beside it (grey is nothing), and the result "
-        "with what the network takes it for. An image that a smaller ε broke already was not attacked further. "
-        f"{shown.note}"
-    ).strip()
+        "with what the network takes it for. An image that a smaller ε broke already was not attacked further."
+    )
     return Drawing("adversarial-images", "Adversarial images", caption, " ".join(said), figure)
 
 
-_Attack = tuple[str, str]
-
-
-def _galleries(record: Record) -> dict[_Attack, int]:
+def _galleries(record: Record) -> dict[tuple[str, str], int]:
     """Return (attack, norm) → place of the entry that has images; attacks whose checks failed have nothing to show."""
     return {
         (entry.name, entry.norm): place
         for place, entry in enumerate(record.attacks)
         if entry.gallery and entry.valid and record.samples is not None
     }
-
-
-def _strongest_shown(record: Record) -> _Attack:
-    found = _galleries(record)
-    return min(found, key=lambda attack: record.attacks[found[attack]].robust_accuracy)
 
 
 def _draw_kind(axes: NDArray[Any], name: str, record: Record, place: int) -> str:
@@ -181,35 +152,21 @@ def _draw_kind(axes: NDArray[Any], name: str, record: Record, place: int) -> str
     positions = {int(index): at for at, index in enumerate(samples["index"])}
     at = [positions[int(index)] for index in samples[f"gallery{place}_index"][: len(clean)]]
     labels, found = samples["label"][at], samples[f"attack{place}_prediction"][at]
-    factor = _round_factor(0.5 / max(float(np.abs(added).max()), 1e-6))
+    factor = 10 ** max(0, math.floor(math.log10(0.5 / max(float(np.abs(added).max()), 1e-6))))
     for column in range(_COLUMNS):
         for row in range(3):
             hide_axes(axes[row, column])
         if column < len(clean):
-            _show(axes[0, column], clean[column], _class(record, labels[column]))
-            _show(axes[1, column], np.clip(0.5 + factor * added[column], 0, 1), "")
-            _show(axes[2, column], np.clip(clean[column] + added[column], 0, 1), f"→ {_class(record, found[column])}")
+            show_image(axes[0, column], clean[column])
+            show_image(axes[1, column], np.clip(0.5 + factor * added[column], 0, 1))
+            show_image(axes[2, column], np.clip(clean[column] + added[column], 0, 1))
+            axes[0, column].set_xlabel(_class(record, labels[column]), fontsize=6.2, labelpad=1.5)
+            axes[2, column].set_xlabel(f"→ {_class(record, found[column])}", fontsize=6.2, labelpad=1.5)
     for row, text in enumerate((name, f"added × {factor:g}", f"{entry.name}, ε = {write_epsilon(entry.epsilon)}")):
-        axes[row, 0].set_ylabel(_short(text, 20), fontsize=6.2, fontweight="bold" if row == 0 else "normal")
+        axes[row, 0].set_ylabel(shorten(text, 20), fontsize=6.2, fontweight="bold" if row == 0 else "normal")
     pairs = ", ".join(f"{_class(record, a)} as {_class(record, b)}" for a, b in zip(labels, found, strict=True))
     return f"{name} under {entry.name} takes {pairs}."
 
 
-def _round_factor(value: float) -> float:
-    """Return the largest of 1, 2, 5, 10, 20, … that is no larger."""
-    return float(
-        max((step * 10.0**power for power in range(5) for step in (1, 2, 5) if step * 10.0**power <= value), default=1)
-    )
-
-
 def _class(record: Record, label: int) -> str:
-    return _short(record.classes[label], 14) if label < len(record.classes) else str(label)
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _show(axes: Axes, image: NDArray[Any], label: str) -> None:
-    axes.imshow(enlarge(image), interpolation="none", vmin=0, vmax=1, cmap="gray")
-    axes.set_xlabel(label, fontsize=6.2, labelpad=1.5)
+    return shorten(record.classes[label], 14) if label < len(record.classes) else str(label)

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from robustprune.metrics import SeedMean, confidence_bins, mean_over_seeds, risk_coverage
+from robustprune.metrics import confidence_bins, mean_over_seeds, risk_coverage
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
 from robustprune.report.figures.shown import Shown
-from robustprune.report.figures.style import INK, MUTED, draw_curve, new_figure, show_grid
+from robustprune.report.figures.style import MUTED, draw_curve, draw_means, new_figure, show_grid
 from robustprune.report.table import Table, Value
 
 _Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ def draw_risk_coverage(shown: Shown) -> Drawing:
         points = [
             mean_over_seeds(column, bounds=(0, 100)) for column in np.array([risk for risk, _ in each]).T.tolist()
         ]
-        draw_curve(panel, 100 * _COVERAGES, points, shown.style(name) | {"marker": ""})
+        draw_curve(panel, 100 * _COVERAGES, points, shown.styles[name] | {"marker": ""})
         most = max(most, *(point.mean for point in points))
         rows += [
             [name, float(100 * c), p.mean, p.low, p.high] for c, p in list(zip(_COVERAGES, points, strict=True))[::5]
@@ -42,14 +42,12 @@ def draw_risk_coverage(shown: Shown) -> Drawing:
     panel.set(xlabel="images answered (%), surest first", ylabel="error among them (%)", title="Risk and coverage")
     panel.set(xlim=(5, 100), ylim=(0, 1.15 * most))
     areas = {name: [area for _, area in each] for name, each in curves.items()}
-    _draw_dots(axes[0, 1], shown, areas, "Area under the curve (%)")
+    said = _draw_errors(axes[0, 1], shown, areas, "Area under the curve (%)")
     caption = shown.caption(
         "A network that may stay silent on what it is least sure of (largest softmax probability) errs less on the "
-        "rest. "
-        f"Bands and bars: 95 % interval of the mean over networks. {shown.seeds}, "
-        f"{_images(found):,} images."
+        f"rest. Bands and bars: 95 % interval of the mean over networks. {shown.seeds}, {shown.images:,} images."
     )
-    alt = "Area under the risk–coverage curve: " + _list(areas) + "."
+    alt = f"Area under the risk–coverage curve: {said}."
     columns = ("network", "coverage (%)", "risk (%)", "low (%)", "high (%)")
     data = Table("Risk and coverage", columns, rows)
     return Drawing("risk-coverage", "Answering only when sure", caption, alt, figure, data)
@@ -65,7 +63,7 @@ def draw_calibration(shown: Shown) -> Drawing:
     rows: list[list[Value]] = []
     least = 100.0
     for name, records in found.items():
-        style = shown.style(name)
+        style = shown.styles[name]
         confidence, accuracy, count = _reliability(records)
         panel.plot(confidence, accuracy, **style, markersize=3.5, label=name)
         least = min(least, *confidence, *accuracy)
@@ -75,16 +73,16 @@ def draw_calibration(shown: Shown) -> Drawing:
     panel.annotate("less sure than right", (0.03, 0.95), xycoords="axes fraction", fontsize=6.5, color=MUTED, va="top")
     panel.annotate("surer than right", (0.97, 0.04), xycoords="axes fraction", fontsize=6.5, color=MUTED, ha="right")
     errors = {name: [100 * record.clean.ece for record in records] for name, records in found.items()}
-    _draw_dots(axes[0, 1], shown, errors, "Calibration error (ECE, %)")
+    said = _draw_errors(axes[0, 1], shown, errors, "Calibration error (ECE, %)")
     caption = shown.caption(
         f"Accuracy of the images in each of {_BINS} bins of confidence (largest softmax probability), those of all "
         "networks of a kind together, where there are ten images or more; on the dashed line a network is right as "
         "often as it says. Right: expected calibration error, bars: 95 % interval of the mean over networks. "
-        f"{shown.seeds}, {_images(found):,} images."
+        f"{shown.seeds}, {shown.images:,} images."
     )
     columns = ("network", "confidence (%)", "accuracy (%)", "images")
     data = Table("Reliability", columns, rows)
-    alt = "Expected calibration error: " + _list(errors) + "."
+    alt = f"Expected calibration error: {said}."
     return Drawing("calibration", "Is confidence worth its name?", caption, alt, figure, data)
 
 
@@ -116,30 +114,9 @@ def _reliability(records: Sequence[Record]) -> tuple[list[float], list[float], l
     return means[0].tolist(), means[1].tolist(), count[kept].tolist()
 
 
-def _draw_dots(axes: Axes, shown: Shown, values: dict[str, list[float]], title: str) -> None:
-    """Draw a line for each kind: its networks as dots, their mean with its interval."""
-    for row, (name, each) in enumerate(values.items()):
-        style = shown.style(name)
-        mean = mean_over_seeds(each, bounds=(0, 100))
-        axes.plot(each, [row] * len(each), linestyle="", marker="o", markersize=2.2, color=style["color"], alpha=0.5)
-        axes.plot(mean.ends, [row, row], color=style["color"], linewidth=1)
-        axes.plot([mean.mean], [row], markersize=5.5, **style)
-        axes.annotate(
-            f"{mean.mean:.2f}", (1.0, row), xycoords=("axes fraction", "data"), xytext=(4, 0),
-            textcoords="offset points", va="center", fontsize=7, color=INK,
-        )  # fmt: skip
-    axes.set_yticks(range(len(values)), list(values))
-    axes.set_ylim(len(values) - 0.5, -0.5)
-    axes.set_xlim(0, 1.05 * max(max(mean_over_seeds(each).ends[1], *each) for each in values.values()) or 1)
-    axes.tick_params(axis="y", length=0)
+def _draw_errors(axes: Axes, shown: Shown, values: dict[str, list[float]], title: str) -> str:
+    """Draw what is the better the lower it is, and return the means in words."""
+    means = {name: mean_over_seeds(each, bounds=(0, 100)) for name, each in values.items()}
+    draw_means(axes, list(values), values, means, shown.styles, {name: f"{m.mean:.2f}" for name, m in means.items()})
     axes.set(title=title, xlabel="lower is better")
-    show_grid(axes, "x")
-
-
-def _images(found: dict[str, Sequence[Record]]) -> int:
-    return next(iter(found.values()))[0].n
-
-
-def _list(values: dict[str, list[float]]) -> str:
-    means: dict[str, SeedMean] = {name: mean_over_seeds(each) for name, each in values.items()}
     return "; ".join(f"{name} {mean.mean:.2f} %" for name, mean in means.items())

@@ -14,7 +14,7 @@ from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES, corrupt
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
 from robustprune.report.figures.shown import Shown
-from robustprune.report.figures.style import MUTED, enlarge, hide_axes, new_figure
+from robustprune.report.figures.style import MUTED, hide_axes, new_figure, show_image
 from robustprune.report.table import Table, Value
 
 _PANELS = 4
@@ -33,29 +33,22 @@ def draw_corruptions(shown: Shown) -> Drawing:
     dense = tables.pop(shown.reference)
     differences = {name: table - dense for name, table in tables.items()}
     figure, axes = new_figure(0.9 + 0.165 * (len(names) + 1), ncols=len(found))
-    _draw_map(axes[0, 0], dense, names, limits=(0, 100), colours="Greys_r", places=0)
-    axes[0, 0].set_title(_title(f"{shown.reference} (%)"), fontsize=6.8)
+    _draw_map(axes[0, 0], dense, f"{shown.reference} (%)", limits=(0, 100), colours="Greys_r", form=".0f")
     axes[0, 0].set_yticks(np.arange(len(names) + 1) + 0.5, [*(name.replace("_", " ") for name in names), "mean"])
     reach = max(5.0, float(np.quantile(np.abs(list(differences.values())), 0.98)) if differences else 5.0)
     for panel, (name, table) in zip(axes[0, 1:], differences.items(), strict=True):
-        _draw_map(panel, table, names, limits=(-reach, reach), colours="RdBu", places=1)
-        panel.set_title(_title(f"{name} (pp)"), fontsize=6.8)
+        _draw_map(panel, table, f"{name} (pp)", limits=(-reach, reach), colours="RdBu", form="+z.1f")
     left = len(shown.groups) - len(found)
+    n = next(record.corruptions.n for record in found[shown.reference] if record.corruptions)
     counted = "the corruptions" if len(_counted(names)) == len(names) else "the 15 corruptions of the benchmark"
-    caption = (
+    caption = shown.caption(
         f"Left, accuracy of {shown.reference} in percent; beside it, how many percentage points other networks have "
         f"more (blue) or fewer (red), means over networks. The last line is the mean over {counted}. "
-        f"{shown.seeds}, {_count(found):,} images a cell. {shown.note}"
-        + (f" {left} more kinds are not drawn." if left else "")
-    ).strip()
+        f"{shown.seeds}, {n:,} images a cell." + (f" {left} more kinds are not drawn." if left else "")
+    )
     alt = " ".join(_say(name, table, names) for name, table in differences.items()) or "Accuracy of one kind only."
     rows: list[list[Value]] = [
-        [
-            name,
-            corruption,
-            severity,
-            *map(float, (dense[row, column], (dense + table)[row, column], table[row, column])),
-        ]
+        [name, corruption, severity, *(float(each[row, column]) for each in (dense, dense + table, table))]
         for name, table in differences.items()
         for row, corruption in enumerate(names)
         for column, severity in enumerate(SEVERITIES)
@@ -90,41 +83,22 @@ def _counted(names: Sequence[str]) -> list[int]:
     return [names.index(name) for name in wanted]
 
 
-def _count(found: dict[str, Sequence[Record]]) -> int:
-    corruptions = next(iter(found.values()))[0].corruptions
-    return 0 if corruptions is None else corruptions.n
-
-
-def _draw_map(
-    axes: Axes, table: _Floats, names: Sequence[str], *, limits: tuple[float, float], colours: str, places: int
-) -> None:
+def _draw_map(axes: Axes, table: _Floats, title: str, *, limits: tuple[float, float], colours: str, form: str) -> None:
     mesh = axes.pcolormesh(table, cmap=colours, vmin=limits[0], vmax=limits[1], edgecolors="white", linewidth=0.6)
     axes.invert_yaxis()
+    axes.set_title(textwrap.fill(title, 22), fontsize=6.8)
     axes.set_xticks(np.arange(len(SEVERITIES)) + 0.5, [str(severity) for severity in SEVERITIES])
     axes.set_yticks([])
     axes.set_xlabel("severity")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.axhline(len(names), color="white", linewidth=3)
-    for row, column in np.ndindex(*table.shape):
-        value = float(table[row, column])
-        colour = mesh.to_rgba(value)  # type: ignore[arg-type]  # a number will do
-        dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.55
-        axes.text(
-            column + 0.5, row + 0.53, _cell(value, places), ha="center", va="center", fontsize=5.2,
-            color="white" if dark else "black",
-        )  # fmt: skip
-
-
-def _title(text: str) -> str:
-    return textwrap.fill(text, 22)
-
-
-def _cell(value: float, places: int) -> str:
-    if not places:
-        return f"{value:.0f}"
-    text = f"{value:+.{places if abs(value) < 9.95 else 0}f}"
-    return "0" if not float(text) else text.replace("-", "−")
+    axes.axhline(len(table) - 1, color="white", linewidth=3)
+    colour = mesh.to_rgba(table)  # (corruptions + 1, severities, 4)
+    is_dark = colour[..., :3] @ (0.299, 0.587, 0.114) < 0.55
+    for (row, column), value in np.ndenumerate(table):
+        text = f"{value:{form}}".replace("-", "−")
+        ink = "white" if is_dark[row, column] else "black"
+        axes.text(column + 0.5, row + 0.53, text, ha="center", va="center", fontsize=5.2, color=ink)
 
 
 def _say(name: str, table: _Floats, names: Sequence[str]) -> str:
@@ -142,20 +116,17 @@ def draw_corrupted(shown: Shown) -> Drawing:
     image, index = _first_image(record)
     assert record.corruptions is not None
     names = list(record.corruptions.table)
-    lines = -(-len(names) // 2)
-    figure, axes = new_figure(0.485 * lines + 0.25, 0.025, nrows=lines, ncols=2 * (len(SEVERITIES) + 1))
+    lines, width = -(-len(names) // 2), len(SEVERITIES) + 1
+    figure, axes = new_figure(0.485 * lines + 0.25, 0.025, nrows=lines, ncols=2 * width)
     for panel in axes.flat:
         hide_axes(panel)
-    for number, name in enumerate(names):
-        left, line = (number // lines) * (len(SEVERITIES) + 1), number % lines
+    for column, panel in enumerate(axes[0]):
+        panel.set_title(str(column % width), fontsize=6, loc="center", color=MUTED, fontweight="normal")
+    for name, panels in zip(names, np.vstack([axes[:, :width], axes[:, width:]]), strict=False):
         made = [image, *(corrupt(image, name, each, seed=record.seed, sample_ids=[index]) for each in SEVERITIES)]
-        for column, tile in enumerate(made):
-            axes[line, left + column].imshow(enlarge(tile[0].numpy() / 255), interpolation="none")
-            if line == 0:
-                axes[0, left + column].set_title(
-                    str(column) if column else "0", fontsize=6, loc="center", color=MUTED, fontweight="normal"
-                )
-        label = axes[line, left].set_ylabel(name.replace("_", "\n", 1).replace("_", " "), fontsize=6)
+        for panel, tile in zip(panels, made, strict=True):
+            show_image(panel, tile[0].numpy() / 255)
+        label = panels[0].set_ylabel(name.replace("_", "\n", 1).replace("_", " "), fontsize=6)
         label.set(rotation=0, ha="right", va="center")
     caption = (
         f"The first evaluated image of {record.dataset} ({record.split}, number {index}) as it is (0) and under the "
@@ -166,11 +137,7 @@ def draw_corrupted(shown: Shown) -> Drawing:
 
 
 def _first_image(record: Record) -> tuple[Any, int]:
-    """Return the first evaluated image (1, C, H, W) and its place in the split.
-
-    Raises:
-        LeftOutError: It cannot be had again: the set is not on this machine, or the corruptions were not made here.
-    """
+    """Return the first evaluated image (1, C, H, W) and its place in the split, if they can be had again here."""
     import torch
     from pydantic import ValidationError
 

@@ -17,7 +17,7 @@ from robustprune.errors import ReportError
 from robustprune.report.figures.style import THEMED, styled
 from robustprune.report.table import Table
 from robustprune.runtime.files import write_atomically
-from robustprune.runtime.kinds import MARK, PICTURE
+from robustprune.runtime.kinds import MARK, PICTURE, Kind
 
 # Without dates and versions, equal figures are equal bytes.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -53,15 +53,17 @@ class LeftOutError(Exception):
     """The records do not hold what a figure shows; the message says what is missing."""
 
 
+def slug(text: str) -> str:
+    """Return a text as a part of a file's name: letters and digits, hyphens between words."""
+    return "-".join(re.findall(r"[a-z0-9]+", text, re.IGNORECASE | re.ASCII))[:60]
+
+
 def to_svg(drawing: Drawing, *, prefix: str | None = None) -> str:
     """Return a figure as one ``<svg>`` element that can stand in a page beside others.
 
     Letters are drawn as shapes, so that no font is needed. Nothing is fetched. Colours are those of the CSS variables
     ``--ink``, ``--muted``, ``--line``, ``--paper`` and ``--series-1`` to ``--series-6`` where the page has them.
-
-    Args:
-        drawing: The figure.
-        prefix: Of all ids in it, other for each figure of a page; the figure's name by default.
+    ``prefix`` begins all ids in it, by default the figure's name.
     """
     own = prefix or drawing.name
     svg = _plain_svg(drawing, own)
@@ -86,13 +88,21 @@ def save_figures(drawings: Iterable[Drawing], folder: str | Path) -> list[Path]:
             "png": _render(drawing, "png"),
         }
         for kind, content in contents.items():
-            path = Path(folder) / f"{drawing.name}.{kind}"
-            try:
-                write_atomically(path, content, PICTURE)
-            except OSError as error:
-                raise ReportError(f"the figure cannot be written to {path}: {error.strerror}") from error
-            written.append(path)
+            written.append(Path(folder) / f"{drawing.name}.{kind}")
+            write_file(written[-1], content, PICTURE)
     return written
+
+
+def write_file(path: Path, content: bytes, kind: Kind) -> None:
+    """Write a file of a report.
+
+    Raises:
+        ReportError: It cannot be written, or one of another kind is there.
+    """
+    try:
+        write_atomically(path, content, kind)
+    except OSError as error:
+        raise ReportError(f"the report cannot be written to {path}: {error.strerror}") from error
 
 
 def _render(drawing: Drawing, kind: str) -> bytes:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
-from robustprune.comparison import Comparison
 from robustprune.comparison.from_record import measured_alike
 from robustprune.comparison.metric import write_norm
 from robustprune.metrics import SeedMean, mean_over_seeds, wilson_interval
-from robustprune.records import AttackEntry, Record
+from robustprune.records import Record
 from robustprune.report.figures.style import COLOURS, series_style
 
 Groups = Mapping[str, Sequence[Record]]
-
-_LONGEST = 36
 
 
 @dataclass(frozen=True)
@@ -25,15 +23,11 @@ class Shown:
 
     Attributes:
         groups: Name → records of its seeds; the first is the reference.
-        places: Name → the place that decides colour and marker, the same in all figures.
         note: A sentence on those that are not drawn; empty where all are.
-        verdicts: Name → what a comparison says of its accuracy.
     """
 
     groups: Groups
-    places: Mapping[str, int]
     note: str
-    verdicts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reference(self) -> str:
@@ -47,13 +41,19 @@ class Shown:
         many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         return f"{many} network{'s' if counts[-1] > 1 else ''} of each kind"
 
+    @property
+    def images(self) -> int:
+        """How many images each network was shown."""
+        return self.groups[self.reference][0].n
+
     def caption(self, text: str) -> str:
         """Return a caption, with the note."""
         return f"{text} {self.note}".strip()
 
-    def style(self, name: str) -> dict[str, Any]:
-        """Return colour, marker and line of a group."""
-        return series_style(self.places[name])
+    @cached_property
+    def styles(self) -> dict[str, dict[str, Any]]:
+        """Name → colour, marker and line, the same in all figures."""
+        return {name: series_style(place) for place, name in enumerate(self.groups)}
 
     def collect(self, read: Callable[[Record], float | None]) -> dict[str, list[float]]:
         """Return a figure of each network, of the groups of which all networks have it."""
@@ -70,31 +70,17 @@ class Shown:
         return {name: records for name, records in self.groups.items() if all(map(has, records))}
 
 
-def choose_groups(groups: Groups, comparison: Comparison | None = None) -> Shown:
+def choose_groups(groups: Groups) -> Shown:
     """Return the reference and as many others as there are colours, those of the highest mean accuracy."""
-    called = dict(zip(groups, _shortened(groups), strict=True))
-    groups = {called[name]: records for name, records in groups.items()}
     reference, *others = groups
     accuracy = {name: mean_over_seeds([record.clean.accuracy for record in groups[name]]).mean for name in others}
     ranked = sorted(others, key=lambda name: -accuracy[name])
-    most = len(COLOURS)
-    kept = {reference, *ranked[:most]}
-    shown = {name: groups[name] for name in groups if name in kept}
-    left = len(others) - (len(shown) - 1)
-    note = f"Drawn are the {most} of {len(others)} kinds that are most accurate on clean images." if left else ""
-    rows = comparison.rows if comparison is not None else ()
-    verdicts = {
-        called[row.candidate]: row.verdict
-        for row in rows
-        if row.metric == "accuracy" and row.verdict is not None and called.get(row.candidate) in shown
-    }
-    return Shown(shown, {name: place for place, name in enumerate(shown)}, note, verdicts)
-
-
-def _shortened(names: Collection[str]) -> list[str]:
-    """Return names that leave room for the figure, unless some would become alike."""
-    short = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 10]}…{name[-9:]}" for name in names]
-    return short if len(set(short)) == len(short) else list(names)
+    kept = {reference, *ranked[: len(COLOURS)]}
+    shown = {name: records for name, records in groups.items() if name in kept}
+    note = ""
+    if len(shown) < len(groups):
+        note = f"Drawn are the {len(COLOURS)} of {len(others)} kinds that are most accurate on clean images."
+    return Shown(shown, note)
 
 
 def share_over_seeds(values: Sequence[float], n: int) -> SeedMean:
@@ -105,13 +91,8 @@ def share_over_seeds(values: Sequence[float], n: int) -> SeedMean:
     return mean_over_seeds(values, bounds=(0, 100))
 
 
-def interval_note(groups: Groups) -> str:
-    """Return what bars and bands mean."""
-    if all(len(records) > 1 for records in groups.values()):
-        return "95 % interval of the mean over networks (Student's t)"
-    if all(len(records) == 1 for records in groups.values()):
-        return "95 % interval over the images (Wilson)"
-    return "95 % interval: over networks (Student's t), over images (Wilson) where there is one"
+INTERVAL = "95 % interval, over networks (Student's t) or, where there is one, over images (Wilson)"
+"""What the intervals of :func:`share_over_seeds` are, for captions."""
 
 
 def name_attack(name: str, norm: str) -> str:
@@ -127,10 +108,8 @@ def attack_values(records: Sequence[Record]) -> dict[AttackKey, list[float]]:
 
     An ε is rounded to twelve digits, as it may have been written as a fraction in one record and not in another.
     """
-    tables = [{attack_key(entry): 100 * entry.robust_accuracy for entry in r.attacks if entry.valid} for r in records]
+    tables = [
+        {(e.name, e.norm, float(f"{e.epsilon:.12g}")): 100 * e.robust_accuracy for e in record.attacks if e.valid}
+        for record in records
+    ]
     return {key: [table[key] for table in tables] for key in tables[0] if all(key in table for table in tables)}
-
-
-def attack_key(entry: AttackEntry) -> AttackKey:
-    """Return what tells an entry from those of other attacks and budgets."""
-    return entry.name, entry.norm, float(f"{entry.epsilon:.12g}")

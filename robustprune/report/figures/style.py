@@ -1,4 +1,4 @@
-"""How figures look: colours, lines, letters, axes, and where names stand beside what they name."""
+"""How figures look: colours, lines, letters, axes, legends, and the shapes that several of them have."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from robustprune.metrics import SeedMean
@@ -23,15 +24,7 @@ INK, MUTED, LINE, PAPER = "#1b2430", "#55606e", "#dde1e4", "#fefefe"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _TILE = 64  # pixels that a picture is wide at least
-_LINES: tuple[Any, ...] = (
-    "-",
-    (0, (5, 1.5)),
-    (0, (1, 1)),
-    (0, (5, 1, 1, 1)),
-    (0, (3, 1, 1, 1, 1, 1)),
-    (0, (8, 2)),
-    "-",
-)
+_LINES = ("-", "--", ":", "-.")
 
 THEMED = {
     **{INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--paper"},
@@ -39,51 +32,31 @@ THEMED = {
 }
 """Colour → the CSS variable that stands in for it in a page."""
 
-# Of the process, not of figures.
-_NOT_STYLE = ("backend", "interactive", "toolbar", "webagg", "tk.", "savefig.directory", "date.epoch", "macosx.")
 _RC: dict[str, Any] = {
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.family": "DejaVu Sans",  # comes with matplotlib: figures are alike on all machines
-    "font.size": 7.5,
-    "axes.titlesize": 8,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.edgecolor": MUTED,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    "axes.titlesize": 8,
+    **dict.fromkeys(("font.size", "axes.labelsize"), 7.5),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 7),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), MUTED),
+    **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 2.5),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
     "axes.axisbelow": True,
     "grid.color": LINE,
     "grid.linewidth": 0.5,
     "lines.linewidth": 1.3,
-    "lines.markersize": 4,
-    "hatch.linewidth": 0.5,
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
-    "ps.fonttype": 42,
 }
 
 
 @contextmanager
 def styled(**settings: Any) -> Iterator[None]:
     """Draw in the style of the report, whatever the user's own settings of matplotlib are."""
-    default = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith(_NOT_STYLE)}
-    everything: dict[Any, Any] = default | _RC | settings
-    with mpl.rc_context(everything):
+    with matplotlib.style.context(["default", _RC | settings]):
         yield
 
 
@@ -95,7 +68,6 @@ def series_style(place: int) -> dict[str, Any]:
 
 def new_figure(height: float, gap: float = 0.06, **grid: Any) -> tuple[Figure, Any]:
     """Return a figure of the text's width, ``height`` inches high, and its axes, always as a 2-d array."""
-    # Space for labels at the right of a panel is made by the layout itself.
     layout = ConstrainedLayoutEngine(w_pad=gap, h_pad=gap, wspace=0.7 * gap, hspace=0.7 * gap)
     figure = Figure(figsize=(WIDTH, height), layout=layout)
     return figure, figure.subplots(squeeze=False, **grid)
@@ -115,114 +87,47 @@ def draw_curve(axes: Axes, places: Any, means: Sequence[SeedMean], style: dict[s
         axes.fill_between(places, low, high, color=style["color"], alpha=0.13, linewidth=0)
 
 
-def percent_axis(axes: Axes, values: Sequence[float], least: float = 2.0) -> None:
+def percent_axis(axes: Axes, values: Sequence[float]) -> None:
     """Set the y axis of shares in percent to what is drawn, a few points wide at least and never beyond 0 to 100."""
     low, high = min(values), max(values)
-    margin = max(0.08 * (high - low), (least - (high - low)) / 2, 0.3)
+    margin = max(0.08 * (high - low), (2.0 - (high - low)) / 2, 0.3)
     axes.set_ylim(max(low - margin, -1.0), min(high + margin, 100.8))
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, str, dict[str, Any]]], size: float = 7) -> None:
-    """Write names at the right of a panel, each at the height where its line ends, apart from each other.
-
-    Args:
-        axes: With its limits set.
-        ends: Value, name and style of each line.
-        size: Of the letters, in points.
-    """
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    rows = axes.get_gridspec().nrows if axes.get_subplotspec() else 1  # type: ignore[union-attr]
-    height = 72 * figure.get_size_inches()[1] / rows * 0.75
-    low, high = axes.transLimits.inverted().transform([(0, 0), (0, 1)])[:, 1]
-    wanted = [(axes.transScale.transform((1, value))[1] - low) / (high - low) for value, _, _ in ends]
-    targets = spread_out(wanted, 1.3 * size / height)
-    raised = max(0.0, 0.02 - min(targets, default=0.0))  # above the labels of the x axis
-    for place, (where, target) in enumerate(zip(wanted, [each + raised for each in targets], strict=True)):
-        _, name, style = ends[place]
-        line = axes.plot([1.0, 1.03, 1.05], [where, target, target], transform=axes.transAxes, clip_on=False)[0]
-        line.set(color=style["color"], linewidth=0.6)
-        axes.plot([1.065], [target], transform=axes.transAxes, clip_on=False, markersize=3.2, **style)
-        axes.text(1.09, target, name, transform=axes.transAxes, va="center", fontsize=size)
+def add_legend(figure: Figure, styles: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say above all panels which colour, marker and line stands for which name."""
+    handles = [Line2D([], [], **style, markersize=4.5, label=name) for name, style in styles.items()]
+    columns = max(1, 120 // (max(map(len, styles)) + 9))  # letters that fit in a line
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=7, handlelength=2.6)
 
 
-def spread_out(wanted: Sequence[float], gap: float) -> list[float]:
-    """Return positions near those wanted, in their order, at least ``gap`` apart and moved as little as it takes.
-
-    Each run of positions that would touch is put around its own middle (pool adjacent violators).
-    """
-    order = np.argsort(wanted, kind="stable")
-    runs: list[list[float]] = []  # of each run its members, less the gaps before them
-    for rank, place in enumerate(order):
-        runs.append([wanted[place] - rank * gap])
-        while len(runs) > 1 and np.mean(runs[-2]) > np.mean(runs[-1]):
-            runs[-2:] = [runs[-2] + runs[-1]]
-    moved = np.concatenate([np.full(len(run), np.mean(run)) for run in runs]) if runs else np.empty(0)
-    found = np.empty(len(order))
-    found[order] = moved + gap * np.arange(len(order))
-    return [float(value) for value in found]
-
-
-def label_points(axes: Axes, points: Mapping[str, tuple[float, float]], dots: Sequence[tuple[float, float]]) -> None:
-    """Write the name beside each point, on the first side where it is on top of nothing."""
-    figure: Any = axes.get_figure(root=True)
-    scale = 72 / figure.dpi
-    taken = [_around(axes.transData.transform(point) * scale, 6, 6) for point in [*points.values(), *dots]]
-    frame = axes.get_window_extent()
-    limits = (frame.x0 * scale, frame.y0 * scale, frame.x1 * scale, frame.y1 * scale)
-    for name, point in points.items():
-        x, y = axes.transData.transform(point) * scale
-        width = 3.8 * len(name)
-        others = [axes.transData.transform(other) * scale for each, other in points.items() if each != name]
-        near = [float(other[1]) - y for other in others if abs(float(other[0]) - x) < 20]
-        best = min(_PLACES, key=lambda place: _cost(place, (x, y), width, taken, limits, near))
-        dx, dy, align = best
-        axes.annotate(
-            name, point, (dx, dy), textcoords="offset points", ha=align, va="center", fontsize=7, color=INK,
-            annotation_clip=False,
-        )  # fmt: skip
-        taken.append(_text_box((x, y), best, width))
+def draw_means(
+    axes: Axes,
+    rows: Sequence[str],
+    values: Mapping[str, Sequence[float]],
+    means: Mapping[str, SeedMean],
+    styles: Mapping[str, Mapping[str, Any]],
+    texts: Mapping[str, str],
+) -> None:
+    """Draw a row for each kind of network: single ones as dots, their mean with its interval, a text at the right."""
+    show_grid(axes, "x")
+    for name, each in values.items():
+        row, style = rows.index(name), styles[name]
+        axes.plot(each, [row] * len(each), linestyle="", marker="o", markersize=2.2, color=style["color"], alpha=0.5)
+        axes.plot(means[name].ends, [row, row], color=style["color"], linewidth=1)
+        axes.plot([means[name].mean], [row], markersize=5.5, **style)
+    for name, text in texts.items():
+        place = (1, rows.index(name))
+        axes.annotate(text, place, (4, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=7)
+    axes.set_xlim(0, 1.05 * max(max(means[name].ends[1], *each) for name, each in values.items()) or 1)
+    axes.set_yticks(range(len(rows)), [shorten(name, 36) for name in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
 
 
-_Box = tuple[float, float, float, float]
-_Place = tuple[float, float, str]
-_PLACES: tuple[_Place, ...] = tuple(
-    (dx, dy, align)
-    for dy in (0, 9, -9, 17, -17, 25, -25, 33, -33)
-    for dx, align in ((7, "left"), (-7, "right"), (0, "center"))
-    if not (align == "center" and dy == 0)
-)
-
-
-def _around(middle: Any, width: float, height: float) -> _Box:
-    x, y = float(middle[0]), float(middle[1])
-    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-
-
-def _text_box(point: tuple[float, float], place: _Place, width: float) -> _Box:
-    left = point[0] + place[0] - {"left": 0.0, "right": width, "center": width / 2}[place[2]]
-    return left, point[1] + place[1] - 4, left + width, point[1] + place[1] + 4
-
-
-def _cost(
-    place: _Place,
-    point: tuple[float, float],
-    width: float,
-    taken: Sequence[_Box],
-    limits: _Box,
-    near: Sequence[float],
-) -> tuple[float, int]:
-    """Return how bad a place for a name is; ``near`` is how much higher other points are that it could seem to name."""
-    box = _text_box(point, place, width)
-    hidden = sum(_overlap(box, other) for other in taken)
-    outside = width * 8 - _overlap(box, limits)
-    astray = 60 * any(abs(place[1] - other) < abs(place[1]) for other in near)
-    return hidden + 2 * outside + 1.5 * abs(place[1]) + astray, _PLACES.index(place)
-
-
-def _overlap(one: _Box, other: _Box) -> float:
-    wide, high = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
-    return max(0.0, wide) * max(0.0, high)
+def shorten(text: str, most: int) -> str:
+    """Return a text of so many letters at most, the middle of a longer one left out."""
+    return text if len(text) <= most else f"{text[: most - most // 4 - 1]}…{text[len(text) - most // 4 :]}"
 
 
 def hide_axes(axes: Axes) -> None:
@@ -231,9 +136,9 @@ def hide_axes(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def enlarge(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return an image (C, H, W) in [0, 1] as (h, w, 3) uint8, small ones with each pixel a square of several."""
+def show_image(axes: Axes, image: NDArray[Any]) -> None:
+    """Draw an image (C, H, W) in [0, 1]; of a small one each pixel becomes a square of several."""
     factor = max(1, -(-_TILE // min(image.shape[1:])))
     pixels = np.round(255 * image).astype(np.uint8).transpose(1, 2, 0)
     large = pixels.repeat(factor, 0).repeat(factor, 1)
-    return np.broadcast_to(large, (*large.shape[:2], 3))
+    axes.imshow(np.broadcast_to(large, (*large.shape[:2], 3)), interpolation="none")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,23 +11,8 @@ from robustprune.comparison.metric import write_epsilon
 from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import (
-    AttackKey,
-    Shown,
-    attack_values,
-    interval_note,
-    name_attack,
-    share_over_seeds,
-)
-from robustprune.report.figures.style import (
-    LINE,
-    MUTED,
-    label_points,
-    new_figure,
-    percent_axis,
-    series_style,
-    show_grid,
-)
+from robustprune.report.figures.shown import INTERVAL, AttackKey, Shown, attack_values, name_attack, share_over_seeds
+from robustprune.report.figures.style import INK, LINE, MUTED, add_legend, new_figure, percent_axis, show_grid
 from robustprune.report.table import Table, Value
 
 _Point = tuple[SeedMean, SeedMean]
@@ -57,36 +41,24 @@ def draw_tradeoff(shown: Shown) -> Drawing:
         panels[label] = {name: attack_values(found)[key] for name, found in shown.groups.items()}
     figure, axes = new_figure(2.9 if len(panels) == 2 else 3.4, ncols=len(panels))
     findings, rows = [], []
-    n = shown.groups[shown.reference][0].n
     for axis, (title, values) in zip(axes[0], panels.items(), strict=True):
-        points = {name: (mean_over_seeds(saved[name]), share_over_seeds(each, n)) for name, each in values.items()}
+        points = {
+            name: (mean_over_seeds(saved[name]), share_over_seeds(each, shown.images)) for name, each in values.items()
+        }
         front = pareto_front({name: (x.mean, y.mean) for name, (x, y) in points.items()})
         _draw_panel(axis, shown, saved, values, points, front)
         axis.set_title(f"{title[0].upper()}{title[1:]} (%)", fontsize=7.5)
         axis.set_xlabel("multiply-accumulates saved (%)")
         findings.append(_say(title, points, front))
         rows += [[name, title, x.mean, y.mean, y.low, y.high, len(values[name])] for name, (x, y) in points.items()]
-    figure.draw_without_rendering()
-    for axis, values in zip(axes[0], panels.values(), strict=True):
-        _label_panel(axis, saved, values)
-    if shown.verdicts:
-        listed = "; ".join(f"{name} {verdict}" for name, verdict in shown.verdicts.items())
-        findings.append(f"Verdicts on accuracy: {listed}.")
+    add_legend(figure, shown.styles)
     caption = shown.caption(
-        "Up and to the right is better. Small dots are networks, large marks means; bars: "
-        f"{interval_note(shown.groups)}. "
-        "The line joins the kinds that no other beats in both. "
-        f"{shown.seeds}, {n:,} images."
+        f"Up and to the right is better. Small dots are networks, large marks means; bars: {INTERVAL}. The line joins "
+        f"the kinds that no other beats in both. {shown.seeds}, {shown.images:,} images."
     )
     columns = ("network", "metric", "MACs saved (%)", "mean (%)", "low (%)", "high (%)", "networks")
-    return Drawing(
-        "accuracy-against-cost",
-        "Accuracy against cost",
-        caption,
-        " ".join(findings),
-        figure,
-        Table("Accuracy against multiply-accumulates saved", columns, rows),
-    )
+    data = Table("Accuracy against multiply-accumulates saved", columns, rows)
+    return Drawing("accuracy-against-cost", "Accuracy against cost", caption, " ".join(findings), figure, data)
 
 
 def draw_costs(shown: Shown) -> Drawing:
@@ -105,12 +77,12 @@ def draw_costs(shown: Shown) -> Drawing:
     figure, axes = new_figure(0.6 + (0.16 + 0.11 * len(others)) * len(lines), ncols=1)
     panel = axes[0, 0]
     show_grid(panel, "x")
-    panel.axvline(100, color=series_style(0)["color"], linewidth=1)
+    panel.axvline(100, color=INK, linewidth=1)
     for row, found in enumerate(lines.values()):
         for place, name in enumerate(others):
             if name not in found:
                 continue
-            style, height = shown.style(name), row + 0.7 * ((place + 0.5) / len(others) - 0.5)
+            style, height = shown.styles[name], row + 0.7 * ((place + 0.5) / len(others) - 0.5)
             panel.plot([100, found[name]], [height, height], color=style["color"], linewidth=0.8, alpha=0.6)
             panel.plot([found[name]], [height], **style, markersize=4.5)
     panel.set_yticks(range(len(lines)), list(lines))
@@ -118,9 +90,7 @@ def draw_costs(shown: Shown) -> Drawing:
     panel.tick_params(axis="y", length=0)
     panel.set_xlabel(f"% of {shown.reference} = 100, less is better")
     panel.set_xlim(left=max(0.0, min(100, *(each for found in lines.values() for each in found.values())) - 12))
-    handles = [panel.plot([], [], **shown.style(name), markersize=4.5, label=name)[0] for name in others]
-    columns = max(1, 120 // (max(map(len, others)) + 9))  # letters that fit in a line
-    figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=7, handlelength=2.2)
+    add_legend(figure, {name: shown.styles[name] for name in others})
     caption = shown.caption(
         f"Costs against {shown.reference}, medians over networks. Counted: multiply-accumulates, parameters, memory "
         "(parameters, buffers and activations of a training step of 128 images). Measured, on a machine that may have "
@@ -172,36 +142,12 @@ def _draw_panel(
     corners = [(points[name][0].mean, points[name][1].mean) for name in front]
     axes.plot(*zip(*corners, strict=True), color=MUTED, linewidth=0.8, zorder=1.5)
     for name, (x, y) in points.items():
-        style = shown.style(name)
+        style = shown.styles[name]
         axes.plot(saved[name], values[name], linestyle="", marker="o", color=style["color"], markersize=2, alpha=0.55)
-        low, high = y.ends
-        axes.errorbar(
-            x.mean,
-            y.mean,
-            yerr=[[max(0.0, y.mean - low)], [max(0.0, high - y.mean)]],
-            color=style["color"],
-            marker=style["marker"],
-            markersize=6,
-            linewidth=1,
-            markeredgecolor=LINE,
-            markeredgewidth=0.6,
-        )
+        axes.plot([x.mean, x.mean], y.ends, color=style["color"], linewidth=1)
+        axes.plot([x.mean], [y.mean], markersize=6, markeredgecolor=LINE, markeredgewidth=0.6, **style)
     ends = [end for _, y in points.values() for end in y.ends]
     percent_axis(axes, [*ends, *(value for each in values.values() for value in each)])
-    most = max(max(each) for each in saved.values())
-    axes.set_xlim(min(-0.08 * max(most, 1), min(min(each) for each in saved.values()) - 1), 1.3 * max(most, 1))
-
-
-def _label_panel(axes: Axes, saved: Mapping[str, Sequence[float]], values: Mapping[str, Sequence[float]]) -> None:
-    means = {name: (mean_over_seeds(saved[name]).mean, mean_over_seeds(each).mean) for name, each in values.items()}
-    dots = [dot for name in values for dot in zip(saved[name], values[name], strict=True)]
-    corners = [means[name] for name in pareto_front(means)]
-    line = [
-        (x + share * (to_x - x), y + share * (to_y - y))
-        for (x, y), (to_x, to_y) in pairwise(corners)
-        for share in np.linspace(0, 1, 20)
-    ]
-    label_points(axes, means, [*dots, *line])
 
 
 def _say(title: str, points: Mapping[str, _Point], front: Sequence[str]) -> str:

@@ -5,23 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
 from robustprune.report.figures.shown import Shown
-from robustprune.report.figures.style import (
-    INK,
-    MUTED,
-    PAPER,
-    draw_curve,
-    label_ends,
-    new_figure,
-    percent_axis,
-    show_grid,
-)
+from robustprune.report.figures.style import add_legend, draw_curve, draw_means, new_figure, percent_axis, show_grid
 from robustprune.report.table import Table, Value
 
 _PANELS = {
@@ -29,11 +19,11 @@ _PANELS = {
     "train_loss": ("Training loss", 1.0),
     "validation_accuracy": ("Validation accuracy (%)", 100.0),
 }
-# What training took → the key of its metric, where it stands in a record, and units from small to large.
+# What training took → the key of its metric, where it stands in a record, and how many units of the latter are one.
 _SPENT = {
-    "Training time": ("training_seconds", "seconds", ((1, "s"), (60, "min"), (3600, "h"))),
-    "Energy": ("energy_kwh", "energy_kwh", ((1e-6, "mWh"), (1e-3, "Wh"), (1, "kWh"))),
-    "CO₂": ("co2_kg", "co2_kg", ((1e-6, "mg"), (1e-3, "g"), (1, "kg"))),
+    "Training time (s)": ("training_seconds", "seconds", 1.0),
+    "Energy (Wh)": ("energy_kwh", "energy_kwh", 1e-3),
+    "CO₂ (g)": ("co2_kg", "co2_kg", 1e-3),
 }
 
 
@@ -46,7 +36,7 @@ def draw_training(shown: Shown) -> Drawing:
     if not figures:
         raise LeftOutError("the histories of training have no epoch and figure that all networks of a kind have")
     ratios = [0.55 if key == "learning_rate" else 1.0 for key in figures]
-    figure, axes = new_figure(2.4, ncols=len(figures), width_ratios=ratios)
+    figure, axes = new_figure(2.6, ncols=len(figures), width_ratios=ratios)
     rows: list[list[Value]] = []
     for panel, key in zip(axes[0], figures, strict=True):
         title, factor = _PANELS[key]
@@ -54,7 +44,7 @@ def draw_training(shown: Shown) -> Drawing:
         show_grid(panel)
         panel.set(title=title, xlabel="epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ends, drawn = [], []
+        drawn: list[float] = []
         for name, records in found.items():
             curve = {
                 epoch: mean_over_seeds([factor * v for v in each], bounds=(0, bound))
@@ -62,17 +52,15 @@ def draw_training(shown: Shown) -> Drawing:
             }
             if not curve:
                 continue
-            style = shown.style(name)
             points = list(curve.values())
-            draw_curve(panel, list(curve), points, style | {"marker": ""}, band=key != "learning_rate")
-            ends.append((points[-1].mean, name, style))
+            draw_curve(panel, list(curve), points, shown.styles[name] | {"marker": ""}, band=key != "learning_rate")
             drawn += [each.mean for each in points]
             rows += [[name, title, epoch, each.mean, each.low, each.high] for epoch, each in curve.items()]
         if key == "validation_accuracy":
             percent_axis(panel, drawn)
-            label_ends(panel, ends)
         else:
             panel.set_ylim(0, 1.05 * max(drawn))
+    add_legend(figure, {name: shown.styles[name] for name in found})
     held_out = (
         "The validation images are held out of the training images; no choice was made by them. "
         if "validation_accuracy" in figures
@@ -85,7 +73,7 @@ def draw_training(shown: Shown) -> Drawing:
 
 
 def draw_energy(shown: Shown) -> Drawing:
-    """Return bars of the time, the energy and the CO₂ that training took."""
+    """Return the time, the energy and the CO₂ that training took."""
     panels = {
         title: values
         for title, (_, place, _) in _SPENT.items()
@@ -97,22 +85,22 @@ def draw_energy(shown: Shown) -> Drawing:
     rows: list[list[Value]] = []
     said = []
     for panel, (title, values) in zip(axes[0], panels.items(), strict=True):
-        largest = max(max(each) for each in values.values())
-        cost, _, units = _SPENT[title]
-        scale, unit = next((each for each in reversed(units) if largest >= each[0]), units[0])
-        means = {name: mean_over_seeds([value / scale for value in each]) for name, each in values.items()}
-        alike = [name for name in values if shown.is_alike(cost, name)]
-        _draw_bars(panel, shown, {name: [v / scale for v in each] for name, each in values.items()}, means, alike)
-        panel.set_title(f"{title} ({unit})")
-        rows += [[name, f"{title} ({unit})", m.mean, m.low, m.high] for name, m in means.items()]
-        said.append(f"{title}: " + "; ".join(f"{name} {mean.mean:.3g} {unit}" for name, mean in means.items()))
-    places = range(len(shown.groups))
-    axes[0, 0].set_yticks(places, list(shown.groups))
-    axes[0, 0].set_ylim(len(shown.groups) - 0.4, -0.6)
+        cost, _, scale = _SPENT[title]
+        scaled = {name: [value / scale for value in each] for name, each in values.items()}
+        means = {name: mean_over_seeds(each) for name, each in scaled.items()}
+        changes = _changes(means, shown.reference, [name for name in values if shown.is_alike(cost, name)])
+        draw_means(panel, list(shown.groups), scaled, means, shown.styles, changes)
+        panel.set_title(title)
+        panel.locator_params(axis="x", nbins=4)
+        rows += [[name, title, m.mean, m.low, m.high] for name, m in means.items()]
+        said.append(f"{title}: " + "; ".join(f"{name} {mean.mean:.4g}" for name, mean in means.items()))
+    methods = {str(r.model.training.get("energy_method")) for records in shown.groups.values() for r in records}
+    named = "; ".join(sorted(methods - {"None", ""}))
     caption = shown.caption(
-        "What the training of one network took; of a rewound ticket, its own training alone. Bars: means, dots: single "
-        f"networks, percentages: against {shown.reference}, where measured alike. Measured on a machine that may have "
-        f"had other work, so differences of a few percent mean little.{_methods(shown)}"
+        "What the training of one network took; of a rewound ticket, its own training alone. Marks and bars: mean with "
+        f"its 95 % interval, dots: single networks, percentages: against {shown.reference}, where measured alike. "
+        "Measured on a machine that may have had other work, so differences of a few percent mean little."
+        + (f" Energy: {named}." if named else "")
     )
     columns = ("network", "quantity", "mean", "low", "high")
     data = Table("Time, energy and CO₂ of training", columns, rows)
@@ -141,38 +129,8 @@ def _say(found: dict[str, Sequence[Record]]) -> str:
     return f"At the end of training. {'; '.join(said)}." if said else "Learning rates of training."
 
 
-def _draw_bars(
-    axes: Axes, shown: Shown, values: dict[str, list[float]], means: dict[str, SeedMean], alike: Sequence[str]
-) -> None:
-    show_grid(axes, "x")
-    names = list(shown.groups)
-    dense = means.get(shown.reference)
-    most = max(max(each) for each in values.values())
-    for name, mean in means.items():
-        row, colour = names.index(name), shown.style(name)["color"]
-        axes.barh(row, mean.mean, height=0.6, color=colour, alpha=0.8)
-        axes.plot(
-            values[name],
-            [row] * len(values[name]),
-            linestyle="",
-            marker="o",
-            markersize=3,
-            color=INK,
-            markeredgecolor=PAPER,
-            markeredgewidth=0.5,
-        )
-        if dense is not None and name != shown.reference and name in alike and dense.mean > 0:
-            change = f"{100 * (mean.mean / dense.mean - 1):+.0f} %".replace("-", "−")
-            reach = max(mean.mean, *values[name])
-            axes.annotate(
-                change, (reach, row), (4, 0), textcoords="offset points", va="center", fontsize=6.5, color=MUTED
-            )
-    axes.set_xlim(0, 1.22 * most)
-    axes.locator_params(axis="x", nbins=4)
-    axes.tick_params(axis="y", length=0)
-
-
-def _methods(shown: Shown) -> str:
-    methods = {str(r.model.training.get("energy_method")) for records in shown.groups.values() for r in records}
-    named = sorted(methods - {"None", ""})
-    return f" Energy: {'; '.join(named)}." if named else ""
+def _changes(means: dict[str, SeedMean], reference: str, alike: Sequence[str]) -> dict[str, str]:
+    """Return by what percentage the means of others differ from the dense networks'."""
+    dense = means[reference].mean if reference in means else 0.0
+    others = [name for name in alike if name != reference and dense > 0]
+    return {name: f"{100 * (means[name].mean / dense - 1):+.0f} %".replace("-", "−") for name in others}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -105,7 +105,7 @@ def attempt(task: Task, report: Callable[[Event], None]) -> Event:
             task.name,
             f"{type(error).__name__}: {' '.join(str(error).split())}",
             traceback.format_exc(),
-            is_disk_full=any(getattr(each, "errno", None) in _NO_ROOM for each in _causes(error)),
+            is_disk_full=_is_disk_full(error),
         )
 
 
@@ -116,7 +116,7 @@ def named(function: str) -> Callable[..., Any]:
     return found
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _is_disk_full(error: BaseException | None) -> bool:
+    if error is None:
+        return False
+    return getattr(error, "errno", None) in _NO_ROOM or _is_disk_full(error.__cause__ or error.__context__)

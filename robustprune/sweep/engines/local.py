@@ -86,26 +86,22 @@ class LocalEngine:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with environment_variables(self._variables(place)):
+        variables = dict.fromkeys(_THREAD_VARIABLES, str(self._threads))
+        if self._gpus:
+            variables["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
+        with environment_variables(variables):
             process.start()
         theirs.close()
         return _Worker(process, ours)
 
-    def _variables(self, place: int) -> dict[str, str]:
-        found = dict.fromkeys(_THREAD_VARIABLES, str(self._threads))
-        if self._gpus:
-            found["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
-        return found
-
     def close(self) -> None:
         """End all workers, at once: what they do is kept as far as it is finished."""
-        for worker in self._slots:
-            if worker is not None:
-                worker.process.kill()
-        for worker in self._slots:
-            if worker is not None:
-                worker.process.join()
-                worker.pipe.close()
+        there = [worker for worker in self._slots if worker is not None]
+        for worker in there:
+            worker.process.kill()
+        for worker in there:
+            worker.process.join()
+            worker.pipe.close()
         self._slots = [None] * len(self._slots)
 
 

@@ -20,17 +20,16 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 _RETRIES = 3
-_SECONDS_BETWEEN_COUNTS = 5.0
 
 
 class RayEngine:
     """A connection to a cluster, or one that is started here for as long as it is needed."""
 
     def __init__(self, address: str | None = None, *, workers: int | None = None, gpu: bool = False) -> None:
-        """Connect.
+        """Connect to the cluster whose head is at ``HOST:PORT``, ``auto`` for this machine's; None starts one here.
 
         Args:
-            address: ``HOST:PORT`` of a cluster's head, ``auto`` for the one on this machine; None starts one here.
+            address: Of the cluster.
             workers: At most so many tasks at a time; by default as many as the cluster has processors.
             gpu: Whether each task gets a GPU of its own, where the cluster has some.
 
@@ -55,19 +54,14 @@ class RayEngine:
             self._while_connected.close()
             raise SweepError(f"there is no Ray cluster at {address or 'hand'}: {in_one_line(error)}") from error
         self._most, self._gpu = workers, gpu
-        self._counted = float("-inf")
-        self._count = 1
         self._tasks: dict[ObjectRef[Event], str] = {}
         self._attempt = ray.remote(_attempt)
 
     @property
     def workers(self) -> int:
         """How many tasks it takes at a time: twice what can run, so that no machine waits, and at most ``workers``."""
-        now = time.monotonic()
-        if now - self._counted > _SECONDS_BETWEEN_COUNTS:  # machines come and go
-            self._counted = now
-            self._count = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        return min(2 * self._count, self._most or 2 * self._count)
+        there = max(1, int(self._ray.cluster_resources().get("CPU", 1)))  # machines come and go
+        return min(2 * there, self._most or 2 * there)
 
     def submit(self, task: Task) -> None:
         """Hand a task to the cluster."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
@@ -64,22 +62,19 @@ def query(
     where, order = where and printable(where), order and printable(order)
     columns = [printable(text) for text in columns or ()]
     known = list(dict.fromkeys(name for row in rows for name in row))
-    chosen = columns or [name for name in DEFAULT if name in known] + _attack_columns(known)
-    connection = duckdb.connect()
-    try:
+    attacked = [name for name in known if re.search(r"_(linf|l2|l1)_", name)]
+    chosen = columns or [name for name in DEFAULT if name in known] + attacked
+    with duckdb.connect() as connection:
         _fill(connection, rows, known)
         # From here on, what a user typed: it can reach the rows and nothing else, and cannot change that.
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        text = _select(chosen, where, order, _aggregates(connection))
         try:
-            found = connection.execute(text)
+            found = connection.execute(_select(connection, chosen, where, order))
             columns = [each[0] for each in found.description or ()]
             answer = QueryAnswer(columns, [tuple(_for_json(value) for value in row) for row in found.fetchall()])
         except duckdb.Error as error:
             raise EvaluationError(_explain(error, known)) from error
-    finally:
-        connection.close()
     if out is not None:
         _write(answer, Path(out), form)
     return answer
@@ -96,11 +91,6 @@ def _for_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(name): _for_json(each) for name, each in value.items()}
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def _attack_columns(known: Sequence[str]) -> list[str]:
-    """Return the columns of robust accuracy, which differ from folder to folder."""
-    return [name for name in known if re.search(r"_(linf|l2|l1)_", name)]
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, rows: Sequence[RecordRow], known: Sequence[str]) -> None:
@@ -137,19 +127,14 @@ def _literal(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def _aggregates(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    """Return the names of functions that make one value of many rows."""
-    found = connection.execute("SELECT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'")
-    return {name for (name,) in found.fetchall()}
-
-
-def _select(columns: Sequence[str], where: str | None, order: str | None, aggregates: set[str]) -> str:
+def _select(connection: duckdb.DuckDBPyConnection, columns: Sequence[str], where: str | None, order: str | None) -> str:
     for text in (*columns, where or "", order or ""):
         if ";" in text:
             raise EvaluationError(f"{text!r} holds a semicolon; give one expression")
+    aggregates = connection.execute("SELECT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'")
     functions = {name.lower() for text in columns for name in re.findall(r"(\w+)\s*\(", text)}
     # By all columns that are no aggregates.
-    grouped = " GROUP BY ALL" if functions & aggregates else ""
+    grouped = " GROUP BY ALL" if functions & {name for (name,) in aggregates.fetchall()} else ""
     condition = f" WHERE ({where})" if where else ""
     return f"SELECT {', '.join(columns)} FROM runs{condition}{grouped}{f' ORDER BY {order}' if order else ''}"
 
@@ -167,19 +152,15 @@ def _explain(error: duckdb.Error, known: Sequence[str]) -> str:
 def _write(answer: QueryAnswer, out: Path, form: Format) -> None:
     """Write rows to a file, whole or not at all."""
     try:
-        content = _as_json(answer) if form == "json" else _as_duckdb_writes(answer, form)
-        write_atomically(out, content, _rows_kind(answer.columns))
+        write_atomically(out, _as_file(answer, form), _rows_kind(answer.columns, form))
     except (duckdb.Error, OSError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise EvaluationError(f"{out} cannot be written: {reason}") from error
 
 
-def _as_json(answer: QueryAnswer) -> bytes:
-    return f"{json.dumps(answer.to_dicts(), indent=2, allow_nan=False)}\n".encode()
-
-
-def _as_duckdb_writes(answer: QueryAnswer, form: Format) -> bytes:
-    """Return rows as CSV or Parquet."""
+def _as_file(answer: QueryAnswer, form: Format) -> bytes:
+    if form == "json":
+        return f"{json.dumps(answer.to_dicts(), indent=2, allow_nan=False)}\n".encode()
     options = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER"
     with duckdb.connect() as connection, TemporaryDirectory() as folder:
         _fill(connection, answer.to_dicts(), answer.columns)
@@ -188,23 +169,14 @@ def _as_duckdb_writes(answer: QueryAnswer, form: Format) -> bytes:
         return made.read_bytes()
 
 
-def _rows_kind(columns: Sequence[str]) -> Kind:
+def _rows_kind(columns: Sequence[str], form: Format) -> Kind:
     """Return what a file of rows is: one whose columns are these, or some of them, or these and more."""
 
     def is_one(path: Path) -> bool:
-        found = set(_columns_of(path))
-        return bool(found) and (found <= set(columns) or found >= set(columns))
-
-    return Kind("a file of rows with these columns", is_one)
-
-
-def _columns_of(path: Path) -> list[str]:
-    """Return the columns of a file of rows, whichever its format."""
-    content = path.read_bytes()
-    if content.startswith(b"PAR1"):
+        reader = {"parquet": "read_parquet({})", "json": "read_json({})"}.get(form, "read_csv({}, header = true)")
         with duckdb.connect() as connection:
-            found = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({_literal(path)})").fetchall()
-            return [name for name, *_ in found]
-    if content.startswith(b"["):
-        return list(dict.fromkeys(name for row in json.loads(content) for name in dict(row)))
-    return next(csv.reader(io.StringIO(content.decode())), [])
+            found = connection.execute(f"DESCRIBE SELECT * FROM {reader.format(_literal(path))}").fetchall()
+        names = {name for name, *_ in found}
+        return names <= set(columns) or names >= set(columns)
+
+    return Kind(f"a file of rows with these columns, as {form}", is_one)

@@ -61,10 +61,9 @@ def load_rows(folder: str | Path) -> list[RecordRow]:
         if row is not None:
             own_name = printable(path.name.removesuffix(".json"))
             rows.append({"run": own_name, "sweep": None, **row, **run, "record": str(path)})
-    if not rows and problem is not None:
-        raise EvaluationError(f"there is no record in {folder} that can be read: {problem}") from problem
     if not rows:
-        raise EvaluationError(f"there is no record in {folder}; records are what evaluate --out and sweep --out leave")
+        why = f" that can be read: {problem}" if problem else "; records are what evaluate --out and sweep --out leave"
+        raise EvaluationError(f"there is no record in {folder}{why}") from problem
     return rows
 
 
@@ -130,47 +129,38 @@ def flatten(record: Mapping[str, Any]) -> RecordRow:
         **{f"training_{name}": model["training"].get(name) for name in _TRAINING},
         "evaluation_seconds": record["seconds"],
     }
-    for name, value in (*_attacks(record), *_corruptions(record), *_shift(record), *_ood(record)):
+    for name, value in _measured(record):
         row[_column(name)] = value
     return row
 
 
-def _attacks(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _measured(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the figures that differ from record to record, and what they are called."""
     for entry in record["attacks"]:
-        name = f"{entry['name']}_{entry['norm']}_{_budget(entry['epsilon'])}"
-        yield name, entry["robust_accuracy"] if entry["valid"] else None
+        value = entry["robust_accuracy"] if entry["valid"] else None
+        yield f"{entry['name']}_{entry['norm']}_{_budget(entry['epsilon'])}", value
+    if corrupted := record.get("corruptions"):
+        for name in _CORRUPTIONS:
+            yield f"corruption_{name}", corrupted.get(name)
+        if corrupted.get("dense"):
+            yield "corruption_mce_vs_dense", corrupted["dense"]["mce_vs_dense"]
+        for name, row in corrupted["table"].items():
+            idle = corrupted.get("unchanged", {}).get(name, ())
+            counted = [value for severity, value in enumerate(row, start=1) if severity not in idle]
+            yield name, sum(counted) / len(counted) if counted else None
+    for entry in record.get("shift", ()):
+        yield f"shift_{entry['name']}_accuracy", entry["accuracy"]
+        yield f"shift_{entry['name']}_gap", entry["gap"]
+    for entry in record.get("ood", ()):
+        for detector, figures in entry["detectors"].items():
+            for name in _DETECTION:
+                yield f"{entry['dataset']}_{detector}_{name}", figures.get(name)
 
 
 def _budget(epsilon: float) -> str:
     """Return 8_255 for eight of 255, and other budgets as decimals."""
     levels = epsilon * 255
     return f"{round(levels)}_255" if epsilon < 1 and abs(levels - round(levels)) < 1e-6 else f"{epsilon:g}"
-
-
-def _corruptions(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    found = record.get("corruptions")
-    if found:
-        for name in _CORRUPTIONS:
-            yield f"corruption_{name}", found.get(name)
-        if found.get("dense"):
-            yield "corruption_mce_vs_dense", found["dense"]["mce_vs_dense"]
-        for name, row in found["table"].items():
-            idle = found.get("unchanged", {}).get(name, ())
-            counted = [value for severity, value in enumerate(row, start=1) if severity not in idle]
-            yield name, sum(counted) / len(counted) if counted else None
-
-
-def _shift(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for entry in record.get("shift", ()):
-        yield f"shift_{entry['name']}_accuracy", entry["accuracy"]
-        yield f"shift_{entry['name']}_gap", entry["gap"]
-
-
-def _ood(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for entry in record.get("ood", ()):
-        for detector, figures in entry["detectors"].items():
-            for name in _DETECTION:
-                yield f"{entry['dataset']}_{detector}_{name}", figures.get(name)
 
 
 @cache  # names are few, records many

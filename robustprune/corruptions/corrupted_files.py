@@ -1,14 +1,13 @@
-"""Corrupted sets in the layout of CIFAR-10-C, for any images."""
+"""Corrupted images as files: sets in the layout of CIFAR-10-C, and one image under every corruption as a picture."""
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -19,9 +18,17 @@ from robustprune.corruptions.registry import SEVERITIES
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError
 from robustprune.runtime.files import hash_arrays, write_atomically
+from robustprune.runtime.kinds import MARK, PICTURE
 from robustprune.runtime.work import Progress
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 SETTINGS = "settings.json"
+_LEAST_TILE = 64  # pixels; smaller images are enlarged by a whole factor
+_LABEL, _GAP, _TEXT = 130, 4, 12
+_SOFTWARE = 0x131  # the tag of Exif
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def write_set(
@@ -68,7 +75,10 @@ def write_set(
     written = []
     try:
         _claim(place, settings, resume)
-        _write_labels(place / "labels.npy", content["labels"])
+        kind = np.uint8 if content["labels"].max(initial=0) < 256 else np.int64
+        stream = io.BytesIO()
+        np.save(stream, np.tile(content["labels"], len(SEVERITIES)).astype(kind))
+        write_atomically(place / "labels.npy", stream.getvalue())
         for number, (name, options) in enumerate(given.items()):
             if (place / f"{name}.npy").exists():
                 continue
@@ -86,20 +96,16 @@ def write_set(
 
 def _claim(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Make the folder and say what is in it, unless something else is."""
-    if place.exists() and not place.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder")
     described = place / SETTINGS
     if described.exists():
         try:
-            found = json.loads(described.read_text())
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or found.get("made_by") != settings["made_by"]:
-            raise CorruptionError(f"{described} describes something else than a corrupted set; give another folder")
+            found = dict(json.loads(described.read_text()))
+        except (ValueError, TypeError):
+            found = {}
         differing = [key for key in settings if found.get(key) != settings[key]]
         if differing:
             raise CorruptionError(
-                f"{place} holds a set that was made otherwise, see {', '.join(differing)} in its {SETTINGS}; "
+                f"{place} holds something that was made otherwise, see {', '.join(differing)} in its {SETTINGS}; "
                 "give another folder"
             )
         if not resume:
@@ -107,14 +113,6 @@ def _claim(place: Path, settings: Mapping[str, Any], resume: bool) -> None:
     elif place.exists() and any(place.glob("[!.]*.npy")):
         raise CorruptionError(f"{place} holds arrays of something else; give another folder")
     write_atomically(described, (json.dumps(settings, indent=2) + "\n").encode())
-
-
-def _write_labels(path: Path, labels: np.ndarray[Any, Any]) -> None:
-    kind = np.uint8 if labels.max(initial=0) < 256 else np.int64
-    array = np.tile(labels, len(SEVERITIES)).astype(kind)
-    stream = io.BytesIO()
-    np.save(stream, array)
-    write_atomically(path, stream.getvalue())
 
 
 @contextmanager
@@ -132,3 +130,52 @@ def _new_array(path: Path, images: Tensor) -> Iterator[np.ndarray[Any, Any]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_gallery(
+    image: Tensor, path: str | Path, corruptions: Corruptions, *, seed: int = 0, sample_id: int = 0
+) -> None:
+    """Write a picture of an image (C, H, W) under corruptions: a line each, the image itself and severities 1 to 5.
+
+    It is corrupted as the image ``sample_id`` of a set is, see :func:`~robustprune.corruptions.corrupt`.
+
+    Raises:
+        CorruptionError: A file format that is not known, a file that cannot be written or is none drawn here, or an
+            option that no corruption takes.
+    """
+    place = Path(path)
+    kind = _FORMATS.get(place.suffix.lower())
+    if kind is None:
+        raise CorruptionError(f"a gallery is a {', '.join(_FORMATS)} file, got {place}")
+    stream = io.BytesIO()
+    shown = share_corruption_options(corruptions, image[None])
+    picture = draw_gallery(image, shown, seed, sample_id)
+    marked = picture.getexif()
+    marked[_SOFTWARE] = MARK
+    picture.save(stream, kind, exif=marked, quality=90)
+    try:
+        write_atomically(place, stream.getvalue(), PICTURE)
+    except OSError as error:
+        raise CorruptionError(f"the gallery cannot be written to {place}: {error.strerror}") from error
+
+
+def draw_gallery(image: Tensor, shown: Mapping[str, Mapping[str, Any]], seed: int, sample_id: int) -> Image.Image:
+    """Return the picture: two columns of corruptions, each with its name, made with options of its own."""
+    from PIL import Image, ImageDraw
+
+    factor = max(1, -(-_LEAST_TILE // min(image.shape[1:])))
+    height, width = (factor * side for side in image.shape[1:])
+    lines = -(-len(shown) // 2)
+    column = _LABEL + (len(SEVERITIES) + 1) * (width + _GAP) + 4 * _GAP
+    picture = Image.new("RGB", (2 * column, lines * (height + _GAP) + _GAP), "white")
+    pen = ImageDraw.Draw(picture)
+    for number, (name, options) in enumerate(shown.items()):
+        left, top = (number // lines) * column + _GAP, (number % lines) * (height + _GAP) + _GAP
+        pen.text((left, top + height // 2 - _TEXT // 2), name.replace("_", " "), fill="black", font_size=_TEXT)
+        keyed = {"seed": seed, "sample_ids": [sample_id], **options}
+        made = [image, *(corrupt(image[None], name, severity, **keyed)[0] for severity in SEVERITIES)]
+        for place, tile in enumerate(made):
+            pixels = tile.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+            large = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
+            picture.paste(large, (left + _LABEL + place * (width + _GAP), top))
+    return picture

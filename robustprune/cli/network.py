@@ -1,0 +1,210 @@
+"""What a network costs as a whole and block by block, and itself as a file: `cost`, `blocks` and `export`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import rich_click as click
+
+from robustprune.cli import terminal
+from robustprune.cli.application import commands
+from robustprune.cli.options import (
+    DataOptions,
+    NetworkOptions,
+    Setup,
+    dataset_options,
+    eligibility_option,
+    network_options,
+    processor_options,
+    setup_options,
+)
+from robustprune.cli.paths import Naming, Target
+from robustprune.runtime.kinds import EXPORT
+
+
+@commands.command()
+@network_options
+@dataset_options
+@click.option("--dense", type=Naming(plain=True), help="A ticket or model to compare with.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=128,
+    help="Images per batch, for memory and for the training steps of --latency.",
+)
+@click.option(
+    "--latency",
+    is_flag=True,
+    help="Also time it, for ten seconds or more: latency, and with --dense training steps of both.",
+)
+@click.option(
+    "--exported",
+    is_flag=True,
+    help="With --latency: also time the network exported to ONNX, in onnxruntime, and by torch.export.",
+)
+@setup_options
+def cost(
+    network: NetworkOptions,
+    dataset: DataOptions,
+    dense: str | None,
+    batch_size: int,
+    latency: bool,
+    exported: bool,
+    setup: Setup,
+    as_json: bool,
+) -> None:
+    """Count a network's parameters, multiply-accumulates and filters, and measure its memory."""
+    if exported and not latency:
+        raise click.UsageError("--exported adds to what --latency times; give both")
+    from robustprune.cli.workbench import open_alike, open_network
+    from robustprune.evaluation.cost_summary import describe_cost
+
+    device, seed = setup.begin(), setup.seed
+    others = [] if dense is None else [replace(network, model=dense)]
+    ticket = open_network(network.beside(others), dataset, seed=seed)
+    counterpart = open_alike(others[0], ticket.architecture, seed=seed) if others else None
+    found = describe_cost(ticket, counterpart, batch_size=batch_size, timed=latency, exported=exported, device=device)
+    if as_json:
+        masks = {"masks": ticket.mask_summary} if ticket.masks else {}
+        terminal.print_json({"model": network.model, "dataset": ticket.data.get("name"), **masks, **found})
+        return
+    headings = [network.model] if dense is None else [dense, network.model, "saved"]
+    notes = terminal.pruning_notes(ticket)
+    if "latency_ms" in found:
+        where, threads = found["latency_ms"]["device"], found["latency_ms"]["threads"]
+        with_threads = f"{threads} thread{'s' if threads > 1 else ''}"
+        notes.append(f"timed on {where} with {with_threads}: median and interquartile range (IQR), networks in turn")
+    terminal.table("Cost", ["", *(f">{heading}" for heading in headings)], _rows(found), "\n".join(notes))
+
+
+def _rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """Return a row per figure: the network's own, or the dense one's, the own and what is saved, where both have it."""
+    own = _figures(found)
+    if "dense" not in found:
+        return [[label, text] for label, (_, text) in own.items()]
+    dense, saved = _figures(found["dense"]), found["saved_percent"]
+    rows = [
+        [label, dense[label][1], text, f"{saved[name]:.2f} %" if name in saved else ""]
+        for label, (name, text) in own.items()
+        if label in dense
+    ]
+    if "training_speedup" in found:
+        speedup = found["training_speedup"]
+        rows.append(["training step", "", "", f"{speedup['median']:.2f} ×, IQR {speedup['iqr']:.2f}"])
+    return rows
+
+
+def _figures(cost: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return, by label, the name that a figure has among the savings, and how it is written."""
+
+    def megabytes(activations: str) -> str:
+        return f"{(memory['parameters'] + memory['buffers'] + memory[activations]) / 1e6:,.2f} MB"
+
+    def time(latency: Mapping[str, Any]) -> str:
+        return f"{latency['median']:.2f} ms, IQR {latency['iqr']:.2f}"
+
+    memory = cost["memory_bytes"]
+    images = "1 image" if memory["batch_size"] == 1 else f"{memory['batch_size']} images"
+    figures = {
+        "parameters": ("parameters", f"{cost['parameters']:,}"),
+        "MACs per image": ("macs", f"{cost['macs']:,}"),
+        "filters": ("filters", f"{cost['filters']:,}"),
+        f"memory, training, {images}": ("memory", megabytes("activations")),
+        f"memory, inference, {images}": ("inference_memory", megabytes("inference_activations")),
+    }
+    for name, label in (("latency_ms", "latency, 1 image"), ("batch_latency_ms", "latency, 128 images")):
+        if name in cost:
+            figures[label] = (name.removesuffix("_ms"), time(cost[name]))
+        for form, timed in cost.get("exported", {}).get(name, {}).items():
+            figures[f"{label}, {form}"] = ("", time(timed))
+    if training := cost.get("training"):
+        figures["training time"] = ("training_seconds", terminal.seconds(training.get("seconds")))
+        figures["training energy"] = ("energy", terminal.watt_hours(training.get("energy_kwh")))
+        figures["training CO₂"] = ("co2", terminal.grams(training.get("co2_kg")))
+    return figures
+
+
+@commands.command()
+@network_options
+@dataset_options
+@eligibility_option
+@processor_options
+def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setup: Setup, as_json: bool) -> None:
+    """Show the residual blocks of a network and which of them can go."""
+    from robustprune.cli.workbench import open_network
+    from robustprune.cost import measure_block_macs, measure_cost
+    from robustprune.pruning import check_eligibility, find_blocks, ineligible_because, removable_together
+
+    rule = check_eligibility(eligibility)
+    setup.begin()
+    ticket = open_network(network, dataset, seed=setup.seed)
+    found = find_blocks(ticket.network)
+    macs, total = measure_block_macs(ticket.network, found), measure_cost(ticket.network).macs
+    reasons = {block.name: ineligible_because(block, found, rule) for block in found}
+    rows = [
+        {
+            "name": block.name,
+            "stage": block.stage + 1,
+            "position": block.position + 1,
+            "parameters": block.parameters,
+            "macs": macs[block.name],
+            "macs_percent": 100 * macs[block.name] / total,
+            "eligible": reasons[block.name] is None,
+            "reason": reasons[block.name],
+        }
+        for block in found
+    ]
+    most = removable_together(found, rule)
+    if as_json:
+        terminal.print_json({"model": network.model, "eligibility": rule, "removable_together": most, "blocks": rows})
+        return
+    terminal.table(
+        f"Blocks of {ticket.architecture.name}",
+        ["block", ">stage", ">position", ">parameters", ">MACs", ">share", "can go"],
+        [
+            [
+                row["name"],
+                row["stage"],
+                row["position"],
+                f"{row['parameters']:,}",
+                f"{row['macs']:,}",
+                f"{row['macs_percent']:.3f} %",
+                "yes" if row["eligible"] else f"no: {row['reason']}",
+            ]
+            for row in rows
+        ],
+        f"{sum(row['reason'] is None for row in rows)} of {len(rows)} blocks are eligible ({rule}); "
+        f"at most {most} can go together",
+    )
+
+
+@commands.command()
+@network_options
+@dataset_options
+@click.option("--format", type=click.Choice(["onnx", "torch-export"]), default="onnx")
+@click.option("--out", required=True, type=Target(EXPORT, dir_okay=False), help="The file to write.")
+@processor_options
+def export(network: NetworkOptions, dataset: DataOptions, format: str, out: str, setup: Setup, as_json: bool) -> None:
+    """Write a network as a file that runs without robustprune, once it computes the same.
+
+    It takes any number of float32 images in [0, 1], (N, C, H, W), and returns logits; normalization is inside.
+    """
+    from robustprune.cli.workbench import open_network
+    from robustprune.tickets.export import export_model
+
+    setup.begin()
+    ticket = open_network(network, dataset, seed=setup.seed)
+    found = export_model(ticket, out, format)
+    if as_json:
+        terminal.print_json({"model": network.model, **found.to_dict()})
+        return
+    rows = [
+        ["input", found.metadata["input"]],
+        ["output", f"logits (N, {found.metadata['classes']})"],
+        ["size", f"{found.bytes / 1e6:,.2f} MB"],
+        ["compared with the ticket", f"logits within {found.largest_difference:.1g} of the largest"],
+    ]
+    notes = "\n".join([*terminal.pruning_notes(ticket), f"written to {out}"])
+    terminal.table(f"{network.model} as {format}", ["", ""], rows, notes)
