@@ -45,16 +45,16 @@ def faulty(monkeypatch):
 @pytest.mark.parametrize(
     ("how", "kind", "said"),
     [
-        ("assert", AttackError, "torchattacks:Faulty failed: AssertionError; give it"),
+        ("assert", AttackError, "torchattacks:Faulty failed: AssertionError:; give it"),
         ("import", MissingDependencyError, r"torchattacks:Faulty needs the package 'numba'.*pip install numba"),
         (
             "shape",
             AttackError,
-            r"torchattacks:Faulty failed: it returned shape \(20, 1, 7, 8\) for images",
+            r"torchattacks:Faulty failed: TypeError: it returned shape \(20, 1, 7, 8\) for images",
         ),
-        ("nothing", AttackError, "torchattacks:Faulty failed: it returned NoneType for images"),
+        ("nothing", AttackError, "torchattacks:Faulty failed: TypeError: it returned NoneType for images"),
         ("exit", AttackError, "torchattacks:Faulty failed: KeyError: 'key'"),
-        ("other", AttackError, "torchattacks:Faulty failed: a sentence of two lines; give it"),
+        ("other", AttackError, "torchattacks:Faulty failed: RuntimeError: a sentence of two lines; give it"),
         ("wrapped", ModelError, r"^the model cannot run on images of shape \(20, 1, 2, 2\)"),
     ],
 )
@@ -73,7 +73,7 @@ def test_whatever_it_raises_is_one_error(network, test_images, how, kind, said, 
     [
         ("foolbox:DatasetAttack", "l2", "feed"),
         ("foolbox:BinarizationRefinementAttack", "l1", "starting_points"),
-        ("foolbox:GenAttack", "linf", "unsupported criterion; give it other options, targets or none"),
+        ("foolbox:GenAttack", "linf", "ValueError: unsupported criterion; give it other options, targets or none"),
         ("foolbox:VirtualAdversarialAttack", "l2", "needs a value for steps"),
         ("torchattacks:TIFGSM", "linf", "to have 3 channels"),
         ("torchattacks:FAB", "l1", "UnboundLocalError"),

@@ -33,7 +33,6 @@ from robustprune.attacks.engine.samples import TOGETHER
 from robustprune.attacks.norms import NORMS
 from robustprune.attacks.registry import ENGINE_OPTIONS, AttackFunction, attack_family, for_norms
 from robustprune.errors import AttackError, RobustPruneError
-from robustprune.models import reason_of
 from robustprune.registry import missing_package, suggest
 from robustprune.runtime.randomness import isolated_generators
 
@@ -270,7 +269,7 @@ def _foreign_code(name: str) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, ModuleNotFoundError) and error.name:
             raise missing_package(f"the attack {name}", error.name) from error
-        reason = textwrap.shorten(reason_of(error), _LONGEST_REASON, placeholder=" …")
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", _LONGEST_REASON, placeholder=" …")
         raise AttackError(
             f"{name} failed: {reason}; give it other options, targets or none, or use another attack"
         ) from error
