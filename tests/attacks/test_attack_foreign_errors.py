@@ -45,7 +45,7 @@ def faulty(monkeypatch):
 @pytest.mark.parametrize(
     ("how", "kind", "said"),
     [
-        ("assert", AttackError, "torchattacks:Faulty failed: AssertionError:; give it"),
+        ("assert", AttackError, "torchattacks:Faulty failed: AssertionError; give it"),
         ("import", MissingDependencyError, r"torchattacks:Faulty needs the package 'numba'.*pip install numba"),
         (
             "shape",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,9 +19,6 @@ from robustprune.attacks.registry import AttackFunction, check_norm
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.runtime.randomness import derive_seed, seeded_generator
-
-if TYPE_CHECKING:
-    from robustprune.attacks.engine.resume import SavedWave
 
 
 class AttackProblem:
@@ -77,7 +74,7 @@ class AttackProblem:
         self.model, self.oracle = model, oracle
         self.stages, self.stage = [""], ""
         self.looked: set[str] = set()
-        self.saved: SavedWave | None = None
+        self.saved: Any = None  # a SavedWave, whose module imports this one
         self._draws = 0
         self._only = torch.ones_like(self.ledger.is_broken)
         self._pool = torch.zeros_like(self.ledger.is_broken)

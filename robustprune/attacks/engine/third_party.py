@@ -269,7 +269,7 @@ def _foreign_code(name: str) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, ModuleNotFoundError) and error.name:
             raise missing_package(f"the attack {name}", error.name) from error
-        reason = textwrap.shorten(f"{type(error).__name__}: {error}", _LONGEST_REASON, placeholder=" …")
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}".rstrip(": "), _LONGEST_REASON, placeholder=" …")
         raise AttackError(
             f"{name} failed: {reason}; give it other options, targets or none, or use another attack"
         ) from error
