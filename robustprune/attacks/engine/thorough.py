@@ -19,6 +19,7 @@ from robustprune.attacks.engine.ledger import Goal
 from robustprune.attacks.engine.samples import Samples
 from robustprune.attacks.registry import attack_options, get_attack, knows_norm
 from robustprune.attacks.requests import Attack
+from robustprune.models import run_uncompiled
 from robustprune.runtime.work import Work
 
 ONE_SIDED = 1.645
@@ -155,7 +156,8 @@ def check_third_party(examiner: Examiner) -> list[Check]:
     measures: list[str] | None = getattr(get_attack(examiner.result.attack), "measures", None)
     if measures is None:
         return []
-    step = examiner.attack("fgsm", frozen=False)
+    with run_uncompiled(examiner.model):
+        step = examiner.attack("fgsm", frozen=False)
     has_gradient = all(check.verdict != "FAIL" for check in step.checks if check.name == "graph")
     return [
         check_norm_of(measures, examiner.result.norm),
