@@ -27,7 +27,11 @@ from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
 
 MOST = 0.1
-CHECKS = ((checks, "probe_model"), (runner, "training_submodules"), (runner, "_judge"), (runner, "_compare_clean"))
+CHECKS = (
+    (runner, "training_submodules"),
+    *((checks, f"check_{name}") for name in ("zero_gradient", "containment", "sample_size", "clean_agreement")),
+    (checks, "probe_model"),
+)
 ATTACKS = ("fgsm", "pgd", "quick")
 
 

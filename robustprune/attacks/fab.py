@@ -102,13 +102,8 @@ def _step(problem: AttackProblem, rows: Tensor, points: Tensor, margins: Tensor,
 def step_onto(points: Tensor, weights: Tensor, offsets: Tensor, norm: str) -> Tensor:
     """Return the shortest δ (n, D) with weights·(points + δ) = weights·points + offsets, points + δ in [0, 1].
 
-    Where the box does not reach as far, the corner nearest to the hyperplane.
-
-    Args:
-        points: (n, D) in [0, 1].
-        weights: (n, D).
-        offsets: (n,).
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+    Where the box does not reach as far, the corner nearest to the hyperplane. Points and weights are (n, D), offsets
+    (n,), the norm goes by its name.
     """
     direction = weights.sign() * offsets.sign()[:, None]
     # Entries of weight zero have walls as well, but neither count nor move: to mask them takes longer than all this.

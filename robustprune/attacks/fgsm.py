@@ -11,6 +11,7 @@ from torch import Tensor
 
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.losses import Loss
+from robustprune.attacks.norms import over_samples
 from robustprune.attacks.requests import at_least_one, parse_step_size
 from robustprune.errors import AttackError
 
@@ -56,7 +57,8 @@ def momentum_attack(
         rows, points, velocity, gradients = problem.narrow(rows, points, velocity, gradients)
         if len(rows) == 0:
             return
-        velocity = decay * velocity + _unit_l1(gradients)
+        sizes = gradients.flatten(1).abs().sum(dim=1).clamp(min=1e-30)
+        velocity = decay * velocity + gradients / over_samples(sizes, gradients)
         points = problem.project(points + length * problem.uphill(points, velocity), rows)
     problem.ask(rows, points, loss, gradient=False)
 
@@ -77,8 +79,3 @@ def _step(problem: AttackProblem, start: Tensor, length: float, loss: str | Loss
     gradients = problem.ask(rows, points, loss).gradients
     rows, points, gradients = problem.narrow(rows, points, gradients)
     problem.ask(rows, points + length * problem.uphill(points, gradients), loss, gradient=False)
-
-
-def _unit_l1(gradients: Tensor) -> Tensor:
-    size = gradients.flatten(1).abs().sum(dim=1)
-    return gradients / size.clamp(min=1e-30).reshape(-1, *([1] * (gradients.ndim - 1)))

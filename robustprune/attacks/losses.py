@@ -24,7 +24,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return max_{j≠y} z_j − z_y, positive when misclassified (Carlini & Wagner 2017, f₆, unclipped)."""
-    return _best_other(logits, labels) - logits.gather(1, labels[:, None]).squeeze(1)
+    is_label = F.one_hot(labels, logits.shape[1]).bool()
+    best_other = logits.masked_fill(is_label, -torch.inf).amax(dim=1)
+    return best_other - logits.gather(1, labels[:, None]).squeeze(1)
 
 
 def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
@@ -66,23 +68,8 @@ TARGETED_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-def get_targeted_loss(loss: str | Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the loss that weighs one class against the label.
-
-    Raises:
-        AttackError: There is none of that name.
-    """
-    if not isinstance(loss, str) or loss not in TARGETED_LOSSES:
-        raise AttackError(f"no loss {loss!r} weighs one class against another. Known: {', '.join(TARGETED_LOSSES)}.")
-    return TARGETED_LOSSES[loss]
-
-
 def get_loss(loss: str | Loss) -> Loss:
-    """Return the loss called ``loss``; a function is taken as it is.
-
-    Raises:
-        AttackError: There is none of that name.
-    """
+    """Return the loss called ``loss``, or raise an `AttackError`; a function is taken as it is."""
     if callable(loss):
         return loss
     if loss not in LOSSES:
@@ -94,8 +81,3 @@ def _ratio(difference: Tensor, spread: Tensor) -> Tensor:
     """Return differences (n,) over spreads (n,); alone where a class that is masked takes part in either."""
     is_usual = difference.isfinite() & spread.isfinite()
     return difference / (torch.where(is_usual, spread, torch.ones_like(spread)) + 1e-12)
-
-
-def _best_other(logits: Tensor, labels: Tensor) -> Tensor:
-    is_label = F.one_hot(labels, logits.shape[1]).bool()
-    return logits.masked_fill(is_label, -torch.inf).amax(dim=1)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
@@ -58,14 +57,14 @@ def _project_l2(delta: Tensor, epsilon: float) -> Tensor:
     size = _size_l2(delta)
     # A number over a tensor would be computed as its reciprocal, which overflows for the smallest sizes.
     factor = torch.where(size > epsilon, torch.full_like(size, epsilon) / size, torch.ones_like(size))
-    return delta * _over(factor, delta)
+    return delta * over_samples(factor, delta)
 
 
 def _steepest_l2(gradient: Tensor) -> Tensor:
     scaled, _ = _scaled(gradient)
     size = torch.linalg.vector_norm(scaled.flatten(1), dim=1)
     # With an entry of ±1 the norm is at least 1, unless all is zero.
-    return scaled / _over(size.clamp(min=1), gradient)
+    return scaled / over_samples(size.clamp(min=1), gradient)
 
 
 def _draw_l2(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
@@ -121,11 +120,11 @@ def _scaled(delta: Tensor) -> tuple[Tensor, Tensor]:
     """
     largest = _size_linf(delta)
     scale = torch.where(largest > 0, largest, torch.ones_like(largest))
-    return delta / _over(scale, delta), scale
+    return delta / over_samples(scale, delta), scale
 
 
-def _over(per_sample: Tensor, like: Tensor) -> Tensor:
-    """Return (N,) as (N, 1, …, 1)."""
+def over_samples(per_sample: Tensor, like: Tensor) -> Tensor:
+    """Return (N,) as (N, 1, …, 1), with as many dimensions as ``like``."""
     return per_sample.reshape(-1, *([1] * (like.ndim - 1)))
 
 
@@ -137,11 +136,7 @@ NORMS: dict[str, Norm] = {
 
 
 def get_norm(name: str) -> Norm:
-    """Return the norm called ``name``.
-
-    Raises:
-        AttackError: There is none of that name.
-    """
+    """Return the norm called ``name``, or raise an `AttackError`."""
     if name not in NORMS:
         raise AttackError(f"there is no norm called {name!r}.{suggest(str(name), NORMS)} Known: {', '.join(NORMS)}.")
     return NORMS[name]
@@ -172,35 +167,3 @@ def contain(points: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Tenso
     too_far = lost.sign_().mul_(delta.sign()).clamp_(max=0)  # -1 where it did, 0 elsewhere
     # Towards the image, or nowhere: a choice by a mask takes as long as all of the rest.
     return torch.nextafter(moved, torch.addcmul(moved, too_far, added)).clamp_(0, 1)
-
-
-class Ball:
-    """The balls of one radius around images (N, …)."""
-
-    def __init__(self, images: Tensor, epsilon: float, norm: Norm) -> None:
-        """Share the images."""
-        self._images, self._epsilon, self._norm = images, epsilon, norm
-        self._lately: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
-
-    def contain(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return points (n, …) moved into the balls around the images ``rows``, around all if None."""
-        if self._norm.name == "linf":
-            return points.clamp(*self._bounds_of(rows))
-        images = self._images if rows is None else self._images[rows]
-        return contain(points, images, self._epsilon, self._norm)
-
-    @cached_property
-    def bounds(self) -> tuple[Tensor, Tensor]:
-        """The least and largest points (N, …) of the balls in L∞, which are boxes."""
-        norm, beyond = get_norm("linf"), 2 * self._epsilon
-        low, high = (contain(self._images + each, self._images, self._epsilon, norm) for each in (-beyond, beyond))
-        return low, high
-
-    def _bounds_of(self, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the bounds of some images; loops ask for the same ones at each step."""
-        if rows is None:
-            return self.bounds
-        if self._lately is None or not torch.equal(self._lately[0], rows):
-            low, high = self.bounds
-            self._lately = rows.clone(), (low[rows], high[rows])
-        return self._lately[1]

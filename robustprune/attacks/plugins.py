@@ -1,8 +1,52 @@
-"""The attacks by name: where each is, what it does, and its options."""
+"""The attacks by name, cheapest first: where each is, what it does, and its options."""
 
 from robustprune.registry import Entry
 
 PLUGINS = {
+    "noise": Entry(
+        "robustprune.attacks.fgsm:noise_attack", "Propose so many points drawn uniformly from the ball.", draws=1
+    ),
+    "fgsm": Entry("robustprune.attacks.fgsm:attack", "Propose one step of length ε from the image.", loss="ce"),
+    "rfgsm": Entry(
+        "robustprune.attacks.fgsm:random_attack",
+        "Propose a step of what is left of ε after a random one (R-FGSM, Tramèr et al. 2018, arXiv:1705.07204).",
+        share=0.5,
+        loss="ce",
+    ),
+    "mifgsm": Entry(
+        "robustprune.attacks.fgsm:momentum_attack",
+        "Propose points along accumulated gradients, each divided by its L1 norm; the step is ε/steps by default.",
+        steps=10,
+        step_size=None,
+        decay=1.0,
+        loss="ce",
+    ),
+    "pgd": Entry(
+        "robustprune.attacks.pgd:attack",
+        "Propose points along the steepest ascent of the loss, from a random point of the ball or the image.",
+        steps=20,
+        step_size=None,
+        random_start=True,
+        loss="ce",
+    ),
+    "pgd-margin": Entry(
+        "robustprune.attacks.pgd:margin_attack",
+        "Propose points along the steepest ascent of the margin between logits (Carlini & Wagner 2017).",
+        steps=20,
+        step_size=None,
+        random_start=True,
+    ),
+    "pgd-dlr": Entry(
+        "robustprune.attacks.pgd:ratio_attack",
+        "Propose points along the steepest ascent of the difference-of-logits ratio (Croce & Hein 2020).",
+        steps=20,
+        step_size=None,
+        random_start=True,
+    ),
+    "quick": Entry(
+        "robustprune.attacks.ensembles:quick",
+        "Run ten steps of PGD on cross-entropy, then on the margin: an upper bound in seconds.",
+    ),
     "apgd-ce": Entry(
         "robustprune.attacks.apgd:cross_entropy_attack", "Propose points of high cross-entropy.", steps=100
     ),
@@ -15,67 +59,15 @@ PLUGINS = {
         steps=100,
         target_classes=9,
     ),
-    "autoattack": Entry(
-        "robustprune.attacks.ensembles:autoattack",
-        "Run the standard AutoAttack ensemble (Croce & Hein 2020, arXiv:2003.01690).",
-        steps=100,
-        queries=5000,
-        target_classes=9,
+    "standard": Entry(
+        "robustprune.attacks.ensembles:standard",
+        "Run `quick`, then APGD on cross-entropy and targeted APGD: what decides most AutoAttack figures.",
     ),
     "fab-t": Entry(
         "robustprune.attacks.fab:attack",
         "Propose the points found on the way to each of the classes that come next to the label.",
         steps=100,
         target_classes=9,
-    ),
-    "foolbox": Entry(
-        "robustprune.attacks.engine.third_party:foolbox_attack",
-        "Any attack of foolbox (Rauber et al. 2020), by class; options are its constructor's.",
-        "NAME",
-    ),
-    "fgsm": Entry("robustprune.attacks.fgsm:attack", "Propose one step of length ε from the image.", loss="ce"),
-    "mifgsm": Entry(
-        "robustprune.attacks.fgsm:momentum_attack",
-        "Propose points along accumulated gradients, each divided by its L1 norm; the step is ε/steps by default.",
-        steps=10,
-        step_size=None,
-        decay=1.0,
-        loss="ce",
-    ),
-    "noise": Entry(
-        "robustprune.attacks.fgsm:noise_attack", "Propose so many points drawn uniformly from the ball.", draws=1
-    ),
-    "pgd": Entry(
-        "robustprune.attacks.pgd:attack",
-        "Propose points along the steepest ascent of the loss, from a random point of the ball or the image.",
-        steps=20,
-        step_size=None,
-        random_start=True,
-        loss="ce",
-    ),
-    "pgd-dlr": Entry(
-        "robustprune.attacks.pgd:ratio_attack",
-        "Propose points along the steepest ascent of the difference-of-logits ratio (Croce & Hein 2020).",
-        steps=20,
-        step_size=None,
-        random_start=True,
-    ),
-    "pgd-margin": Entry(
-        "robustprune.attacks.pgd:margin_attack",
-        "Propose points along the steepest ascent of the margin between logits (Carlini & Wagner 2017).",
-        steps=20,
-        step_size=None,
-        random_start=True,
-    ),
-    "quick": Entry(
-        "robustprune.attacks.ensembles:quick",
-        "Run ten steps of PGD on cross-entropy, then on the margin: an upper bound in seconds.",
-    ),
-    "rfgsm": Entry(
-        "robustprune.attacks.fgsm:random_attack",
-        "Propose a step of what is left of ε after a random one (R-FGSM, Tramèr et al. 2018, arXiv:1705.07204).",
-        share=0.5,
-        loss="ce",
     ),
     "square": Entry(
         "robustprune.attacks.square:attack",
@@ -84,9 +76,12 @@ PLUGINS = {
         first_share=0.8,
         rescale=False,
     ),
-    "standard": Entry(
-        "robustprune.attacks.ensembles:standard",
-        "Run `quick`, then APGD on cross-entropy and targeted APGD: what decides most AutoAttack figures.",
+    "autoattack": Entry(
+        "robustprune.attacks.ensembles:autoattack",
+        "Run the standard AutoAttack ensemble (Croce & Hein 2020, arXiv:2003.01690).",
+        steps=100,
+        queries=5000,
+        target_classes=9,
     ),
     "strong": Entry(
         "robustprune.attacks.ensembles:strong", "Run `quick`, then the whole standard AutoAttack ensemble."
@@ -94,6 +89,11 @@ PLUGINS = {
     "torchattacks": Entry(
         "robustprune.attacks.engine.third_party:torchattacks_attack",
         "Any attack of torchattacks (Kim 2020, arXiv:2010.01950), by class; options are its constructor's.",
+        "NAME",
+    ),
+    "foolbox": Entry(
+        "robustprune.attacks.engine.third_party:foolbox_attack",
+        "Any attack of foolbox (Rauber et al. 2020), by class; options are its constructor's.",
         "NAME",
     ),
 }

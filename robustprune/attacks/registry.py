@@ -20,24 +20,14 @@ ENGINE_OPTIONS = (*Attack.model_fields, "targets", "sample_ids", "carry", "expec
 """What `run_attack` itself takes: an attack cannot have an option of these names."""
 
 
-def register_attack(name: str) -> Callable[[AttackFunction], AttackFunction]:
-    """Return a decorator that makes ``attack(problem, *, option=default, …)`` known as ``name``.
-
-    Raises:
-        ValueError: The name is taken.
-    """
-    return ATTACKS.register(name)
+register_attack = ATTACKS.register
+"""A decorator, ``@register_attack(name)``, that makes ``attack(problem, *, option=default, …)`` known as ``name``."""
 
 
 def attack_family(function: Callable[[str], AttackFunction]) -> Callable[[str], AttackFunction]:
     """Mark a function that returns the attack whose name follows the colon."""
     function.is_family = True  # type: ignore[attr-defined]
     return function
-
-
-def is_family(plugin: Any) -> bool:
-    """Return whether a plug-in stands for many attacks."""
-    return bool(getattr(plugin, "is_family", False))
 
 
 def for_norms(*norms: str) -> Callable[[AttackFunction], AttackFunction]:
@@ -59,9 +49,7 @@ def check_norm(attack: AttackFunction, name: str, norm: str) -> None:
     """Raise an `AttackError` where the attack called ``name`` does not know a norm."""
     if not knows_norm(attack, norm):
         known = " and ".join(attack.norms)  # type: ignore[attr-defined]
-        peer = getattr(attack, "peers", {}).get(norm)
-        instead = f"{peer!r} or 'pgd'" if peer else "'pgd' or 'fab-t'"
-        raise AttackError(f"the attack {name!r} is for {known}; in {norm}, attack with {instead}")
+        raise AttackError(f"the attack {name!r} is for {known}; in {norm}, attack with 'pgd' or 'fab-t'")
 
 
 def get_attack(name: str) -> AttackFunction:
@@ -74,12 +62,11 @@ def get_attack(name: str) -> AttackFunction:
     """
     attack: Any = ATTACKS.get(name)
     family, colon, member = name.partition(":")
-    if is_family(attack):
+    if getattr(attack, "is_family", False):
         if not member:
             raise AttackError(f"{family!r} has many attacks; say which, such as {family}:PGD")
-        named: AttackFunction = attack(member)
-        return named
-    if colon:
+        attack = attack(member)
+    elif colon:
         raise AttackError(f"the attack {family!r} takes no argument after a colon, got {name!r}")
     function: AttackFunction = attack
     return function
@@ -95,7 +82,10 @@ def attack_options(name: str) -> dict[str, Any]:
         UnknownNameError: There is no attack of that name.
         AttackError: The attack has an option of a name that belongs to `run_attack`.
     """
-    options = {parameter.name: parameter.default for parameter in _named_parameters(get_attack(name))}
+    # The first parameter is the problem.
+    _, *parameters = inspect.signature(get_attack(name)).parameters.values()
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    options = {each.name: each.default for each in parameters if each.kind in kinds}
     taken = [option for option in options if option in ENGINE_OPTIONS]
     if taken:
         raise AttackError(f"the attack {name!r} has an option {taken[0]!r}, which belongs to run_attack; rename it")
@@ -109,9 +99,8 @@ def expand_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         AttackError: An option the attack does not take, or one it needs and was not given.
     """
     defaults = attack_options(name)
-    takes_any = any(
-        parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(get_attack(name)).parameters.values()
-    )
+    parameters = inspect.signature(get_attack(name)).parameters.values()
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
     for option in given:
         if option not in defaults and not takes_any:
             own = ", ".join(defaults) or "none of its own"
@@ -143,9 +132,3 @@ def named(value: Any) -> Any:
     # An object that can be called goes by its class.
     kind = value if hasattr(value, "__qualname__") else type(value)
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _named_parameters(attack: AttackFunction) -> list[inspect.Parameter]:
-    # The first parameter is the problem.
-    parameters = list(inspect.signature(attack).parameters.values())[1:]
-    return [each for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]

@@ -38,11 +38,7 @@ def parse_epsilon(value: float | str | Fraction, norm: str = "linf") -> float:
 
 
 def parse_step_size(value: float | str | Fraction) -> float:
-    """Return the length of an attack's step as a float, read as `parse_epsilon` does.
-
-    Raises:
-        AttackError: Not a number, not finite, or not above 0.
-    """
+    """Return the length of an attack's step as a float above 0, read as `parse_epsilon` does."""
     step_size = _number("step_size", value)
     if not math.isfinite(step_size) or step_size <= 0:
         raise AttackError(f"step_size must be a finite number above 0, got {value!r}; leave it out to let steps fall")
@@ -68,7 +64,8 @@ def _linf_epsilon(value: Any) -> float:
         raise ValueError(str(error)) from error
 
 
-Integer = Annotated[int, Field(strict=True), BeforeValidator(lambda value: _unboxed(value))]
+_Unboxed = BeforeValidator(lambda value: int(value) if isinstance(value, np.integer) else value)
+Integer = Annotated[int, Field(strict=True), _Unboxed]
 Count = Annotated[Integer, Field(ge=1)]
 Epsilon = Annotated[float, BeforeValidator(lambda value: parse_epsilon(value, "l2"))]
 """A budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``. That of L∞ is held to 1 with its norm."""
@@ -82,10 +79,6 @@ def at_least_one(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise AttackError(f"{name} must be an integer of at least 1, got {value!r}")
     return int(value)
-
-
-def _unboxed(value: Any) -> Any:
-    return int(value) if isinstance(value, np.integer) else value
 
 
 def _as_list(value: Any) -> Any:
@@ -145,12 +138,6 @@ class Attack(_Manner):
     early_stop: bool = True
     selection: Literal["best", "last"] = "best"
     frozen: bool = True
-
-    @classmethod
-    def asked(cls, attack: str | Attack, **settings: Any) -> Attack:
-        """Return the request for an attack by name, or one that is there, with some settings changed."""
-        known = {"name": attack} if isinstance(attack, str) else dict(attack)
-        return cls.of({**known, **settings}) if settings or isinstance(attack, str) else attack
 
     @model_validator(mode="after")
     def _fits_the_norm(self) -> Self:

@@ -31,26 +31,17 @@ _Patch = tuple[slice, slice]
 def attack(problem: AttackProblem, *, queries: int = 5000, first_share: float = 0.8, rescale: bool = False) -> None:
     """Propose stripes, then squares of falling size, keeping what raises the margin.
 
-    Args:
-        problem: The samples.
-        queries: Patches per sample.
-        first_share: The share of pixels in the first patches.
-        rescale: Let the size fall over ``queries`` as it would over 10,000, instead of as after so many of these.
-
-    Raises:
-        AttackError: In L2, the images are less than 5 pixels wide or high.
+    The first of so many patches per sample, ``queries``, have ``first_share`` of the pixels. With ``rescale`` the size
+    falls over the queries as it would over 10,000, instead of as after so many of these.
     """
     at_least_one("queries", queries)
     if not 0 < first_share <= 1:
         raise AttackError(f"first_share must be above 0 and at most 1, got {first_share!r}")
-    pixels = math.prod(_map_shape(problem.images.shape[1:])[1:])
+    pixels = math.prod(_as_maps(problem.images).shape[2:])
     moments = (query * 10_000 // queries if rescale else query for query in range(queries))
-    sides = [round(math.sqrt(_share(moment, first_share) * pixels)) for moment in moments]
+    shares = (first_share / 2 ** sum(moment > bound for bound in HALVINGS) for moment in moments)
+    sides = [round(math.sqrt(share * pixels)) for share in shares]
     {"linf": _search_linf, "l2": _search_l2}[problem.norm](problem, sides)
-
-
-def _share(query: int, first_share: float) -> float:
-    return float(first_share / 2 ** sum(query > bound for bound in HALVINGS))
 
 
 def _search_linf(problem: AttackProblem, sides: Sequence[int]) -> None:
@@ -61,7 +52,7 @@ def _search_linf(problem: AttackProblem, sides: Sequence[int]) -> None:
     """
     rows, generator = problem.rows, problem.shared_generator()
     # Every pixel ε down and ε up, as far as the ball and [0, 1] reach.
-    low, high = (_as_maps(each[rows]) for each in problem.ball.bounds)
+    low, high = (_as_maps(each[rows]) for each in problem.bounds)
     channels, height, width = low.shape[1:]
 
     def stripes(stripe_generator: Generator, shape: torch.Size) -> Tensor:
@@ -204,12 +195,9 @@ def _signs(shape: tuple[int, ...], generator: Generator) -> Tensor:
     return torch.randint(0, 2, shape, generator=generator).float() * 2 - 1
 
 
-def _map_shape(shape: torch.Size) -> tuple[int, int, int]:
+def _as_maps(images: Tensor) -> Tensor:
+    """Return images (n, …) as (n, C, H, W)."""
+    shape = images.shape[1:]
     if len(shape) > 3:
         raise AttackError(f"the square attack needs images (C, H, W), got shape {tuple(shape)}")
-    channels, height, width = (*([1] * (3 - len(shape))), *shape)
-    return channels, height, width
-
-
-def _as_maps(images: Tensor) -> Tensor:
-    return images.reshape(len(images), *_map_shape(images.shape[1:]))
+    return images.reshape(len(images), *([1] * (3 - len(shape))), *shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -14,29 +14,10 @@ from torch import Tensor, nn
 from robustprune.attacks.engine.attack_result import AttackResult, Check
 from robustprune.attacks.engine.checks import check_sample_size
 from robustprune.attacks.engine.runner import run_attack
+from robustprune.attacks.registry import ATTACKS
 from robustprune.attacks.requests import Attack, Attacks
 from robustprune.errors import AttackError
 from robustprune.runtime.arrays import Array
-
-# By the passes they take; attacks that are not here come last, in the order given.
-_CHEAPEST_FIRST = (
-    "noise",
-    "fgsm",
-    "rfgsm",
-    "mifgsm",
-    "pgd",
-    "pgd-margin",
-    "pgd-dlr",
-    "quick",
-    "apgd-ce",
-    "apgd-dlr",
-    "apgd-t",
-    "standard",
-    "fab-t",
-    "square",
-    "autoattack",
-    "strong",
-)
 
 
 def union_attack(
@@ -50,13 +31,8 @@ def union_attack(
 ) -> AttackResult:
     """Return what all of the attacks together broke; ``broken_by`` says which one.
 
-    Args:
-        model: As for `run_attack`.
-        images: (N, …), uint8 or float in [0, 1].
-        labels: (N,) integers.
-        attacks: Names, or requests with options.
-        carry: As for `run_attack`.
-        **settings: As for `run_attack`, the same for all, whatever the requests say.
+    All arguments are those of `run_attack`; ``attacks`` are names, or requests with options, and the settings are the
+    same for all, whatever the requests say.
 
     Raises:
         AttackError: As `run_attack`.
@@ -113,8 +89,9 @@ def _as_one(members: Sequence[AttackResult], attack: str) -> AttackResult:
 
 
 def _rank(attack: str | Attack) -> int:
-    name = attack if isinstance(attack, str) else attack.name
-    return _CHEAPEST_FIRST.index(name) if name in _CHEAPEST_FIRST else len(_CHEAPEST_FIRST)
+    """Return where an attack stands among the built-in ones, cheapest first; others come last, in the order given."""
+    name, known = attack if isinstance(attack, str) else attack.name, list(ATTACKS.builtin)
+    return known.index(name) if name in known else len(known)
 
 
 def _together(members: Sequence[AttackResult]) -> tuple[Check, ...]:
@@ -136,9 +113,6 @@ def _together(members: Sequence[AttackResult]) -> tuple[Check, ...]:
 
 
 _SEVERITY = ("INFO", "PASS", "WARN", "FAIL")
-
-
-Attacker = Callable[..., AttackResult]
 
 
 @dataclass(frozen=True)
@@ -186,20 +160,11 @@ def security_curve(
     *,
     epsilons: Sequence[float | str | Fraction],
     norm: str = "linf",
-    attacker: Attacker = run_attack,
     **settings: Any,
 ) -> SecurityCurve:
     """Attack with rising budgets, each only what the ones below it left.
 
-    Args:
-        model: As for `run_attack`.
-        images: (N, …), uint8 or float in [0, 1].
-        labels: (N,) integers.
-        attack: Name of the attack, or a request.
-        epsilons: Budgets, in any order.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        attacker: What runs the attack at one budget.
-        **settings: As for `run_attack`.
+    ``epsilons`` are budgets in any order; all further arguments are those of `run_attack`.
 
     Raises:
         AttackError: No budget, or as `run_attack`.
@@ -210,5 +175,5 @@ def security_curve(
     results: list[AttackResult] = []
     for epsilon in rising:
         carry = results[-1] if results else None
-        results.append(attacker(model, images, labels, attack, epsilon=epsilon, norm=norm, carry=carry, **settings))
+        results.append(run_attack(model, images, labels, attack, epsilon=epsilon, norm=norm, carry=carry, **settings))
     return SecurityCurve(tuple(results))

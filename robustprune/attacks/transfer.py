@@ -15,11 +15,11 @@ from robustprune.attacks.engine.attack_result import AttackResult, Check
 from robustprune.attacks.engine.ledger import Goal
 from robustprune.attacks.engine.oracle import Batches, predict_once
 from robustprune.attacks.engine.runner import NO_WORK, run_attack
-from robustprune.attacks.engine.samples import as_ids
+from robustprune.attacks.engine.samples import check_samples
+from robustprune.attacks.engine.thorough import further_broken
 from robustprune.attacks.requests import Attack
-from robustprune.errors import AttackError
 from robustprune.models import as_network, evaluation_mode, model_device, network_name, to_unit_range
-from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.arrays import Array
 from robustprune.runtime.work import Work
 
 
@@ -41,34 +41,26 @@ def transfer_attack(
     what only just fools the source rarely fools another network. Samples that the source has wrong to begin with
     come as they are.
 
-    Args:
-        model: The network that is judged.
-        source: The network the attack sees; of the same classes.
-        images: (N, …), uint8 or float in [0, 1].
-        labels: (N,) integers.
-        attack: Name of the attack, or a request.
-        sample_ids: As for `run_attack`.
-        expected_clean_accuracy: Of ``model``.
-        work: As for `run_attack`.
-        **settings: As for `run_attack`.
+    ``model`` is judged, also for ``expected_clean_accuracy``; the attack sees ``source``, of the same classes. All
+    further arguments are those of `run_attack`.
 
     Raises:
         AttackError: As `run_attack`.
     """
     model, source = as_network(model), as_network(source)
     targets = settings.pop("targets", None)
-    request = Attack.asked(attack, **({"early_stop": False} | settings))
+    request = Attack.of(attack, **({"early_stop": False} | settings))
     made = run_attack(source, images, labels, request, targets=targets, sample_ids=sample_ids, work=work)
     made_at = time.perf_counter()
-    clean, predictions = (_predict(model, points, sample_ids, request) for points in (images, made.adversarial))
+    samples = check_samples(images, labels, sample_ids)
+    clean, predictions = (_predict(model, each, samples.ids, request) for each in (samples.images, made.adversarial))
     was_reached, broken = map(Goal(made.labels, made.targets).is_reached_by, (clean, predictions))
     broken |= was_reached
     found = [check for check in made.checks if check.name not in ("sample size", "clean agreement")]
     found.append(checks.check_sample_size(broken))
     if expected_clean_accuracy is not None:
-        accuracy = float((clean == made.labels).double().mean())
-        is_random = request.eot > 1
-        found.append(checks.check_clean_agreement(accuracy, expected_clean_accuracy, made.n, draws_at_random=is_random))
+        is_right, is_random = clean == made.labels, request.eot > 1
+        found.append(checks.check_clean_agreement(is_right, expected_clean_accuracy, draws_at_random=is_random))
     return replace(
         made,
         options={**made.options, "source": network_name(source)},
@@ -86,15 +78,14 @@ def transfer_attack(
     )
 
 
-def _predict(model: nn.Module, images: Array, sample_ids: Sequence[int] | Tensor | None, request: Attack) -> Tensor:
-    images = to_unit_range(to_tensor(images, "images", AttackError).to(model_device(model)))
-    ids, batches = as_ids(sample_ids, len(images)), Batches(request.batch_size)
+def _predict(model: nn.Module, images: Tensor, sample_ids: list[int], request: Attack) -> Tensor:
+    images, batches = to_unit_range(images.to(model_device(model))), Batches(request.batch_size)
     with evaluation_mode(model):
-        return predict_once(model, images, ids, seed=request.seed, batches=batches).argmax(dim=1).cpu()
+        return predict_once(model, images, sample_ids, seed=request.seed, batches=batches).argmax(dim=1).cpu()
 
 
 def check_transfer(direct: AttackResult, transferred: AttackResult) -> Check:
     """Examples made on another network must not find what an attack on the network itself missed."""
-    further = int((transferred.broken & ~direct.broken).sum()) / direct.n
+    further = further_broken(transferred, direct)
     detail = f"examples made on another network break a further {further:.2%} of the samples"
     return Check("transfer", "WARN" if further > checks.MOST_FURTHER else "PASS", detail)

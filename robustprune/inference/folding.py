@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,23 +21,8 @@ _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 Foldable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A layer, and the batch normalization that alone receives what it returns."""
-
-    layer: Foldable
-    normalization: nn.modules.batchnorm._BatchNorm
-
-
-@dataclass
-class _LayerOutput:
-    """What a layer returned: kept, so that no later tensor can take its identity."""
-
-    layer: Foldable
-    output: Tensor
-    version: int
+Pair = tuple[Foldable, nn.modules.batchnorm._BatchNorm]
+"""A layer, and the batch normalization that alone receives what it returns."""
 
 
 class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -95,29 +79,29 @@ def coarsest_spacing(network: nn.Module, images: Tensor) -> float:
 def find_pairs(network: nn.Module, images: Tensor) -> list[Pair]:
     """Return the pairs that may be folded: both run once, and nothing else reads the layer's output or weights.
 
-    Args:
-        network: In evaluation mode; hooks are put on it and taken off again.
-        images: (N, …), what it takes.
+    The network, in evaluation mode, runs once on the images; hooks are put on it and taken off again.
     """
     layers = [module for module in network.modules() if type(module) in _LAYERS and not has_hooks(module)]
     normalizations = [module for module in network.modules() if _is_foldable(module) and not has_hooks(module)]
     calls: Counter[nn.Module] = Counter()
-    made: dict[int, _LayerOutput] = {}
-    found: list[tuple[_LayerOutput, nn.modules.batchnorm._BatchNorm]] = []
+    # What layers returned, and its version then: kept, so that no later tensor can take its identity.
+    made: dict[int, tuple[Foldable, Tensor, int]] = {}
+    found: list[tuple[Foldable, Tensor, nn.modules.batchnorm._BatchNorm]] = []
     reads = _Reads()
     reads.watch(*(parameter for layer in layers for parameter in layer.parameters()))
 
     def after_layer(layer: Any, _inputs: Any, output: Tensor) -> None:
         calls[layer] += 1
         reads.watch(output)
-        made[id(output)] = _LayerOutput(layer, output, output._version)
+        made[id(output)] = layer, output, output._version
 
     def before_normalization(normalization: Any, inputs: tuple[Any, ...]) -> None:
         calls[normalization] += 1
-        source = made.get(id(inputs[0])) if inputs else None
-        # A higher version: something wrote into the output in between.
-        if source is not None and source.output._version == source.version:
-            found.append((source, normalization))
+        if inputs and id(inputs[0]) in made:
+            layer, output, version = made[id(inputs[0])]
+            # A higher version: something wrote into the output in between.
+            if output._version == version:
+                found.append((layer, output, normalization))
 
     handles = [layer.register_forward_hook(after_layer) for layer in layers]
     handles += [module.register_forward_pre_hook(before_normalization) for module in normalizations]
@@ -128,21 +112,22 @@ def find_pairs(network: nn.Module, images: Tensor) -> list[Pair]:
         for handle in handles:
             handle.remove()
     return [
-        Pair(source.layer, normalization)
-        for source, normalization in found
-        if calls[source.layer] == calls[normalization] == 1
-        and all(reads.once(tensor) for tensor in (source.output, *source.layer.parameters()))
+        (layer, normalization)
+        for layer, output, normalization in found
+        if calls[layer] == calls[normalization] == 1
+        and all(reads.once(tensor) for tensor in (output, *layer.parameters()))
         # Of a linear layer's (N, L, C), batch normalization would take L for the channels.
-        and source.output.ndim == source.layer.weight.ndim
+        and output.ndim == layer.weight.ndim
     ]
 
 
 def fold(network: nn.Module, pairs: list[Pair]) -> None:
     """Give the layer of each pair the weights of both, and take the normalization out of the network."""
     replacements: dict[nn.Module, nn.Module] = {}
-    for pair in pairs:
-        _absorb(pair.layer, pair.normalization)
-        replacements[pair.normalization] = _remainder(pair.normalization).eval()
+    for layer, normalization in pairs:
+        _absorb(layer, normalization)
+        kept = [*normalization.children()] if _is_with_activation(normalization) else []
+        replacements[normalization] = (nn.Sequential(*kept) if kept else nn.Identity()).eval()
     for parent in list(network.modules()):
         for name, child in list(parent._modules.items()):
             if child in replacements:
@@ -156,10 +141,10 @@ def _absorb(layer: Foldable, normalization: nn.modules.batchnorm._BatchNorm) -> 
     assert variance is not None
     weight = layer.weight.detach().double()
     scale = (variance.double() + normalization.eps).rsqrt()
-    shift = -mean.double() if layer.bias is None else layer.bias.detach().double() - mean.double()
+    bias = -mean.double() if layer.bias is None else layer.bias.detach().double() - mean.double()
     if normalization.affine:
         scale = scale * normalization.weight.detach().double()
-    bias = shift * scale
+    bias = bias * scale
     if normalization.affine:
         bias = bias + normalization.bias.detach().double()
     folded = weight * scale.reshape(-1, *([1] * (weight.ndim - 1)))
@@ -180,10 +165,6 @@ def _is_foldable(module: nn.Module) -> bool:
 def _is_with_activation(module: nn.Module) -> bool:
     """Whether the module is timm's BatchNormAct2d, which most of its networks are made of."""
     return [name for name, _ in module.named_children()] == ["drop", "act"]
-
-
-def _remainder(normalization: nn.Module) -> nn.Module:
-    return nn.Sequential(*normalization.children()) if _is_with_activation(normalization) else nn.Identity()
 
 
 def has_hooks(module: nn.Module) -> bool:

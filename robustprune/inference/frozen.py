@@ -57,7 +57,9 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
     # Tensors made in inference mode could never again take part in a gradient.
     with torch.inference_mode(False), torch.no_grad(), isolated_generators():
         images = _probes(model, example)
-        plain = _plain_copy(model)
+        plain = channels_last(to_evaluation(uncompiled(copy_network(model))))
+        for parameter in plain.parameters():  # scripts cannot be asked as a whole
+            parameter.requires_grad_(False)
         run_model(plain, images[:1])
         try:
             folded = copy.deepcopy(plain)
@@ -66,7 +68,12 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
                 return plain
             fold(folded, pairs)
             channels_last(folded)
-            problem = _disagreement(folded, plain, images)
+            problem = None
+            for size in _BATCH_SIZES:
+                gap = _gap(plain, folded, images[:size])
+                if not gap <= tolerance_of(plain, images[:1], gap):  # as NaN neither is nor is not
+                    problem = f"logits of {size} images differ by {gap:.2g} of the largest"
+                    break
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
         if problem is None:
@@ -84,11 +91,8 @@ def accelerate(network: nn.Module, images: Tensor) -> nn.Module:
     """Return a network that gives the same logits, and gradients with respect to images, for less.
 
     A frozen copy, on a CPU with packed convolutions; each is compared with what it stands for. The network itself where
-    there is none: with a warning, but for a plain function, which cannot be copied.
-
-    Args:
-        network: In evaluation mode; from float images in [0, 1] to logits.
-        images: (n, …), to compare on some of.
+    there is none: with a warning, but for a plain function, which cannot be copied. They are compared on some of the
+    images (n, …).
     """
     if any(isinstance(module, FunctionNetwork) for module in network.modules()):
         return network
@@ -145,47 +149,21 @@ def _gap(model: nn.Module, copy: nn.Module, images: Tensor) -> float:
     return logit_gap(*logits)
 
 
-def _plain_copy(model: nn.Module) -> nn.Module:
-    network = to_evaluation(uncompiled(copy_network(model)))
-    for parameter in network.parameters():  # scripts cannot be asked as a whole
-        parameter.requires_grad_(False)
-    return channels_last(network)
-
-
 def _probes(model: nn.Module, example: Array | None) -> Tensor:
     """Return images (4, …) where the model is: up to two of the example, then noise."""
-    images = to_unit_range(
-        torch.empty(0, *_image_shape(model)) if example is None else to_tensor(example, "the example")[:2]
-    )
-    noise = torch.rand(max(_BATCH_SIZES), *images.shape[1:], generator=seeded_generator("frozen copy"))
-    return torch.cat([images.cpu(), noise])[: max(_BATCH_SIZES)].to(model_device(model))
-
-
-def _image_shape(model: nn.Module) -> tuple[int, ...]:
     # Asked for by attribute: this module knows nothing of how networks are built.
     architecture = getattr(model, "architecture", None)
-    if architecture is None:
+    if example is not None:
+        images = to_unit_range(to_tensor(example, "the example")[:2]).cpu()
+    elif architecture is not None:
+        images = torch.empty(0, architecture.channels, *architecture.image_size)
+    else:
         raise ModelError(
             f"a frozen copy of this {network_name(model)} cannot be compared with it: what images it takes is not "
             "known; give some as example"
         )
-    return (architecture.channels, *architecture.image_size)
-
-
-def _disagreement(folded: nn.Module, plain: nn.Module, images: Tensor) -> str | None:
-    """Return how the logits differ, or None."""
-    for size in _BATCH_SIZES:
-        # A network that draws random numbers draws the same ones twice.
-        with isolated_generators(size):
-            expected = run_model(plain, images[:size])
-        with isolated_generators(size):
-            found = run_model(folded, images[:size])
-        if bool(expected.isnan().any()):
-            return f"its own logits of {size} images are NaN"
-        gap, largest = logit_gap(expected, found), float(expected.abs().max())
-        if not gap <= tolerance_of(plain, images[:1], gap):  # as NaN neither is nor is not
-            return f"logits of {size} images differ by {gap * largest:.2g}, the largest is {largest:.2g}"
-    return None
+    noise = torch.rand(max(_BATCH_SIZES), *images.shape[1:], generator=seeded_generator("frozen copy"))
+    return torch.cat([images, noise])[: max(_BATCH_SIZES)].to(model_device(model))
 
 
 def tolerance_of(network: nn.Module, images: Tensor, gap: float) -> float:
@@ -193,11 +171,7 @@ def tolerance_of(network: nn.Module, images: Tensor, gap: float) -> float:
 
     That is :data:`TOLERANCE`, and :data:`ROUNDINGS` of the coarsest type that the network computes in where that is
     half precision, be it by its weights or by ``torch.autocast``.
-
-    Args:
-        network: The network.
-        images: (n, …) float, to see its types on.
-        gap: How far they are; the types are not looked at where that is little.
+    It is run on images (n, …) to see its types, unless the ``gap`` between the logits is little.
     """
     if gap <= TOLERANCE:
         return TOLERANCE

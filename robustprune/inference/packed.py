@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from robustprune.inference.convolution import PackedConvolution, can_be_packed
 from robustprune.inference.folding import has_hooks
-from robustprune.inference.program import Program, Step
+from robustprune.inference.program import PackedConvolution, Program, Step, can_be_packed
 from robustprune.runtime.randomness import isolated_generators
 
 _SUMS = (operator.add, operator.iadd, torch.add)
@@ -27,26 +26,19 @@ class Packed(nn.Module):
     """A network in evaluation mode whose longest run of convolutions, ReLUs and sums is such a program.
 
     It takes float32 images on the CPU and gives the same logits, and gradients with respect to images, but none with
-    respect to weights, and no second ones. To be compared before use.
-
-    Attributes:
-        network: The network itself, whose weights it shares.
+    respect to weights, and no second ones. What overflows on the way to not-a-number is zero behind a ReLU. To be
+    compared before use. It shares the weights of the ``network``.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        """Look for the run.
-
-        Raises:
-            Exception: Whatever tracing raises, as for code that depends on values.
-            ValueError: There is no such run, hooks listen to it, or it draws random numbers.
-        """
+        """Look for the run; raise a ValueError where there is none, and whatever tracing raises."""
         super().__init__()
-        traced = trace(network)
+        traced = _trace(network)
         run = _longest_run(traced)
         if not run:
             raise ValueError("no convolutions in a row")
         self.network = network
-        self._fast = _with_program(traced, run, Program(_early(_join(traced, run)), run[-1]))
+        self._fast = _with_program(traced, run, Program(_join(traced, run), run[-1]))
         self.eval()
 
     def __reduce__(self) -> tuple[type[Packed], tuple[nn.Module]]:
@@ -58,79 +50,30 @@ class Packed(nn.Module):
         return self._fast(*maps)  # type: ignore[no-any-return]
 
 
-def _join(traced: fx.GraphModule, run: Sequence[fx.Node]) -> list[Step]:
-    """Return nodes as steps, with ReLUs and sums joined to what only they read.
+def _trace(network: nn.Module) -> fx.GraphModule:
+    """Return a network as a graph; it shares its layers, without those that hand on what they read.
 
-    Args:
-        traced: The graph.
-        run: Some of its nodes in order, of a `_kind`.
+    Random numbers that it drew in Python would be the same ever after, and hooks would not be called any more.
     """
-    reads: Counter[fx.Node] = Counter()
-    for node in traced.graph.nodes:
-        fx.map_arg((node.args, node.kwargs), lambda read: reads.update([read]))
-    steps: dict[fx.Node, Step] = {}
-
-    def take(node: fx.Node, *, is_plain: bool) -> Step | None:
-        """Take a step from the others that only one reads and that has not been rectified, or is a convolution only."""
-        step = steps.get(node)
-        if step is None or reads[node] > 1 or step.is_rectified or (is_plain and not step.is_plain):
-            return None
-        return steps.pop(node)
-
-    for node in run:
-        read = [each for each in node.args if isinstance(each, fx.Node)]
-        what = _kind(node, traced)
-        if what == "convolution":
-            steps[node] = Step(node, read[0], PackedConvolution(traced.get_submodule(str(node.target))))  # type: ignore[arg-type]
-        elif what == "relu":
-            before = take(read[0], is_plain=False) or Step(node, read[0])
-            steps[node] = replace(before, node=node, is_rectified=True)
-        elif what == "sum":
-            first, second = read
-            if joined := take(first, is_plain=True):
-                steps[node] = replace(joined, node=node, other=second)
-            elif joined := take(second, is_plain=True):
-                steps[node] = replace(joined, node=node, other=first)
-            else:
-                steps[node] = Step(node, first, other=second)
-    return list(steps.values())
+    if any(has_hooks(module) for module in network.modules()):
+        raise ValueError("hooks listen to this network")
+    with isolated_generators(0):
+        expected = _next_draws()
+    with isolated_generators(0):
+        traced = fx.symbolic_trace(network)
+        if _next_draws() != expected:
+            raise ValueError("this network draws random numbers")
+    for node in list(traced.graph.nodes):
+        if node.op == "call_module" and len(node.args) == len(node.all_input_nodes) == 1:
+            module = traced.get_submodule(node.target)
+            if type(module) is nn.Identity or (type(module) is nn.Dropout and not module.training):
+                node.replace_all_uses_with(node.args[0])
+                traced.graph.erase_node(node)
+    return traced
 
 
-def _early(steps: Sequence[Step]) -> list[Step]:
-    """Return the steps with convolutions that stand alone, as those of shortcuts do, as soon as they can be done.
-
-    On the way back they are so the last to add to a gradient that is there by then.
-    """
-    found: list[Step] = []
-    for step in steps:
-        made = [number for number, before in enumerate(found, start=1) if before.node is step.main]
-        found.insert(max(made, default=0) if step.is_plain else len(found), step)
-    return found
-
-
-def _kind(node: fx.Node, traced: fx.GraphModule) -> str | None:
-    """Return what a node does, if a program can do it: ``"convolution"``, ``"relu"`` or ``"sum"``."""
-    n_read = sum(isinstance(each, fx.Node) for each in node.args)
-    if n_read != len(node.args) or not set(node.kwargs) <= {"inplace"}:
-        return None
-    if node.op == "call_module" and n_read == 1:
-        return _kind_of_module(traced.get_submodule(str(node.target)))
-    if node.op == "call_function":
-        if node.target in _SUMS and n_read == 2:
-            return "sum"
-        if node.target in _RECTIFIERS and n_read == 1:
-            return "relu"
-    return None
-
-
-def _kind_of_module(module: nn.Module) -> str | None:
-    if module.training:
-        return None
-    if type(module) is nn.ReLU:
-        return "relu"
-    if type(module) is nn.Conv2d and can_be_packed(module):
-        return "convolution"
-    return None
+def _next_draws() -> tuple[float, ...]:
+    return float(torch.rand(())), float(np.random.rand()), random.random()
 
 
 def _longest_run(traced: fx.GraphModule) -> list[fx.Node]:
@@ -153,58 +96,58 @@ def _longest_run(traced: fx.GraphModule) -> list[fx.Node]:
     return nodes[slice(*best)]
 
 
+def _kind(node: fx.Node, traced: fx.GraphModule) -> str | None:
+    """Return what a node does, if a program can do it: ``"convolution"``, ``"relu"`` or ``"sum"``."""
+    n_read = sum(isinstance(each, fx.Node) for each in node.args)
+    if n_read != len(node.args) or not set(node.kwargs) <= {"inplace"}:
+        return None
+    if node.op == "call_function" and n_read == 2 and node.target in _SUMS:
+        return "sum"
+    if node.op == "call_function" and n_read == 1 and node.target in _RECTIFIERS:
+        return "relu"
+    module = traced.get_submodule(str(node.target)) if node.op == "call_module" and n_read == 1 else None
+    if type(module) is nn.ReLU:
+        return "relu"
+    if type(module) is nn.Conv2d and can_be_packed(module):
+        return "convolution"
+    return None
+
+
+def _join(traced: fx.GraphModule, run: Sequence[fx.Node]) -> list[Step]:
+    """Return the nodes of a run as steps, with ReLUs and sums joined to what only they read."""
+    reads: Counter[fx.Node] = Counter()
+    for node in traced.graph.nodes:
+        fx.map_arg((node.args, node.kwargs), lambda read: reads.update([read]))
+    steps: dict[fx.Node, Step] = {}
+    for node in run:
+        what, (main, *others) = _kind(node, traced), [each for each in node.args if isinstance(each, fx.Node)]
+        step = Step(node, main)
+        if what == "convolution":
+            step = replace(step, convolution=PackedConvolution(traced.get_submodule(str(node.target))))  # type: ignore[arg-type]
+        elif what == "relu":
+            before = steps.get(main)
+            if before is not None and reads[main] == 1 and not before.is_rectified:
+                step = steps.pop(main)
+            step = replace(step, node=node, is_rectified=True)
+        else:
+            (other,) = others
+            step = replace(step, other=other)
+            for own, added in ((main, other), (other, main)):
+                before = steps.get(own)
+                is_plain = before is not None and before.convolution and not (before.other or before.is_rectified)
+                if is_plain and reads[own] == 1:
+                    step = replace(steps.pop(own), node=node, other=added)
+                    break
+        steps[node] = step
+    return list(steps.values())
+
+
 def _with_program(traced: fx.GraphModule, run: Sequence[fx.Node], program: Program) -> fx.GraphModule:
     """Return the network with the program in place of a run of nodes."""
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    parts: dict[str, object] = {_PROGRAM: program}
-    inside = set(run)
-    for node in traced.graph.nodes:
-        if node is run[-1]:
-            copies[node] = graph.call_module(_PROGRAM, tuple(copies[each] for each in program.inputs))
-        elif node not in inside:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-            if node.op in ("call_module", "get_attr"):
-                parts[str(node.target)] = operator.attrgetter(str(node.target))(traced)
-    return fx.GraphModule(parts, graph)
-
-
-def trace(network: nn.Module) -> fx.GraphModule:
-    """Return a network as a graph; it shares its layers, without those that do nothing.
-
-    Raises:
-        Exception: Whatever tracing raises, as for code that depends on values.
-        ValueError: Hooks listen to it, which would not be called any more, or it draws random numbers in Python, which
-            would be the same ever after.
-    """
-    if any(has_hooks(module) for module in network.modules()):
-        raise ValueError("hooks listen to this network")
-    with isolated_generators(0):
-        expected = _next_draws()
-    with isolated_generators(0):
-        traced = network if isinstance(network, fx.GraphModule) else fx.symbolic_trace(network)
-        if _next_draws() != expected:
-            raise ValueError("this network draws random numbers")
-    return _without_idle(traced)
-
-
-def _without_idle(traced: fx.GraphModule) -> fx.GraphModule:
-    """Return a graph without the layers that hand on what they read."""
-    idle = {node for node in traced.graph.nodes if node.op == "call_module" and _is_idle(traced, node)}
-    if not idle:
-        return traced
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    for node in traced.graph.nodes:
-        copies[node] = copies[node.all_input_nodes[0]] if node in idle else graph.node_copy(node, copies.__getitem__)
-    return fx.GraphModule(traced, graph)
-
-
-def _is_idle(traced: fx.GraphModule, node: fx.Node) -> bool:
-    module = traced.get_submodule(str(node.target))
-    is_ordinary = len(node.args) == len(node.all_input_nodes) == 1
-    return is_ordinary and (type(module) is nn.Identity or (type(module) is nn.Dropout and not module.training))
-
-
-def _next_draws() -> tuple[float, ...]:
-    return float(torch.rand(())), float(np.random.rand()), random.random()
+    traced.add_submodule(_PROGRAM, program)
+    with traced.graph.inserting_after(run[-1]):
+        made = traced.graph.call_module(_PROGRAM, tuple(program.inputs))
+    run[-1].replace_all_uses_with(made)
+    for node in reversed(run):
+        traced.graph.erase_node(node)
+    return fx.GraphModule(traced, traced.graph)

@@ -1,4 +1,4 @@
-"""Convolutions, ReLUs and sums run one after the other, there and back, with little memory.
+"""Convolutions, ReLUs and sums run one after the other on a CPU, there and back, with little memory.
 
 What autograd does in general, and need not be done where weights get no gradients: weights are brought into the layout
 of the convolutions at each pass, each sum and each gradient of a ReLU takes new memory, sums and ReLUs are passes of
@@ -7,7 +7,6 @@ their own, and all that a layer reads is kept.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +14,114 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from robustprune.inference import bounds
-from robustprune.inference.bounds import Interval
-from robustprune.inference.convolution import PackedConvolution
+MANY = 16
+"""From so many channels written for each one read, a gradient is quicker found by products of matrices."""
+
+_How = tuple[list[int], list[int], list[int], int]
+"""Padding, stride, dilation, groups."""
+
+
+def padding_of(layer: nn.Conv2d) -> list[int] | None:
+    """Return how many zeros a convolution puts at each side, down and across; None where it puts anything else."""
+    if layer.padding_mode != "zeros":
+        return None
+    if layer.padding == "same":
+        reach = _reach_of(layer)
+        # Of an odd number it is not said how it is shared out.
+        return None if any(each % 2 for each in reach) else [each // 2 for each in reach]
+    return [0, 0] if layer.padding == "valid" else [int(each) for each in layer.padding]
+
+
+def _reach_of(layer: nn.Conv2d) -> list[int]:
+    """Return how many pixels further than its first one a kernel sees, down and across."""
+    return [dilation * (size - 1) for size, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]
+
+
+def can_be_packed(layer: nn.Conv2d) -> bool:
+    """Return whether a convolution can have packed weights, here."""
+    # Operations of torch's own compiler, of which a release may think better.
+    is_there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")  # type: ignore[no-untyped-call]
+    is_usual = layer.weight.dtype == torch.float32 and layer.weight.device.type == "cpu"
+    return is_there and is_usual and padding_of(layer) is not None
+
+
+class PackedConvolution:
+    """A convolution whose weights are packed once: one that `can_be_packed`.
+
+    One of stride 1 has for its gradient a convolution with the flipped weights (Dumoulin & Visin 2016,
+    arXiv:1603.07285, section 4).
+
+    Attributes:
+        needs_input: Whether a gradient is found by other means, with what was read.
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        """Share the weights of a layer until they are first needed."""
+        padding, reach = padding_of(layer), _reach_of(layer)
+        assert padding is not None  # see can_be_packed
+        self._layer = layer
+        self._how: _How = padding, list(layer.stride), list(layer.dilation), layer.groups
+        frame = [further - before for further, before in zip(reach, padding, strict=True)]
+        self._how_back: _How = frame, [1, 1], list(layer.dilation), 1
+        self.needs_input = layer.groups > 1 or layer.stride != (1, 1) or min(frame) < 0
+        self._packed: Tensor | None = None
+        self._flipped: Tensor | None = None
+
+    def run(self, maps: Tensor, other: Tensor | None, *, onto_other: bool = False, rectify: bool = False) -> Tensor:
+        """Return the convolution of maps, plus ``other``, which may become the sum ``onto_other``, then rectified."""
+        if self._packed is None:
+            self._packed = _pack(self._layer.weight, self._how, maps)
+        then = "relu" if rectify else None
+        return _convolve(maps, (self._packed, self._layer.bias, *self._how), other, onto_other=onto_other, then=then)
+
+    def back(self, gradient: Tensor, maps: Tensor | None, onto: Tensor | None) -> Tensor:
+        """Return the gradient with respect to what was read, ``maps`` if needed, added to ``onto`` if given."""
+        layer = self._layer
+        if maps is None and layer.out_channels < MANY * layer.in_channels:
+            if self._flipped is None:
+                self._flipped = _pack(layer.weight.flip(2, 3).transpose(0, 1), self._how_back, gradient)
+            return _convolve(gradient, (self._flipped, None, *self._how_back), onto, onto_other=True)
+        if maps is None:
+            found = self._scatter(gradient)
+        else:
+            padding, stride, dilation, groups = self._how
+            found = torch.ops.aten.convolution_backward(
+                gradient, maps, layer.weight, None, stride, padding, dilation,
+                False, [0, 0], groups, [True, False, False],
+            )[0]  # fmt: skip
+        return found if onto is None else onto.add_(found)
+
+    def _scatter(self, gradient: Tensor) -> Tensor:
+        """Return the same by one product of matrices whose rows are then added up, each at its place."""
+        layer, (top, left), reach = self._layer, self._how[0], _reach_of(self._layer)
+        (n, channels, height, width), (down, across) = gradient.shape, layer.kernel_size
+        weights = layer.weight.permute(2, 3, 1, 0).reshape(-1, channels)
+        parts = weights @ gradient.permute(0, 2, 3, 1).reshape(-1, channels).T
+        parts = parts.reshape(down, across, layer.in_channels, n, height, width)
+        found = gradient.new_zeros(layer.in_channels, n, height + reach[0], width + reach[1])
+        for row in range(down):
+            for column in range(across):
+                y, x = row * layer.dilation[0], column * layer.dilation[1]
+                found[:, :, y : y + height, x : x + width] += parts[row, column]
+        bottom, right = found.shape[2] - top, found.shape[3] - left
+        return found[:, :, top:bottom, left:right].transpose(0, 1)
+
+
+def _convolve(
+    maps: Tensor, what: tuple[Any, ...], other: Tensor | None, *, onto_other: bool, then: str | None = None
+) -> Tensor:
+    """Return a convolution plus ``other``, in its memory if told so; ``what`` are weights, bias and a `_How`."""
+    ops = torch.ops.mkldnn
+    if other is None:
+        return ops._convolution_pointwise(maps, *what, then or "none", [], "")  # type: ignore[no-any-return]
+    if onto_other:
+        return ops._convolution_pointwise_.binary(other, maps, *what, "add", None, then, [], "")  # type: ignore[no-any-return]
+    return ops._convolution_pointwise.binary(maps, other, *what, "add", None, then, [], "")  # type: ignore[no-any-return]
+
+
+def _pack(weights: Tensor, how: _How, maps: Tensor) -> Tensor:
+    weights = weights.detach().contiguous(memory_format=torch.channels_last)
+    return torch.ops.mkldnn._reorder_convolution_weight(weights, *how, list(maps.shape))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -30,87 +134,37 @@ class Step:
     other: fx.Node | None = None
     is_rectified: bool = False
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is a convolution and nothing more."""
-        return self.convolution is not None and self.other is None and not self.is_rectified
-
-    def run(
-        self,
-        main: Tensor,
-        other: Tensor | None = None,
-        *,
-        onto_other: bool = False,
-        is_safe: bool = False,
-    ) -> Tensor:
-        """Return what it makes of the maps that it reads.
-
-        Args:
-            main: The maps of ``main``.
-            other: Those of ``other``.
-            onto_other: Whether the latter may be changed.
-            is_safe: Whether nothing can become NaN, which a convolution that rectifies would make zero.
-        """
-        if self.convolution is None:
-            if other is None:
-                return main.relu()
-            found, is_done = main + other, False
-        else:
-            is_done = is_safe and self.is_rectified
-            found = self.convolution.run(main, other, onto_other=onto_other, rectify=is_done)
-        return found.relu_() if self.is_rectified and not is_done else found
-
-    def interval(self, main: Interval, other: Interval | None) -> Interval:
-        """Return between which values those lie that it computes, given between which lie those that it reads."""
-        found = main if self.convolution is None else self.convolution.interval(main)
-        if other is not None:
-            found = bounds.of_sum(found, other)
-        return bounds.of_relu(found) if self.is_rectified else found
-
-
-def _intervals(steps: Sequence[Step]) -> dict[fx.Node, Interval]:
-    """Return between which values the maps of the steps lie."""
-    found: defaultdict[fx.Node, Interval] = defaultdict(bounds.of_input)
-    for step in steps:
-        found[step.node] = step.interval(found[step.main], None if step.other is None else found[step.other])
-    return dict(found)
+    def run(self, main: Tensor, other: Tensor | None = None, *, onto_other: bool = False) -> Tensor:
+        """Return what it makes of the maps that it reads, of which ``other`` may be changed ``onto_other``."""
+        if self.convolution is not None:
+            return self.convolution.run(main, other, onto_other=onto_other, rectify=self.is_rectified)
+        found = main if other is None else main + other
+        return found.relu() if self.is_rectified else found
 
 
 class Program(nn.Module):
-    """Convolutions, ReLUs and sums in a row, of which only one is read by others."""
+    """Convolutions, ReLUs and sums in a row, of which only one is read by others.
+
+    Attributes:
+        inputs: What it reads of others.
+    """
 
     def __init__(self, steps: Sequence[Step], output: fx.Node) -> None:
         """Take the steps in order, and which of the nodes is read by others."""
         super().__init__()
         self.steps, self.output = steps, output
-        made = {step.node for step in self.steps}
-        read = [node for step in self.steps for node in (step.main, step.other) if node is not None]
-        self.inputs = [node for node in dict.fromkeys(read) if node not in made]
-        last_use = {
-            node: number
-            for number, step in enumerate(self.steps)
-            for node in (step.main, step.other)
-            if node is not None
+        made = {step.node for step in steps}
+        self._last_use = {
+            node: number for number, step in enumerate(steps) for node in (step.main, step.other) if node is not None
         }
-        # What is known before the first pass: a pass of a small batch spends a tenth of its time between convolutions.
-        self._read_last = [[node for node, last in last_use.items() if last == each] for each in range(len(self.steps))]
-        self._may_take_sum = [
-            step.other is not None and last_use[step.other] == number and step.other not in {*self.inputs, step.main}
-            for number, step in enumerate(self.steps)
-        ]
-        self._fitting: set[tuple[int, torch.Size, torch.Size]] = set()
+        self.inputs = [node for node in self._last_use if node not in made]
         # What the way back needs: where ReLUs have let through, and what some convolutions have read.
-        rectified = [step.node for step in self.steps if step.is_rectified]
-        needed = [step.main for step in self.steps if step.convolution is not None and step.convolution.needs_input]
+        rectified = [step.node for step in steps if step.is_rectified]
+        needed = [step.main for step in steps if step.convolution is not None and step.convolution.needs_input]
         self.kept = list(dict.fromkeys([*rectified, *needed]))
-        self._safe: frozenset[fx.Node] | None = None  # what is found out with the weights of the first pass
 
     def forward(self, *maps: Tensor) -> Tensor:
-        """Return the maps that others read, for those of the inputs (n, C, H, W).
-
-        Raises:
-            ValueError: Maps of different shapes are to be added.
-        """
+        """Return the maps that others read, for those of the inputs (n, C, H, W)."""
         if torch.is_grad_enabled() and any(each.requires_grad for each in maps):
             return _Differentiable.apply(self, *maps)  # type: ignore[no-any-return]
         return self.run(maps)[self.output]
@@ -120,90 +174,47 @@ class Program(nn.Module):
         """Return the maps that others read, and those to ``keep``."""
         given = [each.contiguous(memory_format=torch.channels_last) for each in maps]
         there = dict(zip(self.inputs, given, strict=True))
-        wanted, safe = {self.output, *keep}, self._safe_steps(given)
+        wanted = {self.output, *keep, *self.inputs}
         for number, step in enumerate(self.steps):
-            there[step.node] = self._do(step, number, there, wanted, is_safe=step.node in safe)
-            for node in self._read_last[number]:
-                if node not in wanted:
-                    del there[node]
+            read = [node for node in (step.main, step.other) if node is not None]
+            done = {node for node in read if self._last_use[node] == number and node not in wanted}
+            onto_other = step.other in done and step.other is not step.main
+            there[step.node] = step.run(*(there[node] for node in read), onto_other=onto_other)
+            for node in done:
+                del there[node]
         return there
-
-    def _safe_steps(self, inputs: Sequence[Tensor]) -> frozenset[fx.Node]:
-        """Return where nothing can overflow, given these inputs."""
-        if not all(map(bounds.is_input, inputs)):
-            return frozenset()
-        if self._safe is None:
-            found = _intervals(self.steps)
-            self._safe = frozenset(node for node, interval in found.items() if bounds.is_safe(interval))
-        return self._safe
-
-    def _do(
-        self, step: Step, number: int, there: dict[fx.Node, Tensor], wanted: set[fx.Node], *, is_safe: bool
-    ) -> Tensor:
-        main = there[step.main]
-        if step.other is None:
-            return step.run(main, is_safe=is_safe)
-        other = there[step.other]
-        shapes = number, main.shape, other.shape
-        if shapes not in self._fitting:
-            shape = main.shape if step.convolution is None else step.convolution.shape(main)
-            if other.shape != shape:
-                raise ValueError(f"a sum of maps of shapes {tuple(shape)} and {tuple(other.shape)}")
-            self._fitting.add(shapes)
-        onto_other = self._may_take_sum[number] and step.other not in wanted
-        return step.run(main, other, onto_other=onto_other, is_safe=is_safe)
 
     @torch.no_grad()
     def back(self, gradient: Tensor, kept: dict[fx.Node, Tensor]) -> list[Tensor | None]:
         """Return the gradients with respect to the inputs, given that with respect to the output."""
-        gradients = _Gradients()
-        gradients.add(self.output, gradient.contiguous(memory_format=torch.channels_last), is_ours=False)
+        # With each, whether its memory is used by nobody else.
+        gradients = {self.output: (gradient.contiguous(memory_format=torch.channels_last), False)}
+
+        def add(node: fx.Node, found: Tensor, *, is_ours: bool) -> None:
+            if node in gradients:
+                before, may_be_changed = gradients[node]
+                found, is_ours = before.add_(found) if may_be_changed else before + found, True
+            gradients[node] = found, is_ours
+
         for step in reversed(self.steps):
-            found, is_ours = gradients.pop(step.node)
-            if found is None:
+            if step.node not in gradients:
                 continue
+            found, is_ours = gradients.pop(step.node)
             if step.is_rectified:
-                found, is_ours = _let_through(found, kept[step.node], in_place=is_ours), True
+                # Where the ReLU has let something through, zero elsewhere.
+                into = found if is_ours else torch.empty_like(found)
+                found = torch.ops.aten.threshold_backward.grad_input(found, kept[step.node], 0, grad_input=into)
+                is_ours = True
             if step.convolution is None:
                 is_ours = is_ours and step.other is None
-                gradients.add(step.main, found, is_ours)
+                add(step.main, found, is_ours=is_ours)
             else:
                 maps = kept[step.main] if step.convolution.needs_input else None
-                onto = gradients.pop_ours(step.main)
-                gradients.add(step.main, step.convolution.back(found, maps, onto), is_ours=True)
+                onto = gradients.pop(step.main)[0] if gradients.get(step.main, (None, False))[1] else None
+                add(step.main, step.convolution.back(found, maps, onto), is_ours=True)
             if step.other is not None:
-                gradients.add(step.other, found, is_ours)
-        return [gradients.pop(node)[0] for node in self.inputs]
-
-
-class _Gradients:
-    """Gradients with respect to maps, and whether their memory is used by nobody else."""
-
-    def __init__(self) -> None:
-        self._there: dict[fx.Node, tuple[Tensor, bool]] = {}
-
-    def add(self, node: fx.Node, gradient: Tensor, is_ours: bool) -> None:
-        there, may_be_changed = self.pop(node)
-        if there is not None:
-            gradient, is_ours = there.add_(gradient) if may_be_changed else there + gradient, True
-        self._there[node] = gradient, is_ours
-
-    def pop(self, node: fx.Node) -> tuple[Tensor | None, bool]:
-        return self._there.pop(node, (None, False))
-
-    def pop_ours(self, node: fx.Node) -> Tensor | None:
-        """Return what may be added to in place, and take it out."""
-        there, is_ours = self._there.get(node, (None, False))
-        return self._there.pop(node)[0] if there is not None and is_ours else None
-
-
-def _let_through(gradient: Tensor, rectified: Tensor, *, in_place: bool) -> Tensor:
-    """Return a gradient where the ReLU has let something through, zero elsewhere."""
-    if in_place:
-        return torch.ops.aten.threshold_backward.grad_input(  # type: ignore[no-any-return]
-            gradient, rectified, 0, grad_input=gradient
-        )
-    return torch.ops.aten.threshold_backward(gradient, rectified, 0)  # type: ignore[no-any-return]
+                add(step.other, found, is_ours=is_ours)
+        return [gradients[node][0] if node in gradients else None for node in self.inputs]
 
 
 class _Differentiable(torch.autograd.Function):

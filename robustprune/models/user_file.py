@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
 
 from robustprune.errors import ModelError
@@ -103,4 +104,20 @@ def _arguments(source: Any, architecture: Architecture) -> dict[str, Any]:
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     if unknown and not takes_any:
         raise ModelError(f"{source.__name__} takes no {unknown[0]!r}.{suggest(unknown[0], parameters)}")
-    return {name: value for name, value in offered.items() if name in parameters} | architecture.options
+    options = {name: _as_wanted(parameters.get(name), value) for name, value in architecture.options.items()}
+    return {name: value for name, value in offered.items() if name in parameters} | options
+
+
+_PLAIN = {kind.__name__: kind for kind in (bool, int, float, str)}
+
+
+def _as_wanted(parameter: inspect.Parameter | None, value: Any) -> Any:
+    """Return an option as the type its parameter is annotated with, if that is a plain one: a name "50" is text."""
+    annotation = parameter.annotation if parameter is not None else None
+    kind = _PLAIN.get(annotation if isinstance(annotation, str) else getattr(annotation, "__name__", ""))
+    if parameter is None or kind is None:
+        return value
+    try:
+        return TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True)).validate_python(value)
+    except ValidationError as error:
+        raise ModelError(f"option {parameter.name}={value!r}: {error.errors()[0]['msg'].lower()}") from error

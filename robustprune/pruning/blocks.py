@@ -119,7 +119,9 @@ def removable_blocks(blocks: Sequence[Block]) -> tuple[Block, ...]:
     removable = tuple(block for block in blocks if block.residue is not None)
     if not removable:
         stuck = next(block for block in blocks if block.obstacle is not None)
-        raise PruningError(f"no block of this network can be removed: {stuck.name} has to stay, as {stuck.obstacle}")
+        raise PruningError(
+            f"no block of this network can be removed: block {stuck.name} has to stay, as {stuck.obstacle}"
+        )
     return removable
 
 

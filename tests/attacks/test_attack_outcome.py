@@ -8,6 +8,7 @@ from robustprune.attacks import Attack, AttackProblem, attack_options, pgd, run_
 from robustprune.attacks.engine import waves as waves_module
 from robustprune.attacks.engine.ledger import Tally
 from robustprune.attacks.engine.oracle import Batches, Oracle
+from robustprune.attacks.engine.samples import Samples
 from robustprune.inference import predict_logits
 from robustprune.runtime.work import Work
 
@@ -56,7 +57,7 @@ def problem_of(images, ids, seed=0, norm="linf", epsilon=0.1, restart=0, batch_s
     labels = torch.zeros(len(images), dtype=torch.long)
     oracle = Oracle(Tally(), Batches(batch_size), lambda samples: None)
     clean_logits = torch.tensor([[1.0, 0.0]]).expand(len(images), 2)
-    problem = AttackProblem(oracle, FirstTwo(), images, labels, clean_logits, ids, request)
+    problem = AttackProblem(oracle, FirstTwo(), Samples(images, labels, ids), clean_logits, request)
     problem.begin_restart(restart)
     return problem
 

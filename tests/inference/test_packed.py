@@ -10,7 +10,7 @@ import torch
 from support import Shape
 from torch import nn
 
-from robustprune.inference import freeze
+from robustprune.inference import accelerate, freeze
 from robustprune.inference.packed import Packed
 from robustprune.models import build_model
 
@@ -144,24 +144,6 @@ def test_second_gradients_are_refused(images):
         gradient.sum().backward()
 
 
-def test_what_is_not_a_number_stays_so(images):
-    network = ready(Mixed(images.shape[1]))
-    network.stem.weight.data[0] = torch.inf  # inf - inf at most pixels
-    assert not network(images).isfinite().any()
-    assert not Packed(network)(images).isfinite().any()
-
-
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e38])
-def test_what_becomes_no_number_by_the_images_stays_so(images, value):
-    network = ready(Mixed(images.shape[1]))
-    images[:, :, ::2] = value
-    images[:, :, 1::2] *= -value
-    packed = Packed(network)
-    packed(torch.rand_like(images))  # where it is safe with ordinary images is known by then
-    assert network(images).isnan().any()
-    assert torch.equal(packed(images).isnan(), network(images).isnan())
-
-
 def test_weights_are_shared_and_left_alone(images):
     network = ready(Mixed(images.shape[1]))
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -172,9 +154,10 @@ def test_weights_are_shared_and_left_alone(images):
     assert not any(parameter.requires_grad for parameter in packed.parameters())
 
 
-def test_sums_of_unequal_maps_are_refused(images):
-    with pytest.raises(ValueError, match="a sum of maps of shapes"):
-        Packed(ready(Scaled(images.shape[1])))(images)
+def test_sums_of_unequal_maps_are_left_to_the_network(images):
+    network = accelerate(ready(Scaled(images.shape[1])), images)
+    assert not isinstance(network, Packed)
+    torch.testing.assert_close(network(images), Scaled.forward(network, images))
 
 
 def test_networks_without_a_program_are_refused():

@@ -232,7 +232,7 @@ def test_a_grid_sets_nothing_twice(document: dict[str, Any]) -> None:
         ({"model_options": {"weights_file": ""}}, "model_options"),
         ({"evaluate": {"attacks": ["fgsm", ""]}}, "evaluate.attacks.names"),
         ({"evaluate": {"corruptions": {"published": ""}}}, "evaluate.corruptions.published"),
-        ({"evaluate": {"ood": {"near": [""]}}}, "evaluate.ood.sets"),
+        ({"evaluate": {"ood": {"sets": [""]}}}, "evaluate.ood.sets"),
         ({"grid": {"data.name": ["digits", ""]}}, "grid"),
     ],
 )

@@ -17,6 +17,9 @@ from robustprune.runtime.kinds import ADVERSARIAL
 
 Verdict = Literal["PASS", "WARN", "FAIL", "INFO"]
 
+_SAVED = ["adversarial", "labels", "broken", "clean_predictions", "adversarial_predictions", "perturbation_norms"]
+_SAVED += ["broken_at_step", "broken_by", "queries", "epsilon", "norm", "attack"]
+
 
 @dataclass(frozen=True)
 class Check:
@@ -133,24 +136,10 @@ def save_adversarial(result: AttackResult, model: nn.Module, path: str | Path) -
     if as_maps.ndim == 4:
         as_maps = as_maps.transpose(0, 2, 3, 1)
         as_maps = as_maps[..., 0] if as_maps.shape[-1] == 1 else as_maps
+    own: dict[str, Any] = {name: np.asarray(getattr(result, name)) for name in _SAVED}
     buffer = io.BytesIO()
     np.savez_compressed(
-        buffer,
-        images=as_maps,
-        adversarial=result.adversarial.numpy(),
-        labels=result.labels.numpy(),
-        broken=result.broken.numpy(),
-        clean_predictions=result.clean_predictions.numpy(),
-        adversarial_predictions=result.adversarial_predictions.numpy(),
-        rounded_predictions=predictions.numpy(),
-        perturbation_norms=result.perturbation_norms.numpy(),
-        broken_at_step=result.broken_at_step.numpy(),
-        broken_by=np.array(result.broken_by),
-        queries=result.queries.numpy(),
-        epsilon=result.epsilon,
-        norm=result.norm,
-        attack=result.attack,
-        accuracy_after_rounding=accuracy,
+        buffer, images=as_maps, rounded_predictions=predictions.numpy(), accuracy_after_rounding=accuracy, **own
     )
     try:
         write_atomically(Path(path), buffer.getvalue(), ADVERSARIAL)

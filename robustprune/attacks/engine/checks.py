@@ -33,30 +33,23 @@ def check_range() -> Check:
 def check_mode(training_before: list[str], training_during: list[str]) -> Check:
     """Dropout and batch statistics make a moving target: no submodule may train while attacked."""
     if training_during:
-        names = ", ".join(training_during[:3])
-        return Check(
-            "mode",
-            "FAIL",
-            f"{len(training_during)} submodules stayed in training mode, or went back to it, while attacked: {names}",
-        )
+        n, names = len(training_during), ", ".join(training_during[:3])
+        detail = f"{n} submodules stayed in training mode, or went back to it, while attacked: {names}"
+        return Check("mode", "FAIL", detail)
     if training_before:
-        return Check(
-            "mode",
-            "INFO",
-            f"{len(training_before)} submodules came in training mode; attacked in evaluation mode",
-        )
+        detail = f"{len(training_before)} submodules came in training mode; attacked in evaluation mode"
+        return Check("mode", "INFO", detail)
     return Check("mode", "PASS", "every submodule was in evaluation mode")
 
 
 def check_graph(tally: Tally) -> Check:
     """A gradient attack without gradients finds nothing, whatever the model."""
     if tally.without_graph:
-        return Check(
-            "graph",
-            "FAIL",
+        detail = (
             f"{tally.without_graph} of {tally.gradients} gradients do not exist: the logits are cut off from "
-            f"the input (detach, no_grad, or a step autograd cannot follow)",
+            f"the input (detach, no_grad, or a step autograd cannot follow)"
         )
+        return Check("graph", "FAIL", detail)
     if tally.not_finite:
         return Check("graph", "FAIL", f"{tally.not_finite} logits or input gradients were NaN or infinite")
     if tally.gradients == 0:
@@ -87,31 +80,25 @@ def check_zero_gradient(tally: Tally) -> Check:
 
 
 def check_containment(adversarial: Tensor, sizes: Tensor, epsilon: float) -> Check:
-    """The returned tensors are measured: ‖δ‖ ≤ ε(1 + 1e-5), in the box.
-
-    Args:
-        adversarial: (N, …).
-        sizes: (N,) norms of the perturbations, float64.
-        epsilon: The budget.
-    """
+    """The returned points (N, …) and the norms (N,) of perturbations are measured: ‖δ‖ ≤ ε(1 + 1e-5), in the box."""
     largest = float(sizes.max())
     low, high = (float(bound) for bound in adversarial.aminmax())
     if not (largest <= epsilon * (1 + BUDGET_SLACK) and low >= 0 and high <= 1):
-        return Check(
-            "containment",
-            "FAIL",
-            f"the largest perturbation is {largest:g} with epsilon {epsilon:g}, pixels run from {low:g} to {high:g}",
+        detail = (
+            f"the largest perturbation is {largest:g} with epsilon {epsilon:g}, pixels run from {low:g} to {high:g}"
         )
+        return Check("containment", "FAIL", detail)
     return Check("containment", "PASS", f"the largest perturbation is {largest:.6g}, epsilon {epsilon:.6g}")
 
 
-def check_clean_agreement(measured: float, expected: float, n: int, *, draws_at_random: bool = False) -> Check:
+def check_clean_agreement(is_right: Tensor, expected: float, *, draws_at_random: bool = False) -> Check:
     """The attack and the evaluator must look at the same model and data: normalization, split, label order.
 
     From 1000 samples on, one of them, or 0.05 points where that is more, may differ with a warning: batches of another
     size round differently. Of fewer, none may. Two passes of a network that draws at random may differ by what chance
-    does to two samples of n, three deviations of it.
+    does to two samples of N, three deviations of it.
     """
+    n, measured = len(is_right), float(is_right.double().mean())
     difference = abs(measured - expected)
     detail = f"clean accuracy is {measured:.4f} here and {expected:.4f} in the evaluation"
     if draws_at_random:

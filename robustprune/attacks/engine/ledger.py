@@ -22,12 +22,7 @@ def are_predictions(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Goal:
-    """What counts as success.
-
-    Attributes:
-        labels: (N,) the class to get away from.
-        targets: (N,) the class to get to; None where any wrong one will do.
-    """
+    """What counts as success: to get away from labels (N,), or to targets (N,)."""
 
     labels: Tensor
     targets: Tensor | None = None
@@ -55,12 +50,7 @@ class Goal:
 
 @dataclass
 class Start:
-    """How gradients looked when a stage of an attack first asked for them.
-
-    Attributes:
-        gradients: Samples with a usable gradient.
-        zeros: Those of them whose gradient is exactly zero.
-    """
+    """When a stage of an attack first asked for them, samples with a usable gradient, and with one of exactly zero."""
 
     gradients: int = 0
     zeros: int = 0
@@ -124,12 +114,7 @@ class Ledger:
     ) -> None:
         """Open the books with the images (N, …) themselves and their logits (N, K).
 
-        Args:
-            images: (N, …).
-            goal: What breaks a sample.
-            clean_logits: (N, K).
-            selection: Which points to keep.
-            single: (N, K) logits of one pass, which has the last word, where all others are means of several.
+        Where all logits are means of several passes, ``single`` are those of the one that has the last word.
         """
         self.points = images.clone()
         self.logits = clean_logits.clone()
@@ -169,14 +154,8 @@ class Ledger:
         self.is_broken |= taken
         self.first_broken[taken] = 0
 
-    def state(self) -> dict[str, Tensor]:
-        """Return what `restore` needs."""
-        return {name: getattr(self, name).clone() for name in _STATE}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go back to a `state`."""
-        for name in _STATE:
-            setattr(self, name, state[name].to(self.points.device))
-
-
-_STATE = ("points", "logits", "is_broken", "first_broken", "stage", "asked")
+    def reopen(self, rows: Tensor, points: Tensor, logits: Tensor) -> None:
+        """Take samples (N,) for unbroken again, from points (N, …) with their logits (N, K) on."""
+        self.is_broken &= ~rows
+        self.points[rows], self.logits[rows] = points[rows], logits[rows]
+        self.first_broken[rows] = self.stage[rows] = -1

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from robustprune.attacks.engine.ledger import Goal, Ledger, Score
-from robustprune.attacks.engine.oracle import Oracle, Question, Response
-from robustprune.attacks.losses import Loss, get_loss, get_targeted_loss
-from robustprune.attacks.norms import Ball, get_norm, uphill
-from robustprune.attacks.registry import AttackFunction, check_norm, named
+from robustprune.attacks.engine.ledger import Goal, Ledger, Score, Start
+from robustprune.attacks.engine.oracle import Oracle, Response, all_finite
+from robustprune.attacks.engine.samples import Samples
+from robustprune.attacks.losses import TARGETED_LOSSES, Loss, get_loss
+from robustprune.attacks.norms import contain, get_norm, uphill
+from robustprune.attacks.registry import AttackFunction, check_norm
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.runtime.randomness import derive_seed, seeded_generator
-
-
-class Saved(Protocol):
-    """What of an attack is behind since before it was interrupted, and whether it had drawn at random."""
-
-    had_drawn: bool
-
-    def is_done(self, restart: int, stage: str) -> bool:
-        """Return whether a part is behind."""
-
-    def finish(self, restart: int, stage: str) -> None:
-        """Take note that a part is behind."""
 
 
 class AttackProblem:
@@ -46,14 +35,14 @@ class AttackProblem:
         labels: (N,) int64.
         targets: (N,) int64, the classes to reach; None where any wrong one will do.
         clean_logits: (N, K) at the images.
+        sample_ids: N numbers that the samples go by, whatever their places here.
         epsilon: The budget.
         norm: Its norm, by name.
-        ball: Where points may lie.
         restart: Which restart this is, from 0.
-        stages: The parts begun so far, in the order in which the ledger numbers them; an attack of one piece has one of
-            the name ``""``.
+        stages: The parts begun so far, as the ledger numbers them; an attack of one piece has one called ``""``.
         stage: The one that runs.
         has_drawn: Whether another restart would do something else; set by whatever draws at random here.
+        looked: The parts whose first gradients are in the tally.
         model: The module behind the questions, for attacks that bring their own; what it computes is not
             counted unless they see to it.
     """
@@ -62,23 +51,20 @@ class AttackProblem:
         self,
         oracle: Oracle,
         model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
+        samples: Samples,
         clean_logits: Tensor,
-        sample_ids: list[int],
         request: Attack,
         *,
-        targets: Tensor | None = None,
         single: Tensor | None = None,
     ) -> None:
-        """Set a problem up; called by the engine with images, labels and logits on one device.
+        """Set a problem up; called by the engine with samples and logits on one device, images as floats.
 
         Where the clean logits are means of several passes, ``single`` are those of the one that has the last word.
         """
+        images, labels, targets = samples.images, samples.labels, samples.targets
         self.images, self.labels, self.targets, self.clean_logits = images, labels, targets, clean_logits
         self.epsilon, self.norm = request.epsilon, request.norm
         self._norm = get_norm(request.norm)
-        self.ball = Ball(images, request.epsilon, self._norm)
         self.restart = 0
         self.details: dict[str, Any] = {}
         self.has_drawn = False
@@ -87,11 +73,12 @@ class AttackProblem:
         self.ledger = Ledger(images, self.goal, clean_logits, request.selection, single)
         self.model, self.oracle = model, oracle
         self.stages, self.stage = [""], ""
-        self.saved: Saved | None = None
+        self.looked: set[str] = set()
+        self.saved: Any = None  # a SavedWave, whose module imports this one
         self._draws = 0
         self._only = torch.ones_like(self.ledger.is_broken)
         self._pool = torch.zeros_like(self.ledger.is_broken)
-        self._sample_ids, self._request = sample_ids, request
+        self.sample_ids, self._request = samples.ids, request
 
     @property
     def active(self) -> Tensor:
@@ -166,7 +153,7 @@ class AttackProblem:
         drawn = torch.zeros(self.images.shape)
         where: list[int | str] = [self.restart, self._draws, *([self.stage] if self.stage else [])]
         for row in self.rows.tolist():
-            generator.manual_seed(derive_seed(self._request.seed, self._sample_ids[row], *where))
+            generator.manual_seed(derive_seed(self._request.seed, self.sample_ids[row], *where))
             drawn[row] = sampler(generator, self.images.shape[1:])
         self._draws += 1
         self.has_drawn = True
@@ -176,10 +163,6 @@ class AttackProblem:
         """Return a seed for generators the engine does not own, keyed by seed, restart, stage and ``what``."""
         self.has_drawn = True
         return derive_seed(self._request.seed, self.restart, self.stage, *what)
-
-    def sample_id(self, row: int) -> int:
-        """Return the number that a sample goes by, whatever its place among these."""
-        return self._sample_ids[row]
 
     def run_forward(self, images: Tensor) -> Tensor:
         """Return logits (n, K) of the model for images (n, …) as they are: not counted, not contained, not kept."""
@@ -197,7 +180,16 @@ class AttackProblem:
 
     def project(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return points (n, …) moved into the ε-ball around the images ``rows``, then into the box [0, 1]."""
-        return self.ball.contain(points, rows)
+        if self.norm == "linf":
+            return points.clamp(*(bound if rows is None else bound[rows] for bound in self.bounds))
+        return contain(points, self.images if rows is None else self.images[rows], self.epsilon, self._norm)
+
+    @cached_property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The least and largest points (N, …) of the balls in L∞, which are boxes."""
+        norm, beyond = get_norm("linf"), 2 * self.epsilon
+        low, high = (contain(self.images + each, self.images, self.epsilon, norm) for each in (-beyond, beyond))
+        return low, high
 
     def size(self, delta: Tensor) -> Tensor:
         """Return the norms (n,) of perturbations (n, …)."""
@@ -267,39 +259,34 @@ class AttackProblem:
             is_contained: Without, the points need only lie in the box, and are not kept: for attacks that
                 approach the ball from outside.
         """
-        score, stage = self._score(loss, rows, against), self.stage
-        number = self.stages.index(stage)
-        self.queries += 1
+        score, query, stage = self._score(loss, rows, against), self.queries + 1, self.stage
+        number, self.queries = self.stages.index(stage), query
+        logits = self.clean_logits.new_zeros(len(rows), self.clean_logits.shape[1])
+        losses = torch.zeros(len(rows), device=logits.device)
+        gradients = torch.zeros_like(points) if gradient else points.new_zeros(0)
+        start = Start() if gradient and len(rows) and stage not in self.looked else None
 
-        def settle(batch: Tensor, where: Tensor) -> Tensor:
+        def compute(part: slice) -> None:
+            where = rows[part]
+            batch = points[part].detach().to(self.images.device).float()
+            if not all_finite(batch):
+                raise AttackError("the attack proposed points with NaN or infinity")
             # Never the attack's own tensor: there are models that work in place.
-            return self.project(batch, where) if is_contained else batch.clone()
-
-        def record(where: Tensor, batch: Tensor, logits: Tensor) -> None:
+            batch = self.project(batch, where) if is_contained else batch.clone()
+            found = self.oracle.answer(self.model, batch, lambda logits: score(logits, where), start, gradient=gradient)
+            logits[part], losses[part] = found.logits, found.losses
+            if gradient:
+                gradients[part] = found.gradients
+            self.oracle.on_batch(len(where))
             self.ledger.asked[where] += 1
             if is_contained:
-                self.ledger.record(where, batch, logits, score, self.queries, number)
+                self.ledger.record(where, batch, logits[part], score, query, number)
 
-        question = Question(rows, points, score, gradient, settle, record)
-        return self.oracle.answer(self.model, question, self.clean_logits, stage)
-
-    def reopen(self, doubtful: Tensor) -> None:
-        """Take samples (N,) for unbroken again, from their images on."""
-        ledger = self.ledger
-        ledger.is_broken &= ~doubtful
-        ledger.points[doubtful], ledger.logits[doubtful] = self.images[doubtful], self.clean_logits[doubtful]
-        ledger.first_broken[doubtful] = ledger.stage[doubtful] = -1
-
-    def state(self) -> dict[str, Any]:
-        """Return what `restore` needs beside the ledger."""
-        details = json.dumps(named(self.details), default=str)
-        return {"queries": self.queries, "drawn": self.has_drawn, "stages": list(self.stages), "details": details}
-
-    def restore(self, state: dict[str, Any], ledger: dict[str, Tensor]) -> None:
-        """Go back to a `state`."""
-        self.queries, self.stages[:] = state["queries"], state["stages"]
-        self.details = json.loads(state["details"])
-        self.ledger.restore(ledger)
+        self.oracle.batches.run(len(rows), compute)
+        if start is not None:
+            self.looked.add(stage)
+            self.oracle.tally.add_start(stage, start)
+        return Response(logits, losses, gradients)
 
     def _points_of(self, points: Tensor, rows: Tensor) -> Tensor:
         if points.shape != self.images.shape:
@@ -312,7 +299,11 @@ class AttackProblem:
     def _score(self, loss: str | Loss, rows: Tensor, against: Tensor | None) -> Score:
         if against is None:
             return self.goal.score(get_loss(loss))
-        compare = get_targeted_loss(loss)
+        if loss not in TARGETED_LOSSES:
+            raise AttackError(
+                f"no loss {loss!r} weighs one class against another. Known: {', '.join(TARGETED_LOSSES)}."
+            )
+        compare = TARGETED_LOSSES[str(loss)]
         rivals = torch.zeros_like(self.labels)
         rivals[rows] = against
         return lambda logits, where: compare(logits, self.labels[where], rivals[where])

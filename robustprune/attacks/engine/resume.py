@@ -7,6 +7,7 @@ stand. What is computed after picking up is so what would have been computed wit
 from __future__ import annotations
 
 import io
+import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -26,24 +27,16 @@ from robustprune.runtime.files import hash_arrays, hash_json, write_atomically
 from robustprune.runtime.randomness import generator_states, restore_generators
 from robustprune.runtime.work import Work
 
-FORMAT = 6
+FORMAT = 7
 SUFFIX = ".attack"
+_LEDGER = ("points", "logits", "is_broken", "first_broken", "stage", "asked")
 
 
 class SavedWave:
-    """The file of one wave: what is behind of the attack on it.
-
-    Attributes:
-        had_drawn: Whether the attack had drawn at random.
-    """
+    """The file of one wave: what is behind of the attack on it, and whether that had drawn at random."""
 
     def __init__(self, path: Path, problem: AttackProblem, started: float) -> None:
-        """Bring a problem to where it was, if the file is there.
-
-        Args:
-            path: The file.
-            problem: The samples of the wave, of which nothing is attacked yet.
-            started: When the attack was begun, or picked up, by `time.perf_counter`.
+        """Bring a problem of which nothing is attacked yet to where it was, if the file is there.
 
         Raises:
             AttackError: The file cannot be read, or is damaged.
@@ -52,20 +45,28 @@ class SavedWave:
         self._path, self._problem, self._started = path, problem, started
         self._done: list[list[Any]] = []
         if path.exists():
-            self._restore(_read(path))
+            self._restore()
 
-    def _restore(self, known: dict[str, Any]) -> None:
-        oracle = self._problem.oracle
+    def _restore(self) -> None:
+        path, problem = self._path, self._problem
         try:
-            self._done = known["done"]
-            self.had_drawn = known["problem"]["drawn"]
-            self._problem.restore(known["problem"], known["ledger"])
+            known: dict[str, Any] = torch.load(path, weights_only=True)
+            is_known = known["format"] == FORMAT
+        except Exception as error:
+            raise AttackError(f"{path} is no state of an attack: {error}; delete it to start anew") from error
+        if not is_known:
+            raise AttackError(f"{path} holds the state of an attack by another version; delete it to start anew")
+        try:
+            self._done, self.had_drawn = known["done"], known["drawn"]
+            problem.queries, problem.stages[:], problem.looked = known["queries"], known["stages"], set(known["looked"])
+            problem.details = json.loads(known["details"])
+            for name in _LEDGER:
+                setattr(problem.ledger, name, known["ledger"][name].to(problem.images.device))
             starts = {name: Start(**start) for name, start in known["tally"]["starts"].items()}
-            vars(oracle.tally).update({**known["tally"], "starts": starts})
-            oracle.looked = set(known["looked"])
+            vars(problem.oracle.tally).update({**known["tally"], "starts": starts})
             restore_generators(known["generators"])
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            raise AttackError(f"{self._path} is damaged ({error!r}); delete it to start anew") from error
+            raise AttackError(f"{path} is damaged ({error!r}); delete it to start anew") from error
 
     def is_done(self, restart: int, stage: str) -> bool:
         """Return whether a part is behind; the whole of a restart is the part ``""``."""
@@ -74,15 +75,18 @@ class SavedWave:
     def finish(self, restart: int, stage: str) -> None:
         """Write down that a part is behind."""
         self._done.append([restart, stage])
-        oracle = self._problem.oracle
-        seconds = oracle.tally.earlier_seconds + time.perf_counter() - self._started
+        problem, tally = self._problem, self._problem.oracle.tally
+        seconds = tally.earlier_seconds + time.perf_counter() - self._started
         content = {
             "format": FORMAT,
             "done": self._done,
-            "problem": self._problem.state(),
-            "ledger": self._problem.ledger.state(),
-            "tally": {**asdict(oracle.tally), "earlier_seconds": seconds},
-            "looked": sorted(oracle.looked),
+            "drawn": problem.has_drawn,
+            "queries": problem.queries,
+            "stages": list(problem.stages),
+            "looked": sorted(problem.looked),
+            "details": json.dumps(named(problem.details), default=str),
+            "ledger": {name: getattr(problem.ledger, name) for name in _LEDGER},
+            "tally": {**asdict(tally), "earlier_seconds": seconds},
             "generators": generator_states(),
         }
         buffer = io.BytesIO()
@@ -117,14 +121,3 @@ def state_file(folder: Path, model: nn.Module, samples: Samples, request: Attack
         }
     )
     return folder / f"{key}{SUFFIX}"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = torch.load(path, weights_only=True)
-        is_known = found["format"] == FORMAT
-    except Exception as error:
-        raise AttackError(f"{path} is no state of an attack: {error}; delete it to start anew") from error
-    if not is_known:
-        raise AttackError(f"{path} holds the state of an attack by another version; delete it to start anew")
-    return found

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.engine import checks as verdicts
-from robustprune.attacks.engine.attack_result import AttackResult, Check
+from robustprune.attacks.engine.attack_result import AttackResult
 from robustprune.attacks.engine.samples import Samples, carry_over, carry_points, check_samples
 from robustprune.attacks.engine.thorough import Examiner, check_third_party, check_thoroughly
-from robustprune.attacks.engine.waves import Found, PerSample, WaveRunner, WorkDone, merge, neighbours
+from robustprune.attacks.engine.waves import Found, WaveRunner, WorkDone, merge, neighbours
 from robustprune.attacks.registry import check_norm, expand_options, get_attack
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
@@ -68,7 +68,7 @@ def run_attack(
         ModelError: The model cannot run on these images.
     """
     started = time.perf_counter()
-    request = Attack.asked(attack, **settings)
+    request = Attack.of(attack, **settings)
     check_norm(get_attack(request.name), request.name, request.norm)
     options = expand_options(request.name, request.options)
     model, samples = as_network(model), check_samples(images, labels, sample_ids, targets)
@@ -77,23 +77,37 @@ def run_attack(
     keep_freed_memory()
     with guarded(model, request.seed):
         training_during = training_submodules(model)
-        found, outcome = _attack(model, samples, request, options, work, started)
-        checks_of_model = verdicts.probe_model(model, samples, outcome.clean_logits, request.eot, found.tally)
-        checks_of_model += check_third_party(get_attack(request.name), model, samples, outcome, request)
+        found = _attack(model, samples, request, options, work, started)
+        outcome = found.samples
+        checks_of_model = verdicts.probe_model(model, samples, outcome["clean_logits"], request.eot, found.tally)
         training_during = training_during or training_submodules(model)
     if expected_clean_accuracy is not None:
-        checks_of_model.append(_compare_clean(outcome, request, expected_clean_accuracy))
+        is_right, is_random = outcome["clean_predictions"] == outcome["labels"], request.eot > 1
+        checks_of_model.append(
+            verdicts.check_clean_agreement(is_right, expected_clean_accuracy, draws_at_random=is_random)
+        )
     result = AttackResult(
         attack=request.name,
         norm=request.norm,
         epsilon=request.epsilon,
-        options=_all_options(found, options, request),
-        **{name: value for name, value in vars(outcome).items() if name not in ("stage", "clean_logits")},
-        broken_by=_names(outcome, found.stages, request.name),
+        options={
+            **options,
+            **found.details,
+            **request.account,
+            "frozen": found.is_frozen,
+            # Without a random draw there was one run, whatever was asked for.
+            "restarts": request.restarts if found.is_random else 1,
+        },
+        **{name: value for name, value in outcome.items() if name not in ("stage", "clean_logits")},
+        broken_by=_names(found, request.name),
         targets=samples.targets,
         checks=(
             verdicts.check_mode(training_before, training_during),
-            *_judge(found, outcome, request),
+            verdicts.check_range(),
+            verdicts.check_graph(found.tally),
+            verdicts.check_zero_gradient(found.tally),
+            verdicts.check_containment(outcome["adversarial"], outcome["perturbation_norms"], request.epsilon),
+            verdicts.check_sample_size(outcome["broken"]),
             *checks_of_model,
         ),
         gradient_evaluations=found.tally.gradients,
@@ -101,21 +115,13 @@ def run_attack(
         seconds=0.0,  # known once all is done
     )
     result = carry_over(result, carry)
-    if request.checks == "full":
-        further = check_thoroughly(Examiner(run_attack, model, samples, result, request, work.processes))
-        result = replace(result, checks=(*result.checks, *further))
+    examiner = Examiner(run_attack, model, samples, result, request, work)
+    further = check_third_party(examiner) + (check_thoroughly(examiner) if request.checks == "full" else [])
+    result = replace(result, checks=(*result.checks, *further))
     return replace(result, seconds=found.tally.earlier_seconds + time.perf_counter() - started)
 
 
-class ImageAttack(Protocol):
-    """(model, images, labels, *, epsilon=…, …) → images."""
-
-    def __call__(self, model: nn.Module, images: Array, labels: Array, **settings: Any) -> Tensor:
-        """Return images (N, …) in [0, 1] within ε; see `run_attack`."""
-        ...
-
-
-def image_attack(name: str) -> ImageAttack:
+def image_attack(name: str) -> Callable[..., Tensor]:
     """Return the attack called ``name`` as a function that returns the images only."""
 
     def attack(model: nn.Module, images: Array, labels: Array, **settings: Any) -> Tensor:
@@ -126,92 +132,49 @@ def image_attack(name: str) -> ImageAttack:
     attack.__doc__ = f"""Return images (N, …) that the attack ``{name}`` made, on the device of ``images``.
 
     Samples that are misclassified to begin with come back as they are; `run_attack` says which, and whether the model
-    could be attacked at all.
-
-    Args:
-        model: Maps float images in [0, 1] to logits (N, K).
-        images: (N, …), uint8 or float in [0, 1].
-        labels: (N,) integers.
-        **settings: Those of `run_attack`, such as ``epsilon="8/255"``, and the options of ``{name}``. For the textbook
-            version, which returns the last point of all samples: ``early_stop=False, selection="last"``.
-
-    Raises:
-        AttackError: As `run_attack`.
+    could be attacked at all. All further arguments are those of `run_attack` and the options of ``{name}``. For the
+    textbook version, which returns the last point of all samples: ``early_stop=False, selection="last"``.
     """
     return attack
 
 
 def _attack(
     model: nn.Module, samples: Samples, request: Attack, options: dict[str, Any], work: Work, started: float
-) -> tuple[Found, PerSample]:
+) -> Found:
     """Attack this process's share of the samples, and return what all processes found."""
     processes, block = work.processes, neighbours(request)
     own = samples if processes.is_alone else samples.part(processes.share(len(samples), block))
     report = labelled(work.progress, f"{request.name} ε={request.epsilon:.4g}")
-    runner = WaveRunner(model, get_attack(request.name), options, request, WorkDone(report, len(own), request, options))
+    runner = WaveRunner(model, options, request, WorkDone(report, len(own), request, options))
     with processes.agreement():
         share = runner.run(own, model_device(model), work, started) if len(own) else None
-    found = merge(processes.gather(share), processes, block)
-    assert found.samples is not None
-    return found, found.samples
+    return merge(processes.gather(share), processes, block)
 
 
-def _all_options(found: Found, options: dict[str, Any], request: Attack) -> dict[str, Any]:
-    return {
-        **options,
-        **found.details,
-        **request.account,
-        "frozen": found.is_frozen,
-        # Without a random draw there was one run, whatever was asked for.
-        "restarts": request.restarts if found.is_random else 1,
-    }
-
-
-def _names(outcome: PerSample, stages: list[str], attack: str) -> list[str]:
-    names = [stage or attack for stage in stages]
-    found = zip(outcome.broken.tolist(), outcome.broken_at_step.tolist(), outcome.stage.tolist(), strict=True)
-    return ["" if not broken else "clean" if step == 0 else names[stage] for broken, step, stage in found]
-
-
-def _judge(found: Found, outcome: PerSample, request: Attack) -> list[Check]:
-    return [
-        verdicts.check_range(),
-        verdicts.check_graph(found.tally),
-        verdicts.check_zero_gradient(found.tally),
-        verdicts.check_containment(outcome.adversarial, outcome.perturbation_norms, request.epsilon),
-        verdicts.check_sample_size(outcome.broken),
-    ]
-
-
-def _compare_clean(outcome: PerSample, request: Attack, expected: float) -> Check:
-    is_right = outcome.clean_predictions == outcome.labels
-    accuracy = float(is_right.double().mean())
-    return verdicts.check_clean_agreement(accuracy, expected, len(is_right), draws_at_random=request.eot > 1)
+def _names(found: Found, attack: str) -> list[str]:
+    names = [stage or attack for stage in found.stages]
+    rows = zip(*(found.samples[name].tolist() for name in ("broken", "broken_at_step", "stage")), strict=True)
+    return ["" if not broken else "clean" if step == 0 else names[stage] for broken, step, stage in rows]
 
 
 @contextmanager
-def guarded(model: nn.Module, seed: int = 0) -> Iterator[nn.Module]:
+def guarded(model: nn.Module, seed: int) -> Iterator[None]:
     """Run the block with ``model`` in evaluation mode and frozen, and undo everything after it.
 
-    Restored also after an exception: the mode of every submodule, ``requires_grad`` of every parameter, the
-    buffers (a batch normalization held in training mode would count attacked images among its statistics)
-    and the global random states of torch, NumPy and Python, which a third-party attack or a stochastic
-    network may draw from and which start from ``seed`` inside. Gradients are recorded inside, whatever the
-    caller had switched off.
-
-    Raises:
-        AttackError: The weights are inference tensors, which no gradient can pass.
+    So are the buffers, as a batch normalization held in training mode counts attacked images, and the random states of
+    torch, NumPy and Python, which start from ``seed`` inside. Gradients are recorded, whatever the caller switched off.
     """
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise AttackError("the model was made under torch.inference_mode(); make or load it outside of it")
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(isolated_generators(derive_seed(seed, "attack")))
-        stack.enter_context(_kept_buffers(model))
-        stack.enter_context(frozen_parameters(model))
-        stack.enter_context(evaluation_mode(model))
-        yield model
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        isolated_generators(derive_seed(seed, "attack")),
+        _kept_buffers(model),
+        frozen_parameters(model),
+        evaluation_mode(model),
+    ):
+        yield
 
 
 def training_submodules(model: nn.Module) -> list[str]:

@@ -45,7 +45,7 @@ class Samples:
 
     def part(self, where: slice | Tensor) -> Samples:
         """Return some of the samples: a run of them, or those at some places (n,), in that order."""
-        places = range(len(self))[where] if isinstance(where, slice) else where.tolist()
+        places = torch.arange(len(self))[where]
 
         def chosen(values: Tensor) -> Tensor:
             return values[where if isinstance(where, slice) else where.to(values.device)]
@@ -53,7 +53,7 @@ class Samples:
         return Samples(
             chosen(self.images),
             chosen(self.labels),
-            [self.ids[place] for place in places],
+            [self.ids[place] for place in places.tolist()],
             None if self.targets is None else chosen(self.targets),
             None if self.carried is None else chosen(self.carried),
             self.carried_broken if self.carried is None else chosen(self.carried_broken),
@@ -76,20 +76,24 @@ def check_samples(
         same = int((targets.cpu() == labels.cpu()).sum())
         if same:
             raise AttackError(f"{same} targets are the samples' own labels; a target is the class to be mistaken for")
-    ids = as_ids(sample_ids, len(images))
-    _check_range(images)
-    return Samples(images, labels, ids, targets)
-
-
-def as_ids(sample_ids: Sequence[int] | Tensor | None, n: int) -> list[int]:
-    """Return n sample ids as numbers, 0…n−1 for None, or raise an `AttackError`."""
     try:
-        ids = list(range(n)) if sample_ids is None else [index(each) for each in sample_ids]
+        ids = list(range(len(images))) if sample_ids is None else [index(each) for each in sample_ids]
     except TypeError as error:
         raise AttackError(f"sample ids are one integer per image: {error}") from error
-    if len(ids) != n:
-        raise AttackError(f"expected {n} sample ids, one per image, got {len(ids)}")
-    return ids
+    if len(ids) != len(images):
+        raise AttackError(f"expected {len(images)} sample ids, one per image, got {len(ids)}")
+    if images.dtype != torch.uint8:
+        try:
+            low, high = (float(bound) for bound in to_unit_range(images).aminmax())
+        except EvaluationError as error:
+            raise AttackError(str(error)) from error
+        # NaN fails both comparisons; aminmax hands it on.
+        if not (low >= 0 and high <= 1):
+            raise AttackError(
+                f"images must lie in [0, 1], these run from {low:g} to {high:g}, where no attack can be judged. "
+                f"Divide by 255 if they are on that scale, and put normalization inside the model"
+            )
+    return Samples(images, labels, ids, targets)
 
 
 def _as_classes(what: str, classes: Tensor, n: int) -> Tensor:
@@ -100,22 +104,6 @@ def _as_classes(what: str, classes: Tensor, n: int) -> Tensor:
     return classes.long()
 
 
-def _check_range(images: Tensor) -> None:
-    if images.dtype == torch.uint8:
-        return
-    try:
-        values = to_unit_range(images)
-    except EvaluationError as error:
-        raise AttackError(str(error)) from error
-    low, high = (float(bound) for bound in values.aminmax())
-    # NaN fails both comparisons; aminmax hands it on.
-    if not (low >= 0 and high <= 1):
-        raise AttackError(
-            f"images must lie in [0, 1], these run from {low:g} to {high:g}, where no attack can be judged. "
-            f"Divide by 255 if they are on that scale, and put normalization inside the model"
-        )
-
-
 def carry_points(samples: Samples, earlier: AttackResult | None, request: Attack) -> Samples:
     """Return the samples with the points of an earlier attack.
 
@@ -124,14 +112,11 @@ def carry_points(samples: Samples, earlier: AttackResult | None, request: Attack
     """
     if earlier is None:
         return samples
-    same_goal = (earlier.targets is None) == (samples.targets is None) and (
-        samples.targets is None or torch.equal(samples.targets.cpu(), earlier.targets)  # type: ignore[arg-type]
+    was, now = (
+        [None if classes is None else classes.tolist() for classes in (each.labels, each.targets)]
+        for each in (earlier, samples)
     )
-    if not (
-        same_goal
-        and earlier.adversarial.shape == samples.images.shape
-        and torch.equal(earlier.labels, samples.labels.cpu())
-    ):
+    if was != now or earlier.adversarial.shape != samples.images.shape:
         raise AttackError("the result to carry over is that of other samples or targets")
     if earlier.norm != request.norm or earlier.epsilon > request.epsilon:
         raise AttackError(

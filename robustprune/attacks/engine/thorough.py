@@ -8,25 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.engine.attack_result import AttackResult, Check
 from robustprune.attacks.engine.checks import MOST_FURTHER
-from robustprune.attacks.engine.ledger import Goal, Tally
-from robustprune.attacks.engine.oracle import Batches, Oracle, Question
+from robustprune.attacks.engine.ledger import Goal
 from robustprune.attacks.engine.samples import Samples
-from robustprune.attacks.engine.third_party_norms import Measure
-from robustprune.attacks.engine.waves import PerSample, split_waves
-from robustprune.attacks.losses import cross_entropy
-from robustprune.attacks.norms import contain, get_norm, uphill
-from robustprune.attacks.registry import AttackFunction, attack_options, get_attack, knows_norm
+from robustprune.attacks.registry import attack_options, get_attack, knows_norm
 from robustprune.attacks.requests import Attack
-from robustprune.models import model_device, run_uncompiled, to_unit_range
-from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.work import Work
 
 ONE_SIDED = 1.645
@@ -35,58 +27,41 @@ PROBED = 100
 """Samples of the checks that ask about the model rather than about the number."""
 BLACK_BOX_QUERIES = 300
 
-
 _SHARED = {"epsilon", "norm", "seed", "restarts", "batch_size", "eot", "frozen"}
-
-RunAttack = Callable[..., AttackResult]
-"""`robustprune.attacks.run_attack`, which these checks are a part of and hence cannot import."""
 
 
 @dataclass(frozen=True)
 class Examiner:
-    """Attacks the samples of a result in other ways.
+    """Attacks the samples of a result in other ways."""
 
-    Attributes:
-        run: Runs an attack.
-        model: The model attacked.
-        samples: What was attacked.
-        result: What came of it.
-        request: What was asked for.
-        processes: Those that share the samples.
-    """
-
-    run: RunAttack
+    # `robustprune.attacks.run_attack`, which these checks are a part of and hence cannot import.
+    run: Callable[..., AttackResult]
     model: nn.Module
     samples: Samples
     result: AttackResult
     request: Attack
-    processes: Processes = ALONE
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options that the attack was given."""
-        return self.request.options
+    work: Work
 
     def attack(
         self, name: str, *, samples: int | None = None, carry: AttackResult | None = None, **changes: Any
     ) -> AttackResult:
         """Run an attack on the first so many samples (all by default), with the settings of the result."""
-        part, work = self.samples.part(slice(samples)), Work(processes=self.processes)
-        given = self.request.model_dump(include=_SHARED) | changes
+        part, given = self.samples.part(slice(samples)), self.request.model_dump(include=_SHARED) | changes
         return self.run(
             self.model,
             part.images,
             part.labels,
-            Attack.asked(name, **given),
+            Attack.of(name, **given),
             sample_ids=part.ids,
             targets=part.targets,
             carry=carry,
-            work=work,
+            work=replace(self.work, progress=None),
         )
 
-    def further(self, other: AttackResult) -> float:
-        """Return the share of all samples that another attack broke and this one did not."""
-        return int((other.broken & ~self.result.broken[: other.n]).sum()) / other.n
+
+def further_broken(other: AttackResult, result: AttackResult) -> float:
+    """Return the share of the samples of another attack that it broke and a result did not."""
+    return int((other.broken & ~result.broken[: other.n]).sum()) / other.n
 
 
 def check_thoroughly(examiner: Examiner) -> list[Check]:
@@ -105,7 +80,7 @@ def check_thoroughly(examiner: Examiner) -> list[Check]:
 
 def check_no_budget(examiner: Examiner) -> Check:
     """Without a budget nothing may move."""
-    result = examiner.attack(examiner.result.attack, samples=PROBED, epsilon=0, **examiner.options)
+    result = examiner.attack(examiner.result.attack, samples=PROBED, epsilon=0, **examiner.request.options)
     goal = Goal(result.labels, result.targets)
     was_reached = goal.is_reached_by(result.clean_predictions)
     if float(result.perturbation_norms.max()) == 0 and bool((result.broken == was_reached).all()):
@@ -117,7 +92,7 @@ def check_large_budget(examiner: Examiner) -> Check:
     """Where every image is within reach, no more than chance may be left."""
     pixels = examiner.samples.images[0].numel()
     whole = {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[examiner.result.norm]
-    own = {"loss": examiner.options["loss"]} if "loss" in examiner.options else {}
+    own = {"loss": examiner.request.options["loss"]} if "loss" in examiner.request.options else {}
     result = examiner.attack("pgd", samples=PROBED, epsilon=whole, steps=100, **own)
     classes = int(max(result.labels.max(), result.clean_predictions.max())) + 1
     detail = f"with epsilon {whole:g}, {result.robust_accuracy:.1%} of {result.n} samples withstand 100 steps of PGD"
@@ -129,7 +104,7 @@ def check_large_budget(examiner: Examiner) -> Check:
 def check_monotone(examiner: Examiner) -> Check:
     """Half the budget cannot do more harm than the whole, beyond what chance does."""
     result = examiner.result
-    half = examiner.attack(result.attack, epsilon=result.epsilon / 2, **examiner.options)
+    half = examiner.attack(result.attack, epsilon=result.epsilon / 2, **examiner.request.options)
     share = result.robust_accuracy
     noise = 1.96 * math.sqrt(max(share * (1 - share), 1 / result.n) / result.n)
     detail = f"robust accuracy is {half.robust_accuracy:.4f} at half of epsilon and {share:.4f} at the whole"
@@ -140,23 +115,22 @@ def check_strength_order(examiner: Examiner) -> Check:
     """One step, or noise, must not break what many steps do not."""
     weak = {name: examiner.attack(name).robust_accuracy for name in ("fgsm", "noise")}
     detail = ", ".join(f"{name} leaves {share:.4f}" for name, share in weak.items())
-    is_beaten = min(weak.values()) < examiner.result.robust_accuracy - MOST_FURTHER
-    return Check(
-        "strength order", "WARN" if is_beaten else "PASS", f"{detail}, this {examiner.result.robust_accuracy:.4f}"
-    )
+    own = examiner.result.robust_accuracy
+    is_beaten = min(weak.values()) < own - MOST_FURTHER
+    return Check("strength order", "WARN" if is_beaten else "PASS", f"{detail}, this {own:.4f}")
 
 
 def check_black_box(examiner: Examiner) -> Check:
     """An attack without gradients must not find what one with gradients missed."""
     square = examiner.attack("square", samples=PROBED, queries=BLACK_BOX_QUERIES, rescale=True)
-    further = examiner.further(square)
+    further = further_broken(square, examiner.result)
     detail = f"{BLACK_BOX_QUERIES} queries without gradients break a further {further:.2%} of {square.n} samples"
     return Check("black box", "WARN" if further > MOST_FURTHER else "PASS", detail)
 
 
 def check_convergence(examiner: Examiner) -> Check:
     """Twice the steps, or the restarts, must not find much more."""
-    result, options = examiner.result, dict(examiner.options)
+    result, options = examiner.result, dict(examiner.request.options)
     known = attack_options(result.attack)
     changes: dict[str, Any] = {"restarts": 2 * result.options["restarts"]}
     if "steps" in known:
@@ -171,75 +145,51 @@ def check_convergence(examiner: Examiner) -> Check:
 def check_margin_loss(examiner: Examiner) -> Check:
     """Where gradients vanish in the loss, another loss may see."""
     other = examiner.attack("pgd", loss="margin", steps=20)
-    further = examiner.further(other)
+    further = further_broken(other, examiner.result)
     detail = f"PGD on the margin leaves {other.robust_accuracy:.4f}, this {examiner.result.robust_accuracy:.4f}"
     return Check("margin loss", "WARN" if further > MOST_FURTHER else "PASS", detail)
 
 
-def check_third_party(
-    attack: AttackFunction, model: nn.Module, samples: Samples, outcome: PerSample, request: Attack
-) -> list[Check]:
-    """Return the checks of an attack of another package, given what it found; none of any other attack."""
-    measure: Measure | None = getattr(attack, "measure", None)
-    if measure is None:
+def check_third_party(examiner: Examiner) -> list[Check]:
+    """Return the checks of an attack of another package; none of any other attack."""
+    measures: list[str] | None = getattr(get_attack(examiner.result.attack), "measures", None)
+    if measures is None:
         return []
-    oracle = Oracle(Tally(), Batches(request.batch_size), lambda _: None, request.eot)
-    with run_uncompiled(model):
-        steps = [_step(oracle, model, wave, outcome, request) for wave in split_waves(samples, request)]
-    return [check_norm_of(measure, request.norm), check_single_step(outcome.broken, torch.cat(steps), oracle.tally)]
+    step = examiner.attack("fgsm", frozen=False)
+    has_gradient = all(check.verdict != "FAIL" for check in step.checks if check.name == "graph")
+    return [
+        check_norm_of(measures, examiner.result.norm),
+        check_single_step(examiner.result.broken, step.broken if has_gradient else None),
+    ]
 
 
-def check_norm_of(measure: Measure, norm: str) -> Check:
+def check_norm_of(measures: list[str], norm: str) -> Check:
     """An attack that measures in none of our norms is moved into a ball it knows nothing of."""
-    if measure.norms:
+    if norm in map(str.lower, measures):
         return Check("norm", "PASS", f"the attack works in {norm}")
-    return Check(
-        "norm",
-        "WARN",
-        f"the attack works in {measure.stated}: what it finds is moved into the ball of {norm}, where it mostly is "
-        f"no longer adversarial; attack with 'pgd'",
+    detail = (
+        f"the attack works in {' and '.join(measures) or 'no norm'}: what it finds is moved into the ball of {norm}, "
+        f"where it mostly is no longer adversarial; attack with 'pgd'"
     )
+    return Check("norm", "WARN", detail)
 
 
-def check_single_step(broken: Tensor, by_step: Tensor, tally: Tally) -> Check:
+def check_single_step(broken: Tensor, by_step: Tensor | None) -> Check:
     """An attack must not leave more samples than a step of FGSM does, beyond what chance allows.
 
     Of the samples that only one of the two broke, the step may have more up to 1.645 standard deviations of a fair coin
     (McNemar 1947, one-sided at 5 %), which are those of the same samples.
 
     Args:
-        broken: (N,) bool, by the attack.
-        by_step: (N,) bool, by the step, or without one.
-        tally: What the step met with.
+        broken: (N,) bool.
+        by_step: (N,) bool, what the step broke; None where it found no gradient.
     """
-    if tally.without_graph:
+    if by_step is None:
         return Check("single step", "WARN", "a step of FGSM finds no gradient: the logits are cut off from the input")
     only_step, only_attack = int((by_step & ~broken).sum()), int((broken & ~by_step).sum())
     left, left_by_step = (1 - float(each.double().mean()) for each in (broken, by_step))
     detail = f"a step of FGSM leaves {left_by_step:.4f}, this {left:.4f}"
     if only_step - only_attack <= ONE_SIDED * math.sqrt(only_step + only_attack):
         return Check("single step", "PASS", detail)
-    return Check(
-        "single step",
-        "WARN",
-        f"{detail}: the attack is weaker than one step; its own may be too short or too few for this epsilon, "
-        f"see its options, or attack with 'pgd'",
-    )
-
-
-def _step(oracle: Oracle, model: nn.Module, samples: Samples, outcome: PerSample, request: Attack) -> Tensor:
-    """Return (n,) bool, what FGSM breaks or is misclassified to begin with, for a gradient and a pass each."""
-    norm, epsilon, place = get_norm(request.norm), request.epsilon, model_device(model)
-    images = to_unit_range(samples.images.to(place)).clone()
-    goal = Goal(samples.labels.to(place), None if samples.targets is None else samples.targets.to(place))
-    question = Question(
-        rows=torch.arange(len(images), device=place),
-        points=images,
-        score=goal.score(cross_entropy),
-        gradient=True,
-        settle=lambda points, _: points,
-        record=lambda *_: None,
-    )
-    clean = oracle.answer(model, question, outcome.clean_logits.to(place), "")
-    points = contain(images + epsilon * uphill(norm, images, clean.gradients), images, epsilon, norm)
-    return (goal.is_reached(clean.logits) | goal.is_reached(oracle.predict(model, points))).cpu()
+    advice = "its own may be too short or too few for this epsilon, see its options, or attack with 'pgd'"
+    return Check("single step", "WARN", f"{detail}: the attack is weaker than one step; {advice}")

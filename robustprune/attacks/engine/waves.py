@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from robustprune.attacks.engine.oracle import Batches, Oracle, predict_once
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.resume import SavedWave, state_file
 from robustprune.attacks.engine.samples import TOGETHER, Samples
-from robustprune.attacks.registry import AttackFunction
+from robustprune.attacks.registry import get_attack
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.inference import accelerate
@@ -29,41 +29,18 @@ WAVE_SAMPLES = 512
 WAVE_BYTES = 2**28
 
 
-@dataclass(frozen=True)
-class PerSample:
-    """What was found for each of N samples: the fields of `AttackResult` of these names, and two more.
-
-    Attributes:
-        stage: (N,) int64, which of the stages broke it; −1 none.
-        clean_logits: (N, K).
-    """
-
-    adversarial: Tensor
-    broken: Tensor
-    clean_predictions: Tensor
-    adversarial_predictions: Tensor
-    labels: Tensor
-    perturbation_norms: Tensor
-    broken_at_step: Tensor
-    queries: Tensor
-    stage: Tensor
-    clean_logits: Tensor
-
-
 @dataclass
 class Found:
     """What an attack found, and what of it the checks judge by.
 
     Attributes:
-        samples: Per sample.
+        samples: Tensors with a row for each sample: the fields of `AttackResult` of these names, ``stage``, which of
+            the stages broke it, −1 none, and ``clean_logits``.
         stages: Names of the parts of the attack; the whole of it is ``""``.
-        tally: What was spent, and what was odd.
         details: Options that the attack filled in.
-        is_random: Whether anything was drawn.
-        is_frozen: Whether an accelerated copy was attacked.
     """
 
-    samples: PerSample | None = None
+    samples: dict[str, Tensor] = field(default_factory=dict)
     stages: list[str] = field(default_factory=lambda: [""])
     tally: Tally = field(default_factory=Tally)
     details: dict[str, Any] = field(default_factory=dict)
@@ -72,64 +49,50 @@ class Found:
 
 
 class WaveRunner:
-    """One attack on one model, wave after wave.
+    """One attack on one model, which is guarded by the time a wave comes, wave after wave."""
 
-    Attributes:
-        found: What came of it.
-    """
-
-    def __init__(
-        self, model: nn.Module, attack: AttackFunction, options: dict[str, Any], request: Attack, advance: WorkDone
-    ) -> None:
-        """Prepare to attack ``model``, which the caller has guarded by the time a wave comes."""
+    def __init__(self, model: nn.Module, options: dict[str, Any], request: Attack, progress: WorkDone) -> None:
+        """Prepare to attack ``model``."""
         self.found = Found()
-        self.model, self.attack, self._options, self._request = model, attack, options, request
-        self._progress = advance
-        self._oracle = Oracle(self.found.tally, Batches(request.batch_size), advance.advance, request.eot)
+        self.model, self._options, self._request, self._progress = model, options, request, progress
+        self._oracle = Oracle(self.found.tally, Batches(request.batch_size), progress.advance, request.eot)
         self._fast: nn.Module | None = None if request.frozen else model
 
     def run(self, samples: Samples, place: torch.device, work: Work, started: float) -> Found:
         """Attack samples on the device ``place``, keeping what is finished in the folder of the work."""
-        waves = [self._attack_wave(wave, place, work, started) for wave in split_waves(samples, self._request)]
-        self.found.samples = PerSample(*(torch.cat(column) for column in _columns(waves)))
+        waves = [self._attack_wave(wave, place, work, started) for wave in _split_waves(samples, self._request)]
+        self.found.samples = {name: torch.cat([wave[name] for wave in waves]) for name in waves[0]}
         self.found.is_frozen = self._fast is not None and self._fast is not self.model
         return self.found
 
-    def _attack_wave(self, samples: Samples, place: torch.device, work: Work, started: float) -> PerSample:
-        # A copy made here is an ordinary tensor, even of images that come from inference mode.
-        images = to_unit_range(samples.images.to(place)).clone()
-        labels = samples.labels.to(place).clone()
-        targets = None if samples.targets is None else samples.targets.to(place).clone()
-        clean_logits = self._oracle.predict(self.model, images)
-        _check_clean(clean_logits, labels, targets)
-        single = self._predict_once(images, samples.ids) if self._request.eot > 1 else None
-        problem = AttackProblem(
-            self._oracle,
-            self.model,
-            images,
-            labels,
-            clean_logits,
-            samples.ids,
-            self._request,
-            targets=targets,
-            single=single,
+    def _attack_wave(self, samples: Samples, place: torch.device, work: Work, started: float) -> dict[str, Tensor]:
+        # Copies made here are ordinary tensors, even of images that come from inference mode.
+        here = replace(
+            samples,
+            images=to_unit_range(samples.images.to(place)).clone(),
+            labels=samples.labels.to(place).clone(),
+            targets=None if samples.targets is None else samples.targets.to(place).clone(),
         )
+        mean_logits = self._oracle.predict(self.model, here.images)
+        _check_clean(mean_logits, here)
+        single = self._predict_once(here.images, here.ids) if self._request.eot > 1 else None
+        problem = AttackProblem(self._oracle, self.model, here, mean_logits, self._request, single=single)
         problem.stages = self.found.stages
-        self._oracle.looked.clear()
         if samples.carried is not None:
             problem.ledger.carry(samples.carried.to(place), samples.carried_broken.to(place))
-        judged = clean_logits if single is None else single
         if (~problem.ledger.is_broken).any():
             if self._fast is None:
-                self._fast = accelerate(self.model, images)
+                self._fast = accelerate(self.model, here.images)
             problem.model = self._fast
         if work.folder is not None:
             path = state_file(work.folder, self.model, samples, self._request, self._options)
             work.kept.add(path)
             problem.saved = SavedWave(path, problem, started)
-        logits = self._attack_fast_first(problem, judged)
+        clean_logits = mean_logits if single is None else single
+        logits = self._attack_fast_first(problem, clean_logits)
         self._progress.finish(len(samples))
-        return _measure(problem, samples.images, clean_logits, judged, logits)
+        measured = _measure(problem, samples.images, clean_logits, logits) | {"clean_logits": mean_logits}
+        return {name: values.cpu() for name, values in measured.items()}
 
     def _attack_fast_first(self, problem: AttackProblem, clean_logits: Tensor) -> Tensor:
         """Return the model's logits (N, K) at the points found, given those at the images.
@@ -143,7 +106,7 @@ class WaveRunner:
         # Of a network that draws at random, another attempt would be a second draw.
         if problem.model is not self.model and self._request.eot == 1 and bool(doubtful.any()):
             problem.model, problem.saved = self.model, None
-            problem.reopen(doubtful)
+            problem.ledger.reopen(doubtful, problem.images, problem.clean_logits)
             self._propose(problem, only=doubtful)
             logits = self._verdict(problem, clean_logits)
         return logits
@@ -154,7 +117,7 @@ class WaveRunner:
             # The first is run in any case: the attack then looks at its options.
             if restart > 0 and not problem.active.any():
                 return
-            problem.run_part("", self.attack, self._options)
+            problem.run_part("", get_attack(self._request.name), self._options)
             self.found.details.update(problem.details)
             self.found.is_random |= problem.has_drawn
             if not problem.has_drawn:
@@ -168,8 +131,7 @@ class WaveRunner:
             return logits
         if self._request.eot > 1:
             # Once, as the network is used; all of them, as only batches of the same samples draw the same.
-            ids = [problem.sample_id(row) for row in range(len(points))]
-            logits[attacked] = self._predict_once(points, ids)[attacked]
+            logits[attacked] = self._predict_once(points, problem.sample_ids)[attacked]
         else:
             logits[attacked] = self._oracle.predict(self.model, points[attacked])
         return logits
@@ -179,36 +141,32 @@ class WaveRunner:
         return predict_once(self.model, images, sample_ids, seed=self._request.seed, batches=self._oracle.batches)
 
 
-def _measure(
-    problem: AttackProblem, images: Tensor, mean_logits: Tensor, clean_logits: Tensor, logits: Tensor
-) -> PerSample:
+def _measure(problem: AttackProblem, images: Tensor, clean_logits: Tensor, logits: Tensor) -> dict[str, Tensor]:
     """Measure the returned points afresh: what the attack saw on the way does not count."""
     ledger, goal = problem.ledger, problem.goal
     broken = goal.is_reached(clean_logits) | goal.is_reached(logits)
     seen = torch.where(ledger.first_broken < 0, problem.queries, ledger.first_broken)
-    parts = (
-        ledger.points,
-        broken,
-        clean_logits.argmax(dim=1),
-        logits.argmax(dim=1),
-        goal.labels,
+    return {
+        "adversarial": ledger.points,
+        "broken": broken,
+        "clean_predictions": clean_logits.argmax(dim=1),
+        "adversarial_predictions": logits.argmax(dim=1),
+        "labels": goal.labels,
         # Against the caller's images: an attack may have written into the problem's.
-        perturbation_sizes(ledger.points.cpu(), to_unit_range(images.cpu()), problem.norm),
-        torch.where(broken, seen, -1),
-        ledger.asked,
-        torch.where(broken, ledger.stage, -1),
-        mean_logits,
-    )
-    return PerSample(*(part.cpu() for part in parts))
+        "perturbation_norms": perturbation_sizes(ledger.points.cpu(), to_unit_range(images.cpu()), problem.norm),
+        "broken_at_step": torch.where(broken, seen, -1),
+        "queries": ledger.asked,
+        "stage": torch.where(broken, ledger.stage, -1),
+    }
 
 
 class WorkDone:
-    """Work done out of the most there can be: one unit is one sample in one query."""
+    """Tells ``report``, if anyone, of work done out of the most there can be: samples times queries."""
 
     def __init__(
         self, report: Callable[[float, float], None] | None, n: int, request: Attack, options: dict[str, Any]
     ) -> None:
-        """Report to ``report(done, total)``, if there is anyone to report to."""
+        """Tell of an attack on n samples."""
         steps = options.get("steps", options.get("queries"))
         # A gradient per step and a last look; for an attack without steps, a guess of two queries.
         self._per_sample = request.restarts * ((steps if isinstance(steps, int) else 1) + 1)
@@ -236,7 +194,7 @@ def neighbours(request: Attack) -> int:
     return min(TOGETHER, request.batch_size) if ":" in request.name else 1
 
 
-def split_waves(samples: Samples, request: Attack) -> Iterator[Samples]:
+def _split_waves(samples: Samples, request: Attack) -> Iterator[Samples]:
     """Yield the samples in runs of bounded memory, of whole groups or batches; the outcome does not depend on it."""
     unit = neighbours(request) if ":" in request.name else request.batch_size
     bound = min(max(WAVE_BYTES // (4 * samples.images[0].numel()), 1), max(WAVE_SAMPLES, unit))
@@ -251,16 +209,16 @@ def merge(shares: Sequence[Found | None], processes: Processes, block: int) -> F
     if processes.is_alone:
         return found[0]
     stages = list(dict.fromkeys(stage for share in found for stage in share.stages))
-    for share in found:
-        assert share.samples is not None
-        numbers = torch.tensor([*map(stages.index, share.stages), -1])
-        share.samples = replace(share.samples, stage=numbers[share.samples.stage])
-    columns = _columns(None if share is None else share.samples for share in shares)
     tally = Tally()
     for share in found:
+        numbers = torch.tensor([*map(stages.index, share.stages), -1])
+        share.samples["stage"] = numbers[share.samples["stage"]]
         tally.add(share.tally)
     return Found(
-        samples=PerSample(*(processes.joined(column, block) for column in columns)),
+        samples={
+            name: processes.joined([None if share is None else share.samples[name] for share in shares], block)
+            for name in found[0].samples
+        },
         stages=stages,
         tally=tally,
         details={name: value for share in reversed(found) for name, value in share.details.items()},
@@ -269,20 +227,15 @@ def merge(shares: Sequence[Found | None], processes: Processes, block: int) -> F
     )
 
 
-def _columns(parts: Iterable[PerSample | None]) -> Iterator[Any]:
-    names = PerSample.__dataclass_fields__
-    rows = [[None] * len(names) if part is None else list(vars(part).values()) for part in parts]
-    return zip(*rows, strict=True)
-
-
-def _check_clean(logits: Tensor, labels: Tensor, targets: Tensor | None) -> None:
+def _check_clean(logits: Tensor, samples: Samples) -> None:
     bad = int((~are_predictions(logits)).sum())
     if bad:
         raise AttackError(
             f"the model's logits are NaN or infinite on {bad} of {len(logits)} clean images; it has diverged "
             f"or is not the model meant"
         )
-    for what, classes in (("labels", labels), ("targets", targets)):
+    targets = samples.targets
+    for what, classes in (("labels", samples.labels), ("targets", targets)):
         if classes is not None:
             low, high = (int(bound) for bound in classes.aminmax())
             if low < 0 or high >= logits.shape[1]:
