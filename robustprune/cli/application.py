@@ -14,6 +14,7 @@ from robustprune._version import __version__
 from robustprune.cli import terminal
 from robustprune.cli.command import Command
 from robustprune.errors import RobustPruneError
+from robustprune.runtime.files import ERRORS
 from robustprune.runtime.launch import once_each, read_launch, silence_others, take_the_floor
 
 click.rich_click.MAX_WIDTH = 110
@@ -28,7 +29,7 @@ def main() -> None:
     silence_others()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names that are no UTF-8, and signs that a terminal does not have
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=ERRORS)
     try:
         commands(standalone_mode=False)
     except Exit as stop:

@@ -99,13 +99,11 @@ def _in_parallel(work: Callable[[int], None], starts: Sequence[int]) -> None:
     before = torch.get_num_threads()
     threads = min(before, len(starts))
     if threads < 2:
-        for start in starts:
-            work(start)
+        list(map(work, starts))
         return
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        for _ in pool.map(work, starts):
-            pass
+        list(pool.map(work, starts))
     finally:
         pool.shutdown(cancel_futures=True)
         # A thread that sets its own number also sets the one that threads to come begin with.

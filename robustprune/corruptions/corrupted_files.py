@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 SETTINGS = "settings.json"
 _LEAST_TILE = 64  # pixels; smaller images are enlarged by a whole factor
 _LABEL, _GAP, _TEXT = 130, 4, 12
-_SOFTWARE = 0x131  # the tag of Exif
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
@@ -151,7 +150,7 @@ def write_gallery(
     shown = share_corruption_options(corruptions, image[None])
     picture = draw_gallery(image, shown, seed, sample_id)
     marked = picture.getexif()
-    marked[_SOFTWARE] = MARK
+    marked[0x131] = MARK  # the tag of the software
     picture.save(stream, kind, exif=marked, quality=90)
     try:
         write_atomically(place, stream.getvalue(), PICTURE)

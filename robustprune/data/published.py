@@ -23,7 +23,6 @@ from robustprune.data.streaming import stream_files
 from robustprune.errors import DataError
 
 _CLOTHES = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
-_UNSIGNED_BYTE = 8  # of the type codes of IDX
 _CIFAR_PIXELS = 3 * 32 * 32
 _AGAIN = "fetch it again"
 _TINY_SIZE = (64, 64)
@@ -63,7 +62,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             content = bytearray(stream.read())
         magic, *shape = struct.unpack_from(f">{1 + dimensions}I", content)
-        if magic != (_UNSIGNED_BYTE << 8) + dimensions:
+        if magic != 0x0800 + dimensions:  # 8 is the type code of unsigned bytes
             raise ValueError(f"it starts with {content[:4].hex()}")
         return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
     except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:

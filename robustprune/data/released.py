@@ -148,10 +148,9 @@ def _rows(path: Path, labels: NDArray[Any], severity: int) -> tuple[NDArray[np.u
 
 def _map(path: Path) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+        return np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read as an array ({error}); fetch it again") from error
-    return array
 
 
 def load_foreign_folder(

@@ -82,7 +82,6 @@ def _draw(labels: Tensor, seed: int, purpose: int) -> tuple[NDArray[Any], NDArra
     _, classes, counts = np.unique(labels.cpu().numpy(), return_inverse=True, return_counts=True)
     bits = np.random.PCG64(np.random.SeedSequence([seed, purpose]))
     order = np.lexsort((bits.random_raw(len(classes)), classes))  # by class, at random within it
-    starts = np.cumsum(counts) - counts
     ranks = np.empty(len(classes), dtype=np.int64)
-    ranks[order] = np.arange(len(classes)) - np.repeat(starts, counts)
+    ranks[order] = np.arange(len(classes)) - np.repeat(np.cumsum(counts) - counts, counts)
     return ranks, counts[classes], bits.random_raw(len(counts))[classes]

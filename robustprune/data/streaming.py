@@ -20,7 +20,6 @@ from robustprune.runtime.files import hash_arrays, printable
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_ORIENTATION = 0x0112  # the tag of EXIF
 _READ_SIZE = 256  # images a worker reads at a time when the caller names no batch size
 
 
@@ -221,7 +220,7 @@ def _orientation(image: Image) -> int:
     if image.format == "TIFF" or (image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys()):
         return 1
     try:
-        value: Any = image.getexif().get(_ORIENTATION)
+        value: Any = image.getexif().get(0x0112)  # its tag
     except Exception:  # damaged EXIF data says nothing, and the pixels may be sound
         return 1
     return int(value) if value in range(1, 9) else 1

@@ -7,6 +7,7 @@ is, and nothing in a file is ever executed.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import io
@@ -160,12 +161,19 @@ def printable(text: str | Path) -> str:
 
     Python holds such bytes as lone surrogates, which JSON, HTML and terminals refuse.
     """
+    shown = re.sub("[\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", str(text))
+    return shown.encode(errors="backslashreplace").decode()  # what else of surrogates there may be
 
-    def escape(found: re.Match[str]) -> str:
-        code = ord(found[0])
-        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
-    return re.sub("[\ud800-\udfff]", escape, str(text))
+def _escape_what_fails(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    failed = printable(error.object[error.start : error.end])
+    return failed.encode("ascii", "backslashreplace").decode(), error.end
+
+
+ERRORS = "robustprune.printable"
+"""Handler of errors of a stream that writes what it cannot encode as :func:`printable` does."""
+codecs.register_error(ERRORS, _escape_what_fails)
 
 
 def all_printable(value: Any) -> Any:

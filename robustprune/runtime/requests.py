@@ -104,8 +104,7 @@ class Request(_Value):
 
     def to_plain(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them, without what it cannot, such as a network."""
-        plain: dict[str, Any] = _plain(self.model_dump())
-        return plain
+        return dict(_plain(self.model_dump()))
 
     @model_validator(mode="before")
     @classmethod
