@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from house import FUNCTIONS, MOST_PARAMETERS, PACKAGE, Function, doubled_classes, doubled_files, functions
+from statistics import median, quantiles
+
+from house import (
+    FILES,
+    FUNCTIONS,
+    MOST_PARAMETERS,
+    PACKAGE,
+    Function,
+    doubled_classes,
+    doubled_files,
+    functions,
+)
 
 MOST_LINES_OF_A_FILE = 350
 MOST_LINES_OF_A_FUNCTION = 60
@@ -26,6 +37,12 @@ def test_files_are_about_one_thing() -> None:
         if path.suffix in (".py", ".html", ".js", ".css")
     }
     assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES_OF_A_FILE} == {}
+
+
+def test_files_and_functions_stay_short() -> None:
+    lines = [len(path.read_text().splitlines()) for path in FILES]
+    assert 90 <= median(lines) <= 150
+    assert quantiles([found.lines for found in FUNCTIONS], n=10)[-1] <= 25
 
 
 def test_functions_fit_on_a_screen() -> None:

@@ -43,31 +43,22 @@ _SHOWN = ("accuracy", "robustness", "corruptions", "ood", "cost")
 
 
 @dataclass(frozen=True)
-class DemoNetwork:
-    """One of the demo's networks: its name, the file of its ticket and its record."""
-
-    name: str
-    ticket: Path
-    record: Record
-
-
-@dataclass(frozen=True)
 class DemoResult:
-    """What the demo found: its networks, how they compare, and where the report is."""
+    """What the demo found: the folder, the record of each network by its name, and how they compare."""
 
-    networks: list[DemoNetwork]
+    folder: Path
+    records: dict[str, Record]
     comparison: Comparison
-    report: Path
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values."""
         return {
             "networks": [
-                {"name": each.name, "ticket": str(each.ticket), "record": each.record.model_dump(mode="json")}
-                for each in self.networks
+                {"name": name, "ticket": record.model.path, "record": record.model_dump(mode="json")}
+                for name, record in self.records.items()
             ],
             "comparison": self.comparison.to_dict(),
-            "report": str(self.report),
+            "report": str(self.folder / "report.html"),
         }
 
 
@@ -116,18 +107,7 @@ def run_demo(
 
     All start from the same initial weights; the tickets are cut out of them before any training: four layers that
     GraSP ranks last, as many filters as those have, and four layers at random. The folder is that of a sweep, too: a
-    second call trains and evaluates nothing.
-
-    Args:
-        folder: Made if need be; files of an earlier demo are replaced, so nothing else should be in it.
-        epochs: Of the recipe ``quick``, for each network.
-        seed: Of weights, scores, training and attacks.
-        device: Where to compute.
-        progress: Called with (what, done, total).
-        say: Called with a line about each step.
-
-    Raises:
-        TicketError: Nothing can be written to the folder.
+    second call trains and evaluates nothing. Files of an earlier demo are replaced.
     """
     from robustprune.data import load_data
     from robustprune.report import write_report
@@ -138,21 +118,21 @@ def run_demo(
         write_atomically(folder / DEMO_MARK, b"")
     except OSError as error:
         raise TicketError(f"the demo cannot be written to {folder}: {error.strerror}") from error
-    runs = _runs(epochs, seed, device)
-    found = run_here("demo", runs, load_data(**DATA, seed=seed), folder, progress)
-    networks = []
+    found = run_here("demo", _runs(epochs, seed, device), load_data(**DATA, seed=seed), folder, progress)
+    records = {}
     for name, each in zip(NAMES, found, strict=True):
         ticket = folder / f"{name}.pt"
         write_atomically(ticket, each.ticket.read_bytes(), TICKET)
-        record = each.read()
+        record = records[name] = each.read()
         record.model.path = str(ticket)
         record.save(folder / f"{name}.json")
-        say(f"{name}: removed {_removed(record)}")
-        networks.append(DemoNetwork(name, ticket, record))
+        filters = sum(map(len, record.model.plan.get("removed_filters", {}).values()))
+        removed = f"{filters} filters" if filters else ", ".join(record.model.removed) or "nothing"
+        say(f"{name}: removed {removed}")
     say("comparing, and drawing the report …")
-    named = {NAMES[each.name]: [each.record] for each in networks}
+    named = {NAMES[name]: [record] for name, record in records.items()}
     (comparison,) = write_report(named, folder / "report.html", progress=progress).values()
-    return DemoResult(networks, comparison, folder / "report.html")
+    return DemoResult(folder, records, comparison)
 
 
 def _runs(epochs: int, seed: int, device: str) -> list[RunSettings]:
@@ -172,11 +152,6 @@ def _runs(epochs: int, seed: int, device: str) -> list[RunSettings]:
     return [RunSettings(**shared, pruning=asked[name], threads=torch.get_num_threads()) for name in NAMES]
 
 
-def _removed(record: Record) -> str:
-    filters = sum(map(len, record.model.plan.get("removed_filters", {}).values()))
-    return f"{filters} filters" if filters else ", ".join(record.model.removed) or "nothing"
-
-
 def _summary(result: DemoResult) -> None:
     """Draw the main metrics of each network, and what the comparison says of them."""
     from robustprune.report.cells import value_text, verdict_badge
@@ -190,10 +165,10 @@ def _summary(result: DemoResult) -> None:
         found = [by_place[name, column.metric] for column in columns]
         rows.append([name, *(f"{value_text(row.value, row.unit)}\n{verdict_badge(row).word}" for row in found)])
     terminal.table(
-        f"ResNet32 on digits, {result.networks[0].record.n} test images: {', '.join(NAMES.values())}",
+        f"ResNet32 on digits, {result.records['dense'].n} test images: {', '.join(NAMES.values())}",
         ["network", *(f">{heading(column).partition(', ')[0]}" for column in columns)],
         rows,
         f"Verdicts by paired 95 % intervals with a tolerance of {comparison.tolerance:g} pp.\n"
         "One seed on a few hundred small images: this shows that everything works, not what layer pruning does.\n"
-        f"Tickets and records are in {result.report.parent}/\nOpen the report: {result.report}",
+        f"Tickets and records are in {result.folder}/\nOpen the report: {result.folder / 'report.html'}",
     )

@@ -40,11 +40,7 @@ def list_(kind: str, as_json: bool) -> None:
 
 
 def list_rows(kind: str) -> list[Row]:
-    """Return a row for everything of a kind that can be named; what other packages offer is imported and asked.
-
-    Raises:
-        RobustPruneError: Another package's plug-in does not load.
-    """
+    """Return a row for everything of a kind that can be named; what other packages offer is imported and asked."""
     if kind == "datasets":
         from robustprune.data import describe_datasets
 

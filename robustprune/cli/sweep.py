@@ -251,17 +251,7 @@ def reproduce(
             rows = [row for row in _read_comparison(path)["rows"] if row["group"] in TABLES[table]]
             terminal.table(
                 f"{asked.name}, {title}" if title else asked.name,
-                [
-                    "ticket",
-                    "figure",
-                    ">dense",
-                    ">ticket",
-                    ">difference",
-                    "95 % interval",
-                    ">saved",
-                    ">seeds",
-                    "verdict",
-                ],
+                _COLUMNS,
                 list(map(_cells, rows)),
             )
 

@@ -17,9 +17,6 @@ def open_model(
     What is not given of the image set comes from the ticket, as long as it is the ticket's own; so does its seed, as
     images that one part of a ticket's life has trained on must not be validated on in another. Without a ticket it is
     digits by default, split by ``seed``.
-
-    Raises:
-        RobustPruneError: Either cannot be had; the message says why.
     """
     if not network.is_ticket:
         data = open_data(dataset, seed=seed)
@@ -36,10 +33,6 @@ def open_twin(
     """Return a network that is to be matched to a ticket, and its image set: one that starts from the same weights.
 
     For a model's name, what is not given is the ticket's own: image set, options and seed.
-
-    Raises:
-        TicketError: The network is another one than the ticket's, or starts from another seed or other weights.
-        RobustPruneError: Either cannot be had; the message says why.
     """
     if network.is_ticket:
         twin, data = open_model(network, dataset, seed=match.seed if seed is None else seed)
@@ -93,11 +86,7 @@ def open_network(network: NetworkOptions, dataset: DataOptions = DataOptions(), 
 
 
 def open_alike(network: NetworkOptions, images: ImageData | Architecture, *, seed: int = 0) -> Ticket:
-    """Return another network for the same images: a ticket's, which has no use for options, or one with fresh weights.
-
-    Raises:
-        RobustPruneError: It cannot be had, or does not take the images of the set.
-    """
+    """Return another network for the same images: a ticket's, which takes no options, or one with fresh weights."""
     data = images if isinstance(images, ImageData) else None
     if not network.is_ticket:
         return Ticket.from_model(build_model(network.model, images, seed=seed, **network.options), data)

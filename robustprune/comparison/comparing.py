@@ -137,11 +137,7 @@ def _rows(
 
 
 def _row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float) -> ComparisonRow:
-    """Return the row of a metric, without ``p_adjusted``.
-
-    Raises:
-        ComparisonError: What was drawn for the metric differs between networks.
-    """
+    """Return the row of a metric, without ``p_adjusted``."""
     about: dict[str, Any] = {
         "candidate": sides.candidate,
         "metric": metric.key,

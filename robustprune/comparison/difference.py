@@ -72,13 +72,7 @@ def calibration_spread(confidence: Floats, right: Floats, resamples: int, seed: 
     Of each bin it takes |s|, s the mean of right − confidence over all samples, σ its standard error. That lies above
     the true |μ| by up to 0.8 σ where a network is well calibrated, and by nothing far from there. No estimate of |μ|
     is unbiased (Cai & Low 2011, "Testing composite hypotheses, Hermite polynomials and optimal estimation of a
-    nonsmooth functional"); |s| − 1.3 σ·exp(−1.4 (s/σ)²) is, to `DOUBT` σ.
-
-    Args:
-        confidence: (n,).
-        right: (n,) booleans.
-        resamples: How often samples are drawn anew.
-        seed: Of the draws.
+    nonsmooth functional"); |s| − 1.3 σ·exp(−1.4 (s/σ)²) is, to `DOUBT` σ. Confidence and right are (n,).
 
     Returns:
         Estimates (R,) of the true error from samples drawn with replacement, the estimated bias of the error as it is

@@ -54,10 +54,7 @@ _INCIDENTAL = ("seed", "batch_size", "frozen", "early_stop", "stages", "samples_
 def read_metrics(record: Record, *, resamples: int = 1000, seed: int = 0) -> MetricValues:
     """Return the value of each metric of a record; arrays of its samples are reduced to what comparing takes.
 
-    Args:
-        record: With outcomes per sample, or without.
-        resamples: How often samples are drawn for a metric that is no mean.
-        seed: Of these draws.
+    For a metric that is no mean, samples are drawn anew so many times.
     """
     samples = record.samples or {}
     found: MetricValues = {}

@@ -43,10 +43,8 @@ class Network:
 def read_networks(group: str, sources: Source | Sequence[Source], **settings: Any) -> list[Network]:
     """Return the networks of a group in the order of their seeds; outcomes of one record are held at a time.
 
-    Args:
-        group: Its name.
-        sources: Records, their files, folders of them, or patterns such as ``runs/*/layer.json``.
-        settings: Of :func:`read_metrics`.
+    Sources are records, their files, folders of them, or patterns such as ``runs/*/layer.json``; settings those of
+    :func:`read_metrics`.
 
     Raises:
         ComparisonError: There is no record, one network twice, or two of one seed.
@@ -123,11 +121,7 @@ def settings_of(metric: Metric, networks: Sequence[Network]) -> dict[str, list[A
 
 
 def require_one(what: str, networks: Sequence[Network], values: Sequence[Any], advice: str) -> None:
-    """Check that those networks that have a value have one and the same.
-
-    Raises:
-        ComparisonError: Two of them do not.
-    """
+    """Check that those networks that have a value have one and the same."""
     different = differing(values)
     if len(different) > 1:
         (first, one), (other, value) = ((networks[place], values[place]) for place in different[:2])

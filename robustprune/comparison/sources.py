@@ -57,10 +57,7 @@ def split_named(text: str) -> tuple[str, list[str]]:
 def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iterator[tuple[Path, Record]]:
     """Yield the records that a file, a folder or a pattern names.
 
-    Args:
-        source: Which.
-        left_out: Gets the files of a folder that cannot be read, each of which is named in a warning; without it such a
-            file is an error.
+    ``left_out`` gets the files of a folder that cannot be read, with a warning each; without it they are errors.
 
     Raises:
         ComparisonError: Nothing is there, or nothing that can be read.

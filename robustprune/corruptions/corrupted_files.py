@@ -44,17 +44,8 @@ def write_set(
     """Write ``NAME.npy`` uint8 (5·N, H, W, C) for each corruption, and ``labels.npy``; return what was written.
 
     Rows (s − 1)·N … s·N are severity s in the order of the images. ``settings.json`` says what the set was made from.
-    A file that is there is whole.
-
-    Args:
-        images: uint8 (N, C, H, W).
-        labels: (N,) integers; written as uint8 where they fit, else as int64.
-        folder: Where to; made if it is not there.
-        corruptions: Which, with their options.
-        seed: As for `corrupt`.
-        sample_ids: Likewise.
-        resume: Keep the files of the same set that are there, and write the others.
-        progress: Called with (what, cells done, cells in all).
+    A file that is there is whole; with ``resume``, those of the same set are kept. Images are uint8 (N, C, H, W);
+    labels (N,) are written as uint8 where they fit, else as int64. Seed and ids are those of `corrupt`.
 
     Raises:
         CorruptionError: The folder holds another set, or one without ``resume``, or cannot be written; an option that

@@ -40,11 +40,7 @@ def get_corruption(name: str) -> Corruption:
 
 
 def corruption_options(name: str) -> dict[str, Any]:
-    """Return the options of a corruption with their defaults.
-
-    Raises:
-        UnknownNameError: There is no corruption of that name.
-    """
+    """Return the options of a corruption with their defaults."""
     # The first three are the images, the severity and the draws.
     parameters = list(inspect.signature(get_corruption(name)).parameters.values())[3:]
     return {parameter.name: parameter.default for parameter in parameters}

@@ -45,9 +45,6 @@ def noise_images(model: nn.Module, count: int, example: Array | None = None) -> 
     """Return ``count`` images of noise in [0, 1], of the type of the network's weights, on the CPU.
 
     They have the shape of an example (N, …), or that which the network was built for.
-
-    Raises:
-        ModelError: Neither says what images it takes.
     """
     if example is None:
         architecture = architecture_of(model)

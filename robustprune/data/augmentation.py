@@ -31,12 +31,8 @@ def augment(images: Tensor, generator: torch.Generator | Draws, *, flip: bool, s
     The shift is uniform over -shift … shift in both directions, drawn for every image; what comes in at the
     border is zero. This is the usual "pad and crop" of CIFAR training.
 
-    Args:
-        images: (N, C, H, W) of any type, in contiguous or channels-last layout, which is kept.
-        generator: Where the draws come from; its device may differ from that of the images. Flips are drawn
-            even when they are not wanted, so the shifts are the same with and without them.
-        flip: Whether to flip at all.
-        shift: Largest shift in pixels; 0 for none.
+    Images are (N, C, H, W) of any type, in contiguous or channels-last layout, which is kept. Flips are drawn even when
+    they are not wanted, so the shifts are the same with and without them.
     """
     if not flip and shift == 0:
         return images
@@ -65,17 +61,8 @@ def augmix(
 ) -> Tensor:
     """Return each image mixed with ``width`` chains of 1 … ``most_steps`` random operations on it.
 
-    The chains' weights are Dirichlet(1), the share of the image itself is uniform (Beta(1, 1)), both per image.
-
-    Args:
-        images: uint8 (N, C, H, W).
-        generator: Where everything is drawn from.
-        severity: Operations have a level between 0.1 and this, of 10.
-        width: Chains per image.
-        most_steps: Operations of a chain, at most.
-
-    Returns:
-        float32 (N, C, H, W) in [0, 1].
+    From uint8 (N, C, H, W) to float32 in [0, 1]. The chains' weights are Dirichlet(1), the share of the image itself is
+    uniform (Beta(1, 1)), both per image. Operations have a level between 0.1 and ``severity``, of 10.
     """
     count, draws = len(images), as_draws(generator)
 

@@ -32,11 +32,7 @@ class DatasetRequest:
         return self.name.partition(":")[2]
 
     def argument_path(self) -> Path:
-        """Return the argument as an absolute path.
-
-        Raises:
-            DataError: The name has no argument.
-        """
+        """Return the argument as an absolute path."""
         if not self.argument.strip():
             raise DataError(f"data set {self.name!r} needs a path: write {self.name.strip().rstrip(':')}:PATH")
         return user_path(self.argument).resolve()

@@ -36,16 +36,19 @@ def load_imagefolder(request: DatasetRequest) -> RawData:
     try:
         parts, layout = _find_parts(folder, left_out)
         files = {split: _files_by_class(part, left_out) for split, part in parts.items()}
+        renamed = {split: part for split, part in parts.items() if part.name != split and part != folder}
+        remarks = [f"{printable(part.name)} taken as the {split} split" for split, part in renamed.items()]
+        remarks += _shared_between_splits(files)
     except OSError as error:
         raise DataError(f"{printable(folder)} cannot be read: {error}") from error
     if left_out:
         further = f" and {len(left_out) - 1} more" if left_out[1:] else ""
-        warnings.warn(
-            f"{printable(folder)}: {printable(left_out[0].relative_to(folder))}{further} left out, outside the class "
-            "folders of a split or of no format that is read",
-            DataWarning,
-            stacklevel=2,
+        remarks.append(
+            f"{printable(left_out[0].relative_to(folder))}{further} left out, outside the class folders of a split or "
+            "of no format that is read"
         )
+    if remarks:
+        warnings.warn(f"{printable(folder)}: {'; '.join(remarks)}", DataWarning, stacklevel=2)
     classes = _class_names(files)
     numbers = {name: number for number, name in enumerate(classes)}
     channels, sizes = read_layout([path for owners in files.values() for paths in owners.values() for path in paths])
@@ -74,14 +77,8 @@ def load_imagefolder(request: DatasetRequest) -> RawData:
 def list_images(folder: Path, left_out: list[Path]) -> list[Path]:
     """Return the image files anywhere below ``folder``, sorted by path.
 
-    Links are followed, but to folders that are read already or hold this one. What is hidden is left out.
-
-    Args:
-        folder: Where to look.
-        left_out: Takes what seems to be an image and is not read: other formats, pipes, links that lead nowhere.
-
-    Raises:
-        OSError: A folder cannot be read.
+    Links are followed, but to folders that are read already or hold this one. What is hidden is left out; so is what
+    ``left_out`` takes: other formats, pipes, links that lead nowhere.
     """
     found = []
     seen = {folder.resolve(), *folder.resolve().parents}
@@ -163,6 +160,19 @@ def _files_by_class(folder: Path, left_out: list[Path]) -> dict[str, list[Path]]
             "they are no classes; name the folder above the classes, and call splits train, val and test"
         )
     return files
+
+
+def _shared_between_splits(files: _Files) -> list[str]:
+    """Return a remark on files that several splits read, through links: what is trained on would be tested on."""
+    seen: dict[tuple[int, int], str] = {}
+    shared = []
+    for split, owners in files.items():
+        for path in (path for paths in owners.values() for path in paths):
+            status = path.stat()
+            before = seen.setdefault((status.st_dev, status.st_ino), split)
+            if before != split:
+                shared.append(f"{printable(path)} of the {split} split is a file of the {before} split, too")
+    return [f"{shared[0]}, and so are {len(shared) - 1} more" if shared[1:] else shared[0]] if shared else []
 
 
 def _class_names(files: _Files) -> tuple[str, ...]:

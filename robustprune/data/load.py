@@ -102,11 +102,7 @@ def load_data(
 
 
 def canonical_name(name: str) -> str:
-    """Return the name that a data set goes by in any folder: ``npz:`` and ``imagefolder:`` with absolute paths.
-
-    Raises:
-        DataError: A name that needs a path has none.
-    """
+    """Return the name that a data set goes by in any folder: ``npz:`` and ``imagefolder:`` with absolute paths."""
     key = name.partition(":")[0]
     takes_a_path = key in DATASETS.builtin and DATASETS.builtin[key].argument
     return f"{key}:{DatasetRequest(name).argument_path()}" if takes_a_path else name

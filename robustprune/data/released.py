@@ -73,12 +73,8 @@ def open_released(
 ) -> ReleasedSet:
     """Open a published corrupted set; nothing of the images is read yet.
 
-    Args:
-        folder: Where it lies.
-        classes: Of the test set; image folders are matched with them by name.
-        image_size: Height and width that images are resized to.
-        channels: That they are converted to.
-        workers: Processes that read image files.
+    Its images come in the size (height, width) and channels asked for. Image folders are matched by name with
+    ``classes``, those of the test set.
 
     Raises:
         DataError: There is no such folder, nothing in it that looks like a corrupted set, or not every severity.

@@ -26,6 +26,7 @@ _TRAINING = (
     *("country", "energy_method", "threads", "device"),
 )
 _LATENCIES = {"latency_ms": 1, "batch_latency_ms": 128}
+_SECONDS = 0.7  # that each network is timed for at each batch size
 
 
 def describe_cost(
@@ -116,15 +117,13 @@ def _add_latencies(
 
 
 def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[int]) -> None:
-    """Time networks in turn, where the first one is, and add what comes of it to their records.
-
-    Raises:
-        ModelError: A network cannot be timed.
-    """
+    """Time networks in turn, where the first one is, and add what comes of it to their records."""
     first = next(evaluated[0][0].parameters(), None)
     device = torch.device("cpu") if first is None else first.device
     networks, example = [network for network, _ in evaluated], torch.zeros(1, *shape)
     for name, size in _LATENCIES.items():
-        latencies = measure_latencies(networks, batch_size=size, seconds=2.5, device=device, example=example)
+        latencies = measure_latencies(
+            networks, batch_size=size, seconds=_SECONDS * len(networks), device=device, example=example
+        )
         for (_, record), latency in zip(evaluated, latencies, strict=True):
             setattr(record.model, name, latency.to_dict())

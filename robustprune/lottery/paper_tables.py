@@ -23,11 +23,7 @@ _POINTS = "Percentage points against the dense network of the same seed"
 
 
 def paper_tables(records: Iterable[Record]) -> TableSet:
-    """Return the paper's tables, for each network and image set anew.
-
-    Args:
-        records: Of dense networks and of tickets, of any number of seeds.
-    """
+    """Return the paper's tables of dense networks and tickets, for each network and image set anew."""
     tables: list[Table] = []
     left_out: dict[str, str] = {}
     for title, tickets in _gather(records).items():

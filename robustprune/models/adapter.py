@@ -56,11 +56,7 @@ class AdaptedNetwork(nn.Module):
         return self.network(self.normalize(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Return what the last fully connected layer, in order of definition, receives: (N, features).
-
-        Raises:
-            ModelError: There is none.
-        """
+        """Return what the last fully connected layer, in order of definition, receives: (N, features)."""
         layers = [module for module in self.network.modules() if isinstance(module, nn.Linear)]
         if not layers:
             raise ModelError(

@@ -151,9 +151,6 @@ def copy_network(model: Network) -> Network:
 
     Layers that compute their weight before each call, as torch's older ``weight_norm`` and ``spectral_norm`` do, keep
     the last one together with the graph that made it. Tensors with a graph cannot be copied, so their values are.
-
-    Raises:
-        ModelError: It cannot be copied.
     """
     kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     try:

@@ -125,11 +125,7 @@ def make_detector(name: str) -> Detector:
 
 
 def detector_options(name: str) -> dict[str, Any]:
-    """Return the options of a detector with their defaults.
-
-    Raises:
-        UnknownNameError: There is none of that name.
-    """
+    """Return the options of a detector with their defaults."""
     kind = DETECTORS.get(name)
     return _options(kind) if is_dataclass(kind) else {}
 

@@ -40,11 +40,7 @@ class Extractor:
     ) -> None:
         """Freeze a network, which is left as it was, and find its last layer.
 
-        Args:
-            model: Maps float images in [0, 1] to logits (N, K).
-            example: (n, …) some of the images, uint8 or float in [0, 1].
-            batch_size: Images per forward pass.
-            cache: Folder to keep outputs in.
+        It maps images in [0, 1] to logits (N, K); ``example`` has some of the images, uint8 or float.
 
         Raises:
             ModelError: The network does not run on such images, or cannot be copied, unless it is a plain function.

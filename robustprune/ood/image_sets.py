@@ -75,15 +75,9 @@ def load_set(
 ) -> OODSet:
     """Return an out-of-distribution set, its test split where it has one, converted to the shape of ``data``.
 
-    Args:
-        name: A data set's name; ``textures``, ``places365``, ``mnist`` and ``notmnist`` are looked for as folder or
-            npz of that name below ``root`` and the usual root; ``corrupted`` stands for images of ``data`` itself.
-        data: The in-distribution set.
-        split: Which images of ``data`` are corrupted.
-        limit: Take so many images, chosen at random with the seed; fewer where there are fewer.
-        seed: Also of sets that are made up.
-        root: Folder to look in before the usual ones.
-        download: Whether a missing set may be downloaded.
+    ``textures``, ``places365``, ``mnist`` and ``notmnist`` are looked for as folder or npz of that name below ``root``
+    and the usual root; ``corrupted`` stands for images of ``data`` itself, of ``split``. Of more images than ``limit``,
+    so many are chosen at random.
 
     Raises:
         DataError: The set is missing or damaged.

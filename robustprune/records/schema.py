@@ -243,11 +243,7 @@ def recorded_samples(record: Path) -> list[Path]:
 
 
 def check_samples_are_free(record: Path) -> None:
-    """Check that no other record of the folder has its outcomes where those of this one go, as a renamed one has.
-
-    Raises:
-        OSError: One has.
-    """
+    """Check that no other record of the folder has its outcomes where those of this one go, as a renamed one has."""
     beside = samples_path(record)
     if may_overwrite() or not os.path.exists(beside):
         return

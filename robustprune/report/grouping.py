@@ -150,11 +150,7 @@ def _images(groups: Groups, samples: str) -> str:
 
 
 def make_group(records: Mapping[str, Sequence[Record]], title: str | None = None) -> Group:
-    """Return named records as a group, the dense network first.
-
-    Raises:
-        ReportError: As for :func:`group_records`.
-    """
+    """Return named records as a group, the dense network first."""
     title = title or name_context(next(iter(records.values()))[0])
     if DENSE not in records:
         raise ReportError(

@@ -89,11 +89,7 @@ def _spelled_out(name: str, value: Any) -> Any:
 
 
 def refuse_twice(names: Sequence[str], where: str) -> None:
-    """Refuse settings, as paths with dots, of which one is another or holds it, so that the last would win.
-
-    Raises:
-        SweepError: There are such.
-    """
+    """Refuse settings, as paths with dots, of which one is another or holds it, so that the last would win."""
     for one, other in combinations(names, 2):
         if f"{other}.".startswith(f"{one}.") or f"{one}.".startswith(f"{other}."):
             pair = f"{one} twice" if one == other else f"{one} and {other}, of which one holds the other"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 from robustprune.sweep.graph import Stage, SweepPlan
@@ -81,18 +80,6 @@ def standing(plan: SweepPlan, done: Iterable[str], failed: Iterable[str], runnin
         else:
             counts["waiting"] += 1
     return Standing(len(plan.runs), *(counts[name] for name in ("finished", "failed", "running", "waiting")))
-
-
-def seconds_left(state: State, workers: int) -> float | None:
-    """Return how long the rest will take if stages take as long as others of their kind; None while nobody knows."""
-    taken: defaultdict[str, list[float]] = defaultdict(list)
-    for address, seconds in state.seconds.items():
-        taken[state.plan.stages[address].kind].append(seconds)
-    over = {*state.done, *state.failed}
-    left = Counter(stage.kind for address, stage in state.plan.stages.items() if address not in over)
-    if not left.keys() <= taken.keys():
-        return None
-    return sum(count * fmean(taken[kind]) for kind, count in left.items()) / workers
 
 
 def line(state: State, address: str) -> str:

@@ -117,11 +117,7 @@ class SweepPlan:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> SweepPlan:
-        """Return the plan that :meth:`to_json` wrote.
-
-        Raises:
-            ValueError: It is none.
-        """
+        """Return the plan that :meth:`to_json` wrote."""
         try:
             found = json.loads(text)
             runs = [PlannedRun(**{**run, "needs": tuple(run["needs"])}) for run in found.pop("runs")]

@@ -28,11 +28,7 @@ _PLACES = {"cache", "root", "download"}
 
 
 def resolve_evaluation(asked: Evaluation, data: ImageData) -> tuple[dict[str, Any], list[str]]:
-    """Return all that decides an evaluation's outcome, defaults spelled out, and the paths it depends on.
-
-    Raises:
-        RobustPruneError: Something is unknown, not there, or contradictory.
-    """
+    """Return all that decides an evaluation's outcome, defaults spelled out, and the paths it depends on."""
     watched: list[str] = []
     resolved = {
         **asked.model_dump(include={"split", "limit", "seed", "latency"}),

@@ -157,12 +157,9 @@ def run_stage(
 ) -> float | None:
     """Do a stage, unless it is done; return its seconds, or None where another process does it.
 
-    Args:
-        folder: The sweep's.
-        stage: What to do, as a mapping, since it came from another process.
-        work: What does it in the stage's folder of work, and returns its environment: a function, or ``module:name``.
-            What it raises is raised; what it has done so far stays for the next time.
-        tell: Called with what is being done and how much of it is done, from 0 to 1.
+    ``work``, a function or ``module:name``, does it in the stage's folder of work, and returns its environment. What it
+    raises is raised; what it has done so far stays for the next time. ``tell`` hears what is being done, and how much
+    of it is, from 0 to 1.
     """
     store, wanted = Store(folder), Stage(**stage)
     address = wanted.address

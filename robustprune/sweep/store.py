@@ -134,11 +134,7 @@ class Store:
         return plan if plan.key == key and all(look_at(path) == seen for path, seen in plan.watched.items()) else None
 
     def keep_plan(self, name: str, plan: SweepPlan) -> None:
-        """Write a plan down, unless it is there.
-
-        Raises:
-            SweepError: It cannot be written.
-        """
+        """Write a plan down, unless it is there."""
         path, content = self.plan_file(name), plan.to_json().encode()
         try:
             if not path.is_file() or path.read_bytes() != content:

@@ -139,14 +139,9 @@ def run_here(
     folder: str | Path,
     progress: Progress | None = None,
 ) -> list[Evaluated]:
-    """Do what is left to do of runs in this process, and return what became of each, in their order.
+    """Do what is left to do of runs on the same images in this process; return what became of each, in their order.
 
-    Args:
-        name: Of their plan.
-        runs: All on the same images.
-        data: These images.
-        folder: For everything that comes out: that of a sweep.
-        progress: Told of each stage, and how much of it is done.
+    What comes out is kept in the folder, as that of a sweep, under the plan's name; ``progress`` is told of each stage.
 
     Raises:
         SweepError: Something the runs name cannot be, or the folder cannot be written.
@@ -194,11 +189,7 @@ def _plan(sweep: Sweep, store: Store) -> SweepPlan:
 
 
 def choose_workers(plan: SweepPlan, workers: int | None) -> int:
-    """Return how many processes to run side by side.
-
-    Raises:
-        SweepError: More threads than processors.
-    """
+    """Return how many processes to run side by side."""
     threads = _threads(plan)
     if threads > processors():
         raise SweepError(f"a run is to have {threads} threads, and there are {processors()} processors; lower threads")

@@ -48,11 +48,7 @@ class Pruning(Request):
     rewind: Annotated[int, Field(ge=0)] | str = 0
 
     def check(self) -> Self:
-        """Return the request, if its method has what it needs and nothing else.
-
-        Raises:
-            PruningError: It has not.
-        """
+        """Return the request, if its method has what it needs and nothing else."""
         needed = {"dense": (), "weight": ("criterion", "sparsity")}.get(self.method, ("criterion", "blocks"))
         foreign = {"dense": ("criterion", "blocks", "sparsity"), "weight": ("blocks",)}.get(self.method, ("sparsity",))
         for name in needed:

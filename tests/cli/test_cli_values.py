@@ -131,5 +131,5 @@ def test_what_was_assumed_of_images_is_one_line_on_the_command_line(tmp_path: Pa
     assert len(lines) == 1, done.stderr
     assert len(found) == 1, done.stderr
     assert lines[0].startswith("Warning: ")
-    assert lines[0].endswith("set: taken as the train split: Train; taken as the test split: Test")
-    assert "remarks.say" not in done.stderr
+    assert lines[0].endswith("set: Train taken as the train split; Test taken as the test split")
+    assert "warnings.warn" not in done.stderr

@@ -57,12 +57,12 @@ def test_tickets_records_and_report(tmp_path: Path) -> None:
     match = tickets["filter"].plan.match
     assert match is not None
     assert (match.by, match.removed) == ("filters", tuple(tickets["layer"].plan.removed))
-    for each in result.networks:
-        record = load_record(tmp_path / f"{each.name}.json")
-        assert record.model_dump() == each.record.model_dump()
-        assert record.model.sha256 == tickets[each.name].sha256
+    for name, found in result.records.items():
+        record = load_record(tmp_path / f"{name}.json")
+        assert record.model_dump() == found.model_dump()
+        assert record.model.sha256 == tickets[name].sha256
         assert [(entry.name, round(entry.epsilon, 3), entry.valid) for entry in record.attacks] == [
-            (name, epsilon, True) for name in ("fgsm", "pgd") for epsilon in (0.031, 0.1)
+            (attack, epsilon, True) for attack in ("fgsm", "pgd") for epsilon in (0.031, 0.1)
         ]
         assert record.corruptions is not None
         assert tuple(record.corruptions.table) == HEADLINE

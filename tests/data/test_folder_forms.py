@@ -51,7 +51,16 @@ def assert_same(found: ImageData, expected: ImageData) -> None:
 )
 def test_splits_by_any_usual_name_are_those_splits(tmp_path: Path, train: str, val: str, test: str) -> None:
     expected = load(write_set(tmp_path / "plain", ("train", "val", "test")))
-    assert_same(load(write_set(tmp_path / "own", (train, val, test))), expected)
+    folder = write_set(tmp_path / "own", (train, val, test))
+    with pytest.warns(DataWarning, match=f"own: {train} taken as the train split; {val} taken as .*; {test} taken as"):
+        assert_same(load(folder), expected)
+
+
+def test_files_of_two_splits_are_said(tmp_path: Path) -> None:
+    folder = write_set(tmp_path, ("train",))
+    (folder / "test").symlink_to("train")
+    with pytest.warns(DataWarning, match="test/a/0.png of the test split is a file of the train split, too, and so"):
+        load(folder)
 
 
 @pytest.mark.parametrize("pair", [("val", "valid"), ("train", "Train"), ("test", "eval")])

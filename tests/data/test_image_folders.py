@@ -42,7 +42,8 @@ def test_train_and_test_folders(tmp_path):
 def test_val_is_the_test_split_when_there_is_no_other(tmp_path):
     write_classes(tmp_path / "train", count=10)
     write_classes(tmp_path / "val", count=3)
-    data = load_data(f"imagefolder:{tmp_path}")
+    with pytest.warns(DataWarning, match="val taken as the test split"):
+        data = load_data(f"imagefolder:{tmp_path}")
     assert len(data.test) == 6
     assert len(data.val) == 2
     assert "val is the test split" in data.provenance["layout"]

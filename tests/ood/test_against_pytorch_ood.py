@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robustprune.ood.detector import make_detector
 from robustprune.ood.detector_scores import fit_detectors, score_outputs
-from robustprune.ood.detectors.certainty import Temperature
+from robustprune.ood.detectors.temperature import Temperature
 from robustprune.ood.outputs import Outputs
 
 TOLERANCE = 1e-4

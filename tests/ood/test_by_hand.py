@@ -12,13 +12,17 @@ from torch import nn
 
 from robustprune.errors import DetectorError, EvaluationError, UnknownNameError
 from robustprune.ood.detector import DETECTORS, Detector, detector_options, make_detector, register_detector
-from robustprune.ood.detectors.certainty import GEN, MSP, Energy, Entropy, MaxLogit
+from robustprune.ood.detectors.ash import Scale, shape_activations
+from robustprune.ood.detectors.dice import sparsified
+from robustprune.ood.detectors.energy import Energy
+from robustprune.ood.detectors.entropy import GEN, Entropy
 from robustprune.ood.detectors.fdbd import FDBD
 from robustprune.ood.detectors.gradnorm import GradNorm
 from robustprune.ood.detectors.knn import KNN
 from robustprune.ood.detectors.mahalanobis import fit_gaussians
+from robustprune.ood.detectors.msp import MSP, MaxLogit
 from robustprune.ood.detectors.odin import ODIN
-from robustprune.ood.detectors.shaping import ReAct, Scale, shape_activations, sparsified
+from robustprune.ood.detectors.react import ReAct
 from robustprune.ood.detectors.she import SHE
 from robustprune.ood.detectors.vim import ViM, principal_dimensions
 from robustprune.ood.outputs import LinearHead, Outputs

@@ -11,7 +11,8 @@ from torch import nn
 
 from robustprune.metrics import detection_figures
 from robustprune.ood import DETECTORS, Extractor, Outputs, fit_detectors, make_detector, score_outputs
-from robustprune.ood.detectors.certainty import GEN, MSP
+from robustprune.ood.detectors.entropy import GEN
+from robustprune.ood.detectors.msp import MSP
 from robustprune.ood.detectors.odin import ODIN
 
 BY_CERTAINTY = ["msp", "temperature", "entropy", "gen"]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from robustprune.errors import DetectorError
 from robustprune.metrics import detection_figures
 from robustprune.ood.detector_scores import fit_detectors, score_outputs
-from robustprune.ood.detectors.certainty import NoTemperatureError, best_temperature
+from robustprune.ood.detectors.temperature import NoTemperatureError, best_temperature
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.protocol import compare_scores
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,21 @@ def test_weights_are_worth_their_magnitude(few_digits: ImageData) -> None:
     scores = score_weights(model, few_digits, "l1")
     assert len(scores) == 1 + 18 + 2 + 1  # stem, blocks, projections, classifier
     assert all(torch.equal(value, model.get_parameter(name).abs()) for name, value in scores.items())
+
+
+@pytest.mark.parametrize(("reduction", "order"), [("mean", "3, 2, 1"), ("sum", "1, 2, 3")])
+def test_a_ranking_by_stage_is_called_one(few_digits: ImageData, reduction: str, order: str) -> None:
+    with pytest.warns(PruningWarning, match=f"in the order {order}, so stage {order[0]} is always"):
+        score_blocks(build_model("resnet20", few_digits), few_digits, "l1", reduction=reduction)
+
+
+def test_no_warning_where_stages_mix(few_digits: ImageData) -> None:
+    model = build_model("resnet20", few_digits, width=4)
+    with torch.no_grad():
+        model.layer3[2].conv1.weight.mul_(100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score_blocks(model, few_digits, "l1")
 
 
 def test_blocks_that_cannot_be_told_apart_are_said_to_be(few_digits: ImageData) -> None:

@@ -16,7 +16,7 @@ from robustprune.errors import SweepError
 from robustprune.sweep import Store, summarize
 from robustprune.sweep.engines.local import LocalEngine
 from robustprune.sweep.engines.ray import RayEngine
-from robustprune.sweep.following import State, seconds_left, standing, status
+from robustprune.sweep.following import State, standing, status
 from robustprune.sweep.graph import Stage, SweepPlan
 from robustprune.sweep.scheduler import carry_out
 from robustprune.sweep.store import claim, is_held
@@ -161,16 +161,13 @@ def test_plan_survives_its_file() -> None:
     assert [stage.address for stage in again.stages.values()] == list(plan.stages)
 
 
-def test_standing_and_time_left_by_hand(tmp_path: Path, engine: LocalEngine) -> None:
+def test_standing_by_hand(tmp_path: Path, engine: LocalEngine) -> None:
     plan = plan_of(("dense", "a"), ("dense", "b"), ("raise",))
     go(plan, tmp_path, engine, EVIL)
     dense, a, b, bad = plan.stages
     assert standing(plan, [dense, a], [bad], [b])._asdict() == {
         **{"runs": 3, "finished": 1, "failed": 1, "running": 1, "waiting": 0},
     }
-    state = State(plan, {dense}, seconds={dense: 4.0})
-    assert seconds_left(state, 2) == (4.0 * 3) / 2
-    assert seconds_left(State(plan, {dense}), 2) is None
     assert status(Store(tmp_path)) == []  # nobody has planned a sweep here
     path = Store(tmp_path).plan_file("mine")
     path.parent.mkdir()

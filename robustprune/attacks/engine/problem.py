@@ -143,11 +143,8 @@ class AttackProblem:
     def draw(self, sampler: Callable[[Generator, torch.Size], Tensor]) -> Tensor:
         """Return one random tensor per active sample (N, …), zero for the others.
 
-        The generator handed to ``sampler`` is seeded by (seed, sample id, restart, number of draws before):
-        neither batch size nor order nor the choice of a subset changes what a sample gets.
-
-        Args:
-            sampler: Generator on the CPU, shape of one sample → a tensor of that shape.
+        ``sampler`` gets a generator on the CPU, seeded by (seed, sample id, restart, number of draws before), and the
+        shape of a sample: neither batch size nor order nor the choice of a subset changes what a sample gets.
         """
         generator = Generator()
         drawn = torch.zeros(self.images.shape)
@@ -253,11 +250,9 @@ class AttackProblem:
             rows: (n,) indices of the samples, usually `rows` or what is left of them.
             points: (n, …); contained before use.
             loss: As in `loss_and_gradient`.
-            against: (n,) a class per sample that the loss weighs against the label; ``loss`` is then
-                ``"dlr"`` or ``"margin"``.
+            against: (n,) the class that ``"dlr"`` or ``"margin"`` weighs against each sample's label.
             gradient: Whether gradients are needed.
-            is_contained: Without, the points need only lie in the box, and are not kept: for attacks that
-                approach the ball from outside.
+            is_contained: Without, points need only lie in the box, and are not kept, as where the ball is not reached.
         """
         score, query, stage = self._score(loss, rows, against), self.queries + 1, self.stage
         number, self.queries = self.stages.index(stage), query

@@ -180,11 +180,8 @@ def check_single_step(broken: Tensor, by_step: Tensor | None) -> Check:
     """An attack must not leave more samples than a step of FGSM does, beyond what chance allows.
 
     Of the samples that only one of the two broke, the step may have more up to 1.645 standard deviations of a fair coin
-    (McNemar 1947, one-sided at 5 %), which are those of the same samples.
-
-    Args:
-        broken: (N,) bool.
-        by_step: (N,) bool, what the step broke; None where it found no gradient.
+    (McNemar 1947, one-sided at 5 %), which are those of the same samples. Both are (N,) bool; None where the step found
+    no gradient.
     """
     if by_step is None:
         return Check("single step", "WARN", "a step of FGSM finds no gradient: the logits are cut off from the input")

@@ -1,13 +1,18 @@
-"""Detectors by class, for whoever has outputs of a network at hand; one a file, near relatives share one."""
+"""Detectors by class, for whoever has outputs of a network at hand, one a file with its nearest relative."""
 
-from robustprune.ood.detectors.certainty import GEN, MSP, Energy, Entropy, MaxLogit, Temperature
+from robustprune.ood.detectors.ash import ASH, Scale
+from robustprune.ood.detectors.dice import DICE
+from robustprune.ood.detectors.energy import Energy
+from robustprune.ood.detectors.entropy import GEN, Entropy
 from robustprune.ood.detectors.fdbd import FDBD
 from robustprune.ood.detectors.gradnorm import GradNorm
 from robustprune.ood.detectors.knn import KNN
 from robustprune.ood.detectors.mahalanobis import Mahalanobis, RelativeMahalanobis
+from robustprune.ood.detectors.msp import MSP, MaxLogit
 from robustprune.ood.detectors.odin import ODIN
-from robustprune.ood.detectors.shaping import ASH, DICE, ReAct, Scale
+from robustprune.ood.detectors.react import ReAct
 from robustprune.ood.detectors.she import SHE
+from robustprune.ood.detectors.temperature import Temperature
 from robustprune.ood.detectors.vim import ViM
 
 __all__ = [

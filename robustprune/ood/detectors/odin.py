@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robustprune.errors import DetectorError
 from robustprune.models import evaluation_mode, failure, frozen_parameters, model_device, run_model, to_unit_range
 from robustprune.ood.detector import Detector, Options, Positive
-from robustprune.ood.detectors.certainty import MSP, log_odds_against
+from robustprune.ood.detectors.msp import MSP, log_odds_against
 from robustprune.ood.outputs import Outputs
 
 _BATCH = 256

@@ -7,17 +7,20 @@ Jordao et al., "When layers play the lottery, all tickets win at initialization"
 ``reduction=sum`` takes the norm Σ|w| of each filter in place of its mean.
 
 Initialization scales weights by the width of their layer, so the score says in which stage a block is rather
-than what it does there: ranked over all stages, whole stages go first.
+than what it does there: ranked over all stages, whole stages go first. A warning says so where it is the case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
+from robustprune.errors import PruningWarning
 from robustprune.pruning.blocks import Block
 from robustprune.pruning.criteria import Criterion, scoring_copy
 from robustprune.pruning.criteria.saliency import (
@@ -44,6 +47,7 @@ class L1(Criterion):
             own = weights_within(magnitudes, block)
             means = [float(per_filter(magnitudes, name, model, self.reduction).mean()) for name in own]
             scores[block.name] = sum(means) / len(means)
+        _warn_if_ranked_by_stage(scores, blocks)
         return scores
 
     def filter_scores(self, model: nn.Module, layers: Sequence[str], data: ImageData, seed: int) -> dict[str, Tensor]:
@@ -60,3 +64,18 @@ class L1(Criterion):
 def _magnitudes(model: nn.Module) -> Saliency:
     weights = use_weights(scoring_copy(model, "running"))
     return per_weight(weights, weights, lambda weight, _: weight.abs())
+
+
+def _warn_if_ranked_by_stage(scores: Mapping[str, float], blocks: Sequence[Block]) -> None:
+    stages: dict[int, list[float]] = {}
+    for block in blocks:
+        stages.setdefault(block.stage, []).append(scores[block.name])
+    ranges = sorted((min(values), max(values), stage) for stage, values in stages.items())
+    if len(ranges) > 1 and all(lower[1] < upper[0] for lower, upper in pairwise(ranges)):
+        order = ", ".join(str(stage + 1) for *_, stage in ranges)
+        warnings.warn(
+            f"l1 ranks these blocks by their stage alone: all of one stage score below all of the next, in the "
+            f"order {order}, so stage {ranges[0][2] + 1} is always the one that loses blocks",
+            PruningWarning,
+            stacklevel=2,
+        )

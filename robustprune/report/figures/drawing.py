@@ -75,11 +75,7 @@ def to_svg(drawing: Drawing, *, prefix: str | None = None) -> str:
 
 
 def save_figures(drawings: Iterable[Drawing], folder: str | Path) -> list[Path]:
-    """Write each figure as PDF (fonts embedded), SVG and PNG (300 dpi); return the files.
-
-    Raises:
-        ReportError: A file cannot be written, or one that was not drawn here is there.
-    """
+    """Write each figure as PDF (fonts embedded), SVG and PNG (300 dpi); return the files."""
     written = []
     for drawing in drawings:
         contents = {
@@ -94,11 +90,7 @@ def save_figures(drawings: Iterable[Drawing], folder: str | Path) -> list[Path]:
 
 
 def write_file(path: Path, content: bytes, kind: Kind) -> None:
-    """Write a file of a report.
-
-    Raises:
-        ReportError: It cannot be written, or one of another kind is there.
-    """
+    """Write a file of a report."""
     try:
         write_atomically(path, content, kind)
     except OSError as error:

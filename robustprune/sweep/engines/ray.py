@@ -28,10 +28,8 @@ class RayEngine:
     def __init__(self, address: str | None = None, *, workers: int | None = None, gpu: bool = False) -> None:
         """Connect to the cluster whose head is at ``HOST:PORT``, ``auto`` for this machine's; None starts one here.
 
-        Args:
-            address: Of the cluster.
-            workers: At most so many tasks at a time; by default as many as the cluster has processors.
-            gpu: Whether each task gets a GPU of its own, where the cluster has some.
+        At most ``workers`` tasks run at a time, by default as many as the cluster has processors; with ``gpu`` each
+        gets a GPU of its own, where the cluster has some.
 
         Raises:
             MissingDependencyError: Ray is not installed.
