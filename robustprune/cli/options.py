@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 from click.core import ParameterSource
 
-from robustprune.cli.paths import DataRoot, Naming, Read, Source, named_paths
+from robustprune.cli.paths import CodeFile, DataRoot, Naming, Read, named_paths
 
 if TYPE_CHECKING:
     import torch
@@ -201,7 +201,9 @@ network_options = gathered(
     "network",
     NetworkOptions,
     _model_option("A ticket's file, or a name: see `robustprune list models`."),
-    click.option("--model-code", "code", type=Source(), help="Python file of a `file:` network, for its tickets."),
+    click.option(
+        "--model-code", "code", type=CodeFile(), help="Python file, or FILE.py:NAME, of a ticket's own network."
+    ),
     _network_option,
 )
 """For ``network: NetworkOptions``."""

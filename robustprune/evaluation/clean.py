@@ -75,7 +75,7 @@ def summarize_model(model: Ticket | nn.Module, network: nn.Module, images: Tenso
     cost = measure_cost(network, example)
     return ModelSummary(
         path=ticket.path if ticket else None,
-        architecture=ticket.architecture.name if ticket else network_name(network),
+        architecture=ticket.architecture.called if ticket else network_name(network),
         sha256=hash_weights(network),
         parameters=cost.parameters,
         macs=cost.macs,
@@ -100,8 +100,8 @@ def _memory(network: nn.Module, example: Tensor) -> dict[str, int] | None:
 
 
 def _blocks(ticket: Ticket) -> list[BlockSummary]:
-    """Return the blocks of the dense network, if it is they that were scored and not filters."""
-    if ticket.plan.method != "layer" or not ticket.scores:
+    """Return the blocks of the dense network, if it is they that were scored and not filters, and it can be built."""
+    if ticket.plan.method != "layer" or not ticket.scores or ticket.architecture.is_module:
         return []
     scores: dict[str, Any] = ticket.scores
     return [
