@@ -33,8 +33,8 @@ def check_output(network: nn.Module, architecture: Architecture) -> None:
     # −∞ masks a class.
     if not bool(logits.amax(dim=1).isfinite().all()):
         raise ModelError(
-            f"{architecture.called} returns numbers that are not finite for {shape} images, which are probably too small "
-            "for it; choose larger ones with --image-size"
+            f"{architecture.called} returns numbers that are not finite for {shape} images, which are probably too "
+            "small for it; choose larger ones with --image-size"
         )
     try:
         further = check_training(network, architecture)

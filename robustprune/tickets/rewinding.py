@@ -75,8 +75,8 @@ def rewind(ticket: Ticket, dense: Ticket | nn.Module, epoch: int) -> Ticket:
         dense = Ticket.from_model(dense, ticket.architecture)
     if dense.architecture != ticket.architecture:
         raise PruningError(
-            f"a ticket of {ticket.architecture.called} cannot be rewound to weights of {dense.architecture.called}; both "
-            "have to be built alike, for the same images"
+            f"a ticket of {ticket.architecture.called} cannot be rewound to weights of {dense.architecture.called}; "
+            "both have to be built alike, for the same images"
         )
     return _with_weights_of(ticket, dense, epoch)
 
@@ -89,8 +89,8 @@ def reinitialize(ticket: Ticket) -> Ticket:
     """
     if ticket.architecture.is_module:
         raise PruningError(
-            f"new weights of {ticket.architecture.called} cannot be drawn here, as only you can build it; build it anew "
-            "and take the weights of that one: rewind(ticket, MyNet(…), 0)"
+            f"new weights of {ticket.architecture.called} cannot be drawn here, as only you can build it; build it "
+            "anew and take the weights of that one: rewind(ticket, MyNet(…), 0)"
         )
     seed = derive_seed(ticket.seed, "reinitialized")
     return _with_weights_of(

@@ -154,7 +154,8 @@ def _train(
     ticket.check_masks()
     if not any(parameter.requires_grad for parameter in ticket.network.parameters()):
         raise TrainingError(
-            f"{ticket.architecture.called} has no weights that can be trained: they are frozen, or constants of a script"
+            f"{ticket.architecture.called} has no weights that can be trained: they are frozen, or constants of a "
+            "script"
         )
     check_training(ticket.network, ticket.architecture)
     processes, recipe = work.processes, course.recipe
