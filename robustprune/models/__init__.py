@@ -22,6 +22,7 @@ from robustprune.models.networks import (
     to_evaluation,
 )
 from robustprune.models.own_module import architecture_beside, for_images
+from robustprune.models.weight_files import load_weights
 
 __all__ = [
     "MODELS",
@@ -39,6 +40,7 @@ __all__ = [
     "frozen_parameters",
     "hides_layers",
     "known_architecture",
+    "load_weights",
     "logit_gap",
     "model_device",
     "model_type",
