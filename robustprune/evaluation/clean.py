@@ -21,7 +21,7 @@ from robustprune.metrics import (
     wilson_interval,
 )
 from robustprune.models import build_network, network_name
-from robustprune.pruning import find_blocks
+from robustprune.pruning import Block, find_blocks
 from robustprune.records import BlockSummary, CleanResult, ModelSummary, Samples
 from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.processes import Processes
@@ -100,8 +100,8 @@ def _memory(network: nn.Module, example: Tensor) -> dict[str, int] | None:
 
 
 def _blocks(ticket: Ticket) -> list[BlockSummary]:
-    """Return the blocks of the dense network, if it is they that were scored and not filters, and it can be built."""
-    if ticket.plan.method != "layer" or not ticket.scores or ticket.architecture.is_module:
+    """Return the blocks of the dense network, if it is they that were scored and not filters."""
+    if ticket.plan.method != "layer" or not ticket.scores:
         return []
     scores: dict[str, Any] = ticket.scores
     return [
@@ -112,5 +112,10 @@ def _blocks(ticket: Ticket) -> list[BlockSummary]:
             removed=block.name in ticket.plan.removed,
             score=scores.get(block.name),
         )
-        for block in find_blocks(build_network(ticket.architecture))
+        for block in _dense_blocks(ticket)
     ]
+
+
+def _dense_blocks(ticket: Ticket) -> tuple[Block, ...]:
+    architecture = ticket.architecture
+    return ticket.dense_blocks if architecture.is_module else find_blocks(build_network(architecture))

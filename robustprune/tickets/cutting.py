@@ -69,7 +69,10 @@ def prune_layers(
         seed=scores.seed,
         scoring_seconds=scores.seconds,
     )
-    return cut_out(source, remove_blocks(source.network, removed), plan, data, scores=scores)
+    ticket = cut_out(source, remove_blocks(source.network, removed), plan, data, scores=scores)
+    if source.architecture.is_module:
+        ticket.dense_blocks = source.dense_blocks or found
+    return ticket
 
 
 def source_of(model: nn.Module | Ticket, data: ImageData | None, scored: Architecture | None = None) -> Ticket:

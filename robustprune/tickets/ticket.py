@@ -21,7 +21,16 @@ from robustprune.models import (
     to_evaluation,
 )
 from robustprune.models.networks import set_weights
-from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks, remove_filters
+from robustprune.pruning import (
+    Block,
+    Masks,
+    apply_masks,
+    check_masks,
+    count_kept,
+    find_blocks,
+    remove_blocks,
+    remove_filters,
+)
 from robustprune.runtime.environment import describe_environment, hash_weights
 from robustprune.runtime.files import read_sealed, write_sealed
 from robustprune.runtime.kinds import TICKET
@@ -51,6 +60,8 @@ class Ticket:
             for a ticket cut out at initialization.
         provenance: When, where and by what versions it was made.
         path: Where it was loaded from; None if it was made in this process. Not saved.
+        dense_blocks: The blocks of the dense network where that cannot be built again, being a module of the user's;
+            empty where nobody looked. Not saved.
     """
 
     network: nn.Module
@@ -65,6 +76,7 @@ class Ticket:
     earlier_training: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     path: str | None = None
+    dense_blocks: tuple[Block, ...] = ()
 
     @classmethod
     def from_model(
@@ -212,9 +224,11 @@ def load_ticket(path: str | Path, *, into: nn.Module | None = None, model_code: 
         ) from error
     architecture = with_code(header.architecture, path, model_code)
     module = bring_module(header, content.get("weights"), path, into, model_code)
+    blocks: tuple[Block, ...] = ()
     try:
         network = build_network(architecture) if module is None else module
         if module is None or not is_cut(module, content["weights"], header):
+            blocks = find_blocks(module) if module is not None and header.plan.method == "layer" else ()
             network = apply_plan(network, header.plan)
         set_weights(network, content["weights"])
     except RobustPruneError as error:
@@ -227,6 +241,7 @@ def load_ticket(path: str | Path, *, into: nn.Module | None = None, model_code: 
         architecture=architecture,
         masks=_masks_in(content, header.plan, path),
         path=given,
+        dense_blocks=blocks,
         **{name: getattr(header, name) for name in _SHARED_FIELDS},
     )
     ticket.check_masks()

@@ -191,7 +191,8 @@ def _conclude(ticket: Ticket, out: Path, checkpoint: Path) -> None:
 
 def _read_again(out: Path, ticket: Ticket) -> Ticket:
     own = ticket.architecture
-    return load_ticket(out, into=ticket.network if own.is_module else None, model_code=own_code(own.name))
+    found = load_ticket(out, into=ticket.network if own.is_module else None, model_code=own_code(own.name))
+    return replace(found, dense_blocks=ticket.dense_blocks)
 
 
 def _is_finished(out: Path, run: str, epochs: int, ticket: Ticket) -> bool:

@@ -107,6 +107,14 @@ def test_from_scoring_to_evaluation(name: str, data: rp.ImageData, tmp_path: Pat
     assert record.model.parameters == sum(weight.numel() for weight in ticket.network.parameters())
     assert record.model.architecture == type(model).__name__ == rp.evaluate(model, data).model.architecture
     assert record.model.removed == list(ticket.plan.removed)
+    # All blocks of the module, which the file does not hold.
+    dense = rp.find_blocks(model, IMAGES)
+    assert [(block.name, block.stage) for block in record.model.blocks] == [
+        (block.name, block.stage) for block in dense
+    ]
+    assert {block.name for block in record.model.blocks if block.removed} == set(ticket.plan.removed)
+    assert {block.name: block.score for block in record.model.blocks if block.score is not None} == dict(scores)
+    assert rp.evaluate(ticket, data).model.blocks == record.model.blocks
     # Neither module was touched.
     assert is_as_before(model, before)
     assert model.training
@@ -138,6 +146,7 @@ def test_weights_filters_cost_and_export(data: rp.ImageData, tmp_path: Path) -> 
         found = rp.load_ticket(tmp_path / f"{place}.pt", into=Mine())
         assert torch.equal(logits(found.network), logits(ticket.network))
         assert found.sha256 == ticket.sha256
+        assert rp.load_ticket(tmp_path / f"{place}.pt", into=ticket.network).sha256 == ticket.sha256
     assert masked.mask_summary is not None
     assert masked.mask_summary["kept"] == round(0.5 * masked.mask_summary["weights"])
     parameters = sum(weight.numel() for weight in narrow.network.parameters())
