@@ -199,7 +199,7 @@ _network_option = plugin_options(
 )
 _weights_option = click.option(
     "--weights",
-    type=Source(exists=True, dir_okay=False),
+    type=Source(),
     help="Checkpoint of a new network: torch.save or safetensors.",
 )
 

@@ -224,7 +224,7 @@ def test_the_command_line_has_an_option_for_them(tmp_path: Path, run: Any) -> No
     assert found != run(*asking).json["model"]["sha256"]
     twice = ("--weights", str(tmp_path / "w.ckpt"), "--model-option", f"weights_file={tmp_path / 'w.ckpt'}")
     check_failure(run(*asking, *twice), 2, "name one thing twice")
-    check_failure(run(*asking, "--weights", "missing.pt"), 2, "missing.pt")
+    check_failure(run(*asking, "--weights", "missing.pt"), 1, "there is no file missing.pt")
 
 
 def test_a_module_of_ones_own_takes_them_in_place(tmp_path: Path, source: nn.Module) -> None:
