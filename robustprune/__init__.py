@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.inference import freeze as freeze
     from robustprune.lottery import run_lottery as run_lottery
     from robustprune.models import build_model as build_model
+    from robustprune.models import load_weights as load_weights
     from robustprune.ood import OOD as OOD
     from robustprune.ood import evaluate_ood as evaluate_ood
     from robustprune.pruning import find_blocks as find_blocks
@@ -66,7 +67,7 @@ _HOMES = {
         "evaluation.similarity": "compare_representations",
         "inference": "freeze",
         "lottery": "run_lottery",
-        "models": "build_model",
+        "models": "build_model load_weights",
         "ood": "OOD evaluate_ood",
         "pruning": "find_blocks first_convolutions score_blocks score_filters score_weights",
         "records": "Record load_record",

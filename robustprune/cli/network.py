@@ -161,7 +161,7 @@ def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setu
         terminal.print_json({"model": network.model, "eligibility": rule, "removable_together": most, "blocks": rows})
         return
     terminal.table(
-        f"Blocks of {ticket.architecture.name}",
+        f"Blocks of {ticket.architecture.called}",
         ["block", ">stage", ">position", ">parameters", ">MACs", ">share", "can go"],
         [
             [

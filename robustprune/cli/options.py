@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 from click.core import ParameterSource
 
-from robustprune.cli.paths import DataRoot, Naming, Read, Source, named_paths
+from robustprune.cli.paths import CodeFile, DataRoot, Naming, Read, Source, named_paths
 
 if TYPE_CHECKING:
     import torch
@@ -197,16 +197,36 @@ _network_option = plugin_options(
     KeyValue("name", "data", "seed", texts={"weights_file", "threat_model"}),
     "E.g. width=32 for a ResNet.",
 )
+_weights_option = click.option(
+    "--weights",
+    type=Source(),
+    help="Checkpoint of a new network: torch.save or safetensors.",
+)
+
+
+def _network(
+    model: str, options: dict[str, Any], weights: str | None = None, code: str | None = None
+) -> NetworkOptions:
+    if weights is not None:
+        if "weights_file" in options:
+            raise click.UsageError("--weights and --model-option weights_file=… name one thing twice; give one of them")
+        options = {**options, "weights_file": weights}
+    return NetworkOptions(model, options, code)
+
+
 network_options = gathered(
     "network",
-    NetworkOptions,
+    _network,
     _model_option("A ticket's file, or a name: see `robustprune list models`."),
-    click.option("--model-code", "code", type=Source(), help="Python file of a `file:` network, for its tickets."),
+    click.option(
+        "--model-code", "code", type=CodeFile(), help="Python file, or FILE.py:NAME, of a ticket's own network."
+    ),
+    _weights_option,
     _network_option,
 )
 """For ``network: NetworkOptions``."""
 new_network_options = gathered(
-    "network", NetworkOptions, _model_option("A name: see `robustprune list models`."), _network_option
+    "network", _network, _model_option("A name: see `robustprune list models`."), _weights_option, _network_option
 )
 """The same, of commands that take no ticket."""
 

@@ -86,6 +86,14 @@ class Source(click.Path):
         yield Read(Path(value), self.whole)
 
 
+class CodeFile(Source):
+    """A Python file, or a name in one: ``FILE.py:NAME``."""
+
+    def reads(self, value: Any) -> Iterator[Read]:
+        """Yield the file."""
+        yield from named_paths(str(value), plain=True)
+
+
 class DataRoot(Source):
     """A folder to look for published image sets in; other files may be added to it."""
 

@@ -152,7 +152,7 @@ def prune(
             [label, f"{getattr(before, name):,}", f"{getattr(after, name):,}", f"{saved[name]:.2f} %"]
             for name, label in labels.items()
         ],
-        "\n".join([f"{ticket.architecture.name}{without}; ticket in {out}", *terminal.pruning_notes(ticket)]),
+        "\n".join([f"{ticket.architecture.called}{without}; ticket in {out}", *terminal.pruning_notes(ticket)]),
     )
 
 

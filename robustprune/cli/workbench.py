@@ -23,7 +23,9 @@ def open_model(
         return Ticket.from_model(build_model(network.model, data, seed=seed, **network.options), data), data
     ticket = load_ticket(network.model, model_code=network.code)
     if network.options:
-        raise TicketError(f"{network.model} is a ticket, whose network is fixed; leave out --model-option")
+        raise TicketError(
+            f"{network.model} is a ticket, whose network is fixed; leave out --model-option and --weights"
+        )
     return ticket, _data_for(ticket, network.model, dataset, seed)
 
 

@@ -21,7 +21,7 @@ from robustprune.metrics import (
     wilson_interval,
 )
 from robustprune.models import build_network, network_name
-from robustprune.pruning import find_blocks
+from robustprune.pruning import Block, find_blocks
 from robustprune.records import BlockSummary, CleanResult, ModelSummary, Samples
 from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.processes import Processes
@@ -75,7 +75,7 @@ def summarize_model(model: Ticket | nn.Module, network: nn.Module, images: Tenso
     cost = measure_cost(network, example)
     return ModelSummary(
         path=ticket.path if ticket else None,
-        architecture=ticket.architecture.name if ticket else network_name(network),
+        architecture=ticket.architecture.called if ticket else network_name(network),
         sha256=hash_weights(network),
         parameters=cost.parameters,
         macs=cost.macs,
@@ -112,5 +112,10 @@ def _blocks(ticket: Ticket) -> list[BlockSummary]:
             removed=block.name in ticket.plan.removed,
             score=scores.get(block.name),
         )
-        for block in find_blocks(build_network(ticket.architecture))
+        for block in _dense_blocks(ticket)
     ]
+
+
+def _dense_blocks(ticket: Ticket) -> tuple[Block, ...]:
+    architecture = ticket.architecture
+    return ticket.dense_blocks if architecture.is_module else find_blocks(build_network(architecture))

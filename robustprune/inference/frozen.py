@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.inference.folding import coarsest_spacing, find_pairs, fold
 from robustprune.inference.packed import Packed
+from robustprune.models.architecture import known_architecture
 from robustprune.models.forward import channels_last, logit_gap, model_device, model_type, run_model, to_unit_range
 from robustprune.models.networks import (
     FunctionNetwork,
@@ -151,8 +152,7 @@ def _gap(model: nn.Module, copy: nn.Module, images: Tensor) -> float:
 
 def _probes(model: nn.Module, example: Array | None) -> Tensor:
     """Return images (4, …) where the model is: up to two of the example, then noise."""
-    # Asked for by attribute: this module knows nothing of how networks are built.
-    architecture = getattr(model, "architecture", None)
+    architecture = known_architecture(model)
     if example is not None:
         images = to_unit_range(to_tensor(example, "the example")[:2]).cpu()
     elif architecture is not None:

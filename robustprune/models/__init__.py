@@ -1,6 +1,6 @@
 """Networks: built by name, or any that is handed over, run on images in [0, 1]; normalization inside."""
 
-from robustprune.models.architecture import Architecture
+from robustprune.models.architecture import Architecture, known_architecture
 from robustprune.models.build import MODELS, architecture_of, build_model, build_network
 from robustprune.models.forward import (
     failure,
@@ -21,11 +21,14 @@ from robustprune.models.networks import (
     run_uncompiled,
     to_evaluation,
 )
+from robustprune.models.own_module import architecture_beside, for_images
+from robustprune.models.weight_files import load_weights
 
 __all__ = [
     "MODELS",
     "Architecture",
     "FunctionNetwork",
+    "architecture_beside",
     "architecture_of",
     "as_network",
     "build_model",
@@ -33,8 +36,11 @@ __all__ = [
     "copy_network",
     "evaluation_mode",
     "failure",
+    "for_images",
     "frozen_parameters",
     "hides_layers",
+    "known_architecture",
+    "load_weights",
     "logit_gap",
     "model_device",
     "model_type",

@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
 
 from robustprune.errors import ModelError
+
+MODULE_PREFIX = "module:"
+"""What the names of architectures begin with that stand for a module of the user's, which only they can build."""
+_OWN_ATTRIBUTE = "_robustprune_architecture"  # `architecture` may be one of the module's own
 
 Side = Annotated[int, Field(ge=8, le=4096)]
 Options = TypeVar("Options", bound=BaseModel)
@@ -40,7 +45,8 @@ class Architecture(BaseModel):
     """The recipe of a network without its weights; plain numbers, so that it fits in a ticket.
 
     Attributes:
-        name: A name that :data:`robustprune.models.MODELS` knows, such as ``resnet32``.
+        name: A name that :data:`robustprune.models.MODELS` knows, such as ``resnet32``; ``module:CLASS`` for a module
+            that was handed over.
         num_classes: Outputs of the last layer.
         channels: Channels of the images.
         image_size: Height and width of the images in pixels, from 8 to 4096.
@@ -58,6 +64,16 @@ class Architecture(BaseModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it stands for a module of the user's."""
+        return self.name.startswith(MODULE_PREFIX)
+
+    @property
+    def called(self) -> str:
+        """What to call it before readers, and in records: its name, or the class of a module of the user's."""
+        return self.name.removeprefix(MODULE_PREFIX)
 
     @classmethod
     def for_data(cls, name: str, data: ImageProperties, **options: Any) -> Architecture:
@@ -80,3 +96,28 @@ class Architecture(BaseModel):
             problem = error.errors()[0]
             option = ".".join(map(str, problem["loc"]))
             raise ModelError(f"{self.name}: option {option!r}: {problem['msg'].lower()}; {takes}") from error
+
+
+def architecture_for(name: str, images: ImageProperties, **options: Any) -> Architecture:
+    """Return the architecture ``name`` shaped for an image set.
+
+    Raises:
+        ModelError: Images that no network here can be shaped for, such as ones of less than 8 pixels a side.
+    """
+    try:
+        return Architecture.for_data(name, images, **options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise ModelError(f"{name} cannot be shaped for this data set: {field}: {problem['msg']}") from error
+
+
+def known_architecture(model: nn.Module) -> Architecture | None:
+    """Return the architecture that a network says it has; None where it does not know."""
+    noted = (getattr(model, name, None) for name in (_OWN_ATTRIBUTE, "architecture"))
+    return next((each for each in noted if isinstance(each, Architecture)), None)
+
+
+def note_architecture(network: nn.Module, architecture: Architecture) -> None:
+    """Let a module of the user's, or rather a copy of it, know its architecture; no attribute of its own is touched."""
+    setattr(network, _OWN_ATTRIBUTE, architecture)

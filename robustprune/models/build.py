@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from torch import nn
 
 from robustprune.errors import ModelError
-from robustprune.models.architecture import Architecture, ImageProperties
+from robustprune.models.architecture import Architecture, ImageProperties, architecture_for, known_architecture
 from robustprune.models.libraries import download_robustbench
-from robustprune.models.networks import lazy_layers, to_evaluation
+from robustprune.models.networks import lazy_layers, network_name, to_evaluation
 from robustprune.models.trial import check_output, run_first_images
 from robustprune.models.weight_files import load_weights
 from robustprune.registry import Registry, read_tables
@@ -59,12 +58,7 @@ def build_model(
             f"{name} cannot be shaped for images of one class: a network tells apart two or more; if they "
             "come from a folder, it may be one too deep"
         )
-    try:
-        architecture = Architecture.for_data(name, data, **options)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"]))
-        raise ModelError(f"{name} cannot be shaped for this data set: {field}: {problem['msg']}") from error
+    architecture = architecture_for(name, data, **options)
     network = build_network(architecture, seed=seed)
     if download not in (True, False):
         raise ModelError(f"download={download!r} is neither 1 nor 0")
@@ -89,15 +83,15 @@ def build_network(architecture: Architecture, *, seed: int = 0) -> nn.Module:
 
 
 def architecture_of(model: nn.Module) -> Architecture:
-    """Return the architecture that a network was built from.
+    """Return the architecture of a network: what it was built from, or what images a module of one's own takes.
 
     Raises:
-        ModelError: The network was not built by :func:`build_model`.
+        ModelError: It does not know, as a module that was handed over without images.
     """
-    architecture = getattr(model, "architecture", None)
-    if not isinstance(architecture, Architecture):
+    architecture = known_architecture(model)
+    if architecture is None:
         raise ModelError(
-            f"this {type(model).__name__} does not know how it was built, so no ticket can be made of it; "
-            "build it with build_model('file:PATH:NAME', data)"
+            f"this {network_name(model)} does not know how it was built, nor what images it takes; give it the image "
+            "set (data=…), or some images where there is an argument for an example (example=images[:2])"
         )
     return architecture

@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from robustprune.errors import ModelError
+from robustprune.models.architecture import known_architecture, note_architecture
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -155,7 +156,7 @@ def copy_network(model: Network) -> Network:
     kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     try:
         with torch.no_grad():  # copied weights of a script would otherwise have a history
-            return copy.deepcopy(model, {id(value): value.clone() for value in kept if not value.is_leaf})
+            copied = copy.deepcopy(model, {id(value): value.clone() for value in kept if not value.is_leaf})
     except ModelError:
         raise
     except Exception as error:
@@ -163,6 +164,11 @@ def copy_network(model: Network) -> Network:
             f"this {network_name(model)} cannot be copied: {type(error).__name__}: {error}; build it anew and "
             "load its weights, instead of handing over one that holds on to a graph, a file or a lock"
         ) from error
+    known = known_architecture(model)
+    # Torch copies of scripts and graphs its own parts alone.
+    if known is not None and known_architecture(copied) is None:
+        note_architecture(copied, known)
+    return copied
 
 
 def set_weights(network: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True) -> None:

@@ -27,14 +27,14 @@ def check_output(network: nn.Module, architecture: Architecture) -> None:
         with torch.no_grad():
             logits = network(images.to(model_type(network)))
     except Exception as error:
-        raise ModelError(f"{architecture.name} does not run on {shape} images: {reason_of(error)}") from error
+        raise ModelError(f"{architecture.called} does not run on {shape} images: {reason_of(error)}") from error
     if problem := _no_logits(logits, architecture):
-        raise ModelError(f"{architecture.name} {problem}")
+        raise ModelError(f"{architecture.called} {problem}")
     # −∞ masks a class.
     if not bool(logits.amax(dim=1).isfinite().all()):
         raise ModelError(
-            f"{architecture.name} returns numbers that are not finite for {shape} images, which are probably too small "
-            "for it; choose larger ones with --image-size"
+            f"{architecture.called} returns numbers that are not finite for {shape} images, which are probably too "
+            "small for it; choose larger ones with --image-size"
         )
     try:
         further = check_training(network, architecture)
@@ -42,7 +42,7 @@ def check_output(network: nn.Module, architecture: Architecture) -> None:
         said = f"{error}; it can be used, but not trained"
     else:
         said = (
-            f"{architecture.name} returns {further + 1} outputs in training mode; the first is taken for the logits, "
+            f"{architecture.called} returns {further + 1} outputs in training mode; the first is taken for the logits, "
             "and nothing is learned from the others"
         )
         if not further:
@@ -56,7 +56,7 @@ def check_training(network: nn.Module, architecture: Architecture) -> int:
     Raises:
         ModelError: It does not, or it fails in training mode.
     """
-    name = architecture.name
+    name = architecture.called
     with isolated_generators(0), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says of checkpoints without gradients
         trained = channels_last(uncompiled(copy_network(network)))
@@ -99,4 +99,4 @@ def run_first_images(network: nn.Module, architecture: Architecture) -> None:
         with torch.no_grad():
             to_evaluation(network)(_gray_images(architecture))
     except Exception as error:
-        raise ModelError(f"{architecture.name} does not run on its first images: {reason_of(error)}") from error
+        raise ModelError(f"{architecture.called} does not run on its first images: {reason_of(error)}") from error

@@ -61,6 +61,10 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     statistic of the network is there, under one prefix, with its shape. Constants such as a mean that the network knows
     by itself may be missing. For one from another package, the file has that package's names or this one's.
 
+    Args:
+        network: Any module; its weights are replaced, in place.
+        path: Read as safetensors if it ends so, else by ``torch.load`` with ``weights_only=True``.
+
     Raises:
         ModelError: No such file, a file with more than plain tensors, weights that do not fit or are not finite.
 

@@ -20,7 +20,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from robustprune.errors import PruningError
-from robustprune.models import copy_network, to_evaluation
+from robustprune.models import copy_network, known_architecture, network_name, to_evaluation
 from robustprune.pruning.calls import Call, address, probe_images, run_registered, tensors, trace, undisturbed
 from robustprune.pruning.residue import LAYERS, Residue, is_summed, residue_of
 from robustprune.pruning.surgery import remove_blocks
@@ -94,7 +94,8 @@ def find_blocks(model: nn.Module, example: Array | None = None) -> tuple[Block, 
                     blocks[call.name] = residue
         if not blocks:
             run_registered(probe, images)  # blocks that are not registered are not seen
-            name = str(getattr(getattr(model, "architecture", None), "name", type(model).__name__))
+            known = known_architecture(model)
+            name = network_name(model) if known is None else known.called
             raise PruningError(f"no block of this {name} can be removed: {_NO_BLOCK}")
         obstacles = _obstacles(probe, blocks, images)
     stages = _stages(calls, blocks)

@@ -15,10 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError, in_one_line
-from robustprune.models import run_uncompiled
+from robustprune.models import Architecture, architecture_beside, for_images, run_uncompiled
 from robustprune.models.networks import without_checkpoints
 from robustprune.pruning.blocks import find_blocks, removable_blocks
-from robustprune.pruning.criteria import make_criterion
+from robustprune.pruning.criteria import Criterion, make_criterion
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.randomness import isolated_generators
 
@@ -26,7 +26,10 @@ Importance = TypeVar("Importance")
 
 
 class Scores(dict[str, Importance]):
-    """{name: importance}, higher = keep, with the criterion, its options in force, the seed and the seconds it took."""
+    """{name: importance}, higher = keep, with the criterion, its options in force, the seed and the seconds it took.
+
+    ``architecture`` is that of the network that was scored, and says what images it takes; None where nothing does.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Scores(dict[str, Importance]):
         options: Mapping[str, Any] | None = None,
         seed: int = 0,
         seconds: float = 0.0,
+        architecture: Architecture | None = None,
     ) -> None:
         """Keep the scores and their origin."""
         super().__init__(scores)
@@ -43,6 +47,7 @@ class Scores(dict[str, Importance]):
         self.options = dict(options or {})
         self.seed = seed
         self.seconds = seconds
+        self.architecture = architecture
 
 
 class BlockScores(Scores[float]):
@@ -62,7 +67,7 @@ def score_blocks(
     were.
 
     Args:
-        model: A network from :func:`robustprune.build_model`.
+        model: Any network from images in [0, 1] to logits.
         data: The image set; criteria sample its un-augmented training split.
         criterion: Name of a criterion, see ``robustprune list criteria``.
         seed: Decides the sample.
@@ -72,6 +77,7 @@ def score_blocks(
         PruningError: No block can go, an option is wrong, or a score is not finite.
     """
     chosen = make_criterion(criterion, **options)
+    model = for_images(model, data)
     blocks = removable_blocks(find_blocks(model))
     start = time.perf_counter()
     with _scoring(model, criterion):
@@ -87,7 +93,7 @@ def score_blocks(
             PruningWarning,
             stacklevel=2,
         )
-    return BlockScores(scores, criterion=criterion, options=chosen.model_dump(), seed=seed, seconds=seconds)
+    return BlockScores(scores, **_origin(model, data, chosen, criterion, seed), seconds=seconds)
 
 
 def score_filters(
@@ -96,7 +102,7 @@ def score_filters(
     """Return the importance of each filter, {layer: (filters,) float64}; higher = keep.
 
     Args:
-        model: A network from :func:`robustprune.build_model`, left as it was.
+        model: Any network from images in [0, 1] to logits, left as it was.
         layers: Names of convolutions, such as those of :func:`robustprune.pruning.first_convolutions`.
         data: The image set; criteria sample its un-augmented training split.
         criterion: Name of a criterion that has a meaning for filters.
@@ -115,7 +121,12 @@ def score_filters(
     with _scoring(model, criterion):
         scores = _checked(chosen.filter_scores(model, layers, data, seed), criterion)
     seconds = time.perf_counter() - start
-    return FilterScores(scores, criterion=criterion, options=chosen.model_dump(), seed=seed, seconds=seconds)
+    return FilterScores(scores, **_origin(model, data, chosen, criterion, seed), seconds=seconds)
+
+
+def _origin(model: nn.Module, data: ImageData, chosen: Criterion, criterion: str, seed: int) -> dict[str, Any]:
+    architecture = architecture_beside(model, data)
+    return {"criterion": criterion, "options": chosen.model_dump(), "seed": seed, "architecture": architecture}
 
 
 def score_weights(

@@ -10,7 +10,7 @@ from torch import nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
-from robustprune.models import copy_network
+from robustprune.models import Architecture, copy_network
 from robustprune.pruning import (
     BlockScores,
     Eligibility,
@@ -40,7 +40,7 @@ def prune_layers(
     """Remove the least important blocks of a network for real and return the ticket.
 
     Args:
-        model: A network, or a ticket (whose data set and seed are kept).
+        model: A network, left as it is, or a ticket (whose data set and seed are kept).
         scores: From :func:`robustprune.score_blocks` on that network.
         blocks: How many go.
         eligibility: Which may go: ``authors``, ``strict`` or ``identity``.
@@ -49,7 +49,7 @@ def prune_layers(
     Raises:
         PruningError: More blocks than can go, or scores that do not fit.
     """
-    source = source_of(model, data)
+    source = source_of(model, data, scores.architecture)
     found = find_blocks(source.network)
     rule = check_eligibility(eligibility)
     removed = {
@@ -69,12 +69,18 @@ def prune_layers(
         seed=scores.seed,
         scoring_seconds=scores.seconds,
     )
-    return cut_out(source, remove_blocks(source.network, removed), plan, data, scores=scores)
+    ticket = cut_out(source, remove_blocks(source.network, removed), plan, data, scores=scores)
+    if source.architecture.is_module:
+        ticket.dense_blocks = source.dense_blocks or found
+    return ticket
 
 
-def source_of(model: nn.Module | Ticket, data: ImageData | None) -> Ticket:
-    """Return the ticket to cut blocks or filters out of, that of a network if need be."""
-    source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
+def source_of(model: nn.Module | Ticket, data: ImageData | None, scored: Architecture | None = None) -> Ticket:
+    """Return the ticket to cut blocks or filters out of, that of a network if need be.
+
+    What images a module takes is known from the image set, else from the architecture that was scored.
+    """
+    source = model if isinstance(model, Ticket) else Ticket.from_model(model, scored if data is None else data)
     if source.masks:
         raise PruningError(
             "single weights of this ticket are masked, and its blocks and filters stay; remove those first, and then "

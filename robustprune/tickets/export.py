@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from robustprune._version import __version__
 from robustprune.cost import Latency, noise_images
 from robustprune.cost.timing import frozen_run, time_runs
+from robustprune.data import ImageData
 from robustprune.errors import ExportError, MissingDependencyError, in_one_line
 from robustprune.inference import freeze
 from robustprune.inference.frozen import TOLERANCE
@@ -60,18 +61,27 @@ class Exported:
         return {**asdict(self), "batch_sizes": list(self.batch_sizes)}
 
 
-def export_model(ticket: Ticket, path: str | Path, format: str = "onnx") -> Exported:
-    """Write a ticket's network as a file from float32 images (N, C, H, W) in [0, 1] to logits (N, K), for any N.
+def export_model(
+    ticket: Ticket | nn.Module, path: str | Path, format: str = "onnx", *, data: ImageData | None = None
+) -> Exported:
+    """Write a network as a file from float32 images (N, C, H, W) in [0, 1] to logits (N, K), for any N.
 
     Normalization is inside and batch normalization folded away. The content is run (ONNX in onnxruntime, a program
     of torch.export after it was read back) on batches of 1, 2, 5 and 17 images of noise; only if each logit
     lies within 1e-4 of the batch's largest from the ticket's own is the file written, whole or not at all.
+
+    Args:
+        ticket: A ticket, or a network, which is left as it is.
+        path: The file.
+        format: ``onnx`` or ``torch-export``.
+        data: The image set, which says what images a network takes that was not built here.
 
     Raises:
         ExportError: There is no such format, the network cannot be exported, the export computes something else,
             the file cannot be written, or a file of another kind is there.
         MissingDependencyError: ONNX's packages, the extra ``export``, are not installed.
     """
+    ticket = ticket if isinstance(ticket, Ticket) else Ticket.from_model(ticket, data)
     metadata = _metadata(ticket)
     content, run = encode_network(ticket.network, format, metadata)
     difference = _compare(ticket, run, format)

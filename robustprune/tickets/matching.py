@@ -51,7 +51,7 @@ def prune_filters(
         PruningError: Masked weights, both or neither of ``match`` and ``filters``, scores that do not fit, more filters
             than can go, or a ticket to match that is of another architecture or no smaller.
     """
-    source = source_of(model, data)
+    source = source_of(model, data, scores.architecture)
     blocks = find_blocks(source.network)
     check_filter_scores(source.network, blocks, scores)
     if match is not None and filters is None:

@@ -57,29 +57,41 @@ def set_back(found: Ticket, point: RewindPoint, dense: Ticket) -> Ticket:
     return reinitialize(found) if point.random else rewind(found, dense, point.epoch)
 
 
-def rewind(ticket: Ticket, dense: Ticket, epoch: int) -> Ticket:
+def rewind(ticket: Ticket, dense: Ticket | nn.Module, epoch: int) -> Ticket:
     """Return the ticket with what its kept blocks, filters and weights were in an earlier state of the dense network.
 
     Weights and buffers (running statistics of batch normalization among them) are those of ``dense``, bit by bit.
 
     Args:
         ticket: Cut out of a later state; left as it is.
-        dense: The dense network as it was after ``epoch`` epochs.
+        dense: The dense network as it was after ``epoch`` epochs; a module of one's own is left as it is.
         epoch: Said in the plan; train the ticket with ``start_epoch=epoch`` to resume the schedule there.
 
     Raises:
         PruningError: The two are not of one architecture.
+        TicketError: The plan cannot be carried out on a module of one's own, which is built otherwise.
     """
+    if not isinstance(dense, Ticket):
+        dense = Ticket.from_model(dense, ticket.architecture)
     if dense.architecture != ticket.architecture:
         raise PruningError(
-            f"a ticket of {ticket.architecture.name} cannot be rewound to weights of {dense.architecture.name}; both "
-            "have to be built alike, for the same images"
+            f"a ticket of {ticket.architecture.called} cannot be rewound to weights of {dense.architecture.called}; "
+            "both have to be built alike, for the same images"
         )
     return _with_weights_of(ticket, dense, epoch)
 
 
 def reinitialize(ticket: Ticket) -> Ticket:
-    """Return the ticket with new random weights; its seed says which."""
+    """Return the ticket with new random weights; its seed says which.
+
+    Raises:
+        PruningError: The ticket is one of a user's module, which only they can build anew.
+    """
+    if ticket.architecture.is_module:
+        raise PruningError(
+            f"new weights of {ticket.architecture.called} cannot be drawn here, as only you can build it; build it "
+            "anew and take the weights of that one: rewind(ticket, MyNet(…), 0)"
+        )
     seed = derive_seed(ticket.seed, "reinitialized")
     return _with_weights_of(
         ticket, Ticket(build_network(ticket.architecture, seed=seed), ticket.architecture, seed=seed), "random"

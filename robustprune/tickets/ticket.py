@@ -12,13 +12,29 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import DamagedFileError, PruningError, RobustPruneError, TicketError, in_one_line
-from robustprune.models import Architecture, architecture_of, build_network, copy_network, to_evaluation
+from robustprune.models import (
+    Architecture,
+    architecture_of,
+    build_network,
+    copy_network,
+    for_images,
+    to_evaluation,
+)
 from robustprune.models.networks import set_weights
-from robustprune.models.user_file import split_name
-from robustprune.pruning import Masks, apply_masks, check_masks, count_kept, find_blocks, remove_blocks, remove_filters
+from robustprune.pruning import (
+    Block,
+    Masks,
+    apply_masks,
+    check_masks,
+    count_kept,
+    find_blocks,
+    remove_blocks,
+    remove_filters,
+)
 from robustprune.runtime.environment import describe_environment, hash_weights
 from robustprune.runtime.files import read_sealed, write_sealed
 from robustprune.runtime.kinds import TICKET
+from robustprune.tickets.brought_module import bring_module, is_cut, with_code
 from robustprune.tickets.header import Plan, TicketHeader
 
 FORMAT = "robustprune-ticket"
@@ -44,6 +60,8 @@ class Ticket:
             for a ticket cut out at initialization.
         provenance: When, where and by what versions it was made.
         path: Where it was loaded from; None if it was made in this process. Not saved.
+        dense_blocks: The blocks of the dense network where that cannot be built again, being a module of the user's;
+            empty where nobody looked. Not saved.
     """
 
     network: nn.Module
@@ -58,17 +76,34 @@ class Ticket:
     earlier_training: list[dict[str, Any]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     path: str | None = None
+    dense_blocks: tuple[Block, ...] = ()
 
     @classmethod
-    def from_model(cls, model: nn.Module, data: ImageData | None = None) -> Ticket:
-        """Return a dense ticket of a network from :func:`robustprune.build_model`, which knows its seed.
+    def from_model(
+        cls, model: nn.Module, data: ImageData | Architecture | None = None, *, seed: int | None = None
+    ) -> Ticket:
+        """Return a dense ticket of a network.
+
+        Args:
+            model: From :func:`robustprune.build_model`, which is then the ticket's own; or any module from images
+                (N, C, H, W) in [0, 1] to logits (N, classes), which is left as it is: the ticket holds a copy.
+            data: The image set to remember, which says what images a module takes (so does an architecture).
+            seed: Of its initial weights; by default what :func:`robustprune.build_model` was given, else 0. Comparisons
+                tell the networks of several seeds apart by it.
 
         Raises:
-            ModelError: The network does not know its architecture.
+            ModelError: What images the module takes is not known, or it does not run on them, or has not a logit for
+                each class.
         """
-        spec = dict(data.spec) if data is not None else {}
-        seed = int(getattr(model, "initial_seed", 0))
-        return cls(model, architecture_of(model), seed=seed, data=spec, provenance=describe_environment())
+        network = model if data is None else for_images(model, data)
+        known = getattr(network, "initial_seed", 0) if seed is None else seed
+        return cls(
+            network,
+            architecture_of(network),
+            seed=known if isinstance(known, int) else 0,
+            data=dict(data.spec) if isinstance(data, ImageData) else {},
+            provenance=describe_environment(),
+        )
 
     def model(self) -> nn.Module:
         """Return the network in evaluation mode; it is the ticket's own, not a copy."""
@@ -109,7 +144,7 @@ class Ticket:
         found = _shape(data.channels, data.image_size, data.num_classes)
         if wanted != found:
             raise TicketError(
-                f"{data.name} does not fit this {built.name}: the network takes {wanted}, the data set has "
+                f"{data.name} does not fit this {built.called}: the network takes {wanted}, the data set has "
                 f"{found}; choose the data set it was made for, or convert this one with --image-size and --channels"
             )
 
@@ -122,7 +157,13 @@ class Ticket:
         self.check_masks()
         shared = {name: getattr(self, name) for name in _SHARED_FIELDS}
         header = TicketHeader(architecture=self.architecture, **shared)
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        state = self.network.state_dict()
+        if strange := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+            raise TicketError(
+                f"{self.architecture.called} has {strange[0]} in its state_dict, which is no tensor; a ticket holds "
+                "tensors alone: keep it in a buffer, or leave it out of the state"
+            )
+        weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
         content = {"format": FORMAT, "header": header.model_dump(mode="json"), "weights": weights, "masks": self.masks}
         try:
             write_sealed(Path(path), content, TICKET)
@@ -154,15 +195,19 @@ def apply_plan(network: nn.Module, plan: Plan, masks: Mapping[str, Tensor] | Non
     return network
 
 
-def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ticket:
+def load_ticket(path: str | Path, *, into: nn.Module | None = None, model_code: str | Path | None = None) -> Ticket:
     """Read a ticket; nothing in the file is executed.
 
     Args:
         path: A file written by :meth:`Ticket.save`.
-        model_code: The Python file of a ``file:`` network, which a ticket never runs by itself.
+        into: For a ticket of a module of one's own, which holds no code: such a module, built as the one that it was
+            made of. It is left as it is; the ticket gets a copy, without what its plan removes, with its weights.
+        model_code: The Python file of a ``file:`` network, or of a module of one's own in place of ``into``, as
+            ``FILE.py`` or ``FILE.py:NAME``; a ticket never runs it by itself.
 
     Raises:
-        TicketError: The file is missing, damaged, foreign, or does not fit the network it names.
+        TicketError: The file is missing, damaged, foreign, or does not fit the network it names, or the one that is
+            handed over; or there has to be such a one.
     """
     given, path = str(path), Path(path)
     try:
@@ -177,20 +222,26 @@ def load_ticket(path: str | Path, *, model_code: str | Path | None = None) -> Ti
             f"{path} is a ticket of another version of robustprune, or was put together by hand: "
             f"{where}: {problem['msg']}"
         ) from error
-    architecture = _with_code(header.architecture, path, model_code)
+    architecture = with_code(header.architecture, path, model_code)
+    module = bring_module(header, content.get("weights"), path, into, model_code)
+    blocks: tuple[Block, ...] = ()
     try:
-        network = apply_plan(build_network(architecture), header.plan)
+        network = build_network(architecture) if module is None else module
+        if module is None or not is_cut(module, content["weights"], header):
+            blocks = find_blocks(module) if module is not None and header.plan.method == "layer" else ()
+            network = apply_plan(network, header.plan)
         set_weights(network, content["weights"])
     except RobustPruneError as error:
         raise TicketError(f"the network of {path} cannot be built: {error}") from error
     except Exception as error:
         detail = in_one_line(error)
-        raise TicketError(f"the weights in {path} do not fit {architecture.name}: {detail}") from error
+        raise TicketError(f"the weights in {path} do not fit {architecture.called}: {detail}") from error
     ticket = Ticket(
         network=to_evaluation(network),
         architecture=architecture,
         masks=_masks_in(content, header.plan, path),
         path=given,
+        dense_blocks=blocks,
         **{name: getattr(header, name) for name in _SHARED_FIELDS},
     )
     ticket.check_masks()
@@ -213,15 +264,3 @@ def _masks_in(content: dict[str, Any], plan: Plan, path: Path) -> Masks:
 
 def _shape(channels: int, image_size: tuple[int, int], classes: int) -> str:
     return f"{channels}×{image_size[0]}×{image_size[1]} images of {classes} classes"
-
-
-def _with_code(architecture: Architecture, path: Path, model_code: str | Path | None) -> Architecture:
-    if not architecture.name.startswith("file:"):
-        return architecture
-    own_path, attribute = split_name(architecture.name)
-    if model_code is None:
-        raise TicketError(
-            f"the network of {path} is {attribute} in {own_path.name}; a ticket never runs code by itself, so "
-            f"name that file again: --model-code {own_path.name}"
-        )
-    return architecture.model_copy(update={"name": f"file:{model_code}:{attribute}"})

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from robustprune.data import ImageData
 from robustprune.errors import TicketError, TrainingError
-from robustprune.models import to_evaluation
+from robustprune.models import copy_network, to_evaluation
 from robustprune.models.trial import check_training
 from robustprune.models.user_file import own_code
 from robustprune.runtime.files import hash_json
@@ -28,7 +30,7 @@ CHECKPOINT_NAME = "training.checkpoint"
 
 
 def train(
-    ticket: Ticket,
+    ticket: Ticket | nn.Module,
     data: ImageData,
     recipe: str | Recipe = "quick",
     *,
@@ -40,14 +42,15 @@ def train(
     work: Work = Work(),
     **overrides: Any,
 ) -> Ticket:
-    """Train a ticket in place, from its present weights, and return it.
+    """Train a ticket in place, from its present weights, and return it; of a network, a copy.
 
     The weights of the last epoch are kept; the validation split is only looked at, the test split not at all.
     With equal seed, thread count and machine the outcome is bit-identical, interrupted or not.
 
     Args:
         ticket: Dense or pruned; its history is replaced, and a training record it has moves to its
-            ``earlier_training``.
+            ``earlier_training``. Or any network from images in [0, 1] to logits, which is left as it is: the ticket
+            that is returned holds a trained copy.
         data: The image set; its training split must fit the network.
         recipe: ``quick``, ``paper``, or a recipe of one's own.
         seed: Decides order and augmentation.
@@ -76,7 +79,15 @@ def train(
         country=country,
         **overrides,
     )
-    return _train(ticket, data, course, work, work.folder / CHECKPOINT_NAME if work.folder else None)
+    own = ticket if isinstance(ticket, Ticket) else _ticket_of_copy(ticket, data)
+    return _train(own, data, course, work, work.folder / CHECKPOINT_NAME if work.folder else None)
+
+
+def _ticket_of_copy(model: nn.Module, data: ImageData) -> Ticket:
+    ticket = Ticket.from_model(model, data)
+    if ticket.architecture.is_module and ticket.network is not model:
+        return ticket  # of a copy already
+    return replace(ticket, network=copy_network(ticket.network))
 
 
 def train_to_file(
@@ -122,7 +133,7 @@ def train_to_file(
         run = hash_json(course.identity(ticket, data, processes))
         epochs = course.stop_epoch - course.start_epoch
         if processes.from_main(lambda: _is_finished(out, run, epochs, ticket)):
-            return load_ticket(out, model_code=own_code(ticket.architecture.name))
+            return _read_again(out, ticket)
     _train(ticket, data, course, work, checkpoint, keep=keep, on_epoch=on_epoch)
     processes.from_main(lambda: _conclude(ticket, out, checkpoint))
     ticket.path = str(out)
@@ -143,7 +154,8 @@ def _train(
     ticket.check_masks()
     if not any(parameter.requires_grad for parameter in ticket.network.parameters()):
         raise TrainingError(
-            f"{ticket.architecture.name} has no weights that can be trained: they are frozen, or constants of a script"
+            f"{ticket.architecture.called} has no weights that can be trained: they are frozen, or constants of a "
+            "script"
         )
     check_training(ticket.network, ticket.architecture)
     processes, recipe = work.processes, course.recipe
@@ -177,10 +189,16 @@ def _conclude(ticket: Ticket, out: Path, checkpoint: Path) -> None:
     checkpoint.unlink(missing_ok=True)  # another run may have done the same training, to the same end
 
 
+def _read_again(out: Path, ticket: Ticket) -> Ticket:
+    own = ticket.architecture
+    found = load_ticket(out, into=ticket.network if own.is_module else None, model_code=own_code(own.name))
+    return replace(found, dense_blocks=ticket.dense_blocks)
+
+
 def _is_finished(out: Path, run: str, epochs: int, ticket: Ticket) -> bool:
     """Return whether the file is what this very run ended in, after so many epochs."""
     try:
-        found = load_ticket(out, model_code=own_code(ticket.architecture.name))
+        found = _read_again(out, ticket)
     except TicketError:  # also where there is none
         return False
     return (found.training.get("run"), len(found.history)) == (run, epochs)

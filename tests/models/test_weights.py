@@ -20,6 +20,7 @@ from torchvision import models
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.models import build_model
 from robustprune.models.weight_files import load_weights
+from robustprune.runtime.environment import hash_weights
 from robustprune.tickets.ticket import Ticket
 
 NAME = "torchvision:squeezenet1_1"
@@ -212,3 +213,26 @@ def test_weights_without_values_are_refused(tmp_path: Path, source: nn.Module) -
     torch.save({name: value.to("meta") for name, value in source.state_dict().items()}, tmp_path / "w.pt")
     with pytest.raises(ModelError, match="without values, on the meta device, features"):
         build(tmp_path / "w.pt")
+
+
+def test_the_command_line_has_an_option_for_them(tmp_path: Path, run: Any) -> None:
+    source = build_model("resnet20", Shape(channels=1, image_size=(8, 8)), width=4, seed=7)
+    torch.save({"state_dict": prefixed(source.state_dict(), "model."), "epoch": 3}, tmp_path / "w.ckpt")
+    asking = ("evaluate", "--model", "resnet20", "--model-option", "width=4", "--limit", "20", "--json")
+    found = run(*asking, "--weights", str(tmp_path / "w.ckpt")).json["model"]["sha256"]
+    assert found == hash_weights(source)
+    assert found != run(*asking).json["model"]["sha256"]
+    twice = ("--weights", str(tmp_path / "w.ckpt"), "--model-option", f"weights_file={tmp_path / 'w.ckpt'}")
+    check_failure(run(*asking, *twice), 2, "name one thing twice")
+    check_failure(run(*asking, "--weights", "missing.pt"), 1, "there is no file missing.pt")
+
+
+def test_a_module_of_ones_own_takes_them_in_place(tmp_path: Path, source: nn.Module) -> None:
+    torch.save(
+        {"model_ema": prefixed(source.state_dict(), "module."), "args": argparse.Namespace(lr=0.1)}, tmp_path / "w"
+    )
+    mine = models.squeezenet1_1(num_classes=3).eval()
+    load_weights(mine, tmp_path / "w")
+    assert torch.equal(logits(mine), logits(source))
+    with pytest.raises(ModelError, match=r"classifier\.1\.weight \(3, 512, 1, 1\) in place of \(5, 512, 1, 1\)"):
+        load_weights(models.squeezenet1_1(num_classes=5), tmp_path / "w")
