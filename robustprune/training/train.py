@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from robustprune.data import ImageData
+from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import TicketError, TrainingError
 from robustprune.models import to_evaluation
 from robustprune.models.trial import check_training
@@ -29,7 +29,7 @@ CHECKPOINT_NAME = "training.checkpoint"
 
 def train(
     ticket: Ticket,
-    data: ImageData,
+    data: AnyData,
     recipe: str | Recipe = "quick",
     *,
     seed: int = 0,
@@ -48,7 +48,7 @@ def train(
     Args:
         ticket: Dense or pruned; its history is replaced, and a training record it has moves to its
             ``earlier_training``.
-        data: The image set; its training split must fit the network.
+        data: The image set, or training images as for :func:`robustprune.as_data`; they must fit the network.
         recipe: ``quick``, ``paper``, or a recipe of one's own.
         seed: Decides order and augmentation.
         device: Where to train; the ticket is on the CPU again afterwards.
@@ -76,7 +76,7 @@ def train(
         country=country,
         **overrides,
     )
-    return _train(ticket, data, course, work, work.folder / CHECKPOINT_NAME if work.folder else None)
+    return _train(ticket, as_data(data, "train"), course, work, work.folder / CHECKPOINT_NAME if work.folder else None)
 
 
 def train_to_file(
