@@ -126,3 +126,15 @@ def test_no_public_function_takes_image_sets_alone():
     taken = [str(each.annotation) for value in functions for each in inspect.signature(value).parameters.values()]
     assert any("AnyData" in each for each in taken)
     assert [each for each in taken if "ImageData" in each] == []
+
+
+def test_a_dataset_that_is_read_as_it_is_used_trains_alike(data, monkeypatch):
+    images = [TensorDataset(each.images, each.labels) for each in (data.train, data.test)]
+    monkeypatch.setattr("robustprune.data.given.IN_MEMORY_BYTES", 0)
+    streamed = rp.as_data(train=images[0], test=images[1])
+    assert streamed.provenance["streamed"]
+    tickets = [rp.Ticket.from_model(network(data)) for _ in range(2)]
+    for ticket, each in zip(tickets, (data, streamed), strict=True):
+        rp.train(ticket, each, EPOCH, country=None)
+    assert tickets[0].sha256 == tickets[1].sha256
+    assert rp.evaluate(tickets[0], streamed).clean == rp.evaluate(tickets[1], data).clean

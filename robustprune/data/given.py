@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,11 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from robustprune.data.contract import RawData
-from robustprune.data.given_forms import chunks_of, dataset_of, draws_at_random, is_in_hand, known_names
+from robustprune.data.dataset_split import DatasetReader
+from robustprune.data.given_forms import chunks_of, dataset_of, draws_at_random, is_in_hand, is_map_style, known_names
 from robustprune.data.given_images import ImageReader, Undo
 from robustprune.data.given_labels import GivenLabels, LabelReader, find_classes
 from robustprune.data.image_data import ImageData
-from robustprune.data.load import describe_splits, say_what_is_empty
+from robustprune.data.load import IN_MEMORY_BYTES, describe_splits, say_what_is_empty
 from robustprune.data.splits import InMemorySplit, Split
 from robustprune.errors import DataError, DataWarning, ModelError, in_one_line
 from robustprune.models.adapter import check_constants
@@ -38,7 +40,7 @@ def as_data(
     std: float | Sequence[float] | None = None,
     seed: int = 0,
 ) -> ImageData:
-    """Return an image set of DataLoaders, Datasets, or pairs of images and labels, read once into memory.
+    """Return an image set of DataLoaders, Datasets, or pairs of images and labels, each read once.
 
     ``as_data(train=loader, test=loader)``. Every function that takes image sets takes these forms too; what is used
     more than once is better read once, by this. Nothing is held out for validation: that is ``val``. A mirrored image
@@ -48,7 +50,8 @@ def as_data(
     keys image and label or their like), a map-style Dataset (torchvision's, Hugging Face's), a pair ``(images,
     labels)`` of arrays or tensors, or a mapping of the two. Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with
     C of 1 or 3, uint8 in 0 … 255 or floats in [0, 1], or of PIL; all of one size. Labels are integers from 0, one-hot,
-    or texts. They are held as uint8: floats are rounded to the nearest multiple of 1/255.
+    or texts. They are held as uint8: floats are rounded to the nearest multiple of 1/255. All are kept in memory but
+    those of a Dataset that would take more than 2 GiB, whose images are asked for again as they are used.
 
     Args:
         given: An image set, which is returned as it is; or a single split.
@@ -72,6 +75,8 @@ def as_data(
         DataWarning: Images were rounded, differ each time, or were left out; a class has no image.
     """
     if isinstance(given, ImageData):
+        if any(each is not None for each in (train, val, test, classes, mean, std)):
+            raise DataError(f"{given.name} is an image set already, and taken as it is; leave out the rest")
         return given
     splits = _named_splits(given, role, {"train": train, "val": val, "test": test})
     if not isinstance(name, str) or not name.strip():
@@ -82,7 +87,7 @@ def as_data(
     with isolated_generators(seed):
         read = {part: _read(each, part, undo) for part, each in splits.items()}
     found = find_classes({part: labels for part, (_, labels) in read.items()}, classes)
-    ready: dict[str, Any] = {part: InMemorySplit(images, labels.of(found)) for part, (images, labels) in read.items()}
+    ready: dict[str, Any] = {part: make(labels.of(found)) for part, (make, labels) in read.items()}
     raw = RawData(found, **ready, notes={"name": name})
     say_what_is_empty(name, raw)
     return describe_splits(name, raw, ready, {}, seed)
@@ -132,20 +137,34 @@ def _undoing(mean: Any, std: Any) -> Undo | None:
     return centre, spread
 
 
-def _read(given: Any, part: str, undo: Undo | None) -> tuple[Tensor, GivenLabels]:
-    """Return the images and labels of a split, in the order of one pass."""
-    if isinstance(given, ImageData):
-        given = given.require(part)
-    if isinstance(given, Split):
-        given = (given.images, given.labels)
+def _read(given: Any, part: str, undo: Undo | None) -> tuple[Callable[[Tensor], Split], GivenLabels]:
+    """Return what makes a split of its class numbers, and its labels, in the order of one pass."""
     what = f"{part}="
+    names = given.classes if isinstance(given, ImageData) else None
+    given = given.require(part) if isinstance(given, ImageData) else given
+    if isinstance(given, Split):
+        if undo is not None:
+            raise DataError(f"{what}: uint8 images are not normalized; leave out mean and std")
+        return lambda _: given, GivenLabels(what, given.labels.cpu().numpy(), None, names=names)
     images, labels = ImageReader(what, undo), LabelReader(what)
-    for chunk in chunks_of(given, what):
+    streamed: DatasetReader | None = None
+    for position, chunk in enumerate(chunks_of(given, what)):
         images_came = images.add(chunk.images, is_batch=chunk.is_batch)
         labels_came = labels.add(chunk.labels, is_batch=chunk.is_batch)
         if images_came != labels_came:
             raise DataError(f"{what}: {images_came} images came with {labels_came} labels; give one an image")
-    return _conclude(given, images), labels.result(known_names(given))
+        if position == 0 and is_map_style(given) and len(given) * images.held > IN_MEMORY_BYTES:
+            streamed = DatasetReader(given, images)
+        if streamed is not None:
+            streamed.go_on()
+    found = labels.result(known_names(given))
+    if streamed is None:
+        return partial(InMemorySplit, _conclude(given, images)), found
+    images.check_brightness()
+    if draws_at_random(given):
+        raise DataError(f"{what}: its transforms draw at random, and it is too large to keep; leave augmentation out")
+    _warn(given, images, len(given))
+    return streamed.split, found
 
 
 def _conclude(given: Any, read: ImageReader) -> Tensor:

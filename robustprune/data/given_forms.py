@@ -73,14 +73,18 @@ def unpack(item: Any, what: str) -> tuple[Any, Any]:
 
 def is_map_style(given: Any) -> bool:
     """Return whether it is a Dataset, of torch or of its kind, whose items can be asked for by number."""
-    is_through = isinstance(given, DataLoader | IterableDataset | str | bytes | Tensor | np.ndarray | Mapping)
-    return not is_through and hasattr(given, "__getitem__") and hasattr(given, "__len__")
+    is_through = isinstance(given, DataLoader | IterableDataset | str | bytes | Mapping)
+    return (
+        not (is_through or _is_array(given) or _is_pair(given))
+        and hasattr(given, "__getitem__")
+        and hasattr(given, "__len__")
+    )
 
 
 def is_in_hand(given: Any) -> bool:
     """Return whether it is a labelled image set, as `chunks_of` reads, and not names of some, nor images alone."""
     if isinstance(given, tuple):
-        return _is_pair(given) and all(_is_array(each) for each in given) and given[0].ndim > given[1].ndim
+        return _is_pair(given) and all(map(_is_array, given)) and np.ndim(given[0]) > np.ndim(given[1])
     if isinstance(given, Mapping):
         return any(key in given for key in _IMAGE_KEYS)
     return isinstance(given, DataLoader | IterableDataset) or (is_map_style(given) and not isinstance(given, list))
@@ -94,7 +98,7 @@ def is_picture(image: Any) -> bool:
 def dataset_of(given: Any) -> Any:
     """Return the map-style Dataset that a loader reads, or the Dataset given; None where there is none."""
     found = getattr(given, "dataset", None) if isinstance(given, DataLoader) else given
-    return found if is_map_style(found) and not _is_pair(found) else None
+    return found if is_map_style(found) else None
 
 
 def known_names(given: Any) -> tuple[str, ...] | None:
@@ -133,7 +137,7 @@ def _is_pair(given: Any) -> bool:
 
 
 def _is_array(each: Any) -> bool:
-    return isinstance(each, Tensor | np.ndarray)
+    return isinstance(each, Tensor | np.ndarray) or hasattr(each, "__array__")
 
 
 def _is_batch(given: Any, images: Any, labels: Any) -> bool:

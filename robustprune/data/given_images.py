@@ -56,6 +56,11 @@ class ImageReader:
         self._parts += [self._to_levels(part) for part in torch.split(values, _CHUNK)]
         return len(values)
 
+    @property
+    def held(self) -> int:
+        """How many bytes the images since the last call of `take` have."""
+        return sum(part.numel() for part in self._parts)
+
     def take(self) -> Tensor:
         """Return all images since the last call, (N, C, H, W) uint8; grey ones in colour where others are.
 

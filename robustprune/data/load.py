@@ -24,7 +24,7 @@ from robustprune.runtime.files import user_path
 
 _SMALLEST_SIDE = 8
 # Image files that would fill more memory than this stay on disk unless told otherwise.
-_IN_MEMORY_BYTES = 2 * 1024**3
+IN_MEMORY_BYTES = 2 * 1024**3
 # Reading a whole set from disk for six numbers is not worth it; this many images give them to 1 %.
 _STATISTICS_SAMPLE = 4096
 
@@ -171,7 +171,7 @@ def _adapt(
     wanted = channels or found_channels
     size = (height, width) if image_size is None else (image_size, image_size)
     if stream is None:
-        stream = wanted * math.prod(size) * sum(map(len, splits.values())) > _IN_MEMORY_BYTES
+        stream = wanted * math.prod(size) * sum(map(len, splits.values())) > IN_MEMORY_BYTES
     adapted: dict[str, Split] = {}
     for name, split in splits.items():
         if isinstance(split, StreamedSplit):  # its reader does both
@@ -187,7 +187,7 @@ def _statistics(splits: Mapping[str, Split], seed: int) -> tuple[tuple[float, ..
     part = next(name for name in ("train", "test", "val") if name in splits)
     split = splits[part]
     described = f"{len(split)} {part} images"
-    if isinstance(split, StreamedSplit) and len(split) > _STATISTICS_SAMPLE:
+    if not isinstance(split, InMemorySplit) and len(split) > _STATISTICS_SAMPLE:
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
         split = split.subset(order[:_STATISTICS_SAMPLE].sort().values)
         described = f"{_STATISTICS_SAMPLE} of {described}"
@@ -206,7 +206,7 @@ def _what_was_done(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
         "resized_from": original if resized else None,
         "resized_to": list(after[1:]) if resized else None,
         "interpolation": INTERPOLATION if resized else None,
-        "streamed": all(isinstance(split, StreamedSplit) for split in splits.values()),
+        "streamed": not any(isinstance(split, InMemorySplit) for split in splits.values()),
         "validation": held_out if raw.val is None else "shipped with the set",
         "sizes": {part: len(split) for part, split in splits.items()},
         "sha256": {part: split.fingerprint() for part, split in splits.items()},

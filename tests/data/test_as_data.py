@@ -1,5 +1,7 @@
 """What programs hold as labelled images becomes the image set that it is, or an error that says what to change."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 import robustprune as rp
-from robustprune.data import ImageData, InMemorySplit
+from robustprune.data import ImageData, InMemorySplit, Split
 
 K = 4
 PIXELS = torch.randint(256, (24, 3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -123,6 +125,10 @@ def test_an_image_set_is_returned_as_it_is(digits):
     assert rp.as_data(digits) is digits
     assert rp.as_data(digits, "test") is digits
     assert torch.equal(rp.as_data(test=digits).test.images, digits.test.images)
+    named = dataclasses.replace(digits, classes=tuple("abcdefghij"))
+    assert rp.as_data(test=named).classes == named.classes
+    with pytest.raises(rp.DataError, match="taken as it is"):
+        rp.as_data(digits, mean=0.5, std=0.5)
 
 
 def test_grey_images_and_those_of_pil_without_colour():
@@ -179,13 +185,16 @@ def list_of(batch):
     return [image for image, _ in batch], [label for _, label in batch]
 
 
-def test_augmentation_is_told():
+def test_augmentation_is_told(monkeypatch):
     class Augmented(Pictures):
         def __getitem__(self, index):
             image, label = super().__getitem__(index)
             return (image.rotate(180) if torch.rand(()) < 0.5 else image), label
 
     with pytest.warns(rp.DataWarning, match="draw at random"):
+        rp.as_data(Augmented())
+    monkeypatch.setattr("robustprune.data.given.IN_MEMORY_BYTES", 0)
+    with pytest.raises(rp.DataError, match="too large to keep"):
         rp.as_data(Augmented())
 
 
@@ -301,3 +310,51 @@ def test_statistics_are_those_of_the_training_images():
     assert found.mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist())
     assert found.std == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist())
     assert (found.name, found.spec, found.flips) == ("mine", {}, False)
+
+
+@pytest.mark.parametrize("form", ["torchvision's", "TensorDataset", "Hugging Face's", "subset"])
+def test_a_dataset_too_large_for_memory_is_read_as_it_is_used(form, monkeypatch):
+    held = rp.as_data(FORMS[form])
+    monkeypatch.setattr("robustprune.data.given.IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr("robustprune.data.dataset_split._READ_SIZE", 7)
+    found = rp.as_data(FORMS[form])
+    assert found.provenance == held.provenance | {"streamed": True}
+    assert (found.mean, found.std, found.classes) == (held.mean, held.std, held.classes)
+    assert isinstance(found.train, Split)
+    assert "TensorDataset" in repr(found.train) or form != "TensorDataset"
+    order = torch.tensor([5, 0, 23])
+    assert torch.equal(found.train.take(order), PIXELS[order])
+    some = found.train.subset(order)
+    assert some.fingerprint() == held.train.subset(order).fingerprint()
+    (batch,) = some.batches(8)
+    assert (batch.images.equal(PIXELS[order]), batch.labels.equal(LABELS[order])) == (True, True)
+    assert torch.equal(some.images, PIXELS[order])
+    assert len(found.train.take(order[:0])) == 0
+
+
+def test_what_large_datasets_hold_is_checked_as_what_small_ones_do(monkeypatch):
+    monkeypatch.setattr("robustprune.data.given.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("robustprune.data.dataset_split._READ_SIZE", 2)
+    found = rp.as_data(TensorDataset(NORMALIZED, LABELS), mean=MEAN, std=STD)
+    assert torch.equal(found.train.images, PIXELS)
+    assert found.train.fingerprint() == rp.as_data((PIXELS, LABELS)).train.fingerprint()
+    with pytest.raises(rp.DataError, match="normalized"):
+        rp.as_data(TensorDataset(NORMALIZED, LABELS))
+    with pytest.raises(rp.DataError, match="an image is 3×6×4 where others are 3×6×5"):
+        rp.as_data(Items([(PIXELS[place, :, :, : 4 + (place < 8)], place % 2) for place in range(20)]))
+    changing = Items([(PIXELS[place], place % 2) for place in range(20)])
+    found = rp.as_data(changing)
+    changing.samples = changing.samples[:3]
+    with pytest.raises(rp.DataError, match="reading item 9 failed with IndexError"):
+        found.train.take(torch.tensor([9]))
+
+
+class Items(Dataset):
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
