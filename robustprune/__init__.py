@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.corruptions import corrupt as corrupt
     from robustprune.cost import measure_cost as measure_cost
     from robustprune.data import ImageData as ImageData
+    from robustprune.data import as_data as as_data
     from robustprune.data import load_data as load_data
     from robustprune.evaluation import Evaluation as Evaluation
     from robustprune.evaluation import Shift as Shift
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.lottery import run_lottery as run_lottery
     from robustprune.models import build_model as build_model
     from robustprune.models import load_weights as load_weights
+    from robustprune.models import normalized as normalized
     from robustprune.ood import OOD as OOD
     from robustprune.ood import evaluate_ood as evaluate_ood
     from robustprune.pruning import find_blocks as find_blocks
@@ -61,13 +63,13 @@ _HOMES = {
         "comparison": "compare",
         "corruptions": "Corruptions corrupt",
         "cost": "measure_cost",
-        "data": "ImageData load_data",
+        "data": "ImageData as_data load_data",
         "evaluation": "Evaluation Shift evaluate evaluate_models",
         "evaluation.cost_summary": "describe_cost",
         "evaluation.similarity": "compare_representations",
         "inference": "freeze",
         "lottery": "run_lottery",
-        "models": "build_model load_weights",
+        "models": "build_model load_weights normalized",
         "ood": "OOD evaluate_ood",
         "pruning": "find_blocks first_convolutions score_blocks score_filters score_weights",
         "records": "Record load_record",

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from robustprune.data.contract import DatasetLoader as DatasetLoader
     from robustprune.data.contract import DatasetRequest as DatasetRequest
     from robustprune.data.contract import RawData as RawData
+    from robustprune.data.given import AnyData as AnyData
+    from robustprune.data.given import as_data as as_data
+    from robustprune.data.given import images_in_hand as images_in_hand
     from robustprune.data.image_data import ImageData as ImageData
     from robustprune.data.image_data import Sample as Sample
     from robustprune.data.image_data import take_sample as take_sample
@@ -37,6 +40,7 @@ _HOMES = {
     for home, names in {
         "augmentation": "augment default_shift",
         "contract": "DatasetLoader DatasetRequest RawData",
+        "given": "AnyData as_data images_in_hand",
         "image_data": "ImageData Sample take_sample",
         "load": "canonical_name load_data",
         "pixels": "convert_channels resize_images",

@@ -24,7 +24,7 @@ from robustprune.runtime.files import user_path
 
 _SMALLEST_SIDE = 8
 # Image files that would fill more memory than this stay on disk unless told otherwise.
-_IN_MEMORY_BYTES = 2 * 1024**3
+IN_MEMORY_BYTES = 2 * 1024**3
 # Reading a whole set from disk for six numbers is not worth it; this many images give them to 1 %.
 _STATISTICS_SAMPLE = 4096
 
@@ -84,9 +84,8 @@ def load_data(
     if colon and key in DATASETS.builtin and not DATASETS.builtin[key].argument:
         raise DataError(f"data set {key!r} takes nothing after a colon; found {name!r}")
     raw = load(request)
-    _say_what_is_empty(request, raw)
+    say_what_is_empty(name, raw)
     splits = _adapt(_separate(raw, train_limit, validation_fraction, seed), image_size, channels, stream)
-    mean, std, statistics_from = _statistics(splits, seed)
     spec = {
         "name": canonical_name(name),
         "root": None if folder is None else str(folder),
@@ -97,8 +96,16 @@ def load_data(
         "validation_fraction": validation_fraction,
         "stream": stream,
     }
+    return describe_splits(name, raw, splits, spec, seed)
+
+
+def describe_splits(
+    name: str, raw: RawData, splits: Mapping[str, Split], spec: Mapping[str, Any], seed: int
+) -> ImageData:
+    """Return an image set of splits that were made of a raw one, with statistics, and how they came about."""
+    mean, std, statistics_from = _statistics(splits, seed)
     provenance = {**spec, **raw.notes, "statistics_from": statistics_from, **_what_was_done(raw, splits)}
-    return ImageData(name, raw.classes, mean, std, raw.flips, **splits, spec=spec, provenance=provenance)
+    return ImageData(name, raw.classes, mean, std, raw.flips, **splits, spec=dict(spec), provenance=provenance)
 
 
 def canonical_name(name: str) -> str:
@@ -121,15 +128,15 @@ def _check(**numbers: Any) -> None:
             raise DataError(f"cannot convert to {value} channels; choose 1 (grey) or 3 (colour)")
 
 
-def _say_what_is_empty(request: DatasetRequest, raw: RawData) -> None:
+def say_what_is_empty(name: str, raw: RawData) -> None:
     """Say which classes have no image in a split; a network gets an output for each of them."""
     for part, split in raw.splits().items():
         there = set(split.labels.tolist())
-        lacking = [name for number, name in enumerate(raw.classes) if number not in there]
+        lacking = [each for number, each in enumerate(raw.classes) if number not in there]
         if lacking:
             shown = ", ".join(map(repr, lacking[:5])) + (", …" if lacking[5:] else "")
             warnings.warn(
-                f"{request.name}: {len(lacking)} of {len(raw.classes)} classes have no {part} image: {shown}",
+                f"{name}: {len(lacking)} of {len(raw.classes)} classes have no {part} image: {shown}",
                 DataWarning,
                 stacklevel=3,
             )
@@ -164,7 +171,7 @@ def _adapt(
     wanted = channels or found_channels
     size = (height, width) if image_size is None else (image_size, image_size)
     if stream is None:
-        stream = wanted * math.prod(size) * sum(map(len, splits.values())) > _IN_MEMORY_BYTES
+        stream = wanted * math.prod(size) * sum(map(len, splits.values())) > IN_MEMORY_BYTES
     adapted: dict[str, Split] = {}
     for name, split in splits.items():
         if isinstance(split, StreamedSplit):  # its reader does both
@@ -180,7 +187,7 @@ def _statistics(splits: Mapping[str, Split], seed: int) -> tuple[tuple[float, ..
     part = next(name for name in ("train", "test", "val") if name in splits)
     split = splits[part]
     described = f"{len(split)} {part} images"
-    if isinstance(split, StreamedSplit) and len(split) > _STATISTICS_SAMPLE:
+    if not isinstance(split, InMemorySplit) and len(split) > _STATISTICS_SAMPLE:
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
         split = split.subset(order[:_STATISTICS_SAMPLE].sort().values)
         described = f"{_STATISTICS_SAMPLE} of {described}"
@@ -199,7 +206,7 @@ def _what_was_done(raw: RawData, splits: Mapping[str, Split]) -> dict[str, Any]:
         "resized_from": original if resized else None,
         "resized_to": list(after[1:]) if resized else None,
         "interpolation": INTERPOLATION if resized else None,
-        "streamed": all(isinstance(split, StreamedSplit) for split in splits.values()),
+        "streamed": not any(isinstance(split, InMemorySplit) for split in splits.values()),
         "validation": held_out if raw.val is None else "shipped with the set",
         "sizes": {part: len(split) for part, split in splits.items()},
         "sha256": {part: split.fingerprint() for part, split in splits.items()},

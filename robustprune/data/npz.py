@@ -18,8 +18,8 @@ from robustprune.data.contract import DatasetRequest, RawData
 from robustprune.data.splits import InMemorySplit
 from robustprune.errors import DataError
 
-_MOST_CLASSES = 1 << 16  # more is not a class number but something else
-_RENUMBER = "classes, labels = numpy.unique(labels, return_inverse=True) makes class numbers of any labels"
+MOST_CLASSES = 1 << 16  # more is not a class number but something else
+RENUMBER = "classes, labels = numpy.unique(labels, return_inverse=True) makes class numbers of any labels"
 
 
 def load_npz(request: DatasetRequest) -> RawData:
@@ -40,7 +40,7 @@ def load_npz(request: DatasetRequest) -> RawData:
     if "train" in splits and (labels.min() > 0 or 2 * different <= last):
         raise DataError(
             f"train_labels in {path} are {different} numbers from {int(labels.min())} to {last}: of the {last + 1} "
-            f"classes from 0 to {last}, {last + 1 - different} would have no image. {_RENUMBER}"
+            f"classes from 0 to {last}, {last + 1 - different} would have no image. {RENUMBER}"
         )
     try:
         # What the images show is unknown, so a mirrored one may have another label: no flips.
@@ -80,12 +80,12 @@ def _make_split(path: Path, prefix: str, arrays: dict[str, NDArray[Any]]) -> InM
     if labels.dtype.kind not in "iu" or labels.shape not in ((len(images),), (len(images), 1)):
         raise DataError(
             f"{prefix}labels in {path} are {labels.dtype} of shape {labels.shape}; expected {len(images)} whole "
-            f"numbers of an integer type, one an image. {_RENUMBER}"
+            f"numbers of an integer type, one an image. {RENUMBER}"
         )
-    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:
+    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
         raise DataError(
             f"{prefix}labels in {path} run from {labels.min()} to {labels.max()}; classes count from 0 to at most "
-            f"{_MOST_CLASSES - 1}. {_RENUMBER}"
+            f"{MOST_CLASSES - 1}. {RENUMBER}"
         )
     pixels = np.ascontiguousarray(images.reshape(shape).transpose(0, 3, 1, 2))
     return InMemorySplit(torch.from_numpy(pixels), torch.from_numpy(labels.reshape(-1).astype(np.int64)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from robustprune.data import ImageData, Sample, take_sample
+from robustprune.data import AnyData, ImageData, Sample, as_data, take_sample
 from robustprune.errors import EvaluationError, ModelError
 from robustprune.evaluation.attacks import run_attacks, share_attack_options
 from robustprune.evaluation.clean import evaluate_clean, summarize_model
@@ -28,7 +28,7 @@ from robustprune.tickets.ticket import Ticket
 
 def evaluate(
     model: Ticket | nn.Module,
-    data: ImageData,
+    data: AnyData,
     request: Evaluation | None = None,
     *,
     work: Work = Work(),
@@ -40,7 +40,7 @@ def evaluate(
 
     Args:
         model: A ticket, or any module from images (N, C, H, W) in [0, 1] to logits (N, classes).
-        data: The image set.
+        data: The image set, or test images as for :func:`robustprune.as_data`.
         request: What is measured, and of which images.
         work: Processes share the images, attacks included; detection and latency are the main one's alone. Its folder
             is for attacks, which are picked up there; what they left is to be deleted by whoever needs it no more.
@@ -60,7 +60,7 @@ def evaluate(
 
 def evaluate_models(
     models: Mapping[str, Ticket | nn.Module],
-    data: ImageData,
+    data: AnyData,
     request: Evaluation | None = None,
     *,
     dense: str | None = None,
@@ -73,7 +73,7 @@ def evaluate_models(
 
     Args:
         models: Name → network. All are shown the same images.
-        data: The image set.
+        data: The image set, or test images as for :func:`robustprune.as_data`.
         request: What is measured, and of which images.
         dense: Which of the networks the others' errors under corruptions are related to.
         work: As for :func:`evaluate`.
@@ -87,6 +87,7 @@ def evaluate_models(
     asked = Evaluation(**{**dict(request or {}), **parts})
     if dense is not None and dense not in models:
         raise EvaluationError(f"the dense network {dense!r} is none of {', '.join(models)}")
+    data = as_data(data, "test")
     for model in models.values():
         _check(model, data, asked)
     # Found before anything else is done: a set that is not there should not be missed after an hour.

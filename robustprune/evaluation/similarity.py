@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustprune.data import Split
+from robustprune.data import AnyData, Split, images_in_hand
 from robustprune.errors import EvaluationError, PruningError
 from robustprune.metrics import LEAST_SAMPLES, MeanCka, centred_gram
 from robustprune.models import (
@@ -38,7 +38,7 @@ Gram = np.ndarray[Any, np.dtype[np.float64]]
 def compare_representations(
     first: nn.Module,
     second: nn.Module,
-    images: Split | Array,
+    images: Split | Array | AnyData,
     *,
     layers: Sequence[str] | None = None,
     batch_size: int = 256,
@@ -51,7 +51,8 @@ def compare_representations(
     Args:
         first: Maps float images in [0, 1] to logits, such as a ticket's network.
         second: Another one, such as the dense network, with outputs of any shape.
-        images: An image set's split, or (N, …) uint8 or float in [0, 1].
+        images: An image set's split; (N, …) uint8 or float in [0, 1]; or labelled images as for
+            :func:`robustprune.as_data`.
         layers: Names of modules that both networks have, or ``"penultimate"`` for what the last linear layer
             receives; by default the residual blocks that both have, in order, then the penultimate features.
         batch_size: Images per minibatch of the estimate; at least 4. Up to three images left over at the end are
@@ -65,7 +66,7 @@ def compare_representations(
         ModelError: A network cannot run on these images.
     """
     first, second = as_network(first), as_network(second)
-    images = images if isinstance(images, Split) else to_tensor(images, "images")
+    images = images if isinstance(images, Split) else _tensor(images)
     if batch_size < LEAST_SAMPLES:
         raise EvaluationError(f"unbiased CKA needs batches of at least {LEAST_SAMPLES} images, got {batch_size}")
     if isinstance(images, Tensor) and images.ndim < 2:
@@ -84,6 +85,11 @@ def compare_representations(
             for name, mean in means.items():
                 mean.add(*(each[name] for each in grams))
     return {name: None if math.isnan(mean.value) else mean.value for name, mean in means.items()}
+
+
+def _tensor(images: Any) -> Tensor:
+    held = images_in_hand(images, "images")
+    return to_tensor(images, "images") if held is None else held
 
 
 def _matched_layers(first: nn.Module, second: nn.Module, images: Tensor) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from robustprune.data import ImageData
+from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import PruningError
 from robustprune.lottery.results import LotteryResults, LotteryRow
 from robustprune.runtime.files import hash_json
@@ -60,7 +60,7 @@ def algorithm_2(criterion: str, p: int, **further: Any) -> Pruning:
 
 def run_lottery(
     folder: str | Path,
-    data: ImageData,
+    data: AnyData,
     tickets: Pruning | Sequence[Pruning],
     recipe: str | Recipe = "quick",
     *,
@@ -97,6 +97,7 @@ def run_lottery(
         PruningError: No seed or ticket is named, or a ticket has not what its method needs.
         TrainingError: Training diverges.
     """
+    data = as_data(data, "train")
     wanted = [tickets] if isinstance(tickets, Pruning) else list(tickets)
     seeds = list(dict.fromkeys(seeds))
     if not seeds or not wanted:

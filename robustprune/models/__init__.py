@@ -1,5 +1,6 @@
 """Networks: built by name, or any that is handed over, run on images in [0, 1]; normalization inside."""
 
+from robustprune.models.adapter import normalized
 from robustprune.models.architecture import Architecture, known_architecture
 from robustprune.models.build import MODELS, architecture_of, build_model, build_network
 from robustprune.models.forward import (
@@ -45,6 +46,7 @@ __all__ = [
     "model_device",
     "model_type",
     "network_name",
+    "normalized",
     "run_model",
     "run_uncompiled",
     "to_evaluation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import ModelError
+from robustprune.models.forward import model_device, model_type
+
+_FURTHEST = 2.0  # from 0 on the [0, 1] scale that a mean or deviation can be
 
 
 class Normalize(nn.Module):
@@ -70,3 +74,44 @@ class AdaptedNetwork(nn.Module):
         finally:
             handle.remove()
         return caught[-1]
+
+
+def normalized(model: nn.Module, mean: float | Sequence[float], std: float | Sequence[float]) -> nn.Module:
+    """Return a network that takes images in [0, 1], as all here do, and normalizes them before the one given.
+
+    ``rp.normalized(model, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))``. The model is in it, not a copy, in the mode
+    it is in; the constants are buffers, of its type and on its device, and are saved with the weights.
+
+    Args:
+        model: Maps normalized images (N, C, H, W) to logits.
+        mean: By channel, or one for all, on the [0, 1] scale.
+        std: Likewise, above 0.
+
+    Raises:
+        ModelError: The model is no module, or the constants are no normalization.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"a network to normalize for is an nn.Module, got {type(model).__name__}")
+    try:
+        centre, spread = (torch.as_tensor(each, dtype=torch.float64).flatten().tolist() for each in (mean, std))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"mean={mean!r} and std={std!r} are not numbers, one a channel") from error
+    check_constants(centre, spread)
+    constants = Normalize(centre, spread).to(model_device(model), model_type(model))
+    network = AdaptedNetwork(model, constants)
+    network.training = constants.training = model.training
+    return network
+
+
+def check_constants(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Check what images are normalized with, by channel on the [0, 1] scale.
+
+    Raises:
+        ModelError: They are not as many, not finite, or a deviation is not above 0; or they are on the scale of 255.
+    """
+    if len(mean) != len(std) or not mean:
+        raise ModelError(f"{len(mean)} means and {len(std)} deviations are not as many, one a channel")
+    if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ModelError("means and deviations must be finite, and deviations above 0")
+    if max(map(abs, mean)) > _FURTHEST or max(std) > _FURTHEST:
+        raise ModelError("means and deviations are on the [0, 1] scale of images; divide those of 0 to 255 by 255")

@@ -53,6 +53,10 @@ def build_model(
         UnknownNameError: No model of that name.
         ModelError: The network cannot be built so, or does not run on such images; or they are all of one class.
     """
+    if not hasattr(data, "num_classes"):
+        raise ModelError(
+            f"{name} is shaped for an image set; make one of this {type(data).__name__}: rp.as_data(train=…)"
+        )
     if data.num_classes < 2:
         raise ModelError(
             f"{name} cannot be shaped for images of one class: a network tells apart two or more; if they "

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from robustprune.corruptions import HEADLINE, SEVERITIES, corrupt, expand_names
-from robustprune.data import DATASETS, ImageData, canonical_name, load_data, resize_images
+from robustprune.data import DATASETS, ImageData, canonical_name, convert_channels, load_data, resize_images
 from robustprune.data.pixels import INTERPOLATION
 from robustprune.data.registry import default_root
 from robustprune.errors import DataError, EvaluationError
@@ -42,6 +42,7 @@ PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 SANITY_SETS = ("noise", "uniform", "constant")
 CORRUPTED = "corrupted"
+IN_HAND = "given"  # what a set without a name is called
 # Part of a preset, and of no layout of its own: found as a folder or an npz of that name.
 _BY_FOLDER = frozenset(name for groups in PRESETS.values() for sets in groups.values() for name in sets)
 
@@ -106,6 +107,24 @@ def load_set(
         conversions["interpolation"] = INTERPOLATION
         images = resize_images(images, (height, width))
     return OODSet(name, images, indices, conversions)
+
+
+def fit_set(name: str, images: Tensor, data: ImageData, limit: int | None, seed: int) -> OODSet:
+    """Return an out-of-distribution set of images in hand (N, C, H, W) uint8, converted to the shape of ``data``."""
+    indices = _choose(len(images), limit, seed)
+    chosen = images[indices]
+    fitted = resize_images(convert_channels(chosen, data.channels), data.image_size)
+    resized = fitted.shape[2:] != chosen.shape[2:]
+    conversions = {
+        "source": None,
+        "of": len(images),
+        "channels_from": chosen.shape[1],
+        "channels_to": data.channels,
+        "resized_from": list(chosen.shape[2:]) if resized else None,
+        "resized_to": list(fitted.shape[2:]) if resized else None,
+        "interpolation": INTERPOLATION if resized else None,
+    }
+    return OODSet(name, fitted, indices, conversions)
 
 
 def load_sets(

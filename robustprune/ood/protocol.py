@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from robustprune.corruptions import HEADLINE, SEVERITIES
-from robustprune.data import ImageData, Sample, canonical_name, take_sample
+from robustprune.data import AnyData, Sample, as_data, canonical_name, images_in_hand, take_sample
 from robustprune.errors import EvaluationError
 from robustprune.metrics import area_under_risk_coverage, detection_figures, detection_intervals, risk_coverage
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
@@ -20,10 +20,12 @@ from robustprune.ood.detector_scores import TUNING_IMAGES, FittedDetector, Score
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.image_sets import (
     FAR,
+    IN_HAND,
     NEAR,
     OODSet,
     corrupt_evenly,
     expand_sets,
+    fit_set,
     group_of,
     is_corrupted,
     load_set,
@@ -52,8 +54,8 @@ _AVERAGED = ("auroc", "aupr_in", "aupr_out", "fpr95_ood_positive", "fpr95_id_pos
 
 def evaluate_ood(
     model: nn.Module,
-    data: ImageData,
-    ood: OOD | str | Iterable[str] = (NEAR, FAR),
+    data: AnyData,
+    ood: OOD | str | Iterable[str] | AnyData = (NEAR, FAR),
     *,
     split: str = "test",
     limit: int | None = None,
@@ -68,8 +70,9 @@ def evaluate_ood(
 
     Args:
         model: Maps float images in [0, 1] to logits (N, K); normalization is inside it.
-        data: The image set it was trained on.
-        ood: What is asked for, or names of out-of-distribution sets alone.
+        data: The image set it was trained on, or test images as for :func:`robustprune.as_data`.
+        ood: What is asked for, or names of out-of-distribution sets alone; or one such set, in any of those forms, of
+            any labels.
         split: Which images of ``data`` are the in-distribution ones.
         limit: Take so many of them, stratified, and at most so many of each other set.
         seed: Of every choice and draw.
@@ -82,10 +85,14 @@ def evaluate_ood(
         UnknownNameError: There is no detector or set of a name.
         ModelError: The model does not run on such images.
     """
-    asked = OOD.of(ood)
+    data, given = as_data(data, "test"), images_in_hand(ood, "ood")
+    asked = OOD.of(ood if given is None else getattr(ood, "name", IN_HAND))
     names, detectors = plan_detection(asked, data.name)
     load: dict[str, Any] = {"data": data, "split": split, "seed": seed, "root": asked.root, "download": asked.download}
-    sets, missing = load_sets(names, asked.sets, limit=limit, **load)
+    if given is None:
+        sets, missing = load_sets(names, asked.sets, limit=limit, **load)
+    else:
+        sets, missing = [fit_set(names[0], given, data, limit, seed)], {}
     tune_on = None
     if asked.tune_on is not None:
         # Corrupted images to tune on are of validation images: those of `split` judge.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from robustprune.data import ImageData
+from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError, in_one_line
 from robustprune.models import Architecture, architecture_beside, for_images, run_uncompiled
 from robustprune.models.networks import without_checkpoints
@@ -59,7 +59,7 @@ class FilterScores(Scores[Tensor]):
 
 
 def score_blocks(
-    model: nn.Module, data: ImageData, criterion: str = "grasp", *, seed: int = 0, **options: Any
+    model: nn.Module, data: AnyData, criterion: str = "grasp", *, seed: int = 0, **options: Any
 ) -> BlockScores:
     """Return the importance of every block that leaves the identity when it goes; higher = keep.
 
@@ -68,7 +68,8 @@ def score_blocks(
 
     Args:
         model: Any network from images in [0, 1] to logits.
-        data: The image set; criteria sample its un-augmented training split.
+        data: The image set, or training images as for :func:`robustprune.as_data`; criteria sample its un-augmented
+            training split.
         criterion: Name of a criterion, see ``robustprune list criteria``.
         seed: Decides the sample.
         options: The criterion's options.
@@ -77,6 +78,7 @@ def score_blocks(
         PruningError: No block can go, an option is wrong, or a score is not finite.
     """
     chosen = make_criterion(criterion, **options)
+    data = as_data(data, "train")
     model = for_images(model, data)
     blocks = removable_blocks(find_blocks(model))
     start = time.perf_counter()
@@ -97,14 +99,15 @@ def score_blocks(
 
 
 def score_filters(
-    model: nn.Module, layers: Sequence[str], data: ImageData, criterion: str, *, seed: int = 0, **options: Any
+    model: nn.Module, layers: Sequence[str], data: AnyData, criterion: str, *, seed: int = 0, **options: Any
 ) -> FilterScores:
     """Return the importance of each filter, {layer: (filters,) float64}; higher = keep.
 
     Args:
         model: Any network from images in [0, 1] to logits, left as it was.
         layers: Names of convolutions, such as those of :func:`robustprune.pruning.first_convolutions`.
-        data: The image set; criteria sample its un-augmented training split.
+        data: The image set, or training images as for :func:`robustprune.as_data`; criteria sample its un-augmented
+            training split.
         criterion: Name of a criterion that has a meaning for filters.
         seed: Decides the sample.
         options: The criterion's options.
@@ -117,6 +120,7 @@ def score_filters(
         if not isinstance(modules.get(layer), nn.modules.conv._ConvNd):
             raise PruningError(f"{layer!r} is no convolution of the network, so it has no filters to score")
     chosen = make_criterion(criterion, **options)
+    data = as_data(data, "train")
     start = time.perf_counter()
     with _scoring(model, criterion):
         scores = _checked(chosen.filter_scores(model, layers, data, seed), criterion)
@@ -130,12 +134,13 @@ def _origin(model: nn.Module, data: ImageData, chosen: Criterion, criterion: str
 
 
 def score_weights(
-    model: nn.Module, data: ImageData, criterion: str, *, seed: int = 0, **options: Any
+    model: nn.Module, data: AnyData, criterion: str, *, seed: int = 0, **options: Any
 ) -> dict[str, Tensor]:
     """Return the importance of each convolution and linear weight, {parameter: tensor of its shape}.
 
     Arguments and errors are those of :func:`score_filters`.
     """
+    data = as_data(data, "train")
     with _scoring(model, criterion):
         return _checked(make_criterion(criterion, **options).weight_scores(model, data, seed), criterion)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from robustprune.data import ImageData
+from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import PruningError
 from robustprune.models import Architecture, copy_network
 from robustprune.pruning import (
@@ -35,7 +35,7 @@ def prune_layers(
     *,
     blocks: int,
     eligibility: Eligibility = "authors",
-    data: ImageData | None = None,
+    data: AnyData | None = None,
 ) -> Ticket:
     """Remove the least important blocks of a network for real and return the ticket.
 
@@ -49,6 +49,7 @@ def prune_layers(
     Raises:
         PruningError: More blocks than can go, or scores that do not fit.
     """
+    data = None if data is None else as_data(data, "train")
     source = source_of(model, data, scores.architecture)
     found = find_blocks(source.network)
     rule = check_eligibility(eligibility)
@@ -91,7 +92,7 @@ def source_of(model: nn.Module | Ticket, data: ImageData | None, scored: Archite
 
 def prune_weights(
     model: nn.Module | Ticket,
-    data: ImageData,
+    data: AnyData,
     criterion: str,
     *,
     sparsity: float,
@@ -106,7 +107,8 @@ def prune_weights(
 
     Args:
         model: A network, or a ticket (whose data set and seed are kept); left as it was.
-        data: The image set; criteria sample its un-augmented training split.
+        data: The image set, or training images as for :func:`robustprune.as_data`; criteria sample its un-augmented
+            training split.
         criterion: ``magnitude``, ``snip``, ``grasp``, ``synflow``, ``random`` or another that scores weights.
         sparsity: The share of all weights that is masked, within (0, 1).
         rounds: How many; by default 100 for ``synflow``, else 1. The density falls exponentially.
@@ -116,6 +118,7 @@ def prune_weights(
     Raises:
         PruningError: A sparsity that cannot be, or a criterion that does not score weights.
     """
+    data = as_data(data, "train")
     source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
     chosen = make_criterion(criterion, **options)
     rounds = chosen.weight_rounds if rounds is None else rounds

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from robustprune.cost import measure_block_macs, measure_cost
-from robustprune.data import ImageData
+from robustprune.data import AnyData, as_data
 from robustprune.errors import PruningError, PruningWarning
 from robustprune.pruning import (
     Block,
@@ -33,7 +33,7 @@ def prune_filters(
     match_by: MatchBy = "filters",
     filters: int | None = None,
     variant: FilterVariant = "global",
-    data: ImageData | None = None,
+    data: AnyData | None = None,
 ) -> Ticket:
     """Remove the least important filters of a network for real: the baseline to a ticket without layers.
 
@@ -51,6 +51,7 @@ def prune_filters(
         PruningError: Masked weights, both or neither of ``match`` and ``filters``, scores that do not fit, more filters
             than can go, or a ticket to match that is of another architecture or no smaller.
     """
+    data = None if data is None else as_data(data, "train")
     source = source_of(model, data, scores.architecture)
     blocks = find_blocks(source.network)
     check_filter_scores(source.network, blocks, scores)

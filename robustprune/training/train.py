@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustprune.data import ImageData
+from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import TicketError, TrainingError
 from robustprune.models import copy_network, to_evaluation
 from robustprune.models.trial import check_training
@@ -31,7 +31,7 @@ CHECKPOINT_NAME = "training.checkpoint"
 
 def train(
     ticket: Ticket | nn.Module,
-    data: ImageData,
+    data: AnyData,
     recipe: str | Recipe = "quick",
     *,
     seed: int = 0,
@@ -51,7 +51,7 @@ def train(
         ticket: Dense or pruned; its history is replaced, and a training record it has moves to its
             ``earlier_training``. Or any network from images in [0, 1] to logits, which is left as it is: the ticket
             that is returned holds a trained copy.
-        data: The image set; its training split must fit the network.
+        data: The image set, or training images as for :func:`robustprune.as_data`; they must fit the network.
         recipe: ``quick``, ``paper``, or a recipe of one's own.
         seed: Decides order and augmentation.
         device: Where to train; the ticket is on the CPU again afterwards.
@@ -79,6 +79,7 @@ def train(
         country=country,
         **overrides,
     )
+    data = as_data(data, "train")
     own = ticket if isinstance(ticket, Ticket) else _ticket_of_copy(ticket, data)
     return _train(own, data, course, work, work.folder / CHECKPOINT_NAME if work.folder else None)
 
