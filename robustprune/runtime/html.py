@@ -8,6 +8,7 @@ from html import escape
 from robustprune.runtime.files import printable
 
 _LEFT, _RIGHT = "text-align:left", "text-align:right"
+_OWN = "color:inherit"  # tables without it are black in pages without a doctype
 
 
 def html_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str] = ()) -> str:
@@ -24,8 +25,8 @@ def html_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
     styles = [_RIGHT if name.startswith(">") else _LEFT for name in columns]
     head = "".join(_cell("th", style, name.removeprefix(">")) for style, name in zip(styles, columns, strict=True))
     body = "".join(f"<tr>{_row(row, styles)}</tr>" for row in rows)
-    caption = f'<caption style="{_LEFT};color:inherit;caption-side:top">{_text(title)}</caption>'
-    table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    caption = f'<caption style="{_LEFT};{_OWN};caption-side:top;white-space:nowrap">{_text(title)}</caption>'
+    table = f'<table style="{_OWN}">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f"<div>{table}{html_paragraphs(notes)}</div>"
 
 
