@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -81,9 +82,17 @@ def show(records: Record | Sequence[Record] | Mapping[str, Record | Sequence[Rec
 def _groups(records: Record | Sequence[Record] | Mapping[str, Record | Sequence[Record]]) -> dict[str, list[Record]]:
     """Return records by the name of what they are of, what is dense first."""
     if isinstance(records, Mapping):
-        named = {name: [own] if isinstance(own, Record) else list(own) for name, own in records.items()}
+        named = {name: _listed(own) for name, own in records.items()}
     else:
-        named = by_method([records] if isinstance(records, Record) else list(records))
+        named = by_method(_listed(records))
     if not named or not all(named.values()):
         raise ReportError("there is no record to show; give one or more, as rp.evaluate and rp.load_record return them")
     return {name: named[name] for name in sorted(named, key=lambda name: name != DENSE)}
+
+
+def _listed(records: Record | Sequence[Record]) -> list[Record]:
+    found = [records] if isinstance(records, Record | str | Path) else list(records)
+    for each in found:
+        if not isinstance(each, Record):
+            raise ReportError(f"figures are drawn of records, got {each!r}; rp.load_record reads the file of one")
+    return found

@@ -68,6 +68,9 @@ def test_records_of_other_images_and_none_are_refused(groups: Groups) -> None:
     for nothing in ([], {}, {"dense": []}):
         with pytest.raises(rp.ReportError, match="no record to show"):
             rp.show(nothing)
+    for wrong in ("dense.json", ["dense.json"], {"dense": "dense.json"}):
+        with pytest.raises(rp.ReportError, match=r"got 'dense\.json'; rp\.load_record reads"):
+            rp.show(wrong)  # type: ignore[arg-type]
 
 
 def test_a_comparison_is_its_tables(groups: Groups) -> None:
