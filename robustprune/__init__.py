@@ -43,7 +43,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.pruning import score_weights as score_weights
     from robustprune.records import Record as Record
     from robustprune.records import load_record as load_record
+    from robustprune.report import show as show
     from robustprune.report import write_report as write_report
+    from robustprune.runtime.progress import progress_bar as progress_bar
     from robustprune.runtime.work import Work as Work
     from robustprune.tickets import Ticket as Ticket
     from robustprune.tickets import load_ticket as load_ticket
@@ -73,7 +75,8 @@ _HOMES = {
         "ood": "OOD evaluate_ood",
         "pruning": "find_blocks first_convolutions score_blocks score_filters score_weights",
         "records": "Record load_record",
-        "report": "write_report",
+        "report": "show write_report",
+        "runtime.progress": "progress_bar",
         "runtime.work": "Work",
         "tickets": "Ticket load_ticket prune_filters prune_layers prune_weights rewind",
         "tickets.export": "export_model",

@@ -167,3 +167,14 @@ def contain(points: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Tenso
     too_far = lost.sign_().mul_(delta.sign()).clamp_(max=0)  # -1 where it did, 0 elsewhere
     # Towards the image, or nowhere: a choice by a mask takes as long as all of the rest.
     return torch.nextafter(moved, torch.addcmul(moved, too_far, added)).clamp_(0, 1)
+
+
+def write_norm(norm: str) -> str:
+    """Return a norm of an attack by its symbol."""
+    return {"linf": "L∞", "l2": "L2", "l1": "L1"}.get(norm, norm)
+
+
+def write_epsilon(epsilon: float) -> str:
+    """Return a budget of an attack as a fraction of 255 where it is one, else as a number."""
+    levels = 255 * epsilon
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-4 and levels >= 0.5 else f"{epsilon:.3g}"

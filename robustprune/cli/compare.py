@@ -68,10 +68,8 @@ def compare(groups: tuple[str, ...], tolerance: str, as_json: bool, **statistics
 
 def _draw(found: Comparison) -> None:
     terminal.paragraph(found.headline)
-    margin = "one standard deviation of dense" if isinstance(found.tolerance, str) else f"{found.tolerance:g} pp"
     for name in found.candidates:
-        title = f"{name} against {found.dense_name}, tolerance {margin}"
-        terminal.table(title, *found.table(name), "\n".join([_LEGEND, *found.notes(name)]))
+        terminal.table(found.title(name), *found.table(name), "\n".join([_LEGEND, *found.notes(name)]))
     for warning in found.warnings:
         terminal.say(f"Warning: {warning}")
 

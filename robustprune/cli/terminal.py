@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustprune.runtime.files import all_printable
+from robustprune.runtime.progress import progress_bar as bar_on
 
 if TYPE_CHECKING:
     from robustprune.runtime.work import Progress
@@ -65,24 +66,9 @@ def say(message: str) -> None:
     stderr().print(message, markup=False, soft_wrap=True)
 
 
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """Yield a function (label, done, total) that keeps a bar with an estimate on a terminal, else nothing."""
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    label, share = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f}%")
-    columns = (label, BarColumn(), share, TimeRemainingColumn())
-    console = stderr()
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-
-        def update(label: str, done: float, total: float) -> None:
-            if label not in tasks:
-                tasks[label] = bar.add_task(label, total=total)
-            bar.update(tasks[label], completed=done)
-
-        yield update
+def progress_bar() -> AbstractContextManager[Progress]:
+    """Return a bar on the console of messages, as a context manager; nothing where that is no terminal."""
+    return bar_on(stderr())
 
 
 def percent(share: float) -> str:

@@ -11,11 +11,12 @@ import numpy as np
 from robustprune.comparison.difference import estimate_difference, holm, judge, mcnemar
 from robustprune.comparison.findings import Comparison, ComparisonRow, find_caveats, write_headline
 from robustprune.comparison.from_record import COSTS
-from robustprune.comparison.metric import GROUPS, POINTS, Floats, Metric, MetricValue
+from robustprune.comparison.metric import POINTS, Floats, Metric, MetricValue
 from robustprune.comparison.sides import Network, Sides, Source, differing, read_networks, require_one, settings_of
 from robustprune.errors import ComparisonError
 from robustprune.metrics.seeds import LEAST_SEEDS
 from robustprune.records import Record
+from robustprune.records.tidy import GROUPS
 from robustprune.registry import suggest
 
 DENSE = "dense"

@@ -8,9 +8,11 @@ from itertools import groupby
 from typing import Any, Literal
 
 from robustprune.comparison.difference import VERDICTS, Verdict
-from robustprune.comparison.metric import GROUPS, Group, write_difference, write_short, write_value
+from robustprune.comparison.metric import write_difference, write_short, write_value
 from robustprune.comparison.sides import Network
 from robustprune.metrics.seeds import LEAST_SEEDS
+from robustprune.records.tidy import GROUPS, Group
+from robustprune.runtime.html import html_paragraphs, html_table
 
 _ROBUST = ("robustness", "corruptions", "shift", "ood")
 _MOST = 3  # candidates that a sentence can hold
@@ -115,6 +117,16 @@ class Comparison:
             if row.reason and row.saved_percent is None:
                 reasons.setdefault(row.reason, []).append(row.label)
         return [f"{'; '.join(labels)}: {reason}" for reason, labels in reasons.items()]
+
+    def title(self, candidate: str) -> str:
+        """Return what the table of a candidate shows."""
+        margin = "one standard deviation of dense" if isinstance(self.tolerance, str) else f"{self.tolerance:g} pp"
+        return f"{candidate} against {self.dense_name}, tolerance {margin}"
+
+    def _repr_html_(self) -> str:
+        said = [self.headline, *(f"Warning: {warning}" for warning in self.warnings)]
+        tables = [html_table(self.title(each), *self.table(each), self.notes(each)) for each in self.candidates]
+        return html_paragraphs(said) + "".join(tables)
 
     def _of(self, candidate: str) -> list[ComparisonRow]:
         return [row for row in self.rows if row.candidate == candidate]

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from robustprune.attacks.norms import write_epsilon, write_norm
 from robustprune.comparison.difference import calibration_spread, placements
 from robustprune.comparison.metric import (
     SHARE,
     Floats,
-    Group,
     Metric,
     MetricValue,
     MetricValues,
-    write_epsilon,
-    write_norm,
 )
 from robustprune.corruptions import HEADLINE
 from robustprune.cost import training_circumstances
-from robustprune.records import Record, Samples
+from robustprune.records import Record, Samples, tidy
 from robustprune.runtime.files import hash_arrays
 
 Found = Iterator[tuple[Metric, MetricValue]]
 
-_OF_TRAINING = {"training_seconds": "seconds", "energy_kwh": "energy_kwh", "co2_kg": "co2_kg"}
-"""Metric → what the record of a training calls it."""
-
-
-def _cost(key: str, label: str, unit: str = "") -> Metric:
-    return Metric(key, label, "cost", unit, higher_is_better=False)
-
-
-COSTS: dict[Metric, Callable[[Record], float | None]] = {
-    _cost("macs", "MACs per image", "MACs"): lambda record: record.model.macs,
-    _cost("parameters", "parameters"): lambda record: record.model.parameters,
-    _cost("memory", "memory in training", "bytes"): lambda record: record.model.training_memory,
-    _cost("latency", "latency, 1 image", "ms"): lambda record: (record.model.latency_ms or {}).get("median"),
-    _cost("training_seconds", "training time", "s"): lambda record: record.model.training.get("seconds"),
-    _cost("energy_kwh", "training energy", "kWh"): lambda record: record.model.training.get("energy_kwh"),
-    _cost("co2_kg", "training CO₂", "kg"): lambda record: record.model.training.get("co2_kg"),
-}
-"""Cost → how a record tells it: first what is counted, then what is measured."""
+COSTS = tuple(Metric(key, label, "cost", unit, higher_is_better=False) for key, (label, unit) in tidy.COSTS.items())
 
 # In stable keys, which are typed.
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -63,7 +44,7 @@ def read_metrics(record: Record, *, resamples: int = 1000, seed: int = 0) -> Met
     return {**found, **dict(_calibration(record, samples, resamples, seed)), **dict(_costs(record))}
 
 
-def _share(key: str, label: str, group: Group, share: float, right: Floats | None, **facts: Any) -> Found:
+def _share(key: str, label: str, group: tidy.Group, share: float, right: Floats | None, **facts: Any) -> Found:
     """Yield a metric that is a share, in percent, of samples (n,) that are right."""
     yield Metric(key, label, group), MetricValue(100 * share, () if right is None else (right,), SHARE, **facts)
 
@@ -184,8 +165,9 @@ def _hash(samples: Samples, *names: str) -> str | None:
 
 
 def _costs(record: Record) -> Found:
-    for metric, read in COSTS.items():
-        if (cost := read(record)) is not None:
+    costs = record.model.costs
+    for metric in COSTS:
+        if (cost := costs[metric.key]) is not None:
             yield metric, MetricValue(float(cost), settings=_circumstances(metric.key, record))
 
 
@@ -195,6 +177,6 @@ def measured_alike(key: str, own: Record, dense: Record) -> bool:
 
 
 def _circumstances(key: str, record: Record) -> dict[str, Any]:
-    if key in _OF_TRAINING:
-        return training_circumstances(_OF_TRAINING[key], record.model.training)
+    if key in tidy.OF_TRAINING:
+        return training_circumstances(tidy.OF_TRAINING[key], record.model.training)
     return {name: (record.model.latency_ms or {}).get(name) for name in ("threads", "device") if key == "latency"}

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 
-Floats = NDArray[Any]
-Group = Literal["accuracy", "robustness", "corruptions", "shift", "ood", "calibration", "cost"]
+from robustprune.records.tidy import Group
 
-GROUPS: dict[Group, str] = {
-    "accuracy": "Accuracy",
-    "robustness": "Robust accuracy",
-    "corruptions": "Under corruptions",
-    "shift": "On shifted sets",
-    "ood": "OOD (AUROC)",
-    "calibration": "Calibration",
-    "cost": "Cost",
-}
-"""Group of metrics → its heading, in the order of tables."""
+Floats = NDArray[Any]
 
 POINTS = "pp"
 """Unit of shares: values in percent, differences in percentage points."""
@@ -108,14 +98,3 @@ def write_short(value: float) -> str:
         if abs(value) >= scale:
             return f"{value / (1e3 if suffix == ' k' else scale):.4g}{suffix}"
     return f"{value:.3f}" if 0.001 <= abs(value) < 10 else f"{value:.4g}"
-
-
-def write_norm(norm: str) -> str:
-    """Return a norm of an attack by its symbol."""
-    return {"linf": "L∞", "l2": "L2", "l1": "L1"}.get(norm, norm)
-
-
-def write_epsilon(epsilon: float) -> str:
-    """Return a budget of an attack as a fraction of 255 where it is one, else as a number."""
-    levels = 255 * epsilon
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-4 and levels >= 0.5 else f"{epsilon:.3g}"

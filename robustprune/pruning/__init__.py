@@ -1,6 +1,6 @@
 """Finding, ranking and removing residual blocks, and filters within them."""
 
-from robustprune.pruning.blocks import Block, find_blocks, weight_layers
+from robustprune.pruning.blocks import Block, Blocks, find_blocks, weight_layers
 from robustprune.pruning.choice import (
     Eligibility,
     FilterVariant,
@@ -29,6 +29,7 @@ __all__ = [
     "CRITERIA",
     "Block",
     "BlockScores",
+    "Blocks",
     "Criterion",
     "Eligibility",
     "FilterScores",

@@ -25,6 +25,7 @@ from robustprune.pruning.calls import Call, address, probe_images, run_registere
 from robustprune.pruning.residue import LAYERS, Residue, is_summed, residue_of
 from robustprune.pruning.surgery import remove_blocks
 from robustprune.runtime.arrays import Array
+from robustprune.runtime.html import html_table
 
 _COMPILED = "_orig_mod"  # what torch.compile calls the module that it wraps
 _NO_BLOCK = (
@@ -62,7 +63,23 @@ class Block:
     obstacle: str | None = None
 
 
-def find_blocks(model: nn.Module, example: Array | None = None) -> tuple[Block, ...]:
+class Blocks(tuple[Block, ...]):
+    """The blocks of a network in order of execution; a notebook shows them as a table."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        rows = [[each.name, each.stage, f"{each.parameters:,}", _fate(each)] for each in self]
+        return html_table("Blocks in order of execution", ["block", ">stage", ">parameters", "can go"], rows)
+
+
+def _fate(block: Block) -> str:
+    if block.residue is not None:
+        return f"yes, leaving {block.residue}"
+    return f"no: {block.obstacle}" if block.obstacle else "no"
+
+
+def find_blocks(model: nn.Module, example: Array | None = None) -> Blocks:
     """Return the residual blocks of a network in order of execution, those that can go and their siblings.
 
     Stages are runs of sibling modules of one type with equal output shape. A stage without any residual
@@ -100,7 +117,7 @@ def find_blocks(model: nn.Module, example: Array | None = None) -> tuple[Block, 
         obstacles = _obstacles(probe, blocks, images)
     stages = _stages(calls, blocks)
     members = [(stage, position, call) for stage, run in enumerate(stages) for position, call in enumerate(run)]
-    return tuple(
+    return Blocks(
         Block(
             name=call.name,
             depth=depth,

@@ -19,6 +19,7 @@ from robustprune.models import Architecture, architecture_beside, for_images, ru
 from robustprune.models.networks import without_checkpoints
 from robustprune.pruning.blocks import find_blocks, removable_blocks
 from robustprune.pruning.criteria import Criterion, make_criterion
+from robustprune.runtime.html import html_table
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.randomness import isolated_generators
 
@@ -51,7 +52,12 @@ class Scores(dict[str, Importance]):
 
 
 class BlockScores(Scores[float]):
-    """{block name: importance}."""
+    """{block name: importance}; a notebook shows the least important first, as they go."""
+
+    def _repr_html_(self) -> str:
+        rows = [[name, f"{score:.4g}"] for name, score in sorted(reversed(self.items()), key=lambda item: item[1])]
+        title = f"{self.criterion} scores, least important first (seed {self.seed})"
+        return html_table(title, ["block", ">importance"], rows)
 
 
 class FilterScores(Scores[Tensor]):

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from robustprune.corruptions.corruption_result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
 from robustprune.ood.ood_result import OodEntry, OodSummary
+from robustprune.records.record_table import record_table
+from robustprune.records.tidy import COLUMNS, OF_TRAINING, tidy_rows
+from robustprune.registry import missing_package
 from robustprune.runtime.files import all_printable, printable, write_atomically
 from robustprune.runtime.kinds import OUTCOMES, RECORD, check_replaceable, may_overwrite
+
+if TYPE_CHECKING:
+    import pandas
 
 Interval = tuple[float, float]
 Samples = dict[str, NDArray[Any]]
@@ -82,6 +88,17 @@ class ModelSummary(_RecordPart):
         """Bytes of parameters, buffers and activations in training; None where they are not known."""
         found = self.memory_bytes
         return None if not found else sum(found[part] for part in ("parameters", "buffers", "activations"))
+
+    @property
+    def costs(self) -> dict[str, float | None]:
+        """What the network costs, first what is counted, then what is measured; None where it is not known."""
+        return {
+            "macs": self.macs,
+            "parameters": self.parameters,
+            "memory": self.training_memory,
+            "latency": (self.latency_ms or {}).get("median"),
+            **{name: self.training.get(known_as) for name, known_as in OF_TRAINING.items()},
+        }
 
 
 class CleanResult(_RecordPart):
@@ -203,6 +220,34 @@ class Record(_RecordPart):
     def to_json(self) -> str:
         r"""Return the record as indented JSON; bytes of names that are no UTF-8 are written as ``\xe9``."""
         return json.dumps(all_printable(self.model_dump(mode="json")), indent=2, allow_nan=False)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a tidy table: one row for each number that was measured, with what it was measured under.
+
+        Columns: ``group`` (accuracy, robustness, corruptions, shift, ood, calibration, cost), ``metric``, ``name`` (of
+        the attack, corruption or detector), ``dataset`` (whose images were seen: for ood and shift the other set),
+        ``norm`` and ``epsilon`` ([0, 1] pixel units), ``severity`` (1 to 5; none of means over corruptions), ``value``
+        as it stands in the record (shares in [0, 1], NLL in nats, costs in the units of the record: bytes,
+        milliseconds, seconds, kWh, kg), ``low`` and ``high`` of its 95 % interval, ``n`` images, and ``valid``. The
+        value is not there where ``valid`` is false: a check of the attack failed, or the corruption changed no image.
+
+        Frames of several records are put together with ``pandas.concat({name: record.to_frame(), …})``.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise missing_package("to_frame", "pandas") from error
+        rows = tidy_rows(self.model_dump(), self.model.costs)
+        # Kinds are the same in every record, whatever it lacks.
+        kinds = {**dict.fromkeys(("epsilon", "value", "low", "high"), "float64"), "valid": "bool"}
+        kinds |= dict.fromkeys(("severity", "n"), "Int64")
+        return pandas.DataFrame(rows, columns=list(COLUMNS), dtype="object").astype(kinds)
+
+    def _repr_html_(self) -> str:
+        return record_table(self.model_dump(), self.model.costs)
 
     def save(self, path: str | Path) -> None:
         """Write the record to ``path`` and the outcomes per sample to ``<name>.samples.npz`` beside it.

@@ -100,7 +100,7 @@ def group_records(records: Sequence[Record], *, lenient: bool = False) -> list[G
     problems: list[ReportError] = []
     for title, own in sorted(parts.items()):
         try:
-            groups.append(make_group(dict(sorted(_by_method(own).items())), title))
+            groups.append(make_group(dict(sorted(by_method(own).items())), title))
         except ReportError as error:
             problems.append(error)
     if problems and not (lenient and groups):
@@ -128,7 +128,7 @@ def _by_recipe(title: str, records: Sequence[Record]) -> Groups:
     return _together(records, name)
 
 
-def _by_method(records: Sequence[Record]) -> Groups:
+def by_method(records: Sequence[Record]) -> Groups:
     """Return the seeds of each method; what methods of one name differ in is added to it."""
     groups: Groups = {}
     for method, alike in _together(records, name_method).items():

@@ -10,9 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
+from robustprune.attacks.norms import write_epsilon, write_norm
 from robustprune.errors import AttackError
 from robustprune.inference import predict_logits
 from robustprune.runtime.files import write_atomically
+from robustprune.runtime.html import html_table
 from robustprune.runtime.kinds import ADVERSARIAL
 
 Verdict = Literal["PASS", "WARN", "FAIL", "INFO"]
@@ -116,6 +118,17 @@ class AttackResult:
     def valid(self) -> bool:
         """Whether no check failed; otherwise the robust accuracy says nothing of the model."""
         return all(check.verdict != "FAIL" for check in self.checks)
+
+    def _repr_html_(self) -> str:
+        robust = f"{100 * self.robust_accuracy:.1f} %"
+        rows = [
+            ["clean accuracy", f"{100 * self.clean_accuracy:.1f} %", ""],
+            ["robust accuracy", robust if self.valid else "not valid", "" if self.valid else "a check failed"],
+            *([check.name, check.verdict, check.detail] for check in self.checks),
+        ]
+        aim = "" if self.targets is None else ", targeted"
+        title = f"{self.attack} {write_norm(self.norm)} {write_epsilon(self.epsilon)}{aim}, {self.n:,} images"
+        return html_table(title, ["", "", ""], rows)
 
 
 def save_adversarial(result: AttackResult, model: nn.Module, path: str | Path) -> float:

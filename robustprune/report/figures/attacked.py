@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from robustprune.comparison.metric import write_epsilon
+from robustprune.attacks.norms import write_epsilon
 from robustprune.metrics import SeedMean
 from robustprune.records import AttackEntry, Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError

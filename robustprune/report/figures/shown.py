@@ -8,8 +8,8 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
+from robustprune.attacks.norms import write_norm
 from robustprune.comparison.from_record import measured_alike
-from robustprune.comparison.metric import write_norm
 from robustprune.metrics import SeedMean, mean_over_seeds, wilson_interval
 from robustprune.records import Record
 from robustprune.report.figures.style import COLOURS, series_style

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from robustprune.comparison.metric import write_epsilon
+from robustprune.attacks.norms import write_epsilon
 from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, LeftOutError
