@@ -72,13 +72,22 @@ def run_model(model: nn.Module, images: Tensor) -> Tensor:
     """
     batch = images.clone().to(model_type(model))
     try:
-        outputs = model(batch)
+        logits = logits_of(model, batch)
     except Exception as error:
         kind = "" if batch.dtype == torch.float32 else f" in {batch.dtype}"
         raise failure(f"cannot run on images of shape {tuple(images.shape)}{kind}", error) from error
-    logits = check_logits(outputs, len(images), lambda: _with_graph(model, images, outputs))
     logits = logits.as_subclass(Tensor)  # other packages know no kind of tensor but torch's own
     return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Return logits (n, K) of images (n, …) that have the type the network takes, as they come out of it.
+
+    Raises:
+        ModelError: There are none in what it returns; else whatever the network raises.
+    """
+    outputs = model(images)
+    return check_logits(outputs, len(images), lambda: _with_graph(model, images, outputs))
 
 
 def _with_graph(model: nn.Module, images: Tensor, outputs: Any) -> Tensor | None:
