@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustprune.errors import ModelError
 
@@ -66,6 +66,23 @@ def check_logits(outputs: Any, count: int, with_graph: Callable[[], Tensor | Non
             f"the model returned {logits.dtype} of shape {tuple(logits.shape)}"
         )
     return logits
+
+
+class LogitsAlone(nn.Module):
+    """A network that returns the logits (n, K ≥ 2) of another and nothing else, as what is exported has to."""
+
+    def __init__(self, network: nn.Module) -> None:
+        """Wrap a network."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, K) of images (n, …)."""
+        logits: Tensor = pick_logits(self.network(images))
+        if logits.ndim == 2 and logits.shape[1] > 1:
+            return logits
+        logits = logits.flatten()  # not by their number, which exporters take for a constant
+        return torch.stack([torch.zeros_like(logits), logits], dim=1)
 
 
 def _described(outputs: Any) -> str:
