@@ -1,7 +1,8 @@
 """Adversarial attacks on any network from [0, 1] images to logits, and whether their numbers can be believed.
 
-`run_attack` runs an attack by name and returns an `AttackResult`; `fgsm`, `pgd`, `apgd`, `fab`, `square`
-and `autoattack` return the images only.
+`run_attack` runs an attack by name and returns an `AttackResult`. Each attack is a function as well, which returns the
+images only, ``pgd(model, images, labels, epsilon="8/255", steps=40)``: its name with ``_`` for ``-``. ``apgd`` and
+``fab`` are short for ``apgd_ce`` and ``fab_t``; ``image_attack("torchattacks:CW")`` makes one of any other name.
 
 An attack proposes, the engine does the rest: modes, seeds, the ε-ball and the box, counting, leaving samples
 out once they are broken, batches, and the verdict on the points it ends with. One of your own is a function
@@ -51,23 +52,36 @@ __all__ = [
     "SecurityCurve",
     "any_of",
     "apgd",
+    "apgd_ce",
+    "apgd_dlr",
+    "apgd_t",
     "attack_options",
     "autoattack",
     "check_norm",
     "check_transfer",
     "clear_states",
     "fab",
+    "fab_t",
     "fgsm",
     "for_norms",
     "get_attack",
+    "image_attack",
+    "mifgsm",
     "named",
+    "noise",
     "parse_epsilon",
     "pgd",
+    "pgd_dlr",
+    "pgd_margin",
+    "quick",
     "register_attack",
+    "rfgsm",
     "run_attack",
     "save_adversarial",
     "security_curve",
     "square",
+    "standard",
+    "strong",
     "transfer_attack",
     "union_attack",
 ]
@@ -75,6 +89,9 @@ __all__ = [
 # Behind the modules of these names, which would take their places if they were imported later.
 for _module in ("ensembles", "fgsm"):
     import_module(f"{__name__}.{_module}")
-fgsm, pgd, apgd, fab, square, autoattack = map(
-    image_attack, ("fgsm", "pgd", "apgd-ce", "fab-t", "square", "autoattack")
-)
+noise, fgsm, rfgsm, mifgsm = map(image_attack, ("noise", "fgsm", "rfgsm", "mifgsm"))
+pgd, pgd_margin, pgd_dlr = map(image_attack, ("pgd", "pgd-margin", "pgd-dlr"))
+apgd_ce, apgd_dlr, apgd_t = map(image_attack, ("apgd-ce", "apgd-dlr", "apgd-t"))
+fab_t, square = map(image_attack, ("fab-t", "square"))
+quick, standard, strong, autoattack = map(image_attack, ("quick", "standard", "strong", "autoattack"))
+apgd, fab = apgd_ce, fab_t

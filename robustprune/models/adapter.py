@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robustprune.errors import ModelError
 from robustprune.models.forward import model_device, model_type
+from robustprune.models.returned import pick_logits
 
 _FURTHEST = 2.0  # from 0 on the [0, 1] scale that a mean or deviation can be
 
@@ -49,10 +50,9 @@ class AdaptedNetwork(nn.Module):
         """Return the logits (N, num_classes) of images (N, C, H, W) in [0, 1].
 
         In training some classifiers return a tuple of logits and what auxiliary classifiers say (Szegedy et al. 2015,
-        arXiv:1409.4842, section 5), of which the first counts here.
+        arXiv:1409.4842, section 5), of which the first counts here; others return an object that has them.
         """
-        outputs = self.outputs(images)
-        logits: Tensor = outputs[0] if self.training and isinstance(outputs, tuple | list) else outputs
+        logits: Tensor = pick_logits(self.outputs(images))
         return logits
 
     def outputs(self, images: Tensor) -> Any:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robustprune.errors import EvaluationError, ModelError, RobustPruneError
-from robustprune.models.networks import reason_of
+from robustprune.models.networks import reason_of, run_uncompiled
+from robustprune.models.returned import check_logits, pick_logits
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.environment import frozen_constants
+from robustprune.runtime.randomness import isolated_generators
 
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -58,31 +61,42 @@ def run_model(model: nn.Module, images: Tensor) -> Tensor:
     The images are cast to the type of the weights, and copied: a network that normalizes in place changes
     neither the caller's images nor a leaf of the graph.
 
+    What a network returns may be logits alone, or have them as `pick_logits` finds them; one logit of a binary
+    classifier becomes two, (0, z).
+
     Returns:
         (n, K) float32, or float64 of a network that computes in it.
 
     Raises:
-        ModelError: The model fails on this batch, or its output is not (n, K ≥ 2) floating-point logits.
+        ModelError: The model fails on this batch, or there are no floating-point logits (n, K) in what it returns.
     """
     batch = images.clone().to(model_type(model))
     try:
-        logits = model(batch)
+        logits = logits_of(model, batch)
     except Exception as error:
         kind = "" if batch.dtype == torch.float32 else f" in {batch.dtype}"
         raise failure(f"cannot run on images of shape {tuple(images.shape)}{kind}", error) from error
-    if not isinstance(logits, Tensor):
-        advice = "its field .logits" if hasattr(logits, "logits") else "the logits only"
-        raise ModelError(
-            f"the model returned {type(logits).__name__} instead of a tensor of logits; wrap it in a module "
-            f"that returns {advice}"
-        )
-    if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < 2 or not logits.is_floating_point():
-        raise ModelError(
-            f"expected floating-point logits ({len(images)}, K) with K ≥ 2 classes, "
-            f"the model returned {logits.dtype} of shape {tuple(logits.shape)}"
-        )
     logits = logits.as_subclass(Tensor)  # other packages know no kind of tensor but torch's own
     return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Return logits (n, K) of images (n, …) that have the type the network takes, as they come out of it.
+
+    Raises:
+        ModelError: There are none in what it returns; else whatever the network raises.
+    """
+    outputs = model(images)
+    return check_logits(outputs, len(images), lambda: _with_graph(model, images, outputs))
+
+
+def _with_graph(model: nn.Module, images: Tensor, outputs: Any) -> Tensor | None:
+    """Return what a network returns for images, with the graph that made it, if it can be had."""
+    if not getattr(model, "training", False):  # in training a further pass would leave a trace on it
+        with torch.inference_mode(False), torch.enable_grad(), isolated_generators(), run_uncompiled(model):
+            outputs = model(images.detach().clone().to(model_type(model)).requires_grad_())
+    found = pick_logits(outputs)
+    return found if isinstance(found, Tensor) else None
 
 
 def failure(what: str, error: Exception) -> RobustPruneError:

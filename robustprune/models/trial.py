@@ -13,6 +13,7 @@ from robustprune.models.adapter import AdaptedNetwork
 from robustprune.models.architecture import Architecture
 from robustprune.models.forward import channels_last, model_device, model_type
 from robustprune.models.networks import copy_network, evaluation_mode, reason_of, to_evaluation, uncompiled
+from robustprune.models.returned import pick_logits
 from robustprune.runtime.randomness import isolated_generators
 
 
@@ -25,7 +26,7 @@ def check_output(network: nn.Module, architecture: Architecture) -> None:
     shape = "×".join(map(str, images.shape[1:]))
     try:
         with torch.no_grad():
-            logits = network(images.to(model_type(network)))
+            logits = pick_logits(network(images.to(model_type(network))))
     except Exception as error:
         raise ModelError(f"{architecture.called} does not run on {shape} images: {reason_of(error)}") from error
     if problem := _no_logits(logits, architecture):
@@ -68,8 +69,8 @@ def check_training(network: nn.Module, architecture: Architecture) -> int:
             found = trained.outputs(images) if isinstance(trained, AdaptedNetwork) else trained(images)
         except Exception as error:
             raise ModelError(f"{name} does not run in training mode: {reason_of(error)}") from error
-    several = isinstance(trained, AdaptedNetwork) and isinstance(found, tuple | list) and len(found) > 0
-    if problem := _no_logits(found[0] if several else found, architecture):
+    several = isinstance(found, tuple | list) and len(found) > 0
+    if problem := _no_logits(pick_logits(found), architecture):
         which = "the first of what it returns is no logits: it " if several else ""
         raise ModelError(
             f"{name}, in training mode: {which}{problem}; leave auxiliary outputs out (aux_logits=False), or wrap the "
@@ -89,8 +90,7 @@ def _no_logits(found: Any, architecture: Architecture) -> str | None:
     if isinstance(found, Tensor) and found.shape == (2, architecture.num_classes) and found.is_floating_point():
         return None
     what = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-    advice = "; wrap it in a module that returns its .logits" if hasattr(found, "logits") else ""
-    return f"returned {what} for two images; expected logits of shape (2, {architecture.num_classes}){advice}"
+    return f"returned {what} for two images; expected logits of shape (2, {architecture.num_classes})"
 
 
 def run_first_images(network: nn.Module, architecture: Architecture) -> None:

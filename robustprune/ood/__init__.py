@@ -2,16 +2,23 @@
 
 `evaluate_ood` runs the whole protocol: ``evaluate_ood(model, data, OOD(["fashion-mnist", "noise"], detectors="knn"))``.
 
-A detector of one's own is a dataclass whose fields are its options; larger scores mean more out-of-distribution::
+A detector of :mod:`robustprune.ood.detectors` scores images by a network, ``KNN(model).fit(loader).score(images)``.
+One of one's own is a dataclass whose fields are its options, with a formula of logits or features; larger scores mean
+more out-of-distribution::
 
-    from robustprune.ood import Detector, register_detector
+    from dataclasses import dataclass
+    from robustprune.ood import Detector, formula, register_detector
 
     @register_detector("feature_norm")
+    @dataclass
     class FeatureNorm(Detector):
         '''Length of the features.'''
 
-        def __call__(self, outputs):
-            return -outputs.need_features().norm(dim=1)
+        order: float = 2.0
+
+        @formula
+        def score(features, order=2.0):
+            return -features.norm(order, dim=1)
 
 An installed package registers such a class under the entry-point group ``robustprune.detectors``.
 """
@@ -20,6 +27,7 @@ from robustprune.errors import DetectorError
 from robustprune.ood.detector import DETECTORS, Detector, detector_options, make_detector, register_detector
 from robustprune.ood.detector_scores import FittedDetector, fit_detectors, score_outputs
 from robustprune.ood.extraction import Extractor
+from robustprune.ood.formula import formula
 from robustprune.ood.image_sets import PRESETS
 from robustprune.ood.ood_result import OodResult
 from robustprune.ood.outputs import LinearHead, Outputs
@@ -40,6 +48,7 @@ __all__ = [
     "detector_options",
     "evaluate_ood",
     "fit_detectors",
+    "formula",
     "make_detector",
     "register_detector",
     "score_outputs",

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from inspect import signature
-from typing import Annotated, Any, ClassVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Self, get_type_hints
 
+import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
+from robustprune.data import ImageData
 from robustprune.errors import DetectorError, EvaluationError
-from robustprune.ood.outputs import Outputs
+from robustprune.ood.extraction import PROBES, Extractor
+from robustprune.ood.formula import formula
+from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.reading import read_images
+from robustprune.ood.running import guarded_detector, scores_of
 from robustprune.registry import Registry, read_tables, suggest
+from robustprune.runtime.arrays import to_tensor
 
 DETECTORS = Registry("detector", "robustprune.detectors", read_tables("ood")["PLUGINS"])
 
@@ -23,20 +30,36 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+@dataclass
 class Detector:
     """Scores how far out of a network's distribution images are: larger = further out.
 
+    ``KNN(model, k=10).fit(loader).score(images)``: with a network it takes images, and without one, ``KNN(k=10)``,
+    what is known of them: `Outputs`, or the logits and features that the formula takes.
+
     A detector is a dataclass; its fields are its options, of types that may be annotated as pydantic's. `score`, a
-    static function, is the formula. What of its arguments is called ``logits``, ``features`` or ``head`` is taken from
-    the outputs of a network, all others are attributes of the detector: options, or what `fit` has learnt. One that
-    looks at something else overrides `__call__`. Whatever it cannot compute, it says by raising `DetectorError`; scores
-    that are not finite are found by whoever asked for them.
+    static function or a `formula`, which is the same to type checkers as well, is the formula. What of its arguments is
+    called ``logits``, ``features`` or ``head`` is taken from the outputs of a network, all others are attributes of the
+    detector: options, or what `learn` has learnt. One that looks at something else overrides `__call__`. Whatever it
+    cannot compute, it says by raising `DetectorError`; scores that are not finite are found by whoever asked for them.
+
+    Attributes:
+        model: Maps float images in [0, 1] to logits (N, K); normalization is inside it. It is left as it was, and runs
+            as a frozen copy: one made when `fit` is called, else at each call of `score`.
+        remark: What is odd about how it was fitted, for whoever reads its figures.
     """
 
+    model: Any = field(default=None, repr=False, compare=False)
+    remark: str | None = field(default=None, init=False, repr=False, compare=False)
     tried: ClassVar[Options] = {}
     """Values that tuning tries."""
-    remark: str | None = None
-    """What is odd about how it was fitted, for whoever reads its figures."""
+    _extractor: Extractor | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __init_subclass__(cls) -> None:
+        """Let the formula of a class be what its objects score images by."""
+        own = vars(cls).get("score")
+        if isinstance(own, staticmethod):
+            cls.score = formula(own.__func__)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         """Check the options; they may be given as text. One with a check of its own calls this first.
@@ -44,6 +67,12 @@ class Detector:
         Raises:
             EvaluationError: An option has a value that it cannot take.
         """
+        if self.model is not None and not callable(self.model):
+            own = type(self).__name__
+            raise EvaluationError(
+                f"{own} takes a network first, got {self.model!r}; options go by name, such as {own}(model, "
+                f"{next(iter(_options(self)), 'option')}=…)"
+            )
         types = get_type_hints(type(self), include_extras=True)
         for name, value in _options(self).items():
             try:
@@ -52,7 +81,43 @@ class Detector:
                 raise EvaluationError(f"{name} cannot be {value!r}: {error.errors()[0]['msg']}") from error
             setattr(self, name, read)
 
-    def fit(self, train: Outputs, held_out: Outputs) -> None:
+    @property
+    def needs_fitting(self) -> bool:
+        """Whether there is something to learn before images can be scored."""
+        return type(self).learn is not Detector.learn
+
+    def fit(self, train: Any, held_out: Any = None) -> Self:
+        """Learn what the formula needs, if anything, from images the network was trained on; return the detector.
+
+        Args:
+            train: Those images as they are, not augmented: an `ImageData`, whose training and validation images are
+                taken, a DataLoader, a Dataset, images (N, …) with labels (N,) as a pair, or images alone where no
+                labels are needed; uint8, or float in [0, 1]. Or `Outputs` of them.
+            held_out: Images that the network was not trained on, likewise, for hyper-parameters: `Temperature` needs
+                some, with labels.
+
+        Raises:
+            DetectorError: These images do not allow it: too few, or without the labels that this detector needs.
+            EvaluationError: No images, or not in [0, 1].
+            ModelError: The network does not run on them.
+        """
+        if not isinstance(train, Outputs):
+            if isinstance(train, ImageData) and held_out is None and train.val is not None:
+                held_out = train.val
+            images, labels = read_images(train, "train")
+            self._extractor = self._look(images)
+            if not self.needs_fitting:
+                return self
+            train = self._run(self._extractor, images, labels)
+            held_out = None if held_out is None else self._run(self._extractor, *read_images(held_out, "val"))
+        if held_out is None:
+            # Only a detector that looks at them can tell that they are missing.
+            held_out = train.take(slice(0))
+        with guarded_detector(type(self).__name__):
+            self.learn(train.double(), held_out.double())
+        return self
+
+    def learn(self, train: Outputs, held_out: Outputs) -> None:
         """Learn what the formula needs; by default nothing. All outputs are in float64.
 
         Those of the training images are of the images as they are, not augmented, with labels; ``held_out`` are of
@@ -62,10 +127,67 @@ class Detector:
             DetectorError: These outputs do not allow it.
         """
 
-    @staticmethod
+    @formula
     def score(*outputs: Any, **options: Any) -> Tensor:
-        """Return scores (N,)."""
+        """Return scores (N,); of an object with a network, of images (N, …), uint8 or float in [0, 1]."""
         raise NotImplementedError
+
+    def _score(self, *given: Any, **named: Any) -> Tensor:
+        """Return scores (N,) float64 on the CPU of images, or what the formula makes of the tensors it takes.
+
+        ``given`` are images, or `Outputs`, or what the formula takes, of which options and what was learnt are known.
+
+        Raises:
+            DetectorError: It has not been fitted, cannot compute them, or some are not finite.
+            EvaluationError: No images, or not in [0, 1].
+            ModelError: The network does not run on them.
+        """
+        own, function = type(self).__name__, type(self).score
+        if len(given) == 1 and not named and isinstance(given[0], Outputs):
+            return scores_of(self, given[0], own)
+        if len(given) == 1 and not named and self.model is not None:
+            images, _ = read_images(given[0], "test")
+            return scores_of(self, (self._extractor or self._look(images)).run(images), own)
+        if function is Detector.score:
+            raise DetectorError(
+                f"{own} has no formula of logits or features; it scores Outputs, or images by {own}(model)"
+            )
+        arguments = signature(function).bind_partial(*given, **named).arguments
+        arguments = {name: _in_double(value) for name, value in arguments.items()}
+        missing = [name for name in signature(function).parameters if name not in arguments]
+        return function(**arguments, **{name: self.known(name) for name in missing})
+
+    def _run(self, extractor: Extractor, images: Tensor, labels: Tensor | None) -> Outputs:
+        outputs = extractor.run(images, labels)
+        classes = outputs.logits.shape[1]
+        if labels is not None and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise EvaluationError(
+                f"labels run from {int(labels.min())} to {int(labels.max())}, and the network has {classes} classes, "
+                f"which count from 0 to {classes - 1}"
+            )
+        return outputs
+
+    def _look(self, images: Tensor) -> Extractor:
+        if self.model is None:
+            name = type(self).__name__
+            raise EvaluationError(f"this detector has no network to run on images; make it with one, {name}(model)")
+        if len(images) == 0:
+            raise EvaluationError("there are no images to run the network on")
+        return Extractor(self.model, images[:PROBES])
+
+    def known(self, name: str) -> Any:
+        """Return an attribute that the formula takes, an option or something learnt.
+
+        Raises:
+            DetectorError: It does not.
+        """
+        if name not in _TAKEN and hasattr(self, name):
+            return getattr(self, name)
+        own = type(self).__name__
+        if name in _TAKEN:
+            needed = [each for each in signature(type(self).score).parameters if each in _TAKEN]
+            raise DetectorError(f"{own} scores {', '.join(needed)}, and {name} is missing; or images by {own}(model)")
+        raise DetectorError(f"{own} has not been fitted; call its fit first")
 
     def __call__(self, outputs: Outputs) -> Tensor:
         """Return scores (N,), differentiable with respect to logits and features.
@@ -73,10 +195,23 @@ class Detector:
         Raises:
             DetectorError: These outputs do not allow it.
         """
-        given = signature(self.score).parameters
-        if any(name not in _TAKEN and not hasattr(self, name) for name in given):
-            raise DetectorError(f"{type(self).__name__} has not been fitted; call its fit first")
-        return self.score(**{name: _TAKEN[name](outputs) if name in _TAKEN else getattr(self, name) for name in given})
+        function = type(self).score
+        return function(
+            **{
+                name: _TAKEN[name](outputs) if name in _TAKEN else self.known(name)
+                for name in signature(function).parameters
+            }
+        )
+
+
+def _in_double(value: Any) -> Any:
+    """Return what a formula is given in float64, in which whatever was learnt is; options stay as they are."""
+    if isinstance(value, LinearHead):
+        return value.double()
+    if not isinstance(value, Tensor | np.ndarray):
+        return value
+    found = to_tensor(value, "features and logits")
+    return found.double() if found.is_floating_point() else found
 
 
 _TAKEN: dict[str, Callable[[Outputs], Any]] = {
@@ -126,10 +261,9 @@ def make_detector(name: str) -> Detector:
 
 def detector_options(name: str) -> dict[str, Any]:
     """Return the options of a detector with their defaults."""
-    kind = DETECTORS.get(name)
-    return _options(kind) if is_dataclass(kind) else {}
+    return _options(DETECTORS.get(name))
 
 
 def _options(detector: Any) -> dict[str, Any]:
     """Return the options of a detector with their values, or of a class with their defaults."""
-    return {each.name: getattr(detector, each.name) for each in fields(detector) if each.init}
+    return {each.name: getattr(detector, each.name) for each in fields(detector) if each.init and each.name != "model"}

@@ -6,30 +6,24 @@ validation images from up to 1,000 of a set that is used for nothing else are ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from robustprune.data import ImageData, take_sample
-from robustprune.errors import DetectorError, EvaluationError, RobustPruneError
+from robustprune.errors import DetectorError, EvaluationError
 from robustprune.metrics import detection_figures
 from robustprune.ood.detector import Detector, make_detector
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.image_sets import OODSet
 from robustprune.ood.outputs import Outputs
+from robustprune.ood.running import guarded_detector, scores_of
 from robustprune.runtime.work import Progress, labelled
 
 Scores = np.ndarray[Any, np.dtype[np.float64]]
-
-# Images scored at a time: a detector may hold some copies of their features in float64.
-_CHUNK = 4096
 
 TUNING_IMAGES = 1000
 
@@ -59,39 +53,16 @@ def fit_detectors(names: Iterable[str], train: Outputs | None, held_out: Outputs
 
 
 def _fit(name: str, detector: Detector, train: Outputs | None, held_out: Outputs | None) -> FittedDetector:
-    if not _needs_fitting(detector):
+    if not detector.needs_fitting:
         return FittedDetector(name, detector)
     if train is None or len(train) == 0:
         return FittedDetector(name, detector, "the data set has no training images to fit on")
-    if held_out is None:
-        # Only a detector that looks at them can tell that they are missing.
-        held_out = Outputs(train.logits[:0], labels=train.need_labels()[:0])
     try:
-        with _plugin(name):
+        with guarded_detector(name):
             detector.fit(train, held_out)
     except DetectorError as error:
         return FittedDetector(name, detector, str(error))
     return FittedDetector(name, detector)
-
-
-def _needs_fitting(detector: Detector) -> bool:
-    return type(detector).fit is not Detector.fit
-
-
-@contextmanager
-def _plugin(name: str) -> Iterator[None]:
-    """Run a detector, which may be anybody's, without gradients; whatever it raises is an error of this package."""
-    try:
-        with torch.no_grad():
-            yield
-    except LinAlgError as error:
-        raise DetectorError(str(error)) from error
-    except RobustPruneError:
-        raise
-    except Exception as error:
-        raise EvaluationError(
-            f"detector {name!r} failed: {type(error).__name__}: {error}; leave it out, or mend it if it is yours"
-        ) from error
 
 
 def score_outputs(fitted: FittedDetector, outputs: Outputs) -> Scores | str:
@@ -102,25 +73,10 @@ def score_outputs(fitted: FittedDetector, outputs: Outputs) -> Scores | str:
     """
     if fitted.reason is not None:
         return fitted.reason
-    if len(outputs) == 0:
-        return "there are no images to score"
     try:
-        with _plugin(fitted.name):
-            rows = torch.split(torch.arange(len(outputs)), _CHUNK)
-            parts = [_score(fitted, outputs.take(chunk).double()) for chunk in rows]
+        return scores_of(fitted.detector, outputs, fitted.name).numpy()
     except DetectorError as error:
         return str(error)
-    scores = torch.cat(parts).numpy()
-    bad = int((~np.isfinite(scores)).sum())
-    return f"the scores of {bad} of {len(outputs)} images are NaN or infinite" if bad else scores
-
-
-def _score(fitted: FittedDetector, outputs: Outputs) -> Tensor:
-    scores, n = fitted.detector(outputs), len(outputs)
-    if not isinstance(scores, Tensor) or scores.shape != (n,):
-        found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise EvaluationError(f"detector {fitted.name!r} must return a tensor of shape ({n},), it returned {found}")
-    return scores.detach().double().cpu()
 
 
 def prepare_detectors(
@@ -142,7 +98,7 @@ def prepare_detectors(
         EvaluationError: Tuning needs training and validation images.
     """
     reference: dict[str, Outputs] = {}
-    if tune_on is not None or any(_needs_fitting(make_detector(name)) for name in names):
+    if tune_on is not None or any(make_detector(name).needs_fitting for name in names):
         for name in [each for each in data.splits() if each != "test"]:
             is_limited = name == "train" and fit_limit is not None and fit_limit < len(data.require(name))
             sample = take_sample(data, name, fit_limit if is_limited else None, seed)
@@ -183,7 +139,7 @@ def tune_detectors(
         if default.tried and ":" not in name:
             for values in product(*default.tried.values()):
                 tried.append(dict(zip(default.tried, values, strict=True)))
-                trials.append(_fit(name, replace(default, **tried[-1]), train, held_out))  # type: ignore[type-var]
+                trials.append(_fit(name, replace(default, **tried[-1]), train, held_out))
             aurocs = [_auroc(trial, inside, outside) for trial in trials]
             best = aurocs.index(max(aurocs))
             chosen[name] = {**tried[best], "auroc": aurocs[best] if aurocs[best] >= 0 else None}

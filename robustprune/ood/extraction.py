@@ -19,7 +19,8 @@ from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.files import hash_arrays, hash_json, read_sealed, user_path, write_sealed
 
 _KIND = "robustprune-ood-outputs"
-_PROBES = 8
+PROBES = 8
+"""How many images show where the last layer is."""
 
 TRUST = 4
 """How many images of a cached set are computed again, to see that the network still says the same."""
@@ -48,7 +49,7 @@ class Extractor:
         network, example = as_network(model), to_tensor(example, "the example")
         place = model_device(network)
         self.network = network if isinstance(network, FunctionNetwork) else freeze(network, example)
-        self._found = find_head(self.network, to_unit_range(example[:_PROBES].to(place)))
+        self._found = find_head(self.network, to_unit_range(example[:PROBES].to(place)))
         self._head = self._found.head if self._found else None
         self._place, self._batch_size = place, batch_size
         self._cache = None if cache is None else user_path(cache)

@@ -37,6 +37,10 @@ class LinearHead:
         """Return logits (N, K) of features (N, D)."""
         return features @ self.weight.T + self.bias
 
+    def double(self) -> LinearHead:
+        """Return the same in float64."""
+        return LinearHead(self.weight.double(), self.bias.double())
+
 
 NO_FEATURES = (
     "the network shows no fully connected layer or 1×1 convolution to take features from; one of "
@@ -100,7 +104,7 @@ class Outputs:
             self,
             logits=self.logits.double(),
             features=None if self.features is None else self.features.double(),
-            head=None if self.head is None else LinearHead(self.head.weight.double(), self.head.bias.double()),
+            head=None if self.head is None else self.head.double(),
         )
 
     def take(self, rows: Tensor | slice) -> Outputs:
@@ -150,6 +154,8 @@ def find_head(network: nn.Module, images: Tensor) -> FoundHead | None:
     scale = float(logits.nan_to_num(0, 0, 0).abs().max())
     for module, features in usable:
         head = _as_linear(module)
+        if len(head.weight) == 1 and logits.shape[1] == 2:  # one logit of a binary classifier, which counts as (0, z)
+            head = LinearHead(*(torch.cat([torch.zeros_like(each), each]) for each in (head.weight, head.bias)))
         if head.weight.shape[0] == logits.shape[1]:
             made = head(features.float()).to(logits.dtype)
             with evaluation_mode(network), run_uncompiled(network):

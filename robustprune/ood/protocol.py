@@ -17,7 +17,7 @@ from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
 from robustprune.ood.attack import attack_detectors, score_attack
 from robustprune.ood.detector import DETECTORS, make_detector
 from robustprune.ood.detector_scores import TUNING_IMAGES, FittedDetector, Scores, prepare_detectors, score_outputs
-from robustprune.ood.extraction import Extractor
+from robustprune.ood.extraction import PROBES, Extractor
 from robustprune.ood.image_sets import (
     FAR,
     IN_HAND,
@@ -98,7 +98,7 @@ def evaluate_ood(
         # Corrupted images to tune on are of validation images: those of `split` judge.
         tune_on = load_set(asked.tune_on, limit=TUNING_IMAGES, **{**load, "split": "val"})
     own = take_sample(data, split, limit, seed)
-    extractor = Extractor(model, own.images[:8], batch_size=batch_size, cache=asked.cache)
+    extractor = Extractor(model, own.images[:PROBES], batch_size=batch_size, cache=asked.cache)
     fitted, account = prepare_detectors(
         detectors, extractor, data, fit_limit=asked.fit_limit, tune_on=tune_on, seed=seed, progress=progress
     )

@@ -24,6 +24,7 @@ from robustprune.errors import ExportError, MissingDependencyError, in_one_line
 from robustprune.inference import freeze
 from robustprune.inference.frozen import TOLERANCE
 from robustprune.models import evaluation_mode, logit_gap, model_device, run_model
+from robustprune.models.returned import LogitsAlone
 from robustprune.registry import missing_package, suggest
 from robustprune.runtime.files import printable, write_atomically
 from robustprune.runtime.kinds import EXPORT
@@ -164,7 +165,9 @@ def encode_network(network: nn.Module, form: str, metadata: Mapping[str, str]) -
     images = noise_images(network, 2).float()
     try:
         with torch.no_grad():
-            content = FORMS[form].encode(frozen, images, metadata)
+            found = frozen(images)
+            is_plain = isinstance(found, Tensor) and found.ndim == 2 and found.shape[1] > 1
+            content = FORMS[form].encode(frozen if is_plain else LogitsAlone(frozen), images, metadata)
         return content, FORMS[form].decode(content)
     except MissingDependencyError:
         raise

@@ -22,7 +22,7 @@ from robustprune.corruptions import EXTRAS, corrupt
 from robustprune.data import Split
 from robustprune.data.augmentation import augmix
 from robustprune.errors import TrainingWarning
-from robustprune.models import evaluation_mode
+from robustprune.models import evaluation_mode, logits_of
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import Draws, as_draws, derive_seed
 from robustprune.runtime.work import Work
@@ -59,7 +59,7 @@ def adversarial_loss(
     attacked = _climb(
         network, images, start, lambda logits: F.cross_entropy(logits, labels, reduction="sum"), recipe, way, steps
     )
-    logits = trained(attacked)
+    logits = logits_of(trained, attacked)
     return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing), logits
 
 
@@ -68,13 +68,13 @@ def _trades(
 ) -> tuple[Tensor, Tensor]:
     """Return cross-entropy on the images plus β times KL(images ‖ attacked images), equation 5 there."""
     with evaluation_mode(network), torch.no_grad():
-        clean = F.log_softmax(network(images), dim=1)
+        clean = F.log_softmax(logits_of(network, images), dim=1)
     start = images + TRADES_START * draws.randn(*images.shape).to(images.device)
     attacked = _climb(
         network, images, start, lambda logits: _divergence(logits, clean), recipe, WAY, recipe.adversarial_steps
     )
     # In one pass, so that batch statistics are of both.
-    logits, worse = trained(torch.cat([images, attacked])).chunk(2)
+    logits, worse = logits_of(trained, torch.cat([images, attacked])).chunk(2)
     smoothing = recipe.label_smoothing
     divergence = _divergence(worse, F.log_softmax(logits, dim=1)) / len(images)
     return F.cross_entropy(logits, labels, label_smoothing=smoothing) + recipe.trades_beta * divergence, worse
@@ -99,7 +99,7 @@ def _climb(
     with evaluation_mode(network):
         for _ in range(steps):
             points = points.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(network(points)), points)
+            (gradient,) = torch.autograd.grad(loss(logits_of(network, points)), points)
             points = (points.detach() + way / steps * recipe.epsilon * gradient.sign()).clamp(low, high)
     return points.detach().contiguous(memory_format=torch.channels_last)
 

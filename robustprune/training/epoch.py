@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
-from robustprune.models import evaluation_mode, failure, model_type, run_model, to_unit_range
+from robustprune.models import evaluation_mode, failure, logits_of, model_type, run_model, to_unit_range
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import Draws, seeded_generator
@@ -136,7 +136,7 @@ def _loss(
     if recipe.adversarial != "none":
         return adversarial_loss(shared.network, views[0], labels, recipe, draws, shared.trained)
     # The first view is the one with labels; all pass together, as they share batch statistics.
-    every = shared.trained(torch.cat(views) if len(views) > 1 else views[0]).split(len(labels))
+    every = torch.split(logits_of(shared.trained, torch.cat(views) if len(views) > 1 else views[0]), len(labels))
     logits = every[0]
     loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     if len(every) > 1:

@@ -199,18 +199,16 @@ def test_logits_of_classes_that_are_masked_out_do_not_differ():
     assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules())
 
 
-def test_outputs_with_a_field_for_logits_are_to_be_wrapped():
-    network = Returns(lambda images: SimpleNamespace(logits=images))
-    with pytest.raises(ModelError, match=r"SimpleNamespace .* wrap it in a module that returns its field \.logits"):
-        predict_logits(network, torch.rand(4, 5))
-
-
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (lambda images: (images, images), "tuple"),
+        (lambda images: (None, images), "returned tuple instead of a tensor of logits, whose first entry is NoneType"),
+        (lambda _images: [], "returned list instead .* whose first entry is missing"),
+        (lambda images: {"a": images, "b": images}, "returned dict .*, with 'a', 'b' in it"),
+        (lambda images: SimpleNamespace(scores=images), "SimpleNamespace instead .*; wrap it in a module"),
         (lambda images: images.argmax(1), "expected floating-point logits"),
-        (lambda images: images[:, :1], "K ≥ 2"),
+        (lambda images: images[:, :0], "K ≥ 2"),
+        (lambda images: images[:, :1].sigmoid(), "one probability for each image, not a logit"),
         (lambda images: images.long(), "floating-point"),
         (lambda images: images[1:], "expected floating-point logits"),
         (lambda images: images @ torch.ones(3, 2), "cannot run on images of shape"),

@@ -83,6 +83,11 @@ class Data(Net):
         return Record(logits)
 
 
+class FeaturesByName(Net):
+    def outputs(self, features, logits):
+        return {"features": features}
+
+
 class NeedsTargets(Net):
     def outputs(self, features, logits):
         raise KeyError("targets")
@@ -130,8 +135,7 @@ def double(num_classes, channels):
 SEVERAL = ["Tuple", "Named", "List"]
 UNUSABLE = {
     "FeaturesFirst": r"the first of what it returns is no logits: it returned torch.float32 of shape \(2, 4\)",
-    "Dict": r"returned dict for two images",
-    "Data": r"returned Record for two images.*wrap it in a module that returns its \.logits",
+    "FeaturesByName": r"returned dict for two images",
     "NeedsTargets": r"does not run in training mode: KeyError: 'targets'",
 }
 
@@ -188,10 +192,10 @@ def test_what_cannot_be_trained_is_said_at_once_and_refused_before_training(
         trained(file, name)
 
 
-@pytest.mark.parametrize("name", ["AlwaysData", "AlwaysTuple"])
-def test_what_is_no_logits_in_evaluation_is_refused(file: Path, name: str) -> None:
-    with pytest.raises(ModelError, match=r"returned (Record|tuple) for two images; expected logits of shape"):
-        build(file, name)
+@pytest.mark.parametrize("name", ["Dict", "Data", "AlwaysData", "AlwaysTuple"])
+def test_logits_in_an_object_are_trained_as_if_they_came_alone(file: Path, name: str) -> None:
+    found, plain = (trained(file, each).network.state_dict() for each in (name, "Net"))
+    assert all(torch.equal(found[key], value) for key, value in plain.items() if "auxiliary" not in key)
 
 
 @pytest.mark.parametrize("name", ["Net", "Tuple", "SilentModes"])
@@ -241,17 +245,18 @@ def test_networks_of_torchvision_with_auxiliary_classifiers() -> None:
     assert network.train()(torch.rand(2, 3, 96, 96)).shape == (2, 10)
 
 
-def test_adapters_keep_the_first_output_in_training_mode_alone() -> None:
-    outputs = namedtuple("outputs", "logits other")
+def test_adapters_return_the_logits_alone() -> None:
+    outputs = namedtuple("outputs", "other logits")
 
     class Both(nn.Module):
         def forward(self, images: Tensor) -> Any:
-            return outputs(images, images + 1)
+            return outputs(images + 1, images)
 
     adapted = AdaptedNetwork(Both(), None)
     images = torch.rand(2, 3)
     assert torch.equal(adapted.train()(images), images)
-    assert isinstance(adapted.eval()(images), outputs)
+    assert torch.equal(adapted.eval()(images), images)
+    assert isinstance(adapted.outputs(images), outputs)
 
 
 @pytest.mark.filterwarnings("ignore::robustprune.errors.ModelWarning")
@@ -260,7 +265,7 @@ def test_on_the_command_line(run: Run, tmp_path: Path) -> None:
     common = ("--model", "file:my_nets.py:Tuple", "--train-limit", "40", "--epochs", "1", "--no-energy")
     done = run("train", *common, "--out", "ticket.pt")
     assert done.code == 0
-    refused = run("train", *common[:1], "file:my_nets.py:Dict", *common[2:], "--out", "other.pt")
+    refused = run("train", *common[:1], "file:my_nets.py:FeaturesByName", *common[2:], "--out", "other.pt")
     assert refused.code == 1
     assert "returned dict for two images" in refused.err.replace("\n", " ")
     assert not (tmp_path / "other.pt").exists()

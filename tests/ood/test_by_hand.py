@@ -110,7 +110,7 @@ def test_vim():
 def test_react_clips_at_the_percentile_of_all_activations():
     features = torch.arange(10, dtype=torch.float64).reshape(5, 2)
     head = LinearHead(torch.eye(2, dtype=torch.float64), tensor(0.0, 0))
-    detector = ReAct(0.5)
+    detector = ReAct(percentile=0.5)
     detector.fit(Outputs(features, features, head, torch.zeros(5).long()), Outputs(features[:0]))
     assert detector(Outputs(features, tensor([100.0, 1]), head)).item() == pytest.approx(
         -math.log(math.exp(4.5) + math.exp(1))
@@ -232,7 +232,7 @@ def test_a_formula_is_given_what_its_arguments_are_called():
         def score(features, center):
             return (features - center).norm(dim=1)
 
-        def fit(self, train, held_out):
+        def learn(self, train, held_out):
             self.center = train.need_features().mean(dim=0)
 
     try:

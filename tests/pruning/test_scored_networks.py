@@ -6,6 +6,7 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -60,6 +61,21 @@ def baked(form: str, network: OddNetwork, data: ImageData) -> OddNetwork:
 def block_scores(network: OddNetwork, data: ImageData, criterion: str) -> dict[str, float]:
     """Scores of the blocks, which those of the plain network are by name."""
     return make_criterion(criterion).score(network, find_blocks(odd_network(data)), data, 0)
+
+
+class InObject(OddNetwork):
+    """One whose logits are among other outputs."""
+
+    def forward(self, images: Tensor) -> Any:
+        return {"features": images * 2, "logits": (super().forward(images), None)}
+
+
+@pytest.mark.filterwarnings("ignore::robustprune.errors.PruningWarning")
+@pytest.mark.parametrize("criterion", EVERY)
+def test_networks_with_further_outputs_are_scored_by_their_logits(few_digits: ImageData, criterion: str) -> None:
+    plain, network = odd_network(few_digits), InObject(few_digits, Block)
+    network.load_state_dict(plain.state_dict())
+    assert score_blocks(network, few_digits, criterion) == score_blocks(plain, few_digits, criterion)
 
 
 @pytest.mark.filterwarnings("ignore::robustprune.errors.PruningWarning")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import robustprune as rp
 from robustprune.errors import ExportError
-from robustprune.tickets.export import FORMS, measure_form_latencies
+from robustprune.tickets.export import FORMS, encode_network, measure_form_latencies
 from robustprune.tickets.ticket import Ticket
 
 
@@ -239,3 +239,36 @@ def test_a_missing_package_is_named_with_its_command(run: Run, monkeypatch: pyte
             failed = run("export", *TINY, "--out", "x.onnx")
         check_failure(failed, 1, f"'{package}', which is not installed", "pip install 'robustprune[export]'")
         assert not Path("x.onnx").exists()
+
+
+class Odd(nn.Module):
+    """A network that takes images as a built one does, and returns its logits in a form of its own."""
+
+    def __init__(self, like: nn.Module, form: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.architecture, self.network, self.form = like.architecture, like, form
+
+    def forward(self, images: Tensor) -> Any:
+        return self.form(self.network(images))
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        (lambda z: (z, z.sum()), lambda z: z),
+        (lambda z: {"aux": z + 1, "logits": z}, lambda z: z),
+        (lambda z: z[:, 0], lambda z: torch.stack([0 * z[:, 0], z[:, 0]], dim=1)),
+    ],
+)
+def test_files_hold_the_logits_alone(
+    kind: str,
+    form: Callable[[Tensor], Any],
+    expected: Callable[[Tensor], Tensor],
+    tickets: dict[str, Ticket],
+) -> None:
+    network = tickets["layer"].model().eval()
+    _, run = encode_network(Odd(network, form), kind, {})
+    images = torch.rand(5, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(run(images), expected(network(images)), rtol=1e-4, atol=1e-4)

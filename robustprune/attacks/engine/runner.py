@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from robustprune.attacks.engine.attack_result import AttackResult
 from robustprune.attacks.engine.samples import Samples, carry_over, carry_points, check_samples
 from robustprune.attacks.engine.thorough import Examiner, check_third_party, check_thoroughly
 from robustprune.attacks.engine.waves import Found, WaveRunner, WorkDone, merge, neighbours
-from robustprune.attacks.registry import check_norm, expand_options, get_attack
+from robustprune.attacks.registry import ATTACKS, check_norm, expand_options, get_attack
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.models import as_network, evaluation_mode, frozen_parameters, model_device
@@ -122,20 +124,35 @@ def run_attack(
 
 
 def image_attack(name: str) -> Callable[..., Tensor]:
-    """Return the attack called ``name`` as a function that returns the images only."""
+    """Return the attack called ``name`` as a function of (model, images, labels, …) that returns the images only.
+
+    Any name that `run_attack` knows will do: ``"torchattacks:CW"``, or one of `register_attack`.
+    """
 
     def attack(model: nn.Module, images: Array, labels: Array, **settings: Any) -> Tensor:
         found = run_attack(model, images, labels, name, **settings).adversarial
         return found.to(images.device) if isinstance(images, Tensor) else found
 
-    attack.__name__ = attack.__qualname__ = name.partition("-")[0]
+    attack.__name__ = attack.__qualname__ = re.sub(r"\W", "_", name)
     attack.__doc__ = f"""Return images (N, …) that the attack ``{name}`` made, on the device of ``images``.
 
     Samples that are misclassified to begin with come back as they are; `run_attack` says which, and whether the model
     could be attacked at all. All further arguments are those of `run_attack` and the options of ``{name}``. For the
     textbook version, which returns the last point of all samples: ``early_stop=False, selection="last"``.
     """
+    attack.__signature__ = _signature_of(attack, name)  # type: ignore[attr-defined]
     return attack
+
+
+def _signature_of(attack: Callable[..., Tensor], name: str) -> inspect.Signature:
+    """Return the signature for help and completion: what attacks have in common, and the options of this one."""
+    entry = ATTACKS.builtin.get(name)
+    common = {key: field.default for key, field in Attack.model_fields.items() if key not in ("name", "options")}
+    defaults = {**common, **({} if entry is None else entry.options)}
+    named = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value) for key, value in defaults.items()]
+    own = inspect.signature(attack)
+    *given, settings = own.parameters.values()
+    return own.replace(parameters=[*given, *named, settings])
 
 
 def _attack(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from robustprune.ood.detector import Detector, Options, Share
 from robustprune.ood.detectors.energy import Energy
+from robustprune.ood.formula import formula
 from robustprune.ood.outputs import LinearHead
 
 
@@ -28,7 +29,7 @@ class ASH(Detector):
     variant: Literal["s", "p", "b"] = "s"
     tried: ClassVar[Options] = {"percentile": (0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)}
 
-    @staticmethod
+    @formula
     def score(features: Tensor, head: LinearHead, percentile: float = 0.9, variant: str = "s") -> Tensor:
         """Return the energy (N,) of features (N, D) after shaping."""
         return Energy.score(head(shape_activations(features, percentile, variant)))
@@ -41,7 +42,7 @@ class Scale(Detector):
     percentile: Share = 0.85
     tried: ClassVar[Options] = ASH.tried
 
-    @staticmethod
+    @formula
     def score(features: Tensor, head: LinearHead, percentile: float = 0.85) -> Tensor:
         """Return the energy (N,) of features (N, D) after scaling."""
         largest = features.topk(_kept(features, percentile), dim=1).values.sum(dim=1, keepdim=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector, Options, Share
 from robustprune.ood.detectors.energy import Energy
+from robustprune.ood.formula import formula
 from robustprune.ood.outputs import LinearHead, Outputs
 
 
@@ -25,12 +26,12 @@ class DICE(Detector):
     sparsity: Share = 0.9
     tried: ClassVar[Options] = {"sparsity": (0.1, 0.3, 0.5, 0.7, 0.9)}
 
-    @staticmethod
+    @formula
     def score(features: Tensor, sparse_head: LinearHead) -> Tensor:
         """Return the energy (N,) of features (N, D) by a last layer that `sparsified` returned."""
         return Energy.score(sparse_head(features))
 
-    def fit(self, train: Outputs, held_out: Outputs) -> None:
+    def learn(self, train: Outputs, held_out: Outputs) -> None:
         """Cut the weights by their contributions on the training images."""
         self.sparse_head = sparsified(train.need_head(), train.need_features().mean(dim=0), self.sparsity)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from robustprune.ood.detector import Detector, Positive
+from robustprune.ood.formula import formula
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Energy(Detector):
 
     temperature: Positive = 1.0
 
-    @staticmethod
+    @formula
     def score(logits: Tensor, temperature: float = 1.0) -> Tensor:
         """Return −T·logsumexp(f / T) (N,) of logits (N, K)."""
         return -temperature * (logits / temperature).logsumexp(dim=1)

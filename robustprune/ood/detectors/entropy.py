@@ -16,13 +16,14 @@ from torch.nn.functional import logsigmoid
 
 from robustprune.ood.detector import Count, Detector, Options, Positive
 from robustprune.ood.detectors.msp import log_odds_against
+from robustprune.ood.formula import formula
 
 
 @dataclass
 class Entropy(Detector):
     """Entropy of the softmax."""
 
-    @staticmethod
+    @formula
     def score(logits: Tensor) -> Tensor:
         """Return the entropy (N,) of logits (N, K)."""
         log_p = logits.log_softmax(dim=1)
@@ -38,7 +39,7 @@ class GEN(Detector):
     classes: Count = 100
     tried: ClassVar[Options] = {"gamma": (0.01, 0.1, 0.5, 1, 2, 5, 10)}
 
-    @staticmethod
+    @formula
     def score(logits: Tensor, gamma: float = 0.1, classes: int = 100) -> Tensor:
         """Return the generalized entropy (N,) of the ``classes`` most probable ones, from logits (N, K)."""
         log_p = logits.log_softmax(dim=1).topk(min(classes, logits.shape[1]), dim=1).values

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from robustprune.ood.detector import Detector
+from robustprune.ood.formula import formula
 from robustprune.ood.outputs import LinearHead, Outputs
 
 
@@ -19,7 +20,7 @@ from robustprune.ood.outputs import LinearHead, Outputs
 class FDBD(Detector):
     """Mean distance to the decision boundaries, relative to the distance from the mean feature."""
 
-    @staticmethod
+    @formula
     def score(features: Tensor, logits: Tensor, head: LinearHead, mean: Tensor) -> Tensor:
         """Return scores (N,) of features (N, D), logits (N, K) and the mean feature (D,)."""
         best, predicted = logits.max(dim=1)
@@ -35,6 +36,6 @@ class FDBD(Detector):
         from_mean: Tensor = torch.linalg.vector_norm(features - mean, dim=1)
         return -to_boundary.sum(dim=1) / boundaries / from_mean
 
-    def fit(self, train: Outputs, held_out: Outputs) -> None:
+    def learn(self, train: Outputs, held_out: Outputs) -> None:
         """Take the mean feature of the training images."""
         self.mean = train.need_features().mean(dim=0)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from robustprune.ood.detector import Detector
+from robustprune.ood.formula import formula
 from robustprune.ood.outputs import Outputs
 
 
@@ -19,7 +20,7 @@ from robustprune.ood.outputs import Outputs
 class GradNorm(Detector):
     """L1 norm of the last layer's gradient towards an even answer."""
 
-    @staticmethod
+    @formula
     def score(features: Tensor, logits: Tensor) -> Tensor:
         """Return scores (N,) of features (N, D) and logits (N, K)."""
         unevenness = (logits.softmax(dim=1) - 1 / logits.shape[1]).abs().sum(dim=1)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from robustprune.errors import DetectorError, EvaluationError
 from robustprune.ood.detector import Count, Detector, Options
+from robustprune.ood.formula import formula
 from robustprune.ood.outputs import Outputs
 from robustprune.runtime.randomness import seeded_generator
 
@@ -35,7 +36,7 @@ class KNN(Detector):
         if self.k > self.bank_size:
             raise EvaluationError(f"k must be from 1 to bank_size, got {self.k} of {self.bank_size}")
 
-    @staticmethod
+    @formula
     def score(features: Tensor, bank: Tensor, k: int = 50) -> Tensor:
         """Return the k-th smallest distance (N,) between features (N, D) and a bank (M, D), both normalized."""
         points, bank = normalized(features), normalized(bank)
@@ -46,7 +47,7 @@ class KNN(Detector):
         ]
         return (2 - 2 * torch.cat(similar)).clamp(min=1e-24).sqrt()
 
-    def fit(self, train: Outputs, held_out: Outputs) -> None:
+    def learn(self, train: Outputs, held_out: Outputs) -> None:
         """Keep the features of the training images."""
         bank = train.need_features()
         if not bool(bank.isfinite().all()):

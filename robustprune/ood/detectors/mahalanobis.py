@@ -18,6 +18,7 @@ from torch import Tensor
 
 from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
+from robustprune.ood.formula import formula
 from robustprune.ood.outputs import Outputs
 
 RIDGE = 1e-9
@@ -71,12 +72,12 @@ def remark_on_few(train: Outputs) -> str | None:
 class Mahalanobis(Detector):
     """Squared Mahalanobis distance to the nearest class mean."""
 
-    @staticmethod
+    @formula
     def score(features: Tensor, classes: Gaussians) -> Tensor:
         """Return min_k M_k (N,) of features (N, D)."""
         return classes.distances(features).amin(dim=1)
 
-    def fit(self, train: Outputs, held_out: Outputs) -> None:
+    def learn(self, train: Outputs, held_out: Outputs) -> None:
         """Take the class means and the tied covariance of the training images."""
         self.classes = fit_gaussians(train.need_features(), train.need_labels())
         self.remark = remark_on_few(train)
@@ -86,12 +87,12 @@ class Mahalanobis(Detector):
 class RelativeMahalanobis(Detector):
     """Mahalanobis distance to the nearest class, less that to all images."""
 
-    @staticmethod
+    @formula
     def score(features: Tensor, classes: Gaussians, background: Gaussians) -> Tensor:
         """Return min_k (M_k − M_0) (N,) of features (N, D)."""
         return (classes.distances(features) - background.distances(features)).amin(dim=1)
 
-    def fit(self, train: Outputs, held_out: Outputs) -> None:
+    def learn(self, train: Outputs, held_out: Outputs) -> None:
         """Take the Gaussians of the classes and of all training images."""
         features, labels = train.need_features(), train.need_labels()
         self.classes = fit_gaussians(features, labels)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from robustprune.ood.detector import Detector
+from robustprune.ood.formula import formula
 
 _TIE_BREAK = 1e-9
 
@@ -24,7 +25,7 @@ _TIE_BREAK = 1e-9
 class MSP(Detector):
     """Maximum softmax probability."""
 
-    @staticmethod
+    @formula
     def score(logits: Tensor) -> Tensor:
         """Return −max_k p_k (N,), to a millionth, of logits (N, K); in float64, and without ties by rounding."""
         logits = logits.double()
@@ -37,7 +38,7 @@ class MSP(Detector):
 class MaxLogit(Detector):
     """Largest logit."""
 
-    @staticmethod
+    @formula
     def score(logits: Tensor) -> Tensor:
         """Return −max_k f_k (N,) of logits (N, K)."""
         return -logits.amax(dim=1)

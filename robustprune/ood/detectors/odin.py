@@ -18,6 +18,7 @@ from robustprune.errors import DetectorError
 from robustprune.models import evaluation_mode, failure, frozen_parameters, model_device, run_model, to_unit_range
 from robustprune.ood.detector import Detector, Options, Positive
 from robustprune.ood.detectors.msp import MSP, log_odds_against
+from robustprune.ood.formula import formula
 from robustprune.ood.outputs import Outputs
 
 _BATCH = 256
@@ -31,7 +32,7 @@ class ODIN(Detector):
     epsilon: Annotated[float, Field(ge=0)] = 0.0014
     tried: ClassVar[Options] = {"temperature": (1, 10, 100, 1000), "epsilon": (0.0014, 0.0028)}
 
-    @staticmethod
+    @formula
     def score(logits: Tensor, temperature: float = 1000.0) -> Tensor:
         """Return −max_k softmax(f / T)_k (N,) of the logits (N, K) after the step."""
         return MSP.score(logits / temperature)
@@ -64,4 +65,4 @@ class ODIN(Detector):
                 images = to_unit_range(batch.to(place))
                 step = self.step(network, images, self.temperature, self.epsilon)
                 logits.append(run_model(network, images + step).cpu().double())
-        return self.score(torch.cat(logits), self.temperature)
+        return type(self).score(torch.cat(logits), self.temperature)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.energy import Energy
+from robustprune.ood.formula import formula
 from robustprune.ood.outputs import LinearHead, Outputs
 
 
@@ -26,12 +27,12 @@ class ReAct(Detector):
     percentile: Annotated[float, Field(ge=0, le=1)] = 0.9
     tried: ClassVar[Options] = {"percentile": (0.85, 0.9, 0.95, 0.99)}
 
-    @staticmethod
+    @formula
     def score(features: Tensor, head: LinearHead, threshold: float) -> Tensor:
         """Return the energy (N,) of features (N, D) clipped at ``threshold``."""
         return Energy.score(head(features.clamp(max=threshold)))
 
-    def fit(self, train: Outputs, held_out: Outputs) -> None:
+    def learn(self, train: Outputs, held_out: Outputs) -> None:
         """Find the threshold."""
         # torch.quantile takes no more than 16 million numbers.
         self.threshold = float(np.quantile(train.need_features().numpy(), self.percentile))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
+from robustprune.ood.formula import formula
 from robustprune.ood.outputs import Outputs
 
 
@@ -20,12 +21,12 @@ from robustprune.ood.outputs import Outputs
 class SHE(Detector):
     """Likeness to the stored pattern of the predicted class."""
 
-    @staticmethod
+    @formula
     def score(features: Tensor, logits: Tensor, patterns: Tensor) -> Tensor:
         """Return −z·S_ŷ (N,) of features (N, D), logits (N, K) and patterns (K, D)."""
         return -(features * patterns[logits.argmax(dim=1)]).sum(dim=1)
 
-    def fit(self, train: Outputs, held_out: Outputs) -> None:
+    def learn(self, train: Outputs, held_out: Outputs) -> None:
         """Take the mean features of the training images that are classified correctly, by class."""
         features, labels = train.need_features(), train.need_labels()
         is_correct = train.logits.argmax(dim=1) == labels
@@ -39,8 +40,9 @@ class SHE(Detector):
         """Return scores (N,)."""
         if bool(outputs.logits.isnan().any()):
             raise DetectorError("some logits are NaN, so there is no predicted class")
-        is_predicted = outputs.logits.argmax(dim=1).bincount(minlength=len(self.is_missing)) > 0
-        without = (is_predicted & self.is_missing).nonzero().flatten().tolist()
+        is_missing = self.known("is_missing")
+        is_predicted = outputs.logits.argmax(dim=1).bincount(minlength=len(is_missing)) > 0
+        without = (is_predicted & is_missing).nonzero().flatten().tolist()
         if without:
             classes = ", ".join(map(str, without))
             raise DetectorError(f"images are taken for class {classes}, of which no training image is recognized")

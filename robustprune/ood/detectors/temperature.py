@@ -17,6 +17,7 @@ from torch import Tensor
 from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
 from robustprune.ood.detectors.msp import MSP
+from robustprune.ood.formula import formula
 from robustprune.ood.outputs import Outputs
 
 
@@ -26,12 +27,12 @@ class Temperature(Detector):
 
     temperature: float = field(default=1.0, init=False)
 
-    @staticmethod
+    @formula
     def score(logits: Tensor, temperature: float) -> Tensor:
         """Return −max_k softmax(f / T)_k (N,) of logits (N, K), as `MSP.score` does."""
         return MSP.score(logits / temperature)
 
-    def fit(self, train: Outputs, held_out: Outputs) -> None:
+    def learn(self, train: Outputs, held_out: Outputs) -> None:
         """Find the temperature on the held-out images; it stays 1 where none is best, with a remark."""
         if len(held_out) == 0:
             raise DetectorError("there are no validation images to find the temperature on")

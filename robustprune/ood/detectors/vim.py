@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robustprune.errors import DetectorError
 from robustprune.ood.detector import Detector
+from robustprune.ood.formula import formula
 from robustprune.ood.outputs import Outputs
 
 # Residuals below this share of the features are rounding.
@@ -27,7 +28,7 @@ class ViM(Detector):
 
     dimensions: int = 0  # of the principal space; 0 is the paper's choice by width
 
-    @staticmethod
+    @formula
     def score(features: Tensor, logits: Tensor, origin: Tensor, residual: Tensor, alpha: float) -> Tensor:
         """Return scores (N,) of features (N, D) and logits (N, K).
 
@@ -36,7 +37,7 @@ class ViM(Detector):
         virtual: Tensor = alpha * torch.linalg.vector_norm((features - origin) @ residual, dim=1)
         return virtual - logits.logsumexp(dim=1)
 
-    def fit(self, train: Outputs, held_out: Outputs) -> None:
+    def learn(self, train: Outputs, held_out: Outputs) -> None:
         """Find origin, residual space and scale on the training images."""
         features, head = train.need_features(), train.need_head()
         width = features.shape[1]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
+from robustprune.models import logits_of
 from robustprune.pruning.blocks import Block
 from robustprune.pruning.criteria import Batches
 from robustprune.pruning.criteria.activations import DataCriterion
@@ -55,4 +56,4 @@ class Kl(DataCriterion):
 def _log_probabilities(network: nn.Module, batches: Batches) -> Tensor:
     with torch.no_grad():
         # In float64, since blocks near the identity differ only in the last digits.
-        return torch.cat([network(images).double().log_softmax(dim=1) for images, _ in batches])
+        return torch.cat([logits_of(network, images).double().log_softmax(dim=1) for images, _ in batches])

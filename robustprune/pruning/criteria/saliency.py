@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData, stratified_per_class
 from robustprune.errors import PruningError
-from robustprune.models import evaluation_mode
+from robustprune.models import evaluation_mode, logits_of
 from robustprune.pruning.blocks import Block, weight_layers
 from robustprune.pruning.criteria import (
     Batches,
@@ -188,7 +188,7 @@ def loss_shares(
     """Yield each batch's share of the mean cross-entropy over all batches, with its graph."""
     total = sum(len(labels) for _, labels in batches)
     for images, labels in batches:
-        loss = nn.functional.cross_entropy(network(images) / temperature, labels, reduction="sum")
+        loss = nn.functional.cross_entropy(logits_of(network, images) / temperature, labels, reduction="sum")
         yield loss / total
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData
 from robustprune.errors import PruningError
+from robustprune.models import logits_of
 from robustprune.models.adapter import Normalize
 from robustprune.pruning.criteria import first_tensor, normalizes_batches, scoring_copy
 from robustprune.pruning.criteria.saliency import Saliency, WeightCriterion, gradients, per_weight
@@ -44,7 +45,7 @@ class SynFlow(WeightCriterion):
             for name, module in network.named_modules():
                 _let_flow(name, module)
         ones = first_tensor(network).new_ones(1, data.channels, *data.image_size).requires_grad_(True)
-        slopes = gradients(network(ones).sum(), {**weights, _INPUT: ones})
+        slopes = gradients(logits_of(network, ones).sum(), {**weights, _INPUT: ones})
         if _INPUT not in slopes or not slopes.pop(_INPUT).any():
             raise PruningError(
                 "synflow: nothing flows from input to output, as where activations saturate (ReLU6, sigmoid) under "
