@@ -209,12 +209,13 @@ def _entry(architecture: Architecture) -> tuple[tuple[str, str, str], dict[str, 
         import_quietly("robustbench", architecture.name)
     zoo = import_quietly("robustbench.model_zoo.models", architecture.name).model_dicts
     lists = {threat.value: each for key, found in zoo.items() if key.value == dataset for threat, each in found.items()}
-    entries = lists.get(threat_model, {})
+    if threat_model not in lists:
+        raise ModelError(f"RobustBench has no {threat_model!r} list for {dataset}; it has: {', '.join(lists)}")
+    entries = lists[threat_model]
     if name not in entries:
-        what, known = (f"model called {name!r}", entries) if entries else (f"list {threat_model!r}", lists)
         raise ModelError(
-            f"RobustBench's {threat_model} list for {dataset} has no {what}.{suggest(name, known)} "
-            f"It has: {', '.join(known)}."
+            f"RobustBench's {threat_model} list for {dataset} has no model called {name!r}.{suggest(name, entries)} "
+            f"It has: {', '.join(entries)}."
         )
     return (name, dataset, threat_model), entries[name]
 
