@@ -73,6 +73,8 @@ def run_model(model: nn.Module, images: Tensor) -> Tensor:
     batch = images.clone().to(model_type(model))
     try:
         logits = logits_of(model, batch)
+    except RobustPruneError:
+        raise  # not from itself, which whoever follows the causes would go round
     except Exception as error:
         kind = "" if batch.dtype == torch.float32 else f" in {batch.dtype}"
         raise failure(f"cannot run on images of shape {tuple(images.shape)}{kind}", error) from error
