@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from robustprune._version import __version__
 from robustprune.cost import Latency, noise_images
 from robustprune.cost.timing import frozen_run, time_runs
-from robustprune.data import ImageData
+from robustprune.data import AnyData, as_data
 from robustprune.errors import ExportError, MissingDependencyError, in_one_line
 from robustprune.inference import freeze
 from robustprune.inference.frozen import TOLERANCE
@@ -63,7 +63,7 @@ class Exported:
 
 
 def export_model(
-    ticket: Ticket | nn.Module, path: str | Path, format: str = "onnx", *, data: ImageData | None = None
+    ticket: Ticket | nn.Module, path: str | Path, format: str = "onnx", *, data: AnyData | None = None
 ) -> Exported:
     """Write a network as a file from float32 images (N, C, H, W) in [0, 1] to logits (N, K), for any N.
 
@@ -75,14 +75,16 @@ def export_model(
         ticket: A ticket, or a network, which is left as it is.
         path: The file.
         format: ``onnx`` or ``torch-export``.
-        data: The image set, which says what images a network takes that was not built here.
+        data: The image set, or images as for :func:`robustprune.as_data`, which say what a network takes that was not
+            built here.
 
     Raises:
         ExportError: There is no such format, the network cannot be exported, the export computes something else,
             the file cannot be written, or a file of another kind is there.
         MissingDependencyError: ONNX's packages, the extra ``export``, are not installed.
     """
-    ticket = ticket if isinstance(ticket, Ticket) else Ticket.from_model(ticket, data)
+    if not isinstance(ticket, Ticket):
+        ticket = Ticket.from_model(ticket, None if data is None else as_data(data, "train"))
     metadata = _metadata(ticket)
     content, run = encode_network(ticket.network, format, metadata)
     difference = _compare(ticket, run, format)
