@@ -100,10 +100,10 @@ def test_streaming_gives_the_same_images_as_memory(tmp_path):
 
 def test_sets_too_large_for_memory_are_streamed(tmp_path, monkeypatch):
     write_classes(tmp_path, count=4)
-    monkeypatch.setattr("robustprune.data.load._IN_MEMORY_BYTES", 8 * 3 * 10 * 8 - 1)
+    monkeypatch.setattr("robustprune.data.load.IN_MEMORY_BYTES", 8 * 3 * 10 * 8 - 1)
     assert load_data(f"imagefolder:{tmp_path}").provenance["streamed"]
     assert not load_data(f"imagefolder:{tmp_path}", stream=False).provenance["streamed"]
-    monkeypatch.setattr("robustprune.data.load._IN_MEMORY_BYTES", 8 * 3 * 10 * 8)
+    monkeypatch.setattr("robustprune.data.load.IN_MEMORY_BYTES", 8 * 3 * 10 * 8)
     assert not load_data(f"imagefolder:{tmp_path}").provenance["streamed"]
 
 
