@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.comparison.difference import estimate_difference, judge
+from robustprune.comparison.difference import estimate_difference
 from robustprune.comparison.metric import SHARE, MetricValue
+from robustprune.comparison.verdict import VERDICTS, WINNING, judge
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,19 @@ def _outcome(right: Any) -> MetricValue:
 
 
 def shares(world: World, draws: int = 2000, *, tolerance: float = 1.0, seed: int = 0) -> dict[str, float]:
-    """Return how often the interval holds the truth, in percent, and how often each verdict is given.
+    """Return how often the interval holds the truth and each verdict, or one of those that win, is given, in percent.
 
     The truth is that of these networks where there are fewer than three, else that of all there could be.
     """
     random = np.random.default_rng(seed)
-    counts = dict.fromkeys(["covered", "better", "winning", "losing", "undecided"], 0)
+    counts = dict.fromkeys(["covered", "wins", *VERDICTS], 0)
     for _ in range(draws):
         differences, own = world.draw(random)
         found = estimate(differences)
         low, high = found.interval()
         truth = SHARE * (world.difference if found.of_method else own)
         counts["covered"] += low <= truth <= high
-        counts[judge((low, high), tolerance)] += 1
+        verdict = judge((low, high), found.interval(0.9), tolerance)
+        counts[verdict] += 1
+        counts["wins"] += verdict in WINNING
     return {name: 100 * count / draws for name, count in counts.items()}

@@ -168,7 +168,7 @@ def _summary(result: DemoResult) -> None:
         f"ResNet32 on digits, {result.records['dense'].n} test images: {', '.join(NAMES.values())}",
         ["network", *(f">{heading(column).partition(', ')[0]}" for column in columns)],
         rows,
-        f"Verdicts by paired 95 % intervals with a tolerance of {comparison.tolerance:g} pp.\n"
+        f"Verdicts by paired intervals; tolerances: {comparison.tolerance_text}.\n"
         "One seed on a few hundred small images: this shows that everything works, not what layer pruning does.\n"
         f"Tickets and records are in {result.folder}/\nOpen the report: {result.folder / 'report.html'}",
     )

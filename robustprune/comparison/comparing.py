@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.comparison.difference import estimate_difference, holm, judge, mcnemar
+from robustprune.comparison.difference import estimate_difference, holm, mcnemar
 from robustprune.comparison.findings import Comparison, ComparisonRow, find_caveats, write_headline
 from robustprune.comparison.from_record import COSTS
-from robustprune.comparison.metric import POINTS, Floats, Metric, MetricValue
+from robustprune.comparison.metric import Floats, Metric, MetricValue
 from robustprune.comparison.sides import Network, Sides, Source, differing, read_networks, require_one, settings_of
+from robustprune.comparison.verdict import TOLERANCES, Tolerance, judge, read_tolerance
 from robustprune.errors import ComparisonError
 from robustprune.metrics.seeds import LEAST_SEEDS
 from robustprune.records import Record
@@ -32,7 +33,7 @@ def compare(
     dense: Source | Sequence[Source],
     candidates: Mapping[str, Source | Sequence[Source]],
     *,
-    tolerance: float | str = 1.0,
+    tolerance: Tolerance = TOLERANCES,
     confidence: float = 0.95,
     metrics: Sequence[str] = (),
     resamples: int = 1000,
@@ -48,8 +49,8 @@ def compare(
             files, folders of them, or patterns.
         candidates: Name → records of a candidate.
         tolerance: ξ of eq. 1 in percentage points, or ``std`` for one standard deviation of the dense network over
-            its seeds.
-        confidence: Of the intervals.
+            its seeds; or a mapping with either for kinds of metrics, such as ``{"accuracy": 0.5, "auroc": "std"}``.
+        confidence: Of the intervals, and of each of the one-sided tests that verdicts rest on.
         metrics: Compare only these: keys, what stands before the bracket of a key, or groups. All by default.
         resamples: How often samples are drawn for the calibration error; all else is no matter of chance.
         seed: Of these draws.
@@ -58,11 +59,12 @@ def compare(
         ComparisonError: Records of other samples or settings, or nothing to compare.
         EvaluationError: A record cannot be read.
     """
-    _check_arguments(candidates, tolerance, confidence, resamples)
+    _check_arguments(candidates, confidence, resamples)
+    tolerances = read_tolerance(tolerance)
     settings = {"resamples": resamples, "seed": seed}
     groups = {name: read_networks(name, sources, **settings) for name, sources in {DENSE: dense, **candidates}.items()}
     networks = [network for group in groups.values() for network in group]
-    if isinstance(tolerance, str) and len(groups[DENSE]) < 2:
+    if "std" in tolerances.values() and len(groups[DENSE]) < 2:
         raise ComparisonError(
             "a tolerance of one standard deviation takes dense networks of two seeds or more, there is one; give more "
             "records, or a tolerance in percentage points"
@@ -76,28 +78,24 @@ def compare(
         for name, values in settings_of(metric, having).items():
             advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
             require_one(f"{metric.key}: {name}", having, values, advice)
-    rows = _rows(chosen, groups, tolerance, confidence)
+    rows = _rows(chosen, groups, tolerances, confidence)
     return Comparison(
         dense_name=DENSE,
-        tolerance=tolerance,
+        tolerances=tolerances,
         confidence=confidence,
         rows=rows,
-        headline=write_headline(rows, tolerance),
+        headline=write_headline(rows, tolerances["accuracy"]),
         warnings=tuple(find_caveats(groups.pop(DENSE), groups, rows)),
     )
 
 
-def _check_arguments(
-    candidates: Mapping[str, object], tolerance: float | str, confidence: float, resamples: int
-) -> None:
+def _check_arguments(candidates: Mapping[str, object], confidence: float, resamples: int) -> None:
     if not candidates:
         raise ComparisonError(
             "there is no candidate to compare with the dense network; name one, as in layer=FILE.json"
         )
     if DENSE in candidates or not all(candidates):
         raise ComparisonError(f"a candidate needs a name, and one other than {DENSE!r}")
-    if tolerance != "std" and (isinstance(tolerance, str) or not 0 <= tolerance < 100):
-        raise ComparisonError(f"the tolerance is 'std' or percentage points from 0 to 100, got {tolerance!r}")
     if not 0.5 <= confidence < 1:
         raise ComparisonError(f"the confidence is from 0.5 to below 1, such as 0.95, got {confidence}")
     if resamples < 100:
@@ -109,7 +107,7 @@ def _choose(networks: Sequence[Network], wanted: Sequence[str]) -> list[Metric]:
     found = dict.fromkeys(metric for network in networks for metric in network.values)
     groups, costs = list(GROUPS), list(COSTS)
     there = sorted(found, key=lambda m: (groups.index(m.group), costs.index(m) if m in COSTS else 0))
-    names = {metric: (metric.key, metric.key.partition("[")[0], metric.group) for metric in there}
+    names = {metric: (metric.key, metric.kind, metric.group) for metric in there}
     for each in wanted:
         known = dict.fromkeys(name for own in names.values() for name in own)
         if each not in known:
@@ -121,7 +119,10 @@ def _choose(networks: Sequence[Network], wanted: Sequence[str]) -> list[Metric]:
 
 
 def _rows(
-    metrics: Sequence[Metric], groups: Mapping[str, list[Network]], tolerance: float | str, confidence: float
+    metrics: Sequence[Metric],
+    groups: Mapping[str, list[Network]],
+    tolerances: Mapping[str, float | str],
+    confidence: float,
 ) -> tuple[ComparisonRow, ...]:
     rows = []
     for name, own in groups.items():
@@ -130,14 +131,14 @@ def _rows(
         sides = Sides(name, groups[DENSE], own)
         # What other candidates alone were measured by is no matter of this one.
         mine = [metric for metric in metrics if any(metric in network.values for network in sides.networks)]
-        rows += [_row(metric, sides, tolerance, confidence) for metric in mine]
+        rows += [_row(metric, sides, tolerances, confidence) for metric in mine]
     tested = [place for place, row in enumerate(rows) if row.p_value is not None]
     for place, adjusted in zip(tested, holm([rows[place].p_value or 0.0 for place in tested]), strict=True):
         rows[place] = replace(rows[place], p_adjusted=adjusted)
     return tuple(rows)
 
 
-def _row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float) -> ComparisonRow:
+def _row(metric: Metric, sides: Sides, tolerances: Mapping[str, float | str], confidence: float) -> ComparisonRow:
     """Return the row of a metric, without ``p_adjusted``."""
     about: dict[str, Any] = {
         "candidate": sides.candidate,
@@ -172,30 +173,26 @@ def _row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float
     if bare:
         return ComparisonRow(**about, reason=f"outcomes per sample are not on file for {sides.name(bare)}")
     estimate = estimate_difference(dense, own, paired=bool(sides.pairs))
-    interval = estimate.interval(confidence)
+    interval, bounds = estimate.interval(confidence), estimate.interval(2 * confidence - 1)
     # McNemar's p-value, which is exact, for one pair of networks.
     exact = about["per_seed"][0]["p"] if len(about["per_seed"]) == 1 else None
-    margin = _margin(metric, values[0], tolerance)
+    margin = _margin(values[0], tolerances[metric.kind])
     return ComparisonRow(
         **about,
         interval=interval,
+        bounds=bounds,
         p_value=estimate.p_value if exact is None else float(exact),
+        p_equivalent=estimate.p_equivalent(margin),
         tolerance=margin,
         paired=True,
         statement="method" if estimate.of_method else "networks",
-        verdict=judge(interval, margin, higher_is_better=metric.higher_is_better),
+        verdict=judge(interval, bounds, margin, higher_is_better=metric.higher_is_better),
     )
 
 
-def _margin(metric: Metric, dense: Floats, tolerance: float | str) -> float:
-    """Return ξ in the unit of a metric.
-
-    A tolerance in percentage points is one of shares. Proper scores, NLL and Brier, are none: their tolerance is 0,
-    so that they are better, losing or undecided. A standard deviation has the metric's own unit.
-    """
-    if isinstance(tolerance, str):
-        return float(np.std(dense, ddof=1))
-    return tolerance if metric.unit == POINTS else 0.0
+def _margin(dense: Floats, tolerance: float | str) -> float:
+    """Return ξ in the unit of a metric, of which the dense networks have values (S,)."""
+    return float(np.std(dense, ddof=1)) if isinstance(tolerance, str) else tolerance
 
 
 def _problem(metric: Metric, sides: Sides) -> str | None:

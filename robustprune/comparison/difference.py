@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from scipy.special import bdtr
@@ -18,9 +17,6 @@ from robustprune.comparison.metric import SHARE, Floats, MetricValue
 from robustprune.metrics import confidence_bins, shares_below
 from robustprune.metrics.detection import bootstrap_counts
 from robustprune.metrics.seeds import CrossedDifference, least_variance, paired_difference, unpaired_difference
-
-Verdict = Literal["better", "winning", "losing", "undecided"]
-VERDICTS: tuple[Verdict, ...] = ("better", "winning", "undecided", "losing")
 
 DOUBT = 0.3
 """What is left of the bias of a bin's calibration error, at most, in standard errors."""
@@ -124,18 +120,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepwise))
     return [float(value) for value in adjusted]
-
-
-def judge(interval: tuple[float, float], tolerance: float, *, higher_is_better: bool = True) -> Verdict:
-    """Return what the interval of a difference, candidate − dense, allows to say.
-
-    A ticket wins where accuracy(ticket) + ξ ≥ accuracy(dense) (eq. 1). With an interval in place of the difference:
-    ``better`` where it lies above 0, ``winning`` where it lies above −ξ, ``losing`` where it lies below −ξ, and
-    ``undecided`` where −ξ is in it. ξ is the tolerance, in the unit of the interval; errors have their sign turned.
-    """
-    low, high = interval if higher_is_better else (-interval[1], -interval[0])
-    if low > 0:
-        return "better"
-    if low > -tolerance:
-        return "winning"
-    return "losing" if high < -tolerance else "undecided"

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-from robustprune.comparison.difference import VERDICTS, Verdict
 from robustprune.comparison.metric import write_difference, write_short, write_value
 from robustprune.comparison.sides import Network
+from robustprune.comparison.verdict import VERDICTS, Verdict, is_within, write_margin, write_tolerances
 from robustprune.metrics.seeds import LEAST_SEEDS
 from robustprune.records.tidy import GROUPS, Group
 from robustprune.runtime.html import html_paragraphs, html_table
@@ -33,7 +33,10 @@ class ComparisonRow:
         value: Mean over the candidate's.
         difference: Candidate − dense.
         interval: Of the difference.
+        bounds: Lower and upper bound of the difference that each hold with the confidence of the interval; so they are
+            an interval of less, 90 % where that has 95 %.
         p_value: Of no difference.
+        p_equivalent: Of a difference of ``tolerance`` or more to either side (two one-sided tests).
         p_adjusted: The same, corrected for all rows of the comparison (Holm).
         saved_percent: Of a cost, how much less than the dense network's.
         tolerance: ξ that the verdict was given with, in ``unit``.
@@ -42,7 +45,8 @@ class ComparisonRow:
         paired: Whether samples were compared one by one.
         seeds_paired: Whether networks were compared in pairs of one seed.
         statement: What difference and interval speak of: the ``method``, or these ``networks``.
-        verdict: What eq. 1 says with confidence; None where there is a reason.
+        verdict: What is shown of the difference, see :func:`robustprune.comparison.verdict.judge`; None where there is
+            a reason.
         reason: Why there is no verdict.
         per_seed: ``seed, dense, value, difference``, and of right and wrong answers ``b`` (samples that only the dense
             network has right), ``c`` (only the candidate) and ``p`` (McNemar's test, exact).
@@ -58,8 +62,10 @@ class ComparisonRow:
     value: float | None = None
     difference: float | None = None
     interval: tuple[float, float] | None = None
+    bounds: tuple[float, float] | None = None
     p_value: float | None = None
     p_adjusted: float | None = None
+    p_equivalent: float | None = None
     saved_percent: float | None = None
     tolerance: float | None = None
     n_seeds: int = 0
@@ -71,6 +77,12 @@ class ComparisonRow:
     reason: str | None = None
     per_seed: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def verdict_text(self) -> str | None:
+        """The verdict for readers; of a candidate that is better, also whether by less than the tolerance."""
+        is_slight = self.verdict == "better" and self.bounds is not None and is_within(self.bounds, self.tolerance or 0)
+        return "better, < ξ" if is_slight else self.verdict
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -78,7 +90,8 @@ class Comparison:
 
     Attributes:
         dense_name: What the dense networks are called.
-        tolerance: ξ: percentage points, or ``std`` for one standard deviation of the dense network over its seeds.
+        tolerances: ξ by kind of metric: percentage points, or ``std`` for one standard deviation of the dense network
+            over its seeds.
         confidence: Of the intervals.
         rows: One per candidate and metric.
         headline: One sentence that answers whether candidates win.
@@ -86,7 +99,7 @@ class Comparison:
     """
 
     dense_name: str
-    tolerance: float | str
+    tolerances: dict[str, float | str]
     confidence: float
     rows: tuple[ComparisonRow, ...]
     headline: str
@@ -120,8 +133,12 @@ class Comparison:
 
     def title(self, candidate: str) -> str:
         """Return what the table of a candidate shows."""
-        margin = "one standard deviation of dense" if isinstance(self.tolerance, str) else f"{self.tolerance:g} pp"
-        return f"{candidate} against {self.dense_name}, tolerance {margin}"
+        return f"{candidate} against {self.dense_name}"
+
+    @property
+    def tolerance_text(self) -> str:
+        """The tolerances of what was judged, for readers."""
+        return write_tolerances(self.tolerances, [row.metric for row in self.rows if row.verdict])
 
     def _repr_html_(self) -> str:
         said = [self.headline, *(f"Warning: {warning}" for warning in self.warnings)]
@@ -135,7 +152,7 @@ class Comparison:
 def _cells(row: ComparisonRow) -> list[str]:
     p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.3f}" if row.p_adjusted >= 0.001 else "<0.001"
     difference = write_difference(row.difference, row.unit)
-    verdict: str = row.verdict or "–"
+    verdict = row.verdict_text or "–"
     if row.interval is not None and row.saved_percent is not None:
         # As wide on either side; both ends of small figures would not fit on a terminal.
         difference += f" ± {write_short((row.interval[1] - row.interval[0]) / 2)}"
@@ -149,7 +166,7 @@ def _cells(row: ComparisonRow) -> list[str]:
 
 def write_headline(rows: Sequence[ComparisonRow], tolerance: float | str) -> str:
     """Return the sentence: is a candidate as accurate, as robust, and cheaper?"""
-    margin = "one standard deviation" if isinstance(tolerance, str) else f"{tolerance:g} pp"
+    margin = write_margin(tolerance)
     candidates = list(dict.fromkeys(row.candidate for row in rows))
     parts = [_about(name, [row for row in rows if row.candidate == name], margin) for name in candidates[:_MOST]]
     text = "; ".join(parts)
@@ -189,10 +206,12 @@ def _accuracy(row: ComparisonRow, margin: str) -> str:
     assert row.interval is not None
     low, high = (write_difference(end, row.unit) for end in row.interval)
     figures = f"({write_difference(row.difference, row.unit)} pp, {low} … {high})"
+    slightly = f" by less than {margin}" if row.verdict_text != row.verdict else ""
     return {
-        "better": f"is more accurate than dense {figures}",
-        "winning": f"is as accurate as dense within {margin} {figures}",
-        "losing": f"is less accurate than dense by more than {margin} {figures}",
+        "better": f"is more accurate than dense{slightly} {figures}",
+        "equivalent": f"is as accurate as dense within {margin} {figures}",
+        "no worse": f"is at most {margin} less accurate than dense {figures}",
+        "worse": f"is less accurate than dense by more than {margin} {figures}",
         "undecided": f"may or may not be as accurate as dense within {margin} {figures}",
     }[row.verdict or "undecided"]
 

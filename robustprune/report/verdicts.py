@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustprune.comparison import Comparison, ComparisonRow
+from robustprune.comparison.verdict import write_margin
 from robustprune.report.cells import (
     NONE,
     Cell,
@@ -13,6 +14,7 @@ from robustprune.report.cells import (
     difference_text,
     interval_text,
     p_text,
+    signed,
     value_text,
     verdict_badge,
 )
@@ -98,14 +100,14 @@ def heading(row: ComparisonRow) -> str:
     return f"AUROC {row.label}" if row.group == "ood" else row.label
 
 
-def legend(tolerance: float | str, *, has_invalid: bool) -> list[tuple[Any, str]]:
-    """Return what each verdict means."""
-    margin = "one standard deviation" if isinstance(tolerance, str) else f"{tolerance:g} pp"
+def legend(tolerances: str, *, has_invalid: bool) -> list[tuple[Any, str]]:
+    """Return what each verdict means, with tolerances as text."""
     found = [
         (badge("better"), "the interval lies above 0"),
-        (badge("winning"), f"at most {margin} worse"),
+        (badge("equivalent"), f"the difference is less than the tolerance ξ, which is {tolerances}"),
+        (badge("no worse"), "at most ξ worse: winning, as the paper calls it"),
         (badge("undecided"), "the interval allows either"),
-        (badge("losing"), f"more than {margin} worse"),
+        (badge("worse"), "more than ξ worse"),
     ]
     return [*found, (badge("invalid"), "failed a check, so not compared")] if has_invalid else found
 
@@ -150,13 +152,16 @@ def _reason(row: ComparisonRow) -> str:
     if row.verdict is None:
         return row.reason or ""
     whom = "the method" if row.statement == "method" else "these networks, not of the method"
-    margin = f"a tolerance of {row.tolerance:.3g} {row.unit}".rstrip() if row.tolerance else "no tolerance"
+    margin = f"a tolerance of {write_margin(row.tolerance, row.unit)}" if row.tolerance else "no tolerance"
     return f"speaks of {whom}, with {margin}."
 
 
 def _facts(row: ComparisonRow) -> list[tuple[str, str]]:
     """Return what the cells say, what the metric is called in JSON, and the networks one by one."""
     facts = [(name, cell.text) for name, cell in zip(HEADINGS, _cells(row), strict=True)]
+    if row.bounds is not None and row.p_equivalent is not None:
+        bounds = f"{signed(row.bounds[0], row.unit)}, {signed(row.bounds[1], row.unit)}"
+        facts += [("one-sided bounds", bounds), ("p of not being equivalent", p_text(row.p_equivalent))]
     facts += [("compared image by image", "yes" if row.paired else "no"), ("metric in JSON", row.metric)]
     for each in row.per_seed:
         text = f"{value_text(each['dense'], row.unit)} → {value_text(each['value'], row.unit)}"

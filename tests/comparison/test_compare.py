@@ -90,7 +90,7 @@ def test_less_of_an_error_is_better() -> None:
     surer.samples = {**(surer.samples or {}), "nll": (surer.samples or {})["nll"] - 0.05}
     surer.clean.nll -= 0.05
     assert row(compare(make_record(), {"layer": surer}), "nll").verdict == "better"
-    assert row(compare(surer, {"layer": make_record()}), "nll").verdict == "losing"
+    assert row(compare(surer, {"layer": make_record()}), "nll").verdict == "worse"
 
 
 def test_mcnemar_counts_by_hand(whole: Comparison) -> None:
@@ -130,7 +130,7 @@ def test_one_sentence(whole: Comparison) -> None:
 def test_plain_values(whole: Comparison) -> None:
     found = json.loads(json.dumps(whole.to_dict(), allow_nan=False))
     assert len(found["rows"]) == len(whole.rows)
-    assert found["tolerance"] == 1.0
+    assert found["tolerances"]["accuracy"] == 1.0
 
 
 def test_table_has_a_line_for_each_row_and_each_group(whole: Comparison) -> None:

@@ -59,7 +59,10 @@ def test_p_values() -> None:
 @pytest.mark.parametrize(
     ("facts", "kind", "word"),
     [
-        ({"verdict": "losing"}, "losing", "losing"),
+        ({"verdict": "worse"}, "worse", "worse"),
+        ({"verdict": "no worse", "tolerance": 1.0, "bounds": (-0.9, 2.0)}, "no-worse", "no worse"),
+        ({"verdict": "better", "tolerance": 1.0, "bounds": (0.2, 2.0)}, "better", "better"),
+        ({"verdict": "better", "tolerance": 1.0, "bounds": (0.2, 0.9)}, "better", "better, < ξ"),
         ({"saved_percent": 27.42}, "none", "27.4 % less"),
         ({"saved_percent": -3.0}, "none", "3.0 % more"),
         ({"reason": "invalid for dense: failed check: large budget"}, "invalid", "invalid"),
