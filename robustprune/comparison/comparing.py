@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from robustprune.comparison.difference import estimate_difference, holm, mcnemar
+from robustprune.comparison.failures import Failures, find_failures, spare_trainings
 from robustprune.comparison.findings import Comparison, ComparisonRow, find_caveats, write_headline
 from robustprune.comparison.from_record import COSTS
 from robustprune.comparison.metric import Floats, Metric, MetricValue
 from robustprune.comparison.sides import Network, Sides, Source, differing, read_networks, require_one, settings_of
-from robustprune.comparison.verdict import TOLERANCES, Tolerance, judge, read_tolerance
+from robustprune.comparison.verdict import TOLERANCES, WINNING, Tolerance, judge, read_tolerance
 from robustprune.errors import ComparisonError
-from robustprune.metrics.seeds import LEAST_SEEDS
+from robustprune.metrics.seeds import LEAST_SEEDS, interquartile_mean
 from robustprune.records import Record
 from robustprune.records.tidy import GROUPS
 from robustprune.registry import suggest
@@ -27,6 +28,15 @@ _FACTS: dict[str, Callable[[Record], Any]] = {
     "number of samples": lambda record: record.n,
     "samples": lambda record: record.samples_sha256[:12],
 }
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What verdicts rest on beside the values: tolerances by kind, confidence, and which trainings failed by group."""
+
+    tolerances: Mapping[str, float | str]
+    confidence: float
+    failures: Mapping[str, Failures]
 
 
 def compare(
@@ -78,14 +88,16 @@ def compare(
         for name, values in settings_of(metric, having).items():
             advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
             require_one(f"{metric.key}: {name}", having, values, advice)
-    rows = _rows(chosen, groups, tolerances, confidence)
+    failures = {name: find_failures(name, own, confidence) for name, own in groups.items()}
+    rows = _rows(chosen, groups, _Asked(tolerances, confidence, failures))
     return Comparison(
         dense_name=DENSE,
         tolerances=tolerances,
         confidence=confidence,
         rows=rows,
-        headline=write_headline(rows, tolerances["accuracy"]),
-        warnings=tuple(find_caveats(groups.pop(DENSE), groups, rows)),
+        headline=write_headline(rows, tolerances["accuracy"], failures),
+        warnings=tuple(find_caveats(groups.pop(DENSE), groups, rows, failures.values())),
+        failures=tuple(failures.values()),
     )
 
 
@@ -118,12 +130,7 @@ def _choose(networks: Sequence[Network], wanted: Sequence[str]) -> list[Metric]:
     return [metric for metric in there if not wanted or set(names[metric]) & set(wanted)]
 
 
-def _rows(
-    metrics: Sequence[Metric],
-    groups: Mapping[str, list[Network]],
-    tolerances: Mapping[str, float | str],
-    confidence: float,
-) -> tuple[ComparisonRow, ...]:
+def _rows(metrics: Sequence[Metric], groups: Mapping[str, list[Network]], asked: _Asked) -> tuple[ComparisonRow, ...]:
     rows = []
     for name, own in groups.items():
         if name == DENSE:
@@ -131,14 +138,14 @@ def _rows(
         sides = Sides(name, groups[DENSE], own)
         # What other candidates alone were measured by is no matter of this one.
         mine = [metric for metric in metrics if any(metric in network.values for network in sides.networks)]
-        rows += [_row(metric, sides, tolerances, confidence) for metric in mine]
+        rows += [_row(metric, sides, asked) for metric in mine]
     tested = [place for place, row in enumerate(rows) if row.p_value is not None]
     for place, adjusted in zip(tested, holm([rows[place].p_value or 0.0 for place in tested]), strict=True):
         rows[place] = replace(rows[place], p_adjusted=adjusted)
     return tuple(rows)
 
 
-def _row(metric: Metric, sides: Sides, tolerances: Mapping[str, float | str], confidence: float) -> ComparisonRow:
+def _row(metric: Metric, sides: Sides, asked: _Asked) -> ComparisonRow:
     """Return the row of a metric, without ``p_adjusted``."""
     about: dict[str, Any] = {
         "candidate": sides.candidate,
@@ -155,15 +162,19 @@ def _row(metric: Metric, sides: Sides, tolerances: Mapping[str, float | str], co
         return ComparisonRow(**about, reason=problem)
     dense, own = ([network.values[metric] for network in side] for side in (sides.dense, sides.own))
     values = [np.array([each.value for each in side]) for side in (dense, own)]
+    failed = [asked.failures[name] for name in (DENSE, sides.candidate) if asked.failures[name]]
+    trim = bool(failed) and about["n_seeds"] >= LEAST_SEEDS and metric.group != "cost"
+    means = [interquartile_mean(side) if trim else float(side.mean()) for side in values]
     about |= {
-        "dense": float(values[0].mean()),
-        "value": float(values[1].mean()),
-        "difference": float(values[1].mean() - values[0].mean()),
+        "dense": means[0],
+        "value": means[1],
+        "difference": means[1] - means[0],
+        "over_seeds": "interquartile mean" if trim else "mean",
         "n_samples": dense[0].n_samples,
         "per_seed": tuple(_per_seed(metric, sides)),
     }
     if metric.group == "cost":
-        return ComparisonRow(**about, **_of_cost(dense, own, confidence, paired=bool(sides.pairs)))
+        return ComparisonRow(**about, **_of_cost(dense, own, asked.confidence, paired=bool(sides.pairs)))
     # One pair may have been evaluated with another seed than the next.
     together: list[Sequence[Network]] = [*sides.pairs] or [sides.networks]
     for compared in together:
@@ -172,11 +183,18 @@ def _row(metric: Metric, sides: Sides, tolerances: Mapping[str, float | str], co
     bare = [network for network in sides.networks if not network.values[metric].varies]
     if bare:
         return ComparisonRow(**about, reason=f"outcomes per sample are not on file for {sides.name(bare)}")
-    estimate = estimate_difference(dense, own, paired=bool(sides.pairs))
-    interval, bounds = estimate.interval(confidence), estimate.interval(2 * confidence - 1)
+    if trim and any(len(each.seeds) > spare_trainings(each.n_networks) for each in failed):
+        return ComparisonRow(**about, reason="; ".join(f"{each.group}: {each.text}" for each in failed))
+    estimate = estimate_difference(dense, own, paired=bool(sides.pairs), trim=trim)
+    if trim:
+        about["difference"] = estimate.difference
+    interval, bounds = (estimate.interval(each) for each in (asked.confidence, 2 * asked.confidence - 1))
     # McNemar's p-value, which is exact, for one pair of networks.
     exact = about["per_seed"][0]["p"] if len(about["per_seed"]) == 1 else None
-    margin = _margin(values[0], tolerances[metric.kind])
+    margin = _margin(values[0], asked.tolerances[metric.kind])
+    verdict = judge(interval, bounds, margin, higher_is_better=metric.higher_is_better)
+    if asked.failures[sides.candidate] and verdict in WINNING:
+        verdict = "undecided"  # what usually comes out of a training is not all that a method does
     return ComparisonRow(
         **about,
         interval=interval,
@@ -186,7 +204,7 @@ def _row(metric: Metric, sides: Sides, tolerances: Mapping[str, float | str], co
         tolerance=margin,
         paired=True,
         statement="method" if estimate.of_method else "networks",
-        verdict=judge(interval, bounds, margin, higher_is_better=metric.higher_is_better),
+        verdict=verdict,
     )
 
 

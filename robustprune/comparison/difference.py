@@ -24,8 +24,13 @@ DOUBT = 0.3
 _NEAR = 2.5
 
 
-def estimate_difference(dense: Sequence[MetricValue], own: Sequence[MetricValue], *, paired: bool) -> CrossedDifference:
-    """Return the mean difference of ``own`` to ``dense``, in pairs or not, on equal samples, without known bias."""
+def estimate_difference(
+    dense: Sequence[MetricValue], own: Sequence[MetricValue], *, paired: bool, trim: bool = False
+) -> CrossedDifference:
+    """Return the mean difference of ``own`` to ``dense``, in pairs or not, on equal samples, without known bias.
+
+    If ``trim``, it is the interquartile mean over the seeds.
+    """
     values = [np.array([outcome.value - outcome.bias for outcome in side]) for side in (dense, own)]
     both = [*dense, *own]
     scale, least = both[0].scale, 0.0
@@ -43,8 +48,8 @@ def estimate_difference(dense: Sequence[MetricValue], own: Sequence[MetricValue]
     # Networks of one side are biased alike: more of them make it no surer.
     least += sum(float(np.mean([outcome.doubt for outcome in side])) ** 2 for side in (dense, own))
     if paired:
-        return paired_difference(values[1] - values[0], covariance, least)
-    return unpaired_difference(values[0], values[1], covariance, least)
+        return paired_difference(values[1] - values[0], covariance, least, trim=trim)
+    return unpaired_difference(values[0], values[1], covariance, least, trim=trim)
 
 
 def _covariance(arrays: Floats) -> Floats:

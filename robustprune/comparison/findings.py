@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Literal
 
+from robustprune.comparison.failures import Failures, spare_trainings
 from robustprune.comparison.metric import write_difference, write_short, write_value
 from robustprune.comparison.sides import Network
 from robustprune.comparison.verdict import VERDICTS, Verdict, is_within, write_margin, write_tolerances
@@ -29,6 +30,8 @@ class ComparisonRow:
         group: What the metric belongs to.
         unit: Of the difference; ``pp`` for shares, whose values are in percent.
         higher_is_better: Which direction is good.
+        over_seeds: What values and differences are of the seeds: their mean, or where trainings failed their
+            interquartile mean.
         dense: Mean over the dense networks; None where it means nothing or is not there.
         value: Mean over the candidate's.
         difference: Candidate − dense.
@@ -58,6 +61,7 @@ class ComparisonRow:
     group: Group
     unit: str
     higher_is_better: bool
+    over_seeds: Literal["mean", "interquartile mean"] = "mean"
     dense: float | None = None
     value: float | None = None
     difference: float | None = None
@@ -96,6 +100,7 @@ class Comparison:
         rows: One per candidate and metric.
         headline: One sentence that answers whether candidates win.
         warnings: What a reader has to know.
+        failures: How many trainings of each group failed.
     """
 
     dense_name: str
@@ -104,6 +109,7 @@ class Comparison:
     rows: tuple[ComparisonRow, ...]
     headline: str
     warnings: tuple[str, ...] = ()
+    failures: tuple[Failures, ...] = ()
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -164,11 +170,16 @@ def _cells(row: ComparisonRow) -> list[str]:
     return [write_value(row.dense, row.unit), difference, p_value, verdict]
 
 
-def write_headline(rows: Sequence[ComparisonRow], tolerance: float | str) -> str:
+def write_headline(
+    rows: Sequence[ComparisonRow], tolerance: float | str, failures: Mapping[str, Failures] | None = None
+) -> str:
     """Return the sentence: is a candidate as accurate, as robust, and cheaper?"""
     margin = write_margin(tolerance)
     candidates = list(dict.fromkeys(row.candidate for row in rows))
-    parts = [_about(name, [row for row in rows if row.candidate == name], margin) for name in candidates[:_MOST]]
+    parts = [
+        _about(name, [row for row in rows if row.candidate == name], margin, (failures or {}).get(name))
+        for name in candidates[:_MOST]
+    ]
     text = "; ".join(parts)
     if len(candidates) > _MOST:
         text += f"; {len(candidates) - _MOST} more in the table"
@@ -180,7 +191,7 @@ def write_headline(rows: Sequence[ComparisonRow], tolerance: float | str) -> str
     return text[0].upper() + text[1:] + "."
 
 
-def _about(name: str, rows: Sequence[ComparisonRow], margin: str) -> str:
+def _about(name: str, rows: Sequence[ComparisonRow], margin: str, failures: Failures | None) -> str:
     said = [_accuracy(row, margin) for row in rows if row.metric == "accuracy" and row.verdict]
     verdicts = [row.verdict for row in rows if row.group in _ROBUST and row.verdict]
     if verdicts:
@@ -195,6 +206,8 @@ def _about(name: str, rows: Sequence[ComparisonRow], margin: str) -> str:
         said.insert(0, "cannot be judged")
     elif any(row.metric == "accuracy" and row.verdict is None for row in rows):
         said.insert(0, "cannot be judged by its accuracy")
+    if failures:
+        said.insert(0, f"failed in {len(failures.seeds)} of {failures.n_networks} trainings")
     return f"“{name}” {_join(said)}" if said else f"the figures of “{name}” are in the table"
 
 
@@ -217,9 +230,14 @@ def _accuracy(row: ComparisonRow, margin: str) -> str:
 
 
 def find_caveats(
-    dense: Sequence[Network], candidates: Mapping[str, Sequence[Network]], rows: Sequence[ComparisonRow]
+    dense: Sequence[Network],
+    candidates: Mapping[str, Sequence[Network]],
+    rows: Sequence[ComparisonRow],
+    failures: Iterable[Failures] = (),
 ) -> Iterator[str]:
     """Yield a sentence for each thing that keeps a comparison from being what one may take it for."""
+    for each in failures:
+        yield from _about_failures(each)
     for name, own in candidates.items():
         fewest = min(len(own), len(dense))
         if fewest < LEAST_SEEDS:
@@ -237,6 +255,21 @@ def find_caveats(
     invalid = [f"{row.candidate}: {row.label}" for row in rows if row.reason and row.reason.startswith("invalid")]
     if invalid:
         yield f"numbers that failed a check are not compared ({'; '.join(invalid)})"
+
+
+def _about_failures(found: Failures) -> Iterator[str]:
+    if found:
+        follows = ""
+        if found.n_networks >= LEAST_SEEDS:
+            is_spared = len(found.seeds) <= spare_trainings(found.n_networks)
+            basis = "rest on the interquartile mean of the seeds" if is_spared else "are not given"
+            follows = f"; so verdicts {basis}, and no method that fails is called better, equivalent or no worse"
+        yield f"{found.group}: {found.text}{follows}"
+    if found.odd:
+        yield (
+            f"{found.group}: far below the others ended {', '.join(found.odd)}; a mean says little of networks some of "
+            "which are unlike the rest"
+        )
 
 
 def _differing_recipe(dense: Sequence[Network], own: Sequence[Network]) -> Iterator[tuple[str, str, str]]:

@@ -27,12 +27,14 @@ class Network:
         group: ``dense``, or the candidate it is one of.
         record: Without outcomes per sample.
         values: By metric.
+        classes: How many the samples are of, as far as they show; None where they are not on file.
     """
 
     name: str
     group: str
     record: Record
     values: MetricValues
+    classes: int | None = None
 
     @property
     def seed(self) -> int | None:
@@ -52,7 +54,13 @@ def read_networks(group: str, sources: Source | Sequence[Source], **settings: An
     """
     listed = [sources] if isinstance(sources, Record | str | Path) else sources
     networks = [
-        Network(name, group, record.model_copy(update={"samples": None}), read_metrics(record, **settings))
+        Network(
+            name,
+            group,
+            record.model_copy(update={"samples": None}),
+            read_metrics(record, **settings),
+            int(record.samples["label"].max()) + 1 if record.samples else None,
+        )
         for name, record in _records(listed)
     ]
     if not networks:

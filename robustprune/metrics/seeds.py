@@ -138,42 +138,68 @@ class CrossedDifference:
         return self.freedom * (1 + (self.images / self.seeds) ** 2) if self.seeds else self.freedom
 
 
-def paired_difference(differences: _Floats, covariance: _Floats, least: float = 0.0) -> CrossedDifference:
+def interquartile_mean(values: _Floats) -> float:
+    """Return the mean of values (S,) without the lowest and the highest quarter of them, rounded down."""
+    return float(values[_inner_half(values)].mean())
+
+
+def paired_difference(
+    differences: _Floats, covariance: _Floats, least: float = 0.0, *, trim: bool = False
+) -> CrossedDifference:
     """Return the mean of differences (S,) of pairs of networks, one pair for each seed.
 
-    ``covariance`` (S, S) is that of these as the images are drawn anew, ``least`` see :func:`least_variance`.
+    ``covariance`` (S, S) is that of these as the images are drawn anew, ``least`` see :func:`least_variance`. If
+    ``trim``, it is the interquartile mean, in the manner of Tukey and McLaughlin 1963 ("Less vulnerable confidence and
+    significance procedures for location based on a single sample"): the spread of the seeds is that of Winsorized
+    values, as Yuen 1974 estimates it, and has the degrees of freedom of the seeds that are left.
     """
-    return _estimate(float(np.mean(differences)), [(differences, covariance)], float(np.mean(covariance)), least)
+    return _estimate([(differences, 1.0)], covariance, least, trim)
 
 
-def unpaired_difference(first: _Floats, second: _Floats, covariance: _Floats, least: float = 0.0) -> CrossedDifference:
+def unpaired_difference(
+    first: _Floats, second: _Floats, covariance: _Floats, least: float = 0.0, *, trim: bool = False
+) -> CrossedDifference:
     """Return the difference of the mean of ``second`` to that of ``first``, networks of other seeds on equal images.
 
     There is one value for each network, (S,) and (T,); ``covariance`` (S + T, S + T) is that of both as the images are
-    drawn anew, ``least`` see :func:`least_variance`.
+    drawn anew, ``least`` see :func:`least_variance`. If ``trim``, means are interquartile means, as Yuen 1974 compares
+    them ("The two-sample trimmed t for unequal population variances").
     """
-    count = len(first)
-    contrast = np.concatenate([np.full(count, -1 / count), np.full(len(second), 1 / len(second))])
-    sides = [(first, covariance[:count, :count]), (second, covariance[count:, count:])]
-    return _estimate(float(np.mean(second) - np.mean(first)), sides, float(contrast @ covariance @ contrast), least)
+    return _estimate([(first, -1.0), (second, 1.0)], covariance, least, trim)
 
 
 def _estimate(
-    difference: float, sides: Sequence[tuple[_Floats, _Floats]], drawing_images: float, least: float
+    sides: Sequence[tuple[_Floats, float]], covariance: _Floats, least: float, trim: bool
 ) -> CrossedDifference:
-    """Return an estimate; ``drawing_images`` is the variance of the difference as images are drawn, seeds held."""
-    if min(len(values) for values, _ in sides) < LEAST_SEEDS:
+    """Return the estimate of the sum of the sides' means, each with its sign."""
+    contrast = np.zeros(len(covariance))
+    difference, parts, squares, interaction, start = 0.0, 0.0, 0.0, 0.0, 0
+    fewest = len(covariance)
+    for values, sign in sides:
+        kept = _inner_half(values) if trim else np.arange(len(values))
+        inner, count = values[kept], len(kept)
+        own = covariance[np.ix_(start + kept, start + kept)]
+        contrast[start + kept] = sign / count
+        difference += sign * float(inner.mean())
+        fewest, start = min(fewest, count), start + len(values)
+        if count > 1:
+            squared = np.var(np.clip(values, inner.min(), inner.max())) * len(values)
+            part = float(squared) / (count * (count - 1))
+            parts, squares = parts + part, squares + part**2 / (count - 1)
+            # σₑ²/(S n), what differs from image to image in another way for each seed, is in both: once too often.
+            interaction += float(np.trace(own) / count - np.mean(own)) / (count - 1)
+    drawing_images = float(contrast @ covariance @ contrast)  # with seeds held
+    if fewest < LEAST_SEEDS:
         return CrossedDifference(difference, drawing_images + least)
-    parts, squares, interaction = 0.0, 0.0, 0.0
-    for values, covariance in sides:
-        count = len(values)
-        part = float(np.var(values, ddof=1)) / count
-        parts, squares = parts + part, squares + part**2 / (count - 1)
-        # σₑ²/(S n), what differs from image to image in another way for each seed, is in both spreads: once too often.
-        interaction += float(np.trace(covariance) / count - np.mean(covariance)) / (count - 1)
     # Where seeds do not differ at all, any will do.
     freedom = parts**2 / squares if squares else 1.0
     return CrossedDifference(difference, max(0.0, drawing_images - interaction) + least, parts, freedom)
+
+
+def _inner_half(values: _Floats) -> NDArray[np.intp]:
+    """Return where values (S,) lie that are neither in the lowest nor in the highest quarter."""
+    cut = len(values) // 4
+    return np.argsort(values, kind="stable")[cut : len(values) - cut]
 
 
 def least_variance(values: _Floats, dense: int) -> float:

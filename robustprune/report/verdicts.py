@@ -162,6 +162,7 @@ def _facts(row: ComparisonRow) -> list[tuple[str, str]]:
     if row.bounds is not None and row.p_equivalent is not None:
         bounds = f"{signed(row.bounds[0], row.unit)}, {signed(row.bounds[1], row.unit)}"
         facts += [("one-sided bounds", bounds), ("p of not being equivalent", p_text(row.p_equivalent))]
+    facts.append(("over the seeds", row.over_seeds))
     facts += [("compared image by image", "yes" if row.paired else "no"), ("metric in JSON", row.metric)]
     for each in row.per_seed:
         text = f"{value_text(each['dense'], row.unit)} → {value_text(each['value'], row.unit)}"

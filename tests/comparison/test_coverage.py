@@ -40,6 +40,7 @@ def test_intervals_are_never_too_narrow(world):
 # Statements about the method; those about these networks are put to the test without an effect of seeds.
 VERDICTS = [(1, 1000, 0.0, 0.0), (3, 1000, 0.0, 0.0), (3, 1000, 0.01, 0.02)]
 MORE_VERDICTS = [(1, 360, 0.0, 0.0), (3, 360, 0.005, 0.02), (5, 4000, 0.01, 0.02), (10, 4000, 0.0, 0.05)]
+MOST = 5 + 1  # percent, and two standard errors of a share of 2,000 draws
 WORLDS = [*VERDICTS, *(pytest.param(world, marks=pytest.mark.slow) for world in MORE_VERDICTS)]
 
 
@@ -47,8 +48,8 @@ WORLDS = [*VERDICTS, *(pytest.param(world, marks=pytest.mark.slow) for world in 
 def test_a_network_that_loses_by_the_tolerance_seldom_wins(world):
     seeds, images, deviation, fixed = world
     found = shares(World(seeds, images, -0.01, 0.1, deviation, fixed), tolerance=1.0)
-    assert found["wins"] <= 5
-    assert found["worse"] <= 5
+    assert found["wins"] <= MOST
+    assert found["worse"] <= MOST
 
 
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: str(world))
