@@ -51,6 +51,8 @@ def _tolerance(given: Sequence[str]) -> dict[str, float | str]:
 
 @commands.command()
 @click.argument("groups", nargs=-1, type=Records(), required=True, metavar="dense=RECORDS NAME=RECORDS …")
+@click.option("--against", default="dense", help="Name of what all others are compared with, such as filter.")
+@click.option("--all-pairs", is_flag=True, help="Compare each with each.")
 @_tolerance_option
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
 @click.option("--metric", "metrics", multiple=True, help="Only this key, kind or group of metrics, such as robustness.")
@@ -58,7 +60,7 @@ def _tolerance(given: Sequence[str]) -> dict[str, float | str]:
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the bootstrap.")
 @json_option
 def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, **statistics: Any) -> None:
-    """Compare candidates with a dense network: `compare dense=A.json,B.json layer=C.json,D.json`.
+    """Compare candidates with a dense network, or others: `compare dense=A.json,B.json layer=C.json,D.json`.
 
     RECORDS are files that `evaluate --out` wrote, one for each seed, with commas between; or folders of records, or
     patterns such as `'runs/*/layer.json'`.
@@ -72,9 +74,12 @@ def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, 
             named.setdefault(name, []).extend(places)
     except ComparisonError as error:
         raise click.UsageError(str(error)) from error
-    if "dense" not in named or len(named) < 2:
-        raise click.UsageError("name the dense network and a candidate: dense=A.json,B.json layer=C.json,D.json")
-    found = compare(named.pop("dense"), named, tolerance=_tolerance(tolerance), **statistics)
+    if len(named) < 2 or not (statistics["all_pairs"] or statistics["against"] in named):
+        kind = {"dense": "the dense network"}.get(statistics["against"], statistics["against"])
+        raise click.UsageError(
+            f"name {kind} and a candidate: {statistics['against']}=A.json,B.json layer=C.json,D.json"
+        )
+    found = compare(named.pop("dense", None), named, tolerance=_tolerance(tolerance), **statistics)
     if as_json:
         terminal.print_json(found.to_dict())
     else:
@@ -83,9 +88,9 @@ def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, 
 
 def _draw(found: Comparison) -> None:
     terminal.paragraph(found.headline)
-    for name in found.candidates:
-        legend = [_LEGEND, *([f"ξ: {found.tolerance_text}."] if found.tolerance_text else []), *found.notes(name)]
-        terminal.table(found.title(name), *found.table(name), "\n".join(legend))
+    for pair in found.pairs:
+        legend = [_LEGEND, *([f"ξ: {found.tolerance_text}."] if found.tolerance_text else []), *found.notes(*pair)]
+        terminal.table(found.title(*pair), *found.table(*pair), "\n".join(legend))
     for warning in found.warnings:
         terminal.say(f"Warning: {warning}")
 

@@ -160,7 +160,7 @@ def _summary(result: DemoResult) -> None:
     comparison = result.comparison
     columns = [row for row in main_metrics(comparison.rows) if row.group in _SHOWN]
     by_place = {(row.candidate, row.metric): row for row in comparison.rows}
-    rows = [["dense", *(value_text(column.dense, column.unit) for column in columns)]]
+    rows = [["dense", *(value_text(column.reference, column.unit) for column in columns)]]
     for name in comparison.candidates:
         found = [by_place[name, column.metric] for column in columns]
         rows.append([name, *(f"{value_text(row.value, row.unit)}\n{verdict_badge(row).word}" for row in found)])

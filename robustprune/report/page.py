@@ -137,7 +137,7 @@ def _comparisons_table(comparison: Comparison) -> Table:
     )  # fmt: skip
     rows = [
         [
-            *(row.candidate, row.metric, row.unit, row.dense, row.value, row.difference),
+            *(row.candidate, row.metric, row.unit, row.reference, row.value, row.difference),
             *(row.interval or (None, None)),
             *(row.p_value, row.p_adjusted, row.tolerance, *(row.bounds or (None, None)), row.p_equivalent),
             *(row.n_seeds, row.n_samples, row.verdict, row.reason),

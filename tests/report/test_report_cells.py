@@ -9,7 +9,14 @@ from robustprune.report.cells import difference_text, interval_text, p_text, val
 
 
 def row(**facts: Any) -> ComparisonRow:
-    given = {"candidate": "layer", "metric": "m", "label": "m", "group": "cost", "unit": "pp"} | facts
+    given = {
+        "candidate": "layer",
+        "against": "dense",
+        "metric": "m",
+        "label": "m",
+        "group": "cost",
+        "unit": "pp",
+    } | facts
     return ComparisonRow(**{"higher_is_better": True, **given})
 
 
