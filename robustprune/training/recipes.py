@@ -112,7 +112,8 @@ class Recipe(Request):
 
     @model_serializer(mode="wrap")
     def _leave_out_later_fields(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # At its default, a field that came later leaves addresses and records as they were without it.
+        # At its default, a field that came later leaves addresses and records as they were without it. That default
+        # stays, or an address would come to mean something else.
         later = {name: type(self).model_fields[name].default for name in ("precision", "compile")}
         return {name: each for name, each in write(self).items() if name not in later or each != later[name]}
 

@@ -80,6 +80,7 @@ def test_training_is_a_plain_loop_with_autocast_bit_for_bit(
     assert [name for name in found if not torch.equal(found[name], expected[name])] == []
 
 
+@pytest.mark.slow
 def test_precisions_differ_and_end_near_each_other(few_digits: ImageData) -> None:
     """Rounding to 8 bits moves each step by some 0.4 %, and the loss of a short training by less than 0.1."""
     found = {
