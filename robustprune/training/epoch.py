@@ -59,7 +59,7 @@ def train_epoch(
     shared = network if isinstance(network, SharedNetwork) else SharedNetwork(network)
     network, split = shared.network, data.require("train")
     steps = max(1, len(split) // recipe.batch_size)
-    device = next(network.parameters()).device
+    device, kind = next(network.parameters()).device, model_type(network)
     scaler = make_scaler(recipe.precision, device) if scaler is None else scaler
     generator = seeded_generator(seed, "epoch", epoch)
     order = torch.randperm(len(split), generator=generator)[: steps * recipe.batch_size]
@@ -68,7 +68,6 @@ def train_epoch(
     own = order.view(steps, batch_size)[:, rows].flatten()
     draws = Draws(generator, rows, batch_size)
     shift = default_shift(data.image_size) if recipe.augment else 0
-    kind = model_type(network)
     total_loss = total_correct = 0.0
     start = time.perf_counter()
     network.train()
