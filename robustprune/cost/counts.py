@@ -21,10 +21,10 @@ from robustprune.models import (
     as_network,
     copy_network,
     evaluation_mode,
-    failure,
     frozen_parameters,
     model_device,
     model_type,
+    naming_failures,
     network_name,
     run_uncompiled,
 )
@@ -167,11 +167,9 @@ def _count_macs(
             stack.enter_context(context)
         stack.enter_context(_plain_attention())
         stack.enter_context(_uncompiled_counter())
-        try:
-            with counter, _spending(network, spent, counter.get_total_flops):
-                network(example.detach().clone().to(model_device(network), model_type(network)))
-        except Exception as error:
-            raise failure(f"cannot run on images of shape {tuple(example.shape)}", error) from error
+        stack.enter_context(naming_failures(f"cannot run on images of shape {tuple(example.shape)}"))
+        with counter, _spending(network, spent, counter.get_total_flops):
+            network(example.detach().clone().to(model_device(network), model_type(network)))
     if counter.unknown:
         warnings.warn(
             f"the multiply-accumulates of this {network_name(network)} leave out the products that "

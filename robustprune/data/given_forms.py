@@ -84,10 +84,14 @@ def is_map_style(given: Any) -> bool:
 def is_in_hand(given: Any) -> bool:
     """Return whether it is a labelled image set, as `chunks_of` reads, and not names of some, nor images alone."""
     if isinstance(given, tuple):
-        return _is_pair(given) and all(map(_is_array, given)) and np.ndim(given[0]) > np.ndim(given[1])
+        return _is_pair(given) and _is_array(given[0]) and np.ndim(given[0]) > _dimensions(given[1])
     if isinstance(given, Mapping):
         return any(key in given for key in _IMAGE_KEYS)
     return isinstance(given, DataLoader | IterableDataset) or (is_map_style(given) and not isinstance(given, list))
+
+
+def _dimensions(labels: Any) -> int:
+    return np.ndim(labels) if _is_array(labels) else 1  # a list, of whatever texts or numbers
 
 
 def is_picture(image: Any) -> bool:

@@ -15,6 +15,7 @@ from robustprune.cost import (
     measure_memory,
     saved_in_training,
 )
+from robustprune.data import AnyData, as_data
 from robustprune.errors import ExportError
 from robustprune.records import Record
 from robustprune.tickets.export import measure_form_latencies
@@ -30,9 +31,10 @@ _SECONDS = 0.7  # that each network is timed for at each batch size
 
 
 def describe_cost(
-    ticket: Ticket,
-    dense: Ticket | None = None,
+    ticket: Ticket | nn.Module,
+    dense: Ticket | nn.Module | None = None,
     *,
+    data: AnyData | None = None,
     batch_size: int = 128,
     timed: bool = False,
     exported: bool = False,
@@ -42,8 +44,10 @@ def describe_cost(
     """Return what a network costs, as plain numbers.
 
     Args:
-        ticket: The network.
-        dense: What to compare it with; adds ``saved_percent`` and the dense network's own costs.
+        ticket: A ticket, or a network, which is left as it is.
+        dense: What to compare it with, likewise; adds ``saved_percent`` and the dense network's own costs.
+        data: The image set, or images as for :func:`robustprune.as_data`, which say what a network takes that was not
+            built here. A ticket knows it, also for what it is compared with.
         batch_size: Images per batch, for the memory and for the training step that is timed.
         timed: Whether to measure latencies and, against ``dense``, the speed of training steps.
         exported: Whether to time the exported networks too, in turn with the others; on the CPU alone.
@@ -57,10 +61,10 @@ def describe_cost(
         under that name, and ``saved_percent``.
 
     Raises:
-        ModelError: A network cannot be measured.
+        ModelError: A network cannot be measured, or nothing says what images it takes.
         ExportError: A network cannot be exported, or exports would be timed elsewhere than on the CPU.
     """
-    tickets = [ticket, dense] if dense is not None else [ticket]
+    tickets = _as_tickets([ticket] if dense is None else [ticket, dense], data)
     costs = [measure_cost(each.network) for each in tickets]
     memories = [measure_memory(each.network, batch_size) for each in tickets]
     described: list[dict[str, Any]] = [
@@ -74,7 +78,7 @@ def describe_cost(
         saved = {
             **costs[0].saved_percent(costs[1]),
             **memories[0].saved_percent(memories[1]),
-            **saved_in_training(ticket.training, dense.training),
+            **saved_in_training(tickets[0].training, tickets[1].training),
         }
     if timed:
         networks = [each.network for each in tickets]
@@ -83,10 +87,17 @@ def describe_cost(
         return described[0]
     if timed:
         speedup = measure_training_speedup(
-            ticket.network, dense.network, batch_size=max(2, batch_size), seconds=seconds / 2, device=device
+            *(each.network for each in tickets), batch_size=max(2, batch_size), seconds=seconds / 2, device=device
         )
         described[0]["training_speedup"] = speedup
     return {**described[0], "dense": described[1], "saved_percent": saved}
+
+
+def _as_tickets(given: Sequence[Ticket | nn.Module], data: AnyData | None) -> list[Ticket]:
+    """Return tickets, and networks as tickets for the images of the data, or else for those of a ticket beside them."""
+    images = next((each.architecture for each in given if isinstance(each, Ticket)), None)
+    known = images if data is None else as_data(data, "train")
+    return [each if isinstance(each, Ticket) else Ticket.from_model(each, known) for each in given]
 
 
 def _add_latencies(

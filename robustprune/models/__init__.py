@@ -4,12 +4,12 @@ from robustprune.models.adapter import normalized
 from robustprune.models.architecture import Architecture, known_architecture
 from robustprune.models.build import MODELS, architecture_of, build_model, build_network
 from robustprune.models.forward import (
-    failure,
     frozen_parameters,
     logit_gap,
     logits_of,
     model_device,
     model_type,
+    naming_failures,
     run_model,
     to_unit_range,
 )
@@ -37,7 +37,6 @@ __all__ = [
     "build_network",
     "copy_network",
     "evaluation_mode",
-    "failure",
     "for_images",
     "frozen_parameters",
     "hides_layers",
@@ -47,6 +46,7 @@ __all__ = [
     "logits_of",
     "model_device",
     "model_type",
+    "naming_failures",
     "network_name",
     "normalized",
     "run_model",

@@ -71,13 +71,9 @@ def run_model(model: nn.Module, images: Tensor) -> Tensor:
         ModelError: The model fails on this batch, or there are no floating-point logits (n, K) in what it returns.
     """
     batch = images.clone().to(model_type(model))
-    try:
+    kind = "" if batch.dtype == torch.float32 else f" in {batch.dtype}"
+    with naming_failures(f"cannot run on images of shape {tuple(images.shape)}{kind}"):
         logits = logits_of(model, batch)
-    except RobustPruneError:
-        raise  # not from itself, which whoever follows the causes would go round
-    except Exception as error:
-        kind = "" if batch.dtype == torch.float32 else f" in {batch.dtype}"
-        raise failure(f"cannot run on images of shape {tuple(images.shape)}{kind}", error) from error
     logits = logits.as_subclass(Tensor)  # other packages know no kind of tensor but torch's own
     return logits if logits.dtype == torch.float64 else logits.float()
 
@@ -101,11 +97,19 @@ def _with_graph(model: nn.Module, images: Tensor, outputs: Any) -> Tensor | None
     return found if isinstance(found, Tensor) else None
 
 
-def failure(what: str, error: Exception) -> RobustPruneError:
-    """Return what to raise where a model raised an error: one that says ``what`` it cannot do, or ours as it is."""
-    if isinstance(error, RobustPruneError):
-        return error
-    return ModelError(f"the model {what}: {reason_of(error)}")
+@contextmanager
+def naming_failures(what: str) -> Iterator[None]:
+    """Say ``what`` a model cannot do where it raises an error in the block; ours come as they are.
+
+    Raises:
+        ModelError: In place of an error of other packages.
+    """
+    try:
+        yield
+    except RobustPruneError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the model {what}: {reason_of(error)}") from error
 
 
 def logit_gap(expected: Tensor, found: Tensor) -> float:

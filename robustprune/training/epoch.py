@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
-from robustprune.models import evaluation_mode, failure, logits_of, model_type, run_model, to_unit_range
+from robustprune.models import evaluation_mode, logits_of, model_type, naming_failures, run_model, to_unit_range
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import Draws, seeded_generator
@@ -104,10 +104,8 @@ def _step(
 ) -> tuple[float, float]:
     """Take a step; return the mean loss of the whole batch, and how many of its images are classified rightly."""
     optimizer.zero_grad(set_to_none=True)
-    try:
+    with naming_failures(f"cannot be run in training, {place}"):
         loss, logits = _loss(shared, views, labels, recipe, draws)
-    except Exception as error:
-        raise failure(f"cannot be run in training, {place}", error) from error
     value = loss.item()
     correct = float((logits.detach().argmax(dim=1) == labels).sum())
     if not shared.processes.is_alone:
@@ -117,11 +115,8 @@ def _step(
         value = total / draws.total
     if not math.isfinite(value):
         raise _diverged("loss", value, optimizer, place)
-    try:
-        with shared.exchanging():
-            loss.backward()  # type: ignore[no-untyped-call]
-    except Exception as error:
-        raise failure(f"has no gradient in training, {place}", error) from error
+    with naming_failures(f"has no gradient in training, {place}"), shared.exchanging():
+        loss.backward()  # type: ignore[no-untyped-call]
     gradients = [parameter.grad for parameter in shared.network.parameters() if parameter.grad is not None]
     norm = float(torch.nn.utils.get_total_norm(gradients))
     if not math.isfinite(norm):

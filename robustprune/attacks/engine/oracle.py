@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robustprune.attacks.engine.ledger import Start, Tally, are_predictions
 from robustprune.attacks.norms import over_samples
 from robustprune.errors import AttackError, ModelWarning
-from robustprune.models import failure, run_model
+from robustprune.models import naming_failures, run_model
 from robustprune.runtime.randomness import derive_seed, isolated_generators
 
 # How torch's allocators, and the C++ library below them, put it.
@@ -135,10 +135,8 @@ class Oracle:
             raise AttackError(f"a loss must return one number per sample, not shape {tuple(losses.shape)}")
         slopes = None
         if gradient and losses.requires_grad:
-            try:
+            with naming_failures(f"has no gradient at images of shape {tuple(batch.shape)}"):
                 (slopes,) = torch.autograd.grad(losses.sum(), batch, allow_unused=True)
-            except Exception as error:
-                raise failure(f"has no gradient at images of shape {tuple(batch.shape)}", error) from error
         if slopes is None:
             self.tally.without_graph += gradient * len(batch)
             slopes = torch.zeros_like(batch) if gradient else batch.new_zeros(0)
