@@ -214,7 +214,8 @@ def walk_normalized(walk: Walk) -> Any:
 
 
 def walk_evaluate_ood(walk: Walk) -> Any:
-    found = rp.evaluate_ood(walk.model, walk.test, walk.train)
+    others = rp.as_data(test=TRAIN) if walk.form == "ImageData" else walk.train
+    found = rp.evaluate_ood(walk.model, walk.test, others)
     expected = -torch.logsumexp(logits(walk.model), dim=1).double()
     np.testing.assert_allclose(np.sort(found.samples["ood_in_energy"]), np.sort(expected.numpy()), rtol=1e-4)
     return {name: detector.auroc for name, detector in found.entries[0].detectors.items()}
@@ -333,25 +334,22 @@ REFUSED = {
     for network in ("convnext", "vit")
 }
 """What has no meaning for a network, and what is said."""
-COSTLY = {"run_lottery", "export_model"}
-"""Functions that take seconds of any network but the smallest."""
 
 
 def pairs() -> list[Any]:
-    """Return each function with each network: with one's own on all forms, with others on one of the forms in turn."""
-    found = []
+    """Return each function with one's own network on all forms, and with another on one; the slow ones with all on all.
+
+    Exports take seconds each.
+    """
+    found, others, forms = [], list(NETWORKS)[1:], list(FORMS)
     for place, function in enumerate(WALKS):
-        for turn, network in enumerate(NETWORKS):
-            others = [name for name in FORMS if name != "ImageData"]
-            forms = list(FORMS) if network == "own" else ["ImageData", others[(place + turn) % len(others)]]
-            slow = network != "own" and function in COSTLY
-            marks = pytest.mark.slow if slow else ()
-            found.append(pytest.param(function, network, forms, marks=marks, id=f"{function}-{network}"))
-            if network != "own":
-                rest = [name for name in FORMS if name not in forms[1:]]
-                found.append(
-                    pytest.param(function, network, rest, marks=pytest.mark.slow, id=f"{function}-{network}-more")
-                )
+        own, turn = forms[:2] if function == "export_model" else forms, forms[place % len(forms)]
+        found.append(pytest.param(function, "own", own, id=f"{function}-own"))
+        other = others[place % len(others)]
+        marks = pytest.mark.slow if function == "export_model" else ()
+        found.append(pytest.param(function, other, [turn], id=f"{function}-{other}-{turn}", marks=marks))
+        for name in NETWORKS:
+            found.append(pytest.param(function, name, forms, id=f"{function}-{name}-all", marks=pytest.mark.slow))
     return found
 
 

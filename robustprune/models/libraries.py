@@ -47,8 +47,8 @@ def _refuse_weights(architecture: Architecture) -> None:
         if option.startswith(_WEIGHT_OPTIONS):
             raise ModelError(
                 f"{architecture.name}: pretrained weights cannot be chosen by the option {option!r}: a ticket starts "
-                "from random ones, and nothing is downloaded unasked; for a network with weights of your own use "
-                "file:PATH:NAME"
+                "from random ones, and nothing is downloaded unasked; weights in a file are --weights FILE "
+                "(weights_file=FILE in Python)"
             )
 
 

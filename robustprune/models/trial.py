@@ -33,8 +33,9 @@ def check_logits_come_out(network: nn.Module, architecture: Architecture) -> Ten
     logits = pick_logits(outputs)
     if problem := _no_logits(logits, architecture):
         if isinstance(logits, Tensor) and logits.ndim == 2:
+            count, classes = logits.shape[1], architecture.num_classes
             problem = (
-                f"has {logits.shape[1]} logits and the images are of {architecture.num_classes} classes; give its last "
+                f"has {count} logit{'s' if count > 1 else ''} and the images are of {classes} classes; give its last "
                 "layer as many outputs as there are classes"
             )
         raise ModelError(f"{name} {problem}")

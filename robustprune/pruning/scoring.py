@@ -61,7 +61,15 @@ class BlockScores(Scores[float]):
 
 
 class FilterScores(Scores[Tensor]):
-    """{convolution name: importance of each filter (filters,)}."""
+    """{convolution name: importance of each filter (filters,)}; a notebook shows the range in each convolution."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [name, str(len(each)), *(f"{float(value):.4g}" for value in (each.min(), each.median(), each.max()))]
+            for name, each in self.items()
+        ]
+        title = f"{self.criterion} scores of filters (seed {self.seed})"
+        return html_table(title, ["convolution", ">filters", ">least", ">median", ">greatest"], rows)
 
 
 def score_blocks(
