@@ -19,9 +19,11 @@ from robustprune.models import Architecture, architecture_beside, for_images, ru
 from robustprune.models.networks import without_checkpoints
 from robustprune.pruning.blocks import find_blocks, removable_blocks
 from robustprune.pruning.criteria import Criterion, make_criterion
+from robustprune.pruning.criteria.batched import BatchedCriterion
 from robustprune.runtime.html import html_table
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.randomness import isolated_generators
+from robustprune.runtime.work import Work, labelled, steps
 
 Importance = TypeVar("Importance")
 
@@ -65,7 +67,13 @@ class FilterScores(Scores[Tensor]):
 
 
 def score_blocks(
-    model: nn.Module, data: AnyData, criterion: str = "grasp", *, seed: int = 0, **options: Any
+    model: nn.Module,
+    data: AnyData,
+    criterion: str = "grasp",
+    *,
+    seed: int = 0,
+    work: Work = Work(),
+    **options: Any,
 ) -> BlockScores:
     """Return the importance of every block that leaves the identity when it goes; higher = keep.
 
@@ -78,17 +86,21 @@ def score_blocks(
             training split.
         criterion: Name of a criterion, see ``robustprune list criteria``.
         seed: Decides the sample.
-        options: The criterion's options.
+        work: Its progress is told of batches.
+        options: The criterion's options. Without a ``batch_size``, as many images are taken at a time as fit.
 
     Raises:
-        PruningError: No block can go, an option is wrong, or a score is not finite.
+        PruningError: No block can go, an option is wrong, a score is not finite, or a batch does not fit into memory.
     """
     chosen = make_criterion(criterion, **options)
     data = as_data(data, "train")
     model = for_images(model, data)
+    step = steps(labelled(work.progress, "finding blocks"), 1)
     blocks = removable_blocks(find_blocks(model))
+    step()
     start = time.perf_counter()
     with _scoring(model, criterion):
+        chosen = settled(chosen, criterion, model, data, seed, work)
         scores = chosen.score(model, blocks, data, seed)
     seconds = time.perf_counter() - start
     for name, score in scores.items():
@@ -105,7 +117,14 @@ def score_blocks(
 
 
 def score_filters(
-    model: nn.Module, layers: Sequence[str], data: AnyData, criterion: str, *, seed: int = 0, **options: Any
+    model: nn.Module,
+    layers: Sequence[str],
+    data: AnyData,
+    criterion: str,
+    *,
+    seed: int = 0,
+    work: Work = Work(),
+    **options: Any,
 ) -> FilterScores:
     """Return the importance of each filter, {layer: (filters,) float64}; higher = keep.
 
@@ -116,6 +135,7 @@ def score_filters(
             training split.
         criterion: Name of a criterion that has a meaning for filters.
         seed: Decides the sample.
+        work: Its progress is told of batches.
         options: The criterion's options.
 
     Raises:
@@ -129,6 +149,7 @@ def score_filters(
     data = as_data(data, "train")
     start = time.perf_counter()
     with _scoring(model, criterion):
+        chosen = settled(chosen, criterion, model, data, seed, work)
         scores = _checked(chosen.filter_scores(model, layers, data, seed), criterion)
     seconds = time.perf_counter() - start
     return FilterScores(scores, **_origin(model, data, chosen, criterion, seed), seconds=seconds)
@@ -140,7 +161,7 @@ def _origin(model: nn.Module, data: ImageData, chosen: Criterion, criterion: str
 
 
 def score_weights(
-    model: nn.Module, data: AnyData, criterion: str, *, seed: int = 0, **options: Any
+    model: nn.Module, data: AnyData, criterion: str, *, seed: int = 0, work: Work = Work(), **options: Any
 ) -> dict[str, Tensor]:
     """Return the importance of each convolution and linear weight, {parameter: tensor of its shape}.
 
@@ -148,7 +169,25 @@ def score_weights(
     """
     data = as_data(data, "train")
     with _scoring(model, criterion):
-        return _checked(make_criterion(criterion, **options).weight_scores(model, data, seed), criterion)
+        chosen = settled(make_criterion(criterion, **options), criterion, model, data, seed, work)
+        return _checked(chosen.weight_scores(model, data, seed), criterion)
+
+
+def settle_options(
+    model: nn.Module, data: ImageData, criterion: str, options: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """Return all options of a criterion, with the batch size that it takes of this network."""
+    with _scoring(model, criterion):
+        return settled(make_criterion(criterion, **options), criterion, model, data, seed, Work()).model_dump()
+
+
+def settled(chosen: Criterion, name: str, model: nn.Module, data: ImageData, seed: int, work: Work) -> Criterion:
+    """Return a criterion that takes as many images at a time as fit, and tells of its progress."""
+    takes = ""
+    if isinstance(chosen, BatchedCriterion):
+        chosen = chosen.settled(name, model, data, seed)
+        takes = chosen.takes
+    return chosen.telling(labelled(work.progress, f"scoring by {name}{takes}"))
 
 
 @contextmanager

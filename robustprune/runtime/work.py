@@ -37,6 +37,21 @@ def labelled(progress: Progress | None, label: str) -> Callable[[float, float], 
     return None if progress is None else lambda done, total: progress(label, done, total)
 
 
+def steps(progress: Callable[[float, float], None] | None, total: int) -> Callable[[], None]:
+    """Tell that nothing is done of so many steps, and return what is called after each of them."""
+    done = 0
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    if progress is not None:
+        progress(0, total)
+    return tell
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device called ``auto``, ``cpu``, ``cuda`` or ``mps``; auto takes the fastest there is.
 

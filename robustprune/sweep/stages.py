@@ -149,7 +149,7 @@ def score_network(job: Job) -> None:
     """Score blocks, or filters."""
     method = "layer" if job.inputs["of"] == "blocks" else "filter"
     asked = Pruning(method, criterion=job.inputs["criterion"], options=job.inputs["options"])
-    found = score(job.base(), job.data(), asked, job.inputs["seed"])
+    found = score(job.base(), job.data(), asked, job.inputs["seed"], job.carrying)
     values = {name: value if isinstance(value, float) else value.tolist() for name, value in found.items()}
     own = {name: getattr(found, name) for name in ("criterion", "options", "seed", "seconds")}
     write_atomically(job.work / "scores.json", json.dumps({"scores": values, **own}, indent=2).encode())
@@ -160,7 +160,7 @@ def prune_network(job: Job) -> None:
     inputs, base = job.inputs, job.base()
     if inputs["method"] == "weight":
         settings = {name: inputs[name] for name in ("criterion", "sparsity", "rounds", "seed")}
-        ticket = prune_weights(base, job.data(), **settings, **inputs["options"])
+        ticket = prune_weights(base, job.data(), work=job.carrying, **settings, **inputs["options"])
     else:
         asked = {name: inputs[name] for name in ("method", "blocks", "eligibility", "match_by") if name in inputs}
         match = job.ticket("match") if "match" in job.stage.needs else None
