@@ -50,6 +50,7 @@ def compare(groups: tuple[str, ...], tolerance: str, as_json: bool, **statistics
     """
     from robustprune.comparison import compare
     from robustprune.comparison.sources import split_named
+    from robustprune.runtime.work import Work
 
     named: dict[str, list[str]] = {}
     try:
@@ -59,7 +60,9 @@ def compare(groups: tuple[str, ...], tolerance: str, as_json: bool, **statistics
         raise click.UsageError(str(error)) from error
     if "dense" not in named or len(named) < 2:
         raise click.UsageError("name the dense network and a candidate: dense=A.json,B.json layer=C.json,D.json")
-    found = compare(named.pop("dense"), named, tolerance=_tolerance(tolerance), **statistics)
+    with terminal.progress_bar() as bar:
+        how = {"tolerance": _tolerance(tolerance), "work": Work(progress=bar), **statistics}
+        found = compare(named.pop("dense"), named, **how)
     if as_json:
         terminal.print_json(found.to_dict())
     else:

@@ -18,6 +18,7 @@ from robustprune.metrics.seeds import LEAST_SEEDS
 from robustprune.records import Record
 from robustprune.records.tidy import GROUPS
 from robustprune.registry import suggest
+from robustprune.runtime.work import Work, labelled, steps
 
 DENSE = "dense"
 _FACTS: dict[str, Callable[[Record], Any]] = {
@@ -37,6 +38,7 @@ def compare(
     metrics: Sequence[str] = (),
     resamples: int = 1000,
     seed: int = 0,
+    work: Work = Work(),
 ) -> Comparison:
     """Compare candidates with a dense network, over seeds and sample by sample.
 
@@ -53,6 +55,7 @@ def compare(
         metrics: Compare only these: keys, what stands before the bracket of a key, or groups. All by default.
         resamples: How often samples are drawn for the calibration error; all else is no matter of chance.
         seed: Of these draws.
+        work: Its progress is told of groups of records.
 
     Raises:
         ComparisonError: Records of other samples or settings, or nothing to compare.
@@ -60,7 +63,11 @@ def compare(
     """
     _check_arguments(candidates, tolerance, confidence, resamples)
     settings = {"resamples": resamples, "seed": seed}
-    groups = {name: read_networks(name, sources, **settings) for name, sources in {DENSE: dense, **candidates}.items()}
+    step = steps(labelled(work.progress, "comparing"), 1 + len(candidates))
+    groups = {}
+    for name, sources in {DENSE: dense, **candidates}.items():
+        groups[name] = read_networks(name, sources, **settings)
+        step()
     networks = [network for group in groups.values() for network in group]
     if isinstance(tolerance, str) and len(groups[DENSE]) < 2:
         raise ComparisonError(

@@ -21,7 +21,7 @@ from robustprune.cost.counts import noise_images, percent_saved
 from robustprune.errors import ModelError
 from robustprune.models import as_network, copy_network, network_name, run_uncompiled, to_evaluation
 from robustprune.runtime.arrays import Array
-from robustprune.runtime.memory import saved_bytes, storages
+from robustprune.runtime.free_memory import saved_bytes, storages
 from robustprune.runtime.randomness import isolated_generators
 
 _PROBES = (2, 3, 4)  # images; not one, which batch normalization cannot train on

@@ -28,6 +28,7 @@ from robustprune.models import (
 from robustprune.ood.outputs import NO_FEATURES, average_places, find_head
 from robustprune.pruning import find_blocks
 from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.work import Work, labelled, steps
 
 PENULTIMATE = "penultimate"
 """Stands for what the last linear layer receives, whatever that layer is called."""
@@ -42,6 +43,7 @@ def compare_representations(
     *,
     layers: Sequence[str] | None = None,
     batch_size: int = 256,
+    work: Work = Work(),
 ) -> dict[str, float | None]:
     """Return the linear CKA of two networks, by layer: 1 for representations that are alike, about 0 for unrelated.
 
@@ -57,6 +59,7 @@ def compare_representations(
             receives; by default the residual blocks that both have, in order, then the penultimate features.
         batch_size: Images per minibatch of the estimate; at least 4. Up to three images left over at the end are
             left out.
+        work: Its progress is told of batches.
 
     Returns:
         Name → CKA, None where a network's features do not vary over the images.
@@ -75,6 +78,10 @@ def compare_representations(
         raise EvaluationError(f"unbiased CKA needs at least {LEAST_SAMPLES} images, got {len(images)}")
     means: dict[str, MeanCka] = {}
     chosen: list[tuple[nn.Module, dict[str, nn.Module]]] = []
+    last = len(images) % batch_size
+    step = steps(
+        labelled(work.progress, "comparing representations"), len(images) // batch_size + (last >= LEAST_SAMPLES)
+    )
     with evaluation_mode(first), evaluation_mode(second):
         for batch in _batches(images, batch_size):
             if not means:
@@ -84,6 +91,7 @@ def compare_representations(
             grams = [_grams(network, modules, batch) for network, modules in chosen]
             for name, mean in means.items():
                 mean.add(*(each[name] for each in grams))
+            step()
     return {name: None if math.isnan(mean.value) else mean.value for name, mean in means.items()}
 
 

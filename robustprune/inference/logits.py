@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from robustprune.errors import EvaluationError
 from robustprune.models import as_network, evaluation_mode, model_device, run_model, to_unit_range
 from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.work import steps
 
 
 def predict_logits(
@@ -16,6 +19,7 @@ def predict_logits(
     *,
     batch_size: int = 512,
     device: torch.device | str | None = None,
+    progress: Callable[[float, float], None] | None = None,
 ) -> Tensor:
     """Return the logits of ``model``, in evaluation mode, for all images.
 
@@ -24,6 +28,7 @@ def predict_logits(
         images: (N, …), uint8 or float in [0, 1].
         batch_size: Images per forward pass.
         device: Where the batches go; by default where the model is.
+        progress: Called with how many batches are done, and how many there are.
 
     Returns:
         (N, K) on the CPU, float32, or float64 of a network that computes in it.
@@ -39,8 +44,9 @@ def predict_logits(
         raise EvaluationError(f"batch_size must be at least 1, got {batch_size}")
     place = model_device(network, device)
     with evaluation_mode(network), torch.inference_mode():
-        batches = [
-            run_model(network, to_unit_range(batch.to(place))).cpu()  # (n, K)
-            for batch in torch.split(images, batch_size)
-        ]
-    return torch.cat(batches)
+        parts, found = torch.split(images, batch_size), []
+        step = steps(progress, len(parts))
+        for batch in parts:
+            found.append(run_model(network, to_unit_range(batch.to(place))).cpu())  # (n, K)
+            step()
+    return torch.cat(found)

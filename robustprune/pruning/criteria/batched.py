@@ -25,7 +25,7 @@ from robustprune.pruning.criteria import (
     normalizes_batches,
     scoring_copy,
 )
-from robustprune.runtime.memory import available_memory, saved_bytes, storages
+from robustprune.runtime.free_memory import available_memory, saved_bytes, storages
 
 SCORING_MEMORY = 3 * 10**9
 """Bytes that scoring takes at most by default, beyond the network and the images."""
