@@ -17,7 +17,7 @@ from robustprune.models import copy_network, to_evaluation
 from robustprune.models.trial import check_training
 from robustprune.models.user_file import own_code
 from robustprune.runtime.files import hash_json
-from robustprune.runtime.work import Work, keep_freed_memory
+from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training.course import Course, TrainingRun
 from robustprune.training.distributed import check_batch
@@ -162,7 +162,6 @@ def _train(
     processes, recipe = work.processes, course.recipe
     check_batch(min(recipe.batch_size, len(data.require("train"))), processes)
     run = TrainingRun(ticket, data, course, processes)
-    keep_freed_memory()
     if checkpoint is not None:
         run.restore(checkpoint)
     with processes.agreement():
