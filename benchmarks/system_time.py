@@ -1,8 +1,8 @@
 """System time over user time of long work on torchvision's ResNet50 at 224×224: what page faults cost.
 
 Training, PGD and scoring (SNIP and GraSP), each in a process of its own, with the C library as it comes and as
-robustprune sets it up, and the largest memory that each took. Exits with 1 where system time, as robustprune sets it up,
-is over 5 % of user time. Takes some 4 GB, and a few minutes of a quiet machine.
+robustprune sets it up, and the largest memory that each took. Exits with 1 where system time, as robustprune sets it
+up, is over 5 % of user time. Takes some 4 GB, and a few minutes of a quiet machine.
 
     python benchmarks/system_time.py [--images 16] [--steps 4] [--threads 1] [--only pgd]
 """
