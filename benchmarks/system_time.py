@@ -59,7 +59,7 @@ def measure(name: str, images: int, steps: int, threads: int) -> None:
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    network, pixels = resnet50(num_classes=2), torch.rand(images, 3, 224, 224)
+    network, pixels = resnet50(num_classes=2), torch.randint(256, (images, 3, 224, 224)) / 255
     before = resource.getrusage(resource.RUSAGE_SELF)
     WORK[name](network, pixels, torch.arange(images) % 2, steps)
     after = resource.getrusage(resource.RUSAGE_SELF)

@@ -25,7 +25,7 @@ from robustprune.models.networks import (
 )
 from robustprune.models.own_module import architecture_beside, for_images
 from robustprune.models.weight_files import load_weights
-from robustprune.runtime.memory import keep_freed_memory
+from robustprune.runtime.allocation import keep_freed_memory
 
 __all__ = [
     "MODELS",

@@ -34,7 +34,7 @@ for _ in range(6):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 BEFORE = {
-    "keep_freed_memory": "from robustprune.runtime.memory import keep_freed_memory; keep_freed_memory()",
+    "keep_freed_memory": "from robustprune.runtime.allocation import keep_freed_memory; keep_freed_memory()",
     "whatever takes a network": "import robustprune.attacks",
 }
 
