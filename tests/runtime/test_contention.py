@@ -83,7 +83,7 @@ def test_it_looks_at_the_last_seconds_and_takes_back_what_is_over(
     now[0] = 1.0
     assert shortage.look() is None  # too early to tell
     now[0] = 4.0
-    assert shortage.look() == "gets 0.2 of 1 processors; other work is on this machine"
+    assert shortage.look() == "gets 0.25 of 1 processors; other work is on this machine"
     write_counts(tmp_path, 111, 3)
     now[0] = 6.0
     assert shortage.look() is not None
