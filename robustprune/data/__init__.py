@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from robustprune.data.registry import DatasetDescription as DatasetDescription
     from robustprune.data.registry import describe_datasets as describe_datasets
     from robustprune.data.registry import register_dataset as register_dataset
+    from robustprune.data.shaping import build_model as build_model
+    from robustprune.data.shaping import with_shape as with_shape
     from robustprune.data.splits import Batch as Batch
     from robustprune.data.splits import InMemorySplit as InMemorySplit
     from robustprune.data.splits import Split as Split
@@ -45,6 +47,7 @@ _HOMES = {
         "load": "canonical_name load_data",
         "pixels": "convert_channels resize_images",
         "registry": "DATASETS DatasetDescription describe_datasets register_dataset",
+        "shaping": "build_model with_shape",
         "splits": "Batch InMemorySplit Split",
         "stratify": "stratified_indices stratified_per_class",
         "streaming": "StreamedSplit",

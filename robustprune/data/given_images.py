@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from robustprune.data.given_forms import is_picture
-from robustprune.data.pixels import convert_channels
+from robustprune.data.pixels import convert_channels, in_parts
 from robustprune.errors import DataError
 from robustprune.models.forward import to_unit_range
 from robustprune.runtime.arrays import to_tensor
 
-_VALUES = 1 << 22  # that are worked on at a time, in several copies of float64
 _ROUNDING = 2e-3  # levels of 255 by which float32 misses a whole level, however it was normalized and undone
 _OVERSHOOT = 0.25  # as resizing with negative lobes gives it; normalized images lie further out
 _NORMALIZED = 8.0  # deviations from the mean that a normalized image hardly reaches, and one of 0 … 16 or 255 does
@@ -59,7 +58,7 @@ class ImageReader:
         values = to_tensor(self._decoded(images) if is_picture(images) else images, self.what, DataError)
         values = values.detach().cpu()
         values = self._channels_first(values if is_batch else values.unsqueeze(0))
-        for part in torch.split(values, max(1, _VALUES // max(1, values[:1].numel()))):
+        for part in in_parts(values):
             self._parts.append(self._checked(part) if self.exact else self._to_levels(part))
             self.held += self._parts[-1].nbytes
         return len(values)
