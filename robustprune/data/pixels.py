@@ -14,7 +14,7 @@ from robustprune.errors import DataError
 INTERPOLATION = "bilinear, antialiased"
 # ITU-R BT.601 luma in 16-bit fixed point, as Pillow computes it.
 _LUMA = (19595, 38470, 7471)
-_VALUES = 1 << 22  # that are worked on at a time, in copies several times as large
+_VALUES = 1 << 20  # that are worked on at a time, in copies several times as large
 _SMALLEST_STD = 1e-3
 
 
