@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
 
 import robustprune as rp
 from robustprune.data import InMemorySplit, Split
@@ -133,85 +131,3 @@ def test_images_that_do_not_go_one_to_one_with_items_cannot_be_streamed(monkeypa
 
     with pytest.raises(rp.DataError, match="80 images came of 40 items"):
         rp.as_data(DataLoader(PAIRS, batch_size=7, collate_fn=twice))
-
-
-class Made(Dataset[tuple[Tensor, int]]):
-    """Images that are made when they are asked for."""
-
-    def __init__(self, count: int, side: int) -> None:
-        self.count, self.side = count, side
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        return torch.full((3, self.side, self.side), place % 256, dtype=torch.uint8), place % 2
-
-
-MEBIBYTE = 1024**2
-
-
-class Peak:
-    """How much memory of its own, pages of files left out, this process had at most beyond what it had before."""
-
-    def __enter__(self) -> Peak:
-        self.bytes, self.before, self.done = 0, self.now(), threading.Event()
-        self.watch = threading.Thread(target=self.look)
-        self.watch.start()
-        return self
-
-    def look(self) -> None:
-        while not self.done.wait(0.002):
-            self.bytes = max(self.bytes, self.now() - self.before)
-
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.watch.join()
-
-    @staticmethod
-    def now() -> int:
-        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("Anonymous")).split()[1])
-
-
-def test_the_watch_of_memory_is_not_blind() -> None:
-    with Peak() as peak:
-        held = torch.ones(60 * MEBIBYTE, dtype=torch.uint8)
-        threading.Event().wait(0.05)
-    assert peak.bytes >= 0.8 * len(held)
-
-
-SLOW = pytest.mark.slow  # images are made one by one
-
-
-@pytest.mark.parametrize(
-    "form",
-    [pytest.param("dataset", marks=SLOW), pytest.param("loader", marks=SLOW), "bytes on disk", "floats on disk"],
-)
-def test_memory_stays_within_the_bound(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    count, side, bound = 60_000, 16, 2 * MEBIBYTE
-    size = count * 3 * side**2  # 44 MiB in uint8, four times as much in float32
-    monkeypatch.setattr("robustprune.data.given.IN_MEMORY_BYTES", bound)
-    monkeypatch.setattr("robustprune.data.given_forms._ROWS", 256)
-    monkeypatch.setattr("robustprune.data.pixels._VALUES", 1 << 16)
-    given: Any = Made(count, side)
-    values = (torch.arange(count) % 256).byte().view(-1, 1, 1, 1).expand(-1, 3, side, side)
-    if form == "loader":
-        given = DataLoader(given, batch_size=256)
-    if "disk" in form:
-        kind = np.uint8 if form == "bytes on disk" else np.float32
-        rows = np.lib.format.open_memmap(tmp_path / "rows.npy", mode="w+", dtype=kind, shape=(count, 3, side, side))
-        for place in range(0, count, 1000):
-            part = values[place : place + 1000]
-            rows[place : place + 1000] = part if kind == np.uint8 else part / 255
-        rows.flush()
-        given = (np.load(tmp_path / "rows.npy", mmap_mode="r"), np.arange(count) % 2)
-    rp.as_data(Made(4, side))  # what is imported late
-    with Peak() as peak:
-        data = rp.as_data(given, "test")
-        (*_, last) = data.require("test").batches(100)
-    assert last.images[:, 0, 0, 0].tolist() == values[-100:, 0, 0, 0].tolist()
-    assert data.provenance["streamed"]
-    held = InMemorySplit(values.contiguous(), torch.arange(count) % 2)
-    assert data.require("test").fingerprint() == held.fingerprint()
-    assert peak.bytes < 0.7 * size * (1 if form != "floats on disk" else 4), f"{peak.bytes / MEBIBYTE} MiB"
