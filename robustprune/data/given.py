@@ -58,7 +58,7 @@ def as_data(
     labels)`` of arrays or tensors, or a mapping of the two. Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with
     C of 1 or 3, uint8 in 0 … 255 or floats in [0, 1], or of PIL; all of one size. Labels are integers from 0, one-hot,
     or texts. They are held as uint8: floats are rounded to the nearest multiple of 1/255. All are kept in memory but
-    splits of more than 2 GiB that can be asked for again as they are used: of a Dataset, of a DataLoader of one, through
+    splits of more than 2 GiB that can be asked for again as they are used: of a Dataset, a DataLoader of one, through
     its ``collate_fn`` and in the order of this pass, and of arrays, such as `numpy.memmap`, which have to stay as they
     are.
 
