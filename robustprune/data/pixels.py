@@ -44,7 +44,7 @@ def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(images.shape[2:]) == tuple(size):
         return images
     resized, parts = images.new_empty((*images.shape[:2], *size)), in_parts(images)
-    for target, chunk in zip(resized.split(max(1, len(parts[0]))), parts, strict=True):
+    for target, chunk in zip(torch.split(resized, max(1, len(parts[0]))), parts, strict=True):
         smooth = F.interpolate(chunk.float(), size, mode="bilinear", antialias=True, align_corners=False)
         target.copy_(smooth.round_().clamp_(0, 255))
     return resized
@@ -71,7 +71,7 @@ def channel_statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tu
 
 def in_parts(images: Tensor) -> tuple[Tensor, ...]:
     """Return some images at a time, so many that copies of them in wider types stay small."""
-    return images.split(max(1, _VALUES // max(1, images[:1].numel())))
+    return torch.split(images, max(1, _VALUES // max(1, images[:1].numel())))
 
 
 def _luma(images: Tensor) -> Tensor:
