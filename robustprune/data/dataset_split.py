@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robustprune.data.chunks import read_batches, read_images_at
 from robustprune.data.given_images import ImageReader, Undo
-from robustprune.data.given_source import Source
+from robustprune.data.given_source import GivenSource
 from robustprune.data.pixels import convert_channels
 from robustprune.data.splits import Batch
 from robustprune.errors import DataError
@@ -24,7 +24,7 @@ _READ_SIZE = 256
 class DatasetSplit:
     """Images of a Dataset, a loader or an array, checked at each reading as they were when the split was made."""
 
-    source: Source
+    source: GivenSource
     places: Sequence[Any]  # of N, which of its images these are
     shape: tuple[int, int, int]  # channels, height, width
     labels: Tensor  # (N,) int64
@@ -90,7 +90,7 @@ class DatasetSplit:
 class PassReader:
     """Goes through images that are too large to keep, once: what is left is their fingerprint."""
 
-    def __init__(self, source: Source, images: ImageReader) -> None:
+    def __init__(self, source: GivenSource, images: ImageReader) -> None:
         """Begin at the images that the reader holds; from then on it holds few."""
         self.source, self.images = source, images
         first = images.take()

@@ -20,7 +20,7 @@ from robustprune.data.given_forms import Chunk, chunks_of
 from robustprune.data.given_images import ImageReader, Undo
 from robustprune.data.given_labels import GivenLabels, LabelReader, find_classes
 from robustprune.data.given_names import dataset_of, known_names
-from robustprune.data.given_source import Source
+from robustprune.data.given_source import GivenSource
 from robustprune.data.image_data import ImageData
 from robustprune.data.load import IN_MEMORY_BYTES, describe_splits, say_what_is_empty
 from robustprune.data.splits import InMemorySplit, Split
@@ -133,7 +133,7 @@ def read_images(
         for chunk in chunks_of(given, what, bare=True):
             came = _take(chunk, images, labels, bare=True)
             bare += came if chunk.labels is None else 0
-        read = images.take() if exact else _conclude(given, Source.of(dataset_of(given), what), images)
+        read = images.take() if exact else _conclude(given, GivenSource.of(dataset_of(given), what), images)
     if not labelled or bare:
         return read, None
     found = labels.result(None)
@@ -176,7 +176,7 @@ def _read(given: Any, part: str, undo: Undo | None) -> tuple[Callable[[Tensor], 
             raise DataError(f"{what}: uint8 images are not normalized; leave out mean and std")
         return lambda _: given, GivenLabels(what, given.labels.cpu().numpy(), None, names=names)
     images, labels = ImageReader(what, undo), LabelReader(what)
-    source, bound = Source.of(given, what), IN_MEMORY_BYTES
+    source, bound = GivenSource.of(given, what), IN_MEMORY_BYTES
     streamed: PassReader | None = None
     for chunk in chunks_of(source.given if source else given, what):
         _take(chunk, images, labels)
@@ -190,7 +190,9 @@ def _read(given: Any, part: str, undo: Undo | None) -> tuple[Callable[[Tensor], 
             streamed.go_on()
     found = labels.result(known_names(given))
     if streamed is None:
-        return partial(InMemorySplit, _conclude(given, source or Source.of(dataset_of(given), what), images)), found
+        return partial(
+            InMemorySplit, _conclude(given, source or GivenSource.of(dataset_of(given), what), images)
+        ), found
     images.check_brightness()
     if source and source.draws_at_random(lambda: ImageReader(what, undo)):
         raise DataError(f"{what}: its transforms draw at random, and it is too large to keep; leave augmentation out")
@@ -226,7 +228,7 @@ def _available_bytes() -> float:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
 
 
-def _conclude(given: Any, source: Source | None, read: ImageReader) -> Tensor:
+def _conclude(given: Any, source: GivenSource | None, read: ImageReader) -> Tensor:
     """Return the images read, once what became other than it may be taken for is said."""
     images = read.take()
     read.check_brightness()

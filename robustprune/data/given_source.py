@@ -21,7 +21,7 @@ _LOOKED_AT = 8  # images that are read twice, to see whether they come out alike
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class GivenSource:
     """Images that can be asked for one by one, in any order and any number of times."""
 
     given: Any  # what one pass is read from: as it was given, or a loader like it whose choices are noted
@@ -31,7 +31,7 @@ class Source:
     workers: int = 0  # processes that it reads with
 
     @classmethod
-    def of(cls, given: Any, what: str) -> Source | None:
+    def of(cls, given: Any, what: str) -> GivenSource | None:
         """Return where the images of a Dataset, a loader of one, or a pair come from; None where that is not known.
 
         Raises:
