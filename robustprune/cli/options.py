@@ -161,7 +161,8 @@ class Setup:
 
     def begin(self) -> torch.device:
         """Compute with so many threads from now on, and return the device; one that is not here is an error."""
-        from robustprune.runtime.work import choose_device, limit_threads
+        from robustprune.runtime.threads import limit_threads
+        from robustprune.runtime.work import choose_device
 
         limit_threads(self.threads)
         return choose_device(self.device)
@@ -170,7 +171,9 @@ class Setup:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 
 _seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random.")
-_threads_option = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to compute with.")
+_threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads.  [default: processors it may use]"
+)
 
 setup_options = stack(
     gathered(
@@ -273,6 +276,14 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
         click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
         click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
         click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
+        click.option(
+            "--precision",
+            type=click.Choice(["fp32", "bf16", "fp16"]),
+            help="What training passes compute in; weights, attacks and evaluation stay in fp32. [default: fp32]",
+        ),
+        click.option(
+            "--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on graphics cards."
+        ),
         *further,
     )
 

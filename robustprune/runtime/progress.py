@@ -39,11 +39,17 @@ def progress_bar(console: Console | None = None) -> Iterator[Progress]:
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    from robustprune.runtime.contention import telling
+
     label, share = TextColumn("{task.description}", markup=False), TextColumn("{task.percentage:>3.0f}%")
     columns = (label, BarColumn(), share, TimeRemainingColumn())
     console = console or Console(stderr=True)
+
+    def say(sentence: str) -> None:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
     if not (console.is_terminal or console.is_jupyter):
-        yield _Lines(lambda line: console.print(line, markup=False, soft_wrap=True)).update
+        yield telling(_Lines(say).update, say)
         return
     with Bar(*columns, console=console, transient=True) as bar:
         tasks: dict[str, Any] = {}
@@ -55,7 +61,7 @@ def progress_bar(console: Console | None = None) -> Iterator[Progress]:
                 bar.reset(tasks[label])
             bar.update(tasks[label], completed=done, total=total)
 
-        yield update
+        yield telling(update, say)
 
 
 class _Lines:

@@ -65,20 +65,3 @@ def choose_device(name: str = "auto") -> torch.device:
         here = ", ".join(device for device, is_here in available.items() if is_here)
         raise RobustPruneError(f"there is no device {name!r} on this machine; it has: {here}")
     return torch.device(name)
-
-
-def limit_threads(threads: int | None) -> None:
-    """Compute with so many threads from now on; None leaves torch's choice."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next batch, in this process from now on.
-
-    GNU's takes large blocks from the system and gives them back when they are freed, so that each gradient of a batch
-    begins with thousands of page faults. The largest block freed so far, up to 32 MiB, is what it keeps, and twice that
-    in all (mallopt(3), M_MMAP_THRESHOLD): one is freed here before the first batch. Other libraries take no note.
-    """
-    most = 2**25 - 2**18  # less what the block itself needs
-    torch.empty(most, dtype=torch.uint8)

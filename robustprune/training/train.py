@@ -17,11 +17,12 @@ from robustprune.models import copy_network, to_evaluation
 from robustprune.models.trial import check_training
 from robustprune.models.user_file import own_code
 from robustprune.runtime.files import hash_json
-from robustprune.runtime.work import Work, keep_freed_memory
+from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training.course import Course, TrainingRun
 from robustprune.training.distributed import check_batch
 from robustprune.training.meter import EnergyMeter
+from robustprune.training.precision import check_precision
 from robustprune.training.recipes import Recipe
 
 EpochCallback = Callable[[dict[str, Any], int], None]
@@ -160,9 +161,9 @@ def _train(
         )
     check_training(ticket.network, ticket.architecture)
     processes, recipe = work.processes, course.recipe
+    check_precision(ticket.network, recipe.precision, course.device)
     check_batch(min(recipe.batch_size, len(data.require("train"))), processes)
     run = TrainingRun(ticket, data, course, processes)
-    keep_freed_memory()
     if checkpoint is not None:
         run.restore(checkpoint)
     with processes.agreement():

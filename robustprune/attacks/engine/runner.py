@@ -24,7 +24,7 @@ from robustprune.errors import AttackError
 from robustprune.models import as_network, evaluation_mode, frozen_parameters, model_device
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.randomness import derive_seed, isolated_generators
-from robustprune.runtime.work import Work, keep_freed_memory, labelled
+from robustprune.runtime.work import Work, labelled
 
 NO_WORK = Work()
 
@@ -76,7 +76,6 @@ def run_attack(
     model, samples = as_network(model), check_samples(images, labels, sample_ids, targets)
     samples = carry_points(samples, carry, request)
     training_before = training_submodules(model)
-    keep_freed_memory()
     with guarded(model, request.seed):
         training_during = training_submodules(model)
         found = _attack(model, samples, request, options, work, started)
