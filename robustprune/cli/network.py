@@ -67,7 +67,7 @@ def cost(
     ticket = open_network(network.beside(others), dataset, seed=seed)
     counterpart = open_alike(others[0], ticket.architecture, seed=seed) if others else None
     with terminal.progress_bar() as bar:
-        how = {"batch_size": batch_size, "timed": latency, "exported": exported, "device": device}
+        how: dict[str, Any] = {"batch_size": batch_size, "timed": latency, "exported": exported, "device": device}
         found = describe_cost(ticket, counterpart, work=Work(progress=bar), **how)
     if as_json:
         masks = {"masks": ticket.mask_summary} if ticket.masks else {}

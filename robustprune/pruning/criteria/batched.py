@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, ClassVar, Self, overload
 
 from pydantic import Field, PrivateAttr
@@ -101,7 +102,7 @@ class BatchedCriterion(Criterion):
         """Return the bytes that scoring takes whatever the batch, and those of each image in it."""
         first, tensors = first_tensor(network), (*network.parameters(), *network.buffers())
         saved = [
-            saved_bytes(lambda images=images: network(images), tensors)
+            saved_bytes(partial(network, images), tensors)
             for images in (first.new_full((count, data.channels, *data.image_size), 0.5) for count in _PROBES)
         ]
         each = int(self.copies_of_activations * max(0, saved[1] - saved[0]))
