@@ -162,7 +162,7 @@ def test_identity_knows_of_several_processes_only(few_digits: ImageData) -> None
 
 
 # Normalization of the one has activations built in; the other is synchronized without timm, too.
-@pytest.mark.parametrize(("name", "with_timm"), [("timm:efficientnet_b0", True), ("resnet20", True), ("resnet20", False)])
+@pytest.mark.parametrize(("name", "with_timm"), [("timm:efficientnet_b0", True), ("resnet20", False)])
 def test_synchronized_layers_give_way_to_those_that_were_there(
     name: str, with_timm: bool, few_digits: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
