@@ -17,9 +17,10 @@ from robustprune.evaluation.corruptions import add_corruptions, relate_to_dense
 from robustprune.evaluation.cost_summary import add_latency
 from robustprune.evaluation.requests import Evaluation
 from robustprune.evaluation.shift import run_shift
-from robustprune.models import as_network
+from robustprune.models import as_network, placed
 from robustprune.ood import OodResult, evaluate_ood
 from robustprune.records import Record
+from robustprune.runtime.devices import Device
 from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.files import hash_arrays
 from robustprune.runtime.work import Work
@@ -31,6 +32,7 @@ def evaluate(
     data: AnyData,
     request: Evaluation | None = None,
     *,
+    device: Device = None,
     work: Work = Work(),
     **parts: Any,
 ) -> Record:
@@ -42,6 +44,8 @@ def evaluate(
         model: A ticket, or any module from images (N, C, H, W) in [0, 1] to logits (N, classes).
         data: The image set, or test images as for :func:`robustprune.as_data`.
         request: What is measured, and of which images.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         work: Processes share the images, attacks included; detection and latency are the main one's alone. Its folder
             is for attacks, which are picked up there; what they left is to be deleted by whoever needs it no more.
         parts: Fields of :class:`robustprune.Evaluation`, in place of those of the request.
@@ -54,7 +58,7 @@ def evaluate(
         CorruptionError: Options that no corruption takes.
         DataError: No such split, or an out-of-distribution, corrupted or shifted set is not there.
     """
-    (record,) = evaluate_models({"": model}, data, request, work=work, **parts).values()
+    (record,) = evaluate_models({"": model}, data, request, device=device, work=work, **parts).values()
     return record
 
 
@@ -64,6 +68,7 @@ def evaluate_models(
     request: Evaluation | None = None,
     *,
     dense: str | None = None,
+    device: Device = None,
     work: Work = Work(),
     **parts: Any,
 ) -> dict[str, Record]:
@@ -76,7 +81,8 @@ def evaluate_models(
         data: The image set, or test images as for :func:`robustprune.as_data`.
         request: What is measured, and of which images.
         dense: Which of the networks the others' errors under corruptions are related to.
-        work: As for :func:`evaluate`.
+        device: As for :func:`evaluate`.
+        work: Likewise.
         parts: Fields of :class:`robustprune.Evaluation`, in place of those of the request.
 
     Raises:
@@ -97,7 +103,7 @@ def evaluate_models(
     if dense is not None and corrupted is None:
         raise EvaluationError("errors are related to a dense network's under corruptions only; name some")
     shared = time.perf_counter() - start
-    evaluated = [_evaluate_alone(model, data, sample, asked, work) for model in models.values()]
+    evaluated = [_evaluate_alone(model, data, sample, asked, device, work) for model in models.values()]
     start = time.perf_counter()
     if corrupted is not None:
         add_corruptions(evaluated, corrupted, batch_size=asked.batch_size, work=work)
@@ -120,11 +126,11 @@ def _check(model: Any, data: ImageData, asked: Evaluation) -> None:
 
 
 def _evaluate_alone(
-    model: Ticket | nn.Module, data: ImageData, sample: Sample, asked: Evaluation, work: Work
+    model: Ticket | nn.Module, data: ImageData, sample: Sample, asked: Evaluation, device: Device, work: Work
 ) -> tuple[nn.Module, Record]:
     """Return a network, and the record of what is measured of it alone."""
     start = time.perf_counter()
-    network = as_network(model.model() if isinstance(model, Ticket) else model)
+    network = placed(as_network(model.model() if isinstance(model, Ticket) else model), device)
     clean, samples = evaluate_clean(network, sample, data.name, asked.batch_size, work.processes)
     # Before the attacks, which take longer: an out-of-distribution set that is not there is found out early.
     shifted, predictions = run_shift(network, data, asked.shift.sets, clean.accuracy, asked.batch_size, work)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from robustprune.errors import RobustPruneError
 from robustprune.runtime.processes import ALONE, Processes
 
 Progress = Callable[[str, float, float], None]
@@ -35,21 +34,6 @@ class Work:
 def labelled(progress: Progress | None, label: str) -> Callable[[float, float], None] | None:
     """Return ``progress`` with its label filled in."""
     return None if progress is None else lambda done, total: progress(label, done, total)
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the device called ``auto``, ``cpu``, ``cuda`` or ``mps``; auto takes the fastest there is.
-
-    Raises:
-        RobustPruneError: That device is not here.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(device for device, is_here in available.items() if is_here)
-    if not available.get(name, False):
-        here = ", ".join(device for device, is_here in available.items() if is_here)
-        raise RobustPruneError(f"there is no device {name!r} on this machine; it has: {here}")
-    return torch.device(name)
 
 
 def limit_threads(threads: int | None) -> None:
