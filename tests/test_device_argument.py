@@ -31,7 +31,6 @@ LOOKS_ONLY = {
     "prune_filters",
     "rewind",
     "normalized",
-    "load_weights",
     "export_model",  # for processors
 }
 """Take a network and compute nothing that a device would be for."""
