@@ -91,20 +91,20 @@ def test_representations(model: nn.Module, other: nn.Module, images: Tensor, sam
     same(here, there)
 
 
-def test_cost(model: nn.Module, data: ImageData) -> None:
-    assert rp.measure_cost(model) == rp.measure_cost(model, device=NAME)
+def test_cost(model: nn.Module, data: ImageData, images: Tensor) -> None:
+    assert rp.measure_cost(model, images) == rp.measure_cost(model, images, device=NAME)
     dense = rp.prune_layers(model, rp.score_blocks(model, data, "random"), blocks=1, data=data)
     here, there = (rp.describe_cost(dense, dense, batch_size=4, device=device) for device in ("cpu", NAME))
     assert here == there
     timed = rp.describe_cost(dense, dense, batch_size=4, timed=True, seconds=0.2, device=NAME)
     assert timed["latency_ms"]["device"] == timed["training_speedup"]["device"] == NAME
-    assert measure_latencies([model], seconds=0.1, device=NAME)[0].device == NAME
+    assert measure_latencies([model], seconds=0.1, device=NAME, example=images)[0].device == NAME
 
 
 def test_frozen_copies_and_logits(model: nn.Module, images: Tensor, same: Any) -> None:
-    frozen = freeze(model, device=NAME)
+    frozen = freeze(model, images, device=NAME)
     assert {tensor.device.type for tensor in frozen.state_dict().values()} == {NAME}
-    same(predict_logits(freeze(model), images), predict_logits(frozen, images))
+    same(predict_logits(freeze(model, images), images), predict_logits(frozen, images))
     same(predict_logits(model, images), predict_logits(model, images, device=NAME))
 
 
