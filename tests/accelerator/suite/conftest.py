@@ -30,7 +30,7 @@ def _pretend() -> None:
 
 @pytest.fixture(scope="session")
 def data() -> ImageData:
-    return load_data("digits", train_limit=120)
+    return load_data("digits", train_limit=120, validation_fraction=0.02)
 
 
 class Block(nn.Module):
