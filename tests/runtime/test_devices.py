@@ -44,7 +44,7 @@ def test_accelerators_by_number(kind: str) -> None:
 def test_what_is_no_device(name: str) -> None:
     with pytest.raises(rp.RobustPruneError, match=f"'{name}' is no name of a device; give auto"):
         parse_device(name)
-    with pytest.raises(rp.RobustPruneError, match="is no name of a device|it is empty"):
+    with pytest.raises(rp.RobustPruneError, match=r"is no name of a device|it is empty"):
         RunSettings(device=name)
 
 

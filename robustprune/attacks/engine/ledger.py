@@ -141,8 +141,14 @@ class Ledger:
             is_higher = score(logits, rows) > score(self.logits[rows], rows)
             taken = are_predictions(logits) & ((is_broken & ~was_broken) | ((is_broken == was_broken) & is_higher))
         first = taken if self._is_of_means else is_broken & (self.first_broken[rows] < 0)
-        entered = ((self.points, taken, points), (self.logits, taken, logits), (self.is_broken, taken, is_broken))
-        for book, chosen, value in (*entered, (self.first_broken, first, query), (self.stage, first, stage)):
+        entries: list[tuple[Tensor, Tensor, Tensor | int]] = [
+            (self.points, taken, points),
+            (self.logits, taken, logits),
+            (self.is_broken, taken, is_broken),
+            (self.first_broken, first, query),
+            (self.stage, first, stage),
+        ]
+        for book, chosen, value in entries:
             # Not book[rows[chosen]], as the device would have to be waited for to know how many are chosen.
             before = book[rows]
             book[rows] = torch.where(over_samples(chosen, before), value, before)
