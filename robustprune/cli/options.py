@@ -274,6 +274,14 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
         click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
         click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
         click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
+        click.option(
+            "--precision",
+            type=click.Choice(["fp32", "bf16", "fp16"]),
+            help="What training passes compute in; weights, attacks and evaluation stay in fp32. [default: fp32]",
+        ),
+        click.option(
+            "--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on graphics cards."
+        ),
         *further,
     )
 

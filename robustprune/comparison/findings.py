@@ -225,7 +225,7 @@ def _differing_recipe(dense: Sequence[Network], own: Sequence[Network]) -> Itera
     sides = [[network.record.model.training.get("recipe") or {} for network in side] for side in (dense, own)]
     recipes = [*sides[0], *sides[1]]
     for name in dict.fromkeys(name for recipe in recipes for name in recipe) if all(recipes) else ():
-        one, other = (", ".join(sorted({str(recipe.get(name)) for recipe in side})) for side in sides)
+        one, other = (", ".join(sorted({str(recipe.get(name, "the default")) for recipe in side})) for side in sides)
         if one != other:
             yield name, one, other
 

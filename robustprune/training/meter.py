@@ -20,6 +20,7 @@ from robustprune.models import architecture_of, copy_network, model_device
 from robustprune.registry import suggest
 from robustprune.runtime.devices import Device, choose_device
 from robustprune.runtime.randomness import isolated_generators, seeded_generator
+from robustprune.training.distributed import SharedNetwork
 from robustprune.training.epoch import make_optimizer, train_epoch
 from robustprune.training.recipes import Recipe
 
@@ -156,7 +157,8 @@ def _epoch_of(model: nn.Module, data: ImageData, recipe: Recipe, device: torch.d
     """Return a function that trains a copy of a network for one epoch more."""
     network = copy_network(model).requires_grad_(True).to(device).to(memory_format=torch.channels_last)
     optimizer, placed = make_optimizer(network, recipe), data.to(device)
-    return lambda: train_epoch(network, optimizer, placed, recipe, epoch=0, seed=0)
+    shared = SharedNetwork(network, compiled=recipe.compile)
+    return lambda: train_epoch(shared, optimizer, placed, recipe, epoch=0, seed=0)
 
 
 def _noise(model: nn.Module, count: int) -> ImageData:

@@ -23,6 +23,7 @@ from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training.course import Course, TrainingRun
 from robustprune.training.distributed import check_batch
 from robustprune.training.meter import EnergyMeter
+from robustprune.training.precision import check_precision
 from robustprune.training.recipes import Recipe
 
 EpochCallback = Callable[[dict[str, Any], int], None]
@@ -162,6 +163,7 @@ def _train(
         )
     check_training(ticket.network, ticket.architecture)
     processes, recipe, home = work.processes, course.recipe, model_device(ticket.network)
+    check_precision(ticket.network, recipe.precision, course.device)
     check_batch(min(recipe.batch_size, len(data.require("train"))), processes)
     run = TrainingRun(ticket, data, course, processes)
     keep_freed_memory()

@@ -116,7 +116,8 @@ def test_corruptions(name: str, images: Tensor) -> None:
 
 
 def test_a_lottery(data: ImageData, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"model_options": {"width": 4}, "model": "resnet20", "country": None}
+    # Not narrower: the pretend device runs the processor's kernels, of which one writes past its memory there (kernels.py).
+    how: dict[str, Any] = {"model_options": {"width": 16}, "model": "resnet20", "country": None}
     recipe = rp.Recipe("quick", epochs=1, batch_size=60)
     here, there = (
         rp.run_lottery(tmp_path / device, data, algorithm_2("snip", 1), recipe, device=device, **how)
