@@ -266,7 +266,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["candidate"],
         row["label"],
-        write_value(row["dense"], unit),
+        write_value(row["reference"], unit),
         write_value(row["value"], unit),
         write_difference(row["difference"], unit),
         " – ".join(write_difference(end, unit) for end in row["interval"] or ()),

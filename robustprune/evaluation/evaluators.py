@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from robustprune.data import AnyData, ImageData, Sample, as_data, take_sample
+from robustprune.data import AnyData, ImageData, Sample, as_data, read_images, take_sample
 from robustprune.errors import EvaluationError, ModelError
 from robustprune.evaluation.attacks import run_attacks, share_attack_options
 from robustprune.evaluation.clean import evaluate_clean, summarize_model
@@ -32,6 +32,7 @@ def evaluate(
     data: AnyData,
     request: Evaluation | None = None,
     *,
+    ood_images: Mapping[str, AnyData] | None = None,
     device: Device = None,
     work: Work = Work(),
     **parts: Any,
@@ -44,6 +45,8 @@ def evaluate(
         model: A ticket, or any module from images (N, C, H, W) in [0, 1] to logits (N, classes).
         data: The image set, or test images as for :func:`robustprune.as_data`.
         request: What is measured, and of which images.
+        ood_images: Out-of-distribution sets of your own, in any of those forms, by the names that the request calls
+            them: ``ood=OOD("mine"), ood_images={"mine": loader}``.
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
             the network's weights are. The network itself stays where it is.
         work: Processes share the images, attacks included; detection and latency are the main one's alone. Its folder
@@ -58,7 +61,8 @@ def evaluate(
         CorruptionError: Options that no corruption takes.
         DataError: No such split, or an out-of-distribution, corrupted or shifted set is not there.
     """
-    (record,) = evaluate_models({"": model}, data, request, device=device, work=work, **parts).values()
+    how: dict[str, Any] = {"ood_images": ood_images, "device": device, "work": work}
+    (record,) = evaluate_models({"": model}, data, request, **how, **parts).values()
     return record
 
 
@@ -68,6 +72,7 @@ def evaluate_models(
     request: Evaluation | None = None,
     *,
     dense: str | None = None,
+    ood_images: Mapping[str, AnyData] | None = None,
     device: Device = None,
     work: Work = Work(),
     **parts: Any,
@@ -81,7 +86,8 @@ def evaluate_models(
         data: The image set, or test images as for :func:`robustprune.as_data`.
         request: What is measured, and of which images.
         dense: Which of the networks the others' errors under corruptions are related to.
-        device: As for :func:`evaluate`.
+        ood_images: As for :func:`evaluate`.
+        device: Likewise.
         work: Likewise.
         parts: Fields of :class:`robustprune.Evaluation`, in place of those of the request.
 
@@ -94,6 +100,7 @@ def evaluate_models(
     if dense is not None and dense not in models:
         raise EvaluationError(f"the dense network {dense!r} is none of {', '.join(models)}")
     data = as_data(data, "test")
+    foreign = {name: read_images(each, what=name, exact=False)[0] for name, each in (ood_images or {}).items()}
     for model in models.values():
         _check(model, data, asked)
     # Found before anything else is done: a set that is not there should not be missed after an hour.
@@ -103,7 +110,8 @@ def evaluate_models(
     if dense is not None and corrupted is None:
         raise EvaluationError("errors are related to a dense network's under corruptions only; name some")
     shared = time.perf_counter() - start
-    evaluated = [_evaluate_alone(model, data, sample, asked, device, work) for model in models.values()]
+    how = asked, foreign, device, work
+    evaluated = [_evaluate_alone(model, data, sample, *how) for model in models.values()]
     start = time.perf_counter()
     if corrupted is not None:
         add_corruptions(evaluated, corrupted, batch_size=asked.batch_size, work=work)
@@ -126,7 +134,13 @@ def _check(model: Any, data: ImageData, asked: Evaluation) -> None:
 
 
 def _evaluate_alone(
-    model: Ticket | nn.Module, data: ImageData, sample: Sample, asked: Evaluation, device: Device, work: Work
+    model: Ticket | nn.Module,
+    data: ImageData,
+    sample: Sample,
+    asked: Evaluation,
+    foreign: Mapping[str, AnyData],
+    device: Device,
+    work: Work,
 ) -> tuple[nn.Module, Record]:
     """Return a network, and the record of what is measured of it alone."""
     start = time.perf_counter()
@@ -135,7 +149,7 @@ def _evaluate_alone(
     # Before the attacks, which take longer: an out-of-distribution set that is not there is found out early.
     shifted, predictions = run_shift(network, data, asked.shift.sets, clean.accuracy, asked.batch_size, work)
     # Detectors are fitted to all features together, which one process has to hold.
-    found = work.processes.from_main(lambda: _detect(network, data, asked, work))
+    found = work.processes.from_main(lambda: _detect(network, data, asked, foreign, work))
     attacked = run_attacks(network, sample, asked, clean.accuracy, work)
     content = {"images": sample.images.cpu().numpy(), "labels": sample.labels.numpy()}
     alone = work.processes.is_alone
@@ -162,8 +176,14 @@ def _evaluate_alone(
     return network, record
 
 
-def _detect(network: nn.Module, data: ImageData, asked: Evaluation, work: Work) -> OodResult | None:
+def _detect(
+    network: nn.Module, data: ImageData, asked: Evaluation, images: Mapping[str, AnyData], work: Work
+) -> OodResult | None:
     if not asked.ood.sets:
+        if images:
+            raise EvaluationError(
+                f"ood_images={{{min(images)!r}: …}} go by the names that ood= gives them; name them there"
+            )
         return None
     how = asked.model_dump(include={"split", "limit", "seed", "batch_size"})
-    return evaluate_ood(network, data, asked.ood, progress=work.progress, **how)
+    return evaluate_ood(network, data, asked.ood, images=images, progress=work.progress, **how)

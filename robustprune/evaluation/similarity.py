@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustprune.data import AnyData, Split, images_in_hand
+from robustprune.data import AnyData, Split, read_images
 from robustprune.errors import EvaluationError, PruningError
 from robustprune.metrics import LEAST_SAMPLES, MeanCka, centred_gram
 from robustprune.models import (
@@ -55,7 +55,7 @@ def compare_representations(
         first: Maps float images in [0, 1] to logits, such as a ticket's network.
         second: Another one, such as the dense network, with outputs of any shape.
         images: An image set's split; (N, …) uint8 or float in [0, 1]; or labelled images as for
-            :func:`robustprune.as_data`.
+            :func:`robustprune.as_data`, of which labels may be lacking.
         layers: Names of modules that both networks have, or ``"penultimate"`` for what the last linear layer
             receives; by default the residual blocks that both have, in order, then the penultimate features.
         batch_size: Images per minibatch of the estimate; at least 4. Up to three images left over at the end are
@@ -93,8 +93,7 @@ def compare_representations(
 
 
 def _tensor(images: Any) -> Tensor:
-    held = images_in_hand(images, "images")
-    return to_tensor(images, "images") if held is None else held
+    return to_tensor(images, "images") if isinstance(images, Tensor | np.ndarray) else read_images(images)[0]
 
 
 def _matched_layers(first: nn.Module, second: nn.Module, images: Tensor) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from robustprune.corruptions import HEADLINE, SEVERITIES
-from robustprune.data import AnyData, Sample, as_data, canonical_name, images_in_hand, take_sample
+from robustprune.data import AnyData, ImageData, Sample, as_data, canonical_name, read_images, take_sample
 from robustprune.errors import EvaluationError
 from robustprune.metrics import area_under_risk_coverage, detection_figures, detection_intervals, risk_coverage
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
@@ -26,10 +26,8 @@ from robustprune.ood.image_sets import (
     OODSet,
     corrupt_evenly,
     expand_sets,
-    fit_set,
     group_of,
     is_corrupted,
-    load_set,
     load_sets,
 )
 from robustprune.ood.ood_result import (
@@ -57,8 +55,9 @@ _AVERAGED = ("auroc", "aupr_in", "aupr_out", "fpr95_ood_positive", "fpr95_id_pos
 def evaluate_ood(
     model: nn.Module,
     data: AnyData,
-    ood: OOD | str | Iterable[str] | AnyData = (NEAR, FAR),
+    ood: OOD | str | Collection[str] | AnyData = (NEAR, FAR),
     *,
+    images: Mapping[str, AnyData] | None = None,
     split: str = "test",
     limit: int | None = None,
     seed: int = 0,
@@ -75,7 +74,9 @@ def evaluate_ood(
         model: Maps float images in [0, 1] to logits (N, K); normalization is inside it.
         data: The image set it was trained on, or test images as for :func:`robustprune.as_data`.
         ood: What is asked for, or names of out-of-distribution sets alone; or one such set, in any of those forms, of
-            any labels.
+            any labels or none.
+        images: Sets of your own, in any of those forms, by the names that ``ood`` calls them:
+            ``evaluate_ood(model, data, OOD("mine", detectors="energy"), images={"mine": loader})``.
         split: Which images of ``data`` are the in-distribution ones.
         limit: Take so many of them, stratified, and at most so many of each other set.
         seed: Of every choice and draw.
@@ -90,18 +91,23 @@ def evaluate_ood(
         UnknownNameError: There is no detector or set of a name.
         ModelError: The model does not run on such images.
     """
-    data, given = as_data(data, "test"), images_in_hand(ood, "ood")
-    asked = OOD.of(ood if given is None else getattr(ood, "name", IN_HAND))
+    data, images = as_data(data, "test"), dict(images or {})
+    if _is_in_hand(ood):
+        name = ood.name if isinstance(ood, ImageData) else IN_HAND
+        ood, images = name, {**images, name: ood}
+    asked = OOD.of(ood)
     names, detectors = plan_detection(asked, data.name)
     load: dict[str, Any] = {"data": data, "split": split, "seed": seed, "root": asked.root, "download": asked.download}
-    if given is None:
-        sets, missing = load_sets(names, asked.sets, limit=limit, **load)
-    else:
-        sets, missing = [fit_set(names[0], given, data, limit, seed)], {}
+    if strange := images.keys() - {*names, asked.tune_on}:
+        raise EvaluationError(f"images={{{min(strange)!r}: …}} are none of the sets asked for: {', '.join(names)}")
+    in_hand = {name: read_images(each, what=name, exact=False)[0] for name, each in images.items()}
+    sets, missing = load_sets(names, asked.sets, in_hand, limit=limit, **load)
     tune_on = None
     if asked.tune_on is not None:
         # Corrupted images to tune on are of validation images: those of `split` judge.
-        tune_on = load_set(asked.tune_on, limit=TUNING_IMAGES, **{**load, "split": "val"})
+        (tune_on,), _ = load_sets(
+            [asked.tune_on], [asked.tune_on], in_hand, limit=TUNING_IMAGES, **{**load, "split": "val"}
+        )
     own = take_sample(data, split, limit, seed)
     extractor = Extractor(
         placed(as_network(model), device), own.images[:PROBES], batch_size=batch_size, cache=asked.cache
@@ -134,6 +140,14 @@ def evaluate_ood(
         protocol=protocol,
     )
     return OodResult(trial.entries, summary, trial.samples)
+
+
+def _is_in_hand(ood: Any) -> bool:
+    """Return whether it holds images, and does not name sets of them."""
+    if isinstance(ood, Mapping):
+        return not ood.keys() <= OOD.model_fields.keys()
+    is_several = isinstance(ood, list | tuple | set | frozenset)
+    return not (isinstance(ood, OOD | str) or (is_several and all(isinstance(each, str) for each in ood)))
 
 
 def plan_detection(asked: OOD, dataset: str) -> tuple[list[str], list[str]]:
