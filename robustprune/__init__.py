@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.report import show as show
     from robustprune.report import write_report as write_report
     from robustprune.runtime.progress import progress_bar as progress_bar
+    from robustprune.runtime.threads import quiet_threads as quiet_threads
     from robustprune.runtime.work import Work as Work
     from robustprune.tickets import Ticket as Ticket
     from robustprune.tickets import load_ticket as load_ticket
@@ -77,6 +78,7 @@ _HOMES = {
         "records": "Record load_record",
         "report": "show write_report",
         "runtime.progress": "progress_bar",
+        "runtime.threads": "quiet_threads",
         "runtime.work": "Work",
         "tickets": "Ticket load_ticket prune_filters prune_layers prune_weights rewind",
         "tickets.export": "export_model",

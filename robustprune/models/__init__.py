@@ -26,6 +26,7 @@ from robustprune.models.networks import (
 )
 from robustprune.models.own_module import architecture_beside, for_images
 from robustprune.models.weight_files import load_weights
+from robustprune.runtime.allocation import keep_freed_memory
 
 __all__ = [
     "MODELS",
@@ -56,3 +57,6 @@ __all__ = [
     "to_evaluation",
     "to_unit_range",
 ]
+
+# Whatever computes with a network begins here: scoring, training, attacks, evaluation, detection.
+keep_freed_memory()

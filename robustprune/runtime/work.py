@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from robustprune.runtime.processes import ALONE, Processes
 
 Progress = Callable[[str, float, float], None]
@@ -34,20 +32,3 @@ class Work:
 def labelled(progress: Progress | None, label: str) -> Callable[[float, float], None] | None:
     """Return ``progress`` with its label filled in."""
     return None if progress is None else lambda done, total: progress(label, done, total)
-
-
-def limit_threads(threads: int | None) -> None:
-    """Compute with so many threads from now on; None leaves torch's choice."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next batch, in this process from now on.
-
-    GNU's takes large blocks from the system and gives them back when they are freed, so that each gradient of a batch
-    begins with thousands of page faults. The largest block freed so far, up to 32 MiB, is what it keeps, and twice that
-    in all (mallopt(3), M_MMAP_THRESHOLD): one is freed here before the first batch. Other libraries take no note.
-    """
-    most = 2**25 - 2**18  # less what the block itself needs
-    torch.empty(most, dtype=torch.uint8)

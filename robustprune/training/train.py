@@ -18,7 +18,7 @@ from robustprune.models.trial import check_training
 from robustprune.models.user_file import own_code
 from robustprune.runtime.devices import Device, choose_device
 from robustprune.runtime.files import hash_json
-from robustprune.runtime.work import Work, keep_freed_memory
+from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training.course import Course, TrainingRun
 from robustprune.training.distributed import check_batch
@@ -166,7 +166,6 @@ def _train(
     check_precision(ticket.network, recipe.precision, course.device)
     check_batch(min(recipe.batch_size, len(data.require("train"))), processes)
     run = TrainingRun(ticket, data, course, processes)
-    keep_freed_memory()
     if checkpoint is not None:
         run.restore(checkpoint)
     with processes.agreement():

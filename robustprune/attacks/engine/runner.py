@@ -25,7 +25,7 @@ from robustprune.models import as_network, evaluation_mode, frozen_parameters, m
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.devices import Device
 from robustprune.runtime.randomness import derive_seed, isolated_generators
-from robustprune.runtime.work import Work, keep_freed_memory, labelled
+from robustprune.runtime.work import Work, labelled
 
 NO_WORK = Work()
 
@@ -80,7 +80,6 @@ def run_attack(
     model, samples = placed(as_network(model), device), check_samples(images, labels, sample_ids, targets)
     samples = carry_points(samples, carry, request)
     training_before = training_submodules(model)
-    keep_freed_memory()
     with guarded(model, request.seed):
         training_during = training_submodules(model)
         found = _attack(model, samples, request, options, work, started)
