@@ -16,7 +16,9 @@ from robustprune.cost import (
     saved_in_training,
 )
 from robustprune.errors import ExportError
+from robustprune.models import model_device
 from robustprune.records import Record
+from robustprune.runtime.devices import Device, choose_device
 from robustprune.tickets.export import measure_form_latencies
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import measure_training_speedup
@@ -37,7 +39,7 @@ def describe_cost(
     timed: bool = False,
     exported: bool = False,
     seconds: float = 10.0,
-    device: torch.device | str = "cpu",
+    device: Device = None,
 ) -> dict[str, Any]:
     """Return what a network costs, as plain numbers.
 
@@ -48,7 +50,8 @@ def describe_cost(
         timed: Whether to measure latencies and, against ``dense``, the speed of training steps.
         exported: Whether to time the exported networks too, in turn with the others; on the CPU alone.
         seconds: Roughly how long to time: half of it training steps, a quarter each latency.
-        device: Where to time.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
 
     Returns:
         ``parameters``, ``macs``, ``filters``, ``memory_bytes``; ``training`` of a network that was trained here,
@@ -61,7 +64,8 @@ def describe_cost(
         ExportError: A network cannot be exported, or exports would be timed elsewhere than on the CPU.
     """
     tickets = [ticket, dense] if dense is not None else [ticket]
-    costs = [measure_cost(each.network) for each in tickets]
+    place = model_device(ticket.network) if device is None else choose_device(device)
+    costs = [measure_cost(each.network, device=place) for each in tickets]
     memories = [measure_memory(each.network, batch_size) for each in tickets]
     described: list[dict[str, Any]] = [
         {**cost.to_dict(), "memory_bytes": memory.to_dict()} for cost, memory in zip(costs, memories, strict=True)
@@ -78,12 +82,12 @@ def describe_cost(
         }
     if timed:
         networks = [each.network for each in tickets]
-        saved |= _add_latencies(described, networks, seconds / 4, device, exported)
+        saved |= _add_latencies(described, networks, seconds / 4, place, exported)
     if dense is None:
         return described[0]
     if timed:
         speedup = measure_training_speedup(
-            ticket.network, dense.network, batch_size=max(2, batch_size), seconds=seconds / 2, device=device
+            ticket.network, dense.network, batch_size=max(2, batch_size), seconds=seconds / 2, device=place
         )
         described[0]["training_speedup"] = speedup
     return {**described[0], "dense": described[1], "saved_percent": saved}
@@ -93,11 +97,11 @@ def _add_latencies(
     described: Sequence[dict[str, Any]],
     networks: Sequence[nn.Module],
     seconds: float,
-    device: torch.device | str,
+    device: torch.device,
     exported: bool,
 ) -> dict[str, float]:
     """Add the latencies of networks to their descriptions; return what the first saves against the last."""
-    if exported and torch.device(device).type != "cpu":
+    if exported and device.type != "cpu":
         raise ExportError(f"exported networks are timed on the CPU, not on {device}; add --device cpu")
     saved = {}
     for name, size in _LATENCIES.items():
@@ -118,12 +122,8 @@ def _add_latencies(
 
 def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[int]) -> None:
     """Time networks in turn, where the first one is, and add what comes of it to their records."""
-    first = next(evaluated[0][0].parameters(), None)
-    device = torch.device("cpu") if first is None else first.device
     networks, example = [network for network, _ in evaluated], torch.zeros(1, *shape)
     for name, size in _LATENCIES.items():
-        latencies = measure_latencies(
-            networks, batch_size=size, seconds=_SECONDS * len(networks), device=device, example=example
-        )
+        latencies = measure_latencies(networks, batch_size=size, seconds=_SECONDS * len(networks), example=example)
         for (_, record), latency in zip(evaluated, latencies, strict=True):
             setattr(record.model, name, latency.to_dict())

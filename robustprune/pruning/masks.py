@@ -21,6 +21,7 @@ from robustprune.pruning.calls import probe_images, tensors, undisturbed
 from robustprune.pruning.scoring import score_weights
 from robustprune.pruning.surgery import has_no_number, network_output
 from robustprune.runtime.arrays import Array
+from robustprune.runtime.devices import Device
 from robustprune.runtime.files import hash_arrays
 from robustprune.runtime.kernels import sound_gradients
 
@@ -37,6 +38,7 @@ def find_masks(
     rounds: int = 1,
     seed: int = 0,
     masks: Mapping[str, Tensor] | None = None,
+    device: Device = None,
     **options: Any,
 ) -> Masks:
     """Return masks that keep the share 1 − sparsity of all weights, those of the highest score.
@@ -55,10 +57,10 @@ def find_masks(
     found = dict(masks or {name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in weights.items()})
     for kept in _schedule(count_kept(found), sum(weight.numel() for weight in weights.values()), sparsity, rounds):
         apply_masks(network, found)
-        scores = score_weights(network, data, criterion, seed=seed, **options)
+        scores = score_weights(network, data, criterion, seed=seed, device=device, **options)
         if any(name not in scores or scores[name].shape != weight.shape for name, weight in weights.items()):
             raise PruningError(f"criterion {criterion} does not score every convolution and linear weight in its shape")
-        found = keep_highest({name: scores[name].cpu() for name in weights}, kept, within=found)
+        found = keep_highest({name: scores[name] for name in weights}, kept, within=found)
     _warn_of_collapse(found, sparsity)
     return found
 

@@ -33,6 +33,8 @@ def progress_bar(console: Console | None = None) -> Iterator[Progress]:
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    from robustprune.runtime.contention import telling
+
     label, share = TextColumn("{task.description}", markup=False), TextColumn("{task.percentage:>3.0f}%")
     columns = (label, BarColumn(), share, TimeRemainingColumn())
     console = console or Console(stderr=True)
@@ -45,4 +47,4 @@ def progress_bar(console: Console | None = None) -> Iterator[Progress]:
                 tasks[label] = bar.add_task(label, total=total)
             bar.update(tasks[label], completed=done)
 
-        yield update
+        yield telling(update, lambda sentence: console.print(sentence, markup=False, highlight=False, soft_wrap=True))

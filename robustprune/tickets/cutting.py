@@ -24,6 +24,7 @@ from robustprune.pruning import (
     make_criterion,
     remove_blocks,
 )
+from robustprune.runtime.devices import Device
 from robustprune.runtime.environment import describe_environment
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket
@@ -98,6 +99,7 @@ def prune_weights(
     sparsity: float,
     rounds: int | None = None,
     seed: int = 0,
+    device: Device = None,
     **options: Any,
 ) -> Ticket:
     """Mask the least important single weights of a network and return the ticket, as large and as slow as before.
@@ -113,6 +115,8 @@ def prune_weights(
         sparsity: The share of all weights that is masked, within (0, 1).
         rounds: How many; by default 100 for ``synflow``, else 1. The density falls exponentially.
         seed: Decides the criterion's sample.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         options: The criterion's options.
 
     Raises:
@@ -123,9 +127,8 @@ def prune_weights(
     chosen = make_criterion(criterion, **options)
     rounds = chosen.weight_rounds if rounds is None else rounds
     start = time.perf_counter()
-    masks = find_masks(
-        source.network, data, criterion, sparsity=sparsity, rounds=rounds, seed=seed, masks=source.masks, **options
-    )
+    how: dict[str, Any] = {"sparsity": sparsity, "rounds": rounds, "seed": seed, "device": device, **options}
+    masks = find_masks(source.network, data, criterion, masks=source.masks, **how)
     seconds = time.perf_counter() - start
     network = copy_network(source.network)
     apply_masks(network, masks)

@@ -66,6 +66,20 @@ def test_weights_are_those_of_one_process(code: Path, by_two: dict[str, Any], na
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", shared.MIXED)
+def test_mixed_precision_by_two_processes(code: Path, by_two: dict[str, Any], name: str) -> None:
+    """Both end in the same weights, and near those of one process: shares of a batch are rounded to 16 bits anew."""
+    alone, together = shared.train_case(code, shared.few_images(), name), by_two[name]
+    assert together["equal"]
+    assert together["training"]["precision"] == name
+    for one, two in zip(alone.history, together["history"], strict=True):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=0.01)
+    for key, value in alone.network.state_dict().items():
+        assert together["weights"][key].dtype == torch.float32
+        torch.testing.assert_close(together["weights"][key], value, rtol=0.05, atol=0.01)
+
+
+@pytest.mark.slow
 def test_no_thread_of_the_group_outlives_it(by_two: dict[str, Any]) -> None:
     # One that wakes while the interpreter ends aborts the process.
     assert by_two["threads"] == []

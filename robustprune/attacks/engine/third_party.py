@@ -223,7 +223,7 @@ def _as_attack(
 
             def compute(part: slice, which: Tensor = which, draws: int = draws) -> None:
                 model.begin()
-                with isolated_generators(draws), _foreign_code(name):
+                with isolated_generators(draws, problem.images.device), _foreign_code(name):
                     points[which[part]] = _moved(problem, rows[which[part]], perturb)
 
             problem.oracle.batches.run(len(which), compute)
