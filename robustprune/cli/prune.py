@@ -25,6 +25,8 @@ from robustprune.cli.paths import Source, Target
 from robustprune.runtime.kinds import TICKET
 
 if TYPE_CHECKING:
+    import torch
+
     from robustprune.data import ImageData
     from robustprune.pruning import FilterVariant
     from robustprune.runtime.work import Work
@@ -135,9 +137,8 @@ def prune(
         if not was_given("seed"):
             seed = match.seed if match.plan.seed is None else match.plan.seed
     dense.check_fits(data)
-    dense.network.to(device)
     with terminal.progress_bar() as bar:
-        ticket = _cut(dense, data, wanted, match, seed, Work(progress=bar))
+        ticket = _cut(dense, data, wanted, match, seed, device, Work(progress=bar))
     ticket.save(out)
     before, after = measure_cost(dense.network), measure_cost(ticket.network)
     if as_json:
@@ -159,15 +160,23 @@ def prune(
     )
 
 
-def _cut(dense: Ticket, data: ImageData, wanted: _Wanted, match: Ticket | None, seed: int, work: Work) -> Ticket:
+def _cut(
+    dense: Ticket,
+    data: ImageData,
+    wanted: _Wanted,
+    match: Ticket | None,
+    seed: int,
+    device: torch.device,
+    work: Work,
+) -> Ticket:
     from robustprune.tickets import prune_filters, prune_weights
     from robustprune.tickets.finding import cut, score
 
     asked = wanted.pruning
     if asked.method == "weight":
-        options = {"sparsity": float(asked.sparsity or 0), "rounds": asked.rounds, "seed": seed, **asked.options}
-        return prune_weights(dense, data, str(asked.criterion), work=work, **options)
-    scores: Any = score(dense, data, asked, seed, work)
+        how: dict[str, Any] = {"rounds": asked.rounds, "seed": seed, "device": device, "work": work, **asked.options}
+        return prune_weights(dense, data, str(asked.criterion), sparsity=float(asked.sparsity or 0), **how)
+    scores: Any = score(dense, data, asked, seed, device, work)
     if wanted.filters is None:
         return cut(dense, scores, asked, match)
     variant: FilterVariant = "uniform" if asked.method == "filter-uniform" else "global"

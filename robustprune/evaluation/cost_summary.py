@@ -16,7 +16,9 @@ from robustprune.cost import (
     saved_in_training,
 )
 from robustprune.errors import ExportError
+from robustprune.models import model_device
 from robustprune.records import Record
+from robustprune.runtime.devices import Device, choose_device
 from robustprune.runtime.work import Work, labelled, steps
 from robustprune.tickets.export import measure_form_latencies
 from robustprune.tickets.ticket import Ticket
@@ -38,7 +40,7 @@ def describe_cost(
     timed: bool = False,
     exported: bool = False,
     seconds: float = 10.0,
-    device: torch.device | str = "cpu",
+    device: Device = None,
     work: Work = Work(),
 ) -> dict[str, Any]:
     """Return what a network costs, as plain numbers.
@@ -50,7 +52,8 @@ def describe_cost(
         timed: Whether to measure latencies and, against ``dense``, the speed of training steps.
         exported: Whether to time the exported networks too, in turn with the others; on the CPU alone.
         seconds: Roughly how long to time: half of it training steps, a quarter each latency.
-        device: Where to time.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         work: Its progress is told of each measurement.
 
     Returns:
@@ -64,8 +67,9 @@ def describe_cost(
         ExportError: A network cannot be exported, or exports would be timed elsewhere than on the CPU.
     """
     tickets = [ticket, dense] if dense is not None else [ticket]
+    place = model_device(ticket.network) if device is None else choose_device(device)
     step = steps(labelled(work.progress, "cost"), len(tickets) + 3 * timed)
-    costs = [measure_cost(each.network) for each in tickets]
+    costs = [measure_cost(each.network, device=place) for each in tickets]
     memories = []
     for each in tickets:
         memories.append(measure_memory(each.network, batch_size))
@@ -85,14 +89,14 @@ def describe_cost(
         }
     if timed:
         networks = [each.network for each in tickets]
-        saved |= _add_latencies(described, networks, seconds / 4, device, exported, step)
+        saved |= _add_latencies(described, networks, seconds / 4, place, exported, step)
     if timed and dense is None:
         step()
     if dense is None:
         return described[0]
     if timed:
         speedup = measure_training_speedup(
-            ticket.network, dense.network, batch_size=max(2, batch_size), seconds=seconds / 2, device=device
+            ticket.network, dense.network, batch_size=max(2, batch_size), seconds=seconds / 2, device=place
         )
         described[0]["training_speedup"] = speedup
         step()
@@ -103,12 +107,12 @@ def _add_latencies(
     described: Sequence[dict[str, Any]],
     networks: Sequence[nn.Module],
     seconds: float,
-    device: torch.device | str,
+    device: torch.device,
     exported: bool,
     step: Callable[[], None],
 ) -> dict[str, float]:
     """Add the latencies of networks to their descriptions; return what the first saves against the last."""
-    if exported and torch.device(device).type != "cpu":
+    if exported and device.type != "cpu":
         raise ExportError(f"exported networks are timed on the CPU, not on {device}; add --device cpu")
     saved = {}
     for name, size in _LATENCIES.items():
@@ -130,14 +134,10 @@ def _add_latencies(
 
 def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[int], work: Work = Work()) -> None:
     """Time networks in turn, where the first one is, and add what comes of it to their records."""
-    first = next(evaluated[0][0].parameters(), None)
-    device = torch.device("cpu") if first is None else first.device
     step = steps(labelled(work.progress, "latency"), len(_LATENCIES))
     networks, example = [network for network, _ in evaluated], torch.zeros(1, *shape)
     for name, size in _LATENCIES.items():
-        latencies = measure_latencies(
-            networks, batch_size=size, seconds=_SECONDS * len(networks), device=device, example=example
-        )
+        latencies = measure_latencies(networks, batch_size=size, seconds=_SECONDS * len(networks), example=example)
         for (_, record), latency in zip(evaluated, latencies, strict=True):
             setattr(record.model, name, latency.to_dict())
         step()

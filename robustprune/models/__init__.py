@@ -10,6 +10,7 @@ from robustprune.models.forward import (
     logits_of,
     model_device,
     model_type,
+    placed,
     run_model,
     to_unit_range,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "model_type",
     "network_name",
     "normalized",
+    "placed",
     "run_model",
     "run_uncompiled",
     "to_evaluation",

@@ -53,7 +53,7 @@ def own_copy(model: nn.Module) -> nn.Module:
 def prepared(network: nn.Module, architecture: Architecture) -> nn.Module:
     """Let a network in evaluation mode know what images it takes, after trying it on two gray ones, and return it."""
     size = (2, architecture.channels, *architecture.image_size)
-    with torch.no_grad(), isolated_generators(0):
+    with torch.no_grad(), isolated_generators(0, model_device(network)):
         logits = run_model(network, torch.full(size, 0.5, device=model_device(network)))
     if logits.shape[1] != architecture.num_classes:
         raise ModelError(

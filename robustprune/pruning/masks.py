@@ -22,6 +22,7 @@ from robustprune.pruning.calls import probe_images, tensors, undisturbed
 from robustprune.pruning.scoring import score_weights
 from robustprune.pruning.surgery import has_no_number, network_output
 from robustprune.runtime.arrays import Array
+from robustprune.runtime.devices import Device
 from robustprune.runtime.files import hash_arrays
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.work import Work
@@ -39,6 +40,7 @@ def find_masks(
     rounds: int = 1,
     seed: int = 0,
     masks: Mapping[str, Tensor] | None = None,
+    device: Device = None,
     work: Work = Work(),
     **options: Any,
 ) -> Masks:
@@ -59,10 +61,11 @@ def find_masks(
     schedule = _schedule(count_kept(found), sum(weight.numel() for weight in weights.values()), sparsity, rounds)
     for done, kept in enumerate(schedule):
         apply_masks(network, found)
-        scores = score_weights(network, data, criterion, seed=seed, work=_of_round(work, done, rounds), **options)
+        told = _of_round(work, done, rounds)
+        scores = score_weights(network, data, criterion, seed=seed, device=device, work=told, **options)
         if any(name not in scores or scores[name].shape != weight.shape for name, weight in weights.items()):
             raise PruningError(f"criterion {criterion} does not score every convolution and linear weight in its shape")
-        found = keep_highest({name: scores[name].cpu() for name in weights}, kept, within=found)
+        found = keep_highest({name: scores[name] for name in weights}, kept, within=found)
     _warn_of_collapse(found, sparsity)
     return found
 

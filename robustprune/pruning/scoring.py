@@ -15,11 +15,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError, in_one_line
-from robustprune.models import Architecture, architecture_beside, for_images, run_uncompiled
+from robustprune.models import Architecture, architecture_beside, for_images, model_device, placed, run_uncompiled
 from robustprune.models.networks import without_checkpoints
 from robustprune.pruning.blocks import find_blocks, removable_blocks
 from robustprune.pruning.criteria import Criterion, make_criterion
 from robustprune.pruning.criteria.batched import BatchedCriterion
+from robustprune.runtime.devices import Device
 from robustprune.runtime.html import html_table
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.randomness import isolated_generators
@@ -72,6 +73,7 @@ def score_blocks(
     criterion: str = "grasp",
     *,
     seed: int = 0,
+    device: Device = None,
     work: Work = Work(),
     **options: Any,
 ) -> BlockScores:
@@ -86,6 +88,8 @@ def score_blocks(
             training split.
         criterion: Name of a criterion, see ``robustprune list criteria``.
         seed: Decides the sample.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         work: Its progress is told of batches.
         options: The criterion's options. Without a ``batch_size``, as many images are taken at a time as fit.
 
@@ -94,7 +98,7 @@ def score_blocks(
     """
     chosen = make_criterion(criterion, **options)
     data = as_data(data, "train")
-    model = for_images(model, data)
+    model = placed(for_images(model, data), device)
     step = steps(labelled(work.progress, "finding blocks"), 1)
     blocks = removable_blocks(find_blocks(model))
     step()
@@ -123,10 +127,11 @@ def score_filters(
     criterion: str,
     *,
     seed: int = 0,
+    device: Device = None,
     work: Work = Work(),
     **options: Any,
 ) -> FilterScores:
-    """Return the importance of each filter, {layer: (filters,) float64}; higher = keep.
+    """Return the importance of each filter, {layer: (filters,) float64, on the CPU}; higher = keep.
 
     Args:
         model: Any network from images in [0, 1] to logits, left as it was.
@@ -135,6 +140,8 @@ def score_filters(
             training split.
         criterion: Name of a criterion that has a meaning for filters.
         seed: Decides the sample.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         work: Its progress is told of batches.
         options: The criterion's options.
 
@@ -146,7 +153,7 @@ def score_filters(
         if not isinstance(modules.get(layer), nn.modules.conv._ConvNd):
             raise PruningError(f"{layer!r} is no convolution of the network, so it has no filters to score")
     chosen = make_criterion(criterion, **options)
-    data = as_data(data, "train")
+    data, model = as_data(data, "train"), placed(model, device)
     start = time.perf_counter()
     with _scoring(model, criterion):
         chosen = settled(chosen, criterion, model, data, seed, work)
@@ -161,13 +168,20 @@ def _origin(model: nn.Module, data: ImageData, chosen: Criterion, criterion: str
 
 
 def score_weights(
-    model: nn.Module, data: AnyData, criterion: str, *, seed: int = 0, work: Work = Work(), **options: Any
+    model: nn.Module,
+    data: AnyData,
+    criterion: str,
+    *,
+    seed: int = 0,
+    device: Device = None,
+    work: Work = Work(),
+    **options: Any,
 ) -> dict[str, Tensor]:
-    """Return the importance of each convolution and linear weight, {parameter: tensor of its shape}.
+    """Return the importance of each convolution and linear weight, {parameter: tensor of its shape, on the CPU}.
 
     Arguments and errors are those of :func:`score_filters`.
     """
-    data = as_data(data, "train")
+    data, model = as_data(data, "train"), placed(model, device)
     with _scoring(model, criterion):
         chosen = settled(make_criterion(criterion, **options), criterion, model, data, seed, work)
         return _checked(chosen.weight_scores(model, data, seed), criterion)
@@ -197,7 +211,7 @@ def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(isolated_generators())
+            stack.enter_context(isolated_generators(device=model_device(model)))
             stack.enter_context(sound_gradients(model))
             stack.enter_context(without_checkpoints())
             # Fused attention has no second derivative on a CPU.
@@ -214,6 +228,7 @@ def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
 
 
 def _checked(scores: dict[str, Tensor], criterion: str) -> dict[str, Tensor]:
+    scores = {name: values.detach().cpu() for name, values in scores.items()}
     for name, values in scores.items():
         wrong = values[~values.isfinite()]
         if len(wrong):

@@ -25,6 +25,7 @@ from robustprune.pruning import (
     remove_blocks,
 )
 from robustprune.pruning.scoring import settle_options
+from robustprune.runtime.devices import Device
 from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.work import Work
 from robustprune.tickets.header import Plan
@@ -100,6 +101,7 @@ def prune_weights(
     sparsity: float,
     rounds: int | None = None,
     seed: int = 0,
+    device: Device = None,
     work: Work = Work(),
     **options: Any,
 ) -> Ticket:
@@ -116,6 +118,8 @@ def prune_weights(
         sparsity: The share of all weights that is masked, within (0, 1).
         rounds: How many; by default 100 for ``synflow``, else 1. The density falls exponentially.
         seed: Decides the criterion's sample.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         work: Its progress is told of batches and rounds.
         options: The criterion's options.
 
@@ -127,8 +131,8 @@ def prune_weights(
     rounds = make_criterion(criterion, **options).weight_rounds if rounds is None else rounds
     start = time.perf_counter()
     options = settle_options(source.network, data, criterion, options, seed)
-    how: dict[str, Any] = {"sparsity": sparsity, "rounds": rounds, "seed": seed, "masks": source.masks, "work": work}
-    masks = find_masks(source.network, data, criterion, **how, **options)
+    how: dict[str, Any] = {"rounds": rounds, "seed": seed, "device": device, "work": work, **options}
+    masks = find_masks(source.network, data, criterion, sparsity=sparsity, masks=source.masks, **how)
     seconds = time.perf_counter() - start
     network = copy_network(source.network)
     apply_masks(network, masks)
