@@ -19,6 +19,7 @@ import torch
 from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import ModelError, PruningError
 from robustprune.lottery.results import LotteryResults, LotteryRow
+from robustprune.runtime.devices import Device, choose_device
 from robustprune.runtime.files import hash_json
 from robustprune.runtime.work import Work
 from robustprune.sweep import run_here
@@ -67,7 +68,7 @@ def run_lottery(
     model: str = "resnet32",
     model_options: Mapping[str, Any] | None = None,
     seeds: Sequence[int] = (0,),
-    device: torch.device | str = "cpu",
+    device: Device = None,
     country: str | None = "USA",
     work: Work = Work(),
 ) -> LotteryResults:
@@ -88,7 +89,8 @@ def run_lottery(
             built anew for each seed, and by whoever reads the folder later.
         model_options: What its builder takes.
         seeds: Each decides initial weights, scores and order of training of a dense network and its tickets.
-        device: Where to compute.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default on the
+            processor, where networks are built.
         country: ISO 3166 code of the grid whose carbon intensity counts; None measures no energy.
         work: Its progress is told of each stage, and how much of it is done.
 
@@ -117,7 +119,7 @@ def run_lottery(
         recipe=Recipe.of(recipe),
         pruning=Pruning("dense"),
         threads=torch.get_num_threads(),
-        device=torch.device(device).type,
+        device=str(choose_device(device or "cpu")),
         country=country,
     )
     asked = _each_once(wanted, dense.recipe.epochs)

@@ -10,6 +10,7 @@ from robustprune.models.forward import (
     model_device,
     model_type,
     naming_failures,
+    placed,
     run_model,
     to_unit_range,
 )
@@ -25,6 +26,7 @@ from robustprune.models.networks import (
 )
 from robustprune.models.own_module import architecture_beside, for_images
 from robustprune.models.weight_files import load_weights
+from robustprune.runtime.allocation import keep_freed_memory
 
 __all__ = [
     "MODELS",
@@ -49,8 +51,12 @@ __all__ = [
     "naming_failures",
     "network_name",
     "normalized",
+    "placed",
     "run_model",
     "run_uncompiled",
     "to_evaluation",
     "to_unit_range",
 ]
+
+# Whatever computes with a network begins here: scoring, training, attacks, evaluation, detection.
+keep_freed_memory()

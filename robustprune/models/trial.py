@@ -25,7 +25,7 @@ def check_logits_come_out(network: nn.Module, architecture: Architecture) -> Ten
     """
     name, images = architecture.called, _gray_images(architecture)
     try:
-        with torch.no_grad(), isolated_generators(0):
+        with torch.no_grad(), isolated_generators(0, model_device(network)):
             outputs = network(images.to(model_device(network), model_type(network)))
     except Exception as error:
         shape = "×".join(map(str, images.shape[1:]))
@@ -76,7 +76,7 @@ def check_training(network: nn.Module, architecture: Architecture) -> int:
         ModelError: It does not, or it fails in training mode.
     """
     name = architecture.called
-    with isolated_generators(0), torch.no_grad(), warnings.catch_warnings():
+    with isolated_generators(0, model_device(network)), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says of checkpoints without gradients
         trained = channels_last(uncompiled(copy_network(network)))
         images = _gray_images(architecture).to(model_device(network), model_type(network))

@@ -39,11 +39,11 @@ def test_what_costs_more_is_not_saved(files: Path, run: Run) -> None:
 
 def test_json(files: Path, run: Run) -> None:
     found = run("compare", "dense=dense", "layer=layer/*/record.json", "--json").json
-    assert {"rows", "headline", "tolerance", "confidence", "warnings"} <= found.keys()
+    assert {"rows", "headline", "tolerances", "confidence", "warnings", "failures"} <= found.keys()
     row = found["rows"][0]
     assert row["metric"] == "accuracy"
     assert row["n_seeds"] == 3
-    assert {"difference", "interval", "p_value", "n_seeds", "verdict"} <= row.keys()
+    assert {"difference", "interval", "bounds", "p_value", "p_equivalent", "n_seeds", "verdict"} <= row.keys()
 
 
 def test_one_metric(files: Path, run: Run) -> None:
