@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from robustprune.errors import ExportError
 from robustprune.models import model_device
 from robustprune.records import Record
 from robustprune.runtime.devices import Device, choose_device
+from robustprune.runtime.work import Work, labelled, steps
 from robustprune.tickets.export import measure_form_latencies
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import measure_training_speedup
@@ -40,6 +41,7 @@ def describe_cost(
     exported: bool = False,
     seconds: float = 10.0,
     device: Device = None,
+    work: Work = Work(),
 ) -> dict[str, Any]:
     """Return what a network costs, as plain numbers.
 
@@ -52,6 +54,7 @@ def describe_cost(
         seconds: Roughly how long to time: half of it training steps, a quarter each latency.
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
             the network's weights are. The network itself stays where it is.
+        work: Its progress is told of each measurement.
 
     Returns:
         ``parameters``, ``macs``, ``filters``, ``memory_bytes``; ``training`` of a network that was trained here,
@@ -65,8 +68,12 @@ def describe_cost(
     """
     tickets = [ticket, dense] if dense is not None else [ticket]
     place = model_device(ticket.network) if device is None else choose_device(device)
+    step = steps(labelled(work.progress, "cost"), len(tickets) + 3 * timed)
     costs = [measure_cost(each.network, device=place) for each in tickets]
-    memories = [measure_memory(each.network, batch_size) for each in tickets]
+    memories = []
+    for each in tickets:
+        memories.append(measure_memory(each.network, batch_size))
+        step()
     described: list[dict[str, Any]] = [
         {**cost.to_dict(), "memory_bytes": memory.to_dict()} for cost, memory in zip(costs, memories, strict=True)
     ]
@@ -82,7 +89,9 @@ def describe_cost(
         }
     if timed:
         networks = [each.network for each in tickets]
-        saved |= _add_latencies(described, networks, seconds / 4, place, exported)
+        saved |= _add_latencies(described, networks, seconds / 4, place, exported, step)
+    if timed and dense is None:
+        step()
     if dense is None:
         return described[0]
     if timed:
@@ -90,6 +99,7 @@ def describe_cost(
             ticket.network, dense.network, batch_size=max(2, batch_size), seconds=seconds / 2, device=place
         )
         described[0]["training_speedup"] = speedup
+        step()
     return {**described[0], "dense": described[1], "saved_percent": saved}
 
 
@@ -99,6 +109,7 @@ def _add_latencies(
     seconds: float,
     device: torch.device,
     exported: bool,
+    step: Callable[[], None],
 ) -> dict[str, float]:
     """Add the latencies of networks to their descriptions; return what the first saves against the last."""
     if exported and device.type != "cpu":
@@ -116,14 +127,17 @@ def _add_latencies(
             description[name] = times.pop("torch")
             if times:
                 description.setdefault("exported", {})[name] = times
+        step()
         saved[name.removesuffix("_ms")] = forms[0]["torch"].saved_percent(forms[-1]["torch"])
     return saved
 
 
-def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[int]) -> None:
+def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[int], work: Work = Work()) -> None:
     """Time networks in turn, where the first one is, and add what comes of it to their records."""
+    step = steps(labelled(work.progress, "latency"), len(_LATENCIES))
     networks, example = [network for network, _ in evaluated], torch.zeros(1, *shape)
     for name, size in _LATENCIES.items():
         latencies = measure_latencies(networks, batch_size=size, seconds=_SECONDS * len(networks), example=example)
         for (_, record), latency in zip(evaluated, latencies, strict=True):
             setattr(record.model, name, latency.to_dict())
+        step()

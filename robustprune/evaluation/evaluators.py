@@ -116,7 +116,7 @@ def evaluate_models(
     if corrupted is not None:
         add_corruptions(evaluated, corrupted, batch_size=asked.batch_size, work=work)
     if asked.latency:
-        work.processes.from_main(lambda: add_latency(evaluated, sample.images[0].shape))
+        work.processes.from_main(lambda: add_latency(evaluated, sample.images[0].shape, work))
     shared += time.perf_counter() - start
     records = {name: record for name, (_, record) in zip(models, evaluated, strict=True)}
     for name, record in records.items():
@@ -145,7 +145,7 @@ def _evaluate_alone(
     """Return a network, and the record of what is measured of it alone."""
     start = time.perf_counter()
     network = placed(as_network(model.model() if isinstance(model, Ticket) else model), device)
-    clean, samples = evaluate_clean(network, sample, data.name, asked.batch_size, work.processes)
+    clean, samples = evaluate_clean(network, sample, data.name, asked.batch_size, work)
     # Before the attacks, which take longer: an out-of-distribution set that is not there is found out early.
     shifted, predictions = run_shift(network, data, asked.shift.sets, clean.accuracy, asked.batch_size, work)
     # Detectors are fitted to all features together, which one process has to hold.

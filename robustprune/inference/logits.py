@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from robustprune.errors import EvaluationError
 from robustprune.models import as_network, evaluation_mode, model_device, placed, run_model, to_unit_range
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.devices import Device
+from robustprune.runtime.work import steps
 
 
 def predict_logits(
@@ -17,6 +20,7 @@ def predict_logits(
     *,
     batch_size: int = 512,
     device: Device = None,
+    progress: Callable[[float, float], None] | None = None,
 ) -> Tensor:
     """Return the logits of ``model``, in evaluation mode, for all images.
 
@@ -26,6 +30,7 @@ def predict_logits(
         batch_size: Images per forward pass.
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
             the network's weights are. The network itself stays where it is.
+        progress: Called with how many batches are done, and how many there are.
 
     Returns:
         (N, K) on the CPU, float32, or float64 of a network that computes in it.
@@ -41,8 +46,9 @@ def predict_logits(
         raise EvaluationError(f"batch_size must be at least 1, got {batch_size}")
     place = model_device(network)
     with evaluation_mode(network), torch.inference_mode():
-        batches = [
-            run_model(network, to_unit_range(batch.to(place))).cpu()  # (n, K)
-            for batch in torch.split(images, batch_size)
-        ]
-    return torch.cat(batches)
+        parts, found = torch.split(images, batch_size), []
+        step = steps(progress, len(parts))
+        for batch in parts:
+            found.append(run_model(network, to_unit_range(batch.to(place))).cpu())  # (n, K)
+            step()
+    return torch.cat(found)

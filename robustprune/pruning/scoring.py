@@ -19,10 +19,12 @@ from robustprune.models import Architecture, architecture_beside, for_images, mo
 from robustprune.models.networks import without_checkpoints
 from robustprune.pruning.blocks import find_blocks, removable_blocks
 from robustprune.pruning.criteria import Criterion, make_criterion
+from robustprune.pruning.criteria.batched import BatchedCriterion
 from robustprune.runtime.devices import Device
 from robustprune.runtime.html import html_table
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.randomness import isolated_generators
+from robustprune.runtime.work import Work, labelled, steps
 
 Importance = TypeVar("Importance")
 
@@ -66,7 +68,14 @@ class FilterScores(Scores[Tensor]):
 
 
 def score_blocks(
-    model: nn.Module, data: AnyData, criterion: str = "grasp", *, seed: int = 0, device: Device = None, **options: Any
+    model: nn.Module,
+    data: AnyData,
+    criterion: str = "grasp",
+    *,
+    seed: int = 0,
+    device: Device = None,
+    work: Work = Work(),
+    **options: Any,
 ) -> BlockScores:
     """Return the importance of every block that leaves the identity when it goes; higher = keep.
 
@@ -81,17 +90,21 @@ def score_blocks(
         seed: Decides the sample.
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
             the network's weights are. The network itself stays where it is.
-        options: The criterion's options.
+        work: Its progress is told of batches.
+        options: The criterion's options. Without a ``batch_size``, as many images are taken at a time as fit.
 
     Raises:
-        PruningError: No block can go, an option is wrong, or a score is not finite.
+        PruningError: No block can go, an option is wrong, a score is not finite, or a batch does not fit into memory.
     """
     chosen = make_criterion(criterion, **options)
     data = as_data(data, "train")
     model = placed(for_images(model, data), device)
+    step = steps(labelled(work.progress, "finding blocks"), 1)
     blocks = removable_blocks(find_blocks(model))
+    step()
     start = time.perf_counter()
     with _scoring(model, criterion):
+        chosen = settled(chosen, criterion, model, data, seed, work)
         scores = chosen.score(model, blocks, data, seed)
     seconds = time.perf_counter() - start
     for name, score in scores.items():
@@ -115,6 +128,7 @@ def score_filters(
     *,
     seed: int = 0,
     device: Device = None,
+    work: Work = Work(),
     **options: Any,
 ) -> FilterScores:
     """Return the importance of each filter, {layer: (filters,) float64, on the CPU}; higher = keep.
@@ -128,6 +142,7 @@ def score_filters(
         seed: Decides the sample.
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
             the network's weights are. The network itself stays where it is.
+        work: Its progress is told of batches.
         options: The criterion's options.
 
     Raises:
@@ -141,6 +156,7 @@ def score_filters(
     data, model = as_data(data, "train"), placed(model, device)
     start = time.perf_counter()
     with _scoring(model, criterion):
+        chosen = settled(chosen, criterion, model, data, seed, work)
         scores = _checked(chosen.filter_scores(model, layers, data, seed), criterion)
     seconds = time.perf_counter() - start
     return FilterScores(scores, **_origin(model, data, chosen, criterion, seed), seconds=seconds)
@@ -152,7 +168,14 @@ def _origin(model: nn.Module, data: ImageData, chosen: Criterion, criterion: str
 
 
 def score_weights(
-    model: nn.Module, data: AnyData, criterion: str, *, seed: int = 0, device: Device = None, **options: Any
+    model: nn.Module,
+    data: AnyData,
+    criterion: str,
+    *,
+    seed: int = 0,
+    device: Device = None,
+    work: Work = Work(),
+    **options: Any,
 ) -> dict[str, Tensor]:
     """Return the importance of each convolution and linear weight, {parameter: tensor of its shape, on the CPU}.
 
@@ -160,7 +183,25 @@ def score_weights(
     """
     data, model = as_data(data, "train"), placed(model, device)
     with _scoring(model, criterion):
-        return _checked(make_criterion(criterion, **options).weight_scores(model, data, seed), criterion)
+        chosen = settled(make_criterion(criterion, **options), criterion, model, data, seed, work)
+        return _checked(chosen.weight_scores(model, data, seed), criterion)
+
+
+def settle_options(
+    model: nn.Module, data: ImageData, criterion: str, options: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """Return all options of a criterion, with the batch size that it takes of this network."""
+    with _scoring(model, criterion):
+        return settled(make_criterion(criterion, **options), criterion, model, data, seed, Work()).model_dump()
+
+
+def settled(chosen: Criterion, name: str, model: nn.Module, data: ImageData, seed: int, work: Work) -> Criterion:
+    """Return a criterion that takes as many images at a time as fit, and tells of its progress."""
+    takes = ""
+    if isinstance(chosen, BatchedCriterion):
+        chosen = chosen.settled(name, model, data, seed)
+        takes = chosen.takes
+    return chosen.telling(labelled(work.progress, f"scoring by {name}{takes}"))
 
 
 @contextmanager

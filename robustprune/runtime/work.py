@@ -32,3 +32,18 @@ class Work:
 def labelled(progress: Progress | None, label: str) -> Callable[[float, float], None] | None:
     """Return ``progress`` with its label filled in."""
     return None if progress is None else lambda done, total: progress(label, done, total)
+
+
+def steps(progress: Callable[[float, float], None] | None, total: int) -> Callable[[], None]:
+    """Tell that nothing is done of so many steps, and return what is called after each of them."""
+    done = 0
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    if progress is not None:
+        progress(0, total)
+    return tell

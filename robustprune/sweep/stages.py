@@ -148,7 +148,7 @@ def score_network(job: Job) -> None:
     """Score blocks, or filters."""
     method = "layer" if job.inputs["of"] == "blocks" else "filter"
     asked = Pruning(method, criterion=job.inputs["criterion"], options=job.inputs["options"])
-    found = score(job.base(), job.data(), asked, job.inputs["seed"], device=job.device)
+    found = score(job.base(), job.data(), asked, job.inputs["seed"], job.device, job.carrying)
     values = {name: value if isinstance(value, float) else value.tolist() for name, value in found.items()}
     own = {name: getattr(found, name) for name in ("criterion", "options", "seed", "seconds")}
     write_atomically(job.work / "scores.json", json.dumps({"scores": values, **own}, indent=2).encode())
@@ -159,7 +159,8 @@ def prune_network(job: Job) -> None:
     inputs, base = job.inputs, job.base()
     if inputs["method"] == "weight":
         settings = {name: inputs[name] for name in ("criterion", "sparsity", "rounds", "seed")}
-        ticket = prune_weights(base, job.data(), **settings, device=job.device, **inputs["options"])
+        how = {"device": job.device, "work": job.carrying, **inputs["options"]}
+        ticket = prune_weights(base, job.data(), **settings, **how)
     else:
         asked = {name: inputs[name] for name in ("method", "blocks", "eligibility", "match_by") if name in inputs}
         match = job.ticket("match") if "match" in job.stage.needs else None

@@ -21,6 +21,7 @@ from robustprune.pruning import (
     score_filters,
 )
 from robustprune.runtime.devices import Device
+from robustprune.runtime.work import Work
 from robustprune.tickets.cutting import prune_layers
 from robustprune.tickets.matching import prune_filters
 from robustprune.tickets.requests import Pruning
@@ -28,10 +29,10 @@ from robustprune.tickets.ticket import Ticket
 
 
 def score(
-    dense: Ticket, data: ImageData, asked: Pruning, seed: int, device: Device = None
+    dense: Ticket, data: ImageData, asked: Pruning, seed: int, device: Device = None, work: Work = Work()
 ) -> BlockScores | FilterScores:
     """Return what the criterion finds the blocks of a network, or its filters, to be worth."""
-    criterion, how = str(asked.criterion), {"seed": seed, "device": device, **asked.options}
+    criterion, how = str(asked.criterion), {"seed": seed, "device": device, "work": work, **asked.options}
     if asked.method == "layer":
         return score_blocks(dense.network, data, criterion, **how)
     layers = list(first_convolutions(dense.network, find_blocks(dense.network)).values())

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from support import Shape, check_failure, shaken
 from torch import Tensor, nn
 from torchvision import models
@@ -104,7 +105,6 @@ def test_wrappers_within_the_names_and_what_scripts_keep_beside(
 
 
 def test_safetensors(tmp_path: Path, source: nn.Module, expected: Tensor) -> None:
-    save_file = pytest.importorskip("safetensors.torch").save_file
     save_file(prefixed(source.state_dict(), "model."), tmp_path / "w.safetensors")
     assert torch.equal(logits(build(tmp_path / "w.safetensors")), expected)
     (tmp_path / "cut.safetensors").write_bytes(b"\x10")
