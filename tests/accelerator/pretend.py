@@ -252,6 +252,7 @@ def install() -> None:
     DEVICE = torch.device(f"{NAME}:0")
     torch.__future__.set_swap_module_params_on_conversion(True)
     torch.inference_mode = _NoInference  # type: ignore[assignment,misc]
+    torch.accelerator.synchronize = lambda *_, **__: None  # a backend of Python's has no streams
     _Factories().__enter__()  # type: ignore[no-untyped-call]
 
 
