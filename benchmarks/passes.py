@@ -17,7 +17,6 @@ from attack_networks import untrained
 from torch import Tensor, nn
 
 from robustprune.inference import accelerate
-from robustprune.runtime.work import keep_freed_memory
 
 SHAPES = ((1, 28, 28), (3, 32, 32))
 BATCHES = (16, 64, 129)
@@ -45,7 +44,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    keep_freed_memory()  # as attacks do
     for shape in SHAPES:
         network = untrained("resnet20", shape)
         packed = accelerate(network, torch.rand(16, *shape))

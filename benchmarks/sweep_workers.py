@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from robustprune.sweep.engines.local import processors
+from robustprune.runtime.threads import processors
 
 PROMISED = 1.7
 EXAMPLE = Path(__file__).parent.parent / "examples" / "sweep-digits.yaml"

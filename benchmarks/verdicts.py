@@ -1,8 +1,10 @@
-"""How often intervals hold the truth, and how often a ticket that is as good as the dense network is said to win.
+"""How often intervals hold the truth, and how often each verdict is given where it is wrong and where it is right.
 
 Pairs of networks are drawn whose true difference is known (tests/comparison_simulation.py), and compared as records
-are. Exits with 1 where intervals of the first table hold the truth in less than 93.5 % of the draws, or a ticket that
-is worse by exactly the tolerance wins in more than 5 %.
+are. Exits with 1 where intervals of the first table hold the truth in less than 93.5 % or more than 96.5 % of the
+draws, where in more than 5 % of them a ticket is found to be equivalent, or no worse, that is worse by exactly the
+tolerance, or one to be better that is as good (what chance does to so many draws is allowed for), or where one training
+in ten fails and the interval of a verdict holds the truth in less than 90 %.
 
     python benchmarks/verdicts.py [--draws 2000] [--images 10000]
 """
@@ -10,45 +12,70 @@ is worse by exactly the tolerance wins in more than 5 %.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from comparison_simulation import World, shares
+from comparison_simulation import World, failing_shares, shares
 
 TOLERANCE = 1.0  # percentage points
-SEEDS = (1, 3, 5, 10)
+SEEDS = (1, 3, 5, 10, 20)
+# Deviation over seeds, and images on which all seeds agree.
+WORLDS = ((0.0, 0.0), (0.0, 0.04), (0.003, 0.0), (0.003, 0.01), (0.01, 0.01))
+_ERRORS = 2.6  # standard errors that chance may add in either direction: one in a hundred
+
+
+def chance(percent: float, draws: int) -> float:
+    """Return what chance adds to a share of draws, in percent."""
+    return _ERRORS * math.sqrt(percent * (100 - percent) / draws)
 
 
 def print_coverage(draws: int, images: int) -> bool:
-    """Print coverage and wrong wins at a difference of −ξ, and `better` at 0; return whether all is as promised."""
+    """Print coverage and wrong verdicts at a difference of −ξ, and `better` at 0; return whether all is as promised."""
     kept = True
-    print("seeds  σ of seeds  agreed images   covered  wins at −ξ  better at 0")
+    print("seeds  σ of seeds  agreed images   covered  equivalent at −ξ  wins at −ξ  worse at −ξ  better at 0")
     for seeds in SEEDS:
-        for deviation, fixed in ((0.0, 0.0), (0.0, 0.04), (0.003, 0.0), (0.003, 0.01), (0.01, 0.01)):
+        for deviation, fixed in WORLDS:
             if seeds == 1 and deviation:
                 continue  # nothing is said of other networks, so there is no truth to hold but their own
             worse = shares(World(seeds, images, -0.01, 0.08, deviation, fixed), draws, tolerance=TOLERANCE)
             equal = shares(World(seeds, images, 0.0, 0.08, deviation, fixed), draws, tolerance=TOLERANCE)
-            wins = worse["winning"] + worse["better"]
-            kept &= worse["covered"] >= 93.5 and wins <= 5 and equal["better"] <= 5
+            kept &= abs(worse["covered"] - 95) <= 1.5 + chance(95, draws)
+            kept &= max(worse["wins"], worse["worse"], equal["better"]) <= 5 + chance(5, draws)
             print(
-                f"{seeds:5}  {100 * deviation:7.1f} pp  {100 * fixed:11.0f} %  {worse['covered']:6.1f} %  {wins:8.1f} %"
+                f"{seeds:5}  {100 * deviation:7.1f} pp  {100 * fixed:11.0f} %  {worse['covered']:6.1f} %"
+                f"  {worse['equivalent']:14.1f} %  {worse['wins']:8.1f} %  {worse['worse']:9.1f} %"
                 f"  {equal['better']:9.1f} %",
                 flush=True,
             )
     return kept
 
 
+def print_failures(draws: int, images: int) -> bool:
+    """Print what is said of a candidate of which one training in ten fails; return whether all is as promised."""
+    kept = True
+    print("\nseeds  none failed  an interval is given  and holds the truth  without the rule")
+    for seeds in SEEDS[1:]:
+        found = failing_shares(seeds, images, draws)
+        kept &= found["covered"] >= 90
+        print(
+            f"{seeds:5}  {found['none failed']:9.1f} %  {found['judged']:18.1f} %  {found['covered']:17.1f} %"
+            f"  {found['mean covered']:14.1f} %",
+            flush=True,
+        )
+    return kept
+
+
 def print_power(draws: int, images: int) -> None:
-    """Print how often a ticket whose true difference is 0 wins."""
-    print(f"\nwins in percent, ξ = {TOLERANCE:g} pp, n = {images}, true difference 0")
-    print("images that tell apart  σ of seeds  " + "  ".join(f"{seeds:2} seeds" for seeds in SEEDS))
+    """Print how often a ticket whose true difference is 0 is found to be equivalent, and how often to win."""
+    print(f"\nequivalent / wins in percent, ξ = {TOLERANCE:g} pp, n = {images}, true difference 0")
+    print("images that tell apart  σ of seeds  " + "  ".join(f"{seeds:3} seeds" for seeds in SEEDS))
     for discordance in (0.02, 0.05, 0.1, 0.2):
         for deviation in (0.0, 0.003, 0.006):
             found = [shares(World(seeds, images, 0.0, discordance, deviation), draws) for seeds in SEEDS]
-            wins = "  ".join(f"{each['winning'] + each['better']:8.0f}" for each in found)
-            print(f"{100 * discordance:20.0f} %  {100 * deviation:7.1f} pp  {wins}", flush=True)
+            cells = "  ".join(f"{each['equivalent']:3.0f} / {each['wins']:3.0f}" for each in found)
+            print(f"{100 * discordance:20.0f} %  {100 * deviation:7.1f} pp  {cells}", flush=True)
 
 
 def main() -> int:
@@ -57,6 +84,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=10_000)
     options = parser.parse_args()
     kept = print_coverage(options.draws, options.images)
+    kept &= print_failures(options.draws, options.images)
     print_power(options.draws // 4, options.images)
     return int(not kept)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.cost import measure_cost as measure_cost
     from robustprune.data import ImageData as ImageData
     from robustprune.data import as_data as as_data
+    from robustprune.data import build_model as build_model
     from robustprune.data import load_data as load_data
     from robustprune.evaluation import Evaluation as Evaluation
     from robustprune.evaluation import Shift as Shift
@@ -31,7 +32,6 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.evaluation.similarity import compare_representations as compare_representations
     from robustprune.inference import freeze as freeze
     from robustprune.lottery import run_lottery as run_lottery
-    from robustprune.models import build_model as build_model
     from robustprune.models import load_weights as load_weights
     from robustprune.models import normalized as normalized
     from robustprune.ood import OOD as OOD
@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.report import show as show
     from robustprune.report import write_report as write_report
     from robustprune.runtime.progress import progress_bar as progress_bar
+    from robustprune.runtime.threads import quiet_threads as quiet_threads
     from robustprune.runtime.work import Work as Work
     from robustprune.tickets import Ticket as Ticket
     from robustprune.tickets import load_ticket as load_ticket
@@ -65,18 +66,19 @@ _HOMES = {
         "comparison": "compare",
         "corruptions": "Corruptions corrupt",
         "cost": "measure_cost",
-        "data": "ImageData as_data load_data",
+        "data": "ImageData as_data build_model load_data",
         "evaluation": "Evaluation Shift evaluate evaluate_models",
         "evaluation.cost_summary": "describe_cost",
         "evaluation.similarity": "compare_representations",
         "inference": "freeze",
         "lottery": "run_lottery",
-        "models": "build_model load_weights normalized",
+        "models": "load_weights normalized",
         "ood": "OOD evaluate_ood",
         "pruning": "find_blocks first_convolutions score_blocks score_filters score_weights",
         "records": "Record load_record",
         "report": "show write_report",
         "runtime.progress": "progress_bar",
+        "runtime.threads": "quiet_threads",
         "runtime.work": "Work",
         "tickets": "Ticket load_ticket prune_filters prune_layers prune_weights rewind",
         "tickets.export": "export_model",

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-from robustprune.comparison.difference import estimate_difference, judge
+from robustprune.comparison.difference import estimate_difference
+from robustprune.comparison.failures import failed_trainings, spare_trainings
 from robustprune.comparison.metric import SHARE, MetricValue
+from robustprune.comparison.verdict import VERDICTS, WINNING, judge
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class World:
         return found, float(own.mean()) * rest
 
 
-def estimate(differences: Any, *, paired: bool = True) -> Any:
+def estimate(differences: Any, *, paired: bool = True, trim: bool = False) -> Any:
     """Return the estimate of differences (seeds, images) of −1, 0 and 1."""
     dense, own = ([_outcome(row) for row in side] for side in (differences <= 0, differences >= 0))
-    return estimate_difference(dense, own, paired=paired)
+    return estimate_difference(dense, own, paired=paired, trim=trim)
 
 
 def _outcome(right: Any) -> MetricValue:
@@ -57,17 +60,49 @@ def _outcome(right: Any) -> MetricValue:
 
 
 def shares(world: World, draws: int = 2000, *, tolerance: float = 1.0, seed: int = 0) -> dict[str, float]:
-    """Return how often the interval holds the truth, in percent, and how often each verdict is given.
+    """Return how often the interval holds the truth and each verdict, or one of those that win, is given, in percent.
 
     The truth is that of these networks where there are fewer than three, else that of all there could be.
     """
     random = np.random.default_rng(seed)
-    counts = dict.fromkeys(["covered", "better", "winning", "losing", "undecided"], 0)
+    counts = dict.fromkeys(["covered", "wins", *VERDICTS], 0)
     for _ in range(draws):
         differences, own = world.draw(random)
         found = estimate(differences)
         low, high = found.interval()
         truth = SHARE * (world.difference if found.of_method else own)
         counts["covered"] += low <= truth <= high
-        counts[judge((low, high), tolerance)] += 1
+        verdict = judge((low, high), found.interval(0.9), tolerance)
+        counts[verdict] += 1
+        counts["wins"] += verdict in WINNING
     return {name: 100 * count / draws for name, count in counts.items()}
+
+
+def failing_shares(seeds: int, images: int, draws: int = 2000, *, deviation: float = 0.003) -> dict[str, float]:
+    """Return what is said, in percent of draws, of a candidate that is as good as the dense network where it trains.
+
+    One of its trainings in ten fails: the network loses 70 points. The truth is the interquartile mean of all its
+    trainings, failed ones among them; with σ the deviation of those that did not fail, that is
+    1.8 σ (φ(Φ⁻¹(1/6)) − φ(Φ⁻¹(13/18))). ``mean covered`` is how often the interval of the mean holds the true mean.
+    """
+    random = np.random.default_rng(7)
+    truth = 1.8 * deviation * (stats.norm.pdf(stats.norm.ppf(1 / 6)) - stats.norm.pdf(stats.norm.ppf(13 / 18)))
+    counts = dict.fromkeys(["none failed", "judged", "covered", "mean covered"], 0)
+    for _ in range(draws):
+        collapsed = random.random(seeds) < 0.1
+        differences, _ = World(seeds, images, 0.0, 0.08, deviation).draw(random)
+        differences[collapsed] = -(random.random((int(collapsed.sum()), images)) < 0.7).astype(np.int8)
+        trained = np.where(collapsed, 0.28, 0.98) + 0.002 * random.standard_normal(seeds)
+        failed = failed_trainings(trained, classes=10)
+        assert collapsed.all() or failed == set(np.flatnonzero(collapsed).tolist())
+        low, high = estimate(differences).interval()
+        counts["mean covered"] += low <= -7.0 <= high
+        counts["none failed"] += not failed
+        if len(failed) > spare_trainings(seeds):
+            continue
+        low, high = estimate(differences, trim=bool(failed)).interval()
+        counts["judged"] += 1
+        counts["covered"] += low <= SHARE * truth <= high
+    judged = counts.pop("judged")
+    found = {name: 100 * count / draws for name, count in counts.items()}
+    return found | {"judged": 100 * judged / draws, "covered": 100 * counts["covered"] / judged}

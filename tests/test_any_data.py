@@ -34,6 +34,20 @@ def network(data):
     return rp.build_model("resnet20", data, width=4)
 
 
+def test_networks_are_shaped_for_what_is_in_hand(data, form):
+    given = part(data, "train", form)
+    built = [rp.build_model("resnet20", each, width=4) for each in (given, data)]
+    assert built[0].architecture == built[1].architecture
+    ticket = rp.Ticket.from_model(built[0], given)
+    assert ticket.sha256 == rp.Ticket.from_model(built[1], data).sha256
+    ticket.check_fits(given)
+    own = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    assert rp.Ticket.from_model(own, given).architecture == rp.Ticket.from_model(own, data).architecture
+    wider = form(torch.zeros(8, 1, 9, 9, dtype=torch.uint8) + 9, torch.arange(8))
+    with pytest.raises(rp.TicketError, match="does not fit"):
+        ticket.check_fits(wider)
+
+
 def part(data, name, form):
     split = data.require(name)
     return form(split.images, split.labels)
@@ -74,25 +88,23 @@ def test_evaluation(data, form):
 def test_detection(data, form):
     model, given = network(data), part(data, "test", form)
     # As other packages label what is out of distribution: by no class.
-    other = form(torch.randint(256, (64, 3, 12, 10), dtype=torch.uint8), torch.full((64,), -1))
+    foreign = torch.randint(256, (64, 3, 12, 10), dtype=torch.uint8)
+    other = form(foreign, torch.full((64,), -1))
     found = rp.evaluate_ood(model, given, other, limit=40)
     (entry,) = found.entries
     assert (entry.dataset, entry.n_out, entry.conversions["channels_from"]) == ("given", 40, 3)
     assert entry.conversions["resized_from"] == [12, 10]
-    again = rp.evaluate_ood(model, rp.as_data(test=given), rp.as_data(other_as_set(other)), limit=40)
-    assert again.entries[0].detectors["energy"] == entry.detectors["energy"]
+    asked = rp.OOD(["noise", "mine"], detectors=["energy", "msp"])
+    for alike in (other, foreign, (foreign, np.arange(64) % 2), DataLoader(foreign, batch_size=9), [*foreign]):
+        again = rp.evaluate_ood(model, given, asked, images={"mine": alike}, limit=40).entries
+        assert [each.dataset for each in again] == ["noise", "mine"]
+        assert [*again[1].detectors] == ["energy", "msp"]
+        assert again[1].detectors["energy"] == entry.detectors["energy"]
+    record = rp.evaluate(model, given, ood=asked, ood_images={"mine": other}, limit=40)
+    assert record.ood[1].detectors["energy"] == entry.detectors["energy"]
+    with pytest.raises(rp.EvaluationError, match="none of the sets asked for: noise, mine"):
+        rp.evaluate_ood(model, given, asked, images={"yours": other})
     assert rp.evaluate_ood(model, given, "noise", limit=40).entries[0].dataset == "noise"
-
-
-def other_as_set(given):
-    """Return the same images with labels that are classes."""
-    images = next(iter(given.values())) if isinstance(given, dict) else None
-    if isinstance(given, tuple):
-        images = given[0]
-    if images is None:
-        dataset = given.dataset if isinstance(given, DataLoader) else given
-        images = dataset.tensors[0]
-    return images, np.arange(64) % 2
 
 
 def test_a_lottery(data, form, tmp_path):
@@ -111,18 +123,22 @@ def test_normalized_images_are_refused_everywhere(data):
         lambda: rp.score_blocks(model, given),
         lambda: rp.prune_weights(model, given, "snip", sparsity=0.5),
         lambda: rp.train(rp.Ticket.from_model(model, data), given),
+        lambda: rp.Ticket.from_model(model, given),
+        lambda: rp.Ticket.from_model(model, data).check_fits(given),
         lambda: rp.evaluate(model, given),
         lambda: rp.evaluate_ood(model, data, given),
         lambda: rp.compare_representations(model, model, given),
     ):
         with pytest.raises(rp.DataError, match="normalized"):
             call()
-    with pytest.raises(rp.ModelError, match="make one of this TensorDataset"):
+    with pytest.raises(rp.DataError, match="normalized"):
         rp.build_model("resnet20", given)
 
 
 def test_no_public_function_takes_image_sets_alone():
-    functions = [value for name in rp.__all__ if inspect.isfunction(value := getattr(rp, name))]
+    public = [getattr(rp, name) for name in rp.__all__]
+    methods = [getattr(kind, name) for kind in public if inspect.isclass(kind) for name in dir(kind) if name[0] != "_"]
+    functions = [value for value in (*public, *methods) if inspect.isfunction(value) or inspect.ismethod(value)]
     taken = [str(each.annotation) for value in functions for each in inspect.signature(value).parameters.values()]
     assert any("AnyData" in each for each in taken)
     assert [each for each in taken if "ImageData" in each] == []

@@ -16,6 +16,7 @@ from robustprune.cli.command import Command
 from robustprune.errors import RobustPruneError
 from robustprune.runtime.files import ERRORS
 from robustprune.runtime.launch import once_each, read_launch, silence_others, take_the_floor
+from robustprune.runtime.threads import quiet_threads
 
 click.rich_click.MAX_WIDTH = 110
 
@@ -27,6 +28,8 @@ def main() -> None:
     """Run the command line; every failure is one paragraph and an exit code."""
     warnings.showwarning = once_each(terminal.say)
     silence_others()
+    if "torch" not in sys.modules:  # where Python calls this, it may be, and the caller has decided
+        quiet_threads()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names that are no UTF-8, and signs that a terminal does not have
             stream.reconfigure(errors=ERRORS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,35 +21,53 @@ if TYPE_CHECKING:
 _LEGEND = """\
 Shares in percent, differences in pp; p of no difference, Holm over all rows.
 Verdicts hold each by itself and are not corrected; ± is half an interval.
+Better: the interval is above 0. Else by bounds that each hold with the same
+confidence: equivalent within ±ξ, no worse above −ξ, worse below −ξ.
 Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""
 
 
-_tolerance_option = click.option("--tolerance", default="1.0", help="ξ in percentage points, or std: one of dense.")
+_tolerance_option = click.option(
+    "--tolerance",
+    multiple=True,
+    help="ξ in percentage points, or std: one of dense; KIND=ξ for a kind of metric, such as auroc=2.",
+)
 
 
-def _tolerance(text: str) -> float | str:
+def _tolerance(given: Sequence[str]) -> dict[str, float | str]:
+    """Return ξ of each kind: first what is given for all, then what is for some."""
+    from robustprune.comparison.verdict import TOLERANCES, read_tolerance
+
+    pairs = [text.strip().rpartition("=") for each in given for text in each.split(",")]
     try:
-        return text if text == "std" else float(text)
+        values = [(kind, text if text == "std" else float(text)) for kind, _, text in pairs]
     except ValueError:
-        raise click.UsageError(f"--tolerance takes percentage points or std, got {text!r}") from None
+        raise click.UsageError(f"--tolerance takes percentage points or std, got {','.join(given)!r}") from None
+    plain = [value for kind, value in values if not kind]
+    if len(plain) > 1:
+        raise click.UsageError("--tolerance is given more than once; give it once, and once for each kind of metric")
+    named = {kind: value for kind, value in values if kind}
+    return read_tolerance({**read_tolerance(plain[0] if plain else TOLERANCES), **named})
 
 
 @commands.command()
 @click.argument("groups", nargs=-1, type=Records(), required=True, metavar="dense=RECORDS NAME=RECORDS …")
+@click.option("--against", default="dense", help="Name of what all others are compared with, such as filter.")
+@click.option("--all-pairs", is_flag=True, help="Compare each with each.")
 @_tolerance_option
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
 @click.option("--metric", "metrics", multiple=True, help="Only this key, kind or group of metrics, such as robustness.")
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the bootstrap.")
 @json_option
-def compare(groups: tuple[str, ...], tolerance: str, as_json: bool, **statistics: Any) -> None:
-    """Compare candidates with a dense network: `compare dense=A.json,B.json layer=C.json,D.json`.
+def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, **statistics: Any) -> None:
+    """Compare candidates with a dense network, or others: `compare dense=A.json,B.json layer=C.json,D.json`.
 
     RECORDS are files that `evaluate --out` wrote, one for each seed, with commas between; or folders of records, or
     patterns such as `'runs/*/layer.json'`.
     """
     from robustprune.comparison import compare
     from robustprune.comparison.sources import split_named
+    from robustprune.runtime.work import Work
 
     named: dict[str, list[str]] = {}
     try:
@@ -57,9 +75,14 @@ def compare(groups: tuple[str, ...], tolerance: str, as_json: bool, **statistics
             named.setdefault(name, []).extend(places)
     except ComparisonError as error:
         raise click.UsageError(str(error)) from error
-    if "dense" not in named or len(named) < 2:
-        raise click.UsageError("name the dense network and a candidate: dense=A.json,B.json layer=C.json,D.json")
-    found = compare(named.pop("dense"), named, tolerance=_tolerance(tolerance), **statistics)
+    if len(named) < 2 or not (statistics["all_pairs"] or statistics["against"] in named):
+        kind = {"dense": "the dense network"}.get(statistics["against"], statistics["against"])
+        raise click.UsageError(
+            f"name {kind} and a candidate: {statistics['against']}=A.json,B.json layer=C.json,D.json"
+        )
+    with terminal.progress_bar() as bar:
+        how = {"tolerance": _tolerance(tolerance), "work": Work(progress=bar), **statistics}
+        found = compare(named.pop("dense", None), named, **how)
     if as_json:
         terminal.print_json(found.to_dict())
     else:
@@ -68,8 +91,9 @@ def compare(groups: tuple[str, ...], tolerance: str, as_json: bool, **statistics
 
 def _draw(found: Comparison) -> None:
     terminal.paragraph(found.headline)
-    for name in found.candidates:
-        terminal.table(found.title(name), *found.table(name), "\n".join([_LEGEND, *found.notes(name)]))
+    for pair in found.pairs:
+        legend = [_LEGEND, *([f"ξ: {found.tolerance_text}."] if found.tolerance_text else []), *found.notes(*pair)]
+        terminal.table(found.title(*pair), *found.table(*pair), "\n".join(legend))
     for warning in found.warnings:
         terminal.say(f"Warning: {warning}")
 
@@ -100,7 +124,7 @@ def report(
     figures: str | None,
     paper_tables: bool,
     title: str | None,
-    tolerance: str,
+    tolerance: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Compare networks and write one HTML page about it, with figures; it works offline.

@@ -89,10 +89,10 @@ def demo(out: str, epochs: int, setup: Setup, as_json: bool) -> None:
     Each is attacked, shown corrupted and out-of-distribution images, and compared with the dense one.
     """
     # Images of 8×8 pixels gain nothing from a second thread, and on a busy machine two would wait for each other.
-    device = replace(setup, threads=setup.threads or 1).begin().type
+    device = replace(setup, threads=setup.threads or 1).begin()
     with terminal.progress_bar() as bar:
         result = run_demo(
-            Path(out), epochs=epochs, seed=setup.seed, device=device, progress=announcing(bar), say=terminal.say
+            Path(out), epochs=epochs, seed=setup.seed, device=str(device), progress=announcing(bar), say=terminal.say
         )
     if as_json:
         terminal.print_json(result.to_dict())
@@ -160,7 +160,7 @@ def _summary(result: DemoResult) -> None:
     comparison = result.comparison
     columns = [row for row in main_metrics(comparison.rows) if row.group in _SHOWN]
     by_place = {(row.candidate, row.metric): row for row in comparison.rows}
-    rows = [["dense", *(value_text(column.dense, column.unit) for column in columns)]]
+    rows = [["dense", *(value_text(column.reference, column.unit) for column in columns)]]
     for name in comparison.candidates:
         found = [by_place[name, column.metric] for column in columns]
         rows.append([name, *(f"{value_text(row.value, row.unit)}\n{verdict_badge(row).word}" for row in found)])
@@ -168,7 +168,7 @@ def _summary(result: DemoResult) -> None:
         f"ResNet32 on digits, {result.records['dense'].n} test images: {', '.join(NAMES.values())}",
         ["network", *(f">{heading(column).partition(', ')[0]}" for column in columns)],
         rows,
-        f"Verdicts by paired 95 % intervals with a tolerance of {comparison.tolerance:g} pp.\n"
+        f"Verdicts by paired intervals; tolerances: {comparison.tolerance_text}.\n"
         "One seed on a few hundred small images: this shows that everything works, not what layer pruning does.\n"
         f"Tickets and records are in {result.folder}/\nOpen the report: {result.folder / 'report.html'}",
     )

@@ -161,7 +161,8 @@ class Setup:
 
     def begin(self) -> torch.device:
         """Compute with so many threads from now on, and return the device; one that is not here is an error."""
-        from robustprune.runtime.work import choose_device, limit_threads
+        from robustprune.runtime.devices import choose_device
+        from robustprune.runtime.threads import limit_threads
 
         limit_threads(self.threads)
         return choose_device(self.device)
@@ -170,14 +171,16 @@ class Setup:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 
 _seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random.")
-_threads_option = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to compute with.")
+_threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads.  [default: processors it may use]"
+)
 
 setup_options = stack(
     gathered(
         "setup",
         Setup,
         _seed_option,
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto"),
+        click.option("--device", default="auto", help="auto (the fastest there is), cpu, cuda, cuda:1, xpu or mps."),
         _threads_option,
     ),
     json_option,
@@ -273,6 +276,14 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
         click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
         click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
         click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
+        click.option(
+            "--precision",
+            type=click.Choice(["fp32", "bf16", "fp16"]),
+            help="What training passes compute in; weights, attacks and evaluation stay in fp32. [default: fp32]",
+        ),
+        click.option(
+            "--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on graphics cards."
+        ),
         *further,
     )
 

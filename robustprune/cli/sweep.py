@@ -126,13 +126,18 @@ def _read_comparison(path: str) -> dict[str, Any]:
 @contextmanager
 def _following() -> Iterator[Watch]:
     """Yield what writes a line for each stage, above a bar for all of them on a terminal."""
+    from robustprune.runtime.contention import now_and_then
     from robustprune.sweep.following import line
 
+    warn = now_and_then(terminal.say)
     with terminal.progress_bar() as bar:
 
         def tell(state: State, address: str) -> None:
             if address:
                 terminal.say(line(state, address))
+            for place, stage in state.running.items():
+                if stage.shortage:
+                    warn(f"{state.plan.stages[place].kind} of {state.plan.stages[place].label} {stage.shortage}")
             shares = sum(stage.share for stage in state.running.values())
             bar("stages", len(state.done) + shares, len(state.plan.stages))
 
@@ -141,6 +146,7 @@ def _following() -> Iterator[Watch]:
 
 def _foresee(asked: Sweep, out: str, workers: int | None, engine: str, as_json: bool) -> None:
     """Say what would be run, and what it would take."""
+    from robustprune.runtime.progress import duration
     from robustprune.sweep import plan_sweep
     from robustprune.sweep.pace import estimate
     from robustprune.sweep.sweeping import choose_workers
@@ -179,7 +185,7 @@ def _foresee(asked: Sweep, out: str, workers: int | None, engine: str, as_json: 
         )
     terminal.say(
         f"{len(missing)} of {len(plan.stages)} stages are left. With {found['workers']} workers about "
-        f"{terminal.duration(found['seconds'])}, {terminal.watt_hours(found['energy_kwh'])}, "
+        f"{duration(found['seconds'])}, {terminal.watt_hours(found['energy_kwh'])}, "
         f"{found['disk_bytes'] / 1e6:.0f} MB: {found['basis']}"
     )
 
@@ -219,7 +225,8 @@ def status(folder: str, as_json: bool) -> None:
     )
     for each in found:
         for stage in each["running_stages"]:
-            terminal.say(f"running: {stage}")
+            shortage = each["short_of_processors"].get(stage)
+            terminal.say(f"running: {stage}" + (f", which {shortage}" if shortage else ""))
         for failure in each["failures"].values():
             try:
                 with open(failure["file"]) as stream:
@@ -266,7 +273,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["candidate"],
         row["label"],
-        write_value(row["dense"], unit),
+        write_value(row["reference"], unit),
         write_value(row["value"], unit),
         write_difference(row["difference"], unit),
         " – ".join(write_difference(end, unit) for end in row["interval"] or ()),

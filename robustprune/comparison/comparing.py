@@ -1,23 +1,28 @@
-"""Compares candidates with a dense network, from records alone."""
+"""Compares candidates with a dense network, or with one another, from records alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from robustprune.comparison.difference import estimate_difference, holm, judge, mcnemar
+from robustprune.comparison.difference import estimate_difference, holm, mcnemar
+from robustprune.comparison.failures import Failures, find_failures, spare_trainings
 from robustprune.comparison.findings import Comparison, ComparisonRow, find_caveats, write_headline
 from robustprune.comparison.from_record import COSTS
-from robustprune.comparison.metric import POINTS, Floats, Metric, MetricValue
+from robustprune.comparison.metric import Floats, Metric, MetricValue
 from robustprune.comparison.sides import Network, Sides, Source, differing, read_networks, require_one, settings_of
+from robustprune.comparison.verdict import TOLERANCES, WINNING, Tolerance, judge, read_tolerance
 from robustprune.errors import ComparisonError
-from robustprune.metrics.seeds import LEAST_SEEDS
+from robustprune.metrics.seeds import LEAST_SEEDS, CrossedDifference, interquartile_mean
+from robustprune.metrics.superiority import chance_to_be_ahead
 from robustprune.records import Record
 from robustprune.records.tidy import GROUPS
 from robustprune.registry import suggest
+from robustprune.runtime.work import Work, labelled, steps
 
 DENSE = "dense"
 _FACTS: dict[str, Callable[[Record], Any]] = {
@@ -28,15 +33,27 @@ _FACTS: dict[str, Callable[[Record], Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What verdicts rest on beside the values: tolerances by kind, confidence, and which trainings failed by group."""
+
+    tolerances: Mapping[str, float | str]
+    confidence: float
+    failures: Mapping[str, Failures]
+
+
 def compare(
-    dense: Source | Sequence[Source],
+    dense: Source | Sequence[Source] | None,
     candidates: Mapping[str, Source | Sequence[Source]],
     *,
-    tolerance: float | str = 1.0,
+    against: str = DENSE,
+    all_pairs: bool = False,
+    tolerance: Tolerance = TOLERANCES,
     confidence: float = 0.95,
     metrics: Sequence[str] = (),
     resamples: int = 1000,
     seed: int = 0,
+    work: Work = Work(),
 ) -> Comparison:
     """Compare candidates with a dense network, over seeds and sample by sample.
 
@@ -45,28 +62,41 @@ def compare(
 
     Args:
         dense: Records of the dense network, one for each seed: as returned by :func:`robustprune.evaluate`, their
-            files, folders of them, or patterns.
+            files, folders of them, or patterns. None where only candidates are compared with one another.
         candidates: Name → records of a candidate.
+        against: Name of the one that all others are compared with, the dense network among them.
+        all_pairs: Compare each with each, in place of all with one.
         tolerance: ξ of eq. 1 in percentage points, or ``std`` for one standard deviation of the dense network over
-            its seeds.
-        confidence: Of the intervals.
+            its seeds; or a mapping with either for kinds of metrics, such as ``{"accuracy": 0.5, "auroc": "std"}``.
+        confidence: Of the intervals, and of each of the one-sided tests that verdicts rest on.
         metrics: Compare only these: keys, what stands before the bracket of a key, or groups. All by default.
         resamples: How often samples are drawn for the calibration error; all else is no matter of chance.
         seed: Of these draws.
+        work: Its progress is told of groups of records.
 
     Raises:
         ComparisonError: Records of other samples or settings, or nothing to compare.
         EvaluationError: A record cannot be read.
     """
-    _check_arguments(candidates, tolerance, confidence, resamples)
+    if dense is not None and DENSE in candidates:
+        raise ComparisonError(f"networks called {DENSE!r} are given twice; a candidate needs another name")
+    given = ({} if dense is None else {DENSE: dense}) | dict(candidates)
+    compared = _pairs(given, against, all_pairs)
+    _check_statistics(confidence, resamples)
+    tolerances = read_tolerance(tolerance)
     settings = {"resamples": resamples, "seed": seed}
-    groups = {name: read_networks(name, sources, **settings) for name, sources in {DENSE: dense, **candidates}.items()}
+    step = steps(labelled(work.progress, "comparing"), len(given))
+    groups = {}
+    for name, sources in given.items():
+        groups[name] = read_networks(name, sources, **settings)
+        step()
     networks = [network for group in groups.values() for network in group]
-    if isinstance(tolerance, str) and len(groups[DENSE]) < 2:
-        raise ComparisonError(
-            "a tolerance of one standard deviation takes dense networks of two seeds or more, there is one; give more "
-            "records, or a tolerance in percentage points"
-        )
+    for reference, _ in compared if "std" in tolerances.values() else ():
+        if len(groups[reference]) < 2:
+            raise ComparisonError(
+                f"a tolerance of one standard deviation takes {reference} networks of two seeds or more, there is one; "
+                "give more records, or a tolerance in percentage points"
+            )
     for fact, read in _FACTS.items():
         advice = "evaluate them with the same --dataset, --split and --limit (and --seed of it)"
         require_one(fact, networks, [read(network.record) for network in networks], advice)
@@ -76,28 +106,37 @@ def compare(
         for name, values in settings_of(metric, having).items():
             advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
             require_one(f"{metric.key}: {name}", having, values, advice)
-    rows = _rows(chosen, groups, tolerance, confidence)
+    failures = {name: find_failures(name, own, confidence) for name, own in groups.items()}
+    sides = [Sides(name, reference, groups[reference], groups[name]) for reference, name in compared]
+    rows = _rows(chosen, sides, _Asked(tolerances, confidence, failures))
     return Comparison(
-        dense_name=DENSE,
-        tolerance=tolerance,
+        against=None if all_pairs else against,
+        tolerances=tolerances,
         confidence=confidence,
         rows=rows,
-        headline=write_headline(rows, tolerance),
-        warnings=tuple(find_caveats(groups.pop(DENSE), groups, rows)),
+        headline=write_headline(rows, tolerances["accuracy"], failures),
+        warnings=tuple(find_caveats(sides, rows, failures.values())),
+        failures=tuple(failures.values()),
     )
 
 
-def _check_arguments(
-    candidates: Mapping[str, object], tolerance: float | str, confidence: float, resamples: int
-) -> None:
-    if not candidates:
+def _pairs(given: Mapping[str, object], against: str, all_pairs: bool) -> list[tuple[str, str]]:
+    """Return what is compared: the name of the networks compared with, and that of a candidate."""
+    if not all(given):
+        raise ComparisonError("a candidate needs a name, as in layer=FILE.json")
+    if len(given) < 2:
         raise ComparisonError(
-            "there is no candidate to compare with the dense network; name one, as in layer=FILE.json"
+            "there is no candidate to compare with others; name the dense network and one, as in dense=FILE.json "
+            "layer=FILE.json"
         )
-    if DENSE in candidates or not all(candidates):
-        raise ComparisonError(f"a candidate needs a name, and one other than {DENSE!r}")
-    if tolerance != "std" and (isinstance(tolerance, str) or not 0 <= tolerance < 100):
-        raise ComparisonError(f"the tolerance is 'std' or percentage points from 0 to 100, got {tolerance!r}")
+    if all_pairs:
+        return list(combinations(given, 2))
+    if against not in given:
+        raise ComparisonError(f"no networks are called {against!r}.{suggest(against, list(given))}")
+    return [(against, name) for name in given if name != against]
+
+
+def _check_statistics(confidence: float, resamples: int) -> None:
     if not 0.5 <= confidence < 1:
         raise ComparisonError(f"the confidence is from 0.5 to below 1, such as 0.95, got {confidence}")
     if resamples < 100:
@@ -109,7 +148,7 @@ def _choose(networks: Sequence[Network], wanted: Sequence[str]) -> list[Metric]:
     found = dict.fromkeys(metric for network in networks for metric in network.values)
     groups, costs = list(GROUPS), list(COSTS)
     there = sorted(found, key=lambda m: (groups.index(m.group), costs.index(m) if m in COSTS else 0))
-    names = {metric: (metric.key, metric.key.partition("[")[0], metric.group) for metric in there}
+    names = {metric: (metric.key, metric.kind, metric.group) for metric in there}
     for each in wanted:
         known = dict.fromkeys(name for own in names.values() for name in own)
         if each not in known:
@@ -120,49 +159,49 @@ def _choose(networks: Sequence[Network], wanted: Sequence[str]) -> list[Metric]:
     return [metric for metric in there if not wanted or set(names[metric]) & set(wanted)]
 
 
-def _rows(
-    metrics: Sequence[Metric], groups: Mapping[str, list[Network]], tolerance: float | str, confidence: float
-) -> tuple[ComparisonRow, ...]:
+def _rows(metrics: Sequence[Metric], compared: Sequence[Sides], asked: _Asked) -> tuple[ComparisonRow, ...]:
     rows = []
-    for name, own in groups.items():
-        if name == DENSE:
-            continue
-        sides = Sides(name, groups[DENSE], own)
+    for sides in compared:
         # What other candidates alone were measured by is no matter of this one.
         mine = [metric for metric in metrics if any(metric in network.values for network in sides.networks)]
-        rows += [_row(metric, sides, tolerance, confidence) for metric in mine]
+        rows += [_row(metric, sides, asked) for metric in mine]
     tested = [place for place, row in enumerate(rows) if row.p_value is not None]
     for place, adjusted in zip(tested, holm([rows[place].p_value or 0.0 for place in tested]), strict=True):
         rows[place] = replace(rows[place], p_adjusted=adjusted)
     return tuple(rows)
 
 
-def _row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float) -> ComparisonRow:
+def _row(metric: Metric, sides: Sides, asked: _Asked) -> ComparisonRow:
     """Return the row of a metric, without ``p_adjusted``."""
     about: dict[str, Any] = {
         "candidate": sides.candidate,
+        "against": sides.against,
         "metric": metric.key,
         "label": metric.label,
         "group": metric.group,
         "unit": metric.unit,
         "higher_is_better": metric.higher_is_better,
-        "n_seeds": min(len(sides.dense), len(sides.own)),
+        "n_seeds": min(len(sides.reference), len(sides.own)),
         "seeds_paired": bool(sides.pairs),
     }
     problem = _problem(metric, sides)
     if problem is not None:
         return ComparisonRow(**about, reason=problem)
-    dense, own = ([network.values[metric] for network in side] for side in (sides.dense, sides.own))
+    dense, own = ([network.values[metric] for network in side] for side in (sides.reference, sides.own))
     values = [np.array([each.value for each in side]) for side in (dense, own)]
+    failed = [asked.failures[name] for name in (sides.against, sides.candidate) if asked.failures[name]]
+    trim = bool(failed) and about["n_seeds"] >= LEAST_SEEDS and metric.group != "cost"
+    means = [interquartile_mean(side) if trim else float(side.mean()) for side in values]
     about |= {
-        "dense": float(values[0].mean()),
-        "value": float(values[1].mean()),
-        "difference": float(values[1].mean() - values[0].mean()),
+        "reference": means[0],
+        "value": means[1],
+        "difference": interquartile_mean(values[1] - values[0]) if trim and sides.pairs else means[1] - means[0],
+        "over_seeds": "interquartile mean" if trim else "mean",
         "n_samples": dense[0].n_samples,
         "per_seed": tuple(_per_seed(metric, sides)),
     }
     if metric.group == "cost":
-        return ComparisonRow(**about, **_of_cost(dense, own, confidence, paired=bool(sides.pairs)))
+        return ComparisonRow(**about, **_of_cost(dense, own, asked.confidence, paired=bool(sides.pairs)))
     # One pair may have been evaluated with another seed than the next.
     together: list[Sequence[Network]] = [*sides.pairs] or [sides.networks]
     for compared in together:
@@ -171,31 +210,45 @@ def _row(metric: Metric, sides: Sides, tolerance: float | str, confidence: float
     bare = [network for network in sides.networks if not network.values[metric].varies]
     if bare:
         return ComparisonRow(**about, reason=f"outcomes per sample are not on file for {sides.name(bare)}")
-    estimate = estimate_difference(dense, own, paired=bool(sides.pairs))
-    interval = estimate.interval(confidence)
-    # McNemar's p-value, which is exact, for one pair of networks.
-    exact = about["per_seed"][0]["p"] if len(about["per_seed"]) == 1 else None
-    margin = _margin(metric, values[0], tolerance)
-    return ComparisonRow(
-        **about,
-        interval=interval,
-        p_value=estimate.p_value if exact is None else float(exact),
-        tolerance=margin,
-        paired=True,
-        statement="method" if estimate.of_method else "networks",
-        verdict=judge(interval, margin, higher_is_better=metric.higher_is_better),
-    )
+    if trim and any(len(each.seeds) > spare_trainings(each.n_networks) for each in failed):
+        return ComparisonRow(**about, reason="; ".join(f"{each.group}: {each.text}" for each in failed))
+    estimate = estimate_difference(dense, own, paired=bool(sides.pairs), trim=trim)
+    about |= _judged(metric, sides, asked, estimate, _margin(values[0], asked.tolerances[metric.kind]))
+    if len(about["per_seed"]) == 1 and about["per_seed"][0]["p"] is not None:
+        about["p_value"] = about["per_seed"][0]["p"]  # McNemar's, which is exact
+    chance = None if trim else _chance_to_be_better(metric, values, asked.confidence, paired=bool(sides.pairs))
+    if chance is not None:
+        about |= {"chance_better": chance[0], "chance_interval": chance[1]}
+    return ComparisonRow(**about, paired=True)
 
 
-def _margin(metric: Metric, dense: Floats, tolerance: float | str) -> float:
-    """Return ξ in the unit of a metric.
+def _judged(metric: Metric, sides: Sides, asked: _Asked, estimate: CrossedDifference, margin: float) -> dict[str, Any]:
+    """Return what a row says of an estimated difference."""
+    interval, bounds = (estimate.interval(each) for each in (asked.confidence, 2 * asked.confidence - 1))
+    verdict = judge(interval, bounds, margin, higher_is_better=metric.higher_is_better)
+    if asked.failures[sides.candidate] and verdict in WINNING:
+        verdict = "undecided"  # what usually comes out of a training is not all that a method does
+    return {
+        "interval": interval,
+        "bounds": bounds,
+        "p_value": estimate.p_value,
+        "p_equivalent": estimate.p_equivalent(margin),
+        "tolerance": margin,
+        "statement": "method" if estimate.of_method else "networks",
+        "verdict": verdict,
+    }
 
-    A tolerance in percentage points is one of shares. Proper scores, NLL and Brier, are none: their tolerance is 0,
-    so that they are better, losing or undecided. A standard deviation has the metric's own unit.
-    """
-    if isinstance(tolerance, str):
-        return float(np.std(dense, ddof=1))
-    return tolerance if metric.unit == POINTS else 0.0
+
+def _chance_to_be_better(
+    metric: Metric, values: Sequence[Floats], confidence: float, *, paired: bool
+) -> tuple[float, tuple[float, float]] | None:
+    sign = 1 if metric.higher_is_better else -1
+    return chance_to_be_ahead(sign * values[0], sign * values[1], paired=paired, confidence=confidence)
+
+
+def _margin(dense: Floats, tolerance: float | str) -> float:
+    """Return ξ in the unit of a metric, of which the dense networks have values (S,)."""
+    return float(np.std(dense, ddof=1)) if isinstance(tolerance, str) else tolerance
 
 
 def _problem(metric: Metric, sides: Sides) -> str | None:
@@ -229,14 +282,14 @@ def _of_cost(
 def _per_seed(metric: Metric, sides: Sides) -> list[dict[str, Any]]:
     if sides.pairs:
         return [_of_seed(dense.seed, dense.values[metric], own.values[metric]) for dense, own in sides.pairs]
-    alone = [_of_seed(network.seed, network.values[metric], None) for network in sides.dense]
+    alone = [_of_seed(network.seed, network.values[metric], None) for network in sides.reference]
     return alone + [_of_seed(network.seed, None, network.values[metric]) for network in sides.own]
 
 
 def _of_seed(seed: int | None, dense: MetricValue | None, own: MetricValue | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "seed": seed,
-        "dense": None if dense is None else dense.value,
+        "reference": None if dense is None else dense.value,
         "value": None if own is None else own.value,
         **dict.fromkeys(("difference", "b", "c", "p")),
     }

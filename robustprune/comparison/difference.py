@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from scipy.special import bdtr
@@ -19,17 +18,19 @@ from robustprune.metrics import confidence_bins, shares_below
 from robustprune.metrics.detection import bootstrap_counts
 from robustprune.metrics.seeds import CrossedDifference, least_variance, paired_difference, unpaired_difference
 
-Verdict = Literal["better", "winning", "losing", "undecided"]
-VERDICTS: tuple[Verdict, ...] = ("better", "winning", "undecided", "losing")
-
 DOUBT = 0.3
 """What is left of the bias of a bin's calibration error, at most, in standard errors."""
 # Beyond so many standard errors from 0 a bin has no bias.
 _NEAR = 2.5
 
 
-def estimate_difference(dense: Sequence[MetricValue], own: Sequence[MetricValue], *, paired: bool) -> CrossedDifference:
-    """Return the mean difference of ``own`` to ``dense``, in pairs or not, on equal samples, without known bias."""
+def estimate_difference(
+    dense: Sequence[MetricValue], own: Sequence[MetricValue], *, paired: bool, trim: bool = False
+) -> CrossedDifference:
+    """Return the mean difference of ``own`` to ``dense``, in pairs or not, on equal samples, without known bias.
+
+    If ``trim``, it is the interquartile mean over the seeds.
+    """
     values = [np.array([outcome.value - outcome.bias for outcome in side]) for side in (dense, own)]
     both = [*dense, *own]
     scale, least = both[0].scale, 0.0
@@ -47,8 +48,8 @@ def estimate_difference(dense: Sequence[MetricValue], own: Sequence[MetricValue]
     # Networks of one side are biased alike: more of them make it no surer.
     least += sum(float(np.mean([outcome.doubt for outcome in side])) ** 2 for side in (dense, own))
     if paired:
-        return paired_difference(values[1] - values[0], covariance, least)
-    return unpaired_difference(values[0], values[1], covariance, least)
+        return paired_difference(values[1] - values[0], covariance, least, trim=trim)
+    return unpaired_difference(values[0], values[1], covariance, least, trim=trim)
 
 
 def _covariance(arrays: Floats) -> Floats:
@@ -124,18 +125,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepwise))
     return [float(value) for value in adjusted]
-
-
-def judge(interval: tuple[float, float], tolerance: float, *, higher_is_better: bool = True) -> Verdict:
-    """Return what the interval of a difference, candidate − dense, allows to say.
-
-    A ticket wins where accuracy(ticket) + ξ ≥ accuracy(dense) (eq. 1). With an interval in place of the difference:
-    ``better`` where it lies above 0, ``winning`` where it lies above −ξ, ``losing`` where it lies below −ξ, and
-    ``undecided`` where −ξ is in it. ξ is the tolerance, in the unit of the interval; errors have their sign turned.
-    """
-    low, high = interval if higher_is_better else (-interval[1], -interval[0])
-    if low > 0:
-        return "better"
-    if low > -tolerance:
-        return "winning"
-    return "losing" if high < -tolerance else "undecided"

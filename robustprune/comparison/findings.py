@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-from robustprune.comparison.difference import VERDICTS, Verdict
+from robustprune.comparison.failures import Failures, spare_trainings
 from robustprune.comparison.metric import write_difference, write_short, write_value
-from robustprune.comparison.sides import Network
+from robustprune.comparison.sides import Network, Sides
+from robustprune.comparison.verdict import VERDICTS, Verdict, is_within, write_margin, write_tolerances
 from robustprune.metrics.seeds import LEAST_SEEDS
 from robustprune.records.tidy import GROUPS, Group
 from robustprune.runtime.html import html_paragraphs, html_table
@@ -20,47 +21,63 @@ _MOST = 3  # candidates that a sentence can hold
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One metric of one candidate against the dense network.
+    """One metric of one candidate against the dense network, or others.
 
     Attributes:
         candidate: Its name.
+        against: Name of the networks that it is compared with.
         metric: Stable key, such as ``accuracy`` or ``robust_accuracy[pgd Linf 0.0314]``.
         label: For readers.
         group: What the metric belongs to.
         unit: Of the difference; ``pp`` for shares, whose values are in percent.
         higher_is_better: Which direction is good.
-        dense: Mean over the dense networks; None where it means nothing or is not there.
+        over_seeds: What values and differences are of the seeds: their mean, or where trainings failed their
+            interquartile mean.
+        reference: Mean over the networks compared with; None where it means nothing or is not there.
         value: Mean over the candidate's.
-        difference: Candidate − dense.
+        difference: Of the candidate's mean to the reference.
         interval: Of the difference.
+        bounds: Lower and upper bound of the difference that each hold with the confidence of the interval; so they are
+            an interval of less, 90 % where that has 95 %.
         p_value: Of no difference.
+        p_equivalent: Of a difference of ``tolerance`` or more to either side (two one-sided tests).
         p_adjusted: The same, corrected for all rows of the comparison (Holm).
-        saved_percent: Of a cost, how much less than the dense network's.
+        saved_percent: Of a cost, how much less than the reference.
+        chance_better: How likely one network of the candidate's is better than one of the reference, of the same seed
+            where they are paired; on these images, from three seeds on.
+        chance_interval: Of that.
         tolerance: ξ that the verdict was given with, in ``unit``.
         n_seeds: Networks on the side that has fewer.
         n_samples: Samples behind each network's value.
         paired: Whether samples were compared one by one.
         seeds_paired: Whether networks were compared in pairs of one seed.
         statement: What difference and interval speak of: the ``method``, or these ``networks``.
-        verdict: What eq. 1 says with confidence; None where there is a reason.
+        verdict: What is shown of the difference, see :func:`robustprune.comparison.verdict.judge`; None where there is
+            a reason.
         reason: Why there is no verdict.
-        per_seed: ``seed, dense, value, difference``, and of right and wrong answers ``b`` (samples that only the dense
-            network has right), ``c`` (only the candidate) and ``p`` (McNemar's test, exact).
+        per_seed: ``seed, reference, value, difference``, and of right and wrong answers ``b`` (samples that only the
+            reference has right), ``c`` (only the candidate) and ``p`` (McNemar's test, exact).
     """
 
     candidate: str
+    against: str
     metric: str
     label: str
     group: Group
     unit: str
     higher_is_better: bool
-    dense: float | None = None
+    over_seeds: Literal["mean", "interquartile mean"] = "mean"
+    reference: float | None = None
     value: float | None = None
     difference: float | None = None
     interval: tuple[float, float] | None = None
+    bounds: tuple[float, float] | None = None
     p_value: float | None = None
     p_adjusted: float | None = None
+    p_equivalent: float | None = None
     saved_percent: float | None = None
+    chance_better: float | None = None
+    chance_interval: tuple[float, float] | None = None
     tolerance: float | None = None
     n_seeds: int = 0
     n_samples: int | None = None
@@ -71,71 +88,94 @@ class ComparisonRow:
     reason: str | None = None
     per_seed: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def verdict_text(self) -> str | None:
+        """The verdict for readers; of a candidate that is better, also whether by less than the tolerance."""
+        is_slight = self.verdict == "better" and self.bounds is not None and is_within(self.bounds, self.tolerance or 0)
+        return "better, < ξ" if is_slight else self.verdict
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidates against a dense network.
+    """Candidates against a dense network, or one another.
 
     Attributes:
-        dense_name: What the dense networks are called.
-        tolerance: ξ: percentage points, or ``std`` for one standard deviation of the dense network over its seeds.
+        against: What all others are compared with; None where each is compared with each.
+        tolerances: ξ by kind of metric: percentage points, or ``std`` for one standard deviation of the dense network
+            over its seeds.
         confidence: Of the intervals.
-        rows: One per candidate and metric.
+        rows: One per pair and metric.
         headline: One sentence that answers whether candidates win.
         warnings: What a reader has to know.
+        failures: How many trainings of each group failed.
     """
 
-    dense_name: str
-    tolerance: float | str
+    against: str | None
+    tolerances: dict[str, float | str]
     confidence: float
     rows: tuple[ComparisonRow, ...]
     headline: str
     warnings: tuple[str, ...] = ()
+    failures: tuple[Failures, ...] = ()
 
     @property
     def candidates(self) -> tuple[str, ...]:
         """Names of the candidates."""
         return tuple(dict.fromkeys(row.candidate for row in self.rows))
 
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """What is compared: the names of a candidate, and of what it is compared with."""
+        return tuple(dict.fromkeys((row.candidate, row.against) for row in self.rows))
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
 
-    def table(self, candidate: str) -> tuple[list[str], list[list[str]]]:
-        """Return headings and lines of a table of one candidate; `notes` belong to it."""
+    def table(self, candidate: str, against: str) -> tuple[list[str], list[list[str]]]:
+        """Return headings and lines of a table of one of the `pairs`; `notes` belong to it."""
         lines = []
-        for group, members in groupby(self._of(candidate), key=lambda row: row.group):
+        for group, members in groupby(self._of(candidate, against), key=lambda row: row.group):
             lines.append([GROUPS[group], "", "", "", ""])
             lines += [[f"  {row.label}", *_cells(row)] for row in members]
         spread = f">difference [{100 * self.confidence:.4g} %]"
-        return ["metric", f">{self.dense_name}", spread, ">p", "verdict"], lines
+        return ["metric", f">{against}", spread, ">p", "verdict"], lines
 
-    def notes(self, candidate: str) -> list[str]:
-        """Return why rows of a candidate have no verdict, costs apart."""
+    def notes(self, candidate: str, against: str) -> list[str]:
+        """Return why rows of one of the `pairs` have no verdict, costs apart, and which is likely to be ahead."""
         reasons: dict[str, list[str]] = {}
-        for row in self._of(candidate):
+        chances = []
+        for row in self._of(candidate, against):
             if row.reason and row.saved_percent is None:
                 reasons.setdefault(row.reason, []).append(row.label)
-        return [f"{'; '.join(labels)}: {reason}" for reason, labels in reasons.items()]
+            if row.metric == "accuracy" and row.chance_interval is not None:
+                low, high = (f"{100 * end:.0f}" for end in row.chance_interval)
+                share = f"{100 * (row.chance_better or 0):.0f} % [{low}, {high}]"
+                chances = [f"Chance that one {candidate} network is more accurate than one {against}: {share}."]
+        return chances + [f"{'; '.join(labels)}: {reason}" for reason, labels in reasons.items()]
 
-    def title(self, candidate: str) -> str:
-        """Return what the table of a candidate shows."""
-        margin = "one standard deviation of dense" if isinstance(self.tolerance, str) else f"{self.tolerance:g} pp"
-        return f"{candidate} against {self.dense_name}, tolerance {margin}"
+    def title(self, candidate: str, against: str) -> str:
+        """Return what the table of one of the `pairs` shows."""
+        return f"{candidate} against {against}"
+
+    @property
+    def tolerance_text(self) -> str:
+        """The tolerances of what was judged, for readers."""
+        return write_tolerances(self.tolerances, [row.metric for row in self.rows if row.verdict])
 
     def _repr_html_(self) -> str:
         said = [self.headline, *(f"Warning: {warning}" for warning in self.warnings)]
-        tables = [html_table(self.title(each), *self.table(each), self.notes(each)) for each in self.candidates]
+        tables = [html_table(self.title(*each), *self.table(*each), self.notes(*each)) for each in self.pairs]
         return html_paragraphs(said) + "".join(tables)
 
-    def _of(self, candidate: str) -> list[ComparisonRow]:
-        return [row for row in self.rows if row.candidate == candidate]
+    def _of(self, *pair: str) -> list[ComparisonRow]:
+        return [row for row in self.rows if (row.candidate, row.against) == pair]
 
 
 def _cells(row: ComparisonRow) -> list[str]:
     p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.3f}" if row.p_adjusted >= 0.001 else "<0.001"
     difference = write_difference(row.difference, row.unit)
-    verdict: str = row.verdict or "–"
+    verdict = row.verdict_text or "–"
     if row.interval is not None and row.saved_percent is not None:
         # As wide on either side; both ends of small figures would not fit on a terminal.
         difference += f" ± {write_short((row.interval[1] - row.interval[0]) / 2)}"
@@ -144,17 +184,20 @@ def _cells(row: ComparisonRow) -> list[str]:
         difference += f" [{low}, {high}]"
     if row.saved_percent is not None:
         verdict = f"{abs(row.saved_percent):.1f} % {'less' if row.saved_percent >= 0 else 'more'}"
-    return [write_value(row.dense, row.unit), difference, p_value, verdict]
+    return [write_value(row.reference, row.unit), difference, p_value, verdict]
 
 
-def write_headline(rows: Sequence[ComparisonRow], tolerance: float | str) -> str:
+def write_headline(rows: Sequence[ComparisonRow], tolerance: float | str, failures: Mapping[str, Failures]) -> str:
     """Return the sentence: is a candidate as accurate, as robust, and cheaper?"""
-    margin = "one standard deviation" if isinstance(tolerance, str) else f"{tolerance:g} pp"
-    candidates = list(dict.fromkeys(row.candidate for row in rows))
-    parts = [_about(name, [row for row in rows if row.candidate == name], margin) for name in candidates[:_MOST]]
+    margin = write_margin(tolerance)
+    pairs = list(dict.fromkeys((row.candidate, row.against) for row in rows))
+    parts = [
+        _about(pair[0], [row for row in rows if (row.candidate, row.against) == pair], margin, failures.get(pair[0]))
+        for pair in pairs[:_MOST]
+    ]
     text = "; ".join(parts)
-    if len(candidates) > _MOST:
-        text += f"; {len(candidates) - _MOST} more in the table"
+    if len(pairs) > _MOST:
+        text += f"; {len(pairs) - _MOST} more in the table"
     judged = [row for row in rows if row.verdict]
     if judged and any(row.statement == "networks" for row in judged):
         fewest = min(row.n_seeds for row in judged)
@@ -163,7 +206,7 @@ def write_headline(rows: Sequence[ComparisonRow], tolerance: float | str) -> str
     return text[0].upper() + text[1:] + "."
 
 
-def _about(name: str, rows: Sequence[ComparisonRow], margin: str) -> str:
+def _about(name: str, rows: Sequence[ComparisonRow], margin: str, failures: Failures | None) -> str:
     said = [_accuracy(row, margin) for row in rows if row.metric == "accuracy" and row.verdict]
     verdicts = [row.verdict for row in rows if row.group in _ROBUST and row.verdict]
     if verdicts:
@@ -178,6 +221,8 @@ def _about(name: str, rows: Sequence[ComparisonRow], margin: str) -> str:
         said.insert(0, "cannot be judged")
     elif any(row.metric == "accuracy" and row.verdict is None for row in rows):
         said.insert(0, "cannot be judged by its accuracy")
+    if failures:
+        said.insert(0, f"failed in {len(failures.seeds)} of {failures.n_networks} trainings")
     return f"“{name}” {_join(said)}" if said else f"the figures of “{name}” are in the table"
 
 
@@ -189,35 +234,56 @@ def _accuracy(row: ComparisonRow, margin: str) -> str:
     assert row.interval is not None
     low, high = (write_difference(end, row.unit) for end in row.interval)
     figures = f"({write_difference(row.difference, row.unit)} pp, {low} … {high})"
+    slightly = f" by less than {margin}" if row.verdict_text != row.verdict else ""
     return {
-        "better": f"is more accurate than dense {figures}",
-        "winning": f"is as accurate as dense within {margin} {figures}",
-        "losing": f"is less accurate than dense by more than {margin} {figures}",
-        "undecided": f"may or may not be as accurate as dense within {margin} {figures}",
+        "better": f"is more accurate than {row.against}{slightly} {figures}",
+        "equivalent": f"is as accurate as {row.against} within {margin} {figures}",
+        "no worse": f"is at most {margin} less accurate than {row.against} {figures}",
+        "worse": f"is less accurate than {row.against} by more than {margin} {figures}",
+        "undecided": f"may or may not be as accurate as {row.against} within {margin} {figures}",
     }[row.verdict or "undecided"]
 
 
 def find_caveats(
-    dense: Sequence[Network], candidates: Mapping[str, Sequence[Network]], rows: Sequence[ComparisonRow]
+    compared: Sequence[Sides], rows: Sequence[ComparisonRow], failures: Iterable[Failures]
 ) -> Iterator[str]:
     """Yield a sentence for each thing that keeps a comparison from being what one may take it for."""
-    for name, own in candidates.items():
-        fewest = min(len(own), len(dense))
+    for each in failures:
+        yield from _about_failures(each)
+    for sides in compared:
+        name, own, reference = sides.candidate, sides.own, sides.reference
+        fewest = min(len(own), len(reference))
         if fewest < LEAST_SEEDS:
             yield (
                 f"{name}: from {fewest} seed{'s' * (fewest > 1)} verdicts speak of these networks, not of the method; "
                 f"{LEAST_SEEDS} seeds are the fewest for that"
             )
-        if not any(row.seeds_paired for row in rows if row.candidate == name):
+        whom = "the dense network" if sides.against == "dense" else sides.against
+        if not sides.pairs:
             yield (
-                f"{name}: its seeds ({_seeds(own)}) are not those of the dense network ({_seeds(dense)}), so networks "
-                "are compared as two groups and not in pairs"
+                f"{name}: its seeds ({_seeds(own)}) are not those of {whom} ({_seeds(reference)}), so networks are "
+                "compared as two groups and not in pairs"
             )
-        for setting, one, other in _differing_recipe(dense, own):
-            yield f"{name}: trained with {setting.replace('_', ' ')} {other}, the dense network with {one}"
+        for setting, one, other in _differing_recipe(reference, own):
+            yield f"{name}: trained with {setting.replace('_', ' ')} {other}, {whom} with {one}"
     invalid = [f"{row.candidate}: {row.label}" for row in rows if row.reason and row.reason.startswith("invalid")]
     if invalid:
         yield f"numbers that failed a check are not compared ({'; '.join(invalid)})"
+
+
+def _about_failures(found: Failures) -> Iterator[str]:
+    if found:
+        follows = ""
+        if found.n_networks >= LEAST_SEEDS:
+            is_spared = len(found.seeds) <= spare_trainings(found.n_networks)
+            basis = "rest on the interquartile mean of the seeds" if is_spared else "are not given"
+            follows = f"; so verdicts {basis}, and no method that fails is called better, equivalent or no worse"
+        yield f"{found.group}: {found.text}{follows}"
+    if found.odd:
+        yield (
+            f"{found.group}: far below the others ended {', '.join(found.odd)}; a mean says little of networks some of "
+            "which are unlike the rest"
+        )
 
 
 def _differing_recipe(dense: Sequence[Network], own: Sequence[Network]) -> Iterator[tuple[str, str, str]]:
@@ -225,7 +291,7 @@ def _differing_recipe(dense: Sequence[Network], own: Sequence[Network]) -> Itera
     sides = [[network.record.model.training.get("recipe") or {} for network in side] for side in (dense, own)]
     recipes = [*sides[0], *sides[1]]
     for name in dict.fromkeys(name for recipe in recipes for name in recipe) if all(recipes) else ():
-        one, other = (", ".join(sorted({str(recipe.get(name)) for recipe in side})) for side in sides)
+        one, other = (", ".join(sorted({str(recipe.get(name, "the default")) for recipe in side})) for side in sides)
         if one != other:
             yield name, one, other
 

@@ -36,6 +36,11 @@ class Metric:
     unit: str = POINTS
     higher_is_better: bool = True
 
+    @property
+    def kind(self) -> str:
+        """What stands before the bracket of the key."""
+        return self.key.partition("[")[0]
+
 
 @dataclass(frozen=True, eq=False)
 class MetricValue:

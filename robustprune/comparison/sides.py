@@ -24,15 +24,17 @@ class Network:
 
     Attributes:
         name: Where its record came from, for messages.
-        group: ``dense``, or the candidate it is one of.
+        group: What it is one of, such as ``dense``.
         record: Without outcomes per sample.
         values: By metric.
+        classes: How many the samples are of, as far as they show; None where they are not on file.
     """
 
     name: str
     group: str
     record: Record
     values: MetricValues
+    classes: int | None = None
 
     @property
     def seed(self) -> int | None:
@@ -52,7 +54,13 @@ def read_networks(group: str, sources: Source | Sequence[Source], **settings: An
     """
     listed = [sources] if isinstance(sources, Record | str | Path) else sources
     networks = [
-        Network(name, group, record.model_copy(update={"samples": None}), read_metrics(record, **settings))
+        Network(
+            name,
+            group,
+            record.model_copy(update={"samples": None}),
+            read_metrics(record, **settings),
+            int(record.samples["label"].max()) + 1 if record.samples else None,
+        )
         for name, record in _records(listed)
     ]
     if not networks:
@@ -83,28 +91,29 @@ def _refuse_repeated(networks: Sequence[Network]) -> None:
 
 @dataclass(frozen=True)
 class Sides:
-    """The dense networks and those of one candidate, both in the order of their seeds."""
+    """Networks and those of a candidate that are compared with them, both in the order of their seeds."""
 
     candidate: str
-    dense: Sequence[Network]
+    against: str
+    reference: Sequence[Network]
     own: Sequence[Network]
 
     @property
     def networks(self) -> list[Network]:
         """All of them."""
-        return [*self.dense, *self.own]
+        return [*self.reference, *self.own]
 
     @property
     def pairs(self) -> list[tuple[Network, Network]]:
         """Networks of one seed: all in pairs, or none. One network on either side is a pair whatever its seed."""
-        seeds = [[network.seed for network in side] for side in (self.dense, self.own)]
+        seeds = [[network.seed for network in side] for side in (self.reference, self.own)]
         alike = seeds[0] == seeds[1] and None not in seeds[0]
-        return list(zip(self.dense, self.own, strict=True)) if alike or len(self.networks) == 2 else []
+        return list(zip(self.reference, self.own, strict=True)) if alike or len(self.networks) == 2 else []
 
     def name(self, some: Sequence[Network]) -> str:
         """Return what some of the networks are called: their group, and seeds where they are not the whole of it."""
         texts = []
-        for group, all_of_it in (("dense", self.dense), (self.candidate, self.own)):
+        for group, all_of_it in ((self.against, self.reference), (self.candidate, self.own)):
             among = [network for network in all_of_it if network in some]
             seeds = ", ".join("?" if network.seed is None else str(network.seed) for network in among)
             if among:

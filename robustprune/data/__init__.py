@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from robustprune.data.contract import RawData as RawData
     from robustprune.data.given import AnyData as AnyData
     from robustprune.data.given import as_data as as_data
-    from robustprune.data.given import images_in_hand as images_in_hand
+    from robustprune.data.given import read_images as read_images
     from robustprune.data.image_data import ImageData as ImageData
     from robustprune.data.image_data import Sample as Sample
     from robustprune.data.image_data import take_sample as take_sample
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from robustprune.data.registry import DatasetDescription as DatasetDescription
     from robustprune.data.registry import describe_datasets as describe_datasets
     from robustprune.data.registry import register_dataset as register_dataset
+    from robustprune.data.shaping import build_model as build_model
+    from robustprune.data.shaping import with_shape as with_shape
     from robustprune.data.splits import Batch as Batch
     from robustprune.data.splits import InMemorySplit as InMemorySplit
     from robustprune.data.splits import Split as Split
@@ -40,11 +42,12 @@ _HOMES = {
     for home, names in {
         "augmentation": "augment default_shift",
         "contract": "DatasetLoader DatasetRequest RawData",
-        "given": "AnyData as_data images_in_hand",
+        "given": "AnyData as_data read_images",
         "image_data": "ImageData Sample take_sample",
         "load": "canonical_name load_data",
         "pixels": "convert_channels resize_images",
         "registry": "DATASETS DatasetDescription describe_datasets register_dataset",
+        "shaping": "build_model with_shape",
         "splits": "Batch InMemorySplit Split",
         "stratify": "stratified_indices stratified_per_class",
         "streaming": "StreamedSplit",

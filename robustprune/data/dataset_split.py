@@ -1,31 +1,31 @@
-"""A map-style Dataset too large for memory, as a split whose images are asked for as they are used."""
+"""Given images that are too large for memory, as a split that asks for them as they are used."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from robustprune.data.given_forms import unpack
+from robustprune.data.chunks import read_batches, read_images_at
 from robustprune.data.given_images import ImageReader, Undo
+from robustprune.data.given_source import GivenSource
 from robustprune.data.pixels import convert_channels
 from robustprune.data.splits import Batch
-from robustprune.errors import DataError, RobustPruneError, in_one_line
-from robustprune.runtime.randomness import isolated_generators
+from robustprune.errors import DataError
 
 _READ_SIZE = 256
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DatasetSplit:
-    """Images of a Dataset, read in this process and checked as they were when the split was made."""
+    """Images of a Dataset, a loader or an array, checked at each reading as they were when the split was made."""
 
-    dataset: Any  # its items are (image, label) or mappings
-    places: Tensor  # (N,) int64, which of its items these are
+    source: GivenSource
+    places: Sequence[Any]  # of N, which of its images these are
     shape: tuple[int, int, int]  # channels, height, width
     labels: Tensor  # (N,) int64
     undo: Undo | None = None
@@ -42,43 +42,33 @@ class DatasetSplit:
 
     def __repr__(self) -> str:
         """Return the size of the split rather than its items."""
-        return f"DatasetSplit({len(self)} images of {self.shape} in a {type(self.dataset).__name__})"
+        return f"DatasetSplit({len(self)} images of {self.shape} in a {self.source.name})"
 
     def take(self, indices: Tensor) -> Tensor:
         """Return the images at ``indices`` (n,), in that order, as (n, C, H, W) uint8.
 
         Raises:
-            DataError: The Dataset fails, or gives other images than it did.
+            DataError: Reading fails, or gives other images than it did.
         """
-        if not len(indices):
-            return torch.empty((0, *self.shape), dtype=torch.uint8)
-        what = type(self.dataset).__name__
-        reader = ImageReader(what, self.undo)
-        with isolated_generators():
-            for place in self.places[indices.cpu()].tolist():
-                try:
-                    item = self.dataset[place]
-                except (RobustPruneError, Warning, MemoryError):
-                    raise
-                except Exception as error:  # of the user's code
-                    raise DataError(
-                        f"{what}: reading item {place} failed with {type(error).__name__}: {in_one_line(error)}"
-                    ) from error
-                reader.add(unpack(item, what)[0], is_batch=False)
-        return fitted(reader.take(), self.shape, what)
+        return read_images_at(self._load, indices, self.shape, self.source.workers)
 
     def batches(
         self, batch_size: int, *, order: Tensor | None = None, device: torch.device | str = "cpu"
     ) -> Iterator[Batch]:
-        """Yield the images at ``order`` (all of them, in their own order, by default), on ``device``."""
+        """Yield the images at ``order`` (all of them, in their own order, by default), on ``device``.
+
+        Raises:
+            DataError: As `take`.
+        """
         positions = torch.arange(len(self)) if order is None else order.cpu()
-        for indices in torch.split(positions, batch_size):
-            yield Batch(self.take(indices).to(device), self.labels[indices].to(device), indices.to(device))
+        chunks = torch.split(positions, batch_size)
+        yield from read_batches(self._load, self.labels, chunks, self.source.workers, device)
 
     def subset(self, indices: Tensor) -> DatasetSplit:
         """Return a split of the images at ``indices`` (n,), in that order."""
         chosen = indices.cpu()
-        return replace(self, places=self.places[chosen], labels=self.labels[chosen], sha256=None)
+        places = [self.places[index] for index in chosen.tolist()]
+        return replace(self, places=places, labels=self.labels[chosen], sha256=None)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 over pixels and labels, that of the same images in memory; it may take a whole pass."""
@@ -89,38 +79,54 @@ class DatasetSplit:
             digest.add(batch.images)
         return digest.with_labels(self.labels)
 
+    def _load(self, indices: Tensor) -> Tensor:
+        if not len(indices):
+            return torch.empty((0, *self.shape), dtype=torch.uint8)
+        reader = ImageReader(self.source.name, self.undo)
+        read = self.source.read([self.places[index] for index in indices.tolist()], reader)
+        return fitted(read, self.shape, self.source.name)
 
-class DatasetReader:
-    """Goes through a Dataset that is too large to keep, once: what is left is its fingerprint."""
 
-    def __init__(self, dataset: Any, images: ImageReader) -> None:
-        """Begin at the first image, which the reader holds; from then on it holds few."""
-        self.dataset, self.images = dataset, images
+class PassReader:
+    """Goes through images that are too large to keep, once: what is left is their fingerprint."""
+
+    def __init__(self, source: GivenSource, images: ImageReader) -> None:
+        """Begin at the images that the reader holds; from then on it holds few."""
+        self.source, self.images = source, images
         first = images.take()
         channels, height, width = first.shape[1:]
         self.shape = (channels, height, width)
-        self._digest = PixelDigest(len(dataset), self.shape)
-        self._digest.add(first)
-        self._waiting = 0
+        self.count = 0
+        self._expected = len(source)
+        self._digest = PixelDigest(self._expected, self.shape)
+        self._go_over(first)
 
     def go_on(self) -> None:
         """Look at what the reader has taken, some hundred images at a time."""
-        self._waiting += 1
-        if self._waiting >= _READ_SIZE:
-            self._flush()
+        if self.images.held >= _READ_SIZE * self.shape[0] * self.shape[1] * self.shape[2]:
+            self._go_over(self.images.take())
 
     def split(self, labels: Tensor) -> DatasetSplit:
-        """Return the split of all images, labels (N,) int64."""
-        self._flush()
-        places = torch.arange(len(labels))
-        return DatasetSplit(
-            self.dataset, places, self.shape, labels, self.images.undo, self._digest.with_labels(labels)
-        )
+        """Return the split of all images, labels (N,) int64.
 
-    def _flush(self) -> None:
-        self._waiting = 0
+        Raises:
+            DataError: The last images do not go with the others, or are not as many as were asked for.
+        """
         if self.images.held:
-            self._digest.add(fitted(self.images.take(), self.shape, self.images.what))
+            self._go_over(self.images.take())
+        places = self.source.places
+        if len(places) != self.count:
+            raise DataError(
+                f"{self.images.what}: {self.count} images came of {len(places)} items, which are too large to keep, so "
+                "that they cannot be asked for again; let the loader give an image for each item"
+            )
+        sha256 = self._digest.with_labels(labels) if self.count == self._expected else None
+        source = replace(self.source, given=None, places=())
+        return DatasetSplit(source, places, self.shape, labels, self.images.undo, sha256)
+
+    def _go_over(self, images: Tensor) -> None:
+        self.count += len(images)
+        self._digest.add(fitted(images, self.shape, self.images.what))
 
 
 class PixelDigest:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from robustprune.data.contract import RawData
-from robustprune.data.dataset_split import DatasetReader
-from robustprune.data.given_forms import chunks_of, dataset_of, draws_at_random, is_in_hand, is_map_style, known_names
+from robustprune.data.dataset_split import PassReader
+from robustprune.data.given_forms import Chunk, chunks_of
 from robustprune.data.given_images import ImageReader, Undo
 from robustprune.data.given_labels import GivenLabels, LabelReader, find_classes
+from robustprune.data.given_names import dataset_of, known_names
+from robustprune.data.given_source import GivenSource
 from robustprune.data.image_data import ImageData
 from robustprune.data.load import IN_MEMORY_BYTES, describe_splits, say_what_is_empty
 from robustprune.data.splits import InMemorySplit, Split
 from robustprune.errors import DataError, DataWarning, ModelError, in_one_line
 from robustprune.models.adapter import check_constants
 from robustprune.runtime.randomness import isolated_generators
+
+_STEP = 256 * 1024**2  # bytes of images between two looks at how much memory is left
 
 AnyData = ImageData | Dataset[Any] | Iterable[Any]
 """An image set, or what `as_data` makes one of."""
@@ -51,7 +58,9 @@ def as_data(
     labels)`` of arrays or tensors, or a mapping of the two. Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with
     C of 1 or 3, uint8 in 0 … 255 or floats in [0, 1], or of PIL; all of one size. Labels are integers from 0, one-hot,
     or texts. They are held as uint8: floats are rounded to the nearest multiple of 1/255. All are kept in memory but
-    those of a Dataset that would take more than 2 GiB, whose images are asked for again as they are used.
+    splits of more than 2 GiB that can be asked for again as they are used: of a Dataset, a DataLoader of one, through
+    its ``collate_fn`` and in the order of this pass, and of arrays, such as `numpy.memmap`, which have to stay as they
+    are.
 
     Args:
         given: An image set, which is returned as it is; or a single split.
@@ -84,8 +93,10 @@ def as_data(
     if not isinstance(seed, int) or seed < 0:
         raise DataError(f"seed={seed!r} is not a whole number from 0")
     undo = _undoing(mean, std)
-    with isolated_generators(seed):
-        read = {part: _read(each, part, undo) for part, each in splits.items()}
+    read = {}
+    for part, each in splits.items():
+        with isolated_generators(seed):
+            read[part] = _read(each, part, undo)
     found = find_classes({part: labels for part, (_, labels) in read.items()}, classes)
     ready: dict[str, Any] = {part: make(labels.of(found)) for part, (make, labels) in read.items()}
     raw = RawData(found, **ready, notes={"name": name})
@@ -93,25 +104,43 @@ def as_data(
     return describe_splits(name, raw, ready, {}, seed)
 
 
-def images_in_hand(given: Any, what: str) -> Tensor | None:
-    """Return the images (N, C, H, W) uint8 of a set in any of the forms of `as_data`, whatever its labels are.
+def read_images(
+    given: Any, split: str | None = None, *, what: str = "images", exact: bool = True, labelled: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Return images (N, C, H, W), and their labels (N,) int64 if they have any and these are asked for.
 
-    Of an image set those of its test split, or else of another; None where it is no set but names, or images alone.
+    They come in any of the forms of `as_data`, with or without labels, or as an array alone. Where ``exact``, floats
+    are not rounded to levels of uint8, and arrays of other shapes (N, …) than images' are taken as they are.
+
+    Args:
+        given: The images, or an image set.
+        split: Which split of an image set; by default its test images, or else others.
+        what: What errors call them.
+        exact: See above.
+        labelled: Whether labels matter; if not, they may be anything, such as numbers below 0.
 
     Raises:
-        DataError: Images that `as_data` refuses.
+        DataError: There are none, or not in [0, 1], or the set has no such split; or labels that are no class numbers.
     """
     if isinstance(given, ImageData):
-        return next(given.splits()[part] for part in ("test", "val", "train") if part in given.splits()).images
+        there = given.splits()
+        given = given.require(split or next(part for part in ("test", "val", "train") if part in there))
     if isinstance(given, Split):
-        return given.images
-    if not is_in_hand(given):
-        return None
-    reader = ImageReader(what)
+        return given.images, given.labels if labelled else None
+    images, labels = ImageReader(what, exact=exact), LabelReader(what)
+    bare = 0
     with isolated_generators(0):
-        for chunk in chunks_of(given, what):
-            reader.add(chunk.images, is_batch=chunk.is_batch)
-        return _conclude(given, reader)
+        for chunk in chunks_of(given, what, bare=True):
+            came = _take(chunk, images, labels, bare=True)
+            bare += came if chunk.labels is None else 0
+        read = images.take() if exact else _conclude(given, GivenSource.of(dataset_of(given), what), images)
+    if not labelled or bare:
+        return read, None
+    found = labels.result(None)
+    if found.texts is not None:
+        raise DataError(f"{what}: labels are texts, and which class is which number is not known; give numbers")
+    assert found.numbers is not None
+    return read, torch.from_numpy(found.numbers)
 
 
 def _named_splits(given: Any, role: str, named: dict[str, Any]) -> dict[str, Any]:
@@ -147,35 +176,68 @@ def _read(given: Any, part: str, undo: Undo | None) -> tuple[Callable[[Tensor], 
             raise DataError(f"{what}: uint8 images are not normalized; leave out mean and std")
         return lambda _: given, GivenLabels(what, given.labels.cpu().numpy(), None, names=names)
     images, labels = ImageReader(what, undo), LabelReader(what)
-    streamed: DatasetReader | None = None
-    for position, chunk in enumerate(chunks_of(given, what)):
-        images_came = images.add(chunk.images, is_batch=chunk.is_batch)
-        labels_came = labels.add(chunk.labels, is_batch=chunk.is_batch)
-        if images_came != labels_came:
-            raise DataError(f"{what}: {images_came} images came with {labels_came} labels; give one an image")
-        if position == 0 and is_map_style(given) and len(given) * images.held > IN_MEMORY_BYTES:
-            streamed = DatasetReader(given, images)
+    source, bound = GivenSource.of(given, what), IN_MEMORY_BYTES
+    streamed: PassReader | None = None
+    for chunk in chunks_of(source.given if source else given, what):
+        _take(chunk, images, labels)
+        if streamed is None and images.held > bound:
+            bound += _STEP
+            if source is None:
+                _check_memory(what)
+            else:
+                streamed = PassReader(source, images)
         if streamed is not None:
             streamed.go_on()
     found = labels.result(known_names(given))
     if streamed is None:
-        return partial(InMemorySplit, _conclude(given, images)), found
+        return partial(
+            InMemorySplit, _conclude(given, source or GivenSource.of(dataset_of(given), what), images)
+        ), found
     images.check_brightness()
-    if draws_at_random(given):
+    if source and source.draws_at_random(lambda: ImageReader(what, undo)):
         raise DataError(f"{what}: its transforms draw at random, and it is too large to keep; leave augmentation out")
-    _warn(given, images, len(given))
+    _warn(given, images, streamed.count)
     return streamed.split, found
 
 
-def _conclude(given: Any, read: ImageReader) -> Tensor:
+def _take(chunk: Chunk, images: ImageReader, labels: LabelReader, *, bare: bool = False) -> int:
+    """Let readers take images and labels, and return how many, which has to be the same."""
+    came = images.add(chunk.images, is_batch=chunk.is_batch)
+    if not (bare and chunk.labels is None):
+        labels_came = labels.add(chunk.labels, is_batch=chunk.is_batch)
+        if came != labels_came:
+            raise DataError(f"{images.what}: {came} images came with {labels_came} labels; give one an image")
+    return came
+
+
+def _check_memory(what: str) -> None:
+    """Check that there is memory for more images of what gives them only once."""
+    if _available_bytes() < 2 * _STEP:
+        raise DataError(
+            f"{what}: the images fill the memory and can be had only once; give a map-style Dataset, a DataLoader of "
+            "one, or an array that stays on disk (numpy.memmap), which are read as they are used"
+        )
+
+
+def _available_bytes() -> float:
+    """Return how much memory is free for use, where Linux tells it."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
+
+
+def _conclude(given: Any, source: GivenSource | None, read: ImageReader) -> Tensor:
     """Return the images read, once what became other than it may be taken for is said."""
     images = read.take()
     read.check_brightness()
-    _warn(given, read, len(images))
+    is_random = source is not None and source.draws_at_random(lambda: ImageReader(read.what, read.undo))
+    _warn(given, read, len(images), is_random=is_random)
     return images
 
 
-def _warn(given: Any, read: ImageReader, count: int) -> None:
+def _warn(given: Any, read: ImageReader, count: int, *, is_random: bool = False) -> None:
     found = []
     if read.rounded:
         found.append(
@@ -184,7 +246,7 @@ def _warn(given: Any, read: ImageReader, count: int) -> None:
         )
     if read.repeated:
         found.append(f"{read.repeated} grey images among colour ones were given three equal channels")
-    if draws_at_random(given):
+    if is_random:
         found.append("its transforms draw at random, and the images stay as they were drawn; leave augmentation out")
     dataset = dataset_of(given)
     there = len(dataset) if isinstance(given, DataLoader) and given.drop_last and dataset is not None else count

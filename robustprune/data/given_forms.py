@@ -1,4 +1,4 @@
-"""Labelled images as programs hold them: DataLoaders, Datasets and pairs, read in their order through one pass."""
+"""Images as programs hold them: DataLoaders, Datasets, arrays and pairs, read in their order through one pass."""
 
 from __future__ import annotations
 
@@ -12,32 +12,35 @@ from torch.utils.data import DataLoader, IterableDataset
 from robustprune.errors import DataError, RobustPruneError, in_one_line
 
 _IMAGE_KEYS = ("image", "images", "img", "pixel_values", "pixels", "x")
-_LABEL_KEYS = ("label", "labels", "target", "targets", "class", "y")
-_LOOKED_AT = 8  # images that are read twice, to see whether they come out alike; flips spare one in two
-_DEPTH = 8  # Datasets around Datasets around …
+LABEL_KEYS = ("label", "labels", "target", "targets", "class", "y")
+_ROWS = 4096  # images of an array that are taken at a time
 
 
 class Chunk(NamedTuple):
     """Images with their labels, or one image with its label, as they came."""
 
     images: Any
-    labels: Any
+    labels: Any  # None where images come alone
     is_batch: bool
 
 
-def chunks_of(given: Any, what: str) -> Iterator[Chunk]:
+def chunks_of(given: Any, what: str, *, bare: bool = False) -> Iterator[Chunk]:
     """Yield all that a DataLoader, Dataset, or pair of images and labels holds; ``what`` names it in errors.
+
+    Where ``bare``, labels may be lacking, and images may be an array alone.
 
     Raises:
         DataError: It is none of these, or reading failed.
     """
-    if isinstance(given, Mapping) or _is_pair(given):
-        yield Chunk(*unpack(given, what), True)
+    if bare and is_array(given):
+        yield from _rows(given, None, what)
         return
-    if not (is_map_style(given) or isinstance(given, Iterable)) or isinstance(given, str | bytes) or _is_array(given):
-        raise DataError(
-            f"{what}: expected a DataLoader, a Dataset, or a pair of images and labels, got {type(given).__name__}"
-        )
+    if isinstance(given, Mapping) or is_pair(given, bare=bare):
+        yield from _rows(*unpack(given, what, bare=bare), what)
+        return
+    if not (is_map_style(given) or isinstance(given, Iterable)) or isinstance(given, str | bytes) or is_array(given):
+        pair = "images, or images and labels" if bare else "or a pair of images and labels"
+        raise DataError(f"{what}: expected a DataLoader, a Dataset, {pair}, got {type(given).__name__}")
     items = (given[index] for index in range(len(given))) if is_map_style(given) else iter(given)
     position = 0
     while True:
@@ -48,25 +51,31 @@ def chunks_of(given: Any, what: str) -> Iterator[Chunk]:
         except (RobustPruneError, Warning, MemoryError):
             raise
         except Exception as error:  # of the user's code
-            raise DataError(
-                f"{what}: reading item {position} of this {type(given).__name__} failed with {type(error).__name__}: "
-                f"{in_one_line(error)}"
-            ) from error
-        images, labels = unpack(item, what)
-        yield Chunk(images, labels, _is_batch(given, images, labels))
+            raise failed_reading(f"{what}: reading item {position} of this {type(given).__name__}", error) from error
+        images, labels = unpack(item, what, bare=bare)
+        yield Chunk(images, labels, _is_batch(given, images, labels, what))
         position += 1
 
 
-def unpack(item: Any, what: str) -> tuple[Any, Any]:
+def failed_reading(what: str, error: Exception) -> DataError:
+    """Return what to raise where the user's code did."""
+    return DataError(f"{what} failed with {type(error).__name__}: {in_one_line(error)}")
+
+
+def unpack(item: Any, what: str, *, bare: bool = False) -> tuple[Any, Any]:
     """Return images and labels of what a loader or Dataset gives: a pair, or a mapping that names the two.
+
+    Where ``bare``, images may come alone, with None for their labels, and more than two things may come.
 
     Raises:
         DataError: It is neither; the message says what came.
     """
     if isinstance(item, Mapping):
-        return _value(item, _IMAGE_KEYS, what), _value(item, _LABEL_KEYS, what)
-    if isinstance(item, tuple | list) and len(item) == 2:
-        return item[0], item[1]
+        return _value(item, _IMAGE_KEYS, what), _value(item, LABEL_KEYS, what, needed=not bare)
+    if bare and (is_array(item) or is_picture(item)):
+        return item, None
+    if isinstance(item, tuple | list) and (len(item) == 2 or (bare and len(item) > 0)):
+        return item[0], item[1] if len(item) > 1 else None
     found = f"{len(item)} things" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
     raise DataError(f"{what}: expected pairs of images and labels, got {found}; let the Dataset return (image, label)")
 
@@ -75,19 +84,28 @@ def is_map_style(given: Any) -> bool:
     """Return whether it is a Dataset, of torch or of its kind, whose items can be asked for by number."""
     is_through = isinstance(given, DataLoader | IterableDataset | str | bytes | Mapping)
     return (
-        not (is_through or _is_array(given) or _is_pair(given))
+        not (is_through or is_array(given) or is_pair(given))
         and hasattr(given, "__getitem__")
         and hasattr(given, "__len__")
     )
 
 
-def is_in_hand(given: Any) -> bool:
-    """Return whether it is a labelled image set, as `chunks_of` reads, and not names of some, nor images alone."""
-    if isinstance(given, tuple):
-        return _is_pair(given) and all(map(_is_array, given)) and np.ndim(given[0]) > np.ndim(given[1])
-    if isinstance(given, Mapping):
-        return any(key in given for key in _IMAGE_KEYS)
-    return isinstance(given, DataLoader | IterableDataset) or (is_map_style(given) and not isinstance(given, list))
+def is_pair(given: Any, *, bare: bool = False) -> bool:
+    """Return whether it is images and labels: a tuple of two, or a list of two arrays; not a list of two samples.
+
+    Where ``bare``, two arrays of one shape are two images.
+    """
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        return False
+    are_arrays = all(map(is_array, given))
+    if bare and are_arrays and np.shape(given[0]) == np.shape(given[1]):
+        return False
+    return isinstance(given, tuple) or are_arrays
+
+
+def is_array(each: Any) -> bool:
+    """Return whether it is an array of some library, and no image of PIL."""
+    return isinstance(each, Tensor | np.ndarray) or (hasattr(each, "__array__") and not is_picture(each))
 
 
 def is_picture(image: Any) -> bool:
@@ -95,64 +113,53 @@ def is_picture(image: Any) -> bool:
     return hasattr(image, "getbands") and hasattr(image, "convert")
 
 
-def dataset_of(given: Any) -> Any:
-    """Return the map-style Dataset that a loader reads, or the Dataset given; None where there is none."""
-    found = getattr(given, "dataset", None) if isinstance(given, DataLoader) else given
-    return found if is_map_style(found) else None
+def array_of_images(given: Any, what: str) -> Any:
+    """Return the images of a pair, or a mapping, of arrays, one in each row; None of other forms.
+
+    Raises:
+        DataError: A mapping has no images or labels.
+    """
+    if not (isinstance(given, Mapping) or is_pair(given)):
+        return None
+    images, _ = unpack(given, what)
+    return images if is_array(images) and len(getattr(images, "shape", ())) > 2 else None
 
 
-def known_names(given: Any) -> tuple[str, ...] | None:
-    """Return the names of the classes that a Dataset tells, as torchvision's and Hugging Face's do, if it does."""
-    for _ in range(_DEPTH):
-        if isinstance(given, Mapping) or getattr(given, "target_transform", None) is not None:
-            return None  # its labels are no longer those that the names are of
-        features = getattr(given, "features", None)
-        named = [features[key] for key in _LABEL_KEYS if key in features] if isinstance(features, Mapping) else []
-        names = getattr(named[0], "names", None) if named else getattr(given, "classes", None)
-        if isinstance(names, list | tuple) and names and all(isinstance(name, str | tuple) for name in names):
-            return tuple(name if isinstance(name, str) else ", ".join(map(str, name)) for name in names)
-        if not hasattr(given, "dataset"):
-            return None
-        given = given.dataset
-    return None
+def _rows(images: Any, labels: Any, what: str) -> Iterator[Chunk]:
+    """Yield images and labels, a part at a time where they are many."""
+    if len(getattr(images, "shape", ())) < 3 or len(images) <= _ROWS:
+        yield Chunk(images, labels, True)
+        return
+    if labels is not None and not isinstance(labels, Tensor | list | tuple) and is_array(labels):
+        labels = np.asarray(labels)
+    if labels is not None and (not hasattr(labels, "__len__") or len(labels) != len(images)):
+        came = len(labels) if hasattr(labels, "__len__") else "no"
+        raise DataError(f"{what}: {len(images)} images came with {came} labels; give one an image")
+    for start in range(0, len(images), _ROWS):
+        part = slice(start, start + _ROWS)
+        yield Chunk(images[part], None if labels is None else labels[part], True)
 
 
-def draws_at_random(given: Any) -> bool:
-    """Return whether a Dataset gives another image when it is asked again, as one with augmentation does."""
-    dataset = dataset_of(given)
-    try:
-        for index in range(min(_LOOKED_AT, len(dataset)) if dataset is not None else 0):
-            first, again = (np.asarray(unpack(dataset[index], "")[0]) for _ in range(2))
-            if not np.array_equal(first, again):
-                return True
-    except Exception:  # what the pass itself went through without; nothing is known then
-        return False
-    return False
-
-
-def _is_pair(given: Any) -> bool:
-    """Return whether it is images and labels: a tuple of two, or a list of two arrays; not a list of two samples."""
-    is_two = isinstance(given, tuple | list) and len(given) == 2
-    return is_two and (isinstance(given, tuple) or all(map(_is_array, given)))
-
-
-def _is_array(each: Any) -> bool:
-    return isinstance(each, Tensor | np.ndarray) or hasattr(each, "__array__")
-
-
-def _is_batch(given: Any, images: Any, labels: Any) -> bool:
+def _is_batch(given: Any, images: Any, labels: Any, what: str) -> bool:
     if is_map_style(given) or isinstance(given, IterableDataset):
         return False
     if isinstance(given, DataLoader) and given.batch_sampler is not None:
         return True
+    if labels is None and np.ndim(images) == 3 and not is_picture(images):
+        raise DataError(
+            f"{what}: of images of shape {tuple(images.shape)} without labels nobody can tell whether they are one or "
+            "several; give batches (N, C, H, W)"
+        )
     # Anything that is iterated over may give either.
     return not (is_picture(images) or isinstance(labels, str | int) or getattr(labels, "ndim", 1) == 0)
 
 
-def _value(item: Mapping[Any, Any], keys: tuple[str, ...], what: str) -> Any:
+def _value(item: Mapping[Any, Any], keys: tuple[str, ...], what: str, *, needed: bool = True) -> Any:
     found = [key for key in keys if key in item]
     if len(found) == 1:
         return item[found[0]]
+    if not found and not needed:
+        return None
     kind = "image" if keys is _IMAGE_KEYS else "label"
     raise DataError(
         f"{what}: {'none' if not found else 'more than one'} of the keys {', '.join(map(str, list(item)[:8]))} is that "

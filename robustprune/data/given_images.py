@@ -1,4 +1,4 @@
-"""Images of any form as uint8 (N, C, H, W), once it is certain that they are in [0, 1] or 0 … 255."""
+"""Images of any form as (N, C, H, W), in uint8 unless asked for as they are, once their scale is certain."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from robustprune.data.given_forms import is_picture
-from robustprune.data.pixels import convert_channels
+from robustprune.data.pixels import convert_channels, in_parts
 from robustprune.errors import DataError
+from robustprune.models.forward import to_unit_range
 from robustprune.runtime.arrays import to_tensor
 
-_CHUNK = 512
 _ROUNDING = 2e-3  # levels of 255 by which float32 misses a whole level, however it was normalized and undone
 _OVERSHOOT = 0.25  # as resizing with negative lobes gives it; normalized images lie further out
 _NORMALIZED = 8.0  # deviations from the mean that a normalized image hardly reaches, and one of 0 … 16 or 255 does
@@ -32,10 +32,15 @@ class ImageReader:
         repeated: How many grey images were given three channels, to go with others in colour.
     """
 
-    def __init__(self, what: str, undo: Undo | None = None) -> None:
-        """Begin with none; ``what`` names them in errors."""
+    def __init__(self, what: str, undo: Undo | None = None, *, exact: bool = False) -> None:
+        """Begin with none; ``what`` names them in errors.
+
+        Where ``exact``, floats stay floats, and what is not of the shape of images stays as it is: (N, …).
+        """
         self.what = what
         self.undo = undo
+        self.exact = exact
+        self.held = 0  # bytes, since the last call of `take`
         self.values = self.rounded = self.repeated = 0
         self._parts: list[Tensor] = []
         self._highest = 0.0
@@ -53,21 +58,18 @@ class ImageReader:
         values = to_tensor(self._decoded(images) if is_picture(images) else images, self.what, DataError)
         values = values.detach().cpu()
         values = self._channels_first(values if is_batch else values.unsqueeze(0))
-        self._parts += [self._to_levels(part) for part in torch.split(values, _CHUNK)]
+        for part in in_parts(values):
+            self._parts.append(self._checked(part) if self.exact else self._to_levels(part))
+            self.held += self._parts[-1].nbytes
         return len(values)
 
-    @property
-    def held(self) -> int:
-        """How many bytes the images since the last call of `take` have."""
-        return sum(part.numel() for part in self._parts)
-
     def take(self) -> Tensor:
-        """Return all images since the last call, (N, C, H, W) uint8; grey ones in colour where others are.
+        """Return all images since the last call, (N, C, H, W); grey ones in colour where others are.
 
         Raises:
             DataError: None came, or their sizes differ.
         """
-        parts, self._parts = self._parts, []
+        parts, self._parts, self.held = self._parts, [], 0
         if not parts:
             raise DataError(f"{self.what}: there are no images")
         sizes = list(dict.fromkeys(tuple(part.shape[2:]) for part in parts))
@@ -76,9 +78,20 @@ class ImageReader:
                 f"{self.what}: images are of {len(sizes)} sizes, such as {sizes[0][0]}×{sizes[0][1]} and "
                 f"{sizes[1][0]}×{sizes[1][1]}; resize them to one, as in the Dataset's transform"
             )
+        if len(parts) == 1:
+            return parts[0]
+        if len({part.dtype for part in parts}) > 1:  # only where they are exact
+            parts = [to_unit_range(part) for part in parts]
         channels = max(part.shape[1] for part in parts)
         self.repeated += sum(len(part) for part in parts if part.shape[1] != channels)
-        return torch.cat([convert_channels(part, channels) for part in parts])
+        whole = parts[0].new_empty((sum(map(len, parts)), channels, *sizes[0]))
+        filled = 0
+        parts.reverse()
+        while parts:  # each goes as soon as it is copied, so that memory never holds all of them twice
+            part = parts.pop()
+            whole[filled : filled + len(part)] = convert_channels(part, channels)
+            filled += len(part)
+        return whole
 
     def check_brightness(self) -> None:
         """Check that the brightest value of all is not the darkest but black."""
@@ -99,6 +112,8 @@ class ImageReader:
     def _channels_first(self, images: Tensor) -> Tensor:
         if images.ndim == 3 and 0 not in images.shape[1:]:
             return images.unsqueeze(1)
+        if self.exact and not (images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3)):
+            return images
         first, last = (images.ndim == 4 and images.shape[axis] in (1, 3) for axis in (1, 3))
         if first and last:
             raise DataError(
@@ -118,11 +133,7 @@ class ImageReader:
                 raise DataError(f"{self.what}: uint8 images are not normalized; leave out mean and std")
             self._highest = max(self._highest, float(images.max()) / 255 if len(images) else 0)
             return images.clone(memory_format=torch.contiguous_format)  # whoever gave them may write into them
-        if not images.is_floating_point():
-            kind = str(images.dtype).removeprefix("torch.")
-            raise DataError(
-                f"{self.what}: {kind} may be on any scale; convert to uint8 (0 to 255) or to floats in [0, 1]"
-            )
+        self._check_type(images)
         exact, spread = images.double(), torch.finfo(images.dtype).eps
         if self.undo is not None:
             exact = self._undone(exact)
@@ -133,6 +144,21 @@ class ImageReader:
         self.values += scaled.numel()
         self.rounded += int(((scaled - levels).abs() > slack).sum())
         return levels.to(torch.uint8).contiguous()
+
+    def _checked(self, images: Tensor) -> Tensor:
+        """Return images as they are, once it is certain that they are in [0, 1], or uint8."""
+        if images.dtype == torch.uint8:
+            return images
+        self._check_type(images)
+        self._check_range(images.double(), _ROUNDING / 255)
+        return images.clamp(0, 1)
+
+    def _check_type(self, images: Tensor) -> None:
+        if not images.is_floating_point():
+            kind = str(images.dtype).removeprefix("torch.")
+            raise DataError(
+                f"{self.what}: {kind} may be on any scale; convert to uint8 (0 to 255) or to floats in [0, 1]"
+            )
 
     def _undone(self, images: Tensor) -> Tensor:
         assert self.undo is not None

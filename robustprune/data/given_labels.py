@@ -75,8 +75,11 @@ class LabelReader:
             # Collating one-hot lists gives one tensor a class, which looks the same and means something else.
             raise DataError(f"{self.what}: labels are a list of arrays; let the Dataset return each as one tensor")
         array = to_numpy(labels, f"{self.what}: labels", DataError)
-        self._arrays.append(array if is_batch else array[None])
-        return len(self._arrays[-1]) if self._arrays[-1].ndim else 1
+        array = array if is_batch else array[None]
+        if array.ndim > 2:
+            raise DataError(f"{self.what}: labels of shape {array.shape} are neither (N,) nor one-hot (N, K)")
+        self._arrays.append(array)
+        return len(array) if array.ndim else 1
 
     def result(self, names: tuple[str, ...] | None) -> GivenLabels:
         """Return all labels; ``names`` are those that the Dataset gives its classes.
@@ -136,7 +139,7 @@ def find_classes(found: Mapping[str, GivenLabels], asked: Sequence[str] | int | 
     if asked is not None:
         return _asked(asked, names)
     if shown.texts is not None:
-        return tuple(sorted(set(shown.texts)))
+        return names if names and set(shown.texts) <= set(names) else tuple(sorted(set(shown.texts)))
     assert shown.numbers is not None
     last = max(int(labels.numbers.max(initial=0)) for labels in found.values() if labels.numbers is not None)
     if names and last < len(names) and shown.width in (None, len(names)):

@@ -14,7 +14,7 @@ from robustprune.errors import DataError
 INTERPOLATION = "bilinear, antialiased"
 # ITU-R BT.601 luma in 16-bit fixed point, as Pillow computes it.
 _LUMA = (19595, 38470, 7471)
-_CHUNK = 512
+_VALUES = 1 << 20  # that are worked on at a time, in copies several times as large
 _SMALLEST_STD = 1e-3
 
 
@@ -32,7 +32,7 @@ def convert_channels(images: Tensor, channels: int) -> Tensor:
     if (found, channels) == (1, 3):
         return images.expand(-1, 3, -1, -1).contiguous()
     if (found, channels) == (3, 1):
-        return torch.cat([_luma(chunk) for chunk in torch.split(images, _CHUNK)])
+        return torch.cat([_luma(chunk) for chunk in in_parts(images)])
     raise DataError(f"images of {found} channels cannot be given {channels}; channels are 1 or 3")
 
 
@@ -43,8 +43,8 @@ def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if tuple(images.shape[2:]) == tuple(size):
         return images
-    resized = images.new_empty((*images.shape[:2], *size))
-    for target, chunk in zip(torch.split(resized, _CHUNK), torch.split(images, _CHUNK), strict=True):
+    resized, parts = images.new_empty((*images.shape[:2], *size)), in_parts(images)
+    for target, chunk in zip(torch.split(resized, max(1, len(parts[0]))), parts, strict=True):
         smooth = F.interpolate(chunk.float(), size, mode="bilinear", antialias=True, align_corners=False)
         target.copy_(smooth.round_().clamp_(0, 255))
     return resized
@@ -58,7 +58,7 @@ def channel_statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tu
     """
     count, totals = 0, torch.zeros(2, 1, dtype=torch.int64)  # of values and squares, by channel
     for batch in batches:
-        for chunk in torch.split(batch, _CHUNK):
+        for chunk in in_parts(batch):
             values = chunk.to(torch.int32)
             count += values[:, 0].numel()
             both = [each.sum(dim=(0, 2, 3), dtype=torch.int64) for each in (values, values.square())]
@@ -67,6 +67,11 @@ def channel_statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tu
     means = tuple(total / (255 * count) for total in sums)
     variances = ((count * b - a**2) / (255 * count) ** 2 for a, b in zip(sums, squares, strict=True))
     return means, tuple(max(math.sqrt(variance), _SMALLEST_STD) for variance in variances)
+
+
+def in_parts(images: Tensor) -> tuple[Tensor, ...]:
+    """Return some images at a time, so many that copies of them in wider types stay small."""
+    return torch.split(images, max(1, _VALUES // max(1, images[:1].numel())))
 
 
 def _luma(images: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from robustprune.data.chunks import read_batches, read_images_at
 from robustprune.data.pixels import resize_images
 from robustprune.data.splits import Batch
 from robustprune.errors import DataError
@@ -19,8 +19,6 @@ from robustprune.runtime.files import hash_arrays, printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_READ_SIZE = 256  # images a worker reads at a time when the caller names no batch size
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,13 +61,7 @@ class StreamedSplit:
         Raises:
             DataError: A file is missing or damaged; the message names it.
         """
-        images = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
-        chunks = torch.split(indices, _READ_SIZE)
-        # Starting processes costs more than reading a few files.
-        workers = self.workers if len(chunks) > 1 else 0
-        for target, chunk in zip(torch.split(images, _READ_SIZE), self._read(chunks, workers), strict=True):
-            target.copy_(chunk)
-        return images
+        return read_images_at(self._load, indices, self.shape, self.workers)
 
     def batches(
         self, batch_size: int, *, order: Tensor | None = None, device: torch.device | str = "cpu"
@@ -80,10 +72,7 @@ class StreamedSplit:
             DataError: A file is missing or damaged, or a reading process ended; the message says which.
         """
         positions = torch.arange(len(self)) if order is None else order.cpu()
-        chunks = torch.split(positions, batch_size)
-        pinned = torch.device(device).type == "cuda"
-        for indices, images in zip(chunks, self._read(chunks, self.workers, pinned), strict=True):
-            yield Batch(images.to(device, non_blocking=pinned), self.labels[indices].to(device), indices.to(device))
+        yield from read_batches(self._load, self.labels, torch.split(positions, batch_size), self.workers, device)
 
     def subset(self, indices: Tensor) -> StreamedSplit:
         """Return a split of the files at ``indices`` (n,), in that order."""
@@ -106,47 +95,11 @@ class StreamedSplit:
             }
         )
 
-    def _read(self, chunks: Sequence[Tensor], workers: int, pinned: bool = False) -> Iterator[Tensor]:
-        # A generator of its own, because otherwise every loader draws a seed from torch's global one.
-        loader = iter(
-            DataLoader(
-                _Chunks(self, chunks),
-                batch_size=None,
-                num_workers=min(workers, len(chunks)),
-                pin_memory=pinned,
-                generator=torch.Generator(),
-            )
-        )
-        try:
-            for read in loader:
-                if isinstance(read, str):
-                    raise DataError(read)
-                yield read
-        except (RuntimeError, OSError) as error:
-            raise DataError(f"reading image files stopped: {error}") from error
-        finally:
-            del loader  # ends the processes now, not when the traceback that holds this frame is let go
-
-
-class _Chunks(Dataset["Tensor | str"]):
-    """Whole batches as items. A failure is an item too: the loader would bury an exception in a traceback."""
-
-    def __init__(self, split: StreamedSplit, chunks: Sequence[Tensor]) -> None:
-        self.split = split
-        self.chunks = chunks
-
-    def __len__(self) -> int:
-        return len(self.chunks)
-
-    def __getitem__(self, number: int) -> Tensor | str:
-        indices = self.chunks[number].tolist()
-        images = torch.empty((len(indices), *self.split.shape), dtype=torch.uint8)
-        try:
-            for target, index in zip(images, indices, strict=True):
-                image = read_image(self.split.paths[index], self.split.channels)
-                target.copy_(resize_images(image.unsqueeze(0), self.split.image_size)[0])
-        except DataError as error:
-            return str(error)
+    def _load(self, indices: Tensor) -> Tensor:
+        images = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
+        for target, index in zip(images, indices.tolist(), strict=True):
+            image = read_image(self.paths[index], self.channels)
+            target.copy_(resize_images(image.unsqueeze(0), self.image_size)[0])
         return images
 
 

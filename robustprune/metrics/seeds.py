@@ -10,10 +10,16 @@ known without drawing:
     var(mean) = σₐ²/S + σ_b²/n + σₑ²/(S n)
 
 The spread of the seeds' means estimates σₐ² + σₑ²/n (with S − 1, not S: of three seeds the plain bootstrap sees two
-thirds of it), that of the images' means the rest. Each part has the quantile of its own degrees of freedom, Student's
-for the few seeds, and a difference the mean of these quantiles weighted by the parts (Cochran 1964, "Approximate
-significance levels of the Behrens-Fisher test"): exact where one part outweighs the other, else a little wide. Of two
-groups of seeds that are not paired, the spreads add up, with the degrees of freedom of Welch 1947.
+thirds of it), that of the images' means the rest. So the variance is a part A of few degrees of freedom ν = S − 1 and a
+part B of as many as there are images, and Student's quantile that of
+
+    ν (1 + (B/A)²)
+
+degrees: those of Satterthwaite 1946 ("An approximate distribution of estimates of variance components"), which are
+(A + B)²/(A²/ν), without the product 2AB; with it three seeds would hold the truth in 92 % where they are most of the
+variance. By quadrature it is held in 94.3 to 95.8 % at any ratio of the parts and from three seeds on, and the 90 %
+interval in 90.0 to 91.4. Of two groups of seeds that are not paired, the spreads add up, with the degrees of freedom of
+Welch 1947.
 """
 
 from __future__ import annotations
@@ -25,13 +31,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtr, stdtrit
 
 _Floats = NDArray[Any]
 
 LEAST_SEEDS = 3
 """From fewer, nothing is said of other networks than these."""
-_SMALLEST = 1e-15  # p-value
+_MANY = 1e9  # degrees of freedom, as good as infinitely many
 
 
 @dataclass(frozen=True)
@@ -98,68 +104,102 @@ class CrossedDifference:
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return lower and upper end."""
-        half = self._reach((1 - confidence) / 2)
+        half = float(stdtrit(self._all_freedom, (1 + confidence) / 2)) * self._deviation
         return self.difference - half, self.difference + half
 
     @property
     def p_value(self) -> float:
-        """Two-sided p-value of no difference: the confidence at which the interval ends at zero, from above."""
-        target = abs(self.difference)
-        if target == 0:
-            return 1.0
-        if target >= self._reach(_SMALLEST):
-            return 2 * _SMALLEST
-        from scipy.optimize import brentq  # slow to import, and every evaluation imports metrics
+        """Two-sided p-value of no difference: the interval of confidence 1 − p ends at zero."""
+        return min(1.0, 2 * self._p_above(-abs(self.difference)))
 
-        # On a logarithmic scale, as p-values of many digits are of interest.
-        found = brentq(lambda log: self._reach(math.exp(log)) - target, math.log(_SMALLEST), math.log(0.5), xtol=1e-10)
-        return min(1.0, 2 * math.exp(found))
+    def p_equivalent(self, tolerance: float) -> float:
+        """Return the p-value of two one-sided tests that the difference is ``tolerance`` or more to either side.
 
-    def _reach(self, tail: float) -> float:
-        """Return half the width of the interval that leaves ``tail`` out on either side."""
-        variance = self.images + self.seeds
-        if variance == 0:
-            return 0.0
-        student = 0.0 if self.freedom is None else float(stdtrit(self.freedom, tail))
-        return -(float(ndtri(tail)) * self.images + student * self.seeds) / math.sqrt(variance)
+        At most α where the interval of confidence 1 − 2α lies within ±``tolerance`` (Schuirmann 1987, "A comparison of
+        the two one-sided tests procedure and the power approach").
+        """
+        return max(self._p_above(self.difference - tolerance), self._p_above(-self.difference - tolerance))
+
+    def _p_above(self, difference: float) -> float:
+        """Return the one-sided p-value of a difference that is expected to be below 0."""
+        if self._deviation == 0:
+            return 0.5 if difference == 0 else float(difference > 0)
+        return float(stdtr(self._all_freedom, difference / self._deviation))
+
+    @property
+    def _deviation(self) -> float:
+        return math.sqrt(self.images + self.seeds)
+
+    @property
+    def _all_freedom(self) -> float:
+        """Degrees of freedom of both parts of the variance together."""
+        if self.freedom is None or self.freedom * self.images**2 > _MANY * self.seeds**2:
+            return _MANY
+        return self.freedom * (1 + (self.images / self.seeds) ** 2) if self.seeds else self.freedom
 
 
-def paired_difference(differences: _Floats, covariance: _Floats, least: float = 0.0) -> CrossedDifference:
+def interquartile_mean(values: _Floats) -> float:
+    """Return the mean of values (S,) without the lowest and the highest quarter of them, rounded down."""
+    return float(values[_inner_half(values)].mean())
+
+
+def paired_difference(
+    differences: _Floats, covariance: _Floats, least: float = 0.0, *, trim: bool = False
+) -> CrossedDifference:
     """Return the mean of differences (S,) of pairs of networks, one pair for each seed.
 
-    ``covariance`` (S, S) is that of these as the images are drawn anew, ``least`` see :func:`least_variance`.
+    ``covariance`` (S, S) is that of these as the images are drawn anew, ``least`` see :func:`least_variance`. If
+    ``trim``, it is the interquartile mean, in the manner of Tukey and McLaughlin 1963 ("Less vulnerable confidence and
+    significance procedures for location based on a single sample"): the spread of the seeds is that of Winsorized
+    values, as Yuen 1974 estimates it, and has the degrees of freedom of the seeds that are left.
     """
-    return _estimate(float(np.mean(differences)), [(differences, covariance)], float(np.mean(covariance)), least)
+    return _estimate([(differences, 1.0)], covariance, least, trim)
 
 
-def unpaired_difference(first: _Floats, second: _Floats, covariance: _Floats, least: float = 0.0) -> CrossedDifference:
+def unpaired_difference(
+    first: _Floats, second: _Floats, covariance: _Floats, least: float = 0.0, *, trim: bool = False
+) -> CrossedDifference:
     """Return the difference of the mean of ``second`` to that of ``first``, networks of other seeds on equal images.
 
     There is one value for each network, (S,) and (T,); ``covariance`` (S + T, S + T) is that of both as the images are
-    drawn anew, ``least`` see :func:`least_variance`.
+    drawn anew, ``least`` see :func:`least_variance`. If ``trim``, means are interquartile means, as Yuen 1974 compares
+    them ("The two-sample trimmed t for unequal population variances").
     """
-    count = len(first)
-    contrast = np.concatenate([np.full(count, -1 / count), np.full(len(second), 1 / len(second))])
-    sides = [(first, covariance[:count, :count]), (second, covariance[count:, count:])]
-    return _estimate(float(np.mean(second) - np.mean(first)), sides, float(contrast @ covariance @ contrast), least)
+    return _estimate([(first, -1.0), (second, 1.0)], covariance, least, trim)
 
 
 def _estimate(
-    difference: float, sides: Sequence[tuple[_Floats, _Floats]], drawing_images: float, least: float
+    sides: Sequence[tuple[_Floats, float]], covariance: _Floats, least: float, trim: bool
 ) -> CrossedDifference:
-    """Return an estimate; ``drawing_images`` is the variance of the difference as images are drawn, seeds held."""
-    if min(len(values) for values, _ in sides) < LEAST_SEEDS:
+    """Return the estimate of the sum of the sides' means, each with its sign."""
+    contrast = np.zeros(len(covariance))
+    difference, parts, squares, interaction, start = 0.0, 0.0, 0.0, 0.0, 0
+    fewest = len(covariance)
+    for values, sign in sides:
+        kept = _inner_half(values) if trim else np.arange(len(values))
+        inner, count = values[kept], len(kept)
+        own = covariance[np.ix_(start + kept, start + kept)]
+        contrast[start + kept] = sign / count
+        difference += sign * float(inner.mean())
+        fewest, start = min(fewest, count), start + len(values)
+        if count > 1:
+            squared = np.var(np.clip(values, inner.min(), inner.max())) * len(values)
+            part = float(squared) / (count * (count - 1))
+            parts, squares = parts + part, squares + part**2 / (count - 1)
+            # σₑ²/(S n), what differs from image to image in another way for each seed, is in both: once too often.
+            interaction += float(np.trace(own) / count - np.mean(own)) / (count - 1)
+    drawing_images = float(contrast @ covariance @ contrast)  # with seeds held
+    if fewest < LEAST_SEEDS:
         return CrossedDifference(difference, drawing_images + least)
-    parts, squares, interaction = 0.0, 0.0, 0.0
-    for values, covariance in sides:
-        count = len(values)
-        part = float(np.var(values, ddof=1)) / count
-        parts, squares = parts + part, squares + part**2 / (count - 1)
-        # σₑ²/(S n), what differs from image to image in another way for each seed, is in both spreads: once too often.
-        interaction += float(np.trace(covariance) / count - np.mean(covariance)) / (count - 1)
     # Where seeds do not differ at all, any will do.
     freedom = parts**2 / squares if squares else 1.0
     return CrossedDifference(difference, max(0.0, drawing_images - interaction) + least, parts, freedom)
+
+
+def _inner_half(values: _Floats) -> NDArray[np.intp]:
+    """Return where values (S,) lie that are neither in the lowest nor in the highest quarter."""
+    cut = len(values) // 4
+    return np.argsort(values, kind="stable")[cut : len(values) - cut]
 
 
 def least_variance(values: _Floats, dense: int) -> float:

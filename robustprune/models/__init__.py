@@ -4,12 +4,13 @@ from robustprune.models.adapter import normalized
 from robustprune.models.architecture import Architecture, known_architecture
 from robustprune.models.build import MODELS, architecture_of, build_model, build_network
 from robustprune.models.forward import (
-    failure,
     frozen_parameters,
     logit_gap,
     logits_of,
     model_device,
     model_type,
+    naming_failures,
+    placed,
     run_model,
     to_unit_range,
 )
@@ -25,6 +26,7 @@ from robustprune.models.networks import (
 )
 from robustprune.models.own_module import architecture_beside, for_images
 from robustprune.models.weight_files import load_weights
+from robustprune.runtime.allocation import keep_freed_memory
 
 __all__ = [
     "MODELS",
@@ -37,7 +39,6 @@ __all__ = [
     "build_network",
     "copy_network",
     "evaluation_mode",
-    "failure",
     "for_images",
     "frozen_parameters",
     "hides_layers",
@@ -47,10 +48,15 @@ __all__ = [
     "logits_of",
     "model_device",
     "model_type",
+    "naming_failures",
     "network_name",
     "normalized",
+    "placed",
     "run_model",
     "run_uncompiled",
     "to_evaluation",
     "to_unit_range",
 ]
+
+# Whatever computes with a network begins here: scoring, training, attacks, evaluation, detection.
+keep_freed_memory()

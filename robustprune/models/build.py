@@ -30,33 +30,12 @@ def build_model(
     download: bool = False,
     **options: Any,
 ) -> nn.Module:
-    """Return a network for an image set, freshly initialized unless weights are asked for.
-
-    Where weights come from is no part of the architecture: a ticket carries its own, and opening one neither
-    downloads nor reads another file.
-
-    Args:
-        name: ``resnet20|32|44|56|110``, ``wrn-28-10`` and its like, ``wrn:DEPTH-WIDENING``,
-            ``torchvision:NAME``, ``timm:NAME``, ``robustbench:NAME``, ``file:PATH:NAME`` or a
-            plug-in's name.
-        data: The image set (its classes, channels, size and normalization constants).
-        seed: Decides the initial weights; the process-wide generators are left as they were.
-        weights_file: A local file of weights in place of random ones; only tensors are read from it.
-        download: Fetch the published weights of a ``robustbench:`` model where they are not here yet.
-        options: What the builder takes, such as ``width`` for the CIFAR ResNets.
-
-    Returns:
-        A module from images (N, C, H, W) in [0, 1] to logits (N, classes), in evaluation mode, with its
-        :class:`Architecture` as attribute ``architecture``.
+    """Return a network for an image set; :func:`robustprune.data.build_model` reads images in hand for it.
 
     Raises:
         UnknownNameError: No model of that name.
         ModelError: The network cannot be built so, or does not run on such images; or they are all of one class.
     """
-    if not hasattr(data, "num_classes"):
-        raise ModelError(
-            f"{name} is shaped for an image set; make one of this {type(data).__name__}: rp.as_data(train=…)"
-        )
     if data.num_classes < 2:
         raise ModelError(
             f"{name} cannot be shaped for images of one class: a network tells apart two or more; if they "

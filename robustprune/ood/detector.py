@@ -11,15 +11,16 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from robustprune.data import ImageData
+from robustprune.data import ImageData, read_images
 from robustprune.errors import DetectorError, EvaluationError
+from robustprune.models import as_network, placed
 from robustprune.ood.extraction import PROBES, Extractor
 from robustprune.ood.formula import formula
 from robustprune.ood.outputs import LinearHead, Outputs
-from robustprune.ood.reading import read_images
 from robustprune.ood.running import guarded_detector, scores_of
 from robustprune.registry import Registry, read_tables, suggest
 from robustprune.runtime.arrays import to_tensor
+from robustprune.runtime.devices import Device
 
 DETECTORS = Registry("detector", "robustprune.detectors", read_tables("ood")["PLUGINS"])
 
@@ -46,10 +47,13 @@ class Detector:
     Attributes:
         model: Maps float images in [0, 1] to logits (N, K); normalization is inside it. It is left as it was, and runs
             as a frozen copy: one made when `fit` is called, else at each call of `score`.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         remark: What is odd about how it was fitted, for whoever reads its figures.
     """
 
     model: Any = field(default=None, repr=False, compare=False)
+    device: Device = field(default=None, kw_only=True, repr=False, compare=False)
     remark: str | None = field(default=None, init=False, repr=False, compare=False)
     tried: ClassVar[Options] = {}
     """Values that tuning tries."""
@@ -91,25 +95,28 @@ class Detector:
 
         Args:
             train: Those images as they are, not augmented: an `ImageData`, whose training and validation images are
-                taken, a DataLoader, a Dataset, images (N, …) with labels (N,) as a pair, or images alone where no
-                labels are needed; uint8, or float in [0, 1]. Or `Outputs` of them.
+                taken, or whatever :func:`robustprune.as_data` takes, and images alone where no labels are needed;
+                floats are not rounded. Or `Outputs` of them.
             held_out: Images that the network was not trained on, likewise, for hyper-parameters: `Temperature` needs
                 some, with labels.
 
         Raises:
             DetectorError: These images do not allow it: too few, or without the labels that this detector needs.
-            EvaluationError: No images, or not in [0, 1].
+            DataError: No images, or not in [0, 1], or labels that are no class numbers.
+            EvaluationError: Labels that the network has no output for.
             ModelError: The network does not run on them.
         """
         if not isinstance(train, Outputs):
             if isinstance(train, ImageData) and held_out is None and train.val is not None:
                 held_out = train.val
-            images, labels = read_images(train, "train")
+            images, labels = read_images(train, "train", labelled=True)
             self._extractor = self._look(images)
             if not self.needs_fitting:
                 return self
             train = self._run(self._extractor, images, labels)
-            held_out = None if held_out is None else self._run(self._extractor, *read_images(held_out, "val"))
+            held_out = (
+                None if held_out is None else self._run(self._extractor, *read_images(held_out, "val", labelled=True))
+            )
         if held_out is None:
             # Only a detector that looks at them can tell that they are missing.
             held_out = train.take(slice(0))
@@ -139,7 +146,7 @@ class Detector:
 
         Raises:
             DetectorError: It has not been fitted, cannot compute them, or some are not finite.
-            EvaluationError: No images, or not in [0, 1].
+            DataError: No images, or not in [0, 1].
             ModelError: The network does not run on them.
         """
         own, function = type(self).__name__, type(self).score
@@ -173,7 +180,7 @@ class Detector:
             raise EvaluationError(f"this detector has no network to run on images; make it with one, {name}(model)")
         if len(images) == 0:
             raise EvaluationError("there are no images to run the network on")
-        return Extractor(self.model, images[:PROBES])
+        return Extractor(placed(as_network(self.model), self.device), images[:PROBES])
 
     def known(self, name: str) -> Any:
         """Return an attribute that the formula takes, an option or something learnt.
@@ -266,4 +273,8 @@ def detector_options(name: str) -> dict[str, Any]:
 
 def _options(detector: Any) -> dict[str, Any]:
     """Return the options of a detector with their values, or of a class with their defaults."""
-    return {each.name: getattr(detector, each.name) for each in fields(detector) if each.init and each.name != "model"}
+    return {
+        each.name: getattr(detector, each.name)
+        for each in fields(detector)
+        if each.init and each.name not in ("model", "device")
+    }

@@ -13,7 +13,7 @@ detector makes of them.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,11 +128,12 @@ def fit_set(name: str, images: Tensor, data: ImageData, limit: int | None, seed:
 
 
 def load_sets(
-    names: Iterable[str], named: Container[str], data: ImageData, **settings: Any
+    names: Iterable[str], named: Container[str], in_hand: Mapping[str, Tensor], data: ImageData, **settings: Any
 ) -> tuple[list[OODSet], dict[str, str]]:
     """Return the sets that are there, and the members of groups that are not, with the reason.
 
-    Those that were asked for one by one, ``named``, have to be there; ``settings`` are those of `load_set`.
+    Those that were asked for one by one, ``named``, have to be there; ``in_hand`` are images (N, C, H, W) uint8 of
+    some, and ``settings`` those of `load_set`.
 
     Raises:
         DataError: A set that was asked for by name is not there, or none is.
@@ -140,7 +141,10 @@ def load_sets(
     found, missing = [], {}
     for name in names:
         try:
-            found.append(load_set(name, data, **settings))
+            if name in in_hand:
+                found.append(fit_set(name, in_hand[name], data, settings["limit"], settings["seed"]))
+            else:
+                found.append(load_set(name, data, **settings))
         except DataError as error:
             if name in named:
                 raise

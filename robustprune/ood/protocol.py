@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 from torch import nn
 
 from robustprune.corruptions import HEADLINE, SEVERITIES
-from robustprune.data import AnyData, Sample, as_data, canonical_name, images_in_hand, take_sample
+from robustprune.data import AnyData, ImageData, Sample, as_data, canonical_name, read_images, take_sample
 from robustprune.errors import EvaluationError
 from robustprune.metrics import area_under_risk_coverage, detection_figures, detection_intervals, risk_coverage
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
+from robustprune.models import as_network, placed
 from robustprune.ood.attack import attack_detectors, score_attack
 from robustprune.ood.detector import DETECTORS, make_detector
 from robustprune.ood.detector_scores import TUNING_IMAGES, FittedDetector, Scores, prepare_detectors, score_outputs
@@ -25,10 +26,8 @@ from robustprune.ood.image_sets import (
     OODSet,
     corrupt_evenly,
     expand_sets,
-    fit_set,
     group_of,
     is_corrupted,
-    load_set,
     load_sets,
 )
 from robustprune.ood.ood_result import (
@@ -43,6 +42,7 @@ from robustprune.ood.ood_result import (
 )
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.requests import OOD
+from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Progress, labelled
 
 Found = Mapping[str, Scores | str]
@@ -55,12 +55,14 @@ _AVERAGED = ("auroc", "aupr_in", "aupr_out", "fpr95_ood_positive", "fpr95_id_pos
 def evaluate_ood(
     model: nn.Module,
     data: AnyData,
-    ood: OOD | str | Iterable[str] | AnyData = (NEAR, FAR),
+    ood: OOD | str | Collection[str] | AnyData = (NEAR, FAR),
     *,
+    images: Mapping[str, AnyData] | None = None,
     split: str = "test",
     limit: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
+    device: Device = None,
     progress: Progress | None = None,
 ) -> OodResult:
     """Measure how well detectors tell a network's own kind of images from out-of-distribution ones.
@@ -72,11 +74,15 @@ def evaluate_ood(
         model: Maps float images in [0, 1] to logits (N, K); normalization is inside it.
         data: The image set it was trained on, or test images as for :func:`robustprune.as_data`.
         ood: What is asked for, or names of out-of-distribution sets alone; or one such set, in any of those forms, of
-            any labels.
+            any labels or none.
+        images: Sets of your own, in any of those forms, by the names that ``ood`` calls them:
+            ``evaluate_ood(model, data, OOD("mine", detectors="energy"), images={"mine": loader})``.
         split: Which images of ``data`` are the in-distribution ones.
         limit: Take so many of them, stratified, and at most so many of each other set.
         seed: Of every choice and draw.
         batch_size: Images per forward pass; changes no result.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         progress: Called with what is being done, how much is done, and how much there is.
 
     Raises:
@@ -85,20 +91,27 @@ def evaluate_ood(
         UnknownNameError: There is no detector or set of a name.
         ModelError: The model does not run on such images.
     """
-    data, given = as_data(data, "test"), images_in_hand(ood, "ood")
-    asked = OOD.of(ood if given is None else getattr(ood, "name", IN_HAND))
+    data, images = as_data(data, "test"), dict(images or {})
+    if _is_in_hand(ood):
+        name = ood.name if isinstance(ood, ImageData) else IN_HAND
+        ood, images = name, {**images, name: ood}
+    asked = OOD.of(ood)
     names, detectors = plan_detection(asked, data.name)
     load: dict[str, Any] = {"data": data, "split": split, "seed": seed, "root": asked.root, "download": asked.download}
-    if given is None:
-        sets, missing = load_sets(names, asked.sets, limit=limit, **load)
-    else:
-        sets, missing = [fit_set(names[0], given, data, limit, seed)], {}
+    if strange := images.keys() - {*names, asked.tune_on}:
+        raise EvaluationError(f"images={{{min(strange)!r}: …}} are none of the sets asked for: {', '.join(names)}")
+    in_hand = {name: read_images(each, what=name, exact=False)[0] for name, each in images.items()}
+    sets, missing = load_sets(names, asked.sets, in_hand, limit=limit, **load)
     tune_on = None
     if asked.tune_on is not None:
         # Corrupted images to tune on are of validation images: those of `split` judge.
-        tune_on = load_set(asked.tune_on, limit=TUNING_IMAGES, **{**load, "split": "val"})
+        (tune_on,), _ = load_sets(
+            [asked.tune_on], [asked.tune_on], in_hand, limit=TUNING_IMAGES, **{**load, "split": "val"}
+        )
     own = take_sample(data, split, limit, seed)
-    extractor = Extractor(model, own.images[:PROBES], batch_size=batch_size, cache=asked.cache)
+    extractor = Extractor(
+        placed(as_network(model), device), own.images[:PROBES], batch_size=batch_size, cache=asked.cache
+    )
     fitted, account = prepare_detectors(
         detectors, extractor, data, fit_limit=asked.fit_limit, tune_on=tune_on, seed=seed, progress=progress
     )
@@ -127,6 +140,14 @@ def evaluate_ood(
         protocol=protocol,
     )
     return OodResult(trial.entries, summary, trial.samples)
+
+
+def _is_in_hand(ood: Any) -> bool:
+    """Return whether it holds images, and does not name sets of them."""
+    if isinstance(ood, Mapping):
+        return not ood.keys() <= OOD.model_fields.keys()
+    is_several = isinstance(ood, list | tuple | set | frozenset)
+    return not (isinstance(ood, OOD | str) or (is_several and all(isinstance(each, str) for each in ood)))
 
 
 def plan_detection(asked: OOD, dataset: str) -> tuple[list[str], list[str]]:

@@ -23,7 +23,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Badge:
-    """A verdict, of a comparison or of a check: a sign and a word, so that nothing hangs on its colour."""
+    """A verdict, of a comparison or of a check: a sign and a word, so that nothing hangs on its colour.
+
+    ``kind`` is a class of the page's style sheet.
+    """
 
     kind: str
     word: str
@@ -32,9 +35,10 @@ class Badge:
 
 _SIGNS = {
     "better": "▲",
-    "winning": "●",
+    "equivalent": "=",
+    "no worse": "●",
     "undecided": "○",
-    "losing": "▼",
+    "worse": "▼",
     "none": "–",
     "invalid": "✕",
     "pass": "✓",
@@ -46,13 +50,13 @@ _SIGNS = {
 
 def badge(kind: str, word: str | None = None) -> Badge:
     """Return the badge of a verdict or of what stands in its place."""
-    return Badge(kind, word or kind, _SIGNS[kind])
+    return Badge(kind.replace(" ", "-"), word or kind, _SIGNS[kind])
 
 
 def verdict_badge(row: ComparisonRow) -> Badge:
     """Return the badge of a row: its verdict, what it saves, or that there is neither."""
     if row.verdict is not None:
-        return badge(row.verdict)
+        return badge(row.verdict, row.verdict_text)
     if row.reason and row.reason.startswith("invalid"):
         return badge("invalid")
     if row.saved_percent is None:
@@ -75,12 +79,12 @@ def difference_text(row: ComparisonRow) -> str:
     """Return the difference of a row to dense."""
     if row.difference is None:
         return ""
-    return _signed(row.difference, row.unit) + (" pp" if row.unit == POINTS else "")
+    return signed(row.difference, row.unit) + (" pp" if row.unit == POINTS else "")
 
 
 def interval_text(row: ComparisonRow) -> str:
     """Return the interval of a row's difference, in the unit of the difference."""
-    return NONE if row.interval is None else " … ".join(_signed(end, row.unit) for end in row.interval)
+    return NONE if row.interval is None else " … ".join(signed(end, row.unit) for end in row.interval)
 
 
 def p_text(value: float | None) -> str:
@@ -90,6 +94,7 @@ def p_text(value: float | None) -> str:
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
-def _signed(value: float, unit: str) -> str:
+def signed(value: float, unit: str) -> str:
+    """Return a difference with its sign, in its unit where that is not percentage points."""
     size = f"{abs(value):.1f}" if unit == POINTS else value_text(abs(value), unit)
     return f"{'−' if value < 0 else '+'}{size}"

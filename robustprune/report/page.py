@@ -52,7 +52,7 @@ def make_section(
         "headline": comparison.headline,
         "warnings": comparison.warnings,
         "matrix": matrix | {"payload": _payload(_matrix_table(matrix), next(ids))},
-        "legend": legend(comparison.tolerance, has_invalid=any(row["verdict"].kind == "invalid" for row in rows)),
+        "legend": legend(comparison.tolerance_text, has_invalid=any(row["verdict"].kind == "invalid" for row in rows)),
         "figures": [_show_figure(drawing, f"{prefix}-{drawing.name}", next(ids)) for drawing in drawings],
         "left_out": left_out,
         "comparisons": {
@@ -131,14 +131,16 @@ def _matrix_table(matrix: dict[str, Any]) -> Table:
 def _comparisons_table(comparison: Comparison) -> Table:
     """Return all rows of a comparison with their numbers as they are."""
     columns = (
-        "network", "metric", "unit", "dense", "value", "difference", "low", "high", "p", "p_holm", "seeds", "images",
+        "network", "metric", "unit", "dense", "value", "difference", "low", "high", "p", "p_holm",
+        "tolerance", "bound_low", "bound_high", "p_equivalent", "seeds", "images",
         "verdict", "reason",
     )  # fmt: skip
     rows = [
         [
-            *(row.candidate, row.metric, row.unit, row.dense, row.value, row.difference),
+            *(row.candidate, row.metric, row.unit, row.reference, row.value, row.difference),
             *(row.interval or (None, None)),
-            *(row.p_value, row.p_adjusted, row.n_seeds, row.n_samples, row.verdict, row.reason),
+            *(row.p_value, row.p_adjusted, row.tolerance, *(row.bounds or (None, None)), row.p_equivalent),
+            *(row.n_seeds, row.n_samples, row.verdict, row.reason),
         ]
         for row in comparison.rows
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robustprune.comparison import Comparison, ComparisonRow
+from robustprune.comparison import DENSE, Comparison, ComparisonRow
+from robustprune.comparison.verdict import write_margin
 from robustprune.report.cells import (
     NONE,
     Cell,
@@ -13,6 +14,7 @@ from robustprune.report.cells import (
     difference_text,
     interval_text,
     p_text,
+    signed,
     value_text,
     verdict_badge,
 )
@@ -31,7 +33,7 @@ def main_metrics(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     first: dict[str, ComparisonRow] = {}
     for row in rows:
         # Of the dense network any candidate's row tells as much, but for one that is not compared.
-        if row.metric not in first or first[row.metric].dense is None:
+        if row.metric not in first or first[row.metric].reference is None:
             first[row.metric] = row
     chosen = [first["accuracy"]] if "accuracy" in first else []
     chosen += _strongest([row for row in first.values() if row.group == "robustness"])
@@ -45,9 +47,11 @@ def _strongest(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     for row in rows:
         budgets.setdefault(row.label.partition(" ")[2], []).append(row)  # of "pgd L∞ 8/255", norm and ε
     # An invalid number says nothing of which attack is strongest.
-    strongest = [min(found, key=lambda row: 100.0 if row.dense is None else row.dense) for found in budgets.values()]
+    strongest = [
+        min(found, key=lambda row: 100.0 if row.reference is None else row.reference) for found in budgets.values()
+    ]
     usual = [row for row in strongest if row.label.endswith(" 8/255")][:1]
-    others = sorted((row for row in strongest if row not in usual), key=lambda row: abs((row.dense or 100.0) - 50))
+    others = sorted((row for row in strongest if row not in usual), key=lambda row: abs((row.reference or 100.0) - 50))
     return usual + others[: 2 - len(usual)]
 
 
@@ -60,7 +64,7 @@ def verdict_matrix(comparison: Comparison, seeds: Mapping[str, int], prefix: str
     """Return the table of verdicts: the dense network, then each candidate, metric by metric."""
     columns = main_metrics(comparison.rows)
     places = {(row.candidate, row.metric): place for place, row in enumerate(comparison.rows)}
-    lines = {comparison.dense_name: [_plain_cell(value_text(row.dense, row.unit), row.dense) for row in columns]}
+    lines = {DENSE: [_plain_cell(value_text(row.reference, row.unit), row.reference) for row in columns]}
     for name in comparison.candidates:
         found = [places.get((name, column.metric)) for column in columns]
         lines[name] = [
@@ -73,7 +77,7 @@ def verdict_matrix(comparison: Comparison, seeds: Mapping[str, int], prefix: str
             {"name": name, "seeds": f"{seeds[name]} seed{'s' if seeds[name] != 1 else ''}", "cells": cells}
             for name, cells in lines.items()
         ],
-        "caption": f"Value, difference to {comparison.dense_name} with its {100 * comparison.confidence:g} % interval, "
+        "caption": f"Value, difference to {DENSE} with its {100 * comparison.confidence:g} % interval, "
         "and verdict. Press a verdict to see how it came about.",
     }
 
@@ -98,14 +102,14 @@ def heading(row: ComparisonRow) -> str:
     return f"AUROC {row.label}" if row.group == "ood" else row.label
 
 
-def legend(tolerance: float | str, *, has_invalid: bool) -> list[tuple[Any, str]]:
-    """Return what each verdict means."""
-    margin = "one standard deviation" if isinstance(tolerance, str) else f"{tolerance:g} pp"
+def legend(tolerances: str, *, has_invalid: bool) -> list[tuple[Any, str]]:
+    """Return what each verdict means, with tolerances as text."""
     found = [
         (badge("better"), "the interval lies above 0"),
-        (badge("winning"), f"at most {margin} worse"),
+        (badge("equivalent"), f"the difference is less than the tolerance ξ, which is {tolerances}"),
+        (badge("no worse"), "at most ξ worse: winning, as the paper calls it"),
         (badge("undecided"), "the interval allows either"),
-        (badge("losing"), f"more than {margin} worse"),
+        (badge("worse"), "more than ξ worse"),
     ]
     return [*found, (badge("invalid"), "failed a check, so not compared")] if has_invalid else found
 
@@ -120,12 +124,12 @@ def all_comparisons(
     return [
         {
             "id": f"{prefix}-why-{place}",
-            "title": f"{heading(row)}: {row.candidate} against {comparison.dense_name}",
+            "title": f"{heading(row)}: {row.candidate} against {DENSE}",
             "cells": _cells(row),
             "verdict": verdict_badge(row),
             "reason": _reason(row),
             "facts": _facts(row),
-            "links": [*links[comparison.dense_name], *links[row.candidate]],
+            "links": [*links[DENSE], *links[row.candidate]],
         }
         for place, row in enumerate(comparison.rows)
     ]
@@ -135,7 +139,7 @@ def _cells(row: ComparisonRow) -> list[Cell]:
     return [
         Cell(row.candidate),
         Cell(heading(row)),
-        Cell(value_text(row.dense, row.unit), row.dense, number=True),
+        Cell(value_text(row.reference, row.unit), row.reference, number=True),
         Cell(value_text(row.value, row.unit), row.value, number=True),
         Cell(difference_text(row) or NONE, row.difference, number=True),
         Cell(interval_text(row), row.interval and row.interval[0], number=True),
@@ -150,16 +154,23 @@ def _reason(row: ComparisonRow) -> str:
     if row.verdict is None:
         return row.reason or ""
     whom = "the method" if row.statement == "method" else "these networks, not of the method"
-    margin = f"a tolerance of {row.tolerance:.3g} {row.unit}".rstrip() if row.tolerance else "no tolerance"
+    margin = f"a tolerance of {write_margin(row.tolerance, row.unit)}" if row.tolerance else "no tolerance"
     return f"speaks of {whom}, with {margin}."
 
 
 def _facts(row: ComparisonRow) -> list[tuple[str, str]]:
     """Return what the cells say, what the metric is called in JSON, and the networks one by one."""
     facts = [(name, cell.text) for name, cell in zip(HEADINGS, _cells(row), strict=True)]
+    if row.bounds is not None and row.p_equivalent is not None:
+        bounds = f"{signed(row.bounds[0], row.unit)}, {signed(row.bounds[1], row.unit)}"
+        facts += [("one-sided bounds", bounds), ("p of not being equivalent", p_text(row.p_equivalent))]
+    facts.append(("over the seeds", row.over_seeds))
+    if row.chance_better is not None and row.chance_interval is not None:
+        chances = (f"{100 * each:.0f} %" for each in (row.chance_better, *row.chance_interval))
+        facts.append(("chance that one network is better than one dense one", "{} ({} … {})".format(*chances)))
     facts += [("compared image by image", "yes" if row.paired else "no"), ("metric in JSON", row.metric)]
     for each in row.per_seed:
-        text = f"{value_text(each['dense'], row.unit)} → {value_text(each['value'], row.unit)}"
+        text = f"{value_text(each['reference'], row.unit)} → {value_text(each['value'], row.unit)}"
         if each.get("b") is not None:
             text += f"; right only in one: {each['b']} dense, {each['c']} candidate; McNemar p {p_text(each['p'])}"
         facts.append((f"seed {each['seed']}", text))

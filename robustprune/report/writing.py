@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from robustprune.comparison import DENSE, Comparison, compare
+from robustprune.comparison.verdict import TOLERANCES, Tolerance
 from robustprune.records import Record
 from robustprune.report.figures import draw_all
 from robustprune.report.figures.drawing import save_figures, slug, write_file
@@ -22,7 +23,7 @@ def write_report(
     out: str | Path,
     *,
     title: str | None = None,
-    tolerance: float | str = 1.0,
+    tolerance: Tolerance = TOLERANCES,
     figures: str | Path | None = None,
     tables: Callable[[Sequence[Record]], TableSet] | None = None,
     progress: Progress | None = None,

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from robustprune.errors import RobustPruneError
 from robustprune.runtime.processes import ALONE, Processes
 
 Progress = Callable[[str, float, float], None]
@@ -37,33 +34,16 @@ def labelled(progress: Progress | None, label: str) -> Callable[[float, float], 
     return None if progress is None else lambda done, total: progress(label, done, total)
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the device called ``auto``, ``cpu``, ``cuda`` or ``mps``; auto takes the fastest there is.
+def steps(progress: Callable[[float, float], None] | None, total: int) -> Callable[[], None]:
+    """Tell that nothing is done of so many steps, and return what is called after each of them."""
+    done = 0
 
-    Raises:
-        RobustPruneError: That device is not here.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(device for device, is_here in available.items() if is_here)
-    if not available.get(name, False):
-        here = ", ".join(device for device, is_here in available.items() if is_here)
-        raise RobustPruneError(f"there is no device {name!r} on this machine; it has: {here}")
-    return torch.device(name)
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
 
-
-def limit_threads(threads: int | None) -> None:
-    """Compute with so many threads from now on; None leaves torch's choice."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next batch, in this process from now on.
-
-    GNU's takes large blocks from the system and gives them back when they are freed, so that each gradient of a batch
-    begins with thousands of page faults. The largest block freed so far, up to 32 MiB, is what it keeps, and twice that
-    in all (mallopt(3), M_MMAP_THRESHOLD): one is freed here before the first batch. Other libraries take no note.
-    """
-    most = 2**25 - 2**18  # less what the block itself needs
-    torch.empty(most, dtype=torch.uint8)
+    if progress is not None:
+        progress(0, total)
+    return tell

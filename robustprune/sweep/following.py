@@ -19,6 +19,7 @@ class Running:
     since: float
     label: str = ""
     share: float = 0.0
+    shortage: str | None = None
 
 
 @dataclass
@@ -107,6 +108,11 @@ def status(store: Store) -> list[dict[str, Any]]:
             "stages": len(plan.stages),
             "stages_done": len(plan.stages.keys() & done),
             "running_stages": [_name(plan.stages[each]) for each in running & plan.stages.keys()],
+            "short_of_processors": {
+                _name(plan.stages[each]): sentence
+                for each in running & plan.stages.keys()
+                if (sentence := store.shortage(each))
+            },
             "failures": {
                 address: {"stage": _name(plan.stages[address]), "file": str(store.failure(address))}
                 for address in sorted(failed & plan.stages.keys())

@@ -48,7 +48,9 @@ def defaults(function: Callable[..., Any]) -> dict[str, Any]:
 def _plain_ones(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of some options that JSON can hold."""
     found = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
-    return {name: value for name, value in found.items() if isinstance(value, str | int | float | bool | list | None)}
+    return {
+        name: value for name, value in found.items() if isinstance(value, str | int | float | bool | list | dict | None)
+    }
 
 
 def _in_json(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from robustprune.errors import RobustPruneWarning, SweepError
+from robustprune.runtime.contention import Shortage
 from robustprune.sweep.engines import Engine, Event, Task, TaskFailed, TaskProgress, named
 from robustprune.sweep.following import Running, State, Watch
 from robustprune.sweep.graph import Stage, SweepPlan
@@ -81,6 +82,7 @@ class _Scheduler:
             if event.name in self.state.running:
                 self.state.running[event.name].label = event.label
                 self.state.running[event.name].share = event.share
+                self.state.running[event.name].shortage = self.store.shortage(event.name)
             return
         del self.state.running[event.name]
         if isinstance(event, TaskFailed):
@@ -172,8 +174,26 @@ def run_stage(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RobustPruneWarning)
             store.work(address).mkdir(parents=True, exist_ok=True)
-            environment = (named(work) if isinstance(work, str) else work)(wanted, store, tell)
+            watched = _noting_shortage(tell, store, address)
+            environment = (named(work) if isinstance(work, str) else work)(wanted, store, watched)
+        store.note_shortage(address, None)
         seconds = time.perf_counter() - start
         said = [str(each.message) for each in caught if issubclass(each.category, RobustPruneWarning)]
         store.publish(address, wanted, {"environment": environment, "warnings": said, "seconds": seconds})
     return seconds
+
+
+def _noting_shortage(tell: Callable[[str, float], None], store: Store, address: str) -> Callable[[str, float], None]:
+    """Return what tells of progress, and writes down for others while this process is short of processors."""
+    shortage, noted = Shortage(), None
+    store.note_shortage(address, None)
+
+    def watched(label: str, share: float) -> None:
+        nonlocal noted
+        tell(label, share)
+        sentence = shortage.look()
+        if sentence != noted:
+            noted = sentence
+            store.note_shortage(address, sentence)
+
+    return watched

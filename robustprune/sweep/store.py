@@ -99,6 +99,22 @@ class Store:
         write_atomically(path, address.encode())
         return None
 
+    def note_shortage(self, address: str, sentence: str | None) -> None:
+        """Write down that whoever works on a stage is short of processors, or with None that it is not."""
+        if sentence is None:
+            self._shortage(address).unlink(missing_ok=True)
+        else:
+            write_atomically(self._shortage(address), sentence.encode())
+
+    def shortage(self, address: str) -> str | None:
+        """Return what whoever works on a stage says of the processors that it is short of."""
+        with suppress(OSError):
+            return self._shortage(address).read_text()
+        return None
+
+    def _shortage(self, address: str) -> Path:
+        return self.work(address) / "shortage.txt"
+
     def failure(self, address: str) -> Path:
         """Return the file that says how a stage failed."""
         return self.folder / "failures" / f"{address}.json"

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustprune.errors import PruningWarning, SweepError
+from robustprune.runtime.threads import processors
 from robustprune.sweep.document import read_document
 from robustprune.sweep.engines import Engine
-from robustprune.sweep.engines.local import LocalEngine, processors, visible_gpus
+from robustprune.sweep.engines.local import LocalEngine, visible_gpus
 from robustprune.sweep.following import State, Watch
 from robustprune.sweep.graph import Stage, SweepPlan, plan_key
 from robustprune.sweep.scheduler import carry_out, carry_out_here, missing_stages
@@ -192,7 +193,9 @@ def choose_workers(plan: SweepPlan, workers: int | None) -> int:
     """Return how many processes to run side by side."""
     threads = _threads(plan)
     if threads > processors():
-        raise SweepError(f"a run is to have {threads} threads, and there are {processors()} processors; lower threads")
+        raise SweepError(
+            f"a run is to have {threads} threads, and this process may use {processors()} processors; lower threads"
+        )
     return workers or len(_gpus(plan)) or processors() // threads
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from robustprune.data import ImageData
+from robustprune.data import AnyData, ImageData, as_data, with_shape
 from robustprune.errors import DamagedFileError, PruningError, RobustPruneError, TicketError, in_one_line
 from robustprune.models import (
     Architecture,
@@ -80,14 +80,15 @@ class Ticket:
 
     @classmethod
     def from_model(
-        cls, model: nn.Module, data: ImageData | Architecture | None = None, *, seed: int | None = None
+        cls, model: nn.Module, data: AnyData | Architecture | None = None, *, seed: int | None = None
     ) -> Ticket:
         """Return a dense ticket of a network.
 
         Args:
             model: From :func:`robustprune.build_model`, which is then the ticket's own; or any module from images
                 (N, C, H, W) in [0, 1] to logits (N, classes), which is left as it is: the ticket holds a copy.
-            data: The image set to remember, which says what images a module takes (so does an architecture).
+            data: The image set to remember, which says what images a module takes; so do training images as for
+                :func:`robustprune.as_data`, and an architecture.
             seed: Of its initial weights; by default what :func:`robustprune.build_model` was given, else 0. Comparisons
                 tell the networks of several seeds apart by it.
 
@@ -95,6 +96,7 @@ class Ticket:
             ModelError: What images the module takes is not known, or it does not run on them, or has not a logit for
                 each class.
         """
+        data = None if data is None else with_shape(data)
         network = model if data is None else for_images(model, data)
         known = getattr(network, "initial_seed", 0) if seed is None else seed
         return cls(
@@ -133,12 +135,16 @@ class Ticket:
         except PruningError as error:
             raise TicketError(f"the masks of {self.path or 'this ticket'} do not fit its network: {error}") from error
 
-    def check_fits(self, data: ImageData) -> None:
+    def check_fits(self, data: AnyData) -> None:
         """Check that an image set has the shape and classes that the network was built for.
+
+        It may also be training images as for :func:`robustprune.as_data`.
 
         Raises:
             TicketError: It has not.
+            DataError: It is no image set.
         """
+        data = as_data(data, "train")
         built = self.architecture
         wanted = _shape(built.channels, built.image_size, built.num_classes)
         found = _shape(data.channels, data.image_size, data.num_classes)

@@ -25,6 +25,7 @@ from robustprune.training.defences import watch_robustness
 from robustprune.training.distributed import SharedNetwork, describe_processes
 from robustprune.training.epoch import make_optimizer, train_epoch, validate
 from robustprune.training.meter import EnergyMeter
+from robustprune.training.precision import describe_precision, make_scaler
 from robustprune.training.recipes import Recipe
 
 FORMAT = "robustprune-checkpoint"
@@ -47,7 +48,7 @@ class Course:
         recipe: str | Recipe = "quick",
         *,
         seed: int = 0,
-        device: str | torch.device = "cpu",
+        device: torch.device | str = "cpu",
         start_epoch: int = 0,
         stop_epoch: int | None = None,
         country: str | None = "USA",
@@ -75,7 +76,7 @@ class Course:
             "removed": sorted(ticket.plan.removed),
             **({"masks": hash_masks(ticket.masks)} if ticket.masks else {}),
             # Sums come out differently with other threads, devices and releases of torch.
-            "device": str(self.device),
+            "device": self.device.type,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
             **describe_processes(ticket.network, processes, self.device),
@@ -96,8 +97,9 @@ class TrainingRun:
         self.identity = course.identity(ticket, data, processes)
         self.network: nn.Module = ticket.network.to(course.device).to(memory_format=torch.channels_last)
         example = None if processes.is_alone else self.data.require("train").take(torch.arange(2)).to(course.device)
-        self.shared = SharedNetwork(self.network, processes, example)
+        self.shared = SharedNetwork(self.network, processes, example, compiled=course.recipe.compile)
         self.optimizer = make_optimizer(self.network, course.recipe)
+        self.scaler = make_scaler(course.recipe.precision, course.device)
         if ticket.masks:
             masks = {name: mask.to(course.device) for name, mask in ticket.masks.items()}
             self.optimizer.register_step_post_hook(lambda *_: apply_masks(self.network, masks))
@@ -106,12 +108,19 @@ class TrainingRun:
 
     def train_epoch(self, epoch: int, meter: EnergyMeter, progress: Progress | None) -> None:
         """Train and validate one epoch."""
-        recipe, seed = self.course.recipe, self.course.seed
+        recipe, seed, device = self.course.recipe, self.course.seed, self.course.device
         # Networks of a user's own may draw from the process-wide generator (dropout); it restarts with each epoch.
         own = (self.processes.rank,) if self.processes.rank > 0 else ()
-        with isolated_generators(derive_seed(seed, "network", epoch, *own)), meter.measure() as energy:
+        with isolated_generators(derive_seed(seed, "network", epoch, *own), device), meter.measure() as energy:
             entry = train_epoch(
-                self.shared, self.optimizer, self.data, recipe, epoch=epoch, seed=seed, progress=progress
+                self.shared,
+                self.optimizer,
+                self.data,
+                recipe,
+                epoch=epoch,
+                seed=seed,
+                progress=progress,
+                scaler=self.scaler,
             )
         if self.data.val is not None:
             entry |= validate(self.network, self.data.val, processes=self.processes)
@@ -141,6 +150,7 @@ class TrainingRun:
             "weights": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "energy_method": self.energy_method,
+            "scaler": self.scaler.state_dict(),
         }
         try:
             self.processes.from_main(lambda: write_sealed(path, content, CHECKPOINT))
@@ -158,6 +168,8 @@ class TrainingRun:
             self.history, self.energy_method = found["history"], found["energy_method"]
             set_weights(self.network, found["weights"])
             self.optimizer.load_state_dict(found["optimizer"])
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(found["scaler"])
 
     def result(self) -> Ticket:
         """Return the ticket as training has made it so far."""
@@ -191,6 +203,7 @@ class TrainingRun:
             "energy_method": self.energy_method,
             "threads": torch.get_num_threads(),
             "device": self.course.device.type,
+            "precision": describe_precision(self.network, self.course.recipe.precision),
             **{name: self.identity[name] for name in ("processes", "batch_statistics") if name in self.identity},
         }
 

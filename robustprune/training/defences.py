@@ -26,6 +26,7 @@ from robustprune.models import evaluation_mode, logits_of
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import Draws, as_draws, derive_seed
 from robustprune.runtime.work import Work
+from robustprune.training.precision import training_logits
 from robustprune.training.recipes import Recipe
 
 # Figures of the papers: the way of all steps together and the single step as shares of ε, and TRADES' start.
@@ -55,11 +56,11 @@ def adversarial_loss(
         return _trades(network, trained, images, labels, recipe, draws)
     steps = 1 if recipe.adversarial == "fgsm" else recipe.adversarial_steps
     way = FGSM_STEP if recipe.adversarial == "fgsm" else WAY
-    start = images + recipe.epsilon * (2 * draws.rand(*images.shape) - 1).to(images.device)
+    start = images + recipe.epsilon * (2 * draws.rand(*images.shape) - 1).to(images.device, non_blocking=True)
     attacked = _climb(
         network, images, start, lambda logits: F.cross_entropy(logits, labels, reduction="sum"), recipe, way, steps
     )
-    logits = logits_of(trained, attacked)
+    logits = training_logits(trained, attacked, recipe.precision)
     return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing), logits
 
 
@@ -69,12 +70,12 @@ def _trades(
     """Return cross-entropy on the images plus β times KL(images ‖ attacked images), equation 5 there."""
     with evaluation_mode(network), torch.no_grad():
         clean = F.log_softmax(logits_of(network, images), dim=1)
-    start = images + TRADES_START * draws.randn(*images.shape).to(images.device)
+    start = images + TRADES_START * draws.randn(*images.shape).to(images.device, non_blocking=True)
     attacked = _climb(
         network, images, start, lambda logits: _divergence(logits, clean), recipe, WAY, recipe.adversarial_steps
     )
     # In one pass, so that batch statistics are of both.
-    logits, worse = logits_of(trained, torch.cat([images, attacked])).chunk(2)
+    logits, worse = training_logits(trained, torch.cat([images, attacked]), recipe.precision).chunk(2)
     smoothing = recipe.label_smoothing
     divergence = _divergence(worse, F.log_softmax(logits, dim=1)) / len(images)
     return F.cross_entropy(logits, labels, label_smoothing=smoothing) + recipe.trades_beta * divergence, worse

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -53,18 +54,30 @@ class SharedNetwork:
         trained: What training passes go through: the network, or the wrapper that averages its gradients.
     """
 
-    def __init__(self, network: nn.Module, processes: Processes = ALONE, example: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        processes: Processes = ALONE,
+        example: Tensor | None = None,
+        *,
+        compiled: bool = False,
+    ) -> None:
         """Share a network, on its device, which takes the weights and buffers that it has in the main process.
 
-        Several processes need an example (n, C, H, W) uint8: a few images on that device.
+        Several processes need an example (n, C, H, W) uint8: a few images on that device. ``compiled`` has
+        ``torch.compile`` run training passes, from the first on.
         """
         self.network, self.processes = network, processes
         self.trained: nn.Module = network
         self._own: dict[str, nn.Module] = {}
-        if processes.is_alone:
-            return
-        assert example is not None
-        options: dict[str, Any] = {"find_unused_parameters": _leaves_out_parameters(network, example)}
+        if not processes.is_alone:
+            assert example is not None
+            self._distribute(example)
+        if compiled:
+            self.trained = cast(nn.Module, torch.compile(self.trained))
+
+    def _distribute(self, example: Tensor) -> None:
+        options: dict[str, Any] = {"find_unused_parameters": _leaves_out_parameters(self.network, example)}
         # Running statistics are not the main process's alone, see `even_out`; torch renamed the option.
         known = inspect.signature(DistributedDataParallel).parameters
         options["forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"] = False
@@ -72,18 +85,20 @@ class SharedNetwork:
             self._synchronize_statistics()
             options["device_ids"] = [torch.cuda.current_device()]
         with talking():
-            self.trained = DistributedDataParallel(network, **options)
+            self.trained = DistributedDataParallel(self.network, **options)
 
     def _synchronize_statistics(self) -> None:
         """Let batch normalization see the whole batch; `undo` puts the layers back, which share all tensors."""
-        # Unlike torch's own, it keeps the activations that timm's layers have built in.
-        from timm.layers import convert_sync_batchnorm
-
+        # Unlike torch's own, timm's keeps the activations that its layers have built in. None are there unless it is.
+        timm = sys.modules.get("timm.layers")
+        convert = nn.SyncBatchNorm.convert_sync_batchnorm if timm is None else timm.convert_sync_batchnorm
         self._own = {name: module for name, module in self.network.named_modules() if isinstance(module, _BatchNorm)}
-        convert_sync_batchnorm(self.network)
+        convert(self.network)
 
     def undo(self) -> None:
-        """Give the network the layers back that it came with."""
+        """Give the network the layers back that it came with, and let go of what was compiled."""
+        if hasattr(self.trained, "_orig_mod"):
+            torch.compiler.reset()  # torch compiles few networks of one class, and then runs others as they are
         for name, module in self._own.items():
             module.training = self.network.get_submodule(name).training
             parent, _, child = name.rpartition(".")

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
-from robustprune.models import evaluation_mode, failure, logits_of, model_type, run_model, to_unit_range
+from robustprune.models import evaluation_mode, model_type, naming_failures, run_model, to_unit_range
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import Draws, seeded_generator
 from robustprune.runtime.work import Progress
 from robustprune.training.defences import adversarial_loss, consistency_loss, harden
 from robustprune.training.distributed import SharedNetwork
+from robustprune.training.precision import is_overflow, make_scaler, training_logits
 from robustprune.training.recipes import Recipe
 
 
@@ -41,12 +45,13 @@ def train_epoch(
     epoch: int,
     seed: int,
     progress: Progress | None = None,
+    scaler: GradScaler | None = None,
 ) -> dict[str, Any]:
     """Train for one epoch and return its entry of the history.
 
     Order and augmentation follow from (seed, epoch) alone, so an epoch comes out the same whether or not the
     run was interrupted before it. Of several processes each takes its rows of every batch, with the augmentation
-    that they get in one process.
+    that they get in one process. ``scaler`` is that of the epochs before, which half precision goes on with.
 
     Raises:
         TrainingError: The loss or the gradient is no finite number.
@@ -54,7 +59,8 @@ def train_epoch(
     shared = network if isinstance(network, SharedNetwork) else SharedNetwork(network)
     network, split = shared.network, data.require("train")
     steps = max(1, len(split) // recipe.batch_size)
-    device = next(network.parameters()).device
+    device, kind = next(network.parameters()).device, model_type(network)
+    scaler = make_scaler(recipe.precision, device) if scaler is None else scaler
     generator = seeded_generator(seed, "epoch", epoch)
     order = torch.randperm(len(split), generator=generator)[: steps * recipe.batch_size]
     batch_size = len(order) // steps
@@ -62,7 +68,6 @@ def train_epoch(
     own = order.view(steps, batch_size)[:, rows].flatten()
     draws = Draws(generator, rows, batch_size)
     shift = default_shift(data.image_size) if recipe.augment else 0
-    kind = model_type(network)
     total_loss = total_correct = 0.0
     start = time.perf_counter()
     network.train()
@@ -74,8 +79,8 @@ def train_epoch(
         rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with sound_gradients(network):
-            loss, correct = _step(shared, optimizer, views, batch.labels, recipe, draws, place)
+        with sound_gradients(network) if device.type == "cpu" else nullcontext():
+            loss, correct = _step(shared, optimizer, scaler, views, batch.labels, recipe, draws, place)
         total_loss += loss * batch_size
         total_correct += correct
         if progress is not None:
@@ -96,6 +101,7 @@ def train_epoch(
 def _step(
     shared: SharedNetwork,
     optimizer: torch.optim.Optimizer,
+    scaler: GradScaler,
     views: list[Tensor],
     labels: Tensor,
     recipe: Recipe,
@@ -104,30 +110,32 @@ def _step(
 ) -> tuple[float, float]:
     """Take a step; return the mean loss of the whole batch, and how many of its images are classified rightly."""
     optimizer.zero_grad(set_to_none=True)
-    try:
+    with naming_failures(f"cannot be run in training, {place}"):
         loss, logits = _loss(shared, views, labels, recipe, draws)
-    except Exception as error:
-        raise failure(f"cannot be run in training, {place}", error) from error
-    value = loss.item()
-    correct = float((logits.detach().argmax(dim=1) == labels).sum())
-    if not shared.processes.is_alone:
-        # Shares of a batch may differ by an image: the mean over processes is to be that over images.
-        loss = loss * (len(labels) * shared.processes.count / draws.total)
-        total, correct = shared.processes.sum([value * len(labels), correct])
-        value = total / draws.total
-    if not math.isfinite(value):
-        raise _diverged("loss", value, optimizer, place)
-    try:
-        with shared.exchanging():
-            loss.backward()  # type: ignore[no-untyped-call]
-    except Exception as error:
-        raise failure(f"has no gradient in training, {place}", error) from error
+    correct = (logits.detach().argmax(dim=1) == labels).sum()
+    # Shares of a batch may differ by an image: the mean over processes is to be that over images.
+    shares = 1.0 if shared.processes.is_alone else len(labels) * shared.processes.count / draws.total
+    with naming_failures(f"has no gradient in training, {place}"), shared.exchanging():
+        scaler.scale(loss if shares == 1 else loss * shares).backward()  # type: ignore[no-untyped-call]
+    scaler.unscale_(optimizer)
     gradients = [parameter.grad for parameter in shared.network.parameters() if parameter.grad is not None]
-    norm = float(torch.nn.utils.get_total_norm(gradients))
-    if not math.isfinite(norm):
-        raise _diverged("gradient norm", norm, optimizer, place)
-    optimizer.step()
-    return value, correct
+    value, right, norm = _read(loss, correct, torch.nn.utils.get_total_norm(gradients))
+    if not shared.processes.is_alone:
+        total, right = shared.processes.sum([value * len(labels), right])
+        value = total / draws.total
+    for what, number in (("loss", value), ("gradient norm", norm)):
+        if not math.isfinite(number) and not (what == "gradient norm" and is_overflow(scaler)):
+            raise _diverged(what, number, optimizer, place)
+    scaler.step(optimizer)
+    scaler.update()
+    return value, right
+
+
+def _read(*values: Tensor) -> list[float]:
+    """Return single numbers at once, so that a device is waited for only once."""
+    kind = reduce(torch.promote_types, (value.dtype for value in values), torch.float32)
+    found: list[float] = torch.stack([value.detach().to(values[0].device, kind) for value in values]).tolist()
+    return found
 
 
 def _loss(
@@ -136,7 +144,8 @@ def _loss(
     if recipe.adversarial != "none":
         return adversarial_loss(shared.network, views[0], labels, recipe, draws, shared.trained)
     # The first view is the one with labels; all pass together, as they share batch statistics.
-    every = torch.split(logits_of(shared.trained, torch.cat(views) if len(views) > 1 else views[0]), len(labels))
+    images = torch.cat(views) if len(views) > 1 else views[0]
+    every = torch.split(training_logits(shared.trained, images, recipe.precision), len(labels))
     logits = every[0]
     loss = nn.functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     if len(every) > 1:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from robustprune.attacks.requests import LinfEpsilon
 from robustprune.errors import RobustPruneError, TrainingError
@@ -54,6 +54,10 @@ class Recipe(Request):
         epsilon: L∞ budget of that attack, on the [0, 1] scale: a number, or a fraction such as ``"8/255"``.
         adversarial_steps: Its steps; FGSM has one.
         trades_beta: Weight of TRADES' second term.
+        precision: What training passes compute in: "fp32", "bf16" or "fp16", the latter with scaled losses. In the 16
+            bits of these two, weights, losses, attacks and validation stay in single precision all the same. With
+            "fp32" a network with weights of another type computes in that one.
+        compile: Run training passes by ``torch.compile``. Results differ in their last bits, therefore it stands here.
     """
 
     FIRST: ClassVar[str | None] = "name"
@@ -74,6 +78,8 @@ class Recipe(Request):
     epsilon: LinfEpsilon = 8 / 255
     adversarial_steps: Annotated[int, Field(ge=1)] = 10
     trades_beta: Annotated[float, Field(ge=0)] = 6.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
 
     @classmethod
     def of(cls, value: Any, **others: Any) -> Self:
@@ -103,6 +109,13 @@ class Recipe(Request):
         if self.consistency > 0 and self.adversarial != "none":
             raise ValueError("a consistency loss and adversarial training do not go together; choose one")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_later_fields(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # At its default, a field that came later leaves addresses and records as they were without it. That default
+        # stays, or an address would come to mean something else.
+        later = {name: type(self).model_fields[name].default for name in ("precision", "compile")}
+        return {name: each for name, each in write(self).items() if name not in later or each != later[name]}
 
     def learning_rate_at(self, progress: float) -> float:
         """Return the learning rate once the share ``progress`` in [0, 1) of all steps is done."""

@@ -24,7 +24,18 @@ from robustprune.tickets.ticket import Ticket
 
 # Options that take a text and read no file by it; a new one is either added here, or given a type of cli/paths.py.
 WORDS = {
-    *("attacks", "blocks", "columns", "corruptions", "country", "criteria", "criterion", "detectors", "eligibility"),
+    *(
+        "against",
+        "attacks",
+        "blocks",
+        "columns",
+        "corruptions",
+        "country",
+        "criteria",
+        "criterion",
+        "detectors",
+        "eligibility",
+    ),
     *(
         "eps",
         "epsilon",

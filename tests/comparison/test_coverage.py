@@ -15,10 +15,11 @@ QUICK = [(1, 1000, 0.0, 0.0), (3, 1000, 0.01, 0.01), (5, 1000, 0.0, 0.0)]
 SLOW = [
     *[(1, 4000, 0.005, 0.05), (2, 4000, 0.005, 0.0), (3, 4000, 0.0, 0.0), (3, 4000, 0.02, 0.0), (3, 4000, 0.02, 0.01)],
     *[(5, 4000, 0.0, 0.01), (5, 4000, 0.005, 0.0), (5, 4000, 0.02, 0.01), (10, 4000, 0.0, 0.0), (10, 4000, 0.01, 0.05)],
+    # As much of images that all seeds agree on as of others, and hardly an effect of seeds: three seeds cannot tell
+    # these parts from one another.
+    *[(3, 2000, 0.0, 0.05), (3, 2000, 0.005, 0.05), (20, 1000, 0.0, 0.05), (20, 1000, 0.005, 0.02)],
 ]
-# As much of images that all seeds agree on as of others, and hardly an effect of seeds: three seeds cannot tell these
-# parts from one another, and the interval is wider than it would have to be.
-WIDE = [(3, 2000, 0.0, 0.05), (3, 2000, 0.005, 0.05), (5, 360, 0.0, 0.02)]
+WIDE = [(5, 360, 0.0, 0.02)]  # few images tell networks apart
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ def test_intervals_are_never_too_narrow(world):
 # Statements about the method; those about these networks are put to the test without an effect of seeds.
 VERDICTS = [(1, 1000, 0.0, 0.0), (3, 1000, 0.0, 0.0), (3, 1000, 0.01, 0.02)]
 MORE_VERDICTS = [(1, 360, 0.0, 0.0), (3, 360, 0.005, 0.02), (5, 4000, 0.01, 0.02), (10, 4000, 0.0, 0.05)]
+MOST = 5 + 1  # percent, and two standard errors of a share of 2,000 draws
 WORLDS = [*VERDICTS, *(pytest.param(world, marks=pytest.mark.slow) for world in MORE_VERDICTS)]
 
 
@@ -47,8 +49,8 @@ WORLDS = [*VERDICTS, *(pytest.param(world, marks=pytest.mark.slow) for world in 
 def test_a_network_that_loses_by_the_tolerance_seldom_wins(world):
     seeds, images, deviation, fixed = world
     found = shares(World(seeds, images, -0.01, 0.1, deviation, fixed), tolerance=1.0)
-    assert found["winning"] + found["better"] <= 5
-    assert found["losing"] <= 5
+    assert found["wins"] <= MOST
+    assert found["worse"] <= MOST
 
 
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: str(world))
@@ -60,13 +62,13 @@ def test_an_equal_network_is_seldom_better(world):
 def test_a_network_that_is_as_good_wins_where_there_are_images_enough():
     # Two standard errors, √(0.04/10000) = 0.2 pp, are well within 1 pp: power is 1 − Φ(1.96 − 5).
     found = shares(World(1, 10_000, 0.0, 0.04), draws=200)
-    assert found["winning"] + found["better"] >= 97
+    assert found["wins"] >= 97
 
 
 def test_ten_images_without_a_difference_are_no_win():
     # One image in a hundred is lost: most tests on 50 images never see one.
     found = shares(World(1, 50, -0.01, 0.01), tolerance=1.0)
-    assert found["winning"] + found["better"] <= 5
+    assert found["wins"] <= 5
 
 
 def test_intervals_of_auroc_hold_the_truth():

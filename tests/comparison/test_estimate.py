@@ -9,6 +9,7 @@ import pytest
 from comparison_simulation import World, estimate
 from scipy import stats
 from sklearn.metrics import roc_auc_score
+from statsmodels.stats.weightstats import ttost_paired
 
 from robustprune.comparison.difference import DOUBT, calibration_spread, estimate_difference, placements
 from robustprune.comparison.metric import SHARE, MetricValue
@@ -42,6 +43,29 @@ def test_one_seed_is_a_normal_interval():
     assert found.interval() == pytest.approx(stats.norm.interval(0.95, 0.3, 0.2))
     assert found.p_value == pytest.approx(2 * stats.norm.sf(1.5), rel=1e-6)
     assert not found.of_method
+
+
+@pytest.mark.parametrize("tolerance", [0.1, 0.7, 2.0])
+def test_two_one_sided_tests_are_those_of_statsmodels(random, tolerance):
+    dense = random.normal(90, 1, 7)
+    own = dense + random.normal(0.3, 0.5, 7)
+    found = paired_difference(own - dense, np.zeros((7, 7)))
+    expected, *_ = ttost_paired(own, dense, -tolerance, tolerance)
+    assert found.p_equivalent(tolerance) == pytest.approx(expected, rel=1e-9)
+    is_within = all(abs(end) < tolerance for end in found.interval(0.9))
+    assert is_within == (expected < 0.05)
+
+
+@pytest.mark.parametrize("freedom", [2, 3, 4, 9, 19])
+@pytest.mark.parametrize(("confidence", "least", "most"), [(0.95, 94.3, 95.8), (0.9, 89.99, 91.4)])
+def test_few_seeds_beside_many_images_by_quadrature(freedom, confidence, least, most):
+    # The difference is normal; the seeds' part A of its variance is drawn from χ² with its degrees of freedom, the
+    # images' part is known. How often is the truth held, at any ratio of the true parts?
+    chances = (np.arange(500) + 0.5) / 500
+    for share in np.linspace(0.02, 1, 25):
+        drawn = share * stats.chi2.ppf(chances, freedom) / freedom
+        halves = [CrossedDifference(0.0, 1 - share, part, freedom).interval(confidence)[1] for part in drawn]
+        assert least - 0.1 <= 100 * np.mean(2 * stats.norm.cdf(halves) - 1) <= most + 0.1
 
 
 @pytest.mark.parametrize("difference", [0.0, 0.01, 1.0, 3.0, 1e3])

@@ -340,7 +340,7 @@ def test_what_large_datasets_hold_is_checked_as_what_small_ones_do(monkeypatch):
     assert found.train.fingerprint() == rp.as_data((PIXELS, LABELS)).train.fingerprint()
     with pytest.raises(rp.DataError, match="normalized"):
         rp.as_data(TensorDataset(NORMALIZED, LABELS))
-    with pytest.raises(rp.DataError, match="an image is 3×6×4 where others are 3×6×5"):
+    with pytest.raises(rp.DataError, match="of 2 sizes, such as 6×5 and 6×4"):
         rp.as_data(Items([(PIXELS[place, :, :, : 4 + (place < 8)], place % 2) for place in range(20)]))
     changing = Items([(PIXELS[place], place % 2) for place in range(20)])
     found = rp.as_data(changing)

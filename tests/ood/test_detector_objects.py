@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -83,6 +84,14 @@ FORMS: dict[str, Callable[[InMemorySplit], Any]] = {
     "samples": lambda part: [(image, int(label)) for image, label in zip(part.images, part.labels, strict=True)],
     "named dataset": Named,
     "named loader": lambda part: DataLoader(Named(part), batch_size=16),
+    "pictures": lambda part: [
+        (Image.fromarray(image[0].numpy()), int(label)) for image, label in zip(part.images, part.labels, strict=True)
+    ],
+    "one-hot": lambda part: (part.images, torch.nn.functional.one_hot(part.labels)),
+    "channels last": lambda part: (part.images.permute(0, 2, 3, 1).numpy(), part.labels.tolist()),
+    "without an axis of channels": lambda part: {"image": part.images[:, 0], "label": part.labels},
+    "batches": lambda part: zip(part.images.split(9), part.labels.split(9), strict=True),
+    "triples": lambda part: [(*each, 7) for each in zip(part.images, part.labels.tolist(), strict=True)],
 }
 
 
@@ -113,7 +122,11 @@ def test_images_come_in_any_form(form: str, name: str, model: nn.Module, data: I
     whole = kind_of(name)(model).fit(data).score(images)
     detector = kind_of(name)(model).fit(give(data.require("train")), give(data.require("val")))
     torch.testing.assert_close(detector.score(images), whole, rtol=1e-5, atol=1e-6)
-    for given in (images.numpy(), images.float() / 255, DataLoader(TensorDataset(images), batch_size=4)):
+    for given in (
+        *(images.numpy(), images.float() / 255, DataLoader(TensorDataset(images), batch_size=4), [*images]),
+        *(DataLoader(images, batch_size=7), [*images[:, 0].numpy()], iter(images.split(4)), {"image": images}),
+        (images, torch.full((len(images),), -1)),
+    ):
         torch.testing.assert_close(detector.score(given), whole, rtol=1e-5, atol=1e-6)
 
 
@@ -258,15 +271,17 @@ class Refused(nn.Module):
         (lambda model, data: KNN(model, k=0), EvaluationError, "k cannot be 0"),
         (lambda model, data: KNN(model, k=10).fit(data.train.images[:5]), DetectorError, "no neighbour number 10"),
         (lambda model, data: Energy(model).score(data.test.images[:0]), EvaluationError, "no images"),
-        (lambda model, data: Energy(model).score([]), EvaluationError, "gives no images"),
-        (lambda model, data: Energy(model).score(5), EvaluationError, "expected images, .*got a int"),
-        (lambda model, data: Energy(model).score("noise"), EvaluationError, "numbers in an array .*got a str"),
-        (lambda model, data: Energy(model).score(data.test.images.long()), EvaluationError, "uint8"),
-        (lambda model, data: Energy(model).score(data.test.images.float()), EvaluationError, r"in \[0, 1\]"),
-        (lambda model, data: Energy(model).score(torch.full((2, 1, 8, 8), torch.nan)), EvaluationError, r"in \[0, 1\]"),
+        (lambda model, data: Energy(model).score([]), DataError, "no images"),
+        (lambda model, data: Energy(model).score(5), DataError, "images, or images and labels, got int"),
+        (lambda model, data: Energy(model).score("noise"), DataError, "images, or images and labels, got str"),
+        (lambda model, data: Energy(model).score(data.test.images.long()), DataError, "uint8"),
+        (lambda model, data: Energy(model).score(data.test.images.float()), DataError, r"within \[0, 1\]"),
+        (lambda model, data: Energy(model).score(torch.full((2, 1, 8, 8), torch.nan)), DataError, "not finite"),
         (lambda model, data: SHE(model).fit((data.train.images, data.train.labels + 1)), EvaluationError, "3 classes"),
-        (lambda model, data: SHE(model).fit((data.train.images, data.train.labels[:5])), EvaluationError, "for each"),
-        (lambda model, data: SHE(model).fit([{"pixels": 1}]), EvaluationError, "none of image, images"),
+        (lambda model, data: SHE(model).fit((data.train.images, data.train.labels[:5])), DataError, "one an image"),
+        (lambda model, data: SHE(model).fit([{"photo": 1}]), DataError, "none of the keys photo is that of the images"),
+        (lambda model, data: SHE(model).fit((data.train.images, list("abc") * 30)), DataError, "labels are texts"),
+        (lambda model, data: Energy(model).score((data.test.images, data.train.images)), DataError, "neither .N,. nor"),
         (lambda model, data: Mahalanobis(model).fit(data.train.images[:1].repeat(9, 1, 1, 1)), DetectorError, "labels"),
         (lambda model, data: DICE(lambda x: x.flatten(1)[:, :3]).fit(data), DetectorError, "no fully connected layer"),
         (lambda model, data: ViM(model, dimensions=12).fit(data), DetectorError, "leave none"),
@@ -288,3 +303,20 @@ def test_a_set_without_the_split_says_so(model: nn.Module, data: ImageData) -> N
 def test_options_and_equality_know_nothing_of_the_network(model: nn.Module) -> None:
     assert KNN(model, k=3) == KNN(k=3) == make_detector("knn:k=3")
     assert repr(KNN(model, k=3)) == "KNN(k=3, bank_size=50000)"
+
+
+def test_floats_are_scored_unrounded(model: nn.Module) -> None:
+    images = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(4))
+    seen: list[Tensor] = []
+
+    def classify(images: Tensor) -> Tensor:
+        seen.append(images)
+        return model(images)  # type: ignore[no-any-return]
+
+    MSP(classify).score(DataLoader(TensorDataset(images), batch_size=4))
+    assert all(torch.equal(each, images[: len(each)]) for each in seen)
+
+
+def test_one_image_or_several_is_asked_for(model: nn.Module) -> None:
+    with pytest.raises(DataError, match="one or several"):
+        MSP(model).score(iter(torch.rand(5, 1, 8, 8)))

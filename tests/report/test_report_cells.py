@@ -9,7 +9,14 @@ from robustprune.report.cells import difference_text, interval_text, p_text, val
 
 
 def row(**facts: Any) -> ComparisonRow:
-    given = {"candidate": "layer", "metric": "m", "label": "m", "group": "cost", "unit": "pp"} | facts
+    given = {
+        "candidate": "layer",
+        "against": "dense",
+        "metric": "m",
+        "label": "m",
+        "group": "cost",
+        "unit": "pp",
+    } | facts
     return ComparisonRow(**{"higher_is_better": True, **given})
 
 
@@ -59,7 +66,10 @@ def test_p_values() -> None:
 @pytest.mark.parametrize(
     ("facts", "kind", "word"),
     [
-        ({"verdict": "losing"}, "losing", "losing"),
+        ({"verdict": "worse"}, "worse", "worse"),
+        ({"verdict": "no worse", "tolerance": 1.0, "bounds": (-0.9, 2.0)}, "no-worse", "no worse"),
+        ({"verdict": "better", "tolerance": 1.0, "bounds": (0.2, 2.0)}, "better", "better"),
+        ({"verdict": "better", "tolerance": 1.0, "bounds": (0.2, 0.9)}, "better", "better, < ξ"),
         ({"saved_percent": 27.42}, "none", "27.4 % less"),
         ({"saved_percent": -3.0}, "none", "3.0 % more"),
         ({"reason": "invalid for dense: failed check: large budget"}, "invalid", "invalid"),

@@ -32,7 +32,7 @@ def test_named_records_and_json(run: Run, folder: Path) -> None:
     assert found.keys() == {"out", "parts"}
     ((title, part),) = found["parts"].items()
     assert title == "resnet20 on digits"
-    assert part["tolerance"] == 2.5
+    assert part["tolerances"]["accuracy"] == 2.5
     assert {row["candidate"] for row in part["rows"]} == {"l1"}
     assert (folder.parent / "report.html").is_file()
 

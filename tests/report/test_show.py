@@ -79,8 +79,8 @@ def test_a_comparison_is_its_tables(groups: Groups) -> None:
     text = text_of(found._repr_html_())
     assert found.headline in text
     for name in ("good", hostile):
-        assert found.title(name) in text
-        _, lines = found.table(name)
+        assert found.title(name, "dense") in text
+        _, lines = found.table(name, "dense")
         assert all(cell.strip() in text for line in lines for cell in line)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from robustprune.attacks import registry
+from robustprune.comparison.verdict import TOLERANCES
 from robustprune.data import load_data
 from robustprune.errors import SweepError
 from robustprune.sweep import read_sweep
@@ -91,7 +92,7 @@ def test_tickets_are_compared_with_the_dense_network_over_all_seeds() -> None:
     assert comparison.needs["dense 1"] == by_title["dense seed 1"]
     assert comparison.needs["layer snip 2 0"] == by_title["layer snip 2 seed 0"]
     assert comparison.hints["title"] == ""
-    assert comparison.inputs["tolerance"] == 1.0  # a default that changes is another comparison
+    assert comparison.inputs["tolerance"] == TOLERANCES  # a default that changes is another comparison
     assert whole_plan(dense=False).comparisons == []
     epochs = whole_plan(pruning={"criterion": "snip", "blocks": 1}, grid={"recipe.epochs": [2, 3]})
     assert len(epochs.comparisons) == 2  # each with the dense network that was trained alike

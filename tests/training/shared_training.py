@@ -44,6 +44,8 @@ CASES: dict[str, dict[str, Any]] = {
     "pgd": {"adversarial": "pgd"},
     "trades": {"adversarial": "trades"},
 }
+MIXED: dict[str, dict[str, Any]] = {"bf16": {"precision": "bf16"}, "fp16": {"precision": "fp16"}}
+"""In single precision."""
 SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 33, "country": None, "seed": 5}
 
 
@@ -52,8 +54,9 @@ def few_images() -> ImageData:
 
 
 def train_case(code: Path, data: ImageData, name: str, processes: Processes = ALONE) -> Ticket:
-    ticket = Ticket.from_model(build_model(f"file:{code}:net", data), data)
-    return train(ticket, data, **SETTINGS, **CASES[name], work=Work(processes))
+    network = build_model(f"file:{code}:net", data)
+    ticket = Ticket.from_model(network.float() if name in MIXED else network, data)
+    return train(ticket, data, **SETTINGS, **{**CASES, **MIXED}[name], work=Work(processes))
 
 
 def train_one_step(code: Path, data: ImageData, network: str, processes: Processes = ALONE) -> Ticket:
@@ -91,7 +94,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with start_processes(torch.device("cpu")) as processes:
         found: dict[str, Any] = {"failures": processes.gather(fail_in_one(processes))}
-        for name in CASES:
+        for name in (*CASES, *MIXED):
             ticket = train_case(code, data, name, processes)
             found[name] = {"weights": ticket.network.state_dict(), "history": ticket.history}
             found[name]["equal"] = len(set(processes.gather(ticket.sha256))) == 1

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,20 @@ def test_weights_are_those_of_one_process(code: Path, by_two: dict[str, Any], na
         assert two.get("pgd_accuracy") == one.get("pgd_accuracy")
     assert (together["training"]["processes"], together["training"]["batch_statistics"]) == (2, "none")
     assert together["training"]["run"] != alone.training["run"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shared.MIXED)
+def test_mixed_precision_by_two_processes(code: Path, by_two: dict[str, Any], name: str) -> None:
+    """Both end in the same weights, and near those of one process: shares of a batch are rounded to 16 bits anew."""
+    alone, together = shared.train_case(code, shared.few_images(), name), by_two[name]
+    assert together["equal"]
+    assert together["training"]["precision"] == name
+    for one, two in zip(alone.history, together["history"], strict=True):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=0.01)
+    for key, value in alone.network.state_dict().items():
+        assert together["weights"][key].dtype == torch.float32
+        torch.testing.assert_close(together["weights"][key], value, rtol=0.05, atol=0.01)
 
 
 @pytest.mark.slow
@@ -160,8 +175,14 @@ def test_identity_knows_of_several_processes_only(few_digits: ImageData) -> None
     assert settings("cuda", TWO)["batch_statistics"] == "synchronized"
 
 
-def test_synchronized_layers_give_way_to_those_that_were_there(few_digits: ImageData) -> None:
-    network = build_model("timm:efficientnet_b0", few_digits)  # its normalization has activations built in
+# Normalization of the one has activations built in; the other is synchronized without timm, too.
+@pytest.mark.parametrize(("name", "with_timm"), [("timm:efficientnet_b0", True), ("resnet20", False)])
+def test_synchronized_layers_give_way_to_those_that_were_there(
+    name: str, with_timm: bool, few_digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build_model(name, few_digits)
+    if not with_timm:
+        monkeypatch.setitem(sys.modules, "timm.layers", None)
     kinds = [type(module) for module in network.modules()]
     weights = copy.deepcopy(network.state_dict())
     images = few_digits.require("val").images[:4].float() / 255

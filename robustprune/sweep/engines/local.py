@@ -105,11 +105,6 @@ class LocalEngine:
         self._slots = [None] * len(self._slots)
 
 
-def processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def visible_gpus() -> tuple[str, ...]:
     """Return the CUDA devices that this process may use, without asking CUDA, which would take one of them."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
