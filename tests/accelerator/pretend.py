@@ -102,6 +102,8 @@ class DeviceTensor(Tensor):
     """A tensor that says it is on the device; ``raw`` holds its values."""
 
     raw: Tensor
+    # By which some packages tell a tensor of torch.
+    __module__ = "torch"
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod

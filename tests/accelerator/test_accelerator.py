@@ -22,3 +22,9 @@ def run(path: Path, marker: str) -> None:
 @pytest.mark.parametrize("path", SUITE, ids=[path.stem for path in SUITE])
 def test_suite(path: Path) -> None:
     run(path, "not slow")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SUITE, ids=[path.stem for path in SUITE])
+def test_the_slow_of_the_suite(path: Path) -> None:
+    run(path, "slow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,14 @@ def test_an_interrupted_training_goes_on(case: str, model: nn.Module, data: Imag
     resumed = rp.train(pruned(model, data), data, **how, work=Work(folder=tmp_path))
     assert resumed.sha256 == whole.sha256
     assert losses(resumed) == losses(whole)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_precisions_that_it_lacks(precision: str, model: nn.Module, data: ImageData) -> None:
+    ticket = pruned(copy.deepcopy(model).float(), data)
+    with pytest.raises(rp.RobustPruneError, match=f"the device '{NAME}' cannot train in {precision}: .* Train in"):
+        rp.train(ticket, data, device=NAME, precision=precision, **SETTINGS)
+    assert not ticket.history
 
 
 class Dropping(nn.Module):
