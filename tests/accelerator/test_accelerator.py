@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 SUITE = sorted((Path(__file__).parent / "suite").glob("on_*.py"))
+SLOW = [path for path in SUITE if "pytest.mark.slow" in path.read_text(encoding="utf-8")]
 
 
 def run(path: Path, marker: str) -> None:
@@ -25,6 +26,6 @@ def test_suite(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", SUITE, ids=[path.stem for path in SUITE])
+@pytest.mark.parametrize("path", SLOW, ids=[path.stem for path in SLOW])
 def test_the_slow_of_the_suite(path: Path) -> None:
     run(path, "slow")
