@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-avx2 test-slow coverage lint docs bench clean
+.PHONY: demo test test-avx2 test-slow test-bare test-lowest coverage lint docs bench clean
 
 demo: .venv/.ready
 	$(BIN)/robustprune demo --out demo
@@ -9,8 +9,8 @@ demo: .venv/.ready
 # A process for each core, each with one thread: two that use two threads each would wait for one another. A file's
 # tests stay together, as they share what they train.
 PYTEST := pytest -n auto --dist loadfile
-test test-avx2 test-slow coverage: export OMP_NUM_THREADS = 1
-test test-avx2 test-slow coverage: export MKL_NUM_THREADS = 1
+test test-avx2 test-slow test-bare test-lowest coverage: export OMP_NUM_THREADS = 1
+test test-avx2 test-slow test-bare test-lowest coverage: export MKL_NUM_THREADS = 1
 
 test: .venv/.ready
 	$(BIN)/python -m $(PYTEST) -m "not slow"
@@ -24,6 +24,35 @@ test-avx2: .venv/.ready
 # In the order of collection, so that what takes longest can be named first.
 test-slow: .venv/.ready
 	$(BIN)/python -m $(PYTEST) --no-loadscope-reorder --durations=20 -m slow $(TESTS)
+
+# The wheel where nothing is installed but what it brings, and tests that need no more; then the extras that hold nothing
+# back, at their newest. Torch comes out of .venv, in links; with a PYTHON that .venv does not have, out of the index.
+test-bare: ROOM := build/bare
+test-bare: .venv/.ready
+	$(PYTHON) -m venv --clear $(ROOM)
+	$(BIN)/python tests/link_torch.py $(ROOM)
+	$(call test_wheel,constraints-bare.txt)
+	$(ROOM)/bin/pip install --no-compile -c constraints-bare.txt --find-links build/wheel 'robustprune[timm,mlflow]'
+	$(ROOM)/bin/pip check
+	PYTHONSAFEPATH=1 $(ROOM)/bin/$(PYTEST) -m "not slow" tests/models/test_timm.py tests/sweep/test_mlflow.py
+
+# The same with the lowest release of everything that the wheel asks for: some 3 GB from the index.
+test-lowest: ROOM := build/lowest
+test-lowest: .venv/.ready
+	$(PYTHON) -m venv --clear $(ROOM)
+	$(call test_wheel,constraints-lowest.txt)
+
+# PYTHONSAFEPATH keeps the checkout from being imported instead of what is installed.
+BARE_TESTS := tests/test_extras.py tests/test_registry.py tests/attacks tests/cli tests/models tests/pruning tests/tickets
+define test_wheel
+	rm -rf build/wheel
+	$(BIN)/python -m build --no-isolation --wheel --outdir build/wheel .
+	$(ROOM)/bin/pip install --no-compile -c $(1) build/wheel/*.whl
+	$(ROOM)/bin/pip check
+	$(ROOM)/bin/robustprune demo --epochs 1 --out $(ROOM)/demo
+	$(ROOM)/bin/pip install --no-compile -c $(1) pytest pytest-xdist hypothesis
+	PYTHONSAFEPATH=1 ROBUSTPRUNE_EXTRAS=absent $(ROOM)/bin/$(PYTEST) -m "not slow" $(BARE_TESTS)
+endef
 
 # Lines and branches that the quick tests reach, commands and workers that they start included.
 coverage: .venv/.ready

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from extras import skip_what_needs_more
 from hypothesis import settings
 from support import Outcome, Run
 
@@ -16,6 +17,10 @@ from robustprune.data import ImageData, load_data
 # The same examples in every run: a test that fails does so for everyone, and again.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip_what_needs_more(items)
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,8 @@ def test_sdist_holds_the_project(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"LICENSE", "README.md", "CITATION.cff", "CONTRIBUTING.md", "Makefile", "constraints.txt", "mkdocs.yml"}
+    wanted = {"LICENSE", "README.md", "CITATION.cff", "CONTRIBUTING.md", "Makefile", "mkdocs.yml"}
+    wanted |= {"constraints.txt", "constraints-bare.txt", "constraints-lowest.txt"}
     assert (
         wanted | {"robustprune/py.typed", "examples/paper/table1.yaml", "tests/conftest.py", "docs/tutorial.md"}
         <= names

@@ -18,8 +18,9 @@ from robustprune.attacks.engine.runner import NO_WORK, run_attack
 from robustprune.attacks.engine.samples import check_samples
 from robustprune.attacks.engine.thorough import further_broken
 from robustprune.attacks.requests import Attack
-from robustprune.models import as_network, evaluation_mode, model_device, network_name, to_unit_range
+from robustprune.models import as_network, evaluation_mode, model_device, network_name, placed, to_unit_range
 from robustprune.runtime.arrays import Array
+from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Work
 
 
@@ -32,6 +33,7 @@ def transfer_attack(
     *,
     sample_ids: Sequence[int] | Tensor | None = None,
     expected_clean_accuracy: float | None = None,
+    device: Device = None,
     work: Work = NO_WORK,
     **settings: Any,
 ) -> AttackResult:
@@ -47,7 +49,7 @@ def transfer_attack(
     Raises:
         AttackError: As `run_attack`.
     """
-    model, source = as_network(model), as_network(source)
+    model, source = (placed(as_network(each), device) for each in (model, source))
     targets = settings.pop("targets", None)
     request = Attack.of(attack, **({"early_stop": False} | settings))
     made = run_attack(source, images, labels, request, targets=targets, sample_ids=sample_ids, work=work)

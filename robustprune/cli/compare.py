@@ -67,6 +67,7 @@ def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, 
     """
     from robustprune.comparison import compare
     from robustprune.comparison.sources import split_named
+    from robustprune.runtime.work import Work
 
     named: dict[str, list[str]] = {}
     try:
@@ -79,7 +80,9 @@ def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, 
         raise click.UsageError(
             f"name {kind} and a candidate: {statistics['against']}=A.json,B.json layer=C.json,D.json"
         )
-    found = compare(named.pop("dense", None), named, tolerance=_tolerance(tolerance), **statistics)
+    with terminal.progress_bar() as bar:
+        how = {"tolerance": _tolerance(tolerance), "work": Work(progress=bar), **statistics}
+        found = compare(named.pop("dense", None), named, **how)
     if as_json:
         terminal.print_json(found.to_dict())
     else:

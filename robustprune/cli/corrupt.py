@@ -219,11 +219,12 @@ def corrupt(
     images, labels, indices = take_sample(data, split, limit, seed)
     if image >= len(labels):
         raise click.UsageError(f"--image {image}: there are {len(labels)} images, counted from 0")
-    if gallery is not None:
-        write_gallery(images[image], gallery, asked, seed=seed, sample_id=int(indices[image]))
     written: list[str] = []
-    if out is not None:
-        with terminal.progress_bar() as bar:
+    with terminal.progress_bar() as bar:
+        if gallery is not None:
+            keyed = {"seed": seed, "sample_id": int(indices[image])}
+            write_gallery(images[image], gallery, asked, progress=bar, **keyed)
+        if out is not None:
             written = write_set(images, labels, out, asked, seed=seed, sample_ids=indices, resume=resume, progress=bar)
     names = expand_names(list(asked.names))
     if as_json:

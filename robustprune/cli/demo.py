@@ -89,10 +89,10 @@ def demo(out: str, epochs: int, setup: Setup, as_json: bool) -> None:
     Each is attacked, shown corrupted and out-of-distribution images, and compared with the dense one.
     """
     # Images of 8×8 pixels gain nothing from a second thread, and on a busy machine two would wait for each other.
-    device = replace(setup, threads=setup.threads or 1).begin().type
+    device = replace(setup, threads=setup.threads or 1).begin()
     with terminal.progress_bar() as bar:
         result = run_demo(
-            Path(out), epochs=epochs, seed=setup.seed, device=device, progress=announcing(bar), say=terminal.say
+            Path(out), epochs=epochs, seed=setup.seed, device=str(device), progress=announcing(bar), say=terminal.say
         )
     if as_json:
         terminal.print_json(result.to_dict())

@@ -134,7 +134,7 @@ def evaluate(
     from robustprune.attacks import clear_states
     from robustprune.evaluation import Evaluation, evaluate_models
     from robustprune.runtime.processes import EVALUATION_TIMEOUT, start_processes
-    from robustprune.runtime.work import Work, choose_device
+    from robustprune.runtime.work import Work
 
     named = _named(network.model, wanted.also, wanted.dense)
     files = _record_files(named, wanted.out)
@@ -147,7 +147,8 @@ def evaluate(
     ood = ood.model_copy(update={"root": dataset.root, "download": dataset.download}) if ood.sets else ood
     asked = Evaluation(corruptions=corruptions, shift=shift, ood=ood, seed=setup.seed, **own)
     source = attacked.transfer_from
-    with start_processes(choose_device(setup.device), EVALUATION_TIMEOUT) as processes, terminal.progress_bar() as bar:
+    device = setup.begin()
+    with start_processes(device, EVALUATION_TIMEOUT) as processes, terminal.progress_bar() as bar:
         others = [*named[1:], *([source] if source else [])]
         networks, data = opened(processes, dataset, lambda: _open_all(network, others, dataset, setup))
         attacks = attacked.attacks
@@ -155,7 +156,7 @@ def evaluate(
             attacks = attacks.model_copy(update={"transfer_from": networks[source].model()})
         tickets = {name: networks[name] for name in named}
         work = Work(processes, bar, attacked.resume_dir)
-        records = evaluate_models(tickets, data, asked, dense=wanted.dense, work=work, attacks=attacks)
+        records = evaluate_models(tickets, data, asked, dense=wanted.dense, device=device, work=work, attacks=attacks)
         processes.from_main(lambda: _save(records, files))
     if as_json:
         found = [record.to_json() for record in records.values()]
@@ -178,13 +179,12 @@ def _save(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
 def _open_all(
     network: NetworkOptions, others: Sequence[str], dataset: DataOptions, setup: Setup
 ) -> tuple[dict[str, Ticket], ImageData]:
-    """Return the networks, on their device, and the image set of the first; the others are opened alike."""
+    """Return the networks, and the image set of the first; the others are opened alike."""
     from robustprune.cli.workbench import open_alike, open_model
 
-    device, alike = setup.begin(), [replace(network, model=name) for name in others]
+    alike = [replace(network, model=name) for name in others]
     ticket, data = open_model(network.beside(alike), dataset, seed=setup.seed)
     tickets = {network.model: ticket} | {each.model: open_alike(each, data, seed=setup.seed) for each in alike}
     for name, each in tickets.items():
-        each.network.to(device)
         each.path = name
     return tickets, data

@@ -69,7 +69,7 @@ ticket_options = gathered(
     plugin_options(
         "--criterion-option",
         "criterion_options",
-        KeyValue("model", "data", "criterion", "seed"),
+        KeyValue("model", "data", "criterion", "seed", "work"),
         "E.g. samples=320, for each criterion that takes it.",
     ),
     click.option("--blocks", default="1", help="How many blocks go; one or more numbers: 1,3,5."),

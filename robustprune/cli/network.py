@@ -60,12 +60,15 @@ def cost(
         raise click.UsageError("--exported adds to what --latency times; give both")
     from robustprune.cli.workbench import open_alike, open_network
     from robustprune.evaluation.cost_summary import describe_cost
+    from robustprune.runtime.work import Work
 
     device, seed = setup.begin(), setup.seed
     others = [] if dense is None else [replace(network, model=dense)]
     ticket = open_network(network.beside(others), dataset, seed=seed)
     counterpart = open_alike(others[0], ticket.architecture, seed=seed) if others else None
-    found = describe_cost(ticket, counterpart, batch_size=batch_size, timed=latency, exported=exported, device=device)
+    with terminal.progress_bar() as bar:
+        how: dict[str, Any] = {"batch_size": batch_size, "timed": latency, "exported": exported, "device": device}
+        found = describe_cost(ticket, counterpart, work=Work(progress=bar), **how)
     if as_json:
         masks = {"masks": ticket.mask_summary} if ticket.masks else {}
         terminal.print_json({"model": network.model, "dataset": ticket.data.get("name"), **masks, **found})
@@ -136,12 +139,17 @@ def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setu
     from robustprune.cli.workbench import open_network
     from robustprune.cost import measure_block_macs, measure_cost
     from robustprune.pruning import check_eligibility, find_blocks, ineligible_because, removable_together
+    from robustprune.runtime.work import labelled, steps
 
     rule = check_eligibility(eligibility)
     setup.begin()
     ticket = open_network(network, dataset, seed=setup.seed)
-    found = find_blocks(ticket.network)
-    macs, total = measure_block_macs(ticket.network, found), measure_cost(ticket.network).macs
+    with terminal.progress_bar() as bar:
+        step = steps(labelled(bar, "finding blocks"), 2)
+        found = find_blocks(ticket.network)
+        step()
+        macs, total = measure_block_macs(ticket.network, found), measure_cost(ticket.network).macs
+        step()
     reasons = {block.name: ineligible_because(block, found, rule) for block in found}
     rows = [
         {
@@ -192,11 +200,13 @@ def export(network: NetworkOptions, dataset: DataOptions, format: str, out: str,
     It takes any number of float32 images in [0, 1], (N, C, H, W), and returns logits; normalization is inside.
     """
     from robustprune.cli.workbench import open_network
+    from robustprune.runtime.work import Work
     from robustprune.tickets.export import export_model
 
     setup.begin()
     ticket = open_network(network, dataset, seed=setup.seed)
-    found = export_model(ticket, out, format)
+    with terminal.progress_bar() as bar:
+        found = export_model(ticket, out, format, work=Work(progress=bar))
     if as_json:
         terminal.print_json({"model": network.model, **found.to_dict()})
         return

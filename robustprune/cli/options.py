@@ -161,8 +161,8 @@ class Setup:
 
     def begin(self) -> torch.device:
         """Compute with so many threads from now on, and return the device; one that is not here is an error."""
+        from robustprune.runtime.devices import choose_device
         from robustprune.runtime.threads import limit_threads
-        from robustprune.runtime.work import choose_device
 
         limit_threads(self.threads)
         return choose_device(self.device)
@@ -180,7 +180,7 @@ setup_options = stack(
         "setup",
         Setup,
         _seed_option,
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto"),
+        click.option("--device", default="auto", help="auto (the fastest there is), cpu, cuda, cuda:1, xpu or mps."),
         _threads_option,
     ),
     json_option,

@@ -25,8 +25,11 @@ from robustprune.cli.paths import Source, Target
 from robustprune.runtime.kinds import TICKET
 
 if TYPE_CHECKING:
+    import torch
+
     from robustprune.data import ImageData
     from robustprune.pruning import FilterVariant
+    from robustprune.runtime.work import Work
     from robustprune.tickets.requests import Pruning
     from robustprune.tickets.ticket import Ticket
 
@@ -81,7 +84,7 @@ prune_options = gathered(
     plugin_options(
         "--criterion-option",
         "criterion_options",
-        KeyValue("model", "data", "layers", "criterion", "seed", "sparsity", "rounds"),
+        KeyValue("model", "data", "layers", "criterion", "seed", "work", "sparsity", "rounds"),
         "E.g. bn_mode=batch; on=adversarial scores snip and grasp on images attacked by FGSM, which is experimental.",
     ),
     click.option("--blocks", type=click.IntRange(min=1), help="layer: how many blocks go."),
@@ -122,6 +125,7 @@ def prune(
     """
     from robustprune.cli.workbench import open_model, open_twin
     from robustprune.cost import measure_cost
+    from robustprune.runtime.work import Work
     from robustprune.tickets.ticket import load_ticket
 
     device, seed, match = setup.begin(), setup.seed, None
@@ -133,8 +137,8 @@ def prune(
         if not was_given("seed"):
             seed = match.seed if match.plan.seed is None else match.plan.seed
     dense.check_fits(data)
-    dense.network.to(device)
-    ticket = _cut(dense, data, wanted, match, seed)
+    with terminal.progress_bar() as bar:
+        ticket = _cut(dense, data, wanted, match, seed, device, Work(progress=bar))
     ticket.save(out)
     before, after = measure_cost(dense.network), measure_cost(ticket.network)
     if as_json:
@@ -156,15 +160,23 @@ def prune(
     )
 
 
-def _cut(dense: Ticket, data: ImageData, wanted: _Wanted, match: Ticket | None, seed: int) -> Ticket:
+def _cut(
+    dense: Ticket,
+    data: ImageData,
+    wanted: _Wanted,
+    match: Ticket | None,
+    seed: int,
+    device: torch.device,
+    work: Work,
+) -> Ticket:
     from robustprune.tickets import prune_filters, prune_weights
     from robustprune.tickets.finding import cut, score
 
     asked = wanted.pruning
     if asked.method == "weight":
-        options = {"sparsity": float(asked.sparsity or 0), "rounds": asked.rounds, "seed": seed, **asked.options}
-        return prune_weights(dense, data, str(asked.criterion), **options)
-    scores: Any = score(dense, data, asked, seed)
+        how: dict[str, Any] = {"rounds": asked.rounds, "seed": seed, "device": device, "work": work, **asked.options}
+        return prune_weights(dense, data, str(asked.criterion), sparsity=float(asked.sparsity or 0), **how)
+    scores: Any = score(dense, data, asked, seed, device, work)
     if wanted.filters is None:
         return cut(dense, scores, asked, match)
     variant: FilterVariant = "uniform" if asked.method == "filter-uniform" else "global"

@@ -146,6 +146,7 @@ def _following() -> Iterator[Watch]:
 
 def _foresee(asked: Sweep, out: str, workers: int | None, engine: str, as_json: bool) -> None:
     """Say what would be run, and what it would take."""
+    from robustprune.runtime.progress import duration
     from robustprune.sweep import plan_sweep
     from robustprune.sweep.pace import estimate
     from robustprune.sweep.sweeping import choose_workers
@@ -184,7 +185,7 @@ def _foresee(asked: Sweep, out: str, workers: int | None, engine: str, as_json: 
         )
     terminal.say(
         f"{len(missing)} of {len(plan.stages)} stages are left. With {found['workers']} workers about "
-        f"{terminal.duration(found['seconds'])}, {terminal.watt_hours(found['energy_kwh'])}, "
+        f"{duration(found['seconds'])}, {terminal.watt_hours(found['energy_kwh'])}, "
         f"{found['disk_bytes'] / 1e6:.0f} MB: {found['basis']}"
     )
 

@@ -67,7 +67,7 @@ def say(message: str) -> None:
 
 
 def progress_bar() -> AbstractContextManager[Progress]:
-    """Return a bar on the console of messages, as a context manager; nothing where that is no terminal."""
+    """Return a bar on the console of messages, as a context manager; lines now and then where that is no terminal."""
     return bar_on(stderr())
 
 
@@ -79,13 +79,6 @@ def percent(share: float) -> str:
 def seconds(value: float | None) -> str:
     """Return seconds with one decimal, or a dash."""
     return "–" if value is None else f"{value:.1f} s"
-
-
-def duration(value: float) -> str:
-    """Return seconds as readers count them: ``40 s``, ``12 min``, ``3.5 h``."""
-    if value < 90:
-        return f"{value:.0f} s"
-    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
 
 
 def watt_hours(kwh: float | None) -> str:

@@ -22,6 +22,7 @@ from robustprune.metrics.superiority import chance_to_be_ahead
 from robustprune.records import Record
 from robustprune.records.tidy import GROUPS
 from robustprune.registry import suggest
+from robustprune.runtime.work import Work, labelled, steps
 
 DENSE = "dense"
 _FACTS: dict[str, Callable[[Record], Any]] = {
@@ -52,6 +53,7 @@ def compare(
     metrics: Sequence[str] = (),
     resamples: int = 1000,
     seed: int = 0,
+    work: Work = Work(),
 ) -> Comparison:
     """Compare candidates with a dense network, over seeds and sample by sample.
 
@@ -70,6 +72,7 @@ def compare(
         metrics: Compare only these: keys, what stands before the bracket of a key, or groups. All by default.
         resamples: How often samples are drawn for the calibration error; all else is no matter of chance.
         seed: Of these draws.
+        work: Its progress is told of groups of records.
 
     Raises:
         ComparisonError: Records of other samples or settings, or nothing to compare.
@@ -82,7 +85,11 @@ def compare(
     _check_statistics(confidence, resamples)
     tolerances = read_tolerance(tolerance)
     settings = {"resamples": resamples, "seed": seed}
-    groups = {name: read_networks(name, sources, **settings) for name, sources in given.items()}
+    step = steps(labelled(work.progress, "comparing"), len(given))
+    groups = {}
+    for name, sources in given.items():
+        groups[name] = read_networks(name, sources, **settings)
+        step()
     networks = [network for group in groups.values() for network in group]
     for reference, _ in compared if "std" in tolerances.values() else ():
         if len(groups[reference]) < 2:

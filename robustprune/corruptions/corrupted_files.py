@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError
 from robustprune.runtime.files import hash_arrays, write_atomically
 from robustprune.runtime.kinds import MARK, PICTURE
-from robustprune.runtime.work import Progress
+from robustprune.runtime.work import Progress, labelled, steps
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,15 +69,14 @@ def write_set(
         stream = io.BytesIO()
         np.save(stream, np.tile(content["labels"], len(SEVERITIES)).astype(kind))
         write_atomically(place / "labels.npy", stream.getvalue())
-        for number, (name, options) in enumerate(given.items()):
-            if (place / f"{name}.npy").exists():
-                continue
+        missing = {name: options for name, options in given.items() if not (place / f"{name}.npy").exists()}
+        step = steps(labelled(progress, "corruptions"), len(missing) * len(SEVERITIES))
+        for name, options in missing.items():
             keyed = {"seed": seed, "sample_ids": sample_ids, **options}
             with _new_array(place / f"{name}.npy", images) as parts:
                 for severity, part in zip(SEVERITIES, parts, strict=True):
                     part[:] = corrupt(images, name, severity, **keyed).cpu().permute(0, 2, 3, 1).numpy()
-                    if progress is not None:
-                        progress(name, number * len(SEVERITIES) + severity, len(given) * len(SEVERITIES))
+                    step()
             written.append(name)
     except OSError as error:
         raise CorruptionError(f"the corrupted set cannot be written to {place}: {error.strerror}") from error
@@ -123,7 +122,13 @@ def _new_array(path: Path, images: Tensor) -> Iterator[np.ndarray[Any, Any]]:
 
 
 def write_gallery(
-    image: Tensor, path: str | Path, corruptions: Corruptions, *, seed: int = 0, sample_id: int = 0
+    image: Tensor,
+    path: str | Path,
+    corruptions: Corruptions,
+    *,
+    seed: int = 0,
+    sample_id: int = 0,
+    progress: Progress | None = None,
 ) -> None:
     """Write a picture of an image (C, H, W) under corruptions: a line each, the image itself and severities 1 to 5.
 
@@ -139,7 +144,7 @@ def write_gallery(
         raise CorruptionError(f"a gallery is a {', '.join(_FORMATS)} file, got {place}")
     stream = io.BytesIO()
     shown = share_corruption_options(corruptions, image[None])
-    picture = draw_gallery(image, shown, seed, sample_id)
+    picture = draw_gallery(image, shown, seed, sample_id, steps(labelled(progress, "gallery"), len(shown)))
     marked = picture.getexif()
     marked[0x131] = MARK  # the tag of the software
     picture.save(stream, kind, exif=marked, quality=90)
@@ -149,7 +154,9 @@ def write_gallery(
         raise CorruptionError(f"the gallery cannot be written to {place}: {error.strerror}") from error
 
 
-def draw_gallery(image: Tensor, shown: Mapping[str, Mapping[str, Any]], seed: int, sample_id: int) -> Image.Image:
+def draw_gallery(
+    image: Tensor, shown: Mapping[str, Mapping[str, Any]], seed: int, sample_id: int, step: Callable[[], None]
+) -> Image.Image:
     """Return the picture: two columns of corruptions, each with its name, made with options of its own."""
     from PIL import Image, ImageDraw
 
@@ -168,4 +175,5 @@ def draw_gallery(image: Tensor, shown: Mapping[str, Mapping[str, Any]], seed: in
             pixels = tile.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
             large = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
             picture.paste(large, (left + _LABEL + place * (width + _GAP), top))
+        step()
     return picture

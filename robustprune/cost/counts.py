@@ -21,16 +21,18 @@ from robustprune.models import (
     as_network,
     copy_network,
     evaluation_mode,
-    failure,
     frozen_parameters,
     model_device,
     model_type,
+    naming_failures,
     network_name,
+    placed,
     run_uncompiled,
 )
 from robustprune.pruning import Block, weight_layers
 from robustprune.pruning.criteria.used_weights import use_weights
 from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.devices import Device
 from robustprune.runtime.environment import frozen_constants
 from robustprune.runtime.randomness import seeded_generator
 
@@ -84,12 +86,14 @@ def percent_saved(own: float, dense: float) -> float:
     return 100 * (1 - own / dense) if dense else 0.0
 
 
-def measure_cost(model: nn.Module, example: Array | None = None) -> Cost:
+def measure_cost(model: nn.Module, example: Array | None = None, *, device: Device = None) -> Cost:
     """Count parameters, multiply-accumulates per image, and filters; the model is left as it was.
 
     Args:
         model: A network.
         example: Images (N, C, H, W) to count with, for a network that was not built by this package.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
 
     Raises:
         ModelError: The network does not run on such images.
@@ -97,7 +101,7 @@ def measure_cost(model: nn.Module, example: Array | None = None) -> Cost:
     Warns:
         ModelWarning: Operations ran whose products cannot be counted, such as quantized ones.
     """
-    network, macs, _ = _count_macs(model, example)
+    network, macs, _ = _count_macs(placed(as_network(model), device), example)
     return Cost(
         parameters=sum(weight.numel() for weight in list(network.parameters()) or frozen_constants(network)),
         macs=macs,
@@ -167,11 +171,9 @@ def _count_macs(
             stack.enter_context(context)
         stack.enter_context(_plain_attention())
         stack.enter_context(_uncompiled_counter())
-        try:
-            with counter, _spending(network, spent, counter.get_total_flops):
-                network(example.detach().clone().to(model_device(network), model_type(network)))
-        except Exception as error:
-            raise failure(f"cannot run on images of shape {tuple(example.shape)}", error) from error
+        stack.enter_context(naming_failures(f"cannot run on images of shape {tuple(example.shape)}"))
+        with counter, _spending(network, spent, counter.get_total_flops):
+            network(example.detach().clone().to(model_device(network), model_type(network)))
     if counter.unknown:
         warnings.warn(
             f"the multiply-accumulates of this {network_name(network)} leave out the products that "

@@ -21,6 +21,7 @@ from robustprune.cost.counts import noise_images, percent_saved
 from robustprune.errors import ModelError
 from robustprune.models import as_network, copy_network, network_name, run_uncompiled, to_evaluation
 from robustprune.runtime.arrays import Array
+from robustprune.runtime.free_memory import saved_bytes, storages
 from robustprune.runtime.randomness import isolated_generators
 
 _PROBES = (2, 3, 4)  # images; not one, which batch normalization cannot train on
@@ -119,26 +120,13 @@ def _at_size(measure: Callable[[int], int], batch_size: int) -> int:
 
 def _saved_bytes(network: nn.Module, images: Tensor) -> int:
     """Return the bytes that autograd saves in a forward pass in training mode."""
-    constants = _storages((*network.parameters(), *network.buffers()))
-    saved: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in constants:
-            saved[storage._cdata] = storage.nbytes()
-        # Detached: a saved output that points back at its own node would never be freed.
-        return tensor.detach()
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        # Held on to, as what is saved lives as long as the output does.
-        network.train()
-        _logits = network(images)
-    return sum(saved.values())
+    network.train()
+    return saved_bytes(lambda: network(images), (*network.parameters(), *network.buffers()))
 
 
 def _peak_bytes(network: nn.Module, images: Tensor) -> int:
     """Return the most bytes alive at once in a forward pass in evaluation mode."""
-    live = _LiveStorages(_storages((*network.parameters(), *network.buffers())))
+    live = _LiveStorages(storages((*network.parameters(), *network.buffers())))
     live.add(images)
     to_evaluation(network)
     with torch.no_grad(), live:
@@ -182,9 +170,5 @@ class _LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return outputs
 
 
-def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
-    return {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
-
-
 def _storage_bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(_storages(tensors).values())
+    return sum(storages(tensors).values())

@@ -13,7 +13,9 @@ from torch import nn
 
 from robustprune.cost.counts import noise_images
 from robustprune.inference import freeze
+from robustprune.models import as_network, model_device
 from robustprune.runtime.arrays import Array
+from robustprune.runtime.devices import Device, choose_device
 
 _WARM_UP = 2
 _LEAST_ROUNDS = 5
@@ -105,7 +107,7 @@ def measure_latencies(
     *,
     batch_size: int = 1,
     seconds: float = 2.0,
-    device: torch.device | str = "cpu",
+    device: Device = None,
     example: Array | None = None,
 ) -> list[Latency]:
     """Time the forward pass of networks on noise, in turn; they are left as they were.
@@ -117,14 +119,15 @@ def measure_latencies(
         models: Networks that take like images.
         batch_size: Images per pass.
         seconds: For how long to measure; at least five passes of each are made.
-        device: Where to compute.
+        device: Where to compute; by default where the first network is.
         example: Images (N, …) whose shape is taken, for networks that were not built by this package.
 
     Raises:
         ModelError: A network does not run on such images.
     """
-    runs = [frozen_run(model, batch_size, device, example) for model in models]
-    return time_runs(runs, batch_size=batch_size, seconds=seconds, device=device)
+    place = model_device(as_network(models[0])) if device is None else choose_device(device)
+    runs = [frozen_run(model, batch_size, place, example) for model in models]
+    return time_runs(runs, batch_size=batch_size, seconds=seconds, device=place)
 
 
 def time_runs(
@@ -148,5 +151,5 @@ def frozen_run(
 ) -> Callable[[], object]:
     """Return a function that sends a batch of noise through the frozen copy of a network."""
     images = noise_images(model, batch_size, example).to(device)
-    frozen = freeze(model, noise_images(model, 1, example)).to(device)
+    frozen = freeze(model, noise_images(model, 1, example), device=device)
     return lambda: frozen(images)

@@ -39,9 +39,10 @@ def augment(images: Tensor, generator: torch.Generator | Draws, *, flip: bool, s
     count, channels, height, width = images.shape
     device = images.device
     draws = as_draws(generator)
-    flipped = draws.rand(count, 1).to(device) < (0.5 * flip)
-    offsets = draws.randint(2 * shift + 1, count, 2)
-    down, right = offsets.to(device)[:, :1], offsets.to(device)[:, 1:]  # (N, 1) each
+    # Draws are the processor's; to bring them to a device takes no wait for what it is doing.
+    flipped = draws.rand(count, 1).to(device, non_blocking=True) < (0.5 * flip)
+    offsets = draws.randint(2 * shift + 1, count, 2).to(device, non_blocking=True)
+    down, right = offsets[:, :1], offsets[:, 1:]  # (N, 1) each
 
     columns = torch.arange(width, device=device).expand(count, width)
     columns = torch.where(flipped, columns.flip(1), columns) + right  # (N, W) of the padded image
@@ -67,14 +68,14 @@ def augmix(
     count, draws = len(images), as_draws(generator)
 
     def draw(*shape: int) -> Tensor:
-        return draws.rand(count, *shape).to(images.device)
+        return draws.rand(count, *shape)
 
     exponential = -torch.log1p(-draw(width))
-    weights = exponential / exponential.sum(dim=1, keepdim=True)
-    kept = draw(1, 1, 1)
+    weights = (exponential / exponential.sum(dim=1, keepdim=True)).to(images.device, non_blocking=True)
+    kept = draw(1, 1, 1).to(images.device, non_blocking=True)
     mixed = torch.zeros(images.shape, device=images.device)
     for chain in range(width):
-        steps = (draw() * most_steps).long() + 1
+        steps = ((draw() * most_steps).long() + 1).to(images.device, non_blocking=True)
         changed = images
         for step in range(most_steps):
             operation = (draw() * len(OPERATIONS)).long()
@@ -89,20 +90,30 @@ def augmix(
 def apply_operations(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Tensor:
     """Return uint8 images (N, C, H, W), each under its own operation, a place in ``OPERATIONS`` (N,).
 
-    Levels (N,) are 0 to 10, signs (N,) 1 or −1: which way pixels move.
+    Levels (N,) are 0 to 10, signs (N,) 1 or −1: which way pixels move. All three are best on the processor, which
+    then knows without waiting for a device which images go which way.
     """
     result = images.clone()
-    levels = operation < len(_TABLES)
-    if levels.any():
-        tables = _tables(images[levels], operation[levels], level[levels])
-        result[levels] = tables.gather(2, images[levels].flatten(2).long()).to(torch.uint8).view_as(images[levels])
-    if not levels.all():
-        moved = ~levels
-        maps = _maps(operation[moved] - len(_TABLES), level[moved], sign[moved], images.shape[2], images.shape[3])
-        grid = F.affine_grid(maps, list(images[moved].shape), align_corners=False)
-        pixels = F.grid_sample(images[moved].float(), grid, align_corners=False)
-        result[moved] = pixels.round_().clamp_(0, 255).to(torch.uint8)
+    is_by_table = operation < len(_TABLES)
+    for chosen, change in ((is_by_table, _look_up), (~is_by_table, _move)):
+        places = chosen.nonzero().flatten()
+        if len(places):
+            own = [each[places].to(images.device, non_blocking=True) for each in (operation, level, sign)]
+            places = places.to(images.device, non_blocking=True)
+            result[places] = change(images[places], *own)
     return result
+
+
+def _look_up(images: Tensor, operation: Tensor, level: Tensor, _sign: Tensor) -> Tensor:
+    tables = _tables(images, operation, level)
+    return tables.gather(2, images.flatten(2).long()).to(torch.uint8).view_as(images)
+
+
+def _move(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor) -> Tensor:
+    maps = _maps(operation - len(_TABLES), level, sign, images.shape[2], images.shape[3])
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    pixels = F.grid_sample(images.float(), grid, align_corners=False)
+    return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _tables(images: Tensor, operation: Tensor, level: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from robustprune.data import Sample
 from robustprune.errors import AttackError
 from robustprune.evaluation.requests import Evaluation
 from robustprune.metrics import wilson_interval
+from robustprune.models import model_device
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
 from robustprune.registry import share_options
 from robustprune.runtime.work import Work
@@ -61,6 +62,7 @@ def run_attacks(
         return found
     options, shown = share_attack_options(asked), (sample.images, sample.labels)
     how: dict[str, Any] = {"sample_ids": sample.indices, "expected_clean_accuracy": clean_accuracy, "work": work}
+    how["device"] = model_device(network)
     results: list[AttackResult] = []
     transferred: list[AttackResult] = []
     for name in ["union"] if asked.union else list(dict.fromkeys(asked.names)):

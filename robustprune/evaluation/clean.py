@@ -24,13 +24,13 @@ from robustprune.models import build_network, network_name
 from robustprune.pruning import Block, find_blocks
 from robustprune.records import BlockSummary, CleanResult, ModelSummary, Samples
 from robustprune.runtime.environment import hash_weights
-from robustprune.runtime.processes import Processes
+from robustprune.runtime.work import Work, labelled
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket
 
 
 def evaluate_clean(
-    network: nn.Module, sample: Sample, dataset: str, batch_size: int, processes: Processes
+    network: nn.Module, sample: Sample, dataset: str, batch_size: int, work: Work
 ) -> tuple[CleanResult, Samples]:
     """Return accuracy and calibration on a sample, and the outcomes per image.
 
@@ -39,7 +39,7 @@ def evaluate_clean(
         ModelError: The network does not run on these images.
     """
     labels = sample.labels
-    logits = spread_logits(network, sample.images, batch_size, processes)
+    logits = spread_logits(network, sample.images, batch_size, work)
     if int(labels.max()) >= logits.shape[1]:
         raise EvaluationError(
             f"{dataset} has labels up to {int(labels.max())}, the network only {logits.shape[1]} outputs; "
@@ -58,13 +58,14 @@ def evaluate_clean(
     return result, {name: values.numpy() for name, values in outcomes.items()} | figures
 
 
-def spread_logits(network: nn.Module, images: Tensor, batch_size: int, processes: Processes) -> Tensor:
+def spread_logits(network: nn.Module, images: Tensor, batch_size: int, work: Work, label: str = "accuracy") -> Tensor:
     """Return the logits (N, K) of images (N, C, H, W), which processes share."""
-    (logits,) = processes.spread(
-        len(images),
-        batch_size,
-        lambda places: [predict_logits(network, images_at(images, places), batch_size=batch_size)],
-    )
+    told = labelled(work.progress, label)
+
+    def run(places: Tensor) -> list[Tensor]:
+        return [predict_logits(network, images_at(images, places), batch_size=batch_size, progress=told)]
+
+    (logits,) = work.processes.spread(len(images), batch_size, run)
     return logits
 
 

@@ -26,7 +26,7 @@ from robustprune.evaluation.corruption_sources import CorruptedImages, Idle, fin
 from robustprune.inference import freeze, predict_logits
 from robustprune.metrics import accuracy, brier_score, expected_calibration_error, negative_log_likelihood
 from robustprune.records import Record, Samples
-from robustprune.runtime.work import Work
+from robustprune.runtime.work import Work, labelled, steps
 
 # Pixels that are corrupted and shown to every network before the next ones are.
 _CHUNK_BYTES = 1 << 26
@@ -47,15 +47,15 @@ def add_corruptions(
     found = [_Figures(record, images) for _, record in evaluated]
     idle = Idle(images)
     cells = [(name, severity) for name in images.names for severity in SEVERITIES]
-    for done, (name, severity) in enumerate(cells):
+    step = steps(labelled(work.progress, "corruptions"), len(cells))
+    for name, severity in cells:
         labels = images.labels(name, severity)
         run = partial(_logits, networks, images, batch_size, (name, severity))
         prints, *outputs = work.processes.spread(len(labels), batch_size, run)
         idle.look(name, severity, prints)
         for figures, logits in zip(found, outputs, strict=True):
             figures.add(name, logits, labels)
-        if work.progress is not None:
-            work.progress("corruptions", done + 1, len(cells))
+        step()
     published, seconds = images.published(), time.perf_counter() - start
     for (_, record), figures in zip(evaluated, found, strict=True):
         record.corruptions = figures.result(idle, published, seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,12 @@ from robustprune.cost import (
     measure_memory,
     saved_in_training,
 )
+from robustprune.data import AnyData, as_data
 from robustprune.errors import ExportError
+from robustprune.models import model_device
 from robustprune.records import Record
+from robustprune.runtime.devices import Device, choose_device
+from robustprune.runtime.work import Work, labelled, steps
 from robustprune.tickets.export import measure_form_latencies
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import measure_training_speedup
@@ -30,25 +34,31 @@ _SECONDS = 0.7  # that each network is timed for at each batch size
 
 
 def describe_cost(
-    ticket: Ticket,
-    dense: Ticket | None = None,
+    ticket: Ticket | nn.Module,
+    dense: Ticket | nn.Module | None = None,
     *,
+    data: AnyData | None = None,
     batch_size: int = 128,
     timed: bool = False,
     exported: bool = False,
     seconds: float = 10.0,
-    device: torch.device | str = "cpu",
+    device: Device = None,
+    work: Work = Work(),
 ) -> dict[str, Any]:
     """Return what a network costs, as plain numbers.
 
     Args:
-        ticket: The network.
-        dense: What to compare it with; adds ``saved_percent`` and the dense network's own costs.
+        ticket: A ticket, or a network, which is left as it is.
+        dense: What to compare it with, likewise; adds ``saved_percent`` and the dense network's own costs.
+        data: The image set, or images as for :func:`robustprune.as_data`, which say what a network takes that was not
+            built here. A ticket knows it, also for what it is compared with.
         batch_size: Images per batch, for the memory and for the training step that is timed.
         timed: Whether to measure latencies and, against ``dense``, the speed of training steps.
         exported: Whether to time the exported networks too, in turn with the others; on the CPU alone.
         seconds: Roughly how long to time: half of it training steps, a quarter each latency.
-        device: Where to time.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
+        work: Its progress is told of each measurement.
 
     Returns:
         ``parameters``, ``macs``, ``filters``, ``memory_bytes``; ``training`` of a network that was trained here,
@@ -57,12 +67,17 @@ def describe_cost(
         under that name, and ``saved_percent``.
 
     Raises:
-        ModelError: A network cannot be measured.
+        ModelError: A network cannot be measured, or nothing says what images it takes.
         ExportError: A network cannot be exported, or exports would be timed elsewhere than on the CPU.
     """
-    tickets = [ticket, dense] if dense is not None else [ticket]
-    costs = [measure_cost(each.network) for each in tickets]
-    memories = [measure_memory(each.network, batch_size) for each in tickets]
+    tickets = _as_tickets([ticket] if dense is None else [ticket, dense], data)
+    place = model_device(tickets[0].network) if device is None else choose_device(device)
+    step = steps(labelled(work.progress, "cost"), len(tickets) + 3 * timed)
+    costs = [measure_cost(each.network, device=place) for each in tickets]
+    memories = []
+    for each in tickets:
+        memories.append(measure_memory(each.network, batch_size))
+        step()
     described: list[dict[str, Any]] = [
         {**cost.to_dict(), "memory_bytes": memory.to_dict()} for cost, memory in zip(costs, memories, strict=True)
     ]
@@ -74,30 +89,41 @@ def describe_cost(
         saved = {
             **costs[0].saved_percent(costs[1]),
             **memories[0].saved_percent(memories[1]),
-            **saved_in_training(ticket.training, dense.training),
+            **saved_in_training(tickets[0].training, tickets[1].training),
         }
     if timed:
         networks = [each.network for each in tickets]
-        saved |= _add_latencies(described, networks, seconds / 4, device, exported)
+        saved |= _add_latencies(described, networks, seconds / 4, place, exported, step)
+    if timed and dense is None:
+        step()
     if dense is None:
         return described[0]
     if timed:
         speedup = measure_training_speedup(
-            ticket.network, dense.network, batch_size=max(2, batch_size), seconds=seconds / 2, device=device
+            *(each.network for each in tickets), batch_size=max(2, batch_size), seconds=seconds / 2, device=place
         )
         described[0]["training_speedup"] = speedup
+        step()
     return {**described[0], "dense": described[1], "saved_percent": saved}
+
+
+def _as_tickets(given: Sequence[Ticket | nn.Module], data: AnyData | None) -> list[Ticket]:
+    """Return tickets, and networks as tickets for the images of the data, or else for those of a ticket beside them."""
+    images = next((each.architecture for each in given if isinstance(each, Ticket)), None)
+    known = images if data is None else as_data(data, "train")
+    return [each if isinstance(each, Ticket) else Ticket.from_model(each, known) for each in given]
 
 
 def _add_latencies(
     described: Sequence[dict[str, Any]],
     networks: Sequence[nn.Module],
     seconds: float,
-    device: torch.device | str,
+    device: torch.device,
     exported: bool,
+    step: Callable[[], None],
 ) -> dict[str, float]:
     """Add the latencies of networks to their descriptions; return what the first saves against the last."""
-    if exported and torch.device(device).type != "cpu":
+    if exported and device.type != "cpu":
         raise ExportError(f"exported networks are timed on the CPU, not on {device}; add --device cpu")
     saved = {}
     for name, size in _LATENCIES.items():
@@ -112,18 +138,17 @@ def _add_latencies(
             description[name] = times.pop("torch")
             if times:
                 description.setdefault("exported", {})[name] = times
+        step()
         saved[name.removesuffix("_ms")] = forms[0]["torch"].saved_percent(forms[-1]["torch"])
     return saved
 
 
-def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[int]) -> None:
+def add_latency(evaluated: Sequence[tuple[nn.Module, Record]], shape: Sequence[int], work: Work = Work()) -> None:
     """Time networks in turn, where the first one is, and add what comes of it to their records."""
-    first = next(evaluated[0][0].parameters(), None)
-    device = torch.device("cpu") if first is None else first.device
+    step = steps(labelled(work.progress, "latency"), len(_LATENCIES))
     networks, example = [network for network, _ in evaluated], torch.zeros(1, *shape)
     for name, size in _LATENCIES.items():
-        latencies = measure_latencies(
-            networks, batch_size=size, seconds=_SECONDS * len(networks), device=device, example=example
-        )
+        latencies = measure_latencies(networks, batch_size=size, seconds=_SECONDS * len(networks), example=example)
         for (_, record), latency in zip(evaluated, latencies, strict=True):
             setattr(record.model, name, latency.to_dict())
+        step()

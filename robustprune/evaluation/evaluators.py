@@ -17,9 +17,10 @@ from robustprune.evaluation.corruptions import add_corruptions, relate_to_dense
 from robustprune.evaluation.cost_summary import add_latency
 from robustprune.evaluation.requests import Evaluation
 from robustprune.evaluation.shift import run_shift
-from robustprune.models import as_network
+from robustprune.models import as_network, placed
 from robustprune.ood import OodResult, evaluate_ood
 from robustprune.records import Record
+from robustprune.runtime.devices import Device
 from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.files import hash_arrays
 from robustprune.runtime.work import Work
@@ -32,6 +33,7 @@ def evaluate(
     request: Evaluation | None = None,
     *,
     ood_images: Mapping[str, AnyData] | None = None,
+    device: Device = None,
     work: Work = Work(),
     **parts: Any,
 ) -> Record:
@@ -45,6 +47,8 @@ def evaluate(
         request: What is measured, and of which images.
         ood_images: Out-of-distribution sets of your own, in any of those forms, by the names that the request calls
             them: ``ood=OOD("mine"), ood_images={"mine": loader}``.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         work: Processes share the images, attacks included; detection and latency are the main one's alone. Its folder
             is for attacks, which are picked up there; what they left is to be deleted by whoever needs it no more.
         parts: Fields of :class:`robustprune.Evaluation`, in place of those of the request.
@@ -57,7 +61,8 @@ def evaluate(
         CorruptionError: Options that no corruption takes.
         DataError: No such split, or an out-of-distribution, corrupted or shifted set is not there.
     """
-    (record,) = evaluate_models({"": model}, data, request, ood_images=ood_images, work=work, **parts).values()
+    how: dict[str, Any] = {"ood_images": ood_images, "device": device, "work": work}
+    (record,) = evaluate_models({"": model}, data, request, **how, **parts).values()
     return record
 
 
@@ -68,6 +73,7 @@ def evaluate_models(
     *,
     dense: str | None = None,
     ood_images: Mapping[str, AnyData] | None = None,
+    device: Device = None,
     work: Work = Work(),
     **parts: Any,
 ) -> dict[str, Record]:
@@ -81,7 +87,8 @@ def evaluate_models(
         request: What is measured, and of which images.
         dense: Which of the networks the others' errors under corruptions are related to.
         ood_images: As for :func:`evaluate`.
-        work: As for :func:`evaluate`.
+        device: Likewise.
+        work: Likewise.
         parts: Fields of :class:`robustprune.Evaluation`, in place of those of the request.
 
     Raises:
@@ -103,12 +110,13 @@ def evaluate_models(
     if dense is not None and corrupted is None:
         raise EvaluationError("errors are related to a dense network's under corruptions only; name some")
     shared = time.perf_counter() - start
-    evaluated = [_evaluate_alone(model, data, sample, asked, foreign, work) for model in models.values()]
+    how = asked, foreign, device, work
+    evaluated = [_evaluate_alone(model, data, sample, *how) for model in models.values()]
     start = time.perf_counter()
     if corrupted is not None:
         add_corruptions(evaluated, corrupted, batch_size=asked.batch_size, work=work)
     if asked.latency:
-        work.processes.from_main(lambda: add_latency(evaluated, sample.images[0].shape))
+        work.processes.from_main(lambda: add_latency(evaluated, sample.images[0].shape, work))
     shared += time.perf_counter() - start
     records = {name: record for name, (_, record) in zip(models, evaluated, strict=True)}
     for name, record in records.items():
@@ -131,12 +139,13 @@ def _evaluate_alone(
     sample: Sample,
     asked: Evaluation,
     foreign: Mapping[str, AnyData],
+    device: Device,
     work: Work,
 ) -> tuple[nn.Module, Record]:
     """Return a network, and the record of what is measured of it alone."""
     start = time.perf_counter()
-    network = as_network(model.model() if isinstance(model, Ticket) else model)
-    clean, samples = evaluate_clean(network, sample, data.name, asked.batch_size, work.processes)
+    network = placed(as_network(model.model() if isinstance(model, Ticket) else model), device)
+    clean, samples = evaluate_clean(network, sample, data.name, asked.batch_size, work)
     # Before the attacks, which take longer: an out-of-distribution set that is not there is found out early.
     shifted, predictions = run_shift(network, data, asked.shift.sets, clean.accuracy, asked.batch_size, work)
     # Detectors are fitted to all features together, which one process has to hold.

@@ -47,7 +47,7 @@ def run_shift(
     samples: Samples = {}
     for place, (name, where) in enumerate(shifts.items()):
         images, labels = load_shift(where, data)
-        logits = spread_logits(network, images, batch_size, work.processes)
+        logits = spread_logits(network, images, batch_size, work, name)
         predictions = logits.argmax(dim=1)
         samples |= {f"shift{place}_prediction": predictions.numpy(), f"shift{place}_label": labels.numpy()}
         found = accuracy(logits, labels)
@@ -60,8 +60,6 @@ def run_shift(
                 gap=clean_accuracy - found,
             )
         )
-        if work.progress is not None:
-            work.progress("shifted sets", place + 1, len(shifts))
     return entries, samples
 
 

@@ -21,6 +21,7 @@ from robustprune.models import (
     hides_layers,
     model_device,
     network_name,
+    placed,
     run_model,
     run_uncompiled,
     to_unit_range,
@@ -28,6 +29,8 @@ from robustprune.models import (
 from robustprune.ood.outputs import NO_FEATURES, average_places, find_head
 from robustprune.pruning import find_blocks
 from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.devices import Device
+from robustprune.runtime.work import Work, labelled, steps
 
 PENULTIMATE = "penultimate"
 """Stands for what the last linear layer receives, whatever that layer is called."""
@@ -42,6 +45,8 @@ def compare_representations(
     *,
     layers: Sequence[str] | None = None,
     batch_size: int = 256,
+    device: Device = None,
+    work: Work = Work(),
 ) -> dict[str, float | None]:
     """Return the linear CKA of two networks, by layer: 1 for representations that are alike, about 0 for unrelated.
 
@@ -57,6 +62,9 @@ def compare_representations(
             receives; by default the residual blocks that both have, in order, then the penultimate features.
         batch_size: Images per minibatch of the estimate; at least 4. Up to three images left over at the end are
             left out.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
+        work: Its progress is told of batches.
 
     Returns:
         Name → CKA, None where a network's features do not vary over the images.
@@ -65,7 +73,7 @@ def compare_representations(
         EvaluationError: A network has no such layer, or does not run it; too few images; features not finite.
         ModelError: A network cannot run on these images.
     """
-    first, second = as_network(first), as_network(second)
+    first, second = (placed(as_network(each), device) for each in (first, second))
     images = images if isinstance(images, Split) else _tensor(images)
     if batch_size < LEAST_SAMPLES:
         raise EvaluationError(f"unbiased CKA needs batches of at least {LEAST_SAMPLES} images, got {batch_size}")
@@ -75,6 +83,10 @@ def compare_representations(
         raise EvaluationError(f"unbiased CKA needs at least {LEAST_SAMPLES} images, got {len(images)}")
     means: dict[str, MeanCka] = {}
     chosen: list[tuple[nn.Module, dict[str, nn.Module]]] = []
+    last = len(images) % batch_size
+    step = steps(
+        labelled(work.progress, "comparing representations"), len(images) // batch_size + (last >= LEAST_SAMPLES)
+    )
     with evaluation_mode(first), evaluation_mode(second):
         for batch in _batches(images, batch_size):
             if not means:
@@ -84,6 +96,7 @@ def compare_representations(
             grams = [_grams(network, modules, batch) for network, modules in chosen]
             for name, mean in means.items():
                 mean.add(*(each[name] for each in grams))
+            step()
     return {name: None if math.isnan(mean.value) else mean.value for name, mean in means.items()}
 
 

@@ -12,7 +12,15 @@ from robustprune.errors import ModelError, ModelWarning
 from robustprune.inference.folding import coarsest_spacing, find_pairs, fold
 from robustprune.inference.packed import Packed
 from robustprune.models.architecture import known_architecture
-from robustprune.models.forward import channels_last, logit_gap, model_device, model_type, run_model, to_unit_range
+from robustprune.models.forward import (
+    channels_last,
+    logit_gap,
+    model_device,
+    model_type,
+    placed,
+    run_model,
+    to_unit_range,
+)
 from robustprune.models.networks import (
     FunctionNetwork,
     as_network,
@@ -22,6 +30,7 @@ from robustprune.models.networks import (
     uncompiled,
 )
 from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.devices import Device
 from robustprune.runtime.randomness import isolated_generators, seeded_generator
 
 TOLERANCE = 1e-4
@@ -36,7 +45,7 @@ _MOST_TURN = 0.01
 """How far a gradient may be from the copy's, as a share of its length: a ReLU's may fall to the other side at zero."""
 
 
-def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
+def freeze(model: nn.Module, example: Array | None = None, *, device: Device = None) -> nn.Module:
     """Return a copy of a network in evaluation mode that computes the same logits faster.
 
     Batch normalizations that directly follow a convolution or linear layer are folded into it, weights lie
@@ -50,13 +59,15 @@ def freeze(model: nn.Module, example: Array | None = None) -> nn.Module:
         model: Maps float images in [0, 1] to logits (N, K); normalization is inside it.
         example: (N, …) images, uint8 or float in [0, 1], to compare with; a network from
             :func:`robustprune.build_model` needs none.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
 
     Raises:
         ModelError: The network cannot be copied, as a plain function, or does not run on such images.
     """
-    model = as_network(model)
+    model = placed(as_network(model), device)
     # Tensors made in inference mode could never again take part in a gradient.
-    with torch.inference_mode(False), torch.no_grad(), isolated_generators():
+    with torch.inference_mode(False), torch.no_grad(), isolated_generators(device=model_device(model)):
         images = _probes(model, example)
         plain = channels_last(to_evaluation(uncompiled(copy_network(model))))
         for parameter in plain.parameters():  # scripts cannot be asked as a whole
@@ -133,7 +144,7 @@ def _packed(copy: nn.Module, images: Tensor) -> nn.Module:
 def _slopes(network: nn.Module, images: Tensor) -> Tensor:
     """Return the gradient (n, …) of a sum of the logits with weights of both signs."""
     images = images.detach().requires_grad_()
-    with isolated_generators(0):
+    with isolated_generators(0, images.device):
         logits = run_model(network, images)
     weights = torch.randn(logits.shape, generator=seeded_generator("slopes"))
     (found,) = torch.autograd.grad((logits * weights).sum(), images)
@@ -145,7 +156,7 @@ def _gap(model: nn.Module, copy: nn.Module, images: Tensor) -> float:
     logits = []
     for network in (model, copy):
         # A network that draws random numbers draws the same ones twice.
-        with torch.no_grad(), isolated_generators(0):
+        with torch.no_grad(), isolated_generators(0, images.device):
             logits.append(run_model(network, images))
     return logit_gap(*logits)
 

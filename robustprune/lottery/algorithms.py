@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from robustprune.data import AnyData, ImageData, as_data
-from robustprune.errors import PruningError
+from robustprune.errors import ModelError, PruningError
 from robustprune.lottery.results import LotteryResults, LotteryRow
+from robustprune.runtime.devices import Device, choose_device
 from robustprune.runtime.files import hash_json
 from robustprune.runtime.work import Work
 from robustprune.sweep import run_here
@@ -67,7 +68,7 @@ def run_lottery(
     model: str = "resnet32",
     model_options: Mapping[str, Any] | None = None,
     seeds: Sequence[int] = (0,),
-    device: torch.device | str = "cpu",
+    device: Device = None,
     country: str | None = "USA",
     work: Work = Work(),
 ) -> LotteryResults:
@@ -84,19 +85,28 @@ def run_lottery(
         data: The image set, with training and test images; the same for every seed.
         tickets: What to find, from :func:`algorithm_1` and :func:`algorithm_2`.
         recipe: How dense networks and tickets are trained.
-        model: Name of a network, see :func:`robustprune.build_model`.
+        model: Name of a network, see :func:`robustprune.build_model`; ``file:PATH:NAME`` for one of your own, which is
+            built anew for each seed, and by whoever reads the folder later.
         model_options: What its builder takes.
         seeds: Each decides initial weights, scores and order of training of a dense network and its tickets.
-        device: Where to compute.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default on the
+            processor, where networks are built.
         country: ISO 3166 code of the grid whose carbon intensity counts; None measures no energy.
         work: Its progress is told of each stage, and how much of it is done.
 
     Raises:
+        ModelError: There is no such network.
         SweepError: A ticket cannot be: more blocks than can go, an option that its criterion does not take; or the
             folder cannot be written.
         PruningError: No seed or ticket is named, or a ticket has not what its method needs.
         TrainingError: Training diverges.
     """
+    if not isinstance(model, str):
+        called = getattr(model, "__name__", type(model).__name__)
+        raise ModelError(
+            "a lottery builds its network anew for each seed, and whoever reads its folder later has to as well: put "
+            f"what builds this {called} into a Python file and name it, model='file:PATH:NAME'"
+        )
     data = as_data(data, "train")
     wanted = [tickets] if isinstance(tickets, Pruning) else list(tickets)
     seeds = list(dict.fromkeys(seeds))
@@ -109,7 +119,7 @@ def run_lottery(
         recipe=Recipe.of(recipe),
         pruning=Pruning("dense"),
         threads=torch.get_num_threads(),
-        device=torch.device(device).type,
+        device=str(choose_device(device or "cpu")),
         country=country,
     )
     asked = _each_once(wanted, dense.recipe.epochs)

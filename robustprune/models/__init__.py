@@ -4,12 +4,13 @@ from robustprune.models.adapter import normalized
 from robustprune.models.architecture import Architecture, known_architecture
 from robustprune.models.build import MODELS, architecture_of, build_model, build_network
 from robustprune.models.forward import (
-    failure,
     frozen_parameters,
     logit_gap,
     logits_of,
     model_device,
     model_type,
+    naming_failures,
+    placed,
     run_model,
     to_unit_range,
 )
@@ -38,7 +39,6 @@ __all__ = [
     "build_network",
     "copy_network",
     "evaluation_mode",
-    "failure",
     "for_images",
     "frozen_parameters",
     "hides_layers",
@@ -48,8 +48,10 @@ __all__ = [
     "logits_of",
     "model_device",
     "model_type",
+    "naming_failures",
     "network_name",
     "normalized",
+    "placed",
     "run_model",
     "run_uncompiled",
     "to_evaluation",

@@ -47,7 +47,7 @@ class AdaptedNetwork(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (N, num_classes) of images (N, C, H, W) in [0, 1].
+        """Return the logits (N, num_classes), or the one of a binary classifier, of images (N, C, H, W) in [0, 1].
 
         In training some classifiers return a tuple of logits and what auxiliary classifiers say (Szegedy et al. 2015,
         arXiv:1409.4842, section 5), of which the first counts here; others return an object that has them.

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.errors import EvaluationError, ModelError, RobustPruneError
-from robustprune.models.networks import reason_of, run_uncompiled
+from robustprune.models.networks import FunctionNetwork, copy_network, network_name, reason_of, run_uncompiled
 from robustprune.models.returned import check_logits, pick_logits
 from robustprune.runtime.arrays import Array, to_tensor
+from robustprune.runtime.devices import Device, choose_device, is_same_device
 from robustprune.runtime.environment import frozen_constants
 from robustprune.runtime.randomness import isolated_generators
 
@@ -71,13 +72,9 @@ def run_model(model: nn.Module, images: Tensor) -> Tensor:
         ModelError: The model fails on this batch, or there are no floating-point logits (n, K) in what it returns.
     """
     batch = images.clone().to(model_type(model))
-    try:
+    kind = "" if batch.dtype == torch.float32 else f" in {batch.dtype}"
+    with naming_failures(f"cannot run on images of shape {tuple(images.shape)}{kind}"):
         logits = logits_of(model, batch)
-    except RobustPruneError:
-        raise  # not from itself, which whoever follows the causes would go round
-    except Exception as error:
-        kind = "" if batch.dtype == torch.float32 else f" in {batch.dtype}"
-        raise failure(f"cannot run on images of shape {tuple(images.shape)}{kind}", error) from error
     logits = logits.as_subclass(Tensor)  # other packages know no kind of tensor but torch's own
     return logits if logits.dtype == torch.float64 else logits.float()
 
@@ -95,17 +92,26 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
 def _with_graph(model: nn.Module, images: Tensor, outputs: Any) -> Tensor | None:
     """Return what a network returns for images, with the graph that made it, if it can be had."""
     if not getattr(model, "training", False):  # in training a further pass would leave a trace on it
-        with torch.inference_mode(False), torch.enable_grad(), isolated_generators(), run_uncompiled(model):
+        generators = isolated_generators(device=images.device)
+        with torch.inference_mode(False), torch.enable_grad(), generators, run_uncompiled(model):
             outputs = model(images.detach().clone().to(model_type(model)).requires_grad_())
     found = pick_logits(outputs)
     return found if isinstance(found, Tensor) else None
 
 
-def failure(what: str, error: Exception) -> RobustPruneError:
-    """Return what to raise where a model raised an error: one that says ``what`` it cannot do, or ours as it is."""
-    if isinstance(error, RobustPruneError):
-        return error
-    return ModelError(f"the model {what}: {reason_of(error)}")
+@contextmanager
+def naming_failures(what: str) -> Iterator[None]:
+    """Say ``what`` a model cannot do where it raises an error in the block; ours come as they are.
+
+    Raises:
+        ModelError: In place of an error of other packages.
+    """
+    try:
+        yield
+    except RobustPruneError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the model {what}: {reason_of(error)}") from error
 
 
 def logit_gap(expected: Tensor, found: Tensor) -> float:
@@ -121,20 +127,37 @@ def logit_gap(expected: Tensor, found: Tensor) -> float:
     return float(difference / largest.clamp(min=1e-30))
 
 
-def model_device(model: nn.Module, device: torch.device | str | None = None) -> torch.device:
-    """Return the device the model is on, after checking it against the one asked for.
+def model_device(model: nn.Module) -> torch.device:
+    """Return the device that a model takes images on: that of its weights, and the processor if it has none."""
+    own = getattr(model, "place", None) if isinstance(model, FunctionNetwork) else None
+    return next((tensor.device for tensor in _tensors(model)), own or torch.device("cpu"))
+
+
+def placed(model: nn.Module, device: Device = None) -> nn.Module:
+    """Return a network that computes on a device: the model, if it is there, else a copy; the model stays where it is.
+
+    Without a device, the model computes where its weights are.
 
     Raises:
-        ModelError: ``device`` is another one; nothing is moved behind the caller's back.
+        RobustPruneError: That device is not here.
+        ModelError: The model cannot be copied, or not be moved.
     """
-    place = next((tensor.device for tensor in _tensors(model)), torch.device("cpu"))
     if device is None:
-        return place
-    asked = torch.device(device)
-    same = asked.type == place.type and (asked.index is None or asked.index == place.index)
-    if next(_tensors(model), None) is not None and not same:
-        raise ModelError(f"the model is on {place}, asked to run on {asked}; move it first: model.to({str(asked)!r})")
-    return asked
+        return model
+    place, here = choose_device(device), model_device(model)
+    if is_same_device(place, here):
+        return model
+    if isinstance(model, FunctionNetwork) and next(_tensors(model), None) is None:
+        return FunctionNetwork(model.function, place)
+    if isinstance(model, FunctionNetwork):
+        raise ModelError(
+            f"{model.name} is a plain function of networks on {here}; move them to {place}, or leave it there"
+        )
+    copied = copy_network(model)
+    try:
+        return copied.to(place)
+    except Exception as error:
+        raise ModelError(f"this {network_name(model)} cannot be moved to {place}: {reason_of(error)}") from error
 
 
 def model_type(model: nn.Module) -> torch.dtype:

@@ -31,14 +31,19 @@ _WEIGHT_OPTIONS = ("pretrained", "weights", "checkpoint", "cache_dir", "hf_", "u
 _DATASETS = {10: "cifar10", 100: "cifar100"}  # RobustBench's lists, by number of classes
 
 
-def import_quietly(module: str, needed_by: str) -> Any:
-    """Import a module of another package, without the warnings that its own imports raise."""
+def import_quietly(module: str, model: str) -> Any:
+    """Import a module for ``timm:NAME`` or ``robustbench:NAME``, without the warnings that its own imports raise.
+
+    Raises:
+        MissingDependencyError: It is not installed; the extra to install is called like the family of the model.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return import_module(module)
     except ModuleNotFoundError as error:
-        raise missing_package(f"model {needed_by!r}", (error.name or module).partition(".")[0]) from error
+        package, extra = (error.name or module).partition(".")[0], model.partition(":")[0]
+        raise missing_package(f"model {model!r}", package, extra=extra) from error
 
 
 def _refuse_weights(architecture: Architecture) -> None:
@@ -47,8 +52,8 @@ def _refuse_weights(architecture: Architecture) -> None:
         if option.startswith(_WEIGHT_OPTIONS):
             raise ModelError(
                 f"{architecture.name}: pretrained weights cannot be chosen by the option {option!r}: a ticket starts "
-                "from random ones, and nothing is downloaded unasked; for a network with weights of your own use "
-                "file:PATH:NAME"
+                "from random ones, and nothing is downloaded unasked; weights in a file are --weights FILE "
+                "(weights_file=FILE in Python)"
             )
 
 
@@ -205,7 +210,7 @@ def _entry(architecture: Architecture) -> tuple[tuple[str, str, str], dict[str, 
         )
     takes = "an architecture takes only 'threat_model'; weights_file and download are no part of one"
     threat_model = architecture.options_as(_ZooOptions, takes).threat_model
-    with _autoattack_by_its_other_name():
+    with _autoattack_by_its_other_name(architecture.name):
         import_quietly("robustbench", architecture.name)
     zoo = import_quietly("robustbench.model_zoo.models", architecture.name).model_dicts
     lists = {threat.value: each for key, found in zoo.items() if key.value == dataset for threat, each in found.items()}
@@ -221,13 +226,15 @@ def _entry(architecture: Architecture) -> tuple[tuple[str, str, str], dict[str, 
 
 
 @contextlib.contextmanager
-def _autoattack_by_its_other_name() -> Iterator[None]:
+def _autoattack_by_its_other_name(model: str) -> Iterator[None]:
     """Let ``import autoattack`` find pyautoattack; nothing of it stays behind."""
-    if "robustbench" in sys.modules or find_spec("autoattack") is not None:
+    if "robustbench" in sys.modules or find_spec("robustbench") is None or find_spec("autoattack") is not None:
         yield
         return
-    package = import_quietly("pyautoattack", "robustbench")
-    aliases = {"autoattack": package, "autoattack.state": import_quietly("pyautoattack.state", "robustbench")}
+    aliases = {
+        "autoattack": import_quietly("pyautoattack", model),
+        "autoattack.state": import_quietly("pyautoattack.state", model),
+    }
     sys.modules.update(aliases)
     try:
         yield

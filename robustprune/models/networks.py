@@ -30,9 +30,10 @@ class FunctionNetwork(nn.Module):
     The networks that it names are its children, so that their modes and types are those of the whole.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Take a callable."""
+    def __init__(self, function: Callable[[Tensor], Tensor], place: torch.device | None = None) -> None:
+        """Take a callable, and where it is to be given images, if that is not where its networks are."""
         super().__init__()
+        self.place = place
         self.function = function
         self.name = str(getattr(function, "__name__", type(function).__name__))
         self.parts = nn.ModuleList(dict.fromkeys(_networks_within(function, set())))

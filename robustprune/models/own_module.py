@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
-from robustprune.errors import ModelError
 from robustprune.models.architecture import (
     MODULE_PREFIX,
     Architecture,
@@ -14,9 +12,8 @@ from robustprune.models.architecture import (
     known_architecture,
     note_architecture,
 )
-from robustprune.models.forward import model_device, run_model
 from robustprune.models.networks import as_network, copy_network, network_name, to_evaluation, uncompiled
-from robustprune.runtime.randomness import isolated_generators
+from robustprune.models.trial import check_logits_come_out
 
 
 def for_images(model: nn.Module, images: ImageProperties) -> nn.Module:
@@ -52,14 +49,7 @@ def own_copy(model: nn.Module) -> nn.Module:
 
 def prepared(network: nn.Module, architecture: Architecture) -> nn.Module:
     """Let a network in evaluation mode know what images it takes, after trying it on two gray ones, and return it."""
-    size = (2, architecture.channels, *architecture.image_size)
-    with torch.no_grad(), isolated_generators(0):
-        logits = run_model(network, torch.full(size, 0.5, device=model_device(network)))
-    if logits.shape[1] != architecture.num_classes:
-        raise ModelError(
-            f"this {network_name(network)} has {logits.shape[1]} logits and the images are of "
-            f"{architecture.num_classes} classes; give its last layer as many outputs as there are classes"
-        )
+    check_logits_come_out(network, architecture)
     note_architecture(network, architecture)
     return network
 

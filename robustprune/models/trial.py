@@ -11,10 +11,35 @@ from torch import Tensor, nn
 from robustprune.errors import ModelError, ModelWarning
 from robustprune.models.adapter import AdaptedNetwork
 from robustprune.models.architecture import Architecture
-from robustprune.models.forward import channels_last, model_device, model_type
+from robustprune.models.forward import channels_last, model_device, model_type, run_model
 from robustprune.models.networks import copy_network, evaluation_mode, reason_of, to_evaluation, uncompiled
 from robustprune.models.returned import pick_logits
 from robustprune.runtime.randomness import isolated_generators
+
+
+def check_logits_come_out(network: nn.Module, architecture: Architecture) -> Tensor:
+    """Run two gray images through a network in evaluation mode and return the logits, one for each class.
+
+    Raises:
+        ModelError: It does not run on such images, or has not a logit for each class, or the one of two classes.
+    """
+    name, images = architecture.called, _gray_images(architecture)
+    try:
+        with torch.no_grad(), isolated_generators(0, model_device(network)):
+            outputs = network(images.to(model_device(network), model_type(network)))
+    except Exception as error:
+        shape = "×".join(map(str, images.shape[1:]))
+        raise ModelError(f"{name} does not run on {shape} images: {reason_of(error)}") from error
+    logits = pick_logits(outputs)
+    if problem := _no_logits(logits, architecture):
+        if isinstance(logits, Tensor) and logits.ndim == 2:
+            count, classes = logits.shape[1], architecture.num_classes
+            problem = (
+                f"has {count} logit{'s' if count > 1 else ''} and the images are of {classes} classes; give its last "
+                "layer as many outputs as there are classes"
+            )
+        raise ModelError(f"{name} {problem}")
+    return run_model(network, images.to(model_device(network)))  # which refuses a probability in place of a logit
 
 
 def check_output(network: nn.Module, architecture: Architecture) -> None:
@@ -22,17 +47,10 @@ def check_output(network: nn.Module, architecture: Architecture) -> None:
 
     What comes out in training mode is looked at on a copy, and a warning says where it is not logits alone.
     """
-    images = _gray_images(architecture)
-    shape = "×".join(map(str, images.shape[1:]))
-    try:
-        with torch.no_grad():
-            logits = pick_logits(network(images.to(model_type(network))))
-    except Exception as error:
-        raise ModelError(f"{architecture.called} does not run on {shape} images: {reason_of(error)}") from error
-    if problem := _no_logits(logits, architecture):
-        raise ModelError(f"{architecture.called} {problem}")
+    logits = check_logits_come_out(network, architecture)
     # −∞ masks a class.
     if not bool(logits.amax(dim=1).isfinite().all()):
+        shape = "×".join(map(str, (architecture.channels, *architecture.image_size)))
         raise ModelError(
             f"{architecture.called} returns numbers that are not finite for {shape} images, which are probably too "
             "small for it; choose larger ones with --image-size"
@@ -58,7 +76,7 @@ def check_training(network: nn.Module, architecture: Architecture) -> int:
         ModelError: It does not, or it fails in training mode.
     """
     name = architecture.called
-    with isolated_generators(0), torch.no_grad(), warnings.catch_warnings():
+    with isolated_generators(0, model_device(network)), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says of checkpoints without gradients
         trained = channels_last(uncompiled(copy_network(network)))
         images = _gray_images(architecture).to(model_device(network), model_type(network))
@@ -86,8 +104,9 @@ def _gray_images(architecture: Architecture) -> Tensor:
 
 
 def _no_logits(found: Any, architecture: Architecture) -> str | None:
-    """Return in words what an output for two images is, if it is no logits."""
-    if isinstance(found, Tensor) and found.shape == (2, architecture.num_classes) and found.is_floating_point():
+    """Return in words what an output for two images is, if it is no logits: one a class, or one for two classes."""
+    fitting = {(2, architecture.num_classes)} | ({(2,), (2, 1)} if architecture.num_classes == 2 else set())
+    if isinstance(found, Tensor) and tuple(found.shape) in fitting and found.is_floating_point():
         return None
     what = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
     return f"returned {what} for two images; expected logits of shape (2, {architecture.num_classes})"

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from robustprune.data import ImageData, read_images
 from robustprune.errors import DetectorError, EvaluationError
+from robustprune.models import as_network, placed
 from robustprune.ood.extraction import PROBES, Extractor
 from robustprune.ood.formula import formula
 from robustprune.ood.outputs import LinearHead, Outputs
 from robustprune.ood.running import guarded_detector, scores_of
 from robustprune.registry import Registry, read_tables, suggest
 from robustprune.runtime.arrays import to_tensor
+from robustprune.runtime.devices import Device
 
 DETECTORS = Registry("detector", "robustprune.detectors", read_tables("ood")["PLUGINS"])
 
@@ -45,10 +47,13 @@ class Detector:
     Attributes:
         model: Maps float images in [0, 1] to logits (N, K); normalization is inside it. It is left as it was, and runs
             as a frozen copy: one made when `fit` is called, else at each call of `score`.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         remark: What is odd about how it was fitted, for whoever reads its figures.
     """
 
     model: Any = field(default=None, repr=False, compare=False)
+    device: Device = field(default=None, kw_only=True, repr=False, compare=False)
     remark: str | None = field(default=None, init=False, repr=False, compare=False)
     tried: ClassVar[Options] = {}
     """Values that tuning tries."""
@@ -175,7 +180,7 @@ class Detector:
             raise EvaluationError(f"this detector has no network to run on images; make it with one, {name}(model)")
         if len(images) == 0:
             raise EvaluationError("there are no images to run the network on")
-        return Extractor(self.model, images[:PROBES])
+        return Extractor(placed(as_network(self.model), self.device), images[:PROBES])
 
     def known(self, name: str) -> Any:
         """Return an attribute that the formula takes, an option or something learnt.
@@ -268,4 +273,8 @@ def detector_options(name: str) -> dict[str, Any]:
 
 def _options(detector: Any) -> dict[str, Any]:
     """Return the options of a detector with their values, or of a class with their defaults."""
-    return {each.name: getattr(detector, each.name) for each in fields(detector) if each.init and each.name != "model"}
+    return {
+        each.name: getattr(detector, each.name)
+        for each in fields(detector)
+        if each.init and each.name not in ("model", "device")
+    }

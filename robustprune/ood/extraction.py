@@ -84,6 +84,8 @@ class Extractor:
             path = self._cache / f"{key[:32]}.pt"
             outputs = self._read(path, images)
         if outputs is None:
+            if progress is not None:
+                progress(0, len(images))
             outputs = self._compute(images, progress)
             if path is not None:
                 content = {"format": _KIND, "logits": outputs.logits, "features": outputs.features}

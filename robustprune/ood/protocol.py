@@ -14,6 +14,7 @@ from robustprune.data import AnyData, ImageData, Sample, as_data, canonical_name
 from robustprune.errors import EvaluationError
 from robustprune.metrics import area_under_risk_coverage, detection_figures, detection_intervals, risk_coverage
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
+from robustprune.models import as_network, placed
 from robustprune.ood.attack import attack_detectors, score_attack
 from robustprune.ood.detector import DETECTORS, make_detector
 from robustprune.ood.detector_scores import TUNING_IMAGES, FittedDetector, Scores, prepare_detectors, score_outputs
@@ -41,6 +42,7 @@ from robustprune.ood.ood_result import (
 )
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.requests import OOD
+from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Progress, labelled
 
 Found = Mapping[str, Scores | str]
@@ -60,6 +62,7 @@ def evaluate_ood(
     limit: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
+    device: Device = None,
     progress: Progress | None = None,
 ) -> OodResult:
     """Measure how well detectors tell a network's own kind of images from out-of-distribution ones.
@@ -78,6 +81,8 @@ def evaluate_ood(
         limit: Take so many of them, stratified, and at most so many of each other set.
         seed: Of every choice and draw.
         batch_size: Images per forward pass; changes no result.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         progress: Called with what is being done, how much is done, and how much there is.
 
     Raises:
@@ -104,7 +109,9 @@ def evaluate_ood(
             [asked.tune_on], [asked.tune_on], in_hand, limit=TUNING_IMAGES, **{**load, "split": "val"}
         )
     own = take_sample(data, split, limit, seed)
-    extractor = Extractor(model, own.images[:PROBES], batch_size=batch_size, cache=asked.cache)
+    extractor = Extractor(
+        placed(as_network(model), device), own.images[:PROBES], batch_size=batch_size, cache=asked.cache
+    )
     fitted, account = prepare_detectors(
         detectors, extractor, data, fit_limit=asked.fit_limit, tune_on=tune_on, seed=seed, progress=progress
     )

@@ -16,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from robustprune.errors import PruningError
-from robustprune.models import architecture_of, run_uncompiled
+from robustprune.models import architecture_of, model_device, run_uncompiled
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.randomness import isolated_generators, seeded_generator
 
@@ -141,7 +141,8 @@ def probe_images(network: nn.Module, example: Array | None = None) -> Tensor:
 @contextmanager
 def undisturbed(network: nn.Module) -> Iterator[None]:
     """Run a network without gradients, without its warnings, uncompiled, and leave the random generators alone."""
-    with torch.no_grad(), isolated_generators(), run_uncompiled(network), warnings.catch_warnings():
+    generators = isolated_generators(device=model_device(network))
+    with torch.no_grad(), generators, run_uncompiled(network), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

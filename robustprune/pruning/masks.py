@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,8 +22,10 @@ from robustprune.pruning.calls import probe_images, tensors, undisturbed
 from robustprune.pruning.scoring import score_weights
 from robustprune.pruning.surgery import has_no_number, network_output
 from robustprune.runtime.arrays import Array
+from robustprune.runtime.devices import Device
 from robustprune.runtime.files import hash_arrays
 from robustprune.runtime.kernels import sound_gradients
+from robustprune.runtime.work import Work
 
 Masks = dict[str, Tensor]
 """Parameter name → which of its weights are kept: bool in its shape, on the CPU."""
@@ -37,6 +40,8 @@ def find_masks(
     rounds: int = 1,
     seed: int = 0,
     masks: Mapping[str, Tensor] | None = None,
+    device: Device = None,
+    work: Work = Work(),
     **options: Any,
 ) -> Masks:
     """Return masks that keep the share 1 − sparsity of all weights, those of the highest score.
@@ -53,14 +58,24 @@ def find_masks(
     check_weights_run(model, weights, torch.full((2, data.channels, *data.image_size), 0.5))
     network = copy_network(model)
     found = dict(masks or {name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in weights.items()})
-    for kept in _schedule(count_kept(found), sum(weight.numel() for weight in weights.values()), sparsity, rounds):
+    schedule = _schedule(count_kept(found), sum(weight.numel() for weight in weights.values()), sparsity, rounds)
+    for done, kept in enumerate(schedule):
         apply_masks(network, found)
-        scores = score_weights(network, data, criterion, seed=seed, **options)
+        told = _of_round(work, done, rounds)
+        scores = score_weights(network, data, criterion, seed=seed, device=device, work=told, **options)
         if any(name not in scores or scores[name].shape != weight.shape for name, weight in weights.items()):
             raise PruningError(f"criterion {criterion} does not score every convolution and linear weight in its shape")
-        found = keep_highest({name: scores[name].cpu() for name in weights}, kept, within=found)
+        found = keep_highest({name: scores[name] for name in weights}, kept, within=found)
     _warn_of_collapse(found, sparsity)
     return found
+
+
+def _of_round(work: Work, done: int, rounds: int) -> Work:
+    """Return work that tells how far a round has come as a share of all rounds, of which some are done."""
+    told = work.progress
+    if told is None:
+        return work
+    return replace(work, progress=lambda label, part, total: told(label, done + part / max(total, 1), rounds))
 
 
 def keep_highest(scores: Mapping[str, Tensor], kept: int, *, within: Mapping[str, Tensor] | None = None) -> Masks:

@@ -15,13 +15,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError, in_one_line
-from robustprune.models import Architecture, architecture_beside, for_images, run_uncompiled
+from robustprune.models import Architecture, architecture_beside, for_images, model_device, placed, run_uncompiled
 from robustprune.models.networks import without_checkpoints
 from robustprune.pruning.blocks import find_blocks, removable_blocks
 from robustprune.pruning.criteria import Criterion, make_criterion
+from robustprune.pruning.criteria.batched import BatchedCriterion
+from robustprune.runtime.devices import Device
 from robustprune.runtime.html import html_table
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.randomness import isolated_generators
+from robustprune.runtime.work import Work, labelled, steps
 
 Importance = TypeVar("Importance")
 
@@ -61,11 +64,26 @@ class BlockScores(Scores[float]):
 
 
 class FilterScores(Scores[Tensor]):
-    """{convolution name: importance of each filter (filters,)}."""
+    """{convolution name: importance of each filter (filters,)}; a notebook shows the range in each convolution."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [name, str(len(each)), *(f"{float(value):.4g}" for value in (each.min(), each.median(), each.max()))]
+            for name, each in self.items()
+        ]
+        title = f"{self.criterion} scores of filters (seed {self.seed})"
+        return html_table(title, ["convolution", ">filters", ">least", ">median", ">greatest"], rows)
 
 
 def score_blocks(
-    model: nn.Module, data: AnyData, criterion: str = "grasp", *, seed: int = 0, **options: Any
+    model: nn.Module,
+    data: AnyData,
+    criterion: str = "grasp",
+    *,
+    seed: int = 0,
+    device: Device = None,
+    work: Work = Work(),
+    **options: Any,
 ) -> BlockScores:
     """Return the importance of every block that leaves the identity when it goes; higher = keep.
 
@@ -78,17 +96,23 @@ def score_blocks(
             training split.
         criterion: Name of a criterion, see ``robustprune list criteria``.
         seed: Decides the sample.
-        options: The criterion's options.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
+        work: Its progress is told of batches.
+        options: The criterion's options. Without a ``batch_size``, as many images are taken at a time as fit.
 
     Raises:
-        PruningError: No block can go, an option is wrong, or a score is not finite.
+        PruningError: No block can go, an option is wrong, a score is not finite, or a batch does not fit into memory.
     """
     chosen = make_criterion(criterion, **options)
     data = as_data(data, "train")
-    model = for_images(model, data)
+    model = placed(for_images(model, data), device)
+    step = steps(labelled(work.progress, "finding blocks"), 1)
     blocks = removable_blocks(find_blocks(model))
+    step()
     start = time.perf_counter()
     with _scoring(model, criterion):
+        chosen = settled(chosen, criterion, model, data, seed, work)
         scores = chosen.score(model, blocks, data, seed)
     seconds = time.perf_counter() - start
     for name, score in scores.items():
@@ -105,9 +129,17 @@ def score_blocks(
 
 
 def score_filters(
-    model: nn.Module, layers: Sequence[str], data: AnyData, criterion: str, *, seed: int = 0, **options: Any
+    model: nn.Module,
+    layers: Sequence[str],
+    data: AnyData,
+    criterion: str,
+    *,
+    seed: int = 0,
+    device: Device = None,
+    work: Work = Work(),
+    **options: Any,
 ) -> FilterScores:
-    """Return the importance of each filter, {layer: (filters,) float64}; higher = keep.
+    """Return the importance of each filter, {layer: (filters,) float64, on the CPU}; higher = keep.
 
     Args:
         model: Any network from images in [0, 1] to logits, left as it was.
@@ -116,6 +148,9 @@ def score_filters(
             training split.
         criterion: Name of a criterion that has a meaning for filters.
         seed: Decides the sample.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
+        work: Its progress is told of batches.
         options: The criterion's options.
 
     Raises:
@@ -126,9 +161,10 @@ def score_filters(
         if not isinstance(modules.get(layer), nn.modules.conv._ConvNd):
             raise PruningError(f"{layer!r} is no convolution of the network, so it has no filters to score")
     chosen = make_criterion(criterion, **options)
-    data = as_data(data, "train")
+    data, model = as_data(data, "train"), placed(model, device)
     start = time.perf_counter()
     with _scoring(model, criterion):
+        chosen = settled(chosen, criterion, model, data, seed, work)
         scores = _checked(chosen.filter_scores(model, layers, data, seed), criterion)
     seconds = time.perf_counter() - start
     return FilterScores(scores, **_origin(model, data, chosen, criterion, seed), seconds=seconds)
@@ -140,15 +176,40 @@ def _origin(model: nn.Module, data: ImageData, chosen: Criterion, criterion: str
 
 
 def score_weights(
-    model: nn.Module, data: AnyData, criterion: str, *, seed: int = 0, **options: Any
+    model: nn.Module,
+    data: AnyData,
+    criterion: str,
+    *,
+    seed: int = 0,
+    device: Device = None,
+    work: Work = Work(),
+    **options: Any,
 ) -> dict[str, Tensor]:
-    """Return the importance of each convolution and linear weight, {parameter: tensor of its shape}.
+    """Return the importance of each convolution and linear weight, {parameter: tensor of its shape, on the CPU}.
 
     Arguments and errors are those of :func:`score_filters`.
     """
-    data = as_data(data, "train")
+    data, model = as_data(data, "train"), placed(model, device)
     with _scoring(model, criterion):
-        return _checked(make_criterion(criterion, **options).weight_scores(model, data, seed), criterion)
+        chosen = settled(make_criterion(criterion, **options), criterion, model, data, seed, work)
+        return _checked(chosen.weight_scores(model, data, seed), criterion)
+
+
+def settle_options(
+    model: nn.Module, data: ImageData, criterion: str, options: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """Return all options of a criterion, with the batch size that it takes of this network."""
+    with _scoring(model, criterion):
+        return settled(make_criterion(criterion, **options), criterion, model, data, seed, Work()).model_dump()
+
+
+def settled(chosen: Criterion, name: str, model: nn.Module, data: ImageData, seed: int, work: Work) -> Criterion:
+    """Return a criterion that takes as many images at a time as fit, and tells of its progress."""
+    takes = ""
+    if isinstance(chosen, BatchedCriterion):
+        chosen = chosen.settled(name, model, data, seed)
+        takes = chosen.takes
+    return chosen.telling(labelled(work.progress, f"scoring by {name}{takes}"))
 
 
 @contextmanager
@@ -158,7 +219,7 @@ def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(isolated_generators())
+            stack.enter_context(isolated_generators(device=model_device(model)))
             stack.enter_context(sound_gradients(model))
             stack.enter_context(without_checkpoints())
             # Fused attention has no second derivative on a CPU.
@@ -175,6 +236,7 @@ def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
 
 
 def _checked(scores: dict[str, Tensor], criterion: str) -> dict[str, Tensor]:
+    scores = {name: values.detach().cpu() for name, values in scores.items()}
     for name, values in scores.items():
         wrong = values[~values.isfinite()]
         if len(wrong):

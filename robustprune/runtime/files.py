@@ -85,11 +85,15 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def write_sealed(path: Path, content: Mapping[str, Any], kind: Kind | None = None) -> None:
-    """Write plain containers and tensors to ``path``, atomically, and over no file of another kind."""
+    """Write plain containers and tensors to ``path``, atomically, and over no file of another kind.
+
+    Tensors are written as the processor's, wherever they are: whoever reads them may have no such device.
+    """
     import torch  # late, as numpy below: this module is for all who write files
+    from torch.utils._pytree import tree_map_only
 
     buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
+    torch.save(tree_map_only(torch.Tensor, lambda tensor: tensor.cpu(), dict(content)), buffer)
     archive = buffer.getvalue()
     comment = _SEAL + hashlib.sha256(archive).hexdigest().encode()
     # The last two bytes of a zip archive without a comment are the comment's length, zero.

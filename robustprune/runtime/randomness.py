@@ -62,40 +62,61 @@ def as_draws(source: torch.Generator | Draws) -> Draws:
 
 
 @contextmanager
-def isolated_generators(seed: int | None = None) -> Iterator[None]:
+def isolated_generators(seed: int | None = None, device: torch.device | None = None) -> Iterator[None]:
     """Give back the process-wide generators (torch, numpy, random) as they were, whatever happens inside.
 
-    Inside they start at the seed, or where they are.
+    Inside they start at the seed, or where they are. Of torch's they are the processor's and that of the device that is
+    computed on: others are not touched, as to ask a card for its generator takes hold of the card.
     """
+    states = _states_of_torch(device)
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            if seed is not None:
-                torch.manual_seed(seed)
-                np.random.seed(seed % 2**32)
-                random.seed(seed)
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
+    try:
+        if seed is not None:
+            _seed_torch(seed, device)
+            np.random.seed(seed % 2**32)
+            random.seed(seed)
+        yield
+    finally:
+        _restore_torch(states, device)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
-def generator_states() -> dict[str, Any]:
-    """Return where the process-wide generators stand, as plain containers and tensors."""
+def generator_states(device: torch.device | None = None) -> dict[str, Any]:
+    """Return where the process-wide generators stand, torch's on the processor and a device, as plain values."""
     name, keys, *rest = np.random.get_state()
     return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "torch": _states_of_torch(device),
         "numpy": (str(name), torch.tensor(np.asarray(keys).astype(np.int64)), *(value for value in rest)),
         "python": random.getstate(),
     }
 
 
-def restore_generators(states: dict[str, Any]) -> None:
-    """Go back to `generator_states`; of other graphics cards than there were, their states stay as they are."""
-    torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
+def restore_generators(states: dict[str, Any], device: torch.device | None = None) -> None:
+    """Go back to the `generator_states` of a device; what was drawn on another kind of device is not drawn on this."""
+    _restore_torch(states["torch"], device)
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     random.setstate(states["python"])
+
+
+def _states_of_torch(device: torch.device | None) -> dict[str, Tensor]:
+    """Return the states of torch's generators, by kind of device."""
+    states = {"cpu": torch.get_rng_state()}
+    if device is not None and device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state(device)
+    return states
+
+
+def _restore_torch(states: dict[str, Tensor], device: torch.device | None) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device is not None and device.type != "cpu" and device.type in states:
+        torch.get_device_module(device).set_rng_state(states[device.type], device)
+
+
+def _seed_torch(seed: int, device: torch.device | None) -> None:
+    # Not by torch.manual_seed, which seeds every card: those that were started, and those that will be.
+    torch.default_generator.manual_seed(seed)
+    if device is not None and device.type != "cpu":
+        with torch.accelerator.device_index(device.index):
+            torch.get_device_module(device).manual_seed(seed)

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from robustprune.errors import RobustPruneError
 from robustprune.runtime.processes import ALONE, Processes
 
 Progress = Callable[[str, float, float], None]
@@ -37,16 +34,16 @@ def labelled(progress: Progress | None, label: str) -> Callable[[float, float], 
     return None if progress is None else lambda done, total: progress(label, done, total)
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the device called ``auto``, ``cpu``, ``cuda`` or ``mps``; auto takes the fastest there is.
+def steps(progress: Callable[[float, float], None] | None, total: int) -> Callable[[], None]:
+    """Tell that nothing is done of so many steps, and return what is called after each of them."""
+    done = 0
 
-    Raises:
-        RobustPruneError: That device is not here.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(device for device, is_here in available.items() if is_here)
-    if not available.get(name, False):
-        here = ", ".join(device for device, is_here in available.items() if is_here)
-        raise RobustPruneError(f"there is no device {name!r} on this machine; it has: {here}")
-    return torch.device(name)
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    if progress is not None:
+        progress(0, total)
+    return tell

@@ -19,7 +19,7 @@ import torch
 from robustprune.corruptions import SEVERITIES, expand_names
 from robustprune.data import load_data
 from robustprune.models import build_model
-from robustprune.runtime.work import choose_device
+from robustprune.runtime.devices import choose_device
 from robustprune.sweep.graph import Stage
 from robustprune.training import Recipe, measure_steps
 

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from robustprune.errors import DataError, RobustPruneError, SweepError
 from robustprune.evaluation.requests import Evaluation
 from robustprune.registry import suggest
+from robustprune.runtime.devices import parse_device
 from robustprune.runtime.requests import Request
 from robustprune.sweep.document import merge, put, refuse_twice
 from robustprune.tickets.requests import Pruning
@@ -21,6 +22,16 @@ from robustprune.training.recipes import Recipe
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
+
+
+def _device_name(name: str) -> str:
+    if name != "auto":
+        parse_device(name)
+    return name
+
+
+DeviceName = Annotated[str, AfterValidator(_device_name)]
+"""``auto``, or any name that torch has for devices, be there one on this machine or not."""
 
 
 class DataSettings(Request):
@@ -70,7 +81,7 @@ class RunSettings(Request):
     evaluate: Evaluation = Evaluation()
     seed: Seed = 0
     threads: Count = 1
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: DeviceName = "auto"
     country: str | None = "USA"
 
     @property

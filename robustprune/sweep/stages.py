@@ -24,9 +24,10 @@ from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.pruning import BlockScores, FilterScores
 from robustprune.records import load_record
+from robustprune.runtime.devices import choose_device
 from robustprune.runtime.environment import describe_environment
 from robustprune.runtime.files import hash_json, write_atomically
-from robustprune.runtime.work import Work, choose_device
+from robustprune.runtime.work import Work
 from robustprune.sweep.graph import Stage
 from robustprune.sweep.store import Store
 from robustprune.tickets import prune_weights
@@ -93,10 +94,8 @@ class Job:
         return Ticket.from_model(network, data)
 
     def base(self) -> Ticket:
-        """Return what is scored and cut: the trained network, or the initial one; on the device."""
-        ticket = self.ticket("dense") if "dense" in self.stage.needs else self.fresh()
-        ticket.network.to(self.device)
-        return ticket
+        """Return what is scored and cut: the trained network, or the initial one."""
+        return self.ticket("dense") if "dense" in self.stage.needs else self.fresh()
 
     def training(self) -> dict[str, Any]:
         """Return what training takes beyond the ticket and the images."""
@@ -149,7 +148,7 @@ def score_network(job: Job) -> None:
     """Score blocks, or filters."""
     method = "layer" if job.inputs["of"] == "blocks" else "filter"
     asked = Pruning(method, criterion=job.inputs["criterion"], options=job.inputs["options"])
-    found = score(job.base(), job.data(), asked, job.inputs["seed"])
+    found = score(job.base(), job.data(), asked, job.inputs["seed"], job.device, job.carrying)
     values = {name: value if isinstance(value, float) else value.tolist() for name, value in found.items()}
     own = {name: getattr(found, name) for name in ("criterion", "options", "seed", "seconds")}
     write_atomically(job.work / "scores.json", json.dumps({"scores": values, **own}, indent=2).encode())
@@ -160,7 +159,8 @@ def prune_network(job: Job) -> None:
     inputs, base = job.inputs, job.base()
     if inputs["method"] == "weight":
         settings = {name: inputs[name] for name in ("criterion", "sparsity", "rounds", "seed")}
-        ticket = prune_weights(base, job.data(), **settings, **inputs["options"])
+        how = {"device": job.device, "work": job.carrying, **inputs["options"]}
+        ticket = prune_weights(base, job.data(), **settings, **how)
     else:
         asked = {name: inputs[name] for name in ("method", "blocks", "eligibility", "match_by") if name in inputs}
         match = job.ticket("match") if "match" in job.stage.needs else None
@@ -200,11 +200,10 @@ def evaluate_network(job: Job) -> None:
     """Evaluate a network; what was finished of its attacks is picked up."""
     asked, attacks = Evaluation.of(job.stage.hints["evaluate"]), job.work / "attacks"
     ticket = job.ticket("network")
-    ticket.network.to(job.device)
     if "source" in job.stage.needs:
-        source = job.ticket("source").model().to(job.device)
+        source = job.ticket("source").model()
         asked = asked.model_copy(update={"attacks": asked.attacks.model_copy(update={"transfer_from": source})})
-    record = evaluate(ticket, job.data(), asked, work=replace(job.carrying, folder=attacks))
+    record = evaluate(ticket, job.data(), asked, device=job.device, work=replace(job.carrying, folder=attacks))
     if "dense" in job.stage.needs:
         relate_to_dense(record, load_record(job.needed("dense", "record.json")))
     record.save(job.work / "record.json")

@@ -24,7 +24,10 @@ from robustprune.pruning import (
     make_criterion,
     remove_blocks,
 )
+from robustprune.pruning.scoring import settle_options
+from robustprune.runtime.devices import Device
 from robustprune.runtime.environment import describe_environment
+from robustprune.runtime.work import Work
 from robustprune.tickets.header import Plan
 from robustprune.tickets.ticket import Ticket
 
@@ -98,6 +101,8 @@ def prune_weights(
     sparsity: float,
     rounds: int | None = None,
     seed: int = 0,
+    device: Device = None,
+    work: Work = Work(),
     **options: Any,
 ) -> Ticket:
     """Mask the least important single weights of a network and return the ticket, as large and as slow as before.
@@ -113,6 +118,9 @@ def prune_weights(
         sparsity: The share of all weights that is masked, within (0, 1).
         rounds: How many; by default 100 for ``synflow``, else 1. The density falls exponentially.
         seed: Decides the criterion's sample.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
+        work: Its progress is told of batches and rounds.
         options: The criterion's options.
 
     Raises:
@@ -120,12 +128,11 @@ def prune_weights(
     """
     data = as_data(data, "train")
     source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
-    chosen = make_criterion(criterion, **options)
-    rounds = chosen.weight_rounds if rounds is None else rounds
+    rounds = make_criterion(criterion, **options).weight_rounds if rounds is None else rounds
     start = time.perf_counter()
-    masks = find_masks(
-        source.network, data, criterion, sparsity=sparsity, rounds=rounds, seed=seed, masks=source.masks, **options
-    )
+    options = settle_options(source.network, data, criterion, options, seed)
+    how: dict[str, Any] = {"rounds": rounds, "seed": seed, "device": device, "work": work, **options}
+    masks = find_masks(source.network, data, criterion, sparsity=sparsity, masks=source.masks, **how)
     seconds = time.perf_counter() - start
     network = copy_network(source.network)
     apply_masks(network, masks)
@@ -136,7 +143,7 @@ def prune_weights(
         sparsity=sparsity,
         rounds=rounds,
         criterion=criterion,
-        options=chosen.model_dump(),
+        options=options,
         seed=seed,
         scoring_seconds=seconds,
     )

@@ -29,6 +29,7 @@ from robustprune.registry import missing_package, suggest
 from robustprune.runtime.files import printable, write_atomically
 from robustprune.runtime.kinds import EXPORT
 from robustprune.runtime.launch import logging_from
+from robustprune.runtime.work import Work, labelled, steps
 from robustprune.tickets.ticket import Ticket
 
 BATCH_SIZES = (1, 2, 5, 17)
@@ -63,7 +64,12 @@ class Exported:
 
 
 def export_model(
-    ticket: Ticket | nn.Module, path: str | Path, format: str = "onnx", *, data: AnyData | None = None
+    ticket: Ticket | nn.Module,
+    path: str | Path,
+    format: str = "onnx",
+    *,
+    data: AnyData | None = None,
+    work: Work = Work(),
 ) -> Exported:
     """Write a network as a file from float32 images (N, C, H, W) in [0, 1] to logits (N, K), for any N.
 
@@ -77,6 +83,7 @@ def export_model(
         format: ``onnx`` or ``torch-export``.
         data: The image set, or images as for :func:`robustprune.as_data`, which say what a network takes that was not
             built here.
+        work: Its progress is told of the export, and of each batch that is compared.
 
     Raises:
         ExportError: There is no such format, the network cannot be exported, the export computes something else,
@@ -86,8 +93,10 @@ def export_model(
     if not isinstance(ticket, Ticket):
         ticket = Ticket.from_model(ticket, None if data is None else as_data(data, "train"))
     metadata = _metadata(ticket)
+    step = steps(labelled(work.progress, f"export to {format}"), 1 + len(BATCH_SIZES))
     content, run = encode_network(ticket.network, format, metadata)
-    difference = _compare(ticket, run, format)
+    step()
+    difference = _compare(ticket, run, format, step)
     try:
         write_atomically(Path(path), content, EXPORT)
     except OSError as error:
@@ -95,7 +104,7 @@ def export_model(
     return Exported(str(path), format, len(content), difference, BATCH_SIZES, metadata)
 
 
-def _compare(ticket: Ticket, run: Runner, format: str) -> float:
+def _compare(ticket: Ticket, run: Runner, format: str, step: Callable[[], None]) -> float:
     """Return the largest difference between a file's logits and the ticket's own, relative to the largest logit."""
     worst = 0.0
     for size in BATCH_SIZES:
@@ -115,6 +124,7 @@ def _compare(ticket: Ticket, run: Runner, format: str) -> float:
                 "random, or treats an image by the others of its batch, cannot be exported"
             )
         worst = max(worst, difference)
+        step()
     return worst
 
 

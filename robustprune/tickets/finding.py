@@ -20,19 +20,23 @@ from robustprune.pruning import (
     score_blocks,
     score_filters,
 )
+from robustprune.runtime.devices import Device
+from robustprune.runtime.work import Work
 from robustprune.tickets.cutting import prune_layers
 from robustprune.tickets.matching import prune_filters
 from robustprune.tickets.requests import Pruning
 from robustprune.tickets.ticket import Ticket
 
 
-def score(dense: Ticket, data: ImageData, asked: Pruning, seed: int) -> BlockScores | FilterScores:
+def score(
+    dense: Ticket, data: ImageData, asked: Pruning, seed: int, device: Device = None, work: Work = Work()
+) -> BlockScores | FilterScores:
     """Return what the criterion finds the blocks of a network, or its filters, to be worth."""
-    criterion = str(asked.criterion)
+    criterion, how = str(asked.criterion), {"seed": seed, "device": device, "work": work, **asked.options}
     if asked.method == "layer":
-        return score_blocks(dense.network, data, criterion, seed=seed, **asked.options)
+        return score_blocks(dense.network, data, criterion, **how)
     layers = list(first_convolutions(dense.network, find_blocks(dense.network)).values())
-    return score_filters(dense.network, layers, data, criterion, seed=seed, **asked.options)
+    return score_filters(dense.network, layers, data, criterion, **how)
 
 
 def cut(dense: Ticket, scores: BlockScores | FilterScores, asked: Pruning, match: Ticket | None = None) -> Ticket:

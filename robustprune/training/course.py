@@ -48,7 +48,7 @@ class Course:
         recipe: str | Recipe = "quick",
         *,
         seed: int = 0,
-        device: str | torch.device = "cpu",
+        device: torch.device | str = "cpu",
         start_epoch: int = 0,
         stop_epoch: int | None = None,
         country: str | None = "USA",
@@ -76,7 +76,7 @@ class Course:
             "removed": sorted(ticket.plan.removed),
             **({"masks": hash_masks(ticket.masks)} if ticket.masks else {}),
             # Sums come out differently with other threads, devices and releases of torch.
-            "device": str(self.device),
+            "device": self.device.type,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
             **describe_processes(ticket.network, processes, self.device),
@@ -108,10 +108,10 @@ class TrainingRun:
 
     def train_epoch(self, epoch: int, meter: EnergyMeter, progress: Progress | None) -> None:
         """Train and validate one epoch."""
-        recipe, seed = self.course.recipe, self.course.seed
+        recipe, seed, device = self.course.recipe, self.course.seed, self.course.device
         # Networks of a user's own may draw from the process-wide generator (dropout); it restarts with each epoch.
         own = (self.processes.rank,) if self.processes.rank > 0 else ()
-        with isolated_generators(derive_seed(seed, "network", epoch, *own)), meter.measure() as energy:
+        with isolated_generators(derive_seed(seed, "network", epoch, *own), device), meter.measure() as energy:
             entry = train_epoch(
                 self.shared,
                 self.optimizer,

@@ -56,7 +56,7 @@ def adversarial_loss(
         return _trades(network, trained, images, labels, recipe, draws)
     steps = 1 if recipe.adversarial == "fgsm" else recipe.adversarial_steps
     way = FGSM_STEP if recipe.adversarial == "fgsm" else WAY
-    start = images + recipe.epsilon * (2 * draws.rand(*images.shape) - 1).to(images.device)
+    start = images + recipe.epsilon * (2 * draws.rand(*images.shape) - 1).to(images.device, non_blocking=True)
     attacked = _climb(
         network, images, start, lambda logits: F.cross_entropy(logits, labels, reduction="sum"), recipe, way, steps
     )
@@ -70,7 +70,7 @@ def _trades(
     """Return cross-entropy on the images plus β times KL(images ‖ attacked images), equation 5 there."""
     with evaluation_mode(network), torch.no_grad():
         clean = F.log_softmax(logits_of(network, images), dim=1)
-    start = images + TRADES_START * draws.randn(*images.shape).to(images.device)
+    start = images + TRADES_START * draws.randn(*images.shape).to(images.device, non_blocking=True)
     attacked = _climb(
         network, images, start, lambda logits: _divergence(logits, clean), recipe, WAY, recipe.adversarial_steps
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,11 +89,11 @@ class SharedNetwork:
 
     def _synchronize_statistics(self) -> None:
         """Let batch normalization see the whole batch; `undo` puts the layers back, which share all tensors."""
-        # Unlike torch's own, it keeps the activations that timm's layers have built in.
-        from timm.layers import convert_sync_batchnorm
-
+        # Unlike torch's own, timm's keeps the activations that its layers have built in. None are there unless it is.
+        timm = sys.modules.get("timm.layers")
+        convert = nn.SyncBatchNorm.convert_sync_batchnorm if timm is None else timm.convert_sync_batchnorm
         self._own = {name: module for name, module in self.network.named_modules() if isinstance(module, _BatchNorm)}
-        convert_sync_batchnorm(self.network)
+        convert(self.network)
 
     def undo(self) -> None:
         """Give the network the layers back that it came with, and let go of what was compiled."""

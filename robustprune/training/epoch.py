@@ -14,7 +14,7 @@ from torch.amp import GradScaler
 
 from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
-from robustprune.models import evaluation_mode, failure, model_type, run_model, to_unit_range
+from robustprune.models import evaluation_mode, model_type, naming_failures, run_model, to_unit_range
 from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.processes import ALONE, Processes
 from robustprune.runtime.randomness import Draws, seeded_generator
@@ -110,18 +110,13 @@ def _step(
 ) -> tuple[float, float]:
     """Take a step; return the mean loss of the whole batch, and how many of its images are classified rightly."""
     optimizer.zero_grad(set_to_none=True)
-    try:
+    with naming_failures(f"cannot be run in training, {place}"):
         loss, logits = _loss(shared, views, labels, recipe, draws)
-    except Exception as error:
-        raise failure(f"cannot be run in training, {place}", error) from error
     correct = (logits.detach().argmax(dim=1) == labels).sum()
     # Shares of a batch may differ by an image: the mean over processes is to be that over images.
     shares = 1.0 if shared.processes.is_alone else len(labels) * shared.processes.count / draws.total
-    try:
-        with shared.exchanging():
-            scaler.scale(loss if shares == 1 else loss * shares).backward()  # type: ignore[no-untyped-call]
-    except Exception as error:
-        raise failure(f"has no gradient in training, {place}", error) from error
+    with naming_failures(f"has no gradient in training, {place}"), shared.exchanging():
+        scaler.scale(loss if shares == 1 else loss * shares).backward()  # type: ignore[no-untyped-call]
     scaler.unscale_(optimizer)
     gradients = [parameter.grad for parameter in shared.network.parameters() if parameter.grad is not None]
     value, right, norm = _read(loss, correct, torch.nn.utils.get_total_norm(gradients))

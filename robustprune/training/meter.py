@@ -16,8 +16,9 @@ from torch import nn
 from robustprune.cost import ratio_spread, time_in_turn
 from robustprune.data import ImageData, InMemorySplit
 from robustprune.errors import TrainingError
-from robustprune.models import architecture_of, copy_network
+from robustprune.models import architecture_of, copy_network, model_device
 from robustprune.registry import suggest
+from robustprune.runtime.devices import Device, choose_device
 from robustprune.runtime.randomness import isolated_generators, seeded_generator
 from robustprune.training.distributed import SharedNetwork
 from robustprune.training.epoch import make_optimizer, train_epoch
@@ -117,7 +118,7 @@ def measure_training_speedup(
     recipe: str | Recipe = "quick",
     batch_size: int | None = None,
     seconds: float = 10.0,
-    device: torch.device | str = "cpu",
+    device: Device = None,
 ) -> dict[str, Any]:
     """Train copies of two networks on noise, in turn, and compare the times; the networks are left as they were.
 
@@ -129,7 +130,8 @@ def measure_training_speedup(
         recipe: Whose batch size, optimizer, smoothing and augmentation are used.
         batch_size: In place of the recipe's.
         seconds: For how long to measure; at least five pairs are.
-        device: Where to train.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
 
     Returns:
         How many times faster ``model`` trains, as ``median`` and ``iqr`` over ``repeats`` pairs; ``batch_size``,
@@ -141,19 +143,20 @@ def measure_training_speedup(
     """
     # So many epochs that the learning rate stays at its start: nothing is to be learnt from noise.
     chosen = Recipe.of(recipe, batch_size=batch_size, epochs=100_000)
+    place = model_device(model) if device is None else choose_device(device)
     runs = [
-        _epoch_of(network, _noise(network, _STEPS * chosen.batch_size), chosen, device) for network in (dense, model)
+        _epoch_of(network, _noise(network, _STEPS * chosen.batch_size), chosen, place) for network in (dense, model)
     ]
-    with isolated_generators(0):
-        dense_times, times = time_in_turn(runs, seconds, device)
-    machine = {"batch_size": chosen.batch_size, "threads": torch.get_num_threads(), "device": str(device)}
+    with isolated_generators(0, place):
+        dense_times, times = time_in_turn(runs, seconds, place)
+    machine = {"batch_size": chosen.batch_size, "threads": torch.get_num_threads(), "device": str(place)}
     return ratio_spread(dense_times, times).to_dict() | machine
 
 
-def _epoch_of(model: nn.Module, data: ImageData, recipe: Recipe, device: torch.device | str) -> Callable[[], object]:
+def _epoch_of(model: nn.Module, data: ImageData, recipe: Recipe, device: torch.device) -> Callable[[], object]:
     """Return a function that trains a copy of a network for one epoch more."""
     network = copy_network(model).requires_grad_(True).to(device).to(memory_format=torch.channels_last)
-    optimizer, placed = make_optimizer(network, recipe), data.to(torch.device(device))
+    optimizer, placed = make_optimizer(network, recipe), data.to(device)
     shared = SharedNetwork(network, compiled=recipe.compile)
     return lambda: train_epoch(shared, optimizer, placed, recipe, epoch=0, seed=0)
 
@@ -176,7 +179,7 @@ def measure_steps(
     model: nn.Module,
     data: ImageData,
     recipe: Recipe,
-    device: torch.device | str,
+    device: torch.device,
     country: str | None = "USA",
     seconds: float = 2.0,
 ) -> tuple[float, float | None]:
@@ -193,7 +196,7 @@ def measure_steps(
     few = replace(data, train=InMemorySplit(split.take(first).cpu(), split.labels[first].cpu()), val=None)
     unhurried = recipe.model_copy(update={"epochs": 100_000, "batch_size": min(recipe.batch_size, len(first))})
     steps, step, count = len(first) // unhurried.batch_size, _epoch_of(model, few, unhurried, device), 0
-    with isolated_generators(0):
+    with isolated_generators(0, device):
         step()
         meter = EnergyMeter(country)
         start = time.perf_counter()

@@ -13,9 +13,10 @@ from torch import nn
 
 from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import TicketError, TrainingError
-from robustprune.models import copy_network, to_evaluation
+from robustprune.models import copy_network, model_device, to_evaluation
 from robustprune.models.trial import check_training
 from robustprune.models.user_file import own_code
+from robustprune.runtime.devices import Device, choose_device
 from robustprune.runtime.files import hash_json
 from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket, load_ticket
@@ -36,7 +37,7 @@ def train(
     recipe: str | Recipe = "quick",
     *,
     seed: int = 0,
-    device: str | torch.device = "cpu",
+    device: Device = None,
     start_epoch: int = 0,
     stop_epoch: int | None = None,
     country: str | None = "USA",
@@ -55,7 +56,8 @@ def train(
         data: The image set, or training images as for :func:`robustprune.as_data`; they must fit the network.
         recipe: ``quick``, ``paper``, or a recipe of one's own.
         seed: Decides order and augmentation.
-        device: Where to train; the ticket is on the CPU again afterwards.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. A ticket is back where it was afterwards.
         start_epoch: Epochs that count as done: a ticket rewound to epoch i trains for n − i epochs, with the
             learning rates, orders and augmentations that epochs i to n of a run from 0 have. Momentum starts anew.
         stop_epoch: Stop after this epoch although the schedule goes on to the recipe's last.
@@ -71,17 +73,17 @@ def train(
         DataError: The data set has no training images.
         ModelError: The network returns no logits in training mode, or fails.
     """
+    data = as_data(data, "train")
+    own = ticket if isinstance(ticket, Ticket) else _ticket_of_copy(ticket, data)
     course = Course.of(
         recipe,
         seed=seed,
-        device=device,
+        device=model_device(own.network) if device is None else choose_device(device),
         start_epoch=start_epoch,
         stop_epoch=stop_epoch,
         country=country,
         **overrides,
     )
-    data = as_data(data, "train")
-    own = ticket if isinstance(ticket, Ticket) else _ticket_of_copy(ticket, data)
     return _train(own, data, course, work, work.folder / CHECKPOINT_NAME if work.folder else None)
 
 
@@ -160,7 +162,7 @@ def _train(
             "script"
         )
     check_training(ticket.network, ticket.architecture)
-    processes, recipe = work.processes, course.recipe
+    processes, recipe, home = work.processes, course.recipe, model_device(ticket.network)
     check_precision(ticket.network, recipe.precision, course.device)
     check_batch(min(recipe.batch_size, len(data.require("train"))), processes)
     run = TrainingRun(ticket, data, course, processes)
@@ -181,7 +183,7 @@ def _train(
                 on_epoch(run.history[-1], recipe.epochs)
     finally:
         run.shared.undo()
-        ticket.network = to_evaluation(run.network.to("cpu").to(memory_format=torch.contiguous_format))
+        ticket.network = to_evaluation(run.network.to(home).to(memory_format=torch.contiguous_format))
     vars(ticket).update(vars(run.result()))
     return ticket
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torchattacks
 from test_attack_checks import Before
 from test_attack_defects import AlwaysDrops
 from torch import nn
@@ -52,7 +51,10 @@ def test_the_direction_is_that_of_the_expected_gradient(images):
     assert (direction @ (mean_slope / mean_slope.norm())).max() < 0.75
 
 
+@pytest.mark.needs("torchattacks")
 def test_steps_are_those_of_torchattacks(images):
+    import torchattacks
+
     labels = torch.zeros(20, dtype=torch.long)
     options = {"steps": 4, "random_start": False}
     expected = torchattacks.EOTPGD(TakesTurns().eval(), eps=0.1, alpha=0.03, eot_iter=2, **options)(images, labels)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import torchattacks
+from extras import needs
 from torch import nn
 
 from robustprune.attacks import attack_options, run_attack
@@ -10,6 +10,7 @@ from robustprune.attacks.engine.third_party import known_attacks
 from robustprune.attacks.registry import ENGINE_OPTIONS, expand_options
 from robustprune.errors import AttackError
 
+torchattacks, _foolbox = needs("torchattacks"), needs("foolbox")
 EPSILON = 0.08
 
 

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-import torchattacks
+from extras import needs
 from torch import nn
-from torchattacks.attack import Attack
 
 from robustprune.attacks import run_attack
 from robustprune.errors import AttackError, MissingDependencyError, ModelError
+
+torchattacks = needs("torchattacks")
+Attack = torchattacks.attack.Attack
 
 
 class Faulty(Attack):

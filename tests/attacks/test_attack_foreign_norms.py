@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-import torchattacks
+from extras import needs
 from torch import nn
-from torchattacks.attack import Attack
 
 from robustprune.attacks import attack_options, run_attack
 from robustprune.attacks.engine.third_party import known_attacks
@@ -12,6 +11,8 @@ from robustprune.attacks.engine.thorough import check_single_step
 from robustprune.attacks.registry import check_norm, get_attack, knows_norm
 from robustprune.errors import AttackError, RobustPruneError
 
+torchattacks, _foolbox = needs("torchattacks"), needs("foolbox")
+Attack = torchattacks.attack.Attack
 WRAPPERS = ("torchattacks:LGV", "torchattacks:MultiAttack")
 NAMES = [name for name in known_attacks() if name not in WRAPPERS]
 # Of those that need neither a bound in a norm of ours nor a norm at all.

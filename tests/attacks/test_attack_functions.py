@@ -85,9 +85,13 @@ def test_one_of_ones_own_or_of_another_package_is_made_by_name(
     is_right = network(test_images).argmax(dim=1) == test_labels
     torch.testing.assert_close(found[is_right], (test_images[is_right] + 0.25).clamp(max=1))
     assert attack.__name__ == "straight_on"
-    assert image_attack("torchattacks:CW").__name__ == "torchattacks_CW"
     with pytest.raises(AttackError, match="takes no option 'stepz'"):
         pgd(network, test_images, test_labels, stepz=1)
     with pytest.raises(UnknownNameError, match="no attack called 'pgdd'"):
         image_attack("pgdd")(network, test_images, test_labels)
     assert callable(get_attack("pgd"))
+
+
+@pytest.mark.parametrize("name", ["torchattacks:CW"])
+def test_functions_are_made_of_attacks_of_other_packages(name):
+    assert image_attack(name).__name__ == "torchattacks_CW"

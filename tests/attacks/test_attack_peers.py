@@ -2,15 +2,17 @@
 
 import pytest
 import torch
-from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
-from pyautoattack.fab_pt import FABAttack_PT
-from pyautoattack.square import SquareAttack
+from extras import needs
 from torch import nn
 
 from robustprune.attacks import AttackProblem, run_attack
 from robustprune.errors import AttackError
 from robustprune.metrics import wilson_interval
 
+_apgd = needs("pyautoattack.autopgd_base")
+APGDAttack, APGDAttack_targeted = _apgd.APGDAttack, _apgd.APGDAttack_targeted
+FABAttack_PT = needs("pyautoattack.fab_pt").FABAttack_PT
+SquareAttack = needs("pyautoattack.square").SquareAttack
 PEER_NORM = {"linf": "Linf", "l2": "L2"}
 EPSILON = {"linf": 0.08, "l2": 0.6}
 

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-import torchattacks
+from extras import needs
 from sklearn.metrics import accuracy_score
 from torch import nn
 
 from robustprune.attacks import fgsm, pgd, run_attack
 
+torchattacks = needs("torchattacks")
 TEXTBOOK = {"early_stop": False, "selection": "last"}
 
 

@@ -53,6 +53,16 @@ def test_one_metric(files: Path, run: Run) -> None:
     assert {row["group"] for row in found["rows"]} == {"robustness", "cost"}
 
 
+def test_tolerances_of_kinds(files: Path, run: Run) -> None:
+    both = ("compare", "dense=dense", "layer=layer", "--json")
+    found = run(*both, "--tolerance", "0.5,auroc=3", "--tolerance", "ece=std").json
+    expected = {"accuracy": 0.5, "robust_accuracy": 0.5, "auroc": 3.0, "ece": "std", "nll": 0.0}
+    assert expected.items() <= found["tolerances"].items()
+    assert run(*both, "--tolerance", "nll=0.1").json["tolerances"]["accuracy"] == 1.0  # as without it
+    shown = run(*both[:-1], "--tolerance", "0.5,nll=0.1").out
+    assert "ξ: 0.5 pp (accuracy, robust accuracy, ECE); 0.1 (NLL); none (Brier score)" in " ".join(shown.split())
+
+
 def test_few_seeds_are_said_to_be_few(files: Path, run: Run) -> None:
     found = run("compare", "dense=dense/0.json", "layer=layer/seed0/record.json")
     assert found.code == 0, found.err
@@ -69,6 +79,8 @@ def test_few_seeds_are_said_to_be_few(files: Path, run: Run) -> None:
         (["dense=dense", "layer="], 2, "NAME=FILE"),
         (["dense=dense", "layer=layer", "--tolerance", "much"], 2, "percentage points or std"),
         (["dense=dense", "layer=layer", "--tolerance", "-1"], 1, "percentage points from 0"),
+        (["dense=dense", "layer=layer", "--tolerance", "1", "--tolerance", "2"], 2, "more than once"),
+        (["dense=dense", "layer=layer", "--tolerance", "acuracy=1"], 1, "Did you mean 'accuracy'"),
         (["dense=dense", "layer=nowhere"], 1, "nowhere cannot be read"),
         (["dense=dense", "layer=nowhere/*.json"], 1, "matches no file"),
         (["dense=dense", "layer=empty"], 1, "holds no record"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from statsmodels.stats.contingency_tables import mcnemar
+from extras import needs
 
 from robustprune.attacks.requests import Attacks
 from robustprune.comparison import Comparison, compare
@@ -19,6 +19,8 @@ from robustprune.records import load_record
 from robustprune.tickets import prune_layers
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import train
+
+mcnemar = needs("statsmodels.stats.contingency_tables").mcnemar
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
-from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
-from statsmodels.stats.multitest import multipletests
+from extras import needs
 
 from robustprune.comparison.difference import holm, mcnemar
+
+their_mcnemar = needs("statsmodels.stats.contingency_tables").mcnemar
+multipletests = needs("statsmodels.stats.multitest").multipletests
 
 
 @pytest.mark.parametrize(("lost", "gained"), [(0, 0), (1, 0), (3, 9), (9, 3), (12, 12), (40, 61), (300, 371)])

@@ -263,21 +263,19 @@ def test_a_table_withholds_what_a_check_withholds(
     assert "half are broken" not in drawn
 
 
-def test_all_networks_are_on_the_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_device_is_handed_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     meta = torch.device("meta")
-    monkeypatch.setattr("robustprune.runtime.work.choose_device", lambda name: meta)
-    networks: list[torch.nn.Module] = []
+    monkeypatch.setattr("robustprune.runtime.devices.choose_device", lambda name: meta)
+    asked: list[torch.device] = []
 
-    def caught(tickets: dict[str, Ticket], *_arguments: Any, **options: Any) -> None:
-        networks.extend(ticket.network for ticket in tickets.values())
-        networks.append(options["attacks"].transfer_from)
+    def caught(_tickets: dict[str, Ticket], *_arguments: Any, **options: Any) -> None:
+        asked.append(options["device"])
         raise AttackError("as far as this goes")
 
     monkeypatch.setattr("robustprune.evaluation.evaluate_models", caught)
     others = ("--also", "resnet32", "--transfer-from", "resnet20")
     check_failure(run("evaluate", "--model", "resnet20", *others, "--attack", "fgsm"), 1, "as far as this goes")
-    assert len(networks) == 3
-    assert all(tensor.device == meta for network in networks for tensor in network.state_dict().values())
+    assert asked == [meta]
 
 
 @pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "autoattack", "square", "standard", "strong"])

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from support import Shape
+from torch import nn
 
+import robustprune as rp
 from robustprune.cost import Memory, saved_in_training
+from robustprune.errors import ModelError
 from robustprune.evaluation.cost_summary import describe_cost
 from robustprune.models import build_model
 from robustprune.pruning import find_blocks, remove_blocks
@@ -50,6 +54,15 @@ def test_against_the_dense_network(dense: Ticket, pruned: Ticket) -> None:
     assert "co2" not in saved
     assert found["training"]["energy_kwh"] == 0.2
     json.dumps(found, allow_nan=False)
+
+
+def test_a_network_costs_what_its_ticket_does(dense: Ticket, pruned: Ticket) -> None:
+    module = nn.Sequential(dense.network)  # which nobody knows
+    images = rp.as_data((torch.zeros(10, 8, 8, dtype=torch.uint8), torch.arange(10)))
+    assert describe_cost(dense.network) == describe_cost(module, data=images) == describe_cost(dense)
+    assert describe_cost(pruned, module) == describe_cost(pruned, dense)
+    with pytest.raises(ModelError, match=r"what images it takes; give it the image set \(data=…\)"):
+        describe_cost(module)
 
 
 def test_timed(dense: Ticket, pruned: Ticket) -> None:

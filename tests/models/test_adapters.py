@@ -84,7 +84,7 @@ def test_ready_module_of_a_file_gets_no_second_normalization(own_file: Path) -> 
         ("Nett", "Did you mean 'Net'"),
         ("broken", "no such luck"),
         ("number", "not a torch nn.Module"),
-        ("wrong_output", r"expected logits of shape \(2, 10\)"),
+        ("wrong_output", r"logits and the images are of 10 classes"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(own_file: Path, name: str, message: str) -> None:

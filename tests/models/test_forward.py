@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from robustprune.attacks import run_attack
-from robustprune.errors import EvaluationError, ModelError, ModelWarning
+from robustprune.errors import EvaluationError, ModelError, ModelWarning, RobustPruneError
 from robustprune.inference import freeze, predict_logits
-from robustprune.models import evaluation_mode, frozen_parameters, logit_gap, model_device, to_unit_range
+from robustprune.models import evaluation_mode, frozen_parameters, logit_gap, placed, to_unit_range
 
 
 @pytest.fixture
@@ -232,8 +232,7 @@ def test_nothing_to_run_on_is_a_clean_error(network, images, batch_size, complai
         predict_logits(network, images, batch_size=batch_size)
 
 
-def test_another_device_than_the_models_is_refused(network):
-    assert model_device(network).type == "cpu"
-    assert model_device(network, "cpu").type == "cpu"
-    with pytest.raises(ModelError, match="move it first"):
-        model_device(network, "meta")
+def test_a_network_that_is_on_the_device_is_no_copy(network):
+    assert all(placed(network, device) is network for device in (None, "cpu", "cpu:0", torch.device("cpu")))
+    with pytest.raises(RobustPruneError, match="there is no device 'meta' on this machine; it has: cpu"):
+        placed(network, "meta")

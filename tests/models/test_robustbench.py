@@ -102,6 +102,7 @@ print("done")
 
 
 @pytest.mark.slow
+@pytest.mark.needs("robustbench")
 def test_the_zoo_without_a_network(tmp_path: Path) -> None:
     script = f"TESTS, FOLDER = {str(Path(__file__).parents[1])!r}, {str(tmp_path)!r}\n{SCRIPT}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from extras import needs
 from support import Shape
 
-from robustprune.errors import MissingDependencyError, ModelError, TicketError
+from robustprune.errors import ModelError, TicketError
 from robustprune.models import build_model
 from robustprune.models.architecture import Architecture
 from robustprune.models.build import build_network
 from robustprune.tickets.ticket import Ticket, load_ticket
+
+needs("timm")
 
 
 @pytest.mark.parametrize(
@@ -73,12 +75,6 @@ def test_image_size_it_divides_by_zero_at_is_explained() -> None:
     # Swin V2 scales positions by the window's side less one, and the last stage has windows of 1×1 here.
     with pytest.raises(ModelError, match="too small"):
         build_model("timm:swinv2_tiny_window8_256", Shape())
-
-
-def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingDependencyError, match="pip install timm"):
-        build_model("timm:resnet18", Shape())
 
 
 def test_ticket_comes_back_and_a_foreign_one_reads_no_weights(tmp_path: Path) -> None:

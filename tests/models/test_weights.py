@@ -13,15 +13,18 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from support import Shape, check_failure, shaken
 from torch import Tensor, nn
 from torchvision import models
 
-from robustprune.errors import ModelError, ModelWarning
+from robustprune.errors import ModelError, ModelWarning, TicketError
 from robustprune.models import build_model
 from robustprune.models.weight_files import load_weights
 from robustprune.runtime.environment import hash_weights
-from robustprune.tickets.ticket import Ticket
+from robustprune.runtime.files import write_sealed
+from robustprune.runtime.kinds import TICKET
+from robustprune.tickets.ticket import FORMAT, Ticket, load_ticket
 
 NAME = "torchvision:squeezenet1_1"
 DATA = Shape(num_classes=3)
@@ -52,6 +55,63 @@ def logits(network: nn.Module) -> Tensor:
 
 def prefixed(state: Mapping[str, Tensor], prefix: str) -> State:
     return {prefix + name: value for name, value in state.items()}
+
+
+def lightning(state: State) -> dict[str, Any]:
+    beside = {"pytorch-lightning_version": "2.4.0", "global_step": 9, "hyper_parameters": {"lr": 0.1}, "loops": {}}
+    return {"epoch": 3, "state_dict": prefixed(state, "net."), "optimizer_states": [], "callbacks": {}, **beside}
+
+
+LAYOUTS: dict[str, Any] = {
+    "bare": lambda state: state,
+    **{
+        f"nested under {key}": lambda state, key=key: {"epoch": 3, key: state}
+        for key in ("state_dict", "model", "model_state_dict", "net", "ema")
+    },
+    **{
+        f"prefix {each}": lambda state, each=each: prefixed(state, each) for each in ("module.", "model.", "_orig_mod.")
+    },
+    "of Lightning": lightning,
+    "safetensors": lambda state: state,
+    "nested, of DataParallel, compiled": lambda state: {"model_ema": prefixed(state, "module._orig_mod.")},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_twelve_layouts_of_checkpoints(layout: str, tmp_path: Path, source: nn.Module) -> None:
+    assert len(LAYOUTS) == 12
+    content, path = LAYOUTS[layout](dict(source.state_dict())), tmp_path / f"w.{layout}"
+    if layout == "safetensors":
+        pytest.importorskip("safetensors.torch").save_file(content, path)
+    else:
+        torch.save(content, path)
+    mine = models.squeezenet1_1(num_classes=3).eval()
+    load_weights(mine, path)
+    assert torch.equal(logits(mine), logits(source))
+
+
+class Touching:
+    """What creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, source: nn.Module) -> None:
+    marker = tmp_path / "marker"
+    for content in (Touching(marker), {"state_dict": source.state_dict(), "args": Touching(marker)}):
+        torch.save(content, tmp_path / "w.pt")
+        with pytest.raises(ModelError, match="could run code and is therefore refused"):
+            load_weights(models.squeezenet1_1(num_classes=3), tmp_path / "w.pt")
+        write_sealed(tmp_path / "t.pt", {"format": FORMAT, "header": {}, "weights": content}, TICKET)
+        with pytest.raises(TicketError):
+            load_ticket(tmp_path / "t.pt", into=source)
+        assert not marker.exists()
+        torch.load(tmp_path / "w.pt", weights_only=False)  # which is what it would do
+        marker.unlink()
 
 
 KEYS = [
@@ -104,7 +164,6 @@ def test_wrappers_within_the_names_and_what_scripts_keep_beside(
 
 
 def test_safetensors(tmp_path: Path, source: nn.Module, expected: Tensor) -> None:
-    save_file = pytest.importorskip("safetensors.torch").save_file
     save_file(prefixed(source.state_dict(), "model."), tmp_path / "w.safetensors")
     assert torch.equal(logits(build(tmp_path / "w.safetensors")), expected)
     (tmp_path / "cut.safetensors").write_bytes(b"\x10")

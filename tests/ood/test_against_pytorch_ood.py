@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from extras import needs
 from torch import Tensor, nn
 
 from robustprune.ood.detector import make_detector
@@ -32,8 +33,7 @@ def _in_float64() -> Iterator[None]:
 def oracle():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pytorch_ood.detector as detectors
-    return detectors
+        return needs("pytorch_ood.detector")
 
 
 def ours(name: str, case) -> dict[str, Tensor]:

@@ -25,7 +25,8 @@ from robustprune.pruning import (
     score_weights,
     weight_layers,
 )
-from robustprune.pruning.criteria import as_batches, scoring_copy
+from robustprune.pruning.criteria import scoring_copy
+from robustprune.pruning.criteria.batched import as_batches
 
 
 def network_for(data: ImageData, seed: int = 0, width: int = 4) -> nn.Module:

@@ -172,6 +172,7 @@ def test_networks_without_filters_to_spare(name: str, match: str) -> None:
         first_convolutions(build_model(name, Shape()))
 
 
+@pytest.mark.needs("timm")
 def test_blocks_that_keep_their_filters_are_named() -> None:
     network = build_model("timm:efficientnet_b1", Shape())
     with pytest.warns(match=r"2 of 23 blocks keep all their filters: network\.blocks\.0\.0, network\.blocks\.0\.1"):

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from extras import needs
 from PIL import Image
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
+webdriver = needs("selenium.webdriver")
+Service = needs("selenium.webdriver.chrome.service").Service
 REQUIRED = "ROBUSTPRUNE_BROWSER_TESTS"
 """Set it to ``required`` where the tests are to fail, not to be skipped, without a browser: as `.ci/run` does."""
 

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import Browser
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
+from extras import needs
+
+By = needs("selenium.webdriver.common.by").By
+Keys = needs("selenium.webdriver.common.keys").Keys
+WebDriverWait = needs("selenium.webdriver.support.ui").WebDriverWait
 
 
 @pytest.fixture(scope="module")

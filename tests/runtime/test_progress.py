@@ -1,9 +1,11 @@
-"""The bar that Python shows: on a terminal, in a notebook, and nowhere else."""
+"""The bar that Python shows on a terminal and in a notebook, and the lines that it prints elsewhere."""
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterable
+from itertools import pairwise
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from rich.console import Console
 
 import robustprune as rp
+from robustprune.runtime import progress
 from robustprune.runtime.work import labelled
 
 
@@ -22,13 +25,51 @@ def told(console: Console) -> None:
             tell(done, 2)
 
 
-def test_a_terminal_shows_the_label_and_a_file_nothing() -> None:
+def test_a_terminal_shows_the_label_and_a_file_nothing_of_what_is_short() -> None:
     terminal, file = io.StringIO(), io.StringIO()
     told(Console(file=terminal, force_terminal=True))
     assert "epoch [1]" in terminal.getvalue()
     assert "100%" in terminal.getvalue()
     told(Console(file=file, force_terminal=False))
-    assert file.getvalue().strip() == ""
+    assert file.getvalue() == ""
+
+
+def lines_of(
+    monkeypatch: pytest.MonkeyPatch, reports: Iterable[tuple[float, str, float, float]]
+) -> list[tuple[float, str]]:
+    """Return the lines for reports at given seconds, and when they came."""
+    clock, file, lines = [0.0], io.StringIO(), []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with rp.progress_bar(Console(file=file, force_terminal=False)) as bar:
+        for clock[0], label, done, total in reports:
+            bar(label, done, total)
+            lines += [(clock[0], line) for line in file.getvalue().splitlines()]
+            file.truncate(file.seek(0))
+    return lines
+
+
+def test_a_file_is_told_at_once_what_takes_long_then_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = lines_of(monkeypatch, [(second, "epoch [1]", second, 200) for second in range(201)])
+    assert found[:2] == [(2, "epoch [1]: 1 %, 3 min left"), (12, "epoch [1]: 6 %, 3 min left")]
+    assert dict(found)[113] == "epoch [1]: 56 %, 87 s left"
+    times = [time for time, _ in found]
+    pauses = [after - before for before, after in pairwise(times)]
+    assert all(10 <= pause <= max(11, 1 + time / 10) for time, pause in zip(times, pauses, strict=False))
+
+
+def test_a_log_of_days_stays_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    days = 7 * 24 * 3600
+    found = lines_of(monkeypatch, [(second, "sweep", second, days) for second in range(0, days + 1, 5)])
+    assert len(found) < 120
+    assert found[-1][0] > 0.9 * days
+
+
+def test_estimates_are_of_what_was_done_now_and_of_each_thing_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    resumed = [(0, "training", 90, 100), (30, "training", 95, 100)]
+    assert lines_of(monkeypatch, resumed) == [(30, "training: 95 %, 30 s left")]
+    again = [(0, "pgd", 0, 4), (1, "pgd", 4, 4), (60, "pgd", 0, 4), (80, "pgd", 1, 4), (140, "pgd", 4, 4)]
+    assert lines_of(monkeypatch, again)[1:] == [(80, "pgd: 25 %, 60 s left"), (140, "pgd: 100 %")]
+    assert lines_of(monkeypatch, [(0, "a", 0, 0), (5, "b", 0, 10)]) == [(5, "b: 0 %")]
 
 
 def test_a_notebook_shows_it_in_a_widget_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:

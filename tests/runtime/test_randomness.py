@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -61,3 +62,59 @@ def test_what_is_drawn_inside_the_fence_is_not_missed_outside() -> None:
     assert drawn() == expected
     with isolated_generators(3):
         assert drawn() == inside
+
+
+class Cards:
+    """The module of a kind of device with several cards, which remembers which of them were touched."""
+
+    def __init__(self) -> None:
+        self.touched: list[torch.device] = []
+        self.states = {0: torch.zeros(4), 1: torch.ones(4)}
+
+    def get_rng_state(self, device: torch.device) -> torch.Tensor:
+        self.touched.append(device)
+        return self.states[device.index].clone()
+
+    def set_rng_state(self, state: torch.Tensor, device: torch.device) -> None:
+        self.touched.append(device)
+        self.states[device.index] = state
+
+    def manual_seed(self, seed: int) -> None:
+        self.states[1].fill_(seed)
+
+    def manual_seed_all(self, seed: int) -> None:
+        pytest.fail("every card was seeded")
+
+
+@pytest.fixture
+def cards(monkeypatch: pytest.MonkeyPatch) -> Cards:
+    found = Cards()
+    for kind in (torch.cuda, torch.xpu):
+        for name in ("manual_seed_all", "get_rng_state", "set_rng_state", "get_rng_state_all", "device_count"):
+            monkeypatch.setattr(kind, name, lambda *_, **__: pytest.fail("a card was touched"))
+    monkeypatch.setattr(torch, "get_device_module", lambda _device: found)
+    monkeypatch.setattr(torch.accelerator, "device_index", lambda index: nullcontext(index))
+    return found
+
+
+def test_work_on_the_processor_touches_no_card(cards: Cards) -> None:
+    for device in (None, torch.device("cpu")):
+        with isolated_generators(3, device):
+            torch.rand(1)
+        restore_generators(generator_states(device), device)
+    assert cards.touched == []
+
+
+def test_work_on_a_card_touches_that_card_alone(cards: Cards) -> None:
+    device = torch.device("cuda:1")
+    with isolated_generators(3, device):
+        assert torch.equal(cards.states[1], torch.full((4,), 3.0))
+    assert set(cards.touched) == {device}
+    assert torch.equal(cards.states[1], torch.ones(4))
+    states = generator_states(device)
+    cards.states[1] = torch.zeros(4)
+    restore_generators(states, device)
+    assert torch.equal(cards.states[1], torch.ones(4))
+    # Elsewhere there is nothing to go back to.
+    restore_generators(states, torch.device("xpu:0"))
+    assert set(cards.touched) == {device}

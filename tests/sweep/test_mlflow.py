@@ -72,6 +72,6 @@ def test_what_is_there_is_not_written_again_and_what_is_half_there_is_replaced(f
 def test_missing_package_is_said_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.setitem(sys.modules, "mlflow.exceptions", None)
-    with pytest.raises(MissingDependencyError, match="pip install mlflow-skinny sqlalchemy alembic"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'robustprune\[mlflow\]'"):
         export_to_mlflow([], tmp_path / "store")
     assert not (tmp_path / "store").exists()

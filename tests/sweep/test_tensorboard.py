@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from extras import needs
 from query_folder import RECORD, fill_with_histories
 from support import Run
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from robustprune.sweep.query import load_rows
 from robustprune.sweep.query.trackers import export_to_tensorboard
+
+EventAccumulator = needs("tensorboard.backend.event_processing.event_accumulator").EventAccumulator
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ def read(home: Path) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
     return described, settings, history
 
 
+@pytest.mark.needs("wandb")
 def test_runs_are_the_records_and_are_written_once(folder: Path, tmp_path: Path, run: Run) -> None:
     board = tmp_path / "board"
     before = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
@@ -82,4 +83,4 @@ def test_runs_are_the_records_and_are_written_once(folder: Path, tmp_path: Path,
 
 def test_missing_package_is_one_clear_line(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    check_failure(run("query", str(folder), "--wandb", "board"), 1, "pip install wandb")
+    check_failure(run("query", str(folder), "--wandb", "board"), 1, "pip install 'robustprune[wandb]'")

@@ -12,10 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
+from extras import needs
 from support import TINY, Run, Shape, check_failure, shaken
 from torch import Tensor, nn
 
@@ -23,6 +22,9 @@ import robustprune as rp
 from robustprune.errors import ExportError
 from robustprune.tickets.export import FORMS, encode_network, measure_form_latencies
 from robustprune.tickets.ticket import Ticket
+
+onnx, onnxruntime = needs("onnx"), needs("onnxruntime")
+needs("onnxscript")
 
 
 @pytest.fixture(scope="module")

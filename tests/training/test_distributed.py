@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -174,8 +175,14 @@ def test_identity_knows_of_several_processes_only(few_digits: ImageData) -> None
     assert settings("cuda", TWO)["batch_statistics"] == "synchronized"
 
 
-def test_synchronized_layers_give_way_to_those_that_were_there(few_digits: ImageData) -> None:
-    network = build_model("timm:efficientnet_b0", few_digits)  # its normalization has activations built in
+# Normalization of the one has activations built in; the other is synchronized without timm, too.
+@pytest.mark.parametrize(("name", "with_timm"), [("timm:efficientnet_b0", True), ("resnet20", False)])
+def test_synchronized_layers_give_way_to_those_that_were_there(
+    name: str, with_timm: bool, few_digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build_model(name, few_digits)
+    if not with_timm:
+        monkeypatch.setitem(sys.modules, "timm.layers", None)
     kinds = [type(module) for module in network.modules()]
     weights = copy.deepcopy(network.state_dict())
     images = few_digits.require("val").images[:4].float() / 255

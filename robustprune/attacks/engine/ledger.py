@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustprune.attacks.losses import Loss, margin
+from robustprune.attacks.norms import over_samples
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Logits (n, K) of the samples with indices (n,) → (n,), which grows as the goal comes closer."""
@@ -139,13 +140,18 @@ class Ledger:
         else:
             is_higher = score(logits, rows) > score(self.logits[rows], rows)
             taken = are_predictions(logits) & ((is_broken & ~was_broken) | ((is_broken == was_broken) & is_higher))
-        first = rows[is_broken & (self.first_broken[rows] < 0)]
-        self.first_broken[first], self.stage[first] = query, stage
-        kept = rows[taken]
-        self.points[kept], self.logits[kept] = points[taken], logits[taken]
-        self.is_broken[kept] = is_broken[taken]
-        if self._is_of_means:
-            self.first_broken[kept], self.stage[kept] = query, stage
+        first = taken if self._is_of_means else is_broken & (self.first_broken[rows] < 0)
+        entries: list[tuple[Tensor, Tensor, Tensor | int]] = [
+            (self.points, taken, points),
+            (self.logits, taken, logits),
+            (self.is_broken, taken, is_broken),
+            (self.first_broken, first, query),
+            (self.stage, first, stage),
+        ]
+        for book, chosen, value in entries:
+            # Not book[rows[chosen]], as the device would have to be waited for to know how many are chosen.
+            before = book[rows]
+            book[rows] = torch.where(over_samples(chosen, before), value, before)
 
     def carry(self, points: Tensor, broken: Tensor) -> None:
         """Take over points (N, …) that an earlier, no wider attack broke samples (N,) with."""

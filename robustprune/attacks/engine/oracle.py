@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robustprune.attacks.engine.ledger import Start, Tally, are_predictions
 from robustprune.attacks.norms import over_samples
 from robustprune.errors import AttackError, ModelWarning
-from robustprune.models import failure, run_model
+from robustprune.models import naming_failures, run_model
 from robustprune.runtime.randomness import derive_seed, isolated_generators
 
 # How torch's allocators, and the C++ library below them, put it.
@@ -108,20 +108,38 @@ class Oracle:
         return torch.cat(logits)
 
     def answer(
-        self, model: nn.Module, batch: Tensor, loss: Callable[[Tensor], Tensor], start: Start | None, *, gradient: bool
+        self,
+        model: nn.Module,
+        batch: Tensor,
+        loss: Callable[[Tensor], Tensor],
+        start: Start | None,
+        *,
+        gradient: bool,
+        proposed: Tensor,
     ) -> Response:
         """Return what the model says of one batch (n, …); its gradients, if wanted, are noted in ``start``, if given.
 
-        ``loss`` is a function of logits (n, K).
+        ``loss`` is a function of logits (n, K); ``proposed`` are the points that the batch was made of.
+
+        Raises:
+            AttackError: Those are not finite.
         """
         without_graph = self.tally.without_graph
         draws = [self._draw(model, batch.detach(), loss, gradient=gradient) for _ in range(self.draws)]
+        # At once, as each question by itself would wait for the device.
+        odd = [(~are_predictions(logits)).sum() for logits, _, _ in draws]
         logits, losses, gradients = (_mean(each) for each in zip(*draws, strict=True))
+        sums = [(~each.sum().isfinite()).to(odd[0]) for each in (proposed, gradients)]
+        no_predictions, odd_points, odd_gradients = torch.stack([torch.stack(odd).sum(), *sums]).tolist()
+        if odd_points and not all_finite(proposed):
+            raise AttackError("the attack proposed points with NaN or infinity")
+        self.tally.not_finite += no_predictions
         self.tally.forwards += self.draws * len(batch)
         if gradient:
             self.tally.gradients += self.draws * len(batch)
             is_whole = self.tally.without_graph == without_graph
-            gradients = self._usable(gradients, start if is_whole else None)
+            if odd_gradients or (start is not None and is_whole):
+                gradients = self._usable(gradients, start if is_whole else None)
         return Response(logits, losses, gradients)
 
     def _draw(
@@ -135,14 +153,11 @@ class Oracle:
             raise AttackError(f"a loss must return one number per sample, not shape {tuple(losses.shape)}")
         slopes = None
         if gradient and losses.requires_grad:
-            try:
+            with naming_failures(f"has no gradient at images of shape {tuple(batch.shape)}"):
                 (slopes,) = torch.autograd.grad(losses.sum(), batch, allow_unused=True)
-            except Exception as error:
-                raise failure(f"has no gradient at images of shape {tuple(batch.shape)}", error) from error
         if slopes is None:
             self.tally.without_graph += gradient * len(batch)
             slopes = torch.zeros_like(batch) if gradient else batch.new_zeros(0)
-        self.tally.not_finite += int((~are_predictions(logits)).sum())
         return logits.detach(), losses.detach(), slopes
 
     def _usable(self, gradients: Tensor, start: Start | None) -> Tensor:
@@ -178,7 +193,8 @@ def predict_once(model: nn.Module, images: Tensor, sample_ids: Sequence[int], *,
     logits: list[Tensor] = []
 
     def compute(part: slice) -> None:
-        with torch.no_grad(), isolated_generators(derive_seed(seed, "verdict", sample_ids[part.start])):
+        own = derive_seed(seed, "verdict", sample_ids[part.start])
+        with torch.no_grad(), isolated_generators(own, images.device):
             logits.append(run_model(model, images[part]))
 
     batches.run(len(images), compute)

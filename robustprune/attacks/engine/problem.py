@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from robustprune.attacks.engine.ledger import Goal, Ledger, Score, Start
-from robustprune.attacks.engine.oracle import Oracle, Response, all_finite
+from robustprune.attacks.engine.oracle import Oracle, Response
 from robustprune.attacks.engine.samples import Samples
 from robustprune.attacks.losses import TARGETED_LOSSES, Loss, get_loss
 from robustprune.attacks.norms import contain, get_norm, uphill
@@ -92,8 +92,8 @@ class AttackProblem:
 
     def narrow(self, rows: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
         """Return those of the samples ``rows`` (n,) that are still active, and what belongs to them of each (n, …)."""
-        left = self.active[rows]
-        return (rows, *carried) if bool(left.all()) else tuple(each[left] for each in (rows, *carried))
+        left = self.active[rows].nonzero().flatten()  # chosen by a mask, each of them would wait for the device
+        return (rows, *carried) if len(left) == len(rows) else tuple(each[left] for each in (rows, *carried))
 
     def begin_restart(self, restart: int, only: Tensor | None = None) -> None:
         """Start over on the samples that survived so far (called by the engine), or on some of them (N,)."""
@@ -264,11 +264,12 @@ class AttackProblem:
         def compute(part: slice) -> None:
             where = rows[part]
             batch = points[part].detach().to(self.images.device).float()
-            if not all_finite(batch):
-                raise AttackError("the attack proposed points with NaN or infinity")
+            proposed = batch
             # Never the attack's own tensor: there are models that work in place.
             batch = self.project(batch, where) if is_contained else batch.clone()
-            found = self.oracle.answer(self.model, batch, lambda logits: score(logits, where), start, gradient=gradient)
+            found = self.oracle.answer(
+                self.model, batch, lambda logits: score(logits, where), start, gradient=gradient, proposed=proposed
+            )
             logits[part], losses[part] = found.logits, found.losses
             if gradient:
                 gradients[part] = found.gradients

@@ -27,7 +27,7 @@ from robustprune.runtime.files import hash_arrays, hash_json, write_atomically
 from robustprune.runtime.randomness import generator_states, restore_generators
 from robustprune.runtime.work import Work
 
-FORMAT = 7
+FORMAT = 8
 SUFFIX = ".attack"
 _LEDGER = ("points", "logits", "is_broken", "first_broken", "stage", "asked")
 
@@ -50,7 +50,7 @@ class SavedWave:
     def _restore(self) -> None:
         path, problem = self._path, self._problem
         try:
-            known: dict[str, Any] = torch.load(path, weights_only=True)
+            known: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             is_known = known["format"] == FORMAT
         except Exception as error:
             raise AttackError(f"{path} is no state of an attack: {error}; delete it to start anew") from error
@@ -64,7 +64,7 @@ class SavedWave:
                 setattr(problem.ledger, name, known["ledger"][name].to(problem.images.device))
             starts = {name: Start(**start) for name, start in known["tally"]["starts"].items()}
             vars(problem.oracle.tally).update({**known["tally"], "starts": starts})
-            restore_generators(known["generators"])
+            restore_generators(known["generators"], problem.images.device)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise AttackError(f"{path} is damaged ({error!r}); delete it to start anew") from error
 
@@ -85,9 +85,9 @@ class SavedWave:
             "stages": list(problem.stages),
             "looked": sorted(problem.looked),
             "details": json.dumps(named(problem.details), default=str),
-            "ledger": {name: getattr(problem.ledger, name) for name in _LEDGER},
+            "ledger": {name: getattr(problem.ledger, name).cpu() for name in _LEDGER},
             "tally": {**asdict(tally), "earlier_seconds": seconds},
-            "generators": generator_states(),
+            "generators": generator_states(problem.images.device),
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)

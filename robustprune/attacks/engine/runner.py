@@ -21,8 +21,9 @@ from robustprune.attacks.engine.waves import Found, WaveRunner, WorkDone, merge,
 from robustprune.attacks.registry import ATTACKS, check_norm, expand_options, get_attack
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
-from robustprune.models import as_network, evaluation_mode, frozen_parameters, model_device
+from robustprune.models import as_network, evaluation_mode, frozen_parameters, model_device, placed
 from robustprune.runtime.arrays import Array
+from robustprune.runtime.devices import Device
 from robustprune.runtime.randomness import derive_seed, isolated_generators
 from robustprune.runtime.work import Work, labelled
 
@@ -38,7 +39,7 @@ def run_attack(
     targets: Array | None = None,
     sample_ids: Sequence[int] | Tensor | None = None,
     carry: AttackResult | None = None,
-    expected_clean_accuracy: float | None = None,
+    device: Device = None,
     work: Work = NO_WORK,
     **settings: Any,
 ) -> AttackResult:
@@ -57,11 +58,13 @@ def run_attack(
             would get within the whole; 0…N−1 by default.
         carry: Result of an earlier attack on the same samples with no larger budget: what it broke is not
             attacked again.
-        expected_clean_accuracy: What the caller measured on the same samples; a check compares.
+        device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
+            the network's weights are. The network itself stays where it is.
         work: Processes that share the samples, each calling this alike; whom to tell of progress; a folder that keeps
             finished parts of the attack, from which an interrupted one is picked up, and one that was finished is only
             judged anew.
-        **settings: Fields of `Attack`, such as ``epsilon="8/255"``, and options of the attack (`attack_options`).
+        **settings: Fields of `Attack`, such as ``epsilon="8/255"``, and options of the attack (`attack_options`). And
+            ``expected_clean_accuracy``, what the caller measured on the same samples, which a check compares.
 
     Raises:
         AttackError: Values that make no sense, unknown options, a norm that the attack does not know, images outside
@@ -70,10 +73,11 @@ def run_attack(
         ModelError: The model cannot run on these images.
     """
     started = time.perf_counter()
+    expected_clean_accuracy: float | None = settings.pop("expected_clean_accuracy", None)
     request = Attack.of(attack, **settings)
     check_norm(get_attack(request.name), request.name, request.norm)
     options = expand_options(request.name, request.options)
-    model, samples = as_network(model), check_samples(images, labels, sample_ids, targets)
+    model, samples = placed(as_network(model), device), check_samples(images, labels, sample_ids, targets)
     samples = carry_points(samples, carry, request)
     training_before = training_submodules(model)
     with guarded(model, request.seed):
@@ -185,7 +189,7 @@ def guarded(model: nn.Module, seed: int) -> Iterator[None]:
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        isolated_generators(derive_seed(seed, "attack")),
+        isolated_generators(derive_seed(seed, "attack"), model_device(model)),
         _kept_buffers(model),
         frozen_parameters(model),
         evaluation_mode(model),

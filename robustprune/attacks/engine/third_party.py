@@ -173,7 +173,8 @@ def _find(package: str, name: str) -> type:
 def _classes(package: str) -> dict[str, type]:
     """Return the attacks of a package by name."""
     if find_spec(package) is None:
-        raise missing_package(f"every attack {package}:NAME", package)
+        extra = "torchattacks" if package == "torchattacks" else None
+        raise missing_package(f"every attack {package}:NAME", package, extra=extra)
     # What it imports in outdated ways is not the user's concern.
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         module = import_module(package)
@@ -222,7 +223,7 @@ def _as_attack(
 
             def compute(part: slice, which: Tensor = which, draws: int = draws) -> None:
                 model.begin()
-                with isolated_generators(draws), _foreign_code(name):
+                with isolated_generators(draws, problem.images.device), _foreign_code(name):
                     points[which[part]] = _moved(problem, rows[which[part]], perturb)
 
             problem.oracle.batches.run(len(which), compute)

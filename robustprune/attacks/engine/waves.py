@@ -172,7 +172,8 @@ class WorkDone:
         self._per_sample = request.restarts * ((steps if isinstance(steps, int) else 1) + 1)
         self._report = report
         self._total = n * self._per_sample
-        self._done = self._finished = 0
+        self._finished = 0
+        self._tell(0)
 
     def advance(self, samples: int) -> None:
         """Count samples of one query."""

@@ -15,7 +15,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from robustprune.errors import DetectorError
-from robustprune.models import evaluation_mode, failure, frozen_parameters, model_device, run_model, to_unit_range
+from robustprune.models import (
+    evaluation_mode,
+    frozen_parameters,
+    model_device,
+    naming_failures,
+    run_model,
+    to_unit_range,
+)
 from robustprune.ood.detector import Detector, Options, Positive
 from robustprune.ood.detectors.msp import MSP, log_odds_against
 from robustprune.ood.formula import formula
@@ -45,11 +52,9 @@ class ODIN(Detector):
             # It rises and falls as −log max p does, and does not round to nothing where the network is sure.
             loss = log_odds_against(run_model(network, images).double() / temperature).sum()
             gradient = None
-            try:
-                if loss.requires_grad:
+            if loss.requires_grad:
+                with naming_failures(f"has no gradient at images of shape {tuple(images.shape)}"):
                     (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
-            except Exception as error:
-                raise failure(f"has no gradient at images of shape {tuple(images.shape)}", error) from error
             if gradient is None:
                 raise DetectorError("the logits are cut off from the image, so there is no gradient to step along")
         return -epsilon * gradient.sign()

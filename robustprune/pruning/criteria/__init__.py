@@ -8,11 +8,11 @@ the entry-point group ``robustprune.criteria``. What it scores is a copy of the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
@@ -20,6 +20,7 @@ from robustprune.errors import PruningError
 from robustprune.models import copy_network
 from robustprune.pruning.blocks import Block
 from robustprune.registry import Registry, read_tables, suggest
+from robustprune.runtime.work import steps
 
 __all__ = ["CRITERIA", "Criterion", "criterion_class", "make_criterion"]
 
@@ -27,7 +28,7 @@ CRITERIA = Registry("criterion", "robustprune.criteria", read_tables("pruning/cr
 
 BatchNormMode = Literal["batch", "running"]
 
-Batches = list[tuple[Tensor, Tensor]]
+Batches = Sequence[tuple[Tensor, Tensor]]
 """Images (n, C, H, W) in [0, 1] and labels (n,)."""
 
 
@@ -44,6 +45,18 @@ class Criterion(BaseModel, ABC):
     no_filter_scores: ClassVar[str] = "it is defined for whole blocks only"
     no_weight_scores: ClassVar[str] = "it judges what comes out of a layer, not the weights in it"
     weight_rounds: ClassVar[int] = 1  # of scoring and masking single weights, unless said otherwise
+
+    _progress: Callable[[float, float], None] | None = PrivateAttr(default=None)
+
+    def telling(self, progress: Callable[[float, float], None] | None) -> Self:
+        """Return the criterion, which tells how much of its work is done, and how much there is."""
+        found = self.model_copy()
+        found._progress = progress
+        return found
+
+    def steps(self, total: int) -> Callable[[], None]:
+        """Return what is called after each step of the work, of which there are ``total``."""
+        return steps(self._progress, total)
 
     @abstractmethod
     def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:
@@ -140,23 +153,3 @@ def normalizes_batches(module: nn.Module) -> bool:
     """Whether a module is a batch normalization, also where it is scripted and only the name of its class is left."""
     scripted = str(getattr(module, "original_name", ""))
     return isinstance(module, nn.modules.batchnorm._BatchNorm) or scripted.startswith("BatchNorm")
-
-
-def as_batches(data: ImageData, indices: Tensor, batch_size: int, like: nn.Module) -> Batches:
-    """Return training images as batches, in the type and on the device of the network's parameters.
-
-    The batches are of nearly equal size, so that no tiny last one distorts batch statistics, and every class is
-    spread evenly over them, also where the set is ordered by class.
-    """
-    split = data.require("train")
-    first = first_tensor(like)
-    count = max(1, -(-len(indices) // batch_size))
-    by_class = indices[split.labels[indices.to(split.labels.device)].cpu().argsort(stable=True)]
-    chunks = [by_class[batch::count].sort().values for batch in range(count)]
-    return [
-        (
-            (split.take(chunk).to(first.device, first.dtype) / 255).contiguous(),
-            split.labels[chunk.to(split.labels.device)].to(first.device),
-        )
-        for chunk in chunks
-    ]

@@ -17,13 +17,8 @@ from robustprune.data import ImageData, stratified_indices
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block
 from robustprune.pruning.calls import Call, tensors, trace
-from robustprune.pruning.criteria import (
-    Batches,
-    BatchNormMode,
-    Criterion,
-    as_batches,
-    scoring_copy,
-)
+from robustprune.pruning.criteria import Batches, BatchNormMode, scoring_copy
+from robustprune.pruning.criteria.batched import BatchedCriterion, as_batches
 from robustprune.pruning.criteria.channels import channel_dim, known_channel_dim, normalizes
 
 Place = Literal["output", "branch"]
@@ -39,7 +34,7 @@ class Site:
     activation: nn.Module | None = None
 
 
-class DataCriterion(Criterion):
+class DataCriterion(BatchedCriterion):
     """A criterion that runs a stratified sample of training images through the network."""
 
     bn_mode: BatchNormMode = Field(
@@ -48,15 +43,17 @@ class DataCriterion(Criterion):
     samples: Annotated[int, Field(ge=2)] = Field(
         default=640, description="un-augmented training images, classes in proportion"
     )
-    batch_size: Annotated[int, Field(ge=2)] = Field(default=128, description="images per forward pass")
+
+    def sample(self, data: ImageData, seed: int) -> Tensor:
+        """Return which of the training images are taken: classes in proportion, and all images if there are fewer."""
+        labels = data.require("train").labels
+        count = min(len(labels), max(self.samples, len(torch.unique(labels))))
+        return stratified_indices(labels, count, seed)
 
     def prepare(self, model: nn.Module, data: ImageData, seed: int) -> tuple[nn.Module, Batches]:
         """Return the copy to score and the images to score it on."""
         network = scoring_copy(model, self.bn_mode)
-        labels = data.require("train").labels
-        # Every class is there, all images if there are fewer.
-        count = min(len(labels), max(self.samples, len(torch.unique(labels))))
-        return network, as_batches(data, stratified_indices(labels, count, seed), self.batch_size, network)
+        return network, as_batches(data, self.sample(data, seed), self.batch_size, network)
 
 
 class ActivationCriterion(DataCriterion):
@@ -102,10 +99,12 @@ class ActivationCriterion(DataCriterion):
             for name, site in sites.items():
                 module = network.get_submodule(site.module)
                 stack.callback(module.register_forward_hook(partial(look, name)).remove)
-            for images, _ in batches:
+            step, labels = self.steps(len(batches)), []
+            for images, own in batches:
                 network(images)
-        labels = torch.cat([labels for _, labels in batches]).cpu()
-        return self.importance({name: torch.cat(parts) for name, parts in measures.items()}, labels)
+                labels.append(own.cpu())
+                step()
+        return self.importance({name: torch.cat(parts) for name, parts in measures.items()}, torch.cat(labels))
 
 
 class ExpectedAbs(ActivationCriterion):

@@ -15,7 +15,8 @@ why the signed variant w·g is refused there: summed or averaged, it is nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from functools import partial
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -35,6 +36,9 @@ from robustprune.pruning.criteria.saliency import (
 class Grasp(GradientCriterion):
     """Gradient signal preservation θ ⊙ Hg on a stratified batch of training images."""
 
+    # What is saved for the backward pass, and as much again and a half for that of the backward pass; measured 2.7.
+    copies_of_activations: ClassVar[float] = 3.0
+
     temperature: Annotated[float, Field(gt=0)] = Field(default=200.0, description="divides the logits before the loss")
     variant: Literal["grasp", "signed"] = Field(
         default="grasp", description="θ ⊙ Hg, or w·g: SNIP that considers the sign"
@@ -51,12 +55,14 @@ class Grasp(GradientCriterion):
 
     def saliency_of(self, network: nn.Module, weights: Mapping[str, Tensor], batches: Batches) -> Saliency:
         """Return θ ⊙ Hg of every weight."""
-        gradient = summed(gradients(loss, weights) for loss in loss_shares(network, batches, self.temperature))
+        step = self.steps(len(batches) * (2 if self.variant == "grasp" else 1))
+        shares = partial(loss_shares, network, batches, step, self.temperature)
+        gradient = summed(gradients(loss, weights) for loss in shares())
         if self.variant == "grasp":
             # H·g is summed batch by batch as ∂(g_batch · g)/∂θ, so that only one graph is alive at a time.
             curvature = summed(
                 gradients(_inner_product(gradients(loss, weights, create_graph=True), gradient), weights)
-                for loss in loss_shares(network, batches, self.temperature)
+                for loss in shares()
             )
             # Where the gradient does not depend on a weight, H·g is 0 there.
             gradient = {name: curvature.get(name, slope * 0) for name, slope in gradient.items()}

@@ -9,7 +9,7 @@ log-softmax once; some code in circulation passes probabilities through a second
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -38,12 +38,13 @@ class Kl(DataCriterion):
     def score(self, model: nn.Module, blocks: Sequence[Block], data: ImageData, seed: int) -> dict[str, float]:
         """Return the mean divergence over the images for each block."""
         network, batches = self.prepare(model, data, seed)
-        original = _log_probabilities(network, batches)
+        step = self.steps(len(batches) * (1 + len(blocks)))
+        original = _log_probabilities(network, batches, step)
         scores = {}
         for block in blocks:
             assert block.residue is not None, "only blocks that can go are scored"
             left = remove_blocks(network, {block.name: block.residue}, example=batches[0][0][:2])
-            without = _log_probabilities(left, batches)
+            without = _log_probabilities(left, batches, step)
             scores[block.name] = float((original.exp() * (original - without)).sum(dim=1).mean())
         if scores and max(scores.values()) < _ROUNDING:
             raise PruningError(
@@ -53,7 +54,11 @@ class Kl(DataCriterion):
         return scores
 
 
-def _log_probabilities(network: nn.Module, batches: Batches) -> Tensor:
+def _log_probabilities(network: nn.Module, batches: Batches, step: Callable[[], None]) -> Tensor:
+    found = []
     with torch.no_grad():
-        # In float64, since blocks near the identity differ only in the last digits.
-        return torch.cat([logits_of(network, images).double().log_softmax(dim=1) for images, _ in batches])
+        for images, _ in batches:
+            # In float64, since blocks near the identity differ only in the last digits.
+            found.append(logits_of(network, images).double().log_softmax(dim=1))
+            step()
+    return torch.cat(found)

@@ -8,11 +8,11 @@ _GRADIENTS: dict[str, Any] = {
     "reduction": "sum",
     "bn_mode": "batch",
     "samples_per_class": 10,
-    "batch_size": 128,
+    "batch_size": None,
     "on": "clean",
     "epsilon": 8 / 255,
 }
-_IMAGES: dict[str, Any] = {"bn_mode": "running", "samples": 640, "batch_size": 128}
+_IMAGES: dict[str, Any] = {"bn_mode": "running", "samples": 640, "batch_size": None}
 
 PLUGINS = {
     "snip": Entry(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import BeforeValidator, Field, model_validator
@@ -18,13 +18,8 @@ from robustprune.data import ImageData, stratified_per_class
 from robustprune.errors import PruningError
 from robustprune.models import evaluation_mode, logits_of
 from robustprune.pruning.blocks import Block, weight_layers
-from robustprune.pruning.criteria import (
-    Batches,
-    BatchNormMode,
-    Criterion,
-    as_batches,
-    scoring_copy,
-)
+from robustprune.pruning.criteria import Batches, BatchNormMode, Criterion, scoring_copy
+from robustprune.pruning.criteria.batched import BatchedCriterion, as_batches, image_count
 from robustprune.pruning.criteria.used_weights import use_weights
 
 Saliency = dict[str, Tensor]
@@ -122,7 +117,7 @@ def _fraction(value: Any) -> Any:
         return value
 
 
-class GradientCriterion(WeightCriterion):
+class GradientCriterion(WeightCriterion, BatchedCriterion):
     """A criterion that scores weights by gradients of the loss on a stratified sample of training images."""
 
     bn_mode: BatchNormMode = Field(
@@ -131,7 +126,6 @@ class GradientCriterion(WeightCriterion):
     samples_per_class: Annotated[int, Field(ge=1)] = Field(
         default=10, description="un-augmented training images of each class"
     )
-    batch_size: Annotated[int, Field(ge=2)] = Field(default=128, description="images per forward pass")
     on: Literal["clean", "adversarial"] = Field(
         default="clean", description="the images, or FGSM examples of them for the scored network (experimental)"
     )
@@ -149,6 +143,10 @@ class GradientCriterion(WeightCriterion):
     def saliency_of(self, network: nn.Module, weights: Mapping[str, Tensor], batches: Batches) -> Saliency:
         """Return the importance of each of the network's weights that the loss on the batches depends on."""
 
+    def sample(self, data: ImageData, seed: int) -> Tensor:
+        """Return which of the training images are taken: as many of each class."""
+        return stratified_per_class(data.require("train").labels, self.samples_per_class, seed)
+
     def saliency(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
         """Return the importance of every weight that the loss depends on; the model is left as it was."""
         network = scoring_copy(model, self.bn_mode)
@@ -156,8 +154,7 @@ class GradientCriterion(WeightCriterion):
 
     def batches(self, network: nn.Module, data: ImageData, seed: int) -> Batches:
         """Return the images and labels to score ``network`` on."""
-        indices = stratified_per_class(data.require("train").labels, self.samples_per_class, seed)
-        batches = as_batches(data, indices, self.batch_size, network)
+        batches = as_batches(data, self.sample(data, seed), self.batch_size, network)
         if self.on == "clean":
             return batches
         # One step of the fast gradient sign method (Goodfellow, Shlens and Szegedy 2015, arXiv:1412.6572).
@@ -176,20 +173,23 @@ class Snip(GradientCriterion):
     (arXiv:1810.02340). The absolute value is taken after the gradients of all batches are summed.
     """
 
+    copies_of_activations: ClassVar[float] = 1.25  # what is saved, and the gradients that pass through one layer
+
     def saliency_of(self, network: nn.Module, weights: Mapping[str, Tensor], batches: Batches) -> Saliency:
         """Return the sensitivity of every weight."""
-        gradient = summed(gradients(loss, weights) for loss in loss_shares(network, batches))
+        step = self.steps(len(batches))
+        gradient = summed(gradients(loss, weights) for loss in loss_shares(network, batches, step))
         return per_weight(gradient, weights, lambda weight, slope: (weight * slope).abs())
 
 
 def loss_shares(
-    network: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], temperature: float = 1.0
+    network: nn.Module, batches: Batches, step: Callable[[], None], temperature: float = 1.0
 ) -> Iterator[Tensor]:
-    """Yield each batch's share of the mean cross-entropy over all batches, with its graph."""
-    total = sum(len(labels) for _, labels in batches)
+    """Yield each batch's share of the mean cross-entropy over all images, with its graph; tell when it is used."""
+    total = image_count(batches)
     for images, labels in batches:
-        loss = nn.functional.cross_entropy(logits_of(network, images) / temperature, labels, reduction="sum")
-        yield loss / total
+        yield nn.functional.cross_entropy(logits_of(network, images) / temperature, labels, reduction="sum") / total
+        step()
 
 
 def gradients(loss: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False) -> Saliency:

@@ -37,6 +37,7 @@ class SynFlow(WeightCriterion):
 
     def saliency(self, model: nn.Module, data: ImageData, seed: int) -> Saliency:
         """Return the flow through every weight; the model is left as it was."""
+        step = self.steps(1)
         network = scoring_copy(model, "running").double()
         weights = use_weights(network)
         with torch.no_grad():
@@ -52,6 +53,7 @@ class SynFlow(WeightCriterion):
                 "the all-positive signal, where masks leave no weight on the way, or where the forward pass detaches "
                 "it; use a gradient criterion, expected_abs, pls or kl"
             )
+        step()
         return per_weight(slopes, weights, lambda weight, slope: (weight * slope).abs())
 
 

@@ -38,7 +38,7 @@ class RayEngine:
         try:
             import ray
         except ModuleNotFoundError as error:
-            raise missing_package("the engine 'ray'", "ray") from error
+            raise missing_package("the engine 'ray'", "ray", extra="ray") from error
         self._ray: Any = ray
         self._while_connected = ExitStack()
         # Ray prints what befalls its nodes; stdout is for results.

@@ -91,12 +91,13 @@ def key_of(row: RecordRow) -> str:
 
 
 @contextmanager
-def _exporting(tracker: str, package: str, folder: str | Path) -> Iterator[None]:
+def _exporting(tracker: str, extra: str, folder: str | Path) -> Iterator[None]:
     """Say which package is missing, or which folder cannot be written."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise missing_package(f"the exporter to {tracker}", package) from error
+        package = (error.name or extra).partition(".")[0]
+        raise missing_package(f"the exporter to {tracker}", package, extra=extra) from error
     except (OSError, UnicodeEncodeError) as error:  # some trackers take no name that is not UTF-8
         reason = getattr(error, "strerror", None) or error
         raise EvaluationError(f"nothing can be written to {folder}: {reason}; name another folder") from error
@@ -145,7 +146,7 @@ def export_to_mlflow(rows: list[RecordRow], folder: str | Path) -> int:
     last one. A run counts as there once MLflow says that it is finished; what a killed exporter left is replaced.
     """
     with (
-        _exporting("MLflow", "mlflow-skinny sqlalchemy alembic", folder),
+        _exporting("MLflow", "mlflow", folder),
         environment_variables({"MLFLOW_DISABLE_TELEMETRY": "true"}),  # which would go over the network
         logging_from(logging.WARNING, *_TALKATIVE),
     ):
