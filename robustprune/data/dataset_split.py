@@ -138,7 +138,7 @@ class PixelDigest:
 
     def add(self, images: Tensor) -> None:
         """Go on with the next images (n, C, H, W) uint8."""
-        self._digest.update(images.contiguous().numpy().tobytes())
+        self._digest.update(images.contiguous().view(-1).numpy().data)
 
     def with_labels(self, labels: Tensor) -> str:
         """Return the fingerprint of all images with their labels (N,) int64."""

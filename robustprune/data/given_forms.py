@@ -9,11 +9,12 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from robustprune.data.pixels import images_at_a_time
 from robustprune.errors import DataError, RobustPruneError, in_one_line
 
 _IMAGE_KEYS = ("image", "images", "img", "pixel_values", "pixels", "x")
+_PARTS = 16  # of an array that are read at a time, as it may be kept on disk in pieces
 LABEL_KEYS = ("label", "labels", "target", "targets", "class", "y")
-_ROWS = 4096  # images of an array that are taken at a time
 
 
 class Chunk(NamedTuple):
@@ -127,7 +128,9 @@ def array_of_images(given: Any, what: str) -> Any:
 
 def _rows(images: Any, labels: Any, what: str) -> Iterator[Chunk]:
     """Yield images and labels, a part at a time where they are many."""
-    if len(getattr(images, "shape", ())) < 3 or len(images) <= _ROWS:
+    shape = getattr(images, "shape", ())
+    rows = _PARTS * images_at_a_time(shape) if len(shape) > 2 else 0
+    if not rows or len(images) <= rows:
         yield Chunk(images, labels, True)
         return
     if labels is not None and not isinstance(labels, Tensor | list | tuple) and is_array(labels):
@@ -135,8 +138,8 @@ def _rows(images: Any, labels: Any, what: str) -> Iterator[Chunk]:
     if labels is not None and (not hasattr(labels, "__len__") or len(labels) != len(images)):
         came = len(labels) if hasattr(labels, "__len__") else "no"
         raise DataError(f"{what}: {len(images)} images came with {came} labels; give one an image")
-    for start in range(0, len(images), _ROWS):
-        part = slice(start, start + _ROWS)
+    for start in range(0, len(images), rows):
+        part = slice(start, start + rows)
         yield Chunk(images[part], None if labels is None else labels[part], True)
 
 

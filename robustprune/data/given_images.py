@@ -134,15 +134,15 @@ class ImageReader:
             self._highest = max(self._highest, float(images.max()) / 255 if len(images) else 0)
             return images.clone(memory_format=torch.contiguous_format)  # whoever gave them may write into them
         self._check_type(images)
-        exact, spread = images.double(), torch.finfo(images.dtype).eps
+        exact, spread = images.to(torch.float64, copy=True), torch.finfo(images.dtype).eps
         if self.undo is not None:
             exact = self._undone(exact)
         slack = min(0.25, max(_ROUNDING, 255 * spread))
         self._check_range(exact, max(_ROUNDING / 255, 2 * spread) if self.undo else _ROUNDING / 255)
-        scaled = exact * 255
-        levels = scaled.round().clamp(0, 255)
+        scaled = exact.mul_(255)
+        levels = scaled.round().clamp_(0, 255)
         self.values += scaled.numel()
-        self.rounded += int(((scaled - levels).abs() > slack).sum())
+        self.rounded += int((scaled.sub_(levels).abs_() > slack).sum())
         return levels.to(torch.uint8).contiguous()
 
     def _checked(self, images: Tensor) -> Tensor:

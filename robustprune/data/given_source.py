@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from robustprune.data.given_forms import array_of_images, failed_reading, is_array, is_map_style, unpack
 from robustprune.data.given_images import ImageReader
+from robustprune.data.pixels import images_at_a_time
 from robustprune.errors import DataError, RobustPruneError
 from robustprune.runtime.randomness import isolated_generators
 
@@ -83,7 +84,9 @@ class GivenSource:
 
     def _read(self, places: Sequence[Any], reader: ImageReader) -> Tensor:
         if is_array(self.held):
-            reader.add(_rows(self.held, places), is_batch=True)
+            size = images_at_a_time(self.held.shape)
+            for start in range(0, len(places), size):
+                reader.add(_rows(self.held, places[start : start + size]), is_batch=True)
         elif self.collate is None:
             for place in places:
                 reader.add(unpack(self._item(place), self.name)[0], is_batch=False)

@@ -191,7 +191,7 @@ def _statistics(splits: Mapping[str, Split], seed: int) -> tuple[tuple[float, ..
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
         split = split.subset(order[:_STATISTICS_SAMPLE].sort().values)
         described = f"{_STATISTICS_SAMPLE} of {described}"
-    mean, std = channel_statistics(batch.images for batch in split.batches(512))
+    mean, std = channel_statistics(batch.images for batch in split.batches(256))
     return mean, std, described
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from robustprune.errors import DataError
 INTERPOLATION = "bilinear, antialiased"
 # ITU-R BT.601 luma in 16-bit fixed point, as Pillow computes it.
 _LUMA = (19595, 38470, 7471)
-_VALUES = 1 << 20  # that are worked on at a time, in copies several times as large
+_VALUES = 1 << 16  # that are worked on at a time: copies in wider types stay in the processor's cache
 _SMALLEST_STD = 1e-3
 
 
@@ -71,7 +71,12 @@ def channel_statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tu
 
 def in_parts(images: Tensor) -> tuple[Tensor, ...]:
     """Return some images at a time, so many that copies of them in wider types stay small."""
-    return torch.split(images, max(1, _VALUES // max(1, images[:1].numel())))
+    return torch.split(images, images_at_a_time(images.shape))
+
+
+def images_at_a_time(shape: Sequence[int]) -> int:
+    """Return how many images of an array (N, …) are worked on at a time."""
+    return max(1, _VALUES // max(1, math.prod(shape[1:])))
 
 
 def _luma(images: Tensor) -> Tensor:

@@ -146,13 +146,19 @@ def start_processes(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT)
     rank on its machine, and wait for each other as long as ``timeout``.
 
     Raises:
-        ProcessError: They cannot be joined, or there are fewer graphics cards than processes on a machine.
+        ProcessError: They cannot be joined, there are fewer graphics cards than processes on a machine, or one card is
+            named for all.
     """
     launch = read_launch()
     if launch.count == 1:
         yield ALONE
         return
     if device.type == "cuda":
+        if device.index is not None:
+            raise ProcessError(
+                f"all {launch.count} processes would share the graphics card {str(device)!r}; give --device cuda, by "
+                "which each takes the card of its rank"
+            )
         if launch.local_rank >= torch.cuda.device_count():
             raise ProcessError(
                 f"each process takes a graphics card of its own, and this machine has {torch.cuda.device_count()}; "

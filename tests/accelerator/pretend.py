@@ -102,6 +102,8 @@ class DeviceTensor(Tensor):
     """A tensor that says it is on the device; ``raw`` holds its values."""
 
     raw: Tensor
+    # By which some packages tell a tensor of torch.
+    __module__ = "torch"
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
@@ -128,6 +130,11 @@ class DeviceTensor(Tensor):
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         return self.numpy()
+
+    def __getitem__(self, index: Any) -> Tensor:
+        # Of a list, torch would make a tensor on the device by a path that leads past the dispatcher.
+        parts = index if isinstance(index, tuple) else (index,)
+        return super().__getitem__(tuple(torch.tensor(each) if isinstance(each, list) else each for each in parts))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         copied: Tensor = DeviceTensor(self.raw.clone())

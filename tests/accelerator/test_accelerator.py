@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 SUITE = sorted((Path(__file__).parent / "suite").glob("on_*.py"))
+SLOW = [path for path in SUITE if "pytest.mark.slow" in path.read_text(encoding="utf-8")]
 
 
 def run(path: Path, marker: str) -> None:
@@ -22,3 +23,9 @@ def run(path: Path, marker: str) -> None:
 @pytest.mark.parametrize("path", SUITE, ids=[path.stem for path in SUITE])
 def test_suite(path: Path) -> None:
     run(path, "not slow")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SLOW, ids=[path.stem for path in SLOW])
+def test_the_slow_of_the_suite(path: Path) -> None:
+    run(path, "slow")

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
@@ -358,3 +359,18 @@ class Items(Dataset):
 
     def __getitem__(self, index):
         return self.samples[index]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))],
+    ids=["ImageNet", "CIFAR-10"],
+)
+def test_torchvisions_normalization_is_undone_bit_for_bit_at_every_level(mean, std, kind):
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, -1, -1)
+    normalize = torchvision.transforms.Normalize(mean, std)
+    # float16 is what an image in float32 is cast to once it is normalized, or before it.
+    for given in (normalize(levels.float() / 255).to(kind), normalize((levels.float() / 255).to(kind))):
+        found = rp.as_data(train=(given, [0, 1]), mean=mean, std=std)
+        assert torch.equal(found.train.images, levels)

@@ -64,7 +64,7 @@ SOURCES: dict[str, Callable[[], Any]] = {
 @pytest.mark.filterwarnings("ignore:train=. the DataLoader gave:robustprune.DataWarning")
 @pytest.mark.parametrize("form", SOURCES)
 def test_a_large_source_is_the_set_that_a_small_one_is(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustprune.data.given_forms._ROWS", 16)
+    monkeypatch.setattr("robustprune.data.pixels._VALUES", 90)
     held = rp.as_data((PIXELS, ["abcd"[label] for label in LABELS]) if "disk" in form else SOURCES[form]())
     monkeypatch.setattr("robustprune.data.given.IN_MEMORY_BYTES", 500)
     monkeypatch.setattr("robustprune.data.dataset_split._READ_SIZE", 3)

@@ -12,8 +12,9 @@ from support import Run, check_failure
 
 from robustprune.data import augment
 from robustprune.data.augmentation import augmix
+from robustprune.errors import ProcessError
 from robustprune.runtime.launch import Launch, read_launch, silence_others
-from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.processes import ALONE, Processes, start_processes
 from robustprune.runtime.randomness import Draws
 
 COUNTS = st.integers(1, 9)
@@ -94,6 +95,17 @@ def test_only_the_first_prints(capsys: pytest.CaptureFixture[str]) -> None:
     print("progress", file=sys.stderr)
     assert capsys.readouterr() == ("", "")
     sys.stdout.close()
+
+
+@pytest.mark.usefixtures("second")
+def test_processes_do_not_share_a_card() -> None:
+    expected = "all 2 processes would share the graphics card 'cuda:1'; give --device cuda"
+    with pytest.raises(ProcessError, match=expected), start_processes(torch.device("cuda:1")):
+        pass
+    # The machine's own cards are counted once none is named.
+    if not torch.cuda.is_available():
+        with pytest.raises(ProcessError, match="this machine has 0"), start_processes(torch.device("cuda")):
+            pass
 
 
 def test_other_commands_refuse_several_processes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

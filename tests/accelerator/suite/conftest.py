@@ -23,6 +23,9 @@ from robustprune.runtime.environment import hash_weights
 @pytest.fixture(scope="session", autouse=True)
 def _pretend() -> None:
     pretend.install()
+    # Some kernels of oneDNN write past their memory. The package keeps networks on the processor from them
+    # (runtime/kernels.py), and not those on the device, whose convolutions run on the processor, too.
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     # Packed convolutions are the processor's alone, and round otherwise.
     patch = pytest.MonkeyPatch()
     patch.setattr("robustprune.inference.frozen._packed", lambda copy, images: copy)

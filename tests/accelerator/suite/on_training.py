@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
     "pgd": {"adversarial": "pgd", "adversarial_steps": 2},
     "trades": {"adversarial": "trades", "adversarial_steps": 2},
 }
+LONG = dict.fromkeys(("consistent", "pgd", "trades"), pytest.mark.slow)
 SETTINGS: dict[str, Any] = {"epochs": 2, "batch_size": 36, "country": None, "seed": 5}
 
 
@@ -40,7 +42,7 @@ def weights(ticket: Ticket) -> dict[str, torch.Tensor]:
     return dict(ticket.network.state_dict())
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(name, marks=LONG.get(name, ())) for name in CASES])
 def test_training(case: str, model: nn.Module, data: ImageData, same: Any) -> None:
     here, there = (
         rp.train(pruned(model, data), data, device=device, **SETTINGS, **CASES[case]) for device in ("cpu", NAME)
@@ -70,7 +72,7 @@ def test_a_ticket_is_back_where_it_was(model: nn.Module, data: ImageData) -> Non
     assert {tensor.device.type for tensor in ticket.network.state_dict().values()} == {NAME}
 
 
-@pytest.mark.parametrize("case", ["plain", "pgd"])
+@pytest.mark.parametrize("case", ["plain", pytest.param("pgd", marks=pytest.mark.slow)])
 def test_an_interrupted_training_goes_on(case: str, model: nn.Module, data: ImageData, tmp_path: Path) -> None:
     how: dict[str, Any] = {**SETTINGS, **CASES[case], "device": NAME}
     whole = rp.train(pruned(model, data), data, **how)
@@ -84,6 +86,14 @@ def test_an_interrupted_training_goes_on(case: str, model: nn.Module, data: Imag
     resumed = rp.train(pruned(model, data), data, **how, work=Work(folder=tmp_path))
     assert resumed.sha256 == whole.sha256
     assert losses(resumed) == losses(whole)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_precisions_that_it_lacks(precision: str, model: nn.Module, data: ImageData) -> None:
+    ticket = pruned(copy.deepcopy(model).float(), data)
+    with pytest.raises(rp.RobustPruneError, match=f"the device '{NAME}' cannot train in {precision}: .* Train in"):
+        rp.train(ticket, data, device=NAME, precision=precision, **SETTINGS)
+    assert not ticket.history
 
 
 class Dropping(nn.Module):
