@@ -22,6 +22,8 @@ from robustprune.ood import OOD, evaluate_ood
 from robustprune.ood.detector import DETECTORS
 from robustprune.ood.detectors import KNN, Energy
 from robustprune.records import Record
+from robustprune.sweep import Store, run_here
+from robustprune.sweep.settings import RunSettings
 
 VARYING = ("seconds", "environment", "latency_ms", "batch_latency_ms")
 
@@ -123,6 +125,27 @@ def test_a_lottery(data: ImageData, tmp_path: Path) -> None:
         for device in ("cpu", NAME)
     )
     assert [row.differences for row in here.rows] == [row.differences for row in there.rows]
+
+
+def test_a_sweep(data: ImageData, tmp_path: Path, same: Any) -> None:
+    """What workers do, in this process: they would be others, in which the device is not installed."""
+    attacks = {"names": ["pgd"], "steps": 2}
+    evaluation = {"limit": 10, "attacks": attacks, "corruptions": ["fog"], "ood": {"detectors": "msp", "sets": "noise"}}
+    found = []
+    for device in ("cpu", NAME):
+        settings = {
+            **{"model": "resnet20", "model_options": {"width": 4}, "recipe": {"epochs": 1, "batch_size": 60}},
+            **{"evaluate": evaluation, "device": device, "country": None},
+        }
+        asked: list[dict[str, Any]] = [{"method": "dense"}, {"method": "layer", "criterion": "random", "blocks": 1}]
+        runs = [RunSettings.model_validate({**settings, "pruning": each}) for each in asked]
+        found.append([each.read() for each in run_here("two", runs, data, tmp_path / device)])
+    store = Store(tmp_path / NAME)
+    done = [store.describe(address) for address in store.done()]
+    assert {each["environment"]["device"] for each in done if each["kind"] != "compare"} == {NAME}
+    for here, there in zip(*found, strict=True):
+        assert here.clean.accuracy == there.clean.accuracy
+        same(here.attacks[0].robust_accuracy, there.attacks[0].robust_accuracy)
 
 
 @pytest.mark.parametrize("device", ["auto", NAME])
