@@ -4,7 +4,7 @@ Training, PGD and scoring (SNIP and GraSP), each in a process of its own, with t
 robustprune sets it up, and the largest memory that each took. Exits with 1 where system time, as robustprune sets it
 up, is over 5 % of user time. Takes some 4 GB, and a few minutes of a quiet machine.
 
-    python benchmarks/system_time.py [--images 16] [--steps 4] [--threads 1] [--only pgd]
+    python benchmarks/system_time.py [--images 16] [--steps 8] [--threads 1] [--only pgd]
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def train(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, steps:
 def pgd(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, steps: int) -> None:
     from robustprune.attacks import run_attack
 
-    run_attack(network.eval(), images, labels, "pgd", epsilon="8/255", steps=2 * steps, early_stop=False)
+    run_attack(network.eval(), images, labels, "pgd", epsilon="8/255", steps=steps, early_stop=False)
 
 
 def score(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, _steps: int) -> None:
@@ -69,7 +69,7 @@ def measure(name: str, images: int, steps: int, threads: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=4, help="Of training; twice as many of PGD.")
+    parser.add_argument("--steps", type=int, default=8, help="Of training, and of PGD.")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", choices=WORK, help="One kind of work.")
     parser.add_argument("--here", choices=WORK, help=argparse.SUPPRESS)

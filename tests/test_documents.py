@@ -34,13 +34,15 @@ DONE = [
         for name in (
             *("tutorial.md", "howto/own-data.md", "howto/plug-ins.md", "howto/cifar10-c.md", "howto/export.md"),
             "howto/cluster.md",
+            "howto/graphics-cards.md",
         )
     ),
 ]
 # Pages whose Python takes some names as given, and from which block on.
 GIVEN = ["baselines.md", "corruptions.md", "criteria.md", "ood.md"]
-# Another test runs these: README by its own, an attack of one's own by tests/attacks/test_attack_own.py.
-ELSEWHERE = {"README.md", "attacks.md"}
+# Other tests run these: README by its own, an attack of one's own by tests/attacks/test_attack_own.py, and what comes
+# before torch is loaded by tests/runtime/test_threads.py.
+ELSEWHERE = {"README.md", "attacks.md", "howto/shared-machine.md"}
 
 
 def name_of(page: Path) -> str:

@@ -25,7 +25,6 @@ import robustprune as rp
 from robustprune.lottery import algorithm_2
 
 NEITHER = {
-    "build_model": "makes a network, by its name",
     "load_data": "makes an image set, by its name",
     "load_record": "reads a record from its file",
     "compare": "compares records",
@@ -33,6 +32,7 @@ NEITHER = {
     "write_report": "writes about records",
     "corrupt": "takes uint8 images alone",
     "progress_bar": "draws how far something is",
+    "quiet_threads": "sets how threads wait",
 }
 """Functions that take neither networks nor images, and what they do instead."""
 
@@ -214,8 +214,10 @@ def walk_normalized(walk: Walk) -> Any:
 
 
 def walk_evaluate_ood(walk: Walk) -> Any:
-    others = rp.as_data(test=TRAIN) if walk.form == "ImageData" else walk.train
-    found = rp.evaluate_ood(walk.model, walk.test, others)
+    own, others = walk.test, walk.train
+    if walk.form == "ImageData":  # as the other forms: one split, so that detectors that learn say why they cannot
+        own, others = rp.as_data(test=TEST), rp.as_data(test=TRAIN)
+    found = rp.evaluate_ood(walk.model, own, others)
     expected = -torch.logsumexp(logits(walk.model), dim=1).double()
     np.testing.assert_allclose(np.sort(found.samples["ood_in_energy"]), np.sort(expected.numpy()), rtol=1e-4)
     return {name: detector.auroc for name, detector in found.entries[0].detectors.items()}
@@ -227,6 +229,12 @@ def walk_find_blocks(walk: Walk) -> Any:
         if block.residue == "identity":  # which is what their removal leaves
             assert walk.model.get_submodule(block.name) is not None
     return [(block.name, block.residue) for block in found]
+
+
+def walk_build_model(walk: Walk) -> Any:
+    found = rp.build_model("resnet20", walk.train, width=2)
+    assert found(TEST.images / 255).shape == (len(TEST.labels), 3)
+    return found.state_dict()  # the image set's mean and deviation among it
 
 
 def walk_first_convolutions(walk: Walk) -> Any:

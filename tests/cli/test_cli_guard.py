@@ -34,6 +34,7 @@ WORDS = {
         "criteria",
         "criterion",
         "detectors",
+        "device",
         "eligibility",
     ),
     *(

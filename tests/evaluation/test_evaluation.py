@@ -199,7 +199,7 @@ def test_progress_rises_to_its_total(ticket: Ticket, digits: ImageData) -> None:
         limit=20,
         work=Work(progress=lambda label, done, total: seen.setdefault(label, []).append((done, total))),
     )
-    assert list(seen) == ["fgsm ε=0.01", "fgsm ε=0.02", "pgd ε=0.01", "pgd ε=0.02"]
+    assert list(seen) == ["accuracy", "fgsm ε=0.01", "fgsm ε=0.02", "pgd ε=0.01", "pgd ε=0.02"]
     for steps in seen.values():
         assert steps == sorted(steps)
         assert steps[-1][0] == steps[-1][1]

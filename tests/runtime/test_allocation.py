@@ -27,7 +27,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 LARGE = """
 import resource, torch
 {before}
-torch.ones(2**24)  # 64 MiB
+for _ in range(12):  # small blocks get between the large ones at first
+    torch.ones(2**24)  # 64 MiB
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(6):
     torch.ones(2**24)

@@ -16,7 +16,13 @@ from robustprune import metrics
 from robustprune.attacks import run_attack, security_curve, transfer_attack
 from robustprune.corruptions import corrupt
 from robustprune.cost import measure_cost
-from robustprune.errors import AttackError, CorruptionError, EvaluationError, PruningError, RobustPruneError
+from robustprune.errors import (
+    AttackError,
+    CorruptionError,
+    EvaluationError,
+    PruningError,
+    RobustPruneError,
+)
 from robustprune.evaluation.similarity import compare_representations
 from robustprune.inference import freeze, predict_logits
 from robustprune.ood import Extractor, Outputs, fit_detectors, score_outputs
@@ -195,7 +201,7 @@ def test_what_is_no_array_is_one_clear_error_everywhere(network: nn.Module, bad:
         (EvaluationError, lambda: metrics.risk_coverage(bad, scores)),
         (EvaluationError, lambda: metrics.linear_cka(bad, IMAGES)),
         (EvaluationError, lambda: metrics.centred_gram(bad)),
-        (EvaluationError, lambda: compare_representations(network, network, bad)),
+        (RobustPruneError, lambda: compare_representations(network, network, bad)),
         (EvaluationError, lambda: Extractor(network, IMAGES).run(bad)),
         (AttackError, lambda: run_attack(network, IMAGES, labels, sample_ids=bad if bad is not None else [None] * N)),
         (AttackError, lambda: run_attack(network, IMAGES, labels, targets=bad if bad is not None else ["a"] * N)),

@@ -31,16 +31,16 @@ SMALL: dict[str, Any] = {
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sweep-digits.yaml"
 ADDRESSES = {
-    "dense-622314900b5d8978e69e", "score-bfe4d01b6faeaed2f303", "prune-b283b425b54ed6aed745",
-    "train-2697408cd304587f8710", "dense-847d0f3a325789c986d4", "score-322b15b4fc0582bac443",
-    "prune-2ff94280fb50fa0db6d3", "train-1e4e7533c2629a64eee9", "prune-f50f5d35c05bf4df5149",
-    "train-65a7c4e9b1304bc91a91", "prune-db1c8c465c0e9b7328e7", "train-362d0d823a46f66d5c02",
-    "prune-5f5bbb19f34d14a6442c", "train-83241052ac83c9b89c01", "prune-7900553a73db1facb07c",
-    "train-a2a73b2e554bbc1846a4", "score-56a7a9898ed1186312e5", "prune-d309587a4115649b6b43",
-    "train-e995546c7a8b490ac098", "score-196ba082201743acf835", "prune-e6418278e4e49d32c473",
-    "train-0bb2f25d7e4ed985cb26", "prune-4fb6b75a929870c40095", "train-87cb033afb7c92dc95a0",
-    "prune-0f0f62ffacf9bf95eb71", "train-c69ecabc31262d379c86", "prune-79c24dd93284d2ce89f4",
-    "train-9a17a0c8dfb696ee4844", "prune-6e0f04fff502ec14f054", "train-8e28b02cc94c383ca9f8",
+    "dense-622314900b5d8978e69e", "score-d4afde0975e135fcd72a", "prune-10baf2000fc12bbbb188",
+    "train-021f2165b03eae878854", "dense-847d0f3a325789c986d4", "score-fe1c53cf92fc2b1c10a8",
+    "prune-bf15e3524a60c9901d18", "train-452ca7a994f3044c8bc6", "prune-45f2f264cd75b688d086",
+    "train-a8f1253f40a5636ebd73", "prune-044ac0d13d528465bcb4", "train-4ce04e44c324814e6860",
+    "prune-29090c97f172d8a507bc", "train-4bf4a006c4d1c25e40a4", "prune-ca92c7c74e7aceed5e08",
+    "train-2d25dea4b2b81ca9a223", "score-b59e6ce880a8fe70adfe", "prune-340b9afafe8c1fb471be",
+    "train-6eb79819f74e74d1d34d", "score-562435412926790fcc63", "prune-5d9defc99d4aacac13da",
+    "train-fd7bc6537265e842e588", "prune-cafb0e8bc1158dd8d997", "train-fec2f29b18963ce99a33",
+    "prune-7df40614f9fb20762471", "train-e4d43b2a6a147097b862", "prune-ee052aa63fab4f0782cd",
+    "train-fbbdbb51a1a2eb685ebc", "prune-92e69d90687165b3380a", "train-ab425b1f0c762ef74a30",
 }  # fmt: skip
 
 

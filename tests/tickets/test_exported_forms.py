@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from extras import needs
-from support import TINY, Run, Shape, check_failure, shaken
+from support import TINY, Run, check_failure, shaken
 from torch import Tensor, nn
 
 import robustprune as rp
@@ -31,6 +31,7 @@ needs("onnxscript")
 def tickets(few_digits: Any) -> dict[str, Ticket]:
     """Tickets of every method, with weights and statistics that are nowhere trivial."""
     dense = shaken(rp.build_model("resnet20", few_digits, width=4))
+    images = rp.as_data((torch.zeros(10, 3, 32, 32), range(10)))
     blocks = rp.score_blocks(dense, few_digits, "random")
     layer = rp.prune_layers(dense, blocks, blocks=2, data=few_digits)
     scores = rp.score_filters(dense, list(rp.first_convolutions(dense).values()), few_digits, "l1")
@@ -40,9 +41,7 @@ def tickets(few_digits: Any) -> dict[str, Ticket]:
         "filter": rp.prune_filters(dense, scores, match=layer, data=few_digits),
         "weight": rp.prune_weights(dense, few_digits, "magnitude", sparsity=0.8),
         "wide": Ticket.from_model(shaken(rp.build_model("wrn:10-1", few_digits)), few_digits),
-        "torchvision": Ticket.from_model(
-            shaken(rp.build_model("torchvision:shufflenet_v2_x0_5", Shape(image_size=(32, 32))))
-        ),
+        "torchvision": Ticket.from_model(shaken(rp.build_model("torchvision:shufflenet_v2_x0_5", images))),
     }
 
 
