@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustprune.data.npz import MOST_CLASSES, RENUMBER
-from robustprune.errors import DataError
+from robustprune.errors import DataError, DataWarning
 from robustprune.runtime.arrays import to_numpy
 
 
@@ -128,6 +129,9 @@ def find_classes(found: Mapping[str, GivenLabels], asked: Sequence[str] | int | 
 
     Raises:
         DataError: The splits disagree, or names that cannot be; numbers of training that leave classes out.
+
+    Warns:
+        DataWarning: Texts without training images, whose order is a guess.
     """
     told = {labels.names for labels in found.values() if labels.names}
     if len(told) > 1:
@@ -139,7 +143,17 @@ def find_classes(found: Mapping[str, GivenLabels], asked: Sequence[str] | int | 
     if asked is not None:
         return _asked(asked, names)
     if shown.texts is not None:
-        return names if names and set(shown.texts) <= set(names) else tuple(sorted(set(shown.texts)))
+        if names and set(shown.texts) <= set(names):
+            return names
+        sorted_names = tuple(sorted(set(shown.texts)))
+        if "train" not in found:  # a class that is not among them would shift the numbers of the others
+            warnings.warn(
+                f"{shown.what}: labels are texts, and become the numbers of these classes in this order: "
+                f"{_few(sorted_names)}. Give classes= where the network was trained on others or in another order",
+                DataWarning,
+                stacklevel=4,
+            )
+        return sorted_names
     assert shown.numbers is not None
     last = max(int(labels.numbers.max(initial=0)) for labels in found.values() if labels.numbers is not None)
     if names and last < len(names) and shown.width in (None, len(names)):

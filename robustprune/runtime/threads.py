@@ -2,7 +2,7 @@
 
 OpenMP's threads spin while they wait for the others at the end of each layer. Alone on a machine that is the fastest
 way. Beside other work the one that is waited for may not run at all, because those that spin for it hold its processor:
-a training with two threads then takes ten or more times as long.
+a training with two threads then takes several times as long (docs/measurements.md).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ QUIET = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 it brings on macOS and Windows.
 
 GNU's spins 300,000 times by default and 0 times under OMP_WAIT_POLICY=passive (libgomp's manual, GOMP_SPINCOUNT); a
-thousand cost no speed on a free machine (docs/measurements.md). LLVM's and Intel's wait for 200 ms by default; whole
+thousand cost little on a free machine (docs/measurements.md). LLVM's and Intel's wait for 200 ms by default; whole
 milliseconds are the unit that all of their releases understand."""
 
 
