@@ -81,8 +81,8 @@ def as_data(
             something that is none of the forms.
 
     Warns:
-        DataWarning: Images were rounded, differ each time, or were left out; a class has no image; texts label images to
-            test alone, so that nothing tells the order of the classes.
+        DataWarning: Images were rounded, differ each time, or were left out; a class has no image; texts label
+            test images alone, so that nothing tells the order of the classes.
     """
     if isinstance(given, ImageData):
         if any(each is not None for each in (train, val, test, classes, mean, std)):
