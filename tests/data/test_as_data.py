@@ -1,6 +1,7 @@
 """What programs hold as labelled images becomes the image set that it is, or an error that says what to change."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -374,3 +375,13 @@ def test_torchvisions_normalization_is_undone_bit_for_bit_at_every_level(mean, s
     for given in (normalize(levels.float() / 255).to(kind), normalize((levels.float() / 255).to(kind))):
         found = rp.as_data(train=(given, [0, 1]), mean=mean, std=std)
         assert torch.equal(found.train.images, levels)
+
+
+def test_texts_without_training_images_say_the_order_that_is_assumed() -> None:
+    texts = [NAMES[label] for label in LABELS]
+    with pytest.warns(rp.DataWarning, match=r"in this order: .*Give classes="):
+        assert rp.as_data(test=(PIXELS, texts)).classes == tuple(sorted(set(texts)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rp.as_data(test=(PIXELS, texts), classes=NAMES).classes == tuple(NAMES)
+        rp.as_data(train=(PIXELS, texts), test=(PIXELS, texts))
