@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +24,7 @@ from robustprune.data.load import IN_MEMORY_BYTES, describe_splits, say_what_is_
 from robustprune.data.splits import InMemorySplit, Split
 from robustprune.errors import DataError, DataWarning, ModelError, in_one_line
 from robustprune.models.adapter import check_constants
+from robustprune.runtime.free_memory import available_memory
 from robustprune.runtime.randomness import isolated_generators
 
 _STEP = 256 * 1024**2  # bytes of images between two looks at how much memory is left
@@ -213,20 +212,12 @@ def _take(chunk: Chunk, images: ImageReader, labels: LabelReader, *, bare: bool 
 
 def _check_memory(what: str) -> None:
     """Check that there is memory for more images of what gives them only once."""
-    if _available_bytes() < 2 * _STEP:
+    left = available_memory(torch.device("cpu"))
+    if left is not None and left < 2 * _STEP:
         raise DataError(
             f"{what}: the images fill the memory and can be had only once; give a map-style Dataset, a DataLoader of "
             "one, or an array that stays on disk (numpy.memmap), which are read as they are used"
         )
-
-
-def _available_bytes() -> float:
-    """Return how much memory is free for use, where Linux tells it."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return math.inf
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
 
 
 def _conclude(given: Any, source: GivenSource | None, read: ImageReader) -> Tensor:

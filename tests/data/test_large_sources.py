@@ -103,7 +103,7 @@ def test_what_can_be_had_once_is_kept_or_refused(monkeypatch: pytest.MonkeyPatch
         found = rp.as_data(give())
         assert torch.equal(found.require("train").images, 255 - PIXELS if form == "own loader" else PIXELS)
         assert not found.provenance["streamed"]
-    monkeypatch.setattr("robustprune.data.given._available_bytes", lambda: 0)
+    monkeypatch.setattr("robustprune.data.given.available_memory", lambda device: 0)
     for give in once.values():
         with pytest.raises(rp.DataError, match="fill the memory and can be had only once; give a map-style Dataset"):
             rp.as_data(give())
