@@ -100,6 +100,7 @@ def test_resamples_are_counted_before_anything_is_computed(digits):
             evaluate_ood(Untouched(), digits, OOD("noise", detectors="msp", resamples=resamples))
 
 
+@pytest.mark.quick_cases(1)
 def test_everything_is_left_as_it_was(case, digits):
     network = case.network
     network.train()

@@ -78,6 +78,7 @@ MATCHED = [
 ]
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize(("name", "blocks"), MATCHED, ids=[f"{name}-{len(b)}-{b[0]}" for name, b in MATCHED])
 def test_filter_count_is_the_closest_feasible(name: str, blocks: list[str]) -> None:
     network = build_model(name, Shape())
@@ -120,6 +121,7 @@ def brute_force(
     return min(abs(cost(remove_filters(network, step)) - target) for step in steps)
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize(
     ("name", "by"),
     [
@@ -298,6 +300,7 @@ def test_requests_that_make_no_sense(small: nn.Module) -> None:
         prune_filters(small, FilterScores({}, criterion="x"), match=ticket)
 
 
+@pytest.mark.quick_cases(4)
 @pytest.mark.parametrize(
     ("removed", "match"),
     [
