@@ -81,7 +81,27 @@ def compare(
     if dense is not None and DENSE in candidates:
         raise ComparisonError(f"networks called {DENSE!r} are given twice; a candidate needs another name")
     given = ({} if dense is None else {DENSE: dense}) | dict(candidates)
-    compared = _pairs(given, against, all_pairs)
+    how: dict[str, Any] = {"tolerance": tolerance, "confidence": confidence, "metrics": metrics, "work": work}
+    found = compare_pairs(given, _pairs(given, against, all_pairs), resamples=resamples, seed=seed, **how)
+    return found if all_pairs else replace(found, against=against)
+
+
+def compare_pairs(
+    given: Mapping[str, Source | Sequence[Source]],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    tolerance: Tolerance = TOLERANCES,
+    confidence: float = 0.95,
+    metrics: Sequence[str] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    work: Work = Work(),
+) -> Comparison:
+    """Compare networks in the pairs that are named, as (candidate, what it is compared with).
+
+    Groups are given by name, with records as for :func:`compare`, whose the other arguments and errors are. P-values
+    are corrected for all pairs together.
+    """
     _check_statistics(confidence, resamples)
     tolerances = read_tolerance(tolerance)
     settings = {"resamples": resamples, "seed": seed}
@@ -91,7 +111,7 @@ def compare(
         groups[name] = read_networks(name, sources, **settings)
         step()
     networks = [network for group in groups.values() for network in group]
-    for reference, _ in compared if "std" in tolerances.values() else ():
+    for _, reference in pairs if "std" in tolerances.values() else ():
         if len(groups[reference]) < 2:
             raise ComparisonError(
                 f"a tolerance of one standard deviation takes {reference} networks of two seeds or more, there is one; "
@@ -107,10 +127,10 @@ def compare(
             advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
             require_one(f"{metric.key}: {name}", having, values, advice)
     failures = {name: find_failures(name, own, confidence) for name, own in groups.items()}
-    sides = [Sides(name, reference, groups[reference], groups[name]) for reference, name in compared]
+    sides = [Sides(name, reference, groups[reference], groups[name]) for name, reference in pairs]
     rows = _rows(chosen, sides, _Asked(tolerances, confidence, failures))
     return Comparison(
-        against=None if all_pairs else against,
+        against=None,
         tolerances=tolerances,
         confidence=confidence,
         rows=rows,
@@ -121,7 +141,7 @@ def compare(
 
 
 def _pairs(given: Mapping[str, object], against: str, all_pairs: bool) -> list[tuple[str, str]]:
-    """Return what is compared: the name of the networks compared with, and that of a candidate."""
+    """Return what is compared: the names of a candidate, and of the networks that it is compared with."""
     if not all(given):
         raise ComparisonError("a candidate needs a name, as in layer=FILE.json")
     if len(given) < 2:
@@ -130,10 +150,10 @@ def _pairs(given: Mapping[str, object], against: str, all_pairs: bool) -> list[t
             "layer=FILE.json"
         )
     if all_pairs:
-        return list(combinations(given, 2))
+        return [(name, reference) for reference, name in combinations(given, 2)]
     if against not in given:
         raise ComparisonError(f"no networks are called {against!r}.{suggest(against, list(given))}")
-    return [(against, name) for name in given if name != against]
+    return [(name, against) for name in given if name != against]
 
 
 def _check_statistics(confidence: float, resamples: int) -> None:

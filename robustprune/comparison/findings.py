@@ -137,7 +137,7 @@ class Comparison:
         lines = []
         for group, members in groupby(self._of(candidate, against), key=lambda row: row.group):
             lines.append([GROUPS[group], "", "", "", ""])
-            lines += [[f"  {row.label}", *_cells(row)] for row in members]
+            lines += [[f"  {row.label}", *row_cells(row)] for row in members]
         spread = f">difference [{100 * self.confidence:.4g} %]"
         return ["metric", f">{against}", spread, ">p", "verdict"], lines
 
@@ -172,7 +172,8 @@ class Comparison:
         return [row for row in self.rows if (row.candidate, row.against) == pair]
 
 
-def _cells(row: ComparisonRow) -> list[str]:
+def row_cells(row: ComparisonRow) -> list[str]:
+    """Return the cells of a row: what it is compared with, the difference, its p-value, and the verdict."""
     p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.3f}" if row.p_adjusted >= 0.001 else "<0.001"
     difference = write_difference(row.difference, row.unit)
     verdict = row.verdict_text or "–"
@@ -207,7 +208,7 @@ def write_headline(rows: Sequence[ComparisonRow], tolerance: float | str, failur
 
 
 def _about(name: str, rows: Sequence[ComparisonRow], margin: str, failures: Failures | None) -> str:
-    said = [_accuracy(row, margin) for row in rows if row.metric == "accuracy" and row.verdict]
+    said = [accuracy_text(row, margin) for row in rows if row.metric == "accuracy" and row.verdict]
     verdicts = [row.verdict for row in rows if row.group in _ROBUST and row.verdict]
     if verdicts:
         counts = [f"{verdict} in {verdicts.count(verdict)}" for verdict in VERDICTS if verdict in verdicts]
@@ -230,7 +231,8 @@ def _join(texts: Sequence[str]) -> str:
     return " and ".join([*([", ".join(texts[:-1])] if len(texts) > 1 else []), texts[-1]])
 
 
-def _accuracy(row: ComparisonRow, margin: str) -> str:
+def accuracy_text(row: ComparisonRow, margin: str) -> str:
+    """Return what a verdict says of a candidate's accuracy, as what follows its name."""
     assert row.interval is not None
     low, high = (write_difference(end, row.unit) for end in row.interval)
     figures = f"({write_difference(row.difference, row.unit)} pp, {low} … {high})"
