@@ -61,7 +61,7 @@ def ablate(
         model: Name of a network.
         model_options: What its builder takes.
         seeds: Each decides initial weights, scores, random choices and order of training.
-        device: Where to compute.
+        device: Where to compute; by default on the processor, where networks are built.
         country: ISO 3166 code of the grid whose carbon intensity counts; None measures no energy.
         work: Its progress is told of each stage.
 

@@ -20,13 +20,14 @@ _QUESTIONS = {
     "shuffled": ("the initialization of {} tickets", " beyond the values in each tensor"),
     "re-initialized": ("the initialization of {} tickets", " beyond the distribution that they are drawn from"),
 }
-"""Control → what is in question, and beyond what, as the control has that as well."""
+"""Control → what is in question, and beyond what: what the control has as well."""
 
 _ANSWERS = {
     "better": "{what} adds accuracy{beyond}",
     "equivalent": "{what} adds nothing that counts{beyond}",
     "no worse": "{what} may add accuracy{beyond}, and costs none that counts",
     "undecided": "Whether {what} adds accuracy{beyond} is open",
+    "lower": "{what} adds no accuracy{beyond}; whether it costs more than {margin} is open",
     "worse": "{what} adds no accuracy{beyond}, but costs some",
 }
 
@@ -155,10 +156,12 @@ class AblationVerdicts:
         if row.verdict is None:
             return f"Whether {what} adds accuracy{beyond} cannot be judged: {row.reason}."
         margin = write_margin(self.comparison.tolerances["accuracy"])
-        verdict, remark = row.verdict, ""
+        verdict, remark = str(row.verdict), ""
         if verdict == "better" and (row.p_adjusted or 0.0) > 1 - self.comparison.confidence:
-            verdict, remark = "undecided", f", which it would not be among fewer comparisons (p = {row.p_adjusted:.2f})"
-        answer = _ANSWERS[verdict].format(what=what, beyond=beyond)
+            verdict, remark = "undecided", f", as p is {row.p_adjusted:.2f} with all rows taken into account"
+        elif verdict == "undecided" and row.interval is not None and row.interval[1] < 0:
+            verdict = "lower"
+        answer = _ANSWERS[verdict].format(what=what, beyond=beyond, margin=margin)
         if row.statement == "networks":
             answer = f"of these networks alone, {answer[0].lower()}{answer[1:]}"
         return f"{answer[0].upper()}{answer[1:]}{remark}: {ticket.name} {accuracy_text(row, margin)}."

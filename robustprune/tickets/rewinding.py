@@ -123,7 +123,8 @@ def shuffle(ticket: Ticket, dense: Ticket) -> Ticket:
     Raises:
         PruningError: The two are not of one architecture.
     """
-    found = _with_weights_of(rewind(ticket, dense, 0), dense, "shuffled")
+    found = rewind(ticket, dense, 0)
+    found.plan = found.plan.model_copy(update={"rewound_to": "shuffled"})
     within = tuple(f"{block.name}." for block in find_blocks(dense.network))
     with torch.no_grad():
         for name, weights in found.network.named_parameters():
