@@ -49,6 +49,23 @@ def read_tolerances(given: Sequence[str]) -> dict[str, float | str]:
     return read_tolerance({**read_tolerance(plain[0] if plain else TOLERANCES), **named})
 
 
+def named_groups(groups: Sequence[str], against: str | None) -> dict[str, list[str]]:
+    """Return the records of each group, by its name; ``against`` has to be one of them, and there have to be two."""
+    from robustprune.comparison.sources import split_named
+
+    named: dict[str, list[str]] = {}
+    try:
+        for name, places in map(split_named, groups):
+            named.setdefault(name, []).extend(places)
+    except ComparisonError as error:
+        raise click.UsageError(str(error)) from error
+    if len(named) < 2 or (against is not None and against not in named):
+        reference = against or "dense"
+        kind = {"dense": "the dense network"}.get(reference, reference)
+        raise click.UsageError(f"name {kind} and a candidate: {reference}=A.json,B.json layer=C.json,D.json")
+    return named
+
+
 @commands.command()
 @click.argument("groups", nargs=-1, type=Records(), required=True, metavar="dense=RECORDS NAME=RECORDS …")
 @click.option("--against", default="dense", help="Name of what all others are compared with, such as filter.")
@@ -66,20 +83,9 @@ def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, 
     patterns such as `'runs/*/layer.json'`.
     """
     from robustprune.comparison import compare
-    from robustprune.comparison.sources import split_named
     from robustprune.runtime.work import Work
 
-    named: dict[str, list[str]] = {}
-    try:
-        for name, places in map(split_named, groups):
-            named.setdefault(name, []).extend(places)
-    except ComparisonError as error:
-        raise click.UsageError(str(error)) from error
-    if len(named) < 2 or not (statistics["all_pairs"] or statistics["against"] in named):
-        kind = {"dense": "the dense network"}.get(statistics["against"], statistics["against"])
-        raise click.UsageError(
-            f"name {kind} and a candidate: {statistics['against']}=A.json,B.json layer=C.json,D.json"
-        )
+    named = named_groups(groups, None if statistics["all_pairs"] else statistics["against"])
     with terminal.progress_bar() as bar:
         how = {"tolerance": read_tolerances(tolerance), "work": Work(progress=bar), **statistics}
         found = compare(named.pop("dense", None), named, **how)

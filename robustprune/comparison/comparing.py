@@ -256,6 +256,7 @@ def _judged(metric: Metric, sides: Sides, asked: _Asked, estimate: CrossedDiffer
         "tolerance": margin,
         "statement": "method" if estimate.of_method else "networks",
         "verdict": verdict,
+        "spreads": estimate.spreads,
     }
 
 

@@ -12,6 +12,7 @@ from robustprune.comparison.metric import write_difference, write_short, write_v
 from robustprune.comparison.sides import Network, Sides
 from robustprune.comparison.verdict import VERDICTS, Verdict, is_within, write_margin, write_tolerances
 from robustprune.metrics.seeds import LEAST_SEEDS
+from robustprune.metrics.spreads import Spreads
 from robustprune.records.tidy import GROUPS, Group
 from robustprune.runtime.html import html_paragraphs, html_table
 
@@ -55,6 +56,7 @@ class ComparisonRow:
         verdict: What is shown of the difference, see :func:`robustprune.comparison.verdict.judge`; None where there is
             a reason.
         reason: Why there is no verdict.
+        spreads: What the difference varies with, from three seeds on; None where trainings failed.
         per_seed: ``seed, reference, value, difference``, and of right and wrong answers ``b`` (samples that only the
             reference has right), ``c`` (only the candidate) and ``p`` (McNemar's test, exact).
     """
@@ -86,6 +88,7 @@ class ComparisonRow:
     statement: Literal["method", "networks"] = "networks"
     verdict: Verdict | None = None
     reason: str | None = None
+    spreads: Spreads | None = None
     per_seed: tuple[dict[str, Any], ...] = ()
 
     @property
