@@ -8,6 +8,7 @@ from robustprune.cli import (  # noqa: F401 (importing registers them)
     listing,
     lottery,
     network,
+    power,
     prune,
     query,
     sweep,

@@ -234,7 +234,7 @@ def _row(metric: Metric, sides: Sides, asked: _Asked) -> ComparisonRow:
         higher_is_better=metric.higher_is_better,
         has_failures=bool(asked.failures[sides.candidate]),
     )
-    about["statement"] = "method" if estimate.of_method else "networks"
+    about |= {"statement": "method" if estimate.of_method else "networks", "spreads": estimate.spreads}
     if len(about["per_seed"]) == 1 and about["per_seed"][0]["p"] is not None:
         about["p_value"] = about["per_seed"][0]["p"]  # McNemar's, which is exact
     chance = None if trim else _chance_to_be_better(metric, values, asked.confidence, paired=bool(sides.pairs))

@@ -12,6 +12,7 @@ from robustprune.comparison.failures import Failures
 from robustprune.comparison.metric import write_difference, write_interval, write_short, write_value
 from robustprune.comparison.verdict import VERDICTS, Verdict, is_within, write_margin, write_tolerances
 from robustprune.metrics.pooled import Heterogeneity
+from robustprune.metrics.spreads import Spreads
 from robustprune.records.tidy import GROUPS, Group
 from robustprune.runtime.html import html_paragraphs, html_table
 
@@ -63,6 +64,7 @@ class ComparisonRow:
         verdict: What is shown of the difference, see :func:`robustprune.comparison.verdict.judge`; None where there is
             a reason.
         reason: Why there is no verdict.
+        spreads: What the difference varies with, from three seeds on; None where trainings failed.
         per_seed: ``seed, reference, value, difference``, and of right and wrong answers ``b`` (samples that only the
             reference has right), ``c`` (only the candidate) and ``p`` (McNemar's test, exact).
     """
@@ -97,6 +99,7 @@ class ComparisonRow:
     heterogeneity: Heterogeneity | None = None
     verdict: Verdict | None = None
     reason: str | None = None
+    spreads: Spreads | None = None
     per_seed: tuple[dict[str, Any], ...] = ()
 
     @property
