@@ -106,19 +106,18 @@ def _pool_rows(
     estimate, heterogeneity = pool_settings(middles, variances, freedoms, confidence)
     # Of one standard deviation in each setting, the root of the mean square.
     margin = float(np.sqrt(np.mean([(row.tolerance or 0.0) ** 2 for row in judged])))
-    verdict = judge_estimate(
+    for name in ("reference", "value", "difference"):
+        about[name] = float(np.mean([getattr(row, name) for row in judged]))
+    if any(row.over_seeds != "mean" for row in judged):
+        about["over_seeds"] = "interquartile mean"
+    about |= judge_estimate(
         estimate,
         margin,
         confidence,
         higher_is_better=first.higher_is_better,
         has_failures=first.candidate in failed,
     )
-    means = {
-        name: float(np.mean([getattr(row, name) for row in judged])) for name in ("reference", "value", "difference")
-    }
-    trimmed = any(row.over_seeds == "interquartile mean" for row in judged)
-    over_seeds = "interquartile mean" if trimmed else "mean"
-    return ComparisonRow(**about, **means, **verdict, heterogeneity=heterogeneity, over_seeds=over_seeds, paired=True)
+    return ComparisonRow(**about, heterogeneity=heterogeneity, paired=True)
 
 
 def _caveats(
