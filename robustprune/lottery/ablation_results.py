@@ -69,7 +69,7 @@ class AblationResults:
         Raises:
             ComparisonError: There is no such tolerance or confidence.
         """
-        pairs = [(own.name, name) for own in self.tickets for name in (*own.controls.values(), DENSE)]
+        pairs = [(name, own.name) for own in self.tickets for name in (*own.controls.values(), DENSE)]
         groups = {name: list(own.values()) for name, own in self.records.items()}
         how: dict[str, Any] = {"tolerance": tolerance, "confidence": confidence, "metrics": ["accuracy"]}
         return AblationVerdicts(self, compare_pairs(groups, pairs, **how))
