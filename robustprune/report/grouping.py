@@ -204,7 +204,7 @@ def name_method(record: Record) -> str:
     if method == "none":
         name = DENSE
     elif method == "layer":
-        name = f"{criterion}, {_layers(len(plan['removed']))}{_CONTROLS.get(plan.get('choice'), '')}"
+        name = f"{criterion}, {_layers(len(plan['removed']))}{_CONTROLS.get(str(plan.get('choice')), '')}"
     elif method == "filter":
         match = plan.get("match")
         matched = f" like {_layers(len(match['removed']))}" if match and match["removed"] else ""
