@@ -17,7 +17,7 @@ from robustprune.comparison import DENSE
 from robustprune.data import AnyData, as_data
 from robustprune.errors import PruningError
 from robustprune.lottery.ablation_results import AblatedTicket, AblationResults
-from robustprune.lottery.running import dense_run, run_networks
+from robustprune.lottery.runs import dense_run, run_networks
 from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Work
 from robustprune.tickets.requests import Pruning

@@ -16,7 +16,7 @@ from typing import Any
 
 from robustprune.data import AnyData, as_data
 from robustprune.lottery.results import LotteryResults, LotteryRow
-from robustprune.lottery.running import dense_run, run_networks
+from robustprune.lottery.runs import dense_run, run_networks
 from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Work
 from robustprune.tickets.requests import Pruning
