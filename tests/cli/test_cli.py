@@ -21,6 +21,7 @@ from robustprune.tickets.ticket import load_ticket
 WEIGHT = ("--method", "weight", "--sparsity", "0.8")
 COMMANDS = (
     *(
+        "ablate",
         "blocks",
         "compare",
         "corrupt",
