@@ -143,6 +143,7 @@ def test_the_folder_is_a_sweeps(few_digits: ImageData, folder: Path) -> None:
     assert rows["dense seed 0"] == results.dense[0].clean.accuracy
 
 
+@pytest.mark.slow
 def test_equal_tickets_share_one_training(few_digits: ImageData, tmp_path: Path, trainings: list[int]) -> None:
     results = run_lottery(tmp_path, few_digits, algorithm_2("random", p=3), **SMALL)
     further = [algorithm_2(criterion, p=3) for criterion in ("snip", "grasp")]

@@ -217,6 +217,7 @@ def test_the_shortcut_is_never_the_first_convolution() -> None:
         remove_filters(network, {"2.unused": [0]}, example=images)
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize(("name", "total", "filters"), [("resnet32", 1232, 560), ("resnet56", 2128, 1008)])
 def test_removable_filters_of_the_papers_networks(name: str, total: int, filters: int) -> None:
     network = build_model(name, Shape(image_size=(8, 8)))

@@ -121,17 +121,16 @@ def brute_force(
     return min(abs(cost(remove_filters(network, step)) - target) for step in steps)
 
 
-@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize(
     ("name", "by"),
     [
         ("resnet20", "filters"),
         ("resnet20", "macs"),
-        ("resnet20", "params"),
-        ("wrn-16-4", "params"),
-        ("torchvision:resnet50", "macs"),
-        ("torchvision:mobilenet_v2", "filters"),
-        ("torchvision:mobilenet_v2", "macs"),
+        pytest.param("resnet20", "params", marks=pytest.mark.slow),
+        pytest.param("wrn-16-4", "params", marks=pytest.mark.slow),
+        pytest.param("torchvision:resnet50", "macs", marks=pytest.mark.slow),
+        pytest.param("torchvision:mobilenet_v2", "filters", marks=pytest.mark.slow),
+        pytest.param("torchvision:mobilenet_v2", "macs", marks=pytest.mark.slow),
     ],
 )
 def test_no_other_place_on_the_ranking_is_closer(name: str, by: str) -> None:
