@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.attacks import Attacks as Attacks
     from robustprune.attacks import run_attack as run_attack
     from robustprune.comparison import compare as compare
+    from robustprune.comparison.power import plan_seeds as plan_seeds
     from robustprune.corruptions import Corruptions as Corruptions
     from robustprune.corruptions import corrupt as corrupt
     from robustprune.cost import measure_cost as measure_cost
@@ -31,7 +32,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.evaluation.cost_summary import describe_cost as describe_cost
     from robustprune.evaluation.similarity import compare_representations as compare_representations
     from robustprune.inference import freeze as freeze
+    from robustprune.lottery import ablate as ablate
     from robustprune.lottery import run_lottery as run_lottery
+    from robustprune.metrics.spreads import Spreads as Spreads
     from robustprune.models import load_weights as load_weights
     from robustprune.models import normalized as normalized
     from robustprune.ood import OOD as OOD
@@ -64,6 +67,7 @@ _HOMES = {
     for home, names in {
         "attacks": "Attack Attacks run_attack",
         "comparison": "compare",
+        "comparison.power": "plan_seeds",
         "corruptions": "Corruptions corrupt",
         "cost": "measure_cost",
         "data": "ImageData as_data build_model load_data",
@@ -71,7 +75,8 @@ _HOMES = {
         "evaluation.cost_summary": "describe_cost",
         "evaluation.similarity": "compare_representations",
         "inference": "freeze",
-        "lottery": "run_lottery",
+        "lottery": "ablate run_lottery",
+        "metrics.spreads": "Spreads",
         "models": "load_weights normalized",
         "ood": "OOD evaluate_ood",
         "pruning": "find_blocks first_convolutions score_blocks score_filters score_weights",

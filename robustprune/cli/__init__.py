@@ -1,6 +1,7 @@
 """The command line: parse, call, draw. What the commands do is done elsewhere."""
 
 from robustprune.cli import (  # noqa: F401 (importing registers them)
+    ablate,
     compare,
     corrupt,
     demo,
@@ -8,6 +9,7 @@ from robustprune.cli import (  # noqa: F401 (importing registers them)
     listing,
     lottery,
     network,
+    power,
     prune,
     query,
     sweep,

@@ -26,14 +26,14 @@ confidence: equivalent within ±ξ, no worse above −ξ, worse below −ξ.
 Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""
 
 
-_tolerance_option = click.option(
+tolerance_option = click.option(
     "--tolerance",
     multiple=True,
     help="ξ in percentage points, or std: one of dense; KIND=ξ for a kind of metric, such as auroc=2.",
 )
 
 
-def _tolerance(given: Sequence[str]) -> dict[str, float | str]:
+def read_tolerances(given: Sequence[str]) -> dict[str, float | str]:
     """Return ξ of each kind: first what is given for all, then what is for some."""
     from robustprune.comparison.verdict import TOLERANCES, read_tolerance
 
@@ -49,11 +49,28 @@ def _tolerance(given: Sequence[str]) -> dict[str, float | str]:
     return read_tolerance({**read_tolerance(plain[0] if plain else TOLERANCES), **named})
 
 
+def named_groups(groups: Sequence[str], against: str | None) -> dict[str, list[str]]:
+    """Return the records of each group, by its name; ``against`` has to be one of them, and there have to be two."""
+    from robustprune.comparison.sources import split_named
+
+    named: dict[str, list[str]] = {}
+    try:
+        for name, places in map(split_named, groups):
+            named.setdefault(name, []).extend(places)
+    except ComparisonError as error:
+        raise click.UsageError(str(error)) from error
+    if len(named) < 2 or (against is not None and against not in named):
+        reference = against or "dense"
+        kind = {"dense": "the dense network"}.get(reference, reference)
+        raise click.UsageError(f"name {kind} and a candidate: {reference}=A.json,B.json layer=C.json,D.json")
+    return named
+
+
 @commands.command()
 @click.argument("groups", nargs=-1, type=Records(), required=True, metavar="dense=RECORDS NAME=RECORDS …")
 @click.option("--against", default="dense", help="Name of what all others are compared with, such as filter.")
 @click.option("--all-pairs", is_flag=True, help="Compare each with each.")
-@_tolerance_option
+@tolerance_option
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
 @click.option("--metric", "metrics", multiple=True, help="Only this key, kind or group of metrics, such as robustness.")
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Of the bootstrap.")
@@ -66,22 +83,11 @@ def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, 
     patterns such as `'runs/*/layer.json'`.
     """
     from robustprune.comparison import compare
-    from robustprune.comparison.sources import split_named
     from robustprune.runtime.work import Work
 
-    named: dict[str, list[str]] = {}
-    try:
-        for name, places in map(split_named, groups):
-            named.setdefault(name, []).extend(places)
-    except ComparisonError as error:
-        raise click.UsageError(str(error)) from error
-    if len(named) < 2 or not (statistics["all_pairs"] or statistics["against"] in named):
-        kind = {"dense": "the dense network"}.get(statistics["against"], statistics["against"])
-        raise click.UsageError(
-            f"name {kind} and a candidate: {statistics['against']}=A.json,B.json layer=C.json,D.json"
-        )
+    named = named_groups(groups, None if statistics["all_pairs"] else statistics["against"])
     with terminal.progress_bar() as bar:
-        how = {"tolerance": _tolerance(tolerance), "work": Work(progress=bar), **statistics}
+        how = {"tolerance": read_tolerances(tolerance), "work": Work(progress=bar), **statistics}
         found = compare(named.pop("dense", None), named, **how)
     if as_json:
         terminal.print_json(found.to_dict())
@@ -116,7 +122,7 @@ def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
     "--paper-tables", is_flag=True, help="Add the paper's Tables 1 to 5; also as PAGE.md and PAGE.tex beside the page."
 )
 @click.option("--title", help="Heading of the page.")
-@_tolerance_option
+@tolerance_option
 @json_option
 def report(
     records: tuple[str, ...],
@@ -141,7 +147,7 @@ def report(
             records,
             out,
             title=title,
-            tolerance=_tolerance(tolerance),
+            tolerance=read_tolerances(tolerance),
             figures=figures,
             tables=make_tables if paper_tables else None,
             progress=bar,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -46,10 +47,17 @@ def estimate_difference(
         drawn = np.stack(replicates)
         covariance = covariance + _covariance(drawn[len(dense) :] - drawn[: len(dense)] if paired else drawn)
     # Networks of one side are biased alike: more of them make it no surer.
-    least += sum(float(np.mean([outcome.doubt for outcome in side])) ** 2 for side in (dense, own))
+    doubt = sum(float(np.mean([outcome.doubt for outcome in side])) ** 2 for side in (dense, own))
     if paired:
-        return paired_difference(values[1] - values[0], covariance, least, trim=trim)
-    return unpaired_difference(values[0], values[1], covariance, least, trim=trim)
+        found = paired_difference(values[1] - values[0], covariance, least + doubt, trim=trim)
+    else:
+        found = unpaired_difference(values[0], values[1], covariance, least + doubt, trim=trim)
+    if found.spreads is None:
+        return found
+    n_images = both[0].n_samples or sum(len(each) for each in both[0].samples)
+    of_images = math.hypot(found.spreads.images, math.sqrt(doubt))
+    spreads = replace(found.spreads, images=of_images, n_images=n_images, of_share=scale == SHARE)
+    return replace(found, spreads=spreads)
 
 
 def _covariance(arrays: Floats) -> Floats:

@@ -33,6 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from robustprune.metrics.spreads import Spreads
+
 _Floats = NDArray[Any]
 
 LEAST_SEEDS = 3
@@ -90,12 +92,14 @@ class CrossedDifference:
         images: Variance that comes from the choice of images.
         seeds: Variance that comes from the choice of seeds.
         freedom: Degrees of freedom of that; None where the difference is that of these very networks.
+        spreads: What one network a side would vary with; None for these very networks, and for interquartile means.
     """
 
     difference: float
     images: float
     seeds: float = 0.0
     freedom: float | None = None
+    spreads: Spreads | None = None
 
     @property
     def of_method(self) -> bool:
@@ -104,7 +108,7 @@ class CrossedDifference:
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return lower and upper end."""
-        half = float(stdtrit(self._all_freedom, (1 + confidence) / 2)) * self._deviation
+        half = float(stdtrit(self.all_freedom, (1 + confidence) / 2)) * self.standard_error
         return self.difference - half, self.difference + half
 
     @property
@@ -122,20 +126,30 @@ class CrossedDifference:
 
     def _p_above(self, difference: float) -> float:
         """Return the one-sided p-value of a difference that is expected to be below 0."""
-        if self._deviation == 0:
+        if self.standard_error == 0:
             return 0.5 if difference == 0 else float(difference > 0)
-        return float(stdtr(self._all_freedom, difference / self._deviation))
+        return float(stdtr(self.all_freedom, difference / self.standard_error))
 
     @property
-    def _deviation(self) -> float:
+    def standard_error(self) -> float:
+        """Of the difference."""
         return math.sqrt(self.images + self.seeds)
 
     @property
-    def _all_freedom(self) -> float:
+    def all_freedom(self) -> float:
         """Degrees of freedom of both parts of the variance together."""
-        if self.freedom is None or self.freedom * self.images**2 > _MANY * self.seeds**2:
-            return _MANY
-        return self.freedom * (1 + (self.images / self.seeds) ** 2) if self.seeds else self.freedom
+        return _MANY if self.freedom is None else float(joint_freedom(self.freedom, self.seeds, self.images))
+
+
+def joint_freedom(freedom: Any, seeds: Any, images: Any) -> _Floats:
+    """Return the degrees of freedom of the sum of two variances, of which only that of the seeds has few.
+
+    Numbers, or arrays (…) of them.
+    """
+    squares = np.square(np.asarray(seeds, dtype=np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.nan_to_num(np.square(images) / squares, posinf=_MANY)  # 0 / 0 is of no image
+    return np.asarray(np.minimum(freedom * (1 + ratio), _MANY))
 
 
 def interquartile_mean(values: _Floats) -> float:
@@ -174,6 +188,7 @@ def _estimate(
     """Return the estimate of the sum of the sides' means, each with its sign."""
     contrast = np.zeros(len(covariance))
     difference, parts, squares, interaction, start = 0.0, 0.0, 0.0, 0.0, 0
+    spreads: list[tuple[float, float]] = []
     fewest = len(covariance)
     for values, sign in sides:
         kept = _inner_half(values) if trim else np.arange(len(values))
@@ -187,13 +202,26 @@ def _estimate(
             part = float(squared) / (count * (count - 1))
             parts, squares = parts + part, squares + part**2 / (count - 1)
             # σₑ²/(S n), what differs from image to image in another way for each seed, is in both: once too often.
-            interaction += float(np.trace(own) / count - np.mean(own)) / (count - 1)
+            mixed = float(np.trace(own) / count - np.mean(own)) / (count - 1)
+            interaction += mixed
+            spreads.append((max(0.0, count * (part - mixed)), max(0.0, count * mixed)))
     drawing_images = float(contrast @ covariance @ contrast)  # with seeds held
     if fewest < LEAST_SEEDS:
         return CrossedDifference(difference, drawing_images + least)
     # Where seeds do not differ at all, any will do.
     freedom = parts**2 / squares if squares else 1.0
-    return CrossedDifference(difference, max(0.0, drawing_images - interaction) + least, parts, freedom)
+    images = max(0.0, drawing_images - interaction)
+    found = None if trim else _spreads(spreads, images, [len(values) for values, _ in sides])
+    return CrossedDifference(difference, images + least, parts, freedom, found)
+
+
+def _spreads(variances: Sequence[tuple[float, float]], images: float, n_seeds: Sequence[int]) -> Spreads:
+    """Return the spreads of variances: for each side that of the seeds, and that of seed and image together.
+
+    The images are taken for one; how many they are, whoever has them knows.
+    """
+    seeds, both = (tuple(map(math.sqrt, own)) for own in zip(*variances, strict=True))
+    return Spreads(seeds, math.sqrt(images), both, n_images=1, n_seeds=tuple(n_seeds))
 
 
 def _inner_half(values: _Floats) -> NDArray[np.intp]:

@@ -1,0 +1,190 @@
+"""`robustprune power`: how many seeds, and how many images, a verdict takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from robustprune.cli import terminal
+from robustprune.cli.application import commands
+from robustprune.cli.compare import named_groups, read_tolerances, tolerance_option
+from robustprune.cli.options import json_option
+from robustprune.cli.paths import OUT_FOLDER, Records
+from robustprune.errors import ComparisonError
+
+if TYPE_CHECKING:
+    from robustprune.comparison.power import Needed, SeedPlan
+    from robustprune.metrics.spreads import Spreads
+
+
+def _counts(_ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[int, ...]:
+    """Return whole numbers of an option that repeats or takes commas."""
+    texts = [text.strip() for each in given for text in each.split(",")]
+    if not all(text.isdecimal() and int(text) > 0 for text in texts):
+        raise click.UsageError(
+            f"--{param.name} takes whole numbers from 1 on, such as 1000,10000; got {','.join(given)!r}"
+        )
+    return tuple(map(int, texts))
+
+
+@commands.command()
+@click.argument("groups", nargs=-1, type=Records(), metavar="[dense=RECORDS NAME=RECORDS …]")
+@click.option("--against", default="dense", help="Name of what all others are compared with, such as filter.")
+@click.option("--metric", default="accuracy", help="Key, kind or group of metrics to plan for.")
+@click.option(
+    "--seed-deviation", type=click.FloatRange(0), help="Without a pilot: σ of the difference over seeds, in pp."
+)
+@click.option(
+    "--discordance", type=click.FloatRange(0, 100), help="Without a pilot: % of images that tell a pair apart."
+)
+@click.option(
+    "--agreed",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    help="Of these, % of images that tell all pairs apart alike.",
+)
+@click.option("--images", multiple=True, callback=_counts, help="Numbers of test images.  [default: the pilot's]")
+@click.option("--seeds", multiple=True, callback=_counts, help="Numbers of seeds in the table.  [default: 3 to 50]")
+@click.option("--difference", type=float, default=0.0, help="True difference that is supposed, candidate − dense.")
+@tolerance_option
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
+@click.option("--power", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.8, help="Chance wanted.")
+@click.option("--figures", type=OUT_FOLDER, help="Folder for the curves as PDF, SVG and PNG.")
+@json_option
+def power(
+    groups: tuple[str, ...],
+    against: str,
+    metric: str,
+    tolerance: tuple[str, ...],
+    figures: str | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Say how many seeds and images a verdict takes: `power dense=A.json,B.json,C.json layer=D.json,E.json,F.json`.
+
+    RECORDS are those of a pilot of three seeds or more, as `compare` takes them. Without one, say how much differences
+    in accuracy vary: `power --seed-deviation 0.3 --discordance 5 --images 10000`.
+    """
+    from robustprune.comparison.power import SEEDS, plan_seeds
+
+    stated = {name: asked.pop(name) for name in ("seed_deviation", "discordance", "agreed")}
+    how = {**asked, "seeds": asked["seeds"] or SEEDS}
+    if groups:
+        if stated["seed_deviation"] is not None or stated["discordance"] is not None or stated["agreed"]:
+            raise click.UsageError("give the records of a pilot, or --seed-deviation and --discordance, not both")
+        plans = _of_pilot(groups, against, metric, read_tolerances(tolerance), how)
+    else:
+        margin = read_tolerances(tolerance)["accuracy"]
+        if isinstance(margin, str):
+            raise click.UsageError("--tolerance std takes the records of a pilot; give percentage points")
+        plans = [plan_seeds(_stated(stated, how["images"]), tolerance=margin, **how)]
+    if figures is not None:
+        _write_figures(plans, figures)
+    if as_json:
+        terminal.print_json({"plans": [plan.to_dict() for plan in plans]})
+        return
+    for plan in plans:
+        _draw(plan)
+
+
+def _stated(given: dict[str, Any], images: Sequence[int]) -> Spreads:
+    from robustprune.metrics.spreads import Spreads
+
+    if given["seed_deviation"] is None or given["discordance"] is None or not images:
+        raise click.UsageError(
+            "name the records of a pilot, dense=RECORDS layer=RECORDS, or say all three of --seed-deviation, "
+            "--discordance and --images"
+        )
+    return Spreads.stated(**given, n_images=images[0])
+
+
+def _of_pilot(
+    groups: Sequence[str], against: str, metric: str, tolerances: dict[str, float | str], how: dict[str, Any]
+) -> list[SeedPlan]:
+    """Return a plan for each candidate and metric of a pilot."""
+    from robustprune.comparison import compare
+    from robustprune.comparison.power import plan_seeds
+    from robustprune.runtime.work import Work
+
+    named = named_groups(groups, against)
+    with terminal.progress_bar() as bar:
+        found = compare(
+            named.pop("dense", None),
+            named,
+            against=against,
+            tolerance=tolerances,
+            confidence=how["confidence"],
+            metrics=[metric],
+            work=Work(progress=bar),
+        )
+    rows = [row for row in found.rows if row.group != "cost"]
+    if not rows:
+        raise ComparisonError(f"{metric} is a cost, which has no verdict; name another --metric")
+    return [plan_seeds(row, **how) for row in rows]
+
+
+def _write_figures(plans: Sequence[SeedPlan], folder: str) -> None:
+    from robustprune.report.figures.drawing import save_figures, slug
+    from robustprune.report.figures.seed_plan import draw_seed_plan
+
+    names = ["seeds" if len(plans) == 1 else f"seeds-{n}-{slug(plan.name)}" for n, plan in enumerate(plans, start=1)]
+    save_figures(map(draw_seed_plan, plans, names), folder)
+
+
+def _draw(plan: SeedPlan) -> None:
+    """Print what a plan says: in sentences, then a table for each verdict."""
+    terminal.paragraph(_sentence(plan))
+    for verdict in plan.verdicts:
+        rows = []
+        for count in dict.fromkeys(each.n_seeds for each in plan.chances):
+            own = [each for each in plan.chances if (each.verdict, each.n_seeds) == (verdict, count)]
+            enough = own[0].images_needed
+            cells = [terminal.percent(each.chance) for each in own]
+            rows.append([count, *cells, "none are enough" if enough is None else f"{enough:,}"])
+        columns = [">seeds", *(f">{n:,} images" for n in plan.images), f">images for {100 * plan.power:g} %"]
+        terminal.table(f"Chance of “{verdict}”", columns, rows)
+    terminal.paragraph(_on_spreads(plan))
+
+
+def _sentence(plan: SeedPlan) -> str:
+    from robustprune.comparison.verdict import write_margin
+
+    difference, margin = f"{plan.difference:g} {plan.unit}".rstrip(), write_margin(plan.tolerance, plan.unit)
+    said = []
+    for verdict in plan.verdicts:
+        own = [each for each in plan.needed if each.verdict == verdict]
+        said.append(f"“{verdict}” takes {', '.join(f'{_seeds(each)} on {each.n_images:,} images' for each in own)}")
+    text = (
+        f"{plan.name}: for a chance of {100 * plan.power:g} % at a true difference of {difference}, {'; '.join(said)}. "
+        f"ξ is {margin}, the confidence {100 * plan.confidence:g} %."
+    )
+    return text[0].upper() + text[1:]
+
+
+def _seeds(needed: Needed) -> str:
+    from robustprune.comparison.power import MOST_SEEDS
+
+    least, most = (
+        f"more than {MOST_SEEDS}" if count is None else str(count) for count in (needed.n_seeds, needed.n_seeds_at_most)
+    )
+    return f"{least} seeds" + (f" ({most} at the pilot's upper bound)" if least != most else "")
+
+
+def _on_spreads(plan: SeedPlan) -> str:
+    """Return what the plan supposes of how differences vary."""
+    spreads, unit = plan.spreads, plan.unit
+    seeds = " and ".join(f"{each:.2g}" for each in spreads.seeds)
+    both = " and ".join(f"{each:.2g}" for each in spreads.both)
+    text = (
+        f"Standard deviations of the difference, in {unit or 'its unit'}: {seeds} over seeds; on {spreads.n_images:,} "
+        f"images {both} by image and seed, and {spreads.images:.2g} by images that seeds agree on."
+    )
+    if spreads.n_seeds:
+        bound = " and ".join(f"{each:.2g}" for each in spreads.at_most().seeds)
+        text += (
+            f" From a pilot of {min(spreads.n_seeds)} seeds the first is uncertain: it may be up to {bound} (upper "
+            "bound of 80 %)."
+        )
+    return text
