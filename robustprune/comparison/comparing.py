@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -84,7 +84,27 @@ def compare(
     if dense is not None and DENSE in candidates:
         raise ComparisonError(f"networks called {DENSE!r} are given twice; a candidate needs another name")
     given = ({} if dense is None else {DENSE: dense}) | dict(candidates)
-    compared = _pairs(given, against, all_pairs)
+    how: dict[str, Any] = {"tolerance": tolerance, "confidence": confidence, "metrics": metrics, "work": work}
+    found = compare_pairs(given, _pairs(given, against, all_pairs), resamples=resamples, seed=seed, **how)
+    return found if all_pairs else replace(found, against=against)
+
+
+def compare_pairs(
+    given: Mapping[str, Source | Sequence[Source]],
+    compared: Sequence[tuple[str, str]],
+    *,
+    tolerance: Tolerance = TOLERANCES,
+    confidence: float = 0.95,
+    metrics: Sequence[str] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    work: Work = Work(),
+) -> Comparison:
+    """Compare networks in pairs that are named: what is compared with, and a candidate.
+
+    Groups are given by name, with records as for :func:`compare`, whose the other arguments and errors are. P-values
+    are corrected for all pairs together.
+    """
     _check_statistics(confidence, resamples)
     tolerances = read_tolerance(tolerance)
     settings = {"resamples": resamples, "seed": seed}
@@ -94,7 +114,7 @@ def compare(
         groups[name] = read_networks(name, sources, **settings)
         step()
     chosen = _choose([network for group in groups.values() for network in group], metrics)
-    asked = {"against": None if all_pairs else against, "tolerances": tolerances, "confidence": confidence}
+    asked = {"against": None, "tolerances": tolerances, "confidence": confidence}
     found = {
         name: _compare_alike(own, [pair for pair in compared if {*pair} <= {*own}], chosen, asked)
         for name, own in split_settings(groups, compared).items()

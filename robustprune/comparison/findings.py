@@ -193,7 +193,7 @@ class Comparison:
         for group, members in groupby(self._of(candidate, against), key=lambda row: row.group):
             lines.append([GROUPS[group], "", "", "", ""])
             for row in members:
-                lines.append([f"  {row.label}", *_cells(row)])
+                lines.append([f"  {row.label}", *row_cells(row)])
                 lines += self._beneath(row)
         spread = f">difference [{100 * self.confidence:.4g} %]"
         return ["metric", f">{against}", spread, ">p", "verdict"], lines
@@ -236,7 +236,7 @@ class Comparison:
         for name, found in self.settings.items():
             for own in found.rows:
                 if (own.candidate, own.against, own.metric) == (row.candidate, row.against, row.metric):
-                    reference, difference, _, verdict = _cells(own)
+                    reference, difference, _, verdict = row_cells(own)
                     yield [f"    {name}", reference, difference, "", verdict]
         expected = "" if spread.prediction is None else write_interval(spread.prediction, row.unit)
         text = f"τ {write_value(spread.deviation, row.unit)}, I² {100 * spread.share:.0f} %"
@@ -246,7 +246,8 @@ class Comparison:
         return [row for row in self.rows if (row.candidate, row.against) == pair]
 
 
-def _cells(row: ComparisonRow) -> list[str]:
+def row_cells(row: ComparisonRow) -> list[str]:
+    """Return the cells of a row: what it is compared with, the difference, its p-value, and the verdict."""
     p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.3f}" if row.p_adjusted >= 0.001 else "<0.001"
     difference = write_difference(row.difference, row.unit)
     verdict = row.verdict_text or "–"
@@ -280,7 +281,7 @@ def write_headline(rows: Sequence[ComparisonRow], tolerance: float | str, failur
 
 
 def _about(name: str, rows: Sequence[ComparisonRow], margin: str, failures: Failures | None) -> str:
-    said = [_accuracy(row, margin) for row in rows if row.metric == "accuracy" and row.verdict]
+    said = [accuracy_text(row, margin) for row in rows if row.metric == "accuracy" and row.verdict]
     verdicts = [row.verdict for row in rows if row.group in _ROBUST and row.verdict]
     if verdicts:
         counts = [f"{verdict} in {verdicts.count(verdict)}" for verdict in VERDICTS if verdict in verdicts]
@@ -303,7 +304,8 @@ def _join(texts: Sequence[str]) -> str:
     return " and ".join([*([", ".join(texts[:-1])] if len(texts) > 1 else []), texts[-1]])
 
 
-def _accuracy(row: ComparisonRow, margin: str) -> str:
+def accuracy_text(row: ComparisonRow, margin: str) -> str:
+    """Return what a verdict says of a candidate's accuracy, as what follows its name."""
     assert row.interval is not None
     low, high = (write_difference(end, row.unit) for end in row.interval)
     figures = f"({write_difference(row.difference, row.unit)} pp, {low} … {high})"

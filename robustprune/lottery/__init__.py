@@ -1,6 +1,17 @@
-"""The paper's two algorithms, and the tables of what they find."""
+"""The paper's two algorithms, what their tickets owe to what, and the tables of what they find."""
 
+from robustprune.lottery.ablation import ablate
+from robustprune.lottery.ablation_results import AblationResults, AblationVerdicts
 from robustprune.lottery.algorithms import algorithm_1, algorithm_2, run_lottery
 from robustprune.lottery.results import LotteryResults, LotteryRow
 
-__all__ = ["LotteryResults", "LotteryRow", "algorithm_1", "algorithm_2", "run_lottery"]
+__all__ = [
+    "AblationResults",
+    "AblationVerdicts",
+    "LotteryResults",
+    "LotteryRow",
+    "ablate",
+    "algorithm_1",
+    "algorithm_2",
+    "run_lottery",
+]

@@ -90,7 +90,9 @@ class _Resolver:
             needs["weights"] = self._stage(run.as_dense(), "weights", {"epoch": point.epoch}, {"dense": dense})
             keep = self.plan.stages[dense].hints.setdefault("keep", [])
             keep += [point.epoch] if point.epoch not in keep else []
-        return self._stage(run, "train", {**self._training(run), "epoch": point.epoch, "random": point.random}, needs)
+        # Only controls name themselves: what was made before there were any keeps its address.
+        origin = {"epoch": point.epoch, "random": point.random, **({"shuffled": True} if point.shuffled else {})}
+        return self._stage(run, "train", {**self._training(run), **origin}, needs)
 
     def _found(self, run: RunSettings, asked: Pruning) -> str:
         """Return the stage that cuts a ticket out: of the initial network, or of the trained one."""
@@ -104,6 +106,8 @@ class _Resolver:
         target = "blocks" if asked.method == "layer" else "filters"
         needs = {**base, "scores": self._stage(run, "score", {**scoring, "of": target}, base)}
         inputs = {**origin, **asked.model_dump(include={"method", "blocks", "eligibility"})}
+        if asked.choice != "lowest":
+            inputs["choice"] = asked.choice
         if asked.method != "layer":
             inputs["match_by"] = asked.match_by
             needs["match"] = self._found(run, asked.model_copy(update={"method": "layer"}))

@@ -96,8 +96,9 @@ class RunSettings(Request):
         if self.is_dense:
             return f"dense seed {self.seed}"
         size = asked.blocks if asked.sparsity is None else asked.sparsity
+        chosen = f" {asked.choice}" if asked.choice != "lowest" else ""
         rewound = f" from {asked.rewind}" if asked.rewind != 0 else ""
-        return f"{asked.method} {asked.criterion} {size}{rewound} seed {self.seed}"
+        return f"{asked.method} {asked.criterion} {size}{chosen}{rewound} seed {self.seed}"
 
     @property
     def key(self) -> str:
