@@ -92,7 +92,7 @@ def _ranks(values: _Floats) -> _Floats:
     """Return ranks (n, k) within each row, the lowest first, ties with the mean of theirs."""
     below = (values[:, None, :] < values[:, :, None]).sum(axis=2)
     alike = (values[:, None, :] == values[:, :, None]).sum(axis=2)
-    return below + (alike + 1) / 2
+    return np.asarray(below + (alike + 1) / 2)
 
 
 def _cliques(means: _Floats, difference: float) -> list[tuple[int, ...]]:
