@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import COMPARE, commands
 from robustprune.cli.options import json_option
 from robustprune.cli.paths import OUT_FOLDER, Records, Target
 from robustprune.errors import ComparisonError
@@ -66,7 +66,13 @@ def named_groups(groups: Sequence[str], against: str | None) -> dict[str, list[s
     return named
 
 
-@commands.command()
+@commands.command(
+    panel=COMPARE,
+    examples=[
+        "dense=d0.json,d1.json,d2.json layer=l0.json,l1.json,l2.json",
+        "dense='runs/dense-*.json' layer='runs/layer-*.json' filter='runs/filter-*.json' --against filter",
+    ],
+)
 @click.argument("groups", nargs=-1, type=Records(), required=True, metavar="dense=RECORDS NAME=RECORDS …")
 @click.option("--against", default="dense", help="Name of what all others are compared with, such as filter.")
 @click.option("--all-pairs", is_flag=True, help="Compare each with each.")
@@ -77,7 +83,7 @@ def named_groups(groups: Sequence[str], against: str | None) -> dict[str, list[s
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the bootstrap.")
 @json_option
 def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, **statistics: Any) -> None:
-    """Compare candidates with a dense network, or others: `compare dense=A.json,B.json layer=C.json,D.json`.
+    """Compare candidates with the dense network, or with one another, from records.
 
     RECORDS are files that `evaluate --out` wrote, one for each seed, with commas between; or folders of records, or
     patterns such as `'runs/*/layer.json'`.
@@ -112,7 +118,7 @@ def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
     return [(file, TABLES) for file in table_files(out)] if options["paper_tables"] else []
 
 
-@commands.command()
+@commands.command(panel=COMPARE, examples=["runs --out report.html"])
 @click.argument(
     "records", nargs=-1, type=Records(), required=True, metavar="DIR | FILE … | dense=RECORDS NAME=RECORDS …"
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import EVALUATE, commands
 from robustprune.cli.attack_options import AttackOptions, accuracy_table, attack_options, refuse_invalid
 from robustprune.cli.corrupt import corruption_options, corruption_tables
 from robustprune.cli.ood_options import ood_options, ood_tables
@@ -108,10 +108,17 @@ wanted_options = gathered(
     click.option(
         "--out", type=Target(beside=_written), help="File of the record; of several networks, folder of their records."
     ),
+    panel="Evaluation",
 )
 
 
-@commands.command()
+@commands.command(
+    panel=EVALUATE,
+    examples=[
+        "--model ticket.pt --attack pgd",
+        "--model ticket.pt --corruption all --ood near --out record.json",
+    ],
+)
 @network_options
 @dataset_options
 @attack_options
@@ -130,7 +137,11 @@ def evaluate(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Measure accuracy and calibration of a network, attack it, corrupt its images, detect others."""
+    """Measure a network: accuracy, calibration, robustness to attacks and corruptions, out-of-distribution detection.
+
+    Without further options, accuracy and calibration are measured; --attack, --corruption, --shift and --ood add to
+    that.
+    """
     from robustprune.attacks import clear_states
     from robustprune.evaluation import Evaluation, evaluate_models
     from robustprune.runtime.processes import EVALUATION_TIMEOUT, start_processes
