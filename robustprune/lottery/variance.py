@@ -98,12 +98,13 @@ class VarianceSources:
         shares = sorted(self.shares(figure).items(), key=lambda each: -each[1])
         if not shares:
             return f"{figure} did not vary."
-        text = ", ".join(f"{100 * share:.0f} % {_SAID[source]}" for source, share in shares)
+        (most, first), *rest = ((f"{100 * share:.0f} %", _SAID[source]) for source, share in shares)
+        text = ", ".join([f"{most} comes {first}", *(" ".join(each) for each in rest)])
         *_, together = self.figures[figure]
         low, high = together.interval()
         return (
-            f"Of the variance of {figure}, {text} (each varied alone). Where all vary at once, the standard deviation is {together.deviation:.2f} pp "
-            f"({low:.2f} … {high:.2f})."
+            f"Of the variance of {figure}, {text} (each varied alone). Where all vary at once, the standard deviation "
+            f"is {together.deviation:.2f} pp ({low:.2f} … {high:.2f})."
         )
 
     def table(self, figure: str) -> tuple[list[str], list[list[str]]]:

@@ -35,7 +35,7 @@ COMMANDS = (
         "query",
         "report",
     ),
-    *("reproduce", "status", "sweep", "train"),
+    *("reproduce", "status", "sweep", "train", "variance"),
 )
 
 
