@@ -399,6 +399,7 @@ def test_every_public_function_is_walked_or_takes_neither_networks_nor_images() 
         assert not any(kind in taken for kind in ("Module", "AnyData", "Ticket")), name
 
 
+@pytest.mark.quick_cases(20)
 @pytest.mark.parametrize(("function", "network", "forms"), pairs())
 def test_walk(function: str, network: str, forms: list[str], tmp_path: Path) -> None:
     results = []

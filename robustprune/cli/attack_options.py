@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from robustprune.records import Record
 
 
-class StepSize(click.ParamType[float]):
+class StepSize(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """A number above 0, or a fraction such as 2/255."""
 
     name = "float"

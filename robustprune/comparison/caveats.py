@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+
 from robustprune.comparison.failures import Failures, spare_trainings
 from robustprune.comparison.findings import ComparisonRow
 from robustprune.comparison.sides import Network, Sides
 from robustprune.metrics.seeds import LEAST_SEEDS
+
+_SIZES = {"filters": "filters", "macs": "MACs", "parameters": "parameters"}
+_MATCHED = 0.05
+"""Up to so far apart, as a share, two sizes are about the same."""
 
 
 def find_caveats(
@@ -30,6 +36,7 @@ def find_caveats(
                 f"{name}: its seeds ({_seeds(own)}) are not those of {whom} ({_seeds(reference)}), so networks are "
                 "compared as two groups and not in pairs"
             )
+        yield from _about_size(sides)
         for setting, one, other in _differing_recipe(reference, own):
             yield f"{name}: trained with {setting.replace('_', ' ')} {other}, {whom} with {one}"
     invalid = [f"{row.candidate}: {row.label}" for row in rows if row.reason and row.reason.startswith("invalid")]
@@ -49,6 +56,26 @@ def _about_failures(found: Failures) -> Iterator[str]:
         yield (
             f"{found.group}: far below the others ended {', '.join(found.odd)}; a mean says little of networks some of "
             "which are unlike the rest"
+        )
+
+
+def _about_size(sides: Sides) -> Iterator[str]:
+    """Yield what is to be said of a layer and a filter ticket neither of whose sizes is about the same."""
+    models = [[network.record.model for network in side] for side in (sides.reference, sides.own)]
+    methods = [{model.plan.get("method") for model in side} for side in models]
+    if {"layer"} not in methods or {"filter"} not in methods:
+        return
+    gaps = {}
+    for size, name in _SIZES.items():
+        reference, own = (np.mean([getattr(model, size) for model in side]) for side in models)
+        gaps[name] = float(own / reference - 1)
+    if min(map(abs, gaps.values())) > _MATCHED:
+        text = ", ".join(
+            f"{100 * abs(gap):.0f} % {'more' if gap > 0 else 'fewer'} {name}" for name, gap in gaps.items()
+        )
+        yield (
+            f"{sides.candidate}: has {text} than {sides.against}; the paper's Table 3 compares layer and filter "
+            "tickets of one size, as `robustprune prune --method filter --match LAYER.pt` makes them"
         )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal
 
 from robustprune.comparison.difference import holm
 from robustprune.comparison.failures import Failures
 from robustprune.comparison.metric import write_difference, write_interval, write_short, write_value
+from robustprune.comparison.ranking import Ranking, rank_blocks
 from robustprune.comparison.verdict import VERDICTS, Verdict, is_within, write_margin, write_tolerances
 from robustprune.metrics.pooled import Heterogeneity
 from robustprune.metrics.spreads import Spreads
@@ -147,7 +149,43 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+        rankings = [asdict(each) for each in self.rankings]
+        return asdict(self) | {"rows": [asdict(row) for row in self.rows], "rankings": rankings}
+
+    @cached_property
+    def rankings(self) -> tuple[Ranking, ...]:
+        """Mean ranks in each metric over settings, else over seeds; of three kinds of networks and blocks or more."""
+        found = []
+        for first in {row.metric: row for row in self.rows if row.group != "cost"}.values():
+            blocks = {name: each._means(first.metric) for name, each in self.settings.items()}
+            ranking = rank_blocks(
+                first.metric,
+                first.label,
+                "settings" if self.settings else "seeds",
+                blocks or self._by_seed(first.metric),
+                higher_is_better=first.higher_is_better,
+                confidence=self.confidence,
+            )
+            found += [] if ranking is None else [ranking]
+        return tuple(found)
+
+    def _means(self, metric: str) -> dict[str, float]:
+        """Return the value of each kind of network."""
+        rows = [row for row in self.rows if row.metric == metric]
+        values = {
+            name: value for row in rows for name, value in ((row.against, row.reference), (row.candidate, row.value))
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _by_seed(self, metric: str) -> dict[str, dict[str, float]]:
+        """Return the values of all kinds of networks for each seed; none where not all have the same seeds."""
+        rows = [row for row in self.rows if row.metric == metric]
+        found: dict[str, dict[str, float]] = {}
+        for row in rows if all(row.seeds_paired and row.per_seed for row in rows) else ():
+            for each in row.per_seed:
+                own = {row.against: each["reference"], row.candidate: each["value"]}
+                found.setdefault(str(each["seed"]), {}).update(own)
+        return found
 
     def table(self, candidate: str, against: str) -> tuple[list[str], list[list[str]]]:
         """Return headings and lines of a table of one of the `pairs`; `notes` belong to it."""
@@ -187,6 +225,7 @@ class Comparison:
     def _repr_html_(self) -> str:
         said = [self.headline, *(f"Warning: {warning}" for warning in self.warnings)]
         tables = [html_table(self.title(*each), *self.table(*each), self.notes(*each)) for each in self.pairs]
+        tables += [html_table(each.title, *each.table(), each.notes()) for each in self.rankings[:1]]
         return html_paragraphs(said) + "".join(tables)
 
     def _beneath(self, row: ComparisonRow) -> Iterator[list[str]]:

@@ -78,8 +78,8 @@ def prune_layers(
         scoring_seconds=scores.seconds,
     )
     ticket = cut_out(source, remove_blocks(source.network, removed), plan, data, scores=scores)
-    if source.architecture.is_module:
-        ticket.dense_blocks = source.dense_blocks or found
+    is_dense = not (source.plan.removed or source.plan.removed_filters)
+    ticket.dense_blocks = source.dense_blocks or (found if is_dense or source.architecture.is_module else ())
     return ticket
 
 

@@ -172,6 +172,15 @@ def test_a_candidate_may_lack_a_setting():
     assert {name for name, each in found.settings.items() if "filter" in each.candidates} == {"cifar10", "digits"}
 
 
+def test_kinds_are_ranked_over_settings():
+    found = compare(records("dense"), {"layer": records("layer", accuracy=0.95), "filter": records("filter")})
+    ranking = found.rankings[0]
+    assert (ranking.over, ranking.blocks, ranking.names[0]) == ("settings", SETS, "layer")
+    assert ranking.ranks.means[0] == 1
+    lacking = {"layer": records("layer"), "filter": records("filter", SETS[:2])}
+    assert compare(records("dense"), lacking).rankings == ()
+
+
 def test_other_samples_of_a_set_are_still_refused():
     layer = records("layer")
     layer[4].samples_sha256 = "f" * 64
