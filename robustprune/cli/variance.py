@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -30,8 +31,8 @@ def _counts(**given: int) -> dict[str, int]:
     return {name.removesuffix("_seeds"): count for name, count in given.items()}
 
 
-def _count(flag: str, text: str, default: int = 5) -> click.Option:
-    return click.option(flag, type=click.IntRange(min=1), default=default, help=text)  # type: ignore[return-value]
+def _count(flag: str, text: str) -> Callable[[Any], Any]:
+    return click.option(flag, type=click.IntRange(min=1), default=5, help=text)
 
 
 @commands.command()
