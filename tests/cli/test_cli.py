@@ -20,9 +20,9 @@ from robustprune.tickets.ticket import load_ticket
 
 WEIGHT = ("--method", "weight", "--sparsity", "0.8")
 COMMANDS = (
-    "ablate blocks compare corrupt cost demo evaluate export list lottery power prune query report reproduce status "
-    "sweep train"
-).split()
+    *("ablate", "blocks", "compare", "corrupt", "cost", "demo", "evaluate", "export", "list", "lottery", "power"),
+    *("prune", "query", "report", "reproduce", "status", "sweep", "train", "variance"),
+)
 
 
 @pytest.fixture
