@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from robustprune.comparison.verdict import WINNING, judge
+from robustprune.comparison.pooling import judge_pooled
+from robustprune.comparison.verdict import WINNING
 from robustprune.metrics.pooled import pool_settings
 
 
@@ -53,7 +54,7 @@ def pooled_shares(world: Settings, draws: int = 2000, *, tolerance: float = 1.0,
         counts["covered"] += low <= world.difference <= high
         low_weighted, high_weighted = hartung_knapp(means, variances)
         counts["weighted"] += low_weighted <= world.difference <= high_weighted
-        verdict = judge((low, high), found.interval(0.9), tolerance)
+        verdict = judge_pooled((found, between), tolerance, 0.95)["verdict"]
         for name in ("equivalent", "better"):
             counts[name] += verdict == name
         counts["wins"] += verdict in WINNING

@@ -81,8 +81,11 @@ def named_groups(groups: Sequence[str], against: str | None) -> dict[str, list[s
 @click.option("--metric", "metrics", multiple=True, help="Only this key, kind or group of metrics, such as robustness.")
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the bootstrap.")
+@click.option("--figures", type=OUT_FOLDER, help="Folder for mean ranks in each metric as PDF, SVG and PNG.")
 @json_option
-def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, **statistics: Any) -> None:
+def compare(
+    groups: tuple[str, ...], tolerance: tuple[str, ...], figures: str | None, as_json: bool, **statistics: Any
+) -> None:
     """Compare candidates with the dense network, or with one another, from records.
 
     RECORDS are files that `evaluate --out` wrote, one for each seed, with commas between; or folders of records, or
@@ -95,6 +98,8 @@ def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, 
     with terminal.progress_bar() as bar:
         how = {"tolerance": read_tolerances(tolerance), "work": Work(progress=bar), **statistics}
         found = compare(named.pop("dense", None), named, **how)
+    if figures is not None:
+        _write_ranks(found, figures)
     if as_json:
         terminal.print_json(found.to_dict())
     else:
@@ -110,6 +115,18 @@ def _draw(found: Comparison) -> None:
         terminal.table(ranking.title, *ranking.table(), "\n".join(ranking.notes()))
     for warning in found.warnings:
         terminal.say(f"Warning: {warning}")
+
+
+def _write_ranks(found: Comparison, folder: str) -> None:
+    from robustprune.report.figures.drawing import save_figures, slug
+    from robustprune.report.figures.ranked import draw_ranking
+
+    if not found.rankings:
+        raise ComparisonError(
+            "ranks take three kinds of networks or more, on three settings or of three seeds that all of them have; "
+            "leave out --figures, or give more records"
+        )
+    save_figures((draw_ranking(each, f"ranks-{slug(each.metric)}") for each in found.rankings), folder)
 
 
 def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:

@@ -185,13 +185,12 @@ _made_options = gathered(
 )
 
 
-@commands.command(
-    panel=EVALUATE,
-    examples=[
-        "--dataset cifar10 --out cifar10-c",
-        "--dataset photo-patches --gallery corruptions.jpg",
-    ],
-)
+_EXAMPLES = [
+    "--dataset photo-patches --gallery corruptions.jpg",
+]
+
+
+@commands.command(panel=EVALUATE, examples=_EXAMPLES)
 @dataset_options
 @split_option
 @click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")

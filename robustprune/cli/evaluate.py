@@ -112,13 +112,13 @@ wanted_options = gathered(
 )
 
 
-@commands.command(
-    panel=EVALUATE,
-    examples=[
-        "--model ticket.pt --attack pgd",
-        "--model ticket.pt --corruption all --ood near --out record.json",
-    ],
-)
+_EXAMPLES = [
+    "--model ticket.pt --attack pgd",
+    "--model ticket.pt --corruption all --ood near --out record.json",
+]
+
+
+@commands.command(panel=EVALUATE, examples=_EXAMPLES)
 @network_options
 @dataset_options
 @attack_options
@@ -139,8 +139,7 @@ def evaluate(
 ) -> None:
     """Measure a network: accuracy, calibration, robustness to attacks and corruptions, out-of-distribution detection.
 
-    Without further options, accuracy and calibration are measured; --attack, --corruption, --shift and --ood add to
-    that.
+    Accuracy and calibration always are measured; --attack, --corruption, --shift and --ood add to them.
     """
     from robustprune.attacks import clear_states
     from robustprune.evaluation import Evaluation, evaluate_models
@@ -157,8 +156,7 @@ def evaluate(
     # Out-of-distribution sets are looked for where the data set is.
     ood = ood.model_copy(update={"root": dataset.root, "download": dataset.download}) if ood.sets else ood
     asked = Evaluation(corruptions=corruptions, shift=shift, ood=ood, seed=setup.seed, **own)
-    source = attacked.transfer_from
-    device = setup.begin()
+    source, device = attacked.transfer_from, setup.begin()
     with start_processes(device, EVALUATION_TIMEOUT) as processes, terminal.progress_bar() as bar:
         others = [*named[1:], *([source] if source else [])]
         networks, data = opened(processes, dataset, lambda: _open_all(network, others, dataset, setup))

@@ -29,13 +29,13 @@ def _counts(_ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
     return tuple(map(int, texts))
 
 
-@commands.command(
-    panel=COMPARE,
-    examples=[
-        "dense=d0.json,d1.json,d2.json layer=l0.json,l1.json,l2.json",
-        "--seed-deviation 0.3 --discordance 5 --images 10000",
-    ],
-)
+_EXAMPLES = [
+    "dense=d0.json,d1.json,d2.json layer=l0.json,l1.json,l2.json",
+    "--seed-deviation 0.3 --discordance 5 --images 10000",
+]
+
+
+@commands.command(panel=COMPARE, examples=_EXAMPLES)
 @click.argument("groups", nargs=-1, type=Records(), metavar="[dense=RECORDS NAME=RECORDS …]")
 @click.option("--against", default="dense", help="Name of what all others are compared with, such as filter.")
 @click.option("--metric", default="accuracy", help="Key, kind or group of metrics to plan for.")

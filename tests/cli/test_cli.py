@@ -20,26 +20,10 @@ from robustprune.records import load_record
 from robustprune.tickets.ticket import load_ticket
 
 WEIGHT = ("--method", "weight", "--sparsity", "0.8")
-COMMANDS = [
-    "ablate",
-    "blocks",
-    "compare",
-    "corrupt",
-    "cost",
-    "demo",
-    "evaluate",
-    "export",
-    "list",
-    "lottery",
-    "power",
-    "prune",
-    "query",
-    "report",
-    "reproduce",
-    "status",
-    "sweep",
-    "train",
-]
+COMMANDS = (
+    *("ablate", "blocks", "compare", "corrupt", "cost", "demo", "evaluate", "export", "list", "lottery", "power"),
+    *("prune", "query", "report", "reproduce", "status", "sweep", "train", "variance"),
+)
 
 
 @pytest.fixture
