@@ -4,8 +4,8 @@ Pairs of networks are drawn whose true difference is known (tests/comparison_sim
 are. Exits with 1 where intervals of the first table hold the truth in less than 93.5 % or more than 96.5 % of the
 draws, where in more than 5 % of them a ticket is found to be equivalent, or no worse, that is worse by exactly the
 tolerance, or one to be better that is as good (what chance does to so many draws is allowed for), where one training in
-ten fails and the interval of a verdict holds the truth in less than 90 %, or where that of a mean over settings holds it
-in less than 93 % or more than 97 % (tests/pooling_simulation.py).
+ten fails and the interval of a verdict holds the truth in less than 90 %, or where that of a mean over settings holds
+it in less than 93 % or more than 97 % (tests/pooling_simulation.py).
 
     python benchmarks/verdicts.py [--draws 2000] [--images 10000]
 """
@@ -74,7 +74,7 @@ def print_pooled(draws: int) -> bool:
     """Print what the mean over settings is found to be; return whether its intervals hold the truth as they should."""
     kept = True
     print("\nsettings  seeds  τ       σ of seeds   covered  with weights  wins at −ξ  better at 0  further setting")
-    for settings, seeds in ((3, 3), (3, 5), (5, 3), (5, 10), (8, 3), (8, 5)):
+    for settings, seeds in ((3, 3), (3, 10), (5, 5), (8, 3)):
         for deviation, deviations in ((0.0, (0.6, 0.6)), (0.3, (0.6, 0.6)), (0.0, (0.4, 0.8)), (0.6, (0.3, 1.2))):
             world = Settings(settings, seeds, deviation, deviations)
             equal, worse = (pooled_shares(replace(world, difference=each), draws) for each in (0.0, -TOLERANCE))

@@ -14,6 +14,7 @@ from robustprune.cli import (  # noqa: F401 (importing registers them)
     query,
     sweep,
     train,
+    variance,
 )
 from robustprune.cli.application import commands, main
 

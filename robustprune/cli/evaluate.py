@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import EVALUATE, commands
 from robustprune.cli.attack_options import AttackOptions, accuracy_table, attack_options, refuse_invalid
 from robustprune.cli.corrupt import corruption_options, corruption_tables
 from robustprune.cli.ood_options import ood_options, ood_tables
@@ -108,10 +108,17 @@ wanted_options = gathered(
     click.option(
         "--out", type=Target(beside=_written), help="File of the record; of several networks, folder of their records."
     ),
+    panel="Evaluation",
 )
 
 
-@commands.command()
+_EXAMPLES = [
+    "--model ticket.pt --attack pgd",
+    "--model ticket.pt --corruption all --ood near --out record.json",
+]
+
+
+@commands.command(panel=EVALUATE, examples=_EXAMPLES)
 @network_options
 @dataset_options
 @attack_options
@@ -130,7 +137,10 @@ def evaluate(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Measure accuracy and calibration of a network, attack it, corrupt its images, detect others."""
+    """Measure a network: accuracy, calibration, robustness to attacks and corruptions, out-of-distribution detection.
+
+    Accuracy and calibration always are measured; --attack, --corruption, --shift and --ood add to them.
+    """
     from robustprune.attacks import clear_states
     from robustprune.evaluation import Evaluation, evaluate_models
     from robustprune.runtime.processes import EVALUATION_TIMEOUT, start_processes
@@ -146,8 +156,7 @@ def evaluate(
     # Out-of-distribution sets are looked for where the data set is.
     ood = ood.model_copy(update={"root": dataset.root, "download": dataset.download}) if ood.sets else ood
     asked = Evaluation(corruptions=corruptions, shift=shift, ood=ood, seed=setup.seed, **own)
-    source = attacked.transfer_from
-    device = setup.begin()
+    source, device = attacked.transfer_from, setup.begin()
     with start_processes(device, EVALUATION_TIMEOUT) as processes, terminal.progress_bar() as bar:
         others = [*named[1:], *([source] if source else [])]
         networks, data = opened(processes, dataset, lambda: _open_all(network, others, dataset, setup))

@@ -61,6 +61,7 @@ ood_options = gathered(
     click.option("--full-spectrum", is_flag=True, help="Count corrupted images as in-distribution, too."),
     click.option("--ood-tune", type=Naming(), help="Set to choose options of detectors on, against validation images."),
     click.option("--feature-cache", type=OUT_FOLDER, help="Folder to keep logits and features in."),
+    panel="Out-of-distribution detection",
 )
 """For ``ood: OOD``."""
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import SWEEPS, commands
 from robustprune.cli.paths import OUT_FOLDER, RecordFolder, Target
 
 if TYPE_CHECKING:
     from robustprune.runtime.work import Progress
 
 
-@commands.command()
+@commands.command(panel=SWEEPS, examples=["runs --where \"criterion = 'grasp'\" --order 'accuracy desc'"])
 @click.argument("folder", type=RecordFolder(file_okay=False))
 @click.option("--where", help="Condition in SQL: \"criterion=='grasp' and blocks>=3\".")
 @click.option("--columns", help="Names, or expressions such as avg(accuracy) as mean; `all` for every column.")

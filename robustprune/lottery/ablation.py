@@ -17,7 +17,7 @@ from robustprune.comparison import DENSE
 from robustprune.data import AnyData, as_data
 from robustprune.errors import PruningError
 from robustprune.lottery.ablation_results import AblatedTicket, AblationResults
-from robustprune.lottery.runs import dense_run, run_networks
+from robustprune.lottery.runs import dense_run, describe_data, run_networks
 from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Work
 from robustprune.tickets.requests import Pruning
@@ -72,7 +72,7 @@ def ablate(
     wanted = _each_once([tickets] if isinstance(tickets, Pruning) else tickets)
     for ticket in wanted:
         _check(ticket)
-    dense = dense_run(data, Recipe.of(recipe), model, model_options, device, country)
+    dense = dense_run(describe_data(data), Recipe.of(recipe), model, model_options, device, country)
     chances = _each_once([_control(ticket, "random") for ticket in wanted])
     networks = {DENSE: dense.pruning, **_named(chances)}
     ablated = []

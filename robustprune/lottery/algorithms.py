@@ -16,7 +16,7 @@ from typing import Any
 
 from robustprune.data import AnyData, as_data
 from robustprune.lottery.results import LotteryResults, LotteryRow
-from robustprune.lottery.runs import dense_run, run_networks
+from robustprune.lottery.runs import dense_run, describe_data, run_networks
 from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Work
 from robustprune.tickets.requests import Pruning
@@ -98,7 +98,7 @@ def run_lottery(
     """
     data = as_data(data, "train")
     wanted = [tickets] if isinstance(tickets, Pruning) else list(tickets)
-    dense = dense_run(data, Recipe.of(recipe), model, model_options, device, country)
+    dense = dense_run(describe_data(data), Recipe.of(recipe), model, model_options, device, country)
     asked = _each_once(wanted, dense.recipe.epochs)
     networks = [dense.pruning, *(ticket for ticket, _ in asked)]
     reference, *found = run_networks("lottery", dense, networks, seeds, data, folder, work)

@@ -21,7 +21,7 @@ from robustprune.training import Recipe
 
 
 def dense_run(
-    data: ImageData,
+    data: DataSettings,
     recipe: Recipe,
     model: str,
     model_options: Mapping[str, Any] | None = None,
@@ -42,7 +42,7 @@ def dense_run(
     return RunSettings(
         model=model,
         model_options=dict(model_options or {}),
-        data=_describe(data),
+        data=data,
         recipe=recipe,
         pruning=Pruning("dense"),
         threads=torch.get_num_threads(),
@@ -79,7 +79,7 @@ def run_networks(
     return [dict(zip(seeds, found[place :: len(networks)], strict=True)) for place in range(len(networks))]
 
 
-def _describe(data: ImageData) -> DataSettings:
+def describe_data(data: ImageData) -> DataSettings:
     """Return how an image set was loaded, as far as settings can say it."""
     known = {name: data.spec[name] for name in DataSettings.model_fields if data.spec.get(name) is not None}
     return DataSettings(**{"name": data.name, **known})

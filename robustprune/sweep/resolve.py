@@ -59,7 +59,7 @@ class _Resolver:
         network = self._dense(run) if run.is_dense else self._ticket(run)
         evaluation = self._evaluation(run, network)
         settings = {
-            **run.model_dump(mode="json", include={"model", "seed", "threads", "device"}),
+            **run.model_dump(mode="json", include={"model", "seed", "order_seed", "threads", "device"}),
             **run.pruning.model_dump(mode="json", exclude={"options"}),
             "rewind": str(parse_rewind_point(run.pruning.rewind, run.recipe.epochs).origin),
             "epochs": run.recipe.epochs,
@@ -75,7 +75,8 @@ class _Resolver:
         return self.plan.add(Stage(kind, {**inputs, "threads": run.threads}, needs, hints, run.title))
 
     def _training(self, run: RunSettings) -> dict[str, Any]:
-        return {**self._origin(run), "recipe": run.recipe.model_dump(mode="json")}
+        order = {} if run.order_seed in (None, run.seed) else {"order_seed": run.order_seed}
+        return {**self._origin(run), **order, "recipe": run.recipe.model_dump(mode="json")}
 
     def _dense(self, run: RunSettings) -> str:
         """Return the stage that trains the dense network."""

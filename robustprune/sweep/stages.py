@@ -102,7 +102,7 @@ class Job:
         """Return what training takes beyond the ticket and the images."""
         return {
             "recipe": Recipe.of(self.inputs["recipe"]),
-            "seed": int(self.inputs["seed"]),
+            "seed": int(self.inputs.get("order_seed", self.inputs["seed"])),
             "device": self.device,
             "country": self.stage.hints["country"],
         }

@@ -137,13 +137,14 @@ def plan_sweep(sweep: Sweep, folder: str | Path) -> tuple[SweepPlan, dict[str, S
 def run_here(
     name: str,
     runs: Sequence[RunSettings],
-    data: ImageData,
+    data: ImageData | None,
     folder: str | Path,
     progress: Progress | None = None,
 ) -> list[Evaluated]:
-    """Do what is left to do of runs on the same images in this process; return what became of each, in their order.
+    """Do what is left to do of runs in this process; return what became of each, in their order.
 
-    What comes out is kept in the folder, as that of a sweep, under the plan's name; ``progress`` is told of each stage.
+    All are on the images that are given, or each on those that its settings name. What comes out is kept in the folder,
+    as that of a sweep, under the plan's name; ``progress`` is told of each stage.
 
     Raises:
         SweepError: Something the runs name cannot be, or the folder cannot be written.
