@@ -78,7 +78,7 @@ def _record_files(named: list[str], out: str | None) -> dict[str, str]:
 class _Wanted:
     """Which networks are evaluated beside the first, on which images, and where their records go."""
 
-    also: tuple[str, ...]
+    extra_model: tuple[str, ...]
     dense: str | None
     split: str
     latency: bool
@@ -91,7 +91,7 @@ wanted_options = gathered(
     "wanted",
     _Wanted,
     click.option(
-        "--also",
+        "--extra-model",
         type=Naming(plain=True),
         multiple=True,
         help="Another network, shown the same images; may be repeated.",
@@ -146,7 +146,7 @@ def evaluate(
     from robustprune.runtime.processes import EVALUATION_TIMEOUT, start_processes
     from robustprune.runtime.work import Work
 
-    named = _named(network.model, wanted.also, wanted.dense)
+    named = _named(network.model, wanted.extra_model, wanted.dense)
     files = _record_files(named, wanted.out)
     if attacked.attacks.save_adversarial and len(named) > 1:
         raise click.UsageError(
