@@ -171,8 +171,9 @@ def run_registered(network: nn.Module, images: Tensor) -> list[Tensor]:
     if unregistered:
         kind, count = type(unregistered[0]).__name__, sum(weight.numel() for weight in unregistered[0].parameters())
         raise PruningError(
-            f"the network calls a {kind} with {count:,} parameters that is not registered as a part of it (is it in a plain "
-            "list, or held by a function or a bound method, whose copies call the original?), so that it can neither be taken out, nor counted, nor saved; register it, in an nn.ModuleList "
-            "for example, and call it by that name"
+            f"the network calls a {kind} with {count:,} parameters that is not registered as a part of it (is it in a "
+            "plain list, or held by a function or a bound method, whose copies call the original?), so that it can "
+            "neither be taken out, nor counted, nor saved; register it, in an nn.ModuleList for example, and call it "
+            "by that name"
         )
     return tensors(output)
