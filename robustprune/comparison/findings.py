@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from robustprune.comparison.failures import Failures, spare_trainings
+from robustprune.comparison.look import Look
 from robustprune.comparison.metric import write_difference, write_short, write_value
 from robustprune.comparison.sides import Network, Sides
 from robustprune.comparison.verdict import VERDICTS, Verdict, is_within, write_margin, write_tolerances
@@ -111,6 +112,7 @@ class Comparison:
         headline: One sentence that answers whether candidates win.
         warnings: What a reader has to know.
         failures: How many trainings of each group failed.
+        look: Which one it is of several, where further seeds are trained until verdicts are decided.
     """
 
     against: str | None
@@ -120,6 +122,7 @@ class Comparison:
     headline: str
     warnings: tuple[str, ...] = ()
     failures: tuple[Failures, ...] = ()
+    look: Look | None = None
 
     @property
     def candidates(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from robustprune.sweep.engines.local import LocalEngine, visible_gpus
 from robustprune.sweep.following import State, Watch
 from robustprune.sweep.graph import Stage, SweepPlan, plan_key
 from robustprune.sweep.scheduler import carry_out, carry_out_here, missing_stages
+from robustprune.sweep.standing import stands_at
 from robustprune.sweep.store import Store
 
 if TYPE_CHECKING:
@@ -115,22 +116,36 @@ def run_sweep(
         if retry_failed:
             for each in store.failed() & plan.stages.keys():
                 store.forget_failure(each)
-        if not missing_stages(plan, store.done()):
-            return State(plan, set(plan.stages))
-        side_by_side = _start_engine(plan, workers, engine, address)
-        try:
-            return carry_out(plan, store, side_by_side, watch or (lambda *_: None))
-        except OSError as error:
-            raise SweepError(f"{error.strerror}: {error.filename or folder}") from error
-        finally:
-            side_by_side.close()
+        now, seconds, engines = stands_at(plan, store), dict[str, float](), ExitStack()
+        with engines:
+            working: Engine | None = None
+            while missing_stages(now, store.done()):
+                if working is None:
+                    working = _start_engine(plan, workers, engine, address)
+                    engines.callback(working.close)
+                state = _do(now, store, working, watch)
+                seconds = state.seconds = {**seconds, **state.seconds}
+                if state.failed:
+                    return state
+                now = stands_at(plan, store)
+        return State(now, set(now.stages), seconds=seconds)
+
+
+def _do(plan: SweepPlan, store: Store, engine: Engine, watch: Watch | None) -> State:
+    try:
+        return carry_out(plan, store, engine, watch or (lambda *_: None))
+    except OSError as error:
+        raise SweepError(f"{error.strerror}: {error.filename or store.folder}") from error
 
 
 def plan_sweep(sweep: Sweep, folder: str | Path) -> tuple[SweepPlan, dict[str, Stage]]:
     """Return the plan of a sweep, writing nothing, and the stages that are missing."""
     store = Store(folder)
-    plan = _plan(sweep, store)
-    return plan, missing_stages(plan, store.done())
+    plan, done = _plan(sweep, store), store.done()
+    now = stands_at(plan, store)
+    # What there is to do at most: by the last look, unless an earlier one has decided.
+    plan = plan if missing_stages(now, done) else now
+    return plan, missing_stages(plan, done)
 
 
 def run_here(
@@ -183,8 +198,9 @@ def _plan(sweep: Sweep, store: Store) -> SweepPlan:
     plan = store.known_plan(sweep.name, key)
     if plan is None:
         from robustprune.sweep.resolve import plan_runs
+        from robustprune.sweep.settings import read_until
 
-        plan, _ = plan_runs(sweep.runs)
+        plan, _ = plan_runs(sweep.runs, until=read_until(sweep.document))
         plan.key = key
     return plan
 
