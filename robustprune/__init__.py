@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.evaluation.cost_summary import describe_cost as describe_cost
     from robustprune.evaluation.similarity import compare_representations as compare_representations
     from robustprune.inference import freeze as freeze
+    from robustprune.lottery import ablate as ablate
     from robustprune.lottery import run_lottery as run_lottery
     from robustprune.metrics.spreads import Spreads as Spreads
     from robustprune.models import load_weights as load_weights
@@ -74,7 +75,7 @@ _HOMES = {
         "evaluation.cost_summary": "describe_cost",
         "evaluation.similarity": "compare_representations",
         "inference": "freeze",
-        "lottery": "run_lottery",
+        "lottery": "ablate run_lottery",
         "metrics.spreads": "Spreads",
         "models": "load_weights normalized",
         "ood": "OOD evaluate_ood",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from extras import skip_what_needs_more
 from hypothesis import settings
+from quick_cases import leave_some_quick
 from support import Outcome, Run
 
 from robustprune.cli import main
@@ -19,8 +21,10 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+@pytest.hookimpl(tryfirst=True)  # before those of a mark are chosen
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip_what_needs_more(items)
+    leave_some_quick(items)
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +50,10 @@ def _one_generator_state() -> None:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in an empty folder, in this process."""
+    """Run the command line in an empty folder, in this process; what it prints depends on no clock."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("robustprune.runtime.progress._FIRST_LINE", math.inf)
+    monkeypatch.setattr("robustprune.runtime.contention.Shortage.look", lambda _: None)
 
     def call(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["robustprune", *arguments])

@@ -53,6 +53,7 @@ def part(data, name, form):
     return form(split.images, split.labels)
 
 
+@pytest.mark.quick_cases(2)
 def test_scores(data, form):
     model, given = network(data), part(data, "train", form)
     assert rp.score_blocks(model, given, "snip") == rp.score_blocks(model, data, "snip")
@@ -63,6 +64,7 @@ def test_scores(data, form):
         assert all(torch.equal(one[name], other[name]) for name in other)
 
 
+@pytest.mark.quick_cases(2)
 def test_tickets_and_their_training(data, form):
     model, given = network(data), part(data, "train", form)
     scores = rp.score_blocks(model, data, "snip")
@@ -85,6 +87,7 @@ def test_evaluation(data, form):
     assert alike[0] == alike[1] == alike[2]
 
 
+@pytest.mark.quick_cases(2)
 def test_detection(data, form):
     model, given = network(data), part(data, "test", form)
     # As other packages label what is out of distribution: by no class.
@@ -107,6 +110,7 @@ def test_detection(data, form):
     assert rp.evaluate_ood(model, given, "noise", limit=40).entries[0].dataset == "noise"
 
 
+@pytest.mark.quick_cases(1)
 def test_a_lottery(data, form, tmp_path):
     given = rp.as_data(train=part(data, "train", form), test=part(data, "test", form))
     how = {"recipe": EPOCH, "model": "resnet20", "model_options": {"width": 4}, "country": None}

@@ -21,6 +21,7 @@ SENTENCE = (
 OTHERWISE = {
     "train": "A ticket is back where it was afterwards.",
     "run_lottery": "by default on the processor, where networks are built.",
+    "ablate": "by default on the processor, where networks are built.",
     "evaluate_models": "device: Likewise.",
 }
 NETWORKS = {"model", "models", "ticket", "first"}

@@ -14,6 +14,7 @@ import robustprune as rp
 SCRIPT = Path(__file__).parent.parent / "examples" / "own_model.py"
 
 
+@pytest.mark.slow
 def test_from_a_network_of_ones_own_to_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

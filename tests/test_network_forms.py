@@ -46,6 +46,7 @@ def modes(model: Any) -> list[Any]:
     return [getattr(module, "training", None) for module in model.modules()] if hasattr(model, "modules") else []
 
 
+@pytest.mark.quick_cases(8)
 @pytest.mark.parametrize("name", KINDS)
 def test_detectors(name: str, data: ImageData) -> None:
     settings: dict[str, Any] = {"fit_limit": 40, "resamples": 0}
@@ -63,6 +64,7 @@ def test_detectors(name: str, data: ImageData) -> None:
             assert found.detectors[detector].auroc == pytest.approx(wanted.detectors[detector].auroc, abs=0.01)
 
 
+@pytest.mark.quick_cases(8)
 @pytest.mark.parametrize("name", KINDS)
 def test_evaluation(name: str, data: ImageData) -> None:
     settings: dict[str, Any] = {"attacks": Attacks("fgsm", epsilons=np.float32(0.02)), "corruptions": "brightness"}
@@ -93,6 +95,7 @@ def test_a_network_is_timed_unless_it_is_a_function_which_is_said_first(data: Im
         rp.evaluate(make("closure"), data, latency=True)  # type: ignore[arg-type]
 
 
+@pytest.mark.quick_cases(5)
 @pytest.mark.parametrize("name", ["script", "frozen script", "export", "closure", "compiled"])
 @pytest.mark.parametrize("attack", ["torchattacks:FGSM", "foolbox:LinfFastGradientAttack", "autoattack", "square"])
 def test_other_attacks(name: str, attack: str) -> None:

@@ -149,6 +149,7 @@ def expected(data: ImageData) -> dict[str, Any]:
     return found(Plain(), data)
 
 
+@pytest.mark.quick_cases(5)
 @pytest.mark.parametrize("form", wrapped_forms())
 def test_every_form_is_the_network_that_it_is(form: str, data: ImageData, expected: dict[str, Any]) -> None:
     # A script shows no layers, so there are no features of it.

@@ -35,6 +35,8 @@ NEITHER = {
     "quiet_threads": "sets how threads wait",
 }
 """Functions that take neither networks nor images, and what they do instead."""
+ALIKE = {"ablate": "run_lottery"}
+"""Functions that hand all they take to the same one as another does, which is walked."""
 
 
 class Split(NamedTuple):
@@ -390,13 +392,14 @@ def is_same(one: Any, other: Any) -> bool:
 
 def test_every_public_function_is_walked_or_takes_neither_networks_nor_images() -> None:
     functions = {name for name in rp.__all__ if inspect.isfunction(getattr(rp, name))}
-    assert functions == WALKS.keys() | NEITHER.keys()
+    assert functions == WALKS.keys() | NEITHER.keys() | ALIKE.keys()
     assert not WALKS.keys() & NEITHER.keys()
     for name in NEITHER:
         taken = " ".join(str(each.annotation) for each in inspect.signature(getattr(rp, name)).parameters.values())
         assert not any(kind in taken for kind in ("Module", "AnyData", "Ticket")), name
 
 
+@pytest.mark.quick_cases(20)
 @pytest.mark.parametrize(("function", "network", "forms"), pairs())
 def test_walk(function: str, network: str, forms: list[str], tmp_path: Path) -> None:
     results = []

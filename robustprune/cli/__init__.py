@@ -1,6 +1,7 @@
 """The command line: parse, call, draw. What the commands do is done elsewhere."""
 
 from robustprune.cli import (  # noqa: F401 (importing registers them)
+    ablate,
     compare,
     corrupt,
     demo,
@@ -13,6 +14,7 @@ from robustprune.cli import (  # noqa: F401 (importing registers them)
     query,
     sweep,
     train,
+    variance,
 )
 from robustprune.cli.application import commands, main
 

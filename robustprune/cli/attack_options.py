@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from robustprune.records import Record
 
 
-class StepSize(click.ParamType[float]):
+class StepSize(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """A number above 0, or a fraction such as 2/255."""
 
     name = "float"
@@ -77,11 +77,16 @@ def _attacked(**given: Any) -> AttackOptions:
     )
 
 
+ATTACKS_OPTION = click.option(
+    "--attack", "attacks", multiple=True, help="See `robustprune list attacks`; may be repeated."
+)
+EPS_OPTION = click.option("--eps", default="8/255", help="Budgets, e.g. 2/255,8/255, in one pass.")
+
 attack_options = gathered(
     "attacked",
     _attacked,
-    click.option("--attack", "attacks", multiple=True, help="See `robustprune list attacks`; may be repeated."),
-    click.option("--eps", default="8/255", help="Budgets, e.g. 2/255,8/255, in one pass."),
+    ATTACKS_OPTION,
+    EPS_OPTION,
     click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf"),
     click.option("--steps", type=click.IntRange(min=1), help="Gradient steps of iterative attacks."),
     click.option("--step-size", type=StepSize(), help="Constant step, e.g. 2/255; by default they fall from ε to 0."),

@@ -100,6 +100,8 @@ def _draw(found: Comparison) -> None:
     for pair in found.pairs:
         legend = [_LEGEND, *([f"ξ: {found.tolerance_text}."] if found.tolerance_text else []), *found.notes(*pair)]
         terminal.table(found.title(*pair), *found.table(*pair), "\n".join(legend))
+    for ranking in found.rankings[:1]:
+        terminal.table(ranking.title, *ranking.table(), "\n".join(ranking.notes()))
     for warning in found.warnings:
         terminal.say(f"Warning: {warning}")
 

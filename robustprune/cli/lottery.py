@@ -31,8 +31,13 @@ if TYPE_CHECKING:
     from robustprune.training import Recipe
 
 
-def _tickets(
-    criteria: str, criterion_options: dict[str, Any], blocks: str, rewind: str, methods: str, **shared: Any
+def find_tickets(
+    criteria: str,
+    criterion_options: dict[str, Any],
+    blocks: str,
+    rewind: str = "0",
+    methods: str = "layer",
+    **shared: Any,
 ) -> list[Pruning]:
     """Return a ticket for every combination of criterion, method, number of blocks and rewinding point."""
     from robustprune.errors import PruningError
@@ -62,10 +67,8 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
-ticket_options = gathered(
-    "tickets",
-    _tickets,
-    click.option("--criterion", "criteria", default="grasp", help="One or more: hrank,kl,random."),
+CRITERION_OPTIONS = (
+    click.option("--criterion", "criteria", default="grasp", help="One or more: hrank,kl,pls."),
     plugin_options(
         "--criterion-option",
         "criterion_options",
@@ -74,14 +77,23 @@ ticket_options = gathered(
     ),
     click.option("--blocks", default="1", help="How many blocks go; one or more numbers: 1,3,5."),
     click.option(
-        "--rewind",
-        default="0",
-        help="Where kept weights come from: epochs of the dense training (0, 25, 25%), or random. One or more.",
-    ),
-    click.option(
         "--at-init/--after-training",
         default=True,
         help="Algorithm 2: score the initialized network; or algorithm 1: the trained one.",
+    ),
+    eligibility_option,
+)
+"""Of commands that find tickets by criteria, for :func:`find_tickets`."""
+
+ticket_options = gathered(
+    "tickets",
+    find_tickets,
+    *CRITERION_OPTIONS,
+    click.option(
+        "--rewind",
+        default="0",
+        help="Where kept weights come from: epochs of the dense training (0, 25, 25%), random (new ones) or shuffled. "
+        "One or more.",
     ),
     click.option(
         "--method",
@@ -95,8 +107,10 @@ ticket_options = gathered(
         default="filters",
         help="filter, filter-uniform: the cost that is matched.",
     ),
-    eligibility_option,
 )
+
+seeds_option = click.option("--seeds", type=click.IntRange(min=1), default=1, help="How many, from --seed on.")
+lottery_out = click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; what is done there stays done.")
 
 
 @commands.command()
@@ -105,8 +119,8 @@ ticket_options = gathered(
 @ticket_options
 @recipe_options()
 @country_options
-@click.option("--seeds", type=click.IntRange(min=1), default=1, help="How many, from --seed on.")
-@click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; what is done there stays done.")
+@seeds_option
+@lottery_out
 @setup_options
 def lottery(
     network: NetworkOptions,

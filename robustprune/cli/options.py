@@ -28,7 +28,7 @@ _WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
 
 
-class KeyValue(click.ParamType[tuple[str, Any]]):
+class KeyValue(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """``name=value``, for options that a plug-in defines."""
 
     name = "name=value"

@@ -170,12 +170,14 @@ def _cut(
     work: Work,
 ) -> Ticket:
     from robustprune.tickets import prune_filters, prune_weights
-    from robustprune.tickets.finding import cut, score
+    from robustprune.tickets.finding import check_possible, cut, score
 
     asked = wanted.pruning
     if asked.method == "weight":
         how: dict[str, Any] = {"rounds": asked.rounds, "seed": seed, "device": device, "work": work, **asked.options}
         return prune_weights(dense, data, str(asked.criterion), sparsity=float(asked.sparsity or 0), **how)
+    if asked.method == "layer":
+        check_possible(dense.network, asked)
     scores: Any = score(dense, data, asked, seed, device, work)
     if wanted.filters is None:
         return cut(dense, scores, asked, match)

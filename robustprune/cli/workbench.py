@@ -40,7 +40,7 @@ def open_twin(
         twin, data = open_model(network, dataset, seed=match.seed if seed is None else seed)
     else:
         rewound = match.plan.rewound_to
-        if match.earlier_training if rewound is None else rewound not in (0, "random"):
+        if match.earlier_training if rewound is None else rewound not in (0, "random", "shuffled"):
             raise TicketError(
                 "the ticket to match was cut out of a trained network, or rewound to one, and its twin has to start "
                 f"from the same weights: name that network's file as --model instead of {network.model}"

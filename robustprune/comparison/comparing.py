@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.comparison.difference import estimate_difference, holm, mcnemar
+from robustprune.comparison.caveats import find_caveats
+from robustprune.comparison.difference import estimate_difference, mcnemar
 from robustprune.comparison.failures import Failures, find_failures, spare_trainings
-from robustprune.comparison.findings import Comparison, ComparisonRow, find_caveats, write_headline
+from robustprune.comparison.findings import Comparison, ComparisonRow, correct_p_values, write_headline
 from robustprune.comparison.from_record import COSTS
 from robustprune.comparison.metric import Floats, Metric, MetricValue
+from robustprune.comparison.pooling import pool, split_settings
 from robustprune.comparison.sides import Network, Sides, Source, differing, read_networks, require_one, settings_of
-from robustprune.comparison.verdict import TOLERANCES, WINNING, Tolerance, judge, read_tolerance
+from robustprune.comparison.verdict import TOLERANCES, Tolerance, judge_estimate, read_tolerance
 from robustprune.errors import ComparisonError
-from robustprune.metrics.seeds import LEAST_SEEDS, CrossedDifference, interquartile_mean
+from robustprune.metrics.seeds import LEAST_SEEDS, interquartile_mean
 from robustprune.metrics.superiority import chance_to_be_ahead
 from robustprune.records import Record
 from robustprune.records.tidy import GROUPS
@@ -58,7 +60,8 @@ def compare(
     """Compare candidates with a dense network, over seeds and sample by sample.
 
     Networks of one seed are compared in pairs where both sides have the same seeds. From three seeds on the
-    statement is about the method, below about these networks.
+    statement is about the method, below about these networks. Where the records of one name are of several image sets
+    or architectures, networks are compared in each, and the rows are of the mean over these settings.
 
     Args:
         dense: Records of the dense network, one for each seed: as returned by :func:`robustprune.evaluate`, their
@@ -75,13 +78,33 @@ def compare(
         work: Its progress is told of groups of records.
 
     Raises:
-        ComparisonError: Records of other samples or settings, or nothing to compare.
+        ComparisonError: Records of one image set on other samples, or measured otherwise; or nothing to compare.
         EvaluationError: A record cannot be read.
     """
     if dense is not None and DENSE in candidates:
         raise ComparisonError(f"networks called {DENSE!r} are given twice; a candidate needs another name")
     given = ({} if dense is None else {DENSE: dense}) | dict(candidates)
-    compared = _pairs(given, against, all_pairs)
+    how: dict[str, Any] = {"tolerance": tolerance, "confidence": confidence, "metrics": metrics, "work": work}
+    found = compare_pairs(given, _pairs(given, against, all_pairs), resamples=resamples, seed=seed, **how)
+    return found if all_pairs else replace(found, against=against)
+
+
+def compare_pairs(
+    given: Mapping[str, Source | Sequence[Source]],
+    compared: Sequence[tuple[str, str]],
+    *,
+    tolerance: Tolerance = TOLERANCES,
+    confidence: float = 0.95,
+    metrics: Sequence[str] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    work: Work = Work(),
+) -> Comparison:
+    """Compare networks in pairs that are named: what is compared with, and a candidate.
+
+    Groups are given by name, with records as for :func:`compare`, whose the other arguments and errors are. P-values
+    are corrected for all pairs together.
+    """
     _check_statistics(confidence, resamples)
     tolerances = read_tolerance(tolerance)
     settings = {"resamples": resamples, "seed": seed}
@@ -90,6 +113,23 @@ def compare(
     for name, sources in given.items():
         groups[name] = read_networks(name, sources, **settings)
         step()
+    chosen = _choose([network for group in groups.values() for network in group], metrics)
+    asked = {"against": None, "tolerances": tolerances, "confidence": confidence}
+    found = {
+        name: _compare_alike(own, [pair for pair in compared if {*pair} <= {*own}], chosen, asked)
+        for name, own in split_settings(groups, compared).items()
+    }
+    return pool(found) if len(found) > 1 else next(iter(found.values()))
+
+
+def _compare_alike(
+    groups: Mapping[str, Sequence[Network]],
+    compared: Sequence[tuple[str, str]],
+    chosen: Sequence[Metric],
+    asked: Mapping[str, Any],
+) -> Comparison:
+    """Compare networks of one setting, which have to be on the same samples."""
+    tolerances, confidence = asked["tolerances"], asked["confidence"]
     networks = [network for group in groups.values() for network in group]
     for reference, _ in compared if "std" in tolerances.values() else ():
         if len(groups[reference]) < 2:
@@ -100,7 +140,6 @@ def compare(
     for fact, read in _FACTS.items():
         advice = "evaluate them with the same --dataset, --split and --limit (and --seed of it)"
         require_one(fact, networks, [read(network.record) for network in networks], advice)
-    chosen = _choose(networks, metrics)
     for metric in chosen:
         having = [network for network in networks if metric in network.values and metric.group != "cost"]
         for name, values in settings_of(metric, having).items():
@@ -110,9 +149,7 @@ def compare(
     sides = [Sides(name, reference, groups[reference], groups[name]) for reference, name in compared]
     rows = _rows(chosen, sides, _Asked(tolerances, confidence, failures))
     return Comparison(
-        against=None if all_pairs else against,
-        tolerances=tolerances,
-        confidence=confidence,
+        **asked,
         rows=rows,
         headline=write_headline(rows, tolerances["accuracy"], failures),
         warnings=tuple(find_caveats(sides, rows, failures.values())),
@@ -165,10 +202,7 @@ def _rows(metrics: Sequence[Metric], compared: Sequence[Sides], asked: _Asked) -
         # What other candidates alone were measured by is no matter of this one.
         mine = [metric for metric in metrics if any(metric in network.values for network in sides.networks)]
         rows += [_row(metric, sides, asked) for metric in mine]
-    tested = [place for place, row in enumerate(rows) if row.p_value is not None]
-    for place, adjusted in zip(tested, holm([rows[place].p_value or 0.0 for place in tested]), strict=True):
-        rows[place] = replace(rows[place], p_adjusted=adjusted)
-    return tuple(rows)
+    return correct_p_values(rows)
 
 
 def _row(metric: Metric, sides: Sides, asked: _Asked) -> ComparisonRow:
@@ -213,31 +247,20 @@ def _row(metric: Metric, sides: Sides, asked: _Asked) -> ComparisonRow:
     if trim and any(len(each.seeds) > spare_trainings(each.n_networks) for each in failed):
         return ComparisonRow(**about, reason="; ".join(f"{each.group}: {each.text}" for each in failed))
     estimate = estimate_difference(dense, own, paired=bool(sides.pairs), trim=trim)
-    about |= _judged(metric, sides, asked, estimate, _margin(values[0], asked.tolerances[metric.kind]))
+    about |= judge_estimate(
+        estimate,
+        _margin(values[0], asked.tolerances[metric.kind]),
+        asked.confidence,
+        higher_is_better=metric.higher_is_better,
+        has_failures=bool(asked.failures[sides.candidate]),
+    )
+    about |= {"statement": "method" if estimate.of_method else "networks", "spreads": estimate.spreads}
     if len(about["per_seed"]) == 1 and about["per_seed"][0]["p"] is not None:
         about["p_value"] = about["per_seed"][0]["p"]  # McNemar's, which is exact
     chance = None if trim else _chance_to_be_better(metric, values, asked.confidence, paired=bool(sides.pairs))
     if chance is not None:
         about |= {"chance_better": chance[0], "chance_interval": chance[1]}
     return ComparisonRow(**about, paired=True)
-
-
-def _judged(metric: Metric, sides: Sides, asked: _Asked, estimate: CrossedDifference, margin: float) -> dict[str, Any]:
-    """Return what a row says of an estimated difference."""
-    interval, bounds = (estimate.interval(each) for each in (asked.confidence, 2 * asked.confidence - 1))
-    verdict = judge(interval, bounds, margin, higher_is_better=metric.higher_is_better)
-    if asked.failures[sides.candidate] and verdict in WINNING:
-        verdict = "undecided"  # what usually comes out of a training is not all that a method does
-    return {
-        "interval": interval,
-        "bounds": bounds,
-        "p_value": estimate.p_value,
-        "p_equivalent": estimate.p_equivalent(margin),
-        "tolerance": margin,
-        "statement": "method" if estimate.of_method else "networks",
-        "verdict": verdict,
-        "spreads": estimate.spreads,
-    }
 
 
 def _chance_to_be_better(

@@ -7,6 +7,7 @@ the seeds. So the two are told apart: how often trainings fail, and what those r
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -73,12 +74,25 @@ def find_failures(group: str, networks: Sequence[Network], confidence: float = 0
         found = failed_trainings(values, classes)
         failed |= found
         odd += [f"seed {networks[place].seed} ({name} {100 * values[place]:.1f} %)" for place in _odd(values, found)]
-    count, of = len(failed), len(networks)
-    alpha = 1 - confidence
+    seeds = tuple(networks[place].seed for place in sorted(failed))
+    return _failures(group, seeds, len(networks), confidence, odd)
+
+
+def join_failures(found: Sequence[Sequence[Failures]], confidence: float = 0.95) -> Iterator[Failures]:
+    """Yield the failures of each group in several settings together."""
+    groups: dict[str, list[Failures]] = {}
+    for each in itertools.chain.from_iterable(found):
+        groups.setdefault(each.group, []).append(each)
+    for group, own in groups.items():
+        seeds = tuple(seed for each in own for seed in each.seeds)
+        yield _failures(group, seeds, sum(each.n_networks for each in own), confidence)
+
+
+def _failures(group: str, seeds: Sequence[int | None], of: int, confidence: float, odd: Sequence[str] = ()) -> Failures:
+    count, alpha = len(seeds), 1 - confidence
     low = float(betaincinv(count, of - count + 1, alpha / 2)) if count else 0.0
     high = float(betaincinv(count + 1, of - count, 1 - alpha / 2)) if count < of else 1.0
-    seeds = tuple(networks[place].seed for place in sorted(failed))
-    return Failures(group, seeds, of, count / of, (low, high), tuple(odd))
+    return Failures(group, tuple(seeds), of, count / of, (low, high), tuple(odd))
 
 
 def spare_trainings(n_networks: int) -> int:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal
 
-from robustprune.comparison.failures import Failures, spare_trainings
+from robustprune.comparison.difference import holm
+from robustprune.comparison.failures import Failures
 from robustprune.comparison.look import Look
-from robustprune.comparison.metric import write_difference, write_short, write_value
-from robustprune.comparison.sides import Network, Sides
+from robustprune.comparison.metric import write_difference, write_interval, write_short, write_value
+from robustprune.comparison.ranking import Ranking, rank_blocks
 from robustprune.comparison.verdict import VERDICTS, Verdict, is_within, write_margin, write_tolerances
-from robustprune.metrics.seeds import LEAST_SEEDS
+from robustprune.metrics.pooled import Heterogeneity
 from robustprune.metrics.spreads import Spreads
 from robustprune.records.tidy import GROUPS, Group
 from robustprune.runtime.html import html_paragraphs, html_table
 
 _ROBUST = ("robustness", "corruptions", "shift", "ood")
 _MOST = 3  # candidates that a sentence can hold
+_OF_SETTINGS = (
+    "One more setting: what an equal comparison would find there.",
+    "τ: standard deviation between settings; I²: its share of their variance.",
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class ComparisonRow:
         interval: Of the difference.
         bounds: Lower and upper bound of the difference that each hold with the confidence of the interval; so they are
             an interval of less, 90 % where that has 95 %.
+        standard_error: Of the difference.
+        freedom: Degrees of freedom of the standard error; 1e9 stands for as many as one likes.
         p_value: Of no difference.
         p_equivalent: Of a difference of ``tolerance`` or more to either side (two one-sided tests).
         p_adjusted: The same, corrected for all rows of the comparison (Holm).
@@ -53,7 +61,9 @@ class ComparisonRow:
         n_samples: Samples behind each network's value.
         paired: Whether samples were compared one by one.
         seeds_paired: Whether networks were compared in pairs of one seed.
-        statement: What difference and interval speak of: the ``method``, or these ``networks``.
+        statement: What difference and interval speak of: the ``method``, these ``networks``, or the mean over
+            ``settings``.
+        heterogeneity: How far settings differ, of a difference over several.
         verdict: What is shown of the difference, see :func:`robustprune.comparison.verdict.judge`; None where there is
             a reason.
         reason: Why there is no verdict.
@@ -75,6 +85,8 @@ class ComparisonRow:
     difference: float | None = None
     interval: tuple[float, float] | None = None
     bounds: tuple[float, float] | None = None
+    standard_error: float | None = None
+    freedom: float | None = None
     p_value: float | None = None
     p_adjusted: float | None = None
     p_equivalent: float | None = None
@@ -86,7 +98,8 @@ class ComparisonRow:
     n_samples: int | None = None
     paired: bool = False
     seeds_paired: bool = False
-    statement: Literal["method", "networks"] = "networks"
+    statement: Literal["method", "networks", "settings"] = "networks"
+    heterogeneity: Heterogeneity | None = None
     verdict: Verdict | None = None
     reason: str | None = None
     spreads: Spreads | None = None
@@ -113,6 +126,8 @@ class Comparison:
         warnings: What a reader has to know.
         failures: How many trainings of each group failed.
         look: Which one it is of several, where further seeds are trained until verdicts are decided.
+        settings: Where the networks are of several image sets or architectures, what was found in each; ``rows`` are
+            then of the mean over them.
     """
 
     against: str | None
@@ -123,6 +138,7 @@ class Comparison:
     warnings: tuple[str, ...] = ()
     failures: tuple[Failures, ...] = ()
     look: Look | None = None
+    settings: Mapping[str, Comparison] = field(default_factory=dict)
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -136,14 +152,52 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+        rankings = [asdict(each) for each in self.rankings]
+        return asdict(self) | {"rows": [asdict(row) for row in self.rows], "rankings": rankings}
+
+    @cached_property
+    def rankings(self) -> tuple[Ranking, ...]:
+        """Mean ranks in each metric over settings, else over seeds; of three kinds of networks and blocks or more."""
+        found = []
+        for first in {row.metric: row for row in self.rows if row.group != "cost"}.values():
+            blocks = {name: each._means(first.metric) for name, each in self.settings.items()}
+            ranking = rank_blocks(
+                first.metric,
+                first.label,
+                "settings" if self.settings else "seeds",
+                blocks or self._by_seed(first.metric),
+                higher_is_better=first.higher_is_better,
+                confidence=self.confidence,
+            )
+            found += [] if ranking is None else [ranking]
+        return tuple(found)
+
+    def _means(self, metric: str) -> dict[str, float]:
+        """Return the value of each kind of network."""
+        rows = [row for row in self.rows if row.metric == metric]
+        values = {
+            name: value for row in rows for name, value in ((row.against, row.reference), (row.candidate, row.value))
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _by_seed(self, metric: str) -> dict[str, dict[str, float]]:
+        """Return the values of all kinds of networks for each seed; none where not all have the same seeds."""
+        rows = [row for row in self.rows if row.metric == metric]
+        found: dict[str, dict[str, float]] = {}
+        for row in rows if all(row.seeds_paired and row.per_seed for row in rows) else ():
+            for each in row.per_seed:
+                own = {row.against: each["reference"], row.candidate: each["value"]}
+                found.setdefault(str(each["seed"]), {}).update(own)
+        return found
 
     def table(self, candidate: str, against: str) -> tuple[list[str], list[list[str]]]:
         """Return headings and lines of a table of one of the `pairs`; `notes` belong to it."""
         lines = []
         for group, members in groupby(self._of(candidate, against), key=lambda row: row.group):
             lines.append([GROUPS[group], "", "", "", ""])
-            lines += [[f"  {row.label}", *_cells(row)] for row in members]
+            for row in members:
+                lines.append([f"  {row.label}", *row_cells(row)])
+                lines += self._beneath(row)
         spread = f">difference [{100 * self.confidence:.4g} %]"
         return ["metric", f">{against}", spread, ">p", "verdict"], lines
 
@@ -158,6 +212,8 @@ class Comparison:
                 low, high = (f"{100 * end:.0f}" for end in row.chance_interval)
                 share = f"{100 * (row.chance_better or 0):.0f} % [{low}, {high}]"
                 chances = [f"Chance that one {candidate} network is more accurate than one {against}: {share}."]
+        if self.settings:
+            chances += _OF_SETTINGS
         return chances + [f"{'; '.join(labels)}: {reason}" for reason, labels in reasons.items()]
 
     def title(self, candidate: str, against: str) -> str:
@@ -172,13 +228,29 @@ class Comparison:
     def _repr_html_(self) -> str:
         said = [self.headline, *(f"Warning: {warning}" for warning in self.warnings)]
         tables = [html_table(self.title(*each), *self.table(*each), self.notes(*each)) for each in self.pairs]
+        tables += [html_table(each.title, *each.table(), each.notes()) for each in self.rankings[:1]]
         return html_paragraphs(said) + "".join(tables)
+
+    def _beneath(self, row: ComparisonRow) -> Iterator[list[str]]:
+        """Yield lines on how a difference comes out in each setting, and in one more."""
+        spread = row.heterogeneity
+        if spread is None:
+            return
+        for name, found in self.settings.items():
+            for own in found.rows:
+                if (own.candidate, own.against, own.metric) == (row.candidate, row.against, row.metric):
+                    reference, difference, _, verdict = row_cells(own)
+                    yield [f"    {name}", reference, difference, "", verdict]
+        expected = "" if spread.prediction is None else write_interval(spread.prediction, row.unit)
+        text = f"τ {write_value(spread.deviation, row.unit)}, I² {100 * spread.share:.0f} %"
+        yield [f"    {'one more setting' if expected else 'between settings'}", "", expected, "", text]
 
     def _of(self, *pair: str) -> list[ComparisonRow]:
         return [row for row in self.rows if (row.candidate, row.against) == pair]
 
 
-def _cells(row: ComparisonRow) -> list[str]:
+def row_cells(row: ComparisonRow) -> list[str]:
+    """Return the cells of a row: what it is compared with, the difference, its p-value, and the verdict."""
     p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.3f}" if row.p_adjusted >= 0.001 else "<0.001"
     difference = write_difference(row.difference, row.unit)
     verdict = row.verdict_text or "–"
@@ -186,8 +258,7 @@ def _cells(row: ComparisonRow) -> list[str]:
         # As wide on either side; both ends of small figures would not fit on a terminal.
         difference += f" ± {write_short((row.interval[1] - row.interval[0]) / 2)}"
     elif row.interval is not None:
-        low, high = (write_difference(end, row.unit) for end in row.interval)
-        difference += f" [{low}, {high}]"
+        difference += f" {write_interval(row.interval, row.unit)}"
     if row.saved_percent is not None:
         verdict = f"{abs(row.saved_percent):.1f} % {'less' if row.saved_percent >= 0 else 'more'}"
     return [write_value(row.reference, row.unit), difference, p_value, verdict]
@@ -213,7 +284,7 @@ def write_headline(rows: Sequence[ComparisonRow], tolerance: float | str, failur
 
 
 def _about(name: str, rows: Sequence[ComparisonRow], margin: str, failures: Failures | None) -> str:
-    said = [_accuracy(row, margin) for row in rows if row.metric == "accuracy" and row.verdict]
+    said = [accuracy_text(row, margin) for row in rows if row.metric == "accuracy" and row.verdict]
     verdicts = [row.verdict for row in rows if row.group in _ROBUST and row.verdict]
     if verdicts:
         counts = [f"{verdict} in {verdicts.count(verdict)}" for verdict in VERDICTS if verdict in verdicts]
@@ -236,7 +307,8 @@ def _join(texts: Sequence[str]) -> str:
     return " and ".join([*([", ".join(texts[:-1])] if len(texts) > 1 else []), texts[-1]])
 
 
-def _accuracy(row: ComparisonRow, margin: str) -> str:
+def accuracy_text(row: ComparisonRow, margin: str) -> str:
+    """Return what a verdict says of a candidate's accuracy, as what follows its name."""
     assert row.interval is not None
     low, high = (write_difference(end, row.unit) for end in row.interval)
     figures = f"({write_difference(row.difference, row.unit)} pp, {low} … {high})"
@@ -250,57 +322,9 @@ def _accuracy(row: ComparisonRow, margin: str) -> str:
     }[row.verdict or "undecided"]
 
 
-def find_caveats(
-    compared: Sequence[Sides], rows: Sequence[ComparisonRow], failures: Iterable[Failures]
-) -> Iterator[str]:
-    """Yield a sentence for each thing that keeps a comparison from being what one may take it for."""
-    for each in failures:
-        yield from _about_failures(each)
-    for sides in compared:
-        name, own, reference = sides.candidate, sides.own, sides.reference
-        fewest = min(len(own), len(reference))
-        if fewest < LEAST_SEEDS:
-            yield (
-                f"{name}: from {fewest} seed{'s' * (fewest > 1)} verdicts speak of these networks, not of the method; "
-                f"{LEAST_SEEDS} seeds are the fewest for that"
-            )
-        whom = "the dense network" if sides.against == "dense" else sides.against
-        if not sides.pairs:
-            yield (
-                f"{name}: its seeds ({_seeds(own)}) are not those of {whom} ({_seeds(reference)}), so networks are "
-                "compared as two groups and not in pairs"
-            )
-        for setting, one, other in _differing_recipe(reference, own):
-            yield f"{name}: trained with {setting.replace('_', ' ')} {other}, {whom} with {one}"
-    invalid = [f"{row.candidate}: {row.label}" for row in rows if row.reason and row.reason.startswith("invalid")]
-    if invalid:
-        yield f"numbers that failed a check are not compared ({'; '.join(invalid)})"
-
-
-def _about_failures(found: Failures) -> Iterator[str]:
-    if found:
-        follows = ""
-        if found.n_networks >= LEAST_SEEDS:
-            is_spared = len(found.seeds) <= spare_trainings(found.n_networks)
-            basis = "rest on the interquartile mean of the seeds" if is_spared else "are not given"
-            follows = f"; so verdicts {basis}, and no method that fails is called better, equivalent or no worse"
-        yield f"{found.group}: {found.text}{follows}"
-    if found.odd:
-        yield (
-            f"{found.group}: far below the others ended {', '.join(found.odd)}; a mean says little of networks some of "
-            "which are unlike the rest"
-        )
-
-
-def _differing_recipe(dense: Sequence[Network], own: Sequence[Network]) -> Iterator[tuple[str, str, str]]:
-    """Yield settings of training that differ, with both sides' values, where all networks know theirs."""
-    sides = [[network.record.model.training.get("recipe") or {} for network in side] for side in (dense, own)]
-    recipes = [*sides[0], *sides[1]]
-    for name in dict.fromkeys(name for recipe in recipes for name in recipe) if all(recipes) else ():
-        one, other = (", ".join(sorted({str(recipe.get(name, "the default")) for recipe in side})) for side in sides)
-        if one != other:
-            yield name, one, other
-
-
-def _seeds(networks: Sequence[Network]) -> str:
-    return ", ".join("unknown" if network.seed is None else str(network.seed) for network in networks)
+def correct_p_values(rows: Sequence[ComparisonRow]) -> tuple[ComparisonRow, ...]:
+    """Return rows with ``p_adjusted``, for all of them together."""
+    tested = [place for place, row in enumerate(rows) if row.p_value is not None]
+    adjusted = holm([rows[place].p_value or 0.0 for place in tested])
+    found = dict(zip(tested, adjusted, strict=True))
+    return tuple(replace(row, p_adjusted=found.get(place)) for place, row in enumerate(rows))

@@ -97,6 +97,11 @@ def write_difference(value: float | None, unit: str) -> str:
     return "" if value is None else f"{'−' if value < 0 else '+'}{write_value(abs(value), unit)}"
 
 
+def write_interval(interval: tuple[float, float], unit: str) -> str:
+    """Return an interval of differences for readers."""
+    return "[{}, {}]".format(*(write_difference(end, unit) for end in interval))
+
+
 def write_short(value: float) -> str:
     """Return a number with three or four digits, large ones in thousands, millions or thousands of them."""
     for scale, suffix in ((1e9, " G"), (1e6, " M"), (1e4, " k")):

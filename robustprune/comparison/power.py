@@ -251,6 +251,8 @@ def _spreads_of(row: ComparisonRow) -> Spreads:
         return row.spreads
     if row.reason:
         why = row.reason
+    elif row.statement == "settings":
+        why = "it is of a mean over settings; give the records of one"
     elif row.over_seeds != "mean":
         why = "trainings failed, and no number of seeds makes a method equivalent, better or no worse that fails"
     else:

@@ -49,7 +49,7 @@ def read_networks(group: str, sources: Source | Sequence[Source], **settings: An
     :func:`read_metrics`.
 
     Raises:
-        ComparisonError: There is no record, one network twice, or two of one seed.
+        ComparisonError: There is no record.
         EvaluationError: A record cannot be read.
     """
     listed = [sources] if isinstance(sources, Record | str | Path) else sources
@@ -65,7 +65,6 @@ def read_networks(group: str, sources: Source | Sequence[Source], **settings: An
     ]
     if not networks:
         raise ComparisonError(f"no records were given for {group!r}; give files, or folders that hold some")
-    _refuse_repeated(networks)
     return sorted(networks, key=lambda network: (network.seed is None, network.seed or 0))
 
 
@@ -77,7 +76,8 @@ def _records(sources: Sequence[Source]) -> Iterator[tuple[str, Record]]:
             yield from ((str(path), record) for path, record in read_records(source))
 
 
-def _refuse_repeated(networks: Sequence[Network]) -> None:
+def refuse_repeated(networks: Sequence[Network]) -> None:
+    """Check that networks of a group, in one setting, are different ones of different seeds."""
     for one, other in combinations(networks, 2):
         both = f"{one.name} and {other.name}, both given for {one.group!r}, are"
         if one.record.model.sha256 == other.record.model.sha256:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from robustprune.errors import ComparisonError
+from robustprune.metrics.seeds import CrossedDifference
 from robustprune.registry import suggest
 
 Verdict = Literal["better", "equivalent", "no worse", "undecided", "worse"]
@@ -109,3 +110,25 @@ def judge(
 def is_within(bounds: tuple[float, float], tolerance: float) -> bool:
     """Return whether a difference is shown to be less than a tolerance, in either direction."""
     return -tolerance < bounds[0] and bounds[1] < tolerance
+
+
+def judge_estimate(
+    estimate: CrossedDifference, tolerance: float, confidence: float, *, higher_is_better: bool, has_failures: bool
+) -> dict[str, Any]:
+    """Return what a row of a comparison says of an estimated difference.
+
+    Where trainings of the candidate failed, it is not found to win: what usually comes out of a training is not all
+    that a method does.
+    """
+    interval, bounds = (estimate.interval(each) for each in (confidence, 2 * confidence - 1))
+    verdict = judge(interval, bounds, tolerance, higher_is_better=higher_is_better)
+    return {
+        "interval": interval,
+        "bounds": bounds,
+        "standard_error": estimate.standard_error,
+        "freedom": estimate.all_freedom,
+        "p_value": estimate.p_value,
+        "p_equivalent": estimate.p_equivalent(tolerance),
+        "tolerance": tolerance,
+        "verdict": "undecided" if has_failures and verdict in WINNING else verdict,
+    }

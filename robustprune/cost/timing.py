@@ -13,9 +13,9 @@ from torch import nn
 
 from robustprune.cost.counts import noise_images
 from robustprune.inference import freeze
-from robustprune.models import as_network, model_device
+from robustprune.models import as_network, chosen_device
 from robustprune.runtime.arrays import Array
-from robustprune.runtime.devices import Device, choose_device
+from robustprune.runtime.devices import Device
 
 _WARM_UP = 2
 _LEAST_ROUNDS = 5
@@ -125,7 +125,7 @@ def measure_latencies(
     Raises:
         ModelError: A network does not run on such images.
     """
-    place = model_device(as_network(models[0])) if device is None else choose_device(device)
+    place = chosen_device(as_network(models[0]), device)
     runs = [frozen_run(model, batch_size, place, example) for model in models]
     return time_runs(runs, batch_size=batch_size, seconds=seconds, device=place)
 

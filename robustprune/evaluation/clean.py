@@ -118,5 +118,6 @@ def _blocks(ticket: Ticket) -> list[BlockSummary]:
 
 
 def _dense_blocks(ticket: Ticket) -> tuple[Block, ...]:
-    architecture = ticket.architecture
-    return ticket.dense_blocks if architecture.is_module else find_blocks(build_network(architecture))
+    if ticket.dense_blocks or ticket.architecture.is_module:
+        return ticket.dense_blocks
+    return find_blocks(build_network(ticket.architecture))

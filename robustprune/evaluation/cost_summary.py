@@ -17,9 +17,9 @@ from robustprune.cost import (
 )
 from robustprune.data import AnyData, as_data
 from robustprune.errors import ExportError
-from robustprune.models import model_device
+from robustprune.models import chosen_device
 from robustprune.records import Record
-from robustprune.runtime.devices import Device, choose_device
+from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Work, labelled, steps
 from robustprune.tickets.export import measure_form_latencies
 from robustprune.tickets.ticket import Ticket
@@ -71,7 +71,7 @@ def describe_cost(
         ExportError: A network cannot be exported, or exports would be timed elsewhere than on the CPU.
     """
     tickets = _as_tickets([ticket] if dense is None else [ticket, dense], data)
-    place = model_device(tickets[0].network) if device is None else choose_device(device)
+    place = chosen_device(tickets[0].network, device)
     step = steps(labelled(work.progress, "cost"), len(tickets) + 3 * timed)
     costs = [measure_cost(each.network, device=place) for each in tickets]
     memories = []

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from robustprune.data import AnyData, ImageData, Sample, as_data, read_images, take_sample
+from robustprune.data import AnyData, ImageData, Sample, as_data, take_sample
 from robustprune.errors import EvaluationError, ModelError
 from robustprune.evaluation.attacks import run_attacks, share_attack_options
 from robustprune.evaluation.clean import evaluate_clean, summarize_model
@@ -16,9 +16,10 @@ from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.corruptions import add_corruptions, relate_to_dense
 from robustprune.evaluation.cost_summary import add_latency
 from robustprune.evaluation.requests import Evaluation
-from robustprune.evaluation.shift import run_shift
+from robustprune.evaluation.shift import load_shift, run_shift
 from robustprune.models import as_network, placed
-from robustprune.ood import OodResult, evaluate_ood
+from robustprune.ood.detection_sets import DetectionSets, find_sets
+from robustprune.ood.protocol import detect
 from robustprune.records import Record
 from robustprune.runtime.devices import Device
 from robustprune.runtime.environment import describe_environment
@@ -100,17 +101,20 @@ def evaluate_models(
     if dense is not None and dense not in models:
         raise EvaluationError(f"the dense network {dense!r} is none of {', '.join(models)}")
     data = as_data(data, "test")
-    foreign = {name: read_images(each, what=name, exact=False)[0] for name, each in (ood_images or {}).items()}
     for model in models.values():
         _check(model, data, asked)
-    # Found before anything else is done: a set that is not there should not be missed after an hour.
+    # Before anything is computed: what is misspelt, or not there, should not be found out after an hour.
     share_attack_options(asked.attacks)
     sample = take_sample(data, asked.split, asked.limit, asked.seed)
     corrupted = find_corrupted(asked.corruptions, data, sample, asked.seed, asked.limit)
+    shifted = {name: load_shift(where, data) for name, where in asked.shift.sets.items()}
+    with work.processes.agreement():
+        # Detectors are fitted to all features together, which one process has to hold.
+        others = _find_others(data, asked, ood_images or {}) if work.processes.is_main else None
     if dense is not None and corrupted is None:
         raise EvaluationError("errors are related to a dense network's under corruptions only; name some")
     shared = time.perf_counter() - start
-    how = asked, foreign, device, work
+    how = asked, shifted, others, device, work
     evaluated = [_evaluate_alone(model, data, sample, *how) for model in models.values()]
     start = time.perf_counter()
     if corrupted is not None:
@@ -133,12 +137,23 @@ def _check(model: Any, data: ImageData, asked: Evaluation) -> None:
         raise ModelError("a plain function cannot be timed, as what is timed is a frozen copy; hand over an nn.Module")
 
 
+def _find_others(data: ImageData, asked: Evaluation, images: Mapping[str, AnyData]) -> DetectionSets | None:
+    if asked.ood.sets:
+        return find_sets(asked.ood, data, images, split=asked.split, limit=asked.limit, seed=asked.seed)
+    if images:
+        raise EvaluationError(
+            f"ood_images={{{min(images)!r}: …}} go by the names that ood= gives them; name them there"
+        )
+    return None
+
+
 def _evaluate_alone(
     model: Ticket | nn.Module,
     data: ImageData,
     sample: Sample,
     asked: Evaluation,
-    foreign: Mapping[str, AnyData],
+    shifted: Mapping[str, tuple[Tensor, Tensor]],
+    others: DetectionSets | None,
     device: Device,
     work: Work,
 ) -> tuple[nn.Module, Record]:
@@ -146,10 +161,9 @@ def _evaluate_alone(
     start = time.perf_counter()
     network = placed(as_network(model.model() if isinstance(model, Ticket) else model), device)
     clean, samples = evaluate_clean(network, sample, data.name, asked.batch_size, work)
-    # Before the attacks, which take longer: an out-of-distribution set that is not there is found out early.
-    shifted, predictions = run_shift(network, data, asked.shift.sets, clean.accuracy, asked.batch_size, work)
-    # Detectors are fitted to all features together, which one process has to hold.
-    found = work.processes.from_main(lambda: _detect(network, data, asked, foreign, work))
+    entries, predictions = run_shift(network, shifted, clean.accuracy, asked.batch_size, work)
+    how: dict[str, Any] = {"seed": asked.seed, "batch_size": asked.batch_size, "progress": work.progress}
+    found = work.processes.from_main(lambda: others and detect(network, data, asked.ood, others, **how))
     attacked = run_attacks(network, sample, asked, clean.accuracy, work)
     content = {"images": sample.images.cpu().numpy(), "labels": sample.labels.numpy()}
     alone = work.processes.is_alone
@@ -167,23 +181,10 @@ def _evaluate_alone(
         curves=attacked.curves,
         ood=found.entries if found else [],
         ood_summary=found.summary if found else None,
-        shift=shifted,
+        shift=entries,
         seed=asked.seed,
         environment=describe_environment() | ({} if alone else {"processes": work.processes.count}),
         seconds=time.perf_counter() - start,
         samples=samples | attacked.samples | (found.samples if found else {}) | predictions,
     )
     return network, record
-
-
-def _detect(
-    network: nn.Module, data: ImageData, asked: Evaluation, images: Mapping[str, AnyData], work: Work
-) -> OodResult | None:
-    if not asked.ood.sets:
-        if images:
-            raise EvaluationError(
-                f"ood_images={{{min(images)!r}: …}} go by the names that ood= gives them; name them there"
-            )
-        return None
-    how = asked.model_dump(include={"split", "limit", "seed", "batch_size"})
-    return evaluate_ood(network, data, asked.ood, images=images, progress=work.progress, **how)

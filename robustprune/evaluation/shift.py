@@ -30,23 +30,18 @@ _ARCHIVE = "cifar102_test.npz"
 
 def run_shift(
     network: nn.Module,
-    data: ImageData,
-    shifts: Mapping[str, str],
+    shifted: Mapping[str, tuple[Tensor, Tensor]],
     clean_accuracy: float,
     batch_size: int,
     work: Work,
 ) -> tuple[list[ShiftEntry], Samples]:
     """Return an entry per shifted set, and the predictions and labels of its images.
 
-    ``shifts`` are as :class:`Shift` has them; gaps are to the accuracy on the images evaluated.
-
-    Raises:
-        DataError: A set is missing, damaged, or of other classes.
+    ``shifted`` are images and labels from `load_shift`; gaps are to the accuracy on the images evaluated.
     """
     entries: list[ShiftEntry] = []
     samples: Samples = {}
-    for place, (name, where) in enumerate(shifts.items()):
-        images, labels = load_shift(where, data)
+    for place, (name, (images, labels)) in enumerate(shifted.items()):
         logits = spread_logits(network, images, batch_size, work, name)
         predictions = logits.argmax(dim=1)
         samples |= {f"shift{place}_prediction": predictions.numpy(), f"shift{place}_label": labels.numpy()}

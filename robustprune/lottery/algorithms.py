@@ -14,16 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from robustprune.data import AnyData, ImageData, as_data
-from robustprune.errors import ModelError, PruningError
+from robustprune.data import AnyData, as_data
 from robustprune.lottery.results import LotteryResults, LotteryRow
-from robustprune.runtime.devices import Device, choose_device
-from robustprune.runtime.files import hash_json
+from robustprune.lottery.runs import dense_run, describe_data, run_networks
+from robustprune.runtime.devices import Device
 from robustprune.runtime.work import Work
-from robustprune.sweep import run_here
-from robustprune.sweep.settings import DataSettings, RunSettings
 from robustprune.tickets.requests import Pruning
 from robustprune.tickets.rewinding import RewindPoint, parse_rewind_point
 from robustprune.training import Recipe
@@ -101,35 +96,14 @@ def run_lottery(
         PruningError: No seed or ticket is named, or a ticket has not what its method needs.
         TrainingError: Training diverges.
     """
-    if not isinstance(model, str):
-        called = getattr(model, "__name__", type(model).__name__)
-        raise ModelError(
-            "a lottery builds its network anew for each seed, and whoever reads its folder later has to as well: put "
-            f"what builds this {called} into a Python file and name it, model='file:PATH:NAME'"
-        )
     data = as_data(data, "train")
     wanted = [tickets] if isinstance(tickets, Pruning) else list(tickets)
-    seeds = list(dict.fromkeys(seeds))
-    if not seeds or not wanted:
-        raise PruningError("no seed is named, so there is no dense network" if wanted else "no ticket is to be found")
-    dense = RunSettings(
-        model=model,
-        model_options=dict(model_options or {}),
-        data=_describe(data),
-        recipe=Recipe.of(recipe),
-        pruning=Pruning("dense"),
-        threads=torch.get_num_threads(),
-        device=str(choose_device(device or "cpu")),
-        country=country,
-    )
+    dense = dense_run(describe_data(data), Recipe.of(recipe), model, model_options, device, country)
     asked = _each_once(wanted, dense.recipe.epochs)
     networks = [dense.pruning, *(ticket for ticket, _ in asked)]
-    runs = [dense.model_copy(update={"pruning": each, "seed": seed}) for each in networks for seed in seeds]
-    name = f"lottery-{hash_json([[run.model_dump(mode='json') for run in runs], data.identity])[:8]}"
-    outcomes = iter(run_here(name, runs, data, folder, work.progress))
-    reference = {seed: next(outcomes).read() for seed in seeds}
+    reference, *found = run_networks("lottery", dense, networks, seeds, data, folder, work)
     rows = tuple(
-        LotteryRow(ticket, point, reference, {seed: next(outcomes).read() for seed in seeds}) for ticket, point in asked
+        LotteryRow(ticket, point, reference, records) for (ticket, point), records in zip(asked, found, strict=True)
     )
     return LotteryResults(model, data.name, dense.recipe.epochs, reference, rows)
 
@@ -143,9 +117,3 @@ def _each_once(tickets: Sequence[Pruning], epochs: int) -> list[tuple[Pruning, R
         if (same, point) not in found:
             found.append((same, point))
     return found
-
-
-def _describe(data: ImageData) -> DataSettings:
-    """Return how an image set was loaded, as far as settings can say it."""
-    known = {name: data.spec[name] for name in DataSettings.model_fields if data.spec.get(name) is not None}
-    return DataSettings(**{"name": data.name, **known})

@@ -46,7 +46,7 @@ class _Ticket:
         criterion: The ranking, with those of its options that set it apart from others in the same table.
         blocks: How many blocks went; of filters, those of the ticket that was matched.
         found_after_training: Whether the ranking was made in a trained network.
-        rewound_to: Epoch, ``random``, or None.
+        rewound_to: Epoch, ``random``, ``shuffled``, or None.
         pairs: Seed → the ticket's record and the dense network's.
     """
 
@@ -55,7 +55,7 @@ class _Ticket:
     criterion: str
     blocks: int
     found_after_training: bool
-    rewound_to: int | Literal["random"] | None
+    rewound_to: int | Literal["random", "shuffled"] | None
     pairs: Mapping[int | None, tuple[Record, Record]]
 
     @property
@@ -101,7 +101,8 @@ def _tickets(records: list[Record]) -> Iterator[_Ticket]:
         plan = record.model.plan
         if plan.get("method", "none") == "none":
             dense.setdefault(record.model.seed, record)
-        elif plan["method"] in ("layer", "filter") and not plan.get("earlier"):
+        # Blocks chosen against the ranking are a control, which no table of the paper has.
+        elif plan["method"] in ("layer", "filter") and not plan.get("earlier") and not _is_control(plan):
             found.setdefault(json.dumps(identity(record), sort_keys=True), {}).setdefault(record.model.seed, record)
     ways = {way: json.loads(way) for way in found}
     for way, own in ways.items():
@@ -124,6 +125,10 @@ def _tickets(records: list[Record]) -> Iterator[_Ticket]:
         )
 
 
+def _is_control(plan: Mapping[str, Any]) -> bool:
+    return plan.get("choice") not in (None, "lowest")
+
+
 def _in_brackets(texts: Iterable[str]) -> str:
     joined = ", ".join(texts)
     return f" ({joined})" if joined else ""
@@ -144,7 +149,7 @@ def _rewound(name: str, tickets: Sequence[_Ticket]) -> Table:
         ],
         ("criterion", "blocks"),
         "rewound_to",
-        lambda point: "random weights" if point == "random" else f"epoch {point}",
+        lambda point: f"{point} weights" if point in _CONTROLS else f"epoch {point}",
         "no layer was removed from a trained network and the rest rewound (`robustprune lottery`)",
     )
 
@@ -207,12 +212,13 @@ _TABLES: dict[int, Callable[[str, Sequence[_Ticket]], Table]] = {
     5: _robustness,
 }
 
+_CONTROLS = ("random", "shuffled")
 _Figure = Callable[[Record, Record], float | None]
 
 
 def _without_layers(tickets: Sequence[_Ticket], method: str = "layer") -> list[_Ticket]:
-    """Return the tickets of Tables 2 to 5: those with new random weights are a control, which Table 1 has."""
-    return [ticket for ticket in tickets if ticket.method == method and ticket.rewound_to != "random"]
+    """Return the tickets of Tables 2 to 5: those with other weights are controls, which Table 1 has."""
+    return [ticket for ticket in tickets if ticket.method == method and ticket.rewound_to not in _CONTROLS]
 
 
 def _by_column(

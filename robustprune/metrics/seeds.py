@@ -108,7 +108,7 @@ class CrossedDifference:
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return lower and upper end."""
-        half = float(stdtrit(self._all_freedom, (1 + confidence) / 2)) * self._deviation
+        half = float(stdtrit(self.all_freedom, (1 + confidence) / 2)) * self.standard_error
         return self.difference - half, self.difference + half
 
     @property
@@ -126,16 +126,17 @@ class CrossedDifference:
 
     def _p_above(self, difference: float) -> float:
         """Return the one-sided p-value of a difference that is expected to be below 0."""
-        if self._deviation == 0:
+        if self.standard_error == 0:
             return 0.5 if difference == 0 else float(difference > 0)
-        return float(stdtr(self._all_freedom, difference / self._deviation))
+        return float(stdtr(self.all_freedom, difference / self.standard_error))
 
     @property
-    def _deviation(self) -> float:
+    def standard_error(self) -> float:
+        """Of the difference."""
         return math.sqrt(self.images + self.seeds)
 
     @property
-    def _all_freedom(self) -> float:
+    def all_freedom(self) -> float:
         """Degrees of freedom of both parts of the variance together."""
         return _MANY if self.freedom is None else float(joint_freedom(self.freedom, self.seeds, self.images))
 

@@ -4,6 +4,7 @@ from robustprune.models.adapter import normalized
 from robustprune.models.architecture import Architecture, known_architecture
 from robustprune.models.build import MODELS, architecture_of, build_model, build_network
 from robustprune.models.forward import (
+    chosen_device,
     frozen_parameters,
     logit_gap,
     logits_of,
@@ -37,6 +38,7 @@ __all__ = [
     "as_network",
     "build_model",
     "build_network",
+    "chosen_device",
     "copy_network",
     "evaluation_mode",
     "for_images",

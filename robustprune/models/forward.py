@@ -133,6 +133,15 @@ def model_device(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in _tensors(model)), own or torch.device("cpu"))
 
 
+def chosen_device(model: nn.Module, device: Device = None) -> torch.device:
+    """Return a device by its name, and without one that of the model.
+
+    Raises:
+        RobustPruneError: That device is not here.
+    """
+    return model_device(model) if device is None else choose_device(device)
+
+
 def placed(model: nn.Module, device: Device = None) -> nn.Module:
     """Return a network that computes on a device: the model, if it is there, else a copy; the model stays where it is.
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from robustprune.corruptions import HEADLINE, SEVERITIES, corrupt, expand_names
-from robustprune.data import DATASETS, ImageData, canonical_name, convert_channels, load_data, resize_images
+from robustprune.data import DATASETS, ImageData, convert_channels, load_data, resize_images
 from robustprune.data.pixels import INTERPOLATION
 from robustprune.data.registry import default_root
 from robustprune.errors import DataError, EvaluationError
@@ -82,13 +82,10 @@ def load_set(
 
     Raises:
         DataError: The set is missing or damaged.
-        EvaluationError: It is the in-distribution set itself.
         UnknownNameError: There is no set of that name.
     """
     if is_corrupted(name):
         return _corrupted(name, data, split, limit, seed)
-    if canonical_name(name) == canonical_name(data.name):
-        raise EvaluationError(f"{name} is the in-distribution set itself; name one that the network was not trained on")
     height, width = data.image_size
     square = height if height == width else None
     found = load_data(

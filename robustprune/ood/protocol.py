@@ -10,26 +10,15 @@ import numpy as np
 from torch import nn
 
 from robustprune.corruptions import HEADLINE, SEVERITIES
-from robustprune.data import AnyData, ImageData, Sample, as_data, canonical_name, read_images, take_sample
-from robustprune.errors import EvaluationError
+from robustprune.data import AnyData, ImageData, Sample, as_data
 from robustprune.metrics import area_under_risk_coverage, detection_figures, detection_intervals, risk_coverage
 from robustprune.metrics.detection import AUPR_ESTIMATOR, TRUE_POSITIVE_RATE
 from robustprune.models import as_network, placed
 from robustprune.ood.attack import attack_detectors, score_attack
-from robustprune.ood.detector import DETECTORS, make_detector
-from robustprune.ood.detector_scores import TUNING_IMAGES, FittedDetector, Scores, prepare_detectors, score_outputs
+from robustprune.ood.detection_sets import DetectionSets, find_sets
+from robustprune.ood.detector_scores import FittedDetector, Scores, prepare_detectors, score_outputs
 from robustprune.ood.extraction import PROBES, Extractor
-from robustprune.ood.image_sets import (
-    FAR,
-    IN_HAND,
-    NEAR,
-    OODSet,
-    corrupt_evenly,
-    expand_sets,
-    group_of,
-    is_corrupted,
-    load_sets,
-)
+from robustprune.ood.image_sets import FAR, IN_HAND, NEAR, OODSet, corrupt_evenly, group_of
 from robustprune.ood.ood_result import (
     AttackedEntry,
     DetectorEntry,
@@ -96,31 +85,33 @@ def evaluate_ood(
         name = ood.name if isinstance(ood, ImageData) else IN_HAND
         ood, images = name, {**images, name: ood}
     asked = OOD.of(ood)
-    names, detectors = plan_detection(asked, data.name)
-    load: dict[str, Any] = {"data": data, "split": split, "seed": seed, "root": asked.root, "download": asked.download}
-    if strange := images.keys() - {*names, asked.tune_on}:
-        raise EvaluationError(f"images={{{min(strange)!r}: …}} are none of the sets asked for: {', '.join(names)}")
-    in_hand = {name: read_images(each, what=name, exact=False)[0] for name, each in images.items()}
-    sets, missing = load_sets(names, asked.sets, in_hand, limit=limit, **load)
-    tune_on = None
-    if asked.tune_on is not None:
-        # Corrupted images to tune on are of validation images: those of `split` judge.
-        (tune_on,), _ = load_sets(
-            [asked.tune_on], [asked.tune_on], in_hand, limit=TUNING_IMAGES, **{**load, "split": "val"}
-        )
-    own = take_sample(data, split, limit, seed)
-    extractor = Extractor(
-        placed(as_network(model), device), own.images[:PROBES], batch_size=batch_size, cache=asked.cache
+    found = find_sets(asked, data, images, split=split, limit=limit, seed=seed)
+    return detect(
+        placed(as_network(model), device), data, asked, found, seed=seed, batch_size=batch_size, progress=progress
     )
+
+
+def detect(
+    network: nn.Module,
+    data: ImageData,
+    asked: OOD,
+    sets: DetectionSets,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> OodResult:
+    """Measure it once the sets of images are there; all else is as in :func:`evaluate_ood`."""
+    extractor = Extractor(network, sets.own.images[:PROBES], batch_size=batch_size, cache=asked.cache)
     fitted, account = prepare_detectors(
-        detectors, extractor, data, fit_limit=asked.fit_limit, tune_on=tune_on, seed=seed, progress=progress
+        sets.detectors, extractor, data, fit_limit=asked.fit_limit, tune_on=sets.tune_on, seed=seed, progress=progress
     )
     trial = _Trial(data.name, extractor, fitted, asked, seed, batch_size, progress)
-    trial.look_at_own(own)
-    for each in sets:
+    trial.look_at_own(sets.own)
+    for each in sets.others:
         trial.look_at_others(each)
     protocol = {
-        "in_distribution": {"dataset": data.name, "split": split, "n": len(own.labels)},
+        "in_distribution": {"dataset": data.name, "split": sets.split, "n": len(sets.own.labels)},
         **account,
         "augmented": False,
         "full_spectrum": {"corruptions": list(HEADLINE), "severities": list(SEVERITIES)}
@@ -134,7 +125,7 @@ def evaluate_ood(
     }
     summary = OodSummary(
         groups=group_means(trial.entries),
-        missing=missing,
+        missing=sets.missing,
         selective=trial.selective(),
         shifted=trial.shifted,
         protocol=protocol,
@@ -148,21 +139,6 @@ def _is_in_hand(ood: Any) -> bool:
         return not ood.keys() <= OOD.model_fields.keys()
     is_several = isinstance(ood, list | tuple | set | frozenset)
     return not (isinstance(ood, OOD | str) or (is_several and all(isinstance(each, str) for each in ood)))
-
-
-def plan_detection(asked: OOD, dataset: str) -> tuple[list[str], list[str]]:
-    """Return the names of out-of-distribution sets and of detectors, once all that can be checked without images is.
-
-    Raises:
-        EvaluationError: Nothing to compare with, or settings that make no sense.
-        UnknownNameError: There is no detector of a name.
-    """
-    names, detectors = expand_sets(dataset, asked.sets), list(dict.fromkeys(asked.detectors or DETECTORS.names()))
-    for name in detectors:
-        make_detector(name)  # what is misspelt is found before anything is computed
-    if asked.tune_on is not None and any(_is_same_kind(asked.tune_on, name) for name in names):
-        raise EvaluationError(f"{asked.tune_on} cannot both choose options and judge them; tune on another set")
-    return names, detectors
 
 
 def group_means(entries: Iterable[OodEntry]) -> list[GroupMean]:
@@ -183,10 +159,6 @@ def group_means(entries: Iterable[OodEntry]) -> list[GroupMean]:
 def _mean(entries: list[DetectorEntry]) -> dict[str, float | None]:
     values = {figure: [getattr(entry, figure) for entry in entries] for figure in _AVERAGED}
     return {figure: None if None in found else float(np.mean(found)) for figure, found in values.items()}
-
-
-def _is_same_kind(one: str, other: str) -> bool:
-    return (is_corrupted(one) and is_corrupted(other)) or canonical_name(one) == canonical_name(other)
 
 
 @dataclass(eq=False)

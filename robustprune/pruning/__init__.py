@@ -2,6 +2,7 @@
 
 from robustprune.pruning.blocks import Block, Blocks, find_blocks, weight_layers
 from robustprune.pruning.choice import (
+    Choice,
     Eligibility,
     FilterVariant,
     check_eligibility,
@@ -30,6 +31,7 @@ __all__ = [
     "Block",
     "BlockScores",
     "Blocks",
+    "Choice",
     "Criterion",
     "Eligibility",
     "FilterScores",

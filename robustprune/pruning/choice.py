@@ -1,7 +1,7 @@
 """What goes: of blocks the least important that may go together, of filters the least important or a share of each.
 
-Blocks are chosen by a walk along their ranking. So are filters, one more at a time, so that a matching ticket can stop
-where it is closest.
+Blocks are chosen by a walk along their ranking, or by a control of it. So are filters, one more at a time, so that a
+matching ticket can stop where it is closest.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from robustprune.pruning.scoring import FilterScores
 from robustprune.runtime.randomness import seeded_generator
 
 Eligibility = Literal["authors", "strict", "identity"]
+Choice = Literal["lowest", "highest", "random-per-stage"]
+"""Which blocks of a ranking go, see :func:`choose_blocks`; all but ``lowest`` are controls of it."""
 
 
 def check_eligibility(eligibility: str) -> Eligibility:
@@ -63,13 +65,34 @@ def removable_together(blocks: Sequence[Block], eligibility: Eligibility) -> int
 
 
 def choose_blocks(
-    blocks: Sequence[Block], scores: Mapping[str, float], count: int, eligibility: Eligibility = "authors"
+    blocks: Sequence[Block],
+    scores: Mapping[str, float],
+    count: int,
+    eligibility: Eligibility = "authors",
+    *,
+    choice: Choice = "lowest",
+    seed: int = 0,
 ) -> tuple[Block, ...]:
-    """Return the ``count`` least important blocks that can go together, in order of removal.
+    """Return ``count`` blocks that can go together, in order of removal: the least important ones, or a control.
 
     The ranking over all eligible blocks is walked from the least important; a block whose stage is down to
     its minimum is passed over. Equal scores are broken by depth, the later block going first.
+
+    Args:
+        blocks: All blocks of the network.
+        scores: Block name → importance, at least of those that are eligible.
+        count: How many go.
+        eligibility: Which may go.
+        choice: ``highest`` walks the ranking from the most important block. ``random-per-stage`` takes as many blocks
+            of each stage as ``lowest`` does, at random: what the ranking adds beyond the depth of each stage is the
+            difference (Su et al. 2020, "Sanity-checking pruning methods", ask the same of single weights).
+        seed: Of what is random, and of nothing else: rankings that take as many blocks of each stage have one control.
+
+    Raises:
+        PruningError: More blocks than can go, or a score that is missing or not finite.
     """
+    if choice not in get_args(Choice):
+        raise PruningError(f"there is no choice {choice!r} of blocks; take one of {', '.join(get_args(Choice))}")
     eligible = eligible_blocks(blocks, eligibility)
     most = removable_together(blocks, eligibility)
     if count < 1:
@@ -86,11 +109,22 @@ def choose_blocks(
         if not math.isfinite(scores.get(block.name, math.nan)):
             found = scores.get(block.name, "missing")
             raise PruningError(f"the score of block {block.name} is {found}; every score must be a finite number")
-    ranking = sorted(eligible, key=lambda block: (scores[block.name], -block.depth))
-    left = {block.stage: block.stage_size for block in blocks}
+    sign = -1 if choice == "highest" else 1
+    ranking = sorted(eligible, key=lambda block: (sign * scores[block.name], -block.depth))
+    may_go = {block.stage: block.stage_size - _stays(eligibility) for block in blocks}
+    chosen = _walk(ranking, may_go, count)
+    if choice != "random-per-stage":
+        return chosen
+    order = torch.randperm(len(eligible), generator=seeded_generator(seed, "random per stage")).tolist()
+    return _walk([eligible[place] for place in order], Counter(block.stage for block in chosen), count)
+
+
+def _walk(ranking: Sequence[Block], may_go: Mapping[int, int], count: int) -> tuple[Block, ...]:
+    """Return the first ``count`` blocks of a ranking, but for those of a stage that so many of it have left."""
+    left = Counter(may_go)
     chosen: list[Block] = []
     for block in ranking:
-        if len(chosen) < count and left[block.stage] > _stays(eligibility):
+        if len(chosen) < count and left[block.stage] > 0:
             left[block.stage] -= 1
             chosen.append(block)
     return tuple(chosen)

@@ -173,6 +173,7 @@ def identity(record: Record) -> dict[str, Any]:
         "criterion": plan.get("criterion") or "unknown",
         "options": plan.get("options") or {},
         "eligibility": plan.get("eligibility"),
+        "choice": plan.get("choice") or "lowest",
         "variant": plan.get("variant"),
         "match": match.get("by"),
         "blocks": len(match["removed"] if match else plan.get("removed", ())),
@@ -203,7 +204,7 @@ def name_method(record: Record) -> str:
     if method == "none":
         name = DENSE
     elif method == "layer":
-        name = f"{criterion}, {_layers(len(plan['removed']))}"
+        name = f"{criterion}, {_layers(len(plan['removed']))}{_CONTROLS.get(str(plan.get('choice')), '')}"
     elif method == "filter":
         match = plan.get("match")
         matched = f" like {_layers(len(match['removed']))}" if match and match["removed"] else ""
@@ -214,6 +215,10 @@ def name_method(record: Record) -> str:
         name = f"{criterion}, {100 * (plan.get('sparsity') or 0):.4g} % of weights"
     rewound = identity(record)["rewound"]
     return name if rewound is None else f"{name}, rewound to {rewound}"
+
+
+_CONTROLS = {"highest": ", highest scores", "random-per-stage": ", random per stage"}
+"""Choice of blocks → what it is called."""
 
 
 def _layers(count: int) -> str:

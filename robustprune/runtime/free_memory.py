@@ -8,7 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from robustprune.runtime.control_groups import control_groups, read
+
 _UNLIMITED = 2**60  # bytes; from here on, a limit of cgroup v1 stands for none
+
+_NAMES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""What control groups of version 2 and 1 call a limit, what is used of it, and memory of files that can be dropped."""
 
 
 def available_memory(device: torch.device, root: Path = Path("/")) -> int | None:
@@ -26,33 +34,17 @@ def _free_of_machine(root: Path) -> Iterator[int]:
     fields = _numbers(root / "proc/meminfo")
     if "MemAvailable:" in fields:
         yield 1024 * fields["MemAvailable:"]
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            base, limit, used, files = root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            base, limit, used = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            files = "total_inactive_file"
-        else:
-            continue
-        own = base / path.lstrip("/")
-        for group in (own, *own.parents):  # each of them limits
-            allowed, taken = (_text(group / name).strip() for name in (limit, used))
+    for group in control_groups("memory", root):
+        for limit, used, files in _NAMES:
+            allowed, taken = (read(group / name).strip() for name in (limit, used))
             if allowed.isdecimal() and taken.isdecimal() and int(allowed) < _UNLIMITED:
                 yield max(0, int(allowed) - int(taken) + _numbers(group / "memory.stat").get(files, 0))
 
 
 def _numbers(file: Path) -> dict[str, int]:
     """Return the numbers of a file of lines that begin with a name and a number."""
-    words = [line.split() for line in _text(file).splitlines()]
+    words = [line.split() for line in read(file).splitlines()]
     return {name: int(value) for name, value, *_ in words if value.isdecimal()}
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError:
-        return ""
 
 
 def saved_bytes(run: Callable[[], object], constants: Iterable[Tensor]) -> int:

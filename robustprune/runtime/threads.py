@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 from robustprune.errors import RobustPruneWarning
+from robustprune.runtime.control_groups import control_groups, read
 
 QUIET = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 """What makes waiting threads sleep soon: in GNU's OpenMP, which torch brings on Linux, and in LLVM's and Intel's, which
@@ -63,45 +64,20 @@ def processors() -> int:
     return there if quota is None else max(1, min(there, math.ceil(quota)))
 
 
-def processor_quota(
-    membership: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
-) -> float | None:
+def processor_quota(root: Path = Path("/")) -> float | None:
     """Return how many processors' time Linux's control groups leave this process, or None where they set no limit.
 
-    The tightest limit of a group and those above it counts. In a container the group's own folder may not be there,
-    and its limit stands in the folder that all are mounted in.
-
-    Args:
-        membership: Lines ``number:controllers:/group``; there are no controllers in version 2 (man 7 cgroups).
-        mounted: Where version 2 is mounted, and below it the ``cpu`` controller of version 1.
+    The tightest limit of a group and those above it counts.
     """
-    try:
-        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
-    except OSError:
-        return None
-    found: list[float] = []
-    for _number, controllers, group in (line for line in lines if len(line) == 3):
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = mounted / controllers if controllers else mounted
-        inside = root / group.lstrip("/")
-        for folder in (inside, *inside.parents):
-            found += _limit(folder)
-            if folder == root:
-                break
-    return min(found, default=None)
+    return min((limit for folder in control_groups("cpu", root) for limit in _limit(folder)), default=None)
 
 
 def _limit(folder: Path) -> list[float]:
     """Return the limit that a control group sets itself, if it sets one."""
-    try:
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return [int(quota) / int(period)] if int(quota) > 0 else []
-    except (OSError, ValueError):  # the uppermost group has no such files, and without a limit version 2 says "max"
-        return []
+    words = read(folder / "cpu.max").split()  # of version 2
+    quota, period = words or (read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+    # Without a limit version 2 says "max" and version 1 -1, and the uppermost group has no such files.
+    return [int(quota) / int(period)] if (quota + period).isdecimal() and int(quota) > 0 else []
 
 
 def limit_threads(threads: int | None) -> None:

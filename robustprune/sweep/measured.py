@@ -17,9 +17,9 @@ from robustprune.evaluation.attacks import share_attack_options
 from robustprune.evaluation.corruption_sources import find_corrupted
 from robustprune.evaluation.requests import Evaluation
 from robustprune.evaluation.shift import load_shift
+from robustprune.ood.detection_sets import plan_detection
 from robustprune.ood.detector import detector_options, make_detector
 from robustprune.ood.image_sets import is_corrupted, load_set
-from robustprune.ood.protocol import plan_detection
 from robustprune.runtime.files import hash_arrays
 from robustprune.sweep.graph import hash_content
 

@@ -81,7 +81,7 @@ class _Resolver:
         network = self._dense(run) if run.is_dense else self._ticket(run)
         evaluation = self._evaluation(run, network)
         settings = {
-            **run.model_dump(mode="json", include={"model", "seed", "threads", "device"}),
+            **run.model_dump(mode="json", include={"model", "seed", "order_seed", "threads", "device"}),
             **run.pruning.model_dump(mode="json", exclude={"options"}),
             "rewind": str(parse_rewind_point(run.pruning.rewind, run.recipe.epochs).origin),
             "epochs": run.recipe.epochs,
@@ -97,7 +97,8 @@ class _Resolver:
         return self.plan.add(Stage(kind, {**inputs, "threads": run.threads}, needs, hints, run.title))
 
     def _training(self, run: RunSettings) -> dict[str, Any]:
-        return {**self._origin(run), "recipe": run.recipe.model_dump(mode="json")}
+        order = {} if run.order_seed in (None, run.seed) else {"order_seed": run.order_seed}
+        return {**self._origin(run), **order, "recipe": run.recipe.model_dump(mode="json")}
 
     def _dense(self, run: RunSettings) -> str:
         """Return the stage that trains the dense network."""
@@ -112,7 +113,9 @@ class _Resolver:
             needs["weights"] = self._stage(run.as_dense(), "weights", {"epoch": point.epoch}, {"dense": dense})
             keep = self.plan.stages[dense].hints.setdefault("keep", [])
             keep += [point.epoch] if point.epoch not in keep else []
-        return self._stage(run, "train", {**self._training(run), "epoch": point.epoch, "random": point.random}, needs)
+        # Only controls name themselves: what was made before there were any keeps its address.
+        origin = {"epoch": point.epoch, "random": point.random, **({"shuffled": True} if point.shuffled else {})}
+        return self._stage(run, "train", {**self._training(run), **origin}, needs)
 
     def _found(self, run: RunSettings, asked: Pruning) -> str:
         """Return the stage that cuts a ticket out: of the initial network, or of the trained one."""
@@ -126,6 +129,8 @@ class _Resolver:
         target = "blocks" if asked.method == "layer" else "filters"
         needs = {**base, "scores": self._stage(run, "score", {**scoring, "of": target}, base)}
         inputs = {**origin, **asked.model_dump(include={"method", "blocks", "eligibility"})}
+        if asked.choice != "lowest":
+            inputs["choice"] = asked.choice
         if asked.method != "layer":
             inputs["match_by"] = asked.match_by
             needs["match"] = self._found(run, asked.model_copy(update={"method": "layer"}))

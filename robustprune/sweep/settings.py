@@ -67,6 +67,7 @@ class RunSettings(Request):
         pruning: What goes, and where the weights of the rest come from.
         evaluate: What is measured; its attacks may say ``transfer_from: dense``, the dense network of the same seed.
         seed: Of initial weights, scoring, and the order of training.
+        order_seed: Of the order of training images and their augmentation, where it is to be another one.
         threads: Of a process; part of what decides how sums are rounded, and so of a run's identity.
         device: Where to compute.
         country: Whose grid's carbon intensity counts; None measures no energy.
@@ -81,6 +82,7 @@ class RunSettings(Request):
     pruning: Pruning = Pruning()
     evaluate: Evaluation = Evaluation()
     seed: Seed = 0
+    order_seed: Seed | None = None
     threads: Count = 1
     device: DeviceName = "auto"
     country: str | None = "USA"
@@ -93,12 +95,13 @@ class RunSettings(Request):
     @property
     def title(self) -> str:
         """What a reader calls the run; others of a sweep may have the same."""
-        asked = self.pruning
+        asked, order = self.pruning, "" if self.order_seed is None else f" order {self.order_seed}"
         if self.is_dense:
-            return f"dense seed {self.seed}"
+            return f"dense{order} seed {self.seed}"
         size = asked.blocks if asked.sparsity is None else asked.sparsity
+        chosen = f" {asked.choice}" if asked.choice != "lowest" else ""
         rewound = f" from {asked.rewind}" if asked.rewind != 0 else ""
-        return f"{asked.method} {asked.criterion} {size}{rewound} seed {self.seed}"
+        return f"{asked.method} {asked.criterion} {size}{chosen}{rewound}{order} seed {self.seed}"
 
     @property
     def key(self) -> str:

@@ -44,6 +44,7 @@ Tell = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, from 0 to 1."""
 
 _STARTED = "started.json"
+_OF_A_CUT = ("method", "blocks", "eligibility", "choice", "match_by")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Job:
         """Return what training takes beyond the ticket and the images."""
         return {
             "recipe": Recipe.of(self.inputs["recipe"]),
-            "seed": int(self.inputs["seed"]),
+            "seed": int(self.inputs.get("order_seed", self.inputs["seed"])),
             "device": self.device,
             "country": self.stage.hints["country"],
         }
@@ -164,7 +165,7 @@ def prune_network(job: Job) -> None:
         how = {"device": job.device, "work": job.carrying, **inputs["options"]}
         ticket = prune_weights(base, job.data(), **settings, **how)
     else:
-        asked = {name: inputs[name] for name in ("method", "blocks", "eligibility", "match_by") if name in inputs}
+        asked = {name: value for name, value in inputs.items() if name in _OF_A_CUT}
         match = job.ticket("match") if "match" in job.stage.needs else None
         ticket = cut(base, _read_scores(job.needed("scores", "scores.json")), Pruning(**asked), match)
     ticket.network.cpu()
@@ -184,7 +185,8 @@ def train_ticket(job: Job) -> None:
 
     Criteria often choose the same blocks: what was trained alike before, from the same weights, is not trained again.
     """
-    point, out = RewindPoint(job.inputs["epoch"], job.inputs["random"]), job.work / "ticket.pt"
+    origin = {name: job.inputs[name] for name in ("epoch", "random", "shuffled") if name in job.inputs}
+    point, out = RewindPoint(**origin), job.work / "ticket.pt"
     ticket = set_back(job.ticket("ticket"), point, job.ticket("weights") if point.epoch else job.fresh())
     settings = {**job.training(), "start_epoch": point.epoch}
     # With what the network is made of: equal weights do not make its code the same.

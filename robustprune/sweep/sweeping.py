@@ -17,7 +17,7 @@ from robustprune.errors import PruningWarning, SweepError
 from robustprune.runtime.threads import processors
 from robustprune.sweep.document import read_document
 from robustprune.sweep.engines import Engine
-from robustprune.sweep.engines.local import LocalEngine, visible_gpus
+from robustprune.sweep.engines.local import LocalEngine, cards_alone
 from robustprune.sweep.following import State, Watch
 from robustprune.sweep.graph import Stage, SweepPlan, plan_key
 from robustprune.sweep.scheduler import carry_out, carry_out_here, missing_stages
@@ -99,7 +99,8 @@ def run_sweep(
     Args:
         sweep: From :func:`read_sweep`.
         folder: For everything that comes out.
-        workers: Processes side by side; by default as many as there are GPUs, or processors for their threads.
+        workers: Processes side by side; by default as many as there are cards that the runs may use, or processors for
+            their threads.
         engine: ``local``, or ``ray``, whose machines have to see the folder under the same path.
         address: Of a Ray cluster; None starts one here.
         retry_failed: Try again what failed before.
@@ -151,13 +152,14 @@ def plan_sweep(sweep: Sweep, folder: str | Path) -> tuple[SweepPlan, dict[str, S
 def run_here(
     name: str,
     runs: Sequence[RunSettings],
-    data: ImageData,
+    data: ImageData | None,
     folder: str | Path,
     progress: Progress | None = None,
 ) -> list[Evaluated]:
-    """Do what is left to do of runs on the same images in this process; return what became of each, in their order.
+    """Do what is left to do of runs in this process; return what became of each, in their order.
 
-    What comes out is kept in the folder, as that of a sweep, under the plan's name; ``progress`` is told of each stage.
+    All are on the images that are given, or each on those that its settings name. What comes out is kept in the folder,
+    as that of a sweep, under the plan's name; ``progress`` is told of each stage.
 
     Raises:
         SweepError: Something the runs name cannot be, or the folder cannot be written.
@@ -212,27 +214,38 @@ def choose_workers(plan: SweepPlan, workers: int | None) -> int:
         raise SweepError(
             f"a run is to have {threads} threads, and this process may use {processors()} processors; lower threads"
         )
-    return workers or len(_gpus(plan)) or processors() // threads
+    cards = len(_cards(plan)) or len(_numbered(plan))
+    return workers or cards or processors() // threads
 
 
 def _threads(plan: SweepPlan) -> int:
     return max(int(stage.inputs["threads"]) for stage in plan.stages.values())
 
 
-def _gpus(plan: SweepPlan) -> tuple[str, ...]:
-    return visible_gpus() if _wants_gpu(plan) else ()
+def _devices(plan: SweepPlan) -> set[str]:
+    return {str(stage.hints["device"]) for stage in plan.stages.values()} - {"cpu"}
 
 
-def _wants_gpu(plan: SweepPlan) -> bool:
-    return any(stage.hints["device"] in ("auto", "cuda") for stage in plan.stages.values())
+def _numbered(plan: SweepPlan) -> set[str]:
+    """Return the cards that runs name by their number."""
+    return {device for device in _devices(plan) if ":" in device}
+
+
+def _cards(plan: SweepPlan) -> list[dict[str, str]]:
+    """Return the environments of workers with a card each.
+
+    There are none where a run names a card by its number, as a worker that sees one card alone knows it as number 0.
+    """
+    wanted = _devices(plan)
+    return [] if not wanted or _numbered(plan) else cards_alone(wanted)
 
 
 def _start_engine(plan: SweepPlan, workers: int | None, kind: str, address: str | None) -> Engine:
     if kind == "ray":
         from robustprune.sweep.engines.ray import RayEngine
 
-        return RayEngine(address, workers=workers, gpu=_wants_gpu(plan))
-    return LocalEngine(choose_workers(plan, workers), threads=_threads(plan), gpus=_gpus(plan))
+        return RayEngine(address, workers=workers, gpu=bool(_devices(plan)))
+    return LocalEngine(choose_workers(plan, workers), threads=_threads(plan), cards=_cards(plan))
 
 
 @contextmanager

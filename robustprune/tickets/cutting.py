@@ -13,6 +13,7 @@ from robustprune.errors import PruningError
 from robustprune.models import Architecture, copy_network
 from robustprune.pruning import (
     BlockScores,
+    Choice,
     Eligibility,
     Masks,
     apply_masks,
@@ -38,6 +39,7 @@ def prune_layers(
     *,
     blocks: int,
     eligibility: Eligibility = "authors",
+    choice: Choice = "lowest",
     data: AnyData | None = None,
 ) -> Ticket:
     """Remove the least important blocks of a network for real and return the ticket.
@@ -47,6 +49,8 @@ def prune_layers(
         scores: From :func:`robustprune.score_blocks` on that network.
         blocks: How many go.
         eligibility: Which may go: ``authors``, ``strict`` or ``identity``.
+        choice: ``lowest``, or a control: ``highest``, the most important ones; ``random-per-stage``, as many of each
+            stage as ``lowest`` takes, at random by the scores' seed.
         data: The image set to remember; a ticket remembers its own.
 
     Raises:
@@ -56,9 +60,8 @@ def prune_layers(
     source = source_of(model, data, scores.architecture)
     found = find_blocks(source.network)
     rule = check_eligibility(eligibility)
-    removed = {
-        block.name: block.residue for block in choose_blocks(found, scores, blocks, rule) if block.residue is not None
-    }
+    chosen = choose_blocks(found, scores, blocks, rule, choice=choice, seed=scores.seed)
+    removed = {block.name: block.residue for block in chosen if block.residue is not None}
     within = tuple(f"{name}." for name in removed)
     plan = Plan(
         method="layer",
@@ -68,14 +71,15 @@ def prune_layers(
         },
         eligible=tuple(block.name for block in eligible_blocks(found, rule)),
         eligibility=rule,
+        choice=choice,
         criterion=scores.criterion,
         options=scores.options,
         seed=scores.seed,
         scoring_seconds=scores.seconds,
     )
     ticket = cut_out(source, remove_blocks(source.network, removed), plan, data, scores=scores)
-    if source.architecture.is_module:
-        ticket.dense_blocks = source.dense_blocks or found
+    is_dense = not (source.plan.removed or source.plan.removed_filters)
+    ticket.dense_blocks = source.dense_blocks or (found if is_dense or source.architecture.is_module else ())
     return ticket
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from torch import nn
 
@@ -45,7 +46,8 @@ def cut(dense: Ticket, scores: BlockScores | FilterScores, asked: Pruning, match
     ``match`` is the layer ticket of the same criterion and blocks, where filters go: as many as it lost.
     """
     if isinstance(scores, BlockScores):
-        return prune_layers(dense, scores, blocks=int(asked.blocks or 0), eligibility=asked.eligibility)
+        how: dict[str, Any] = {"eligibility": asked.eligibility, "choice": asked.choice}
+        return prune_layers(dense, scores, blocks=int(asked.blocks or 0), **how)
     variant: FilterVariant = "uniform" if asked.method == "filter-uniform" else "global"
     return prune_filters(dense, scores, match=match, match_by=asked.match_by, variant=variant)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from robustprune.models import Architecture
-from robustprune.pruning import Eligibility, FilterVariant, Residue
+from robustprune.pruning import Choice, Eligibility, FilterVariant, Residue
 
 MatchBy = Literal["filters", "macs", "params"]
 
@@ -44,6 +44,7 @@ class Plan(BaseModel):
         removed_filters: Convolution → which of its filters are gone, as the dense network numbers them.
         eligible: The blocks that could have gone, or the convolutions that could have lost filters.
         eligibility: The rule that decided which blocks.
+        choice: Which blocks of the ranking went: those of the lowest scores, or a control; None where none went.
         variant: How filters were chosen: by one ranking, or uniformly over the convolutions.
         match: The ticket whose cost was to be matched, and how close this one came.
         sparsity: The share of all convolution and linear weights that is masked; None with other methods.
@@ -52,8 +53,8 @@ class Plan(BaseModel):
         options: Its options.
         seed: The seed of its samples.
         scoring_seconds: How long scoring took.
-        rewound_to: Epoch of the dense training whose weights the ticket started from, "random" for new ones; None
-            where it kept those it was scored with.
+        rewound_to: Epoch of the dense training whose weights the ticket started from, "random" for new ones,
+            "shuffled" for initial ones in another order; None where it kept those it was scored with.
         earlier: The plans of rounds before this one, where a ticket was pruned again; ``removed`` and
             ``removed_filters`` have them all.
     """
@@ -65,6 +66,7 @@ class Plan(BaseModel):
     removed_filters: dict[str, tuple[Annotated[int, Field(ge=0, strict=True)], ...]] = Field(default_factory=dict)
     eligible: tuple[str, ...] = ()
     eligibility: Eligibility | None = None
+    choice: Choice | None = None
     variant: FilterVariant | None = None
     match: Match | None = None
     sparsity: float | None = Field(default=None, gt=0, lt=1)
@@ -73,7 +75,7 @@ class Plan(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     seed: int | None = None
     scoring_seconds: float = 0.0
-    rewound_to: int | Literal["random"] | None = None
+    rewound_to: int | Literal["random", "shuffled"] | None = None
     earlier: tuple[Plan, ...] = ()
 
 

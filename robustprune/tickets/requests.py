@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from robustprune.errors import PruningError, RobustPruneError
-from robustprune.pruning import Eligibility
+from robustprune.pruning import Choice, Eligibility
 from robustprune.runtime.requests import Request
 from robustprune.tickets.header import MatchBy
 
@@ -27,9 +27,12 @@ class Pruning(Request):
         sparsity: The share of weights that is masked.
         rounds: In how many rounds; by default as many as the criterion wants.
         eligibility: Which blocks may go: ``authors``, ``strict`` or ``identity``.
+        choice: Which blocks go: those of the ``lowest`` scores; or as a control of the criterion those of the
+            ``highest``, or ``random-per-stage``: as many of each stage as it would take, at random.
         match_by: Which cost of the layer ticket filter-pruned ones match: ``filters``, ``macs`` or ``params``.
         at_init: Score the initial weights (algorithm 2) rather than the trained ones (algorithm 1).
-        rewind: Where kept weights come from: epochs (25), a share of all (``"25%"``), or ``random``: new ones.
+        rewind: Where kept weights come from: epochs (25), a share of all (``"25%"``), ``random``: new ones, or
+            ``shuffled``: the initial ones, in another order within each tensor of each block.
     """
 
     FIRST: ClassVar[str | None] = "method"
@@ -43,6 +46,7 @@ class Pruning(Request):
     sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
     rounds: Count | None = None
     eligibility: Eligibility = "authors"
+    choice: Choice = "lowest"
     match_by: MatchBy = "filters"
     at_init: bool = True
     rewind: Annotated[int, Field(ge=0)] | str = 0
@@ -57,8 +61,11 @@ class Pruning(Request):
         for name in foreign:
             if getattr(self, name) is not None:
                 raise PruningError(f"the method {self.method!r} has no use for {name}; leave it out, or set it to null")
-        if self.at_init and self.method != "dense" and str(self.rewind) not in ("0", "0%", "random"):
+        if self.choice != "lowest" and self.method != "layer":
+            raise PruningError(f"the choice {self.choice!r} is one of blocks; leave it out for {self.method!r}")
+        if self.at_init and self.method != "dense" and str(self.rewind) not in ("0", "0%", "random", "shuffled"):
             raise PruningError(
-                "a ticket found at initialization starts there: rewind to 0 or random, or set at_init to false"
+                "a ticket found at initialization starts there: rewind to 0, random or shuffled, or set at_init to "
+                "false"
             )
         return self

@@ -1,4 +1,8 @@
-"""Going back: a ticket with the weights that its dense network had at an earlier time, or with new ones."""
+"""Going back: a ticket with the weights that its dense network had at an earlier time, or with a control of them.
+
+Controls keep the distribution of the initial weights, and nothing else of them: new ones, or the same in another order
+(Frankle et al. 2021, "Pruning neural networks at initialization: why are we missing the mark?").
+"""
 
 from __future__ import annotations
 
@@ -6,45 +10,55 @@ import copy
 import re
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 from robustprune.errors import PruningError
 from robustprune.models import build_network, copy_network
-from robustprune.runtime.randomness import derive_seed
+from robustprune.pruning import find_blocks
+from robustprune.runtime.randomness import derive_seed, seeded_generator
 from robustprune.tickets.ticket import Ticket, apply_plan
 
 
 @dataclass(frozen=True)
 class RewindPoint:
-    """Where kept weights come from: the dense network after so many epochs (0 is initialization), or new ones."""
+    """Where kept weights come from: the dense network after so many epochs (0 is initialization), or a control.
+
+    Attributes:
+        epoch: Of the dense training; 0 for a control.
+        random: New weights.
+        shuffled: The initial weights, in another order within each tensor of each block.
+    """
 
     epoch: int = 0
     random: bool = False
+    shuffled: bool = False
 
     @property
     def origin(self) -> int | str:
-        """The epoch, or ``random``."""
-        return "random" if self.random else self.epoch
+        """The epoch, ``random`` or ``shuffled``."""
+        return "random" if self.random else "shuffled" if self.shuffled else self.epoch
 
     @property
     def label(self) -> str:
         """The same for readers."""
-        return "random weights" if self.random else f"epoch {self.epoch}"
+        return f"{self.origin} weights" if self.random or self.shuffled else f"epoch {self.epoch}"
 
 
 def parse_rewind_point(text: str | int, epochs: int) -> RewindPoint:
     """Return the rewinding point that a text names, in a dense training of so many epochs.
 
-    That is ``0`` or ``25`` (epochs), ``25%`` (of all, rounded to the nearest), or ``random`` (new weights instead).
+    That is ``0`` or ``25`` (epochs), ``25%`` (of all, rounded to the nearest), ``random`` (new weights instead), or
+    ``shuffled`` (the initial weights of blocks, in another order).
     """
     text = str(text).strip()
-    if text == "random":
-        return RewindPoint(random=True)
+    if text in ("random", "shuffled"):
+        return RewindPoint(**{text: True})
     match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text)
     if not match:
         raise PruningError(
-            f"{text!r} is no rewinding point; give epochs (0, 25), a share of them (25%), or random, which draws new "
-            "weights instead"
+            f"{text!r} is no rewinding point; give epochs (0, 25), a share of them (25%), random, which draws new "
+            "weights instead, or shuffled, which puts the initial ones in another order"
         )
     epoch = int(match[1]) if match[1] else round(float(match[2]) / 100 * epochs)
     if epoch >= epochs:
@@ -53,8 +67,10 @@ def parse_rewind_point(text: str | int, epochs: int) -> RewindPoint:
 
 
 def set_back(found: Ticket, point: RewindPoint, dense: Ticket) -> Ticket:
-    """Return a ticket with the weights that it is trained from: those of ``dense``, as it was then, or new ones."""
-    return reinitialize(found) if point.random else rewind(found, dense, point.epoch)
+    """Return a ticket with the weights that it is trained from: those of ``dense``, as it was then, or a control."""
+    if point.random:
+        return reinitialize(found)
+    return shuffle(found, dense) if point.shuffled else rewind(found, dense, point.epoch)
 
 
 def rewind(ticket: Ticket, dense: Ticket | nn.Module, epoch: int) -> Ticket:
@@ -98,8 +114,30 @@ def reinitialize(ticket: Ticket) -> Ticket:
     )
 
 
+def shuffle(ticket: Ticket, dense: Ticket) -> Ticket:
+    """Return the ticket with the weights of the dense network, those of blocks in another order within each tensor.
+
+    The first convolution, the classifier and whatever else lies outside of blocks keep theirs, and buffers stay; of
+    masked tensors the weights that are kept change places. The seed of the dense network decides the order.
+
+    Raises:
+        PruningError: The two are not of one architecture.
+    """
+    found = rewind(ticket, dense, 0)
+    found.plan = found.plan.model_copy(update={"rewound_to": "shuffled"})
+    within = tuple(f"{block.name}." for block in find_blocks(dense.network))
+    with torch.no_grad():
+        for name, weights in found.network.named_parameters():
+            if name.startswith(within):
+                kept = ticket.masks[name] if name in ticket.masks else torch.ones_like(weights, dtype=torch.bool)
+                values = weights[kept]
+                order = torch.randperm(len(values), generator=seeded_generator(dense.seed, "shuffled", name))
+                weights[kept] = values[order.to(values.device)]
+    return found
+
+
 def _with_weights_of(ticket: Ticket, dense: Ticket, origin: int | str) -> Ticket:
-    network = apply_plan(copy_network(dense.network), ticket.plan, ticket.masks)
+    network = apply_plan(copy_network(dense.network), ticket.plan, ticket.masks, blocks=ticket.dense_blocks)
     found = copy.deepcopy(replace(ticket, network=nn.Identity(), path=None))
     found.network = network
     found.plan = ticket.plan.model_copy(update={"rewound_to": origin})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,8 @@ class Ticket:
             for a ticket cut out at initialization.
         provenance: When, where and by what versions it was made.
         path: Where it was loaded from; None if it was made in this process. Not saved.
-        dense_blocks: The blocks of the dense network where that cannot be built again, being a module of the user's;
-            empty where nobody looked. Not saved.
+        dense_blocks: The blocks of the dense network where they are known, as that of a module of the user's cannot be
+            built again; empty where nobody looked. Not saved.
     """
 
     network: nn.Module
@@ -177,17 +177,19 @@ class Ticket:
             raise TicketError(f"the ticket cannot be written to {path}: {error.strerror}") from error
 
 
-def apply_plan(network: nn.Module, plan: Plan, masks: Mapping[str, Tensor] | None = None) -> nn.Module:
+def apply_plan(
+    network: nn.Module, plan: Plan, masks: Mapping[str, Tensor] | None = None, *, blocks: Sequence[Block] = ()
+) -> nn.Module:
     """Return what a plan leaves of a dense network, which stays as it is; masks make weights outside of them zero.
 
-    What is kept keeps its names, weights and buffers.
+    What is kept keeps its names, weights and buffers. ``blocks`` are those of the dense network, where they are known.
 
     Raises:
         TicketError: The plan removes something that is no block, such as the last layer, or filters that are not
             there or cannot go.
     """
     if plan.removed or plan.removed_filters:
-        blocks = find_blocks(network)
+        blocks = blocks or find_blocks(network)
         strange = [name for name in plan.removed if name not in {block.name for block in blocks}]
         if strange:
             raise TicketError(f"its plan removes {strange[0]!r}, which is no residual block of the network")
@@ -234,8 +236,8 @@ def load_ticket(path: str | Path, *, into: nn.Module | None = None, model_code: 
     try:
         network = build_network(architecture) if module is None else module
         if module is None or not is_cut(module, content["weights"], header):
-            blocks = find_blocks(module) if module is not None and header.plan.method == "layer" else ()
-            network = apply_plan(network, header.plan)
+            blocks = find_blocks(network) if header.plan.removed or header.plan.removed_filters else ()
+            network = apply_plan(network, header.plan, blocks=blocks)
         set_weights(network, content["weights"])
     except RobustPruneError as error:
         raise TicketError(f"the network of {path} cannot be built: {error}") from error

@@ -16,9 +16,9 @@ from torch import nn
 from robustprune.cost import ratio_spread, time_in_turn
 from robustprune.data import ImageData, InMemorySplit
 from robustprune.errors import TrainingError
-from robustprune.models import architecture_of, copy_network, model_device
+from robustprune.models import architecture_of, chosen_device, copy_network
 from robustprune.registry import suggest
-from robustprune.runtime.devices import Device, choose_device
+from robustprune.runtime.devices import Device
 from robustprune.runtime.randomness import isolated_generators, seeded_generator
 from robustprune.training.distributed import SharedNetwork
 from robustprune.training.epoch import make_optimizer, train_epoch
@@ -143,7 +143,7 @@ def measure_training_speedup(
     """
     # So many epochs that the learning rate stays at its start: nothing is to be learnt from noise.
     chosen = Recipe.of(recipe, batch_size=batch_size, epochs=100_000)
-    place = model_device(model) if device is None else choose_device(device)
+    place = chosen_device(model, device)
     runs = [
         _epoch_of(network, _noise(network, _STEPS * chosen.batch_size), chosen, place) for network in (dense, model)
     ]

@@ -13,10 +13,10 @@ from torch import nn
 
 from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import TicketError, TrainingError
-from robustprune.models import copy_network, model_device, to_evaluation
+from robustprune.models import chosen_device, copy_network, model_device, to_evaluation
 from robustprune.models.trial import check_training
 from robustprune.models.user_file import own_code
-from robustprune.runtime.devices import Device, choose_device
+from robustprune.runtime.devices import Device
 from robustprune.runtime.files import hash_json
 from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket, load_ticket
@@ -78,7 +78,7 @@ def train(
     course = Course.of(
         recipe,
         seed=seed,
-        device=model_device(own.network) if device is None else choose_device(device),
+        device=chosen_device(own.network, device),
         start_epoch=start_epoch,
         stop_epoch=stop_epoch,
         country=country,

@@ -9,23 +9,13 @@ from pathlib import Path
 import pytest
 
 SUITE = sorted((Path(__file__).parent / "suite").glob("on_*.py"))
-SLOW = [path for path in SUITE if "pytest.mark.slow" in path.read_text(encoding="utf-8")]
+CASES = [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem != "on_scoring")) for path in SUITE]
 
 
-def run(path: Path, marker: str) -> None:
+@pytest.mark.parametrize("path", CASES)
+def test_suite(path: Path) -> None:
     # Files of these names are collected only where they are named.
-    options = ("-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", marker)
+    options = ("-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:xdist")
     done = subprocess.run([sys.executable, "-m", "pytest", *options, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
-
-
-@pytest.mark.parametrize("path", SUITE, ids=[path.stem for path in SUITE])
-def test_suite(path: Path) -> None:
-    run(path, "not slow")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", SLOW, ids=[path.stem for path in SLOW])
-def test_the_slow_of_the_suite(path: Path) -> None:
-    run(path, "slow")

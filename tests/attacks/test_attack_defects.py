@@ -117,6 +117,7 @@ def test_expectation_over_draws_makes_a_random_network_attackable(network, test_
     assert torch.equal(again.broken, result.broken)
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("attack", ["pgd", "quick"])
 def test_a_sound_model_trips_nothing_thorough_either(network, test_images, test_labels, attack):
     result = run_attack(network, test_images, test_labels, attack, epsilon=0.05, checks="full")

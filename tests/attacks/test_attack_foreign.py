@@ -14,6 +14,7 @@ torchattacks, _foolbox = needs("torchattacks"), needs("foolbox")
 EPSILON = 0.08
 
 
+@pytest.mark.quick_cases(5)
 @pytest.mark.parametrize(
     ("name", "norm", "options"),
     [

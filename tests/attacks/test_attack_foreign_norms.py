@@ -206,7 +206,7 @@ QUICK = {
 }
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * ("Sparse" in name)) for name in QUICK])
 def test_no_figure_is_above_that_of_a_step_without_a_word(network, test_images, test_labels, name):
     options = {"max_iterations": 30, "lr": 0.05} if "EAD" in name else {}
     found = [outcome(network, test_images[:30], test_labels[:30], name, norm, **options) for norm in BUDGETS]

@@ -65,6 +65,7 @@ def kept_images(test_images, test_labels):
 CASES = [(Masked, norm, name) for norm, names in ATTACKS.items() for name in names]
 
 
+@pytest.mark.quick_cases(7)
 @pytest.mark.parametrize(("kind", "norm", "name"), [*CASES, (Added, "linf", "pgd"), (Added, "l2", "apgd-t")])
 def test_an_attack_breaks_what_it_breaks_of_the_network_without_them(network, kept_images, kind, norm, name):
     images, labels = kept_images

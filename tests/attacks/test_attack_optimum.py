@@ -73,6 +73,7 @@ GRID = [
 ]
 
 
+@pytest.mark.quick_cases(15)
 @pytest.mark.parametrize(("norm", "attack", "options", "batch_size", "shape"), GRID)
 def test_budget_around_the_distance_decides(attack, options, norm, shape, batch_size):
     model, images, labels = linear_problem(shape)
@@ -115,6 +116,7 @@ def test_attacks_without_gradients_need_no_more_than_a_quarter_more(shape, norm,
     assert (short.perturbation_norms <= 0.8 * closest * (1 + 1e-5)).all()
 
 
+@pytest.mark.slow
 def test_square_in_l2_needs_half_as_much_again():
     # Its smooth bumps are far from random weights; the authors' implementation needs twice the distance here.
     model, images, labels = linear_problem((1, 7, 6))

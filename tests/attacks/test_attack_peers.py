@@ -64,6 +64,7 @@ def test_apgd_climbs_as_its_authors_does(smooth, test_images, monkeypatch, norm,
     torch.testing.assert_close(found.atan(), expected.atan(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize(("attack", "loss"), [("apgd-ce", "ce"), ("apgd-dlr", "dlr"), ("apgd-t", "dlr-targeted")])
 def test_apgd_leaves_as_many_as_its_authors(network, test_images, test_labels, norm, attack, loss):
@@ -83,6 +84,7 @@ class WholeSquare(SquareAttack):
         return super().random_int(low, high + 1, shape)
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_square_leaves_as_many_as_its_authors(network, test_images, test_labels, norm):
     images, labels = test_images[:150], test_labels[:150]
@@ -94,6 +96,7 @@ def test_square_leaves_as_many_as_its_authors(network, test_images, test_labels,
     assert low - 0.02 <= ours.robust_accuracy <= high
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_fab_leaves_as_many_as_its_authors(network, test_images, test_labels, norm):
     images, labels = test_images[:100], test_labels[:100]

@@ -132,6 +132,7 @@ def test_saved_images_are_what_was_found(network, test_images, test_labels, tmp_
         save_adversarial(result, network, tmp_path)
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize("attack", ["pgd", "apgd-t", "mifgsm", "square", "fab-t", "rfgsm"])
 def test_neither_batch_size_nor_order_nor_subset_nor_threads_change_a_sample(network, test_images, test_labels, attack):
     own = {"square": {"queries": 40}, "rfgsm": {}}.get(attack, {"steps": 5})
@@ -254,6 +255,7 @@ def test_every_sample_is_computed_once_when_batches_are_halved():
         Batches(1).run(2, lambda part: (_ for _ in ()).throw(MemoryError()))
 
 
+@pytest.mark.slow
 def test_targets_are_reached(network, test_images, test_labels):
     labels = network(test_images).argmax(1)
     targets = (labels + 3) % 10
@@ -269,6 +271,7 @@ def test_targets_are_reached(network, test_images, test_labels):
         run_attack(network, test_images, labels, targets=labels)
 
 
+@pytest.mark.slow
 def test_every_builtin_attack_leaves_the_generators_alone(network, test_images, test_labels):
     before = torch.get_rng_state()
     for name in ATTACKS.names():

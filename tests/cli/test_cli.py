@@ -20,21 +20,8 @@ from robustprune.tickets.ticket import load_ticket
 
 WEIGHT = ("--method", "weight", "--sparsity", "0.8")
 COMMANDS = (
-    *(
-        "blocks",
-        "compare",
-        "corrupt",
-        "cost",
-        "demo",
-        "evaluate",
-        "export",
-        "list",
-        "lottery",
-        "prune",
-        "query",
-        "report",
-    ),
-    *("reproduce", "status", "sweep", "train"),
+    *("ablate", "blocks", "compare", "corrupt", "cost", "demo", "evaluate", "export", "list", "lottery", "power"),
+    *("prune", "query", "report", "reproduce", "status", "sweep", "train", "variance"),
 )
 
 
@@ -123,6 +110,7 @@ def test_as_many_filters_as_two_blocks_have(run: Run) -> None:
     assert evaluated["model"]["plan"]["match"] == found["match"]
 
 
+@pytest.mark.slow
 def test_twins_of_another_network(run: Run) -> None:
     assert run("prune", *TINY, "--criterion", "random", "--blocks", "1", "--seed", "3", "--out", "l.pt").code == 0
     assert run("prune", *TINY, "--criterion", "random", "--blocks", "1", "--out", "seed0.pt").code == 0
@@ -239,6 +227,7 @@ def test_tables_go_to_stdout_and_progress_to_stderr(run: Run, ticket: str) -> No
             assert word in outcome.out
 
 
+@pytest.mark.slow
 def test_cost_against_a_dense_network(run: Run, ticket: str) -> None:
     for name, source in (("dense.pt", TINY[1:]), ("trained.pt", (ticket,))):
         training = ("--epochs", "1", "--train-limit", "100", "--batch-size", "20", "--out", name)
@@ -259,6 +248,7 @@ def test_cost_against_a_dense_network(run: Run, ticket: str) -> None:
     assert "training CO₂" in run("cost", "--model", "trained.pt").out
 
 
+@pytest.mark.slow
 def test_latency_is_measured_when_asked_for(run: Run, ticket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from robustprune.evaluation import cost_summary as savings
 

@@ -34,6 +34,7 @@ def test_one_network(run: Run, ticket: str) -> None:
         assert word in drawn.out
 
 
+@pytest.mark.slow
 def test_several_networks(run: Run, ticket: str) -> None:
     asking = ("evaluate", "--model", ticket, "--also", "resnet20", "--model-option", "width=4", "--limit", "30")
     # The option is for the network that is built; the ticket's is fixed.

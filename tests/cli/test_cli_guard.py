@@ -192,6 +192,7 @@ def call(name: str, *given: tuple[click.Parameter, str]) -> list[str]:
     return [name, *options, *arguments]
 
 
+@pytest.mark.quick_cases(30)
 @pytest.mark.parametrize(("name", "writer", "reader"), PAIRS)
 def test_what_is_read_is_never_written(
     run: Run, inputs: Path, name: str, writer: click.Parameter, reader: click.Parameter

@@ -65,6 +65,7 @@ def test_records_of_such_files_are_read(odd: Run) -> None:
         assert {row["run"] for row in csv.DictReader(stream)} == {SHOWN, f"dense{SHOWN}"}
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -84,6 +85,7 @@ def test_json_is_json(odd: Run, arguments: tuple[str, ...]) -> None:
     assert json.loads(found.out)
 
 
+@pytest.mark.slow
 def test_a_terminal_that_has_no_such_letters(odd: Run) -> None:
     command = [sys.executable, "-m", "robustprune", "evaluate", "--model", f"{ODD}.pt", "--limit", "9", "--out", ODD]
     done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})

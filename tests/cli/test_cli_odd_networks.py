@@ -36,6 +36,7 @@ def prune(run: Run, name: str, *more: str) -> Outcome:
     return run("prune", *of(name), "--threads", "1", "--out", "o.pt", *more)
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize(
     "name", ["InList", "WeightNormOld", "NonAffine", "KeywordOnly", "SumInParent", "ByBoundMethod"]
 )

@@ -58,6 +58,7 @@ def test_records_of_several_networks(run: Run, ticket: str) -> None:
     check_failure(run("evaluate", "--model", ticket, "--also", "other/NET-lr0.1", "--out", "r"), 2, "the same name")
 
 
+@pytest.mark.quick_cases(3)
 @pytest.mark.parametrize(
     ("out", "words"),
     [

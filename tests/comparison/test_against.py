@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from support import Run, check_failure
 from synthetic_records import make_record
 
@@ -70,6 +71,47 @@ def test_the_chance_that_one_network_is_better(given):
     assert all(row.chance_better is None for row in two.rows)
 
 
+def sized(kind: str, method: str, **sizes: int) -> list[Record]:
+    found = [make_record(kind=kind, seed=seed, n=300) for seed in range(3)]
+    for record in found:
+        record.model = record.model.model_copy(update={"plan": {"method": method}, **sizes})
+    return found
+
+
+def test_layer_and_filter_tickets_of_unequal_size_are_no_table_3():
+    layer = sized("layer", "layer", filters=80, macs=700, parameters=60)
+    unequal = sized("filter", "filter", filters=92, macs=910, parameters=72)
+    (warning,) = compare(None, {"layer": layer, "filter": unequal}, against="filter").warnings
+    assert "layer: has 13 % fewer filters, 23 % fewer MACs, 17 % fewer parameters than filter" in warning
+    for sizes in ({"filters": 80, "macs": 910}, {"filters": 92, "macs": 730}, {"parameters": 62}):
+        matched = sized("filter", "filter", **{"filters": 92, "macs": 910, "parameters": 72} | sizes)
+        assert compare(None, {"layer": layer, "filter": matched}, against="filter").warnings == ()
+    other = sized("other", "layer", filters=92, macs=910, parameters=72)
+    assert compare(None, {"layer": layer, "filter": other}, against="filter").warnings == ()
+
+
+def test_three_kinds_of_networks_are_ranked_over_seeds(given):
+    found = compare(given["dense"], tickets(given))
+    ranking = found.rankings[0]
+    accuracies = np.array([[record.clean.accuracy for record in given[name]] for name in ranking.names])
+    ranks = stats.rankdata(-accuracies, axis=0)
+    assert (ranking.metric, ranking.over, ranking.blocks) == ("accuracy", "seeds", ("0", "1", "2"))
+    assert ranking.ranks.means == pytest.approx(ranks.mean(axis=1))
+    assert list(ranking.ranks.means) == sorted(ranking.ranks.means)
+    assert ranking.ranks.statistic == pytest.approx(stats.friedmanchisquare(*accuracies).statistic)
+    every = compare(given["dense"], tickets(given), all_pairs=True)
+    assert every.rankings == found.rankings
+    assert {each.metric for each in found.rankings} == {row.metric for row in found.rows if row.group != "cost"}
+    assert "mean ranks in accuracy, over 3 seeds" in found._repr_html_()
+    assert found.to_dict()["rankings"][0]["names"] == ranking.names
+
+
+def test_two_kinds_other_seeds_and_two_seeds_are_not_ranked(given):
+    assert compare(given["dense"], {"layer": given["layer"]}).rankings == ()
+    assert compare(given["dense"], tickets(given) | {"filter": given["filter"][:2]}).rankings == ()
+    assert compare(given["dense"][:2], {name: own[:2] for name, own in tickets(given).items()}).rankings == ()
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -91,6 +133,7 @@ def test_on_the_command_line(given, run: Run):
     assert found.code == 0, found.err
     assert "layer against filter" in found.out
     assert "Chance that one layer network is more accurate than one filter" in found.out
+    assert "mean ranks in accuracy, over 3 seeds" in run("compare", *(f"{name}={name}" for name in NAMES)).out
     every = run("compare", *(f"{name}={name}" for name in NAMES), "--all-pairs", "--json").json
     assert {(row["candidate"], row["against"]) for row in every["rows"]} == {
         *(("layer", "dense"), ("filter", "dense"), ("filter", "layer"))

@@ -49,6 +49,7 @@ def found(folder: Path) -> Comparison:
     return compare(folder / "dense", {"layer": folder / "layer"})
 
 
+@pytest.mark.slow
 def test_every_metric_is_compared(found: Comparison) -> None:
     assert {row.metric for row in found.rows if row.verdict} == {
         *("accuracy", "robust_accuracy[fgsm Linf 0.0157]", "corruption_accuracy", "ece", "nll", "brier"),

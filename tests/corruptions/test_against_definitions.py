@@ -166,6 +166,7 @@ def test_alias_tables_hold_the_distributions(name: str, severity: int) -> None:
     np.testing.assert_allclose(drawn / 256, transitions(name, severity), atol=2**-24)
 
 
+@pytest.mark.quick_cases(8)
 @pytest.mark.parametrize("severity", SEVERITIES)
 @pytest.mark.parametrize("name", ["gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"])
 def test_noise_has_the_distribution_of_its_definition(name: str, severity: int) -> None:

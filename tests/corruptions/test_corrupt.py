@@ -35,6 +35,7 @@ CERTAIN = {"defocus_blur", "zoom_blur", "gaussian_blur", "brightness", "contrast
 CERTAIN |= {"jpeg_compression"}
 
 
+@pytest.mark.quick_cases(9)
 @pytest.mark.parametrize("name", EVERY)
 def test_an_image_comes_out_the_same_in_any_batch_and_order(photographs: Tensor, name: str) -> None:
     images = photographs[:300]
@@ -227,6 +228,7 @@ def test_a_severity_is_a_number_of_any_type(photographs: Tensor, name: str) -> N
 SPARSE = {"impulse_noise", "spatter"}
 
 
+@pytest.mark.quick_cases(50)
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("side", [8, 9, 10, 13, 16, 24, 28, 32])
 def test_nearly_every_image_is_changed(photographs: Tensor, name: str, side: int) -> None:

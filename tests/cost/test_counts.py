@@ -29,6 +29,7 @@ def test_resnet32_in_closed_form() -> None:
     assert measure_cost(DENSE["resnet32"]).macs == macs
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize(("name", "percent"), [("resnet32", 6.826), ("resnet56", 3.752)])
 def test_each_block_saves_the_same_share(name: str, percent: float) -> None:
     dense = measure_cost(DENSE[name])

@@ -75,6 +75,7 @@ def saved_at_once(network: nn.Module, images: Tensor) -> int:
     return sum(kept.values())
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("name", ["wrn-16-4", "torchvision:vit_b_16", "timm:efficientnet_b0"])
 def test_the_line_leads_to_what_a_larger_batch_takes(name: str) -> None:
     network = build_model(name, Shape(image_size=(32, 32)))

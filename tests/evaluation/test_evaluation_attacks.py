@@ -228,6 +228,7 @@ def filter_scores(ticket: Ticket, digits: ImageData) -> Any:
     return score_filters(ticket.network, list(first_convolutions(ticket.network).values()), digits, "l1")
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize("kind", ["dense", "layers", "filters", "adversarial", "torchvision"])
 def test_healthy_networks_fail_no_check(ticket: Ticket, digits: ImageData, kind: str) -> None:
     made = {

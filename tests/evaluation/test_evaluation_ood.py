@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from robustprune.data import ImageData
-from robustprune.errors import EvaluationError
+from robustprune.errors import EvaluationError, RobustPruneError
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
 from robustprune.ood.requests import OOD
@@ -67,3 +67,24 @@ def test_detectors_without_foreign_images_are_an_error(digits: ImageData) -> Non
     with pytest.raises(EvaluationError, match="detectors without an out-of-distribution set"):
         evaluate(model, digits, ood=OOD(detectors=["knn"]))
     assert evaluate(model, digits, limit=20).ood_summary is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "message"),
+    [
+        (OOD("digits", detectors=["energy"]), {}, "digits is the in-distribution set itself"),
+        (OOD("noise", tune_on="digits"), {}, "digits is the in-distribution set itself"),
+        (OOD("noise", detectors=["enrgy"]), {}, "Did you mean 'energy'"),
+        (OOD("noise"), {"mine": np.zeros((2, 1, 8, 8), np.uint8)}, "'mine'.*none of the sets asked for: noise"),
+        (OOD(), {"mine": np.zeros((2, 1, 8, 8), np.uint8)}, "'mine'.*by the names that ood= gives them"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_computed(
+    digits: ImageData, asked: OOD, images: dict[str, np.ndarray], message: str
+) -> None:
+    shown: list[object] = []
+    network = build_model("resnet20", digits, width=4)
+    network.register_forward_pre_hook(lambda *given: shown.append(given))
+    with pytest.raises(RobustPruneError, match=message):
+        evaluate(network, digits, ood=asked, ood_images=images, limit=10)
+    assert not shown

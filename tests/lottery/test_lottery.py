@@ -33,6 +33,7 @@ from robustprune.training import Recipe, train
 
 RECIPE = Recipe("quick", epochs=3, batch_size=64)
 SMALL: dict[str, Any] = {"recipe": RECIPE, "model": "resnet20", "model_options": {"width": 4}, "country": None}
+ASKED = algorithm_2("random", p=1)
 
 
 def without_times(results: LotteryResults) -> dict[str, Any]:
@@ -45,6 +46,20 @@ def without_times(results: LotteryResults) -> dict[str, Any]:
 
 def stages_of(folder: Path, kind: str) -> list[Path]:
     return sorted(folder.glob(f"stages/{kind}-*"))
+
+
+@pytest.fixture(scope="module")
+def finished(few_digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which ``ASKED`` was run."""
+    folder = tmp_path_factory.mktemp("finished")
+    run_lottery(folder, few_digits, ASKED, **SMALL)
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(finished, tmp_path / "copy")
 
 
 @pytest.fixture
@@ -113,33 +128,32 @@ def test_only_what_is_new_is_run(few_digits: ImageData, tmp_path: Path, training
     assert trainings == [0, 0, 1]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == stamps
     assert again.to_dict() == first.to_dict()
-    further = [algorithm_1(criterion, p=p) for criterion in ("expected_abs", "random") for p in (1, 3)]
-    more = run_lottery(tmp_path, few_digits, further, **SMALL)
+    more = run_lottery(tmp_path, few_digits, [asked[0], algorithm_1("expected_abs", p=3)], **SMALL)
     assert len(stages_of(tmp_path, "dense")) == 1
     assert more.rows[0].to_dict() == first.rows[0].to_dict()
-    # Three new tickets at most: the two criteria may have chosen the same block.
-    assert 2 <= len(trainings) - 3 <= 3
+    assert trainings == [0, 0, 1, 0]
 
 
-def test_the_folder_is_a_sweeps(few_digits: ImageData, tmp_path: Path) -> None:
-    results = run_lottery(tmp_path, few_digits, algorithm_2("random", p=1), seeds=[0, 1], **SMALL)
-    (standing,) = status(Store(tmp_path))
+def test_the_folder_is_a_sweeps(few_digits: ImageData, folder: Path) -> None:
+    results = run_lottery(folder, few_digits, ASKED, seeds=[0, 1], **SMALL)
+    standing = max(status(Store(folder)), key=lambda each: each["runs"])  # beside that of the one seed
     assert (standing["runs"], standing["finished"], standing["stages"]) == (4, 4, standing["stages_done"])
-    rows = {row["run"]: row["accuracy"] for row in load_rows(tmp_path)}
+    rows = {row["run"]: row["accuracy"] for row in load_rows(folder)}
     assert rows["layer random 1 seed 1"] == results.rows[0].records[1].clean.accuracy
     assert rows["dense seed 0"] == results.dense[0].clean.accuracy
 
 
+@pytest.mark.slow
 def test_equal_tickets_share_one_training(few_digits: ImageData, tmp_path: Path, trainings: list[int]) -> None:
     results = run_lottery(tmp_path, few_digits, algorithm_2("random", p=3), **SMALL)
-    further = [algorithm_2(criterion, p=3) for criterion in ("snip", "grasp", "hrank")]
+    further = [algorithm_2(criterion, p=3) for criterion in ("snip", "grasp")]
     rows = (*results.rows, *run_lottery(tmp_path, few_digits, further, **SMALL).rows)
     # Three of resnet20's blocks is one of every stage at most: there are eight such tickets.
     files = {row.records[0].model.sha256 for row in rows}
     assert len(trainings) == 1 + len(files)
-    assert len({row.records[0].model.path for row in rows}) == 4
+    assert len({row.records[0].model.path for row in rows}) == 3
     plans = [load_ticket(row.records[0].model.path or "").plan for row in rows]
-    assert [plan.criterion for plan in plans] == ["random", "snip", "grasp", "hrank"]
+    assert [plan.criterion for plan in plans] == ["random", "snip", "grasp"]
     assert [set(plan.removed) for plan in plans] == [set(row.records[0].model.removed) for row in rows]
 
 
@@ -179,6 +193,7 @@ def test_later_rewinding_points_repeat_the_first_epochs(few_digits: ImageData, t
         assert load_ticket(first / "ticket.pt").sha256 == load_ticket(second / "ticket.pt").sha256
 
 
+@pytest.mark.slow
 def test_weights_that_come_out_differently_are_not_passed_off(few_digits: ImageData, tmp_path: Path) -> None:
     run_lottery(tmp_path, few_digits, algorithm_1("expected_abs", p=2), **SMALL)
     (dense,) = stages_of(tmp_path, "dense")
@@ -262,42 +277,40 @@ def test_plug_in_that_is_no_criterion_is_a_clean_error(
         run_lottery(tmp_path, few_digits, algorithm_2("grasp", p=1), **SMALL)
 
 
-def test_networks_of_other_arithmetic_are_not_compared_in_silence(few_digits: ImageData, tmp_path: Path) -> None:
-    run_lottery(tmp_path, few_digits, algorithm_2("random", p=1), **SMALL)
-    (dense,) = stages_of(tmp_path, "dense")
+def test_networks_of_other_arithmetic_are_not_compared_in_silence(few_digits: ImageData, folder: Path) -> None:
+    (dense,) = stages_of(folder, "dense")
     described = json.loads((dense / "stage.json").read_text())
     described["environment"]["torch"] = "1.0"
     (dense / "stage.json").write_text(json.dumps(described))
     with pytest.warns(PruningWarning, match=r"trained with torch 1\.0 and .*rounded otherwise"):
-        run_lottery(tmp_path, few_digits, algorithm_2("random", p=1), **SMALL)
+        run_lottery(folder, few_digits, ASKED, **SMALL)
     # Other threads are another dense network.
     torch.set_num_threads(2)
     try:
-        run_lottery(tmp_path, few_digits, algorithm_2("random", p=1), **SMALL)
+        run_lottery(folder, few_digits, ASKED, **SMALL)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
-    assert len(stages_of(tmp_path, "dense")) == 2
+    assert len(stages_of(folder, "dense")) == 2
 
 
-def test_images_that_were_moved_are_the_same(few_digits: ImageData, tmp_path: Path) -> None:
-    first = run_lottery(tmp_path, few_digits, algorithm_2("random", p=1), **SMALL)
+def test_images_that_were_moved_are_the_same(few_digits: ImageData, folder: Path) -> None:
+    first = run_lottery(folder, few_digits, ASKED, **SMALL)
     moved = replace(few_digits, provenance={**few_digits.provenance, "root": "/elsewhere", "source": "/elsewhere/x"})
-    assert run_lottery(tmp_path, moved, algorithm_2("random", p=1), **SMALL).to_dict() == first.to_dict()
-    assert len(stages_of(tmp_path, "dense")) == 1
+    assert run_lottery(folder, moved, ASKED, **SMALL).to_dict() == first.to_dict()
+    assert len(stages_of(folder, "dense")) == 1
 
 
-def test_moved_folder_names_its_files_where_they_are(few_digits: ImageData, tmp_path: Path) -> None:
-    first = run_lottery(tmp_path / "a", few_digits, algorithm_2("random", p=1), **SMALL)
-    shutil.move(tmp_path / "a", tmp_path / "b")
-    again = run_lottery(tmp_path / "b", few_digits, algorithm_2("random", p=1), **SMALL)
+def test_moved_folder_names_its_files_where_they_are(few_digits: ImageData, folder: Path, tmp_path: Path) -> None:
+    first = run_lottery(folder, few_digits, ASKED, **SMALL)
+    shutil.move(folder, tmp_path / "b")
+    again = run_lottery(tmp_path / "b", few_digits, ASKED, **SMALL)
     (seed,) = again.to_dict()["tickets"][0]["seeds"].values()
+    assert str(tmp_path / "b") in seed["path"]
     assert load_ticket(seed["path"]).sha256 == seed["sha256"] == first.rows[0].records[0].model.sha256
 
 
-def test_code_or_weights_that_have_changed_are_another_network(
-    few_digits: ImageData, tmp_path: Path, trainings: list[int]
-) -> None:
+def test_code_that_has_changed_is_another_network(few_digits: ImageData, tmp_path: Path, trainings: list[int]) -> None:
     code = tmp_path / "net.py"
     settings = {**SMALL, "model": f"file:{code}:Net", "model_options": {}}
     asked = algorithm_2("random", p=1, eligibility="identity")
@@ -308,26 +321,24 @@ def test_code_or_weights_that_have_changed_are_another_network(
     code.write_text(LINEAR_BLOCKS.replace("relu", "gelu"))
     run_lottery(tmp_path / "out", few_digits, asked, **settings)
     assert len(trainings) == 4
+
+
+@pytest.mark.slow
+def test_weights_that_have_changed_are_another_network(
+    few_digits: ImageData, tmp_path: Path, trainings: list[int]
+) -> None:
     start = build_model("resnet20", few_digits, width=4, seed=3).state_dict()
     options = {"width": 4, "weights_file": str(tmp_path / "weights.pt")}
     torch.save(start, tmp_path / "weights.pt")
-    run_lottery(tmp_path / "own", few_digits, algorithm_2("random", p=1), **{**SMALL, "model_options": options})
+    run_lottery(tmp_path / "own", few_digits, ASKED, **{**SMALL, "model_options": options})
     (ticket,) = [load_ticket(path / "ticket.pt") for path in stages_of(tmp_path / "own", "prune")]
     assert all(torch.equal(value, start[name]) for name, value in ticket.network.state_dict().items())
     torch.save({name: value + 1 for name, value in start.items()}, tmp_path / "weights.pt")
-    run_lottery(tmp_path / "own", few_digits, algorithm_2("random", p=1), **{**SMALL, "model_options": options})
-    assert len(trainings) == 8
+    run_lottery(tmp_path / "own", few_digits, ASKED, **{**SMALL, "model_options": options})
+    assert len(trainings) == 4
 
 
-def test_densities_and_eligibilities_share_scores(few_digits: ImageData, tmp_path: Path) -> None:
-    asked = [algorithm_2("snip", p=p, eligibility=rule) for p in (1, 3) for rule in ("authors", "strict")]
-    run_lottery(tmp_path, few_digits, asked, **SMALL)
-    assert len(stages_of(tmp_path, "score")) == 1
-    run_lottery(tmp_path, few_digits, algorithm_2("snip", p=1, reduction="mean"), **SMALL)
-    run_lottery(tmp_path, few_digits, algorithm_2("snip", p=1, method="filter"), **SMALL)
-    assert len(stages_of(tmp_path, "score")) == 3
-
-
+@pytest.mark.slow
 def test_filters_are_matched_by_the_cost_that_is_named(few_digits: ImageData, tmp_path: Path) -> None:
     asked = [algorithm_2("snip", p=1, method="filter", match_by=by) for by in ("filters", "macs")]
     results = run_lottery(tmp_path, few_digits, asked, **SMALL)
@@ -340,9 +351,11 @@ def test_filters_are_matched_by_the_cost_that_is_named(few_digits: ImageData, tm
         Pruning("filter", criterion="snip", blocks=1, match_by="mac")
 
 
-def test_a_stage_that_another_process_works_on_is_waited_for(few_digits: ImageData, tmp_path: Path) -> None:
-    straight = run_lottery(tmp_path / "a", few_digits, algorithm_2("random", p=1), **SMALL)
-    (dense,) = stages_of(tmp_path / "a", "dense")
+def test_a_stage_that_another_process_works_on_is_waited_for(
+    few_digits: ImageData, folder: Path, tmp_path: Path
+) -> None:
+    straight = run_lottery(folder, few_digits, ASKED, **SMALL)
+    (dense,) = stages_of(folder, "dense")
     lock = Store(tmp_path / "b").lock(dense.name)
     lock.parent.mkdir(parents=True)
     held = threading.Event()
@@ -357,7 +370,7 @@ def test_a_stage_that_another_process_works_on_is_waited_for(few_digits: ImageDa
     other = threading.Thread(target=work_elsewhere)
     other.start()
     held.wait()
-    results = run_lottery(tmp_path / "b", few_digits, algorithm_2("random", p=1), **SMALL)
+    results = run_lottery(tmp_path / "b", few_digits, ASKED, **SMALL)
     other.join()
     assert without_times(results) == without_times(straight)
     stamp = (dense / "stage.json").read_text()

@@ -50,6 +50,7 @@ def test_table_and_second_call(run: Run) -> None:
     assert run("report", "new/out", "--out", "report.html").code == 0
 
 
+@pytest.mark.slow
 def test_seeds_share_their_images_and_add_up(run: Run) -> None:
     settings = (*LOTTERY, "--criterion", "random", "--at-init", "--out", "out", "--json")
     apart = [run(*settings, "--seed", seed).json["tickets"][0]["seeds"][seed] for seed in ("0", "1")]
@@ -61,6 +62,7 @@ def test_seeds_share_their_images_and_add_up(run: Run) -> None:
     assert row["interval"][0] <= row["difference"] <= row["interval"][1]
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 from extras import needs
+from packaging.version import Version
 from support import Shape
 
 from robustprune.errors import ModelError, TicketError
@@ -71,10 +73,15 @@ def test_image_size_it_cannot_take_is_explained() -> None:
         build_model("timm:vit_tiny_patch16_224", Shape(image_size=(9, 9)))
 
 
-def test_image_size_it_divides_by_zero_at_is_explained() -> None:
-    # Swin V2 scales positions by the window's side less one, and the last stage has windows of 1×1 here.
-    with pytest.raises(ModelError, match="too small"):
-        build_model("timm:swinv2_tiny_window8_256", Shape())
+def test_image_size_it_may_divide_by_zero_at_is_explained_or_computed() -> None:
+    # Swin V2 scales positions by the window's side less one, and the last stage has windows of 1×1 here: timm 1.0.9
+    # divides by zero, 1.0.31 does not.
+    shape, name = Shape(), "timm:swinv2_tiny_window8_256"
+    if Version(version("timm")) <= Version("1.0.9"):
+        with pytest.raises(ModelError, match="too small"):
+            build_model(name, shape)
+    else:
+        assert build_model(name, shape)(torch.rand(2, 3, 32, 32)).isfinite().all()
 
 
 def test_ticket_comes_back_and_a_foreign_one_reads_no_weights(tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ KEYS = [
 PREFIXES = ["module.", "_orig_mod.", "network.", "net.", "model.", "backbone.", "encoder.", "student.", "my_resnet."]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(KEYS), max_size=4), st.lists(st.sampled_from(PREFIXES), max_size=4))
 def test_any_nesting_under_any_chain_of_prefixes_is_the_same_network(

@@ -114,6 +114,7 @@ def test_scores_are_those_of_the_protocol(
     assert not detector.needs_fitting or kind_of(name)(model).needs_fitting
 
 
+@pytest.mark.quick_cases(20)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["knn", "she", "temperature", "energy"])
 def test_images_come_in_any_form(form: str, name: str, model: nn.Module, data: ImageData) -> None:

@@ -25,6 +25,7 @@ def _empty_root(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTPRUNE_DATA", str(tmp_path / "data"))
 
 
+@pytest.mark.quick_cases(1)
 def test_figures_are_those_of_the_scores_beside_them(case, digits):
     result = evaluate_ood(
         case.network, digits, OOD(["noise", "photo-patches"], detectors=["msp", "knn", "vim"], resamples=50)
@@ -100,6 +101,7 @@ def test_resamples_are_counted_before_anything_is_computed(digits):
             evaluate_ood(Untouched(), digits, OOD("noise", detectors="msp", resamples=resamples))
 
 
+@pytest.mark.quick_cases(1)
 def test_everything_is_left_as_it_was(case, digits):
     network = case.network
     network.train()

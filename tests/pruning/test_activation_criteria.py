@@ -76,6 +76,7 @@ def expected(criterion: str, features: Features, labels: Tensor) -> Features:
 
 
 # Before the activation all maps of 8×8 digits and smaller have full rank.
+@pytest.mark.quick_cases(5)
 @pytest.mark.filterwarnings("ignore:criterion hrank scored all")
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("criterion", ["hrank", "expected_abs", "pls"])
@@ -121,6 +122,7 @@ def test_singular_values_on_either_side_of_the_tolerance() -> None:
     assert matrix_ranks(torch.stack([turn @ each @ turn.T for each in just]), 1e-3).tolist() == [3, 2]
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize("criterion", ["hrank", "expected_abs", "pls", "kl"])
 def test_batches_do_not_change_scores(few_digits: ImageData, criterion: str) -> None:
     model = build_model("resnet20", few_digits, width=4)

@@ -38,6 +38,7 @@ FAMILIES = [
 ]
 
 
+@pytest.mark.quick_cases(4)
 @pytest.mark.parametrize(("name", "size", "stages", "projecting", "together"), FAMILIES, ids=[f[0] for f in FAMILIES])
 def test_families(name: str, size: int, stages: tuple[int, ...], projecting: int, together: int) -> None:
     blocks = find_blocks(build_model(name, Shape(image_size=(size, size))))
@@ -59,6 +60,7 @@ def make_architectures() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_the_page_lists_what_the_script_finds() -> None:
     script, page = make_architectures(), (DOCS / "architectures.md").read_text()
     assert all(f"| {family} | `{name}` |" in page for family, (name, _) in script.FAMILIES.items())

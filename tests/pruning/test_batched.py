@@ -93,6 +93,7 @@ def test_images_are_read_when_their_turn_comes(few_digits: ImageData, network: n
     assert torch.equal(again[0], list(found)[1][0])
 
 
+@pytest.mark.quick_cases(3)
 @pytest.mark.filterwarnings("ignore::robustprune.errors.PruningWarning")
 @pytest.mark.parametrize("criterion", sorted(set(CRITERIA.names()) - {"l1", "magnitude", "random"}))
 def test_criteria_tell_of_progress_from_nothing_to_all(

@@ -57,6 +57,42 @@ def test_walk_takes_the_lowest_that_leave_two_in_each_stage(values: list[float],
             assert taken[block.stage] == 3
 
 
+SCORES = st.lists(st.floats(-5, 5), min_size=15, max_size=15, unique=True)
+
+
+@given(SCORES, st.integers(1, 9), st.sampled_from(["authors", "strict", "identity"]))
+def test_the_highest_are_the_lowest_of_the_reverse_ranking(values: list[float], count: int, eligibility: str) -> None:
+    scores = {block.name: value for block, value in zip(RESNET32, values, strict=True)}
+    reverse = {name: -value for name, value in scores.items()}
+    chosen = choose_blocks(RESNET32, scores, count, eligibility, choice="highest")
+    assert chosen == choose_blocks(RESNET32, reverse, count, eligibility)
+
+
+@given(SCORES, st.integers(1, 9), st.sampled_from(["authors", "strict", "identity"]), st.integers(0, 99))
+def test_random_per_stage_takes_as_many_of_each_stage(
+    values: list[float], count: int, eligibility: str, seed: int
+) -> None:
+    scores = {block.name: value for block, value in zip(RESNET32, values, strict=True)}
+    lowest = choose_blocks(RESNET32, scores, count, eligibility)
+    chosen = choose_blocks(RESNET32, scores, count, eligibility, choice="random-per-stage", seed=seed)
+    assert Counter(block.stage for block in chosen) == Counter(block.stage for block in lowest)
+    assert len(set(chosen)) == count
+    assert set(chosen) <= set(eligible_blocks(RESNET32, eligibility))
+    # Of the ranking it knows how many blocks go from each stage, and nothing else.
+    alike = dict.fromkeys(scores, 0.0) | {block.name: -1.0 for block in lowest}
+    assert set(choose_blocks(RESNET32, alike, count, eligibility)) == set(lowest)
+    assert chosen == choose_blocks(RESNET32, alike, count, eligibility, choice="random-per-stage", seed=seed)
+
+
+def test_random_per_stage_takes_each_block_of_a_stage_equally_often() -> None:
+    scores = {block.name: float(place) for place, block in enumerate(RESNET32)}  # layer1.1 would go
+    draws = Counter(
+        choose_blocks(RESNET32, scores, 1, choice="random-per-stage", seed=seed)[0].name for seed in range(400)
+    )
+    assert draws.keys() == {f"layer1.{place}" for place in (1, 2, 3, 4)}
+    assert max(draws.values()) - min(draws.values()) < 50  # of 100 each, with a standard deviation of 9
+
+
 def test_equal_scores_remove_the_later_block_first() -> None:
     chosen = choose_blocks(RESNET32, dict.fromkeys((b.name for b in RESNET32), 1.0), 4)
     assert [block.name for block in chosen] == ["layer3.4", "layer3.3", "layer3.2", "layer2.4"]

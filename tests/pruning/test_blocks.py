@@ -125,6 +125,7 @@ def test_plain_chain_gets_the_reason(name: str) -> None:
         find_blocks(build_model(name, Shape(image_size=(64, 64))))
 
 
+@pytest.mark.quick_cases(3)
 @pytest.mark.parametrize(
     ("name", "blocks", "removable"),
     [

@@ -181,6 +181,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.quick_cases(11)
 @pytest.mark.filterwarnings("ignore::robustprune.errors.PruningWarning")
 @pytest.mark.parametrize("kind", ["block", "filter", "weight"])
 @pytest.mark.parametrize("criterion", sorted(CRITERIA.names()))
@@ -227,6 +228,7 @@ def test_filters_of_what_is_no_convolution_are_refused(few_digits: ImageData) ->
         score_filters(model, ["layer1.0.bn1"], few_digits, "snip")
 
 
+@pytest.mark.quick_cases(7)
 @pytest.mark.filterwarnings("ignore::robustprune.errors.PruningWarning")
 @pytest.mark.parametrize("bn_mode", ["batch", "running"])
 @pytest.mark.parametrize("criterion", sorted(CRITERIA.names()))

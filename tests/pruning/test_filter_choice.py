@@ -51,6 +51,7 @@ def test_global_takes_the_least_important_but_for_last_filters(values: list[list
         assert all(min(left) >= worst for left in kept.values() if len(left) > 1)
 
 
+@pytest.mark.slow
 @given(rows, st.integers(0, 3))
 def test_uniform_takes_the_largest_equal_share_then_one_more_of_some(values: list[list[float]], seed: int) -> None:
     sizes = [len(row) for row in values]

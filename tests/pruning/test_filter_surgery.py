@@ -53,6 +53,7 @@ def masked_logits(network: nn.Module, readers: dict[str, list[int]], images: Ten
     return logits
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.filterwarnings("ignore:.*keep all their filters")
 @pytest.mark.parametrize(("name", "size", "readers"), CASES, ids=[case[0] for case in CASES])
 def test_removing_equals_masking(name: str, size: int, readers: list[str]) -> None:
@@ -151,6 +152,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.quick_cases(4)
 @pytest.mark.parametrize(("name", "convolution", "indices", "match"), REFUSED)
 def test_what_cannot_go(name: str, convolution: str, indices: list[int], match: str) -> None:
     network = build_model(name, Shape())
@@ -159,6 +161,7 @@ def test_what_cannot_go(name: str, convolution: str, indices: list[int], match: 
     assert convolution in str(caught.value)
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize(
     ("name", "match"),
     [
@@ -214,6 +217,7 @@ def test_the_shortcut_is_never_the_first_convolution() -> None:
         remove_filters(network, {"2.unused": [0]}, example=images)
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize(("name", "total", "filters"), [("resnet32", 1232, 560), ("resnet56", 2128, 1008)])
 def test_removable_filters_of_the_papers_networks(name: str, total: int, filters: int) -> None:
     network = build_model(name, Shape(image_size=(8, 8)))

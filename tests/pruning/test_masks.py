@@ -122,6 +122,7 @@ def collapsed(masks: dict[str, Tensor]) -> list[str]:
     return [name for name, mask in masks.items() if not mask.any()]
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("kept", [10, 40, 400])
 def test_synflow_in_a_hundred_rounds_leaves_a_path_where_one_round_leaves_none(

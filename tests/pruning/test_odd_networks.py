@@ -68,6 +68,7 @@ def test_blocks_are_found(name: str) -> None:
     assert all(block.obstacle is None for block in blocks)
 
 
+@pytest.mark.quick_cases(30)
 @pytest.mark.parametrize("places", [[0], [2], [1, 3]], ids=str)
 @pytest.mark.parametrize("name", WORKING)
 def test_what_is_removed_is_as_if_it_had_not_been_built(name: str, places: list[int]) -> None:
@@ -128,6 +129,7 @@ def test_a_block_that_runs_twice_stays_and_the_others_go() -> None:
     assert [block.residue for block in blocks] == ["identity", None, "identity", "identity"]
 
 
+@pytest.mark.quick_cases(6)
 @pytest.mark.parametrize("name", [name for name, odd in WORKING.items() if odd.build.__name__ != "<lambda>"])
 def test_tickets_of_them_train_and_come_back_as_they_were(name: str, tmp_path: Path) -> None:
     odd = WORKING[name]
@@ -142,6 +144,7 @@ def test_tickets_of_them_train_and_come_back_as_they_were(name: str, tmp_path: P
     check_comes_back(ticket, tmp_path)
 
 
+@pytest.mark.quick_cases(6)
 @pytest.mark.parametrize("name", [name for name, odd in WORKING.items() if odd.trains])
 def test_blocks_are_found_in_trained_networks_and_tickets_go_back(name: str) -> None:
     odd = WORKING[name]

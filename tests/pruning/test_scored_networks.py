@@ -78,6 +78,7 @@ def test_networks_with_further_outputs_are_scored_by_their_logits(few_digits: Im
     assert score_blocks(network, few_digits, criterion) == score_blocks(plain, few_digits, criterion)
 
 
+@pytest.mark.quick_cases(9)
 @pytest.mark.filterwarnings("ignore::robustprune.errors.PruningWarning")
 @pytest.mark.parametrize("criterion", BY_WEIGHTS)
 @pytest.mark.parametrize("form", sorted(COMPUTED.keys() - IN_FORWARD))
@@ -111,6 +112,7 @@ def test_scoring_leaves_computed_weights_alone(few_digits: ImageData, form: str)
     assert [(type(m), "forward" in vars(m)) for m in network.modules()] == types == forwards
 
 
+@pytest.mark.quick_cases(4)
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
 @pytest.mark.parametrize("criterion", BY_WEIGHTS)
 @pytest.mark.parametrize("form", ["checkpoints", "other checkpoints", "checkpoints in parts"])
@@ -173,6 +175,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.quick_cases(60)
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
 @pytest.mark.parametrize("criterion", EVERY)
 @pytest.mark.parametrize("form", sorted(FORMS))
@@ -235,6 +238,7 @@ def test_gradients_that_do_not_arrive(
     assert len(score_blocks(network, few_digits, "l1")) == 3
 
 
+@pytest.mark.quick_cases(7)
 @pytest.mark.parametrize("criterion", EVERY)
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
 def test_the_callers_modes_do_not_matter(few_digits: ImageData, criterion: str, around: Callable[[], object]) -> None:
@@ -328,6 +332,7 @@ def test_weights_made_in_the_forward_pass_are_scored_by_their_parameters(few_dig
         torch.testing.assert_close(scores[name], (weight * weight.grad).abs().detach(), rtol=1e-3, atol=1e-8)
 
 
+@pytest.mark.quick_cases(3)
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
 @pytest.mark.parametrize("criterion", EVERY)
 def test_compiled_and_scripted_parts_change_no_score(few_digits: ImageData, criterion: str) -> None:

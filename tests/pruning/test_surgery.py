@@ -61,6 +61,7 @@ CASES = [
 ]
 
 
+@pytest.mark.quick_cases(4)
 @pytest.mark.parametrize(("name", "size", "silenced"), CASES, ids=[case[0] for case in CASES])
 def test_removing_equals_silencing(name: str, size: int, silenced: Callable[[nn.Module], None]) -> None:
     dense = shaken(build_model(name, Shape(image_size=(size, size))))

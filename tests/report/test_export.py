@@ -68,6 +68,7 @@ def test_svg_takes_the_colours_of_its_page(vectors: dict[str, str]) -> None:
     assert "fill: none" in first.attrib["style"]
 
 
+@pytest.mark.slow
 def test_equal_figures_are_equal_bytes(groups: Groups, tmp_path: Path) -> None:
     first, second = ([next(draw_all(groups))] for _ in range(2))
     assert to_svg(first[0]) == to_svg(first[0]) == to_svg(second[0])

@@ -65,6 +65,7 @@ def test_the_policy_is_in_force(browser: Browser) -> None:
     WebDriverWait(browser.driver, 10).until(lambda _driver: browser.console())
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn(browser: Browser) -> None:
     figures = every(browser, "figure")
     assert len(figures) >= 5
@@ -226,6 +227,7 @@ def test_the_keyboard_reaches_everything_that_scrolls(browser: Browser) -> None:
     assert stuck == []
 
 
+@pytest.mark.slow
 def test_printing(browser: Browser) -> None:
     printed = base64.b64decode(browser.command("Page.printToPDF", printBackground=True)["data"])
     assert printed.startswith(b"%PDF-")

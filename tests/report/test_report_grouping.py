@@ -17,6 +17,7 @@ def changed(record: Record, *, dataset: str | None = None, recipe: dict[str, Any
     return copy
 
 
+@pytest.mark.quick_cases(3)
 @pytest.mark.parametrize(
     ("plan", "name"),
     [

@@ -59,6 +59,7 @@ def page(text: str) -> Page:
     return Page(text)
 
 
+@pytest.mark.slow
 def test_equal_records_make_equal_pages(hostile_groups: dict[str, list[Record]], text: str, tmp_path: Path) -> None:
     write_report(hostile_groups, tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == text

@@ -52,6 +52,7 @@ def test_a_notebook_shows_pictures_with_words(groups: Groups) -> None:
     assert all(reason in "".join(page.itertext()) for reason in found.left_out.values())
 
 
+@pytest.mark.slow
 def test_one_record_or_a_list_is_named_by_what_it_says(records: dict[str, Record]) -> None:
     alone = rp.show(records["dense"])
     several = rp.show(list(records.values()))

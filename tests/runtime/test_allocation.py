@@ -50,17 +50,20 @@ def page_faults(before: str, script: str = ROUNDS, **variables: str) -> int:
 is_gnu = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep memory in other ways")
 
 
+@pytest.mark.slow
 @is_gnu
 @pytest.mark.parametrize("what", BEFORE)
 def test_memory_that_a_batch_frees_is_there_for_the_next(what: str) -> None:
     assert page_faults(BEFORE[what]) < 0.2 * page_faults("")
 
 
+@pytest.mark.slow
 @is_gnu
 def test_blocks_of_more_than_32_mib_stay_too() -> None:
     assert page_faults(BEFORE["keep_freed_memory"], LARGE) < 0.2 * page_faults("", LARGE)
 
 
+@pytest.mark.slow
 @is_gnu
 def test_who_has_set_up_the_c_library_is_left_alone() -> None:
     chosen = {"MALLOC_MMAP_THRESHOLD_": "65536"}

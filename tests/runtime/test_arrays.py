@@ -120,6 +120,7 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)).eval()
 
 
+@pytest.mark.quick_cases(5)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_attacks_take_any_layout(network: nn.Module, layout: str) -> None:
     lay = LAYOUTS[layout]

@@ -138,6 +138,7 @@ def watched(is_working: bool) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 @is_counted
 def test_beside_four_others_on_its_processor_a_process_that_works_is_short_and_one_that_sleeps_is_not() -> None:
     with others(4):

@@ -126,6 +126,7 @@ def test_what_is_spelled_out_and_what_is_left_to_the_default_is_the_same() -> No
     assert spelled.stages.keys() == plan().stages.keys()
 
 
+@pytest.mark.quick_cases(5)
 @pytest.mark.parametrize(
     ("changes", "same"),
     [

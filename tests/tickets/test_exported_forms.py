@@ -253,6 +253,7 @@ class Odd(nn.Module):
         return self.form(self.network(images))
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize(
     ("form", "expected"),

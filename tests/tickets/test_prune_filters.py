@@ -78,6 +78,7 @@ MATCHED = [
 ]
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize(("name", "blocks"), MATCHED, ids=[f"{name}-{len(b)}-{b[0]}" for name, b in MATCHED])
 def test_filter_count_is_the_closest_feasible(name: str, blocks: list[str]) -> None:
     network = build_model(name, Shape())
@@ -125,11 +126,11 @@ def brute_force(
     [
         ("resnet20", "filters"),
         ("resnet20", "macs"),
-        ("resnet20", "params"),
-        ("wrn-16-4", "params"),
-        ("torchvision:resnet50", "macs"),
-        ("torchvision:mobilenet_v2", "filters"),
-        ("torchvision:mobilenet_v2", "macs"),
+        pytest.param("resnet20", "params", marks=pytest.mark.slow),
+        pytest.param("wrn-16-4", "params", marks=pytest.mark.slow),
+        pytest.param("torchvision:resnet50", "macs", marks=pytest.mark.slow),
+        pytest.param("torchvision:mobilenet_v2", "filters", marks=pytest.mark.slow),
+        pytest.param("torchvision:mobilenet_v2", "macs", marks=pytest.mark.slow),
     ],
 )
 def test_no_other_place_on_the_ranking_is_closer(name: str, by: str) -> None:
@@ -298,6 +299,7 @@ def test_requests_that_make_no_sense(small: nn.Module) -> None:
         prune_filters(small, FilterScores({}, criterion="x"), match=ticket)
 
 
+@pytest.mark.quick_cases(4)
 @pytest.mark.parametrize(
     ("removed", "match"),
     [

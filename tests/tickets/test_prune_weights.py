@@ -59,6 +59,7 @@ def test_the_plan_says_how(masked: Ticket, few_digits: ImageData) -> None:
     assert masked.data == few_digits.spec
 
 
+@pytest.mark.slow
 def test_synflow_takes_a_hundred_rounds_unless_told(dense: Ticket, few_digits: ImageData) -> None:
     assert prune_weights(dense, few_digits, "synflow", sparsity=0.5).plan.rounds == 100
     assert prune_weights(dense, few_digits, "synflow", sparsity=0.5, rounds=2).plan.rounds == 2
@@ -167,6 +168,7 @@ def all_of_them(content: dict[str, Any]) -> None:
     content["header"]["plan"]["sparsity"] = 1.0
 
 
+@pytest.mark.quick_cases(4)
 @pytest.mark.parametrize(
     ("change", "match"),
     [

@@ -60,6 +60,7 @@ def dense(few_digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> tu
     return trained, {epoch: load_ticket(folder / f"{epoch}.pt") for epoch in range(EPOCHS)}
 
 
+@pytest.mark.quick_cases(3)
 @pytest.mark.parametrize("epoch", range(EPOCHS))
 @pytest.mark.parametrize("criterion", ["hrank", "random"])
 def test_what_is_kept_is_bit_equal_to_then(

@@ -64,6 +64,7 @@ def test_views() -> None:
         Recipe(defence="mixup")
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("options", [{"defence": "augmix", "consistency": 12.0}, {"defence": "corruptions"}])
 def test_interrupted_training_ends_in_the_same_weights(
     few_digits: ImageData, tmp_path: Path, options: dict[str, object]

@@ -84,6 +84,7 @@ def test_the_others_go_as_with_the_mask_in_the_forward_pass(few_digits: ImageDat
         torch.testing.assert_close(value, leaves[name] * shares[name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("steps", [2, 3, 5])
 def test_interrupted_and_resumed_is_bit_identical(few_digits: ImageData, tmp_path: Path, steps: int) -> None:
     expected = quietly(masked(few_digits), few_digits)

@@ -66,6 +66,7 @@ def loop(network: nn.Module, data: ImageData, recipe: Recipe) -> nn.Module:
     return network
 
 
+@pytest.mark.quick_cases(3)
 @pytest.mark.parametrize("precision", ["fp32", *KINDS])
 @pytest.mark.parametrize("batch_size", [200, 32], ids=["one step", "six steps"])
 def test_training_is_a_plain_loop_with_autocast_bit_for_bit(
@@ -137,6 +138,7 @@ def test_attacks_are_those_of_single_precision(few_digits: ImageData, precision:
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize(
     ("precision", "how"),
     [

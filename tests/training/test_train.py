@@ -91,6 +91,7 @@ def test_updates_are_those_of_nesterov_momentum(few_digits: ImageData, tmp_path:
         torch.testing.assert_close(trained[name], parameter, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize("steps", [1, 4, 7, 11])
 def test_interrupted_and_resumed_is_bit_identical(few_digits: ImageData, tmp_path: Path, steps: int) -> None:
     expected = quietly(fresh(few_digits), few_digits).sha256

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from robustprune.runtime.launch import environment_variables, once_each
 from robustprune.sweep.engines import Event, Task, TaskFailed, TaskFinished, attempt
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+_CARD_VARIABLES = {"cuda": "CUDA_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK"}
+"""Which cards a process sees: of CUDA's or ROCm's, and of oneAPI's."""
 
 
 @dataclass
@@ -33,10 +34,10 @@ class _Worker:
 class LocalEngine:
     """Processes that are started when they are first needed, and replaced when they die."""
 
-    def __init__(self, workers: int, *, threads: int = 1, gpus: tuple[str, ...] = ()) -> None:
-        """Prepare ``workers`` processes of ``threads`` threads; worker i sees GPU i of ``gpus`` alone."""
+    def __init__(self, workers: int, *, threads: int = 1, cards: Sequence[Mapping[str, str]] = ()) -> None:
+        """Prepare ``workers`` processes of ``threads`` threads; worker i starts in the environment ``cards[i]``."""
         self._slots: list[_Worker | None] = [None] * workers
-        self._threads, self._gpus = threads, gpus
+        self._threads, self._cards = threads, cards
 
     @property
     def workers(self) -> int:
@@ -87,8 +88,8 @@ class LocalEngine:
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
         variables = dict.fromkeys(_THREAD_VARIABLES, str(self._threads))
-        if self._gpus:
-            variables["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
+        if self._cards:
+            variables.update(self._cards[place % len(self._cards)])
         with environment_variables(variables):
             process.start()
         theirs.close()
@@ -105,13 +106,27 @@ class LocalEngine:
         self._slots = [None] * len(self._slots)
 
 
-def visible_gpus() -> tuple[str, ...]:
-    """Return the CUDA devices that this process may use, without asking CUDA, which would take one of them."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return tuple(name for name in chosen.split(",") if name and name != "-1")
-    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return tuple(sorted(match[1] for match in found if match))
+def cards_alone(wanted: Collection[str]) -> list[dict[str, str]]:
+    """Return, for each card that work may use, the environment in which a process sees no other card.
+
+    Nothing is started on any card. Of an accelerator whose cards no variable hides, there is one environment: further
+    processes would compute on the same card.
+
+    Args:
+        wanted: Names of devices without numbers: ``auto``, ``cuda``, ``xpu``, ….
+    """
+    from robustprune.runtime.devices import devices_here
+
+    cards = [name for name in devices_here() if name != "cpu"]
+    kind = cards[0].partition(":")[0] if cards else ""
+    if not {"auto", kind} & set(wanted) or not cards:
+        return []
+    variable = _CARD_VARIABLES.get(kind)
+    if variable is None:
+        return [{}]
+    chosen = os.environ.get(variable)
+    names = chosen.split(",") if chosen else map(str, range(len(cards)))
+    return [{variable: name.strip()} for name, _ in zip(names, cards, strict=False)]
 
 
 def _cause(code: int | None) -> str:

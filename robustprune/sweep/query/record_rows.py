@@ -23,8 +23,8 @@ RecordRow = dict[str, Any]
 
 # Columns that say what was asked for; all others say what came of it.
 SETTINGS = (
-    *("model", "dataset", "split", "n", "method", "criterion", "blocks", "removed", "sparsity", "rewind", "seed"),
-    "training_epochs",
+    *("model", "dataset", "split", "n", "method", "criterion", "choice", "blocks", "removed", "sparsity", "rewind"),
+    *("seed", "training_epochs"),
 )
 
 _MODEL = ("parameters", "macs", "filters", "sha256", "path")
@@ -119,6 +119,7 @@ def flatten(record: Mapping[str, Any]) -> RecordRow:
         "n": record["n"],
         "method": {"none": "dense"}.get(plan["method"], plan["method"]),
         "criterion": plan["criterion"],
+        "choice": plan.get("choice"),
         "blocks": len(model["removed"]) or None,
         "removed": ", ".join(model["removed"]),
         "sparsity": plan.get("sparsity"),

@@ -57,7 +57,7 @@ def test_attacks(attack: str, model: nn.Module, images: Tensor, labels: Tensor, 
         {"restarts": 2, "selection": "last", "early_stop": False},
         {"eot": 2},
         {"frozen": False, "batch_size": 5},
-        pytest.param({"checks": "full"}, marks=pytest.mark.slow),
+        {"checks": "full"},
     ],
     ids=str,
 )

@@ -25,7 +25,6 @@ CASES: dict[str, dict[str, Any]] = {
     "pgd": {"adversarial": "pgd", "adversarial_steps": 2},
     "trades": {"adversarial": "trades", "adversarial_steps": 2},
 }
-LONG = dict.fromkeys(("consistent", "pgd", "trades"), pytest.mark.slow)
 SETTINGS: dict[str, Any] = {"epochs": 2, "batch_size": 36, "country": None, "seed": 5}
 
 
@@ -42,7 +41,7 @@ def weights(ticket: Ticket) -> dict[str, torch.Tensor]:
     return dict(ticket.network.state_dict())
 
 
-@pytest.mark.parametrize("case", [pytest.param(name, marks=LONG.get(name, ())) for name in CASES])
+@pytest.mark.parametrize("case", CASES)
 def test_training(case: str, model: nn.Module, data: ImageData, same: Any) -> None:
     here, there = (
         rp.train(pruned(model, data), data, device=device, **SETTINGS, **CASES[case]) for device in ("cpu", NAME)
@@ -72,7 +71,7 @@ def test_a_ticket_is_back_where_it_was(model: nn.Module, data: ImageData) -> Non
     assert {tensor.device.type for tensor in ticket.network.state_dict().values()} == {NAME}
 
 
-@pytest.mark.parametrize("case", ["plain", pytest.param("pgd", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("case", ["plain", "pgd"])
 def test_an_interrupted_training_goes_on(case: str, model: nn.Module, data: ImageData, tmp_path: Path) -> None:
     how: dict[str, Any] = {**SETTINGS, **CASES[case], "device": NAME}
     whole = rp.train(pruned(model, data), data, **how)

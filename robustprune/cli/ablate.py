@@ -1,0 +1,104 @@
+"""`robustprune ablate`: what a ticket's accuracy is owed to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from robustprune.cli import terminal
+from robustprune.cli.application import commands
+from robustprune.cli.compare import read_tolerances, tolerance_option
+from robustprune.cli.lottery import CRITERION_OPTIONS, find_tickets, lottery_out, seeds_option
+from robustprune.cli.options import (
+    DataOptions,
+    NetworkOptions,
+    Setup,
+    country_options,
+    dataset_options,
+    gathered,
+    new_network_options,
+    recipe_options,
+    setup_options,
+)
+from robustprune.cli.sweep import announcing
+
+if TYPE_CHECKING:
+    from robustprune.lottery import AblationVerdicts
+    from robustprune.tickets.requests import Pruning
+    from robustprune.training import Recipe
+
+_LEGEND = """\
+Accuracy in percent, mean over the seeds; differences in pp, paired by seed.
+p of no difference, Holm over all rows of all tables; verdicts hold each by itself."""
+
+
+@commands.command()
+@new_network_options
+@dataset_options
+@gathered("tickets", find_tickets, *CRITERION_OPTIONS)
+@recipe_options()
+@country_options
+@seeds_option
+@lottery_out
+@tolerance_option
+@setup_options
+def ablate(
+    network: NetworkOptions,
+    dataset: DataOptions,
+    tickets: list[Pruning],
+    recipe: Recipe,
+    country: str | None,
+    seeds: int,
+    out: str,
+    tolerance: tuple[str, ...],
+    setup: Setup,
+    as_json: bool,
+) -> None:
+    """Find out what the accuracy of tickets is owed to: train them and their controls, and compare them.
+
+    Controls: random blocks, as many of each stage as the criterion takes or without regard to stages; those of the
+    highest scores; the ticket with its initial weights shuffled within each tensor of its blocks, and with new ones.
+    """
+    from robustprune.cli.workbench import open_data
+    from robustprune.lottery import ablate
+    from robustprune.runtime.work import Work
+
+    if network.is_ticket:
+        raise click.UsageError("an ablation begins with fresh weights: --model takes a name, not a ticket")
+    xi = read_tolerances(tolerance)
+    device = setup.begin()
+    data = open_data(dataset)
+    with terminal.progress_bar() as bar:
+        results = ablate(
+            out,
+            data,
+            tickets,
+            recipe,
+            model=network.model,
+            model_options=network.options,
+            seeds=range(setup.seed, setup.seed + seeds),
+            device=device,
+            country=country,
+            work=Work(progress=announcing(bar)),
+        )
+    found = results.judge(xi)
+    if as_json:
+        terminal.print_json({**found.to_dict(), "out": out})
+    else:
+        _draw(found, out)
+
+
+def _draw(found: AblationVerdicts, out: str) -> None:
+    results = found.results
+    n = next(iter(results.records["dense"].values())).n
+    for ticket in results.tickets:
+        for sentence in found.sentences(ticket):
+            terminal.paragraph(sentence)
+        legend = [_LEGEND, f"ξ: {found.comparison.tolerance_text}.", *found.notes(ticket)]
+        terminal.table(found.title(ticket), *found.table(ticket), "\n".join(legend))
+    for warning in found.warnings:
+        terminal.say(f"Warning: {warning}")
+    terminal.say(
+        f"{results.model} on {results.dataset}: {n} test images, {results.epochs} epochs. Tickets and records in {out}"
+    )

@@ -1,0 +1,152 @@
+"""Comparisons in several settings, each an image set or an architecture or both, and the mean over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from robustprune.comparison.failures import join_failures
+from robustprune.comparison.findings import Comparison, ComparisonRow, correct_p_values, write_headline
+from robustprune.comparison.sides import Network, refuse_repeated
+from robustprune.comparison.verdict import judge_estimate
+from robustprune.errors import ComparisonError
+from robustprune.metrics.pooled import LEAST_SETTINGS, pool_settings
+from robustprune.records import Record
+from robustprune.records.tidy import GROUPS
+
+_FACTS: dict[str, Callable[[Record], str]] = {
+    "architecture": lambda record: record.model.architecture,
+    "dataset": lambda record: record.dataset,
+}
+_Settings = dict[str, dict[str, list[Network]]]
+
+
+def split_settings(groups: Mapping[str, Sequence[Network]], compared: Sequence[tuple[str, str]]) -> _Settings:
+    """Return the networks of each group in each setting.
+
+    Settings are told by what differs within a group: its image sets, its architectures, or both. A candidate whose one
+    architecture is not that of the dense network is a candidate like others.
+
+    Raises:
+        ComparisonError: One network twice, two of one seed in a setting, or networks that are to be compared and have
+            fewer than two settings in common.
+    """
+    told = [read for read in _FACTS.values() if any(len({read(n.record) for n in own}) > 1 for own in groups.values())]
+    found: _Settings = {}
+    for group, networks in groups.items():
+        for network in networks:
+            name = " on ".join(read(network.record) for read in told)
+            found.setdefault(name, {}).setdefault(group, []).append(network)
+    for own in found.values():
+        for networks in own.values():
+            refuse_repeated(networks)
+    for pair in compared if told else ():
+        common = [name for name, own in found.items() if {*pair} <= {*own}]
+        if len(common) < 2:
+            places = "; ".join(f"{group}: {', '.join(n for n in sorted(found) if group in found[n])}" for group in pair)
+            raise ComparisonError(
+                f"records that cannot be compared: they are of several settings, and {pair[0]} and {pair[1]} have "
+                f"{common[0] if common else 'none'} in common ({places}); give the records of both for each setting"
+            )
+    return dict(sorted(found.items()))
+
+
+def pool(found: Mapping[str, Comparison]) -> Comparison:
+    """Return the mean over settings of what comparisons in each, by its name, found."""
+    first = next(iter(found.values()))
+    failures = tuple(join_failures([each.failures for each in found.values()], first.confidence))
+    failed = {each.group for each in failures if each}
+    alike: dict[tuple[str, str, str], dict[str, ComparisonRow]] = {}
+    for name, comparison in found.items():
+        for row in comparison.rows:
+            alike.setdefault((row.candidate, row.against, row.metric), {})[name] = row
+    pairs, groups = list(dict.fromkeys(key[:2] for key in alike)), list(GROUPS)
+    ordered = sorted(alike.items(), key=lambda item: (pairs.index(item[0][:2]), groups.index(_any(item[1]).group)))
+    rows = correct_p_values([_pool_rows(own, len(found), first.confidence, failed) for _, own in ordered])
+    headline = write_headline(rows, first.tolerances["accuracy"], {each.group: each for each in failures})
+    return replace(
+        first,
+        rows=rows,
+        headline=f"Over {len(found)} settings ({', '.join(found)}): {headline}",
+        warnings=tuple(dict.fromkeys([*_caveats(found, ordered), *_warnings(found)])),
+        failures=failures,
+        settings=dict(found),
+    )
+
+
+def _any(rows: Mapping[str, ComparisonRow]) -> ComparisonRow:
+    return next(iter(rows.values()))
+
+
+def _pool_rows(
+    found: Mapping[str, ComparisonRow], n_settings: int, confidence: float, failed: set[str]
+) -> ComparisonRow:
+    """Return the row of a metric over settings, without ``p_adjusted``; ``failed`` are groups with failed trainings."""
+    rows, first = list(found.values()), _any(found)
+    about: dict[str, Any] = {
+        **{name: getattr(first, name) for name in ("candidate", "against", "metric", "label", "group", "unit")},
+        "higher_is_better": first.higher_is_better,
+        "n_seeds": min(row.n_seeds for row in rows),
+        "seeds_paired": all(row.seeds_paired for row in rows),
+        "statement": "settings",
+    }
+    if first.group == "cost":
+        saved = [row.saved_percent for row in rows if row.saved_percent is not None]
+        return ComparisonRow(**about, saved_percent=float(np.mean(saved)) if saved else None, reason=first.reason)
+    judged = [row for row in rows if row.verdict is not None]
+    if len(judged) < 2:
+        return ComparisonRow(**about, reason=f"compared in {len(judged)} of {n_settings} settings")
+    # Of the calibration error, the middle of the interval is without the bias of the figure beside it.
+    middles = np.array([np.mean(row.interval or 0.0) for row in judged])
+    variances = np.array([row.standard_error or 0.0 for row in judged]) ** 2
+    freedoms = np.array([row.freedom or 1.0 for row in judged])
+    estimate, heterogeneity = pool_settings(middles, variances, freedoms, confidence)
+    # Of one standard deviation in each setting, the root of the mean square.
+    margin = float(np.sqrt(np.mean([(row.tolerance or 0.0) ** 2 for row in judged])))
+    for name in ("reference", "value", "difference"):
+        about[name] = float(np.mean([getattr(row, name) for row in judged]))
+    if any(row.over_seeds != "mean" for row in judged):
+        about["over_seeds"] = "interquartile mean"
+    about |= judge_estimate(
+        estimate,
+        margin,
+        confidence,
+        higher_is_better=first.higher_is_better,
+        has_failures=first.candidate in failed,
+    )
+    return ComparisonRow(**about, heterogeneity=heterogeneity, paired=True)
+
+
+def _caveats(
+    found: Mapping[str, Comparison], ordered: Sequence[tuple[tuple[str, str, str], Mapping[str, ComparisonRow]]]
+) -> Iterator[str]:
+    """Yield what a reader of a mean over settings has to know."""
+    if len(found) < LEAST_SETTINGS:
+        yield (
+            f"{len(found)} settings are few: the interval takes Student's quantile of one degree of freedom, which is "
+            f"12.7 at 95 %; from {LEAST_SETTINGS} on it is 4.3 and less"
+        )
+    for (candidate, against, _), rows in ordered:
+        absent = [name for name, comparison in found.items() if (candidate, against) not in comparison.pairs]
+        if absent:
+            yield f"{candidate}: not compared with {against} on {', '.join(absent)}, of which records are missing"
+        sides = {end: [name for name, row in rows.items() if row.verdict == end] for end in ("better", "worse")}
+        if all(sides.values()):
+            better, worse = (", ".join(names) for names in sides.values())
+            yield (
+                f"{candidate}: {_any(rows).label} is better on {better} and worse on {worse}; the mean over settings "
+                "describes neither"
+            )
+
+
+def _warnings(found: Mapping[str, Comparison]) -> Iterator[str]:
+    """Yield the warnings of all settings; those of some of them name them."""
+    places: dict[str, list[str]] = {}
+    for name, comparison in found.items():
+        for warning in comparison.warnings:
+            places.setdefault(warning, []).append(name)
+    for warning, names in places.items():
+        yield warning if len(names) == len(found) else f"{', '.join(names)}: {warning}"
