@@ -7,7 +7,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -117,26 +117,26 @@ def run_sweep(
         if retry_failed:
             for each in store.failed() & plan.stages.keys():
                 store.forget_failure(each)
-        now, seconds, engines = stands_at(plan, store), dict[str, float](), ExitStack()
-        with engines:
-            working: Engine | None = None
-            while missing_stages(now, store.done()):
-                if working is None:
-                    working = _start_engine(plan, workers, engine, address)
-                    engines.callback(working.close)
-                state = _do(now, store, working, watch)
-                seconds = state.seconds = {**seconds, **state.seconds}
-                if state.failed:
-                    return state
-                now = stands_at(plan, store)
-        return State(now, set(now.stages), seconds=seconds)
+        now = stands_at(plan, store)
+        if not missing_stages(now, store.done()):
+            return State(now, set(now.stages))
+        side_by_side = _start_engine(plan, workers, engine, address)
+        try:
+            return _look_after_look(plan, store, side_by_side, watch or (lambda *_: None))
+        except OSError as error:
+            raise SweepError(f"{error.strerror}: {error.filename or folder}") from error
+        finally:
+            side_by_side.close()
 
 
-def _do(plan: SweepPlan, store: Store, engine: Engine, watch: Watch | None) -> State:
-    try:
-        return carry_out(plan, store, engine, watch or (lambda *_: None))
-    except OSError as error:
-        raise SweepError(f"{error.strerror}: {error.filename or store.folder}") from error
+def _look_after_look(plan: SweepPlan, store: Store, engine: Engine, watch: Watch) -> State:
+    """Do what is left to do of a plan: all of it, or what leads to each look until one ends the sweep."""
+    seconds: dict[str, float] = {}
+    while True:
+        state = carry_out(stands_at(plan, store), store, engine, watch)
+        seconds = state.seconds = {**seconds, **state.seconds}
+        if state.failed or not missing_stages(stands_at(plan, store), store.done()):
+            return state
 
 
 def plan_sweep(sweep: Sweep, folder: str | Path) -> tuple[SweepPlan, dict[str, Stage]]:

@@ -182,6 +182,6 @@ def test_command(tmp_path: Path, run: Run) -> None:
     assert again["done_now"] == 0
     assert again["look"]["is_over"]
     assert "ended with look" in run("status", "out").err
-    run("report", "out", "--out", "page.html")
+    assert run("report", "out", "--out", "page.html").code == 0
     assert "of at most 5 seeds" in Path("page.html").read_text()
     check_failure(run("sweep", "sweep.yaml", "--out", "new", "--set", "until=maybe"), 1, "decided")
