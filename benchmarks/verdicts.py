@@ -98,7 +98,7 @@ def print_pooled(draws: int) -> bool:
     """Print what the mean over settings is found to be; return whether its intervals hold the truth as they should."""
     kept = True
     print("\nsettings  seeds  τ       σ of seeds   covered  with weights  wins at −ξ  better at 0  further setting")
-    for settings, seeds in ((3, 3), (3, 5), (5, 3), (5, 10), (8, 3), (8, 5)):
+    for settings, seeds in ((3, 3), (3, 10), (5, 5), (8, 3)):
         for deviation, deviations in ((0.0, (0.6, 0.6)), (0.3, (0.6, 0.6)), (0.0, (0.4, 0.8)), (0.6, (0.3, 1.2))):
             world = Settings(settings, seeds, deviation, deviations)
             equal, worse = (pooled_shares(replace(world, difference=each), draws) for each in (0.0, -TOLERANCE))

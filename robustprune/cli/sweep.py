@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import SWEEPS, commands
 from robustprune.cli.options import json_option, stack
 from robustprune.cli.paths import Naming, Source, Target
 from robustprune.errors import SweepError
@@ -39,7 +39,13 @@ sweep_options = stack(
 """Of commands that run a sweep."""
 
 
-@commands.command()
+@commands.command(
+    panel=SWEEPS,
+    examples=[
+        "sweep.yaml --out runs --dry-run",
+        "sweep.yaml --out runs",
+    ],
+)
 @click.argument("file", required=False, type=Source(dir_okay=False))
 @click.option("--out", type=OUT_OF_SWEEPS, help="Folder for everything that comes out; what is done there stays done.")
 @sweep_options
@@ -209,7 +215,7 @@ def _on_look(look: dict[str, Any]) -> str:
     return f"{stands} look {look['number']} of {look['of']}, at {look['seeds']} of at most {look['most_seeds']} seeds"
 
 
-@commands.command()
+@commands.command(panel=SWEEPS, examples=["runs"])
 @click.argument("folder", type=Source(file_okay=False))
 @json_option
 def status(folder: str, as_json: bool) -> None:
@@ -244,7 +250,7 @@ def status(folder: str, as_json: bool) -> None:
             terminal.say(f"failed: {failure['stage']}: {reason} ({failure['file']})")
 
 
-@commands.command()
+@commands.command(panel=SWEEPS, examples=["table2 --out table2"])
 @click.argument("table")
 @click.option("--scale", type=click.Choice(["small", "paper"]), default="small")
 @click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; several tables may share one.")

@@ -213,8 +213,20 @@ class Comparison:
                 share = f"{100 * (row.chance_better or 0):.0f} % [{low}, {high}]"
                 chances = [f"Chance that one {candidate} network is more accurate than one {against}: {share}."]
         if self.settings:
-            chances += _OF_SETTINGS
+            chances += [*_OF_SETTINGS, *self._chance_agreements(candidate, against)]
         return chances + [f"{'; '.join(labels)}: {reason}" for reason, labels in reasons.items()]
+
+    def _chance_agreements(self, *pair: str) -> Iterator[str]:
+        """Yield which rows have an interval narrower than seeds and images allow, and what their verdicts rest on."""
+        found = []
+        for row in self._of(*pair):
+            if row.heterogeneity is not None and row.interval is not None:
+                own = row.heterogeneity.within.interval(self.confidence)
+                if own[1] - own[0] > row.interval[1] - row.interval[0]:
+                    found.append(f"{row.label} {write_interval(own, row.unit)}")
+        if found:
+            yield "Settings agree more closely than their seeds and images let expect. Verdicts rest"
+            yield f"on what these leave: {', '.join(found)}."
 
     def title(self, candidate: str, against: str) -> str:
         """Return what the table of one of the `pairs` shows."""
