@@ -112,3 +112,5 @@ def _draw(found: VarianceSources, out: str) -> None:
         terminal.paragraph(found.sentence(figure))
         note = f"Standard deviations in percentage points, on the same test images. Networks and records in {out}"
         terminal.table(f"{figure}, {found.model} on {found.dataset}", *found.table(figure), note)
+    for warning in found.warnings:
+        terminal.say(f"Warning: {warning}")
