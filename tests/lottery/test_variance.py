@@ -95,7 +95,7 @@ def test_trainings_that_fail_are_said(asked: list[RunSettings], tmp_path: Path) 
     records = dict(found.records)
     records["order"] = (*records["order"][:2], worse(records["order"][2], 0.5))
     (said,) = replace(found, records=records).warnings
-    assert said.startswith("1 of 8 networks are more than 10 points below the others")
+    assert said.startswith("1 of 9 networks are more than 10 points below the others")
 
 
 def test_each_source_varies_alone(asked: list[RunSettings], tmp_path: Path) -> None:
