@@ -21,7 +21,9 @@ def section(name: str) -> str:
     usage = " ".join(["robustprune", name, *command.collect_usage_pieces(context)])
     rows = [row for parameter in command.params if (row := option_row(parameter, context))]
     text = " ".join((command.help or "").replace("\b", "").split("\f")[0].split())
-    return f"## {name}\n\n{text}\n\n```text\n{usage}\n```\n\n| option | |\n|---|---|\n" + "\n".join(rows)
+    examples = "\n".join(line for line in (command.epilog or "").split("\n\n") if line.startswith("$ "))
+    blocks = f"```text\n{usage}\n```\n\n```console\n{examples}\n```"
+    return f"## {name}\n\n{text}\n\n{blocks}\n\n| option | |\n|---|---|\n" + "\n".join(rows)
 
 
 def option_row(parameter: click.Parameter, context: click.Context) -> str | None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from robustprune.comparison.verdict import WINNING, judge
+from robustprune.comparison.pooling import judge_pooled
+from robustprune.comparison.verdict import WINNING
 from robustprune.metrics.pooled import pool_settings
 
 
@@ -31,10 +32,10 @@ class Settings:
     difference: float = 0.0
 
     def draw(self, random: np.random.Generator) -> Any:
-        """Return differences (settings, seeds)."""
-        own = self.difference + self.deviation * random.standard_normal((self.settings, 1))
-        spread = np.linspace(*self.deviations, self.settings)[:, None]
-        return own + spread * random.standard_normal((self.settings, self.seeds))
+        """Return differences (settings + 1, seeds); the last setting is a further one, of the mean deviation."""
+        own = self.difference + self.deviation * random.standard_normal((self.settings + 1, 1))
+        spread = np.append(np.linspace(*self.deviations, self.settings), np.mean(self.deviations))[:, None]
+        return own + spread * random.standard_normal((self.settings + 1, self.seeds))
 
 
 def pooled_shares(world: Settings, draws: int = 2000, *, tolerance: float = 1.0, seed: int = 0) -> dict[str, float]:
@@ -45,7 +46,7 @@ def pooled_shares(world: Settings, draws: int = 2000, *, tolerance: float = 1.0,
     random = np.random.default_rng(seed)
     counts = dict.fromkeys(("covered", "weighted", "equivalent", "wins", "better", "predicted"), 0)
     for _ in range(draws):
-        drawn = Settings(world.settings + 1, *list(vars(world).values())[1:]).draw(random)
+        drawn = world.draw(random)
         values, further = drawn[:-1], float(drawn[-1].mean())
         means, variances = values.mean(axis=1), values.var(axis=1, ddof=1) / world.seeds
         found, between = pool_settings(means, variances, np.full(world.settings, world.seeds - 1.0))
@@ -53,7 +54,7 @@ def pooled_shares(world: Settings, draws: int = 2000, *, tolerance: float = 1.0,
         counts["covered"] += low <= world.difference <= high
         low_weighted, high_weighted = hartung_knapp(means, variances)
         counts["weighted"] += low_weighted <= world.difference <= high_weighted
-        verdict = judge((low, high), found.interval(0.9), tolerance)
+        verdict = judge_pooled((found, between), tolerance, 0.95)["verdict"]
         for name in ("equivalent", "better"):
             counts[name] += verdict == name
         counts["wins"] += verdict in WINNING
@@ -73,7 +74,7 @@ def hartung_knapp(means: Any, variances: Any, confidence: float = 0.95) -> tuple
 
     low, high = 0.0, float(np.ptp(means)) ** 2 + 1e-12
     if weigh(low)[2] > k - 1:
-        for _ in range(40):
+        for _ in range(25):
             middle = (low + high) / 2
             low, high = (middle, high) if weigh(middle)[2] > k - 1 else (low, middle)
     weights, mean, squares = weigh(low)

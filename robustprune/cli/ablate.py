@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import COMPARE, commands
 from robustprune.cli.compare import read_tolerances, tolerance_option
 from robustprune.cli.lottery import CRITERION_OPTIONS, find_tickets, lottery_out, seeds_option
 from robustprune.cli.options import (
@@ -33,10 +33,12 @@ Accuracy in percent, mean over the seeds; differences in pp, paired by seed.
 p of no difference, Holm over all rows of all tables; verdicts hold each by itself."""
 
 
-@commands.command()
+@commands.command(
+    panel=COMPARE, examples=["--model resnet20 --dataset digits --criterion grasp --blocks 2 --seeds 10 --out ablation"]
+)
 @new_network_options
 @dataset_options
-@gathered("tickets", find_tickets, *CRITERION_OPTIONS)
+@gathered("tickets", find_tickets, *CRITERION_OPTIONS, panel="Pruning")
 @recipe_options()
 @country_options
 @seeds_option
@@ -55,7 +57,7 @@ def ablate(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Find out what the accuracy of tickets is owed to: train them and their controls, and compare them.
+    """Compare the tickets of a criterion with controls: random, inverted, shuffled and re-initialized ones.
 
     Controls: random blocks, as many of each stage as the criterion takes or without regard to stages; those of the
     highest scores; the ticket with its initial weights shuffled within each tensor of its blocks, and with new ones.

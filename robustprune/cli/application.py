@@ -68,11 +68,21 @@ def _fail(message: str) -> None:
     sys.exit(1)
 
 
+# Panels of the help, in its order.
+PRUNE_AND_TRAIN, EVALUATE, COMPARE = "Prune and train", "Evaluate", "Compare and report"
+SWEEPS, INFORMATION = "Sweeps", "Information"
+
+
 class _Commands(click.RichGroup):
     command_class = Command
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.command_panel(PRUNE_AND_TRAIN)
+@click.command_panel(EVALUATE)
+@click.command_panel(COMPARE)
+@click.command_panel(SWEEPS)
+@click.command_panel(INFORMATION)
 @click.version_option(__version__, prog_name="robustprune")
 @click.pass_context
 def commands(context: click.Context) -> None:

@@ -113,6 +113,7 @@ attack_options = gathered(
         help="npz file of the adversarial images.",
     ),
     click.option("--resume-dir", type=OUT_FOLDER, help="Folder to pick interrupted attacks up from."),
+    panel="Attacks",
 )
 """For ``attacked: AttackOptions``."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,8 +39,11 @@ class _Output(NamedTuple):
 class Command(click.RichCommand):
     """A command that checks all it is given before it begins."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        """Add ``--overwrite`` where something is written."""
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        """Add ``--overwrite`` where something is written; ``examples`` end the help."""
+        if examples:
+            lines = (f"$ robustprune {options['name']} {each}" for each in examples)
+            options["epilog"] = "\n\n".join(["Examples:", *lines])
         super().__init__(*args, **options)
         if any(isinstance(each.type, Target) for each in self.params):
             place = next((i for i, each in enumerate(self.params) if each.name == "as_json"), len(self.params))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import COMPARE, commands
 from robustprune.cli.options import json_option
 from robustprune.cli.paths import OUT_FOLDER, Records, Target
 from robustprune.errors import ComparisonError
@@ -66,7 +66,13 @@ def named_groups(groups: Sequence[str], against: str | None) -> dict[str, list[s
     return named
 
 
-@commands.command()
+@commands.command(
+    panel=COMPARE,
+    examples=[
+        "dense=d0.json,d1.json,d2.json layer=l0.json,l1.json,l2.json",
+        "dense='runs/dense-*.json' layer='runs/layer-*.json' filter='runs/filter-*.json' --against filter",
+    ],
+)
 @click.argument("groups", nargs=-1, type=Records(), required=True, metavar="dense=RECORDS NAME=RECORDS …")
 @click.option("--against", default="dense", help="Name of what all others are compared with, such as filter.")
 @click.option("--all-pairs", is_flag=True, help="Compare each with each.")
@@ -75,9 +81,12 @@ def named_groups(groups: Sequence[str], against: str | None) -> dict[str, list[s
 @click.option("--metric", "metrics", multiple=True, help="Only this key, kind or group of metrics, such as robustness.")
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the bootstrap.")
+@click.option("--figures", type=OUT_FOLDER, help="Folder for mean ranks in each metric as PDF, SVG and PNG.")
 @json_option
-def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, **statistics: Any) -> None:
-    """Compare candidates with a dense network, or others: `compare dense=A.json,B.json layer=C.json,D.json`.
+def compare(
+    groups: tuple[str, ...], tolerance: tuple[str, ...], figures: str | None, as_json: bool, **statistics: Any
+) -> None:
+    """Compare candidates with the dense network, or with one another, from records.
 
     RECORDS are files that `evaluate --out` wrote, one for each seed, with commas between; or folders of records, or
     patterns such as `'runs/*/layer.json'`.
@@ -89,6 +98,8 @@ def compare(groups: tuple[str, ...], tolerance: tuple[str, ...], as_json: bool, 
     with terminal.progress_bar() as bar:
         how = {"tolerance": read_tolerances(tolerance), "work": Work(progress=bar), **statistics}
         found = compare(named.pop("dense", None), named, **how)
+    if figures is not None:
+        _write_ranks(found, figures)
     if as_json:
         terminal.print_json(found.to_dict())
     else:
@@ -106,13 +117,25 @@ def _draw(found: Comparison) -> None:
         terminal.say(f"Warning: {warning}")
 
 
+def _write_ranks(found: Comparison, folder: str) -> None:
+    from robustprune.report.figures.drawing import save_figures, slug
+    from robustprune.report.figures.ranked import draw_ranking
+
+    if not found.rankings:
+        raise ComparisonError(
+            "ranks take three kinds of networks or more, on three settings or of three seeds that all of them have; "
+            "leave out --figures, or give more records"
+        )
+    save_figures((draw_ranking(each, f"ranks-{slug(each.metric)}") for each in found.rankings), folder)
+
+
 def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
     from robustprune.report.writing import table_files
 
     return [(file, TABLES) for file in table_files(out)] if options["paper_tables"] else []
 
 
-@commands.command()
+@commands.command(panel=COMPARE, examples=["runs --out report.html"])
 @click.argument(
     "records", nargs=-1, type=Records(), required=True, metavar="DIR | FILE … | dense=RECORDS NAME=RECORDS …"
 )

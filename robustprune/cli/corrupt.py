@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import EVALUATE, commands
 from robustprune.cli.options import (
     DataOptions,
     Setup,
@@ -64,6 +64,8 @@ _frost_dir_option = click.option(
     "--frost-dir", type=Source(whole=True), help="Pictures of frost, in place of ones made by a formula."
 )
 
+_PANEL = "Corruptions and shifted sets"
+
 corruption_options = stack(
     gathered(
         "corruptions",
@@ -80,6 +82,7 @@ corruption_options = stack(
             help="Published set to read them from: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
         ),
         _frost_dir_option,
+        panel=_PANEL,
     ),
     gathered(
         "shift",
@@ -91,6 +94,7 @@ corruption_options = stack(
             help="The same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR; may be "
             "repeated.",
         ),
+        panel=_PANEL,
     ),
 )
 """For ``corruptions: Corruptions`` and ``shift: Shift``."""
@@ -177,10 +181,16 @@ _made_options = gathered(
         help="all (fifteen), extras (four) or a name; may be repeated.",
     ),
     _frost_dir_option,
+    panel="Corruptions",
 )
 
 
-@commands.command()
+_EXAMPLES = [
+    "--dataset photo-patches --gallery corruptions.jpg",
+]
+
+
+@commands.command(panel=EVALUATE, examples=_EXAMPLES)
 @dataset_options
 @split_option
 @click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")
@@ -206,7 +216,7 @@ def corrupt(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Write the corrupted images of a data set in the layout of CIFAR-10-C, or draw a gallery of one of them."""
+    """Write corrupted images of a data set in the layout of CIFAR-10-C, or draw a gallery of one of them."""
     from robustprune.cli.workbench import open_data
     from robustprune.corruptions import expand_names
     from robustprune.corruptions.corrupted_files import write_gallery, write_set

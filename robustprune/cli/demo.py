@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import INFORMATION, commands
 from robustprune.cli.options import Setup, setup_options
 from robustprune.cli.paths import Target
 from robustprune.cli.sweep import announcing
@@ -73,7 +73,7 @@ def demo_files(folder: Path, _options: Mapping[str, Any] | None = None) -> list[
     return files
 
 
-@commands.command()
+@commands.command(panel=INFORMATION, examples=["--out demo"])
 @click.option(
     "--out",
     type=Target(beside=demo_files, marks=(DEMO_MARK,), file_okay=False),

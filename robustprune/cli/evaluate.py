@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import EVALUATE, commands
 from robustprune.cli.attack_options import AttackOptions, accuracy_table, attack_options, refuse_invalid
 from robustprune.cli.corrupt import corruption_options, corruption_tables
 from robustprune.cli.ood_options import ood_options, ood_tables
@@ -42,7 +42,7 @@ def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind
     """Yield the records, and the outcomes beside them."""
     from robustprune.records import check_samples_are_free, samples_path
 
-    for file in _record_files(_named(options["model"], options["also"], options["dense"]), str(out)).values():
+    for file in _record_files(_named(options["model"], options["extra_model"], options["dense"]), str(out)).values():
         record = Path(file)
         yield record, RECORD
         yield samples_path(record), OUTCOMES
@@ -52,8 +52,8 @@ def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind
             raise click.UsageError(f"--out {out}: {error.strerror}") from error
 
 
-def _named(model: str, also: Iterable[str], dense: str | None) -> list[str]:
-    return list(dict.fromkeys([model, *also, *([dense] if dense else [])]))
+def _named(model: str, extra: Iterable[str], dense: str | None) -> list[str]:
+    return list(dict.fromkeys([model, *extra, *([dense] if dense else [])]))
 
 
 def _record_files(named: list[str], out: str | None) -> dict[str, str]:
@@ -78,7 +78,7 @@ def _record_files(named: list[str], out: str | None) -> dict[str, str]:
 class _Wanted:
     """Which networks are evaluated beside the first, on which images, and where their records go."""
 
-    also: tuple[str, ...]
+    extra_model: tuple[str, ...]
     dense: str | None
     split: str
     latency: bool
@@ -91,7 +91,7 @@ wanted_options = gathered(
     "wanted",
     _Wanted,
     click.option(
-        "--also",
+        "--extra-model",
         type=Naming(plain=True),
         multiple=True,
         help="Another network, shown the same images; may be repeated.",
@@ -108,10 +108,17 @@ wanted_options = gathered(
     click.option(
         "--out", type=Target(beside=_written), help="File of the record; of several networks, folder of their records."
     ),
+    panel="Evaluation",
 )
 
 
-@commands.command()
+_EXAMPLES = [
+    "--model ticket.pt --attack pgd",
+    "--model ticket.pt --corruption all --ood near --out record.json",
+]
+
+
+@commands.command(panel=EVALUATE, examples=_EXAMPLES)
 @network_options
 @dataset_options
 @attack_options
@@ -130,13 +137,16 @@ def evaluate(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Measure accuracy and calibration of a network, attack it, corrupt its images, detect others."""
+    """Measure a network: accuracy, calibration, robustness to attacks and corruptions, out-of-distribution detection.
+
+    Accuracy and calibration always are measured; --attack, --corruption, --shift and --ood add to them.
+    """
     from robustprune.attacks import clear_states
     from robustprune.evaluation import Evaluation, evaluate_models
     from robustprune.runtime.processes import EVALUATION_TIMEOUT, start_processes
     from robustprune.runtime.work import Work
 
-    named = _named(network.model, wanted.also, wanted.dense)
+    named = _named(network.model, wanted.extra_model, wanted.dense)
     files = _record_files(named, wanted.out)
     if attacked.attacks.save_adversarial and len(named) > 1:
         raise click.UsageError(
@@ -146,8 +156,7 @@ def evaluate(
     # Out-of-distribution sets are looked for where the data set is.
     ood = ood.model_copy(update={"root": dataset.root, "download": dataset.download}) if ood.sets else ood
     asked = Evaluation(corruptions=corruptions, shift=shift, ood=ood, seed=setup.seed, **own)
-    source = attacked.transfer_from
-    device = setup.begin()
+    source, device = attacked.transfer_from, setup.begin()
     with start_processes(device, EVALUATION_TIMEOUT) as processes, terminal.progress_bar() as bar:
         others = [*named[1:], *([source] if source else [])]
         networks, data = opened(processes, dataset, lambda: _open_all(network, others, dataset, setup))

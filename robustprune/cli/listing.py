@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import INFORMATION, commands
 from robustprune.cli.options import json_option
 from robustprune.registry import Entry, first_line, read_tables
 
@@ -27,7 +27,7 @@ ROOMS = {
 """Kind of plug-in → the room with its table."""
 
 
-@commands.command("list")
+@commands.command("list", panel=INFORMATION, examples=["attacks"])
 @click.argument("kind", type=click.Choice(list(ROOMS)))
 @json_option
 def list_(kind: str, as_json: bool) -> None:

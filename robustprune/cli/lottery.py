@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import PRUNE_AND_TRAIN, commands
 from robustprune.cli.options import (
     DataOptions,
     KeyValue,
@@ -107,13 +107,17 @@ ticket_options = gathered(
         default="filters",
         help="filter, filter-uniform: the cost that is matched.",
     ),
+    panel="Pruning",
 )
 
 seeds_option = click.option("--seeds", type=click.IntRange(min=1), default=1, help="How many, from --seed on.")
 lottery_out = click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; what is done there stays done.")
 
 
-@commands.command()
+@commands.command(
+    panel=PRUNE_AND_TRAIN,
+    examples=["--model resnet20 --dataset digits --criterion grasp --blocks 1,2 --seeds 3 --out lottery"],
+)
 @new_network_options
 @dataset_options
 @ticket_options

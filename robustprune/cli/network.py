@@ -9,7 +9,7 @@ from typing import Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import EVALUATE, PRUNE_AND_TRAIN, commands
 from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
@@ -24,7 +24,7 @@ from robustprune.cli.paths import Naming, Target
 from robustprune.runtime.kinds import EXPORT
 
 
-@commands.command()
+@commands.command(panel=EVALUATE, examples=["--model ticket.pt --dense resnet32"])
 @network_options
 @dataset_options
 @click.option("--dense", type=Naming(plain=True), help="A ticket or model to compare with.")
@@ -129,7 +129,7 @@ def _figures(cost: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return figures
 
 
-@commands.command()
+@commands.command(panel=PRUNE_AND_TRAIN, examples=["--model torchvision:resnet50 --dataset cifar10"])
 @network_options
 @dataset_options
 @eligibility_option
@@ -188,7 +188,7 @@ def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setu
     )
 
 
-@commands.command()
+@commands.command(panel=PRUNE_AND_TRAIN, examples=["--model trained.pt --format onnx --out trained.onnx"])
 @network_options
 @dataset_options
 @click.option("--format", type=click.Choice(["onnx", "torch-export"]), default="onnx")

@@ -89,11 +89,12 @@ def stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
 
 
 def gathered(
-    name: str, make: Callable[..., Any], *options: Callable[[Any], Any]
+    name: str, make: Callable[..., Any], *options: Callable[[Any], Any], panel: str | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds options to a command, which is given one value for all of them.
 
-    The command's argument is called ``name``, and ``make`` makes it of the options' values, by their names.
+    The command's argument is called ``name``, and ``make`` makes it of the options' values, by their names. Its help
+    shows them in a panel of their own.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,7 +106,10 @@ def gathered(
 
         known = len(getattr(command, "__click_params__", ()))
         stack(*options)(call)
-        names = [param.name for param in call.__click_params__[known:]]  # type: ignore[attr-defined]
+        added = call.__click_params__[known:]  # type: ignore[attr-defined]
+        names = [param.name for param in added]
+        for param in added:
+            param.panel = param.panel or panel
         return call
 
     return decorate
@@ -226,10 +230,16 @@ network_options = gathered(
     ),
     _weights_option,
     _network_option,
+    panel="Network",
 )
 """For ``network: NetworkOptions``."""
 new_network_options = gathered(
-    "network", _network, _model_option("A name: see `robustprune list models`."), _weights_option, _network_option
+    "network",
+    _network,
+    _model_option("A name: see `robustprune list models`."),
+    _weights_option,
+    _network_option,
+    panel="Network",
 )
 """The same, of commands that take no ticket."""
 
@@ -249,6 +259,7 @@ dataset_options = gathered(
     click.option("--train-limit", type=click.IntRange(min=1), help="Stratified number of training images."),
     click.option("--validation-fraction", type=click.FloatRange(0, 0.5), help="Held out of train. [default: 0.1]"),
     click.option("--workers", type=click.IntRange(min=0), help="Processes that read images of large sets."),
+    panel="Data set",
 )
 """For ``dataset: DataOptions``."""
 
@@ -285,6 +296,7 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
             "--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on graphics cards."
         ),
         *further,
+        panel="Training",
     )
 
 
@@ -293,6 +305,7 @@ country_options = gathered(
     lambda country, no_energy: None if no_energy else country,
     click.option("--country", default="USA", help="ISO 3166 code of the grid that feeds you."),
     click.option("--no-energy", is_flag=True, help="Do not measure energy."),
+    panel="Energy",
 )
 """For ``country: str | None``, of which None measures no energy."""
 

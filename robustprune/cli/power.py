@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import COMPARE, commands
 from robustprune.cli.compare import named_groups, read_tolerances, tolerance_option
 from robustprune.cli.options import json_option
 from robustprune.cli.paths import OUT_FOLDER, Records
@@ -29,7 +29,13 @@ def _counts(_ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
     return tuple(map(int, texts))
 
 
-@commands.command()
+_EXAMPLES = [
+    "dense=d0.json,d1.json,d2.json layer=l0.json,l1.json,l2.json",
+    "--seed-deviation 0.3 --discordance 5 --images 10000",
+]
+
+
+@commands.command(panel=COMPARE, examples=_EXAMPLES)
 @click.argument("groups", nargs=-1, type=Records(), metavar="[dense=RECORDS NAME=RECORDS …]")
 @click.option("--against", default="dense", help="Name of what all others are compared with, such as filter.")
 @click.option("--metric", default="accuracy", help="Key, kind or group of metrics to plan for.")
@@ -62,7 +68,7 @@ def power(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Say how many seeds and images a verdict takes: `power dense=A.json,B.json,C.json layer=D.json,E.json,F.json`.
+    """Say how many seeds and images a verdict takes.
 
     RECORDS are those of a pilot of three seeds or more, as `compare` takes them. Without one, say how much differences
     in accuracy vary: `power --seed-deviation 0.3 --discordance 5 --images 10000`.

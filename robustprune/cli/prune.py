@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import PRUNE_AND_TRAIN, commands
 from robustprune.cli.options import (
     DataOptions,
     KeyValue,
@@ -106,10 +106,17 @@ prune_options = gathered(
         type=click.IntRange(min=1),
         help="weight: of scoring and masking. [default: 100 for synflow, else 1]",
     ),
+    panel="Pruning",
 )
 
 
-@commands.command()
+@commands.command(
+    panel=PRUNE_AND_TRAIN,
+    examples=[
+        "--model resnet32 --dataset digits --criterion grasp --blocks 4 --out ticket.pt",
+        "--model resnet32 --method filter --match ticket.pt --out filters.pt",
+    ],
+)
 @network_options
 @dataset_options
 @prune_options

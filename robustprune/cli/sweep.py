@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import SWEEPS, commands
 from robustprune.cli.options import json_option, stack
 from robustprune.cli.paths import Naming, Source, Target
 from robustprune.errors import SweepError
@@ -39,7 +39,13 @@ sweep_options = stack(
 """Of commands that run a sweep."""
 
 
-@commands.command()
+@commands.command(
+    panel=SWEEPS,
+    examples=[
+        "sweep.yaml --out runs --dry-run",
+        "sweep.yaml --out runs",
+    ],
+)
 @click.argument("file", required=False, type=Source(dir_okay=False))
 @click.option("--out", type=OUT_OF_SWEEPS, help="Folder for everything that comes out; what is done there stays done.")
 @sweep_options
@@ -183,8 +189,9 @@ def _foresee(asked: Sweep, out: str, workers: int | None, engine: str, as_json: 
             ["stage", "first for", ">runs", "done"],
             [[each["kind"], each["of"], each["runs"], "" if each["address"] in missing else "yes"] for each in shared],
         )
+    most = ", at most: it ends once verdicts are decided" if len(plan.looks) > 1 else ""
     terminal.say(
-        f"{len(missing)} of {len(plan.stages)} stages are left. With {found['workers']} workers about "
+        f"{len(missing)} of {len(plan.stages)} stages are left{most}. With {found['workers']} workers about "
         f"{duration(found['seconds'])}, {terminal.watt_hours(found['energy_kwh'])}, "
         f"{found['disk_bytes'] / 1e6:.0f} MB: {found['basis']}"
     )
@@ -203,7 +210,12 @@ def announcing(progress: Progress) -> Progress:
     return tell
 
 
-@commands.command()
+def _on_look(look: dict[str, Any]) -> str:
+    stands = "ended with" if look["is_over"] else "is on the way to"
+    return f"{stands} look {look['number']} of {look['of']}, at {look['seeds']} of at most {look['most_seeds']} seeds"
+
+
+@commands.command(panel=SWEEPS, examples=["runs"])
 @click.argument("folder", type=Source(file_okay=False))
 @json_option
 def status(folder: str, as_json: bool) -> None:
@@ -224,6 +236,8 @@ def status(folder: str, as_json: bool) -> None:
         [[*(each[name] for name in counted), f"{each['stages_done']}/{each['stages']}"] for each in found],
     )
     for each in found:
+        if each["look"]:
+            terminal.say(f"{each['sweep']}: {_on_look(each['look'])}")
         for stage in each["running_stages"]:
             shortage = each["short_of_processors"].get(stage)
             terminal.say(f"running: {stage}" + (f", which {shortage}" if shortage else ""))
@@ -236,7 +250,7 @@ def status(folder: str, as_json: bool) -> None:
             terminal.say(f"failed: {failure['stage']}: {reason} ({failure['file']})")
 
 
-@commands.command()
+@commands.command(panel=SWEEPS, examples=["table2 --out table2"])
 @click.argument("table")
 @click.option("--scale", type=click.Choice(["small", "paper"]), default="small")
 @click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; several tables may share one.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import PRUNE_AND_TRAIN, commands
 from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
@@ -53,7 +53,13 @@ recipe_with_defences = recipe_options(
 )
 
 
-@commands.command()
+@commands.command(
+    panel=PRUNE_AND_TRAIN,
+    examples=[
+        "--model ticket.pt --out trained.pt",
+        "--model resnet32 --dataset cifar10 --recipe paper --resume --out dense.pt",
+    ],
+)
 @network_options
 @dataset_options
 @recipe_with_defences

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import commands
+from robustprune.cli.application import COMPARE, commands
 from robustprune.cli.attack_options import ATTACKS_OPTION, EPS_OPTION
 from robustprune.cli.lottery import lottery_out
 from robustprune.cli.options import (
@@ -65,7 +65,10 @@ _count_options = gathered(
 )
 
 
-@commands.command()
+@commands.command(
+    panel=COMPARE,
+    examples=["--model resnet20 --dataset digits --attack pgd --out variance"],
+)
 @new_network_options
 @dataset_options
 @_ticket_options

@@ -86,7 +86,10 @@ def compare(
     given = ({} if dense is None else {DENSE: dense}) | dict(candidates)
     how: dict[str, Any] = {"tolerance": tolerance, "confidence": confidence, "metrics": metrics, "work": work}
     found = compare_pairs(given, _pairs(given, against, all_pairs), resamples=resamples, seed=seed, **how)
-    return found if all_pairs else replace(found, against=against)
+    if all_pairs:
+        return found
+    settings = {name: replace(each, against=against) for name, each in found.settings.items()}
+    return replace(found, against=against, settings=settings)
 
 
 def compare_pairs(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from robustprune.comparison.difference import holm
 from robustprune.comparison.failures import Failures
+from robustprune.comparison.look import Look
 from robustprune.comparison.metric import write_difference, write_interval, write_short, write_value
 from robustprune.comparison.ranking import Ranking, rank_blocks
 from robustprune.comparison.verdict import VERDICTS, Verdict, is_within, write_margin, write_tolerances
@@ -124,6 +125,7 @@ class Comparison:
         headline: One sentence that answers whether candidates win.
         warnings: What a reader has to know.
         failures: How many trainings of each group failed.
+        look: Which one it is of several, where further seeds are trained until verdicts are decided.
         settings: Where the networks are of several image sets or architectures, what was found in each; ``rows`` are
             then of the mean over them.
     """
@@ -135,6 +137,7 @@ class Comparison:
     headline: str
     warnings: tuple[str, ...] = ()
     failures: tuple[Failures, ...] = ()
+    look: Look | None = None
     settings: Mapping[str, Comparison] = field(default_factory=dict)
 
     @property
@@ -210,8 +213,20 @@ class Comparison:
                 share = f"{100 * (row.chance_better or 0):.0f} % [{low}, {high}]"
                 chances = [f"Chance that one {candidate} network is more accurate than one {against}: {share}."]
         if self.settings:
-            chances += _OF_SETTINGS
+            chances += [*_OF_SETTINGS, *self._chance_agreements(candidate, against)]
         return chances + [f"{'; '.join(labels)}: {reason}" for reason, labels in reasons.items()]
+
+    def _chance_agreements(self, *pair: str) -> Iterator[str]:
+        """Yield which rows have an interval narrower than seeds and images allow, and what their verdicts rest on."""
+        found = []
+        for row in self._of(*pair):
+            if row.heterogeneity is not None and row.interval is not None:
+                own = row.heterogeneity.within.interval(self.confidence)
+                if own[1] - own[0] > row.interval[1] - row.interval[0]:
+                    found.append(f"{row.label} {write_interval(own, row.unit)}")
+        if found:
+            yield "Settings agree more closely than their seeds and images let expect. Verdicts rest"
+            yield f"on what these leave: {', '.join(found)}."
 
     def title(self, candidate: str, against: str) -> str:
         """Return what the table of one of the `pairs` shows."""

@@ -45,6 +45,7 @@ class Heterogeneity:
         p_value: Of no true difference between settings: the F test of s²/v̄. For equal variances it is that of
             one-way analysis of variance.
         prediction: Interval for the difference that an equal comparison would find in a further setting; None of two.
+        within: The mean difference with the variance that seeds and images alone leave it, v̄/k.
     """
 
     n_settings: int
@@ -52,6 +53,7 @@ class Heterogeneity:
     share: float
     p_value: float
     prediction: tuple[float, float] | None
+    within: CrossedDifference
 
 
 def pool_settings(
@@ -80,4 +82,5 @@ def pool_settings(
         share=excess / spread if spread else 0.0,
         p_value=float(fdtrc(k - 1, freedom, ratio)) if math.isfinite(ratio) else 0.0,
         prediction=(found.difference - half, found.difference + half) if k >= LEAST_SETTINGS else None,
+        within=CrossedDifference(found.difference, 0.0, within / k, freedom),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -332,6 +333,19 @@ def test_messages_are_written_above_the_progress_bar() -> None:
     assert after.startswith("\r\n")
 
 
+def test_examples_of_help_name_options_that_there_are() -> None:
+    for name, command in commands.commands.items():
+        known = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
+        lines = [line for line in str(command.epilog).split("\n\n") if line.startswith("$ ")]
+        assert lines
+        for line in lines:
+            words = shlex.split(line)
+            assert words[1:3] == ["robustprune", name]
+            assert {word for word in words if word.startswith("--")} <= known
+            required = {param.opts[0] for param in command.params if param.required and param.opts[0].startswith("--")}
+            assert required <= set(words)
+
+
 def test_help(run: Run) -> None:
     whole = run("--help")
     assert whole.code == 0
@@ -342,4 +356,5 @@ def test_help(run: Run) -> None:
         assert outcome.code == 0
         assert outcome.err == ""
         assert "Usage" in outcome.out
+        assert "Examples:" in outcome.out
     assert run("--version").out.startswith("robustprune, version ")

@@ -134,7 +134,9 @@ def test_on_the_command_line(given, run: Run):
     assert "layer against filter" in found.out
     assert "Chance that one layer network is more accurate than one filter" in found.out
     assert "mean ranks in accuracy, over 3 seeds" in run("compare", *(f"{name}={name}" for name in NAMES)).out
-    every = run("compare", *(f"{name}={name}" for name in NAMES), "--all-pairs", "--json").json
+    every = run("compare", *(f"{name}={name}" for name in NAMES), "--all-pairs", "--json", "--figures", "ranks").json
+    assert Path("ranks/ranks-accuracy.svg").read_text().startswith("<svg")
+    check_failure(run("compare", "dense=dense", "layer=layer", "--figures", "ranks"), 1, "three kinds of networks")
     assert {(row["candidate"], row["against"]) for row in every["rows"]} == {
         *(("layer", "dense"), ("filter", "dense"), ("filter", "layer"))
     }

@@ -12,7 +12,10 @@ from support import Run, check_failure
 from synthetic_records import make_record
 
 from robustprune.comparison import Comparison, ComparisonRow, compare
+from robustprune.comparison.metric import write_interval
+from robustprune.comparison.pooling import judge_pooled
 from robustprune.errors import ComparisonError
+from robustprune.metrics.pooled import pool_settings
 from robustprune.records import Record
 
 SETS = ("cifar10", "digits", "svhn")
@@ -23,7 +26,7 @@ def records(kind: str, sets=SETS, seeds=range(3), **options) -> list[Record]:
     found = []
     for place, name in enumerate(sets):
         for seed in seeds:
-            record = make_record(kind=kind, seed=seed + 10 * place, n=300, **options)
+            record = make_record(**{"kind": kind, "seed": seed + 10 * place, "n": 300} | options)
             record.model.training["seed"] = seed
             record.dataset, record.samples_sha256 = name, str(place) * 64
             found.append(record)
@@ -146,6 +149,22 @@ def test_what_is_measured_in_one_setting_has_no_mean():
             record.attacks = []
     found = row(compare(dense, {"layer": layer}), "robust_accuracy[pgd Linf 0.0314]")
     assert (found.interval, found.verdict, found.reason) == (None, None, "compared in 1 of 3 settings")
+
+
+def test_settings_that_agree_by_chance_do_not_decide():
+    means, variances = np.array([0.46, 1.40, 1.95]), np.full(3, 2.1**2)
+    found = judge_pooled(pool_settings(means, variances, np.full(3, 2.0)), 1.0, 0.95)
+    assert found["bounds"][0] > -1
+    assert found["verdict"] == "undecided"
+    certain = judge_pooled(pool_settings(means, np.full(3, 0.1), np.full(3, 2.0)), 1.0, 0.95)
+    assert certain["verdict"] == "no worse"
+    # Of seeds that leave more than the settings differ by.
+    noisy = compare(records("dense", n=60), {"layer": records("layer", n=60)})
+    notes = " ".join(noisy.notes("layer", "dense"))
+    for row in noisy.rows:
+        if row.heterogeneity is not None and row.interval is not None:
+            ends = row.heterogeneity.within.interval()
+            assert (ends[1] > row.interval[1]) == (f"{row.label} {write_interval(ends, row.unit)}" in notes)
 
 
 def test_better_here_and_worse_there_is_said():

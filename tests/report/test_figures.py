@@ -25,7 +25,7 @@ from robustprune.report.figures.tradeoff import pareto_front
 Groups = dict[str, list[Record]]
 ALL = {
     *("accuracy-against-cost", "costs", "security-curves", "corruptions", "ood-1-svhn", "risk-coverage", "calibration"),
-    *("block-scores", "training", "energy", "adversarial-images"),
+    *("mean-ranks", "block-scores", "training", "energy", "adversarial-images"),
 }
 
 
@@ -62,6 +62,15 @@ def test_what_is_missing_is_said() -> None:
     assert found == ["accuracy-against-cost", "costs"]
     assert len(left) == len(FIGURES) - 2
     assert all(len(reason) > 20 for reason in left.values())
+
+
+def test_mean_ranks(groups: Groups, drawings: dict[str, Drawing]) -> None:
+    drawing, names = drawings["mean-ranks"], list(groups)
+    accuracies = [[record.clean.accuracy for record in groups[name]] for name in names]
+    expected = stats.rankdata(-np.array(accuracies), axis=0).mean(axis=1)
+    assert drawing.data is not None
+    assert {row[0]: row[1] for row in drawing.data.rows} == pytest.approx(dict(zip(names, expected, strict=True)))
+    assert "Nemenyi" in drawing.caption
 
 
 def test_accuracy_against_cost(groups: Groups, drawings: dict[str, Drawing]) -> None:

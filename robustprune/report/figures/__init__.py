@@ -10,6 +10,7 @@ from robustprune.report.figures.block_scores import draw_block_scores
 from robustprune.report.figures.calibration import draw_calibration, draw_risk_coverage
 from robustprune.report.figures.corrupted import draw_corrupted, draw_corruptions
 from robustprune.report.figures.drawing import Drawing, LeftOutError
+from robustprune.report.figures.ranked import draw_ranks
 from robustprune.report.figures.roc import draw_detection
 from robustprune.report.figures.shown import Shown, choose_groups
 from robustprune.report.figures.style import styled
@@ -19,6 +20,7 @@ from robustprune.report.figures.training import draw_energy, draw_training
 FIGURES: dict[str, Callable[[Shown], Drawing | Iterable[Drawing]]] = {
     "accuracy against cost": draw_tradeoff,
     "costs": draw_costs,
+    "mean ranks": draw_ranks,
     "security curves": draw_security_curves,
     "corruptions": draw_corruptions,
     "out-of-distribution detection": draw_detection,
