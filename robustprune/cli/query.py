@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import SWEEPS, commands
 from robustprune.cli.paths import OUT_FOLDER, RecordFolder, Target
+
+if TYPE_CHECKING:
+    from robustprune.runtime.work import Progress
 
 
 @commands.command(panel=SWEEPS, examples=["runs --where \"criterion = 'grasp'\" --order 'accuracy desc'"])
@@ -47,8 +50,9 @@ def query(
         raise click.UsageError("--format parquet is for files; name one with --out")
     if form == "table" and out is not None:
         raise click.UsageError("--out needs a --format: csv, json or parquet")
-    rows = load_rows(folder)
-    _export(rows, **trackers)
+    with terminal.progress_bar() as bar:
+        rows = load_rows(folder, bar)
+        _export(rows, bar, **trackers)
     wanted = ["*"] if columns == "all" else _split(columns) if columns else None
     answer = ask(rows, where, wanted, order=order, out=out, form=form)
     if form == "json" and out is None:
@@ -66,25 +70,27 @@ def query(
         )
 
 
-def _export(rows: list[Any], tensorboard: str | None, mlflow: str | None, wandb: str | None) -> None:
+def _export(
+    rows: list[Any], progress: Progress, tensorboard: str | None, mlflow: str | None, wandb: str | None
+) -> None:
     """Copy records for trackers, and say how to look at them."""
     if tensorboard is not None:
         from robustprune.sweep.query.trackers import export_to_tensorboard
 
-        written = export_to_tensorboard(rows, tensorboard)
+        written = export_to_tensorboard(rows, tensorboard, progress)
         terminal.say(
             f"{written} runs were written for TensorBoard; look at them with: tensorboard --logdir {tensorboard}"
         )
     if mlflow is not None:
         from robustprune.sweep.query.trackers import export_to_mlflow, store_address
 
-        written = export_to_mlflow(rows, mlflow)
+        written = export_to_mlflow(rows, mlflow, progress)
         command = f"mlflow ui --backend-store-uri {store_address(mlflow)}"
         terminal.say(f"{written} runs were written for MLflow; look at them with: {command}")
     if wandb is not None:
         from robustprune.sweep.query.trackers import export_to_wandb
 
-        written = export_to_wandb(rows, wandb)
+        written = export_to_wandb(rows, wandb, progress)
         uploading = f"wandb sync {wandb}/wandb/offline-run-*"
         terminal.say(f"{written} runs were written for Weights & Biases; upload them with: {uploading}")
 

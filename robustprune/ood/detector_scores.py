@@ -21,6 +21,7 @@ from robustprune.ood.extraction import Extractor
 from robustprune.ood.image_sets import OODSet
 from robustprune.ood.outputs import Outputs
 from robustprune.ood.running import guarded_detector, scores_of
+from robustprune.runtime.progress import counted
 from robustprune.runtime.work import Progress, labelled
 
 Scores = np.ndarray[Any, np.dtype[np.float64]]
@@ -37,7 +38,9 @@ class FittedDetector:
     reason: str | None = None
 
 
-def fit_detectors(names: Iterable[str], train: Outputs | None, held_out: Outputs | None) -> dict[str, FittedDetector]:
+def fit_detectors(
+    names: Iterable[str], train: Outputs | None, held_out: Outputs | None, progress: Progress | None = None
+) -> dict[str, FittedDetector]:
     """Return detectors by name, as `make_detector` takes it, each fitted or with a reason why it cannot be.
 
     Outputs are of training images, not augmented, and of validation images, with labels; None where there are none.
@@ -49,7 +52,8 @@ def fit_detectors(names: Iterable[str], train: Outputs | None, held_out: Outputs
     detectors = {name: make_detector(name) for name in names}
     train = None if train is None else train.double()
     held_out = None if held_out is None else held_out.double()
-    return {name: _fit(name, each, train, held_out) for name, each in detectors.items()}
+    told = counted(detectors.items(), progress, "fitting detectors")
+    return {name: _fit(name, each, train, held_out) for name, each in told}
 
 
 def _fit(name: str, detector: Detector, train: Outputs | None, held_out: Outputs | None) -> FittedDetector:
@@ -109,17 +113,17 @@ def prepare_detectors(
         "tuned_on": None,
     }
     if tune_on is None:
-        return fit_detectors(names, reference.get("train"), reference.get("val")), account
+        return fit_detectors(names, reference.get("train"), reference.get("val"), progress), account
     if len(reference) < 2:
         raise EvaluationError(f"tuning needs training and validation images, {data.name!r} has {', '.join(reference)}")
     outside = extractor.run(tune_on.images, progress=labelled(progress, tune_on.name))
-    fitted, chosen = tune_detectors(names, reference["train"], reference["val"], outside)
+    fitted, chosen = tune_detectors(names, reference["train"], reference["val"], outside, progress)
     account["tuned_on"] = {"dataset": tune_on.name, "conversions": tune_on.conversions, "chosen": chosen}
     return fitted, account
 
 
 def tune_detectors(
-    names: Iterable[str], train: Outputs, held_out: Outputs, others: Outputs
+    names: Sequence[str], train: Outputs, held_out: Outputs, others: Outputs, progress: Progress | None = None
 ) -> tuple[dict[str, FittedDetector], dict[str, dict[str, Any]]]:
     """Return fitted detectors with the options that do best; and what those are, with the AUROC they won with.
 
@@ -131,7 +135,7 @@ def tune_detectors(
     inside, outside = held_out.evenly(TUNING_IMAGES), others.double().evenly(TUNING_IMAGES)
     fitted: dict[str, FittedDetector] = {}
     chosen: dict[str, dict[str, Any]] = {}
-    for name in names:
+    for name in counted(names, progress, "tuning detectors"):
         default = make_detector(name)
         tried = [{option: getattr(default, option) for option in default.tried}]
         trials = [_fit(name, default, train, held_out)]

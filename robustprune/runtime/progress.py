@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from robustprune.runtime.work import Progress
+
+Item = TypeVar("Item")
 
 # Seconds until the first line, and between two of them at least; and as a share of what has passed, so that a log of
 # days stays short.
@@ -62,6 +64,16 @@ def progress_bar(console: Console | None = None) -> Iterator[Progress]:
             bar.update(tasks[label], completed=done, total=total)
 
         yield telling(update, say)
+
+
+def counted(items: Collection[Item], progress: Progress | None, label: str) -> Iterator[Item]:
+    """Yield the items one after the other, and tell how many the caller is done with."""
+    for done, item in enumerate(items):
+        if progress is not None:
+            progress(label, done, len(items))
+        yield item
+    if progress is not None:
+        progress(label, len(items), len(items))
 
 
 class _Lines:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+from pathlib import Path
 from threading import Thread
 
 import pytest
+from query_folder import fill
 from support import TINY, Run
 from synthetic_records import make_record
 
@@ -20,14 +22,15 @@ COMMANDS = {
     "scoring by snip": ("prune", *TINY, "--criterion", "snip", "--blocks", "1", "--out", "ticket.pt"),
     "training": ("train", *TINY, *FEW, "--epochs", "2", "--out", "trained.pt"),
     "pgd": (*EVALUATE, "--attack", "pgd", "--steps", "2"),
-    "digits images": (*EVALUATE, "--ood", "photo-patches", "--detector", "energy"),
+    "photo-patches": (*EVALUATE, "--ood", "photo-patches", "--detector", "energy"),
     "corruptions": ("corrupt", "--dataset", "digits", "--limit", "10", "--corruption", "brightness", "--out", "made"),
     "export to torch-export": ("export", *TINY, "--format", "torch-export", "--out", "network.pt2"),
     "comparing": ("compare", "dense=dense.json", "layer=layer.json"),
     "cost": ("cost", *TINY),
+    "reading records": ("query", "runs"),
     "dense": ("lottery", *TINY, *FEW, "--epochs", "1", "--criterion", "random", "--out", "lottery"),
 }
-SLOW = {"dense", "digits images", "export to torch-export"}
+SLOW = {"dense", "photo-patches", "export to torch-export"}
 each_command = pytest.mark.parametrize(
     ("label", "command"),
     [pytest.param(*each, marks=[pytest.mark.slow] * (each[0] in SLOW), id=each[1][0]) for each in COMMANDS.items()],
@@ -38,6 +41,7 @@ each_command = pytest.mark.parametrize(
 def records(run: Run) -> None:
     for kind in ("dense", "layer"):
         make_record(kind=kind).save(f"{kind}.json")
+    fill(Path("runs"), 2)
 
 
 @each_command

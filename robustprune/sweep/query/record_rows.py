@@ -11,13 +11,17 @@ import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
 from robustprune.errors import EvaluationError, RecordWarning
 from robustprune.runtime.files import printable
+from robustprune.runtime.progress import counted
 from robustprune.sweep.store import Store
+
+if TYPE_CHECKING:
+    from robustprune.runtime.work import Progress
 
 RecordRow = dict[str, Any]
 
@@ -36,10 +40,11 @@ _DETECTION = ("auroc", "aupr_in", "aupr_out", "fpr95_ood_positive", "fpr95_id_po
 _FROM_THE_RUN = ("method", "criterion", "blocks", "eligibility", "match_by", "at_init", "rewind", "seed", "threads")
 
 
-def load_rows(folder: str | Path) -> list[RecordRow]:
+def load_rows(folder: str | Path, progress: Progress | None = None) -> list[RecordRow]:
     """Return one row for every run of the sweeps in a folder that has a record; of a plain folder, for every record.
 
-    A record that cannot be read is named in a :class:`~robustprune.errors.RecordWarning` and left out.
+    ``progress`` is told how many records are read. One that cannot be is named in a
+    :class:`~robustprune.errors.RecordWarning` and left out.
 
     Raises:
         EvaluationError: There is no such folder, or no record in it that can be read.
@@ -49,7 +54,7 @@ def load_rows(folder: str | Path) -> list[RecordRow]:
         raise EvaluationError(f"there is no folder {folder} to look for records in")
     rows = []
     problem: EvaluationError | None = None
-    for path, run in _records(folder):
+    for path, run in counted(list(_records(folder)), progress, "reading records"):
         try:
             row = _read(path)
             if row is None and run:

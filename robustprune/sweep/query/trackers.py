@@ -1,8 +1,8 @@
 """Runs for TensorBoard, MLflow and Weights & Biases: settings, what was measured, and curves by epoch.
 
 Records stay the truth; what exporters leave is a copy to look at, and what is there already is not written again.
-Nothing goes over the network. Each exporter takes its own package alone, not torch. It raises
-:class:`~robustprune.errors.MissingDependencyError` where that is not installed, and
+Nothing goes over the network. Each exporter takes its own package alone, not torch, and tells ``progress`` how many
+runs it is done with. It raises :class:`~robustprune.errors.MissingDependencyError` where that is not installed, and
 :class:`~robustprune.errors.EvaluationError` where the folder cannot be written.
 """
 
@@ -16,13 +16,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robustprune.errors import EvaluationError, in_one_line
 from robustprune.registry import missing_package
 from robustprune.runtime.files import all_printable, hash_json, printable
 from robustprune.runtime.launch import environment_variables, logging_from
+from robustprune.runtime.progress import counted
 from robustprune.sweep.query.record_rows import SETTINGS, RecordRow, flatten
+
+if TYPE_CHECKING:
+    from robustprune.runtime.work import Progress
 
 _NAMES = ("run", "sweep", "record", "sha256", "path", "removed")
 
@@ -103,7 +107,7 @@ def _exporting(tracker: str, extra: str, folder: str | Path) -> Iterator[None]:
         raise EvaluationError(f"nothing can be written to {folder}: {reason}; name another folder") from error
 
 
-def export_to_tensorboard(rows: list[RecordRow], folder: str | Path) -> int:
+def export_to_tensorboard(rows: list[RecordRow], folder: str | Path, progress: Progress | None = None) -> int:
     """Write the record of each row to TensorBoard's ``--logdir``, unless it is there; return how many were written.
 
     Scalars ``train/…`` are by epoch, ``measured/…`` stand at the last one; settings are hyper-parameters.
@@ -115,7 +119,7 @@ def export_to_tensorboard(rows: list[RecordRow], folder: str | Path) -> int:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         missing = [row for row in rows if not Path(folder, key_of(row)).exists()]
-        for run in map(tracked_run, missing):
+        for run in map(tracked_run, counted(missing, progress, "TensorBoard")):
             home = Path(folder, run.key)
             unfinished = home.with_name(f".{home.name}.tmp")
             writer = EventFileWriter(str(unfinished))
@@ -139,7 +143,7 @@ def store_address(folder: str | Path) -> str:
     return f"sqlite:///{Path(folder).absolute() / 'mlflow.db'}"
 
 
-def export_to_mlflow(rows: list[RecordRow], folder: str | Path) -> int:
+def export_to_mlflow(rows: list[RecordRow], folder: str | Path, progress: Progress | None = None) -> int:
     """Write the record of each row to ``mlflow.db`` in a folder, unless it is there; return how many were written.
 
     A sweep is an experiment. Settings are parameters; metrics ``train/…`` are by epoch, ``measured/…`` stand at the
@@ -158,7 +162,7 @@ def export_to_mlflow(rows: list[RecordRow], folder: str | Path) -> int:
         Path(folder).mkdir(parents=True, exist_ok=True)
         try:
             client = MlflowClient(store_address(folder))
-            return sum(_write_to_mlflow(client, row, Path(folder)) for row in rows)
+            return sum(_write_to_mlflow(client, row, Path(folder)) for row in counted(rows, progress, "MLflow"))
         except MlflowException as error:
             raise EvaluationError(f"MLflow cannot write to {folder}: {in_one_line(error)}") from error
 
@@ -200,7 +204,7 @@ _OF_THE_RECORD_ALONE: dict[str, Any] = {
 }
 
 
-def export_to_wandb(rows: list[RecordRow], folder: str | Path) -> int:
+def export_to_wandb(rows: list[RecordRow], folder: str | Path, progress: Progress | None = None) -> int:
     """Write the record of each row as an offline run, unless it is there; return how many were written.
 
     A sweep is a project. Settings are the configuration; ``train/…`` is by epoch, ``measured/…`` the summary. Runs are
@@ -213,7 +217,7 @@ def export_to_wandb(rows: list[RecordRow], folder: str | Path) -> int:
         shelf.mkdir(parents=True, exist_ok=True)
         missing = [row for row in rows if not list(shelf.glob(f"offline-run-*-{key_of(row)}"))]
         with TemporaryDirectory(prefix=".unfinished-", dir=folder) as workshop:
-            for run in map(tracked_run, missing):
+            for run in map(tracked_run, counted(missing, progress, "Weights & Biases")):
                 made = wandb.init(
                     mode="offline",
                     dir=workshop,
