@@ -103,10 +103,16 @@ def test_each_look_has_the_runs_of_its_seeds_and_a_comparison_of_its_own(plan: S
 
 
 def test_what_a_look_is_judged_by_is_part_of_its_address(plan: SweepPlan) -> None:
-    strict = plan_of({**DOCUMENT, "until": {"most_seeds": 7, "tolerance": 0.5}})
-    further = plan_of({**DOCUMENT, "until": {"most_seeds": 10}})
-    assert len({plan.comparisons[0], strict.comparisons[0], further.comparisons[0]}) == 3
-    assert plan.runs[0].stage == strict.runs[0].stage == further.runs[0].stage
+    stage = plan.stages[plan.comparisons[0]]
+    asked = [
+        Until(most_seeds=7),
+        Until(most_seeds=7, tolerance=0.5),
+        Until(most_seeds=10),
+        Until(most_seeds=7, metric="ece"),
+    ]
+    judged = [replace(stage, inputs={**stage.inputs, **each.settings(each.looks[0])}).address for each in asked]
+    assert judged[0] == stage.address
+    assert len(set(judged)) == 4
 
 
 def test_sweep_goes_on_until_it_is_decided(plan: SweepPlan, tmp_path: Path) -> None:
@@ -125,8 +131,7 @@ def test_sweep_goes_on_until_it_is_decided(plan: SweepPlan, tmp_path: Path) -> N
 
 
 def test_without_until_there_are_no_looks(tmp_path: Path) -> None:
-    plain = plan_of({**DOCUMENT, "until": None})
-    assert plain.looks == []
+    plain = SweepPlan()
     assert stands_at(plain, Store(tmp_path)) is plain
     assert describe_look(plain, Store(tmp_path)) is None
 
