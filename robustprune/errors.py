@@ -52,7 +52,7 @@ class TrainingWarning(RobustPruneWarning):
 
 
 class TicketError(RobustPruneError):
-    """A ticket file that is missing, damaged, foreign, or does not fit what is asked of it."""
+    """A ticket file that is missing, damaged, no ticket, or does not fit what is asked of it."""
 
 
 class TrainingError(RobustPruneError):

@@ -10,8 +10,10 @@ from scipy import stats
 
 from robustprune.comparison.difference import estimate_difference
 from robustprune.comparison.failures import failed_trainings, spare_trainings
+from robustprune.comparison.look import Look
 from robustprune.comparison.metric import SHARE, MetricValue
 from robustprune.comparison.verdict import VERDICTS, WINNING, judge
+from robustprune.metrics.sequential import plan_looks
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,29 @@ def shares(world: World, draws: int = 2000, *, tolerance: float = 1.0, seed: int
         verdict = judge((low, high), found.interval(0.9), tolerance)
         counts[verdict] += 1
         counts["wins"] += verdict in WINNING
+    return {name: 100 * count / draws for name, count in counts.items()}
+
+
+def sequential_shares(world: World, draws: int = 2000, *, tolerance: float = 1.0, seed: int = 0) -> dict[str, float]:
+    """Return how often each verdict is the last one, in percent, where seeds are added until it is decided.
+
+    ``wins`` is how often the last verdict is one of those that win, and ``seeds`` how many seeds it took on average;
+    ``world`` has the most there may be.
+    """
+    random = np.random.default_rng(seed)
+    counts: dict[str, float] = dict.fromkeys(["wins", "seeds", *VERDICTS], 0)
+    looks = [Look(place, plan_looks(world.seeds)) for place in range(1, len(plan_looks(world.seeds)) + 1)]
+    confidences = [look.own_confidence for look in looks]
+    for _ in range(draws):
+        differences, _ = world.draw(random)
+        for look, confidence in zip(looks, confidences, strict=True):
+            found = estimate(differences[: look.seeds[look.number - 1]])
+            verdict = judge(found.interval(confidence), found.interval(2 * confidence - 1), tolerance)
+            if look.decides([verdict]):
+                break
+        counts[verdict] += 1
+        counts["wins"] += verdict in WINNING
+        counts["seeds"] += look.seeds[look.number - 1] / 100
     return {name: 100 * count / draws for name, count in counts.items()}
 
 

@@ -43,8 +43,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail(
-            "interrupted; sweep, lottery and ablate go on after what is finished when called again, other commands "
-            "where they have --resume"
+            "interrupted; sweep, lottery, ablate and variance go on after what is finished when called again, other "
+            "commands where they have --resume"
         )
     except RobustPruneError as error:
         _fail(str(error))

@@ -42,7 +42,7 @@ def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind
     """Yield the records, and the outcomes beside them."""
     from robustprune.records import check_samples_are_free, samples_path
 
-    for file in _record_files(_named(options["model"], options["also"], options["dense"]), str(out)).values():
+    for file in _record_files(_named(options["model"], options["extra_model"], options["dense"]), str(out)).values():
         record = Path(file)
         yield record, RECORD
         yield samples_path(record), OUTCOMES
@@ -52,8 +52,8 @@ def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind
             raise click.UsageError(f"--out {out}: {error.strerror}") from error
 
 
-def _named(model: str, also: Iterable[str], dense: str | None) -> list[str]:
-    return list(dict.fromkeys([model, *also, *([dense] if dense else [])]))
+def _named(model: str, extra: Iterable[str], dense: str | None) -> list[str]:
+    return list(dict.fromkeys([model, *extra, *([dense] if dense else [])]))
 
 
 def _record_files(named: list[str], out: str | None) -> dict[str, str]:
@@ -78,7 +78,7 @@ def _record_files(named: list[str], out: str | None) -> dict[str, str]:
 class _Wanted:
     """Which networks are evaluated beside the first, on which images, and where their records go."""
 
-    also: tuple[str, ...]
+    extra_model: tuple[str, ...]
     dense: str | None
     split: str
     latency: bool
@@ -91,7 +91,7 @@ wanted_options = gathered(
     "wanted",
     _Wanted,
     click.option(
-        "--also",
+        "--extra-model",
         type=Naming(plain=True),
         multiple=True,
         help="Another network, shown the same images; may be repeated.",
@@ -146,7 +146,7 @@ def evaluate(
     from robustprune.runtime.processes import EVALUATION_TIMEOUT, start_processes
     from robustprune.runtime.work import Work
 
-    named = _named(network.model, wanted.also, wanted.dense)
+    named = _named(network.model, wanted.extra_model, wanted.dense)
     files = _record_files(named, wanted.out)
     if attacked.attacks.save_adversarial and len(named) > 1:
         raise click.UsageError(

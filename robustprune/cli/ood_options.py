@@ -25,7 +25,7 @@ def _ood(ood: tuple[str, ...], **options: Any) -> OOD:
         "attack_epsilons": options["ood_attack"],
         "fit_limit": options["ood_fit_limit"],
         "full_spectrum": options["full_spectrum"],
-        "tune_on": options["ood_tune"],
+        "tune_on": options["ood_validation"],
         "cache": options["feature_cache"],
     }
     given = {name: value for name, value in named.items() if value}
@@ -59,7 +59,9 @@ ood_options = gathered(
     ),
     click.option("--ood-fit-limit", type=click.IntRange(min=1), help="Fit detectors on so many training images."),
     click.option("--full-spectrum", is_flag=True, help="Count corrupted images as in-distribution, too."),
-    click.option("--ood-tune", type=Naming(), help="Set to choose options of detectors on, against validation images."),
+    click.option(
+        "--ood-validation", type=Naming(), help="Set to choose options of detectors on, against validation images."
+    ),
     click.option("--feature-cache", type=OUT_FOLDER, help="Folder to keep logits and features in."),
     panel="Out-of-distribution detection",
 )

@@ -189,8 +189,9 @@ def _foresee(asked: Sweep, out: str, workers: int | None, engine: str, as_json: 
             ["stage", "first for", ">runs", "done"],
             [[each["kind"], each["of"], each["runs"], "" if each["address"] in missing else "yes"] for each in shared],
         )
+    most = ", at most: it ends once verdicts are decided" if len(plan.looks) > 1 else ""
     terminal.say(
-        f"{len(missing)} of {len(plan.stages)} stages are left. With {found['workers']} workers about "
+        f"{len(missing)} of {len(plan.stages)} stages are left{most}. With {found['workers']} workers about "
         f"{duration(found['seconds'])}, {terminal.watt_hours(found['energy_kwh'])}, "
         f"{found['disk_bytes'] / 1e6:.0f} MB: {found['basis']}"
     )
@@ -207,6 +208,11 @@ def announcing(progress: Progress) -> Progress:
         progress(label, done, total)
 
     return tell
+
+
+def _on_look(look: dict[str, Any]) -> str:
+    stands = "ended with" if look["is_over"] else "is on the way to"
+    return f"{stands} look {look['number']} of {look['of']}, at {look['seeds']} of at most {look['most_seeds']} seeds"
 
 
 @commands.command(panel=SWEEPS, examples=["runs"])
@@ -230,6 +236,8 @@ def status(folder: str, as_json: bool) -> None:
         [[*(each[name] for name in counted), f"{each['stages_done']}/{each['stages']}"] for each in found],
     )
     for each in found:
+        if each["look"]:
+            terminal.say(f"{each['sweep']}: {_on_look(each['look'])}")
         for stage in each["running_stages"]:
             shortage = each["short_of_processors"].get(stage)
             terminal.say(f"running: {stage}" + (f", which {shortage}" if shortage else ""))

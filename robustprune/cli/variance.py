@@ -54,6 +54,7 @@ _ticket_options = gathered(
     _ticket,
     click.option("--criterion", help="Vary a layer ticket of this criterion.  [default: the dense network]"),
     click.option("--blocks", type=click.IntRange(min=1), default=1, help="How many blocks it lacks."),
+    panel="Pruning",
 )
 _count_options = gathered(
     "counts",
@@ -62,6 +63,7 @@ _count_options = gathered(
     _count("--order-seeds", "Of the order of training images."),
     _count("--split-seeds", "Of which images are held out for validation."),
     _count("--attack-seeds", "Of random starts of attacks."),
+    panel="Sources of variance",
 )
 
 
@@ -74,7 +76,7 @@ _count_options = gathered(
 @_ticket_options
 @recipe_options()
 @_count_options
-@gathered("attacks", _attacks, ATTACKS_OPTION, EPS_OPTION)
+@gathered("attacks", _attacks, ATTACKS_OPTION, EPS_OPTION, panel="Attacks")
 @lottery_out
 @setup_options
 def variance(
@@ -115,3 +117,5 @@ def _draw(found: VarianceSources, out: str) -> None:
         terminal.paragraph(found.sentence(figure))
         note = f"Standard deviations in percentage points, on the same test images. Networks and records in {out}"
         terminal.table(f"{figure}, {found.model} on {found.dataset}", *found.table(figure), note)
+    for warning in found.warnings:
+        terminal.say(f"Warning: {warning}")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from robustprune.comparison.difference import holm
 from robustprune.comparison.failures import Failures
+from robustprune.comparison.look import Look
 from robustprune.comparison.metric import write_difference, write_interval, write_short, write_value
 from robustprune.comparison.ranking import Ranking, rank_blocks
 from robustprune.comparison.verdict import VERDICTS, Verdict, is_within, write_margin, write_tolerances
@@ -124,6 +125,7 @@ class Comparison:
         headline: One sentence that answers whether candidates win.
         warnings: What a reader has to know.
         failures: How many trainings of each group failed.
+        look: Which one it is of several, where further seeds are trained until verdicts are decided.
         settings: Where the networks are of several image sets or architectures, what was found in each; ``rows`` are
             then of the mean over them.
     """
@@ -135,6 +137,7 @@ class Comparison:
     headline: str
     warnings: tuple[str, ...] = ()
     failures: tuple[Failures, ...] = ()
+    look: Look | None = None
     settings: Mapping[str, Comparison] = field(default_factory=dict)
 
     @property

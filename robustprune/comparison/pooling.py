@@ -48,9 +48,10 @@ def split_settings(groups: Mapping[str, Sequence[Network]], compared: Sequence[t
         common = [name for name, own in found.items() if {*pair} <= {*own}]
         if len(common) < 2:
             places = "; ".join(f"{group}: {', '.join(n for n in sorted(found) if group in found[n])}" for group in pair)
+            shared = f"only {common[0]}" if common else "none"
             raise ComparisonError(
                 f"records that cannot be compared: they are of several settings, and {pair[0]} and {pair[1]} have "
-                f"{common[0] if common else 'none'} in common ({places}); give the records of both for each setting"
+                f"{shared} in common ({places}); give the records of both for each setting"
             )
     return dict(sorted(found.items()))
 

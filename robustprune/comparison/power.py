@@ -228,7 +228,7 @@ def plan_seeds(
     rule, most = _Rule(sign * difference, margin, confidence), spreads.at_most()
     if not rule.true_verdicts:
         raise ComparisonError(
-            f"at a true difference of −ξ, {-margin:g}, no verdict is true but undecided; give another --difference"
+            f"at a true difference of −ξ, {-margin:g}, no verdict but undecided is right; suppose another difference"
         )
     numbers = sorted(set(images)) or [spreads.n_images]
     found, needed = [], []

@@ -71,7 +71,8 @@ class RawData:
             if split is self.train and lowest == highest:
                 raise DataError(
                     f"all {len(split)} training images are of one class, {self.classes[lowest]!r}, nothing to tell "
-                    "apart; training takes images of two classes or more, and a foreign set needs only a test split"
+                    "apart; training takes images of two classes or more, and an out-of-distribution set needs only a "
+                    "test split"
                 )
         shapes = {name: split.shape for name, split in splits.items()}
         if len(set(shapes.values())) > 1:

@@ -13,7 +13,7 @@ from robustprune.data.stratify import stratified_indices
 from robustprune.errors import DataError
 
 _WITHOUT = {
-    "train": "it can only be tested on or serve as foreign data; train on another set",
+    "train": "it can only be tested on or serve as out-of-distribution data; train on another set",
     "val": "a validation fraction above 0 takes one out of training images",
     "test": "add a test split to it",
 }

@@ -97,7 +97,7 @@ def open_released(
     owners = _find_folders(place)
 
     def split(name: str, severity: int) -> Split:
-        return load_foreign_folder(owners[name] / str(severity), classes, image_size, channels, workers)
+        return load_shifted_folder(owners[name] / str(severity), classes, image_size, channels, workers)
 
     return ReleasedSet(place, tuple(sorted(owners)), False, split)
 
@@ -149,7 +149,7 @@ def _map(path: Path) -> NDArray[Any]:
         raise DataError(f"{path} cannot be read as an array ({error}); fetch it again") from error
 
 
-def load_foreign_folder(
+def load_shifted_folder(
     place: Path, classes: Sequence[str], image_size: tuple[int, int], channels: int, workers: int = 0
 ) -> Split:
     """Return a folder of CLASS/*.png as a split with the labels, size and channels of another set.

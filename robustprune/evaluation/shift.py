@@ -14,7 +14,7 @@ from robustprune.data import ImageData
 from robustprune.data.contract import DatasetRequest
 from robustprune.data.npz import load_npz
 from robustprune.data.pixels import convert_channels, resize_images
-from robustprune.data.released import load_foreign_folder
+from robustprune.data.released import load_shifted_folder
 from robustprune.errors import DataError
 from robustprune.evaluation.clean import spread_logits
 from robustprune.metrics import accuracy, wilson_interval
@@ -67,7 +67,7 @@ def load_shift(where: str, data: ImageData) -> tuple[Tensor, Tensor]:
     kind, colon, place = where.partition(":")
     if colon and kind == "imagefolder":
         folder = user_path(place)
-        split = load_foreign_folder(folder.resolve(), data.classes, data.image_size, data.channels)
+        split = load_shifted_folder(folder.resolve(), data.classes, data.image_size, data.channels)
         return split.images, split.labels
     path = user_path(place if colon and kind == "npz" else where)
     images, labels = _known_folder(path) if path.is_dir() else _archive(path)

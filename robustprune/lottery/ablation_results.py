@@ -22,6 +22,9 @@ _QUESTIONS = {
 }
 """Control → what is in question, and beyond what: what the control has as well."""
 
+_CHOICES = ("random per stage", "random", "inverted")
+"""Controls that may happen to lack the blocks of the ticket."""
+
 _ANSWERS = {
     "better": "{what} adds accuracy{beyond}",
     "equivalent": "{what} adds nothing that counts{beyond}",
@@ -111,8 +114,8 @@ class AblationVerdicts:
 
     def notes(self, ticket: AblatedTicket) -> list[str]:
         """Return what a reader has to know of the table."""
-        seeds = len(self.results.records[ticket.name])
-        same = {name: self.results.with_own_blocks(ticket, name) for name in ("random per stage", "random", "inverted")}
+        seeds = self._seeds(ticket)
+        same = {name: self.results.with_own_blocks(ticket, name) for name in _CHOICES}
         shared = ", ".join(f"{name} {count}" for name, count in same.items())
         return [f"Of {seeds} controls of a kind, so many have lost the very blocks that the ticket has: {shared}."]
 
@@ -146,6 +149,9 @@ class AblationVerdicts:
         """What a reader has to know beside, each once."""
         return list(dict.fromkeys(self.comparison.warnings))
 
+    def _seeds(self, ticket: AblatedTicket) -> int:
+        return len(self.results.records[ticket.name])
+
     def _rows(self, ticket: AblatedTicket) -> list[tuple[str, ComparisonRow]]:
         by_name = {row.against: row for row in self.comparison.rows if row.candidate == ticket.name}
         return [(control, by_name[name]) for control, name in {**ticket.controls, DENSE: DENSE}.items()]
@@ -153,6 +159,8 @@ class AblationVerdicts:
     def _sentence(self, ticket: AblatedTicket, control: str, row: ComparisonRow) -> str:
         subject, beyond = _QUESTIONS[control]
         what = subject.format(ticket.name)
+        if control in _CHOICES and self.results.with_own_blocks(ticket, control) == self._seeds(ticket):
+            return f"Whether {what} adds accuracy{beyond} cannot be told: the controls lack the very blocks it chose."
         if row.verdict is None:
             return f"Whether {what} adds accuracy{beyond} cannot be judged: {row.reason}."
         margin = write_margin(self.comparison.tolerances["accuracy"])

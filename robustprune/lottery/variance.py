@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import chdtri
 
 from robustprune.attacks.requests import Attacks
+from robustprune.comparison.failures import GAP, failed_trainings
 from robustprune.comparison.from_record import read_metrics
 from robustprune.comparison.metric import Metric
 from robustprune.errors import PruningError
@@ -119,11 +120,24 @@ class VarianceSources:
         rows.insert(-1, ["sum of these", "", f"{math.sqrt(sum(parts)):.2f}", "", ""])
         return ["source", ">seeds", ">standard deviation", "95 % interval", ">share"], rows
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader has to know beside: whether trainings failed, whose variance is then not that of the others."""
+        ended = {each.model.sha256: each.clean.accuracy for own in self.records.values() for each in own}
+        failed = failed_trainings(np.array(list(ended.values())), 0)
+        if not failed:
+            return []
+        return [
+            f"{len(failed)} of {len(ended)} networks are more than {100 * GAP:.0f} points below the others: trainings "
+            "that fail, by chance or for want of epochs, outweigh all that else varies"
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return {
             "model": self.model,
             "dataset": self.dataset,
+            "warnings": self.warnings,
             "figures": {
                 figure: {
                     each.source: {

@@ -11,7 +11,7 @@ distributed responses") and Sidik and Jonkman 2002, for equal weights. It is exa
 they are not, it holds the truth at least as often as it says: at 95 % for any k, and at 90 % up to k = 14 (Bakirov and
 Székely 2005; Ibragimov and Müller 2010, "t-statistic based correlation and heterogeneity robust inference"). Weights
 1/(vⱼ + τ²) would be better if the vⱼ were known. Estimated from three seeds they let the interval hold the truth in
-87 to 92 % (``benchmarks/verdicts.py``), as a setting whose seeds agree by chance outweighs the others.
+87 to 93 % (``benchmarks/verdicts.py``), as a setting whose seeds agree by chance outweighs the others.
 """
 
 from __future__ import annotations

@@ -156,24 +156,24 @@ def run_registered(network: nn.Module, images: Tensor) -> list[Tensor]:
         PruningError: It does; else whatever the network raises.
     """
     modules, own = set(network.modules()), {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
-    foreign: list[nn.Module] = []
+    unregistered: list[nn.Module] = []
 
     def note(module: nn.Module, _inputs: Any) -> None:
         means = [tensor for name, tensor in module.named_buffers() if name.rpartition(".")[2] == "running_mean"]
         if module not in modules and any(id(tensor) not in own for tensor in (*module.parameters(), *means)):
-            foreign.append(module)
+            unregistered.append(module)
 
     handle = register_module_forward_pre_hook(note)
     try:
         output = network(images)
     finally:
         handle.remove()
-    if foreign:
-        count = sum(weight.numel() for weight in foreign[0].parameters())
+    if unregistered:
+        kind, count = type(unregistered[0]).__name__, sum(weight.numel() for weight in unregistered[0].parameters())
         raise PruningError(
-            f"the network calls a {type(foreign[0]).__name__} with {count:,} parameters that is not registered as a "
-            "part of it (is it in a plain list, or held by a function or a bound method, whose copies call the "
-            "original?), so that it can neither be taken out, nor counted, nor saved; register it, in an nn.ModuleList "
-            "for example, and call it by that name"
+            f"the network calls a {kind} with {count:,} parameters that is not registered as a part of it (is it in a "
+            "plain list, or held by a function or a bound method, whose copies call the original?), so that it can "
+            "neither be taken out, nor counted, nor saved; register it, in an nn.ModuleList for example, and call it "
+            "by that name"
         )
     return tensors(output)

@@ -20,7 +20,7 @@ from robustprune.report.figures.drawing import Drawing, to_svg
 from robustprune.report.grouping import Group
 from robustprune.report.record_facts import describe_record
 from robustprune.report.table import Table, TableSet, Value, write_value
-from robustprune.report.verdicts import HEADINGS, all_comparisons, legend, verdict_matrix
+from robustprune.report.verdicts import all_comparisons, headings, legend, verdict_matrix
 
 _TEMPLATES = Environment(
     loader=PackageLoader("robustprune.report", "web"),
@@ -56,7 +56,9 @@ def make_section(
         "figures": [_show_figure(drawing, f"{prefix}-{drawing.name}", next(ids)) for drawing in drawings],
         "left_out": left_out,
         "comparisons": {
-            "columns": [Cell(heading, number=place > 1) for place, heading in enumerate(HEADINGS)],
+            "columns": [
+                Cell(heading, number=place > 1) for place, heading in enumerate(headings(comparison.confidence))
+            ],
             "rows": rows,
             "payload": _payload(_comparisons_table(comparison), next(ids)),
         },

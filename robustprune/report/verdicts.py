@@ -77,7 +77,7 @@ def verdict_matrix(comparison: Comparison, seeds: Mapping[str, int], prefix: str
             {"name": name, "seeds": f"{seeds[name]} seed{'s' if seeds[name] != 1 else ''}", "cells": cells}
             for name, cells in lines.items()
         ],
-        "caption": f"Value, difference to {DENSE} with its {100 * comparison.confidence:g} % interval, "
+        "caption": f"Value, difference to {DENSE} with its {100 * comparison.confidence:.4g} % interval, "
         "and verdict. Press a verdict to see how it came about.",
     }
 
@@ -114,7 +114,10 @@ def legend(tolerances: str, *, has_invalid: bool) -> list[tuple[Any, str]]:
     return [*found, (badge("invalid"), "failed a check, so not compared")] if has_invalid else found
 
 
-HEADINGS = ("network", "metric", "dense", "value", "difference", "95 % interval", "p", "p (Holm)", "seeds", "images")
+def headings(confidence: float) -> tuple[str, ...]:
+    """Return what stands above the columns of all comparisons."""
+    interval = f"{100 * confidence:.4g} % interval"
+    return ("network", "metric", "dense", "value", "difference", interval, "p", "p (Holm)", "seeds", "images")
 
 
 def all_comparisons(
@@ -128,7 +131,7 @@ def all_comparisons(
             "cells": _cells(row),
             "verdict": verdict_badge(row),
             "reason": _reason(row),
-            "facts": _facts(row),
+            "facts": _facts(row, comparison.confidence),
             "links": [*links[DENSE], *links[row.candidate]],
         }
         for place, row in enumerate(comparison.rows)
@@ -158,9 +161,9 @@ def _reason(row: ComparisonRow) -> str:
     return f"speaks of {whom}, with {margin}."
 
 
-def _facts(row: ComparisonRow) -> list[tuple[str, str]]:
+def _facts(row: ComparisonRow, confidence: float) -> list[tuple[str, str]]:
     """Return what the cells say, what the metric is called in JSON, and the networks one by one."""
-    facts = [(name, cell.text) for name, cell in zip(HEADINGS, _cells(row), strict=True)]
+    facts = [(name, cell.text) for name, cell in zip(headings(confidence), _cells(row), strict=True)]
     if row.bounds is not None and row.p_equivalent is not None:
         bounds = f"{signed(row.bounds[0], row.unit)}, {signed(row.bounds[1], row.unit)}"
         facts += [("one-sided bounds", bounds), ("p of not being equivalent", p_text(row.p_equivalent))]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from robustprune.comparison import DENSE, Comparison, compare
+from robustprune.comparison.look import Look, find_look
 from robustprune.comparison.verdict import TOLERANCES, Tolerance
 from robustprune.records import Record
 from robustprune.report.figures import draw_all
 from robustprune.report.figures.drawing import save_figures, slug, write_file
-from robustprune.report.grouping import load_groups, make_group
+from robustprune.report.grouping import Group, load_groups, make_group
 from robustprune.report.page import make_section, render_page
 from robustprune.report.table import TableSet
 from robustprune.runtime.files import printable
@@ -33,7 +35,8 @@ def write_report(
     Args:
         records: Name → records of a method's seeds, ``dense`` among them; or folders and files of records, grouped by
             what they say; or ``name=FILE,FILE``. Records of several image sets, architectures or defences become
-            several parts of the report.
+            several parts of the report. Where folders are of a sweep that trained until its verdicts were decided,
+            intervals are those of its last look.
         out: The file to write.
         title: In place of one made from the records.
         tolerance: ξ of eq. 1, see :func:`robustprune.compare`.
@@ -55,11 +58,14 @@ def write_report(
         groups = [make_group(records)]
     else:
         groups = load_groups([records] if isinstance(records, str | Path) else records)
+    look = (
+        None if isinstance(records, Mapping) else find_look([records] if isinstance(records, str | Path) else records)
+    )
     sections, found = [], {}
     folders = _folders(figures, [group.title for group in groups])
     for place, group in enumerate(groups):
         tell("comparing", place, len(groups))
-        found[group.title] = comparison = compare(group.records[DENSE], group.candidates, tolerance=tolerance)
+        found[group.title] = comparison = _compare(group, tolerance, look)
         tell("drawing", place, len(groups))
         left_out: dict[str, str] = {}
         drawings = list(draw_all(group.records, left_out))
@@ -77,6 +83,14 @@ def write_report(
         write_file(latex, printable(f"% {MARK}\n{further.to_latex()}").encode(), TABLES)
     write_file(Path(out), printable(page).encode(), PAGE)
     return found
+
+
+def _compare(group: Group, tolerance: Tolerance, look: Look | None) -> Comparison:
+    """Return a comparison as a look of a sweep allows, which trained until its verdicts were decided; else at 95 %."""
+    if look is None:
+        return compare(group.records[DENSE], group.candidates, tolerance=tolerance)
+    found = compare(group.records[DENSE], group.candidates, tolerance=tolerance, confidence=look.own_confidence)
+    return replace(found, look=look, headline=f"{found.headline} {look.text}")
 
 
 def table_files(out: str | Path) -> tuple[Path, Path]:

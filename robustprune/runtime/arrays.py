@@ -28,7 +28,7 @@ def to_tensor(values: Any, what: str = "values", error: type[RobustPruneError] =
     ):
         # Other packages know tensors, and none of the kinds that were made of them.
         return values if type(values) is Tensor else values.as_subclass(Tensor)
-    # Copied, as an array may not be writable; torch knows neither negative strides nor foreign byte orders.
+    # Copied, as an array may not be writable; torch knows neither negative strides nor byte orders of other machines.
     array = to_numpy(values, what, error)
     is_long_double = array.dtype.kind == "f" and array.dtype.itemsize > 8
     kind = np.dtype(np.float64) if is_long_double else array.dtype.newbyteorder("=")
@@ -56,8 +56,12 @@ def _without_tensors(values: Any) -> Any:
         values = values.detach().cpu()
         values = values.dequantize() if values.is_quantized else values.to_dense()
         # NumPy has no bfloat16, nor what is shorter.
-        is_foreign = values.is_floating_point() and values.dtype not in (torch.float16, torch.float32, torch.float64)
-        return (values.float() if is_foreign else values.resolve_conj()).numpy()
+        is_unknown_to_numpy = values.is_floating_point() and values.dtype not in (
+            torch.float16,
+            torch.float32,
+            torch.float64,
+        )
+        return (values.float() if is_unknown_to_numpy else values.resolve_conj()).numpy()
     if isinstance(values, list | tuple) and any(isinstance(each, Tensor | list | tuple) for each in values):
         return [_without_tensors(each) for each in values]
     return values

@@ -104,7 +104,7 @@ def read_sealed(path: Path, kind: str) -> dict[str, Any]:
     """Return what :func:`write_sealed` wrote, which has to hold ``kind``, as ``robustprune-ticket``, under "format".
 
     Raises:
-        DamagedFileError: The file is missing, unreadable, damaged, foreign, or of another kind.
+        DamagedFileError: The file is missing, unreadable, damaged, or of another kind.
     """
     import torch
 

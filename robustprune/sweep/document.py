@@ -13,7 +13,14 @@ import yaml
 
 from robustprune.errors import SweepError, in_one_line
 
-SHORT = {"data": "name", "recipe": "name", "pruning": "method", "attacks": "names", "corruptions": "names"}
+SHORT = {
+    "data": "name",
+    "recipe": "name",
+    "pruning": "method",
+    "attacks": "names",
+    "corruptions": "names",
+    "until": "verdict",
+}
 """Group of settings → the one that a bare value stands for: ``recipe: paper`` is ``recipe: {name: paper}``."""
 
 

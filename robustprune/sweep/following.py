@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustprune.sweep.graph import Stage, SweepPlan
+from robustprune.sweep.standing import describe_look, stands_at
 from robustprune.sweep.store import Store, is_held
 
 
@@ -105,6 +106,7 @@ def status(store: Store) -> list[dict[str, Any]]:
         {
             "sweep": name,
             **standing(plan, done, failed, running)._asdict(),
+            "look": describe_look(plan, store),
             "stages": len(plan.stages),
             "stages_done": len(plan.stages.keys() & done),
             "running_stages": [_name(plan.stages[each]) for each in running & plan.stages.keys()],
@@ -118,7 +120,7 @@ def status(store: Store) -> list[dict[str, Any]]:
                 for address in sorted(failed & plan.stages.keys())
             },
         }
-        for name, plan in store.plans().items()
+        for name, plan in ((name, stands_at(whole, store)) for name, whole in store.plans().items())
     ]
 
 
@@ -129,6 +131,7 @@ def summarize(state: State, store: Store) -> dict[str, Any]:
     return {
         "runs": len(runs),
         "finished": state.finished_runs,
+        "look": describe_look(state.plan, store),
         "stages": len(stages),
         "done_now": len(state.seconds),
         "seconds_of_work": sum(state.seconds.values()),

@@ -76,6 +76,8 @@ class SweepPlan:
         runs: In the order of the file.
         stages: By address; what a stage needs comes before it.
         comparisons: Addresses of the stages that compare runs.
+        looks: Of a sweep that goes on until its verdicts are decided, one look after the other: ``number``, ``of`` how
+            many, ``seeds``, ``most_seeds``, and the addresses of its ``runs`` and ``comparisons``.
         watched: Files and folders → what they looked like; once one differs, the plan has to be made again.
         key: Hash of what was asked for, and of what the code looked like.
     """
@@ -83,6 +85,7 @@ class SweepPlan:
     runs: list[PlannedRun] = field(default_factory=list)
     stages: dict[str, Stage] = field(default_factory=dict)
     comparisons: list[str] = field(default_factory=list)
+    looks: list[dict[str, Any]] = field(default_factory=list)
     watched: dict[str, str] = field(default_factory=dict)
     key: str = ""
 
@@ -104,6 +107,14 @@ class SweepPlan:
             self._names[name] += 1
             numbered = name if self._names[name] == 1 else f"{name} #{self._names[name]}"
             self.runs.append(PlannedRun(numbered, settings, stage, tuple(dict.fromkeys(self._leading_to(stage)))))
+
+    def at_look(self, place: int) -> SweepPlan:
+        """Return what there is to do by one of the looks."""
+        look = self.looks[place]
+        runs = [run for run in self.runs if run.stage in look["runs"]]
+        wanted = {need for run in runs for need in run.needs}.union(look["comparisons"])
+        stages = {address: stage for address, stage in self.stages.items() if address in wanted}
+        return SweepPlan(runs, stages, look["comparisons"], [look], self.watched, self.key)
 
     def _leading_to(self, address: str) -> Iterator[str]:
         """Yield a stage's address after those of all that it needs."""

@@ -105,11 +105,11 @@ class Pace:
 
     def _passes(self, asked: Mapping[str, Any]) -> float:
         """Return how often an evaluation classifies its images; other sets count as large as they are."""
-        attacks, foreign = asked["attacks"], len(asked["ood"].get("sets", ()))
-        fitted = min(len(self.data.require("train")), 50_000) / self._images(asked) if foreign else 0
+        attacks, ood_sets = asked["attacks"], len(asked["ood"].get("sets", ()))
+        fitted = min(len(self.data.require("train")), 50_000) / self._images(asked) if ood_sets else 0
         gradients = sum(_steps(own) for own in attacks.get("options", {}).values())
         attacked = 3.0 * gradients * attacks.get("restarts", 1) * len(attacks.get("epsilons", ()))
-        return float(1 + _corrupted(asked["corruptions"]) + len(asked["shift"]) + foreign + fitted + attacked)
+        return float(1 + _corrupted(asked["corruptions"]) + len(asked["shift"]) + ood_sets + fitted + attacked)
 
 
 def _corrupted(asked: Mapping[str, Any]) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from robustprune.comparison import compare
@@ -19,17 +20,21 @@ from robustprune.runtime.files import hash_json
 from robustprune.sweep.graph import Stage, SweepPlan, hash_content, look_at
 from robustprune.sweep.measured import defaults, resolve_evaluation
 from robustprune.sweep.settings import RunSettings
+from robustprune.sweep.until import Until
 from robustprune.tickets.finding import check_possible
 from robustprune.tickets.requests import Pruning
 from robustprune.tickets.rewinding import parse_rewind_point
 
 
-def plan_runs(runs: Sequence[RunSettings], data: ImageData | None = None) -> tuple[SweepPlan, list[str]]:
+def plan_runs(
+    runs: Sequence[RunSettings], data: ImageData | None = None, until: Until | None = None
+) -> tuple[SweepPlan, list[str]]:
     """Return the plan of runs, and the address of each one's evaluation, in their order.
 
     Args:
         runs: Those of a sweep.
         data: The image set of all of them, where it is at hand; else each run's is loaded.
+        until: When to end, where runs are those of as many seeds as there may be.
 
     Raises:
         SweepError: Something they name is not there, or cannot be; the message says which run it is.
@@ -42,8 +47,25 @@ def plan_runs(runs: Sequence[RunSettings], data: ImageData | None = None) -> tup
         except RobustPruneError as error:
             raise SweepError(f"the run “{run.title}” cannot be: {error}") from error
     plan = resolver.plan
-    plan.comparisons = [plan.add(stage) for stage in _comparisons(evaluated)]
+    if until is None:
+        plan.comparisons = [plan.add(stage) for stage in _comparisons(evaluated)]
+    else:
+        _add_looks(plan, evaluated, until)
     return plan, [address for _, address in evaluated]
+
+
+def _add_looks(plan: SweepPlan, evaluated: Sequence[tuple[RunSettings, str]], until: Until) -> None:
+    """Add a comparison for each look, and say which runs it is of."""
+    seeds = sorted({run.seed for run, _ in evaluated})
+    for look in until.looks:
+        count = look.seeds[look.number - 1]
+        own = [(run, address) for run, address in evaluated if run.seed < seeds[0] + count]
+        stages = [replace(each, inputs={**each.inputs, **until.settings(look)}) for each in _comparisons(own)]
+        if not stages:
+            raise SweepError("until: decided takes tickets, and the dense networks that they are compared with")
+        facts = {"number": look.number, "of": len(look.seeds), "seeds": count, "most_seeds": look.seeds[-1]}
+        plan.looks.append({**facts, "runs": [each for _, each in own], "comparisons": [*map(plan.add, stages)]})
+    plan.comparisons = [address for look in plan.looks for address in look["comparisons"]]
 
 
 class _Resolver:

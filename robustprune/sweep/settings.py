@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,6 +17,7 @@ from robustprune.registry import suggest
 from robustprune.runtime.devices import parse_device
 from robustprune.runtime.requests import Request
 from robustprune.sweep.document import merge, put, refuse_twice
+from robustprune.sweep.until import Until
 from robustprune.tickets.requests import Pruning
 from robustprune.training.recipes import Recipe
 
@@ -122,6 +123,7 @@ class SweepSettings(RunSettings):
         include: Further runs: settings in place of the shared ones, with a grid of their own.
         exclude: Runs that have all of these settings are left out, whether of the grid or included.
         dense: Also run the dense network of every seed.
+        until: Go on with further seeds, from that of the file on, until the tickets' verdicts are decided.
     """
 
     name: str = ""
@@ -130,6 +132,7 @@ class SweepSettings(RunSettings):
     include: list[dict[str, Any]] = Field(default_factory=list)
     exclude: list[dict[str, Any]] = Field(default_factory=list)
     dense: bool = True
+    until: Until | None = None
 
 
 _OF_THE_FILE = SweepSettings.model_fields.keys() - RunSettings.model_fields.keys()
@@ -168,7 +171,23 @@ def expand(document: Mapping[str, Any], where: str) -> list[RunSettings]:
             runs.setdefault(each.key, each)
     if not runs:
         raise SweepError(f"{where}: nothing is left to run; the grid is empty, or everything in it is excluded")
-    return list(runs.values())
+    return list(runs.values()) if file.until is None else _of_further_seeds(list(runs.values()), file.until, where)
+
+
+def read_until(document: Mapping[str, Any]) -> Until | None:
+    """Return until when a sweep goes on, from its file, which has been found to make sense."""
+    return None if document.get("until") is None else Until.of(document["until"])
+
+
+def _of_further_seeds(runs: Sequence[RunSettings], until: Until, where: str) -> list[RunSettings]:
+    """Return runs again for each seed that there may be, from theirs on."""
+    seeds = sorted({run.seed for run in runs})
+    if len(seeds) > 1:
+        raise SweepError(
+            f"{where}: until: decided trains one seed after the other by itself; name none in a grid, but the first as "
+            f"seed: {seeds[0]}"
+        )
+    return [run.model_copy(update={"seed": seeds[0] + more}) for more in range(until.most_seeds) for run in runs]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from robustprune.comparison import compare
+from robustprune.comparison.look import Look
 from robustprune.data import ImageData, load_data
 from robustprune.errors import SweepError
 from robustprune.evaluation import evaluate, relate_to_dense
@@ -30,6 +31,7 @@ from robustprune.runtime.files import hash_json, write_atomically
 from robustprune.runtime.work import Work
 from robustprune.sweep.graph import Stage
 from robustprune.sweep.store import Store
+from robustprune.sweep.until import compare_at
 from robustprune.tickets import prune_weights
 from robustprune.tickets.finding import cut, score
 from robustprune.tickets.requests import Pruning
@@ -216,7 +218,13 @@ def compare_networks(job: Job) -> None:
     """Compare tickets with dense networks, from their records."""
     named = job.inputs["groups"].items()
     groups = {name: [str(job.needed(role, "record.json")) for role in roles] for name, roles in named}
-    found = compare(groups.pop("dense"), groups)
+    dense = groups.pop("dense")
+    if "look" in job.inputs:
+        asked = job.inputs["look"]
+        look = Look(**{**asked, "seeds": tuple(asked["seeds"])})
+        found = compare_at(look, dense, groups, tolerance=job.inputs["tolerance"])
+    else:
+        found = compare(dense, groups)
     write_atomically(job.work / "comparison.json", json.dumps(found.to_dict(), indent=2, allow_nan=False).encode())
 
 

@@ -21,6 +21,7 @@ from robustprune.sweep.engines.local import LocalEngine, cards_alone
 from robustprune.sweep.following import State, Watch
 from robustprune.sweep.graph import Stage, SweepPlan, plan_key
 from robustprune.sweep.scheduler import carry_out, carry_out_here, missing_stages
+from robustprune.sweep.standing import stands_at
 from robustprune.sweep.store import Store
 
 if TYPE_CHECKING:
@@ -116,22 +117,36 @@ def run_sweep(
         if retry_failed:
             for each in store.failed() & plan.stages.keys():
                 store.forget_failure(each)
-        if not missing_stages(plan, store.done()):
-            return State(plan, set(plan.stages))
+        now = stands_at(plan, store)
+        if not missing_stages(now, store.done()):
+            return State(now, set(now.stages))
         side_by_side = _start_engine(plan, workers, engine, address)
         try:
-            return carry_out(plan, store, side_by_side, watch or (lambda *_: None))
+            return _look_after_look(plan, store, side_by_side, watch or (lambda *_: None))
         except OSError as error:
             raise SweepError(f"{error.strerror}: {error.filename or folder}") from error
         finally:
             side_by_side.close()
 
 
+def _look_after_look(plan: SweepPlan, store: Store, engine: Engine, watch: Watch) -> State:
+    """Do what is left to do of a plan: all of it, or what leads to each look until one ends the sweep."""
+    seconds: dict[str, float] = {}
+    while True:
+        state = carry_out(stands_at(plan, store), store, engine, watch)
+        seconds = state.seconds = {**seconds, **state.seconds}
+        if state.failed or not missing_stages(stands_at(plan, store), store.done()):
+            return state
+
+
 def plan_sweep(sweep: Sweep, folder: str | Path) -> tuple[SweepPlan, dict[str, Stage]]:
     """Return the plan of a sweep, writing nothing, and the stages that are missing."""
     store = Store(folder)
-    plan = _plan(sweep, store)
-    return plan, missing_stages(plan, store.done())
+    plan, done = _plan(sweep, store), store.done()
+    now = stands_at(plan, store)
+    # What there is to do at most: by the last look, unless an earlier one has decided.
+    plan = plan if missing_stages(now, done) else now
+    return plan, missing_stages(plan, done)
 
 
 def run_here(
@@ -185,8 +200,9 @@ def _plan(sweep: Sweep, store: Store) -> SweepPlan:
     plan = store.known_plan(sweep.name, key)
     if plan is None:
         from robustprune.sweep.resolve import plan_runs
+        from robustprune.sweep.settings import read_until
 
-        plan, _ = plan_runs(sweep.runs)
+        plan, _ = plan_runs(sweep.runs, until=read_until(sweep.document))
         plan.key = key
     return plan
 

@@ -54,11 +54,11 @@ class Pruning(Request):
     def check(self) -> Self:
         """Return the request, if its method has what it needs and nothing else."""
         needed = {"dense": (), "weight": ("criterion", "sparsity")}.get(self.method, ("criterion", "blocks"))
-        foreign = {"dense": ("criterion", "blocks", "sparsity"), "weight": ("blocks",)}.get(self.method, ("sparsity",))
+        unused = {"dense": ("criterion", "blocks", "sparsity"), "weight": ("blocks",)}.get(self.method, ("sparsity",))
         for name in needed:
             if getattr(self, name) is None:
                 raise PruningError(f"the method {self.method!r} needs {name}")
-        for name in foreign:
+        for name in unused:
             if getattr(self, name) is not None:
                 raise PruningError(f"the method {self.method!r} has no use for {name}; leave it out, or set it to null")
         if self.choice != "lowest" and self.method != "layer":

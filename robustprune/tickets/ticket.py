@@ -214,7 +214,7 @@ def load_ticket(path: str | Path, *, into: nn.Module | None = None, model_code: 
             ``FILE.py`` or ``FILE.py:NAME``; a ticket never runs it by itself.
 
     Raises:
-        TicketError: The file is missing, damaged, foreign, or does not fit the network it names, or the one that is
+        TicketError: The file is missing, damaged, no ticket, or does not fit the network it names, or the one that is
             handed over; or there has to be such a one.
     """
     given, path = str(path), Path(path)

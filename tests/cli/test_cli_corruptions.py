@@ -36,12 +36,12 @@ def test_one_network(run: Run, ticket: str) -> None:
 
 @pytest.mark.slow
 def test_several_networks(run: Run, ticket: str) -> None:
-    asking = ("evaluate", "--model", ticket, "--also", "resnet20", "--model-option", "width=4", "--limit", "30")
+    asking = ("evaluate", "--model", ticket, "--extra-model", "resnet20", "--model-option", "width=4", "--limit", "30")
     # The option is for the network that is built; the ticket's is fixed.
     sizes = [found["model"]["parameters"] for found in run(*asking, "--json").json]
     assert sizes[0] < sizes[1] < 30_000
     check_failure(run(*asking[:3], "--model-option", "width=4"), 1, "leave out --model-option")
-    asking = ("evaluate", "--model", ticket, "--also", "resnet20", "--dense", "resnet32", "--limit", "30")
+    asking = ("evaluate", "--model", ticket, "--extra-model", "resnet20", "--dense", "resnet32", "--limit", "30")
     outcome = run(*asking, "--corruption", "fog", "--out", "records", "--json")
     assert sorted(path.name for path in Path("records").glob("*.json")) == [
         "resnet20.json",

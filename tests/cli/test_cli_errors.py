@@ -170,7 +170,7 @@ def test_what_is_no_ticket(run: Run, files: Path, name: str) -> None:
         ("cost", "--model", "{}"),
         ("cost", *TINY, "--dense", "{}"),
         ("evaluate", "--model", "{}", "--out", "x.json"),
-        ("evaluate", *TINY, "--also", "{}", "--out", "records"),
+        ("evaluate", *TINY, "--extra-model", "{}", "--out", "records"),
         ("evaluate", *TINY, "--attack", "pgd", "--transfer-from", "{}", "--out", "x.json"),
         ("prune", "--model", "{}", "--blocks", "1", "--out", "x.pt"),
         ("train", "--model", "{}", "--out", "x.pt"),

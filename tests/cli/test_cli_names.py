@@ -74,7 +74,7 @@ def test_records_of_such_files_are_read(odd: Run) -> None:
         ("blocks", "--model", f"{ODD}.pt", "--json"),
         ("export", "--model", f"{ODD}.pt", "--format", "torch-export", "--out", f"{ODD}.pt2", "--json"),
         ("corrupt", "--dataset", f"npz:{ODD}.npz", "--corruption", "fog", "--out", ODD, "--limit", "3", "--json"),
-        ("evaluate", "--model", f"{ODD}.pt", "--also", "resnet20", "--out", f"f{ODD}", "--json"),
+        ("evaluate", "--model", f"{ODD}.pt", "--extra-model", "resnet20", "--out", f"f{ODD}", "--json"),
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -48,14 +48,16 @@ def ticket(run: Run) -> str:
 
 
 def test_records_of_several_networks(run: Run, ticket: str) -> None:
-    asking = ("evaluate", "--model", ticket, "--also", "net-lr0.2", "--limit", "10", "--out", "records")
+    asking = ("evaluate", "--model", ticket, "--extra-model", "net-lr0.2", "--limit", "10", "--out", "records")
     for _ in range(2):  # again is no error
         assert run(*asking).code == 0
         ends = (".json", ".json.samples.npz")
         assert sorted(os.listdir("records")) == sorted(f"net-lr0.{i}{end}" for i in (1, 2) for end in ends)
     os.mkdir("other")
     os.link("net-lr0.1", "other/NET-lr0.1")
-    check_failure(run("evaluate", "--model", ticket, "--also", "other/NET-lr0.1", "--out", "r"), 2, "the same name")
+    check_failure(
+        run("evaluate", "--model", ticket, "--extra-model", "other/NET-lr0.1", "--out", "r"), 2, "the same name"
+    )
 
 
 @pytest.mark.quick_cases(3)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pooling_simulation import Settings, pooled_shares
 from scipy import stats
 from support import Run, check_failure
 from synthetic_records import make_record
@@ -176,7 +177,7 @@ def test_better_here_and_worse_there_is_said():
 @pytest.mark.parametrize(
     ("sets", "match"),
     [
-        (["digits"], "dense and layer have digits in common"),
+        (["digits"], "dense and layer have only digits in common"),
         (["fashion-mnist", "mnist"], "dense and layer have none in common"),
     ],
 )
@@ -222,3 +223,11 @@ def test_on_the_command_line(run: Run):
     assert max(map(len, lines[lines.index(next(line for line in lines if "against dense" in line)) :])) <= 90
     assert run("compare", "dense=dense", "layer=layer", "--json").json["settings"].keys() == set(SETS)
     check_failure(run("compare", "dense=dense", "layer=layer/digits"), 1, "in common")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [(3, 3, 0.0), (5, 5, 0.3), (8, 3, 0.6)], ids=str)
+def test_intervals_hold_the_true_mean_and_verdicts_are_seldom_wrong(world):
+    equal, worse = (pooled_shares(Settings(*world, difference=each)) for each in (0.0, -1.0))
+    assert equal["covered"] == pytest.approx(95, abs=2)
+    assert max(equal["better"], worse["wins"]) <= 5 + 1.3  # and what chance adds to 2,000 draws, one time in a hundred

@@ -181,7 +181,7 @@ def test_no_number_of_seeds_makes_up_for_too_few_images() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"difference": -1.0}, "no verdict is true"),
+        ({"difference": -1.0}, "no verdict but undecided"),
         ({"seeds": [2]}, "3 seeds or more"),
         ({"images": [1]}, "two images"),
         ({"power": 1.0}, "between 0 and 1"),

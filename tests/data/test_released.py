@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robustprune.data.released import PUBLISHED_MD5, load_foreign_folder, match_classes, open_released
+from robustprune.data.released import PUBLISHED_MD5, load_shifted_folder, match_classes, open_released
 from robustprune.errors import DataError, DataWarning
 
 CLASSES = tuple("0123456789")
@@ -195,4 +195,4 @@ def test_a_set_with_splits_is_not_taken_for_one_folder(tmp_path: Path) -> None:
         if gone:
             shutil.rmtree(tmp_path / gone)
         with pytest.raises(DataError, match="a set with splits of its own"):
-            load_foreign_folder(tmp_path, ("n01", "n02"), (12, 12), 3)
+            load_shifted_folder(tmp_path, ("n01", "n02"), (12, 12), 3)

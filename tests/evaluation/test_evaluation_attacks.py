@@ -186,7 +186,7 @@ def test_options_of_attacks_that_come_to_nothing(run: Run) -> None:
     model = ["evaluate", "--model", "resnet20", "--limit", "10"]
     for option in (["--union"], ["--resume-dir", "states"], ["--strict"], ["--save-adversarial", "found.npz"]):
         check_failure(run(*model, *option), 2, option[0], "--attack pgd")
-    several = [*model, "--also", "resnet32", "--attack", "fgsm", "--save-adversarial", "found.npz"]
+    several = [*model, "--extra-model", "resnet32", "--attack", "fgsm", "--save-adversarial", "found.npz"]
     check_failure(run(*several), 2, "one by one")
 
 
@@ -274,7 +274,7 @@ def test_the_device_is_handed_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
         raise AttackError("as far as this goes")
 
     monkeypatch.setattr("robustprune.evaluation.evaluate_models", caught)
-    others = ("--also", "resnet32", "--transfer-from", "resnet20")
+    others = ("--extra-model", "resnet32", "--transfer-from", "resnet20")
     check_failure(run("evaluate", "--model", "resnet20", *others, "--attack", "fgsm"), 1, "as far as this goes")
     assert asked == [meta]
 

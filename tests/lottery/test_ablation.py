@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from robustprune.errors import ModelError, PruningError
 from robustprune.lottery import AblationResults, ablate, algorithm_1, algorithm_2
 from robustprune.lottery.ablation import CONTROLS
 from robustprune.lottery.ablation_results import AblatedTicket
+from robustprune.records import Record
 from robustprune.sweep import Store, stages
 from robustprune.sweep.following import status
 from robustprune.tickets.requests import Pruning
@@ -121,12 +123,13 @@ def test_weights_of_the_same_ticket(results: AblationResults) -> None:
 def made_up(accuracies: dict[str, float], seeds: int = 5, n: int = 2000) -> AblationResults:
     """Return results for networks of given accuracies; what has none is as good as the ticket."""
     names = {control: f"grasp {control}" for control in CONTROLS} | {"random": "random"}
-    records = {
-        group: {
-            seed: make_record(kind=group, seed=seed, n=n, accuracy=accuracies.get(group, 0.9)) for seed in range(seeds)
-        }
-        for group in ("dense", "grasp", *names.values())
-    }
+
+    def record(group: str, seed: int) -> Record:
+        found = make_record(kind=group, seed=seed, n=n, accuracy=accuracies.get(group, 0.9))
+        return found.model_copy(update={"model": found.model.model_copy(update={"removed": [group]})})
+
+    groups = ("dense", "grasp", *names.values())
+    records = {group: {seed: record(group, seed) for seed in range(seeds)} for group in groups}
     return AblationResults("resnet20", "digits", 3, records, (AblatedTicket("grasp", algorithm_2("grasp", 2), names),))
 
 
@@ -163,6 +166,15 @@ def test_what_one_seed_shows_is_of_these_networks() -> None:
     assert all(each.startswith("Of these networks alone, ") for each in found.sentences(results.tickets[0]))
     assert len(found.warnings) == len(set(found.warnings))
     assert re.search("Of these networks alone, the choice of blocks", found._repr_html_())
+
+
+def test_controls_that_lack_the_same_blocks_tell_nothing() -> None:
+    results = made_up({}, seeds=1)
+    records = {**results.records, "random": results.records["grasp"]}
+    found = replace(results, records=records).judge()
+    _, chance, *_ = found.sentences(results.tickets[0])
+    assert chance.endswith("cannot be told: the controls lack the very blocks it chose.")
+    assert "random 1, inverted 0." in found.notes(results.tickets[0])[0]
 
 
 def test_a_gain_that_correction_takes_away_is_open() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,15 @@ class Additive:
 
     def read(self) -> Record:
         record = make_record(n=50, attacks=())
+        name = f"{self.run.seed} {self.run.order_seed} {self.run.data.seed}"
+        record = record.model_copy(update={"model": record.model.model_copy(update={"sha256": name})})
         seeds = {"initialization": self.run.seed, "order": self.run.order_seed or 0, "split": self.run.data.seed}
         accuracy = 0.9 + sum(EFFECTS[source][seed] for source, seed in seeds.items())
-        return record.model_copy(update={"clean": record.clean.model_copy(update={"accuracy": accuracy})})
+        return worse(record, accuracy)
+
+
+def worse(record: Record, accuracy: float) -> Record:
+    return record.model_copy(update={"clean": record.clean.model_copy(update={"accuracy": accuracy})})
 
 
 @pytest.fixture
@@ -81,6 +87,15 @@ def test_shares_are_those_of_the_effects(asked: list[RunSettings], tmp_path: Pat
     assert found.sentence("accuracy").startswith(
         "Of the variance of accuracy, 47 % comes from the initial weights, 47 %"
     )
+
+
+def test_trainings_that_fail_are_said(asked: list[RunSettings], tmp_path: Path) -> None:
+    found = find_variance(tmp_path, "digits", seeds=range(3), model="resnet20")
+    assert found.warnings == []
+    records = dict(found.records)
+    records["order"] = (*records["order"][:2], worse(records["order"][2], 0.5))
+    (said,) = replace(found, records=records).warnings
+    assert said.startswith("1 of 9 networks are more than 10 points below the others")
 
 
 def test_each_source_varies_alone(asked: list[RunSettings], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from support import Run, check_failure
 from robustprune.errors import SweepError
 from robustprune.sweep import read_sweep
 from robustprune.sweep.document import SHORT, merge, read_document
-from robustprune.sweep.settings import RunSettings, SweepSettings, expand
+from robustprune.sweep.settings import SweepSettings, expand
 
 TICKET: dict[str, Any] = {"criterion": "grasp", "blocks": 1}
 PLAIN = "pruning: {criterion: grasp, blocks: 1}\n"
@@ -96,7 +96,7 @@ def test_short_forms_are_spelled_out_where_more_is_said_of_them(tmp_path: Path) 
         "evaluate": {"attacks": {"names": ["fgsm", "pgd"], "restarts": 2}},
         "pruning": "weight",
     }
-    run = RunSettings()
+    run = SweepSettings(until="decided")
     groups = {name: getattr(run, name, None) or getattr(run.evaluate, name) for name in SHORT}
     assert {name: group.FIRST for name, group in groups.items()} == SHORT
 

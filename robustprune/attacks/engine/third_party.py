@@ -214,7 +214,7 @@ def _as_attack(
         arguments = {each: find(problem) for each, find in given.items() if each in parameters}
         arguments |= {own[option].name: value for option, value in options.items()}
         model = Counting(problem)
-        with _foreign_code(name):
+        with _third_party_code(name):
             perturb = prepare(problem, model, arguments)
         points = problem.images[rows]
         for group in range(math.ceil(len(problem.images) / size)):
@@ -223,7 +223,7 @@ def _as_attack(
 
             def compute(part: slice, which: Tensor = which, draws: int = draws) -> None:
                 model.begin()
-                with isolated_generators(draws, problem.images.device), _foreign_code(name):
+                with isolated_generators(draws, problem.images.device), _third_party_code(name):
                     points[which[part]] = _moved(problem, rows[which[part]], perturb)
 
             problem.oracle.batches.run(len(which), compute)
@@ -254,7 +254,7 @@ def _moved(problem: AttackProblem, rows: Tensor, perturb: Perturb) -> Tensor:
 
 
 @contextmanager
-def _foreign_code(name: str) -> Iterator[None]:
+def _third_party_code(name: str) -> Iterator[None]:
     """Run another package's code: what it prints does not end up among results, and its warnings are its own.
 
     What it raises comes as one error that names it; what the network raises stays as it is.

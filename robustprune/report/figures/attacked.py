@@ -66,8 +66,8 @@ def draw_security_curves(shown: Shown) -> Drawing:
         f"{shown.seeds}, {shown.images:,} images.{_invalid(shown)}"
     )
     headings = ("network", "attack", "ε", "accuracy (%)", "low (%)", "high (%)")
-    data = Table("Accuracy under attack", headings, table)
-    return Drawing("security-curves", "Accuracy under attack", caption, " ".join(findings), figure, data)
+    data = Table("Robust accuracy vs. ε", headings, table)
+    return Drawing("security-curves", "Robust accuracy vs. ε", caption, " ".join(findings), figure, data)
 
 
 _Curve = dict[float, SeedMean]
@@ -132,7 +132,7 @@ def draw_adversarial(shown: Shown) -> Drawing:
         "image with its true class, what was added, enlarged by the factor beside it (grey is nothing), and the result "
         "with what the network takes it for. An image that a smaller ε broke already was not attacked further."
     )
-    return Drawing("adversarial-images", "Adversarial images", caption, " ".join(said), figure)
+    return Drawing("adversarial-images", "Adversarial examples", caption, " ".join(said), figure)
 
 
 def _galleries(record: Record) -> dict[tuple[str, str], int]:

@@ -42,7 +42,9 @@ def draw_block_scores(shown: Shown) -> Drawing:
     )
     alt = f"Blocks removed, and in how many networks. {'; '.join(said)}."
     columns = ("network", "seed", "block", "stage", "score", "removed")
-    return Drawing("block-scores", "Which blocks went", caption, alt, figure, Table("Block scores", columns, rows))
+    return Drawing(
+        "block-scores", "Block scores and removed blocks", caption, alt, figure, Table("Block scores", columns, rows)
+    )
 
 
 def _alike(records: Sequence[Record]) -> bool:

@@ -39,7 +39,7 @@ def draw_risk_coverage(shown: Shown) -> Drawing:
         rows += [
             [name, float(100 * c), p.mean, p.low, p.high] for c, p in list(zip(_COVERAGES, points, strict=True))[::5]
         ]
-    panel.set(xlabel="images answered (%), surest first", ylabel="error among them (%)", title="Risk and coverage")
+    panel.set(xlabel="coverage (%)", ylabel="selective risk (%)", title="Risk–coverage")
     panel.set(xlim=(5, 100), ylim=(0, 1.15 * most))
     areas = {name: [area for _, area in each] for name, each in curves.items()}
     said = _draw_errors(axes[0, 1], shown, areas, "Area under the curve (%)")
@@ -49,8 +49,8 @@ def draw_risk_coverage(shown: Shown) -> Drawing:
     )
     alt = f"Area under the risk–coverage curve: {said}."
     columns = ("network", "coverage (%)", "risk (%)", "low (%)", "high (%)")
-    data = Table("Risk and coverage", columns, rows)
-    return Drawing("risk-coverage", "Answering only when sure", caption, alt, figure, data)
+    data = Table("Risk–coverage", columns, rows)
+    return Drawing("risk-coverage", "Risk–coverage curve", caption, alt, figure, data)
 
 
 def draw_calibration(shown: Shown) -> Drawing:
@@ -83,7 +83,7 @@ def draw_calibration(shown: Shown) -> Drawing:
     columns = ("network", "confidence (%)", "accuracy (%)", "images")
     data = Table("Reliability", columns, rows)
     alt = f"Expected calibration error: {said}."
-    return Drawing("calibration", "Is confidence worth its name?", caption, alt, figure, data)
+    return Drawing("calibration", "Calibration", caption, alt, figure, data)
 
 
 def _with_confidence(shown: Shown) -> dict[str, Sequence[Record]]:

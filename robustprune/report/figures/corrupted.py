@@ -54,8 +54,8 @@ def draw_corruptions(shown: Shown) -> Drawing:
         for column, severity in enumerate(SEVERITIES)
     ]
     columns = ("network", "corruption", "severity", f"{shown.reference} (%)", "accuracy (%)", "difference (pp)")
-    data = Table("Accuracy under corruptions", columns, rows)
-    return Drawing("corruptions", "Accuracy under corruptions", caption, alt, figure, data)
+    data = Table("Accuracy vs. severity of corruptions", columns, rows)
+    return Drawing("corruptions", "Accuracy vs. severity of corruptions", caption, alt, figure, data)
 
 
 def _common(found: dict[str, Sequence[Record]]) -> list[str]:
@@ -133,7 +133,7 @@ def draw_corrupted(shown: Shown) -> Drawing:
         "corruptions the networks were shown, at severities 1 to 5."
     )
     alt = f"One image under {len(names)} corruptions at severities 1 to 5: {', '.join(names).replace('_', ' ')}."
-    return Drawing("corrupted-images", "What the corruptions look like", caption, alt, figure)
+    return Drawing("corrupted-images", "Examples of corruptions", caption, alt, figure)
 
 
 def _first_image(record: Record) -> tuple[Any, int]:

@@ -78,17 +78,17 @@ def _draw_set(
         _draw_scores(below, shown, {name: each[0] for name, each in scores.items()}, means)
         rows += [[name, detector, mean.mean, mean.low, mean.high] for name, mean in means.items()]
         said.append(f"{detector}: " + "; ".join(f"{name} {mean.mean:.1f} %" for name, mean in means.items()))
-    axes[0, 0].set_ylabel("images of the other set found (%)")
+    axes[0, 0].set_ylabel("true positive rate (%)")
     axes[1, 0].set_yticks([len(names) - 0.7 - row for row in range(len(names))], [shorten(name, 36) for name in names])
     own = shown.groups[shown.reference][0].dataset
     caption = shown.caption(
-        f"{entry.dataset} ({entry.n_out:,} images) told from {own} ({entry.n_in:,} images) by {len(areas)} of "
-        f"{len(entry.detectors)} detectors. Above: ROC curves, means over networks. Below: how scores are spread, of "
-        f"the first network of each kind; grey: images of {own}, line: of {entry.dataset}; the number: area under the "
-        f"curve (AUROC, %, mean over networks). {shown.seeds}.{note}"
+        f"Detection of {entry.dataset} (OOD, {entry.n_out:,} images) against {own} (in-distribution, {entry.n_in:,} "
+        f"images) by {len(areas)} of {len(entry.detectors)} detectors. Above: ROC curves, means over networks; OOD "
+        "images are the positives. Below: histograms of the scores of the first network of each kind; grey: "
+        f"in-distribution, line: OOD; the number: AUROC in percent, mean over networks. {shown.seeds}.{note}"
     )
     data = Table(f"AUROC on {entry.dataset}", ("network", "detector", "AUROC (%)", "low (%)", "high (%)"), rows)
-    name, title = f"ood-{place}-{slug(entry.dataset)}", f"Telling {entry.dataset} apart"
+    name, title = f"ood-{place}-{slug(entry.dataset)}", f"OOD detection: {entry.dataset}"
     return Drawing(name, title, caption, f"AUROC on {entry.dataset}. {'. '.join(said)}.", figure, data)
 
 
@@ -119,7 +119,7 @@ def _draw_roc(axes: Axes, shown: Shown, scores: Mapping[str, Sequence[_Scores]])
     for name, each in scores.items():
         mean = np.mean(list(map(_rates_at, each)), axis=0)
         axes.plot(100 * _RATES, 100 * mean, **shown.styles[name] | {"marker": ""})
-    axes.set(xlim=(-1, 101), ylim=(-1, 101), xlabel="own images flagged (%)")
+    axes.set(xlim=(-1, 101), ylim=(-1, 101), xlabel="false positive rate (%)")
     axes.set(xticks=range(0, 101, 25), yticks=range(0, 101, 25))
 
 
@@ -138,8 +138,6 @@ def _draw_scores(axes: Axes, shown: Shown, scores: Mapping[str, _Scores], areas:
         axes.plot([-0.02], [base + 0.3], **style, markersize=3.5, clip_on=False)
         text = f"{areas[name].mean:.1f}"
         axes.annotate(text, (1, base + 0.3), (4, 0), textcoords="offset points", va="center", fontsize=6.8)
-    axes.set(
-        ylim=(-0.05, len(scores)), xlim=(0, 1), xticks=[], yticks=[], xlabel="score, out-of-distribution to the right →"
-    )
+    axes.set(ylim=(-0.05, len(scores)), xlim=(0, 1), xticks=[], yticks=[], xlabel="detector score, OOD to the right →")
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0, pad=7)

@@ -48,7 +48,7 @@ def draw_tradeoff(shown: Shown) -> Drawing:
         front = pareto_front({name: (x.mean, y.mean) for name, (x, y) in points.items()})
         _draw_panel(axis, shown, saved, values, points, front)
         axis.set_title(f"{title[0].upper()}{title[1:]} (%)", fontsize=7.5)
-        axis.set_xlabel("multiply-accumulates saved (%)")
+        axis.set_xlabel("MACs saved (%)")
         findings.append(_say(title, points, front))
         rows += [[name, title, x.mean, y.mean, y.low, y.high, len(values[name])] for name, (x, y) in points.items()]
     add_legend(figure, shown.styles)
@@ -58,7 +58,7 @@ def draw_tradeoff(shown: Shown) -> Drawing:
     )
     columns = ("network", "metric", "MACs saved (%)", "mean (%)", "low (%)", "high (%)", "networks")
     data = Table("Accuracy against multiply-accumulates saved", columns, rows)
-    return Drawing("accuracy-against-cost", "Accuracy against cost", caption, " ".join(findings), figure, data)
+    return Drawing("accuracy-against-cost", "Accuracy vs. MACs", caption, " ".join(findings), figure, data)
 
 
 def draw_costs(shown: Shown) -> Drawing:
@@ -102,7 +102,7 @@ def draw_costs(shown: Shown) -> Drawing:
     ]
     rows: list[list[Value]] = [[name, title, each] for title, found in lines.items() for name, each in found.items()]
     data = Table(f"Costs in percent of {shown.reference}", ("network", "cost", "median (%)"), rows)
-    return Drawing("costs", "What is saved", caption, f"In percent of dense. {'. '.join(said)}.", figure, data)
+    return Drawing("costs", "Cost relative to dense", caption, f"In percent of dense. {'. '.join(said)}.", figure, data)
 
 
 def choose_attack(shown: Shown) -> AttackKey | None:

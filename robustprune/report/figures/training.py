@@ -69,7 +69,7 @@ def draw_training(shown: Shown) -> Drawing:
     caption = shown.caption(f"Means over networks, bands: 95 % interval (Student's t). {held_out}{shown.seeds}.")
     columns = ("network", "metric", "epoch", "mean", "low", "high")
     data = Table("Training", columns, rows)
-    return Drawing("training", "Training", caption, _say(found), figure, data)
+    return Drawing("training", "Training curves", caption, _say(found), figure, data)
 
 
 def draw_energy(shown: Shown) -> Drawing:

@@ -6,7 +6,7 @@ where it works in another norm; "error" where the package raised one, which is l
 that FGSM breaks more, and "other" where it says that the attack works in none of these norms. Exits with 1 where a
 figure is above FGSM's by more than chance and nothing says so, or an error comes out that is not of this package.
 
-    python benchmarks/foreign_attacks.py [--images 40] [--only torchattacks:PGD …]
+    python benchmarks/third_party_attacks.py [--images 40] [--only torchattacks:PGD …]
 """
 
 from __future__ import annotations
