@@ -28,6 +28,7 @@ NEITHER = {
     "load_data": "makes an image set, by its name",
     "load_record": "reads a record from its file",
     "compare": "compares records",
+    "plan_seeds": "plans by spreads",
     "show": "draws records",
     "write_report": "writes about records",
     "corrupt": "takes uint8 images alone",
