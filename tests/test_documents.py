@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,28 @@ def test_page_is_finished_and_its_links_exist(page: Path) -> None:
     assert not re.findall(r"@[A-Z]+@", text)
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (page.parent / target).exists(), target
+
+
+def strings_of(path: Path) -> Iterator[str]:
+    """Yield what a file of the package may print, and its docstrings."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_words_that_the_glossary_rules_out_do_not_occur() -> None:
+    glossary = (DOCS / "glossary.md").read_text().partition("## Words that are not used")[2]
+    ruled_out = [row.split("|")[1].strip() for row in glossary.splitlines() if row.startswith("| ")][1:]
+    assert len(ruled_out) > 5
+    texts = {name_of(page): page.read_text() for page in PAGES if page.name not in ("glossary.md", "CHANGELOG.md")}
+    texts |= {str(path.relative_to(ROOT)): "\n".join(strings_of(path)) for path in (ROOT / "robustprune").rglob("*.py")}
+    found = {
+        (name, word)
+        for name, text in texts.items()
+        for word in ruled_out
+        if re.search(rf"\b{re.escape(word)}", " ".join(text.split()), re.IGNORECASE)
+    }
+    assert not found
 
 
 def test_every_page_with_python_or_a_session_is_run() -> None:

@@ -83,7 +83,7 @@ def cost(
 
 
 def _rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """Return a row per figure: the network's own, or the dense one's, the own and what is saved, where both have it."""
+    """Return a row per figure: the network's, or of two the dense one's, the other's and the share saved."""
     own = _figures(found)
     if "dense" not in found:
         return [[label, text] for label, (_, text) in own.items()]

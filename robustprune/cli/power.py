@@ -43,13 +43,15 @@ _EXAMPLES = [
     "--seed-deviation", type=click.FloatRange(0), help="Without a pilot: σ of the difference over seeds, in pp."
 )
 @click.option(
-    "--discordance", type=click.FloatRange(0, 100), help="Without a pilot: % of images that tell a pair apart."
+    "--discordance",
+    type=click.FloatRange(0, 100),
+    help="Without a pilot: % of images on which one network of a pair is right and the other wrong.",
 )
 @click.option(
     "--agreed",
     type=click.FloatRange(0, 100),
     default=0.0,
-    help="Of these, % of images that tell all pairs apart alike.",
+    help="Of these, % of images on which all pairs differ alike.",
 )
 @click.option("--images", multiple=True, callback=_counts, help="Numbers of test images.  [default: the pilot's]")
 @click.option("--seeds", multiple=True, callback=_counts, help="Numbers of seeds in the table.  [default: 3 to 50]")

@@ -130,7 +130,7 @@ def prune(
     With --match, the network starts from the weights that the ticket started from; data set, options of the model and
     --seed are the ticket's where they are not given.
     """
-    from robustprune.cli.workbench import open_model, open_twin
+    from robustprune.cli.workbench import open_matched, open_model
     from robustprune.cost import measure_cost
     from robustprune.runtime.work import Work
     from robustprune.tickets.ticket import load_ticket
@@ -140,7 +140,7 @@ def prune(
         dense, data = open_model(network, dataset, seed=seed)
     else:
         match = load_ticket(wanted.match, model_code=network.code)
-        dense, data = open_twin(match, network, dataset, seed=seed if was_given("seed") else None)
+        dense, data = open_matched(match, network, dataset, seed=seed if was_given("seed") else None)
         if not was_given("seed"):
             seed = match.seed if match.plan.seed is None else match.plan.seed
     dense.check_fits(data)

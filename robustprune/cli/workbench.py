@@ -29,7 +29,7 @@ def open_model(
     return ticket, _data_for(ticket, network.model, dataset, seed)
 
 
-def open_twin(
+def open_matched(
     match: Ticket, network: NetworkOptions, dataset: DataOptions = DataOptions(), *, seed: int | None = None
 ) -> tuple[Ticket, ImageData]:
     """Return a network that is to be matched to a ticket, and its image set: one that starts from the same weights.
@@ -37,24 +37,24 @@ def open_twin(
     For a model's name, what is not given is the ticket's own: image set, options and seed.
     """
     if network.is_ticket:
-        twin, data = open_model(network, dataset, seed=match.seed if seed is None else seed)
+        dense, data = open_model(network, dataset, seed=match.seed if seed is None else seed)
     else:
         rewound = match.plan.rewound_to
         if match.earlier_training if rewound is None else rewound not in (0, "random", "shuffled"):
             raise TicketError(
-                "the ticket to match was cut out of a trained network, or rewound to one, and its twin has to start "
-                f"from the same weights: name that network's file as --model instead of {network.model}"
+                "the ticket to match was cut out of a trained network, or rewound to one, and its matched ticket has to "
+                f"start from the same weights: name that network's file as --model instead of {network.model}"
             )
         data = _data_for(match, "the ticket to match", dataset, match.seed)
         seed = match.seed if seed is None else seed
         options = {**match.architecture.options, **network.options}
-        twin = Ticket.from_model(build_model(network.model, data, seed=seed, **options), data)
-    if twin.seed != match.seed:
+        dense = Ticket.from_model(build_model(network.model, data, seed=seed, **options), data)
+    if dense.seed != match.seed:
         raise TicketError(
             f"the ticket to match starts from the weights of seed {match.seed} and {network.model} from those of seed "
-            f"{twin.seed}; match tickets of one seed, or leave out --seed"
+            f"{dense.seed}; match tickets of one seed, or leave out --seed"
         )
-    return twin, data
+    return dense, data
 
 
 def _data_for(ticket: Ticket, called: str, dataset: DataOptions, seed: int) -> ImageData:

@@ -295,7 +295,7 @@ def _problem(metric: Metric, sides: Sides) -> str | None:
 def _of_cost(
     dense: Sequence[MetricValue], own: Sequence[MetricValue], confidence: float, *, paired: bool
 ) -> dict[str, Any]:
-    """Return what a row of a cost has beside its values: what is saved, and an interval over enough seeds."""
+    """Return what a row of a cost has beside its values: the share saved, and an interval over enough seeds."""
     values = [np.array([each.value for each in side]) for side in (dense, own)]
     found: dict[str, Any] = {"reason": "costs have no tolerance"}
     if values[0].mean() > 0:

@@ -116,7 +116,7 @@ def _counts(n: int, resamples: int, seed: int) -> Floats:
 def mcnemar(lost: int, gained: int) -> float:
     """Return the two-sided p-value of McNemar's test, exact for any number of samples.
 
-    Of the samples that tell two networks apart, each is as likely to be lost (only the first has it right) as to be
+    Of the samples on which two networks differ, each is as likely to be lost (only the first has it right) as to be
     gained where neither is better (McNemar 1947); so what is lost is binomial, without an approximation by χ².
     """
     return float(min(1.0, 2 * bdtr(min(lost, gained), lost + gained, 0.5)))

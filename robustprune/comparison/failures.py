@@ -2,7 +2,7 @@
 
 A network whose training collapsed is none that a method usually makes. When one training in ten does, Student's
 interval from three or five seeds holds the mean over all trainings in less than half of the cases: mostly none is among
-the seeds. So the two are told apart: how often trainings fail, and what those reach that do not.
+the seeds. So the two are reported separately: how often trainings fail, and what those reach that do not.
 """
 
 from __future__ import annotations

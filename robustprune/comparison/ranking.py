@@ -24,7 +24,7 @@ class Ranking:
         blocks: The settings or seeds.
         names: Of the kinds, the best first.
         ranks: Theirs, in the same order.
-        confidence: With which kinds are told apart.
+        confidence: With which kinds are found to differ.
     """
 
     metric: str
@@ -46,16 +46,14 @@ class Ranking:
         for place, (name, mean) in enumerate(zip(self.names, self.ranks.means, strict=True)):
             near = sorted({each for clique in self.ranks.cliques if place in clique for each in clique} - {place})
             lines.append([name, f"{mean:.2f}", ", ".join(self.names[each] for each in near) or "–"])
-        return ["network", ">mean rank", "not told apart from"], lines
+        return ["network", ">mean rank", "no difference found from"], lines
 
     def notes(self) -> list[str]:
         """Return what the table rests on."""
         p_value = f"{self.ranks.p_value:.3f}" if self.ranks.p_value >= 0.001 else "<0.001"
-        told = "no two are told apart" if self.ranks.p_value >= 1 - self.confidence else "told apart are"
-        apart = f"{told} mean ranks {self.ranks.critical_difference:.2f} apart" if told.endswith("are") else told
-        return [
-            f"1 is best. p of no difference (Friedman): {p_value}; {apart} (Nemenyi, {100 * self.confidence:.4g} %)."
-        ]
+        found = "no two differ" if self.ranks.p_value >= 1 - self.confidence else "those differ whose"
+        gap = f"{found} mean ranks are {self.ranks.critical_difference:.2f} apart" if found.endswith("whose") else found
+        return [f"1 is best. p of no difference (Friedman): {p_value}; {gap} (Nemenyi, {100 * self.confidence:.4g} %)."]
 
 
 def rank_blocks(

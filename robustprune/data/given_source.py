@@ -47,9 +47,9 @@ class GivenSource:
         if not is_map_style(given.dataset) or given.batch_sampler is None or not getattr(given, "in_order", True):
             return None
         noted = _Noted(given.batch_sampler)
-        twin = copy(given)
-        vars(twin)["batch_sampler"] = noted  # which loaders let nobody set
-        return cls(twin, given.dataset, noted.places, given.collate_fn, given.num_workers)
+        noting = copy(given)
+        vars(noting)["batch_sampler"] = noted  # which loaders let nobody set
+        return cls(noting, given.dataset, noted.places, given.collate_fn, given.num_workers)
 
     def __len__(self) -> int:
         """Return how many images a pass will give, as far as can be told before it."""

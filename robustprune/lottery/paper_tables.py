@@ -185,7 +185,7 @@ def _layers_or_filters(name: str, tickets: Sequence[_Ticket]) -> Table:
 
 
 def _costs(name: str, tickets: Sequence[_Ticket]) -> Table:
-    """Table 4: what is saved."""
+    """Table 4: costs relative to dense."""
     figures = {
         "FLOPs (%)": _saved(lambda record: record.model.macs),
         "memory (%)": _saved(lambda record: record.model.training_memory),

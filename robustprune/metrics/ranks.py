@@ -1,4 +1,4 @@
-"""Several methods on several data sets, or seeds: mean ranks, Friedman's test, and which methods are told apart.
+"""Several methods on several data sets, or seeds: mean ranks, Friedman's test, and which methods differ.
 
 Demšar 2006, "Statistical comparisons of classifiers over multiple data sets". In each block, a data set or a seed, the
 best of k methods has rank 1 and ties share the mean of their ranks. Ranks ask only who is ahead how often, so no block
@@ -32,8 +32,8 @@ class MeanRanks:
         n_blocks: How many data sets or seeds.
         statistic: Friedman's χ², corrected for ties, with k − 1 degrees of freedom.
         p_value: Of methods that are all alike, by the F of Iman and Davenport 1980.
-        critical_difference: Of two mean ranks, by which methods are told apart (Nemenyi 1963).
-        cliques: Sets of methods, by their places, none of which are told apart; all in one where Friedman's test finds
+        critical_difference: Of two mean ranks, from which on they are found to differ (Nemenyi 1963).
+        cliques: Sets of methods, by their places, with no difference found; all in one where Friedman's test finds
             no difference.
     """
 

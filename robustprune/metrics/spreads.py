@@ -23,8 +23,8 @@ class Spreads:
 
     Attributes:
         seeds: From the seed: of the difference of a pair; where networks are not paired, of a network of either side.
-        images: From the choice of ``n_images`` images, as far as they tell networks of all seeds apart alike.
-        both: From that choice, as far as images tell those of one seed apart and not those of another; for each of
+        images: From the choice of ``n_images`` images, as far as networks of all seeds differ on them alike.
+        both: From that choice, as far as networks of one seed differ on them and not those of another; for each of
             ``seeds``.
         n_images: How many images ``images`` and ``both`` are of; they shrink with the root of that.
         n_seeds: From how many networks a side this was estimated; empty where it was stated.
@@ -46,8 +46,8 @@ class Spreads:
 
         Args:
             seed_deviation: Standard deviation of the true difference over seeds, in percentage points.
-            discordance: Percent of images that tell two networks of a pair apart: only one of them is right.
-            agreed: Percent of images that tell all pairs apart, in favour of the same side; part of ``discordance``.
+            discordance: Percent of images on which two networks of a pair differ: only one of them is right.
+            agreed: Percent of images on which all pairs differ, in favour of the same side; part of ``discordance``.
             n_images: Of the test set.
 
         Raises:
@@ -55,8 +55,8 @@ class Spreads:
         """
         if not (0 <= agreed <= discordance <= 100 and seed_deviation >= 0 and n_images >= 1):
             raise ComparisonError(
-                f"the deviation over seeds, {seed_deviation:g}, is 0 or more; of the images, in percent, those that "
-                f"tell a pair apart, {discordance:g}, are at least those on which all pairs agree, {agreed:g}, and "
+                f"the deviation over seeds, {seed_deviation:g}, is 0 or more; of the images, in percent, those on "
+                f"which a pair differs, {discordance:g}, are at least those on which all pairs agree, {agreed:g}, and "
                 "both lie between 0 and 100"
             )
         agreeing, rest = (math.sqrt(_PERCENT * each / n_images) for each in (agreed, discordance - agreed))
@@ -74,8 +74,8 @@ class Spreads:
     def least(self, n_seeds: int, n_images: int) -> float:
         """Return about what :func:`robustprune.metrics.seeds.least_variance` adds for so many seeds and images.
 
-        The most telling of the images tells all pairs apart where one can be expected that does so for every seed;
-        else it tells as many apart as the most telling of n images does by chance.
+        On the most telling of the images all pairs differ where one can be expected that does so for every seed;
+        else as many differ as on the most telling of n images by chance.
         """
         if not self.of_share:
             return 0.0

@@ -38,7 +38,7 @@ def build_model(
     """
     if data.num_classes < 2:
         raise ModelError(
-            f"{name} cannot be shaped for images of one class: a network tells apart two or more; if they "
+            f"{name} cannot be shaped for images of one class: a network is trained on two or more; if they "
             "come from a folder, it may be one too deep"
         )
     architecture = architecture_for(name, data, **options)

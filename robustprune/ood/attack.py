@@ -53,7 +53,7 @@ def attack_detectors(
     attack: Attack,
     progress: Progress | None = None,
 ) -> AttackedEntry:
-    """Return how well detectors tell two small sets apart when either, or both, are attacked.
+    """Return how well detectors separate two small sets when either, or both, are attacked.
 
     In-distribution images are made to score high, out-of-distribution ones to score low, by a `score_attack`.
     """

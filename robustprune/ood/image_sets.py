@@ -158,7 +158,7 @@ def _corrupted(name: str, data: ImageData, split: str, limit: int | None, seed: 
     own = part.take(indices).cpu()
     images = corrupt_evenly(own, indices, corruptions, severities, seed)
     if torch.equal(images, own):
-        raise EvaluationError(f"{name} changes none of the images of {data.name}, so there is nothing to tell apart")
+        raise EvaluationError(f"{name} changes none of the images of {data.name}, so there is nothing to detect")
     conversions = {"source": data.name, "split": split, "of": len(part)}
     return OODSet(name, images, indices, {**conversions, "corruptions": corruptions, "severities": severities})
 

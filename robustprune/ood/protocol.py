@@ -1,4 +1,4 @@
-"""The whole protocol: fit detectors on a network's own images, score other sets, say how well they are told apart."""
+"""The whole protocol: fit detectors on in-distribution images, score OOD sets, say how well the two are separated."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _mean(entries: list[DetectorEntry]) -> dict[str, float | None]:
 
 @dataclass(eq=False)
 class _Trial:
-    """What detectors say of a network's own images, and then of out-of-distribution ones.
+    """What detectors say of in-distribution images, and then of out-of-distribution ones.
 
     Attributes:
         entries: One per out-of-distribution set so far.
@@ -202,8 +202,8 @@ class _Trial:
         outputs = self.extractor.run(others.images, progress=labelled(self.progress, others.name))
         found = self._score(outputs)
         compared = self._compare(self._found_in, found)
-        told_apart = {name: found[name] for name, entry in compared.items() if entry.auroc is not None}
-        self._keep(f"ood{len(self.entries)}", others.indices, told_apart)
+        scored = {name: found[name] for name, entry in compared.items() if entry.auroc is not None}
+        self._keep(f"ood{len(self.entries)}", others.indices, scored)
         self.entries.append(
             OodEntry(
                 dataset=others.name,
@@ -247,7 +247,7 @@ class _Trial:
 def compare_scores(
     inside: Scores | str, outside: Scores | str, *, resamples: int, seed: int = 0, remark: str | None = None
 ) -> DetectorEntry:
-    """Return how well a detector tells two sets apart, given its scores of both or the reason why there are none.
+    """Return how well a detector separates two sets, given its scores of both or the reason why there are none.
 
     Intervals are of so many resamples, 0 for none; ``remark`` is what is odd about the detector itself.
     """
@@ -255,7 +255,7 @@ def compare_scores(
         reasons = dict.fromkeys(each for each in (inside, outside) if isinstance(each, str))
         return DetectorEntry(reason="; ".join(reasons))
     is_constant = min(inside.min(), outside.min()) == max(inside.max(), outside.max())
-    odd = [remark, "all scores are equal, so nothing is told apart" if is_constant else None]
+    odd = [remark, "all scores are equal, so nothing is detected" if is_constant else None]
     return DetectorEntry(
         **vars(detection_figures(inside, outside)),
         intervals=detection_intervals(inside, outside, resamples=resamples, seed=seed) if resamples else {},

@@ -50,7 +50,7 @@ def _numbers(file: Path) -> dict[str, int]:
 def saved_bytes(run: Callable[[], object], constants: Iterable[Tensor]) -> int:
     """Return the bytes that autograd saves for a backward pass while ``run`` computes, without tensors that are there.
 
-    What ``run`` returns is held on to, as what is saved lives as long.
+    What ``run`` returns is held on to, as what backward passes need lives as long.
     """
     known = storages(constants)
     saved: dict[int, int] = {}

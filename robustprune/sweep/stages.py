@@ -191,11 +191,11 @@ def train_ticket(job: Job) -> None:
     settings = {**job.training(), "start_epoch": point.epoch}
     # With what the network is made of: equal weights do not make its code the same.
     alike = hash_json([Course.of(**settings).identity(ticket, job.data()), job.inputs["network"]])
-    twin = job.store.trained_alike(alike, job.stage.address)
-    if twin is None:
+    trained_before = job.store.trained_alike(alike, job.stage.address)
+    if trained_before is None:
         train_to_file(ticket, job.data(), out, resume=True, work=job.carrying, **settings)
         return
-    trained = job.load(twin)
+    trained = job.load(trained_before)
     trained.plan, trained.scores, trained.earlier_training = ticket.plan, ticket.scores, ticket.earlier_training
     trained.save(out)
 

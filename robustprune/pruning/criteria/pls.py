@@ -55,7 +55,7 @@ class Pls(ActivationCriterion):
         if not np.ptp(variables, axis=0).any():
             raise PruningError("pls: the network's activations are the same on all images, so nothing can be fitted")
         if classes < 2:
-            raise PruningError("pls: the sampled images are all of one class, so there is nothing to tell apart")
+            raise PruningError("pls: the sampled images are all of one class, so there is nothing to regress on")
         most = min(len(variables) - 1, variables.shape[1])
         if self.components > most:
             raise PruningError(
