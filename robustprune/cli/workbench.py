@@ -42,8 +42,8 @@ def open_matched(
         rewound = match.plan.rewound_to
         if match.earlier_training if rewound is None else rewound not in (0, "random", "shuffled"):
             raise TicketError(
-                "the ticket to match was cut out of a trained network, or rewound to one, and its matched ticket has to "
-                f"start from the same weights: name that network's file as --model instead of {network.model}"
+                "the ticket to match was cut out of a trained network, or rewound to one, and its matched ticket has "
+                f"to start from the same weights: name that network's file as --model instead of {network.model}"
             )
         data = _data_for(match, "the ticket to match", dataset, match.seed)
         seed = match.seed if seed is None else seed
