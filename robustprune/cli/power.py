@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 def _counts(_ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[int, ...]:
     """Return whole numbers of an option that repeats or takes commas."""
+    if any(not each.strip() for each in given):
+        raise click.UsageError(
+            f"--{param.name} is empty; was a variable of the shell unset? Give it a value, or leave it out"
+        )
     texts = [text.strip() for each in given for text in each.split(",")]
     if not all(text.isdecimal() and int(text) > 0 for text in texts):
         raise click.UsageError(

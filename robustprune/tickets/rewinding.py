@@ -137,7 +137,9 @@ def shuffle(ticket: Ticket, dense: Ticket) -> Ticket:
 
 
 def _with_weights_of(ticket: Ticket, dense: Ticket, origin: int | str) -> Ticket:
-    network = apply_plan(copy_network(dense.network), ticket.plan, ticket.masks, blocks=ticket.dense_blocks)
+    # A module of one's own may have been built otherwise this time.
+    known = () if ticket.architecture.is_module else ticket.dense_blocks
+    network = apply_plan(copy_network(dense.network), ticket.plan, ticket.masks, blocks=known)
     found = copy.deepcopy(replace(ticket, network=nn.Identity(), path=None))
     found.network = network
     found.plan = ticket.plan.model_copy(update={"rewound_to": origin})

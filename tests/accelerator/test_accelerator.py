@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 SUITE = sorted((Path(__file__).parent / "suite").glob("on_*.py"))
-CASES = [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem != "on_scoring")) for path in SUITE]
 
 
-@pytest.mark.parametrize("path", CASES)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SUITE, ids=[path.stem for path in SUITE])
 def test_suite(path: Path) -> None:
     # Files of these names are collected only where they are named.
     options = ("-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:xdist")

@@ -96,7 +96,7 @@ def test_square_leaves_as_many_as_its_authors(network, test_images, test_labels,
     assert low - 0.02 <= ours.robust_accuracy <= high
 
 
-@pytest.mark.quick_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_fab_leaves_as_many_as_its_authors(network, test_images, test_labels, norm):
     images, labels = test_images[:100], test_labels[:100]

@@ -86,6 +86,7 @@ def test_whatever_the_moment(network, test_images, test_labels, tmp_path, monkey
     assert asked == []
 
 
+@pytest.mark.slow
 def test_interrupted_again_and_again(network, test_images, test_labels, tmp_path, stop_after):
     settings = ENSEMBLE | {"restarts": 2}
     asked = stop_after(torch.inf)
@@ -102,6 +103,7 @@ def test_interrupted_again_and_again(network, test_images, test_labels, tmp_path
     assert attempts > 3
 
 
+@pytest.mark.slow
 def test_seconds_are_those_of_all_sessions(network, test_images, test_labels, tmp_path, monkeypatch, stop_after):
     monkeypatch.setattr(waves_module, "WAVE_SAMPLES", 60)  # two waves
     now = [0.0]
@@ -190,6 +192,7 @@ def test_a_network_that_draws_goes_on_drawing(network, test_images, test_labels,
     check_equal(resumed, whole)
 
 
+@pytest.mark.slow
 def test_a_state_is_that_of_one_attack(network, test_images, test_labels, tmp_path):
     work = Work(folder=tmp_path)
 

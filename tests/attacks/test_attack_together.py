@@ -132,7 +132,7 @@ def test_saved_images_are_what_was_found(network, test_images, test_labels, tmp_
         save_adversarial(result, network, tmp_path)
 
 
-@pytest.mark.quick_cases(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["pgd", "apgd-t", "mifgsm", "square", "fab-t", "rfgsm"])
 def test_neither_batch_size_nor_order_nor_subset_nor_threads_change_a_sample(network, test_images, test_labels, attack):
     own = {"square": {"queries": 40}, "rfgsm": {}}.get(attack, {"steps": 5})

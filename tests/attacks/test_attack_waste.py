@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from robustprune.attacks import AttackProblem, run_attack
@@ -72,6 +73,7 @@ def test_mistakes_are_judged_once(network, test_images, test_labels):
     assert torch.equal(result.adversarial_predictions, result.clean_predictions)
 
 
+@pytest.mark.slow
 def test_no_compiler_is_loaded_to_freeze_a_network():
     # It takes longer than the attack.
     script = """

@@ -32,6 +32,7 @@ def ticket(run: Run) -> str:
     return "ticket.pt"
 
 
+@pytest.mark.slow
 def test_five_blocks_of_twelve(run: Run) -> None:
     arguments = ("prune", "--model", "resnet32", "--dataset", "digits", "--criterion", "grasp")
     found = run(*arguments, "--blocks", "5", "--out", "t.pt", "--json").json
@@ -157,6 +158,7 @@ def test_four_of_five_weights(run: Run) -> None:
     assert record["model"]["plan"]["rounds"] == 3
 
 
+@pytest.mark.slow
 def test_scoring_on_adversarial_images_is_a_criterion_option(run: Run) -> None:
     asking = ("prune", *TINY, "--criterion", "snip", "--blocks", "1", "--out", "t.pt", "--json")
     attacked, clean, default = (
@@ -197,6 +199,7 @@ def test_the_whole_path(run: Run) -> None:
     assert [name for name in os.listdir() if "checkpoint" in name or name.endswith(".tmp")] == []
 
 
+@pytest.mark.slow
 def test_a_defence_goes_by_its_old_name_too(run: Run, ticket: str) -> None:
     training = ("train", "--model", ticket, "--epochs", "1", "--train-limit", "100", "--no-energy", "--out", "x.pt")
     for name in ("--defence", "--augment"):
@@ -205,6 +208,7 @@ def test_a_defence_goes_by_its_old_name_too(run: Run, ticket: str) -> None:
         assert (recipe["defence"], recipe["augment"]) == ("corruptions", True)
 
 
+@pytest.mark.slow
 def test_tables_go_to_stdout_and_progress_to_stderr(run: Run, ticket: str) -> None:
     trained = run("train", "--model", ticket, "--epochs", "1", "--train-limit", "200", "--no-energy", "--out", "x.pt")
     assert trained.code == 0

@@ -59,6 +59,7 @@ def test_several_networks(run: Run, ticket: str) -> None:
     check_failure(run("evaluate", "--model", ticket, "--out", "records"), 2, "name a file")
 
 
+@pytest.mark.slow
 def test_set_in_the_released_layout_is_read_again(run: Run, ticket: str) -> None:
     found = run(
         "corrupt", "--dataset", "digits", "--corruption", "fog", "--corruption", "snow", "--out", "set", "--json"
@@ -142,6 +143,7 @@ def test_gallery(run: Run) -> None:
     check_failure(run("corrupt"), 2, "--out", "--gallery")
 
 
+@pytest.mark.slow
 def test_shift(run: Run, ticket: str) -> None:
     test = load_data("digits").require("test")
     np.savez("other.npz", images=test.images[:60, 0].numpy(), labels=test.labels[:60].numpy())

@@ -47,6 +47,7 @@ def odd(run: Run) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_records_of_such_files_are_read(odd: Run) -> None:
     record = load_record(f"{ODD}.json")
     assert record.samples is not None
@@ -65,7 +66,7 @@ def test_records_of_such_files_are_read(odd: Run) -> None:
         assert {row["run"] for row in csv.DictReader(stream)} == {SHOWN, f"dense{SHOWN}"}
 
 
-@pytest.mark.quick_cases(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

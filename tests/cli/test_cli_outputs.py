@@ -91,6 +91,7 @@ def test_two_outputs_are_two_files(run: Run, ticket: str) -> None:
     assert not [name for name in os.listdir() if name.startswith("x")]
 
 
+@pytest.mark.slow
 def test_what_an_earlier_call_wrote_is_replaced_and_else_only_with_overwrite(run: Run, ticket: str) -> None:
     attack = ("--attack", "fgsm", "--attack", "pgd", "--steps", "1", "--save-adversarial", "a.npz")
     asking = ("evaluate", "--model", ticket, "--limit", "10", *attack, "--out", "r.json")

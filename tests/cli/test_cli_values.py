@@ -105,7 +105,8 @@ def test_options_are_given_as_the_network_s_parameters_want_them(tmp_path: Path)
     assert network(torch.rand(2, 1, 8, 8)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("command", ["prune", pytest.param("sweep", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["prune", "sweep"])
 def test_what_was_assumed_of_images_is_one_line_on_the_command_line(tmp_path: Path, command: str) -> None:
     for part in ("Train", "Test"):
         for name in "ab":

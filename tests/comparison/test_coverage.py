@@ -53,6 +53,7 @@ def test_a_network_that_loses_by_the_tolerance_seldom_wins(world):
     assert found["worse"] <= MOST
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: str(world))
 def test_an_equal_network_is_seldom_better(world):
     seeds, images, deviation, fixed = world

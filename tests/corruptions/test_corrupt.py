@@ -228,7 +228,7 @@ def test_a_severity_is_a_number_of_any_type(photographs: Tensor, name: str) -> N
 SPARSE = {"impulse_noise", "spatter"}
 
 
-@pytest.mark.quick_cases(50)
+@pytest.mark.quick_cases(25)
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("side", [8, 9, 10, 13, 16, 24, 28, 32])
 def test_nearly_every_image_is_changed(photographs: Tensor, name: str, side: int) -> None:

@@ -173,6 +173,7 @@ def test_budgets_are_checked_before_any_work(ticket: Ticket, digits: ImageData) 
     )
 
 
+@pytest.mark.slow
 def test_a_record_says_what_was_asked_so_that_it_can_be_asked_again(
     ticket: Ticket, digits: ImageData, tmp_path: Path
 ) -> None:

@@ -162,6 +162,7 @@ def test_evaluations_that_share_a_folder_leave_each_other_what_they_kept(
     assert list(states.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_examples_of_all_attacks_together_are_shown_to_the_network(
     ticket: Ticket, other: Ticket, digits: ImageData
 ) -> None:

@@ -109,6 +109,7 @@ def test_algorithm_1_by_hand(few_digits: ImageData, tmp_path: Path) -> None:
         assert [run["epochs"] for run in kept.earlier_training] == [3]
 
 
+@pytest.mark.slow
 def test_algorithm_2_by_hand(few_digits: ImageData, tmp_path: Path) -> None:
     results = run_lottery(tmp_path, few_digits, algorithm_2("snip", p=1), seeds=[2], **SMALL)
     model = build_model("resnet20", few_digits, width=4, seed=2)
@@ -134,6 +135,7 @@ def test_only_what_is_new_is_run(few_digits: ImageData, tmp_path: Path, training
     assert trainings == [0, 0, 1, 0]
 
 
+@pytest.mark.slow
 def test_the_folder_is_a_sweeps(few_digits: ImageData, folder: Path) -> None:
     results = run_lottery(folder, few_digits, ASKED, seeds=[0, 1], **SMALL)
     standing = max(status(Store(folder)), key=lambda each: each["runs"])  # beside that of the one seed
@@ -233,6 +235,7 @@ def test_no_seed_is_no_lottery(few_digits: ImageData, tmp_path: Path) -> None:
         run_lottery(tmp_path, few_digits, algorithm_2("grasp", p=1), seeds=[], **SMALL)
 
 
+@pytest.mark.slow
 def test_a_share_of_the_epochs_and_their_number_are_one_ticket(few_digits: ImageData, tmp_path: Path) -> None:
     results = run_lottery(tmp_path, few_digits, [algorithm_1("random", p=1, i=each) for each in ("34%", 1)], **SMALL)
     assert [row.point.origin for row in results.rows] == [1]
@@ -277,6 +280,7 @@ def test_plug_in_that_is_no_criterion_is_a_clean_error(
         run_lottery(tmp_path, few_digits, algorithm_2("grasp", p=1), **SMALL)
 
 
+@pytest.mark.slow
 def test_networks_of_other_arithmetic_are_not_compared_in_silence(few_digits: ImageData, folder: Path) -> None:
     (dense,) = stages_of(folder, "dense")
     described = json.loads((dense / "stage.json").read_text())

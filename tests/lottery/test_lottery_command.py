@@ -62,7 +62,7 @@ def test_seeds_share_their_images_and_add_up(run: Run) -> None:
     assert row["interval"][0] <= row["difference"] <= row["interval"][1]
 
 
-@pytest.mark.quick_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -41,7 +41,7 @@ def test_a_linear_score_is_driven_to_its_optimum(linear, direction):
     assert float((result.adversarial - outputs.images).abs().max()) <= EPSILON * (1 + 1e-5)
 
 
-@pytest.mark.quick_cases(1)
+@pytest.mark.slow
 def test_no_budget_changes_nothing_and_a_larger_one_does_more(case):
     fitted = fit_detectors(["energy", "mahalanobis", "knn", "odin"], case.train, case.held_out)
     inside, outside = case.inside.take(slice(40)), case.outside.take(slice(40))

@@ -119,6 +119,7 @@ def test_activations_too_small_to_see_are_no_identity() -> None:
     assert found(tiny, nn.Conv2d(4, 4, 1), PreActivation(4)) == {"2": "identity"}
 
 
+@pytest.mark.quick_cases(1)
 @pytest.mark.parametrize("name", ["torchvision:vgg11", "torchvision:alexnet"])
 def test_plain_chain_gets_the_reason(name: str) -> None:
     with pytest.raises(PruningError, match=r"no block of this torchvision.*shortcut"):

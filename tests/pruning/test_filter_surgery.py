@@ -161,7 +161,7 @@ def test_what_cannot_go(name: str, convolution: str, indices: list[int], match: 
     assert convolution in str(caught.value)
 
 
-@pytest.mark.quick_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "match"),
     [

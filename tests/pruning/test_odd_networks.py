@@ -68,7 +68,7 @@ def test_blocks_are_found(name: str) -> None:
     assert all(block.obstacle is None for block in blocks)
 
 
-@pytest.mark.quick_cases(30)
+@pytest.mark.quick_cases(15)
 @pytest.mark.parametrize("places", [[0], [2], [1, 3]], ids=str)
 @pytest.mark.parametrize("name", WORKING)
 def test_what_is_removed_is_as_if_it_had_not_been_built(name: str, places: list[int]) -> None:

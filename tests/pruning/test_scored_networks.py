@@ -175,7 +175,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.quick_cases(60)
+@pytest.mark.quick_cases(30)
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
 @pytest.mark.parametrize("criterion", EVERY)
 @pytest.mark.parametrize("form", sorted(FORMS))

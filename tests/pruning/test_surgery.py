@@ -59,10 +59,13 @@ CASES = [
     ("timm:repvit_m0_9", 32, last_norm),
     ("timm:dla34", 32, silence("bn2")),
 ]
+QUICK = ("resnet32", "torchvision:resnet18", "wrn-16-4", "timm:convnext_atto", "timm:vit_tiny_patch16_224")
 
 
-@pytest.mark.quick_cases(4)
-@pytest.mark.parametrize(("name", "size", "silenced"), CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("name", "size", "silenced"),
+    [pytest.param(*case, id=case[0], marks=[pytest.mark.slow] * (case[0] not in QUICK)) for case in CASES],
+)
 def test_removing_equals_silencing(name: str, size: int, silenced: Callable[[nn.Module], None]) -> None:
     dense = shaken(build_model(name, Shape(image_size=(size, size))))
     images = torch.rand(4, 3, size, size)

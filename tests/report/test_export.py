@@ -105,6 +105,7 @@ def test_files_for_a_paper(drawings: list[Drawing], tmp_path: Path, few: bool) -
         assert "var(" not in (tmp_path / "figures" / f"{drawing.name}.svg").read_text()
 
 
+@pytest.mark.slow
 def test_nothing_is_cut_off(drawings: list[Drawing]) -> None:
     for drawing in drawings:
         stream = io.BytesIO()

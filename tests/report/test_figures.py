@@ -203,6 +203,7 @@ def test_training_and_energy(groups: Groups, drawings: dict[str, Drawing]) -> No
     assert latency["median (%)"] == pytest.approx(80)
 
 
+@pytest.mark.slow
 def test_trainings_on_another_device_are_not_set_against_each_other(groups: Groups) -> None:
     groups = copy.deepcopy(groups)
     for record in groups["good"]:
@@ -258,6 +259,7 @@ def test_corrupted_images_that_cannot_be_had_again(few_digits: ImageData, change
     assert "digits" in left["corrupted images"]
 
 
+@pytest.mark.slow
 def test_forty_kinds_are_not_all_drawn(groups: Groups) -> None:
     many: Groups = {"dense": groups["dense"][:1]}
     many |= {f"candidate {n}": [make_record(kind=f"c{n}", accuracy=0.5 + n / 100, macs=900 - n)] for n in range(39)}
@@ -270,6 +272,7 @@ def test_forty_kinds_are_not_all_drawn(groups: Groups) -> None:
     assert {row["network"] for row in rows(curves)} == {"dense", *[name for name in best if name != "dense"][:6]}
 
 
+@pytest.mark.slow
 def test_names_are_data(groups: Groups) -> None:
     strange = r"$\frac{1}{0}$ <script> & _x_ 100%"
     named = {"dense": groups["dense"], strange: groups["good"]}
@@ -288,6 +291,7 @@ def test_the_users_settings_of_matplotlib_are_left_alone(groups: Groups) -> None
     assert drawing.figure.axes[0].xaxis.label.get_fontsize() == 7.5
 
 
+@pytest.mark.slow
 def test_long_names_are_whole_in_tables_and_short_beside_rows(groups: Groups) -> None:
     long = "a" * 60 + "tail"
     drawn = {drawing.name: drawing for drawing in draw_all({"dense": groups["dense"], long: groups["good"]})}

@@ -18,6 +18,8 @@ By = needs("selenium.webdriver.common.by").By
 Keys = needs("selenium.webdriver.common.keys").Keys
 WebDriverWait = needs("selenium.webdriver.support.ui").WebDriverWait
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def _browser() -> Iterator[Browser]:

@@ -113,7 +113,7 @@ print("sound")
 """
 
 
-@pytest.mark.quick_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "widest", "threads"),
     [(OTHER_CALLS, "AVX2", "1"), (GRADIENTS, "AVX2", "1"), (GRADIENTS, "AVX512_CORE", "2"), (LIFE, "AVX2", "1")],

@@ -54,7 +54,7 @@ main()
 """
 
 
-@pytest.mark.quick_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [QUIETLY, COMMAND], ids=["python", "command"])
 def test_openmp_sees_what_is_set_before_torch_is_loaded(script: str, spins_by_default: str) -> None:
     seen = seen_by_openmp(python(script, OMP_DISPLAY_ENV="verbose").stderr)

@@ -237,6 +237,7 @@ def test_why_a_stage_failed_is_told_as_far_as_it_can_be(tmp_path: Path, run: Run
     assert "its file cannot be read" in found.err
 
 
+@pytest.mark.slow
 def test_files_of_other_rows_are_kept(folder: Path, run: Run) -> None:
     for form in ("csv", "json", "parquet"):
         ask = ("query", str(folder), "--format", form, "--out", f"rows.{form}")

@@ -56,6 +56,7 @@ def read(home: Path) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
     return described, settings, history
 
 
+@pytest.mark.slow
 @pytest.mark.needs("wandb")
 def test_runs_are_the_records_and_are_written_once(folder: Path, tmp_path: Path, run: Run) -> None:
     board = tmp_path / "board"

@@ -83,6 +83,7 @@ def own_logits(ticket: Ticket, images: Tensor) -> np.ndarray[Any, Any]:
         return ticket.network.eval()(images).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_onnxruntime_computes_the_tickets_logits(
     tickets: dict[str, Ticket], export: Callable[[str, str], Path], kind: str
@@ -233,6 +234,7 @@ def test_latency_of_exports_on_the_command_line(run: Run, tickets: dict[str, Tic
     assert "latency, 128 images, onnx" in run("cost", "--model", "t.pt", "--latency", "--exported").out
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named_with_its_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         with monkeypatch.context() as without:
@@ -253,7 +255,7 @@ class Odd(nn.Module):
         return self.form(self.network(images))
 
 
-@pytest.mark.quick_cases(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize(
     ("form", "expected"),

@@ -86,8 +86,7 @@ def cut(data: rp.ImageData) -> rp.Ticket:
     return rp.prune_layers(model, rp.score_blocks(model, data, "random"), blocks=2, eligibility="identity")
 
 
-@pytest.mark.quick_cases(1)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "own")) for name in NETWORKS])
 def test_from_scoring_to_evaluation(name: str, data: rp.ImageData, tmp_path: Path) -> None:
     model = NETWORKS[name]()
     before, attributes = state_of(model), set(vars(model))

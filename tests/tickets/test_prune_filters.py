@@ -78,8 +78,15 @@ MATCHED = [
 ]
 
 
-@pytest.mark.quick_cases(2)
-@pytest.mark.parametrize(("name", "blocks"), MATCHED, ids=[f"{name}-{len(b)}-{b[0]}" for name, b in MATCHED])
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        pytest.param(
+            name, b, id=f"{name}-{len(b)}-{b[0]}", marks=[pytest.mark.slow] * (len(b) != 3 or name != "resnet32")
+        )
+        for name, b in MATCHED
+    ],
+)
 def test_filter_count_is_the_closest_feasible(name: str, blocks: list[str]) -> None:
     network = build_model(name, Shape())
     ticket = without_blocks(network, blocks)
@@ -246,6 +253,7 @@ def test_ticket_trains_and_is_evaluated(few_digits: ImageData, tmp_path: Path) -
     assert record.model.plan["removed_filters"] == {n: list(i) for n, i in ticket.plan.removed_filters.items()}
 
 
+@pytest.mark.slow
 def test_foreign_network(tmp_path: Path) -> None:
     network = build_model("torchvision:resnet18", Shape())
     ticket = prune_layers(

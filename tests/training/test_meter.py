@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from support import Shape
 
@@ -11,6 +12,7 @@ from robustprune.training import measure_training_speedup
 SHAPE = Shape(channels=1, image_size=(8, 8))
 
 
+@pytest.mark.slow
 def test_a_shallow_network_trains_faster_than_a_deep_one() -> None:
     shallow, deep = (build_model(name, SHAPE, width=4) for name in ("resnet20", "resnet110"))
     found = measure_training_speedup(shallow, deep, batch_size=8, seconds=0)

@@ -66,7 +66,7 @@ def loop(network: nn.Module, data: ImageData, recipe: Recipe) -> nn.Module:
     return network
 
 
-@pytest.mark.quick_cases(3)
+@pytest.mark.quick_cases(2)
 @pytest.mark.parametrize("precision", ["fp32", *KINDS])
 @pytest.mark.parametrize("batch_size", [200, 32], ids=["one step", "six steps"])
 def test_training_is_a_plain_loop_with_autocast_bit_for_bit(
@@ -280,6 +280,7 @@ def test_command_line(run: Run) -> None:
         assert load_ticket(f"{precision}.pt").training["recipe"]["precision"] == precision
 
 
+@pytest.mark.slow
 def test_compiled_training_is_that_of_the_network_as_it_is(
     few_digits: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

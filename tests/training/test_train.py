@@ -247,6 +247,7 @@ def test_file_of_an_interrupted_run_is_neither_lost_nor_redone(few_digits: Image
         train_to_file(fresh(few_digits), few_digits, out, resume=True, work=stop_after(1), seed=9, **options)
 
 
+@pytest.mark.slow
 def test_run_that_was_to_stop_early_is_not_the_finished_one(few_digits: ImageData, tmp_path: Path) -> None:
     out, options = tmp_path / "out.pt", {"epochs": 3, "batch_size": 64, "country": None, "resume": True}
     train_to_file(fresh(few_digits), few_digits, out, stop_epoch=2, **options)
