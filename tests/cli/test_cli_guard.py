@@ -26,6 +26,9 @@ from robustprune.tickets.ticket import Ticket
 WORDS = {
     *(
         "against",
+        "images",
+        "metric",
+        "seeds",
         "attacks",
         "blocks",
         "columns",
