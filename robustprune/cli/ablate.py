@@ -9,7 +9,7 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import COMPARE, commands
 from robustprune.cli.compare import read_tolerances, tolerance_option
-from robustprune.cli.lottery import CRITERION_OPTIONS, find_tickets, lottery_out, seeds_option
+from robustprune.cli.lottery import CRITERION_OPTIONS, find_tickets, lottery_out, over_seeds, seeds_option
 from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
@@ -21,7 +21,6 @@ from robustprune.cli.options import (
     recipe_options,
     setup_options,
 )
-from robustprune.cli.sweep import announcing
 
 if TYPE_CHECKING:
     from robustprune.lottery import AblationVerdicts
@@ -62,29 +61,13 @@ def ablate(
     Controls: random blocks, as many of each stage as the criterion takes or without regard to stages; those of the
     highest scores; the ticket with its initial weights shuffled within each tensor of its blocks, and with new ones.
     """
-    from robustprune.cli.workbench import open_data
     from robustprune.lottery import ablate
-    from robustprune.runtime.work import Work
 
     if network.is_ticket:
         raise click.UsageError("an ablation begins with fresh weights: --model takes a name, not a ticket")
     xi = read_tolerances(tolerance)
-    device = setup.begin()
-    data = open_data(dataset)
-    with terminal.progress_bar() as bar:
-        results = ablate(
-            out,
-            data,
-            tickets,
-            recipe,
-            model=network.model,
-            model_options=network.options,
-            seeds=range(setup.seed, setup.seed + seeds),
-            device=device,
-            country=country,
-            work=Work(progress=announcing(bar)),
-        )
-    found = results.judge(xi)
+    asked = {"folder": out, "tickets": tickets, "recipe": recipe, "country": country}
+    found = over_seeds(ablate, network, dataset, setup, seeds, **asked).judge(xi)
     if as_json:
         terminal.print_json({**found.to_dict(), "out": out})
     else:

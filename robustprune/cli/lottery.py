@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from robustprune.lottery import LotteryResults
     from robustprune.tickets.requests import Pruning
     from robustprune.training import Recipe
+
+T = TypeVar("T")
 
 
 def find_tickets(
@@ -142,32 +145,38 @@ def lottery(
     Algorithm 2 by default: tickets are found before any training. Algorithm 1 (--after-training) finds them in the
     trained network, and rewinds their weights. A second call does only what is new.
     """
-    from robustprune.cli.workbench import open_data
     from robustprune.lottery import run_lottery
-    from robustprune.runtime.work import Work
 
     if network.is_ticket:
         raise click.UsageError("a lottery begins with fresh weights: --model takes a name, not a ticket")
-    device = setup.begin()
-    # The same images whatever the seeds: they differ in weights and order of training.
-    data = open_data(dataset)
-    with terminal.progress_bar() as bar:
-        results = run_lottery(
-            out,
-            data,
-            tickets,
-            recipe,
-            model=network.model,
-            model_options=network.options,
-            seeds=range(setup.seed, setup.seed + seeds),
-            device=device,
-            country=country,
-            work=Work(progress=announcing(bar)),
-        )
+    asked = {"folder": out, "tickets": tickets, "recipe": recipe, "country": country}
+    results = over_seeds(run_lottery, network, dataset, setup, seeds, **asked)
     if as_json:
         terminal.print_json({**results.to_dict(), "out": out})
     else:
         _draw(results, out)
+
+
+def over_seeds(
+    train: Callable[..., T], network: NetworkOptions, dataset: DataOptions, setup: Setup, seeds: int, **asked: Any
+) -> T:
+    """Return what comes of training networks of so many seeds: ``train`` is `run_lottery`, or takes what that takes."""
+    from robustprune.cli.workbench import open_data
+    from robustprune.runtime.work import Work
+
+    device = setup.begin()
+    # The same images whatever the seeds: they differ in weights and order of training.
+    data = open_data(dataset)
+    with terminal.progress_bar() as bar:
+        return train(
+            data=data,
+            model=network.model,
+            model_options=network.options,
+            seeds=range(setup.seed, setup.seed + seeds),
+            device=device,
+            work=Work(progress=announcing(bar)),
+            **asked,
+        )
 
 
 def _draw(results: LotteryResults, out: str) -> None:

@@ -19,17 +19,11 @@ if TYPE_CHECKING:
     from robustprune.metrics.spreads import Spreads
 
 
-def _counts(_ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[int, ...]:
+def _counts(option: str, given: Sequence[str]) -> tuple[int, ...]:
     """Return whole numbers of an option that repeats or takes commas."""
-    if any(not each.strip() for each in given):
-        raise click.UsageError(
-            f"--{param.name} is empty; was a variable of the shell unset? Give it a value, or leave it out"
-        )
     texts = [text.strip() for each in given for text in each.split(",")]
     if not all(text.isdecimal() and int(text) > 0 for text in texts):
-        raise click.UsageError(
-            f"--{param.name} takes whole numbers from 1 on, such as 1000,10000; got {','.join(given)!r}"
-        )
+        raise click.UsageError(f"{option} takes whole numbers from 1 on, such as 1000,10000; got {','.join(given)!r}")
     return tuple(map(int, texts))
 
 
@@ -52,13 +46,10 @@ _EXAMPLES = [
     help="Without a pilot: % of images on which one network of a pair is right and the other wrong.",
 )
 @click.option(
-    "--agreed",
-    type=click.FloatRange(0, 100),
-    default=0.0,
-    help="Of these, % of images on which all pairs differ alike.",
+    "--agreed", type=click.FloatRange(0, 100), default=0.0, help="Of these, % on which all pairs differ alike."
 )
-@click.option("--images", multiple=True, callback=_counts, help="Numbers of test images.  [default: the pilot's]")
-@click.option("--seeds", multiple=True, callback=_counts, help="Numbers of seeds in the table.  [default: 3 to 50]")
+@click.option("--images", multiple=True, help="Numbers of test images.  [default: the pilot's]")
+@click.option("--seeds", multiple=True, help="Numbers of seeds in the table.  [default: 3 to 50]")
 @click.option("--difference", type=float, default=0.0, help="True difference that is supposed, candidate − dense.")
 @tolerance_option
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
@@ -82,7 +73,8 @@ def power(
     from robustprune.comparison.power import SEEDS, plan_seeds
 
     stated = {name: asked.pop(name) for name in ("seed_deviation", "discordance", "agreed")}
-    how = {**asked, "seeds": asked["seeds"] or SEEDS}
+    counts = {name: _counts(f"--{name}", asked[name]) for name in ("images", "seeds")}
+    how = {**asked, **counts, "seeds": counts["seeds"] or SEEDS}
     if groups:
         if stated["seed_deviation"] is not None or stated["discordance"] is not None or stated["agreed"]:
             raise click.UsageError("give the records of a pilot, or --seed-deviation and --discordance, not both")

@@ -101,7 +101,7 @@ def detect(
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> OodResult:
-    """Measure it once the sets of images are there; all else is as in :func:`evaluate_ood`."""
+    """Measure how well detectors separate sets that are read already; all else is as in :func:`evaluate_ood`."""
     extractor = Extractor(network, sets.own.images[:PROBES], batch_size=batch_size, cache=asked.cache)
     fitted, account = prepare_detectors(
         sets.detectors, extractor, data, fit_limit=asked.fit_limit, tune_on=sets.tune_on, seed=seed, progress=progress
