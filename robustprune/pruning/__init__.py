@@ -11,7 +11,7 @@ from robustprune.pruning.choice import (
     ineligible_because,
     removable_together,
 )
-from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion
+from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion, named_criterion
 from robustprune.pruning.filter_surgery import first_convolutions, remove_filters
 from robustprune.pruning.masks import (
     Masks,
@@ -53,6 +53,7 @@ __all__ = [
     "ineligible_because",
     "make_criterion",
     "maskable_weights",
+    "named_criterion",
     "removable_together",
     "remove_blocks",
     "remove_filters",

@@ -67,11 +67,11 @@ def further_broken(other: AttackResult, result: AttackResult) -> float:
 
 def check_thoroughly(examiner: Examiner) -> list[Check]:
     """Return the further checks of a result."""
-    result = examiner.result
+    result, name = examiner.result, examiner.request.name
     found = [check_no_budget(examiner), check_large_budget(examiner), check_monotone(examiner)]
-    if result.attack not in ("fgsm", "noise"):
+    if name not in ("fgsm", "noise"):
         found.append(check_strength_order(examiner))
-    if result.attack not in ("square", "autoattack", "strong") and knows_norm(get_attack("square"), result.norm):
+    if name not in ("square", "autoattack", "strong") and knows_norm(get_attack("square"), result.norm):
         found.append(check_black_box(examiner))
     found.append(check_convergence(examiner))
     if any(check.name == "zero gradient" and check.verdict in ("WARN", "FAIL") for check in result.checks):
@@ -81,7 +81,7 @@ def check_thoroughly(examiner: Examiner) -> list[Check]:
 
 def check_no_budget(examiner: Examiner) -> Check:
     """Without a budget nothing may move."""
-    result = examiner.attack(examiner.result.attack, samples=PROBED, epsilon=0, **examiner.request.options)
+    result = examiner.attack(examiner.request.name, samples=PROBED, epsilon=0, **examiner.request.options)
     goal = Goal(result.labels, result.targets)
     was_reached = goal.is_reached_by(result.clean_predictions)
     if float(result.perturbation_norms.max()) == 0 and bool((result.broken == was_reached).all()):
@@ -105,7 +105,7 @@ def check_large_budget(examiner: Examiner) -> Check:
 def check_monotone(examiner: Examiner) -> Check:
     """Half the budget cannot do more harm than the whole, beyond what chance does."""
     result = examiner.result
-    half = examiner.attack(result.attack, epsilon=result.epsilon / 2, **examiner.request.options)
+    half = examiner.attack(examiner.request.name, epsilon=result.epsilon / 2, **examiner.request.options)
     share = result.robust_accuracy
     noise = 1.96 * math.sqrt(max(share * (1 - share), 1 / result.n) / result.n)
     detail = f"robust accuracy is {half.robust_accuracy:.4f} at half of epsilon and {share:.4f} at the whole"
@@ -132,11 +132,11 @@ def check_black_box(examiner: Examiner) -> Check:
 def check_convergence(examiner: Examiner) -> Check:
     """Twice the steps, or the restarts, must not find much more."""
     result, options = examiner.result, dict(examiner.request.options)
-    known = attack_options(result.attack)
+    known = attack_options(examiner.request.name)
     changes: dict[str, Any] = {"restarts": 2 * result.options["restarts"]}
     if "steps" in known:
         changes, options["steps"] = {}, 2 * options.get("steps", known["steps"])
-    doubled = examiner.attack(result.attack, carry=result, **(options | changes))
+    doubled = examiner.attack(examiner.request.name, carry=result, **(options | changes))
     drop = result.robust_accuracy - doubled.robust_accuracy
     what = "steps" if "steps" in known else "restarts"
     detail = f"twice the {what} lower the robust accuracy by {drop:.2%}"
@@ -153,7 +153,7 @@ def check_margin_loss(examiner: Examiner) -> Check:
 
 def check_third_party(examiner: Examiner) -> list[Check]:
     """Return the checks of an attack of another package; none of any other attack."""
-    measures: list[str] | None = getattr(get_attack(examiner.result.attack), "measures", None)
+    measures: list[str] | None = getattr(get_attack(examiner.request.name), "measures", None)
     if measures is None:
         return []
     with run_uncompiled(examiner.model):
