@@ -157,8 +157,9 @@ def _foresee(asked: Sweep, out: str, workers: int | None, engine: str, as_json: 
     from robustprune.sweep.forecast import estimate
     from robustprune.sweep.sweeping import choose_workers
 
-    plan, missing = plan_sweep(asked, out)
-    found = estimate(missing.values(), workers if engine == "ray" and workers else choose_workers(plan, workers))
+    with terminal.progress_bar():
+        plan, missing = plan_sweep(asked, out)
+        found = estimate(missing.values(), workers if engine == "ray" and workers else choose_workers(plan, workers))
     counts = Counter(address for run in plan.runs for address in run.needs)
     shared = [
         {"address": address, "kind": stage.kind, "of": stage.label, "runs": counts[address]}

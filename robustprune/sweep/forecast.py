@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from robustprune.corruptions import SEVERITIES, expand_names
 from robustprune.data import load_data
 from robustprune.models import build_model
 from robustprune.runtime.devices import choose_device
+from robustprune.runtime.progress import counted, shown_progress
 from robustprune.sweep.graph import Stage
 from robustprune.training import Recipe, measure_steps
 
@@ -28,11 +29,11 @@ _STEPS_TO_SCORE = 10  # criteria look at a few hundred images, as so many traini
 _SECONDS_BESIDE = 0.5  # loading, folding, writing
 
 
-def estimate(stages: Iterable[Stage], workers: int) -> dict[str, Any]:
+def estimate(stages: Collection[Stage], workers: int) -> dict[str, Any]:
     """Return seconds, energy (kWh; None if it cannot be measured) and bytes on disk that stages will take."""
     seconds, energy, disk = 0.0, 0.0, 0
     forecasts: dict[str, Forecast] = {}
-    for stage in stages:
+    for stage in counted(stages, shown_progress(), "measuring steps"):
         seconds += _SECONDS_BESIDE
         if stage.kind == "compare":
             continue

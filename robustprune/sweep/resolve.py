@@ -17,6 +17,7 @@ from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.pruning import make_criterion
 from robustprune.runtime.files import hash_json
+from robustprune.runtime.progress import counted, shown_progress
 from robustprune.sweep.graph import Stage, SweepPlan, hash_content, look_at
 from robustprune.sweep.measured import defaults, resolve_evaluation
 from robustprune.sweep.settings import RunSettings
@@ -41,7 +42,7 @@ def plan_runs(
     """
     resolver = _Resolver(runs, data)
     evaluated: list[tuple[RunSettings, str]] = []
-    for run in runs:
+    for run in counted(runs, shown_progress(), "planning runs"):
         try:
             evaluated.append((run, resolver.add(run)))
         except RobustPruneError as error:
