@@ -87,7 +87,7 @@ def open_network(network: NetworkOptions, dataset: DataOptions = DataOptions(), 
     return open_model(network, dataset, seed=seed)[0]
 
 
-def open_alike(network: NetworkOptions, images: ImageData | Architecture, *, seed: int = 0) -> Ticket:
+def open_model_like(network: NetworkOptions, images: ImageData | Architecture, *, seed: int = 0) -> Ticket:
     """Return another network for the same images: a ticket's, which takes no options, or one with fresh weights."""
     data = images if isinstance(images, ImageData) else None
     if not network.is_ticket:

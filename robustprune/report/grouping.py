@@ -145,8 +145,8 @@ def _images(groups: Groups, samples: str) -> str:
     if len(groups) == 1:
         return ""
     sizes = {each: own[0].n for each, own in groups.items()}
-    is_alone = list(sizes.values()).count(sizes[samples]) == 1
-    return f", {sizes[samples]:,} images" + ("" if is_alone else f" ({samples[:8]})")
+    is_single = list(sizes.values()).count(sizes[samples]) == 1
+    return f", {sizes[samples]:,} images" + ("" if is_single else f" ({samples[:8]})")
 
 
 def make_group(records: Mapping[str, Sequence[Record]], title: str | None = None) -> Group:

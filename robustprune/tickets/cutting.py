@@ -77,7 +77,7 @@ def prune_layers(
         seed=scores.seed,
         scoring_seconds=scores.seconds,
     )
-    ticket = cut_out(source, remove_blocks(source.network, removed), plan, data, scores=scores)
+    ticket = derive_ticket(source, remove_blocks(source.network, removed), plan, data, scores=scores)
     is_dense = not (source.plan.removed or source.plan.removed_filters)
     ticket.dense_blocks = source.dense_blocks or (found if is_dense or source.architecture.is_module else ())
     return ticket
@@ -151,10 +151,10 @@ def prune_weights(
         seed=seed,
         scoring_seconds=seconds,
     )
-    return cut_out(source, network, plan, data, scores={}, masks=masks)
+    return derive_ticket(source, network, plan, data, scores={}, masks=masks)
 
 
-def cut_out(
+def derive_ticket(
     source: Ticket,
     network: nn.Module,
     plan: Plan,

@@ -16,8 +16,8 @@ from robustprune.pruning import (
     FilterVariant,
     choose_blocks,
     find_blocks,
-    first_convolutions,
     make_criterion,
+    prunable_convolutions,
     score_blocks,
     score_filters,
 )
@@ -36,7 +36,7 @@ def score(
     criterion, how = str(asked.criterion), {"seed": seed, "device": device, "work": work, **asked.options}
     if asked.method == "layer":
         return score_blocks(dense.network, data, criterion, **how)
-    layers = list(first_convolutions(dense.network, find_blocks(dense.network)).values())
+    layers = list(prunable_convolutions(dense.network, find_blocks(dense.network)).values())
     return score_filters(dense.network, layers, data, criterion, **how)
 
 
@@ -64,4 +64,4 @@ def check_possible(network: nn.Module, asked: Pruning) -> None:
     if type(criterion).filter_scores is Criterion.filter_scores:
         raise PruningError(f"{asked.criterion} does not score filters: {criterion.no_filter_scores}; cut layers")
     with warnings.catch_warnings(action="ignore", category=PruningWarning):  # said when filters are scored
-        first_convolutions(network, found)
+        prunable_convolutions(network, found)
