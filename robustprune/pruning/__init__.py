@@ -9,6 +9,7 @@ from robustprune.pruning.choice import (
     choose_blocks,
     eligible_blocks,
     ineligible_because,
+    named_blocks,
     removable_together,
 )
 from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion
@@ -52,6 +53,7 @@ __all__ = [
     "ineligible_because",
     "make_criterion",
     "maskable_weights",
+    "named_blocks",
     "prunable_convolutions",
     "removable_together",
     "remove_blocks",

@@ -167,7 +167,8 @@ def prune_network(job: Job) -> None:
     else:
         asked = {name: value for name, value in inputs.items() if name in _OF_A_CUT}
         match = job.ticket("match") if "match" in job.stage.needs else None
-        ticket = cut(base, _read_scores(job.needed("scores", "scores.json")), Pruning(**asked), match)
+        scores = _read_scores(job.needed("scores", "scores.json")) if "scores" in job.stage.needs else None
+        ticket = cut(base, scores, Pruning(**asked), match)
     ticket.network.cpu()
     ticket.save(job.work / "ticket.pt")
 
