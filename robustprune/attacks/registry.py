@@ -16,7 +16,8 @@ ATTACKS = Registry("attack", "robustprune.attacks", read_tables("attacks")["PLUG
 AttackFunction = Callable[..., None]
 """``attack(problem, *, option=default, …)``."""
 
-ENGINE_OPTIONS = (*Attack.model_fields, "targets", "sample_ids", "carry", "expected_clean_accuracy", "device", "work")
+_OF_A_CALL = ("targets", "sample_ids", "previous", "expected_clean_accuracy", "device", "work")
+ENGINE_OPTIONS = (*Attack.model_fields, *_OF_A_CALL)
 """What `run_attack` itself takes: an attack cannot have an option of these names."""
 
 

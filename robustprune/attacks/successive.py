@@ -26,7 +26,7 @@ def union_attack(
     labels: Array,
     attacks: Sequence[str | Attack],
     *,
-    carry: AttackResult | None = None,
+    previous: AttackResult | None = None,
     **settings: Any,
 ) -> AttackResult:
     """Return what all of the attacks together broke; ``broken_by`` says which one.
@@ -39,8 +39,8 @@ def union_attack(
     """
     members: list[AttackResult] = []
     for attack in sorted(attacks, key=_rank):
-        carry = run_attack(model, images, labels, attack, carry=carry, **settings)
-        members.append(carry)
+        previous = run_attack(model, images, labels, attack, previous=previous, **settings)
+        members.append(previous)
     return _as_one(members, "union")
 
 
@@ -174,6 +174,8 @@ def security_curve(
         raise AttackError("a security curve needs at least one epsilon")
     results: list[AttackResult] = []
     for epsilon in rising:
-        carry = results[-1] if results else None
-        results.append(run_attack(model, images, labels, attack, epsilon=epsilon, norm=norm, carry=carry, **settings))
+        previous = results[-1] if results else None
+        results.append(
+            run_attack(model, images, labels, attack, epsilon=epsilon, norm=norm, previous=previous, **settings)
+        )
     return SecurityCurve(tuple(results))

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from robustprune.attacks.engine import checks
 from robustprune.attacks.engine.attack_result import AttackResult, Check
-from robustprune.attacks.engine.ledger import Goal
-from robustprune.attacks.engine.oracle import Batches, predict_once
+from robustprune.attacks.engine.full_checks import further_broken
+from robustprune.attacks.engine.goal import Goal
+from robustprune.attacks.engine.queries import Batches, predict_once
 from robustprune.attacks.engine.runner import NO_WORK, run_attack
 from robustprune.attacks.engine.samples import check_samples
-from robustprune.attacks.engine.thorough import further_broken
 from robustprune.attacks.requests import Attack
 from robustprune.models import as_network, evaluation_mode, model_device, network_name, placed, to_unit_range
 from robustprune.runtime.arrays import Array

@@ -13,7 +13,7 @@ from robustprune.cli import terminal
 from robustprune.cli.options import gathered, list_option, names_option
 from robustprune.cli.paths import OUT_FOLDER, Naming, Target
 from robustprune.errors import AttackError, EvaluationError
-from robustprune.runtime.kinds import ADVERSARIAL, Kind
+from robustprune.runtime.file_kinds import ADVERSARIAL, FileKind
 
 if TYPE_CHECKING:
     from robustprune.attacks.requests import Attacks
@@ -35,7 +35,7 @@ class StepSize(click.ParamType):  # type: ignore[type-arg]  # generic from click
             self.fail(str(error), param, ctx)
 
 
-def _adversarial(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
+def _adversarial(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, FileKind]]:
     """Return the files of several attacks or budgets, which go beside the one that is named."""
     from robustprune.attacks import parse_epsilon
     from robustprune.evaluation.attacks import adversarial_files

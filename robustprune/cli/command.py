@@ -16,7 +16,7 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.paths import Read, Target, named_paths, published_files
 from robustprune.errors import DamagedFileError, RobustPruneError
-from robustprune.runtime.kinds import TICKET, Kind, check_replaceable, overwriting
+from robustprune.runtime.file_kinds import TICKET, FileKind, check_replaceable, overwriting
 
 _LONGEST_NAME = 255  # bytes, on all common file systems
 _IMAGES = re.compile(r"\.(png|jpe?g|jfif|bmp|gif|tiff?|webp|p[bgnp]m|npy)", re.IGNORECASE)
@@ -26,7 +26,7 @@ _IMAGES = re.compile(r"\.(png|jpe?g|jfif|bmp|gif|tiff?|webp|p[bgnp]m|npy)", re.I
 class _Output(NamedTuple):
     option: str
     path: Path
-    kind: Kind | None
+    kind: FileKind | None
     marks: tuple[str, ...] = ()
     is_folder: bool = False
 

@@ -14,7 +14,7 @@ from robustprune.cli.application import COMPARE, commands
 from robustprune.cli.options import json_option, list_option
 from robustprune.cli.paths import OUT_FOLDER, Records, Target
 from robustprune.errors import ComparisonError
-from robustprune.runtime.kinds import PAGE, TABLES, Kind
+from robustprune.runtime.file_kinds import PAGE, TABLES, FileKind
 
 if TYPE_CHECKING:
     from robustprune.comparison import Comparison
@@ -132,7 +132,7 @@ def _write_ranks(found: Comparison, folder: str) -> None:
     save_figures((draw_ranking(each, f"ranks-{slug(each.metric)}") for each in found.rankings), folder)
 
 
-def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
+def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, FileKind]]:
     from robustprune.report.writing import table_files
 
     return [(file, TABLES) for file in table_files(out)] if options["paper_tables"] else []

@@ -22,7 +22,7 @@ from robustprune.cli.options import (
 )
 from robustprune.cli.paths import OUT_FOLDER, Naming, Source, Target
 from robustprune.errors import EvaluationError
-from robustprune.runtime.kinds import PICTURE
+from robustprune.runtime.file_kinds import PICTURE
 
 if TYPE_CHECKING:
     from robustprune.corruptions.corruption_result import CorruptionResult

@@ -29,7 +29,7 @@ from robustprune.cli.options import (
 )
 from robustprune.cli.paths import Naming, Target
 from robustprune.registry import split_names
-from robustprune.runtime.kinds import OUTCOMES, RECORD, Kind
+from robustprune.runtime.file_kinds import OUTCOMES, RECORD, FileKind
 
 if TYPE_CHECKING:
     from robustprune.corruptions.requests import Corruptions
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from robustprune.tickets.ticket import Ticket
 
 
-def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, Kind]]:
+def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, FileKind]]:
     """Yield the records, and the outcomes beside them."""
     from robustprune.records import check_samples_are_free, samples_path
 
@@ -143,7 +143,7 @@ def evaluate(
     """
     from robustprune.attacks import clear_states
     from robustprune.evaluation import Evaluation, evaluate_models
-    from robustprune.runtime.processes import EVALUATION_TIMEOUT, start_processes
+    from robustprune.runtime.process_group import EVALUATION_TIMEOUT, join_process_group
     from robustprune.runtime.work import Work
 
     named = _named(network.model, wanted.extra_model, wanted.dense)
@@ -157,7 +157,7 @@ def evaluate(
     ood = ood.model_copy(update={"root": dataset.root, "download": dataset.download}) if ood.sets else ood
     asked = Evaluation(corruptions=corruptions, shift=shift, ood=ood, seed=setup.seed, **own)
     source, device = attacked.transfer_from, setup.begin()
-    with start_processes(device, EVALUATION_TIMEOUT) as processes, terminal.progress_bar() as bar:
+    with join_process_group(device, EVALUATION_TIMEOUT) as processes, terminal.progress_bar() as bar:
         others = [*named[1:], *([source] if source else [])]
         networks, data = opened(processes, dataset, lambda: _open_all(network, others, dataset, setup))
         attacks = attacked.attacks
@@ -189,11 +189,11 @@ def _open_all(
     network: NetworkOptions, others: Sequence[str], dataset: DataOptions, setup: Setup
 ) -> tuple[dict[str, Ticket], ImageData]:
     """Return the networks, and the image set of the first; the others are opened for the same images."""
-    from robustprune.cli.workbench import open_alike, open_model
+    from robustprune.cli.workbench import open_model, open_model_like
 
     ticket, data = open_model(network, dataset, seed=setup.seed)
     tickets = {network.model: ticket}
-    tickets |= {name: open_alike(network.beside(name), data, seed=setup.seed) for name in others}
+    tickets |= {name: open_model_like(network.beside(name), data, seed=setup.seed) for name in others}
     for name, each in tickets.items():
         each.path = name
     return tickets, data

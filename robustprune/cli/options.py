@@ -17,7 +17,7 @@ from robustprune.registry import read_options
 if TYPE_CHECKING:
     import torch
 
-    from robustprune.runtime.processes import Processes
+    from robustprune.runtime.process_group import ProcessGroup
     from robustprune.training import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -294,9 +294,9 @@ def was_given(option: str) -> bool:
     return context is not None and context.get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
-def opened(processes: Processes, dataset: DataOptions, work: Callable[[], T]) -> T:
+def opened(processes: ProcessGroup, dataset: DataOptions, work: Callable[[], T]) -> T:
     """Return what ``work`` opens in every process, in the main one first if it may have to download something."""
     if dataset.download:
         return processes.main_first(work)
-    with processes.agreement():
+    with processes.raising_everywhere():
         return work()

@@ -20,7 +20,7 @@ from robustprune.cli.options import (
     was_given,
 )
 from robustprune.cli.paths import Source, Target
-from robustprune.runtime.kinds import TICKET
+from robustprune.runtime.file_kinds import TICKET
 
 if TYPE_CHECKING:
     import torch

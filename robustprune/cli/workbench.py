@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from robustprune.cli import terminal
 from robustprune.cli.options import DataOptions, NetworkOptions
 from robustprune.data import ImageData, canonical_name, load_data
 from robustprune.errors import TicketError
 from robustprune.models import Architecture, build_model
+from robustprune.runtime.progress import shown_progress
 from robustprune.tickets.ticket import Ticket, load_ticket
 
 if TYPE_CHECKING:
@@ -83,12 +86,18 @@ def _data_for(ticket: Ticket, called: str, dataset: DataOptions, seed: int) -> I
         remembered = {"name": dataset.name, "image_size": height, "channels": channels, "seed": seed}
     if not remembered:
         raise TicketError(f"{called} remembers no data set; name one with --dataset")
-    return load_data(**{**remembered, **dataset.given})
+    return _load(**{**remembered, **dataset.given})
 
 
 def open_data(dataset: DataOptions = DataOptions(), *, seed: int = 0) -> ImageData:
     """Return an image set without a network."""
-    return load_data("digits" if dataset.name is None else dataset.name, seed=seed, **dataset.given)
+    return _load("digits" if dataset.name is None else dataset.name, seed=seed, **dataset.given)
+
+
+def _load(*named: str, **how: Any) -> ImageData:
+    """Load an image set, below a bar of its own where the command shows none yet."""
+    with nullcontext() if shown_progress() else terminal.progress_bar():
+        return load_data(*named, **how)
 
 
 def open_network(network: NetworkOptions, dataset: DataOptions = DataOptions(), *, seed: int = 0) -> Ticket:
@@ -98,7 +107,7 @@ def open_network(network: NetworkOptions, dataset: DataOptions = DataOptions(), 
     return open_model(network, dataset, seed=seed)[0]
 
 
-def open_alike(network: NetworkOptions, images: ImageData | Architecture, *, seed: int = 0) -> Ticket:
+def open_model_like(network: NetworkOptions, images: ImageData | Architecture, *, seed: int = 0) -> Ticket:
     """Return another network for the same images: a ticket's, or one with fresh weights."""
     data = images if isinstance(images, ImageData) else None
     if not network.is_ticket:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustprune.corruptions.image_draws import ImageDraws, image_keys
+from robustprune.corruptions.image_randomness import ImageRandomness, image_keys
 from robustprune.corruptions.registry import SEVERITIES, corruption_options, get_corruption, named_options
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError, RobustPruneError
@@ -66,7 +66,7 @@ def corrupt(
     def work(start: int) -> None:
         part = slice(start, start + size)
         # A copy, as the pixels may be the caller's own and a corruption of somebody's may write into what it is given.
-        given = pixels[part].copy(), severity, ImageDraws(keys[part])
+        given = pixels[part].copy(), severity, ImageRandomness(keys[part])
         result[part] = _run(name, lambda: corruption(*given, **options), given[0].shape)
 
     _in_parallel(work, range(0, len(pixels), size))

@@ -17,8 +17,8 @@ from robustprune.corruptions.raster import geometry_scale
 from robustprune.corruptions.registry import SEVERITIES
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError
+from robustprune.runtime.file_kinds import MARK, PICTURE
 from robustprune.runtime.files import hash_arrays, write_atomically
-from robustprune.runtime.kinds import MARK, PICTURE
 from robustprune.runtime.work import Progress, labelled, steps
 
 if TYPE_CHECKING:

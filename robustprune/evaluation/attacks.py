@@ -72,11 +72,11 @@ def run_attacks(
         for epsilon in sorted(set(asked.epsilons)):
             own = options if asked.union else {name: options[name]}
             requests = [_request(evaluation, each, epsilon, own[each]) for each in own]
-            carry = rising[-1] if rising else None
+            previous = rising[-1] if rising else None
             if asked.union:
-                result = union_attack(network, *shown, requests, carry=carry, **how)
+                result = union_attack(network, *shown, requests, previous=previous, **how)
             else:
-                result = run_attack(network, *shown, requests[0], carry=carry, **how)
+                result = run_attack(network, *shown, requests[0], previous=previous, **how)
             if asked.transfer_from is not None:
                 moved = [
                     transfer_attack(network, asked.transfer_from, *shown, each, **how, checks="default")

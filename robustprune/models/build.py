@@ -66,7 +66,7 @@ def build_network(architecture: Architecture, *, seed: int = 0) -> nn.Module:
     builder, (plain, colon, _) = MODELS.get(architecture.name), architecture.name.partition(":")
     if colon and plain in MODELS.builtin and not MODELS.builtin[plain].argument:
         raise ModelError(
-            f"the network {plain!r} takes no argument after a colon, got {architecture.name!r}; its options are written "
+            f"the network {plain!r} takes no argument after a colon, got {architecture.name!r}; an option is written "
             f"{plain}:key=value"
         )
     with isolated_generators(derive_seed(seed, "weights")):

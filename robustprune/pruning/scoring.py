@@ -144,7 +144,7 @@ def score_filters(
 
     Args:
         model: Any network from images in [0, 1] to logits, left as it was.
-        layers: Names of convolutions, such as those of :func:`robustprune.pruning.first_convolutions`.
+        layers: Names of convolutions, such as those of :func:`robustprune.pruning.prunable_convolutions`.
         data: The image set, or training images as for :func:`robustprune.as_data`; criteria sample its un-augmented
             training split.
         criterion: Name of a criterion that has a meaning for filters.

@@ -112,10 +112,12 @@ class RunSettings(Request):
         asked, order = self.pruning, "" if self.order_seed is None else f" order {self.order_seed}"
         if self.is_dense:
             return f"dense{order} seed {self.seed}"
-        size = asked.blocks if asked.sparsity is None else asked.sparsity
+        named = f"without {', '.join(asked.blocks)}" if isinstance(asked.blocks, tuple) else asked.blocks
+        size = named if asked.sparsity is None else asked.sparsity
         chosen = f" {asked.choice}" if asked.choice != "lowest" else ""
         rewound = f" from {asked.rewind}" if asked.rewind != 0 else ""
-        return f"{asked.method} {asked.criterion} {size}{chosen}{rewound}{order} seed {self.seed}"
+        by = "" if asked.criterion is None else f" {asked.criterion}"
+        return f"{asked.method}{by} {size}{chosen}{rewound}{order} seed {self.seed}"
 
     @property
     def key(self) -> str:

@@ -19,7 +19,7 @@ from robustprune.data import ImageData
 from robustprune.errors import AttackError
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
-from robustprune.pruning import first_convolutions, score_blocks, score_filters
+from robustprune.pruning import prunable_convolutions, score_blocks, score_filters
 from robustprune.records import load_record
 from robustprune.runtime.work import Work
 from robustprune.tickets import prune_filters, prune_layers
@@ -241,7 +241,7 @@ def test_strict_refuses_figures_that_a_check_withholds(
 
 
 def filter_scores(ticket: Ticket, digits: ImageData) -> Any:
-    return score_filters(ticket.network, list(first_convolutions(ticket.network).values()), digits, "l1")
+    return score_filters(ticket.network, list(prunable_convolutions(ticket.network).values()), digits, "l1")
 
 
 @pytest.mark.quick_cases(2)

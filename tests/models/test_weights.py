@@ -22,8 +22,8 @@ from robustprune.errors import ModelError, ModelWarning, TicketError
 from robustprune.models import build_model
 from robustprune.models.weight_files import load_weights
 from robustprune.runtime.environment import hash_weights
+from robustprune.runtime.file_kinds import TICKET
 from robustprune.runtime.files import write_sealed
-from robustprune.runtime.kinds import TICKET
 from robustprune.tickets.ticket import FORMAT, Ticket, load_ticket
 
 NAME = "torchvision:squeezenet1_1"

@@ -18,8 +18,8 @@ from robustprune.models import build_model
 from robustprune.pruning import (
     CRITERIA,
     find_blocks,
-    first_convolutions,
     make_criterion,
+    prunable_convolutions,
     score_blocks,
     score_filters,
     score_weights,
@@ -155,7 +155,7 @@ def test_random_is_seeded_and_independent_of_the_weights(few_digits: ImageData) 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_a_filter_is_worth_what_its_weights_are(few_digits: ImageData, criterion: str, reduction: str) -> None:
     model = network_for(few_digits)
-    layers = list(first_convolutions(model, find_blocks(model)).values())
+    layers = list(prunable_convolutions(model, find_blocks(model)).values())
     weights = score_weights(model, few_digits, criterion, seed=1)
     for layer, found in score_filters(model, layers, few_digits, criterion, seed=1, reduction=reduction).items():
         by_hand = [getattr(each.double(), reduction)() for each in weights[f"{layer}.weight"]]
@@ -188,7 +188,7 @@ REFUSED = {
 @pytest.mark.parametrize("criterion", sorted(CRITERIA.names()))
 def test_every_criterion_scores_every_kind_or_says_why_not(few_digits: ImageData, criterion: str, kind: str) -> None:
     model = network_for(few_digits)
-    layers = list(first_convolutions(model, find_blocks(model)).values())
+    layers = list(prunable_convolutions(model, find_blocks(model)).values())
     score: dict[str, Callable[[], Mapping[str, float | Tensor]]] = {
         "block": lambda: score_blocks(model, few_digits, criterion),
         "filter": lambda: score_filters(model, layers, few_digits, criterion),
