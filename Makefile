@@ -71,13 +71,13 @@ lint: .venv/.ready
 
 # The site, in site/; a broken link is an error.
 docs: .venv/.ready
-	$(BIN)/mkdocs build --strict
+	PYTHONPATH=docs $(BIN)/zensical build --clean --strict
 
 bench: .venv/.ready
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 clean:
-	rm -rf .venv demo dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv demo dist build site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installs once; again only when what is to be installed changes.

@@ -174,7 +174,7 @@ def telling_autoattack(tell: Tell) -> str:
 
         def run_and_tell(name: str, stage: Callable[..., None], **options: Any) -> None:
             run_stage(name, stage, **options)
-            tell(name, 1 - float(problem.ledger.is_broken.double().mean()))
+            tell(name, 1 - float(problem.best.is_broken.double().mean()))
 
         problem.run_stage = run_and_tell  # type: ignore[method-assign]
         get_attack("autoattack")(problem)

@@ -21,7 +21,7 @@ from robustprune.runtime.files import write_atomically
 from robustprune.sweep import Store
 from robustprune.sweep.engines.local import LocalEngine
 from robustprune.sweep.graph import Stage, SweepPlan
-from robustprune.sweep.scheduler import carry_out
+from robustprune.sweep.scheduler import run_plan
 from robustprune.sweep.settings import expand
 
 BUDGET = 0.010  # seconds a run
@@ -50,15 +50,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         engine = make_engine(asked.engine, asked.workers)
         # Starting processes is no cost of a run.
-        carry_out(empty_plan(asked.workers), Store(Path(folder, "warm")), engine, ignore, work=WORK)
+        run_plan(empty_plan(asked.workers), Store(Path(folder, "warm")), engine, ignore, work=WORK)
         start, before = time.perf_counter(), processor_seconds()
         plan = empty_plan(asked.runs)
         planned = time.perf_counter() - start
-        state = carry_out(plan, Store(Path(folder, "out")), engine, ignore, work=WORK)
+        state = run_plan(plan, Store(Path(folder, "out")), engine, ignore, work=WORK)
         seconds, computed = time.perf_counter() - start, processor_seconds() - before
         assert state.finished_runs == asked.runs
         start = time.perf_counter()
-        again = carry_out(plan, Store(Path(folder, "out")), engine, ignore, work=WORK)
+        again = run_plan(plan, Store(Path(folder, "out")), engine, ignore, work=WORK)
         repeated = time.perf_counter() - start
         assert again.finished_runs == asked.runs
         engine.close()

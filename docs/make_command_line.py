@@ -1,18 +1,29 @@
-"""MkDocs hook: puts every command with its options, as ``--help`` has them, in place of a mark on a page."""
+"""Markdown extension: puts every command with its options, as ``--help`` has them, in place of a mark on a page."""
 
 from __future__ import annotations
 
 import click
+from markdown import Extension, Markdown
+from markdown.preprocessors import Preprocessor
 
 from robustprune.cli import commands
 
 MARK = "<!-- commands -->"
 
 
-def on_page_markdown(markdown: str, **_event: object) -> str:
-    return (
-        markdown.replace(MARK, "\n\n".join(map(section, sorted(commands.commands)))) if MARK in markdown else markdown
-    )
+class Commands(Preprocessor):
+    def run(self, lines: list[str]) -> list[str]:
+        sections = "\n\n".join(map(section, sorted(commands.commands))) if MARK in lines else ""
+        return [part for line in lines for part in (sections.splitlines() if line == MARK else [line])]
+
+
+class CommandLine(Extension):
+    def extendMarkdown(self, md: Markdown) -> None:
+        md.preprocessors.register(Commands(md), "robustprune-commands", 100)  # before fenced blocks are read
+
+
+def makeExtension(**options: object) -> CommandLine:
+    return CommandLine(**options)
 
 
 def section(name: str) -> str:

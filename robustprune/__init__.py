@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.ood import OOD as OOD
     from robustprune.ood import evaluate_ood as evaluate_ood
     from robustprune.pruning import find_blocks as find_blocks
-    from robustprune.pruning import first_convolutions as first_convolutions
+    from robustprune.pruning import prunable_convolutions as prunable_convolutions
     from robustprune.pruning import score_blocks as score_blocks
     from robustprune.pruning import score_filters as score_filters
     from robustprune.pruning import score_weights as score_weights
@@ -79,7 +79,7 @@ _HOMES = {
         "metrics.spreads": "Spreads",
         "models": "load_weights normalized",
         "ood": "OOD evaluate_ood",
-        "pruning": "find_blocks first_convolutions score_blocks score_filters score_weights",
+        "pruning": "find_blocks prunable_convolutions score_blocks score_filters score_weights",
         "records": "Record load_record",
         "report": "show write_report",
         "runtime.progress": "progress_bar",

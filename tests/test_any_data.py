@@ -57,7 +57,7 @@ def part(data, name, form):
 def test_scores(data, form):
     model, given = network(data), part(data, "train", form)
     assert rp.score_blocks(model, given, "snip") == rp.score_blocks(model, data, "snip")
-    layers = [*rp.first_convolutions(model).values()]
+    layers = [*rp.prunable_convolutions(model).values()]
     filters = [rp.score_filters(model, layers, each, "hrank") for each in (given, data)]
     weights = [rp.score_weights(model, each, "snip") for each in (given, data)]
     for one, other in (filters, weights):
@@ -71,7 +71,7 @@ def test_tickets_and_their_training(data, form):
     tickets = [rp.prune_layers(model, scores, blocks=1, data=each) for each in (given, data)]
     masked = [rp.prune_weights(model, each, "snip", sparsity=0.5) for each in (given, data)]
     assert masked[0].sha256 == masked[1].sha256
-    filters = rp.score_filters(model, [*rp.first_convolutions(model).values()], data, "l1")
+    filters = rp.score_filters(model, [*rp.prunable_convolutions(model).values()], data, "l1")
     assert rp.prune_filters(model, filters, filters=3, data=given).data == {}
     trained = [rp.train(ticket, each, EPOCH, country=None) for ticket, each in zip(tickets, (given, data), strict=True)]
     assert trained[0].sha256 == trained[1].sha256

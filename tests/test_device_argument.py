@@ -27,7 +27,7 @@ OTHERWISE = {
 NETWORKS = {"model", "models", "ticket", "first"}
 LOOKS_ONLY = {
     "find_blocks",  # two images of noise, where the network is
-    "first_convolutions",
+    "prunable_convolutions",
     "prune_layers",
     "prune_filters",
     "rewind",

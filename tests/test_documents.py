@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -150,18 +151,40 @@ def test_python_of_the_readme_runs(digits: ImageData) -> None:
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # The site has to lie below its settings, and this one is not to replace that of `make docs`.
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(DOCS), str(ROOT)])}
+    command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "WARNING" not in done.stderr
-    listed = (tmp_path / "site" / "reference" / "command-line.html").read_text()
+    site = tmp_path / "site"
+    assert {page.with_suffix("").relative_to(DOCS) for page in DOCS.rglob("*.md")} <= {
+        page.with_suffix("").relative_to(site) for page in site.rglob("*.html")
+    }
+    listed = (site / "reference" / "command-line.html").read_text()
     assert all(f'<h2 id="{name}">' in listed for name in commands.commands)
-    python = (tmp_path / "site" / "reference" / "python.html").read_text()
+    python = (site / "reference" / "python.html").read_text()
     for name in set(rp.__all__) - {"__version__"}:
         assert re.search(rf'id="robustprune\.[\w.]+\.{name}"', python), name
     # Nothing is fetched from elsewhere when the pages are read.
-    for page in (tmp_path / "site").rglob("*.html"):
+    for page in site.rglob("*.html"):
         assert not re.findall(r'(?:src=|<link[^>]+href=)"https?://', page.read_text()), page
+    assert "iframe-worker" in (site / "index.html").read_text()  # without it, search from disk finds nothing
+
+
+def test_every_page_is_reached_from_the_navigation_and_has_the_version() -> None:
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+
+    def pages_below(part: Any) -> Iterator[str]:
+        for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            yield from pages_below(value)
+        if isinstance(part, str):
+            yield part
+
+    listed = list(pages_below(settings["nav"]))
+    assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+    assert settings["extra"]["release"] == rp.__version__
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

@@ -83,7 +83,7 @@ def test_every_room_has_its_place() -> None:
 
 
 def test_the_reading_of_imports_is_not_blind() -> None:
-    assert ("robustprune.runtime.files", "robustprune.runtime.kinds") in EDGES
+    assert ("robustprune.runtime.files", "robustprune.runtime.file_kinds") in EDGES
     assert ("robustprune.cli.network", "robustprune.cli.terminal") in EDGES  # from robustprune import terminal
     assert ("robustprune.cli.evaluate", "robustprune.evaluation") in EDGES  # within a function
     assert len(EDGES) > 100

@@ -241,7 +241,7 @@ def walk_build_model(walk: Walk) -> Any:
 
 
 def walk_first_convolutions(walk: Walk) -> Any:
-    found = rp.first_convolutions(walk.model, example=walk.images[:2])
+    found = rp.prunable_convolutions(walk.model, example=walk.images[:2])
     assert set(found.values()) <= set(layers_of(walk))
     return found
 
@@ -278,7 +278,7 @@ def walk_prune_layers(walk: Walk) -> Any:
 
 
 def walk_prune_filters(walk: Walk) -> Any:
-    layers = list(rp.first_convolutions(walk.model, example=TEST.images[:2]).values())
+    layers = list(rp.prunable_convolutions(walk.model, example=TEST.images[:2]).values())
     scores = rp.score_filters(walk.model, layers, DATA, "l1")
     ticket = rp.prune_filters(walk.model, scores, filters=3, data=walk.train)
     filters = [sum(scores[name].numel() for name in layers)]
@@ -341,7 +341,7 @@ WALKS: dict[str, Callable[[Walk], Any]] = {
 del WALKS["attack"], WALKS["lottery"]
 REFUSED = {
     (function, network): "begins with a convolution that only the block itself sees|no block of this network"
-    for function in ("first_convolutions", "prune_filters")
+    for function in ("prunable_convolutions", "prune_filters")
     for network in ("convnext", "vit")
 }
 """What has no meaning for a network, and what is said."""

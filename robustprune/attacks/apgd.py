@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from robustprune.attacks.engine.oracle import Response
 from robustprune.attacks.engine.problem import AttackProblem
+from robustprune.attacks.engine.queries import Response
 from robustprune.attacks.losses import Loss
 from robustprune.attacks.norms import over_samples
 from robustprune.attacks.registry import for_norms

@@ -16,7 +16,8 @@ ATTACKS = Registry("attack", "robustprune.attacks", read_tables("attacks")["PLUG
 AttackFunction = Callable[..., None]
 """``attack(problem, *, option=default, …)``."""
 
-ENGINE_OPTIONS = (*Attack.model_fields, "targets", "sample_ids", "carry", "expected_clean_accuracy", "device", "work")
+_OF_A_CALL = ("targets", "sample_ids", "previous", "expected_clean_accuracy", "device", "work")
+ENGINE_OPTIONS = (*Attack.model_fields, *_OF_A_CALL)
 """What `run_attack` itself takes: an attack cannot have an option of these names."""
 
 
@@ -67,7 +68,10 @@ def get_attack(name: str) -> AttackFunction:
             raise AttackError(f"{family!r} has many attacks; say which, such as {family}:PGD")
         attack = attack(member)
     elif colon:
-        raise AttackError(f"the attack {family!r} takes no argument after a colon, got {name!r}")
+        raise AttackError(
+            f"the attack {family!r} takes no argument after a colon, got {name!r}; its options are written "
+            f"{family}:key=value, see `robustprune list attacks`"
+        )
     function: AttackFunction = attack
     return function
 

@@ -26,7 +26,7 @@ def union_attack(
     labels: Array,
     attacks: Sequence[str | Attack],
     *,
-    carry: AttackResult | None = None,
+    previous: AttackResult | None = None,
     **settings: Any,
 ) -> AttackResult:
     """Return what all of the attacks together broke; ``broken_by`` says which one.
@@ -39,8 +39,8 @@ def union_attack(
     """
     members: list[AttackResult] = []
     for attack in sorted(attacks, key=_rank):
-        carry = run_attack(model, images, labels, attack, carry=carry, **settings)
-        members.append(carry)
+        previous = run_attack(model, images, labels, attack, previous=previous, **settings)
+        members.append(previous)
     return _as_one(members, "union")
 
 
@@ -90,7 +90,7 @@ def _as_one(members: Sequence[AttackResult], attack: str) -> AttackResult:
 
 def _rank(attack: str | Attack) -> int:
     """Return where an attack stands among the built-in ones, cheapest first; others come last, in the order given."""
-    name, known = attack if isinstance(attack, str) else attack.name, list(ATTACKS.builtin)
+    name, known = Attack.of(attack).name, list(ATTACKS.builtin)
     return known.index(name) if name in known else len(known)
 
 
@@ -174,6 +174,8 @@ def security_curve(
         raise AttackError("a security curve needs at least one epsilon")
     results: list[AttackResult] = []
     for epsilon in rising:
-        carry = results[-1] if results else None
-        results.append(run_attack(model, images, labels, attack, epsilon=epsilon, norm=norm, carry=carry, **settings))
+        previous = results[-1] if results else None
+        results.append(
+            run_attack(model, images, labels, attack, epsilon=epsilon, norm=norm, previous=previous, **settings)
+        )
     return SecurityCurve(tuple(results))

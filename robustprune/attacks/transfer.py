@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from robustprune.attacks.engine import checks
 from robustprune.attacks.engine.attack_result import AttackResult, Check
-from robustprune.attacks.engine.ledger import Goal
-from robustprune.attacks.engine.oracle import Batches, predict_once
+from robustprune.attacks.engine.full_checks import further_broken
+from robustprune.attacks.engine.goal import Goal
+from robustprune.attacks.engine.queries import Batches, predict_once
 from robustprune.attacks.engine.runner import NO_WORK, run_attack
 from robustprune.attacks.engine.samples import check_samples
-from robustprune.attacks.engine.thorough import further_broken
 from robustprune.attacks.requests import Attack
 from robustprune.models import as_network, evaluation_mode, model_device, network_name, placed, to_unit_range
 from robustprune.runtime.arrays import Array
@@ -71,7 +71,7 @@ def transfer_attack(
         adversarial_predictions=predictions,
         broken_at_step=torch.where(was_reached, 0, torch.where(broken, made.queries, -1)),
         broken_by=[
-            "clean" if was else f"transfer:{request.name}" if now else ""
+            "clean" if was else f"transfer:{request.label}" if now else ""
             for was, now in zip(was_reached.tolist(), broken.tolist(), strict=True)
         ],
         checks=tuple(found),

@@ -16,7 +16,7 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.paths import Read, Target, named_paths, published_files
 from robustprune.errors import DamagedFileError, RobustPruneError
-from robustprune.runtime.kinds import TICKET, Kind, check_replaceable, overwriting
+from robustprune.runtime.file_kinds import TICKET, FileKind, check_replaceable, overwriting
 
 _LONGEST_NAME = 255  # bytes, on all common file systems
 _IMAGES = re.compile(r"\.(png|jpe?g|jfif|bmp|gif|tiff?|webp|p[bgnp]m|npy)", re.IGNORECASE)
@@ -26,7 +26,7 @@ _IMAGES = re.compile(r"\.(png|jpe?g|jfif|bmp|gif|tiff?|webp|p[bgnp]m|npy)", re.I
 class _Output(NamedTuple):
     option: str
     path: Path
-    kind: Kind | None
+    kind: FileKind | None
     marks: tuple[str, ...] = ()
     is_folder: bool = False
 
@@ -87,9 +87,7 @@ def _values(ctx: click.Context) -> Iterator[tuple[click.Parameter, Any]]:
     """Yield every single value of each option and argument."""
     for param in ctx.command.params:
         value = ctx.params.get(param.name or "")
-        if isinstance(value, dict):
-            yield from ((param, each) for each in value.items())
-        elif isinstance(value, tuple):
+        if isinstance(value, tuple):
             yield from ((param, each) for each in value)
         elif value is not None:
             yield param, value

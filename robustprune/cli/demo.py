@@ -15,7 +15,7 @@ from robustprune.cli.options import Setup, setup_options
 from robustprune.cli.paths import Target
 from robustprune.cli.sweep import announcing
 from robustprune.errors import TicketError
-from robustprune.runtime.kinds import DEMO_MARK, OUTCOMES, PAGE, RECORD, TICKET, Kind
+from robustprune.runtime.file_kinds import DEMO_MARK, OUTCOMES, PAGE, RECORD, TICKET, FileKind
 
 if TYPE_CHECKING:
     from robustprune.comparison import Comparison
@@ -62,11 +62,11 @@ class DemoResult:
         }
 
 
-def demo_files(folder: Path, _options: Mapping[str, Any] | None = None) -> list[tuple[Path, Kind]]:
+def demo_files(folder: Path, _options: Mapping[str, Any] | None = None) -> list[tuple[Path, FileKind]]:
     """Return what a demo writes to a folder, and what each file is."""
     from robustprune.records import samples_path
 
-    files: list[tuple[Path, Kind]] = [(folder / "report.html", PAGE)]
+    files: list[tuple[Path, FileKind]] = [(folder / "report.html", PAGE)]
     for name in NAMES:
         record = folder / f"{name}.json"
         files += [(folder / f"{name}.pt", TICKET), (record, RECORD), (samples_path(record), OUTCOMES)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import rich_click as click
@@ -21,7 +20,7 @@ from robustprune.cli.options import (
     setup_options,
 )
 from robustprune.cli.paths import Naming, Target
-from robustprune.runtime.kinds import EXPORT
+from robustprune.runtime.file_kinds import EXPORT
 
 
 @commands.command(panel=EVALUATE, examples=["--model ticket.pt --dense resnet32"])
@@ -58,14 +57,13 @@ def cost(
     """Count a network's parameters, multiply-accumulates and filters, and measure its memory."""
     if exported and not latency:
         raise click.UsageError("--exported adds to what --latency times; give both")
-    from robustprune.cli.workbench import open_alike, open_network
+    from robustprune.cli.workbench import open_model_like, open_network
     from robustprune.evaluation.cost_summary import describe_cost
     from robustprune.runtime.work import Work
 
     device, seed = setup.begin(), setup.seed
-    others = [] if dense is None else [replace(network, model=dense)]
-    ticket = open_network(network.beside(others), dataset, seed=seed)
-    counterpart = open_alike(others[0], ticket.architecture, seed=seed) if others else None
+    ticket = open_network(network, dataset, seed=seed)
+    counterpart = None if dense is None else open_model_like(network.beside(dense), ticket.architecture, seed=seed)
     with terminal.progress_bar() as bar:
         how: dict[str, Any] = {"batch_size": batch_size, "timed": latency, "exported": exported, "device": device}
         found = describe_cost(ticket, counterpart, work=Work(progress=bar), **how)

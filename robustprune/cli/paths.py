@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import rich_click as click
 from click.types import StringParamType
 
+from robustprune.runtime.file_kinds import RECORD, FileKind
 from robustprune.runtime.files import user_path
-from robustprune.runtime.kinds import RECORD, Kind
 
-Beside = Callable[[Path, dict[str, Any]], Iterable[tuple[Path, Kind]]]
+Beside = Callable[[Path, dict[str, Any]], Iterable[tuple[Path, FileKind]]]
 """From an output and the command's arguments to what is written in it or beside it, with what that is."""
 
 
@@ -32,7 +32,7 @@ class Read(NamedTuple):
 
     path: Path
     whole: bool = False
-    kind: Kind | None = None
+    kind: FileKind | None = None
 
 
 _MOST_PARTS = 8  # of a text, between its signs, that are put together to one path
@@ -49,7 +49,7 @@ class Target(click.Path):
     """
 
     def __init__(
-        self, kind: Kind | None = None, *, beside: Beside | None = None, marks: tuple[str, ...] = (), **options: Any
+        self, kind: FileKind | None = None, *, beside: Beside | None = None, marks: tuple[str, ...] = (), **options: Any
     ) -> None:
         """Say what is written, and take the options of :class:`click.Path`."""
         super().__init__(writable=True, **options)

@@ -12,14 +12,14 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import SWEEPS, commands
-from robustprune.cli.options import json_option, stack
+from robustprune.cli.options import json_option, list_option, read_files, stack
 from robustprune.cli.paths import Naming, Source, Target
 from robustprune.errors import SweepError
 
 if TYPE_CHECKING:
     from robustprune.runtime.work import Progress
     from robustprune.sweep import Sweep
-    from robustprune.sweep.following import State, Watch
+    from robustprune.sweep.status import State, Watch
 
 OUT_OF_SWEEPS = Target(marks=("sweeps", "stages"), file_okay=False)
 
@@ -29,9 +29,20 @@ sweep_options = stack(
     ),
     click.option("--engine", type=click.Choice(["local", "ray"]), default="local"),
     click.option("--ray-address", help="HOST:PORT of a cluster, or auto.  [default: start one here]"),
-    click.option("--override", "overlays", multiple=True, type=Source(dir_okay=False), help="YAML file laid over it."),
+    list_option(
+        "--override",
+        "overlays",
+        type=Naming(plain=True),
+        metavar="FILE,…",
+        help="YAML files whose settings replace those of the file.",
+    ),
     click.option(
-        "--set", "settings", type=Naming(), multiple=True, help="E.g. recipe.epochs=5, in place of the file's."
+        "--set",
+        "settings",
+        type=Naming(),
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A setting in place of the file's, recipe.epochs=5; may be repeated.",
     ),
     click.option("--dry-run", is_flag=True, help="Say what would be run, and what it would take."),
     click.option("--retry-failed", is_flag=True, help="Try again what failed before."),
@@ -73,10 +84,10 @@ def sweep(
         return
     if file is None or out is None:
         raise click.UsageError("name a sweep's file, and a folder with --out")
-    _carry_out(read_sweep(file, overlays, settings), out, as_json=as_json, **how)
+    _run_sweep(read_sweep(file, read_files(overlays), settings), out, as_json=as_json, **how)
 
 
-def _carry_out(
+def _run_sweep(
     asked: Sweep,
     out: str,
     *,
@@ -135,7 +146,7 @@ def _read_comparison(path: str) -> dict[str, Any]:
 def _following() -> Iterator[Watch]:
     """Yield what writes a line for each stage, above a bar for all of them on a terminal."""
     from robustprune.runtime.contention import now_and_then
-    from robustprune.sweep.following import line
+    from robustprune.sweep.status import line
 
     warn = now_and_then(terminal.say)
     with terminal.progress_bar() as bar:
@@ -156,11 +167,12 @@ def _foresee(asked: Sweep, out: str, workers: int | None, engine: str, as_json: 
     """Say what would be run, and what it would take."""
     from robustprune.runtime.progress import duration
     from robustprune.sweep import plan_sweep
-    from robustprune.sweep.pace import estimate
+    from robustprune.sweep.forecast import estimate
     from robustprune.sweep.sweeping import choose_workers
 
-    plan, missing = plan_sweep(asked, out)
-    found = estimate(missing.values(), workers if engine == "ray" and workers else choose_workers(plan, workers))
+    with terminal.progress_bar():
+        plan, missing = plan_sweep(asked, out)
+        found = estimate(missing.values(), workers if engine == "ray" and workers else choose_workers(plan, workers))
     counts = Counter(address for run in plan.runs for address in run.needs)
     shared = [
         {"address": address, "kind": stage.kind, "of": stage.label, "runs": counts[address]}
@@ -223,7 +235,7 @@ def _on_look(look: dict[str, Any]) -> str:
 def status(folder: str, as_json: bool) -> None:
     """Say where the sweeps in a folder stand."""
     from robustprune.sweep import Store
-    from robustprune.sweep.following import status
+    from robustprune.sweep.status import status
 
     found = status(Store(folder))
     if not found:
@@ -267,8 +279,8 @@ def reproduce(
     """
     from robustprune.sweep.paper import TABLES, read_table
 
-    asked = read_table(table, scale, overlays, settings)
-    summary = _carry_out(asked, out, as_json=as_json, **how)
+    asked = read_table(table, scale, read_files(overlays), settings)
+    summary = _run_sweep(asked, out, as_json=as_json, **how)
     if summary is not None and not as_json:
         for path, title in zip(summary["comparisons"], summary["compared"], strict=True):
             rows = [row for row in _read_comparison(path)["rows"] if row["group"] in TABLES[table]]

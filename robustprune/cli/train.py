@@ -22,14 +22,14 @@ from robustprune.cli.options import (
     setup_options,
 )
 from robustprune.cli.paths import Target
-from robustprune.runtime.kinds import CHECKPOINT, TICKET, Kind
+from robustprune.runtime.file_kinds import CHECKPOINT, TICKET, FileKind
 
 if TYPE_CHECKING:
     from robustprune.tickets.ticket import Ticket
     from robustprune.training import Recipe
 
 
-def _checkpoint(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, Kind]]:
+def _checkpoint(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, FileKind]]:
     return [(out.with_name(f"{out.name}.checkpoint"), CHECKPOINT)]
 
 
@@ -81,12 +81,12 @@ def train(
 ) -> None:
     """Train a ticket, or a dense network, and write it with its history."""
     from robustprune.cli.workbench import open_model
-    from robustprune.runtime.processes import start_processes
+    from robustprune.runtime.process_group import join_process_group
     from robustprune.runtime.work import Work
     from robustprune.training import train_to_file
 
     device = setup.begin()
-    with start_processes(device) as processes, terminal.progress_bar() as bar:
+    with join_process_group(device) as processes, terminal.progress_bar() as bar:
         ticket, data = opened(processes, dataset, lambda: open_model(network, dataset, seed=setup.seed))
         ticket = train_to_file(
             ticket,

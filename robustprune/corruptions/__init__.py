@@ -2,7 +2,7 @@
 
 `corrupt` makes images; what they are for is measured elsewhere. The constants are those of Hendrycks and Dietterich
 2019 (arXiv:1903.12261) for images of 32 pixels; lengths follow the image size (`geometry_scale`). A corruption of
-your own is a function of uint8 images (n, C, H, W), a severity and their `ImageDraws`::
+your own is a function of uint8 images (n, C, H, W), a severity and their `ImageRandomness`::
 
     from robustprune.corruptions import corrupt, register_corruption
 
@@ -16,7 +16,7 @@ An installed package registers such a function under the entry-point group ``rob
 """
 
 from robustprune.corruptions.apply import corrupt, share_corruption_options
-from robustprune.corruptions.image_draws import ImageDraws
+from robustprune.corruptions.image_randomness import ImageRandomness
 from robustprune.corruptions.raster import geometry_scale
 from robustprune.corruptions.registry import (
     CORRUPTIONS,
@@ -35,7 +35,7 @@ __all__ = [
     "HEADLINE",
     "SEVERITIES",
     "Corruptions",
-    "ImageDraws",
+    "ImageRandomness",
     "corrupt",
     "corruption_options",
     "expand_names",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from robustprune.corruptions import raster
-from robustprune.corruptions.image_draws import ImageDraws
+from robustprune.corruptions.image_randomness import ImageRandomness
 from robustprune.corruptions.raster import Bytes, Floats, geometry_scale
 
 _DEFOCUS = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))  # radius of the disk, softening of its edge
@@ -22,12 +22,12 @@ _ZOOM = (1.06, 1.11, 1.16, 1.21, 1.26)  # the factors are 1, 1.01, … below thi
 _GAUSSIAN = (0.4, 0.6, 0.7, 0.8, 1.0)  # deviation
 
 
-def gaussian_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def gaussian_blur(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """A Gaussian blur."""
     return _truncated(raster.gaussian_blur(images, _GAUSSIAN[severity - 1] * geometry_scale(*images.shape[2:])))
 
 
-def defocus_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def defocus_blur(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """A disk in place of every point, as through a lens out of focus."""
     scale = geometry_scale(*images.shape[2:])
     radius, softening = (scale * value for value in _DEFOCUS[severity - 1])
@@ -55,7 +55,7 @@ def _disk_sum(images: Bytes, radius: float) -> tuple[NDArray[np.int32], int]:
     return total, count
 
 
-def glass_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def glass_blur(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """Blurred, shuffled within small neighbourhoods, and blurred again."""
     scale = geometry_scale(*images.shape[2:])
     deviation, reach, rounds = _GLASS[severity - 1]
@@ -65,7 +65,7 @@ def glass_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     return _truncated(raster.gaussian_blur(shuffled, deviation * scale))
 
 
-def _shuffle(images: Bytes, draws: ImageDraws, reach: int, turn: int) -> Bytes:
+def _shuffle(images: Bytes, draws: ImageRandomness, reach: int, turn: int) -> Bytes:
     """Give every pixel, but for a margin, the value of one drawn from −reach … reach − 1 about it.
 
     The published code means to exchange two pixels, but copies one over the other, as both names are views of
@@ -83,7 +83,7 @@ def _shuffle(images: Bytes, draws: ImageDraws, reach: int, turn: int) -> Bytes:
     return torch.from_numpy(images).view(count, channels, -1).gather(2, index).view(images.shape).numpy()
 
 
-def motion_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def motion_blur(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """Smeared in one direction, within 45 degrees of the horizontal."""
     radius, deviation = _MOTION[severity - 1]
     angle = draws.uniform("angle", -45, 45, 1)[:, 0]
@@ -116,7 +116,7 @@ def directional_blur(images: Bytes, angles: Floats, radius: float, deviation: fl
     return (total * np.float32(2.0**-16)).astype(np.uint8)
 
 
-def zoom_blur(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def zoom_blur(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """The mean of the image and of enlargements of its middle, as while zooming in."""
     height, width = images.shape[2:]
     pixels = images.reshape(-1, height * width).T.astype(np.float32)

@@ -17,8 +17,8 @@ from robustprune.corruptions.raster import geometry_scale
 from robustprune.corruptions.registry import SEVERITIES
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError
+from robustprune.runtime.file_kinds import MARK, PICTURE
 from robustprune.runtime.files import hash_arrays, write_atomically
-from robustprune.runtime.kinds import MARK, PICTURE
 from robustprune.runtime.work import Progress, labelled, steps
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def write_set(
         "images_sha256": hash_arrays(content),
         "sample_ids_sha256": None if sample_ids is None else hash_arrays({"ids": sample_ids.cpu().numpy()}),
         "scale": geometry_scale(*images.shape[2:]),
-        "options": {name: str(value) for name, value in corruptions.options.items()},
+        "options": {name: {key: str(each) for key, each in own.items()} for name, own in given.items() if own},
     }
     written = []
     try:

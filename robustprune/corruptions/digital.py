@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from robustprune.corruptions import raster
-from robustprune.corruptions.image_draws import ImageDraws
+from robustprune.corruptions.image_randomness import ImageRandomness
 from robustprune.corruptions.raster import Bytes, Floats, to_bytes
 
 _BRIGHTNESS = (0.05, 0.1, 0.15, 0.2, 0.3)  # added to the value of HSV
@@ -27,7 +27,7 @@ _ELASTIC = ((0.0, 0.0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04,
 _ROUNDING = 2.0**-10
 
 
-def brightness(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def brightness(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """A higher value in HSV: the largest channel rises, the others keep their ratio to it."""
     value = images.max(axis=1, keepdims=True)
     raised: Bytes = _brightened(severity).take((value.astype(np.intp) << 8) | images)
@@ -44,7 +44,7 @@ def _brightened(severity: int) -> Bytes:
     return to_bytes(raised * ratio + 1e-9).ravel()
 
 
-def contrast(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def contrast(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """Pixels moved towards the mean of their channel."""
     kept = _CONTRAST[severity - 1]
     pixels = images.shape[2] * images.shape[3]
@@ -53,7 +53,7 @@ def contrast(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     return to_bytes(images * kept + (mean * (1 - kept) + 1e-9))
 
 
-def saturate(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def saturate(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """Another saturation in HSV; an image without colour has none to change and stays as it is.
 
     Grey pixels of a colour image have hue 0, which is red, and turn reddish where saturation is added to: so it
@@ -73,7 +73,7 @@ def saturate(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     return to_bytes(value * (1 - changed * below) + 1e-9)
 
 
-def elastic_transform(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def elastic_transform(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """Stretched and wobbled."""
     height, width = images.shape[2:]
     _, _, shift = _ELASTIC[severity - 1]
@@ -124,7 +124,7 @@ def _read(pixels: torch.Tensor, grid: NDArray[np.float32], *, align_corners: boo
     return F.grid_sample(pixels, places, mode="bilinear", padding_mode="reflection", align_corners=align_corners)
 
 
-def pixelate(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def pixelate(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """Reduced by averaging and enlarged by repetition."""
     height, width = images.shape[2:]
     coarse = int(width * _PIXELATE[severity - 1]), int(height * _PIXELATE[severity - 1])
@@ -135,7 +135,7 @@ def pixelate(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
     return _one_by_one(images, change)
 
 
-def jpeg_compression(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def jpeg_compression(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """Saved as JPEG (4:2:0, as by default) and read again."""
 
     def change(picture: Image.Image) -> Image.Image:

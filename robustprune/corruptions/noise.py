@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, poisson
 
-from robustprune.corruptions.image_draws import ImageDraws
+from robustprune.corruptions.image_randomness import ImageRandomness
 from robustprune.corruptions.raster import Bytes, Floats
 
 _GAUSSIAN = (0.04, 0.06, 0.08, 0.09, 0.10)  # deviation, as all constants here in units of [0, 1]
@@ -80,7 +80,7 @@ def alias_table(name: str, severity: int) -> tuple[NDArray[np.uint32], Bytes]:
     return scaled.ravel(), alias.ravel()
 
 
-def _sample(name: str, images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def _sample(name: str, images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     threshold, alias = alias_table(name, severity)
     bits = draws.bits("levels", int(np.prod(images.shape[1:]))).reshape(images.shape)
     column = bits.astype(np.uint8)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from robustprune.corruptions import raster
-from robustprune.corruptions.image_draws import ImageDraws
+from robustprune.corruptions.image_randomness import ImageRandomness
 from robustprune.corruptions.raster import LUMA, Bytes, Floats, Integers, canvas, to_bytes
 
 # Mean, deviation and blur of the liquid's layer, its threshold, and how dense it is (water) or how soft (mud).
@@ -34,7 +34,7 @@ _EMBOSSING = np.array([[[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]])
 Mask = NDArray[np.bool_]
 
 
-def spatter(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def spatter(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """Drops of water (severity 1 to 3) or mud on the lens."""
     mean, deviation, *_ = _SPATTER[severity - 1]
     return spatter_over(images, severity, draws.normal("liquid", mean, deviation, *canvas(*images.shape[2:])))

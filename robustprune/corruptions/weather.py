@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robustprune.corruptions import raster
 from robustprune.corruptions.blur import directional_blur
-from robustprune.corruptions.image_draws import ImageDraws
+from robustprune.corruptions.image_randomness import ImageRandomness
 from robustprune.corruptions.raster import LUMA, Bytes, Floats, canvas, geometry_scale, to_bytes
 from robustprune.errors import CorruptionError
 
@@ -46,7 +46,7 @@ _TONES = (
 _CLOUDS = 0.8  # deviation of the clouds over that of the needles
 
 
-def snow(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def snow(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """Falling flakes over a whitened image."""
     mean, deviation, *_ = _SNOW[severity - 1]
     field = draws.normal("flakes", mean, deviation, *canvas(*images.shape[2:]))
@@ -80,7 +80,7 @@ def _luma(images: Bytes) -> NDArray[np.float32]:
     return total
 
 
-def frost(images: Bytes, severity: int, draws: ImageDraws, *, folder: str | Path | None = None) -> Bytes:
+def frost(images: Bytes, severity: int, draws: ImageRandomness, *, folder: str | Path | None = None) -> Bytes:
     """Ice crystals on the window: grown by a formula, or cut from pictures in a folder of yours."""
     channels, height, width = images.shape[1:]
     files = () if folder is None else _find(folder)
@@ -158,7 +158,7 @@ def grow_pictures() -> tuple[Bytes, ...]:
 
 def _grow(number: int, tone: tuple[int, int, int, int]) -> Bytes:
     """Grow needles in some directions over soft clouds, in the given tone."""
-    draws = ImageDraws(np.array([number], dtype=np.uint64))
+    draws = ImageRandomness(np.array([number], dtype=np.uint64))
     across, along = np.fft.fftfreq(_HEIGHT)[:, None], np.fft.rfftfreq(_WIDTH)
     needles = np.zeros((_HEIGHT, _WIDTH))
     for direction in range(_DIRECTIONS):
@@ -177,7 +177,7 @@ def _grow(number: int, tone: tuple[int, int, int, int]) -> Bytes:
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
 
 
-def _filtered(draws: ImageDraws, purpose: str, response: Floats) -> Floats:
+def _filtered(draws: ImageRandomness, purpose: str, response: Floats) -> Floats:
     noise = draws.normal(purpose, 0, 1, _HEIGHT, _WIDTH)[0]
     field: Floats = np.fft.irfft2(np.fft.rfft2(noise) * response, s=noise.shape)
     field -= field.mean()
@@ -185,7 +185,7 @@ def _filtered(draws: ImageDraws, purpose: str, response: Floats) -> Floats:
     return field
 
 
-def fog(images: Bytes, severity: int, draws: ImageDraws) -> Bytes:
+def fog(images: Bytes, severity: int, draws: ImageRandomness) -> Bytes:
     """A cloudy veil, brighter than what it hides."""
     _, decay = _FOG[severity - 1]
     side = 1 << (max(images.shape[2:]) - 1).bit_length()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustprune.runtime.randomness import Draws, as_draws
+from robustprune.runtime.randomness import BatchGenerator, as_batch_generator
 
 _TABLES = ("autocontrast", "equalize", "posterize", "solarize")
 _MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
@@ -25,7 +25,7 @@ def default_shift(image_size: int | tuple[int, int]) -> int:
     return (image_size if isinstance(image_size, int) else min(image_size)) // 8
 
 
-def augment(images: Tensor, generator: torch.Generator | Draws, *, flip: bool, shift: int) -> Tensor:
+def augment(images: Tensor, generator: torch.Generator | BatchGenerator, *, flip: bool, shift: int) -> Tensor:
     """Return the images, each flipped left to right with probability 1/2 and shifted by whole pixels.
 
     The shift is uniform over -shift … shift in both directions, drawn for every image; what comes in at the
@@ -38,7 +38,7 @@ def augment(images: Tensor, generator: torch.Generator | Draws, *, flip: bool, s
         return images
     count, channels, height, width = images.shape
     device = images.device
-    draws = as_draws(generator)
+    draws = as_batch_generator(generator)
     # Draws are the processor's; to bring them to a device takes no wait for what it is doing.
     flipped = draws.rand(count, 1).to(device, non_blocking=True) < (0.5 * flip)
     offsets = draws.randint(2 * shift + 1, count, 2).to(device, non_blocking=True)
@@ -58,14 +58,19 @@ def augment(images: Tensor, generator: torch.Generator | Draws, *, flip: bool, s
 
 
 def augmix(
-    images: Tensor, generator: torch.Generator | Draws, *, severity: float = 3, width: int = 3, most_steps: int = 3
+    images: Tensor,
+    generator: torch.Generator | BatchGenerator,
+    *,
+    severity: float = 3,
+    width: int = 3,
+    most_steps: int = 3,
 ) -> Tensor:
     """Return each image mixed with ``width`` chains of 1 … ``most_steps`` random operations on it.
 
     From uint8 (N, C, H, W) to float32 in [0, 1]. The chains' weights are Dirichlet(1), the share of the image itself is
     uniform (Beta(1, 1)), both per image. Operations have a level between 0.1 and ``severity``, of 10.
     """
-    count, draws = len(images), as_draws(generator)
+    count, draws = len(images), as_batch_generator(generator)
 
     def draw(*shape: int) -> Tensor:
         return draws.rand(count, *shape)

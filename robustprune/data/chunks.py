@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from robustprune.data.splits import Batch
 from robustprune.errors import DataError
+from robustprune.runtime.progress import shown_progress
+from robustprune.runtime.work import labelled, steps
 
 Load = Callable[[Tensor], Tensor]
 """From places (n,) in a split to its images (n, C, H, W) uint8."""
@@ -28,8 +30,10 @@ def read_images_at(load: Load, indices: Tensor, shape: tuple[int, int, int], wor
     chunks = torch.split(indices.cpu(), _READ_SIZE)
     # Starting processes costs more than reading a few images.
     read = read_chunks(load, chunks, workers if len(chunks) > 1 else 0)
+    step = steps(labelled(shown_progress() if len(chunks) > 1 else None, "reading images"), len(chunks))
     for target, chunk in zip(torch.split(images, _READ_SIZE), read, strict=True):
         target.copy_(chunk)
+        step()
     return images
 
 

@@ -21,12 +21,14 @@ from robustprune.data.stratify import hold_out, stratified_indices
 from robustprune.data.streaming import StreamedSplit
 from robustprune.errors import DataError, DataWarning
 from robustprune.runtime.files import user_path
+from robustprune.runtime.progress import counted, shown_progress
 
 _SMALLEST_SIDE = 8
 # Image files that would fill more memory than this stay on disk unless told otherwise.
 IN_MEMORY_BYTES = 2 * 1024**3
 # Reading a whole set from disk for six numbers is not worth it; this many images give them to 1 %.
 _STATISTICS_SAMPLE = 4096
+_STATISTICS_BATCH = 256
 
 
 def load_data(
@@ -191,7 +193,10 @@ def _statistics(splits: Mapping[str, Split], seed: int) -> tuple[tuple[float, ..
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
         split = split.subset(order[:_STATISTICS_SAMPLE].sort().values)
         described = f"{_STATISTICS_SAMPLE} of {described}"
-    mean, std = channel_statistics(batch.images for batch in split.batches(256))
+    batches = range(math.ceil(len(split) / _STATISTICS_BATCH))
+    told = counted(batches, None if isinstance(split, InMemorySplit) else shown_progress(), "measuring channels")
+    read = zip(split.batches(_STATISTICS_BATCH), told, strict=True)
+    mean, std = channel_statistics(batch.images for batch, _ in read)
     return mean, std, described
 
 

@@ -16,6 +16,7 @@ from robustprune.data.pixels import resize_images
 from robustprune.data.splits import Batch
 from robustprune.errors import DataError
 from robustprune.runtime.files import hash_arrays, printable
+from robustprune.runtime.progress import counted, shown_progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -120,7 +121,7 @@ def read_layout(paths: Sequence[Path]) -> tuple[int, dict[tuple[int, int], Path]
         DataError: A file is not an image or has more than eight bits a channel.
     """
     is_grey, sizes = True, dict[tuple[int, int], Path]()
-    for path in paths:
+    for path in counted(paths, shown_progress(), "looking at image files"):
         with _open(path) as image:
             is_aside = _orientation(image) >= 5
             sizes.setdefault(image.size if is_aside else (image.height, image.width), path)

@@ -101,8 +101,8 @@ def _memory(network: nn.Module, example: Tensor) -> dict[str, int] | None:
 
 
 def _blocks(ticket: Ticket) -> list[BlockSummary]:
-    """Return the blocks of the dense network, if it is they that were scored and not filters."""
-    if ticket.plan.method != "layer" or not ticket.scores:
+    """Return the blocks of the dense network, if it is they that went last and not filters."""
+    if ticket.plan.method != "layer":
         return []
     scores: dict[str, Any] = ticket.scores
     return [

@@ -108,7 +108,7 @@ def evaluate_models(
     sample = take_sample(data, asked.split, asked.limit, asked.seed)
     corrupted = find_corrupted(asked.corruptions, data, sample, asked.seed, asked.limit)
     shifted = {name: load_shift(where, data) for name, where in asked.shift.sets.items()}
-    with work.processes.agreement():
+    with work.processes.raising_everywhere():
         # Detectors are fitted to all features together, which one process has to hold.
         others = _find_others(data, asked, ood_images or {}) if work.processes.is_main else None
     if dense is not None and corrupted is None:
@@ -166,7 +166,7 @@ def _evaluate_alone(
     found = work.processes.from_main(lambda: others and detect(network, data, asked.ood, others, **how))
     attacked = run_attacks(network, sample, asked, clean.accuracy, work)
     content = {"images": sample.images.cpu().numpy(), "labels": sample.labels.numpy()}
-    alone = work.processes.is_alone
+    alone = work.processes.is_single
     record = Record(
         model=summarize_model(model, network, sample.images[:1]),
         dataset=data.name,

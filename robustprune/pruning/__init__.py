@@ -9,10 +9,11 @@ from robustprune.pruning.choice import (
     choose_blocks,
     eligible_blocks,
     ineligible_because,
+    named_blocks,
     removable_together,
 )
-from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion
-from robustprune.pruning.filter_surgery import first_convolutions, remove_filters
+from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion, named_criterion
+from robustprune.pruning.filter_surgery import prunable_convolutions, remove_filters
 from robustprune.pruning.masks import (
     Masks,
     apply_masks,
@@ -48,11 +49,13 @@ __all__ = [
     "eligible_blocks",
     "find_blocks",
     "find_masks",
-    "first_convolutions",
     "hash_masks",
     "ineligible_because",
     "make_criterion",
     "maskable_weights",
+    "named_blocks",
+    "named_criterion",
+    "prunable_convolutions",
     "removable_together",
     "remove_blocks",
     "remove_filters",

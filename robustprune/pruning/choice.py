@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice, pairwise
 from typing import Literal, get_args
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from robustprune.errors import PruningError
 from robustprune.pruning.blocks import Block, removable_blocks
 from robustprune.pruning.scoring import FilterScores
+from robustprune.registry import suggest
 from robustprune.runtime.randomness import seeded_generator
 
 Eligibility = Literal["authors", "strict", "identity"]
@@ -117,6 +118,24 @@ def choose_blocks(
         return chosen
     order = torch.randperm(len(eligible), generator=seeded_generator(seed, "random per stage")).tolist()
     return _walk([eligible[place] for place in order], Counter(block.stage for block in chosen), count)
+
+
+def named_blocks(blocks: Sequence[Block], names: Collection[str]) -> tuple[Block, ...]:
+    """Return the blocks of these names, in order of execution.
+
+    Raises:
+        PruningError: A name of no block, of one that cannot go, or none at all.
+    """
+    removable = {block.name: block for block in removable_blocks(blocks)}
+    known = {block.name: block for block in blocks}
+    if isinstance(names, str) or not names:
+        raise PruningError(f"name the blocks that go in a list, such as [{next(iter(removable))!r}]")
+    for name in names:
+        if name not in known:
+            raise PruningError(f"the network has no block {name!r}.{suggest(name, known)} See `robustprune blocks`.")
+        if name not in removable:
+            raise PruningError(f"block {name} has to stay: it {ineligible_because(known[name], blocks, 'identity')}")
+    return tuple(block for name, block in removable.items() if name in names)
 
 
 def _walk(ranking: Sequence[Block], may_go: Mapping[int, int], count: int) -> tuple[Block, ...]:

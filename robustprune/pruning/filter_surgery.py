@@ -25,7 +25,7 @@ from robustprune.pruning.surgery import check_runs, overwrite
 from robustprune.runtime.arrays import Array
 
 
-def first_convolutions(
+def prunable_convolutions(
     model: nn.Module, blocks: Sequence[Block] | None = None, example: Array | None = None
 ) -> dict[str, str]:
     """Return the name of each block's first convolution, by block name, where its filters can go.

@@ -19,8 +19,8 @@ from robustprune.ood.ood_result import OodEntry, OodSummary
 from robustprune.records.record_table import record_table
 from robustprune.records.tidy import COLUMNS, OF_TRAINING, tidy_rows
 from robustprune.registry import missing_package
+from robustprune.runtime.file_kinds import OUTCOMES, RECORD, check_replaceable, may_overwrite
 from robustprune.runtime.files import all_printable, printable, write_atomically
-from robustprune.runtime.kinds import OUTCOMES, RECORD, check_replaceable, may_overwrite
 
 if TYPE_CHECKING:
     import pandas

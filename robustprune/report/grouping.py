@@ -145,8 +145,8 @@ def _images(groups: Groups, samples: str) -> str:
     if len(groups) == 1:
         return ""
     sizes = {each: own[0].n for each, own in groups.items()}
-    is_alone = list(sizes.values()).count(sizes[samples]) == 1
-    return f", {sizes[samples]:,} images" + ("" if is_alone else f" ({samples[:8]})")
+    is_single = list(sizes.values()).count(sizes[samples]) == 1
+    return f", {sizes[samples]:,} images" + ("" if is_single else f" ({samples[:8]})")
 
 
 def make_group(records: Mapping[str, Sequence[Record]], title: str | None = None) -> Group:
@@ -167,16 +167,18 @@ def identity(record: Record) -> dict[str, Any]:
     """Return what makes two records those of one way to find a ticket."""
     plan = record.model.plan
     match = plan.get("match") or {}
+    gone = match["removed"] if match else plan.get("removed", ())
     after, rewound = bool(record.model.earlier_training), plan.get("rewound_to")
     return {
         "method": plan.get("method", "none"),
-        "criterion": plan.get("criterion") or "unknown",
+        "criterion": plan.get("criterion"),
         "options": plan.get("options") or {},
         "eligibility": plan.get("eligibility"),
         "choice": plan.get("choice") or "lowest",
         "variant": plan.get("variant"),
         "match": match.get("by"),
-        "blocks": len(match["removed"] if match else plan.get("removed", ())),
+        # Criteria may choose others for each seed; blocks that were named are the method.
+        "blocks": len(gone) if plan.get("criterion") else sorted(gone),
         "after": after,
         # What was found at initialization has the weights of then, whether or not it was set back to them.
         "rewound": None if rewound == 0 and not after else rewound,
@@ -203,6 +205,8 @@ def name_method(record: Record) -> str:
     method, criterion = plan.get("method", "none"), plan.get("criterion")
     if method == "none":
         name = DENSE
+    elif method == "layer" and criterion is None:
+        name = f"without {', '.join(plan['removed'])}"
     elif method == "layer":
         name = f"{criterion}, {_layers(len(plan['removed']))}{_CONTROLS.get(str(plan.get('choice')), '')}"
     elif method == "filter":

@@ -15,8 +15,8 @@ from robustprune.report.figures.drawing import save_figures, slug, write_file
 from robustprune.report.grouping import Group, load_groups, make_group
 from robustprune.report.page import make_section, render_page
 from robustprune.report.table import TableSet
+from robustprune.runtime.file_kinds import MARK, PAGE, TABLES
 from robustprune.runtime.files import printable
-from robustprune.runtime.kinds import MARK, PAGE, TABLES
 from robustprune.runtime.work import Progress
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustprune.errors import DamagedFileError
-from robustprune.runtime.kinds import Kind, check_replaceable
+from robustprune.runtime.file_kinds import FileKind, check_replaceable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ def user_path(text: str | Path) -> Path:
     return Path(os.path.expanduser(text))  # Path.expanduser raises where there is no home
 
 
-def write_atomically(path: Path, content: bytes, kind: Kind | None = None) -> None:
+def write_atomically(path: Path, content: bytes, kind: FileKind | None = None) -> None:
     """Write ``content`` to ``path`` so that a reader, or a crash, never sees half of it.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the final name in
@@ -84,7 +84,7 @@ def _remove_leftovers(path: Path) -> None:
                 pass  # it runs, as somebody else's
 
 
-def write_sealed(path: Path, content: Mapping[str, Any], kind: Kind | None = None) -> None:
+def write_sealed(path: Path, content: Mapping[str, Any], kind: FileKind | None = None) -> None:
     """Write plain containers and tensors to ``path``, atomically, and over no file of another kind.
 
     Tensors are written as the processor's, wherever they are: whoever reads them may have no such device.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -18,15 +19,19 @@ Item = TypeVar("Item")
 # days stays short.
 _FIRST_LINE, _LEAST_PAUSE, _PAUSE_SHARE = 2.0, 10.0, 0.1
 
+_SHOWN: ContextVar[Progress | None] = ContextVar("shown", default=None)
+
 
 @contextmanager
 def progress_bar(console: Console | None = None) -> Iterator[Progress]:
     """Keep a bar with an estimate of the time that is left, on a terminal or in a notebook; elsewhere print lines.
 
     The first line comes after two seconds, the next ones ten seconds apart, and further the longer it has taken. The
-    bar is given to whatever takes a :class:`robustprune.Work`, and goes when the work is done::
+    bar is given to whatever takes a :class:`robustprune.Work`, and goes when the work is done; reading images tells it
+    without being asked::
 
         with rp.progress_bar() as bar:
+            data = rp.load_data("imagefolder:photos", image_size=64)
             rp.train(ticket, data, work=rp.Work(progress=bar))
 
     Notebooks draw it with the package ``ipywidgets``.
@@ -51,7 +56,8 @@ def progress_bar(console: Console | None = None) -> Iterator[Progress]:
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     if not (console.is_terminal or console.is_jupyter):
-        yield telling(_Lines(say).update, say)
+        with _shown(telling(_Lines(say).update, say)) as told:
+            yield told
         return
     with Bar(*columns, console=console, transient=True) as bar:
         tasks: dict[str, Any] = {}
@@ -63,7 +69,22 @@ def progress_bar(console: Console | None = None) -> Iterator[Progress]:
                 bar.reset(tasks[label])
             bar.update(tasks[label], completed=done, total=total)
 
-        yield telling(update, say)
+        with _shown(telling(update, say)) as told:
+            yield told
+
+
+@contextmanager
+def _shown(progress: Progress) -> Iterator[Progress]:
+    token = _SHOWN.set(progress)
+    try:
+        yield progress
+    finally:
+        _SHOWN.reset(token)
+
+
+def shown_progress() -> Progress | None:
+    """Return the bar that is shown now, if any: for what is read on the way to the work, which takes no ``Work``."""
+    return _SHOWN.get()
 
 
 def counted(items: Collection[Item], progress: Progress | None, label: str) -> Iterator[Item]:

@@ -31,7 +31,7 @@ def seeded_generator(*parts: int | str, device: torch.device | str = "cpu") -> t
 
 
 @dataclass(frozen=True)
-class Draws:
+class BatchGenerator:
     """Random numbers for each image of a batch; for some of its images, those they get within the whole batch."""
 
     generator: torch.Generator  # it moves on as for the whole batch
@@ -56,9 +56,9 @@ class Draws:
         return drawn if self.rows is None else drawn[(slice(None),) * along + (self.rows,)]
 
 
-def as_draws(source: torch.Generator | Draws) -> Draws:
+def as_batch_generator(source: torch.Generator | BatchGenerator) -> BatchGenerator:
     """Return what draws for whole batches from a generator, or what was given."""
-    return source if isinstance(source, Draws) else Draws(source)
+    return source if isinstance(source, BatchGenerator) else BatchGenerator(source)
 
 
 @contextmanager

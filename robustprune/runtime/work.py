@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.process_group import SINGLE, ProcessGroup
 
 Progress = Callable[[str, float, float], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -23,7 +23,7 @@ class Work:
         kept: The files there that this work has written or gone on from, by this process; others may share the folder.
     """
 
-    processes: Processes = ALONE
+    processes: ProcessGroup = SINGLE
     progress: Progress | None = None
     folder: Path | None = None
     kept: set[Path] = field(default_factory=set, compare=False)

@@ -3,7 +3,7 @@
 Nothing here but what a worker needs imports torch: a sweep that is finished says so at once.
 """
 
-from robustprune.sweep.following import summarize
+from robustprune.sweep.status import summarize
 from robustprune.sweep.store import Store
 from robustprune.sweep.sweeping import Sweep, plan_sweep, read_sweep, run_here, run_sweep
 

@@ -17,6 +17,7 @@ from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.pruning import make_criterion
 from robustprune.runtime.files import hash_json
+from robustprune.runtime.progress import counted, shown_progress
 from robustprune.sweep.graph import Stage, SweepPlan, hash_content, look_at
 from robustprune.sweep.measured import defaults, resolve_evaluation
 from robustprune.sweep.settings import RunSettings
@@ -41,7 +42,7 @@ def plan_runs(
     """
     resolver = _Resolver(runs, data)
     evaluated: list[tuple[RunSettings, str]] = []
-    for run in runs:
+    for run in counted(runs, shown_progress(), "planning runs"):
         try:
             evaluated.append((run, resolver.add(run)))
         except RobustPruneError as error:
@@ -127,13 +128,16 @@ class _Resolver:
             masks = {"method": "weight", "sparsity": asked.sparsity, "rounds": rounds}
             return self._stage(run, "prune", {**scoring, **masks}, base)
         target = "blocks" if asked.method == "layer" else "filters"
+        inputs = {**origin, **asked.model_dump(mode="json", include={"method", "blocks", "eligibility"})}
+        if asked.criterion is None:  # blocks are named
+            return self._stage(run, "prune", inputs, base)
         needs = {**base, "scores": self._stage(run, "score", {**scoring, "of": target}, base)}
-        inputs = {**origin, **asked.model_dump(include={"method", "blocks", "eligibility"})}
         if asked.choice != "lowest":
             inputs["choice"] = asked.choice
         if asked.method != "layer":
             inputs["match_by"] = asked.match_by
-            needs["match"] = self._found(run, asked.model_copy(update={"method": "layer"}))
+            layers = {"method": "layer", **({"criterion": None} if isinstance(asked.blocks, tuple) else {})}
+            needs["match"] = self._found(run, asked.model_copy(update=layers))
         return self._stage(run, "prune", inputs, needs)
 
     def _evaluation(self, run: RunSettings, network: str) -> str:

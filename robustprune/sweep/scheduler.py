@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from robustprune.errors import RobustPruneWarning, SweepError
 from robustprune.runtime.contention import Shortage
 from robustprune.sweep.engines import Engine, Event, Task, TaskFailed, TaskProgress, named
-from robustprune.sweep.following import Running, State, Watch
 from robustprune.sweep.graph import Stage, SweepPlan
+from robustprune.sweep.status import Running, State, Watch
 from robustprune.sweep.store import Store, claim
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _TRIES = 3
 _SECONDS_TO_WAIT_FOR_OTHERS = 0.5
 
 
-def carry_out(plan: SweepPlan, store: Store, engine: Engine, watch: Watch, *, work: str = WORK) -> State:
+def run_plan(plan: SweepPlan, store: Store, engine: Engine, watch: Watch, *, work: str = WORK) -> State:
     """Do all stages of a plan that are not done and have not failed before; return where that ends.
 
     Raises:
@@ -140,7 +140,7 @@ def missing_stages(plan: SweepPlan, there: set[str]) -> dict[str, Stage]:
     return {address: stage for address, stage in plan.stages.items() if address in missing}
 
 
-def carry_out_here(plan: SweepPlan, store: Store, work: Work, progress: Progress) -> None:
+def run_plan_here(plan: SweepPlan, store: Store, work: Work, progress: Progress) -> None:
     """Do all stages of a plan that are not done in this process, one after the other; what a stage raises is raised."""
     for address, stage in missing_stages(plan, store.done()).items():
 

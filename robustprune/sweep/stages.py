@@ -110,7 +110,7 @@ class Job:
         }
 
     @property
-    def carrying(self) -> Work:
+    def reporting_work(self) -> Work:
         """How the work is carried out: telling how far it is, and kept in the folder of work."""
         return Work(progress=lambda label, done, total: self.tell(label, done / max(total, 1)), folder=self.work)
 
@@ -124,7 +124,7 @@ def train_dense(job: Job) -> None:
     """Train a dense network, and keep it as it was after the epochs that tickets are rewound to."""
     keep = {epoch: job.work / f"epoch-{epoch}.pt" for epoch in job.stage.hints.get("keep", ())}
     out = job.work / "ticket.pt"
-    train_to_file(job.fresh(), job.data(), out, keep=keep, resume=True, work=job.carrying, **job.training())
+    train_to_file(job.fresh(), job.data(), out, keep=keep, resume=True, work=job.reporting_work, **job.training())
 
 
 def find_weights(job: Job) -> None:
@@ -136,7 +136,7 @@ def find_weights(job: Job) -> None:
         return
     dense = job.store.describe(job.stage.needs["dense"])
     again = replace(job, stage=replace(job.stage, inputs=dense["inputs"]))
-    ticket = train(again.fresh(), again.data(), stop_epoch=epoch, work=job.carrying, **again.training())
+    ticket = train(again.fresh(), again.data(), stop_epoch=epoch, work=job.reporting_work, **again.training())
     losses = [[each["train_loss"] for each in found.history[:epoch]] for found in (job.ticket("dense"), ticket)]
     if losses[0] != losses[1]:
         raise SweepError(
@@ -151,7 +151,7 @@ def score_network(job: Job) -> None:
     """Score blocks, or filters."""
     method = "layer" if job.inputs["of"] == "blocks" else "filter"
     asked = Pruning(method, criterion=job.inputs["criterion"], options=job.inputs["options"])
-    found = score(job.base(), job.data(), asked, job.inputs["seed"], job.device, job.carrying)
+    found = score(job.base(), job.data(), asked, job.inputs["seed"], job.device, job.reporting_work)
     values = {name: value if isinstance(value, float) else value.tolist() for name, value in found.items()}
     own = {name: getattr(found, name) for name in ("criterion", "options", "seed", "seconds")}
     write_atomically(job.work / "scores.json", json.dumps({"scores": values, **own}, indent=2).encode())
@@ -162,12 +162,13 @@ def prune_network(job: Job) -> None:
     inputs, base = job.inputs, job.base()
     if inputs["method"] == "weight":
         settings = {name: inputs[name] for name in ("criterion", "sparsity", "rounds", "seed")}
-        how = {"device": job.device, "work": job.carrying, **inputs["options"]}
+        how = {"device": job.device, "work": job.reporting_work, **inputs["options"]}
         ticket = prune_weights(base, job.data(), **settings, **how)
     else:
         asked = {name: value for name, value in inputs.items() if name in _OF_A_CUT}
         match = job.ticket("match") if "match" in job.stage.needs else None
-        ticket = cut(base, _read_scores(job.needed("scores", "scores.json")), Pruning(**asked), match)
+        scores = _read_scores(job.needed("scores", "scores.json")) if "scores" in job.stage.needs else None
+        ticket = cut(base, scores, Pruning(**asked), match)
     ticket.network.cpu()
     ticket.save(job.work / "ticket.pt")
 
@@ -193,7 +194,7 @@ def train_ticket(job: Job) -> None:
     alike = hash_json([Course.of(**settings).identity(ticket, job.data()), job.inputs["network"]])
     trained_before = job.store.trained_alike(alike, job.stage.address)
     if trained_before is None:
-        train_to_file(ticket, job.data(), out, resume=True, work=job.carrying, **settings)
+        train_to_file(ticket, job.data(), out, resume=True, work=job.reporting_work, **settings)
         return
     trained = job.load(trained_before)
     trained.plan, trained.scores, trained.earlier_training = ticket.plan, ticket.scores, ticket.earlier_training
@@ -207,7 +208,7 @@ def evaluate_network(job: Job) -> None:
     if "source" in job.stage.needs:
         source = job.ticket("source").model()
         asked = asked.model_copy(update={"attacks": asked.attacks.model_copy(update={"transfer_from": source})})
-    record = evaluate(ticket, job.data(), asked, device=job.device, work=replace(job.carrying, folder=attacks))
+    record = evaluate(ticket, job.data(), asked, device=job.device, work=replace(job.reporting_work, folder=attacks))
     if "dense" in job.stage.needs:
         relate_to_dense(record, load_record(job.needed("dense", "record.json")))
     record.save(job.work / "record.json")

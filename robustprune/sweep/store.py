@@ -31,8 +31,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from robustprune.errors import RecordWarning, SweepError
+from robustprune.runtime.file_kinds import SWEEP_PLAN
 from robustprune.runtime.files import printable, write_atomically
-from robustprune.runtime.kinds import SWEEP_PLAN
 from robustprune.sweep.graph import Stage, SweepPlan, look_at
 
 

@@ -18,10 +18,10 @@ from robustprune.runtime.threads import processors
 from robustprune.sweep.document import read_document
 from robustprune.sweep.engines import Engine
 from robustprune.sweep.engines.local import LocalEngine, cards_alone
-from robustprune.sweep.following import State, Watch
 from robustprune.sweep.graph import Stage, SweepPlan, plan_key
-from robustprune.sweep.scheduler import carry_out, carry_out_here, missing_stages
+from robustprune.sweep.scheduler import missing_stages, run_plan, run_plan_here
 from robustprune.sweep.standing import stands_at
+from robustprune.sweep.status import State, Watch
 from robustprune.sweep.store import Store
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _look_after_look(plan: SweepPlan, store: Store, engine: Engine, watch: Watch
     """Do what is left to do of a plan: all of it, or what leads to each look until one ends the sweep."""
     seconds: dict[str, float] = {}
     while True:
-        state = carry_out(stands_at(plan, store), store, engine, watch)
+        state = run_plan(stands_at(plan, store), store, engine, watch)
         seconds = state.seconds = {**seconds, **state.seconds}
         if state.failed or not missing_stages(stands_at(plan, store), store.done()):
             return state
@@ -174,7 +174,7 @@ def run_here(
     plan, ends = plan_runs(runs, data)
     store.keep_plan(name, plan)
     try:
-        carry_out_here(plan, store, partial(do, images=data), progress or (lambda *_: None))
+        run_plan_here(plan, store, partial(do, images=data), progress or (lambda *_: None))
     finally:
         torch.set_num_threads(threads)
     _warn_of_other_arithmetic(plan, store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
@@ -23,6 +23,8 @@ from robustprune.pruning import (
     find_blocks,
     find_masks,
     make_criterion,
+    named_blocks,
+    named_criterion,
     remove_blocks,
 )
 from robustprune.pruning.scoring import settle_options
@@ -35,32 +37,43 @@ from robustprune.tickets.ticket import Ticket
 
 def prune_layers(
     model: nn.Module | Ticket,
-    scores: BlockScores,
+    scores: BlockScores | None = None,
     *,
-    blocks: int,
+    blocks: int | Collection[str],
     eligibility: Eligibility = "authors",
     choice: Choice = "lowest",
     data: AnyData | None = None,
 ) -> Ticket:
-    """Remove the least important blocks of a network for real and return the ticket.
+    """Remove the least important blocks of a network for real, or those that are named, and return the ticket.
 
     Args:
         model: A network, left as it is, or a ticket (whose data set and seed are kept).
-        scores: From :func:`robustprune.score_blocks` on that network.
-        blocks: How many go.
-        eligibility: Which may go: ``authors``, ``strict`` or ``identity``.
+        scores: From :func:`robustprune.score_blocks` on that network; None where blocks are named.
+        blocks: How many go; or the names of those that do, which may be any that :func:`robustprune.find_blocks` finds
+            removable.
+        eligibility: Which may go, of those that are ranked: ``authors``, ``strict`` or ``identity``.
         choice: ``lowest``, or a control: ``highest``, the most important ones; ``random-per-stage``, as many of each
             stage as ``lowest`` takes, at random by the scores' seed.
         data: The image set to remember; a ticket remembers its own.
 
     Raises:
-        PruningError: More blocks than can go, or scores that do not fit.
+        PruningError: More blocks than can go, a name of none that can, or scores that do not fit.
     """
     data = None if data is None else as_data(data, "train")
-    source = source_of(model, data, scores.architecture)
+    if isinstance(blocks, int) == (scores is None):
+        raise PruningError(
+            "blocks go by a number and their scores, or by their names and no scores: prune_layers(model, scores, "
+            "blocks=4), or prune_layers(model, blocks=['layer1.1'])"
+        )
+    source = source_of(model, data, None if scores is None else scores.architecture)
     found = find_blocks(source.network)
-    rule = check_eligibility(eligibility)
-    chosen = choose_blocks(found, scores, blocks, rule, choice=choice, seed=scores.seed)
+    if isinstance(blocks, int) and scores is not None:
+        rule = check_eligibility(eligibility)
+        chosen = choose_blocks(found, scores, blocks, rule, choice=choice, seed=scores.seed)
+        ranked = {name: getattr(scores, name) for name in ("criterion", "options", "seed")}
+        ranked |= {"choice": choice, "scoring_seconds": scores.seconds}
+    else:
+        rule, chosen, ranked = "identity", named_blocks(found, blocks), {}  # type: ignore[arg-type]
     removed = {block.name: block.residue for block in chosen if block.residue is not None}
     within = tuple(f"{name}." for name in removed)
     plan = Plan(
@@ -71,13 +84,9 @@ def prune_layers(
         },
         eligible=tuple(block.name for block in eligible_blocks(found, rule)),
         eligibility=rule,
-        choice=choice,
-        criterion=scores.criterion,
-        options=scores.options,
-        seed=scores.seed,
-        scoring_seconds=scores.seconds,
+        **ranked,
     )
-    ticket = cut_out(source, remove_blocks(source.network, removed), plan, data, scores=scores)
+    ticket = derive_ticket(source, remove_blocks(source.network, removed), plan, data, scores=scores or {})
     is_dense = not (source.plan.removed or source.plan.removed_filters)
     ticket.dense_blocks = source.dense_blocks or (found if is_dense or source.architecture.is_module else ())
     return ticket
@@ -130,6 +139,7 @@ def prune_weights(
     Raises:
         PruningError: A sparsity that cannot be, or a criterion that does not score weights.
     """
+    criterion, options = named_criterion(criterion, options)
     data = as_data(data, "train")
     source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
     rounds = make_criterion(criterion, **options).weight_rounds if rounds is None else rounds
@@ -151,10 +161,10 @@ def prune_weights(
         seed=seed,
         scoring_seconds=seconds,
     )
-    return cut_out(source, network, plan, data, scores={}, masks=masks)
+    return derive_ticket(source, network, plan, data, scores={}, masks=masks)
 
 
-def cut_out(
+def derive_ticket(
     source: Ticket,
     network: nn.Module,
     plan: Plan,

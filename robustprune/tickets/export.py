@@ -26,8 +26,8 @@ from robustprune.inference.frozen import TOLERANCE
 from robustprune.models import evaluation_mode, logit_gap, model_device, run_model
 from robustprune.models.returned import LogitsAlone
 from robustprune.registry import missing_package, suggest
+from robustprune.runtime.file_kinds import EXPORT
 from robustprune.runtime.files import printable, write_atomically
-from robustprune.runtime.kinds import EXPORT
 from robustprune.runtime.launch import logging_from
 from robustprune.runtime.work import Work, labelled, steps
 from robustprune.tickets.ticket import Ticket

@@ -16,8 +16,9 @@ from robustprune.pruning import (
     FilterVariant,
     choose_blocks,
     find_blocks,
-    first_convolutions,
     make_criterion,
+    named_blocks,
+    prunable_convolutions,
     score_blocks,
     score_filters,
 )
@@ -36,32 +37,37 @@ def score(
     criterion, how = str(asked.criterion), {"seed": seed, "device": device, "work": work, **asked.options}
     if asked.method == "layer":
         return score_blocks(dense.network, data, criterion, **how)
-    layers = list(first_convolutions(dense.network, find_blocks(dense.network)).values())
+    layers = list(prunable_convolutions(dense.network, find_blocks(dense.network)).values())
     return score_filters(dense.network, layers, data, criterion, **how)
 
 
-def cut(dense: Ticket, scores: BlockScores | FilterScores, asked: Pruning, match: Ticket | None = None) -> Ticket:
-    """Return the ticket that is asked for, with the weights that it was scored with.
+def cut(
+    dense: Ticket, scores: BlockScores | FilterScores | None, asked: Pruning, match: Ticket | None = None
+) -> Ticket:
+    """Return the ticket that is asked for, with the weights of the dense network; None scores blocks that are named.
 
     ``match`` is the layer ticket of the same criterion and blocks, where filters go: as many as it lost.
     """
-    if isinstance(scores, BlockScores):
+    if not isinstance(scores, FilterScores):
         how: dict[str, Any] = {"eligibility": asked.eligibility, "choice": asked.choice}
-        return prune_layers(dense, scores, blocks=int(asked.blocks or 0), **how)
+        return prune_layers(dense, scores, blocks=asked.blocks or 0, **how)
     variant: FilterVariant = "uniform" if asked.method == "filter-uniform" else "global"
     return prune_filters(dense, scores, match=match, match_by=asked.match_by, variant=variant)
 
 
 def check_possible(network: nn.Module, asked: Pruning) -> None:
     """Find out now, not after the dense training, what cannot go."""
-    criterion = make_criterion(str(asked.criterion), **asked.options)
+    criterion = make_criterion(asked.criterion, **asked.options) if asked.criterion else None
     if asked.method == "weight":
         return
     found = find_blocks(network)
-    choose_blocks(found, {block.name: 0.0 for block in found}, int(asked.blocks or 0), asked.eligibility)
-    if asked.method == "layer":
+    if isinstance(asked.blocks, tuple):
+        named_blocks(found, asked.blocks)
+    else:
+        choose_blocks(found, {block.name: 0.0 for block in found}, asked.blocks or 0, asked.eligibility)
+    if asked.method == "layer" or criterion is None:
         return
     if type(criterion).filter_scores is Criterion.filter_scores:
         raise PruningError(f"{asked.criterion} does not score filters: {criterion.no_filter_scores}; cut layers")
     with warnings.catch_warnings(action="ignore", category=PruningWarning):  # said when filters are scored
-        first_convolutions(network, found)
+        prunable_convolutions(network, found)

@@ -18,7 +18,7 @@ from robustprune.pruning import (
     remove_filters,
 )
 from robustprune.pruning.choice import check_filter_scores, filter_counts, filter_walk, least_important
-from robustprune.tickets.cutting import cut_out, source_of
+from robustprune.tickets.cutting import derive_ticket, source_of
 from robustprune.tickets.header import Match, MatchBy, Plan
 from robustprune.tickets.ticket import Ticket
 
@@ -40,7 +40,7 @@ def prune_filters(
     Args:
         model: A network, or a ticket (whose data set and seed are kept).
         scores: From :func:`robustprune.score_filters` on that network and its
-            :func:`~robustprune.pruning.first_convolutions`; what has no scores stays.
+            :func:`~robustprune.pruning.prunable_convolutions`; what has no scores stays.
         match: The ticket to come close to. The plan records how close; a warning says so where that is not close.
         match_by: What has to be close: ``filters`` over all convolutions, ``macs`` or ``params``.
         filters: How many of the scored filters go, where nothing is matched.
@@ -82,7 +82,7 @@ def prune_filters(
         match=_describe_match(network, match, match_by, exhausted=exhausted) if match is not None else None,
     )
     listed = {name: values.tolist() for name, values in scores.items()}
-    return cut_out(source, network, plan, data, scores=listed)
+    return derive_ticket(source, network, plan, data, scores=listed)
 
 
 def _with_dense_numbers(source: Ticket, removed: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:

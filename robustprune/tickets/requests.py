@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from robustprune.errors import PruningError, RobustPruneError
 from robustprune.pruning import Choice, Eligibility
+from robustprune.registry import read_options
 from robustprune.runtime.requests import Request
 from robustprune.tickets.header import MatchBy
 
@@ -15,15 +17,27 @@ Method = Literal["dense", "layer", "filter", "filter-uniform", "weight"]
 Count = Annotated[int, Field(ge=1)]
 
 
+def _count_or_names(blocks: Any) -> Any:
+    if isinstance(blocks, list | tuple) and blocks and all(isinstance(name, str) for name in blocks):
+        return tuple(sorted(set(blocks)))
+    if blocks is None or (isinstance(blocks, int) and not isinstance(blocks, bool) and blocks >= 1):
+        return blocks
+    raise ValueError(f"give a number of at least 1, or a list of blocks by name, not {blocks!r}")
+
+
+Blocks = Annotated[int | tuple[str, ...] | None, BeforeValidator(_count_or_names)]
+
+
 class Pruning(Request):
-    """A ticket to find: ``Pruning("layer", criterion="grasp", blocks=4)``.
+    """A ticket to find: ``Pruning("layer", criterion="grasp", blocks=4)``, or ``Pruning(blocks=["layer1.1"])``.
 
     Attributes:
         method: ``dense``: nothing goes. ``layer``: whole blocks. ``filter``, ``filter-uniform``: as many filters as the
             layer ticket of the same criterion and blocks lost. ``weight``: single weights are masked.
-        criterion: What ranks blocks, filters or weights.
+        criterion: What ranks blocks, filters or weights, with its options: ``grasp:batch_size=32``. A layer ticket
+            whose blocks are named has none.
         options: Options of the criterion; whatever keyword is no other field is one.
-        blocks: How many blocks go, or go from the layer ticket that is matched.
+        blocks: How many blocks go, or which, by name; of filter tickets, from the layer ticket that is matched.
         sparsity: The share of weights that is masked.
         rounds: In how many rounds; by default as many as the criterion wants.
         eligibility: Which blocks may go: ``authors``, ``strict`` or ``identity``.
@@ -42,7 +56,7 @@ class Pruning(Request):
     method: Method = "layer"
     criterion: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
-    blocks: Count | None = None
+    blocks: Blocks = None
     sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
     rounds: Count | None = None
     eligibility: Eligibility = "authors"
@@ -51,13 +65,28 @@ class Pruning(Request):
     at_init: bool = True
     rewind: Annotated[int, Field(ge=0)] | str = 0
 
+    @classmethod
+    def _read_name(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not isinstance(given.get("criterion"), str):
+            return given
+        criterion, own = read_options(given["criterion"])
+        return {**given, "criterion": criterion, **({"options": {**given.get("options", {}), **own}} if own else {})}
+
     def check(self) -> Self:
         """Return the request, if its method has what it needs and nothing else."""
-        needed = {"dense": (), "weight": ("criterion", "sparsity")}.get(self.method, ("criterion", "blocks"))
-        unused = {"dense": ("criterion", "blocks", "sparsity"), "weight": ("blocks",)}.get(self.method, ("sparsity",))
+        needed: tuple[str, ...] = ("criterion", "blocks")
+        unused: tuple[str, ...] = ("sparsity",)
+        if self.method == "dense":
+            needed, unused = (), ("criterion", "blocks", "sparsity")
+        elif self.method == "weight":
+            needed, unused = ("criterion", "sparsity"), ("blocks",)
+        elif self.method == "layer" and isinstance(self.blocks, tuple):
+            needed = ("blocks",)
         for name in needed:
             if getattr(self, name) is None:
                 raise PruningError(f"the method {self.method!r} needs {name}")
+        if self.method == "layer" and isinstance(self.blocks, tuple) and self.criterion is not None:
+            raise PruningError("blocks that are named go without a criterion; leave one of the two out")
         for name in unused:
             if getattr(self, name) is not None:
                 raise PruningError(f"the method {self.method!r} has no use for {name}; leave it out, or set it to null")

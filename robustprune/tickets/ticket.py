@@ -32,8 +32,8 @@ from robustprune.pruning import (
     remove_filters,
 )
 from robustprune.runtime.environment import describe_environment, hash_weights
+from robustprune.runtime.file_kinds import TICKET
 from robustprune.runtime.files import read_sealed, write_sealed
-from robustprune.runtime.kinds import TICKET
 from robustprune.tickets.brought_module import bring_module, is_cut, with_code
 from robustprune.tickets.header import Plan, TicketHeader
 

@@ -15,9 +15,9 @@ from robustprune.errors import DamagedFileError, TrainingError
 from robustprune.models.networks import set_weights
 from robustprune.pruning import apply_masks, hash_masks
 from robustprune.runtime.environment import describe_environment
+from robustprune.runtime.file_kinds import CHECKPOINT
 from robustprune.runtime.files import hash_json, read_sealed, write_sealed
-from robustprune.runtime.kinds import CHECKPOINT
-from robustprune.runtime.processes import ALONE, Processes
+from robustprune.runtime.process_group import SINGLE, ProcessGroup
 from robustprune.runtime.randomness import derive_seed, isolated_generators
 from robustprune.runtime.work import Progress
 from robustprune.tickets.ticket import Ticket
@@ -65,7 +65,7 @@ class Course:
             raise TrainingError(f"epochs {start_epoch} to {last} are no part of a training of {chosen.epochs} epochs")
         return cls(chosen, seed, torch.device(device), start_epoch, last, country)
 
-    def identity(self, ticket: Ticket, data: ImageData, processes: Processes = ALONE) -> dict[str, Any]:
+    def identity(self, ticket: Ticket, data: ImageData, processes: ProcessGroup = SINGLE) -> dict[str, Any]:
         """Return everything that decides how a run comes out, apart from the machine."""
         return {
             "recipe": self.recipe.model_dump(),
@@ -91,12 +91,12 @@ class TrainingRun:
         history: An entry for each epoch that is done.
     """
 
-    def __init__(self, ticket: Ticket, data: ImageData, course: Course, processes: Processes = ALONE) -> None:
+    def __init__(self, ticket: Ticket, data: ImageData, course: Course, processes: ProcessGroup = SINGLE) -> None:
         """Begin with the ticket's present weights."""
         self.ticket, self.course, self.data, self.processes = ticket, course, data.to(course.device), processes
         self.identity = course.identity(ticket, data, processes)
         self.network: nn.Module = ticket.network.to(course.device).to(memory_format=torch.channels_last)
-        example = None if processes.is_alone else self.data.require("train").take(torch.arange(2)).to(course.device)
+        example = None if processes.is_single else self.data.require("train").take(torch.arange(2)).to(course.device)
         self.shared = SharedNetwork(self.network, processes, example, compiled=course.recipe.compile)
         self.optimizer = make_optimizer(self.network, course.recipe)
         self.scaler = make_scaler(course.recipe.precision, course.device)

@@ -23,8 +23,8 @@ from robustprune.data import Split
 from robustprune.data.augmentation import augmix
 from robustprune.errors import TrainingWarning
 from robustprune.models import evaluation_mode, logits_of
-from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.randomness import Draws, as_draws, derive_seed
+from robustprune.runtime.process_group import SINGLE, ProcessGroup
+from robustprune.runtime.randomness import BatchGenerator, as_batch_generator, derive_seed
 from robustprune.runtime.work import Work
 from robustprune.training.precision import training_logits
 from robustprune.training.recipes import Recipe
@@ -43,7 +43,7 @@ def adversarial_loss(
     images: Tensor,
     labels: Tensor,
     recipe: Recipe,
-    generator: Generator | Draws,
+    generator: Generator | BatchGenerator,
     trained: nn.Module | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of a step, with its graph, and the logits (n, K) that its accuracy is counted on.
@@ -51,7 +51,7 @@ def adversarial_loss(
     The network is in training mode, images (n, C, H, W) are in [0, 1]; random starts are drawn from a generator on the
     CPU. ``trained`` is what the loss is computed through, if not the network: a wrapper that looks after its gradients.
     """
-    trained, draws = network if trained is None else trained, as_draws(generator)
+    trained, draws = network if trained is None else trained, as_batch_generator(generator)
     if recipe.adversarial == "trades":
         return _trades(network, trained, images, labels, recipe, draws)
     steps = 1 if recipe.adversarial == "fgsm" else recipe.adversarial_steps
@@ -65,7 +65,7 @@ def adversarial_loss(
 
 
 def _trades(
-    network: nn.Module, trained: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, draws: Draws
+    network: nn.Module, trained: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, draws: BatchGenerator
 ) -> tuple[Tensor, Tensor]:
     """Return cross-entropy on the images plus β times KL(images ‖ attacked images), equation 5 there."""
     with evaluation_mode(network), torch.no_grad():
@@ -111,7 +111,7 @@ def watch_robustness(
     recipe: Recipe,
     history: list[dict[str, Any]],
     seed: int,
-    processes: Processes = ALONE,
+    processes: ProcessGroup = SINGLE,
 ) -> dict[str, Any]:
     """Return accuracy under one step and under ten, and whether the network has learnt to fool the one step only.
 
@@ -139,7 +139,7 @@ def watch_robustness(
 
 
 def harden(
-    images: Tensor, recipe: Recipe, generator: Generator | Draws, *, seed: int, epoch: int, indices: Tensor
+    images: Tensor, recipe: Recipe, generator: Generator | BatchGenerator, *, seed: int, epoch: int, indices: Tensor
 ) -> list[Tensor]:
     """Return the views of a batch that are trained on: one, or with a consistency loss the images and two mixtures.
 
@@ -154,12 +154,12 @@ def harden(
     return [images]
 
 
-def corrupt_some(images: Tensor, generator: Generator | Draws, seed: int, indices: Tensor) -> Tensor:
+def corrupt_some(images: Tensor, generator: Generator | BatchGenerator, seed: int, indices: Tensor) -> Tensor:
     """Return the images, half of them under one of the four extra corruptions at severity 1 to 3.
 
     The fifteen of the headline figure are left for the test: to have trained on them would be to have seen it.
     """
-    drawn = as_draws(generator).rand(3, len(images), along=1).cpu()
+    drawn = as_batch_generator(generator).rand(3, len(images), along=1).cpu()
     kind, severity = (drawn[1] * len(EXTRAS)).long(), (drawn[2] * _HARDEST).long() + 1
     result = images.clone()
     for number, name in enumerate(EXTRAS):

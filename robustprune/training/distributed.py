@@ -17,30 +17,30 @@ from torch.nn.parallel import DistributedDataParallel
 from robustprune.errors import TrainingError
 from robustprune.models import evaluation_mode, run_model, to_unit_range
 from robustprune.runtime.kernels import sound_gradients
-from robustprune.runtime.processes import ALONE, Processes, talking
+from robustprune.runtime.process_group import SINGLE, ProcessGroup, exchanging
 
 
-def describe_processes(network: nn.Module, processes: Processes, device: torch.device) -> dict[str, Any]:
+def describe_processes(network: nn.Module, processes: ProcessGroup, device: torch.device) -> dict[str, Any]:
     """Return what several processes make of a training, for its identity and its record; nothing for one.
 
     ``processes`` is their number. ``batch_statistics`` are those of batch normalization in training: ``none`` where
     the network has no such layer, ``per process`` on processors (each normalizes its own share of a batch, and running
     statistics are averaged after every epoch), ``synchronized`` on graphics cards (those of the whole batch).
     """
-    if processes.is_alone:
+    if processes.is_single:
         return {}
     normalizes = any(isinstance(module, _BatchNorm) for module in network.modules())
     kind = "synchronized" if device.type == "cuda" else "per process"
     return {"processes": processes.count, "batch_statistics": kind if normalizes else "none"}
 
 
-def check_batch(batch: int, processes: Processes) -> None:
+def check_batch(batch: int, processes: ProcessGroup) -> None:
     """Check that every process gets some of a batch.
 
     Raises:
         TrainingError: One would get fewer than two images, of which there are no batch statistics.
     """
-    if not processes.is_alone and batch < 2 * processes.count:
+    if not processes.is_single and batch < 2 * processes.count:
         raise TrainingError(
             f"a batch of {batch} images is too small for {processes.count} processes, each of which needs two at "
             f"least; give --batch-size {2 * processes.count} or more, or start fewer processes"
@@ -57,7 +57,7 @@ class SharedNetwork:
     def __init__(
         self,
         network: nn.Module,
-        processes: Processes = ALONE,
+        processes: ProcessGroup = SINGLE,
         example: Tensor | None = None,
         *,
         compiled: bool = False,
@@ -70,7 +70,7 @@ class SharedNetwork:
         self.network, self.processes = network, processes
         self.trained: nn.Module = network
         self._own: dict[str, nn.Module] = {}
-        if not processes.is_alone:
+        if not processes.is_single:
             assert example is not None
             self._distribute(example)
         if compiled:
@@ -84,7 +84,7 @@ class SharedNetwork:
         if example.device.type == "cuda":
             self._synchronize_statistics()
             options["device_ids"] = [torch.cuda.current_device()]
-        with talking():
+        with exchanging():
             self.trained = DistributedDataParallel(self.network, **options)
 
     def _synchronize_statistics(self) -> None:
@@ -108,17 +108,17 @@ class SharedNetwork:
     @contextmanager
     def exchanging(self) -> Iterator[None]:
         """Run a backward pass, in which gradients are averaged over the processes."""
-        if self.processes.is_alone:
+        if self.processes.is_single:
             yield
             return
-        with talking(), warnings.catch_warnings():
+        with exchanging(), warnings.catch_warnings():
             # It costs a copy, and how a 1×1 convolution lies in memory is not a user's concern.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             yield
 
     def even_out(self) -> None:
         """Average the running statistics of batch normalization; other buffers become the main process's."""
-        if self.processes.is_alone:
+        if self.processes.is_single:
             return
         averaged = {
             id(value)
@@ -127,7 +127,7 @@ class SharedNetwork:
             for value in (module.running_mean, module.running_var)
             if value is not None
         }
-        with talking(), torch.no_grad():
+        with exchanging(), torch.no_grad():
             for buffer in self.network.buffers():
                 if id(buffer) in averaged:
                     distributed.all_reduce(buffer)

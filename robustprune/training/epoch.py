@@ -16,8 +16,8 @@ from robustprune.data import ImageData, Split, augment, default_shift
 from robustprune.errors import TrainingError
 from robustprune.models import evaluation_mode, model_type, naming_failures, run_model, to_unit_range
 from robustprune.runtime.kernels import sound_gradients
-from robustprune.runtime.processes import ALONE, Processes
-from robustprune.runtime.randomness import Draws, seeded_generator
+from robustprune.runtime.process_group import SINGLE, ProcessGroup
+from robustprune.runtime.randomness import BatchGenerator, seeded_generator
 from robustprune.runtime.work import Progress
 from robustprune.training.defences import adversarial_loss, consistency_loss, harden
 from robustprune.training.distributed import SharedNetwork
@@ -66,7 +66,7 @@ def train_epoch(
     batch_size = len(order) // steps
     rows = shared.processes.rows(batch_size)
     own = order.view(steps, batch_size)[:, rows].flatten()
-    draws = Draws(generator, rows, batch_size)
+    draws = BatchGenerator(generator, rows, batch_size)
     shift = default_shift(data.image_size) if recipe.augment else 0
     total_loss = total_correct = 0.0
     start = time.perf_counter()
@@ -105,7 +105,7 @@ def _step(
     views: list[Tensor],
     labels: Tensor,
     recipe: Recipe,
-    draws: Draws,
+    draws: BatchGenerator,
     place: str,
 ) -> tuple[float, float]:
     """Take a step; return the mean loss of the whole batch, and how many of its images are classified rightly."""
@@ -114,13 +114,13 @@ def _step(
         loss, logits = _loss(shared, views, labels, recipe, draws)
     correct = (logits.detach().argmax(dim=1) == labels).sum()
     # Shares of a batch may differ by an image: the mean over processes is to be that over images.
-    shares = 1.0 if shared.processes.is_alone else len(labels) * shared.processes.count / draws.total
+    shares = 1.0 if shared.processes.is_single else len(labels) * shared.processes.count / draws.total
     with naming_failures(f"has no gradient in training, {place}"), shared.exchanging():
         scaler.scale(loss if shares == 1 else loss * shares).backward()  # type: ignore[no-untyped-call]
     scaler.unscale_(optimizer)
     gradients = [parameter.grad for parameter in shared.network.parameters() if parameter.grad is not None]
     value, right, norm = _read(loss, correct, torch.nn.utils.get_total_norm(gradients))
-    if not shared.processes.is_alone:
+    if not shared.processes.is_single:
         total, right = shared.processes.sum([value * len(labels), right])
         value = total / draws.total
     for what, number in (("loss", value), ("gradient norm", norm)):
@@ -139,7 +139,7 @@ def _read(*values: Tensor) -> list[float]:
 
 
 def _loss(
-    shared: SharedNetwork, views: list[Tensor], labels: Tensor, recipe: Recipe, draws: Draws
+    shared: SharedNetwork, views: list[Tensor], labels: Tensor, recipe: Recipe, draws: BatchGenerator
 ) -> tuple[Tensor, Tensor]:
     if recipe.adversarial != "none":
         return adversarial_loss(shared.network, views[0], labels, recipe, draws, shared.trained)
@@ -169,10 +169,12 @@ def _diverged(what: str, value: float, optimizer: torch.optim.Optimizer, place: 
     )
 
 
-def validate(network: nn.Module, split: Split, batch_size: int = 512, processes: Processes = ALONE) -> dict[str, float]:
+def validate(
+    network: nn.Module, split: Split, batch_size: int = 512, processes: ProcessGroup = SINGLE
+) -> dict[str, float]:
     """Return mean cross-entropy and accuracy on a split, in evaluation mode; processes share the images."""
     device = next(network.parameters()).device
-    order = None if processes.is_alone else torch.arange(len(split))[processes.rows(len(split))]
+    order = None if processes.is_single else torch.arange(len(split))[processes.rows(len(split))]
     loss = correct = 0.0
     with evaluation_mode(network), torch.inference_mode():
         for batch in split.batches(batch_size, order=order, device=device):

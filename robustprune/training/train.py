@@ -168,8 +168,8 @@ def _train(
     run = TrainingRun(ticket, data, course, processes)
     if checkpoint is not None:
         run.restore(checkpoint)
-    with processes.agreement():
-        meter = EnergyMeter(course.country if processes.is_main else None, whole_machine=not processes.is_alone)
+    with processes.raising_everywhere():
+        meter = EnergyMeter(course.country if processes.is_main else None, whole_machine=not processes.is_single)
     try:
         for epoch in range(course.start_epoch + len(run.history), course.stop_epoch):
             run.train_epoch(epoch, meter, work.progress if processes.is_main else None)

@@ -170,7 +170,7 @@ def _is_here(device: Any) -> bool:
 
 
 def _run(function: Any, arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:
-    """Carry an operation out in host memory, once it is one that a card would carry out."""
+    """Carry an operation out in host memory, once it is one that a card would previous out."""
     name = function._schema.name
     leaves = pytree.tree_leaves((arguments, keywords))
     here = [each for each in leaves if isinstance(each, DeviceTensor)]

@@ -168,7 +168,7 @@ def test_an_attack_that_moves_images_without_a_budget_is_found_out(network, test
 
     def careless(problem):
         problem.images.add_(0.01).clamp_(0, 1)
-        problem.ledger.points.copy_(problem.images)
+        problem.best.points.copy_(problem.images)
 
     monkeypatch.setitem(ATTACKS._registered, "careless", careless)
     result = run_attack(network, test_images, test_labels, "careless", epsilon=0.02, checks="full")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from robustprune.attacks import attack_options, run_attack
-from robustprune.attacks.engine.ledger import are_predictions
+from robustprune.attacks.engine.goal import are_predictions
 from robustprune.attacks.losses import LOSSES, TARGETED_LOSSES
 from robustprune.errors import AttackError, EvaluationError
 from robustprune.inference import freeze

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from robustprune.attacks import Attack, AttackProblem, attack_options, pgd, run_attack
-from robustprune.attacks.engine import waves as waves_module
-from robustprune.attacks.engine.ledger import Tally
-from robustprune.attacks.engine.oracle import Batches, Oracle
+from robustprune.attacks.engine import chunk_runner
+from robustprune.attacks.engine.attack_counts import Counts
+from robustprune.attacks.engine.queries import Batches, ModelQueries
 from robustprune.attacks.engine.samples import Samples
 from robustprune.inference import predict_logits
 from robustprune.runtime.work import Work
@@ -40,7 +40,7 @@ def test_neither_batch_size_nor_order_nor_subset_changes_a_sample(network, test_
 def test_waves_of_bounded_memory_change_nothing(network, test_images, test_labels, monkeypatch):
     settings = {"epsilon": EPSILON, "steps": 5, "batch_size": 32}
     whole = run_attack(network, test_images, test_labels, **settings)
-    monkeypatch.setattr(waves_module, "WAVE_SAMPLES", 100)
+    monkeypatch.setattr(chunk_runner, "CHUNK_SAMPLES", 100)
     parts = run_attack(network, test_images, test_labels, **settings)
     assert torch.equal(parts.broken, whole.broken)
     assert parts.adversarial.shape == whole.adversarial.shape
@@ -55,9 +55,9 @@ class FirstTwo(nn.Module):
 def problem_of(images, ids, seed=0, norm="linf", epsilon=0.1, restart=0, batch_size=4):
     request = Attack(epsilon=epsilon, norm=norm, seed=seed, batch_size=batch_size)
     labels = torch.zeros(len(images), dtype=torch.long)
-    oracle = Oracle(Tally(), Batches(batch_size), lambda samples: None)
+    queries = ModelQueries(Counts(), Batches(batch_size), lambda samples: None)
     clean_logits = torch.tensor([[1.0, 0.0]]).expand(len(images), 2)
-    problem = AttackProblem(oracle, FirstTwo(), Samples(images, labels, ids), clean_logits, request)
+    problem = AttackProblem(queries, FirstTwo(), Samples(images, labels, ids), clean_logits, request)
     problem.begin_restart(restart)
     return problem
 
@@ -222,7 +222,7 @@ def test_the_best_point_is_never_below_the_last(network, test_images, test_label
 
 
 def test_progress_rises_to_the_total(network, test_images, test_labels, monkeypatch):
-    monkeypatch.setattr(waves_module, "WAVE_SAMPLES", 100)
+    monkeypatch.setattr(chunk_runner, "CHUNK_SAMPLES", 100)
     for attack, options in (("pgd", {"steps": 3, "restarts": 2}), ("fgsm", {})):
         told = []
         run_attack(

@@ -11,7 +11,7 @@ from test_attack_defects import AlwaysDrops
 from torch import nn
 
 from robustprune.attacks import AttackProblem, run_attack, transfer_attack
-from robustprune.attacks.engine import waves as waves_module
+from robustprune.attacks.engine import chunk_runner
 from robustprune.attacks.losses import cross_entropy
 from robustprune.attacks.registry import named
 from robustprune.errors import AttackError
@@ -66,7 +66,7 @@ LONG = ("ensemble", "restarts", "targets in turn")
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in LONG)) for case in CASES])
 def test_whatever_the_moment(network, test_images, test_labels, tmp_path, monkeypatch, stop_after, case):
-    monkeypatch.setattr(waves_module, "WAVE_SAMPLES", 60)  # two waves
+    monkeypatch.setattr(chunk_runner, "CHUNK_SAMPLES", 60)  # two chunks
     settings = {"batch_size": 30, **CASES[case]}
     images, labels = test_images[:90], test_labels[:90]
     asked = stop_after(torch.inf)
@@ -105,7 +105,7 @@ def test_interrupted_again_and_again(network, test_images, test_labels, tmp_path
 
 @pytest.mark.slow
 def test_seconds_are_those_of_all_sessions(network, test_images, test_labels, tmp_path, monkeypatch, stop_after):
-    monkeypatch.setattr(waves_module, "WAVE_SAMPLES", 60)  # two waves
+    monkeypatch.setattr(chunk_runner, "CHUNK_SAMPLES", 60)  # two chunks
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     draw = AttackProblem.draw
@@ -118,7 +118,7 @@ def test_seconds_are_those_of_all_sessions(network, test_images, test_labels, tm
     settings = {"epsilon": 0.001, "steps": 5, "restarts": 3, "batch_size": 30}
     asked = stop_after(torch.inf)
     whole = run_attack(network, test_images[:90], test_labels[:90], **settings)
-    # A draw for each restart of each wave.
+    # A draw for each restart of each chunk.
     assert whole.seconds == 2 * 3 * 1000
     total = len(asked)
     for moment in (1, total // 4, total // 2 + 3, total - 1):
@@ -214,7 +214,7 @@ def test_a_state_that_is_damaged_is_refused(network, test_images, test_labels, t
     run_attack(network, test_images, test_labels, work=work, **ENSEMBLE)
     (state,) = tmp_path.iterdir()
     found = torch.load(state, weights_only=True)
-    torch.save(found | {"ledger": {}}, state)
+    torch.save(found | {"best": {}}, state)
     with pytest.raises(AttackError, match="is damaged"):
         run_attack(network, test_images, test_labels, work=work, **ENSEMBLE)
     state.write_bytes(state.read_bytes()[:1000])

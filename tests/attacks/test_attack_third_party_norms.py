@@ -6,8 +6,8 @@ from extras import needs
 from torch import nn
 
 from robustprune.attacks import attack_options, run_attack
+from robustprune.attacks.engine.full_checks import check_single_step
 from robustprune.attacks.engine.third_party import known_attacks
-from robustprune.attacks.engine.thorough import check_single_step
 from robustprune.attacks.registry import check_norm, get_attack, knows_norm
 from robustprune.errors import AttackError, RobustPruneError
 

@@ -18,7 +18,7 @@ from robustprune.attacks import (
     transfer_attack,
     union_attack,
 )
-from robustprune.attacks.engine.oracle import Batches, is_out_of_memory
+from robustprune.attacks.engine.queries import Batches, is_out_of_memory
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError, ModelWarning
 from robustprune.inference import predict_logits
@@ -58,11 +58,11 @@ def test_minimal_budgets_are_the_first_that_break(network, test_images, test_lab
 def test_only_smaller_budgets_of_the_same_samples_are_carried(network, test_images, test_labels):
     wide = run_attack(network, test_images, test_labels, epsilon=0.1, steps=2)
     with pytest.raises(AttackError, match="not within"):
-        run_attack(network, test_images, test_labels, epsilon=0.05, carry=wide)
+        run_attack(network, test_images, test_labels, epsilon=0.05, previous=wide)
     with pytest.raises(AttackError, match="not within"):
-        run_attack(network, test_images, test_labels, epsilon=1, norm="l2", carry=wide)
+        run_attack(network, test_images, test_labels, epsilon=1, norm="l2", previous=wide)
     with pytest.raises(AttackError, match="other samples"):
-        run_attack(network, test_images[:50], test_labels[:50], epsilon=0.1, carry=wide)
+        run_attack(network, test_images[:50], test_labels[:50], epsilon=0.1, previous=wide)
 
 
 def test_a_union_is_the_worst_of_its_members(network, test_images, test_labels):
@@ -208,7 +208,7 @@ def test_a_network_that_cannot_be_copied_is_attacked_itself(network, test_images
 def test_what_only_the_copy_takes_for_broken_is_attacked_again(network, test_images, test_labels, monkeypatch):
     biased = copy.deepcopy(network)
     biased[-1].bias.data[int(test_labels.mode().values)] -= 1.5
-    monkeypatch.setattr("robustprune.attacks.engine.waves.accelerate", lambda network, images: biased)
+    monkeypatch.setattr("robustprune.attacks.engine.chunk_runner.accelerate", lambda network, images: biased)
     result = run_attack(network, test_images, test_labels, epsilon=0.06, steps=8)
     monkeypatch.undo()
     honest = run_attack(network, test_images, test_labels, epsilon=0.06, steps=8)

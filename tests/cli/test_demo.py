@@ -13,7 +13,7 @@ from robustprune.comparison import compare
 from robustprune.corruptions import HEADLINE
 from robustprune.records import load_record
 from robustprune.sweep import Store
-from robustprune.sweep.following import status
+from robustprune.sweep.status import status
 from robustprune.tickets.ticket import load_ticket
 
 NAMES = ("dense", "layer", "filter", "random")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from robustprune.cli.options import DataOptions, NetworkOptions
-from robustprune.cli.workbench import open_alike, open_model
+from robustprune.cli.workbench import open_model, open_model_like
 from robustprune.data import load_data
 from robustprune.errors import TicketError, UnknownNameError
 from robustprune.models import build_model
 from robustprune.tickets.ticket import Ticket
 
 TINY = {"width": 4}
-TINY_RESNET = NetworkOptions("resnet20", TINY)
+TINY_RESNET = NetworkOptions("resnet20:width=4")
 
 
 @pytest.fixture
@@ -69,15 +69,15 @@ def test_ticket_without_an_image_set(saved: Path, tmp_path: Path) -> None:
 
 
 def test_ticket_takes_no_options(saved: Path) -> None:
-    with pytest.raises(TicketError, match="leave out --model-option"):
-        open_model(NetworkOptions(str(saved), TINY))
+    with pytest.raises(TicketError, match="leave out width"):
+        open_model(NetworkOptions(f"{saved}:width=4"))
 
 
 def test_counterpart_is_shaped_like_the_ticket(saved: Path) -> None:
     ticket, _ = open_model(NetworkOptions(str(saved)))
-    by_name = open_alike(TINY_RESNET, ticket.architecture, seed=5)
+    by_name = open_model_like(TINY_RESNET, ticket.architecture, seed=5)
     assert by_name.architecture == ticket.architecture
-    by_file = open_alike(NetworkOptions(str(saved)), ticket.architecture)
+    by_file = open_model_like(NetworkOptions(str(saved)), ticket.architecture)
     assert by_file.sha256 == ticket.sha256
 
 

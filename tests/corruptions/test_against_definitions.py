@@ -9,7 +9,7 @@ import corruption_definitions as definitions
 import numpy as np
 import pytest
 
-from robustprune.corruptions import SEVERITIES, ImageDraws, corrupt
+from robustprune.corruptions import SEVERITIES, ImageRandomness, corrupt
 from robustprune.corruptions.blur import directional_blur
 from robustprune.corruptions.digital import elastic_by
 from robustprune.corruptions.noise import alias_table, transitions
@@ -141,12 +141,12 @@ def test_glass_for_given_offsets(some_photographs: Array, severity: int, monkeyp
     rounds = definitions.GLASS[severity - 1][1]
     offsets = np.random.default_rng(severity).integers(-1, 1, (len(some_photographs), rounds, 32, 32, 2))
 
-    def given(draws: ImageDraws, purpose: str, count: int, below: int) -> Array:
+    def given(draws: ImageRandomness, purpose: str, count: int, below: int) -> Array:
         assert (count, below) == (2 * 30 * 30, 2)
         moved = offsets[:, int(purpose.split()[1]), 2:, 2:]  # the pixels that the definition visits
         return 1 + moved.transpose(0, 3, 1, 2).reshape(-1, count)
 
-    monkeypatch.setattr(ImageDraws, "integers", given)
+    monkeypatch.setattr(ImageRandomness, "integers", given)
     found = corrupt(some_photographs, "glass_blur", severity).numpy()
     expected = each(some_photographs, definitions.glass_blur, severity, list(offsets))
     assert_within_one_level(found, expected, levels=2)  # it is truncated twice

@@ -18,14 +18,14 @@ from robustprune.corruptions import (
     EXTRAS,
     HEADLINE,
     SEVERITIES,
-    ImageDraws,
+    ImageRandomness,
     corrupt,
     corruption_options,
     expand_names,
     geometry_scale,
     register_corruption,
 )
-from robustprune.corruptions.image_draws import image_keys
+from robustprune.corruptions.image_randomness import image_keys
 from robustprune.data import resize_images
 from robustprune.errors import CorruptionError, UnknownNameError
 
@@ -148,7 +148,7 @@ def test_blurs_scale_with_the_side() -> None:
 
 
 def test_bits_are_uniform_and_independent_between_images() -> None:
-    draws = ImageDraws(image_keys(0, "fog", 1, np.arange(500)))
+    draws = ImageRandomness(image_keys(0, "fog", 1, np.arange(500)))
     words = draws.bits("test", 1000)
     bits = np.unpackbits(words.view(np.uint8), axis=1)
     # 500 images × 32,000 bits: deviations of at most five standard errors, by image and by place.
@@ -161,7 +161,7 @@ def test_bits_are_uniform_and_independent_between_images() -> None:
 
 
 def test_normal_numbers_have_their_moments() -> None:
-    numbers = ImageDraws(image_keys(0, "snow", 1, np.arange(200))).normal("flakes", 0.1, 0.2, 50, 50).ravel()
+    numbers = ImageRandomness(image_keys(0, "snow", 1, np.arange(200))).normal("flakes", 0.1, 0.2, 50, 50).ravel()
     error = 0.2 / np.sqrt(numbers.size)
     assert numbers.mean() == pytest.approx(0.1, abs=4 * error)
     assert numbers.std() == pytest.approx(0.2, abs=4 * error)
@@ -260,11 +260,11 @@ def test_a_corruption_that_fails_or_writes_into_what_it_is_given(
     monkeypatch.setattr(CORRUPTIONS, "_registered", {})
 
     @register_corruption("failing")
-    def failing(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
+    def failing(images: np.ndarray, severity: int, draws: ImageRandomness) -> np.ndarray:
         return images + "1"  # type: ignore[operator,no-any-return]
 
     @register_corruption("in_place")
-    def in_place(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
+    def in_place(images: np.ndarray, severity: int, draws: ImageRandomness) -> np.ndarray:
         images[:] = 7
         return images
 
@@ -299,7 +299,7 @@ def test_one_of_your_own(photographs: Tensor, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(CORRUPTIONS, "_registered", {})
 
     @register_corruption("darkness")
-    def darkness(images: np.ndarray, severity: int, draws: ImageDraws, *, floor: int = 0) -> np.ndarray:
+    def darkness(images: np.ndarray, severity: int, draws: ImageRandomness, *, floor: int = 0) -> np.ndarray:
         return np.maximum(images // (1 + severity), floor).astype(np.uint8)
 
     made = corrupt(photographs[:5], "darkness", 3, floor=9)
@@ -308,7 +308,7 @@ def test_one_of_your_own(photographs: Tensor, monkeypatch: pytest.MonkeyPatch) -
     assert "darkness" in CORRUPTIONS.names()
 
     @register_corruption("wrong")
-    def wrong(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
+    def wrong(images: np.ndarray, severity: int, draws: ImageRandomness) -> np.ndarray:
         return images / 2
 
     with pytest.raises(CorruptionError, match=r"'wrong' made float64"):

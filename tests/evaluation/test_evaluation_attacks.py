@@ -19,7 +19,7 @@ from robustprune.data import ImageData
 from robustprune.errors import AttackError
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
-from robustprune.pruning import first_convolutions, score_blocks, score_filters
+from robustprune.pruning import prunable_convolutions, score_blocks, score_filters
 from robustprune.records import load_record
 from robustprune.runtime.work import Work
 from robustprune.tickets import prune_filters, prune_layers
@@ -71,6 +71,21 @@ def test_each_sample_says_what_broke_it(ticket: Ticket, digits: ImageData) -> No
     assert np.array_equal(parts != "", record.samples["attack0_broken"])
     assert np.array_equal(parts == "clean", record.samples["clean_prediction"] != record.samples["label"])
     assert "fgsm" in parts
+
+
+def test_options_of_one_attack_are_its_own(ticket: Ticket, digits: ImageData) -> None:
+    asked = Attacks("pgd:steps=2,restarts=2,pgd:steps=3,loss=margin,pgd,fgsm", epsilons="0.05", steps=1)
+    record = evaluate(ticket, digits, attacks=asked, limit=30)
+    found = {entry.name: (entry.steps, entry.restarts, entry.options.get("loss")) for entry in record.attacks}
+    assert found == {
+        "pgd:steps=2,restarts=2": (2, 2, "ce"),
+        "pgd:steps=3,loss=margin": (3, 1, "margin"),
+        "pgd": (1, 1, "ce"),
+        "fgsm": (None, 1, "ce"),
+    }
+    together = evaluate(ticket, digits, attacks=asked.model_copy(update={"union": True}), limit=30).attacks[0]
+    assert set(together.options["attacks"]) == set(found)
+    assert together.robust_accuracy <= min(entry.robust_accuracy for entry in record.attacks)
 
 
 def gap_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -226,7 +241,7 @@ def test_strict_refuses_figures_that_a_check_withholds(
 
 
 def filter_scores(ticket: Ticket, digits: ImageData) -> Any:
-    return score_filters(ticket.network, list(first_convolutions(ticket.network).values()), digits, "l1")
+    return score_filters(ticket.network, list(prunable_convolutions(ticket.network).values()), digits, "l1")
 
 
 @pytest.mark.quick_cases(2)

@@ -12,7 +12,15 @@ from torch import nn
 from robustprune.cli.corrupt import corruption_tables
 from robustprune.comparison.metric import MetricValue
 from robustprune.comparison.record_metrics import read_metrics
-from robustprune.corruptions import CORRUPTIONS, EXTRAS, HEADLINE, Corruptions, ImageDraws, corrupt, register_corruption
+from robustprune.corruptions import (
+    CORRUPTIONS,
+    EXTRAS,
+    HEADLINE,
+    Corruptions,
+    ImageRandomness,
+    corrupt,
+    register_corruption,
+)
 from robustprune.data import ImageData, load_data
 from robustprune.errors import CorruptionError, DataError, EvaluationError, UnknownNameError
 from robustprune.evaluation import corruptions as module
@@ -112,11 +120,11 @@ def corruptions_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CORRUPTIONS, "_registered", {})
 
     @register_corruption("late")
-    def late(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
+    def late(images: np.ndarray, severity: int, draws: ImageRandomness) -> np.ndarray:
         return images if severity < 3 else 255 - images
 
     @register_corruption("idle")
-    def idle(images: np.ndarray, severity: int, draws: ImageDraws) -> np.ndarray:
+    def idle(images: np.ndarray, severity: int, draws: ImageRandomness) -> np.ndarray:
         return images
 
 

@@ -21,7 +21,7 @@ from robustprune.lottery.ablation import CONTROLS
 from robustprune.lottery.ablation_results import AblatedTicket
 from robustprune.records import Record
 from robustprune.sweep import Store, stages
-from robustprune.sweep.following import status
+from robustprune.sweep.status import status
 from robustprune.tickets.requests import Pruning
 from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import Recipe

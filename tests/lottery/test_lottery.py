@@ -23,8 +23,8 @@ from robustprune.models import build_model
 from robustprune.pruning import CRITERIA, score_blocks
 from robustprune.runtime.work import Work
 from robustprune.sweep import Store, stages
-from robustprune.sweep.following import status
 from robustprune.sweep.query import load_rows
+from robustprune.sweep.status import status
 from robustprune.sweep.store import claim
 from robustprune.tickets import prune_layers
 from robustprune.tickets.requests import Pruning

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robustprune.data import ImageData, InMemorySplit
 from robustprune.errors import PruningError
 from robustprune.models import build_model
-from robustprune.pruning import find_blocks, first_convolutions, make_criterion, score_blocks, score_filters
+from robustprune.pruning import find_blocks, make_criterion, prunable_convolutions, score_blocks, score_filters
 from robustprune.pruning.criteria.hrank import matrix_ranks
 
 EVERY = 10_000  # more samples than few_digits has images: all of them are used, in their own order
@@ -97,7 +97,7 @@ def test_filters_are_judged_behind_normalization_and_activation(
     few_digits: ImageData, criterion: str, seed: int
 ) -> None:
     model = build_model("resnet20", few_digits, seed=seed, width=4)
-    layers = list(first_convolutions(model, find_blocks(model)).values())
+    layers = list(prunable_convolutions(model, find_blocks(model)).values())
     assert len(layers) == 9
     at = {layer: layer.replace("conv1", "bn1") for layer in layers}
     activated = {layer: np.maximum(maps, 0) for layer, maps in features_at(model, at, few_digits).items()}

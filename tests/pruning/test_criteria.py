@@ -18,8 +18,8 @@ from robustprune.models import build_model
 from robustprune.pruning import (
     CRITERIA,
     find_blocks,
-    first_convolutions,
     make_criterion,
+    prunable_convolutions,
     score_blocks,
     score_filters,
     score_weights,
@@ -27,6 +27,7 @@ from robustprune.pruning import (
 )
 from robustprune.pruning.criteria import scoring_copy
 from robustprune.pruning.criteria.batched import as_batches
+from robustprune.registry import with_options
 
 
 def network_for(data: ImageData, seed: int = 0, width: int = 4) -> nn.Module:
@@ -154,7 +155,7 @@ def test_random_is_seeded_and_independent_of_the_weights(few_digits: ImageData) 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_a_filter_is_worth_what_its_weights_are(few_digits: ImageData, criterion: str, reduction: str) -> None:
     model = network_for(few_digits)
-    layers = list(first_convolutions(model, find_blocks(model)).values())
+    layers = list(prunable_convolutions(model, find_blocks(model)).values())
     weights = score_weights(model, few_digits, criterion, seed=1)
     for layer, found in score_filters(model, layers, few_digits, criterion, seed=1, reduction=reduction).items():
         by_hand = [getattr(each.double(), reduction)() for each in weights[f"{layer}.weight"]]
@@ -187,7 +188,7 @@ REFUSED = {
 @pytest.mark.parametrize("criterion", sorted(CRITERIA.names()))
 def test_every_criterion_scores_every_kind_or_says_why_not(few_digits: ImageData, criterion: str, kind: str) -> None:
     model = network_for(few_digits)
-    layers = list(first_convolutions(model, find_blocks(model)).values())
+    layers = list(prunable_convolutions(model, find_blocks(model)).values())
     score: dict[str, Callable[[], Mapping[str, float | Tensor]]] = {
         "block": lambda: score_blocks(model, few_digits, criterion),
         "filter": lambda: score_filters(model, layers, few_digits, criterion),
@@ -306,7 +307,15 @@ def test_every_batch_has_every_class_also_where_the_set_is_ordered() -> None:
 
 
 @pytest.mark.parametrize("name", CRITERIA.names())
-@pytest.mark.parametrize("argument", ["reduction=mean", "reduction", ""])
+@pytest.mark.parametrize("argument", ["reduction", ""])
 def test_a_name_takes_no_argument(name: str, argument: str) -> None:
-    with pytest.raises(PruningError, match=r"takes no argument after a colon.*--criterion-option"):
+    with pytest.raises(PruningError, match=rf"takes no argument after a colon.*{name}:key=value"):
         make_criterion(f"{name}:{argument}")
+
+
+@pytest.mark.parametrize("name", CRITERIA.names())
+def test_all_options_can_be_written_behind_a_name(name: str) -> None:
+    options = {key: value for key, value in CRITERIA.builtin[name].options.items() if value is not None}
+    assert make_criterion(with_options(name, options)) == make_criterion(name, **options)
+    with pytest.raises(PruningError, match="no option 'redction'"):
+        make_criterion(f"{name}:redction=mean")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robustprune.errors import PruningError
 from robustprune.models import build_model
-from robustprune.pruning import find_blocks, first_convolutions, remove_filters
+from robustprune.pruning import find_blocks, prunable_convolutions, remove_filters
 
 # Network, image size, and the layers within a block that read the first convolution's channels.
 CASES = [
@@ -59,7 +59,7 @@ def masked_logits(network: nn.Module, readers: dict[str, list[int]], images: Ten
 def test_removing_equals_masking(name: str, size: int, readers: list[str]) -> None:
     network = shaken(build_model(name, Shape(image_size=(size, size)))).double()
     images = torch.rand(3, 3, size, size, dtype=torch.float64)
-    found = first_convolutions(network)
+    found = prunable_convolutions(network)
     removed = some_filters(network, list(found.values()))
     by_reader = {f"{block}.{reader}": removed[first] for block, first in found.items() for reader in readers}
     pruned = remove_filters(network, removed)
@@ -115,7 +115,7 @@ def test_generators_and_gradient_modes_are_left_alone() -> None:
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            convolutions = list(first_convolutions(network).values())
+            convolutions = list(prunable_convolutions(network).values())
             pruned = remove_filters(network, {name: [1] for name in convolutions})
         assert not any(value.is_inference() for value in pruned.state_dict().values())
         pruned(torch.zeros(2, 3, 8, 8)).sum().backward()  # so that it can be trained
@@ -172,14 +172,14 @@ def test_what_cannot_go(name: str, convolution: str, indices: list[int], match: 
 )
 def test_networks_without_filters_to_spare(name: str, match: str) -> None:
     with pytest.raises(PruningError, match=match):
-        first_convolutions(build_model(name, Shape()))
+        prunable_convolutions(build_model(name, Shape()))
 
 
 @pytest.mark.needs("timm")
 def test_blocks_that_keep_their_filters_are_named() -> None:
     network = build_model("timm:efficientnet_b1", Shape())
     with pytest.warns(match=r"2 of 23 blocks keep all their filters: network\.blocks\.0\.0, network\.blocks\.0\.1"):
-        found = first_convolutions(network)
+        found = prunable_convolutions(network)
     assert all(name == f"{block}.conv_pw" for block, name in found.items())
     assert len(found) == 21
 
@@ -208,7 +208,7 @@ def test_the_shortcut_is_never_the_first_convolution() -> None:
         nn.Conv2d(3, 4, 3), ShortcutFirst(4, 4, 1), ShortcutFirst(4, 6, 2), ShortcutFirst(6, 6, 1), nn.Flatten(1)
     ).eval()
     images = torch.rand(2, 3, 10, 10)
-    found = first_convolutions(network, example=images)
+    found = prunable_convolutions(network, example=images)
     assert found == {"1": "1.first", "2": "2.first", "3": "3.first"}
     pruned = remove_filters(network, {"2.first": [0, 4]}, example=images)
     expected = masked_logits(network, {"2.second": [0, 4]}, images)
@@ -221,7 +221,7 @@ def test_the_shortcut_is_never_the_first_convolution() -> None:
 @pytest.mark.parametrize(("name", "total", "filters"), [("resnet32", 1232, 560), ("resnet56", 2128, 1008)])
 def test_removable_filters_of_the_papers_networks(name: str, total: int, filters: int) -> None:
     network = build_model(name, Shape(image_size=(8, 8)))
-    found = first_convolutions(network)
+    found = prunable_convolutions(network)
     assert len(found) == len(find_blocks(network)) == (15 if name == "resnet32" else 27)
     assert sum(network.get_submodule(convolution).out_channels for convolution in found.values()) == filters
     smallest = remove_filters(network, {c: range(network.get_submodule(c).out_channels - 1) for c in found.values()})

@@ -17,8 +17,8 @@ from robustprune.errors import PruningError, PruningWarning
 from robustprune.models import copy_network
 from robustprune.pruning import (
     find_blocks,
-    first_convolutions,
     maskable_weights,
+    prunable_convolutions,
     remove_filters,
 )
 from robustprune.pruning.masks import check_weights_run
@@ -55,7 +55,7 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
 def test_filters_go_as_if_nobody_had_read_them(build: Callable[[], nn.Module]) -> None:
     dense = built(build)
     blocks = find_blocks(dense, IMAGES)
-    convolutions = first_convolutions(dense, blocks, IMAGES)
+    convolutions = prunable_convolutions(dense, blocks, IMAGES)
     assert len(convolutions) == 4
     removed = {name: (1, 6) for name in convolutions.values()}
     pruned = remove_filters(dense, removed, blocks=blocks, example=IMAGES)
@@ -83,7 +83,7 @@ def test_filters_go_as_if_nobody_had_read_them(build: Callable[[], nn.Module]) -
 )
 def test_filters_that_others_share_stay(build: Callable[[], nn.Module], reason: str) -> None:
     with pytest.raises(PruningError, match=f"no filters of this network can go on their own.*{reason}"):
-        first_convolutions(built(build), example=IMAGES)
+        prunable_convolutions(built(build), example=IMAGES)
     with pytest.raises(PruningError, match=rf"filters of blocks\.0\.branch\.0 cannot go: .*{reason}"):
         remove_filters(built(build), {"blocks.0.branch.0": [1]}, example=IMAGES)
 
@@ -91,7 +91,7 @@ def test_filters_that_others_share_stay(build: Callable[[], nn.Module], reason: 
 def test_blocks_with_shared_convolutions_keep_them_and_others_lose_filters() -> None:
     network = built(nets.SharedNorm)
     with pytest.warns(PruningWarning, match=r"blocks\.1, blocks\.2"):
-        assert list(first_convolutions(network, example=IMAGES)) == ["blocks.0", "blocks.3"]
+        assert list(prunable_convolutions(network, example=IMAGES)) == ["blocks.0", "blocks.3"]
 
 
 @pytest.mark.parametrize(

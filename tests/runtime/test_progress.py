@@ -6,14 +6,18 @@ import io
 import sys
 from collections.abc import Iterable
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 from rich.console import Console
 
 import robustprune as rp
 from robustprune.runtime import progress
+from robustprune.runtime.progress import shown_progress
 from robustprune.runtime.work import labelled
 
 
@@ -94,3 +98,24 @@ def test_a_notebook_shows_it_in_a_widget_that_goes(monkeypatch: pytest.MonkeyPat
     told(Console(file=io.StringIO(), force_jupyter=True))
     widget = next(each for each in shown if isinstance(each, Output))
     assert widget.closed
+
+
+def test_reading_images_tells_the_bar_that_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        file = tmp_path / "test" / f"class{number % 2}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 40 * number).save(file)
+    monkeypatch.setattr("robustprune.data.chunks._READ_SIZE", 2)
+    screen = io.StringIO()
+    with rp.progress_bar(Console(file=screen, force_terminal=True)):
+        shown = rp.load_data(f"imagefolder:{tmp_path}")
+    assert "looking at image files" in screen.getvalue()
+    assert "reading images" in screen.getvalue()
+    assert torch.equal(shown.require("test").images, rp.load_data(f"imagefolder:{tmp_path}").require("test").images)
+
+
+def test_a_bar_is_shown_no_longer_than_it_is_there() -> None:
+    assert shown_progress() is None
+    with rp.progress_bar(Console(file=io.StringIO(), force_terminal=False)) as bar:
+        assert shown_progress() is bar
+    assert shown_progress() is None

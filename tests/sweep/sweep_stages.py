@@ -14,7 +14,7 @@ from robustprune.errors import PruningError, SweepError
 from robustprune.runtime.files import write_atomically
 from robustprune.sweep.engines.local import LocalEngine
 from robustprune.sweep.graph import Stage, SweepPlan
-from robustprune.sweep.scheduler import carry_out
+from robustprune.sweep.scheduler import run_plan
 from robustprune.sweep.store import Store
 
 COUNTING = "sweep_stages:count"
@@ -98,7 +98,7 @@ def build_all(folder: str) -> None:
     for address in store.failed():
         store.forget_failure(address)
     try:
-        state = carry_out(plan_of(*chains), store, engine, lambda _state, _address: None, work=BUILDING)
+        state = run_plan(plan_of(*chains), store, engine, lambda _state, _address: None, work=BUILDING)
     except SweepError as error:
         raise SystemExit(28 if "there is no room left" in str(error) else str(error)) from error
     finally:

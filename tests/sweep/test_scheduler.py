@@ -16,9 +16,9 @@ from robustprune.errors import SweepError
 from robustprune.sweep import Store, summarize
 from robustprune.sweep.engines.local import LocalEngine
 from robustprune.sweep.engines.ray import RayEngine
-from robustprune.sweep.following import State, standing, status
 from robustprune.sweep.graph import Stage, SweepPlan
-from robustprune.sweep.scheduler import carry_out
+from robustprune.sweep.scheduler import run_plan
+from robustprune.sweep.status import State, standing, status
 from robustprune.sweep.store import claim, is_held
 
 
@@ -31,7 +31,7 @@ def engine() -> Iterator[LocalEngine]:
 
 def go(plan: SweepPlan, folder: Path, engine: LocalEngine, work: str = COUNTING) -> State:
     folder.mkdir(exist_ok=True)
-    return carry_out(plan, Store(folder), engine, lambda _state, _address: None, work=work)
+    return run_plan(plan, Store(folder), engine, lambda _state, _address: None, work=work)
 
 
 def test_shared_stages_are_done_once_and_before_what_needs_them(tmp_path: Path, engine: LocalEngine) -> None:

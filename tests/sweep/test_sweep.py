@@ -21,7 +21,7 @@ from robustprune.evaluation import evaluate
 from robustprune.evaluation.requests import Evaluation
 from robustprune.lottery import run_lottery
 from robustprune.models import build_model
-from robustprune.pruning import find_blocks, first_convolutions, score_blocks, score_filters
+from robustprune.pruning import find_blocks, prunable_convolutions, score_blocks, score_filters
 from robustprune.records import load_record
 from robustprune.sweep import Store
 from robustprune.tickets import Ticket, load_ticket, prune_filters, prune_layers
@@ -91,7 +91,7 @@ def test_every_method_gives_what_the_single_steps_give(tmp_path: Path) -> None:
     # By hand, single steps come to the same.
     dense = Ticket.from_model(build_model("resnet20", data, width=4, seed=0), data)
     layer = prune_layers(dense, score_blocks(dense.network, data, "snip", seed=0), blocks=1)
-    first = list(first_convolutions(dense.network, find_blocks(dense.network)).values())
+    first = list(prunable_convolutions(dense.network, find_blocks(dense.network)).values())
     cut = prune_filters(dense, score_filters(dense.network, first, data, "snip", seed=0), match=layer)
     for name, ticket in {"layer": layer, "filter": cut}.items():
         train(ticket, data, recipe, seed=0, country=None)

@@ -16,11 +16,11 @@ from synthetic_records import make_record
 from robustprune.comparison.interim_look import InterimLook, find_look
 from robustprune.errors import SweepError
 from robustprune.sweep import Store, read_sweep
-from robustprune.sweep.following import status
 from robustprune.sweep.graph import SweepPlan
 from robustprune.sweep.resolve import plan_runs
 from robustprune.sweep.settings import expand, read_until
 from robustprune.sweep.standing import current_look, describe_look, stands_at
+from robustprune.sweep.status import status
 from robustprune.sweep.until import Until, compare_at
 
 DOCUMENT: dict[str, Any] = {

@@ -34,7 +34,7 @@ def tickets(few_digits: Any) -> dict[str, Ticket]:
     images = rp.as_data((torch.zeros(10, 3, 32, 32), range(10)))
     blocks = rp.score_blocks(dense, few_digits, "random")
     layer = rp.prune_layers(dense, blocks, blocks=2, data=few_digits)
-    scores = rp.score_filters(dense, list(rp.first_convolutions(dense).values()), few_digits, "l1")
+    scores = rp.score_filters(dense, list(rp.prunable_convolutions(dense).values()), few_digits, "l1")
     return {
         "dense": Ticket.from_model(dense, few_digits),
         "layer": layer,

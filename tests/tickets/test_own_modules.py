@@ -16,8 +16,8 @@ from torchvision import models
 import robustprune as rp
 from robustprune.errors import ModelError, PruningError, TicketError
 from robustprune.models.libraries import import_quietly
+from robustprune.runtime.file_kinds import TICKET
 from robustprune.runtime.files import write_sealed
-from robustprune.runtime.kinds import TICKET
 from robustprune.tickets.rewinding import reinitialize
 from robustprune.tickets.ticket import FORMAT
 from robustprune.training.train import train_to_file
@@ -138,7 +138,7 @@ def test_a_network_is_trained_as_a_copy(data: rp.ImageData) -> None:
 def test_weights_filters_cost_and_export(data: rp.ImageData, tmp_path: Path) -> None:
     model = Mine()
     masked = rp.prune_weights(model, data, "snip", sparsity=0.5)
-    layers = list(rp.first_convolutions(model, example=IMAGES).values())
+    layers = list(rp.prunable_convolutions(model, example=IMAGES).values())
     narrow = rp.prune_filters(model, rp.score_filters(model, layers, data, "l1"), filters=5)
     for place, ticket in enumerate((masked, narrow)):
         rp.train(ticket, data, **BRIEFLY)

@@ -23,7 +23,7 @@ from robustprune.pruning import (
     BlockScores,
     FilterScores,
     find_blocks,
-    first_convolutions,
+    prunable_convolutions,
     remove_filters,
     score_blocks,
     score_filters,
@@ -41,7 +41,7 @@ TOTALS = {"resnet32": (1232, 5), "resnet56": (2128, 9)}
 def drawn(network: nn.Module, seed: int = 0) -> FilterScores:
     """Return a random score for each filter that can go."""
     generator = torch.Generator().manual_seed(seed)
-    widths = {name: network.get_submodule(name).out_channels for name in first_convolutions(network).values()}
+    widths = {name: network.get_submodule(name).out_channels for name in prunable_convolutions(network).values()}
     return FilterScores(
         {name: torch.rand(width, generator=generator, dtype=torch.float64) for name, width in widths.items()},
         criterion="by hand",
@@ -238,7 +238,7 @@ def test_rounds_of_every_order_keep_the_dense_numbering(few_digits: ImageData, t
 def test_ticket_trains_and_is_evaluated(few_digits: ImageData, tmp_path: Path) -> None:
     network = build_model("resnet20", few_digits, width=4, seed=3)
     before = copy.deepcopy(network)
-    scores = score_filters(network, list(first_convolutions(network).values()), few_digits, "snip", seed=4)
+    scores = score_filters(network, list(prunable_convolutions(network).values()), few_digits, "snip", seed=4)
     assert (scores.criterion, scores.seed, scores.options["reduction"]) == ("snip", 4, "sum")
     assert scores.seconds > 0
     ticket = prune_filters(network, scores, filters=30, data=few_digits)

@@ -11,7 +11,7 @@ import torch
 from robustprune.data import ImageData, load_data
 from robustprune.errors import DataError, RobustPruneError
 from robustprune.models import build_model
-from robustprune.runtime.processes import ALONE, Processes, start_processes
+from robustprune.runtime.process_group import SINGLE, ProcessGroup, join_process_group
 from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import Recipe, train
@@ -53,13 +53,13 @@ def few_images() -> ImageData:
     return load_data("digits", train_limit=201)
 
 
-def train_case(code: Path, data: ImageData, name: str, processes: Processes = ALONE) -> Ticket:
+def train_case(code: Path, data: ImageData, name: str, processes: ProcessGroup = SINGLE) -> Ticket:
     network = build_model(f"file:{code}:net", data)
     ticket = Ticket.from_model(network.float() if name in MIXED else network, data)
     return train(ticket, data, **SETTINGS, **{**CASES, **MIXED}[name], work=Work(processes))
 
 
-def train_one_step(code: Path, data: ImageData, network: str, processes: Processes = ALONE) -> Ticket:
+def train_one_step(code: Path, data: ImageData, network: str, processes: ProcessGroup = SINGLE) -> Ticket:
     """Take one step of plain gradient descent on all training images at once."""
     plain: dict[str, Any] = {
         "augment": False,
@@ -73,9 +73,9 @@ def train_one_step(code: Path, data: ImageData, network: str, processes: Process
     return train(ticket, data, recipe=recipe, country=None, work=Work(processes))
 
 
-def fail_in_one(processes: Processes) -> str:
+def fail_in_one(processes: ProcessGroup) -> str:
     try:
-        with processes.agreement():
+        with processes.raising_everywhere():
             if processes.rank == 1:
                 raise DataError("the disk of process 1 is gone")
     except RobustPruneError as error:
@@ -92,7 +92,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     code, data = folder / "smooth.py", few_images()
     torch.set_num_threads(1)
-    with start_processes(torch.device("cpu")) as processes:
+    with join_process_group(torch.device("cpu")) as processes:
         found: dict[str, Any] = {"failures": processes.gather(fail_in_one(processes))}
         for name in (*CASES, *MIXED):
             ticket = train_case(code, data, name, processes)

@@ -23,13 +23,13 @@ from torchrun import run as torchrun
 from robustprune.data import ImageData
 from robustprune.errors import TrainingError
 from robustprune.models import build_model
-from robustprune.runtime.processes import Processes
+from robustprune.runtime.process_group import ProcessGroup
 from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import Course, train
 from robustprune.training.distributed import SharedNetwork
 
-TWO = Processes(rank=0, count=2)
+TWO = ProcessGroup(rank=0, count=2)
 """For what is decided before processes talk."""
 
 
@@ -165,12 +165,12 @@ def test_a_batch_too_small_for_all_is_refused(few_digits: ImageData) -> None:
 def test_identity_knows_of_several_processes_only(few_digits: ImageData) -> None:
     plain = Ticket.from_model(build_model("resnet20", few_digits, width=4), few_digits)
 
-    def settings(device: str, processes: Processes | None) -> dict[str, Any]:
+    def settings(device: str, processes: ProcessGroup | None) -> dict[str, Any]:
         given = () if processes is None else (processes,)
         return Course.of("quick", device=device).identity(plain, few_digits, *given)
 
     one, two = settings("cpu", None), settings("cpu", TWO)
-    assert one == settings("cpu", Processes())
+    assert one == settings("cpu", ProcessGroup())
     assert two == one | {"processes": 2, "batch_statistics": "per process"}
     assert settings("cuda", TWO)["batch_statistics"] == "synchronized"
 

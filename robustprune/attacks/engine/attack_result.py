@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from robustprune.attacks.norms import write_epsilon, write_norm
 from robustprune.errors import AttackError
 from robustprune.inference import predict_logits
+from robustprune.runtime.file_kinds import ADVERSARIAL
 from robustprune.runtime.files import write_atomically
 from robustprune.runtime.html import html_table
-from robustprune.runtime.kinds import ADVERSARIAL
 
 Verdict = Literal["PASS", "WARN", "FAIL", "INFO"]
 

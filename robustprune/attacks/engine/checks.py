@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from robustprune.attacks.engine.attack_counts import Counts
 from robustprune.attacks.engine.attack_result import Check
-from robustprune.attacks.engine.ledger import Tally
 from robustprune.attacks.engine.samples import Samples
 from robustprune.metrics import wilson_interval
 from robustprune.models import logit_gap, model_device, run_model, to_unit_range
@@ -42,28 +42,28 @@ def check_mode(training_before: list[str], training_during: list[str]) -> Check:
     return Check("mode", "PASS", "every submodule was in evaluation mode")
 
 
-def check_graph(tally: Tally) -> Check:
+def check_graph(counts: Counts) -> Check:
     """A gradient attack without gradients finds nothing, whatever the model."""
-    if tally.without_graph:
+    if counts.without_graph:
         detail = (
-            f"{tally.without_graph} of {tally.gradients} gradients do not exist: the logits are cut off from "
+            f"{counts.without_graph} of {counts.gradients} gradients do not exist: the logits are cut off from "
             f"the input (detach, no_grad, or a step autograd cannot follow)"
         )
         return Check("graph", "FAIL", detail)
-    if tally.not_finite:
-        return Check("graph", "FAIL", f"{tally.not_finite} logits or input gradients were NaN or infinite")
-    if tally.gradients == 0:
+    if counts.not_finite:
+        return Check("graph", "FAIL", f"{counts.not_finite} logits or input gradients were NaN or infinite")
+    if counts.gradients == 0:
         return Check("graph", "INFO", "no gradient was computed")
-    return Check("graph", "PASS", f"all {tally.gradients} input gradients exist and are finite")
+    return Check("graph", "PASS", f"all {counts.gradients} input gradients exist and are finite")
 
 
-def check_zero_gradient(tally: Tally) -> Check:
+def check_zero_gradient(counts: Counts) -> Check:
     """A gradient of exactly zero at the start hides a sample from the attack; it is not robust for that.
 
     Judged on the loss in use: a saturated cross-entropy is found out, a margin loss may well pass. Of an attack
     in several parts, the part that sees best counts, as the samples are attacked by all of them.
     """
-    starts = {stage: start for stage, start in tally.starts.items() if start.gradients}
+    starts = {stage: start for stage, start in counts.starts.items() if start.gradients}
     if not starts:
         return Check("zero gradient", "INFO", "no gradient was computed")
     shares = {stage: start.zeros / start.gradients for stage, start in starts.items()}
@@ -135,7 +135,7 @@ ALMOST_ONE = 0.99
 MOST_COUPLING = 1e-3
 
 
-def probe_model(model: nn.Module, samples: Samples, clean_logits: Tensor, eot: int, tally: Tally) -> list[Check]:
+def probe_model(model: nn.Module, samples: Samples, clean_logits: Tensor, eot: int, counts: Counts) -> list[Check]:
     """Return the checks that take a few forward passes on clean images."""
     images = to_unit_range(samples.images[:PROBES].to(model_device(model))).clone()
     with torch.no_grad():
@@ -144,7 +144,7 @@ def probe_model(model: nn.Module, samples: Samples, clean_logits: Tensor, eot: i
         # The company an image keeps: a batch of other images around the same two.
         others = run_model(model, torch.cat([images[:2], images[2:].flip(0), 1 - images[:2]]))
     together, otherwise = (logits[: len(alone)] for logits in (first, others))
-    tally.forwards += 3 * len(images) + 2 * len(alone)
+    counts.forwards += 3 * len(images) + 2 * len(alone)
     return [
         check_logits(clean_logits),
         check_randomness(first, second, eot),

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from robustprune.attacks.engine.ledger import Goal, Ledger, Score, Start
-from robustprune.attacks.engine.oracle import Oracle, Response
+from robustprune.attacks.engine.attack_counts import FirstGradients
+from robustprune.attacks.engine.best_points import BestPoints
+from robustprune.attacks.engine.goal import Goal, Score
+from robustprune.attacks.engine.queries import ModelQueries, Response
 from robustprune.attacks.engine.samples import Samples
 from robustprune.attacks.losses import TARGETED_LOSSES, Loss, get_loss
 from robustprune.attacks.norms import contain, get_norm, uphill
@@ -39,17 +41,17 @@ class AttackProblem:
         epsilon: The budget.
         norm: Its norm, by name.
         restart: Which restart this is, from 0.
-        stages: The parts begun so far, as the ledger numbers them; an attack of one piece has one called ``""``.
+        stages: The parts begun so far, as the points kept name them; an attack of one piece has one called ``""``.
         stage: The one that runs.
         has_drawn: Whether another restart would do something else; set by whatever draws at random here.
-        looked: The parts whose first gradients are in the tally.
+        looked: The parts whose first gradients are counted.
         model: The module behind the questions, for attacks that bring their own; what it computes is not
             counted unless they see to it.
     """
 
     def __init__(
         self,
-        oracle: Oracle,
+        model_queries: ModelQueries,
         model: nn.Module,
         samples: Samples,
         clean_logits: Tensor,
@@ -70,30 +72,30 @@ class AttackProblem:
         self.has_drawn = False
         self.queries = 0
         self.goal = Goal(labels, targets)
-        self.ledger = Ledger(images, self.goal, clean_logits, request.selection, single)
-        self.model, self.oracle = model, oracle
+        self.best = BestPoints(images, self.goal, clean_logits, request.selection, single)
+        self.model, self.model_queries = model, model_queries
         self.stages, self.stage = [""], ""
         self.looked: set[str] = set()
-        self.saved: Any = None  # a SavedWave, whose module imports this one
+        self.saved: Any = None  # a SavedChunk, whose module imports this one
         self._draws = 0
-        self._only = torch.ones_like(self.ledger.is_broken)
-        self._pool = torch.zeros_like(self.ledger.is_broken)
+        self._only = torch.ones_like(self.best.is_broken)
+        self._pool = torch.zeros_like(self.best.is_broken)
         self.sample_ids, self._request = samples.ids, request
 
     @property
     def active(self) -> Tensor:
         """(N,) bool: the samples still computed; those broken are not, unless early stopping is off."""
-        return self._pool & ~self.ledger.is_broken if self._request.early_stop else self._pool
+        return self._pool & ~self.best.is_broken if self._request.early_stop else self._pool
 
     @property
     def rows(self) -> Tensor:
         """Indices (n,) of the active samples."""
         return self.active.nonzero().flatten()
 
-    def narrow(self, rows: Tensor, *carried: Tensor) -> tuple[Tensor, ...]:
+    def narrow(self, rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         """Return those of the samples ``rows`` (n,) that are still active, and what belongs to them of each (n, …)."""
         left = self.active[rows].nonzero().flatten()  # chosen by a mask, each of them would wait for the device
-        return (rows, *carried) if len(left) == len(rows) else tuple(each[left] for each in (rows, *carried))
+        return (rows, *others) if len(left) == len(rows) else tuple(each[left] for each in (rows, *others))
 
     def begin_restart(self, restart: int, only: Tensor | None = None) -> None:
         """Start over on the samples that survived so far (called by the engine), or on some of them (N,)."""
@@ -104,7 +106,7 @@ class AttackProblem:
         self._fill_pool()
 
     def _fill_pool(self) -> None:
-        self._pool = ~self.ledger.is_broken & self._only & (self.epsilon > 0)
+        self._pool = ~self.best.is_broken & self._only & (self.epsilon > 0)
 
     def run_stage(self, name: str, attack: AttackFunction, **options: Any) -> None:
         """Run another attack as a named part of this one, on what the parts before it left.
@@ -163,7 +165,7 @@ class AttackProblem:
 
     def run_forward(self, images: Tensor) -> Tensor:
         """Return logits (n, K) of the model for images (n, …) as they are: not counted, not contained, not kept."""
-        return self.oracle.mean_logits(self.model, images)
+        return self.model_queries.mean_logits(self.model, images)
 
     def shared_generator(self) -> Generator:
         """Return a generator on the CPU whose draws all samples share, keyed by seed, restart and stage."""
@@ -230,7 +232,7 @@ class AttackProblem:
                 is kept.
         """
         rows = self.rows
-        answer = self.ledger.logits.clone()
+        answer = self.best.logits.clone()
         answer[rows] = self.ask(rows, self._points_of(points, rows), loss, gradient=False).logits
         return answer
 
@@ -259,7 +261,7 @@ class AttackProblem:
         logits = self.clean_logits.new_zeros(len(rows), self.clean_logits.shape[1])
         losses = torch.zeros(len(rows), device=logits.device)
         gradients = torch.zeros_like(points) if gradient else points.new_zeros(0)
-        start = Start() if gradient and len(rows) and stage not in self.looked else None
+        start = FirstGradients() if gradient and len(rows) and stage not in self.looked else None
 
         def compute(part: slice) -> None:
             where = rows[part]
@@ -267,21 +269,21 @@ class AttackProblem:
             proposed = batch
             # Never the attack's own tensor: there are models that work in place.
             batch = self.project(batch, where) if is_contained else batch.clone()
-            found = self.oracle.answer(
+            found = self.model_queries.answer(
                 self.model, batch, lambda logits: score(logits, where), start, gradient=gradient, proposed=proposed
             )
             logits[part], losses[part] = found.logits, found.losses
             if gradient:
                 gradients[part] = found.gradients
-            self.oracle.on_batch(len(where))
-            self.ledger.asked[where] += 1
+            self.model_queries.on_batch(len(where))
+            self.best.asked[where] += 1
             if is_contained:
-                self.ledger.record(where, batch, logits[part], score, query, number)
+                self.best.record(where, batch, logits[part], score, query, number)
 
-        self.oracle.batches.run(len(rows), compute)
+        self.model_queries.batches.run(len(rows), compute)
         if start is not None:
             self.looked.add(stage)
-            self.oracle.tally.add_start(stage, start)
+            self.model_queries.counts.add_start(stage, start)
         return Response(logits, losses, gradients)
 
     def _points_of(self, points: Tensor, rows: Tensor) -> Tensor:

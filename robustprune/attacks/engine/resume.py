@@ -1,6 +1,6 @@
 """An attack on disk, so that an interrupted one is picked up where it was.
 
-Each wave of samples has a file, written after every part of the attack: the books, and where the random generators
+Each chunk of samples has a file, written after every part of the attack: the books, and where the random generators
 stand. What is computed after picking up is so what would have been computed without the interruption, bit by bit.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustprune.attacks.engine.ledger import Start
+from robustprune.attacks.engine.attack_counts import FirstGradients
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.samples import Samples
 from robustprune.attacks.registry import named
@@ -32,8 +32,8 @@ SUFFIX = ".attack"
 _LEDGER = ("points", "logits", "is_broken", "first_broken", "stage", "asked")
 
 
-class SavedWave:
-    """The file of one wave: what is behind of the attack on it, and whether that had drawn at random."""
+class SavedChunk:
+    """The file of one chunk: what is behind of the attack on it, and whether that had drawn at random."""
 
     def __init__(self, path: Path, problem: AttackProblem, started: float) -> None:
         """Bring a problem of which nothing is attacked yet to where it was, if the file is there.
@@ -61,9 +61,9 @@ class SavedWave:
             problem.queries, problem.stages[:], problem.looked = known["queries"], known["stages"], set(known["looked"])
             problem.details = json.loads(known["details"])
             for name in _LEDGER:
-                setattr(problem.ledger, name, known["ledger"][name].to(problem.images.device))
-            starts = {name: Start(**start) for name, start in known["tally"]["starts"].items()}
-            vars(problem.oracle.tally).update({**known["tally"], "starts": starts})
+                setattr(problem.best, name, known["best"][name].to(problem.images.device))
+            starts = {name: FirstGradients(**start) for name, start in known["counts"]["starts"].items()}
+            vars(problem.model_queries.counts).update({**known["counts"], "starts": starts})
             restore_generators(known["generators"], problem.images.device)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise AttackError(f"{path} is damaged ({error!r}); delete it to start anew") from error
@@ -75,8 +75,8 @@ class SavedWave:
     def finish(self, restart: int, stage: str) -> None:
         """Write down that a part is behind."""
         self._done.append([restart, stage])
-        problem, tally = self._problem, self._problem.oracle.tally
-        seconds = tally.earlier_seconds + time.perf_counter() - self._started
+        problem, counts = self._problem, self._problem.model_queries.counts
+        seconds = counts.earlier_seconds + time.perf_counter() - self._started
         content = {
             "format": FORMAT,
             "done": self._done,
@@ -85,8 +85,8 @@ class SavedWave:
             "stages": list(problem.stages),
             "looked": sorted(problem.looked),
             "details": json.dumps(named(problem.details), default=str),
-            "ledger": {name: getattr(problem.ledger, name).cpu() for name in _LEDGER},
-            "tally": {**asdict(tally), "earlier_seconds": seconds},
+            "best": {name: getattr(problem.best, name).cpu() for name in _LEDGER},
+            "counts": {**asdict(counts), "earlier_seconds": seconds},
             "generators": generator_states(problem.images.device),
         }
         buffer = io.BytesIO()
@@ -106,7 +106,7 @@ def clear_states(work: Work) -> None:
 def state_file(folder: Path, model: nn.Module, samples: Samples, request: Attack, options: dict[str, Any]) -> Path:
     """Return where an attack on some samples keeps how far it has come: no other attack has this file."""
     arrays = {"images": samples.images, "labels": samples.labels, "ids": torch.tensor(samples.ids)}
-    for name, tensor in (("targets", samples.targets), ("carried", samples.carried_broken)):
+    for name, tensor in (("targets", samples.targets), ("previous_points", samples.previously_broken)):
         if tensor is not None:
             arrays[name] = tensor
     key = hash_json(

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from robustprune.attacks.engine import checks as verdicts
 from robustprune.attacks.engine.attack_result import AttackResult
-from robustprune.attacks.engine.samples import Samples, carry_over, carry_points, check_samples
-from robustprune.attacks.engine.thorough import Examiner, check_third_party, check_thoroughly
-from robustprune.attacks.engine.waves import Found, WaveRunner, WorkDone, merge, neighbours
+from robustprune.attacks.engine.chunk_runner import ChunkRunner, Found, WorkDone, merge, neighbours
+from robustprune.attacks.engine.full_checks import CheckRunner, check_third_party, run_full_checks
+from robustprune.attacks.engine.samples import Samples, check_samples, merge_previous, with_previous
 from robustprune.attacks.registry import ATTACKS, check_norm, expand_options, get_attack
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
@@ -38,7 +38,7 @@ def run_attack(
     *,
     targets: Array | None = None,
     sample_ids: Sequence[int] | Tensor | None = None,
-    carry: AttackResult | None = None,
+    previous: AttackResult | None = None,
     device: Device = None,
     work: Work = NO_WORK,
     **settings: Any,
@@ -56,7 +56,7 @@ def run_attack(
         targets: (N,) integers, the class each sample is to be mistaken for, for a targeted attack.
         sample_ids: (N,) integers that say which sample is which, so that a subset gets the random draws it
             would get within the whole; 0…N−1 by default.
-        carry: Result of an earlier attack on the same samples with no larger budget: what it broke is not
+        previous: Result of an earlier attack on the same samples with no larger budget: what it broke is not
             attacked again.
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
             the network's weights are. The network itself stays where it is.
@@ -78,13 +78,13 @@ def run_attack(
     check_norm(get_attack(request.name), request.name, request.norm)
     options = expand_options(request.name, request.options)
     model, samples = placed(as_network(model), device), check_samples(images, labels, sample_ids, targets)
-    samples = carry_points(samples, carry, request)
+    samples = with_previous(samples, previous, request)
     training_before = training_submodules(model)
     with guarded(model, request.seed):
         training_during = training_submodules(model)
         found = _attack(model, samples, request, options, work, started)
         outcome = found.samples
-        checks_of_model = verdicts.probe_model(model, samples, outcome["clean_logits"], request.eot, found.tally)
+        checks_of_model = verdicts.probe_model(model, samples, outcome["clean_logits"], request.eot, found.counts)
         training_during = training_during or training_submodules(model)
     if expected_clean_accuracy is not None:
         is_right, is_random = outcome["clean_predictions"] == outcome["labels"], request.eot > 1
@@ -92,7 +92,7 @@ def run_attack(
             verdicts.check_clean_agreement(is_right, expected_clean_accuracy, draws_at_random=is_random)
         )
     result = AttackResult(
-        attack=request.name,
+        attack=request.label,
         norm=request.norm,
         epsilon=request.epsilon,
         options={
@@ -104,26 +104,26 @@ def run_attack(
             "restarts": request.restarts if found.is_random else 1,
         },
         **{name: value for name, value in outcome.items() if name not in ("stage", "clean_logits")},
-        broken_by=_names(found, request.name),
+        broken_by=_names(found, request.label),
         targets=samples.targets,
         checks=(
             verdicts.check_mode(training_before, training_during),
             verdicts.check_range(),
-            verdicts.check_graph(found.tally),
-            verdicts.check_zero_gradient(found.tally),
+            verdicts.check_graph(found.counts),
+            verdicts.check_zero_gradient(found.counts),
             verdicts.check_containment(outcome["adversarial"], outcome["perturbation_norms"], request.epsilon),
             verdicts.check_sample_size(outcome["broken"]),
             *checks_of_model,
         ),
-        gradient_evaluations=found.tally.gradients,
-        forward_evaluations=found.tally.forwards,
+        gradient_evaluations=found.counts.gradients,
+        forward_evaluations=found.counts.forwards,
         seconds=0.0,  # known once all is done
     )
-    result = carry_over(result, carry)
-    examiner = Examiner(run_attack, model, samples, result, request, work)
-    further = check_third_party(examiner) + (check_thoroughly(examiner) if request.checks == "full" else [])
+    result = merge_previous(result, previous)
+    runner = CheckRunner(run_attack, model, samples, result, request, work)
+    further = check_third_party(runner) + (run_full_checks(runner) if request.checks == "full" else [])
     result = replace(result, checks=(*result.checks, *further))
-    return replace(result, seconds=found.tally.earlier_seconds + time.perf_counter() - started)
+    return replace(result, seconds=found.counts.earlier_seconds + time.perf_counter() - started)
 
 
 def image_attack(name: str) -> Callable[..., Tensor]:
@@ -150,7 +150,9 @@ def image_attack(name: str) -> Callable[..., Tensor]:
 def _signature_of(attack: Callable[..., Tensor], name: str) -> inspect.Signature:
     """Return the signature for help and completion: what attacks have in common, and the options of this one."""
     entry = ATTACKS.builtin.get(name)
-    common = {key: field.default for key, field in Attack.model_fields.items() if key not in ("name", "options")}
+    common = {
+        key: field.default for key, field in Attack.model_fields.items() if key not in ("name", "label", "options")
+    }
     defaults = {**common, **({} if entry is None else entry.options)}
     named = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value) for key, value in defaults.items()]
     own = inspect.signature(attack)
@@ -163,10 +165,10 @@ def _attack(
 ) -> Found:
     """Attack this process's share of the samples, and return what all processes found."""
     processes, block = work.processes, neighbours(request)
-    own = samples if processes.is_alone else samples.part(processes.share(len(samples), block))
-    report = labelled(work.progress, f"{request.name} ε={request.epsilon:.4g}")
-    runner = WaveRunner(model, options, request, WorkDone(report, len(own), request, options))
-    with processes.agreement():
+    own = samples if processes.is_single else samples.part(processes.share(len(samples), block))
+    report = labelled(work.progress, f"{request.label} ε={request.epsilon:.4g}")
+    runner = ChunkRunner(model, options, request, WorkDone(report, len(own), request, options))
+    with processes.raising_everywhere():
         share = runner.run(own, model_device(model), work, started) if len(own) else None
     return merge(processes.gather(share), processes, block)
 

@@ -28,16 +28,16 @@ class Samples:
         labels: (N,) int64.
         ids: N integers that key the random draws.
         targets: (N,) int64, the classes to reach, if the attack is targeted.
-        carried: (N, …) points of an earlier attack; None if there was none.
-        carried_broken: (N,) bool, which of them succeeded.
+        previous_points: (N, …) points of an earlier attack; None if there was none.
+        previously_broken: (N,) bool, which of them succeeded.
     """
 
     images: Tensor
     labels: Tensor
     ids: list[int]
     targets: Tensor | None = None
-    carried: Tensor | None = None
-    carried_broken: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    previous_points: Tensor | None = None
+    previously_broken: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -55,8 +55,8 @@ class Samples:
             chosen(self.labels),
             [self.ids[place] for place in places.tolist()],
             None if self.targets is None else chosen(self.targets),
-            None if self.carried is None else chosen(self.carried),
-            self.carried_broken if self.carried is None else chosen(self.carried_broken),
+            None if self.previous_points is None else chosen(self.previous_points),
+            self.previously_broken if self.previous_points is None else chosen(self.previously_broken),
         )
 
 
@@ -104,7 +104,7 @@ def _as_classes(what: str, classes: Tensor, n: int) -> Tensor:
     return classes.long()
 
 
-def carry_points(samples: Samples, earlier: AttackResult | None, request: Attack) -> Samples:
+def with_previous(samples: Samples, earlier: AttackResult | None, request: Attack) -> Samples:
     """Return the samples with the points of an earlier attack.
 
     Raises:
@@ -117,17 +117,17 @@ def carry_points(samples: Samples, earlier: AttackResult | None, request: Attack
         for each in (earlier, samples)
     )
     if was != now or earlier.adversarial.shape != samples.images.shape:
-        raise AttackError("the result to carry over is that of other samples or targets")
+        raise AttackError("the result to previous over is that of other samples or targets")
     if earlier.norm != request.norm or earlier.epsilon > request.epsilon:
         raise AttackError(
-            f"the result to carry over has the budget {earlier.norm} {earlier.epsilon:g}, which is not within "
+            f"the result to previous over has the budget {earlier.norm} {earlier.epsilon:g}, which is not within "
             f"{request.norm} {request.epsilon:g}"
         )
     # Another model, or other images, would not be broken by these points.
-    return replace(samples, carried=earlier.adversarial, carried_broken=earlier.broken)
+    return replace(samples, previous_points=earlier.adversarial, previously_broken=earlier.broken)
 
 
-def carry_over(result: AttackResult, earlier: AttackResult | None) -> AttackResult:
+def merge_previous(result: AttackResult, earlier: AttackResult | None) -> AttackResult:
     """Return the result with the earlier one's account of what that one broke."""
     if earlier is None:
         return result

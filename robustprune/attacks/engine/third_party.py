@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.engine.ledger import Start
+from robustprune.attacks.engine.attack_counts import FirstGradients
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.samples import TOGETHER
 from robustprune.attacks.norms import NORMS
@@ -56,12 +56,12 @@ class Counting(nn.Module):
         self.model, self.training = problem.model, False
         # By which they tell the device, also of networks without parameters.
         self.place = nn.Parameter(problem.images.new_zeros(0), requires_grad=False)
-        self._problem, self._tally, self._draws = problem, problem.oracle.tally, problem.oracle.draws
-        self._start: Start | None = None
+        self._problem, self._counts, self._draws = problem, problem.model_queries.counts, problem.model_queries.draws
+        self._start: FirstGradients | None = None
 
     def begin(self) -> None:
         """Look at the next gradient: it is the first one of some samples."""
-        self._start = self._tally.starts.setdefault(self._problem.stage, Start())
+        self._start = self._counts.starts.setdefault(self._problem.stage, FirstGradients())
 
     def train(self, mode: bool = True) -> Counting:
         """Stay in evaluation mode: some attacks put a model in training mode once they are done."""
@@ -69,13 +69,13 @@ class Counting(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (n, K)."""
-        self._tally.forwards += self._draws * len(images)
+        self._counts.forwards += self._draws * len(images)
         if images.requires_grad:
             images.register_hook(self._count)  # type: ignore[no-untyped-call]
         return self._problem.run_forward(images)
 
     def _count(self, gradient: Tensor) -> Tensor:
-        self._tally.gradients += self._draws * len(gradient)
+        self._counts.gradients += self._draws * len(gradient)
         if self._start is not None:
             self._start.gradients += len(gradient)
             self._start.zeros += int((gradient.flatten(1) == 0).all(dim=1).sum())
@@ -206,7 +206,7 @@ def _as_attack(
     }
 
     def attack(problem: AttackProblem, **options: Any) -> None:
-        size = min(TOGETHER, problem.oracle.batches.size)
+        size = min(TOGETHER, problem.model_queries.batches.size)
         problem.describe(samples_together=size)
         rows = problem.rows
         if len(rows) == 0:
@@ -226,7 +226,7 @@ def _as_attack(
                 with isolated_generators(draws, problem.images.device), _third_party_code(name):
                     points[which[part]] = _moved(problem, rows[which[part]], perturb)
 
-            problem.oracle.batches.run(len(which), compute)
+            problem.model_queries.batches.run(len(which), compute)
         problem.ask(rows, points, "margin", gradient=False)
 
     problem = inspect.Parameter("problem", inspect.Parameter.POSITIONAL_OR_KEYWORD)

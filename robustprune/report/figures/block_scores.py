@@ -19,7 +19,7 @@ from robustprune.report.table import Table, Value
 
 def draw_block_scores(shown: FigureGroups) -> Drawing:
     """Return a panel for each kind of ticket: a bar for each block of the dense network, those that went hatched."""
-    found = {name: records for name, records in shown.groups.items() if _alike(records)}
+    found = {name: records for name, records in shown.groups.items() if _are_scored_alike(records)}
     if not found:
         raise NotDrawnError("no record holds scores of blocks (no layer was removed, or the records are older)")
     figure, axes = new_figure(0.3 + 1.3 * len(found), nrows=len(found), sharex=False)
@@ -47,9 +47,10 @@ def draw_block_scores(shown: FigureGroups) -> Drawing:
     )
 
 
-def _alike(records: Sequence[Record]) -> bool:
+def _are_scored_alike(records: Sequence[Record]) -> bool:
     names = [[block.name for block in record.model.blocks] for record in records]
-    return bool(names[0]) and all(each == names[0] for each in names)
+    is_scored = any(block.score is not None for record in records for block in record.model.blocks)
+    return is_scored and all(each == names[0] for each in names)
 
 
 def _removed(records: Sequence[Record]) -> Counter[str]:

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from robustprune.errors import ReportError
 from robustprune.report.figures.style import THEMED, styled
 from robustprune.report.table import Table
+from robustprune.runtime.file_kinds import MARK, PICTURE, FileKind
 from robustprune.runtime.files import write_atomically
-from robustprune.runtime.kinds import MARK, PICTURE, Kind
 
 # Without dates and versions, equal figures are equal bytes.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -89,7 +89,7 @@ def save_figures(drawings: Iterable[Drawing], folder: str | Path) -> list[Path]:
     return written
 
 
-def write_file(path: Path, content: bytes, kind: Kind) -> None:
+def write_file(path: Path, content: bytes, kind: FileKind) -> None:
     """Write a file of a report."""
     try:
         write_atomically(path, content, kind)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import robustprune as rp
 from robustprune.data import ImageData
-from robustprune.pruning import first_convolutions
+from robustprune.pruning import prunable_convolutions
 from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class
 
 FEW: dict[str, Any] = {"samples": 20, "samples_per_class": 2, "batch_size": 12, "components": 2}
@@ -36,7 +36,7 @@ def test_blocks(criterion: str, model: nn.Module, data: ImageData, same: Any) ->
 def test_filters(criterion: str, model: nn.Module, data: ImageData, images: Tensor, same: Any) -> None:
     if criterion_class(criterion).filter_scores is Criterion.filter_scores:
         pytest.skip("scores no filters")
-    layers = list(first_convolutions(model, rp.find_blocks(model, images), images).values())[:3]
+    layers = list(prunable_convolutions(model, rp.find_blocks(model, images), images).values())[:3]
     here, there = (
         rp.score_filters(model, layers, data, criterion, device=device, **options(criterion))
         for device in ("cpu", NAME)
@@ -71,7 +71,7 @@ def test_a_network_that_is_there_is_scored_and_cut_there(
     found = [rp.prune_layers(each, scores, blocks=1, data=data) for each in (model, moved)]
     assert found[0].sha256 == found[1].sha256
     assert next(found[1].network.parameters()).device.type == NAME
-    layers = first_convolutions(moved, rp.find_blocks(moved, images), images).values()
+    layers = prunable_convolutions(moved, rp.find_blocks(moved, images), images).values()
     filters = rp.score_filters(moved, list(layers), data, "l1")
     cut = [rp.prune_filters(each, filters, match=found[0], data=data) for each in (model, moved)]
     assert cut[0].sha256 == cut[1].sha256

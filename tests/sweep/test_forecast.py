@@ -1,4 +1,4 @@
-"""What an estimate counts, on a network whose pace is made up."""
+"""What an estimate counts, on a network whose speed is made up."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import pytest
 from support import Run, check_failure
 
 from robustprune.data import ImageData
+from robustprune.sweep.forecast import Forecast
 from robustprune.sweep.graph import Stage
-from robustprune.sweep.pace import Pace
 
 NOTHING: dict[str, Any] = {"split": "test", "limit": 50, "attacks": {}, "corruptions": {}, "shift": {}, "ood": {}}
 
 
 def images(data: ImageData, **asked: Any) -> float:
     """Return through how many images an evaluation goes, at one second for each."""
-    pace = Pace.__new__(Pace)  # nothing is measured
-    pace.data, pace.image_seconds = data, 3.0
+    forecast = Forecast.__new__(Forecast)  # nothing is measured
+    forecast.data, forecast.image_seconds = data, 3.0
     stage = Stage("evaluate", {"evaluate": {**NOTHING, **asked}})
-    assert pace.bytes_on_disk(stage) > 0
-    return pace.seconds(stage)
+    assert forecast.bytes_on_disk(stage) > 0
+    return forecast.seconds(stage)
 
 
 @pytest.mark.parametrize(

@@ -1,98 +1,16 @@
-"""What an attack is after, and its books: what it cost, and the best point of each sample so far."""
+"""The best point of each sample so far."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from robustprune.attacks.losses import Loss, margin
+from robustprune.attacks.engine.goal import Goal, Score, are_predictions
+from robustprune.attacks.losses import margin
 from robustprune.attacks.norms import over_samples
 
-Score = Callable[[Tensor, Tensor], Tensor]
-"""Logits (n, K) of the samples with indices (n,) → (n,), which grows as the goal comes closer."""
 
-
-def are_predictions(logits: Tensor) -> Tensor:
-    """Return (n,) bool, whether logits (n, K) say a class: −∞ masks one, but NaN, +∞ or −∞ alone are an overflow."""
-    # The largest of numbers and NaN is NaN.
-    return logits.amax(dim=1).isfinite()
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What counts as success: to get away from labels (N,), or to targets (N,)."""
-
-    labels: Tensor
-    targets: Tensor | None = None
-
-    def is_reached(self, logits: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return (n,) bool for logits (n, K) of the samples ``rows``, of all if None.
-
-        Logits that are `no prediction <are_predictions>` are no success.
-        """
-        return self.is_reached_by(logits.argmax(dim=1), rows) & are_predictions(logits)
-
-    def is_reached_by(self, predictions: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return (n,) bool for predictions (n,) of the samples ``rows``, of all if None."""
-        wanted = self.labels if self.targets is None else self.targets
-        wanted = wanted if rows is None else wanted[rows]
-        return predictions != wanted if self.targets is None else predictions == wanted
-
-    def score(self, loss: Loss) -> Score:
-        """Return what an attack makes grow: the loss of the label, or the negative one of the target."""
-        targets = self.targets
-        if targets is None:
-            return lambda logits, rows: loss(logits, self.labels[rows])
-        return lambda logits, rows: -loss(logits, targets[rows])
-
-
-@dataclass
-class Start:
-    """When a stage of an attack first asked for them, samples with a usable gradient, and with one of exactly zero."""
-
-    gradients: int = 0
-    zeros: int = 0
-
-
-@dataclass
-class Tally:
-    """What was spent, and what was odd, over a whole attack; the checks judge by it.
-
-    Attributes:
-        forwards: Samples × forward passes.
-        gradients: Samples × gradients.
-        without_graph: Gradients that could not be had, as the logits do not depend on the input for autograd.
-        not_finite: Gradients with NaN or infinity, and logits that are no prediction.
-        starts: Stage → its first gradients. An attack of one piece is a stage without a name.
-        earlier_seconds: Wall time before an interruption, of an attack that was picked up.
-    """
-
-    forwards: int = 0
-    gradients: int = 0
-    without_graph: int = 0
-    not_finite: int = 0
-    starts: dict[str, Start] = field(default_factory=dict)
-    earlier_seconds: float = 0.0
-
-    def add_start(self, stage: str, start: Start) -> None:
-        """Add the first gradients of a stage on some samples."""
-        before = self.starts.setdefault(stage, Start())
-        before.gradients += start.gradients
-        before.zeros += start.zeros
-
-    def add(self, other: Tally) -> None:
-        """Add what was spent side by side."""
-        for name in ("forwards", "gradients", "without_graph", "not_finite"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for stage, start in other.starts.items():
-            self.add_start(stage, start)
-        self.earlier_seconds = max(self.earlier_seconds, other.earlier_seconds)
-
-
-class Ledger:
+class BestPoints:
     """The point kept of each sample: at first the image, then the best, or the last, that was asked about.
 
     Of a network that draws at random the logits are means of several passes, and no point breaks a sample for good:
@@ -153,7 +71,7 @@ class Ledger:
             before = book[rows]
             book[rows] = torch.where(over_samples(chosen, before), value, before)
 
-    def carry(self, points: Tensor, broken: Tensor) -> None:
+    def take_over(self, points: Tensor, broken: Tensor) -> None:
         """Take over points (N, …) that an earlier, no wider attack broke samples (N,) with."""
         taken = broken & ~self.is_broken
         self.points[taken] = points[taken]

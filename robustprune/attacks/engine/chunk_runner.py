@@ -1,4 +1,4 @@
-"""Carrying an attack through the samples of a process, in waves of bounded memory, and joining what all found."""
+"""Carrying an attack through the samples of a process, in chunks of bounded memory, and joining what all found."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustprune.attacks.engine.attack_counts import Counts
 from robustprune.attacks.engine.checks import perturbation_sizes
-from robustprune.attacks.engine.ledger import Tally, are_predictions
-from robustprune.attacks.engine.oracle import Batches, Oracle, predict_once
+from robustprune.attacks.engine.goal import are_predictions
 from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.engine.resume import SavedWave, state_file
+from robustprune.attacks.engine.queries import Batches, ModelQueries, predict_once
+from robustprune.attacks.engine.resume import SavedChunk, state_file
 from robustprune.attacks.engine.samples import TOGETHER, Samples
 from robustprune.attacks.registry import get_attack
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.inference import accelerate
 from robustprune.models import to_unit_range
-from robustprune.runtime.processes import Processes
+from robustprune.runtime.process_group import ProcessGroup
 from robustprune.runtime.work import Work
 
 # Samples are attacked together up to these bounds: what an interruption costs at most, and what a problem may hold in
 # its handful of copies of images.
-WAVE_SAMPLES = 512
-WAVE_BYTES = 2**28
+CHUNK_SAMPLES = 512
+CHUNK_BYTES = 2**28
 
 
 @dataclass
@@ -42,30 +43,32 @@ class Found:
 
     samples: dict[str, Tensor] = field(default_factory=dict)
     stages: list[str] = field(default_factory=lambda: [""])
-    tally: Tally = field(default_factory=Tally)
+    counts: Counts = field(default_factory=Counts)
     details: dict[str, Any] = field(default_factory=dict)
     is_random: bool = False
     is_frozen: bool = False
 
 
-class WaveRunner:
-    """One attack on one model, which is guarded by the time a wave comes, wave after wave."""
+class ChunkRunner:
+    """One attack on one model, which is guarded by the time a chunk comes, chunk after chunk."""
 
     def __init__(self, model: nn.Module, options: dict[str, Any], request: Attack, progress: WorkDone) -> None:
         """Prepare to attack ``model``."""
         self.found = Found()
         self.model, self._options, self._request, self._progress = model, options, request, progress
-        self._oracle = Oracle(self.found.tally, Batches(request.batch_size), progress.advance, request.eot)
+        self._model_queries = ModelQueries(
+            self.found.counts, Batches(request.batch_size), progress.advance, request.eot
+        )
         self._fast: nn.Module | None = None if request.frozen else model
 
     def run(self, samples: Samples, place: torch.device, work: Work, started: float) -> Found:
         """Attack samples on the device ``place``, keeping what is finished in the folder of the work."""
-        waves = [self._attack_wave(wave, place, work, started) for wave in _split_waves(samples, self._request)]
-        self.found.samples = {name: torch.cat([wave[name] for wave in waves]) for name in waves[0]}
+        chunks = [self._attack_chunk(chunk, place, work, started) for chunk in _split_chunks(samples, self._request)]
+        self.found.samples = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         self.found.is_frozen = self._fast is not None and self._fast is not self.model
         return self.found
 
-    def _attack_wave(self, samples: Samples, place: torch.device, work: Work, started: float) -> dict[str, Tensor]:
+    def _attack_chunk(self, samples: Samples, place: torch.device, work: Work, started: float) -> dict[str, Tensor]:
         # Copies made here are ordinary tensors, even of images that come from inference mode.
         here = replace(
             samples,
@@ -73,21 +76,21 @@ class WaveRunner:
             labels=samples.labels.to(place).clone(),
             targets=None if samples.targets is None else samples.targets.to(place).clone(),
         )
-        mean_logits = self._oracle.predict(self.model, here.images)
+        mean_logits = self._model_queries.predict(self.model, here.images)
         _check_clean(mean_logits, here)
         single = self._predict_once(here.images, here.ids) if self._request.eot > 1 else None
-        problem = AttackProblem(self._oracle, self.model, here, mean_logits, self._request, single=single)
+        problem = AttackProblem(self._model_queries, self.model, here, mean_logits, self._request, single=single)
         problem.stages = self.found.stages
-        if samples.carried is not None:
-            problem.ledger.carry(samples.carried.to(place), samples.carried_broken.to(place))
-        if (~problem.ledger.is_broken).any():
+        if samples.previous_points is not None:
+            problem.best.take_over(samples.previous_points.to(place), samples.previously_broken.to(place))
+        if (~problem.best.is_broken).any():
             if self._fast is None:
                 self._fast = accelerate(self.model, here.images)
             problem.model = self._fast
         if work.folder is not None:
             path = state_file(work.folder, self.model, samples, self._request, self._options)
             work.kept.add(path)
-            problem.saved = SavedWave(path, problem, started)
+            problem.saved = SavedChunk(path, problem, started)
         clean_logits = mean_logits if single is None else single
         logits = self._attack_fast_first(problem, clean_logits)
         self._progress.finish(len(samples))
@@ -101,14 +104,14 @@ class WaveRunner:
         it may on the very boundary, the sample is attacked once more, on the model itself.
         """
         self._propose(problem)
-        logits = self._verdict(problem, clean_logits)
-        doubtful = problem.ledger.is_broken & ~problem.goal.is_reached(logits)
+        logits = self._final_logits(problem, clean_logits)
+        doubtful = problem.best.is_broken & ~problem.goal.is_reached(logits)
         # Of a network that draws at random, another attempt would be a second draw.
         if problem.model is not self.model and self._request.eot == 1 and bool(doubtful.any()):
             problem.model, problem.saved = self.model, None
-            problem.ledger.reopen(doubtful, problem.images, problem.clean_logits)
+            problem.best.reopen(doubtful, problem.images, problem.clean_logits)
             self._propose(problem, only=doubtful)
-            logits = self._verdict(problem, clean_logits)
+            logits = self._final_logits(problem, clean_logits)
         return logits
 
     def _propose(self, problem: AttackProblem, only: Tensor | None = None) -> None:
@@ -123,9 +126,9 @@ class WaveRunner:
             if not problem.has_drawn:
                 return
 
-    def _verdict(self, problem: AttackProblem, clean_logits: Tensor) -> Tensor:
+    def _final_logits(self, problem: AttackProblem, clean_logits: Tensor) -> Tensor:
         """Return the model's logits (N, K) at the points kept; samples wrong to begin with still have their image."""
-        logits, points = clean_logits.clone(), problem.ledger.points
+        logits, points = clean_logits.clone(), problem.best.points
         attacked = ~problem.goal.is_reached(logits)
         if not bool(attacked.any()):
             return logits
@@ -133,30 +136,32 @@ class WaveRunner:
             # Once, as the network is used; all of them, as only batches of the same samples draw the same.
             logits[attacked] = self._predict_once(points, problem.sample_ids)[attacked]
         else:
-            logits[attacked] = self._oracle.predict(self.model, points[attacked])
+            logits[attacked] = self._model_queries.predict(self.model, points[attacked])
         return logits
 
     def _predict_once(self, images: Tensor, sample_ids: list[int]) -> Tensor:
-        self.found.tally.forwards += len(images)
-        return predict_once(self.model, images, sample_ids, seed=self._request.seed, batches=self._oracle.batches)
+        self.found.counts.forwards += len(images)
+        return predict_once(
+            self.model, images, sample_ids, seed=self._request.seed, batches=self._model_queries.batches
+        )
 
 
 def _measure(problem: AttackProblem, images: Tensor, clean_logits: Tensor, logits: Tensor) -> dict[str, Tensor]:
     """Measure the returned points afresh: what the attack saw on the way does not count."""
-    ledger, goal = problem.ledger, problem.goal
+    best, goal = problem.best, problem.goal
     broken = goal.is_reached(clean_logits) | goal.is_reached(logits)
-    seen = torch.where(ledger.first_broken < 0, problem.queries, ledger.first_broken)
+    seen = torch.where(best.first_broken < 0, problem.queries, best.first_broken)
     return {
-        "adversarial": ledger.points,
+        "adversarial": best.points,
         "broken": broken,
         "clean_predictions": clean_logits.argmax(dim=1),
         "adversarial_predictions": logits.argmax(dim=1),
         "labels": goal.labels,
         # Against the caller's images: an attack may have written into the problem's.
-        "perturbation_norms": perturbation_sizes(ledger.points.cpu(), to_unit_range(images.cpu()), problem.norm),
+        "perturbation_norms": perturbation_sizes(best.points.cpu(), to_unit_range(images.cpu()), problem.norm),
         "broken_at_step": torch.where(broken, seen, -1),
-        "queries": ledger.asked,
-        "stage": torch.where(broken, ledger.stage, -1),
+        "queries": best.asked,
+        "stage": torch.where(broken, best.stage, -1),
     }
 
 
@@ -180,7 +185,7 @@ class WorkDone:
         self._tell(min(self._done + samples, self._total))
 
     def finish(self, samples: int) -> None:
-        """Close a wave: what early stopping saved is done too, and what a guess left out is not counted."""
+        """Close a chunk: what early stopping saved is done too, and what a guess left out is not counted."""
         self._finished += samples * self._per_sample
         self._tell(max(self._done, self._finished))
 
@@ -195,33 +200,33 @@ def neighbours(request: Attack) -> int:
     return min(TOGETHER, request.batch_size) if ":" in request.name else 1
 
 
-def _split_waves(samples: Samples, request: Attack) -> Iterator[Samples]:
+def _split_chunks(samples: Samples, request: Attack) -> Iterator[Samples]:
     """Yield the samples in runs of bounded memory, of whole groups or batches; the outcome does not depend on it."""
     unit = neighbours(request) if ":" in request.name else request.batch_size
-    bound = min(max(WAVE_BYTES // (4 * samples.images[0].numel()), 1), max(WAVE_SAMPLES, unit))
+    bound = min(max(CHUNK_BYTES // (4 * samples.images[0].numel()), 1), max(CHUNK_SAMPLES, unit))
     size = bound // unit * unit or bound
     for start in range(0, len(samples), size):
         yield samples.part(slice(start, start + size))
 
 
-def merge(shares: Sequence[Found | None], processes: Processes, block: int) -> Found:
+def merge(shares: Sequence[Found | None], processes: ProcessGroup, block: int) -> Found:
     """Return what all processes found, in the order of the samples; None is a share of no samples."""
     found = [share for share in shares if share is not None]
-    if processes.is_alone:
+    if processes.is_single:
         return found[0]
     stages = list(dict.fromkeys(stage for share in found for stage in share.stages))
-    tally = Tally()
+    counts = Counts()
     for share in found:
         numbers = torch.tensor([*map(stages.index, share.stages), -1])
         share.samples["stage"] = numbers[share.samples["stage"]]
-        tally.add(share.tally)
+        counts.add(share.counts)
     return Found(
         samples={
             name: processes.joined([None if share is None else share.samples[name] for share in shares], block)
             for name in found[0].samples
         },
         stages=stages,
-        tally=tally,
+        counts=counts,
         details={name: value for share in reversed(found) for name, value in share.details.items()},
         is_random=any(share.is_random for share in found),
         is_frozen=any(share.is_frozen for share in found),

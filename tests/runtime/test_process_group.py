@@ -14,8 +14,8 @@ from robustprune.data import augment
 from robustprune.data.augmentation import augmix
 from robustprune.errors import ProcessError
 from robustprune.runtime.launch import Launch, read_launch, silence_others
-from robustprune.runtime.processes import ALONE, Processes, start_processes
-from robustprune.runtime.randomness import Draws
+from robustprune.runtime.process_group import SINGLE, ProcessGroup, join_process_group
+from robustprune.runtime.randomness import BatchGenerator
 
 COUNTS = st.integers(1, 9)
 TOTALS = st.integers(0, 300)
@@ -23,7 +23,7 @@ TOTALS = st.integers(0, 300)
 
 @given(COUNTS, TOTALS)
 def test_rows_follow_each_other_and_differ_by_one(count: int, total: int) -> None:
-    rows = [Processes(rank, count).rows(total) for rank in range(count)]
+    rows = [ProcessGroup(rank, count).rows(total) for rank in range(count)]
     assert [place for each in rows for place in range(total)[each]] == list(range(total))
     sizes = [each.stop - each.start for each in rows]
     assert max(sizes) - min(sizes) <= 1
@@ -31,7 +31,7 @@ def test_rows_follow_each_other_and_differ_by_one(count: int, total: int) -> Non
 
 @given(COUNTS, TOTALS, st.integers(1, 70))
 def test_shares_are_whole_blocks_that_join_to_all(count: int, total: int, block: int) -> None:
-    shares = [Processes(rank, count).share(total, block) for rank in range(count)]
+    shares = [ProcessGroup(rank, count).share(total, block) for rank in range(count)]
     assert sorted(torch.cat(shares).tolist()) == list(range(total))
     for share in shares:
         for start in range(0, len(share), block):
@@ -40,15 +40,15 @@ def test_shares_are_whole_blocks_that_join_to_all(count: int, total: int, block:
             assert together.tolist() == list(range(int(together[0]), int(together[0]) + len(together)))
     if total:
         parts = [share.double() if len(share) else None for share in shares]
-        assert Processes(0, count).joined(parts, block).tolist() == list(range(total))
+        assert ProcessGroup(0, count).joined(parts, block).tolist() == list(range(total))
 
 
 def test_one_process_does_all() -> None:
-    assert ALONE.is_main
-    assert ALONE.gather(3) == [3]
-    assert ALONE.sum([1.5, 2]) == [1.5, 2]
-    assert ALONE.from_main(lambda: "done") == "done"
-    (found,) = ALONE.spread(5, 2, lambda places: [places * 10])
+    assert SINGLE.is_main
+    assert SINGLE.gather(3) == [3]
+    assert SINGLE.sum([1.5, 2]) == [1.5, 2]
+    assert SINGLE.from_main(lambda: "done") == "done"
+    (found,) = SINGLE.spread(5, 2, lambda places: [places * 10])
     assert found.tolist() == [0, 10, 20, 30, 40]
 
 
@@ -58,7 +58,7 @@ def test_some_images_of_a_batch_are_drawn_for_as_within_it(start: int, total: in
     rows = slice(min(start, total - 1), total)
     whole, part = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
     images = torch.randint(256, (total, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
-    draws = Draws(part, rows, total)
+    draws = BatchGenerator(part, rows, total)
     for _ in range(2):  # the generator has moved on alike
         expected = augment(images, whole, flip=True, shift=1)
         assert torch.equal(augment(images[rows], draws, flip=True, shift=1), expected[rows])
@@ -100,11 +100,11 @@ def test_only_the_first_prints(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("second")
 def test_processes_do_not_share_a_card() -> None:
     expected = "all 2 processes would share the graphics card 'cuda:1'; give --device cuda"
-    with pytest.raises(ProcessError, match=expected), start_processes(torch.device("cuda:1")):
+    with pytest.raises(ProcessError, match=expected), join_process_group(torch.device("cuda:1")):
         pass
     # The machine's own cards are counted once none is named.
     if not torch.cuda.is_available():
-        with pytest.raises(ProcessError, match="this machine has 0"), start_processes(torch.device("cuda")):
+        with pytest.raises(ProcessError, match="this machine has 0"), join_process_group(torch.device("cuda")):
             pass
 
 

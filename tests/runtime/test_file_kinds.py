@@ -16,15 +16,15 @@ from robustprune.corruptions.corrupted_files import write_gallery
 from robustprune.data import ImageData
 from robustprune.errors import AttackError, CorruptionError, EvaluationError, TicketError
 from robustprune.models import build_model
-from robustprune.runtime import kinds
+from robustprune.runtime import file_kinds
+from robustprune.runtime.file_kinds import FileKind, check_replaceable, overwriting
 from robustprune.runtime.files import write_atomically
-from robustprune.runtime.kinds import Kind, check_replaceable, overwriting
 from robustprune.runtime.work import Work
 from robustprune.tickets.export import export_model
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import CHECKPOINT_NAME, train
 
-ALL = {name: kind for name, kind in vars(kinds).items() if isinstance(kind, Kind)}
+ALL = {name: kind for name, kind in vars(file_kinds).items() if isinstance(kind, FileKind)}
 OWN = {
     "TICKET": "ticket.pt",
     "CHECKPOINT": "checkpoint",
@@ -76,15 +76,15 @@ def test_damage_is_no_file_of_a_kind(folder: Path, tmp_path: Path, name: str) ->
 
 
 def test_what_is_there_decides(folder: Path, tmp_path: Path) -> None:
-    check_replaceable(tmp_path / "new", kinds.TICKET)
+    check_replaceable(tmp_path / "new", file_kinds.TICKET)
     (tmp_path / "empty").touch()  # as mktemp makes it
-    check_replaceable(tmp_path / "empty", kinds.TICKET)
-    check_replaceable(folder / "ticket.pt", kinds.TICKET)
+    check_replaceable(tmp_path / "empty", file_kinds.TICKET)
+    check_replaceable(folder / "ticket.pt", file_kinds.TICKET)
     for wrong in (folder / "record.json", folder, Path(os.devnull)):
         with pytest.raises(OSError, match=r"lost|directory|device"):
-            check_replaceable(wrong, kinds.TICKET)
+            check_replaceable(wrong, file_kinds.TICKET)
     with overwriting(True):
-        check_replaceable(folder / "record.json", kinds.TICKET)
+        check_replaceable(folder / "record.json", file_kinds.TICKET)
         with pytest.raises(OSError, match="device"):
             check_replaceable(Path(os.devnull), None)
     with pytest.raises(OSError, match="device"):

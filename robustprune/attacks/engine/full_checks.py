@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robustprune.attacks.engine.attack_result import AttackResult, Check
 from robustprune.attacks.engine.checks import MOST_FURTHER
-from robustprune.attacks.engine.ledger import Goal
+from robustprune.attacks.engine.goal import Goal
 from robustprune.attacks.engine.samples import Samples
 from robustprune.attacks.registry import attack_options, get_attack, knows_norm
 from robustprune.attacks.requests import Attack
@@ -32,7 +32,7 @@ _SHARED = {"epsilon", "norm", "seed", "restarts", "batch_size", "eot", "frozen"}
 
 
 @dataclass(frozen=True)
-class Examiner:
+class CheckRunner:
     """Attacks the samples of a result in other ways."""
 
     # `robustprune.attacks.run_attack`, which these checks are a part of and hence cannot import.
@@ -44,7 +44,7 @@ class Examiner:
     work: Work
 
     def attack(
-        self, name: str, *, samples: int | None = None, carry: AttackResult | None = None, **changes: Any
+        self, name: str, *, samples: int | None = None, previous: AttackResult | None = None, **changes: Any
     ) -> AttackResult:
         """Run an attack on the first so many samples (all by default), with the settings of the result."""
         part, given = self.samples.part(slice(samples)), self.request.model_dump(include=_SHARED) | changes
@@ -55,7 +55,7 @@ class Examiner:
             Attack.of(name, **given),
             sample_ids=part.ids,
             targets=part.targets,
-            carry=carry,
+            previous=previous,
             work=replace(self.work, progress=None),
         )
 
@@ -65,23 +65,23 @@ def further_broken(other: AttackResult, result: AttackResult) -> float:
     return int((other.broken & ~result.broken[: other.n]).sum()) / other.n
 
 
-def check_thoroughly(examiner: Examiner) -> list[Check]:
+def run_full_checks(runner: CheckRunner) -> list[Check]:
     """Return the further checks of a result."""
-    result = examiner.result
-    found = [check_no_budget(examiner), check_large_budget(examiner), check_monotone(examiner)]
-    if result.attack not in ("fgsm", "noise"):
-        found.append(check_strength_order(examiner))
-    if result.attack not in ("square", "autoattack", "strong") and knows_norm(get_attack("square"), result.norm):
-        found.append(check_black_box(examiner))
-    found.append(check_convergence(examiner))
+    result, name = runner.result, runner.request.name
+    found = [check_no_budget(runner), check_large_budget(runner), check_monotone(runner)]
+    if name not in ("fgsm", "noise"):
+        found.append(check_strength_order(runner))
+    if name not in ("square", "autoattack", "strong") and knows_norm(get_attack("square"), result.norm):
+        found.append(check_black_box(runner))
+    found.append(check_convergence(runner))
     if any(check.name == "zero gradient" and check.verdict in ("WARN", "FAIL") for check in result.checks):
-        found.append(check_margin_loss(examiner))
+        found.append(check_margin_loss(runner))
     return found
 
 
-def check_no_budget(examiner: Examiner) -> Check:
+def check_no_budget(runner: CheckRunner) -> Check:
     """Without a budget nothing may move."""
-    result = examiner.attack(examiner.result.attack, samples=PROBED, epsilon=0, **examiner.request.options)
+    result = runner.attack(runner.request.name, samples=PROBED, epsilon=0, **runner.request.options)
     goal = Goal(result.labels, result.targets)
     was_reached = goal.is_reached_by(result.clean_predictions)
     if float(result.perturbation_norms.max()) == 0 and bool((result.broken == was_reached).all()):
@@ -89,12 +89,12 @@ def check_no_budget(examiner: Examiner) -> Check:
     return Check("no budget", "FAIL", f"with epsilon 0 images move by up to {float(result.perturbation_norms.max()):g}")
 
 
-def check_large_budget(examiner: Examiner) -> Check:
+def check_large_budget(runner: CheckRunner) -> Check:
     """Where every image is within reach, no more than chance may be left."""
-    pixels = examiner.samples.images[0].numel()
-    whole = {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[examiner.result.norm]
-    own = {"loss": examiner.request.options["loss"]} if "loss" in examiner.request.options else {}
-    result = examiner.attack("pgd", samples=PROBED, epsilon=whole, steps=100, **own)
+    pixels = runner.samples.images[0].numel()
+    whole = {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[runner.result.norm]
+    own = {"loss": runner.request.options["loss"]} if "loss" in runner.request.options else {}
+    result = runner.attack("pgd", samples=PROBED, epsilon=whole, steps=100, **own)
     classes = int(max(result.labels.max(), result.clean_predictions.max())) + 1
     detail = f"with epsilon {whole:g}, {result.robust_accuracy:.1%} of {result.n} samples withstand 100 steps of PGD"
     if result.robust_accuracy <= 1 / classes:
@@ -102,66 +102,66 @@ def check_large_budget(examiner: Examiner) -> Check:
     return Check("large budget", "FAIL", f"{detail}, more than guessing gets; gradients lead nowhere")
 
 
-def check_monotone(examiner: Examiner) -> Check:
+def check_monotone(runner: CheckRunner) -> Check:
     """Half the budget cannot do more harm than the whole, beyond what chance does."""
-    result = examiner.result
-    half = examiner.attack(result.attack, epsilon=result.epsilon / 2, **examiner.request.options)
+    result = runner.result
+    half = runner.attack(runner.request.name, epsilon=result.epsilon / 2, **runner.request.options)
     share = result.robust_accuracy
     noise = 1.96 * math.sqrt(max(share * (1 - share), 1 / result.n) / result.n)
     detail = f"robust accuracy is {half.robust_accuracy:.4f} at half of epsilon and {share:.4f} at the whole"
     return Check("monotone", "PASS" if half.robust_accuracy >= share - noise else "WARN", detail)
 
 
-def check_strength_order(examiner: Examiner) -> Check:
+def check_strength_order(runner: CheckRunner) -> Check:
     """One step, or noise, must not break what many steps do not."""
-    weak = {name: examiner.attack(name).robust_accuracy for name in ("fgsm", "noise")}
+    weak = {name: runner.attack(name).robust_accuracy for name in ("fgsm", "noise")}
     detail = ", ".join(f"{name} leaves {share:.4f}" for name, share in weak.items())
-    own = examiner.result.robust_accuracy
+    own = runner.result.robust_accuracy
     is_beaten = min(weak.values()) < own - MOST_FURTHER
     return Check("strength order", "WARN" if is_beaten else "PASS", f"{detail}, this {own:.4f}")
 
 
-def check_black_box(examiner: Examiner) -> Check:
+def check_black_box(runner: CheckRunner) -> Check:
     """An attack without gradients must not find what one with gradients missed."""
-    square = examiner.attack("square", samples=PROBED, queries=BLACK_BOX_QUERIES, rescale=True)
-    further = further_broken(square, examiner.result)
+    square = runner.attack("square", samples=PROBED, queries=BLACK_BOX_QUERIES, rescale=True)
+    further = further_broken(square, runner.result)
     detail = f"{BLACK_BOX_QUERIES} queries without gradients break a further {further:.2%} of {square.n} samples"
     return Check("black box", "WARN" if further > MOST_FURTHER else "PASS", detail)
 
 
-def check_convergence(examiner: Examiner) -> Check:
+def check_convergence(runner: CheckRunner) -> Check:
     """Twice the steps, or the restarts, must not find much more."""
-    result, options = examiner.result, dict(examiner.request.options)
-    known = attack_options(result.attack)
+    result, options = runner.result, dict(runner.request.options)
+    known = attack_options(runner.request.name)
     changes: dict[str, Any] = {"restarts": 2 * result.options["restarts"]}
     if "steps" in known:
         changes, options["steps"] = {}, 2 * options.get("steps", known["steps"])
-    doubled = examiner.attack(result.attack, carry=result, **(options | changes))
+    doubled = runner.attack(runner.request.name, previous=result, **(options | changes))
     drop = result.robust_accuracy - doubled.robust_accuracy
     what = "steps" if "steps" in known else "restarts"
     detail = f"twice the {what} lower the robust accuracy by {drop:.2%}"
     return Check("convergence", "WARN" if drop > MOST_FURTHER else "PASS", detail)
 
 
-def check_margin_loss(examiner: Examiner) -> Check:
+def check_margin_loss(runner: CheckRunner) -> Check:
     """Where gradients vanish in the loss, another loss may see."""
-    other = examiner.attack("pgd", loss="margin", steps=20)
-    further = further_broken(other, examiner.result)
-    detail = f"PGD on the margin leaves {other.robust_accuracy:.4f}, this {examiner.result.robust_accuracy:.4f}"
+    other = runner.attack("pgd", loss="margin", steps=20)
+    further = further_broken(other, runner.result)
+    detail = f"PGD on the margin leaves {other.robust_accuracy:.4f}, this {runner.result.robust_accuracy:.4f}"
     return Check("margin loss", "WARN" if further > MOST_FURTHER else "PASS", detail)
 
 
-def check_third_party(examiner: Examiner) -> list[Check]:
+def check_third_party(runner: CheckRunner) -> list[Check]:
     """Return the checks of an attack of another package; none of any other attack."""
-    measures: list[str] | None = getattr(get_attack(examiner.result.attack), "measures", None)
+    measures: list[str] | None = getattr(get_attack(runner.request.name), "measures", None)
     if measures is None:
         return []
-    with run_uncompiled(examiner.model):
-        step = examiner.attack("fgsm", frozen=False)
+    with run_uncompiled(runner.model):
+        step = runner.attack("fgsm", frozen=False)
     has_gradient = all(check.verdict != "FAIL" for check in step.checks if check.name == "graph")
     return [
-        check_norm_of(measures, examiner.result.norm),
-        check_single_step(examiner.result.broken, step.broken if has_gradient else None),
+        check_norm_of(measures, runner.result.norm),
+        check_single_step(runner.result.broken, step.broken if has_gradient else None),
     ]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from robustprune.corruptions import SEVERITIES, expand_names
 from robustprune.data import load_data
 from robustprune.models import build_model
 from robustprune.runtime.devices import choose_device
+from robustprune.runtime.progress import counted, shown_progress
 from robustprune.sweep.graph import Stage
 from robustprune.training import Recipe, measure_steps
 
@@ -28,11 +29,11 @@ _STEPS_TO_SCORE = 10  # criteria look at a few hundred images, as so many traini
 _SECONDS_BESIDE = 0.5  # loading, folding, writing
 
 
-def estimate(stages: Iterable[Stage], workers: int) -> dict[str, Any]:
+def estimate(stages: Collection[Stage], workers: int) -> dict[str, Any]:
     """Return seconds, energy (kWh; None if it cannot be measured) and bytes on disk that stages will take."""
     seconds, energy, disk = 0.0, 0.0, 0
-    paces: dict[str, Pace] = {}
-    for stage in stages:
+    forecasts: dict[str, Forecast] = {}
+    for stage in counted(stages, shown_progress(), "measuring steps"):
         seconds += _SECONDS_BESIDE
         if stage.kind == "compare":
             continue
@@ -40,12 +41,12 @@ def estimate(stages: Iterable[Stage], workers: int) -> dict[str, Any]:
         hints = {name: stage.hints[name] for name in ("model", "model_options", "data", "device", "country")}
         asked = [hints, stage.inputs["threads"], stage.inputs.get("recipe", "quick")]
         key = json.dumps(asked, sort_keys=True, default=str)
-        if key not in paces:
-            paces[key] = Pace(*asked)
-        taken = paces[key].seconds(stage)
+        if key not in forecasts:
+            forecasts[key] = Forecast(*asked)
+        taken = forecasts[key].seconds(stage)
         seconds += taken
-        energy += taken * paces[key].watts / 3.6e6
-        disk += paces[key].bytes_on_disk(stage)
+        energy += taken * forecasts[key].watts / 3.6e6
+        disk += forecasts[key].bytes_on_disk(stage)
     return {
         "seconds": seconds / workers,
         "energy_kwh": None if math.isnan(energy) else energy,
@@ -58,7 +59,7 @@ def estimate(stages: Iterable[Stage], workers: int) -> dict[str, Any]:
     }
 
 
-class Pace:
+class Forecast:
     """How fast a network is on its images; watts are NaN where energy cannot be measured."""
 
     def __init__(self, hints: Mapping[str, Any], threads: int, recipe: Any) -> None:

@@ -1,7 +1,7 @@
 """Work shared among the processes that torchrun started: one process is a group of one, and nothing is different.
 
 All of them run the same program. Where they exchange something, each waits for all others; what fails in one
-between two exchanges therefore has to end all, which :meth:`Processes.agreement` sees to.
+between two exchanges therefore has to end all, which :meth:`ProcessGroup.raising_everywhere` sees to.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EVALUATION_TIMEOUT = timedelta(days=2)
 
 
 @dataclass(frozen=True)
-class Processes:
+class ProcessGroup:
     """The processes of a run, as seen by one of them: which it is, from 0, and how many there are."""
 
     rank: int = 0
@@ -40,7 +40,7 @@ class Processes:
         return self.rank == 0
 
     @property
-    def is_alone(self) -> bool:
+    def is_single(self) -> bool:
         """Whether there are no others."""
         return self.count == 1
 
@@ -63,11 +63,11 @@ class Processes:
             batch: Places that are computed together, fewer where there would not be a batch for each process.
             work: From places (n,) to tensors with a row for each, on the CPU.
         """
-        if self.is_alone:
+        if self.is_single:
             return list(work(torch.arange(total)))
         block = min(batch, -(-total // self.count))
         own = self.share(total, block)
-        with self.agreement():
+        with self.raising_everywhere():
             found = list(work(own)) if len(own) else None
         shares = self.gather(found)
         columns = len(shares[0] or ())
@@ -80,30 +80,30 @@ class Processes:
         result = found[0].new_empty((total, *found[0].shape[1:]))
         for rank, part in enumerate(parts):
             if part is not None:
-                result[Processes(rank, self.count).share(total, block)] = part
+                result[ProcessGroup(rank, self.count).share(total, block)] = part
         return result
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the sums of numbers over all processes."""
-        if self.is_alone:
+        if self.is_single:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
-        with talking():
+        with exchanging():
             distributed.all_reduce(total)
         return total.tolist()
 
     def gather(self, value: T) -> list[T]:
         """Return what all processes give, by rank."""
-        if self.is_alone:
+        if self.is_single:
             return [value]
         found: list[Any] = [None] * self.count
-        with talking():
+        with exchanging():
             distributed.all_gather_object(found, value)
         return found
 
     def from_main(self, work: Callable[[], T]) -> T:
         """Return what ``work`` returns in the main process, which alone does it."""
-        with self.agreement():
+        with self.raising_everywhere():
             value = work() if self.is_main else None
         return self.gather(value)[0]  # type: ignore[return-value]
 
@@ -111,17 +111,17 @@ class Processes:
         """Return what ``work`` returns here; the others begin when the main process is done, as after a download."""
         found: list[T] = []
         for is_turn in (self.is_main, not self.is_main):
-            with self.agreement():
+            with self.raising_everywhere():
                 found += [work()] if is_turn else []
         return found[0]
 
     @contextmanager
-    def agreement(self) -> Iterator[None]:
+    def raising_everywhere(self) -> Iterator[None]:
         """Run the block in all processes; if it fails in one, raise its error in all.
 
         Nothing may be exchanged inside.
         """
-        if self.is_alone:
+        if self.is_single:
             yield
             return
         failure: Exception | None = None
@@ -135,11 +135,11 @@ class Processes:
                 raise each
 
 
-ALONE = Processes()
+SINGLE = ProcessGroup()
 
 
 @contextmanager
-def start_processes(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT) -> Iterator[Processes]:
+def join_process_group(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT) -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started with this one, for the block; without torchrun, be alone.
 
     They talk by gloo on processors and by NCCL between graphics cards, of which each process takes the one of its
@@ -151,7 +151,7 @@ def start_processes(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT)
     """
     launch = read_launch()
     if launch.count == 1:
-        yield ALONE
+        yield SINGLE
         return
     if device.type == "cuda":
         if device.index is not None:
@@ -177,13 +177,13 @@ def start_processes(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise ProcessError(f"the {launch.count} processes cannot be joined: {error}") from error
     try:
-        yield Processes(launch.rank, launch.count)
+        yield ProcessGroup(launch.rank, launch.count)
     finally:
         distributed.destroy_process_group()
 
 
 @contextmanager
-def talking() -> Iterator[None]:
+def exchanging() -> Iterator[None]:
     """Raise a `ProcessError` in place of what torch raises where an exchange with other processes fails."""
     try:
         yield

@@ -18,8 +18,8 @@ from robustprune.runtime.randomness import derive_seed
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-class ImageDraws:
-    """The random numbers of some images of one corruption at one severity."""
+class ImageRandomness:
+    """Random numbers for some images of one corruption at one severity."""
 
     def __init__(self, keys: Words) -> None:
         """Take the keys (n,) of the images; see :func:`image_keys`."""

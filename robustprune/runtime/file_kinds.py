@@ -18,7 +18,7 @@ _OVERWRITES: ContextVar[bool] = ContextVar("overwrites", default=False)
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """A kind of file."""
 
     name: str  # with its article, for messages
@@ -47,7 +47,7 @@ def may_overwrite() -> bool:
     return _OVERWRITES.get()
 
 
-def check_replaceable(path: Path, kind: Kind | None) -> None:
+def check_replaceable(path: Path, kind: FileKind | None) -> None:
     """Check that nothing is lost when ``path`` is written: it is free, empty, or a file of the kind.
 
     Raises:
@@ -82,17 +82,17 @@ MARK = "Written by robustprune"
 DEMO_MARK = ".robustprune-demo"
 """An empty file in a folder whose networks are those of a demo, and may be replaced by the next."""
 
-TICKET = Kind("a ticket", _holding("robustprune-ticket", starts=(b"PK",)))  # torch compresses nothing
-CHECKPOINT = Kind("a checkpoint of training", _holding("robustprune-checkpoint", starts=(b"PK",)))
-RECORD = Kind("a record", _holding('"schema":', '"model":', '"samples_sha256":', starts=(b"{",)))
-OUTCOMES = Kind(
+TICKET = FileKind("a ticket", _holding("robustprune-ticket", starts=(b"PK",)))  # torch compresses nothing
+CHECKPOINT = FileKind("a checkpoint of training", _holding("robustprune-checkpoint", starts=(b"PK",)))
+RECORD = FileKind("a record", _holding('"schema":', '"model":', '"samples_sha256":', starts=(b"{",)))
+OUTCOMES = FileKind(
     "a file of outcomes per sample", _holding("index.npy", "label.npy", "clean_prediction.npy", starts=(b"PK",))
 )
-ADVERSARIAL = Kind(
+ADVERSARIAL = FileKind(
     "a file of adversarial images", _holding("adversarial.npy", "perturbation_norms.npy", starts=(b"PK",))
 )
-EXPORT = Kind("an exported network", _holding("ticket_sha256"))
-PAGE = Kind("a report", _holding('name="generator" content="robustprune', starts=(b"<!",)))
-TABLES = Kind("a file of tables", _holding(MARK, starts=(b"<!-- ", b"% ")))
-PICTURE = Kind("a picture drawn here", _holding(MARK, starts=(b"\x89PNG", b"\xff\xd8", b"RIFF", b"%PDF", b"<svg")))
-SWEEP_PLAN = Kind("the plan of a sweep", _holding('"runs":', '"stages":', '"comparisons":', starts=(b"{",)))
+EXPORT = FileKind("an exported network", _holding("ticket_sha256"))
+PAGE = FileKind("a report", _holding('name="generator" content="robustprune', starts=(b"<!",)))
+TABLES = FileKind("a file of tables", _holding(MARK, starts=(b"<!-- ", b"% ")))
+PICTURE = FileKind("a picture drawn here", _holding(MARK, starts=(b"\x89PNG", b"\xff\xd8", b"RIFF", b"%PDF", b"<svg")))
+SWEEP_PLAN = FileKind("the plan of a sweep", _holding('"runs":', '"stages":', '"comparisons":', starts=(b"{",)))

@@ -16,8 +16,8 @@ import duckdb
 
 from robustprune.errors import EvaluationError
 from robustprune.registry import suggest
+from robustprune.runtime.file_kinds import FileKind
 from robustprune.runtime.files import printable, write_atomically
-from robustprune.runtime.kinds import Kind
 from robustprune.sweep.query.record_rows import RecordRow
 
 Format = Literal["table", "csv", "json", "parquet"]
@@ -25,7 +25,7 @@ DEFAULT = ("run", "accuracy", "corruption_mean_accuracy")
 
 
 @dataclass(frozen=True)
-class QueryAnswer:
+class QueryResult:
     """Rows that a condition holds for."""
 
     columns: list[str]
@@ -44,7 +44,7 @@ def query(
     order: str | None = None,
     out: str | Path | None = None,
     form: Format = "table",
-) -> QueryAnswer:
+) -> QueryResult:
     """Return the rows for which a condition holds.
 
     Args:
@@ -72,7 +72,7 @@ def query(
         try:
             found = connection.execute(_select(connection, chosen, where, order))
             columns = [each[0] for each in found.description or ()]
-            answer = QueryAnswer(columns, [tuple(_for_json(value) for value in row) for row in found.fetchall()])
+            answer = QueryResult(columns, [tuple(_for_json(value) for value in row) for row in found.fetchall()])
         except duckdb.Error as error:
             raise EvaluationError(_explain(error, known)) from error
     if out is not None:
@@ -149,7 +149,7 @@ def _explain(error: duckdb.Error, known: Sequence[str]) -> str:
     return f"the question cannot be answered: {text.partition(' LINE 1')[0]}"
 
 
-def _write(answer: QueryAnswer, out: Path, form: Format) -> None:
+def _write(answer: QueryResult, out: Path, form: Format) -> None:
     """Write rows to a file, whole or not at all."""
     try:
         write_atomically(out, _as_file(answer, form), _rows_kind(answer.columns, form))
@@ -158,7 +158,7 @@ def _write(answer: QueryAnswer, out: Path, form: Format) -> None:
         raise EvaluationError(f"{out} cannot be written: {reason}") from error
 
 
-def _as_file(answer: QueryAnswer, form: Format) -> bytes:
+def _as_file(answer: QueryResult, form: Format) -> bytes:
     if form == "json":
         return f"{json.dumps(answer.to_dicts(), indent=2, allow_nan=False)}\n".encode()
     options = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER"
@@ -169,7 +169,7 @@ def _as_file(answer: QueryAnswer, form: Format) -> bytes:
         return made.read_bytes()
 
 
-def _rows_kind(columns: Sequence[str], form: Format) -> Kind:
+def _rows_kind(columns: Sequence[str], form: Format) -> FileKind:
     """Return what a file of rows is: one whose columns are these, or some of them, or these and more."""
 
     def is_one(path: Path) -> bool:
@@ -179,4 +179,4 @@ def _rows_kind(columns: Sequence[str], form: Format) -> Kind:
         names = {name for name, *_ in found}
         return names <= set(columns) or names >= set(columns)
 
-    return Kind(f"a file of rows with these columns, as {form}", is_one)
+    return FileKind(f"a file of rows with these columns, as {form}", is_one)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.engine.ledger import Start, Tally, are_predictions
+from robustprune.attacks.engine.attack_counts import Counts, FirstGradients
+from robustprune.attacks.engine.goal import are_predictions
 from robustprune.attacks.norms import over_samples
 from robustprune.errors import AttackError, ModelWarning
 from robustprune.models import naming_failures, run_model
@@ -79,7 +80,7 @@ class Response:
     gradients: Tensor
 
 
-class Oracle:
+class ModelQueries:
     """Answers for a batch, and keeps count.
 
     Of a network that draws at random, the answer is the mean over several draws: of logits, of losses, and of the
@@ -91,9 +92,9 @@ class Oracle:
         on_batch: Told of so many samples after each batch of a question.
     """
 
-    def __init__(self, tally: Tally, batches: Batches, on_batch: Callable[[int], None], draws: int = 1) -> None:
+    def __init__(self, counts: Counts, batches: Batches, on_batch: Callable[[int], None], draws: int = 1) -> None:
         """Ask so many times."""
-        self.tally, self.batches, self.draws, self.on_batch = tally, batches, draws, on_batch
+        self.counts, self.batches, self.draws, self.on_batch = counts, batches, draws, on_batch
 
     def mean_logits(self, model: nn.Module, images: Tensor) -> Tensor:
         """Return logits (n, K) for images (n, …), differentiable and not counted."""
@@ -104,7 +105,7 @@ class Oracle:
         logits: list[Tensor] = []
         with torch.no_grad():
             self.batches.run(len(images), lambda part: logits.append(self.mean_logits(model, images[part])))
-        self.tally.forwards += self.draws * len(images)
+        self.counts.forwards += self.draws * len(images)
         return torch.cat(logits)
 
     def answer(
@@ -112,7 +113,7 @@ class Oracle:
         model: nn.Module,
         batch: Tensor,
         loss: Callable[[Tensor], Tensor],
-        start: Start | None,
+        start: FirstGradients | None,
         *,
         gradient: bool,
         proposed: Tensor,
@@ -124,7 +125,7 @@ class Oracle:
         Raises:
             AttackError: Those are not finite.
         """
-        without_graph = self.tally.without_graph
+        without_graph = self.counts.without_graph
         draws = [self._draw(model, batch.detach(), loss, gradient=gradient) for _ in range(self.draws)]
         # At once, as each question by itself would wait for the device.
         odd = [(~are_predictions(logits)).sum() for logits, _, _ in draws]
@@ -133,11 +134,11 @@ class Oracle:
         no_predictions, odd_points, odd_gradients = torch.stack([torch.stack(odd).sum(), *sums]).tolist()
         if odd_points and not all_finite(proposed):
             raise AttackError("the attack proposed points with NaN or infinity")
-        self.tally.not_finite += no_predictions
-        self.tally.forwards += self.draws * len(batch)
+        self.counts.not_finite += no_predictions
+        self.counts.forwards += self.draws * len(batch)
         if gradient:
-            self.tally.gradients += self.draws * len(batch)
-            is_whole = self.tally.without_graph == without_graph
+            self.counts.gradients += self.draws * len(batch)
+            is_whole = self.counts.without_graph == without_graph
             if odd_gradients or (start is not None and is_whole):
                 gradients = self._usable(gradients, start if is_whole else None)
         return Response(logits, losses, gradients)
@@ -156,17 +157,17 @@ class Oracle:
             with naming_failures(f"has no gradient at images of shape {tuple(batch.shape)}"):
                 (slopes,) = torch.autograd.grad(losses.sum(), batch, allow_unused=True)
         if slopes is None:
-            self.tally.without_graph += gradient * len(batch)
+            self.counts.without_graph += gradient * len(batch)
             slopes = torch.zeros_like(batch) if gradient else batch.new_zeros(0)
         return logits.detach(), losses.detach(), slopes
 
-    def _usable(self, gradients: Tensor, start: Start | None) -> Tensor:
-        """Return gradients (n, …) with zeros, and a note in the tally, where they are not finite."""
+    def _usable(self, gradients: Tensor, start: FirstGradients | None) -> Tensor:
+        """Return gradients (n, …) with zeros, and a note in the counts, where they are not finite."""
         if start is None and all_finite(gradients):
             return gradients
         flat = gradients.flatten(1)
         is_finite = flat.isfinite().all(dim=1)
-        self.tally.not_finite += int((~is_finite).sum())
+        self.counts.not_finite += int((~is_finite).sum())
         if start is not None:
             start.gradients += int(is_finite.sum())
             start.zeros += int((flat == 0).all(dim=1).sum())
