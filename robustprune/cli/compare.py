@@ -110,19 +110,20 @@ def compare(
 
 
 def _draw(found: Comparison) -> None:
-    terminal.paragraph(found.headline)
+    for sentence in found.summary:
+        terminal.paragraph(sentence)
     for pair in found.pairs:
         legend = [_LEGEND, *([f"ξ: {found.tolerance_text}."] if found.tolerance_text else []), *found.notes(*pair)]
         terminal.table(found.title(*pair), *found.table(*pair), "\n".join(legend))
     for ranking in found.rankings[:1]:
         terminal.table(ranking.title, *ranking.table(), "\n".join(ranking.notes()))
-    for warning in found.warnings:
-        terminal.say(f"Warning: {warning}")
+    for limitation in found.limitations:
+        terminal.say(f"Limitation: {limitation}")
 
 
 def _write_ranks(found: Comparison, folder: str) -> None:
     from robustprune.report.figures.drawing import save_figures, slug
-    from robustprune.report.figures.ranked import draw_ranking
+    from robustprune.report.figures.mean_ranks import draw_ranking
 
     if not found.rankings:
         raise ComparisonError(
@@ -186,5 +187,6 @@ def report(
     for name, found in parts.items():
         if len(parts) > 1:
             terminal.say(name)
-        terminal.paragraph(found.headline)
+        for sentence in found.summary:
+            terminal.paragraph(sentence)
     terminal.say(f"report in {out}")

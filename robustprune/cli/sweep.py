@@ -117,8 +117,10 @@ def _run_sweep(
         terminal.print_json(summary)
     else:
         for path, title in zip(summary["comparisons"], summary["compared"], strict=True):
-            headline = _read_comparison(path)["headline"]
-            terminal.paragraph(f"{title}: {headline}" if title else headline)
+            if title:
+                terminal.paragraph(f"{title}:")
+            for sentence in _read_comparison(path)["summary"]:
+                terminal.paragraph(sentence)
         terminal.say(
             f"{state.finished_runs} of {summary['runs']} runs are finished; {summary['done_now']} of "
             f"{summary['stages']} stages were done now. Records in {out}"
