@@ -190,20 +190,24 @@ def evaluate(
         processes.from_main(lambda: _save(records, files))
     if not (attacks.names or corruptions.names or corruptions.published or shift.sets or ood.sets):
         terminal.say(_MORE)
-    if as_json:
-        found = [record.to_json() for record in records.values()]
-        terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
-    else:
-        for name, record in records.items():
-            accuracy_table(record, files.get(name))
-            corruption_tables(record)
-            ood_tables(record)
+    _draw(records, files, as_json)
     clear_states(work)
     if resume_folder is not None:
         with suppress(OSError):  # another call's are in it
             resume_folder.rmdir()
     if attacked.strict:
         refuse_invalid(records.values())
+
+
+def _draw(records: Mapping[str, Record], files: Mapping[str, str], as_json: bool) -> None:
+    if as_json:
+        found = [record.to_json() for record in records.values()]
+        terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
+        return
+    for name, record in records.items():
+        accuracy_table(record, files.get(name))
+        corruption_tables(record)
+        ood_tables(record)
 
 
 def _save(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
