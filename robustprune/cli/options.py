@@ -280,9 +280,7 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
             type=click.Choice(["fp32", "bf16", "fp16"]),
             help="What training passes compute in; weights, attacks and evaluation stay in fp32. [default: fp32]",
         ),
-        click.option(
-            "--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on graphics cards."
-        ),
+        click.option("--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on GPUs."),
         *further,
         panel="Training",
     )

@@ -70,8 +70,8 @@ def draw_calibration(shown: FigureGroups) -> Drawing:
         rows += [[name, *values] for values in zip(confidence, accuracy, count, strict=True)]
     least = max(0.0, 10 * np.floor(least / 10 - 0.01))
     panel.set(xlim=(least, 101), ylim=(least, 103), xlabel="confidence (%)", ylabel="accuracy (%)", title="Reliability")
-    panel.annotate("less sure than right", (0.03, 0.95), xycoords="axes fraction", fontsize=6.5, color=MUTED, va="top")
-    panel.annotate("surer than right", (0.97, 0.04), xycoords="axes fraction", fontsize=6.5, color=MUTED, ha="right")
+    panel.annotate("underconfident", (0.03, 0.95), xycoords="axes fraction", fontsize=6.5, color=MUTED, va="top")
+    panel.annotate("overconfident", (0.97, 0.04), xycoords="axes fraction", fontsize=6.5, color=MUTED, ha="right")
     errors = {name: [100 * record.clean.ece for record in records] for name, records in found.items()}
     said = _draw_errors(axes[0, 1], shown, errors, "Calibration error (ECE, %)")
     caption = shown.caption(
