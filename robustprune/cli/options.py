@@ -236,15 +236,25 @@ dataset_options = gathered(
     click.option("--channels", type=click.Choice([1, 3]), help="Convert to gray or colour."),
     click.option("--train-limit", type=click.IntRange(min=1), help="Stratified number of training images."),
     click.option("--validation-fraction", type=click.FloatRange(0, 0.5), help="Held out of train. [default: 0.1]"),
-    click.option("--workers", type=click.IntRange(min=0), help="Processes that read images of large sets."),
+    click.option(
+        "--data-workers",
+        "workers",
+        type=click.IntRange(min=0),
+        help="Processes that read images of sets too large for memory.  [default: 0, read in this one]",
+    ),
     panel="Data set",
 )
 """For ``dataset: DataOptions``."""
 
 split_option = click.option("--split", type=click.Choice(["test", "val", "train"]), default="test")
 
+ELIGIBILITY = click.Choice(["paper", "strict", "identity"])
 eligibility_option = click.option(
-    "--eligibility", default="authors", help="Which blocks may go: authors, strict or identity."
+    "--eligibility",
+    type=ELIGIBILITY,
+    default="paper",
+    help="Which removable blocks may go: all (identity), all but the first of each stage (paper), or also not the last "
+    "before the next stage (strict).",
 )
 
 
@@ -261,7 +271,7 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
     return gathered(
         "recipe",
         _recipe,
-        click.option("--recipe", default="quick", help="quick or paper."),
+        click.option("--recipe", type=click.Choice(["quick", "paper"]), default="quick", help="Defaults of training."),
         click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
         click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
         click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
@@ -270,13 +280,15 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
             type=click.Choice(["fp32", "bf16", "fp16"]),
             help="What training passes compute in; weights, attacks and evaluation stay in fp32. [default: fp32]",
         ),
-        click.option(
-            "--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on graphics cards."
-        ),
+        click.option("--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on GPUs."),
         *further,
         panel="Training",
     )
 
+
+resume_option = click.option(
+    "--resume", is_flag=True, help="Continue where an interrupted call with the same --out was; otherwise begin."
+)
 
 country_options = gathered(
     "country",

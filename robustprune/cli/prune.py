@@ -10,6 +10,7 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import PRUNE_AND_TRAIN, commands
 from robustprune.cli.options import (
+    ELIGIBILITY,
     DataOptions,
     NetworkOptions,
     Setup,
@@ -37,6 +38,7 @@ _OPTIONS = {
     "filter": ("match", "filters", "match_by"),
     "weight": ("sparsity", "rounds"),
 }
+_ADVICE = {"layer": "; `robustprune blocks --model …` shows how many can go"}
 _NEEDED = {"layer": ("blocks",), "filter": ("match", "filters"), "weight": ("sparsity",)}
 
 
@@ -60,7 +62,7 @@ def _wanted(method: str, criterion: str, **own: Any) -> _Wanted:
             raise click.UsageError(f"--{name.replace('_', '-')} belongs to --method {owner}, not to --method {kind}")
     if not given.keys() & set(_NEEDED[kind]):
         flags = " or ".join(f"'--{name}'" for name in _NEEDED[kind])
-        raise click.UsageError(f"Missing option {flags}, which --method {kind} needs.")
+        raise click.UsageError(f"Missing option {flags}, which --method {kind} needs{_ADVICE.get(kind, '')}.")
     if "filters" in given and ("match" in given or "match_by" in given):
         raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
     match, filters = (given.pop(name, None) for name in ("match", "filters"))
@@ -84,7 +86,7 @@ prune_options = gathered(
         "grasp:samples_per_class=20.",
     ),
     click.option("--blocks", type=click.IntRange(min=1), help="layer: how many blocks go."),
-    click.option("--eligibility", help="layer: authors, strict or identity. [default: authors]"),
+    click.option("--eligibility", type=ELIGIBILITY, help="layer: which blocks may go, see `blocks`.  [default: paper]"),
     click.option("--match", type=Source(), help="filter: a ticket; filters go until the costs are closest."),
     click.option("--filters", type=click.IntRange(min=1), help="filter: how many go, where nothing is matched."),
     click.option(

@@ -26,7 +26,7 @@ Groups = dict[str, list[Record]]
 
 @dataclass(frozen=True)
 class Group:
-    """One part of a report: networks of one architecture and defence, evaluated on the same images."""
+    """One part of a report: networks of one architecture and way of training, evaluated on the same images."""
 
     title: str
     records: Groups
@@ -81,7 +81,7 @@ def _narrowed(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def group_records(records: Sequence[Record], *, lenient: bool = False) -> list[Group]:
-    """Return one group for each architecture, defence, recipe of dense networks and sample of images, by title.
+    """Return one group for each architecture, way of training, recipe of dense networks and sample of images, by title.
 
     A record whose every measurement stands in another record of the same network and images is left out.
 
@@ -238,11 +238,11 @@ def _count(noun: str, count: int) -> str:
 
 
 def name_context(record: Record) -> str:
-    """Return what comparable records have in common, for readers: architecture, image set and defence."""
+    """Return what comparable records have in common, for readers: architecture, image set and way of training."""
     recipe = record.model.training.get("recipe") or {}
-    defences = [recipe.get(name) for name in ("adversarial", "defence")]
-    defence = " and ".join(str(name) for name in defences if name not in (None, "none"))
-    return f"{record.model.architecture} on {record.dataset}{f', trained with {defence}' if defence else ''}"
+    chosen = [recipe.get(name) for name in ("adversarial", "augmentation")]
+    trained = " and ".join(str(name) for name in chosen if name not in (None, "none", "standard"))
+    return f"{record.model.architecture} on {record.dataset}{f', trained with {trained}' if trained else ''}"
 
 
 def method_facts(record: Record) -> dict[str, Any]:

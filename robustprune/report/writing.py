@@ -34,8 +34,8 @@ def write_report(
 
     Args:
         records: Name → records of a method's seeds, ``dense`` among them; or folders and files of records, which are
-            grouped by their contents; or ``name=FILE,FILE``. Each image set, architecture and defence is a part of the
-            report. For the folder of a sweep that trained until its verdicts were decided, intervals have the
+            grouped by their contents; or ``name=FILE,FILE``. Each image set, architecture and way of training is a part
+            of the report. For the folder of a sweep that trained until its verdicts were decided, intervals have the
             confidence of its last look.
         out: The file to write.
         title: Title of the page; by default made from the records.
