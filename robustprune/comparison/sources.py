@@ -48,8 +48,8 @@ def split_named(text: str) -> tuple[str, list[str]]:
     missing = ", ".join(repr(place) for place in places if not is_place(place))
     if missing and len(places) > 1:
         raise ComparisonError(
-            f"the records of {name!r} cannot be read: there is no {rest!r}, nor {missing}; give a path with a comma by itself, as "
-            f"in {name}=FILE {name}=FILE"
+            f"the records of {name!r} cannot be read: there is no {rest!r}, nor {missing}; give a path with a comma by "
+            f"itself, as in {name}=FILE {name}=FILE"
         )
     return printable(name), places
 
