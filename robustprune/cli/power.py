@@ -10,7 +10,7 @@ import click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.compare import named_groups, read_tolerances, tolerance_option
-from robustprune.cli.options import json_option, list_option, read_counts
+from robustprune.cli.options import gathered, json_option, list_option, read_counts
 from robustprune.cli.paths import OUT_FOLDER, Records
 from robustprune.errors import ComparisonError
 
@@ -25,24 +25,30 @@ _EXAMPLES = [
 ]
 
 
+stated_options = gathered(
+    "stated",
+    dict,
+    click.option("--seed-deviation", type=click.FloatRange(0), help="σ of the difference over seeds, in pp."),
+    click.option(
+        "--discordance",
+        type=click.FloatRange(0, 100),
+        help="% of images on which one network of a pair is right and the other wrong.",
+    ),
+    click.option(
+        "--agreed",
+        type=click.FloatRange(0, 100),
+        default=0.0,
+        help="Of these, % on which the pairs of all seeds differ alike.",
+    ),
+    panel="Without a pilot",
+)
+
+
 @commands.command(examples=_EXAMPLES)
 @click.argument("groups", nargs=-1, type=Records(), metavar="[dense=RECORDS NAME=RECORDS …]")
 @click.option("--against", default="dense", help="Name of the reference that all others are compared with.")
 @click.option("--metric", default="accuracy", help="Metric, kind or group of metrics to plan for.")
-@click.option(
-    "--seed-deviation", type=click.FloatRange(0), help="Without a pilot: σ of the difference over seeds, in pp."
-)
-@click.option(
-    "--discordance",
-    type=click.FloatRange(0, 100),
-    help="Without a pilot: % of images on which one network of a pair is right and the other wrong.",
-)
-@click.option(
-    "--agreed",
-    type=click.FloatRange(0, 100),
-    default=0.0,
-    help="Of these, % on which the pairs of all seeds differ alike.",
-)
+@stated_options
 @list_option("--images", metavar="NUMBER,…", help="Numbers of test images.  [default: the pilot's]")
 @list_option("--seeds", metavar="NUMBER,…", help="Numbers of seeds in the table.  [default: 3 to 50]")
 @click.option("--difference", type=float, default=0.0, help="Assumed true difference, candidate − dense.")
@@ -62,6 +68,7 @@ def power(
     metric: str,
     tolerance: tuple[str, ...],
     figures: str | None,
+    stated: dict[str, Any],
     as_json: bool,
     **asked: Any,
 ) -> None:
@@ -72,7 +79,6 @@ def power(
     """
     from robustprune.comparison.power import SEEDS, plan_seeds
 
-    stated = {name: asked.pop(name) for name in ("seed_deviation", "discordance", "agreed")}
     counts = {name: read_counts(f"--{name}", asked[name]) for name in ("images", "seeds")}
     how = {**asked, **counts, "seeds": counts["seeds"] or SEEDS}
     if groups:
