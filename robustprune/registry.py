@@ -1,9 +1,10 @@
-"""Named plug-ins: tables of those that are built in, entry points of other packages, and a decorator."""
+"""Named plug-ins: how a name and its options are written, the built-in tables, entry points, and a decorator."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import runpy
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,78 @@ def suggest(name: str, known: Iterable[str]) -> str:
     by_lower_case = {candidate.lower(): candidate for candidate in known}
     nearest = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(by_lower_case[match]) for match in nearest)}?" if nearest else ""
+
+
+_OPTION = re.compile(r"[^\W\d][\w-]*\s*=")
+_FIRST_OPTION = re.compile(r":\s*(?=[^\W\d][\w-]*\s*=)")
+"""What comes before ``key=value``. A key is written as a keyword is, so ``runs/lr=0.1`` in a path is none."""
+_WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
+_NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
+_FRACTION = re.compile(r"(\d+(?:\.\d*)?)/(0*[1-9]\d*)")
+_TEXTS = ("weights_file", "threat_model")  # text, whatever it looks like
+
+
+def split_names(text: str) -> list[str]:
+    """Return the names in a list with commas, each with its options: ``pgd:steps=40,loss=margin,fgsm`` has two.
+
+    A part between commas is one more option of the name before it where it is written ``key=value``, and begins a new
+    name where it is not, or where a name and a colon come before the key.
+
+    Raises:
+        RobustPruneError: A name is empty; or an option has no value, or two.
+    """
+    names: list[str] = []
+    for part in (each.strip() for each in text.split(",")):
+        if not part:
+            raise RobustPruneError(f"{text!r} has an empty name in it; remove a comma, or was a variable unset?")
+        if names and _OPTION.match(part):
+            names[-1] += ("," if _FIRST_OPTION.search(names[-1]) else ":") + part
+        else:
+            names.append(part)
+    return [with_options(*split_options(name)) for name in names]
+
+
+def split_options(name: str) -> tuple[str, dict[str, str]]:
+    """Return a plug-in's name without its options, and these as text: ``pgd:steps=40`` is ``pgd`` and steps.
+
+    Raises:
+        RobustPruneError: An option has no value, or two.
+    """
+    begin = _FIRST_OPTION.search(name)
+    if begin is None:
+        return name.strip(), {}
+    plain, options = name[: begin.start()].strip(), {}
+    for part in name[begin.end() :].split(","):
+        key, _, value = (each.strip() for each in part.partition("="))
+        if not value:
+            raise RobustPruneError(f"{plain}: the option {key!r} has no value; give it one, or was a variable unset?")
+        if key in options:
+            raise RobustPruneError(f"{plain}: the option {key!r} is given twice; give it once")
+        options[key] = value
+    return plain, options
+
+
+def read_options(name: str) -> tuple[str, dict[str, Any]]:
+    """Return a plug-in's name without its options, and these as what they stand for, see :func:`read_value`."""
+    plain, options = split_options(name)
+    return plain, {key: text if key in _TEXTS else read_value(text) for key, text in options.items()}
+
+
+def read_value(text: str) -> int | float | bool | str:
+    """Return what an option's text stands for: 4, 1e-5 and 8/255 are numbers; 007 and 1_000, as names, are not."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if fraction := _FRACTION.fullmatch(text):
+        return float(fraction[1]) / float(fraction[2])
+    return float(text) if _NUMBER.fullmatch(text) else text
+
+
+def with_options(name: str, options: Mapping[str, Any]) -> str:
+    """Return a name with options as :func:`split_options` reads it."""
+    written = ",".join(f"{key}={value}" for key, value in options.items())
+    return f"{name}:{written}" if written else name
 
 
 def share_options(

@@ -10,7 +10,7 @@ from scipy import stats
 
 from robustprune.comparison.difference import estimate_difference
 from robustprune.comparison.failures import failed_trainings, spare_trainings
-from robustprune.comparison.look import Look
+from robustprune.comparison.interim_look import InterimLook
 from robustprune.comparison.metric import SHARE, MetricValue
 from robustprune.comparison.verdict import VERDICTS, WINNING, judge
 from robustprune.metrics.sequential import plan_looks
@@ -88,7 +88,7 @@ def sequential_shares(world: World, draws: int = 2000, *, tolerance: float = 1.0
     """
     random = np.random.default_rng(seed)
     counts: dict[str, float] = dict.fromkeys(["wins", "seeds", *VERDICTS], 0)
-    looks = [Look(place, plan_looks(world.seeds)) for place in range(1, len(plan_looks(world.seeds)) + 1)]
+    looks = [InterimLook(place, plan_looks(world.seeds)) for place in range(1, len(plan_looks(world.seeds)) + 1)]
     confidences = [look.own_confidence for look in looks]
     for _ in range(draws):
         differences, _ = world.draw(random)

@@ -39,7 +39,7 @@ def shaken(network: nn.Module) -> nn.Module:
     return network
 
 
-TINY = ("--model", "resnet20", "--model-option", "width=4")
+TINY = ("--model", "resnet20:width=4")
 """A network for the command line that is quick to build."""
 
 

@@ -68,7 +68,10 @@ def get_attack(name: str) -> AttackFunction:
             raise AttackError(f"{family!r} has many attacks; say which, such as {family}:PGD")
         attack = attack(member)
     elif colon:
-        raise AttackError(f"the attack {family!r} takes no argument after a colon, got {name!r}")
+        raise AttackError(
+            f"the attack {family!r} takes no argument after a colon, got {name!r}; its options are written "
+            f"{family}:key=value, see `robustprune list attacks`"
+        )
     function: AttackFunction = attack
     return function
 

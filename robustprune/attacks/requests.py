@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from numbers import Real
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -13,7 +13,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from robustprune.attacks.norms import get_norm
 from robustprune.errors import AttackError, RobustPruneError
-from robustprune.runtime.requests import PathText, Request
+from robustprune.registry import read_options, split_options, with_options
+from robustprune.runtime.requests import Names, PathText, Request, as_list
 
 
 def parse_epsilon(value: float | str | Fraction, norm: str = "linf") -> float:
@@ -74,6 +75,10 @@ LinfEpsilon = Annotated[float, BeforeValidator(_linf_epsilon)]
 Norm = Annotated[Literal["linf", "l2", "l1"], BeforeValidator(lambda value: get_norm(value).name)]
 
 
+OF_ONE_ATTACK = ("restarts", "eot")
+"""How an attack is run that may differ between those of one evaluation."""
+
+
 def at_least_one(name: str, value: Any) -> int:
     """Return a count as an int, or raise an `AttackError` that names it."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
@@ -81,16 +86,8 @@ def at_least_one(name: str, value: Any) -> int:
     return int(value)
 
 
-def _as_list(value: Any) -> Any:
-    """Return one value, or several in a text with commas, as a list."""
-    if isinstance(value, str):
-        return [each.strip() for each in value.split(",")]
-    return list(value) if isinstance(value, Sequence) else [value]
-
-
-Epsilons = Annotated[tuple[Epsilon, ...], BeforeValidator(_as_list)]
-LinfEpsilons = Annotated[tuple[LinfEpsilon, ...], BeforeValidator(_as_list)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Epsilons = Annotated[tuple[Epsilon, ...], BeforeValidator(as_list)]
+LinfEpsilons = Annotated[tuple[LinfEpsilon, ...], BeforeValidator(as_list)]
 
 
 class _Manner(Request):
@@ -117,10 +114,11 @@ class _Manner(Request):
 
 
 class Attack(_Manner):
-    """One attack at one budget: ``Attack("pgd", epsilon="8/255", steps=40)``.
+    """One attack at one budget: ``Attack("pgd", epsilon="8/255", steps=40)`` or ``Attack("pgd:steps=40")``.
 
     Attributes:
-        name: See ``robustprune list attacks``.
+        name: See ``robustprune list attacks``. What is written behind it as an option or a field counts.
+        label: What results call it; by default its name with all that was written behind it.
         epsilon: Budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``.
         seed: Keys the random draws, together with sample id and restart.
         batch_size: Samples per forward pass, fewer where memory runs out. Does not change the outcome beyond rounding.
@@ -132,12 +130,20 @@ class Attack(_Manner):
     """
 
     name: str = "pgd"
+    label: str = "pgd"
     epsilon: Epsilon = 8 / 255
     seed: Integer = 0
     batch_size: Count = 256
     early_stop: bool = True
     selection: Literal["best", "last"] = "best"
     frozen: bool = True
+
+    @classmethod
+    def _read_name(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not isinstance(written := given.get("name"), str):
+            return given
+        name, own = read_options(written)
+        return {"label": with_options(*split_options(written)), **given, "name": name, **own}
 
     @model_validator(mode="after")
     def _fits_the_norm(self) -> Self:
@@ -156,7 +162,8 @@ class Attacks(_Manner):
     """Attacks of an evaluation: ``Attacks(["fgsm", "pgd"], epsilons=["2/255", "8/255"], restarts=2)``.
 
     Attributes:
-        names: See ``robustprune list attacks``; none by default.
+        names: See ``robustprune list attacks``; none by default. Options behind a name are that attack's alone:
+            ``"pgd:steps=40,loss=margin,fgsm"``; ``restarts`` and ``eot`` may be among them.
         epsilons: Budgets, attacked in rising order: a sample broken at one is not attacked again at the next.
         union: Whether to give one figure for all attacks together instead of one for each.
         transfer_from: A network to make further adversarial images on; in a sweep ``dense``, that of the same seed.

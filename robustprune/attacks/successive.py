@@ -90,7 +90,7 @@ def _as_one(members: Sequence[AttackResult], attack: str) -> AttackResult:
 
 def _rank(attack: str | Attack) -> int:
     """Return where an attack stands among the built-in ones, cheapest first; others come last, in the order given."""
-    name, known = attack if isinstance(attack, str) else attack.name, list(ATTACKS.builtin)
+    name, known = Attack.of(attack).name, list(ATTACKS.builtin)
     return known.index(name) if name in known else len(known)
 
 

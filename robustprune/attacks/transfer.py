@@ -71,7 +71,7 @@ def transfer_attack(
         adversarial_predictions=predictions,
         broken_at_step=torch.where(was_reached, 0, torch.where(broken, made.queries, -1)),
         broken_by=[
-            "clean" if was else f"transfer:{request.name}" if now else ""
+            "clean" if was else f"transfer:{request.label}" if now else ""
             for was, now in zip(was_reached.tolist(), broken.tolist(), strict=True)
         ],
         checks=tuple(found),

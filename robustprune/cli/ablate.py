@@ -82,8 +82,8 @@ def _draw(found: AblationVerdicts, out: str) -> None:
             terminal.paragraph(sentence)
         legend = [_LEGEND, f"ξ: {found.comparison.tolerance_text}.", *found.notes(ticket)]
         terminal.table(found.title(ticket), *found.table(ticket), "\n".join(legend))
-    for warning in found.warnings:
-        terminal.say(f"Warning: {warning}")
+    for limitation in found.limitations:
+        terminal.say(f"Limitation: {limitation}")
     terminal.say(
         f"{results.model} on {results.dataset}: {n} test images, {results.epochs} epochs. Tickets and records in {out}"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.options import gathered
+from robustprune.cli.options import gathered, list_option, names_option
 from robustprune.cli.paths import OUT_FOLDER, Naming, Target
 from robustprune.errors import AttackError, EvaluationError
 from robustprune.runtime.file_kinds import ADVERSARIAL, FileKind
@@ -39,10 +39,11 @@ def _adversarial(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, File
     """Return the files of several attacks or budgets, which go beside the one that is named."""
     from robustprune.attacks import parse_epsilon
     from robustprune.evaluation.attacks import adversarial_files
+    from robustprune.runtime.requests import as_list, read_names
 
-    attacks = ["union"] if options["union"] else list(dict.fromkeys(options["attacks"]))
+    attacks = ["union"] if options["union"] else list(dict.fromkeys(read_names(options["attacks"])))
     moved = [f"transfer:{name}" for name in attacks] if options["transfer_from"] else []
-    epsilons = [parse_epsilon(text.strip()) for text in options["eps"].split(",")]
+    epsilons = [parse_epsilon(text) for text in as_list(options["eps"])]
     files = adversarial_files(out, [(name, epsilon) for name in [*attacks, *moved] for epsilon in epsilons])
     return [(file, ADVERSARIAL) for file in files if file != out]
 
@@ -77,10 +78,12 @@ def _attacked(**given: Any) -> AttackOptions:
     )
 
 
-ATTACKS_OPTION = click.option(
-    "--attack", "attacks", multiple=True, help="See `robustprune list attacks`; may be repeated."
+ATTACKS_OPTION = names_option(
+    "--attack", "attacks", help="Attacks with options of their own, see `robustprune list attacks`: pgd:steps=40,fgsm."
 )
-EPS_OPTION = click.option("--eps", default="8/255", help="Budgets, e.g. 2/255,8/255, in one pass.")
+EPS_OPTION = list_option(
+    "--eps", metavar="NUMBER,…", default=("8/255",), help="Budgets ε on the [0, 1] scale: 2/255,8/255."
+)
 
 attack_options = gathered(
     "attacked",
@@ -88,9 +91,13 @@ attack_options = gathered(
     ATTACKS_OPTION,
     EPS_OPTION,
     click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf"),
-    click.option("--steps", type=click.IntRange(min=1), help="Gradient steps of iterative attacks."),
+    click.option(
+        "--steps",
+        type=click.IntRange(min=1),
+        help="Gradient steps of all iterative attacks.",
+    ),
     click.option("--step-size", type=StepSize(), help="Constant step, e.g. 2/255; by default they fall from ε to 0."),
-    click.option("--queries", type=click.IntRange(min=1), help="Of the square attack."),
+    click.option("--queries", type=click.IntRange(min=1), help="Queries of square and AutoAttack."),
     click.option("--restarts", type=click.IntRange(min=1), default=1),
     click.option(
         "--eot",
@@ -127,7 +134,7 @@ def accuracy_table(record: Record, out: str | None = None) -> None:
         doubts = [check for check in entry.checks if check.verdict in ("WARN", "FAIL")]
         rows.append(
             [
-                entry.name + (f"-{entry.steps}" if entry.steps else ""),
+                entry.name + (f"-{entry.steps}" if entry.steps and "steps=" not in entry.name else ""),
                 f"{entry.norm} {entry.epsilon:.4g}",
                 *((accuracy, interval) if entry.valid else ("invalid", "")),
                 terminal.seconds(entry.seconds),

@@ -87,9 +87,7 @@ def _values(ctx: click.Context) -> Iterator[tuple[click.Parameter, Any]]:
     """Yield every single value of each option and argument."""
     for param in ctx.command.params:
         value = ctx.params.get(param.name or "")
-        if isinstance(value, dict):
-            yield from ((param, each) for each in value.items())
-        elif isinstance(value, tuple):
+        if isinstance(value, tuple):
             yield from ((param, each) for each in value)
         elif value is not None:
             yield param, value

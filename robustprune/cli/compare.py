@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import COMPARE, commands
-from robustprune.cli.options import json_option
+from robustprune.cli.options import json_option, list_option
 from robustprune.cli.paths import OUT_FOLDER, Records, Target
 from robustprune.errors import ComparisonError
 from robustprune.runtime.file_kinds import PAGE, TABLES, FileKind
@@ -26,9 +27,9 @@ confidence: equivalent within ±ξ, no worse above −ξ, worse below −ξ.
 Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""
 
 
-tolerance_option = click.option(
+tolerance_option = list_option(
     "--tolerance",
-    multiple=True,
+    metavar="ξ | KIND=ξ,…",
     help="ξ in percentage points, or std: one of dense; KIND=ξ for a kind of metric, such as auroc=2.",
 )
 
@@ -78,7 +79,7 @@ def named_groups(groups: Sequence[str], against: str | None) -> dict[str, list[s
 @click.option("--all-pairs", is_flag=True, help="Compare each with each.")
 @tolerance_option
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
-@click.option("--metric", "metrics", multiple=True, help="Only this key, kind or group of metrics, such as robustness.")
+@list_option("--metric", "metrics", metavar="METRIC,…", help="Only these keys, kinds or groups: accuracy,robustness.")
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the bootstrap.")
 @click.option("--figures", type=OUT_FOLDER, help="Folder for mean ranks in each metric as PDF, SVG and PNG.")
@@ -95,6 +96,8 @@ def compare(
     from robustprune.runtime.work import Work
 
     named = named_groups(groups, None if statistics["all_pairs"] else statistics["against"])
+    # Commas in a key, as of an attack's options, are within its brackets.
+    statistics["metrics"] = [key.strip() for each in statistics["metrics"] for key in re.split(r",(?![^\[]*\])", each)]
     with terminal.progress_bar() as bar:
         how = {"tolerance": read_tolerances(tolerance), "work": Work(progress=bar), **statistics}
         found = compare(named.pop("dense", None), named, **how)
@@ -107,19 +110,20 @@ def compare(
 
 
 def _draw(found: Comparison) -> None:
-    terminal.paragraph(found.headline)
+    for sentence in found.summary:
+        terminal.paragraph(sentence)
     for pair in found.pairs:
         legend = [_LEGEND, *([f"ξ: {found.tolerance_text}."] if found.tolerance_text else []), *found.notes(*pair)]
         terminal.table(found.title(*pair), *found.table(*pair), "\n".join(legend))
     for ranking in found.rankings[:1]:
         terminal.table(ranking.title, *ranking.table(), "\n".join(ranking.notes()))
-    for warning in found.warnings:
-        terminal.say(f"Warning: {warning}")
+    for limitation in found.limitations:
+        terminal.say(f"Limitation: {limitation}")
 
 
 def _write_ranks(found: Comparison, folder: str) -> None:
     from robustprune.report.figures.drawing import save_figures, slug
-    from robustprune.report.figures.ranked import draw_ranking
+    from robustprune.report.figures.mean_ranks import draw_ranking
 
     if not found.rankings:
         raise ComparisonError(
@@ -183,5 +187,6 @@ def report(
     for name, found in parts.items():
         if len(parts) > 1:
             terminal.say(name)
-        terminal.paragraph(found.headline)
+        for sentence in found.summary:
+            terminal.paragraph(sentence)
     terminal.say(f"report in {out}")

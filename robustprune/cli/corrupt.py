@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -14,6 +14,8 @@ from robustprune.cli.options import (
     Setup,
     dataset_options,
     gathered,
+    list_option,
+    names_option,
     processor_options,
     split_option,
     stack,
@@ -31,18 +33,11 @@ if TYPE_CHECKING:
 _NOTHING = "–"
 
 
-def _corruptions(names: tuple[str, ...], frost_dir: str | None, corruption_dir: str | None = None) -> Corruptions:
+def _corruptions(names: tuple[str, ...], corruption_dir: str | None = None) -> Corruptions:
     """Return what is asked for of corrupted images."""
-    from robustprune.corruptions import expand_names
     from robustprune.corruptions.requests import Corruptions
 
-    if frost_dir is None:
-        return Corruptions(names, published=corruption_dir)
-    if corruption_dir:
-        raise click.UsageError("--frost-dir is for making frost, and with --corruption-dir it is read; leave out one")
-    if "frost" not in expand_names(list(names)):
-        raise click.UsageError("--frost-dir is for frost, which is not among the corruptions; add --corruption frost")
-    return Corruptions(names, options={"folder": Path(frost_dir).absolute()})
+    return Corruptions(names, published=corruption_dir)
 
 
 def _shift(shift: tuple[str, ...]) -> Shift:
@@ -50,7 +45,7 @@ def _shift(shift: tuple[str, ...]) -> Shift:
     from robustprune.evaluation.requests import Shift
 
     found: dict[str, str] = {}
-    for text in shift:
+    for text in (each.strip() for given in shift for each in re.split(",(?=[^,=]*=)", given)):
         name, equals, place = text.partition("=")
         if not (name and equals and place):
             raise EvaluationError(f"a shifted set is named as NAME=npz:FILE or NAME=imagefolder:DIR, got {text!r}")
@@ -60,39 +55,32 @@ def _shift(shift: tuple[str, ...]) -> Shift:
     return Shift(found)
 
 
-_frost_dir_option = click.option(
-    "--frost-dir", type=Source(whole=True), help="Pictures of frost, in place of ones made by a formula."
+_HELP = (
+    "The fifteen of CIFAR-10-C (all), the four extra ones (extras) or names, see `robustprune list corruptions`, with "
+    "their options: frost:folder=PICTURES."
 )
-
 _PANEL = "Corruptions and shifted sets"
 
 corruption_options = stack(
     gathered(
         "corruptions",
         _corruptions,
-        click.option(
-            "--corruption",
-            "names",
-            multiple=True,
-            help="all (fifteen), extras (four) or a name, see `robustprune list corruptions`; may be repeated.",
-        ),
+        names_option("--corruption", "names", help=_HELP),
         click.option(
             "--corruption-dir",
             type=Source(whole=True),
             help="Published set to read them from: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
         ),
-        _frost_dir_option,
         panel=_PANEL,
     ),
     gathered(
         "shift",
         _shift,
-        click.option(
+        list_option(
             "--shift",
             type=Naming(),
-            multiple=True,
-            help="The same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR; may be "
-            "repeated.",
+            metavar="NAME=PLACE,…",
+            help="Images of the same classes from elsewhere: cifar10.2=PATH, NAME=npz:FILE or NAME=imagefolder:DIR.",
         ),
         panel=_PANEL,
     ),
@@ -173,14 +161,7 @@ def _remarks(found: CorruptionResult) -> list[str]:
 _made_options = gathered(
     "asked",
     _corruptions,
-    click.option(
-        "--corruption",
-        "names",
-        multiple=True,
-        default=("all", "extras"),
-        help="all (fifteen), extras (four) or a name; may be repeated.",
-    ),
-    _frost_dir_option,
+    names_option("--corruption", "names", default=("all,extras",), help=_HELP),
     panel="Corruptions",
 )
 

@@ -154,8 +154,9 @@ def _runs(epochs: int, seed: int, device: str) -> list[RunSettings]:
 
 def _summary(result: DemoResult) -> None:
     """Draw the main metrics of each network, and what the comparison says of them."""
+    from robustprune.comparison.main_metrics import main_metrics
     from robustprune.report.cells import value_text, verdict_badge
-    from robustprune.report.verdicts import heading, main_metrics
+    from robustprune.report.verdicts import heading
 
     comparison = result.comparison
     columns = [row for row in main_metrics(comparison.rows) if row.group in _SHOWN]

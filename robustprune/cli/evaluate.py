@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,14 @@ from robustprune.cli.options import (
     Setup,
     dataset_options,
     gathered,
+    names_option,
     network_options,
     opened,
     setup_options,
     split_option,
 )
 from robustprune.cli.paths import Naming, Target
+from robustprune.registry import split_names
 from robustprune.runtime.file_kinds import OUTCOMES, RECORD, FileKind
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ def _written(out: Path, options: Mapping[str, Any]) -> Iterator[tuple[Path, File
 
 
 def _named(model: str, extra: Iterable[str], dense: str | None) -> list[str]:
-    return list(dict.fromkeys([model, *extra, *([dense] if dense else [])]))
+    others = [each for text in extra for each in ([text] if Path(text).is_file() else split_names(text))]
+    return list(dict.fromkeys([model, *others, *([dense] if dense else [])]))
 
 
 def _record_files(named: list[str], out: str | None) -> dict[str, str]:
@@ -90,16 +93,13 @@ class _Wanted:
 wanted_options = gathered(
     "wanted",
     _Wanted,
-    click.option(
-        "--extra-model",
-        type=Naming(plain=True),
-        multiple=True,
-        help="Another network, shown the same images; may be repeated.",
+    names_option(
+        "--extra-model", type=Naming(plain=True), help="Further networks, named as --model is, shown the same images."
     ),
     click.option(
         "--dense",
         type=Naming(plain=True),
-        help="Network that errors under corruptions are related to; it is evaluated, too.",
+        help="Dense network, named as --model is: errors under corruptions are given relative to its own.",
     ),
     split_option,
     click.option("--latency", is_flag=True, help="Also time the networks, in turn, for five seconds or more."),
@@ -188,12 +188,12 @@ def _save(records: Mapping[str, Record], files: Mapping[str, str]) -> None:
 def _open_all(
     network: NetworkOptions, others: Sequence[str], dataset: DataOptions, setup: Setup
 ) -> tuple[dict[str, Ticket], ImageData]:
-    """Return the networks, and the image set of the first; the others are opened alike."""
+    """Return the networks, and the image set of the first; the others are opened for the same images."""
     from robustprune.cli.workbench import open_model, open_model_like
 
-    alike = [replace(network, model=name) for name in others]
-    ticket, data = open_model(network.beside(alike), dataset, seed=setup.seed)
-    tickets = {network.model: ticket} | {each.model: open_model_like(each, data, seed=setup.seed) for each in alike}
+    ticket, data = open_model(network, dataset, seed=setup.seed)
+    tickets = {network.model: ticket}
+    tickets |= {name: open_model_like(network.beside(name), data, seed=setup.seed) for name in others}
     for name, each in tickets.items():
         each.path = name
     return tickets, data

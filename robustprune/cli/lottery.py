@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,15 +12,16 @@ from robustprune.cli import terminal
 from robustprune.cli.application import PRUNE_AND_TRAIN, commands
 from robustprune.cli.options import (
     DataOptions,
-    KeyValue,
     NetworkOptions,
     Setup,
     country_options,
     dataset_options,
     eligibility_option,
     gathered,
+    list_option,
+    names_option,
     new_network_options,
-    plugin_options,
+    read_counts,
     recipe_options,
     setup_options,
 )
@@ -35,50 +36,31 @@ T = TypeVar("T")
 
 
 def find_tickets(
-    criteria: str,
-    criterion_options: dict[str, Any],
-    blocks: str,
-    rewind: str = "0",
-    methods: str = "layer",
+    criteria: Sequence[str],
+    blocks: Sequence[str],
+    rewind: Sequence[str] = ("0",),
+    methods: Sequence[str] = ("layer",),
     **shared: Any,
 ) -> list[Pruning]:
     """Return a ticket for every combination of criterion, method, number of blocks and rewinding point."""
-    from robustprune.errors import PruningError
-    from robustprune.pruning import criterion_class
-    from robustprune.registry import share_options
+    from robustprune.runtime.requests import as_list, read_names
     from robustprune.tickets.requests import Pruning
 
-    names, counts = _names(criteria), _numbers(blocks)
-    own = share_options({name: criterion_class(name).model_fields for name in names}, criterion_options, PruningError)
+    counts = read_counts("--blocks", blocks)
     return [
-        Pruning(method, criterion=criterion, blocks=count, rewind=point, options=own[criterion], **shared)
-        for criterion, method, count, point in product(names, _names(methods), counts, _names(rewind))
+        Pruning(method, criterion=criterion, blocks=count, rewind=point, **shared)
+        for criterion, method, count, point in product(read_names(criteria), as_list(methods), counts, as_list(rewind))
     ]
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        numbers = [int(name) for name in _names(text)]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise click.UsageError(f"--blocks takes whole numbers from 1 on, such as 1,3,5; got {text!r}")
-    return numbers
-
-
 CRITERION_OPTIONS = (
-    click.option("--criterion", "criteria", default="grasp", help="One or more: hrank,kl,pls."),
-    plugin_options(
-        "--criterion-option",
-        "criterion_options",
-        KeyValue("model", "data", "criterion", "seed", "work"),
-        "E.g. samples=320, for each criterion that takes it.",
+    names_option(
+        "--criterion",
+        "criteria",
+        default=("grasp",),
+        help="Criteria with their options, see `robustprune list criteria`: grasp,hrank:samples=320.",
     ),
-    click.option("--blocks", default="1", help="How many blocks go; one or more numbers: 1,3,5."),
+    list_option("--blocks", metavar="NUMBER,…", default=("1",), help="How many blocks go: 1,3,5."),
     click.option(
         "--at-init/--after-training",
         default=True,
@@ -92,17 +74,19 @@ ticket_options = gathered(
     "tickets",
     find_tickets,
     *CRITERION_OPTIONS,
-    click.option(
+    list_option(
         "--rewind",
-        default="0",
-        help="Where kept weights come from: epochs of the dense training (0, 25, 25%), random (new ones) or shuffled. "
-        "One or more.",
+        metavar="EPOCH,…",
+        default=("0",),
+        help="Where the weights that are kept come from: epochs of the dense training (0, 25, 25%), random (new ones) "
+        "or shuffled.",
     ),
-    click.option(
+    list_option(
         "--method",
         "methods",
-        default="layer",
-        help="One or more of layer, filter, filter-uniform: as many filters as the layer ticket lost.",
+        metavar="METHOD,…",
+        default=("layer",),
+        help="layer, filter or filter-uniform; filter tickets lose as many filters as the layer ticket.",
     ),
     click.option(
         "--match-by",
@@ -170,7 +154,7 @@ def over_seeds(
     with terminal.progress_bar() as bar:
         return train(
             data=data,
-            model=network.model,
+            model=network.name,
             model_options=network.options,
             seeds=range(setup.seed, setup.seed + seeds),
             device=device,

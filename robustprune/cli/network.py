@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import rich_click as click
@@ -63,9 +62,8 @@ def cost(
     from robustprune.runtime.work import Work
 
     device, seed = setup.begin(), setup.seed
-    others = [] if dense is None else [replace(network, model=dense)]
-    ticket = open_network(network.beside(others), dataset, seed=seed)
-    counterpart = open_model_like(others[0], ticket.architecture, seed=seed) if others else None
+    ticket = open_network(network, dataset, seed=seed)
+    counterpart = None if dense is None else open_model_like(network.beside(dense), ticket.architecture, seed=seed)
     with terminal.progress_bar() as bar:
         how: dict[str, Any] = {"batch_size": batch_size, "timed": latency, "exported": exported, "device": device}
         found = describe_cost(ticket, counterpart, work=Work(progress=bar), **how)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from robustprune.cli import terminal
-from robustprune.cli.options import gathered
+from robustprune.cli.options import gathered, names_option
 from robustprune.cli.paths import OUT_FOLDER, Naming
 
 if TYPE_CHECKING:
@@ -39,20 +39,20 @@ def _ood(ood: tuple[str, ...], **options: Any) -> OOD:
 ood_options = gathered(
     "ood",
     _ood,
-    click.option(
+    names_option(
         "--ood",
-        type=Naming(),
-        multiple=True,
-        help="Out-of-distribution set; near, far, sanity for groups; corrupted[:NAME,SEVERITY]. May be repeated.",
+        help="Out-of-distribution sets; near, far or sanity for groups of them; corrupted for the evaluated images "
+        "under corruptions: corrupted:corruption=fog+snow,severity=5.",
     ),
-    click.option(
+    names_option(
         "--detector",
         "detectors",
-        multiple=True,
-        help="See `robustprune list detectors`; may be repeated.  [default: all]",
+        help="Detectors with their options, see `robustprune list detectors`: energy,knn:k=50.  [default: all]",
     ),
     click.option(
         "--ood-attack",
+        multiple=True,
+        metavar="NUMBER,…",
         is_flag=False,
         flag_value="1/255",
         help="Attack the detectors, too, at these budgets.  [1/255 without a value]",

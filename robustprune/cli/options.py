@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 from click.core import ParameterSource
 
-from robustprune.cli.paths import CodeFile, DataRoot, Naming, Read, Source, named_paths
+from robustprune.cli.paths import CodeFile, DataRoot, Naming, Source
+from robustprune.registry import read_options
 
 if TYPE_CHECKING:
     import torch
@@ -24,57 +24,27 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
-_WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
-_NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
+def list_option(*names: str, **how: Any) -> Callable[[F], F]:
+    """Return an option whose list is given by repeating it, or with commas; the command is given the texts."""
+    return click.option(*names, multiple=True, **how)
 
 
-class KeyValue(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """``name=value``, for options that a plug-in defines."""
-
-    name = "name=value"
-
-    def __init__(self, *taken: str, texts: Collection[str] = ()) -> None:
-        """Refuse the names in ``taken``, which have options of their own; for those in ``texts`` all is text."""
-        self.taken = taken
-        self.texts = texts
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
-        """Split ``name=value``; numbers become numbers, true and false truth values, all else stays text."""
-        key, equals, text = str(value).partition("=")
-        if not equals or not key.strip():
-            self.fail(f"{value!r} is not of the form name=value", param, ctx)
-        if not text.strip():
-            self.fail(f"{key!r} is given nothing; was a variable of the shell unset?", param, ctx)
-        if key in self.taken:
-            self.fail(f"{key!r} has an option of its own, see --help", param, ctx)
-        return key, text if key in self.texts else read_value(text)
-
-    def reads(self, value: tuple[str, Any]) -> Iterator[Read]:
-        """Yield the files that the value may name, as ``weights_file`` does."""
-        return named_paths(str(value[1]), plain=True)
+def names_option(*names: str, **how: Any) -> Callable[[F], F]:
+    """Return a :func:`list_option` of plug-ins' names, each with options of its own: ``NAME:key=value,key=value``."""
+    return list_option(*names, **{"metavar": "NAME,…", "type": Naming()} | how)
 
 
-def plugin_options(flag: str, name: str, kind: KeyValue, text: str) -> Callable[[F], F]:
-    """Return an option that may be repeated, of which a command is given a dictionary."""
-
-    def collect(_ctx: click.Context, _param: click.Parameter, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise click.UsageError(f"{flag} {key}=… is given more than once; give it once")
-            found[key] = value
-        return found
-
-    return click.option(flag, name, type=kind, multiple=True, callback=collect, help=text)
+def read_counts(flag: str, given: Sequence[str]) -> tuple[int, ...]:
+    """Return the whole numbers from 1 on of a :func:`list_option`."""
+    texts = [text.strip() for each in given for text in each.split(",")]
+    if not all(text.isdecimal() and int(text) > 0 for text in texts):
+        raise click.UsageError(f"{flag} takes whole numbers from 1 on, such as 1,3,5; got {','.join(given)!r}")
+    return tuple(map(int, texts))
 
 
-def read_value(text: str) -> int | float | bool | str:
-    """Return what a value on the command line stands for: 4 and 1e-5 are numbers; 007 and 1_000, as names, are not."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if _WHOLE.fullmatch(text):
-        return int(text)
-    return float(text) if _NUMBER.fullmatch(text) else text
+def read_files(given: Sequence[str]) -> tuple[str, ...]:
+    """Return the files of a :func:`list_option`; one may have a comma in its name."""
+    return tuple(each for text in given for each in ([text] if Path(text).exists() else text.split(",")))
 
 
 def stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -117,22 +87,41 @@ def gathered(
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """The network that a command line names: a ticket's file, or a kind of network with options of its own."""
+    """The network that a command line names: a ticket's file, or a kind of network with options of its own.
+
+    Attributes:
+        model: As it was written: ``ticket.pt``, ``resnet32:width=32``.
+        code: The Python file of a ticket of a network of the user's own.
+        weights: A checkpoint for a new network.
+    """
 
     model: str
-    options: dict[str, Any] = field(default_factory=dict)
     code: str | None = None
-    """The Python file of a ``file:`` network's ticket."""
+    weights: str | None = None
 
     @property
     def is_ticket(self) -> bool:
-        """Whether ``model`` names a file of ours rather than a kind of network."""
-        return self.model.endswith((".pt", ".pth", ".ckpt")) or Path(self.model).is_file()
+        """Whether a file of ours is named rather than a kind of network."""
+        return self.name.endswith((".pt", ".pth", ".ckpt")) or Path(self.model).is_file()
 
-    def beside(self, others: Iterable[NetworkOptions]) -> NetworkOptions:
-        """Return it as it is opened beside others: the options are theirs where it is a ticket, which takes none."""
-        are_theirs = self.is_ticket and not all(other.is_ticket for other in others)
-        return replace(self, options={}) if are_theirs else self
+    @property
+    def name(self) -> str:
+        """The name without options."""
+        return self._split[0]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the network's builder takes beside an image set and a seed."""
+        weights = {} if self.weights is None else {"weights_file": self.weights}
+        return self._split[1] | weights
+
+    @property
+    def _split(self) -> tuple[str, dict[str, Any]]:
+        return (self.model, {}) if Path(self.model).is_file() else read_options(self.model)
+
+    def beside(self, model: str) -> NetworkOptions:
+        """Return another network that is named beside it."""
+        return NetworkOptions(model, self.code)
 
 
 @dataclass(frozen=True)
@@ -198,12 +187,6 @@ def _model_option(text: str) -> Callable[[F], F]:
     return click.option("--model", required=True, type=Naming(plain=True), help=text)
 
 
-_network_option = plugin_options(
-    "--model-option",
-    "options",
-    KeyValue("name", "data", "seed", texts={"weights_file", "threat_model"}),
-    "E.g. width=32 for a ResNet.",
-)
 _weights_option = click.option(
     "--weights",
     type=Source(),
@@ -211,34 +194,29 @@ _weights_option = click.option(
 )
 
 
-def _network(
-    model: str, options: dict[str, Any], weights: str | None = None, code: str | None = None
-) -> NetworkOptions:
-    if weights is not None:
-        if "weights_file" in options:
-            raise click.UsageError("--weights and --model-option weights_file=… name one thing twice; give one of them")
-        options = {**options, "weights_file": weights}
-    return NetworkOptions(model, options, code)
+def _network(model: str, weights: str | None = None, code: str | None = None) -> NetworkOptions:
+    network = NetworkOptions(model, code)
+    if weights is not None and "weights_file" in network.options:
+        raise click.UsageError("--weights and weights_file=… of --model name one thing twice; give one of them")
+    return replace(network, weights=weights)
 
 
 network_options = gathered(
     "network",
     _network,
-    _model_option("A ticket's file, or a name: see `robustprune list models`."),
+    _model_option("A ticket's file, or a name with its options, see `robustprune list models`: resnet32:width=32."),
     click.option(
         "--model-code", "code", type=CodeFile(), help="Python file, or FILE.py:NAME, of a ticket's own network."
     ),
     _weights_option,
-    _network_option,
     panel="Network",
 )
 """For ``network: NetworkOptions``."""
 new_network_options = gathered(
     "network",
     _network,
-    _model_option("A name: see `robustprune list models`."),
+    _model_option("A name with its options, see `robustprune list models`: resnet32:width=32."),
     _weights_option,
-    _network_option,
     panel="Network",
 )
 """The same, of commands that take no ticket."""

@@ -10,21 +10,13 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import COMPARE, commands
 from robustprune.cli.compare import named_groups, read_tolerances, tolerance_option
-from robustprune.cli.options import json_option
+from robustprune.cli.options import json_option, list_option, read_counts
 from robustprune.cli.paths import OUT_FOLDER, Records
 from robustprune.errors import ComparisonError
 
 if TYPE_CHECKING:
     from robustprune.comparison.power import Needed, SeedPlan
     from robustprune.metrics.spreads import Spreads
-
-
-def _counts(option: str, given: Sequence[str]) -> tuple[int, ...]:
-    """Return whole numbers of an option that repeats or takes commas."""
-    texts = [text.strip() for each in given for text in each.split(",")]
-    if not all(text.isdecimal() and int(text) > 0 for text in texts):
-        raise click.UsageError(f"{option} takes whole numbers from 1 on, such as 1000,10000; got {','.join(given)!r}")
-    return tuple(map(int, texts))
 
 
 _EXAMPLES = [
@@ -48,8 +40,8 @@ _EXAMPLES = [
 @click.option(
     "--agreed", type=click.FloatRange(0, 100), default=0.0, help="Of these, % on which all pairs differ alike."
 )
-@click.option("--images", multiple=True, help="Numbers of test images.  [default: the pilot's]")
-@click.option("--seeds", multiple=True, help="Numbers of seeds in the table.  [default: 3 to 50]")
+@list_option("--images", metavar="NUMBER,…", help="Numbers of test images.  [default: the pilot's]")
+@list_option("--seeds", metavar="NUMBER,…", help="Numbers of seeds in the table.  [default: 3 to 50]")
 @click.option("--difference", type=float, default=0.0, help="True difference that is supposed, candidate − dense.")
 @tolerance_option
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
@@ -73,7 +65,7 @@ def power(
     from robustprune.comparison.power import SEEDS, plan_seeds
 
     stated = {name: asked.pop(name) for name in ("seed_deviation", "discordance", "agreed")}
-    counts = {name: _counts(f"--{name}", asked[name]) for name in ("images", "seeds")}
+    counts = {name: read_counts(f"--{name}", asked[name]) for name in ("images", "seeds")}
     how = {**asked, **counts, "seeds": counts["seeds"] or SEEDS}
     if groups:
         if stated["seed_deviation"] is not None or stated["discordance"] is not None or stated["agreed"]:

@@ -11,13 +11,11 @@ from robustprune.cli import terminal
 from robustprune.cli.application import PRUNE_AND_TRAIN, commands
 from robustprune.cli.options import (
     DataOptions,
-    KeyValue,
     NetworkOptions,
     Setup,
     dataset_options,
     gathered,
     network_options,
-    plugin_options,
     setup_options,
     was_given,
 )
@@ -51,7 +49,7 @@ class _Wanted:
     filters: int | None
 
 
-def _wanted(method: str, criterion: str, criterion_options: dict[str, Any], **own: Any) -> _Wanted:
+def _wanted(method: str, criterion: str, **own: Any) -> _Wanted:
     """Return what is asked for; refuse the options of another method, and that the method's own is missing."""
     from robustprune.tickets.requests import Pruning
 
@@ -66,8 +64,7 @@ def _wanted(method: str, criterion: str, criterion_options: dict[str, Any], **ow
     if "filters" in given and ("match" in given or "match_by" in given):
         raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
     match, filters = (given.pop(name, None) for name in ("match", "filters"))
-    asked = {"method": method, "criterion": criterion, "options": criterion_options, **given}
-    return _Wanted(Pruning.of(asked), match, filters)
+    return _Wanted(Pruning(method, criterion=criterion, **given), match, filters)
 
 
 prune_options = gathered(
@@ -80,12 +77,11 @@ prune_options = gathered(
         help="Remove blocks; remove filters, by one ranking or (filter-uniform) the same share of each convolution; or "
         "mask single weights, which saves no computation.",
     ),
-    click.option("--criterion", default="grasp", help="See `robustprune list criteria`."),
-    plugin_options(
-        "--criterion-option",
-        "criterion_options",
-        KeyValue("model", "data", "layers", "criterion", "seed", "work", "sparsity", "rounds"),
-        "E.g. bn_mode=batch; on=adversarial scores snip and grasp on images attacked by FGSM, which is experimental.",
+    click.option(
+        "--criterion",
+        default="grasp",
+        help="What ranks blocks, filters or weights, with its options, see `robustprune list criteria`: "
+        "grasp:samples_per_class=20.",
     ),
     click.option("--blocks", type=click.IntRange(min=1), help="layer: how many blocks go."),
     click.option("--eligibility", help="layer: authors, strict or identity. [default: authors]"),
@@ -176,10 +172,12 @@ def _cut(
     device: torch.device,
     work: Work,
 ) -> Ticket:
+    from robustprune.pruning import make_criterion
     from robustprune.tickets import prune_filters, prune_weights
     from robustprune.tickets.finding import check_possible, cut, score
 
     asked = wanted.pruning
+    make_criterion(str(asked.criterion), **asked.options)  # what it does not take is found out here
     if asked.method == "weight":
         how: dict[str, Any] = {"rounds": asked.rounds, "seed": seed, "device": device, "work": work, **asked.options}
         return prune_weights(dense, data, str(asked.criterion), sparsity=float(asked.sparsity or 0), **how)

@@ -12,7 +12,7 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import SWEEPS, commands
-from robustprune.cli.options import json_option, stack
+from robustprune.cli.options import json_option, list_option, read_files, stack
 from robustprune.cli.paths import Naming, Source, Target
 from robustprune.errors import SweepError
 
@@ -29,9 +29,20 @@ sweep_options = stack(
     ),
     click.option("--engine", type=click.Choice(["local", "ray"]), default="local"),
     click.option("--ray-address", help="HOST:PORT of a cluster, or auto.  [default: start one here]"),
-    click.option("--override", "overlays", multiple=True, type=Source(dir_okay=False), help="YAML file laid over it."),
+    list_option(
+        "--override",
+        "overlays",
+        type=Naming(plain=True),
+        metavar="FILE,…",
+        help="YAML files whose settings replace those of the file.",
+    ),
     click.option(
-        "--set", "settings", type=Naming(), multiple=True, help="E.g. recipe.epochs=5, in place of the file's."
+        "--set",
+        "settings",
+        type=Naming(),
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A setting in place of the file's, recipe.epochs=5; may be repeated.",
     ),
     click.option("--dry-run", is_flag=True, help="Say what would be run, and what it would take."),
     click.option("--retry-failed", is_flag=True, help="Try again what failed before."),
@@ -73,7 +84,7 @@ def sweep(
         return
     if file is None or out is None:
         raise click.UsageError("name a sweep's file, and a folder with --out")
-    _run_sweep(read_sweep(file, overlays, settings), out, as_json=as_json, **how)
+    _run_sweep(read_sweep(file, read_files(overlays), settings), out, as_json=as_json, **how)
 
 
 def _run_sweep(
@@ -106,8 +117,10 @@ def _run_sweep(
         terminal.print_json(summary)
     else:
         for path, title in zip(summary["comparisons"], summary["compared"], strict=True):
-            headline = _read_comparison(path)["headline"]
-            terminal.paragraph(f"{title}: {headline}" if title else headline)
+            if title:
+                terminal.paragraph(f"{title}:")
+            for sentence in _read_comparison(path)["summary"]:
+                terminal.paragraph(sentence)
         terminal.say(
             f"{state.finished_runs} of {summary['runs']} runs are finished; {summary['done_now']} of "
             f"{summary['stages']} stages were done now. Records in {out}"
@@ -266,7 +279,7 @@ def reproduce(
     """
     from robustprune.sweep.paper import TABLES, read_table
 
-    asked = read_table(table, scale, overlays, settings)
+    asked = read_table(table, scale, read_files(overlays), settings)
     summary = _run_sweep(asked, out, as_json=as_json, **how)
     if summary is not None and not as_json:
         for path, title in zip(summary["comparisons"], summary["compared"], strict=True):

@@ -99,7 +99,7 @@ def variance(
         found = find_variance(
             out,
             data,
-            model=network.model,
+            model=network.name,
             model_options=network.options,
             seeds={name: range(setup.seed, setup.seed + count) for name, count in counts.items()},
             device=device,

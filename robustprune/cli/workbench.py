@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robustprune.cli import terminal
 from robustprune.cli.options import DataOptions, NetworkOptions
@@ -12,6 +12,9 @@ from robustprune.errors import TicketError
 from robustprune.models import Architecture, build_model
 from robustprune.runtime.progress import shown_progress
 from robustprune.tickets.ticket import Ticket, load_ticket
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def open_model(
@@ -25,13 +28,20 @@ def open_model(
     """
     if not network.is_ticket:
         data = open_data(dataset, seed=seed)
-        return Ticket.from_model(build_model(network.model, data, seed=seed, **network.options), data), data
-    ticket = load_ticket(network.model, model_code=network.code)
+        return Ticket.from_model(_build(network, data, seed), data), data
+    ticket = load_ticket(network.name, model_code=network.code)
     if network.options:
-        raise TicketError(
-            f"{network.model} is a ticket, whose network is fixed; leave out --model-option and --weights"
-        )
+        raise _is_fixed(network)
     return ticket, _data_for(ticket, network.model, dataset, seed)
+
+
+def _build(network: NetworkOptions, images: ImageData | Architecture, seed: int, **options: Any) -> nn.Module:
+    """Return a network with fresh weights, or with those of the checkpoint that is named; its own options count."""
+    return build_model(network.model, images, seed=seed, weights_file=network.weights, **options)
+
+
+def _is_fixed(network: NetworkOptions) -> TicketError:
+    return TicketError(f"{network.name} is a ticket, whose network is fixed; leave out {', '.join(network.options)}")
 
 
 def open_matched(
@@ -52,8 +62,7 @@ def open_matched(
             )
         data = _data_for(match, "the ticket to match", dataset, match.seed)
         seed = match.seed if seed is None else seed
-        options = {**match.architecture.options, **network.options}
-        dense = Ticket.from_model(build_model(network.model, data, seed=seed, **options), data)
+        dense = Ticket.from_model(_build(network, data, seed, **match.architecture.options), data)
     if dense.seed != match.seed:
         raise TicketError(
             f"the ticket to match starts from the weights of seed {match.seed} and {network.model} from those of seed "
@@ -94,16 +103,18 @@ def _load(*named: str, **how: Any) -> ImageData:
 def open_network(network: NetworkOptions, dataset: DataOptions = DataOptions(), *, seed: int = 0) -> Ticket:
     """Return a network as :func:`open_model` does, without its image set, which a ticket needs not have at hand."""
     if network.is_ticket and dataset == DataOptions() and not network.options:
-        return load_ticket(network.model, model_code=network.code)
+        return load_ticket(network.name, model_code=network.code)
     return open_model(network, dataset, seed=seed)[0]
 
 
 def open_model_like(network: NetworkOptions, images: ImageData | Architecture, *, seed: int = 0) -> Ticket:
-    """Return another network for the same images: a ticket's, which takes no options, or one with fresh weights."""
+    """Return another network for the same images: a ticket's, or one with fresh weights."""
     data = images if isinstance(images, ImageData) else None
     if not network.is_ticket:
-        return Ticket.from_model(build_model(network.model, images, seed=seed, **network.options), data)
-    ticket = load_ticket(network.model, model_code=network.code)
+        return Ticket.from_model(_build(network, images, seed), data)
+    ticket = load_ticket(network.name, model_code=network.code)
+    if network.options:
+        raise _is_fixed(network)
     if data is not None:
         ticket.check_fits(data)
     return ticket

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.comparison.caveats import find_caveats
+from robustprune.comparison.compared_networks import Network, Source, read_networks
+from robustprune.comparison.comparison_result import Comparison
+from robustprune.comparison.comparison_row import ComparisonRow, correct_p_values
 from robustprune.comparison.difference import estimate_difference, mcnemar
 from robustprune.comparison.failures import Failures, find_failures, spare_trainings
-from robustprune.comparison.findings import Comparison, ComparisonRow, correct_p_values, write_headline
-from robustprune.comparison.from_record import COSTS
+from robustprune.comparison.limitations import find_limitations
 from robustprune.comparison.metric import Floats, Metric, MetricValue
+from robustprune.comparison.pairing import Pairing, distinct_places, measurement_settings, require_equal
 from robustprune.comparison.pooling import pool, split_settings
-from robustprune.comparison.sides import Network, Sides, Source, differing, read_networks, require_one, settings_of
+from robustprune.comparison.record_metrics import COSTS
 from robustprune.comparison.verdict import TOLERANCES, Tolerance, judge_estimate, read_tolerance
 from robustprune.errors import ComparisonError
 from robustprune.metrics.seeds import LEAST_SEEDS, interquartile_mean
@@ -36,8 +38,8 @@ _FACTS: dict[str, Callable[[Record], Any]] = {
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What verdicts rest on beside the values: tolerances by kind, confidence, and which trainings failed by group."""
+class _Conditions:
+    """What verdicts depend on beside the values: ξ of each kind, confidence, and the failed trainings of each group."""
 
     tolerances: Mapping[str, float | str]
     confidence: float
@@ -119,19 +121,19 @@ def compare_pairs(
     chosen = _choose([network for group in groups.values() for network in group], metrics)
     asked = {"against": None, "tolerances": tolerances, "confidence": confidence}
     found = {
-        name: _compare_alike(own, [pair for pair in compared if {*pair} <= {*own}], chosen, asked)
+        name: _compare_setting(own, [pair for pair in compared if {*pair} <= {*own}], chosen, asked)
         for name, own in split_settings(groups, compared).items()
     }
     return pool(found) if len(found) > 1 else next(iter(found.values()))
 
 
-def _compare_alike(
+def _compare_setting(
     groups: Mapping[str, Sequence[Network]],
     compared: Sequence[tuple[str, str]],
     chosen: Sequence[Metric],
     asked: Mapping[str, Any],
 ) -> Comparison:
-    """Compare networks of one setting, which have to be on the same samples."""
+    """Compare the networks of one setting, all evaluated on the same samples."""
     tolerances, confidence = asked["tolerances"], asked["confidence"]
     networks = [network for group in groups.values() for network in group]
     for reference, _ in compared if "std" in tolerances.values() else ():
@@ -142,20 +144,19 @@ def _compare_alike(
             )
     for fact, read in _FACTS.items():
         advice = "evaluate them with the same --dataset, --split and --limit (and --seed of it)"
-        require_one(fact, networks, [read(network.record) for network in networks], advice)
+        require_equal(fact, networks, [read(network.record) for network in networks], advice)
     for metric in chosen:
         having = [network for network in networks if metric in network.values and metric.group != "cost"]
-        for name, values in settings_of(metric, having).items():
+        for name, values in measurement_settings(metric, having).items():
             advice = f"evaluate them alike, or compare only other metrics (--metric) than {metric.key}"
-            require_one(f"{metric.key}: {name}", having, values, advice)
+            require_equal(f"{metric.key}: {name}", having, values, advice)
     failures = {name: find_failures(name, own, confidence) for name, own in groups.items()}
-    sides = [Sides(name, reference, groups[reference], groups[name]) for reference, name in compared]
-    rows = _rows(chosen, sides, _Asked(tolerances, confidence, failures))
+    pairings = [Pairing(name, reference, groups[reference], groups[name]) for reference, name in compared]
+    rows = _rows(chosen, pairings, _Conditions(tolerances, confidence, failures))
     return Comparison(
         **asked,
         rows=rows,
-        headline=write_headline(rows, tolerances["accuracy"], failures),
-        warnings=tuple(find_caveats(sides, rows, failures.values())),
+        limitations=find_limitations(pairings, rows, failures.values()),
         failures=tuple(failures.values()),
     )
 
@@ -199,68 +200,68 @@ def _choose(networks: Sequence[Network], wanted: Sequence[str]) -> list[Metric]:
     return [metric for metric in there if not wanted or set(names[metric]) & set(wanted)]
 
 
-def _rows(metrics: Sequence[Metric], compared: Sequence[Sides], asked: _Asked) -> tuple[ComparisonRow, ...]:
+def _rows(metrics: Sequence[Metric], pairings: Sequence[Pairing], conditions: _Conditions) -> tuple[ComparisonRow, ...]:
     rows = []
-    for sides in compared:
+    for pairing in pairings:
         # What other candidates alone were measured by is no matter of this one.
-        mine = [metric for metric in metrics if any(metric in network.values for network in sides.networks)]
-        rows += [_row(metric, sides, asked) for metric in mine]
+        mine = [metric for metric in metrics if any(metric in network.values for network in pairing.networks)]
+        rows += [_row(metric, pairing, conditions) for metric in mine]
     return correct_p_values(rows)
 
 
-def _row(metric: Metric, sides: Sides, asked: _Asked) -> ComparisonRow:
+def _row(metric: Metric, pairing: Pairing, conditions: _Conditions) -> ComparisonRow:
     """Return the row of a metric, without ``p_adjusted``."""
     about: dict[str, Any] = {
-        "candidate": sides.candidate,
-        "against": sides.against,
+        "candidate": pairing.candidate,
+        "against": pairing.against,
         "metric": metric.key,
         "label": metric.label,
         "group": metric.group,
         "unit": metric.unit,
         "higher_is_better": metric.higher_is_better,
-        "n_seeds": min(len(sides.reference), len(sides.own)),
-        "seeds_paired": bool(sides.pairs),
+        "n_seeds": min(len(pairing.reference), len(pairing.own)),
+        "seeds_paired": bool(pairing.pairs),
     }
-    problem = _problem(metric, sides)
+    problem = _problem(metric, pairing)
     if problem is not None:
         return ComparisonRow(**about, reason=problem)
-    dense, own = ([network.values[metric] for network in side] for side in (sides.reference, sides.own))
+    dense, own = ([network.values[metric] for network in side] for side in (pairing.reference, pairing.own))
     values = [np.array([each.value for each in side]) for side in (dense, own)]
-    failed = [asked.failures[name] for name in (sides.against, sides.candidate) if asked.failures[name]]
+    failed = [conditions.failures[name] for name in (pairing.against, pairing.candidate) if conditions.failures[name]]
     trim = bool(failed) and about["n_seeds"] >= LEAST_SEEDS and metric.group != "cost"
     means = [interquartile_mean(side) if trim else float(side.mean()) for side in values]
     about |= {
         "reference": means[0],
         "value": means[1],
-        "difference": interquartile_mean(values[1] - values[0]) if trim and sides.pairs else means[1] - means[0],
+        "difference": interquartile_mean(values[1] - values[0]) if trim and pairing.pairs else means[1] - means[0],
         "over_seeds": "interquartile mean" if trim else "mean",
         "n_samples": dense[0].n_samples,
-        "per_seed": tuple(_per_seed(metric, sides)),
+        "per_seed": tuple(_per_seed(metric, pairing)),
     }
     if metric.group == "cost":
-        return ComparisonRow(**about, **_of_cost(dense, own, asked.confidence, paired=bool(sides.pairs)))
+        return ComparisonRow(**about, **_of_cost(dense, own, conditions.confidence, paired=bool(pairing.pairs)))
     # One pair may have been evaluated with another seed than the next.
-    together: list[Sequence[Network]] = [*sides.pairs] or [sides.networks]
+    together: list[Sequence[Network]] = [*pairing.pairs] or [pairing.networks]
     for compared in together:
         seeds = [network.values[metric].seed for network in compared]
-        require_one(f"{metric.key}: seed of the evaluation", compared, seeds, "evaluate them with the same --seed")
-    bare = [network for network in sides.networks if not network.values[metric].varies]
+        require_equal(f"{metric.key}: seed of the evaluation", compared, seeds, "evaluate them with the same --seed")
+    bare = [network for network in pairing.networks if not network.values[metric].varies]
     if bare:
-        return ComparisonRow(**about, reason=f"outcomes per sample are not on file for {sides.name(bare)}")
+        return ComparisonRow(**about, reason=f"outcomes per sample are not on file for {pairing.name(bare)}")
     if trim and any(len(each.seeds) > spare_trainings(each.n_networks) for each in failed):
         return ComparisonRow(**about, reason="; ".join(f"{each.group}: {each.text}" for each in failed))
-    estimate = estimate_difference(dense, own, paired=bool(sides.pairs), trim=trim)
+    estimate = estimate_difference(dense, own, paired=bool(pairing.pairs), trim=trim)
     about |= judge_estimate(
         estimate,
-        _margin(values[0], asked.tolerances[metric.kind]),
-        asked.confidence,
+        _margin(values[0], conditions.tolerances[metric.kind]),
+        conditions.confidence,
         higher_is_better=metric.higher_is_better,
-        has_failures=bool(asked.failures[sides.candidate]),
+        has_failures=bool(conditions.failures[pairing.candidate]),
     )
     about |= {"statement": "method" if estimate.of_method else "networks", "spreads": estimate.spreads}
     if len(about["per_seed"]) == 1 and about["per_seed"][0]["p"] is not None:
         about["p_value"] = about["per_seed"][0]["p"]  # McNemar's, which is exact
-    chance = None if trim else _chance_to_be_better(metric, values, asked.confidence, paired=bool(sides.pairs))
+    chance = None if trim else _chance_to_be_better(metric, values, conditions.confidence, paired=bool(pairing.pairs))
     if chance is not None:
         about |= {"chance_better": chance[0], "chance_interval": chance[1]}
     return ComparisonRow(**about, paired=True)
@@ -278,16 +279,16 @@ def _margin(dense: Floats, tolerance: float | str) -> float:
     return float(np.std(dense, ddof=1)) if isinstance(tolerance, str) else tolerance
 
 
-def _problem(metric: Metric, sides: Sides) -> str | None:
+def _problem(metric: Metric, pairing: Pairing) -> str | None:
     """Return why a metric is not compared."""
-    lacking = [network for network in sides.networks if metric not in network.values]
+    lacking = [network for network in pairing.networks if metric not in network.values]
     if lacking:
-        return f"not on file for {sides.name(lacking)}"
-    invalid = [network for network in sides.networks if network.values[metric].problem is not None]
+        return f"not on file for {pairing.name(lacking)}"
+    invalid = [network for network in pairing.networks if network.values[metric].problem is not None]
     if invalid:
-        return f"invalid for {sides.name(invalid)}: {invalid[0].values[metric].problem}"
-    for name, values in settings_of(metric, sides.networks).items():
-        if len(different := differing(values)) > 1:
+        return f"invalid for {pairing.name(invalid)}: {invalid[0].values[metric].problem}"
+    for name, values in measurement_settings(metric, pairing.networks).items():
+        if len(different := distinct_places(values)) > 1:
             return f"{name.replace('_', ' ')} differs: {', '.join(str(values[place]) for place in different)}"
     return None
 
@@ -306,11 +307,11 @@ def _of_cost(
     return found
 
 
-def _per_seed(metric: Metric, sides: Sides) -> list[dict[str, Any]]:
-    if sides.pairs:
-        return [_of_seed(dense.seed, dense.values[metric], own.values[metric]) for dense, own in sides.pairs]
-    alone = [_of_seed(network.seed, network.values[metric], None) for network in sides.reference]
-    return alone + [_of_seed(network.seed, None, network.values[metric]) for network in sides.own]
+def _per_seed(metric: Metric, pairing: Pairing) -> list[dict[str, Any]]:
+    if pairing.pairs:
+        return [_of_seed(dense.seed, dense.values[metric], own.values[metric]) for dense, own in pairing.pairs]
+    alone = [_of_seed(network.seed, network.values[metric], None) for network in pairing.reference]
+    return alone + [_of_seed(network.seed, None, network.values[metric]) for network in pairing.own]
 
 
 def _of_seed(seed: int | None, dense: MetricValue | None, own: MetricValue | None) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaincinv, stdtrit
 
+from robustprune.comparison.compared_networks import Network
 from robustprune.comparison.metric import Floats
-from robustprune.comparison.sides import Network
 from robustprune.metrics.seeds import LEAST_SEEDS
 
 GAP = 0.10

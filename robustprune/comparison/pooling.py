@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from robustprune.comparison.compared_networks import Network, refuse_duplicates
+from robustprune.comparison.comparison_result import Comparison
+from robustprune.comparison.comparison_row import ComparisonRow, correct_p_values
 from robustprune.comparison.failures import join_failures
-from robustprune.comparison.findings import Comparison, ComparisonRow, correct_p_values, write_headline
-from robustprune.comparison.sides import Network, refuse_repeated
 from robustprune.comparison.verdict import judge_estimate
 from robustprune.errors import ComparisonError
 from robustprune.metrics.pooled import LEAST_SETTINGS, Heterogeneity, pool_settings
@@ -43,7 +44,7 @@ def split_settings(groups: Mapping[str, Sequence[Network]], compared: Sequence[t
             found.setdefault(name, {}).setdefault(group, []).append(network)
     for own in found.values():
         for networks in own.values():
-            refuse_repeated(networks)
+            refuse_duplicates(networks)
     for pair in compared if told else ():
         common = [name for name, own in found.items() if {*pair} <= {*own}]
         if len(common) < 2:
@@ -68,12 +69,10 @@ def pool(found: Mapping[str, Comparison]) -> Comparison:
     pairs, groups = list(dict.fromkeys(key[:2] for key in alike)), list(GROUPS)
     ordered = sorted(alike.items(), key=lambda item: (pairs.index(item[0][:2]), groups.index(_any(item[1]).group)))
     rows = correct_p_values([_pool_rows(own, len(found), first.confidence, failed) for _, own in ordered])
-    headline = write_headline(rows, first.tolerances["accuracy"], {each.group: each for each in failures})
     return replace(
         first,
         rows=rows,
-        headline=f"Over {len(found)} settings ({', '.join(found)}): {headline}",
-        warnings=tuple(dict.fromkeys([*_caveats(found, ordered), *_warnings(found)])),
+        limitations=tuple(dict.fromkeys([*_limitations_of_mean(found, ordered), *_limitations_of_settings(found)])),
         failures=failures,
         settings=dict(found),
     )
@@ -143,10 +142,10 @@ def judge_pooled(
     return own | {"verdict": within["verdict"] if is_wider else own["verdict"]}
 
 
-def _caveats(
+def _limitations_of_mean(
     found: Mapping[str, Comparison], ordered: Sequence[tuple[tuple[str, str, str], Mapping[str, ComparisonRow]]]
 ) -> Iterator[str]:
-    """Yield what a reader of a mean over settings has to know."""
+    """Yield what limits a mean over settings."""
     if len(found) < LEAST_SETTINGS:
         yield (
             f"{len(found)} settings are few: the interval takes Student's quantile of one degree of freedom, which is "
@@ -156,20 +155,20 @@ def _caveats(
         absent = [name for name, comparison in found.items() if (candidate, against) not in comparison.pairs]
         if absent:
             yield f"{candidate}: not compared with {against} on {', '.join(absent)}, of which records are missing"
-        sides = {end: [name for name, row in rows.items() if row.verdict == end] for end in ("better", "worse")}
-        if all(sides.values()):
-            better, worse = (", ".join(names) for names in sides.values())
+        settings = {end: [name for name, row in rows.items() if row.verdict == end] for end in ("better", "worse")}
+        if all(settings.values()):
+            better, worse = (", ".join(names) for names in settings.values())
             yield (
                 f"{candidate}: {_any(rows).label} is better on {better} and worse on {worse}; the mean over settings "
                 "describes neither"
             )
 
 
-def _warnings(found: Mapping[str, Comparison]) -> Iterator[str]:
-    """Yield the warnings of all settings; those of some of them name them."""
+def _limitations_of_settings(found: Mapping[str, Comparison]) -> Iterator[str]:
+    """Yield the limitations of each setting, those of some settings after their names."""
     places: dict[str, list[str]] = {}
     for name, comparison in found.items():
-        for warning in comparison.warnings:
-            places.setdefault(warning, []).append(name)
-    for warning, names in places.items():
-        yield warning if len(names) == len(found) else f"{', '.join(names)}: {warning}"
+        for limitation in comparison.limitations:
+            places.setdefault(limitation, []).append(name)
+    for limitation, names in places.items():
+        yield limitation if len(names) == len(found) else f"{', '.join(names)}: {limitation}"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.special import chdtri, ndtr, stdtrit
 
-from robustprune.comparison.findings import ComparisonRow
+from robustprune.comparison.comparison_row import ComparisonRow
 from robustprune.comparison.metric import POINTS, Floats
 from robustprune.comparison.verdict import Verdict
 from robustprune.errors import ComparisonError

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustprune.corruptions.image_randomness import ImageRandomness, image_keys
-from robustprune.corruptions.registry import SEVERITIES, corruption_options, expand_names, get_corruption
+from robustprune.corruptions.registry import SEVERITIES, corruption_options, get_corruption, named_options
 from robustprune.corruptions.requests import Corruptions
 from robustprune.errors import CorruptionError, RobustPruneError
 from robustprune.registry import share_options
@@ -83,12 +83,26 @@ def share_corruption_options(asked: Corruptions, images: Array) -> dict[str, dic
         CorruptionError: Something is no name, an option that none of them takes, or a value that does not do.
         UnknownNameError: There is no corruption of a name.
     """
-    names = expand_names(asked.names)
-    shared = share_options({name: corruption_options(name) for name in names}, asked.options, CorruptionError)
-    for name, own in shared.items():
+    found = options_of(asked)
+    for name, own in found.items():
         if own:
             corrupt(images[:1], name, SEVERITIES[0], **own)
-    return shared
+    return found
+
+
+def options_of(asked: Corruptions) -> dict[str, dict[str, Any]]:
+    """Return the corruptions asked for, each with its own options and those of all that it takes.
+
+    Raises:
+        CorruptionError: Something is no name, or an option that a corruption, or none of them, takes.
+        UnknownNameError: There is no corruption of a name.
+    """
+    named = named_options(asked.names)
+    takes = {name: corruption_options(name) for name in named}
+    for name, own in named.items():
+        share_options({name: takes[name]}, own, CorruptionError)
+    shared = share_options(takes, asked.options, CorruptionError)
+    return {name: shared[name] | own for name, own in named.items()}
 
 
 def _in_parallel(work: Callable[[int], None], starts: Sequence[int]) -> None:

@@ -60,7 +60,7 @@ def write_set(
         "images_sha256": hash_arrays(content),
         "sample_ids_sha256": None if sample_ids is None else hash_arrays({"ids": sample_ids.cpu().numpy()}),
         "scale": geometry_scale(*images.shape[2:]),
-        "options": {name: str(value) for name, value in corruptions.options.items()},
+        "options": {name: {key: str(each) for key, each in own.items()} for name, own in given.items() if own},
     }
     written = []
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from robustprune.errors import CorruptionError
-from robustprune.registry import Registry, read_tables
+from robustprune.registry import Registry, read_options, read_tables
 
 _TABLES = read_tables("corruptions")
 HEADLINE: tuple[str, ...] = tuple(_TABLES["HEADLINE"])
@@ -34,7 +34,8 @@ def get_corruption(name: str) -> Corruption:
     found: Corruption = CORRUPTIONS.get(name)
     if ":" in name:
         raise CorruptionError(
-            f"the corruption {name.partition(':')[0]!r} takes no argument after a colon, got {name!r}"
+            f"the corruption {name.partition(':')[0]!r} takes no argument after a colon, got {name!r}; an option is "
+            "written as in frost:folder=PICTURES"
         )
     return found
 
@@ -55,14 +56,25 @@ def list_names(names: Any) -> list[Any]:
 def expand_names(names: str | Sequence[str]) -> list[str]:
     """Return corruption names with ``all`` (the fifteen) and ``extras`` (the four) spelled out, each name once.
 
+    Options behind the names are left out.
+
     Raises:
-        CorruptionError: Something is no name.
+        CorruptionError: Something is no name, or one has two values of an option.
         UnknownNameError: There is no corruption of a name.
     """
+    return list(named_options(names))
+
+
+def named_options(names: str | Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the options that are written behind each name, ``frost:folder=PICTURES``; otherwise as `expand_names`."""
     groups = {"all": HEADLINE, "headline": HEADLINE, "extras": EXTRAS}
-    spelled: dict[str, None] = {}
-    for name in list_names(names):
+    found: dict[str, dict[str, Any]] = {}
+    for text in list_names(names):
+        name, options = read_options(text) if isinstance(text, str) else (text, {})
         for each in groups[name] if isinstance(name, str) and name in groups else (name,):
             get_corruption(each)
-            spelled[each] = None
-    return list(spelled)
+            own = found.setdefault(each, {})
+            if own and options and own != options:
+                raise CorruptionError(f"{each} is asked for with {own} and with {options}; ask for it once")
+            own.update(options)
+    return found

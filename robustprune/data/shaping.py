@@ -29,7 +29,8 @@ def build_model(
 
     Args:
         name: ``resnet20|32|44|56|110``, ``wrn-28-10`` and its like, ``wrn:DEPTH-WIDENING``, ``torchvision:NAME``,
-            ``timm:NAME``, ``robustbench:NAME``, ``file:PATH:NAME`` or a plug-in's name.
+            ``timm:NAME``, ``robustbench:NAME``, ``file:PATH:NAME`` or a plug-in's name; options may follow it, as in
+            ``resnet32:width=32``.
         data: The image set (its classes, channels, size and normalization constants), or training images as for
             :func:`robustprune.as_data`, which are read for it; or the architecture of a network for the same images.
         seed: Decides the initial weights; the process-wide generators are left as they were.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,14 +28,15 @@ from robustprune.attacks import (
     transfer_attack,
     union_attack,
 )
-from robustprune.attacks.requests import Attacks
+from robustprune.attacks.registry import ENGINE_OPTIONS, expand_options
+from robustprune.attacks.requests import OF_ONE_ATTACK, Attacks
 from robustprune.data import Sample
 from robustprune.errors import AttackError
 from robustprune.evaluation.requests import Evaluation
 from robustprune.metrics import wilson_interval
 from robustprune.models import model_device
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
-from robustprune.registry import share_options
+from robustprune.registry import read_options, share_options, split_options
 from robustprune.runtime.work import Work
 
 _GALLERY_IMAGES = 8
@@ -131,21 +133,37 @@ def adversarial_files(path: str | Path, attacks: Sequence[tuple[str, float]]) ->
     names = [f"{name}-{epsilon:.4g}" for name, epsilon in attacks]
     if len(set(names)) < len(names):
         names = [f"{name}-{epsilon}" for name, epsilon in attacks]
-    return [path.with_name(f"{path.name}-{name.replace(':', '-').replace('/', '-')}.npz") for name in names]
+    return [path.with_name(f"{path.name}-{re.sub(r'[:/,=]', '-', name)}.npz") for name in names]
 
 
 def share_attack_options(asked: Attacks) -> dict[str, dict[str, Any]]:
-    """Return the options each attack takes.
+    """Return the options of each attack, by its name as it was written: its own, and those of all that it takes.
 
     Raises:
-        AttackError: An option that none of them takes, or a norm that one of them does not know.
+        AttackError: An option that an attack does not take, or none of them, or a norm that one does not know.
     """
-    for name in asked.names:
-        check_norm(get_attack(name), name, asked.norm)
+    found = {text: _own_options(text, asked.norm) for text in asked.names}
     if asked.options and not asked.names:
         options = ", ".join(map(repr, asked.options))
         raise AttackError(f"no attack is named that could take {options}; name one, such as pgd")
-    return share_options({name: attack_options(name) for name in asked.names}, asked.options, AttackError)
+    takes = {text: attack_options(split_options(text)[0]) for text in asked.names}
+    shared = share_options(takes, asked.options, AttackError)
+    return {text: shared[text] | own for text, own in found.items()}
+
+
+def _own_options(text: str, norm: str) -> dict[str, Any]:
+    """Return the options that are written behind an attack's name, but for how it is run, once they are checked."""
+    name, own = read_options(text)
+    check_norm(get_attack(name), name, norm)
+    for key in own:
+        if key in ENGINE_OPTIONS and key not in OF_ONE_ATTACK:
+            raise AttackError(
+                f"{text!r}: {key} is set for all attacks together; behind the name of one go "
+                f"{', '.join([*attack_options(name), *OF_ONE_ATTACK])}"
+            )
+    options = {key: value for key, value in own.items() if key not in OF_ONE_ATTACK}
+    expand_options(name, options)
+    return options
 
 
 def _entry(result: AttackResult) -> AttackEntry:

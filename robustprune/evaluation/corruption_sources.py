@@ -15,6 +15,7 @@ from robustprune.corruptions.requests import Corruptions
 from robustprune.data import ImageData, Sample, stratified_indices
 from robustprune.data.released import ReleasedSet, open_released
 from robustprune.errors import CorruptionError, EvaluationError
+from robustprune.registry import split_options
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def find_corrupted(
         DataError: There is no such set, or an array in it is damaged.
         EvaluationError: None of the corruptions is in it, or its labels are not those of the test set.
     """
-    given = ", ".join(map(repr, asked.options))
+    given = ", ".join(map(repr, [*asked.options, *(key for name in asked.names for key in split_options(name)[1])]))
     if asked.published is not None:
         if given:
             raise CorruptionError(f"the options {given} are for making corrupted images, not for reading them")

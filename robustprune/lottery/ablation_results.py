@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustprune.comparison import DENSE, Comparison, ComparisonRow, compare_pairs
-from robustprune.comparison.findings import accuracy_text, row_cells
+from robustprune.comparison.comparison_row import row_cells
+from robustprune.comparison.summary import write_estimate
 from robustprune.comparison.verdict import TOLERANCES, Tolerance, write_margin
 from robustprune.records import Record
 from robustprune.runtime.html import html_paragraphs, html_table
@@ -145,9 +146,9 @@ class AblationVerdicts:
         }
 
     @property
-    def warnings(self) -> list[str]:
-        """What a reader has to know beside, each once."""
-        return list(dict.fromkeys(self.comparison.warnings))
+    def limitations(self) -> tuple[str, ...]:
+        """What limits the verdicts."""
+        return self.comparison.limitations
 
     def _seeds(self, ticket: AblatedTicket) -> int:
         return len(self.results.records[ticket.name])
@@ -172,14 +173,14 @@ class AblationVerdicts:
         answer = _ANSWERS[verdict].format(what=what, beyond=beyond, margin=margin)
         if row.statement == "networks":
             answer = f"of these networks alone, {answer[0].lower()}{answer[1:]}"
-        return f"{answer[0].upper()}{answer[1:]}{remark}: {ticket.name} {accuracy_text(row, margin)}."
+        return f"{answer[0].upper()}{answer[1:]}{remark}: {ticket.name} vs. {row.against}, {write_estimate(row)}."
 
     def _repr_html_(self) -> str:
         parts = []
         for own in self.results.tickets:
             parts.append(html_paragraphs(self.sentences(own)))
             parts.append(html_table(self.title(own), *self.table(own), self.notes(own)))
-        return "".join(parts) + html_paragraphs([f"Warning: {each}" for each in self.warnings])
+        return "".join(parts) + html_paragraphs([f"Limitation: {each}" for each in self.limitations])
 
 
 def _plain(record: Record) -> dict[str, Any]:

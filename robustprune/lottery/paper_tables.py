@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from robustprune.comparison.from_record import measured_alike
+from robustprune.comparison.record_metrics import measured_alike
 from robustprune.cost import saved_in_training
 from robustprune.metrics import mean_and_half_width
 from robustprune.records import Record

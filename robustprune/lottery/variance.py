@@ -17,8 +17,8 @@ from scipy.special import chdtri
 
 from robustprune.attacks.requests import Attacks
 from robustprune.comparison.failures import GAP, failed_trainings
-from robustprune.comparison.from_record import read_metrics
 from robustprune.comparison.metric import Metric
+from robustprune.comparison.record_metrics import read_metrics
 from robustprune.errors import PruningError
 from robustprune.evaluation.requests import Evaluation
 from robustprune.lottery.runs import dense_run

@@ -14,7 +14,7 @@ from robustprune.models.libraries import download_robustbench
 from robustprune.models.networks import lazy_layers, network_name, to_evaluation
 from robustprune.models.trial import check_output, run_first_images
 from robustprune.models.weight_files import load_weights
-from robustprune.registry import Registry, read_tables
+from robustprune.registry import Registry, read_options, read_tables
 from robustprune.runtime.randomness import derive_seed, isolated_generators
 
 MODELS = Registry("model", "robustprune.models", read_tables("models")["PLUGINS"])
@@ -32,10 +32,18 @@ def build_model(
 ) -> nn.Module:
     """Return a network for an image set; :func:`robustprune.data.build_model` reads images in hand for it.
 
+    Options may be written behind the name, ``resnet32:width=32``, where they count.
+
     Raises:
         UnknownNameError: No model of that name.
         ModelError: The network cannot be built so, or does not run on such images; or they are all of one class.
     """
+    name, own = read_options(name)
+    if own:
+        if taken := own.keys() & {"name", "data", "seed"}:
+            raise ModelError(f"{name}: {min(taken)} is no option of a network, see `robustprune train --help`")
+        given: dict[str, Any] = {"weights_file": weights_file, "download": download, **options, **own}
+        return build_model(name, data, seed=seed, **given)
     if data.num_classes < 2:
         raise ModelError(
             f"{name} cannot be shaped for images of one class: a network is trained on two or more; if they "
@@ -55,7 +63,12 @@ def build_model(
 
 def build_network(architecture: Architecture, *, seed: int = 0) -> nn.Module:
     """Build the network of an architecture; as :func:`build_model`, without the trial run."""
-    builder = MODELS.get(architecture.name)
+    builder, (plain, colon, _) = MODELS.get(architecture.name), architecture.name.partition(":")
+    if colon and plain in MODELS.builtin and not MODELS.builtin[plain].argument:
+        raise ModelError(
+            f"the network {plain!r} takes no argument after a colon, got {architecture.name!r}; an option is written "
+            f"{plain}:key=value"
+        )
     with isolated_generators(derive_seed(seed, "weights")):
         network: nn.Module = builder(architecture)
         if lazy_layers(network):

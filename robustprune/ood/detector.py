@@ -18,7 +18,7 @@ from robustprune.ood.extraction import PROBES, Extractor
 from robustprune.ood.formula import formula
 from robustprune.ood.outputs import LinearHead, Outputs
 from robustprune.ood.running import guarded_detector, scores_of
-from robustprune.registry import Registry, read_tables, suggest
+from robustprune.registry import Registry, read_tables, split_options, suggest
 from robustprune.runtime.arrays import to_tensor
 from robustprune.runtime.devices import Device
 
@@ -248,18 +248,17 @@ def make_detector(name: str) -> Detector:
         raise EvaluationError(f"a detector is given by its name, got {name!r}")
     kind: Callable[..., Detector] = DETECTORS.get(name)
     known = detector_options(name)
-    options = {}
-    for option in filter(None, name.partition(":")[2].split(",")):
-        key, equals, text = (part.strip() for part in option.partition("="))
+    plain, options = split_options(name)
+    takes = ", ".join(f"{each}={default}" for each, default in known.items()) or "no options"
+    if ":" in plain:
+        argument = plain.partition(":")[2]
+        if argument in known:
+            example = f"{plain}={known[argument]}"
+            raise EvaluationError(f"{name!r}: {argument} needs a value, as in {example}")
+        raise EvaluationError(f"{name!r}: {argument!r} is no option.{suggest(argument, known)} It takes: {takes}")
+    for key in options:
         if key not in known:
-            takes = ", ".join(f"{each}={default}" for each, default in known.items()) or "no options"
-            raise EvaluationError(f"{name!r}: {option!r} is no option.{suggest(key, known)} It takes: {takes}")
-        if not equals:
-            example = f"{name.partition(':')[0]}:{key}={known[key]}"
-            raise EvaluationError(f"{name!r}: {key} needs a value, as in {example}")
-        if key in options:
-            raise EvaluationError(f"{name!r}: {key} is given twice")
-        options[key] = text
+            raise EvaluationError(f"{name!r}: {key!r} is no option.{suggest(key, known)} It takes: {takes}")
     try:
         return kind(**options)
     except (EvaluationError, NameError) as error:  # also of a type that only type checkers import

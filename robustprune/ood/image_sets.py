@@ -22,11 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustprune.corruptions import HEADLINE, SEVERITIES, corrupt, expand_names
+from robustprune.corruptions import SEVERITIES, corrupt, expand_names
 from robustprune.data import DATASETS, ImageData, convert_channels, load_data, resize_images
 from robustprune.data.pixels import INTERPOLATION
 from robustprune.data.registry import default_root
 from robustprune.errors import DataError, EvaluationError
+from robustprune.registry import split_options, suggest
 from robustprune.runtime.files import user_path
 from robustprune.runtime.randomness import derive_seed
 
@@ -221,20 +222,26 @@ def is_corrupted(name: str) -> bool:
 
 
 def parse_corrupted(name: str) -> tuple[list[str], list[int]]:
-    """Return the corruptions and severities that a name such as ``corrupted:fog,gaussian_noise,5`` stands for.
+    """Return what ``corrupted:corruption=fog+snow,severity=4+5`` stands for: corruptions and severities.
 
     All by default.
 
     Raises:
-        EvaluationError: No such severity.
+        EvaluationError: No such severity, or an option that is neither.
         UnknownNameError: No such corruption.
     """
-    parts = [part for part in name.partition(":")[2].split(",") if part]
-    severities = [int(part) for part in parts if part.isdecimal()]
-    if not set(severities) <= set(SEVERITIES):
-        raise EvaluationError(f"{name!r}: severities are 1 to 5")
-    corruptions = expand_names([part for part in parts if not part.isdecimal()] or list(HEADLINE))
-    return corruptions, severities or list(SEVERITIES)
+    plain, options = split_options(name)
+    known = ("corruption", "severity")
+    wrong = [key for key in options if key not in known]
+    if plain != CORRUPTED or wrong:
+        raise EvaluationError(
+            f"{name!r}: corrupted images are chosen as in corrupted:corruption=fog+snow,severity=5."
+            f"{suggest(wrong[0], known) if wrong else ''}"
+        )
+    severities = options.get("severity", "1+2+3+4+5").split("+")
+    if not set(severities) <= set(map(str, SEVERITIES)):
+        raise EvaluationError(f"{name!r}: severities are 1 to 5, several as in severity=4+5")
+    return expand_names(options.get("corruption", "all").split("+")), list(map(int, severities))
 
 
 def corrupt_evenly(

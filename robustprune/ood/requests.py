@@ -9,11 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from robustprune.attacks.requests import LinfEpsilons
 from robustprune.errors import EvaluationError, RobustPruneError
 from robustprune.metrics.detection import check_resampling
-from robustprune.runtime.requests import PathText, Request
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+from robustprune.runtime.requests import Names, PathText, Request
 
 
 def _enough(resamples: Any) -> Any:
@@ -22,7 +18,6 @@ def _enough(resamples: Any) -> Any:
     return resamples
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -30,9 +25,10 @@ class OOD(Request):
     """Detection of out-of-distribution images: ``OOD(["near", "svhn"], detectors=["energy", "knn:k=50"])``.
 
     Attributes:
-        sets: Out-of-distribution sets by name, as for :func:`robustprune.load_data`, or ``near``, ``far`` and
-            ``sanity`` for groups of them.
-        detectors: Names of ``robustprune list detectors``, options after a colon; all by default.
+        sets: Out-of-distribution sets by name, as for :func:`robustprune.load_data`; ``near``, ``far`` and ``sanity``
+            for groups of them; or ``corrupted``, the evaluated images under all corruptions or some
+            (``corrupted:corruption=fog+snow,severity=5``).
+        detectors: Names of ``robustprune list detectors`` with their options, ``knn:k=50``; all by default.
         fit_limit: Fit on so many training images, stratified; None for all. By default as many as CIFAR has.
         tune_on: A set to choose the options of detectors on, against validation images; it cannot be among
             ``sets``. By default options are those of the papers.

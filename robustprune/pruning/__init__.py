@@ -12,7 +12,7 @@ from robustprune.pruning.choice import (
     named_blocks,
     removable_together,
 )
-from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion
+from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion, named_criterion
 from robustprune.pruning.filter_surgery import prunable_convolutions, remove_filters
 from robustprune.pruning.masks import (
     Masks,
@@ -58,6 +58,7 @@ __all__ = [
     "make_criterion",
     "maskable_weights",
     "named_blocks",
+    "named_criterion",
     "prunable_convolutions",
     "removable_subsets",
     "removable_together",

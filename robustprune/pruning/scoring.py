@@ -18,7 +18,7 @@ from robustprune.errors import PruningError, PruningWarning, RobustPruneError, i
 from robustprune.models import Architecture, architecture_beside, for_images, model_device, placed, run_uncompiled
 from robustprune.models.networks import without_checkpoints
 from robustprune.pruning.blocks import find_blocks, removable_blocks
-from robustprune.pruning.criteria import Criterion, make_criterion
+from robustprune.pruning.criteria import Criterion, make_criterion, named_criterion
 from robustprune.pruning.criteria.batched import BatchedCriterion
 from robustprune.runtime.devices import Device
 from robustprune.runtime.html import html_table
@@ -104,6 +104,7 @@ def score_blocks(
     Raises:
         PruningError: No block can go, an option is wrong, a score is not finite, or a batch does not fit into memory.
     """
+    criterion, options = named_criterion(criterion, options)
     chosen = make_criterion(criterion, **options)
     data = as_data(data, "train")
     model = placed(for_images(model, data), device)
@@ -156,6 +157,7 @@ def score_filters(
     Raises:
         PruningError: A layer is no convolution, the criterion does not score filters, or a score is not finite.
     """
+    criterion, options = named_criterion(criterion, options)
     modules = dict(model.named_modules())
     for layer in layers:
         if not isinstance(modules.get(layer), nn.modules.conv._ConvNd):
@@ -189,6 +191,7 @@ def score_weights(
 
     Arguments and errors are those of :func:`score_filters`.
     """
+    criterion, options = named_criterion(criterion, options)
     data, model = as_data(data, "train"), placed(model, device)
     with _scoring(model, criterion):
         chosen = settled(make_criterion(criterion, **options), criterion, model, data, seed, work)

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustprune._version import __version__
-from robustprune.comparison import Comparison
+from robustprune.comparison import DENSE, Comparison
 from robustprune.records import Record
 from robustprune.report.cells import NONE, Cell
 from robustprune.report.figures.drawing import Drawing, to_svg
@@ -49,8 +49,9 @@ def make_section(
     return {
         "id": prefix,
         "title": group.title,
-        "headline": comparison.headline,
-        "warnings": comparison.warnings,
+        "answers": [(name, comparison.answer(name, DENSE)) for name in comparison.candidates],
+        "look": comparison.look and comparison.look.text,
+        "limitations": comparison.limitations,
         "matrix": matrix | {"payload": _payload(_matrix_table(matrix), next(ids))},
         "legend": legend(comparison.tolerance_text, has_invalid=any(row["verdict"].kind == "invalid" for row in rows)),
         "figures": [_show_figure(drawing, f"{prefix}-{drawing.name}", next(ids)) for drawing in drawings],
@@ -74,6 +75,7 @@ def render_page(
     shown = [_show_table(table, f"paper-t{number}") for number, table in enumerate(paper.tables if paper else ())]
     return _TEMPLATES.get_template("page.html").render(
         sections=sections,
+        contents=_contents(sections, has_paper=paper is not None),
         title=title,
         paper=paper and {"tables": shown, "left_out": paper.left_out},
         facts=_facts(records),
@@ -160,6 +162,26 @@ def _policy(script: str) -> str:
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def _contents(sections: Sequence[Mapping[str, Any]], *, has_paper: bool) -> list[dict[str, Any]]:
+    """Return the table of contents: entries with a link, a text, and entries below them."""
+    entries = []
+    for section in sections:
+        own = section["id"]
+        figures = [_entry(figure["id"], figure["title"]) for figure in section["figures"]]
+        chapters = [
+            _entry(f"{own}-answer", "Answer"),
+            *([_entry(f"{own}-figures", "Figures", figures)] if figures else []),
+            _entry(f"{own}-comparisons", "All comparisons"),
+            _entry(f"{own}-records", "Records"),
+        ]
+        entries += chapters if len(sections) == 1 else [_entry(own, section["title"], chapters)]
+    return [*entries, *([_entry("paper", "The paper's tables")] if has_paper else [])]
+
+
+def _entry(link: str, text: str, below: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    return {"link": link, "text": text, "below": list(below)}
 
 
 def _facts(records: Sequence[Record]) -> list[str]:

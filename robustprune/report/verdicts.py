@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustprune.comparison import DENSE, Comparison, ComparisonRow
+from robustprune.comparison.main_metrics import main_metrics
 from robustprune.comparison.verdict import write_margin
 from robustprune.report.cells import (
     NONE,
@@ -18,46 +19,6 @@ from robustprune.report.cells import (
     value_text,
     verdict_badge,
 )
-
-_DETECTORS = ("energy", "msp", "knn")
-# Those that are counted: what is measured varies with the machine.
-_LAST = ("ece", "macs", "parameters")
-
-
-def main_metrics(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """Return a row of each metric that answers the question, in the order of the table's columns.
-
-    Accuracy; robust accuracy under the strongest attack of two budgets, 8/255 and the one that leaves the dense network
-    closest to 50 %; corruptions; AUROC of one detector on one out-of-distribution set; calibration; counted costs.
-    """
-    first: dict[str, ComparisonRow] = {}
-    for row in rows:
-        # Of the dense network any candidate's row tells as much, but for one that is not compared.
-        if row.metric not in first or first[row.metric].reference is None:
-            first[row.metric] = row
-    chosen = [first["accuracy"]] if "accuracy" in first else []
-    chosen += _strongest([row for row in first.values() if row.group == "robustness"])
-    chosen += [first[name] for name in ("corruption_accuracy",) if name in first]
-    chosen += _detection([row for row in first.values() if row.group == "ood"])
-    return chosen + [first[name] for name in _LAST if name in first]
-
-
-def _strongest(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    budgets: dict[str, list[ComparisonRow]] = {}
-    for row in rows:
-        budgets.setdefault(row.label.partition(" ")[2], []).append(row)  # of "pgd L∞ 8/255", norm and ε
-    # An invalid number says nothing of which attack is strongest.
-    strongest = [
-        min(found, key=lambda row: 100.0 if row.reference is None else row.reference) for found in budgets.values()
-    ]
-    usual = [row for row in strongest if row.label.endswith(" 8/255")][:1]
-    others = sorted((row for row in strongest if row not in usual), key=lambda row: abs((row.reference or 100.0) - 50))
-    return usual + others[: 2 - len(usual)]
-
-
-def _detection(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    order = {name: place for place, name in enumerate(_DETECTORS)}
-    return sorted(rows, key=lambda row: order.get(row.label.partition(",")[0], len(order)))[:1]
 
 
 def verdict_matrix(comparison: Comparison, seeds: Mapping[str, int], prefix: str) -> dict[str, Any]:

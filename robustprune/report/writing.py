@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from robustprune.comparison import DENSE, Comparison, compare
-from robustprune.comparison.look import Look, find_look
+from robustprune.comparison.interim_look import InterimLook, find_look
 from robustprune.comparison.verdict import TOLERANCES, Tolerance
 from robustprune.records import Record
 from robustprune.report.figures import draw_all
@@ -85,12 +85,12 @@ def write_report(
     return found
 
 
-def _compare(group: Group, tolerance: Tolerance, look: Look | None) -> Comparison:
+def _compare(group: Group, tolerance: Tolerance, look: InterimLook | None) -> Comparison:
     """Return a comparison as a look of a sweep allows, which trained until its verdicts were decided; else at 95 %."""
     if look is None:
         return compare(group.records[DENSE], group.candidates, tolerance=tolerance)
     found = compare(group.records[DENSE], group.candidates, tolerance=tolerance, confidence=look.own_confidence)
-    return replace(found, look=look, headline=f"{found.headline} {look.text}")
+    return replace(found, look=look)
 
 
 def table_files(out: str | Path) -> tuple[Path, Path]:

@@ -7,7 +7,7 @@ options, what a record keeps, and what an address is hashed from.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args, get_origin
 
 from pydantic import (
@@ -21,10 +21,32 @@ from pydantic import (
 )
 
 from robustprune.errors import RobustPruneError
-from robustprune.registry import suggest
+from robustprune.registry import split_names, suggest
 
 PathText = Annotated[str, BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value)]
 """A path, kept as text, which every file can hold."""
+
+
+def as_list(value: Any) -> Any:
+    """Return one value, several in a text with commas, or a list of either as a list of single ones."""
+    if isinstance(value, str):
+        return [each.strip() for each in value.split(",")]
+    if not isinstance(value, Sequence):
+        return [value]
+    return [each for one in value for each in (as_list(one) if isinstance(one, str) else [one])]
+
+
+def read_names(value: Any) -> Any:
+    """Return plug-ins' names, each with its options, from a text of them or several; what is none stays as it is."""
+    if isinstance(value, str):
+        return split_names(value) if value.strip() else value
+    if isinstance(value, Sequence):
+        return [each for one in value for each in (split_names(one) if isinstance(one, str) and one.strip() else [one])]
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(read_names)]
+"""Names of plug-ins with their options: ``"pgd:steps=40,fgsm"`` or ``["pgd:steps=40", "fgsm"]``."""
 
 
 if TYPE_CHECKING:
@@ -111,11 +133,18 @@ class Request(_Value):
     def _spell_out(cls, value: Any) -> Any:
         if cls.FIRST is not None and not isinstance(value, cls) and _is_first(cls, value):
             value = {cls.FIRST: value}
+        if isinstance(value, Mapping):
+            value = cls._read_name(value)
         if cls.REST is not None and isinstance(value, Mapping):
             further = {name: each for name, each in value.items() if name not in cls.model_fields}
             own = {name: each for name, each in value.items() if name in cls.model_fields}
             value = {**own, cls.REST: {**own.get(cls.REST, {}), **further}} if further else own
         return value
+
+    @classmethod
+    def _read_name(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the fields with the options that are written behind a name in the place that they have."""
+        return given
 
     @field_validator("*", mode="before")
     @classmethod

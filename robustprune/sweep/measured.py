@@ -10,7 +10,8 @@ import torch
 
 from robustprune.attacks.registry import expand_options
 from robustprune.attacks.requests import Attack, Attacks
-from robustprune.corruptions import corruption_options, expand_names
+from robustprune.corruptions import corruption_options
+from robustprune.corruptions.apply import options_of
 from robustprune.data import ImageData, Sample, stratified_indices
 from robustprune.errors import DataError, SweepError
 from robustprune.evaluation.attacks import share_attack_options
@@ -20,6 +21,7 @@ from robustprune.evaluation.shift import load_shift
 from robustprune.ood.detection_sets import plan_detection
 from robustprune.ood.detector import detector_options, make_detector
 from robustprune.ood.image_sets import is_corrupted, load_set
+from robustprune.registry import split_options
 from robustprune.runtime.files import hash_arrays
 from robustprune.sweep.graph import hash_content
 
@@ -71,7 +73,7 @@ def _attacks(asked: Attacks) -> dict[str, Any]:
         return {}
     return {
         **asked.model_dump(mode="json", exclude={"save_adversarial"}),
-        "options": {name: _in_json(expand_options(name, options)) for name, options in own.items()},
+        "options": {text: _in_json(expand_options(split_options(text)[0], options)) for text, options in own.items()},
         "engine": Attack().model_dump(include={"early_stop", "selection", "frozen"}),
     }
 
@@ -84,12 +86,11 @@ def _corruptions(asked: Evaluation, data: ImageData, watched: list[str]) -> dict
         return {"content": hash_content(wanted.published), "names": list(wanted.names)}
     if not wanted.names:
         return {}
-    options = {}
-    for name in expand_names(list(wanted.names)):
-        own = corruption_options(name)
-        options[name] = _in_json({**own, **{key: value for key, value in wanted.options.items() if key in own}})
-    found: dict[str, Any] = {"options": options}
-    if folder := wanted.options.get("folder"):
+    given = options_of(wanted)
+    found: dict[str, Any] = {
+        "options": {name: _in_json({**corruption_options(name), **own}) for name, own in given.items()}
+    }
+    for folder in {own["folder"] for own in given.values() if own.get("folder")}:
         watched.append(str(folder))
         found["folder"] = hash_content(folder)
     return found

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from robustprune.errors import DataError, RobustPruneError, SweepError
 from robustprune.evaluation.requests import Evaluation
-from robustprune.registry import suggest
+from robustprune.registry import read_options, suggest
 from robustprune.runtime.devices import parse_device
 from robustprune.runtime.requests import Request
 from robustprune.sweep.document import merge, put, refuse_twice
@@ -29,6 +29,12 @@ def _device_name(name: str) -> str:
     if name != "auto":
         parse_device(name)
     return name
+
+
+def _of_a_network(options: dict[str, Any]) -> dict[str, Any]:
+    for name in options.keys() & {"name", "data", "seed"}:
+        raise ValueError(f"{name} is no option of a network; it is a setting of its own")
+    return options
 
 
 DeviceName = Annotated[str, AfterValidator(_device_name)]
@@ -60,7 +66,7 @@ class RunSettings(Request):
     """One network: how it is made, pruned, trained and measured.
 
     Attributes:
-        model: Name of the network.
+        model: Name of the network; options may be written behind it, ``resnet32:width=32``.
         model_options: What its builder takes.
         data: The image set.
         recipe: How the dense network and its tickets are trained.
@@ -76,7 +82,7 @@ class RunSettings(Request):
     ERROR: ClassVar[type[RobustPruneError]] = SweepError
 
     model: str = "resnet32"
-    model_options: dict[str, Any] = Field(default_factory=dict)
+    model_options: Annotated[dict[str, Any], AfterValidator(_of_a_network)] = Field(default_factory=dict)
     data: DataSettings = DataSettings()
     recipe: Recipe = Field(default_factory=lambda: Recipe("quick"))
     pruning: Pruning = Pruning()
@@ -86,6 +92,14 @@ class RunSettings(Request):
     threads: Count = 1
     device: DeviceName = "auto"
     country: str | None = "USA"
+
+    @classmethod
+    def _read_name(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not isinstance(given.get("model"), str):
+            return given
+        model, own = read_options(given["model"])
+        options = {"model_options": {**given.get("model_options", {}), **own}} if own else {}
+        return {**given, "model": model, **options}
 
     @property
     def is_dense(self) -> bool:

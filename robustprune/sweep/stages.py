@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from robustprune.comparison import compare
-from robustprune.comparison.look import Look
+from robustprune.comparison.interim_look import InterimLook
 from robustprune.data import ImageData, load_data
 from robustprune.errors import SweepError
 from robustprune.evaluation import evaluate, relate_to_dense
@@ -222,7 +222,7 @@ def compare_networks(job: Job) -> None:
     dense = groups.pop("dense")
     if "look" in job.inputs:
         asked = job.inputs["look"]
-        look = Look(**{**asked, "seeds": tuple(asked["seeds"])})
+        look = InterimLook(**{**asked, "seeds": tuple(asked["seeds"])})
         found = compare_at(look, dense, groups, tolerance=job.inputs["tolerance"])
     else:
         found = compare(dense, groups)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from robustprune.comparison import Comparison, compare
-from robustprune.comparison.look import Look
+from robustprune.comparison.interim_look import InterimLook
 from robustprune.comparison.verdict import KINDS, TOLERANCES
 from robustprune.errors import RobustPruneError, SweepError
 from robustprune.metrics.seeds import LEAST_SEEDS
@@ -47,12 +47,12 @@ class Until(Request):
         return metric
 
     @property
-    def looks(self) -> tuple[Look, ...]:
+    def looks(self) -> tuple[InterimLook, ...]:
         """The looks that are planned."""
         seeds = plan_looks(self.most_seeds)
-        return tuple(Look(place, seeds, self.metric, self.confidence) for place in range(1, len(seeds) + 1))
+        return tuple(InterimLook(place, seeds, self.metric, self.confidence) for place in range(1, len(seeds) + 1))
 
-    def settings(self, look: Look) -> dict[str, Any]:
+    def settings(self, look: InterimLook) -> dict[str, Any]:
         """Return what decides how a look's comparison comes out, as JSON can hold it."""
         kind = self.metric.partition("[")[0]
         own = {} if self.tolerance is None else {kind: self.tolerance}
@@ -60,7 +60,7 @@ class Until(Request):
         return {"look": asked, "tolerance": {**TOLERANCES, **own}}
 
 
-def compare_at(look: Look, dense: Sequence[str], tickets: Mapping[str, Sequence[str]], **how: Any) -> Comparison:
+def compare_at(look: InterimLook, dense: Sequence[str], tickets: Mapping[str, Sequence[str]], **how: Any) -> Comparison:
     """Return the comparison of a look, judged by its confidence; the arguments are those of ``compare``.
 
     Raises:
@@ -72,4 +72,4 @@ def compare_at(look: Look, dense: Sequence[str], tickets: Mapping[str, Sequence[
         measured = ", ".join(dict.fromkeys(row.metric for row in found.rows if row.verdict))
         raise SweepError(f"no record has {look.metric}, which until: decided is to decide; measured are {measured}")
     taken = replace(look, is_last=look.decides([row.verdict for row in deciding]))
-    return replace(found, look=taken, headline=f"{found.headline} {taken.text}")
+    return replace(found, look=taken)

@@ -24,6 +24,7 @@ from robustprune.pruning import (
     find_masks,
     make_criterion,
     named_blocks,
+    named_criterion,
     remove_blocks,
 )
 from robustprune.pruning.scoring import settle_options
@@ -138,6 +139,7 @@ def prune_weights(
     Raises:
         PruningError: A sparsity that cannot be, or a criterion that does not score weights.
     """
+    criterion, options = named_criterion(criterion, options)
     data = as_data(data, "train")
     source = model if isinstance(model, Ticket) else Ticket.from_model(model, data)
     rounds = make_criterion(criterion, **options).weight_rounds if rounds is None else rounds

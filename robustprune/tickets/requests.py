@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
 from robustprune.errors import PruningError, RobustPruneError
 from robustprune.pruning import Choice, Eligibility
+from robustprune.registry import read_options
 from robustprune.runtime.requests import Request
 from robustprune.tickets.header import MatchBy
 
@@ -32,7 +34,8 @@ class Pruning(Request):
     Attributes:
         method: ``dense``: nothing goes. ``layer``: whole blocks. ``filter``, ``filter-uniform``: as many filters as the
             layer ticket of the same criterion and blocks lost. ``weight``: single weights are masked.
-        criterion: What ranks blocks, filters or weights. A layer ticket whose blocks are named has none.
+        criterion: What ranks blocks, filters or weights, with its options: ``grasp:batch_size=32``. A layer ticket
+            whose blocks are named has none.
         options: Options of the criterion; whatever keyword is no other field is one.
         blocks: How many blocks go, or which, by name; of filter tickets, from the layer ticket that is matched.
         sparsity: The share of weights that is masked.
@@ -61,6 +64,13 @@ class Pruning(Request):
     match_by: MatchBy = "filters"
     at_init: bool = True
     rewind: Annotated[int, Field(ge=0)] | str = 0
+
+    @classmethod
+    def _read_name(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not isinstance(given.get("criterion"), str):
+            return given
+        criterion, own = read_options(given["criterion"])
+        return {**given, "criterion": criterion, **({"options": {**given.get("options", {}), **own}} if own else {})}
 
     def check(self) -> Self:
         """Return the request, if its method has what it needs and nothing else."""

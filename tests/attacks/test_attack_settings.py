@@ -12,6 +12,7 @@ from robustprune.attacks.losses import LOSSES
 from robustprune.attacks.registry import ENGINE_OPTIONS
 from robustprune.attacks.square import attack as square
 from robustprune.errors import AttackError, ModelError, UnknownNameError
+from robustprune.registry import with_options
 
 
 @pytest.mark.parametrize(
@@ -193,3 +194,27 @@ def test_no_option_of_an_attack_has_a_name_that_the_engine_takes():
     parameters = inspect.signature(run_attack).parameters.values()
     assert {each.name for each in parameters if each.kind is each.KEYWORD_ONLY} < set(ENGINE_OPTIONS)
     assert set(Attack.model_fields) < set(ENGINE_OPTIONS)
+
+
+def test_options_and_settings_may_be_written_behind_a_name():
+    written = Attack("pgd:steps=40,restarts=3,loss=margin", loss="ce", epsilon="2/255")
+    assert dict(written) == dict(
+        Attack("pgd", steps=40, restarts=3, loss="margin", epsilon="2/255", label="pgd:steps=40,restarts=3,loss=margin")
+    )
+    assert Attack("pgd").label == Attack().label == "pgd"
+
+
+@pytest.mark.parametrize("name", list(ATTACKS.builtin))
+def test_every_option_of_every_attack_can_be_written(name):
+    defaults = {key: value for key, value in ATTACKS.builtin[name].options.items() if value is not None}
+    assert Attack(with_options(name, defaults)).options == defaults
+
+
+def test_what_is_written_behind_a_name_is_what_a_keyword_is(network, test_images, test_labels):
+    shown = network, test_images[:20], test_labels[:20]
+    written = run_attack(*shown, "pgd:steps=2,loss=margin", epsilon=0.1)
+    given = run_attack(*shown, "pgd", steps=2, loss="margin", epsilon=0.1)
+    assert torch.equal(written.adversarial, given.adversarial)
+    assert written.options == given.options
+    assert (written.attack, given.attack) == ("pgd:steps=2,loss=margin", "pgd")
+    assert set(written.broken_by) <= {"", "clean", written.attack}

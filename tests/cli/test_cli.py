@@ -120,7 +120,7 @@ def test_twins_of_another_network(run: Run) -> None:
         (("resnet20",), ("--seed", "4"), ["the weights of seed 3", "those of seed 4", "leave out --seed"]),
         (("seed0.pt",), (), ["the weights of seed 3", "seed0.pt from those of seed 0"]),
         (("resnet32",), (), ["not cut from the same one", "name resnet20 and resnet32"]),
-        (("resnet20", "--model-option", "width=8"), (), ["not cut from the same one", "'width': 4"]),
+        (("resnet20:width=8",), (), ["not cut from the same one", "'width': 4"]),
         (("resnet20",), ("--image-size", "16"), ["not cut from the same one", "image_size"]),
     ):
         done = run("prune", "--model", *model, *FILTER, "--match", "l.pt", *more, "--out", "x.pt")
@@ -160,10 +160,9 @@ def test_four_of_five_weights(run: Run) -> None:
 
 @pytest.mark.slow
 def test_scoring_on_adversarial_images_is_a_criterion_option(run: Run) -> None:
-    asking = ("prune", *TINY, "--criterion", "snip", "--blocks", "1", "--out", "t.pt", "--json")
+    asking = ("prune", *TINY, "--blocks", "1", "--out", "t.pt", "--json", "--criterion")
     attacked, clean, default = (
-        run(*asking, *(("--criterion-option", f"on={on}") if on else ())).json["scores"]
-        for on in ("adversarial", "clean", None)
+        run(*asking, f"snip:on={on}" if on else "snip").json["scores"] for on in ("adversarial", "clean", None)
     )
     assert attacked != clean == default
     assert "experimental" in run("prune", "--help").out
@@ -189,7 +188,7 @@ def test_the_whole_path(run: Run) -> None:
     assert evaluated["model"]["sha256"] == trained.json["sha256"]
     assert len(evaluated["attacks"]) == 4
     assert load_record("record.json").samples is not None
-    dense = run("cost", "--model", "trained.pt", "--dense", "resnet20", "--model-option", "width=4", "--json").json
+    dense = run("cost", "--model", "trained.pt", "--dense", "resnet20:width=4", "--json").json
     assert {name: dense[name] for name in pruned["after"]} == pruned["after"]
     for name, before in pruned["before"].items():
         assert dense["saved_percent"][name] == pytest.approx(100 * (1 - pruned["after"][name] / before))
@@ -300,7 +299,7 @@ def test_ticket_on_another_image_set(run: Run, ticket: str) -> None:
 
 def test_savings_are_counted_on_the_tickets_own_image_size(run: Run) -> None:
     assert run("prune", *TINY, "--image-size", "16", "--blocks", "1", "--out", "t.pt").code == 0
-    own = run("cost", "--model", "t.pt", "--dense", "resnet20", "--model-option", "width=4", "--json").json
+    own = run("cost", "--model", "t.pt", "--dense", "resnet20:width=4", "--json").json
     # One block of two 3×3 convolutions, 4 filters wide at 16×16 pixels.
     dense = own["macs"] + 2 * 9 * 4 * 4 * 16 * 16
     assert own["saved_percent"]["macs"] == pytest.approx(100 * (1 - own["macs"] / dense))

@@ -36,11 +36,10 @@ def test_one_network(run: Run, ticket: str) -> None:
 
 @pytest.mark.slow
 def test_several_networks(run: Run, ticket: str) -> None:
-    asking = ("evaluate", "--model", ticket, "--extra-model", "resnet20", "--model-option", "width=4", "--limit", "30")
-    # The option is for the network that is built; the ticket's is fixed.
+    asking = ("evaluate", "--model", ticket, "--extra-model", "resnet20:width=4", "--limit", "30")
     sizes = [found["model"]["parameters"] for found in run(*asking, "--json").json]
     assert sizes[0] < sizes[1] < 30_000
-    check_failure(run(*asking[:3], "--model-option", "width=4"), 1, "leave out --model-option")
+    check_failure(run(*asking[:2], f"{ticket}:width=4"), 1, "leave out width")
     asking = ("evaluate", "--model", ticket, "--extra-model", "resnet20", "--dense", "resnet32", "--limit", "30")
     outcome = run(*asking, "--corruption", "fog", "--out", "records", "--json")
     assert sorted(path.name for path in Path("records").glob("*.json")) == [
@@ -102,7 +101,7 @@ def test_frost_of_ones_own(run: Run, ticket: str) -> None:
     Path("ice").mkdir()
     Image.new("RGB", (100, 100), (200, 200, 200)).save("ice/plain.png")
     Path("ice/._plain.png").write_bytes(b"what macOS packs beside a file")
-    asking = ("corrupt", "--limit", "10", "--corruption", "frost", "--frost-dir", "ice", "--out", "set")
+    asking = ("corrupt", "--limit", "10", "--out", "set", "--corruption", "frost:folder=ice")
     made = run(*asking, "--gallery", "frost.png")
     assert made.code == 0
     image = np.load("set/frost.npy")[0, :, :, 0].astype(int)
@@ -112,15 +111,15 @@ def test_frost_of_ones_own(run: Run, ticket: str) -> None:
     np.testing.assert_array_equal(frosted, np.minimum(first + 40, 255))
     np.testing.assert_array_equal(image, frosted)
     # Found out before anything is written, and never passed over in silence.
-    check_failure(run(*asking[:-3], "none", "--out", "other"), 1, "no frost pictures in")
+    check_failure(run(*asking[:4], "other", "--corruption", "frost:folder=none"), 1, "no frost pictures in")
     assert not Path("other").exists()
-    check_failure(
-        run("corrupt", "--corruption", "fog", "--frost-dir", "ice", "--out", "other"), 2, "--corruption frost"
-    )
-    evaluating = ("evaluate", "--model", ticket, "--limit", "10", "--frost-dir", "ice")
-    check_failure(run(*evaluating), 2, "--corruption frost")
-    check_failure(run(*evaluating, "--corruption-dir", "set"), 2, "--corruption-dir")
-    assert run(*evaluating, "--corruption", "all").code == 0
+    check_failure(run("corrupt", "--corruption", "fog:folder=ice", "--out", "other"), 1, "'folder' is no option of fog")
+    check_failure(run(*asking, "--out", "ice"), 2, "--out ice", "--corruption")
+    evaluating = ("evaluate", "--model", ticket, "--limit", "10", "--json", "--corruption", "fog,frost:folder=ice")
+    check_failure(run(*evaluating, "--corruption-dir", "set"), 1, "the options 'folder' are for making")
+    own, made = (run(*evaluating[:-1], names).json["corruptions"]["table"] for names in (evaluating[-1], "frost,fog"))
+    assert own["fog"] == made["fog"]
+    assert own["frost"] != made["frost"]
 
 
 def test_gallery(run: Run) -> None:

@@ -47,7 +47,7 @@ def _images(tmp_path: Path) -> None:
 def test_a_published_network_goes_all_the_way(name: str, run: Run) -> None:
     network = ("--model", name, "--dataset", "npz:set.npz")
     identity = ("--eligibility", "identity")
-    prune = ("prune", *network, *identity, "--criterion", "snip", "--criterion-option", "samples_per_class=2")
+    prune = ("prune", *network, *identity, "--criterion", "snip:samples_per_class=2")
     pruned = run(*prune, "--blocks", "1", "--threads", "1", "--out", "pruned.pt")
     if name in RESIDUAL:
         assert pruned.code == 0, pruned.err

@@ -10,19 +10,16 @@ import numpy as np
 import pytest
 import rich_click as click
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from support import TINY, Run, Shape, check_failure
 
 from robustprune.cli import commands
-from robustprune.cli.options import KeyValue, read_value
 from robustprune.models import build_model
 
 
 def texts(command: click.Command) -> list[click.Parameter]:
     """Return the parameters that take a text, and so could be given an empty one."""
-    takes_text = (click.types.StringParamType, click.Path, KeyValue)
+    takes_text = (click.types.StringParamType, click.Path)
     return [param for param in command.params if isinstance(param.type, takes_text)]
 
 
@@ -43,7 +40,7 @@ def test_every_option_of_every_command_refuses_an_empty_value(run: Run, tmp_path
             arguments = [empty, *needed[needed.index("x") + 1 :]] if param.required else [*needed, empty]
         outcome = run(name, *arguments)
         assert outcome.code == 2, (arguments, outcome)
-        assert "empty" in outcome.err or "is not of the form" in outcome.err, (arguments, outcome)
+        assert "empty" in outcome.err, (arguments, outcome)
     assert not list(tmp_path.iterdir())
 
 
@@ -58,30 +55,13 @@ def test_an_option_given_twice_says_which_counts(run: Run, option: str, first: s
     assert f"{option} is given 2 times; the last one, {last}, counts" in " ".join(outcome.err.split())
 
 
-def test_a_name_set_twice_is_refused(run: Run) -> None:
+def test_an_option_of_a_plug_in_set_twice_is_refused(run: Run) -> None:
     check_failure(
-        run("blocks", *TINY, "--model-option", "width=8"), 2, "--model-option width=… is given more than once"
+        run("blocks", "--model", "resnet20:width=4,width=8"), 1, "resnet20: the option 'width' is given twice"
     )
-    options = ("--criterion-option", "samples=8", "--criterion-option", "samples=9")
-    done = run("prune", *TINY, "--criterion", "kl", "--blocks", "1", *options, "--out", "x.pt")
-    check_failure(done, 2, "--criterion-option samples=… is given more than once")
-    check_failure(run("blocks", "--model", "resnet20", "--model-option", "width="), 2, "'width' is given nothing")
-
-
-@given(st.integers() | st.floats(allow_nan=False) | st.booleans())
-def test_what_is_written_as_a_number_or_truth_value_is_one(value: float | bool) -> None:
-    found = read_value(str(value))
-    assert (found, type(found)) == (value, type(value))
-
-
-@pytest.mark.parametrize("text", ["007", "1_000", "1.2.3", "0x10", "1e", "e5", "00", "-", "2024-01-01", "１２"])
-def test_what_only_looks_like_a_number_is_text(text: str) -> None:
-    assert read_value(text) == text
-
-
-@pytest.mark.parametrize(("text", "number"), [("1e-5", 1e-5), (".5", 0.5), ("+3", 3), ("2.", 2.0), ("-0", 0)])
-def test_other_ways_to_write_a_number(text: str, number: float) -> None:
-    assert read_value(text) == number
+    done = run("prune", *TINY, "--criterion", "kl:samples=8,samples=9", "--blocks", "1", "--out", "x.pt")
+    check_failure(done, 1, "kl: the option 'samples' is given twice")
+    check_failure(run("blocks", "--model", "resnet20:width="), 1, "the option 'width' has no value")
 
 
 OWN = """
@@ -96,10 +76,8 @@ class Net(nn.Sequential):
 
 def test_options_are_given_as_the_network_s_parameters_want_them(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
-    kind = KeyValue()
-    typed = ("title=50", "wide=false", "share=1", "width=4", "free=7")
-    options = dict(kind.convert(each, None, None) for each in typed)
-    network = build_model(f"file:{tmp_path / 'own.py'}:Net", Shape(1, (8, 8)), **options)
+    typed = "title=50,wide=false,share=1,width=4,free=7"
+    network = build_model(f"file:{tmp_path / 'own.py'}:Net:{typed}", Shape(1, (8, 8)))
     assert network.network.given == ("50", False, 1.0, 4, 7)
     assert [type(each) for each in network.network.given] == [str, bool, float, int, int]
     assert network(torch.rand(2, 1, 8, 8)).shape == (2, 10)

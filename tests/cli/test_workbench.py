@@ -13,7 +13,7 @@ from robustprune.models import build_model
 from robustprune.tickets.ticket import Ticket
 
 TINY = {"width": 4}
-TINY_RESNET = NetworkOptions("resnet20", TINY)
+TINY_RESNET = NetworkOptions("resnet20:width=4")
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def test_ticket_without_an_image_set(saved: Path, tmp_path: Path) -> None:
 
 
 def test_ticket_takes_no_options(saved: Path) -> None:
-    with pytest.raises(TicketError, match="leave out --model-option"):
-        open_model(NetworkOptions(str(saved), TINY))
+    with pytest.raises(TicketError, match="leave out width"):
+        open_model(NetworkOptions(f"{saved}:width=4"))
 
 
 def test_counterpart_is_shaped_like_the_ticket(saved: Path) -> None:

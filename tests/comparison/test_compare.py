@@ -16,7 +16,7 @@ from synthetic_records import make_record
 
 import robustprune as rp
 from robustprune.comparison import Comparison, ComparisonRow, compare
-from robustprune.comparison.from_record import read_metrics
+from robustprune.comparison.record_metrics import read_metrics
 from robustprune.corruptions import HEADLINE
 from robustprune.errors import ComparisonError, EvaluationError
 from robustprune.records import Record
@@ -119,12 +119,13 @@ def test_costs_are_saved_and_have_no_verdict(whole: Comparison) -> None:
     assert seconds.interval[0] < (seconds.difference or 0) < seconds.interval[1]
 
 
-def test_one_sentence(whole: Comparison) -> None:
-    assert whole.headline.startswith("“layer” ")
-    assert "“filter”" in whole.headline
-    assert "takes 30.0 % fewer MACs" in whole.headline
-    assert whole.warnings == ()
-    assert row(whole, "accuracy").statement == "method"
+def test_one_sentence_for_each_candidate(whole: Comparison) -> None:
+    layer, other = whole.summary
+    accuracy = row(whole, "accuracy")
+    assert accuracy.statement == "method"
+    assert layer.startswith(f"layer vs. dense: clean accuracy {accuracy.verdict} ")
+    assert layer.endswith(", 30 % fewer MACs.")
+    assert other.startswith("filter vs. dense: ")
 
 
 def test_plain_values(whole: Comparison) -> None:
@@ -182,23 +183,25 @@ def test_a_network_is_not_better_than_itself(seeds: int, tolerance: float) -> No
 
 def test_sentence_without_robustness_or_accuracy() -> None:
     dense, layer = make_record(), make_record(kind="layer", macs=1200)
-    assert compare(dense, {"layer": layer}, metrics=["macs"]).headline == "“layer” takes 20.0 % more MACs."
-    assert compare(dense, {"same": dense}, metrics=["macs"]).headline == "“same” takes as many MACs."
+    assert compare(dense, {"layer": layer}, metrics=["macs"]).summary == ("layer vs. dense: 20 % more MACs.",)
+    assert compare(dense, {"same": dense}, metrics=["macs"]).summary == ("same vs. dense: as many MACs.",)
     for metric in ("calibration", "ece", "nll", "brier", "parameters", "memory", "training_seconds"):
         found = compare(dense, {"layer": layer}, metrics=[metric])
-        assert found.headline.endswith("he figures of “layer” are in the table."), metric
+        assert found.summary[0].endswith(" vs. dense: see the table."), metric
     layer.attacks[0].valid = False
-    assert compare(dense, {"layer": layer}, metrics=["robustness"]).headline == "“layer” cannot be judged."
+    attack = "robust accuracy (pgd L∞ 8/255) failed a check"
+    assert compare(dense, {"layer": layer}, metrics=["robustness"]).summary == (f"layer vs. dense: {attack}.",)
     # A sentence about costs alone would read as an answer.
     layer.samples = None
-    assert compare(dense, {"layer": layer}).headline == "“layer” cannot be judged and takes 20.0 % more MACs."
+    said = f"layer vs. dense: clean accuracy not compared, {attack}, 20 % more MACs."
+    assert compare(dense, {"layer": layer}).summary == (said,)
 
 
 def test_few_seeds_speak_of_networks() -> None:
     found = compare(records("dense", range(2)), {"layer": records("layer", range(2))})
     assert row(found, "accuracy").statement == "networks"
-    assert found.headline.startswith("Of these networks (2 seeds, so not of the method)")
-    assert "these networks, not of the method" in found.warnings[0]
+    assert found.summary[0].startswith("layer (2 seeds) vs. dense: ")
+    assert "hold for these networks, not for the method" in found.limitations[0]
 
 
 def test_one_pair_has_the_p_value_of_mcnemar() -> None:
@@ -217,7 +220,7 @@ def test_other_seeds_are_two_groups() -> None:
         *((seed, False) for seed in range(4)),
         *((seed, True) for seed in range(2, 5)),
     ]
-    assert "not those of the dense network (0, 1, 2, 3)" in found.warnings[0]
+    assert "not those of the dense network (0, 1, 2, 3)" in found.limitations[0]
 
 
 def test_tolerance_of_one_standard_deviation() -> None:
@@ -249,7 +252,7 @@ def test_invalid_numbers_are_not_compared() -> None:
     robust = row(found, "robust_accuracy[pgd Linf 0.0314]")
     assert (robust.reference, robust.value, robust.difference, robust.verdict) == (None, None, None, None)
     assert robust.reason == "invalid for layer: failed check: containment"
-    assert any("failed a check are not compared" in warning for warning in found.warnings)
+    assert any("failed a check are not compared" in limitation for limitation in found.limitations)
     assert found.notes("layer", "dense") == ["pgd L∞ 8/255: invalid for layer: failed check: containment"]
     assert row(found, "accuracy").verdict is not None
 
@@ -400,8 +403,9 @@ def test_other_training_is_said() -> None:
 
     dense = changed(trained(adversarial="none"), seed=0)
     found = compare(dense, {"layer": changed(trained(adversarial="pgd"), seed=1)})
-    assert found.warnings[1:] == ("layer: trained with adversarial pgd, the dense network with none",)
-    assert len(compare(dense, {"layer": changed(trained(adversarial="none"), seed=1)}).warnings) == 1
+    assert "layer: trained with adversarial pgd, the dense network with none" in found.limitations
+    alike = compare(dense, {"layer": changed(trained(adversarial="none"), seed=1)})
+    assert not any("trained with" in each for each in alike.limitations)
 
 
 def test_two_networks_of_one_seed() -> None:

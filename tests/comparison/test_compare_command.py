@@ -20,8 +20,10 @@ def files(run: Run) -> Path:
 def test_table(files: Path, run: Run) -> None:
     found = run("compare", "dense=dense", "layer=layer")
     assert found.code == 0, found.err
-    assert found.err == ""
-    assert found.out.startswith("“layer” ")
+    assert [line.partition(" cannot")[0] for line in found.err.splitlines()] == [
+        "Limitation: layer: 500 images and 3 seeds"
+    ]
+    assert found.out.startswith("layer vs. dense: clean accuracy ")
     lines = found.out.splitlines()
     # A table is read on a terminal of 80 columns.
     assert max(map(len, lines[lines.index(next(line for line in lines if "against dense" in line)) :])) <= 80
@@ -39,7 +41,7 @@ def test_what_costs_more_is_not_saved(files: Path, run: Run) -> None:
 
 def test_json(files: Path, run: Run) -> None:
     found = run("compare", "dense=dense", "layer=layer/*/record.json", "--json").json
-    assert {"rows", "headline", "tolerances", "confidence", "warnings", "failures"} <= found.keys()
+    assert {"rows", "summary", "tolerances", "confidence", "limitations", "failures"} <= found.keys()
     row = found["rows"][0]
     assert row["metric"] == "accuracy"
     assert row["n_seeds"] == 3
@@ -66,8 +68,8 @@ def test_tolerances_of_kinds(files: Path, run: Run) -> None:
 def test_few_seeds_are_said_to_be_few(files: Path, run: Run) -> None:
     found = run("compare", "dense=dense/0.json", "layer=layer/seed0/record.json")
     assert found.code == 0, found.err
-    assert found.out.startswith("Of these networks (1 seed, so not of the method)")
-    assert "Warning: layer: from 1 seed verdicts speak of these networks" in found.err
+    assert found.out.startswith("layer (1 seed) vs. dense: ")
+    assert "Limitation: layer: 1 seed, so verdicts hold for these networks, not for the method" in found.err
 
 
 @pytest.mark.parametrize(

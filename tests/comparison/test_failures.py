@@ -11,8 +11,8 @@ from scipy import stats
 from synthetic_records import make_record
 
 from robustprune.comparison import Comparison, ComparisonRow, compare
+from robustprune.comparison.compared_networks import read_networks
 from robustprune.comparison.failures import failed_trainings, find_failures, spare_trainings
-from robustprune.comparison.sides import read_networks
 from robustprune.metrics.seeds import interquartile_mean, paired_difference, unpaired_difference
 from robustprune.records import Record
 
@@ -106,8 +106,8 @@ def test_a_method_that_fails_does_not_win_by_what_it_usually_does():
     assert (row.verdict, row.over_seeds) == ("undecided", "interquartile mean")
     assert row.bounds is not None
     assert max(map(abs, row.bounds)) < 1  # of the usual training
-    assert "“layer” failed in 1 of 8 trainings, may or may not" in found.headline
-    assert found.warnings[0].startswith(
+    assert found.summary[0].startswith("layer vs. dense: 1 of 8 trainings failed, clean accuracy undecided (")
+    assert found.limitations[0].startswith(
         "layer: 1 of 8 trainings failed (seed 4), which allows a share of 0.3 to 52.7 %"
     )
     assert [bool(each) for each in found.failures] == [False, True]
@@ -126,7 +126,7 @@ def test_more_failures_than_can_be_left_out_leave_no_verdict():
     row = accuracy_of(found)
     assert (row.verdict, row.interval) == (None, None)
     assert row.reason == "layer: 1 of 3 trainings failed (seed 1), which allows a share of 0.8 to 90.6 %"
-    assert "verdicts are not given" in found.warnings[0]
+    assert "verdicts are not given" in found.limitations[0]
     costs = [each for each in found.rows if each.metric == "macs"]
     assert costs[0].saved_percent == 0
 
@@ -134,7 +134,7 @@ def test_more_failures_than_can_be_left_out_leave_no_verdict():
 def test_an_odd_training_is_said():
     values = {seed: 0.97 + 0.001 * (seed % 3) for seed in range(8)} | {3: 0.93}
     found = compare(trained("dense", USUAL), {"layer": trained("layer", values)})
-    assert any("far below the others ended seed 3 (training accuracy 93.0 %)" in each for each in found.warnings)
+    assert any("layer: outlier: seed 3 (training accuracy 93.0 %), far below" in each for each in found.limitations)
 
 
 def test_grubbs_finds_one_set_of_normal_values_in_a_hundred(random):

@@ -78,7 +78,8 @@ def test_costs_are_the_mean_of_what_is_saved(pooled):
 
 
 def test_the_answer_names_the_settings(pooled):
-    assert pooled.headline.startswith("Over 3 settings (cifar10, digits, svhn): “layer” ")
+    assert pooled.summary[0] == "Means over 3 settings: cifar10, digits, svhn."
+    assert pooled.summary[1].startswith("layer vs. dense: clean accuracy ")
     headings, lines = pooled.table("layer", "dense")
     start = next(place for place, line in enumerate(lines) if line[0] == "  accuracy")
     beneath = [line[0].strip() for line in lines[start + 1 : start + 5]]
@@ -118,11 +119,13 @@ def test_a_smaller_architecture_is_a_candidate():
 def test_two_settings_are_few_and_networks_may_be_one():
     sets = SETS[:2]
     found = compare(records("dense", sets), {"layer": records("layer", sets)})
-    assert "2 settings are few" in found.warnings[0]
+    assert "2 settings are few" in found.limitations[0]
     assert row(found).heterogeneity.prediction is None
     single = compare(records("dense", seeds=range(1)), {"layer": records("layer", seeds=range(1))})
     assert row(single).statement == "settings"
-    assert sum("from 1 seed" in warning for warning in single.warnings) == 1  # and not once for each setting
+    assert (
+        sum("layer: 1 seed, so" in limitation for limitation in single.limitations) == 1
+    )  # and not once for each setting
 
 
 def test_a_standard_deviation_is_that_of_all_settings():
@@ -138,9 +141,9 @@ def test_what_fails_in_one_setting_wins_in_none():
     for record in layer[1:]:
         record.model.history = [{"epoch": 1, "train_accuracy": 0.9}]
     found = compare(records("dense"), {"layer": layer}, tolerance=50.0)
-    assert "failed in 1 of 9 trainings" in found.headline
+    assert "layer vs. dense: 1 of 9 trainings failed, " in found.summary[1]
     assert row(found).verdict == "undecided"
-    assert any(warning.startswith("cifar10: layer: 1 of 3 trainings failed") for warning in found.warnings)
+    assert any(limitation.startswith("cifar10: layer: 1 of 3 trainings failed") for limitation in found.limitations)
 
 
 def test_what_is_measured_in_one_setting_has_no_mean():
@@ -171,7 +174,7 @@ def test_settings_that_agree_by_chance_do_not_decide():
 def test_better_here_and_worse_there_is_said():
     layer = records("layer", ["cifar10"], accuracy=0.98) + records("layer", SETS, accuracy=0.7)[3:]
     found = compare(records("dense"), {"layer": layer})
-    assert any("is better on cifar10 and worse on digits, svhn" in warning for warning in found.warnings)
+    assert any("is better on cifar10 and worse on digits, svhn" in limitation for limitation in found.limitations)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +191,7 @@ def test_a_setting_takes_both_sides(sets, match):
 
 def test_a_candidate_may_lack_a_setting():
     found = compare(records("dense"), {"layer": records("layer"), "filter": records("filter", SETS[:2])})
-    assert any("filter: not compared with dense on svhn" in warning for warning in found.warnings)
+    assert any("filter: not compared with dense on svhn" in limitation for limitation in found.limitations)
     assert {name for name, each in found.settings.items() if "filter" in each.candidates} == {"cifar10", "digits"}
 
 
@@ -218,7 +221,7 @@ def test_on_the_command_line(run: Run):
             record.save(Path(kind, record.dataset, f"{record.model.seed}.json"))
     found = run("compare", "dense=dense", "layer=layer")
     assert found.code == 0, found.err
-    assert found.out.startswith("Over 3 settings (cifar10, digits, svhn)")
+    assert found.out.startswith("Means over 3 settings: cifar10, digits, svhn.")
     lines = found.out.splitlines()
     assert max(map(len, lines[lines.index(next(line for line in lines if "against dense" in line)) :])) <= 90
     assert run("compare", "dense=dense", "layer=layer", "--json").json["settings"].keys() == set(SETS)

@@ -131,7 +131,7 @@ def test_one_class_is_refused_when_loaded_pruned_and_trained(tmp_path: Path, run
     name = write(tmp_path, np.zeros(60, int))
     with pytest.raises(DataError, match="all 60 training images are of one class, '0'"):
         load_data(name)
-    network = ("--model", "resnet20", "--model-option", "width=4", "--dataset", name)
+    network = ("--model", "resnet20:width=4", "--dataset", name)
     for command in (
         ("train", *network, "--epochs", "1", "--out", "o.pt"),
         ("prune", *network, "--criterion", "random", "--blocks", "1", "--out", "o.pt"),

@@ -73,6 +73,21 @@ def test_each_sample_says_what_broke_it(ticket: Ticket, digits: ImageData) -> No
     assert "fgsm" in parts
 
 
+def test_options_of_one_attack_are_its_own(ticket: Ticket, digits: ImageData) -> None:
+    asked = Attacks("pgd:steps=2,restarts=2,pgd:steps=3,loss=margin,pgd,fgsm", epsilons="0.05", steps=1)
+    record = evaluate(ticket, digits, attacks=asked, limit=30)
+    found = {entry.name: (entry.steps, entry.restarts, entry.options.get("loss")) for entry in record.attacks}
+    assert found == {
+        "pgd:steps=2,restarts=2": (2, 2, "ce"),
+        "pgd:steps=3,loss=margin": (3, 1, "margin"),
+        "pgd": (1, 1, "ce"),
+        "fgsm": (None, 1, "ce"),
+    }
+    together = evaluate(ticket, digits, attacks=asked.model_copy(update={"union": True}), limit=30).attacks[0]
+    assert set(together.options["attacks"]) == set(found)
+    assert together.robust_accuracy <= min(entry.robust_accuracy for entry in record.attacks)
+
+
 def gap_of_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return logits.amax(1) - logits.gather(1, labels[:, None])[:, 0]
 

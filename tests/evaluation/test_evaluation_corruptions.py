@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from robustprune.cli.corrupt import corruption_tables
-from robustprune.comparison.from_record import read_metrics
 from robustprune.comparison.metric import MetricValue
+from robustprune.comparison.record_metrics import read_metrics
 from robustprune.corruptions import (
     CORRUPTIONS,
     EXTRAS,

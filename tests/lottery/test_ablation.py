@@ -149,10 +149,12 @@ def test_verdicts_are_those_of_the_pairs_and_corrected_together() -> None:
     corrected = holm([row.p_value or 0 for row in alone])
     assert [row.p_adjusted for row in found.comparison.rows] == corrected
     sentences = dict(zip(CONTROLS, found.sentences(results.tickets[0]), strict=True))
-    assert sentences["random"].startswith("The choice of blocks by grasp adds accuracy beyond chance: grasp is more")
+    assert sentences["random"].startswith(
+        "The choice of blocks by grasp adds accuracy beyond chance: grasp vs. random, +"
+    )
     assert sentences["random per stage"].startswith("The choice of blocks by grasp adds nothing that counts beyond how")
     assert (
-        "grasp tickets adds no accuracy beyond the values in each tensor, but costs some: grasp is less"
+        "grasp tickets adds no accuracy beyond the values in each tensor, but costs some: grasp vs. grasp shuffled, −"
         in (sentences["shuffled"])
     )
     columns, rows = found.table(results.tickets[0])
@@ -164,7 +166,7 @@ def test_what_one_seed_shows_is_of_these_networks() -> None:
     results = made_up({"random": 0.8}, seeds=1)
     found = results.judge()
     assert all(each.startswith("Of these networks alone, ") for each in found.sentences(results.tickets[0]))
-    assert len(found.warnings) == len(set(found.warnings))
+    assert len(found.limitations) == len(set(found.limitations))
     assert re.search("Of these networks alone, the choice of blocks", found._repr_html_())
 
 

@@ -250,7 +250,7 @@ def test_a_ticket_is_said_to_be_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["123", "007", "1e5", "true", "nan"])
 def test_files_called_like_numbers_are_files(tmp_path: Path, run: Any, name: str) -> None:
-    options = ("--model", "resnet20", "--model-option", "width=4", "--model-option", f"weights_file={name}")
+    options = ("--model", f"resnet20:width=4,weights_file={name}")
     check_failure(run("blocks", *options), 1, f"there is no file {name} with weights")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -278,12 +278,12 @@ def test_weights_without_values_are_refused(tmp_path: Path, source: nn.Module) -
 def test_the_command_line_has_an_option_for_them(tmp_path: Path, run: Any) -> None:
     source = build_model("resnet20", Shape(channels=1, image_size=(8, 8)), width=4, seed=7)
     torch.save({"state_dict": prefixed(source.state_dict(), "model."), "epoch": 3}, tmp_path / "w.ckpt")
-    asking = ("evaluate", "--model", "resnet20", "--model-option", "width=4", "--limit", "20", "--json")
+    asking = ("evaluate", "--model", "resnet20:width=4", "--limit", "20", "--json")
     found = run(*asking, "--weights", str(tmp_path / "w.ckpt")).json["model"]["sha256"]
     assert found == hash_weights(source)
     assert found != run(*asking).json["model"]["sha256"]
-    twice = ("--weights", str(tmp_path / "w.ckpt"), "--model-option", f"weights_file={tmp_path / 'w.ckpt'}")
-    check_failure(run(*asking, *twice), 2, "name one thing twice")
+    twice = ("--weights", str(tmp_path / "w.ckpt"), "--model", f"resnet20:weights_file={tmp_path / 'w.ckpt'}")
+    check_failure(run("evaluate", *twice), 2, "name one thing twice")
     check_failure(run(*asking, "--weights", "missing.pt"), 1, "there is no file missing.pt")
 
 

@@ -34,26 +34,30 @@ def test_an_image_comes_out_the_same_in_any_subset(digits):
 
 def test_names():
     assert parse_corrupted("corrupted") == (list(HEADLINE), [1, 2, 3, 4, 5])
-    assert parse_corrupted("corrupted:fog,gaussian_noise,5") == (["fog", "gaussian_noise"], [5])
-    assert parse_corrupted("corrupted:2,3") == (list(HEADLINE), [2, 3])
+    assert parse_corrupted("corrupted:corruption=fog+gaussian_noise,severity=5") == (["fog", "gaussian_noise"], [5])
+    assert parse_corrupted("corrupted:severity=2+3") == (list(HEADLINE), [2, 3])
     with pytest.raises(EvaluationError, match="severities are 1 to 5"):
-        parse_corrupted("corrupted:6")
+        parse_corrupted("corrupted:severity=6")
     with pytest.raises(UnknownNameError, match="Did you mean 'fog'"):
-        parse_corrupted("corrupted:fogg")
+        parse_corrupted("corrupted:corruption=fogg")
+    for wrong in ("corrupted:fog", "corrupted:severities=5"):
+        with pytest.raises(EvaluationError, match="corrupted:corruption=fog"):
+            parse_corrupted(wrong)
 
 
 def test_a_corruption_that_changes_nothing_is_no_foreign_set(digits):
     # Grey images have no saturation.
-    with pytest.raises(EvaluationError, match="corrupted:saturate changes none of the images of digits"):
-        load_set("corrupted:saturate", digits)
+    with pytest.raises(EvaluationError, match="corrupted:corruption=saturate changes none of the images of digits"):
+        load_set("corrupted:corruption=saturate", digits)
 
 
 def test_corrupted_images_as_a_foreign_set(case, digits):
-    foreign = load_set("corrupted:contrast,5", digits, limit=20)
+    foreign = load_set("corrupted:corruption=contrast,severity=5", digits, limit=20)
     originals = digits.require("test").take(foreign.indices)
     assert torch.equal(foreign.images, corrupt(originals, "contrast", 5))
     assert foreign.conversions["severities"] == [5]
-    result = evaluate_ood(case.network, digits, OOD("corrupted:impulse_noise,5", detectors="msp", resamples=0))
+    asked = OOD("corrupted:corruption=impulse_noise,severity=5", detectors="msp", resamples=0)
+    result = evaluate_ood(case.network, digits, asked)
     assert result.entries[0].group == "shifted"
     assert result.entries[0].detectors["msp"].auroc > 0.6
 

@@ -49,7 +49,7 @@ def test_no_detector_is_lost_when_none_of_its_options_work(case):
     assert chosen["knn"]["auroc"] is None
 
 
-@pytest.mark.parametrize("tuning_set", ["photo-patches", "corrupted:fog,5"])
+@pytest.mark.parametrize("tuning_set", ["photo-patches", "corrupted:corruption=fog,severity=5"])
 def test_test_images_decide_nothing(case, digits, tuning_set):
     def chosen(data):
         result = evaluate_ood(
@@ -66,7 +66,8 @@ def test_test_images_decide_nothing(case, digits, tuning_set):
 def test_what_chooses_does_not_judge(case, digits, tmp_path):
     np.savez(tmp_path / "own.npz", images=np.zeros((2, 8, 8), np.uint8), labels=np.zeros(2, np.int64))
     roundabout = tmp_path / "own.npz" / ".." / "own.npz"
-    for judge, tuning_set in (("corrupted", "corrupted:fog"), (f"npz:{tmp_path}/own.npz", f"npz:{roundabout}")):
+    fog = "corrupted:corruption=fog"
+    for judge, tuning_set in (("corrupted", fog), (f"npz:{tmp_path}/own.npz", f"npz:{roundabout}")):
         with pytest.raises(EvaluationError, match="cannot both choose options and judge"):
             evaluate_ood(case.network, digits, OOD(judge, detectors="knn", tune_on=tuning_set), limit=20)
     with pytest.raises(EvaluationError, match="cannot both choose options and judge"):

@@ -27,6 +27,7 @@ from robustprune.pruning import (
 )
 from robustprune.pruning.criteria import scoring_copy
 from robustprune.pruning.criteria.batched import as_batches
+from robustprune.registry import with_options
 
 
 def network_for(data: ImageData, seed: int = 0, width: int = 4) -> nn.Module:
@@ -306,7 +307,15 @@ def test_every_batch_has_every_class_also_where_the_set_is_ordered() -> None:
 
 
 @pytest.mark.parametrize("name", CRITERIA.names())
-@pytest.mark.parametrize("argument", ["reduction=mean", "reduction", ""])
+@pytest.mark.parametrize("argument", ["reduction", ""])
 def test_a_name_takes_no_argument(name: str, argument: str) -> None:
-    with pytest.raises(PruningError, match=r"takes no argument after a colon.*--criterion-option"):
+    with pytest.raises(PruningError, match=rf"takes no argument after a colon.*{name}:key=value"):
         make_criterion(f"{name}:{argument}")
+
+
+@pytest.mark.parametrize("name", CRITERIA.names())
+def test_all_options_can_be_written_behind_a_name(name: str) -> None:
+    options = {key: value for key, value in CRITERIA.builtin[name].options.items() if value is not None}
+    assert make_criterion(with_options(name, options)) == make_criterion(name, **options)
+    with pytest.raises(PruningError, match="no option 'redction'"):
+        make_criterion(f"{name}:redction=mean")

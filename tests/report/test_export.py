@@ -59,7 +59,7 @@ def test_svg_is_told_in_words(drawings: list[Drawing], vectors: dict[str, str]) 
 
 
 def test_svg_takes_the_colours_of_its_page(vectors: dict[str, str]) -> None:
-    svg = vectors["security-curves"]
+    svg = vectors["robust-accuracy"]
     for variable in ("--ink", "--muted", "--line", "--series-1"):
         assert re.search(rf"var\({variable}, #[0-9a-f]{{6}}\)", svg)
     assert not re.search(rf": {INK}", svg)

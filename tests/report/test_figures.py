@@ -19,12 +19,12 @@ from robustprune.models import build_model
 from robustprune.records import Record
 from robustprune.report.figures import FIGURES, draw_all
 from robustprune.report.figures.drawing import Drawing
-from robustprune.report.figures.roc import roc_curve
+from robustprune.report.figures.ood_detection import roc_curve
 from robustprune.report.figures.tradeoff import pareto_front
 
 Groups = dict[str, list[Record]]
 ALL = {
-    *("accuracy-against-cost", "costs", "security-curves", "corruptions", "ood-1-svhn", "risk-coverage", "calibration"),
+    *("accuracy-against-cost", "costs", "robust-accuracy", "corruptions", "ood-1-svhn", "risk-coverage", "calibration"),
     *("mean-ranks", "block-scores", "training", "energy", "adversarial-images"),
 }
 
@@ -96,7 +96,7 @@ def test_pareto_front_by_hand() -> None:
 
 
 def test_security_curves(groups: Groups, drawings: dict[str, Drawing]) -> None:
-    drawing = drawings["security-curves"]
+    drawing = drawings["robust-accuracy"]
     fractions = {4 / 255: 1, 8 / 255: 2}
     for epsilon, entry in fractions.items():
         (found,) = rows(drawing, network="bad", attack="pgd (L∞)", ε=pytest.approx(epsilon))
@@ -114,7 +114,7 @@ def test_security_curves(groups: Groups, drawings: dict[str, Drawing]) -> None:
 def test_numbers_that_failed_a_check_are_not_drawn(groups: Groups) -> None:
     changed = {name: [record.model_copy(deep=True) for record in records] for name, records in groups.items()}
     changed["good"][1].attacks[2].valid = False
-    curves = next(each for each in draw_all(changed) if each.name == "security-curves")
+    curves = next(each for each in draw_all(changed) if each.name == "robust-accuracy")
     assert rows(curves, network="good", attack="pgd (L∞)", ε=pytest.approx(8 / 255)) == []
     assert len(rows(curves, network="dense", attack="pgd (L∞)")) == 3
     assert "failed a check are left out: good, pgd (L∞) at ε = 8/255" in curves.caption
@@ -267,7 +267,7 @@ def test_forty_kinds_are_not_all_drawn(groups: Groups) -> None:
         drawn = {text.get_text() for legend in drawing.figure.legends for text in legend.get_texts()}
         assert len({text for text in drawn if text.startswith("candidate")}) <= 6
         assert "6 of 39 kinds" in drawing.caption
-    curves = next(each for each in draw_all(many) if each.name == "security-curves")
+    curves = next(each for each in draw_all(many) if each.name == "robust-accuracy")
     best = sorted(many, key=lambda name: -many[name][0].clean.accuracy)
     assert {row["network"] for row in rows(curves)} == {"dense", *[name for name in best if name != "dense"][:6]}
 
@@ -298,7 +298,7 @@ def test_long_names_are_whole_in_tables_and_short_beside_rows(groups: Groups) ->
     assert {row["network"] for row in rows(drawn["energy"])} == {"dense", long}
     labels = [label.get_text() for label in drawn["energy"].figure.axes[0].get_yticklabels()]
     assert labels == ["dense", "a" * 26 + "…" + "a" * 5 + "tail"]
-    named = [text.get_text() for legend in drawn["security-curves"].figure.legends for text in legend.get_texts()]
+    named = [text.get_text() for legend in drawn["robust-accuracy"].figure.legends for text in legend.get_texts()]
     assert named == ["dense", long]
 
 

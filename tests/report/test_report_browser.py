@@ -75,7 +75,8 @@ def test_every_figure_is_drawn(browser: Browser) -> None:
         name = figure.get_attribute("id")
         svg = figure.find_element(By.CSS_SELECTOR, "svg")
         assert svg.rect["width"] > 300, name
-        assert svg.rect["height"] > 100, name
+        _, _, width, height = map(float, svg.get_attribute("viewBox").split())
+        assert svg.rect["height"] == pytest.approx(svg.rect["width"] * height / width, rel=0.02), name
         boxes = browser.run(
             "return [...arguments[0].querySelectorAll('path, use, image, rect')]"
             ".map((each) => each.getBoundingClientRect()).filter((box) => box.width + box.height > 0).length",

@@ -68,9 +68,25 @@ def test_equal_records_make_equal_pages(hostile_groups: dict[str, list[Record]],
 def test_the_answer_comes_first(hostile_groups: dict[str, list[Record]], page: Page, text: str) -> None:
     candidates = {name: found for name, found in hostile_groups.items() if name != "dense"}
     expected = compare(hostile_groups["dense"], candidates)
-    first = next(found for found in page.texts["p"] if found.startswith("Of these networks"))
-    assert first == expected.headline
-    assert text.index('class="headline') < text.index("<table") < text.index("<figure") < text.index('class="record"')
+    answers = [f"{name}: {expected.answer(name, 'dense')}." for name in candidates]
+    assert [item for item in page.texts["li"] if item in answers] == answers
+    assert text.index('class="answer') < text.index("<table") < text.index("<figure") < text.index('class="record"')
+
+
+def test_a_limitation_stands_once(hostile_groups: dict[str, list[Record]], page: Page) -> None:
+    candidates = {name: found for name, found in hostile_groups.items() if name != "dense"}
+    for limitation in compare(hostile_groups["dense"], candidates).limitations:
+        assert page.texts["li"].count(f"{limitation}.") == 1
+
+
+def test_contents_lead_to_each_chapter_and_figure(page: Page) -> None:
+    links = [have["href"] for tag, have in page.elements if tag == "a"]
+    figures = [have["id"] for have in page.having("figure")]
+    assert figures
+    wanted = ["s1-answer", "s1-figures", *figures, "s1-comparisons", "s1-records"]
+    assert [link for link in links if link in {f"#{name}" for name in wanted}][: len(wanted)] == [
+        f"#{name}" for name in wanted
+    ]
 
 
 def test_nothing_is_fetched_and_only_its_own_script_runs(page: Page, text: str) -> None:

@@ -13,7 +13,7 @@ from comparison_simulation import World, sequential_shares
 from support import Run, check_failure
 from synthetic_records import make_record
 
-from robustprune.comparison.look import Look, find_look
+from robustprune.comparison.interim_look import InterimLook, find_look
 from robustprune.errors import SweepError
 from robustprune.sweep import Store, read_sweep
 from robustprune.sweep.graph import SweepPlan
@@ -141,14 +141,14 @@ def test_look_is_judged_by_its_own_confidence_and_says_so(tmp_path: Path) -> Non
     for kind, names in files.items():
         for seed, name in enumerate(names):
             make_record(kind=kind, seed=seed).save(name)
-    look = Look(1, (3, 5))
+    look = InterimLook(1, (3, 5))
     found = compare_at(look, files["dense"], {"layer": files["layer"]}, tolerance=50.0)
     assert found.confidence == look.own_confidence > 0.95
     assert found.look == replace(look, is_last=True)  # within 50 points it is certainly equivalent
-    assert "Look 1 of 2, after 3 of at most 5 seeds; no more are trained" in found.headline
+    assert "Interim look 1 of 2, after 3 of at most 5 seeds; no more are trained" in found.summary[-1]
     undecided = compare_at(look, files["dense"], {"layer": files["layer"]}, tolerance=0.0)
     assert undecided.look == look
-    assert compare_at(Look(2, (3, 5)), files["dense"], {"layer": files["layer"]}, tolerance=0.0).look.is_last
+    assert compare_at(InterimLook(2, (3, 5)), files["dense"], {"layer": files["layer"]}, tolerance=0.0).look.is_last
     with pytest.raises(SweepError, match="no record has auroc"):
         compare_at(replace(look, metric="auroc"), files["dense"], {"layer": files["layer"]})
     # A report finds the look beside the records.
@@ -158,12 +158,12 @@ def test_look_is_judged_by_its_own_confidence_and_says_so(tmp_path: Path) -> Non
 
 
 def test_no_worse_does_not_end_it() -> None:
-    look = Look(1, (3, 5))
+    look = InterimLook(1, (3, 5))
     assert not look.decides(["no worse"])
     assert not look.decides(["equivalent", "undecided"])
     assert not look.decides([None])
     assert look.decides(["equivalent", "worse"])
-    assert Look(2, (3, 5)).decides(["undecided"])
+    assert InterimLook(2, (3, 5)).decides(["undecided"])
 
 
 @pytest.mark.slow

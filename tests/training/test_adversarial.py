@@ -142,7 +142,7 @@ def test_what_does_not_go_together() -> None:
 
 
 def test_the_command_line(run: Run) -> None:
-    start = ["train", "--model", "resnet20", "--model-option", "width=4", "--dataset", "digits", "--epochs", "1"]
+    start = ["train", "--model", "resnet20:width=4", "--dataset", "digits", "--epochs", "1"]
     start += ["--no-energy", "--threads", "1", "--out", "trained.pt"]
     assert run(*start, "--eps", "8/255").code == 2
     done = run(*start, "--adversarial", "fgsm", "--eps", "8/255")

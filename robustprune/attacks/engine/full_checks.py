@@ -67,11 +67,11 @@ def further_broken(other: AttackResult, result: AttackResult) -> float:
 
 def run_full_checks(runner: CheckRunner) -> list[Check]:
     """Return the further checks of a result."""
-    result = runner.result
+    result, name = runner.result, runner.request.name
     found = [check_no_budget(runner), check_large_budget(runner), check_monotone(runner)]
-    if result.attack not in ("fgsm", "noise"):
+    if name not in ("fgsm", "noise"):
         found.append(check_strength_order(runner))
-    if result.attack not in ("square", "autoattack", "strong") and knows_norm(get_attack("square"), result.norm):
+    if name not in ("square", "autoattack", "strong") and knows_norm(get_attack("square"), result.norm):
         found.append(check_black_box(runner))
     found.append(check_convergence(runner))
     if any(check.name == "zero gradient" and check.verdict in ("WARN", "FAIL") for check in result.checks):
@@ -81,7 +81,7 @@ def run_full_checks(runner: CheckRunner) -> list[Check]:
 
 def check_no_budget(runner: CheckRunner) -> Check:
     """Without a budget nothing may move."""
-    result = runner.attack(runner.result.attack, samples=PROBED, epsilon=0, **runner.request.options)
+    result = runner.attack(runner.request.name, samples=PROBED, epsilon=0, **runner.request.options)
     goal = Goal(result.labels, result.targets)
     was_reached = goal.is_reached_by(result.clean_predictions)
     if float(result.perturbation_norms.max()) == 0 and bool((result.broken == was_reached).all()):
@@ -105,7 +105,7 @@ def check_large_budget(runner: CheckRunner) -> Check:
 def check_monotone(runner: CheckRunner) -> Check:
     """Half the budget cannot do more harm than the whole, beyond what chance does."""
     result = runner.result
-    half = runner.attack(result.attack, epsilon=result.epsilon / 2, **runner.request.options)
+    half = runner.attack(runner.request.name, epsilon=result.epsilon / 2, **runner.request.options)
     share = result.robust_accuracy
     noise = 1.96 * math.sqrt(max(share * (1 - share), 1 / result.n) / result.n)
     detail = f"robust accuracy is {half.robust_accuracy:.4f} at half of epsilon and {share:.4f} at the whole"
@@ -132,11 +132,11 @@ def check_black_box(runner: CheckRunner) -> Check:
 def check_convergence(runner: CheckRunner) -> Check:
     """Twice the steps, or the restarts, must not find much more."""
     result, options = runner.result, dict(runner.request.options)
-    known = attack_options(result.attack)
+    known = attack_options(runner.request.name)
     changes: dict[str, Any] = {"restarts": 2 * result.options["restarts"]}
     if "steps" in known:
         changes, options["steps"] = {}, 2 * options.get("steps", known["steps"])
-    doubled = runner.attack(result.attack, previous=result, **(options | changes))
+    doubled = runner.attack(runner.request.name, previous=result, **(options | changes))
     drop = result.robust_accuracy - doubled.robust_accuracy
     what = "steps" if "steps" in known else "restarts"
     detail = f"twice the {what} lower the robust accuracy by {drop:.2%}"
@@ -153,7 +153,7 @@ def check_margin_loss(runner: CheckRunner) -> Check:
 
 def check_third_party(runner: CheckRunner) -> list[Check]:
     """Return the checks of an attack of another package; none of any other attack."""
-    measures: list[str] | None = getattr(get_attack(runner.result.attack), "measures", None)
+    measures: list[str] | None = getattr(get_attack(runner.request.name), "measures", None)
     if measures is None:
         return []
     with run_uncompiled(runner.model):

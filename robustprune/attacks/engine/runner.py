@@ -92,7 +92,7 @@ def run_attack(
             verdicts.check_clean_agreement(is_right, expected_clean_accuracy, draws_at_random=is_random)
         )
     result = AttackResult(
-        attack=request.name,
+        attack=request.label,
         norm=request.norm,
         epsilon=request.epsilon,
         options={
@@ -104,7 +104,7 @@ def run_attack(
             "restarts": request.restarts if found.is_random else 1,
         },
         **{name: value for name, value in outcome.items() if name not in ("stage", "clean_logits")},
-        broken_by=_names(found, request.name),
+        broken_by=_names(found, request.label),
         targets=samples.targets,
         checks=(
             verdicts.check_mode(training_before, training_during),
@@ -150,7 +150,9 @@ def image_attack(name: str) -> Callable[..., Tensor]:
 def _signature_of(attack: Callable[..., Tensor], name: str) -> inspect.Signature:
     """Return the signature for help and completion: what attacks have in common, and the options of this one."""
     entry = ATTACKS.builtin.get(name)
-    common = {key: field.default for key, field in Attack.model_fields.items() if key not in ("name", "options")}
+    common = {
+        key: field.default for key, field in Attack.model_fields.items() if key not in ("name", "label", "options")
+    }
     defaults = {**common, **({} if entry is None else entry.options)}
     named = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value) for key, value in defaults.items()]
     own = inspect.signature(attack)
@@ -164,7 +166,7 @@ def _attack(
     """Attack this process's share of the samples, and return what all processes found."""
     processes, block = work.processes, neighbours(request)
     own = samples if processes.is_single else samples.part(processes.share(len(samples), block))
-    report = labelled(work.progress, f"{request.name} ε={request.epsilon:.4g}")
+    report = labelled(work.progress, f"{request.label} ε={request.epsilon:.4g}")
     runner = ChunkRunner(model, options, request, WorkDone(report, len(own), request, options))
     with processes.raising_everywhere():
         share = runner.run(own, model_device(model), work, started) if len(own) else None

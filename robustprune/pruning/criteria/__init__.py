@@ -8,7 +8,7 @@ the entry-point group ``robustprune.criteria``. What it scores is a copy of the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -19,7 +19,7 @@ from robustprune.data import ImageData
 from robustprune.errors import PruningError
 from robustprune.models import copy_network
 from robustprune.pruning.blocks import Block
-from robustprune.registry import Registry, read_tables, suggest
+from robustprune.registry import Registry, read_options, read_tables, suggest
 from robustprune.runtime.work import steps
 
 __all__ = ["CRITERIA", "Criterion", "criterion_class", "make_criterion"]
@@ -85,8 +85,8 @@ def criterion_class(name: str) -> type[Criterion]:
     plain, colon, _ = name.partition(":")
     if colon:
         raise PruningError(
-            f"the criterion {plain!r} takes no argument after a colon, got {name!r}; "
-            "options have a place of their own, --criterion-option NAME=VALUE on the command line"
+            f"the criterion {plain!r} takes no argument after a colon, got {name!r}; its options are written "
+            f"{plain}:key=value, see `robustprune list criteria`"
         )
     if not (isinstance(criterion, type) and issubclass(criterion, Criterion)):
         raise PruningError(
@@ -96,13 +96,20 @@ def criterion_class(name: str) -> type[Criterion]:
     return criterion
 
 
+def named_criterion(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a criterion's name without options, and those given with those written behind it, which count."""
+    plain, own = read_options(name)
+    return plain, {**options, **own}
+
+
 def make_criterion(name: str, **options: Any) -> Criterion:
-    """Return the criterion ``name`` with the given options.
+    """Return the criterion ``name`` with the given options; some may be written behind it, ``grasp:batch_size=32``.
 
     Raises:
         UnknownNameError: No criterion of that name.
         PruningError: An option it does not have, a value it cannot take, or a combination that means nothing.
     """
+    name, options = named_criterion(name, options)
     criterion = criterion_class(name)
     try:
         return criterion(**options)

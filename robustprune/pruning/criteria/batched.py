@@ -115,7 +115,7 @@ class BatchedCriterion(Criterion):
         if fitting < 2:
             return PruningError(f"{problem}, and two images do not fit; take smaller images, or a criterion as l1")
         why = ". Scores depend on the batch that statistics are of, so choose it" if depends else ""
-        return PruningError(f"{problem}{why}: batch_size={fitting} fits (--criterion-option batch_size={fitting})")
+        return PruningError(f"{problem}{why}: batch_size={fitting} fits ({name}:batch_size={fitting})")
 
 
 def at_once(count: int, batch_size: int) -> int:

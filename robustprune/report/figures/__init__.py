@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from robustprune.records import Record
-from robustprune.report.figures.attacked import draw_adversarial, draw_security_curves
 from robustprune.report.figures.block_scores import draw_block_scores
 from robustprune.report.figures.calibration import draw_calibration, draw_risk_coverage
-from robustprune.report.figures.corrupted import draw_corrupted, draw_corruptions
-from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.ranked import draw_ranks
-from robustprune.report.figures.roc import draw_detection
-from robustprune.report.figures.shown import Shown, choose_groups
+from robustprune.report.figures.corruption_figures import draw_corrupted, draw_corruptions
+from robustprune.report.figures.drawing import Drawing, NotDrawnError
+from robustprune.report.figures.figure_groups import FigureGroups, choose_groups
+from robustprune.report.figures.mean_ranks import draw_ranks
+from robustprune.report.figures.ood_detection import draw_detection
+from robustprune.report.figures.robust_accuracy import draw_adversarial, draw_robust_accuracy
 from robustprune.report.figures.style import styled
 from robustprune.report.figures.tradeoff import draw_costs, draw_tradeoff
 from robustprune.report.figures.training import draw_energy, draw_training
 
-FIGURES: dict[str, Callable[[Shown], Drawing | Iterable[Drawing]]] = {
+FIGURES: dict[str, Callable[[FigureGroups], Drawing | Iterable[Drawing]]] = {
     "accuracy against cost": draw_tradeoff,
     "costs": draw_costs,
     "mean ranks": draw_ranks,
-    "security curves": draw_security_curves,
+    "robust accuracy vs. ε": draw_robust_accuracy,
     "corruptions": draw_corruptions,
     "out-of-distribution detection": draw_detection,
     "risk and coverage": draw_risk_coverage,
@@ -43,7 +43,7 @@ def draw_all(groups: Mapping[str, Sequence[Record]], left_out: dict[str, str] | 
             with styled():
                 found = draw(shown)
                 drawings = [found] if isinstance(found, Drawing) else list(found)
-        except LeftOutError as reason:
+        except NotDrawnError as reason:
             if left_out is not None:
                 left_out[name] = str(reason)
         else:

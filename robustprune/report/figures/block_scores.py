@@ -11,17 +11,17 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from robustprune.records import BlockSummary, Record
-from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.drawing import Drawing, NotDrawnError
+from robustprune.report.figures.figure_groups import FigureGroups
 from robustprune.report.figures.style import INK, LINE, MUTED, new_figure
 from robustprune.report.table import Table, Value
 
 
-def draw_block_scores(shown: Shown) -> Drawing:
+def draw_block_scores(shown: FigureGroups) -> Drawing:
     """Return a panel for each kind of ticket: a bar for each block of the dense network, those that went hatched."""
     found = {name: records for name, records in shown.groups.items() if _are_scored_alike(records)}
     if not found:
-        raise LeftOutError("no record holds scores of blocks (no layer was removed, or the records are older)")
+        raise NotDrawnError("no record holds scores of blocks (no layer was removed, or the records are older)")
     figure, axes = new_figure(0.3 + 1.3 * len(found), nrows=len(found), sharex=False)
     rows: list[list[Value]] = []
     said = []

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from robustprune.metrics import confidence_bins, mean_over_seeds, risk_coverage
 from robustprune.records import Record
-from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.drawing import Drawing, NotDrawnError
+from robustprune.report.figures.figure_groups import FigureGroups
 from robustprune.report.figures.style import MUTED, draw_curve, draw_means, new_figure, show_grid
 from robustprune.report.table import Table, Value
 
@@ -21,7 +21,7 @@ _COVERAGES = np.linspace(0.05, 1, 96)
 _BINS = 15
 
 
-def draw_risk_coverage(shown: Shown) -> Drawing:
+def draw_risk_coverage(shown: FigureGroups) -> Drawing:
     """Return the error rate against the share of images answered, and the area under it."""
     found = _with_confidence(shown)
     curves = {name: [_risk(record) for record in records] for name, records in found.items()}
@@ -53,7 +53,7 @@ def draw_risk_coverage(shown: Shown) -> Drawing:
     return Drawing("risk-coverage", "Risk–coverage curve", caption, alt, figure, data)
 
 
-def draw_calibration(shown: Shown) -> Drawing:
+def draw_calibration(shown: FigureGroups) -> Drawing:
     """Return accuracy against confidence in the bins of the calibration error, and that error."""
     found = _with_confidence(shown)
     figure, axes = new_figure(2.7, ncols=2, width_ratios=[1.5, 1])
@@ -86,10 +86,10 @@ def draw_calibration(shown: Shown) -> Drawing:
     return Drawing("calibration", "Calibration", caption, alt, figure, data)
 
 
-def _with_confidence(shown: Shown) -> dict[str, Sequence[Record]]:
+def _with_confidence(shown: FigureGroups) -> dict[str, Sequence[Record]]:
     found = shown.having(lambda record: "confidence" in (record.samples or {}))
     if not found:
-        raise LeftOutError("the records hold no confidence of each sample (their samples.npz are missing, or older)")
+        raise NotDrawnError("the records hold no confidence of each sample (their samples.npz are missing, or older)")
     return found
 
 
@@ -114,7 +114,7 @@ def _reliability(records: Sequence[Record]) -> tuple[list[float], list[float], l
     return means[0].tolist(), means[1].tolist(), count[kept].tolist()
 
 
-def _draw_errors(axes: Axes, shown: Shown, values: dict[str, list[float]], title: str) -> str:
+def _draw_errors(axes: Axes, shown: FigureGroups, values: dict[str, list[float]], title: str) -> str:
     """Draw what is the better the lower it is, and return the means in words."""
     means = {name: mean_over_seeds(each, bounds=(0, 100)) for name, each in values.items()}
     draw_means(axes, list(values), values, means, shown.styles, {name: f"{m.mean:.2f}" for name, m in means.items()})

@@ -49,7 +49,7 @@ class Drawing:
     data: Table | None = field(default=None, repr=False)
 
 
-class LeftOutError(Exception):
+class NotDrawnError(Exception):
     """The records do not hold what a figure shows; the message says what is missing."""
 
 

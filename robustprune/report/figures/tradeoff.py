@@ -10,8 +10,15 @@ from matplotlib.axes import Axes
 from robustprune.attacks.norms import write_epsilon
 from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.records import Record
-from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import INTERVAL, AttackKey, Shown, attack_values, name_attack, share_over_seeds
+from robustprune.report.figures.drawing import Drawing, NotDrawnError
+from robustprune.report.figures.figure_groups import (
+    INTERVAL,
+    AttackKey,
+    FigureGroups,
+    attack_values,
+    name_attack,
+    share_over_seeds,
+)
 from robustprune.report.figures.style import INK, LINE, MUTED, add_legend, new_figure, percent_axis, show_grid
 from robustprune.report.table import Table, Value
 
@@ -28,10 +35,10 @@ _COSTS: dict[str, tuple[Callable[[Record], float | None], str | None]] = {
 }
 
 
-def draw_tradeoff(shown: Shown) -> Drawing:
+def draw_tradeoff(shown: FigureGroups) -> Drawing:
     """Return accuracy, and robust accuracy where there is one, against multiply-accumulates saved."""
     if len(shown.groups) < 2:
-        raise LeftOutError("there is nothing to compare the dense networks with")
+        raise NotDrawnError("there is nothing to compare the dense networks with")
     dense = mean_over_seeds([record.model.macs for record in shown.groups[shown.reference]]).mean
     saved = {name: [100 * (1 - r.model.macs / dense) for r in records] for name, records in shown.groups.items()}
     panels = {"accuracy": {name: [100 * r.clean.accuracy for r in found] for name, found in shown.groups.items()}}
@@ -61,11 +68,11 @@ def draw_tradeoff(shown: Shown) -> Drawing:
     return Drawing("accuracy-against-cost", "Accuracy vs. MACs", caption, " ".join(findings), figure, data)
 
 
-def draw_costs(shown: Shown) -> Drawing:
+def draw_costs(shown: FigureGroups) -> Drawing:
     """Return every cost as a percentage of the dense networks'."""
     others = [name for name in shown.groups if name != shown.reference]
     if not others:
-        raise LeftOutError("there is nothing to compare the dense networks with")
+        raise NotDrawnError("there is nothing to compare the dense networks with")
     lines: dict[str, dict[str, float]] = {}
     for title, (read, cost) in _COSTS.items():
         values = shown.collect(read)
@@ -105,7 +112,7 @@ def draw_costs(shown: Shown) -> Drawing:
     return Drawing("costs", "Cost relative to dense", caption, f"In percent of dense. {'. '.join(said)}.", figure, data)
 
 
-def choose_attack(shown: Shown) -> AttackKey | None:
+def choose_attack(shown: FigureGroups) -> AttackKey | None:
     """Return the attack that says most: the strongest at the budget that leaves the dense network nearest to half."""
     tables = {name: attack_values(records) for name, records in shown.groups.items()}
     common = [key for key in tables[shown.reference] if all(key in table for table in tables.values())]
@@ -132,7 +139,7 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 def _draw_panel(
     axes: Axes,
-    shown: Shown,
+    shown: FigureGroups,
     saved: Mapping[str, Sequence[float]],
     values: Mapping[str, Sequence[float]],
     points: Mapping[str, _Point],

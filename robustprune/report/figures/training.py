@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.records import Record
-from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.drawing import Drawing, NotDrawnError
+from robustprune.report.figures.figure_groups import FigureGroups
 from robustprune.report.figures.style import add_legend, draw_curve, draw_means, new_figure, percent_axis, show_grid
 from robustprune.report.table import Table, Value
 
@@ -27,14 +27,14 @@ _SPENT = {
 }
 
 
-def draw_training(shown: Shown) -> Drawing:
+def draw_training(shown: FigureGroups) -> Drawing:
     """Return what each epoch of training brought, over the seeds."""
     found = shown.having(lambda record: record.model.history)
     if not found:
-        raise LeftOutError("the records hold no history of training (they are of networks not trained here, or older)")
+        raise NotDrawnError("the records hold no history of training (they are of networks not trained here, or older)")
     figures = [key for key in _PANELS if any(_values(records, key) for records in found.values())]
     if not figures:
-        raise LeftOutError("the histories of training have no epoch and figure that all networks of a kind have")
+        raise NotDrawnError("the histories of training have no epoch and figure that all networks of a kind have")
     ratios = [0.55 if key == "learning_rate" else 1.0 for key in figures]
     figure, axes = new_figure(2.6, ncols=len(figures), width_ratios=ratios)
     rows: list[list[Value]] = []
@@ -72,7 +72,7 @@ def draw_training(shown: Shown) -> Drawing:
     return Drawing("training", "Training curves", caption, _say(found), figure, data)
 
 
-def draw_energy(shown: Shown) -> Drawing:
+def draw_energy(shown: FigureGroups) -> Drawing:
     """Return the time, the energy and the CO₂ that training took."""
     panels = {
         title: values
@@ -80,7 +80,7 @@ def draw_energy(shown: Shown) -> Drawing:
         if (values := shown.collect(lambda record, place=place: record.model.training.get(place)))  # type: ignore[misc]
     }
     if not panels:
-        raise LeftOutError("the records do not say what training took (networks that were not trained here)")
+        raise NotDrawnError("the records do not say what training took (networks that were not trained here)")
     figure, axes = new_figure(0.75 + 0.24 * len(shown.groups), ncols=len(panels), sharey=True)
     rows: list[list[Value]] = []
     said = []

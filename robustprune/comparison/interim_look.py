@@ -1,4 +1,4 @@
-"""One of several looks at a comparison that gets further seeds until its verdicts are decided."""
+"""An interim look at a comparison: further seeds are trained until the verdicts are decided."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from robustprune.metrics.sequential import look_levels
 from robustprune.runtime.files import user_path
 
 DECIDED: tuple[Verdict, ...] = ("better", "equivalent", "worse")
-"""Verdicts that end a question; one that is no worse may yet be found better or equivalent."""
+"""Verdicts that further seeds are not to change; ``no worse`` may still become better or equivalent."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """A look.
+class InterimLook:
+    """One of the looks that a group-sequential comparison plans.
 
     Attributes:
-        number: Which, from 1 on.
-        seeds: After how many seeds each look is planned.
+        number: Its number, from 1 on.
+        seeds: Number of seeds at each planned look.
         metric: Key or kind of the metric that is to be decided.
-        confidence: That the verdicts of all looks have together.
-        is_last: Whether no further seeds are trained: all is decided, or there are no more.
+        confidence: Confidence of the verdicts of all looks together.
+        is_last: Whether no further seeds are trained: all verdicts are decided, or there are no more seeds.
     """
 
     number: int
@@ -35,7 +35,7 @@ class Look:
 
     @property
     def own_confidence(self) -> float:
-        """That of the bounds at this look."""
+        """Confidence of the bounds at this look."""
         return 1 - look_levels(self.seeds, 1 - self.confidence)[self.number - 1]
 
     def decides(self, verdicts: Iterable[Verdict | None]) -> bool:
@@ -48,17 +48,18 @@ class Look:
         ends = "; no more are trained" if self.is_last else ""
         own, together = (f"{100 * each:.4g} %" for each in (self.own_confidence, self.confidence))
         return (
-            f"Look {self.number} of {len(self.seeds)}, after {self.seeds[self.number - 1]} of at most {self.seeds[-1]} "
-            f"seeds{ends}: intervals are of {own}, so that the verdicts of all looks together hold with {together}."
+            f"Interim look {self.number} of {len(self.seeds)}, after {self.seeds[self.number - 1]} of at most "
+            f"{self.seeds[-1]} seeds{ends}. Its intervals have {own} confidence, so that the verdicts of all looks "
+            f"together have {together}."
         )
 
 
-def find_look(places: Iterable[str | Path]) -> Look | None:
-    """Return the last look at the networks in some folders, of sweeps that train until verdicts are decided.
+def find_look(places: Iterable[str | Path]) -> InterimLook | None:
+    """Return the last look of the sweeps in some folders that train until their verdicts are decided.
 
-    Of several sweeps it is the one that asks for the most confidence. None where there is no such sweep.
+    Of several sweeps, the look with the highest confidence. None where there is no such sweep.
     """
-    found: dict[tuple[int, ...], Look] = {}
+    found: dict[tuple[int, ...], InterimLook] = {}
     for place in places:
         folder = user_path(place)
         for path in sorted(folder.rglob("comparison.json")) if folder.is_dir() else ():
@@ -68,9 +69,9 @@ def find_look(places: Iterable[str | Path]) -> Look | None:
     return max(found.values(), key=lambda look: look.own_confidence, default=None)
 
 
-def _read_look(path: Path) -> Look | None:
+def _read_look(path: Path) -> InterimLook | None:
     try:
         content = json.loads(path.read_bytes())["look"]
-        return content and Look(**{**content, "seeds": tuple(content["seeds"])})
-    except (OSError, ValueError, LookupError, TypeError):  # of an earlier version, or somebody else's
+        return content and InterimLook(**{**content, "seeds": tuple(content["seeds"])})
+    except (OSError, ValueError, LookupError, TypeError):  # of an earlier version, or of another program
         return None

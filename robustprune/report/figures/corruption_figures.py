@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from robustprune.corruptions import EXTRAS, HEADLINE, SEVERITIES, corrupt
 from robustprune.records import Record
-from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.drawing import Drawing, NotDrawnError
+from robustprune.report.figures.figure_groups import FigureGroups
 from robustprune.report.figures.style import MUTED, hide_axes, new_figure, show_image
 from robustprune.report.table import Table, Value
 
@@ -21,14 +21,14 @@ _PANELS = 4
 _Floats = NDArray[np.float64]
 
 
-def draw_corruptions(shown: Shown) -> Drawing:
+def draw_corruptions(shown: FigureGroups) -> Drawing:
     """Return a map of the dense networks' accuracy, and one of the difference to it for each other kind."""
     found = dict(list(shown.having(lambda record: record.corruptions).items())[: _PANELS + 1])
     if shown.reference not in found:
-        raise LeftOutError("the dense networks were not evaluated under corruptions")
+        raise NotDrawnError("the dense networks were not evaluated under corruptions")
     names = _common(found)
     if not names:
-        raise LeftOutError("no corruption was evaluated for all networks")
+        raise NotDrawnError("no corruption was evaluated for all networks")
     tables = {name: _accuracies(records, names) for name, records in found.items()}
     dense = tables.pop(shown.reference)
     differences = {name: table - dense for name, table in tables.items()}
@@ -110,7 +110,7 @@ def _say(name: str, table: _Floats, names: Sequence[str]) -> str:
     ).replace("-", "−")
 
 
-def draw_corrupted(shown: Shown) -> Drawing:
+def draw_corrupted(shown: FigureGroups) -> Drawing:
     """Return the first evaluated image under every corruption at every severity, made anew from the image set."""
     record = shown.groups[shown.reference][0]
     image, index = _first_image(record)
@@ -147,9 +147,9 @@ def _first_image(record: Record) -> tuple[Any, int]:
 
     samples, found = record.samples, record.corruptions
     if found is None or samples is None:
-        raise LeftOutError("the dense networks were not evaluated under corruptions, or their samples.npz are missing")
+        raise NotDrawnError("the dense networks were not evaluated under corruptions, or their samples.npz are missing")
     if found.scale is None:
-        raise LeftOutError("the corrupted images were read from a folder, which the record does not hold")
+        raise NotDrawnError("the corrupted images were read from a folder, which the record does not hold")
     try:
         # Held to the schema: a record must not decide what is downloaded or run on its reader's machine.
         data = load_data(**DataDescription.model_validate(record.data).model_dump(exclude_unset=True))
@@ -158,7 +158,7 @@ def _first_image(record: Record) -> tuple[Any, int]:
         image = split.take(torch.tensor([index]))
         is_same = int(split.labels[index]) == int(samples["label"][0])
     except (RobustPruneError, ValidationError, IndexError) as error:
-        raise LeftOutError(f"the image set {record.dataset} cannot be loaded here: {error}") from error
+        raise NotDrawnError(f"the image set {record.dataset} cannot be loaded here: {error}") from error
     if not is_same:
-        raise LeftOutError(f"the image set {record.dataset} on this machine is not the one that was evaluated")
+        raise NotDrawnError(f"the image set {record.dataset} on this machine is not the one that was evaluated")
     return image, index

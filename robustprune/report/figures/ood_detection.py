@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from robustprune.metrics import SeedMean, mean_over_seeds
 from robustprune.ood.ood_result import OodEntry
 from robustprune.records import Record
-from robustprune.report.figures.drawing import Drawing, LeftOutError, slug
-from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.drawing import Drawing, NotDrawnError, slug
+from robustprune.report.figures.figure_groups import FigureGroups
 from robustprune.report.figures.style import LINE, MUTED, new_figure, shorten, show_grid
 from robustprune.report.table import Table, Value
 
@@ -25,18 +25,18 @@ _RATES = np.concatenate([np.linspace(0, 0.1, 41), np.linspace(0.1, 1, 46)[1:]])
 _GROUPS = ("near", "far", "other", "shifted", "sanity")
 
 
-def draw_detection(shown: Shown) -> Iterator[Drawing]:
+def draw_detection(shown: FigureGroups) -> Iterator[Drawing]:
     """Yield a figure for each of up to three out-of-distribution sets."""
     found = shown.having(lambda record: record.ood)
     if not found:
-        raise LeftOutError("the networks were shown no out-of-distribution images")
+        raise NotDrawnError("the networks were shown no out-of-distribution images")
     if not all(record.samples for records in found.values() for record in records):
-        raise LeftOutError("scores of single images are not there (the records' samples.npz are missing)")
+        raise NotDrawnError("scores of single images are not there (the records' samples.npz are missing)")
     entries = next(iter(found.values()))[0].ood
     sets = sorted(entries, key=lambda entry: _GROUPS.index(entry.group))
     drawn = [(entry, areas) for entry in sets if (areas := _areas(entry, found))][:_SETS]
     if not drawn:
-        raise LeftOutError("no detector has a figure for every network")
+        raise NotDrawnError("no detector has a figure for every network")
     left = len(entries) - len(drawn)
     note = f" {left} more out-of-distribution sets are not drawn." if left else ""
     for place, (entry, areas) in enumerate(drawn, start=1):
@@ -64,7 +64,7 @@ def _auroc(record: Record, dataset: str, detector: str) -> float | None:
 
 
 def _draw_set(
-    shown: Shown, entry: OodEntry, areas: Mapping[str, Mapping[str, SeedMean]], place: int, note: str
+    shown: FigureGroups, entry: OodEntry, areas: Mapping[str, Mapping[str, SeedMean]], place: int, note: str
 ) -> Drawing:
     names = list(next(iter(areas.values())))
     heights = [1.9, 0.34 * len(names) + 0.2]
@@ -113,7 +113,7 @@ def _rates_at(scores: _Scores) -> _Floats:
     return np.asarray(np.interp(_RATES, false[last], true[last]))
 
 
-def _draw_roc(axes: Axes, shown: Shown, scores: Mapping[str, Sequence[_Scores]]) -> None:
+def _draw_roc(axes: Axes, shown: FigureGroups, scores: Mapping[str, Sequence[_Scores]]) -> None:
     show_grid(axes, "both")
     axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.7, linestyle=(0, (2, 2)))
     for name, each in scores.items():
@@ -123,7 +123,7 @@ def _draw_roc(axes: Axes, shown: Shown, scores: Mapping[str, Sequence[_Scores]])
     axes.set(xticks=range(0, 101, 25), yticks=range(0, 101, 25))
 
 
-def _draw_scores(axes: Axes, shown: Shown, scores: Mapping[str, _Scores], areas: Mapping[str, SeedMean]) -> None:
+def _draw_scores(axes: Axes, shown: FigureGroups, scores: Mapping[str, _Scores], areas: Mapping[str, SeedMean]) -> None:
     """Draw the densities of both kinds of scores, a line for each kind of network, each on a scale of its own."""
     for base, (name, both) in zip(reversed(range(len(scores))), scores.items(), strict=True):
         low, high = np.quantile(np.concatenate(both), [0.005, 0.995])

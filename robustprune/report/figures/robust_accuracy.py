@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 from robustprune.attacks.norms import write_epsilon
 from robustprune.metrics import SeedMean
 from robustprune.records import AttackEntry, Record
-from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import INTERVAL, Shown, attack_values, name_attack, share_over_seeds
+from robustprune.report.figures.drawing import Drawing, NotDrawnError
+from robustprune.report.figures.figure_groups import (
+    INTERVAL,
+    FigureGroups,
+    attack_values,
+    name_attack,
+    share_over_seeds,
+)
 from robustprune.report.figures.style import (
     add_legend,
     draw_curve,
@@ -32,12 +38,12 @@ _COLUMNS, _KINDS = 8, 2
 _WIDE = 16  # budgets that far apart do not fit on a linear axis
 
 
-def draw_security_curves(shown: Shown) -> Drawing:
+def draw_robust_accuracy(shown: FigureGroups) -> Drawing:
     """Return a panel for each attack, from clean accuracy at ε = 0 to the largest budget."""
     curves = {name: _curves(records) for name, records in shown.groups.items()}
     attacks = [key for key in curves[shown.reference] if len(curves[shown.reference][key]) > 1]
     if not attacks:
-        raise LeftOutError("no attack was run whose checks passed")
+        raise NotDrawnError("no attack was run whose checks passed")
     drawn = sorted(attacks, key=lambda key: -len(curves[shown.reference][key]))[:_PANELS]
     columns = min(len(drawn), 2)
     rows = -(-len(drawn) // columns)
@@ -67,7 +73,7 @@ def draw_security_curves(shown: Shown) -> Drawing:
     )
     headings = ("network", "attack", "ε", "accuracy (%)", "low (%)", "high (%)")
     data = Table("Robust accuracy vs. ε", headings, table)
-    return Drawing("security-curves", "Robust accuracy vs. ε", caption, " ".join(findings), figure, data)
+    return Drawing("robust-accuracy", "Robust accuracy vs. ε", caption, " ".join(findings), figure, data)
 
 
 _Curve = dict[float, SeedMean]
@@ -82,7 +88,7 @@ def _curves(records: Sequence[Record]) -> dict[tuple[str, str], _Curve]:
     return curves
 
 
-def _draw_panel(axes: Axes, shown: Shown, found: dict[str, _Curve]) -> None:
+def _draw_panel(axes: Axes, shown: FigureGroups, found: dict[str, _Curve]) -> None:
     show_grid(axes)
     for name, curve in found.items():
         draw_curve(axes, list(curve), list(curve.values()), shown.styles[name] | {"markersize": 3})
@@ -103,7 +109,7 @@ def _say(attack: str, found: dict[str, _Curve]) -> str:
     return f"Under {attack} accuracy falls: {'; '.join(ends)}."
 
 
-def _invalid(shown: Shown) -> str:
+def _invalid(shown: FigureGroups) -> str:
     wrong = {
         f"{name}, {name_attack(entry.name, entry.norm)} at ε = {write_epsilon(entry.epsilon)}": None
         for name, records in shown.groups.items()
@@ -114,11 +120,11 @@ def _invalid(shown: Shown) -> str:
     return f" Numbers that failed a check are left out: {'; '.join(wrong)}." if wrong else ""
 
 
-def draw_adversarial(shown: Shown) -> Drawing:
+def draw_adversarial(shown: FigureGroups) -> Drawing:
     """Return images that an attack broke: clean, what was added, and what came of it, with the predictions."""
     galleries = {name: found for name, records in shown.groups.items() if (found := _galleries(records[0]))}
     if not galleries:
-        raise LeftOutError("the records hold no adversarial images (no attack broke one, or the records are older)")
+        raise NotDrawnError("the records hold no adversarial images (no attack broke one, or the records are older)")
     name, first = next(iter(galleries.items()))
     attack = min(first, key=lambda each: shown.groups[name][0].attacks[first[each]].robust_accuracy)
     chosen = [(name, found[attack]) for name, found in galleries.items() if attack in found][:_KINDS]

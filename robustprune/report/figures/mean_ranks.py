@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from robustprune.comparison.ranking import Ranking, rank_blocks
-from robustprune.report.figures.drawing import Drawing, LeftOutError
-from robustprune.report.figures.shown import Shown
+from robustprune.report.figures.drawing import Drawing, NotDrawnError
+from robustprune.report.figures.figure_groups import FigureGroups
 from robustprune.report.figures.style import INK, MUTED, hide_axes, new_figure, shorten, styled
 from robustprune.report.table import Table, Value
 
 _BAR, _ROW = 0.32, 0.5  # inches from the axis to the first bar, and from name to name
 
 
-def draw_ranks(shown: Shown) -> Drawing:
+def draw_ranks(shown: FigureGroups) -> Drawing:
     """Return the mean ranks in accuracy over the seeds of all kinds of networks."""
     values: dict[str, dict[str, float]] = {}
     for name, records in shown.groups.items():
@@ -24,7 +24,7 @@ def draw_ranks(shown: Shown) -> Drawing:
                 values.setdefault(str(record.model.seed), {})[name] = record.clean.accuracy
     ranking = rank_blocks("accuracy", "accuracy", "seeds", values)
     if ranking is None:
-        raise LeftOutError("ranks take three kinds of networks or more, and three seeds that all of them have")
+        raise NotDrawnError("ranks take three kinds of networks or more, and three seeds that all of them have")
     return draw_ranking(ranking)
 
 

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from robustprune.attacks.norms import write_norm
-from robustprune.comparison.from_record import measured_alike
+from robustprune.comparison.record_metrics import measured_alike
 from robustprune.metrics import SeedMean, mean_over_seeds, wilson_interval
 from robustprune.records import Record
 from robustprune.report.figures.style import COLOURS, series_style
@@ -18,7 +18,7 @@ Groups = Mapping[str, Sequence[Record]]
 
 
 @dataclass(frozen=True)
-class Shown:
+class FigureGroups:
     """The groups that are drawn.
 
     Attributes:
@@ -70,7 +70,7 @@ class Shown:
         return {name: records for name, records in self.groups.items() if all(map(has, records))}
 
 
-def choose_groups(groups: Groups) -> Shown:
+def choose_groups(groups: Groups) -> FigureGroups:
     """Return the reference and as many others as there are colours, those of the highest mean accuracy."""
     reference, *others = groups
     accuracy = {name: mean_over_seeds([record.clean.accuracy for record in groups[name]]).mean for name in others}
@@ -80,7 +80,7 @@ def choose_groups(groups: Groups) -> Shown:
     note = ""
     if len(shown) < len(groups):
         note = f"Drawn are the {len(COLOURS)} of {len(others)} kinds that are most accurate on clean images."
-    return Shown(shown, note)
+    return FigureGroups(shown, note)
 
 
 def share_over_seeds(values: Sequence[float], n: int) -> SeedMean:
