@@ -65,6 +65,7 @@ def write_table(spec: TableSpec, plan: SweepPlan, store: Store, out: Path) -> No
     )
     facts = {
         "name": spec.name,
+        "images": record["n"],
         "spec": spec.model_dump(mode="json", exclude={"pruning", "seed"}),
         "robustprune": __version__,
         "machines": [json.loads(each) for each in sorted(machines)],

@@ -67,13 +67,11 @@ class TableSpec(RunSettings):
     def sweep(self) -> Sweep:
         """Return the sweep that trains and evaluates the dense networks and all tickets, seed after seed."""
         shared = self.model_dump(mode="json", include=set(RunSettings.model_fields) - {"pruning", "seed"})
-        include = [
-            {
-                "seed": seed,
-                "grid": {"pruning": [each for subset in self.subsets(seed) for each in self._prunings(subset)]},
-            }
-            for seed in range(self.seeds)
-        ]
+        include = []
+        for seed in range(self.seeds):
+            subsets = list(self.subsets(seed))
+            asked = [{"method": "layer", "blocks": list(removed)} for removed in subsets]
+            include.append({"seed": seed, "grid": {"pruning": [*asked, *self._filters(subsets)]}})
         return Sweep(self.name.replace("/", "-"), {**shared, "include": include}, f"the table {self.name}")
 
     def subsets(self, seed: int) -> Iterator[Subset]:
@@ -88,7 +86,7 @@ class TableSpec(RunSettings):
                 yield subsets[int(torch.randint(len(subsets), (), generator=generator))]
 
     def _filters(self, subsets: Sequence[Subset]) -> Iterator[dict[str, Any]]:
-        """Yield the filter tickets of a seed: blocks of a stage cost alike, so that one ticket of equal depths is enough."""
+        """Yield the filter tickets of a seed: one for each depths, as the blocks of a stage cost alike."""
         wanted = self.filters or FilterTickets(())
         first = {kept_depths(self.blocks, removed): removed for removed in reversed(subsets)}
         if unknown := set(wanted.depths) - set(first):
