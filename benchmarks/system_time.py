@@ -29,7 +29,7 @@ def train(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, steps:
 
     data = rp.as_data(train=(images.repeat(steps, 1, 1, 1), labels.repeat(steps)), test=(images, labels))
     ticket = rp.Ticket.from_model(network, data)
-    rp.train(ticket, data, epochs=1, batch_size=len(images), country=None, augment=False)
+    rp.train(ticket, data, epochs=1, batch_size=len(images), country=None, augmentation="none")
 
 
 def pgd(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, steps: int) -> None:

@@ -49,7 +49,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "SKNet": ("timm:skresnet18", ""),
     "Res2Net": ("timm:res2net50_26w_4s", ""),
     "TResNet": ("timm:tresnet_m", ""),
-    "DLA": ("timm:dla34", "trees of two blocks each: nothing goes under `authors`"),
+    "DLA": ("timm:dla34", "trees of two blocks each: nothing goes under `paper`"),
     "HRNet": ("timm:hrnet_w18_small", "the blocks of the branches; fusions stay"),
     "Darknet": ("timm:darknet53", ""),
     "GhostNet": ("timm:ghostnet_100", ""),
@@ -147,8 +147,8 @@ def row(family: str) -> str:
     counts = (
         len(blocks),
         len(shares),
-        len(eligible_blocks(blocks, "authors")),
-        removable_together(blocks, "authors"),
+        len(eligible_blocks(blocks, "paper")),
+        removable_together(blocks, "paper"),
     )
     numbers = " | ".join(map(str, counts))
     return f"| {family} | `{name}` | {side} | {numbers} | {min(shares):.2f}–{max(shares):.2f} | {remark} |"

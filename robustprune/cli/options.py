@@ -243,8 +243,13 @@ dataset_options = gathered(
 
 split_option = click.option("--split", type=click.Choice(["test", "val", "train"]), default="test")
 
+ELIGIBILITY = click.Choice(["paper", "strict", "identity"])
 eligibility_option = click.option(
-    "--eligibility", default="authors", help="Which blocks may go: authors, strict or identity."
+    "--eligibility",
+    type=ELIGIBILITY,
+    default="paper",
+    help="Which removable blocks may go: all (identity), all but the first of each stage (paper), or also not the last "
+    "before the next stage (strict).",
 )
 
 
@@ -261,7 +266,7 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
     return gathered(
         "recipe",
         _recipe,
-        click.option("--recipe", default="quick", help="quick or paper."),
+        click.option("--recipe", type=click.Choice(["quick", "paper"]), default="quick", help="Defaults of training."),
         click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
         click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
         click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),

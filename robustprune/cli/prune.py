@@ -10,6 +10,7 @@ import rich_click as click
 from robustprune.cli import terminal
 from robustprune.cli.application import PRUNE_AND_TRAIN, commands
 from robustprune.cli.options import (
+    ELIGIBILITY,
     DataOptions,
     NetworkOptions,
     Setup,
@@ -84,7 +85,7 @@ prune_options = gathered(
         "grasp:samples_per_class=20.",
     ),
     click.option("--blocks", type=click.IntRange(min=1), help="layer: how many blocks go."),
-    click.option("--eligibility", help="layer: authors, strict or identity. [default: authors]"),
+    click.option("--eligibility", type=ELIGIBILITY, help="layer: which blocks may go, see `blocks`.  [default: paper]"),
     click.option("--match", type=Source(), help="filter: a ticket; filters go until the costs are closest."),
     click.option("--filters", type=click.IntRange(min=1), help="filter: how many go, where nothing is matched."),
     click.option(

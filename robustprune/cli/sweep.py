@@ -265,7 +265,7 @@ def status(folder: str, as_json: bool) -> None:
 
 
 @commands.command(panel=SWEEPS, examples=["table2 --out table2"])
-@click.argument("table")
+@click.argument("table", type=click.Choice([f"table{number}" for number in range(1, 6)]))
 @click.option("--scale", type=click.Choice(["small", "paper"]), default="small")
 @click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; several tables may share one.")
 @sweep_options

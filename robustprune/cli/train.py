@@ -33,16 +33,15 @@ def _checkpoint(out: Path, _options: Mapping[str, Any]) -> list[tuple[Path, File
     return [(out.with_name(f"{out.name}.checkpoint"), CHECKPOINT)]
 
 
-recipe_with_defences = recipe_options(
+training_options = recipe_options(
     click.option(
-        "--defence",
-        "--augment",
-        "defence",
-        type=click.Choice(["augmix", "corruptions"]),
-        help="Against corruptions: AugMix, or the four extra corruptions on half of the images. --augment is the same.",
+        "--augmentation",
+        type=click.Choice(["none", "standard", "augmix", "corruptions"]),
+        help="standard: random shifts and flips; after these augmix, or corruptions: half of the images under one of "
+        "the four extra ones.  [default: standard]",
     ),
     click.option(
-        "--consistency", type=click.FloatRange(0), help="augmix: weight of its loss over three views; paper: 12."
+        "--consistency", type=click.FloatRange(0), help="Weight of AugMix's Jensen-Shannon loss; 12 in its paper."
     ),
     click.option(
         "--adversarial",
@@ -62,7 +61,7 @@ recipe_with_defences = recipe_options(
 )
 @network_options
 @dataset_options
-@recipe_with_defences
+@training_options
 @country_options
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(

@@ -22,7 +22,7 @@ from robustprune.pruning.scoring import FilterScores
 from robustprune.registry import suggest
 from robustprune.runtime.randomness import seeded_generator
 
-Eligibility = Literal["authors", "strict", "identity"]
+Eligibility = Literal["paper", "strict", "identity"]
 Choice = Literal["lowest", "highest", "random-per-stage"]
 """Which blocks of a ranking go, see :func:`choose_blocks`; all but ``lowest`` are controls of it."""
 
@@ -38,7 +38,7 @@ def check_eligibility(eligibility: str) -> Eligibility:
 def ineligible_because(block: Block, blocks: Sequence[Block], eligibility: Eligibility) -> str | None:
     """Return why a block may not go, or None if it may.
 
-    ``identity`` lets every block go that leaves the identity. ``authors`` keeps the first block of each stage
+    ``identity`` lets every block go that leaves the identity. ``paper`` keeps the first block of each stage
     too; ``strict`` also the last one before the next stage.
     """
     if block.obstacle is not None:
@@ -59,7 +59,7 @@ def eligible_blocks(blocks: Sequence[Block], eligibility: Eligibility) -> tuple[
 
 
 def removable_together(blocks: Sequence[Block], eligibility: Eligibility) -> int:
-    """Return how many blocks can go at once: ``authors`` and ``strict`` leave two in every stage."""
+    """Return how many blocks can go at once: ``paper`` and ``strict`` leave two in every stage."""
     eligible = Counter(block.stage for block in eligible_blocks(blocks, eligibility))
     sizes = {block.stage: block.stage_size for block in blocks}
     return sum(min(count, sizes[stage] - blocks_that_stay(eligibility)) for stage, count in eligible.items())
@@ -69,7 +69,7 @@ def choose_blocks(
     blocks: Sequence[Block],
     scores: Mapping[str, float],
     count: int,
-    eligibility: Eligibility = "authors",
+    eligibility: Eligibility = "paper",
     *,
     choice: Choice = "lowest",
     seed: int = 0,

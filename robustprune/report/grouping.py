@@ -26,7 +26,7 @@ Groups = dict[str, list[Record]]
 
 @dataclass(frozen=True)
 class Group:
-    """One part of a report: the networks of one architecture on the same images, with one defence."""
+    """One part of a report: the networks of one architecture on the same images, trained against the same."""
 
     title: str
     records: Groups
@@ -81,7 +81,7 @@ def _narrowed(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def group_records(records: Sequence[Record], *, lenient: bool = False) -> list[Group]:
-    """Return one group for each architecture, defence, recipe of dense networks and sample of images, by title.
+    """Return one group for each architecture, way of training, recipe of dense networks and sample of images, by title.
 
     Of several records of one network on the same images, those that have nothing which another has not are left out.
 
@@ -230,11 +230,11 @@ def _layers(count: int) -> str:
 
 
 def name_context(record: Record) -> str:
-    """Return what records that may be compared have in common, for readers: network, image set and defence."""
+    """Return what records that may be compared have in common, for readers: network, image set and training."""
     recipe = record.model.training.get("recipe") or {}
-    defences = [recipe.get(name) for name in ("adversarial", "defence")]
-    hardened = " and ".join(str(name) for name in defences if name not in (None, "none"))
-    return f"{record.model.architecture} on {record.dataset}{f', trained with {hardened}' if hardened else ''}"
+    chosen = [recipe.get(name) for name in ("adversarial", "augmentation")]
+    trained = " and ".join(str(name) for name in chosen if name not in (None, "none", "standard"))
+    return f"{record.model.architecture} on {record.dataset}{f', trained with {trained}' if trained else ''}"
 
 
 def method_facts(record: Record) -> dict[str, Any]:

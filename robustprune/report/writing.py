@@ -34,9 +34,9 @@ def write_report(
 
     Args:
         records: Name → records of a method's seeds, ``dense`` among them; or folders and files of records, grouped by
-            what they say; or ``name=FILE,FILE``. Records of several image sets, architectures or defences become
-            several parts of the report. Where folders are of a sweep that trained until its verdicts were decided,
-            intervals are those of its last look.
+            what they say; or ``name=FILE,FILE``. Records of several image sets, architectures or ways of training
+            become several parts of the report. Where folders are of a sweep that trained until its verdicts were
+            decided, intervals are those of its last look.
         out: The file to write.
         title: In place of one made from the records.
         tolerance: ξ of eq. 1, see :func:`robustprune.compare`.

@@ -40,7 +40,7 @@ def prune_layers(
     scores: BlockScores | None = None,
     *,
     blocks: int | Collection[str],
-    eligibility: Eligibility = "authors",
+    eligibility: Eligibility = "paper",
     choice: Choice = "lowest",
     data: AnyData | None = None,
 ) -> Ticket:
@@ -51,7 +51,7 @@ def prune_layers(
         scores: From :func:`robustprune.score_blocks` on that network; None where blocks are named.
         blocks: How many go; or the names of those that do, which may be any that :func:`robustprune.find_blocks` finds
             removable.
-        eligibility: Which may go, of those that are ranked: ``authors``, ``strict`` or ``identity``.
+        eligibility: Which may go, of those that are ranked: ``paper``, ``strict`` or ``identity``.
         choice: ``lowest``, or a control: ``highest``, the most important ones; ``random-per-stage``, as many of each
             stage as ``lowest`` takes, at random by the scores' seed.
         data: The image set to remember; a ticket remembers its own.

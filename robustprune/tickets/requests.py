@@ -40,7 +40,7 @@ class Pruning(Request):
         blocks: How many blocks go, or which, by name; of filter tickets, from the layer ticket that is matched.
         sparsity: The share of weights that is masked.
         rounds: In how many rounds; by default as many as the criterion wants.
-        eligibility: Which blocks may go: ``authors``, ``strict`` or ``identity``.
+        eligibility: Which blocks may go: ``paper``, ``strict`` or ``identity``.
         choice: Which blocks go: those of the ``lowest`` scores; or as a control of the criterion those of the
             ``highest``, or ``random-per-stage``: as many of each stage as it would take, at random.
         match_by: Which cost of the layer ticket filter-pruned ones match: ``filters``, ``macs`` or ``params``.
@@ -59,7 +59,7 @@ class Pruning(Request):
     blocks: Blocks = None
     sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
     rounds: Count | None = None
-    eligibility: Eligibility = "authors"
+    eligibility: Eligibility = "paper"
     choice: Choice = "lowest"
     match_by: MatchBy = "filters"
     at_init: bool = True

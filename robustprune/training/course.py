@@ -21,7 +21,7 @@ from robustprune.runtime.process_group import SINGLE, ProcessGroup
 from robustprune.runtime.randomness import derive_seed, isolated_generators
 from robustprune.runtime.work import Progress
 from robustprune.tickets.ticket import Ticket
-from robustprune.training.defences import watch_robustness
+from robustprune.training.adversarial_training import watch_robustness
 from robustprune.training.distributed import SharedNetwork, describe_processes
 from robustprune.training.epoch import make_optimizer, train_epoch, validate
 from robustprune.training.meter import EnergyMeter

@@ -19,7 +19,8 @@ from robustprune.runtime.kernels import sound_gradients
 from robustprune.runtime.process_group import SINGLE, ProcessGroup
 from robustprune.runtime.randomness import BatchGenerator, seeded_generator
 from robustprune.runtime.work import Progress
-from robustprune.training.defences import adversarial_loss, consistency_loss, harden
+from robustprune.training.adversarial_training import adversarial_loss
+from robustprune.training.augmented_views import augmented_views, consistency_loss
 from robustprune.training.distributed import SharedNetwork
 from robustprune.training.precision import is_overflow, make_scaler, training_logits
 from robustprune.training.recipes import Recipe
@@ -67,13 +68,13 @@ def train_epoch(
     rows = shared.processes.rows(batch_size)
     own = order.view(steps, batch_size)[:, rows].flatten()
     draws = BatchGenerator(generator, rows, batch_size)
-    shift = default_shift(data.image_size) if recipe.augment else 0
+    shift = 0 if recipe.augmentation == "none" else default_shift(data.image_size)
     total_loss = total_correct = 0.0
     start = time.perf_counter()
     network.train()
     for step, batch in enumerate(split.batches(rows.stop - rows.start, order=own, device=device)):
-        images = augment(batch.images, draws, flip=data.flips and recipe.augment, shift=shift)
-        views = harden(images, recipe, draws, seed=seed, epoch=epoch, indices=batch.indices)
+        images = augment(batch.images, draws, flip=data.flips and recipe.augmentation != "none", shift=shift)
+        views = augmented_views(images, recipe, draws, seed=seed, epoch=epoch, indices=batch.indices)
         views = [to_unit_range(view).to(kind).contiguous(memory_format=torch.channels_last) for view in views]
         place = f"epoch {epoch + 1}, step {step + 1}"
         rate = recipe.learning_rate_at((epoch + step / steps) / recipe.epochs)

@@ -45,9 +45,9 @@ class Recipe(Request):
         label_smoothing: Mass spread over all classes, in [0, 1).
         schedule: "one-cycle" (Smith and Topin 2018, arXiv:1708.07120: up for the first quarter, then down to
             nearly 0, both along cosines) or "step" (÷10 at half and at three quarters).
-        augment: Random shift by an eighth of the side, and flips where they keep the label.
-        defence: Beyond that "augmix" (Hendrycks et al. 2020, arXiv:1912.02781), or "corruptions": half of the images
-            under one of the four that no headline figure counts; "none" by default.
+        augmentation: "standard": random shift by an eighth of the side, and flips where they keep the label; after
+            these "augmix" (Hendrycks et al. 2020, arXiv:1912.02781), or "corruptions": half of the images under one of
+            the four that no headline figure counts; or "none".
         consistency: Weight of AugMix's Jensen-Shannon loss over the images and two mixtures of each, at three times
             the cost; the paper has 12.
         adversarial: "pgd", "fgsm" or "trades": train on images attacked at each step; "none" by default.
@@ -71,8 +71,7 @@ class Recipe(Request):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     schedule: Literal["one-cycle", "step"] = "one-cycle"
-    augment: bool = True
-    defence: Literal["none", "augmix", "corruptions"] = "none"
+    augmentation: Literal["none", "standard", "augmix", "corruptions"] = "standard"
     consistency: Annotated[float, Field(ge=0)] = 0.0
     adversarial: Literal["none", "pgd", "fgsm", "trades"] = "none"
     epsilon: LinfEpsilon = 8 / 255
@@ -104,7 +103,7 @@ class Recipe(Request):
 
     @model_validator(mode="after")
     def _consistency_needs_mixtures(self) -> Self:
-        if self.consistency > 0 and self.defence != "augmix":
+        if self.consistency > 0 and self.augmentation != "augmix":
             raise ValueError("a consistency loss compares mixtures of augmix, which this recipe has not")
         if self.consistency > 0 and self.adversarial != "none":
             raise ValueError("a consistency loss and adversarial training do not go together; choose one")

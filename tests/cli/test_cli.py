@@ -162,10 +162,11 @@ def test_four_of_five_weights(run: Run) -> None:
 def test_scoring_on_adversarial_images_is_a_criterion_option(run: Run) -> None:
     asking = ("prune", *TINY, "--blocks", "1", "--out", "t.pt", "--json", "--criterion")
     attacked, clean, default = (
-        run(*asking, f"snip:on={on}" if on else "snip").json["scores"] for on in ("adversarial", "clean", None)
+        run(*asking, f"snip:scoring_images={on}" if on else "snip").json["scores"]
+        for on in ("adversarial", "clean", None)
     )
     assert attacked != clean == default
-    assert "experimental" in run("prune", "--help").out
+    assert "scoring_images=clean" in run("list", "criteria").out
 
 
 def test_the_whole_path(run: Run) -> None:
@@ -199,12 +200,11 @@ def test_the_whole_path(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_defence_goes_by_its_old_name_too(run: Run, ticket: str) -> None:
+def test_augmentation(run: Run, ticket: str) -> None:
     training = ("train", "--model", ticket, "--epochs", "1", "--train-limit", "100", "--no-energy", "--out", "x.pt")
-    for name in ("--defence", "--augment"):
-        assert run(*training, name, "corruptions").code == 0
-        recipe = load_ticket("x.pt").training["recipe"]
-        assert (recipe["defence"], recipe["augment"]) == ("corruptions", True)
+    for name in ("none", "corruptions"):
+        assert run(*training, "--augmentation", name).code == 0
+        assert load_ticket("x.pt").training["recipe"]["augmentation"] == name
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ from support import TINY, Run, Shape, check_failure
 
 from robustprune.cli import commands
 from robustprune.models import build_model
+from robustprune.pruning import Eligibility
+from robustprune.sweep.paper import TABLES
+from robustprune.training import Recipe
+from robustprune.training.recipes import RECIPES
 
 
 def texts(command: click.Command) -> list[click.Parameter]:
@@ -27,12 +32,11 @@ def texts(command: click.Command) -> list[click.Parameter]:
 @pytest.mark.parametrize("name", sorted(commands.commands))
 def test_every_option_of_every_command_refuses_an_empty_value(run: Run, tmp_path: Path, name: str, empty: str) -> None:
     command = commands.commands[name]
-    needed = [
-        each
-        for param in command.params
-        if param.required
-        for each in ([param.opts[-1], "x"] if isinstance(param, click.Option) else ["x"])
-    ]
+    needed: list[str] = []
+    for param in command.params:
+        if param.required:
+            value = str(param.type.choices[0]) if isinstance(param.type, click.Choice) else "x"
+            needed += [param.opts[-1], value] if isinstance(param, click.Option) else [value]
     for param in texts(command):
         if isinstance(param, click.Option):
             arguments = [*needed, param.opts[0], empty]
@@ -81,6 +85,22 @@ def test_options_are_given_as_the_network_s_parameters_want_them(tmp_path: Path)
     assert network.network.given == ("50", False, 1.0, 4, 7)
     assert [type(each) for each in network.network.given] == [str, bool, float, int, int]
     assert network(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+
+
+def choices(command: str, name: str) -> list[str]:
+    (kind,) = [param.type for param in commands.commands[command].params if param.name == name]
+    assert isinstance(kind, click.Choice)
+    return list(kind.choices)
+
+
+def test_choices_are_all_that_the_library_takes() -> None:
+    fields = {name: list(get_args(field.annotation)) for name, field in Recipe.model_fields.items()}
+    assert choices("blocks", "eligibility") == choices("prune", "eligibility") == list(get_args(Eligibility))
+    assert choices("train", "recipe") == list(RECIPES)
+    assert choices("train", "augmentation") == fields["augmentation"]
+    assert ["none", *choices("train", "adversarial")] == fields["adversarial"]
+    assert choices("train", "precision") == fields["precision"]
+    assert choices("reproduce", "table") == list(TABLES)
 
 
 @pytest.mark.slow

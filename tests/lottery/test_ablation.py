@@ -205,9 +205,7 @@ def test_criteria_share_random_blocks_and_are_told_apart(
     sizes = ablate(tmp_path, few_digits, [algorithm_2("grasp", p=1), algorithm_2("grasp", p=2)])
     assert [own.controls["random"] for own in sizes.tickets] == ["random 1", "random 2"]
     found = ablate(tmp_path, few_digits, [algorithm_2("grasp", p=1), algorithm_1("grasp", p=1)])
-    assert [own.name for own in found.tickets] == [
-        *("grasp 1 authors at initialization", "grasp 1 authors after training")
-    ]
+    assert [own.name for own in found.tickets] == [*("grasp 1 paper at initialization", "grasp 1 paper after training")]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ EPSILON = 0.1
 @pytest.mark.parametrize("seed", [0, 1])
 def test_snip_on_a_hand_made_attack(few_digits: ImageData, seed: int) -> None:
     model = build_model("resnet20", few_digits, seed=seed, width=4).double()
-    options = {"bn_mode": "running", "samples_per_class": 10_000, "on": "adversarial", "epsilon": EPSILON}
+    options = {"bn_mode": "running", "samples_per_class": 10_000, "scoring_images": "adversarial", "epsilon": EPSILON}
     scores = score_weights(model, few_digits, "snip", **options)
     split = few_digits.require("train")
     images = (split.images.double() / 255).requires_grad_(True)
@@ -37,7 +37,7 @@ def test_examples_lie_in_the_ball_and_raise_the_loss(few_digits: ImageData) -> N
     network = scoring_copy(build_model("resnet20", few_digits, width=4), "batch")
     clean, attacked = (
         make_criterion("grasp", **options).batches(network, few_digits, 0)
-        for options in ({}, {"on": "adversarial", "epsilon": EPSILON})
+        for options in ({}, {"scoring_images": "adversarial", "epsilon": EPSILON})
     )
     for (images, labels), (moved, same) in zip(clean, attacked, strict=True):
         assert torch.equal(labels, same)
@@ -52,7 +52,9 @@ def test_examples_lie_in_the_ball_and_raise_the_loss(few_digits: ImageData) -> N
 @pytest.mark.parametrize("criterion", ["snip", "grasp"])
 def test_the_attack_changes_the_scores(few_digits: ImageData, criterion: str) -> None:
     model = build_model("resnet20", few_digits, width=4)
-    assert score_blocks(model, few_digits, criterion) != score_blocks(model, few_digits, criterion, on="adversarial")
+    assert score_blocks(model, few_digits, criterion) != score_blocks(
+        model, few_digits, criterion, scoring_images="adversarial"
+    )
 
 
 def test_epsilon_without_an_attack_is_refused() -> None:
@@ -64,10 +66,10 @@ def test_epsilon_without_an_attack_is_refused() -> None:
 
 @pytest.mark.parametrize("written", ["8/255", Fraction(8, 255), 8 / 255, "0.03137254901960784"])
 def test_epsilon_is_read_as_attacks_read_it(written: object) -> None:
-    assert make_criterion("grasp", on="adversarial", epsilon=written).epsilon == pytest.approx(8 / 255)
+    assert make_criterion("grasp", scoring_images="adversarial", epsilon=written).epsilon == pytest.approx(8 / 255)
 
 
 @pytest.mark.parametrize("written", ["8/0", "eight", "300/255", 0, float("nan")])
 def test_what_is_no_epsilon_is_refused(written: object) -> None:
     with pytest.raises(PruningError, match="epsilon"):
-        make_criterion("grasp", on="adversarial", epsilon=written)
+        make_criterion("grasp", scoring_images="adversarial", epsilon=written)

@@ -15,7 +15,7 @@ from robustprune.pruning import eligible_blocks, find_blocks, removable_together
 
 DOCS = Path(__file__).parents[2] / "docs"
 
-# Network, pixels, blocks per stage as published, how many of them project, and what goes together under `authors`.
+# Network, pixels, blocks per stage as published, how many of them project, and what goes together under `paper`.
 FAMILIES = [
     ("wrn-16-4", 32, (2, 2, 2), 3, 0),
     ("wrn-40-2", 32, (6, 6, 6), 3, 12),
@@ -44,8 +44,8 @@ def test_families(name: str, size: int, stages: tuple[int, ...], projecting: int
     blocks = find_blocks(build_model(name, Shape(image_size=(size, size))))
     assert tuple(block.stage_size for block in blocks if block.position == 0) == stages
     assert sum(block.residue is None for block in blocks) == projecting
-    assert len(eligible_blocks(blocks, "authors")) == sum(size - 1 for size in stages)
-    assert removable_together(blocks, "authors") == together
+    assert len(eligible_blocks(blocks, "paper")) == sum(size - 1 for size in stages)
+    assert removable_together(blocks, "paper") == together
 
 
 def make_architectures() -> ModuleType:

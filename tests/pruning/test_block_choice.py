@@ -23,9 +23,9 @@ RESNET32 = blocks_of("resnet32")
 @pytest.mark.parametrize(
     ("name", "eligibility", "eligible", "most"),
     [
-        ("resnet20", "authors", 6, 3),
-        ("resnet32", "authors", 12, 9),
-        ("resnet56", "authors", 24, 21),
+        ("resnet20", "paper", 6, 3),
+        ("resnet32", "paper", 12, 9),
+        ("resnet56", "paper", 24, 21),
         # The last blocks of stages 1 and 2 stay too, as they come just before a downsampling one.
         ("resnet32", "strict", 10, 9),
         # All but the two downsampling blocks.
@@ -41,7 +41,7 @@ def test_how_many_can_go(name: str, eligibility: str, eligible: int, most: int) 
 @given(
     st.lists(st.floats(-5, 5), min_size=15, max_size=15),
     st.integers(1, 9),
-    st.sampled_from(["authors", "strict"]),
+    st.sampled_from(["paper", "strict"]),
 )
 def test_walk_takes_the_lowest_that_leave_two_in_each_stage(values: list[float], count: int, eligibility: str) -> None:
     scores = {block.name: value for block, value in zip(RESNET32, values, strict=True)}
@@ -60,7 +60,7 @@ def test_walk_takes_the_lowest_that_leave_two_in_each_stage(values: list[float],
 SCORES = st.lists(st.floats(-5, 5), min_size=15, max_size=15, unique=True)
 
 
-@given(SCORES, st.integers(1, 9), st.sampled_from(["authors", "strict", "identity"]))
+@given(SCORES, st.integers(1, 9), st.sampled_from(["paper", "strict", "identity"]))
 def test_the_highest_are_the_lowest_of_the_reverse_ranking(values: list[float], count: int, eligibility: str) -> None:
     scores = {block.name: value for block, value in zip(RESNET32, values, strict=True)}
     reverse = {name: -value for name, value in scores.items()}
@@ -68,7 +68,7 @@ def test_the_highest_are_the_lowest_of_the_reverse_ranking(values: list[float], 
     assert chosen == choose_blocks(RESNET32, reverse, count, eligibility)
 
 
-@given(SCORES, st.integers(1, 9), st.sampled_from(["authors", "strict", "identity"]), st.integers(0, 99))
+@given(SCORES, st.integers(1, 9), st.sampled_from(["paper", "strict", "identity"]), st.integers(0, 99))
 def test_random_per_stage_takes_as_many_of_each_stage(
     values: list[float], count: int, eligibility: str, seed: int
 ) -> None:
@@ -110,7 +110,7 @@ def test_too_many_names_the_most() -> None:
 
 def test_stages_of_two_have_nothing_to_give() -> None:
     blocks = find_blocks(build_model("torchvision:resnet18", Shape()))
-    with pytest.raises(PruningError, match=r"none can go: .* 'authors'.*--eligibility identity"):
+    with pytest.raises(PruningError, match=r"none can go: .* 'paper'.*--eligibility identity"):
         choose_blocks(blocks, {}, 1)
 
 

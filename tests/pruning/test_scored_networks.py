@@ -121,7 +121,7 @@ def test_checkpoints_change_no_score(few_digits: ImageData, form: str, criterion
     plain.load_state_dict(network.state_dict())
     assert score_blocks(network, few_digits, criterion) == score_blocks(plain, few_digits, criterion)
     if criterion in ("snip", "grasp"):
-        options = {"on": "adversarial", "bn_mode": "running"}
+        options = {"scoring_images": "adversarial", "bn_mode": "running"}
         attacked = [score_blocks(each, few_digits, criterion, **options) for each in (network, plain)]
         assert attacked[0] == attacked[1]
 

@@ -47,8 +47,8 @@ def test_methods_are_named_by_what_was_done(records: dict[str, Record], plan: di
 
 def test_only_like_is_compared_with_like(records: dict[str, Record]) -> None:
     elsewhere = [changed(record, dataset="svhn") for record in records.values()]
-    hardened = [changed(record, recipe={"adversarial": "pgd", "defence": "none"}) for record in records.values()]
-    groups = group_records([*records.values(), *elsewhere, *hardened])
+    robust = [changed(record, recipe={"adversarial": "pgd", "augmentation": "standard"}) for record in records.values()]
+    groups = group_records([*records.values(), *elsewhere, *robust])
     titles = ["resnet20 on digits", "resnet20 on digits, trained with pgd", "resnet20 on svhn"]
     assert [group.title for group in groups] == titles
     for group in groups:

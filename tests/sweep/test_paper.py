@@ -50,7 +50,7 @@ def test_a_table_may_have_a_small_file_of_its_own() -> None:
 
 
 def test_unknown_table_is_refused(run: Run) -> None:
-    check_failure(run("reproduce", "tabel2", "--out", "out"), 1, "'table2'")
+    check_failure(run("reproduce", "tabel2", "--out", "out"), 2, "'table2'")
 
 
 def test_missing_images_are_said_before_anything_is_made(run: Run, tmp_path: Path) -> None:

@@ -31,16 +31,16 @@ SMALL: dict[str, Any] = {
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sweep-digits.yaml"
 ADDRESSES = {
-    "dense-622314900b5d8978e69e", "score-d4afde0975e135fcd72a", "prune-10baf2000fc12bbbb188",
-    "train-021f2165b03eae878854", "dense-847d0f3a325789c986d4", "score-fe1c53cf92fc2b1c10a8",
-    "prune-bf15e3524a60c9901d18", "train-452ca7a994f3044c8bc6", "prune-45f2f264cd75b688d086",
-    "train-a8f1253f40a5636ebd73", "prune-044ac0d13d528465bcb4", "train-4ce04e44c324814e6860",
-    "prune-29090c97f172d8a507bc", "train-4bf4a006c4d1c25e40a4", "prune-ca92c7c74e7aceed5e08",
-    "train-2d25dea4b2b81ca9a223", "score-b59e6ce880a8fe70adfe", "prune-340b9afafe8c1fb471be",
-    "train-6eb79819f74e74d1d34d", "score-562435412926790fcc63", "prune-5d9defc99d4aacac13da",
-    "train-fd7bc6537265e842e588", "prune-cafb0e8bc1158dd8d997", "train-fec2f29b18963ce99a33",
-    "prune-7df40614f9fb20762471", "train-e4d43b2a6a147097b862", "prune-ee052aa63fab4f0782cd",
-    "train-fbbdbb51a1a2eb685ebc", "prune-92e69d90687165b3380a", "train-ab425b1f0c762ef74a30",
+    "dense-ec9431b3b6c9d6c37125", "score-d06949d618e77bae677c", "prune-231c65e2dfc2d27f66ea",
+    "train-d8785448673316b92150", "dense-b82888def330c1981e20", "score-86c5bcc369fb626cb446",
+    "prune-c21709aa8451666c7660", "train-73d3802ead8489ce7c84", "prune-5f4897987c1f57c5b37f",
+    "train-25d6be4ca13525802095", "prune-12c84138254fdf63ed4a", "train-bc5a9717d997365b0ad3",
+    "prune-7261905b34d48ac76b74", "train-52716034d0ec0c9ce387", "prune-ae3ddbf9b6ffb3b807ff",
+    "train-0b1c8eee34b773c08e23", "score-02b1d51ca720954b1e7a", "prune-a36c039d3754e5803328",
+    "train-6d78302557b27009cb44", "score-140ac386a2233b6b81b5", "prune-93da4106d22f616b561a",
+    "train-e2d6036d7ce1e0a56afd", "prune-a45018bab88858f97c19", "train-d3fd72a358d9c4529e29",
+    "prune-674ce002e8c5afecb61d", "train-058f8d079d4bee359fd6", "prune-878c631266acf92bc3d5",
+    "train-49e223c5fe685d3c3bab", "prune-fa945ba057d32f6c4d1a", "train-2b2b5ce668ef2780cedf",
 }  # fmt: skip
 
 

@@ -39,8 +39,8 @@ class Idle(nn.Module):
 # Batches of an odd number of images: the shares of two processes differ.
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "augmix": {"defence": "augmix", "consistency": 12.0},
-    "corruptions": {"defence": "corruptions"},
+    "augmix": {"augmentation": "augmix", "consistency": 12.0},
+    "corruptions": {"augmentation": "corruptions"},
     "pgd": {"adversarial": "pgd"},
     "trades": {"adversarial": "trades"},
 }
@@ -62,7 +62,7 @@ def train_case(code: Path, data: ImageData, name: str, processes: ProcessGroup =
 def train_one_step(code: Path, data: ImageData, network: str, processes: ProcessGroup = SINGLE) -> Ticket:
     """Take one step of plain gradient descent on all training images at once."""
     plain: dict[str, Any] = {
-        "augment": False,
+        "augmentation": "none",
         "label_smoothing": 0.0,
         "momentum": 0.0,
         "weight_decay": 0.0,

@@ -15,8 +15,8 @@ from robustprune.data import ImageData
 from robustprune.errors import TrainingError, TrainingWarning
 from robustprune.models import build_model
 from robustprune.tickets.ticket import Ticket, load_ticket
-from robustprune.training import Recipe, defences, train
-from robustprune.training.defences import adversarial_loss, watch_robustness
+from robustprune.training import Recipe, adversarial_training, train
+from robustprune.training.adversarial_training import adversarial_loss, watch_robustness
 
 EPSILON = 0.1
 
@@ -60,8 +60,8 @@ def test_trades_is_equation_5(linear: tuple[Linear, Tensor, Tensor], monkeypatch
     network, images, labels = linear
     recipe = Recipe("quick", adversarial="trades", epsilon=EPSILON, trades_beta=3.0, label_smoothing=0.0)
     climbed: list[Tensor] = []
-    climb = defences._climb
-    monkeypatch.setattr(defences, "_climb", lambda *args: climbed.append(climb(*args)) or climbed[-1])
+    climb = adversarial_training._climb
+    monkeypatch.setattr(adversarial_training, "_climb", lambda *args: climbed.append(climb(*args)) or climbed[-1])
     loss, _ = adversarial_loss(network, images, labels, recipe, torch.Generator().manual_seed(1))
     with torch.no_grad():
         clean, attacked = network(images).double(), network(climbed[0]).double()
@@ -77,7 +77,7 @@ def test_attacking_leaves_modes_and_statistics_alone(digits: ImageData) -> None:
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     recipe = Recipe("quick", adversarial="pgd", epsilon=EPSILON)
     images, labels = digits.require("train").images[:8].float() / 255, digits.require("train").labels[:8]
-    defences._climb(
+    adversarial_training._climb(
         network, images, images, lambda logits: F.cross_entropy(logits, labels, reduction="sum"), recipe, 2.5, 3
     )
     assert all(module.training for module in network.modules())
@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_network(few_digits: ImageData) -> None:
 def test_overfitting_to_one_step_is_called_once(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     accuracies = {"fgsm": 0.6, "pgd": 0.2}
     monkeypatch.setattr(
-        defences,
+        adversarial_training,
         "run_attack",
         lambda *args, **_: SimpleNamespace(robust_accuracy=accuracies[args[3]]),
     )
@@ -134,7 +134,7 @@ def test_overfitting_to_one_step_is_called_once(digits: ImageData, monkeypatch: 
 
 def test_what_does_not_go_together() -> None:
     with pytest.raises(TrainingError, match="do not go together"):
-        Recipe("quick", defence="augmix", consistency=12.0, adversarial="pgd")
+        Recipe("quick", augmentation="augmix", consistency=12.0, adversarial="pgd")
     with pytest.raises(TrainingError, match=r"adversarial: .*'pdg'"):
         Recipe("quick", adversarial="pdg")
     with pytest.raises(TrainingError, match=r"epsilon: .*forgot /255"):

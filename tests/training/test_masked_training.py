@@ -56,7 +56,7 @@ def test_the_others_go_as_with_the_mask_in_the_forward_pass(few_digits: ImageDat
     code.write_text(
         "from torch import nn\nnet = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))\n"
     )
-    recipe = Recipe("quick", epochs=2, batch_size=32, augment=False)
+    recipe = Recipe("quick", epochs=2, batch_size=32, augmentation="none")
     ticket = prune_weights(build_model(f"file:{code}:net", few_digits), few_digits, "random", sparsity=0.5)
     dense = build_model(f"file:{code}:net", few_digits)
     train(ticket, few_digits, recipe=recipe, country=None)

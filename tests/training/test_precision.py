@@ -22,7 +22,7 @@ from robustprune.runtime.randomness import seeded_generator
 from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import CHECKPOINT_NAME, Recipe, train
-from robustprune.training.defences import adversarial_loss
+from robustprune.training.adversarial_training import adversarial_loss
 from robustprune.training.epoch import make_optimizer, train_epoch
 from robustprune.training.precision import make_scaler
 
@@ -73,7 +73,7 @@ def test_training_is_a_plain_loop_with_autocast_bit_for_bit(
     few_digits: ImageData, precision: str, batch_size: int
 ) -> None:
     ticket = fresh(few_digits, width=16)  # no convolution of few channels, which has a kernel of its own
-    recipe = Recipe("quick", epochs=1, batch_size=batch_size, augment=False, precision=precision)
+    recipe = Recipe("quick", epochs=1, batch_size=batch_size, augmentation="none", precision=precision)
     expected = loop(copy.deepcopy(ticket.network), few_digits, recipe).state_dict()
     train(ticket, few_digits, recipe, country=None)
     found = ticket.network.state_dict()
@@ -144,8 +144,8 @@ def test_attacks_are_those_of_single_precision(few_digits: ImageData, precision:
     [
         ("bf16", {}),
         ("fp16", {}),
-        ("bf16", {"defence": "corruptions"}),
-        ("fp16", {"defence": "augmix", "consistency": 12.0}),
+        ("bf16", {"augmentation": "corruptions"}),
+        ("fp16", {"augmentation": "augmix", "consistency": 12.0}),
         ("fp16", {"adversarial": "trades", "adversarial_steps": 1}),
     ],
 )

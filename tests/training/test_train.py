@@ -65,7 +65,7 @@ def test_updates_are_those_of_nesterov_momentum(few_digits: ImageData, tmp_path:
     code.write_text(
         "from torch import nn\nnet = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))\n"
     )
-    recipe = Recipe("quick", epochs=1, batch_size=32, augment=False)
+    recipe = Recipe("quick", epochs=1, batch_size=32, augmentation="none")
     ticket = Ticket.from_model(build_model(f"file:{code}:net", few_digits), few_digits)
     network = copy.deepcopy(ticket.network)
     train(ticket, few_digits, recipe=recipe, country=None)

@@ -9,7 +9,7 @@ _GRADIENTS: dict[str, Any] = {
     "bn_mode": "batch",
     "samples_per_class": 10,
     "batch_size": None,
-    "on": "clean",
+    "scoring_images": "clean",
     "epsilon": 8 / 255,
 }
 _IMAGES: dict[str, Any] = {"bn_mode": "running", "samples": 640, "batch_size": None}

@@ -126,17 +126,19 @@ class GradientCriterion(WeightCriterion, BatchedCriterion):
     samples_per_class: Annotated[int, Field(ge=1)] = Field(
         default=10, description="un-augmented training images of each class"
     )
-    on: Literal["clean", "adversarial"] = Field(
+    scoring_images: Literal["clean", "adversarial"] = Field(
         default="clean", description="the images, or FGSM examples of them for the scored network (experimental)"
     )
     epsilon: Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=1)] = Field(
-        default=8 / 255, description="L∞ size of the FGSM step with on=adversarial, in [0, 1] pixel units"
+        default=8 / 255, description="L∞ size of the FGSM step with scoring_images=adversarial, in [0, 1] pixel units"
     )
 
     @model_validator(mode="after")
     def _epsilon_has_an_effect(self) -> Self:
-        if self.on == "clean" and "epsilon" in self.model_fields_set and self.epsilon != 8 / 255:
-            raise ValueError("epsilon has no effect on clean images; add on=adversarial or leave epsilon out")
+        if self.scoring_images == "clean" and "epsilon" in self.model_fields_set and self.epsilon != 8 / 255:
+            raise ValueError(
+                "epsilon has no effect on clean images; add scoring_images=adversarial or leave epsilon out"
+            )
         return self
 
     @abstractmethod
@@ -155,7 +157,7 @@ class GradientCriterion(WeightCriterion, BatchedCriterion):
     def batches(self, network: nn.Module, data: ImageData, seed: int) -> Batches:
         """Return the images and labels to score ``network`` on."""
         batches = as_batches(data, self.sample(data, seed), self.batch_size, network)
-        if self.on == "clean":
+        if self.scoring_images == "clean":
             return batches
         # One step of the fast gradient sign method (Goodfellow, Shlens and Szegedy 2015, arXiv:1412.6572).
         moved = []

@@ -18,9 +18,9 @@ from robustprune.tickets.ticket import Ticket
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "augmix": {"defence": "augmix"},
-    "consistent": {"defence": "augmix", "consistency": 12.0},
-    "corruptions": {"defence": "corruptions"},
+    "augmix": {"augmentation": "augmix"},
+    "consistent": {"augmentation": "augmix", "consistency": 12.0},
+    "corruptions": {"augmentation": "corruptions"},
     "fgsm": {"adversarial": "fgsm"},
     "pgd": {"adversarial": "pgd", "adversarial_steps": 2},
     "trades": {"adversarial": "trades", "adversarial_steps": 2},
@@ -117,13 +117,20 @@ def test_a_network_that_draws_leaves_the_callers_draws_alone(data: ImageData, sa
     assert next(network.parameters()).device.type == "cpu"
 
 
-STEP = ("training/epoch.py", "training/defences.py", "data/augmentation.py", "data/splits.py", "pruning/masks.py")
+STEP = (
+    "training/epoch.py",
+    "training/adversarial_training.py",
+    "training/augmented_views.py",
+    "data/augmentation.py",
+    "data/splits.py",
+    "pruning/masks.py",
+)
 """Where a step is taken."""
 
 
 @pytest.mark.parametrize("case", ["masked", *(name for name in CASES if name != "corruptions")])
 def test_a_step_waits_at_most_twice(case: str, model: nn.Module, data: ImageData) -> None:
-    """Corrupted images are made on the processor, which every step of that defence waits for."""
+    """Corrupted images are made on the processor, which every step with them waits for."""
     waits = []
     for size in (12, 24):  # ten steps, or five
         ticket = rp.prune_weights(model, data, "magnitude", sparsity=0.5) if case == "masked" else model

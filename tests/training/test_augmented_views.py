@@ -15,7 +15,7 @@ from robustprune.models import build_model
 from robustprune.runtime.work import Work
 from robustprune.tickets.ticket import Ticket
 from robustprune.training import Recipe, train
-from robustprune.training.defences import consistency_loss, corrupt_some, harden
+from robustprune.training.augmented_views import augmented_views, consistency_loss, corrupt_some
 
 
 def test_consistency_loss_is_the_jensen_shannon_divergence() -> None:
@@ -49,23 +49,23 @@ def test_views() -> None:
     keys = {"seed": 0, "epoch": 2, "indices": torch.arange(20)}
 
     def views(**options: object) -> list[torch.Tensor]:
-        return harden(images, Recipe(**options), torch.Generator().manual_seed(0), **keys)  # type: ignore[arg-type]
+        return augmented_views(images, Recipe(**options), torch.Generator().manual_seed(0), **keys)  # type: ignore[arg-type]
 
     assert [view is images for view in views()] == [True]
-    assert [view.dtype for view in views(defence="augmix")] == [torch.float32]
-    three = views(defence="augmix", consistency=12)
+    assert [view.dtype for view in views(augmentation="augmix")] == [torch.float32]
+    three = views(augmentation="augmix", consistency=12)
     assert three[0] is images
     assert len(three) == 3
     assert not torch.equal(three[1], three[2])
-    assert [view.dtype for view in views(defence="corruptions")] == [torch.uint8]
+    assert [view.dtype for view in views(augmentation="corruptions")] == [torch.uint8]
     with pytest.raises(TrainingError, match="augmix"):
         Recipe(consistency=12)
-    with pytest.raises(TrainingError, match=r"defence: .*'mixup'"):
-        Recipe(defence="mixup")
+    with pytest.raises(TrainingError, match=r"augmentation: .*'mixup'"):
+        Recipe(augmentation="mixup")
 
 
 @pytest.mark.quick_cases(1)
-@pytest.mark.parametrize("options", [{"defence": "augmix", "consistency": 12.0}, {"defence": "corruptions"}])
+@pytest.mark.parametrize("options", [{"augmentation": "augmix", "consistency": 12.0}, {"augmentation": "corruptions"}])
 def test_interrupted_training_ends_in_the_same_weights(
     few_digits: ImageData, tmp_path: Path, options: dict[str, object]
 ) -> None:
@@ -88,4 +88,4 @@ def test_interrupted_training_ends_in_the_same_weights(
     assert resumed.sha256 == whole.sha256
     plain = train(fresh(), few_digits, epochs=2, batch_size=40, seed=3, country=None)
     assert plain.sha256 != whole.sha256
-    assert whole.training["recipe"]["defence"] == options["defence"]
+    assert whole.training["recipe"]["augmentation"] == options["augmentation"]

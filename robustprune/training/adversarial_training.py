@@ -1,10 +1,8 @@
-"""What training does against attacks and corruptions: other images at each step, or another loss.
+"""Adversarial training: each step on images that an attack has made worse for the network as it is now.
 
-Adversarial training takes each step on images that an attack has made worse for the network as it is now: ``pgd`` is
-Madry et al. 2018 (arXiv:1706.06083), ``fgsm`` the single step from a random start of Wong, Rice & Kolter 2020
-(arXiv:2001.03994), ``trades`` Zhang et al. 2019 (arXiv:1901.08573), all in L∞. Images are attacked with batch
-normalization in evaluation mode, so that running statistics are those of the steps alone. Against corruptions there
-are AugMix (Hendrycks et al. 2020, arXiv:1912.02781) with its consistency loss, and corruptions that are not tested on.
+``pgd`` is Madry et al. 2018 (arXiv:1706.06083), ``fgsm`` the single step from a random start of Wong, Rice & Kolter
+2020 (arXiv:2001.03994), ``trades`` Zhang et al. 2019 (arXiv:1901.08573), all in L∞. Images are attacked with batch
+normalization in evaluation mode, so that running statistics are those of the steps alone.
 """
 
 from __future__ import annotations
@@ -18,13 +16,11 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from robustprune.attacks import run_attack
-from robustprune.corruptions import EXTRAS, corrupt
 from robustprune.data import Split
-from robustprune.data.augmentation import augmix
 from robustprune.errors import TrainingWarning
 from robustprune.models import evaluation_mode, logits_of
 from robustprune.runtime.process_group import SINGLE, ProcessGroup
-from robustprune.runtime.randomness import BatchGenerator, as_batch_generator, derive_seed
+from robustprune.runtime.randomness import BatchGenerator, as_batch_generator
 from robustprune.runtime.work import Work
 from robustprune.training.precision import training_logits
 from robustprune.training.recipes import Recipe
@@ -35,7 +31,6 @@ FGSM_STEP = 1.25
 TRADES_START = 0.001
 WATCHED = 256
 """Images on which the network is attacked after each epoch."""
-_CORRUPTED_SHARE, _HARDEST = 0.5, 3
 
 
 def adversarial_loss(
@@ -136,44 +131,3 @@ def watch_robustness(
             stacklevel=2,
         )
     return {"fgsm_accuracy": single, "pgd_accuracy": iterated, "catastrophic_overfitting": is_overfitted}
-
-
-def harden(
-    images: Tensor, recipe: Recipe, generator: Generator | BatchGenerator, *, seed: int, epoch: int, indices: Tensor
-) -> list[Tensor]:
-    """Return the views of a batch that are trained on: one, or with a consistency loss the images and two mixtures.
-
-    Images are uint8 (N, C, H, W), flipped and shifted; ``indices`` (N,) say which they are, ``epoch`` counts from 0.
-    """
-    if recipe.defence == "augmix":
-        if recipe.consistency > 0:
-            return [images, augmix(images, generator), augmix(images, generator)]
-        return [augmix(images, generator)]
-    if recipe.defence == "corruptions":
-        return [corrupt_some(images, generator, derive_seed(seed, "corruptions", epoch), indices)]
-    return [images]
-
-
-def corrupt_some(images: Tensor, generator: Generator | BatchGenerator, seed: int, indices: Tensor) -> Tensor:
-    """Return the images, half of them under one of the four extra corruptions at severity 1 to 3.
-
-    The fifteen of the headline figure are left for the test: to have trained on them would be to have seen it.
-    """
-    drawn = as_batch_generator(generator).rand(3, len(images), along=1).cpu()
-    kind, severity = (drawn[1] * len(EXTRAS)).long(), (drawn[2] * _HARDEST).long() + 1
-    result = images.clone()
-    for number, name in enumerate(EXTRAS):
-        for level in range(1, _HARDEST + 1):
-            chosen = ((drawn[0] < _CORRUPTED_SHARE) & (kind == number) & (severity == level)).nonzero()[:, 0]
-            if len(chosen):
-                at = chosen.to(images.device)
-                result[at] = corrupt(images[at], name, level, seed=seed, sample_ids=indices.cpu()[chosen])
-    return result
-
-
-def consistency_loss(logits: list[Tensor]) -> Tensor:
-    """Return the Jensen-Shannon divergence of predictions (N, K) for views of a batch, in nats (AugMix, eq. 1, 2)."""
-    shares = [row.softmax(dim=1) for row in logits]
-    # As in the published code: the mean is kept off zero, whose logarithm is not finite.
-    mean = torch.stack(shares).mean(dim=0).clamp(1e-7, 1).log()
-    return sum(F.kl_div(mean, share, reduction="batchmean") for share in shares) / len(shares)  # type: ignore[return-value]
