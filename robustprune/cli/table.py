@@ -1,0 +1,244 @@
+"""`robustprune table`: tables of tickets that are all trained, built, asked, and criteria judged against them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from robustprune.cli import terminal
+from robustprune.cli.application import TABLES, Commands, commands
+from robustprune.cli.options import json_option, list_option
+from robustprune.cli.paths import Naming, Source, Target
+from robustprune.cli.query import answer_options, draw_answer
+from robustprune.cli.sweep import following
+from robustprune.errors import SweepError
+
+if TYPE_CHECKING:
+    from robustprune.metrics.seeds import SeedMean
+
+
+@commands.group(cls=Commands, panel=TABLES)
+def table() -> None:
+    """Tables of tickets: every one trained and measured, so that any criterion can be judged in seconds."""
+
+
+_NAMED = click.argument("name", type=Naming(plain=True))
+_MEASURES = list_option(
+    "--measure",
+    "measures",
+    default=("accuracy",),
+    metavar="COLUMN,…",
+    help="What to be good in, as `robustprune table show` lists.",
+)
+
+
+@table.command(
+    examples=["examples/tables/resnet20-digits.yaml --folder runs --out resnet20-digits.parquet"],
+)
+@click.argument("spec", type=Source(dir_okay=False))
+@click.option("--folder", required=True, type=Target(marks=("sweeps", "stages"), file_okay=False), help="Of its sweep.")
+@click.option("--out", required=True, type=Target(dir_okay=False), help="File of the table: NAME.parquet.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes side by side.  [default: GPUs, or processors]")
+@click.option("--set", "settings", type=Naming(), multiple=True, metavar="NAME=VALUE", help="As for `robustprune sweep`.")
+@json_option
+def build(spec: str, folder: str, out: str, workers: int | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Train and measure every ticket that a YAML file asks for; a second call does only what is left.
+
+    What the networks compute with is said in `docs/tables.md`: on processors of one kind they come out the same.
+    """
+    from robustprune.sweep.document import read_document
+    from robustprune.tables.table_building import build_table
+    from robustprune.tables.table_spec import read_spec
+
+    asked = read_spec(read_document(spec, (), settings), spec)
+    with following() as watch:
+        state = build_table(asked, folder, out, workers=workers, watch=watch)
+    if state.failed:
+        first, error = next(iter(state.failed.items()))
+        raise SweepError(f"{len(state.failed)} stages failed, and no table was written: {first}: {error}")
+    if as_json:
+        terminal.print_json({"out": out, "name": asked.name, "networks": len(state.plan.runs)})
+    else:
+        terminal.say(f"{len(state.plan.runs)} networks are in {out}")
+
+
+@table.command(examples=["resnet20/digits"])
+@click.argument("name", type=Naming(plain=True), required=False)
+@json_option
+def show(name: str | None, as_json: bool) -> None:
+    """Say what a table holds; without a name, which tables come with the package."""
+    from robustprune.tables.ticket_table import load_table, shipped_tables
+
+    if name is None:
+        found = shipped_tables()
+        if as_json:
+            terminal.print_json(found)
+        else:
+            terminal.paragraph("\n".join(found) or "No table comes with this package; build one by `robustprune table build`.")
+        return
+    read = load_table(name)
+    facts = {**read.facts, "seeds": read.seeds, "measures": read.measures}
+    if as_json:
+        terminal.print_json(facts)
+        return
+    spec = read.facts["spec"]
+    counts = {method: sum(row["method"] == method for row in read.rows) for method in ("dense", "layer", "filter")}
+    terminal.table(
+        read.name,
+        ["", ""],
+        [
+            ["networks", ", ".join(f"{count} {method}" for method, count in counts.items() if count)],
+            ["seeds", len(read.seeds)],
+            ["tickets", "every set of blocks" if spec["tickets"] == "subsets" else "one for each depth of each stage"],
+            ["trained", f"{spec['recipe']['epochs']} epochs of {spec['recipe']['name']}"],
+            ["images", f"{spec['data']['name']}, {read.facts['images']} to measure on"],
+            ["measures", ", ".join(read.measures)],
+            ["built with", f"robustprune {read.facts['robustprune']}, torch {read.facts['torch']}"],
+        ],
+        spec["description"],
+    )
+
+
+@table.command(examples=["resnet20/digits --where \"kept = '2-3-3'\" --columns 'avg(accuracy)'"])
+@_NAMED
+@answer_options
+def query(name: str, **asked: Any) -> None:
+    """Show the networks of a table for which a condition holds, one row each."""
+    from robustprune.tables.ticket_table import load_table
+
+    rows = [{column: value for column, value in row.items() if not isinstance(value, bytes)} for row in load_table(name).rows]
+    draw_answer(rows, name, **asked)
+
+
+@table.command(examples=["resnet20/digits --budget 'macs<=80%' --measure accuracy,pgd_linf_16_255"])
+@_NAMED
+@_MEASURES
+@click.option("--budget", metavar="COST<=SHARE%", help="What networks may cost, such as macs<=60% of the dense one.")
+@json_option
+def best(name: str, measures: tuple[str, ...], budget: str | None, as_json: bool) -> None:
+    """Show the depths that are best under a budget: means over seeds and blocks, and which no other depth beats."""
+    from robustprune.tables.budget import best_tickets
+    from robustprune.tables.ticket_table import load_table
+
+    found = best_tickets(load_table(name), measures, budget)
+    if as_json:
+        plain = [{**vars(each), "values": {key: vars(value) for key, value in each.values.items()}} for each in found]
+        terminal.print_json(plain)
+        return
+    terminal.table(
+        f"{name}{f' within {budget}' if budget else ''}",
+        ["network", "blocks kept", ">networks", ">MACs", *(f">{measure}" for measure in measures), "Pareto"],
+        [
+            [each.method, each.kept, each.networks, f"{each.costs['macs']:.1%}",
+             *(_mean(each.values[measure]) for measure in measures), "yes" if each.is_best else ""]
+            for each in found
+        ],
+        "means over seeds with 95 % intervals; Pareto: none is as good in all measures and as cheap, and better in one",
+    )  # fmt: skip
+
+
+@table.command(examples=["resnet20/digits --criterion grasp", "resnet20/digits --criterion my_file.py:MyCriterion"])
+@_NAMED
+@list_option("--criterion", "criteria", required=True, metavar="NAME,…", help="See `robustprune list criteria`.")
+@_MEASURES
+@click.option("--draws", type=click.IntRange(min=1), default=1, help="How often each network is scored, on other images.")
+@json_option
+def rank(name: str, criteria: tuple[str, ...], measures: tuple[str, ...], draws: int, as_json: bool) -> None:
+    """Judge criteria against all tickets there are: score at the table's seeds, pick, and look up what was lost.
+
+    Nothing is trained. Chance is a τ of 0, a percentile of 50, and the regret that stands beside.
+    """
+    from robustprune.runtime.work import Work
+    from robustprune.tables.criterion_rank import rank_criterion
+    from robustprune.tables.ticket_table import load_table
+
+    read = load_table(name)
+    with terminal.progress_bar() as bar:
+        ranks = [each for criterion in criteria
+                 for each in rank_criterion(read, criterion, measures, draws=draws, work=Work(progress=bar))]  # fmt: skip
+    if as_json:
+        terminal.print_json([each.to_dict() for each in ranks])
+        return
+    names = {"tau_subsets": "τ, tickets", "tau_tuples": "τ, depths", "regret": "regret", "regret_of_chance": "of chance",
+             "percentile": "percentile", "percentile_within": "within depth"}  # fmt: skip
+    terminal.table(
+        f"{read.name}, {len(read.seeds)} seeds",
+        ["criterion", "measure", *(f">{text}" for text in names.values())],
+        [
+            [each.criterion, each.measure, *(_mean(each.figures.get(figure), 2) for figure in names)]
+            for each in ranks
+        ],
+        "means over seeds with 95 % intervals; regret: how much better the best ticket of equal size is, in percentage "
+        "points but for nll and brier; percentile: the share of tickets of equal size that the picked one beats",
+    )  # fmt: skip
+
+
+@table.command(examples=["resnet20/digits --measure accuracy,pgd_linf_16_255 --criterion grasp,snip"])
+@_NAMED
+@_MEASURES
+@list_option("--criterion", "criteria", metavar="NAME,…", help="Criteria to foretell the measures from, together.")
+@json_option
+def predict(name: str, measures: tuple[str, ...], criteria: tuple[str, ...], as_json: bool) -> None:
+    """Say what a measure varies with, how well clean accuracy foretells it, and how well criteria together do."""
+    from robustprune.runtime.work import Work
+    from robustprune.tables.criterion_rank import score_networks
+    from robustprune.tables.predictability import measure_agreement, predicted_ranks, variance_shares
+    from robustprune.tables.ticket_table import load_table
+
+    read = load_table(name)
+    with terminal.progress_bar() as bar:
+        scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in criteria}
+    found = []
+    for measure in measures:
+        agreement = None if measure == "accuracy" else measure_agreement(read, "accuracy", measure)
+        foretold = predicted_ranks(read, measure, scores) if scores else None
+        found.append((variance_shares(read, measure), agreement, foretold))
+    if as_json:
+        terminal.print_json([
+            {**vars(shares), "tau_of_accuracy": agreement and vars(agreement), "tau_of_criteria": foretold and vars(foretold)}
+            for shares, agreement, foretold in found
+        ])  # fmt: skip
+        return
+    terminal.table(
+        f"What {read.name} varies with",
+        ["measure", ">depths", ">blocks", ">seed", ">rest", ">deviation", ">τ of accuracy", ">τ of criteria"],
+        [
+            [shares.measure, f"{shares.depths:.1%}", "–" if shares.blocks is None else f"{shares.blocks:.1%}",
+             f"{shares.seed:.1%}", f"{shares.rest:.1%}", f"{shares.deviation:.4f}", _mean(agreement, 2), _mean(foretold, 2)]
+            for shares, agreement, foretold in found
+        ],
+        "shares of the variance among layer tickets; τ among tickets of equal seed and size",
+    )  # fmt: skip
+
+
+def _mean(found: SeedMean | None, digits: int = 4) -> str:
+    if found is None:
+        return "–"
+    interval = "" if found.low is None else f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return f"{found.mean:.{digits}f}{interval}"
+
+
+@table.command(examples=["resnet20/digits --kept 2-3-3 --seed 4"])
+@_NAMED
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the networks to train anew.")
+@list_option("--remove", "removed", metavar="BLOCK,…", help="Blocks that the ticket lacks.  [default: none, the dense network]")
+@click.option("--folder", required=True, type=Target(marks=("sweeps", "stages"), file_okay=False), help="Of its sweep.")
+@json_option
+def check(name: str, seed: int, removed: tuple[str, ...], folder: str, as_json: bool) -> None:
+    """Train one network of a table anew, and say whether it comes out as it stands there."""
+    from robustprune.tables.table_building import retrain
+    from robustprune.tables.ticket_table import load_table
+
+    with terminal.progress_bar():
+        found = retrain(load_table(name), removed, seed, Path(folder))
+    if as_json:
+        terminal.print_json(found)
+        return
+    same = "the same network" if found["is_same"] else "another network"
+    terminal.table(
+        f"{name}, seed {seed}, without {', '.join(removed) or 'nothing'}: {same}",
+        ["", ">in the table", ">now"],
+        [[each, found["table"][each], found["now"][each]] for each in found["now"]],
+    )
