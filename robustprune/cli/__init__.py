@@ -13,6 +13,7 @@ from robustprune.cli import (  # noqa: F401 (importing registers them)
     prune,
     query,
     sweep,
+    table,
     train,
     variance,
 )

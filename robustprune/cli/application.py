@@ -70,18 +70,21 @@ def _fail(message: str) -> None:
 
 # Panels of the help, in its order.
 PRUNE_AND_TRAIN, EVALUATE, COMPARE = "Prune and train", "Evaluate", "Compare and report"
-SWEEPS, INFORMATION = "Sweeps", "Information"
+SWEEPS, TABLES, INFORMATION = "Sweeps", "Tables of tickets", "Information"
 
 
-class _Commands(click.RichGroup):
+class Commands(click.RichGroup):
+    """A group of commands, which are checked before they begin."""
+
     command_class = Command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.command_panel(PRUNE_AND_TRAIN)
 @click.command_panel(EVALUATE)
 @click.command_panel(COMPARE)
 @click.command_panel(SWEEPS)
+@click.command_panel(TABLES)
 @click.command_panel(INFORMATION)
 @click.version_option(__version__, prog_name="robustprune")
 @click.pass_context
@@ -95,3 +98,12 @@ def commands(context: click.Context) -> None:
             f"of several processes, as torchrun starts them, only {' and '.join(SHARED)} make use; call "
             f"robustprune {context.invoked_subcommand} without torchrun"
         )
+
+
+def every_command() -> dict[str, click.Command]:
+    """Return all commands by what is typed to call them: ``evaluate``, ``table build``."""
+    found: dict[str, click.Command] = {}
+    for name, command in commands.commands.items():
+        below = command.commands if isinstance(command, click.Group) else None
+        found |= {name: command} if below is None else {f"{name} {each}": own for each, own in below.items()}
+    return found

@@ -39,10 +39,17 @@ class _Output(NamedTuple):
 class Command(click.RichCommand):
     """A command that checks all it is given before it begins."""
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
-        """Add ``--overwrite`` where something is written; ``examples`` end the help."""
+    def __init__(self, *args: Any, examples: Sequence[str] = (), called: str = "", **options: Any) -> None:
+        """Add ``--overwrite`` where something is written.
+
+        Args:
+            args: As click's.
+            examples: Arguments that end the help.
+            called: What is typed to call a command of a group.
+            options: As click's.
+        """
         if examples:
-            lines = (f"$ robustprune {options['name']} {each}" for each in examples)
+            lines = (f"$ robustprune {called or options['name']} {each}" for each in examples)
             options["epilog"] = "\n\n".join(["Examples:", *lines])
         super().__init__(*args, **options)
         if any(isinstance(each.type, Target) for each in self.params):

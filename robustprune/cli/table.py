@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -11,12 +12,17 @@ from robustprune.cli import terminal
 from robustprune.cli.application import TABLES, Commands, commands
 from robustprune.cli.options import json_option, list_option
 from robustprune.cli.paths import Naming, Source, Target
-from robustprune.cli.query import answer_options, draw_answer
-from robustprune.cli.sweep import following
+from robustprune.cli.query import Question, answer, question_options
+from robustprune.cli.sweep import OUT_OF_SWEEPS, following
 from robustprune.errors import SweepError
+from robustprune.registry import split_names
 
 if TYPE_CHECKING:
     from robustprune.metrics.seeds import SeedMean
+
+
+def _names(given: Sequence[str]) -> list[str]:
+    return [name for text in given for name in split_names(text)]
 
 
 @commands.group(cls=Commands, panel=TABLES)
@@ -25,23 +31,26 @@ def table() -> None:
 
 
 _NAMED = click.argument("name", type=Naming(plain=True))
+_FOLDER = click.option("--folder", required=True, type=OUT_OF_SWEEPS, help="That of the sweep that trains them.")
 _MEASURES = list_option(
     "--measure",
     "measures",
     default=("accuracy",),
     metavar="COLUMN,…",
     help="What to be good in, as `robustprune table show` lists.",
+    callback=lambda _ctx, _param, given: _names(given),
 )
 
 
 @table.command(
+    called="table build",
     examples=["examples/tables/resnet20-digits.yaml --folder runs --out resnet20-digits.parquet"],
 )
 @click.argument("spec", type=Source(dir_okay=False))
-@click.option("--folder", required=True, type=Target(marks=("sweeps", "stages"), file_okay=False), help="Of its sweep.")
+@_FOLDER
 @click.option("--out", required=True, type=Target(dir_okay=False), help="File of the table: NAME.parquet.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes side by side.  [default: GPUs, or processors]")
-@click.option("--set", "settings", type=Naming(), multiple=True, metavar="NAME=VALUE", help="As for `robustprune sweep`.")
+@click.option("--set", "settings", type=Naming(), multiple=True, metavar="NAME=VALUE", help="As for a sweep.")
 @json_option
 def build(spec: str, folder: str, out: str, workers: int | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Train and measure every ticket that a YAML file asks for; a second call does only what is left.
@@ -64,7 +73,7 @@ def build(spec: str, folder: str, out: str, workers: int | None, settings: tuple
         terminal.say(f"{len(state.plan.runs)} networks are in {out}")
 
 
-@table.command(examples=["resnet20/digits"])
+@table.command(called="table show", examples=["resnet20/digits"])
 @click.argument("name", type=Naming(plain=True), required=False)
 @json_option
 def show(name: str | None, as_json: bool) -> None:
@@ -76,7 +85,7 @@ def show(name: str | None, as_json: bool) -> None:
         if as_json:
             terminal.print_json(found)
         else:
-            terminal.paragraph("\n".join(found) or "No table comes with this package; build one by `robustprune table build`.")
+            terminal.paragraph("\n".join(found) or "none comes with this package; see `robustprune table build`")
         return
     read = load_table(name)
     facts = {**read.facts, "seeds": read.seeds, "measures": read.measures}
@@ -101,23 +110,26 @@ def show(name: str | None, as_json: bool) -> None:
     )
 
 
-@table.command(examples=["resnet20/digits --where \"kept = '2-3-3'\" --columns 'avg(accuracy)'"])
+@table.command(called="table query", examples=["resnet20/digits --where \"kept = '2-3-3'\" --columns 'avg(accuracy)'"])
 @_NAMED
-@answer_options
-def query(name: str, **asked: Any) -> None:
+@question_options
+def query(name: str, question: Question) -> None:
     """Show the networks of a table for which a condition holds, one row each."""
     from robustprune.tables.ticket_table import load_table
 
-    rows = [{column: value for column, value in row.items() if not isinstance(value, bytes)} for row in load_table(name).rows]
-    draw_answer(rows, name, **asked)
+    read = load_table(name)
+    plain = [name for name, value in read.rows[0].items() if not isinstance(value, bytes)]
+    answer(question, [{name: row[name] for name in plain} for row in read.rows], read.name)
 
 
-@table.command(examples=["resnet20/digits --budget 'macs<=80%' --measure accuracy,pgd_linf_16_255"])
+@table.command(
+    called="table best", examples=["resnet20/digits --budget 'macs<=80%' --measure accuracy,pgd_linf_16_255"]
+)
 @_NAMED
 @_MEASURES
 @click.option("--budget", metavar="COST<=SHARE%", help="What networks may cost, such as macs<=60% of the dense one.")
 @json_option
-def best(name: str, measures: tuple[str, ...], budget: str | None, as_json: bool) -> None:
+def best(name: str, measures: list[str], budget: str | None, as_json: bool) -> None:
     """Show the depths that are best under a budget: means over seeds and blocks, and which no other depth beats."""
     from robustprune.tables.budget import best_tickets
     from robustprune.tables.ticket_table import load_table
@@ -127,25 +139,39 @@ def best(name: str, measures: tuple[str, ...], budget: str | None, as_json: bool
         plain = [{**vars(each), "values": {key: vars(value) for key, value in each.values.items()}} for each in found]
         terminal.print_json(plain)
         return
+    rows = []
+    for each in found:
+        values = [_mean(each.values[measure]) for measure in measures]
+        is_best = "yes" if each.is_best else ""
+        rows.append([each.method, each.kept, each.networks, terminal.percent(each.costs["macs"]), *values, is_best])
     terminal.table(
         f"{name}{f' within {budget}' if budget else ''}",
         ["network", "blocks kept", ">networks", ">MACs", *(f">{measure}" for measure in measures), "Pareto"],
-        [
-            [each.method, each.kept, each.networks, f"{each.costs['macs']:.1%}",
-             *(_mean(each.values[measure]) for measure in measures), "yes" if each.is_best else ""]
-            for each in found
-        ],
+        rows,
         "means over seeds with 95 % intervals; Pareto: none is as good in all measures and as cheap, and better in one",
-    )  # fmt: skip
+    )
 
 
-@table.command(examples=["resnet20/digits --criterion grasp", "resnet20/digits --criterion my_file.py:MyCriterion"])
+_FIGURES = {
+    "tau_subsets": "τ, tickets",
+    "tau_tuples": "τ, depths",
+    "regret": "regret",
+    "regret_of_chance": "of chance",
+    "percentile": "percentile",
+    "percentile_within": "within depth",
+}
+
+
+@table.command(
+    called="table rank",
+    examples=["resnet20/digits --criterion grasp", "resnet20/digits --criterion my_file.py:MyCriterion"],
+)
 @_NAMED
 @list_option("--criterion", "criteria", required=True, metavar="NAME,…", help="See `robustprune list criteria`.")
 @_MEASURES
-@click.option("--draws", type=click.IntRange(min=1), default=1, help="How often each network is scored, on other images.")
+@click.option("--draws", type=click.IntRange(min=1), default=1, help="Scorings of each network, on other images each.")
 @json_option
-def rank(name: str, criteria: tuple[str, ...], measures: tuple[str, ...], draws: int, as_json: bool) -> None:
+def rank(name: str, criteria: tuple[str, ...], measures: list[str], draws: int, as_json: bool) -> None:
     """Judge criteria against all tickets there are: score at the table's seeds, pick, and look up what was lost.
 
     Nothing is trained. Chance is a τ of 0, a percentile of 50, and the regret that stands beside.
@@ -154,34 +180,32 @@ def rank(name: str, criteria: tuple[str, ...], measures: tuple[str, ...], draws:
     from robustprune.tables.criterion_rank import rank_criterion
     from robustprune.tables.ticket_table import load_table
 
-    read = load_table(name)
+    read, ranks = load_table(name), []
     with terminal.progress_bar() as bar:
-        ranks = [each for criterion in criteria
-                 for each in rank_criterion(read, criterion, measures, draws=draws, work=Work(progress=bar))]  # fmt: skip
+        for criterion in _names(criteria):
+            ranks += rank_criterion(read, criterion, measures, draws=draws, work=Work(progress=bar))
     if as_json:
         terminal.print_json([each.to_dict() for each in ranks])
         return
-    names = {"tau_subsets": "τ, tickets", "tau_tuples": "τ, depths", "regret": "regret", "regret_of_chance": "of chance",
-             "percentile": "percentile", "percentile_within": "within depth"}  # fmt: skip
     terminal.table(
         f"{read.name}, {len(read.seeds)} seeds",
-        ["criterion", "measure", *(f">{text}" for text in names.values())],
-        [
-            [each.criterion, each.measure, *(_mean(each.figures.get(figure), 2) for figure in names)]
-            for each in ranks
-        ],
+        ["criterion", "measure", *(f">{text}" for text in _FIGURES.values())],
+        [[each.criterion, each.measure, *(_mean(each.figures.get(name), 2) for name in _FIGURES)] for each in ranks],
         "means over seeds with 95 % intervals; regret: how much better the best ticket of equal size is, in percentage "
         "points but for nll and brier; percentile: the share of tickets of equal size that the picked one beats",
-    )  # fmt: skip
+    )
 
 
-@table.command(examples=["resnet20/digits --measure accuracy,pgd_linf_16_255 --criterion grasp,snip"])
+@table.command(
+    called="table predict",
+    examples=["resnet20/digits --measure accuracy,pgd_linf_16_255 --criterion grasp,snip"],
+)
 @_NAMED
 @_MEASURES
-@list_option("--criterion", "criteria", metavar="NAME,…", help="Criteria to foretell the measures from, together.")
+@list_option("--criterion", "criteria", metavar="NAME,…", help="Criteria to predict the measures from, together.")
 @json_option
-def predict(name: str, measures: tuple[str, ...], criteria: tuple[str, ...], as_json: bool) -> None:
-    """Say what a measure varies with, how well clean accuracy foretells it, and how well criteria together do."""
+def predict(name: str, measures: list[str], criteria: tuple[str, ...], as_json: bool) -> None:
+    """Say what a measure varies with, and how well clean accuracy, and criteria together, predict it."""
     from robustprune.runtime.work import Work
     from robustprune.tables.criterion_rank import score_networks
     from robustprune.tables.predictability import measure_agreement, predicted_ranks, variance_shares
@@ -189,28 +213,27 @@ def predict(name: str, measures: tuple[str, ...], criteria: tuple[str, ...], as_
 
     read = load_table(name)
     with terminal.progress_bar() as bar:
-        scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in criteria}
+        scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in _names(criteria)}
     found = []
     for measure in measures:
         agreement = None if measure == "accuracy" else measure_agreement(read, "accuracy", measure)
-        foretold = predicted_ranks(read, measure, scores) if scores else None
-        found.append((variance_shares(read, measure), agreement, foretold))
+        predicted = predicted_ranks(read, measure, scores) if scores else None
+        found.append((variance_shares(read, measure), {"tau_of_accuracy": agreement, "tau_of_criteria": predicted}))
     if as_json:
-        terminal.print_json([
-            {**vars(shares), "tau_of_accuracy": agreement and vars(agreement), "tau_of_criteria": foretold and vars(foretold)}
-            for shares, agreement, foretold in found
-        ])  # fmt: skip
+        plain = [(shares, {name: each and vars(each) for name, each in taus.items()}) for shares, taus in found]
+        terminal.print_json([{**vars(shares), **taus} for shares, taus in plain])
         return
+    rows = []
+    for shares, taus in found:
+        parts = [shares.depths, shares.blocks, shares.seed, shares.rest]
+        written = ["–" if part is None else terminal.percent(part) for part in parts]
+        rows.append([shares.measure, *written, f"{shares.deviation:.4f}", *(_mean(each, 2) for each in taus.values())])
     terminal.table(
         f"What {read.name} varies with",
         ["measure", ">depths", ">blocks", ">seed", ">rest", ">deviation", ">τ of accuracy", ">τ of criteria"],
-        [
-            [shares.measure, f"{shares.depths:.1%}", "–" if shares.blocks is None else f"{shares.blocks:.1%}",
-             f"{shares.seed:.1%}", f"{shares.rest:.1%}", f"{shares.deviation:.4f}", _mean(agreement, 2), _mean(foretold, 2)]
-            for shares, agreement, foretold in found
-        ],
+        rows,
         "shares of the variance among layer tickets; τ among tickets of equal seed and size",
-    )  # fmt: skip
+    )
 
 
 def _mean(found: SeedMean | None, digits: int = 4) -> str:
@@ -220,25 +243,27 @@ def _mean(found: SeedMean | None, digits: int = 4) -> str:
     return f"{found.mean:.{digits}f}{interval}"
 
 
-@table.command(examples=["resnet20/digits --kept 2-3-3 --seed 4"])
+@table.command(called="table check", examples=["resnet20/digits --remove layer1.1,layer3.2 --seed 4 --folder check"])
 @_NAMED
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the networks to train anew.")
-@list_option("--remove", "removed", metavar="BLOCK,…", help="Blocks that the ticket lacks.  [default: none, the dense network]")
-@click.option("--folder", required=True, type=Target(marks=("sweeps", "stages"), file_okay=False), help="Of its sweep.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the network to train anew.")
+@list_option("--remove", "removed", metavar="BLOCK,…", help="Blocks that it lacks.  [default: none, the dense network]")
+@_FOLDER
 @json_option
 def check(name: str, seed: int, removed: tuple[str, ...], folder: str, as_json: bool) -> None:
     """Train one network of a table anew, and say whether it comes out as it stands there."""
     from robustprune.tables.table_building import retrain
     from robustprune.tables.ticket_table import load_table
 
+    gone = _names(removed)
     with terminal.progress_bar():
-        found = retrain(load_table(name), removed, seed, Path(folder))
+        found = retrain(load_table(name), gone, seed, Path(folder))
     if as_json:
         terminal.print_json(found)
         return
     same = "the same network" if found["is_same"] else "another network"
+    lacking = f"without {', '.join(gone)}" if gone else "dense"
     terminal.table(
-        f"{name}, seed {seed}, without {', '.join(removed) or 'nothing'}: {same}",
+        f"{name}, seed {seed}, {lacking}: {same}",
         ["", ">in the table", ">now"],
         [[each, found["table"][each], found["now"][each]] for each in found["now"]],
     )

@@ -14,7 +14,7 @@ Depths = tuple[int, ...]
 """How many blocks each stage keeps."""
 
 
-def removable_subsets(blocks: Sequence[Block], eligibility: Eligibility = "authors") -> list[Subset]:
+def removable_subsets(blocks: Sequence[Block], eligibility: Eligibility = "paper") -> list[Subset]:
     """Return every set of blocks that can go together, the empty one first, then by their number."""
     eligible = eligible_blocks(blocks, eligibility)
     choices = []
@@ -32,7 +32,7 @@ def kept_depths(blocks: Sequence[Block], removed: Sequence[str]) -> Depths:
     return tuple(sum(block.stage == stage and block.name not in removed for block in blocks) for stage in stages)
 
 
-def subsets_by_depths(blocks: Sequence[Block], eligibility: Eligibility = "authors") -> dict[Depths, list[Subset]]:
+def subsets_by_depths(blocks: Sequence[Block], eligibility: Eligibility = "paper") -> dict[Depths, list[Subset]]:
     """Return the sets of blocks that can go together, by how many blocks each stage keeps."""
     found: dict[Depths, list[Subset]] = {}
     for subset in removable_subsets(blocks, eligibility):

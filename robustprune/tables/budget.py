@@ -54,7 +54,8 @@ def best_tickets(
     """
     for measure in measures:
         table.check_measure(measure)
-    dense = {name: _mean(table, name, [row for row in table.rows if row["method"] == "dense"]) for name in _COSTS}
+    rows = [row for row in table.rows if row["method"] == "dense"]
+    dense = {name: value for name in _COSTS if (value := _mean(rows, name))}  # a network may have no filters
     kept = dict.fromkeys((row["method"], row["kept"], row["match_by"]) for row in table.rows)
     found = [_describe(table, key, measures, dense) for key in kept]
     if budget is not None:
@@ -76,13 +77,13 @@ def _describe(
         by_seed = {seed: [row[measure] for row in own if row["seed"] == seed] for seed in table.seeds}
         known = [[value for value in each if value is not None] for each in by_seed.values()]
         values[measure] = mean_over_seeds([float(np.mean(each)) for each in known if each] or [float("nan")])
-    costs = {name: _mean(table, name, own) / dense[name] for name in _COSTS}
+    costs = {name: _mean(own, name) / value for name, value in dense.items()}
     return DepthMeans(f"{method} by {match_by}" if match_by else method, kept, len(own), costs, values)
 
 
-def _mean(table: TicketTable, name: str, rows: Sequence[dict[str, Any]]) -> float:
+def _mean(rows: Sequence[dict[str, Any]], name: str) -> float:
     known = [row[name] for row in rows if row[name] is not None]
-    return float(np.mean(known)) if known else float("nan")
+    return float(np.mean(known)) if known else 0.0
 
 
 def _parse(budget: str, dense: dict[str, float]) -> tuple[str, float]:
@@ -91,8 +92,8 @@ def _parse(budget: str, dense: dict[str, float]) -> tuple[str, float]:
     if found is None:
         raise TableError(f"a budget is COST<=NUMBER or COST<=SHARE%, such as macs<=60%, not {budget!r}")
     cost, number, percent = found.groups()
-    if cost not in _COSTS:
-        raise TableError(f"there is no cost {cost!r}.{suggest(cost, _COSTS)} Known: {', '.join(_COSTS)}.")
+    if cost not in dense:
+        raise TableError(f"there is no cost {cost!r}.{suggest(cost, dense)} Known: {', '.join(dense)}.")
     value = float(number.replace(",", "").replace("_", ""))
     return cost, value / 100 if percent else value / dense[cost]
 

@@ -17,12 +17,15 @@ from robustprune._version import __version__
 from robustprune.errors import TableError
 from robustprune.pruning import Block, kept_depths
 from robustprune.runtime.progress import counted, shown_progress
-from robustprune.sweep import Store, run_sweep
+from robustprune.sweep import Store, run_here, run_sweep
 from robustprune.sweep.graph import SweepPlan
 from robustprune.sweep.query.record_rows import attack_column, measured
+from robustprune.sweep.settings import RunSettings
 from robustprune.sweep.status import State, Watch
 from robustprune.tables.table_file import Row, write_table_file
 from robustprune.tables.table_spec import TableSpec
+from robustprune.tables.ticket_table import TicketTable, blocks_of
+from robustprune.tickets.requests import Pruning
 
 PORTABLE = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE"}
 """Variables with which processors of several makers round alike, as far as is known."""
@@ -49,6 +52,29 @@ def build_table(spec: TableSpec, folder: str | Path, out: str | Path, *, workers
     if not state.failed:
         write_table(spec, state.plan, Store(folder), Path(out))
     return state
+
+
+def retrain(table: TicketTable, removed: Sequence[str], seed: int, folder: Path) -> dict[str, Any]:
+    """Train and evaluate one network of a table anew; return its figures beside those that the table has.
+
+    Raises:
+        TableError: It has no such network.
+    """
+    wanted = tuple(block.name for block in table.spec.blocks if block.name in removed)
+    own = [row for row in table.rows if row["seed"] == seed and row["method"] != "filter" and blocks_of(row) == wanted]
+    if not own or len(wanted) < len(set(removed)):
+        raise TableError(f"{table.name} has no ticket of seed {seed} without {', '.join(removed) or 'any block'}")
+    shared = table.spec.model_dump(mode="json", include=set(RunSettings.model_fields) - {"pruning", "seed"})
+    pruning = Pruning(blocks=list(wanted)) if wanted else Pruning("dense")
+    (found,) = run_here("check", [RunSettings(**shared, pruning=pruning, seed=seed)], None, folder, shown_progress())
+    record = found.read()
+    now = _row(json.loads(record.to_json()), {"seed": seed, "method": own[0]["method"]}, table.spec.blocks)
+    figures = ["sha256", *table.measures]
+    return {
+        "is_same": now["sha256"] == own[0]["sha256"],
+        "table": {name: own[0][name] for name in figures},
+        "now": {name: now[name] for name in figures},
+    }
 
 
 def write_table(spec: TableSpec, plan: SweepPlan, store: Store, out: Path) -> None:

@@ -55,7 +55,7 @@ class TableSpec(RunSettings):
     name: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     description: str = ""
     tickets: Literal["subsets", "tuples"] = "subsets"
-    eligibility: Eligibility = "authors"
+    eligibility: Eligibility = "paper"
     seeds: Annotated[int, Field(ge=1)] = 5
     filters: FilterTickets | None = None
 

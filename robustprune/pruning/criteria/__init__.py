@@ -1,8 +1,10 @@
 """What blocks are worth: one criterion a file, each from a formula and its paper.
 
 A criterion is a subclass of :class:`Criterion`: a pydantic model whose fields are its options and whose methods
-score blocks, filters and weights; higher means keep. Name one as ``mine.py:Mine``, the class of a file, register it with
-``@CRITERIA.register("name")``, or install it through the entry-point group ``robustprune.criteria``. What it scores is a copy of the network, on batches of training images.
+score blocks, filters and weights; higher means keep. Name one as ``mine.py:Mine``, the class of a file, register it
+with ``@CRITERIA.register("name")``, or install it through the entry-point group ``robustprune.criteria``. What it
+scores
+is a copy of the network, on batches of training images.
 """
 
 from __future__ import annotations
