@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import click.shell_completion
 import pytest
@@ -30,14 +32,15 @@ DOCS = ROOT / "docs"
 slow = pytest.mark.slow
 # Pages that are done as they stand, from top to bottom.
 DONE = [
-    "howto/own-model.md",
     "howto/validity.md",
     *(
         pytest.param(name, marks=slow)
         for name in (
             *(
                 "tutorial.md",
+                "howto/compare.md",
                 "howto/own-data.md",
+                "howto/own-model.md",
                 "howto/own-pytorch.md",
                 "howto/plug-ins.md",
                 "howto/cifar10-c.md",
@@ -45,14 +48,15 @@ DONE = [
             ),
             "howto/cluster.md",
             "howto/graphics-cards.md",
+            "howto/reproduce.md",
         )
     ),
 ]
 # Pages whose Python takes some names as given, and from which block on.
 GIVEN = ["baselines.md", "corruptions.md", "criteria.md", "ood.md"]
-# Other tests run these: README by its own, an attack of one's own by tests/attacks/test_attack_own.py, and what comes
-# before torch is loaded by tests/runtime/test_threads.py.
-ELSEWHERE = {"README.md", "attacks.md", "howto/shared-machine.md"}
+# Other tests run these: README and the landing page by their own, an attack of one's own by
+# tests/attacks/test_attack_own.py, and what comes before torch is loaded by tests/runtime/test_threads.py.
+ELSEWHERE = {"README.md", "index.md", "attacks.md", "howto/shared-machine.md"}
 
 
 def name_of(page: Path) -> str:
@@ -98,7 +102,7 @@ def test_every_page_with_python_or_a_session_is_run() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_exist_with_their_options(page: Path) -> None:
+def test_commands_exist_and_take_their_options(page: Path) -> None:
     for _, name, *words in (words for words in commands_in(page.read_text()) if len(words) > 1):
         if name.startswith("-"):
             continue
@@ -107,6 +111,9 @@ def test_commands_exist_with_their_options(page: Path) -> None:
         known = {option for each in every for option in (*each.opts, *each.secondary_opts)} | {"--help"}
         used = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert used <= known, f"{name}: {sorted(used - known)}"
+        if not any("$" in word for word in words):  # a variable of the shell's
+            with contextlib.suppress(click.exceptions.Exit):  # of --help
+                commands.commands[name].make_context(name, list(words))
 
 
 @pytest.mark.parametrize("page", DONE)
@@ -137,16 +144,52 @@ def test_python_of_a_page_runs(page: str, few_digits: ImageData) -> None:
 
 
 @pytest.mark.slow
-def test_python_of_the_readme_runs(digits: ImageData) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_python_of_the_first_page_runs(page: str, digits: ImageData) -> None:
     loaders = {
         f"{name}_loader": DataLoader(TensorDataset(part.images.float() / 255, part.labels), batch_size=50)
         for name, part in (("train", digits.train), ("test", digits.test))
     }
-    (block,) = blocks_of(ROOT / "README.md", "python")
+    (block,) = blocks_of(ROOT / page, "python")
     names: dict[str, Any] = {**loaders, "model": rp.build_model("resnet20", digits, width=8)}
-    exec(compile(block.text, "README.md", "exec"), names)
+    exec(compile(block.text, page, "exec"), names)
     assert names["record"].clean.accuracy > 0.9
     assert names["record"].attacks[0].robust_accuracy < names["record"].clean.accuracy
+
+
+@pytest.mark.slow
+def test_commands_of_the_readme_run_one_after_the_other(run: Run) -> None:
+    lines = commands_in((ROOT / "README.md").read_text())
+    assert len(lines) == 5
+    shorter = {"train": ("--epochs", "1"), "evaluate": ("--limit", "40")}
+    for _, name, *words in lines:
+        outcome = run(name, *words, *shorter.get(name, ()))
+        assert outcome.code == 0, outcome.err
+    assert "<svg" in Path("report.html").read_text()
+
+
+def test_the_recording_is_one_small_file_that_fetches_nothing() -> None:
+    text = (DOCS / "recording.svg").read_text()
+    assert len(text) < 300_000
+    root = ElementTree.fromstring(text)
+    assert {each.tag.partition("}")[2] for each in root.iter()} <= {
+        "svg",
+        "style",
+        "rect",
+        "circle",
+        "g",
+        "text",
+        "tspan",
+    }
+    assert not re.findall(r"url\(|@import|href", text)
+    # It shows commands that exist, and the result of the last one stays for readers who ask for less motion.
+    shown = root.attrib["aria-label"].removeprefix("A terminal: ").split("; ")
+    assert [words[1] for words in commands_in("\n".join(shown))] == ["prune", "train", "evaluate"]
+    for _, name, *words in commands_in("\n".join(shown)):
+        commands.commands[name].make_context(name, words)
+    last = " ".join(text for each in root.iter() if each.get("class") == "last" for text in each.itertext())
+    assert "pgd" in last
+    assert "record.json" in last
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import rich_click as click
 
 from robustprune.cli import terminal
 from robustprune.cli.options import gathered, list_option, names_option
-from robustprune.cli.paths import OUT_FOLDER, Naming, Target
+from robustprune.cli.paths import Naming, Target
 from robustprune.errors import AttackError, EvaluationError
 from robustprune.runtime.file_kinds import ADVERSARIAL, FileKind
 
@@ -55,10 +55,9 @@ class AttackOptions:
     attacks: Attacks
     transfer_from: str | None
     strict: bool
-    resume_dir: Path | None
 
 
-_IDLE_ALONE = ("union", "transfer_from", "save_adversarial", "resume_dir", "strict", "steps", "step_size", "queries")
+_IDLE_ALONE = ("union", "transfer_from", "save_adversarial", "strict", "steps", "step_size", "queries")
 
 
 def _attacked(**given: Any) -> AttackOptions:
@@ -74,7 +73,6 @@ def _attacked(**given: Any) -> AttackOptions:
         Attacks(given["attacks"], epsilons=given["eps"], options=own, **shared),
         given["transfer_from"],
         given["strict"],
-        Path(given["resume_dir"]) if given["resume_dir"] else None,
     )
 
 
@@ -119,7 +117,6 @@ attack_options = gathered(
         type=Target(ADVERSARIAL, beside=_adversarial, dir_okay=False),
         help="npz file of the adversarial images.",
     ),
-    click.option("--resume-dir", type=OUT_FOLDER, help="Folder to pick interrupted attacks up from."),
     panel="Attacks",
 )
 """For ``attacked: AttackOptions``."""

@@ -103,10 +103,18 @@ def compare(
         found = compare(named.pop("dense", None), named, **how)
     if figures is not None:
         _write_ranks(found, figures)
+    if not statistics["metrics"] and {row.group for row in found.rows} <= {"accuracy", "calibration", "cost"}:
+        terminal.say(_MORE)
     if as_json:
         terminal.print_json(found.to_dict())
     else:
         _draw(found)
+
+
+_MORE = (
+    "Compared: accuracy, calibration and cost. Robustness, corruptions and out-of-distribution detection are compared "
+    "where records hold them: `robustprune evaluate … --attack pgd --corruption all --ood near`"
+)
 
 
 def _draw(found: Comparison) -> None:

@@ -17,6 +17,7 @@ from robustprune.cli.options import (
     list_option,
     names_option,
     processor_options,
+    resume_option,
     split_option,
     stack,
 )
@@ -177,7 +178,7 @@ _EXAMPLES = [
 @click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")
 @_made_options
 @click.option("--out", type=OUT_FOLDER, help="Folder to write NAME.npy to, laid out as CIFAR-10-C.")
-@click.option("--resume", is_flag=True, help="Write what is missing of a set that was interrupted.")
+@resume_option
 @click.option(
     "--gallery",
     type=Target(PICTURE, dir_okay=False),

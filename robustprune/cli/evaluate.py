@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from robustprune.cli.options import (
     names_option,
     network_options,
     opened,
+    resume_option,
     setup_options,
     split_option,
 )
@@ -88,6 +90,19 @@ class _Wanted:
     limit: int | None
     batch_size: int
     out: str | None
+    resume: bool
+
+    @property
+    def resume_folder(self) -> Path | None:
+        """Where attacks keep how far they have come, beside the record; None where nothing is to be kept."""
+        if not self.resume:
+            return None
+        if self.out is None:
+            raise click.UsageError("--resume keeps how far attacks have come beside the record; name one with --out")
+        folder = Path(self.out).with_name(f"{Path(self.out).name}.resume")
+        if folder.exists() and not folder.is_dir():
+            raise click.UsageError(f"--resume keeps how far attacks have come in {folder}, which is a file; remove it")
+        return folder
 
 
 wanted_options = gathered(
@@ -108,9 +123,15 @@ wanted_options = gathered(
     click.option(
         "--out", type=Target(beside=_written), help="File of the record; of several networks, folder of their records."
     ),
+    resume_option,
     panel="Evaluation",
 )
 
+
+_MORE = (
+    "Measured: accuracy and calibration on clean images. Add --attack pgd for robustness, --corruption all, --shift "
+    "NAME=PLACE for images from elsewhere, or --ood near for out-of-distribution detection"
+)
 
 _EXAMPLES = [
     "--model ticket.pt --attack pgd",
@@ -156,7 +177,7 @@ def evaluate(
     # Out-of-distribution sets are looked for where the data set is.
     ood = ood.model_copy(update={"root": dataset.root, "download": dataset.download}) if ood.sets else ood
     asked = Evaluation(corruptions=corruptions, shift=shift, ood=ood, seed=setup.seed, **own)
-    source, device = attacked.transfer_from, setup.begin()
+    source, resume_folder, device = attacked.transfer_from, wanted.resume_folder, setup.begin()
     with join_process_group(device, EVALUATION_TIMEOUT) as processes, terminal.progress_bar() as bar:
         others = [*named[1:], *([source] if source else [])]
         networks, data = opened(processes, dataset, lambda: _open_all(network, others, dataset, setup))
@@ -164,20 +185,29 @@ def evaluate(
         if source:
             attacks = attacks.model_copy(update={"transfer_from": networks[source].model()})
         tickets = {name: networks[name] for name in named}
-        work = Work(processes, bar, attacked.resume_dir)
+        work = Work(processes, bar, resume_folder)
         records = evaluate_models(tickets, data, asked, dense=wanted.dense, device=device, work=work, attacks=attacks)
         processes.from_main(lambda: _save(records, files))
+    if not (attacks.names or corruptions.names or corruptions.published or shift.sets or ood.sets):
+        terminal.say(_MORE)
+    _draw(records, files, as_json)
+    clear_states(work)
+    if resume_folder is not None:
+        with suppress(OSError):  # another call's are in it
+            resume_folder.rmdir()
+    if attacked.strict:
+        refuse_invalid(records.values())
+
+
+def _draw(records: Mapping[str, Record], files: Mapping[str, str], as_json: bool) -> None:
     if as_json:
         found = [record.to_json() for record in records.values()]
         terminal.print_json(found[0] if len(found) == 1 else f"[{','.join(found)}]")
-    else:
-        for name, record in records.items():
-            accuracy_table(record, files.get(name))
-            corruption_tables(record)
-            ood_tables(record)
-    clear_states(work)
-    if attacked.strict:
-        refuse_invalid(records.values())
+        return
+    for name, record in records.items():
+        accuracy_table(record, files.get(name))
+        corruption_tables(record)
+        ood_tables(record)
 
 
 def _save(records: Mapping[str, Record], files: Mapping[str, str]) -> None:

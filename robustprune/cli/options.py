@@ -236,7 +236,12 @@ dataset_options = gathered(
     click.option("--channels", type=click.Choice([1, 3]), help="Convert to gray or colour."),
     click.option("--train-limit", type=click.IntRange(min=1), help="Stratified number of training images."),
     click.option("--validation-fraction", type=click.FloatRange(0, 0.5), help="Held out of train. [default: 0.1]"),
-    click.option("--workers", type=click.IntRange(min=0), help="Processes that read images of large sets."),
+    click.option(
+        "--data-workers",
+        "workers",
+        type=click.IntRange(min=0),
+        help="Processes that read images of sets too large for memory.  [default: 0, read in this one]",
+    ),
     panel="Data set",
 )
 """For ``dataset: DataOptions``."""
@@ -275,13 +280,15 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
             type=click.Choice(["fp32", "bf16", "fp16"]),
             help="What training passes compute in; weights, attacks and evaluation stay in fp32. [default: fp32]",
         ),
-        click.option(
-            "--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on graphics cards."
-        ),
+        click.option("--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on GPUs."),
         *further,
         panel="Training",
     )
 
+
+resume_option = click.option(
+    "--resume", is_flag=True, help="Continue where an interrupted call with the same --out was; otherwise begin."
+)
 
 country_options = gathered(
     "country",

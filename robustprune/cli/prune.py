@@ -38,6 +38,7 @@ _OPTIONS = {
     "filter": ("match", "filters", "match_by"),
     "weight": ("sparsity", "rounds"),
 }
+_ADVICE = {"layer": "; `robustprune blocks --model …` shows how many can go"}
 _NEEDED = {"layer": ("blocks",), "filter": ("match", "filters"), "weight": ("sparsity",)}
 
 
@@ -61,7 +62,7 @@ def _wanted(method: str, criterion: str, **own: Any) -> _Wanted:
             raise click.UsageError(f"--{name.replace('_', '-')} belongs to --method {owner}, not to --method {kind}")
     if not given.keys() & set(_NEEDED[kind]):
         flags = " or ".join(f"'--{name}'" for name in _NEEDED[kind])
-        raise click.UsageError(f"Missing option {flags}, which --method {kind} needs.")
+        raise click.UsageError(f"Missing option {flags}, which --method {kind} needs{_ADVICE.get(kind, '')}.")
     if "filters" in given and ("match" in given or "match_by" in given):
         raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
     match, filters = (given.pop(name, None) for name in ("match", "filters"))

@@ -19,6 +19,7 @@ from robustprune.cli.options import (
     network_options,
     opened,
     recipe_options,
+    resume_option,
     setup_options,
 )
 from robustprune.cli.paths import Target
@@ -63,7 +64,7 @@ training_options = recipe_options(
 @dataset_options
 @training_options
 @country_options
-@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@resume_option
 @click.option(
     "--out", type=Target(TICKET, beside=_checkpoint, dir_okay=False), required=True, help="File of the trained ticket."
 )

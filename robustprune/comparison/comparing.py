@@ -1,4 +1,4 @@
-"""Compares candidates with a dense network, or with one another, from records alone."""
+"""Compares candidates with a dense network, or with one another, by their records."""
 
 from __future__ import annotations
 
@@ -61,30 +61,31 @@ def compare(
 ) -> Comparison:
     """Compare candidates with a dense network, over seeds and sample by sample.
 
-    Networks of one seed are compared in pairs where both sides have the same seeds. From three seeds on the
-    statement is about the method, below about these networks. Where the records of one name are of several image sets
-    or architectures, networks are compared in each, and the rows are of the mean over these settings.
+    Networks are compared in pairs of one seed where both groups have the same seeds. From three seeds on verdicts are
+    on the method, with fewer on these networks. Where the records of a group are of several image sets or
+    architectures (settings), networks are compared in each, and the rows are means over the settings.
 
     Args:
-        dense: Records of the dense network, one for each seed: as returned by :func:`robustprune.evaluate`, their
-            files, folders of them, or patterns. None where only candidates are compared with one another.
+        dense: Records of the dense network, one for each seed: as :func:`robustprune.evaluate` returns them, their
+            files, folders or patterns. None to compare candidates with one another.
         candidates: Name → records of a candidate.
-        against: Name of the one that all others are compared with, the dense network among them.
-        all_pairs: Compare each with each, in place of all with one.
+        against: Name of the group that all others are compared with.
+        all_pairs: Compare each group with each, in place of all with one.
         tolerance: ξ of eq. 1 in percentage points, or ``std`` for one standard deviation of the dense network over
             its seeds; or a mapping with either for kinds of metrics, such as ``{"accuracy": 0.5, "auroc": "std"}``.
-        confidence: Of the intervals, and of each of the one-sided tests that verdicts rest on.
-        metrics: Compare only these: keys, what stands before the bracket of a key, or groups. All by default.
-        resamples: How often samples are drawn for the calibration error; all else is no matter of chance.
-        seed: Of these draws.
-        work: Its progress is told of groups of records.
+        confidence: Confidence level of the intervals, and of each of the one-sided tests of a verdict.
+        metrics: Compare only these: keys, kinds (the part of a key before the bracket), or groups. All by default.
+        resamples: Number of bootstrap samples for the calibration error; everything else is computed exactly.
+        seed: Seed of the bootstrap.
+        work: Reports progress, one step for each group of records.
 
     Raises:
-        ComparisonError: Records of one image set on other samples, or measured otherwise; or nothing to compare.
+        ComparisonError: Records of one image set are of different samples or were measured differently, or there is
+            nothing to compare.
         EvaluationError: A record cannot be read.
     """
     if dense is not None and DENSE in candidates:
-        raise ComparisonError(f"networks called {DENSE!r} are given twice; a candidate needs another name")
+        raise ComparisonError(f"two groups are called {DENSE!r}; give the candidate another name")
     given = ({} if dense is None else {DENSE: dense}) | dict(candidates)
     how: dict[str, Any] = {"tolerance": tolerance, "confidence": confidence, "metrics": metrics, "work": work}
     found = compare_pairs(given, _pairs(given, against, all_pairs), resamples=resamples, seed=seed, **how)
@@ -105,10 +106,10 @@ def compare_pairs(
     seed: int = 0,
     work: Work = Work(),
 ) -> Comparison:
-    """Compare networks in pairs that are named: what is compared with, and a candidate.
+    """Compare named groups of networks, pair by pair: the name of a reference, and that of a candidate.
 
-    Groups are given by name, with records as for :func:`compare`, whose the other arguments and errors are. P-values
-    are corrected for all pairs together.
+    Groups are name → records. Records, all other arguments and errors are as for :func:`compare`. Holm's correction of
+    the p-values is for all pairs together.
     """
     _check_statistics(confidence, resamples)
     tolerances = read_tolerance(tolerance)
@@ -139,8 +140,8 @@ def _compare_setting(
     for reference, _ in compared if "std" in tolerances.values() else ():
         if len(groups[reference]) < 2:
             raise ComparisonError(
-                f"a tolerance of one standard deviation takes {reference} networks of two seeds or more, there is one; "
-                "give more records, or a tolerance in percentage points"
+                f"the tolerance 'std' takes two seeds or more of {reference}, there is one; give more records, or a "
+                "tolerance in percentage points"
             )
     for fact, read in _FACTS.items():
         advice = "evaluate them with the same --dataset, --split and --limit (and --seed of it)"
@@ -162,30 +163,29 @@ def _compare_setting(
 
 
 def _pairs(given: Mapping[str, object], against: str, all_pairs: bool) -> list[tuple[str, str]]:
-    """Return what is compared: the name of the networks compared with, and that of a candidate."""
+    """Return the names of each reference and candidate."""
     if not all(given):
         raise ComparisonError("a candidate needs a name, as in layer=FILE.json")
     if len(given) < 2:
         raise ComparisonError(
-            "there is no candidate to compare with others; name the dense network and one, as in dense=FILE.json "
-            "layer=FILE.json"
+            "there is no candidate; name the dense network and a candidate, as in dense=FILE.json layer=FILE.json"
         )
     if all_pairs:
         return list(combinations(given, 2))
     if against not in given:
-        raise ComparisonError(f"no networks are called {against!r}.{suggest(against, list(given))}")
+        raise ComparisonError(f"no group is called {against!r}.{suggest(against, list(given))}")
     return [(against, name) for name in given if name != against]
 
 
 def _check_statistics(confidence: float, resamples: int) -> None:
     if not 0.5 <= confidence < 1:
-        raise ComparisonError(f"the confidence is from 0.5 to below 1, such as 0.95, got {confidence}")
+        raise ComparisonError(f"the confidence must be at least 0.5 and below 1, such as 0.95, got {confidence}")
     if resamples < 100:
-        raise ComparisonError(f"a variance takes at least 100 resamples, got {resamples}")
+        raise ComparisonError(f"the bootstrap takes at least 100 resamples, got {resamples}")
 
 
 def _choose(networks: Sequence[Network], wanted: Sequence[str]) -> list[Metric]:
-    """Return the metrics that any network has, group by group, of those that are wanted."""
+    """Return the wanted metrics that at least one network has, group by group."""
     found = dict.fromkeys(metric for network in networks for metric in network.values)
     groups, costs = list(GROUPS), list(COSTS)
     there = sorted(found, key=lambda m: (groups.index(m.group), costs.index(m) if m in COSTS else 0))
@@ -203,7 +203,7 @@ def _choose(networks: Sequence[Network], wanted: Sequence[str]) -> list[Metric]:
 def _rows(metrics: Sequence[Metric], pairings: Sequence[Pairing], conditions: _Conditions) -> tuple[ComparisonRow, ...]:
     rows = []
     for pairing in pairings:
-        # What other candidates alone were measured by is no matter of this one.
+        # Not the metrics that only other candidates have.
         mine = [metric for metric in metrics if any(metric in network.values for network in pairing.networks)]
         rows += [_row(metric, pairing, conditions) for metric in mine]
     return correct_p_values(rows)
@@ -247,7 +247,7 @@ def _row(metric: Metric, pairing: Pairing, conditions: _Conditions) -> Compariso
         require_equal(f"{metric.key}: seed of the evaluation", compared, seeds, "evaluate them with the same --seed")
     bare = [network for network in pairing.networks if not network.values[metric].varies]
     if bare:
-        return ComparisonRow(**about, reason=f"outcomes per sample are not on file for {pairing.name(bare)}")
+        return ComparisonRow(**about, reason=f"no outcomes per sample (samples.npz) for {pairing.name(bare)}")
     if trim and any(len(each.seeds) > spare_trainings(each.n_networks) for each in failed):
         return ComparisonRow(**about, reason="; ".join(f"{each.group}: {each.text}" for each in failed))
     estimate = estimate_difference(dense, own, paired=bool(pairing.pairs), trim=trim)
@@ -275,15 +275,15 @@ def _chance_to_be_better(
 
 
 def _margin(dense: Floats, tolerance: float | str) -> float:
-    """Return ξ in the unit of a metric, of which the dense networks have values (S,)."""
+    """Return ξ in the unit of a metric, from the values (S,) of the dense networks."""
     return float(np.std(dense, ddof=1)) if isinstance(tolerance, str) else tolerance
 
 
 def _problem(metric: Metric, pairing: Pairing) -> str | None:
-    """Return why a metric is not compared."""
+    """Return why a metric cannot be compared, or None."""
     lacking = [network for network in pairing.networks if metric not in network.values]
     if lacking:
-        return f"not on file for {pairing.name(lacking)}"
+        return f"no value in the records of {pairing.name(lacking)}"
     invalid = [network for network in pairing.networks if network.values[metric].problem is not None]
     if invalid:
         return f"invalid for {pairing.name(invalid)}: {invalid[0].values[metric].problem}"
@@ -296,7 +296,7 @@ def _problem(metric: Metric, pairing: Pairing) -> str | None:
 def _of_cost(
     dense: Sequence[MetricValue], own: Sequence[MetricValue], confidence: float, *, paired: bool
 ) -> dict[str, Any]:
-    """Return what a row of a cost has beside its values: the share saved, and an interval over enough seeds."""
+    """Return the share of a cost that is saved, and from three seeds on an interval of the difference."""
     values = [np.array([each.value for each in side]) for side in (dense, own)]
     found: dict[str, Any] = {"reason": "costs have no tolerance"}
     if values[0].mean() > 0:

@@ -20,14 +20,14 @@ from robustprune.records.tidy import GROUPS
 from robustprune.runtime.html import html_paragraphs, html_table
 
 _OF_SETTINGS = (
-    "One more setting: what an equal comparison would find there.",
+    "One more setting: prediction interval for the difference in a further setting.",
     "τ: standard deviation between settings; I²: its share of their variance.",
 )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidates against a dense network, or one another.
+    """Candidates compared with a dense network, or with one another.
 
     Attributes:
         against: What all candidates are compared with; None where each is compared with each.
@@ -91,7 +91,7 @@ class Comparison:
 
     @cached_property
     def rankings(self) -> tuple[Ranking, ...]:
-        """Mean ranks in each metric over settings, else over seeds; of three kinds of networks and blocks or more."""
+        """Mean ranks in each metric over three or more settings, else seeds; empty for fewer than three kinds."""
         found = []
         for first in {row.metric: row for row in self.rows if row.group != "cost"}.values():
             blocks = {name: each._means(first.metric) for name, each in self.settings.items()}
@@ -107,7 +107,7 @@ class Comparison:
         return tuple(found)
 
     def _means(self, metric: str) -> dict[str, float]:
-        """Return the value of each kind of network."""
+        """Return kind of network → its value of a metric."""
         rows = [row for row in self.rows if row.metric == metric]
         values = {
             name: value for row in rows for name, value in ((row.against, row.reference), (row.candidate, row.value))
@@ -115,7 +115,7 @@ class Comparison:
         return {name: value for name, value in values.items() if value is not None}
 
     def _by_seed(self, metric: str) -> dict[str, dict[str, float]]:
-        """Return the values of all kinds of networks for each seed; none where not all have the same seeds."""
+        """Return seed → kind of network → value; empty where the kinds have different seeds."""
         rows = [row for row in self.rows if row.metric == metric]
         found: dict[str, dict[str, float]] = {}
         for row in rows if all(row.seeds_paired and row.per_seed for row in rows) else ():
@@ -125,7 +125,7 @@ class Comparison:
         return found
 
     def table(self, candidate: str, against: str) -> tuple[list[str], list[list[str]]]:
-        """Return headings and lines of a table of one of the `pairs`; `notes` belong to it."""
+        """Return the headings and lines of the table of one of the `pairs`; `notes` explain it."""
         lines = []
         for group, members in groupby(self._of(candidate, against), key=lambda row: row.group):
             lines.append([GROUPS[group], "", "", "", ""])
@@ -136,7 +136,7 @@ class Comparison:
         return ["metric", f">{against}", spread, ">p", "verdict"], lines
 
     def notes(self, candidate: str, against: str) -> list[str]:
-        """Return why rows of one of the `pairs` have no verdict, costs apart, and which is likely to be ahead."""
+        """Return the notes to a table: which network is likely to be better, and why rows have no verdict."""
         reasons: dict[str, list[str]] = {}
         chances = []
         for row in self._of(candidate, against):
@@ -147,11 +147,11 @@ class Comparison:
                 share = f"{100 * (row.chance_better or 0):.0f} % [{low}, {high}]"
                 chances = [f"Chance that one {candidate} network is more accurate than one {against}: {share}."]
         if self.settings:
-            chances += [*_OF_SETTINGS, *self._chance_agreements(candidate, against)]
+            chances += [*_OF_SETTINGS, *self._narrow_by_chance(candidate, against)]
         return chances + [f"{'; '.join(labels)}: {reason}" for reason, labels in reasons.items()]
 
-    def _chance_agreements(self, *pair: str) -> Iterator[str]:
-        """Yield which rows have an interval narrower than seeds and images allow, and what their verdicts rest on."""
+    def _narrow_by_chance(self, *pair: str) -> Iterator[str]:
+        """Yield which rows have settings that agree by chance, and the interval that their verdicts rest on."""
         found = []
         for row in self._of(*pair):
             if row.heterogeneity is not None and row.interval is not None:
@@ -159,16 +159,16 @@ class Comparison:
                 if own[1] - own[0] > row.interval[1] - row.interval[0]:
                     found.append(f"{row.label} {write_interval(own, row.unit)}")
         if found:
-            yield "Settings agree more closely than their seeds and images let expect. Verdicts rest"
-            yield f"on what these leave: {', '.join(found)}."
+            yield "Settings agree more closely than their seeds and images allow, by chance."
+            yield f"Verdicts rest on the wider interval: {', '.join(found)}."
 
     def title(self, candidate: str, against: str) -> str:
-        """Return what the table of one of the `pairs` shows."""
+        """Return the title of the table of one of the `pairs`."""
         return f"{candidate} against {against}"
 
     @property
     def tolerance_text(self) -> str:
-        """The tolerances of what was judged, for readers."""
+        """The tolerances of the metrics that have a verdict, for readers."""
         return write_tolerances(self.tolerances, [row.metric for row in self.rows if row.verdict])
 
     def _repr_html_(self) -> str:
@@ -178,7 +178,7 @@ class Comparison:
         return html_paragraphs(said) + "".join(tables)
 
     def _beneath(self, row: ComparisonRow) -> Iterator[list[str]]:
-        """Yield lines on how a difference comes out in each setting, and in one more."""
+        """Yield lines on the difference in each setting, and in one more."""
         spread = row.heterogeneity
         if spread is None:
             return

@@ -19,44 +19,43 @@ class ComparisonRow:
     """One metric of one candidate against the dense network, or others.
 
     Attributes:
-        candidate: Its name.
-        against: Name of the networks that it is compared with.
-        metric: Stable key, such as ``accuracy`` or ``robust_accuracy[pgd Linf 0.0314]``.
-        label: For readers.
-        group: What the metric belongs to.
-        unit: Of the difference; ``pp`` for shares, whose values are in percent.
-        higher_is_better: Which direction is good.
-        over_seeds: What values and differences are of the seeds: their mean, or where trainings failed their
+        candidate: Name of the candidate.
+        against: Name of the networks that it is compared with (the reference).
+        metric: Stable key of the metric, such as ``accuracy`` or ``robust_accuracy[pgd Linf 0.0314]``.
+        label: Name of the metric for readers.
+        group: Group of the metric.
+        unit: Unit of the difference; ``pp`` for shares, whose values are in percent.
+        higher_is_better: Whether higher values are better.
+        over_seeds: How values and differences are averaged over the seeds; where trainings failed, by the
             interquartile mean.
-        reference: Mean over the networks compared with; None where it means nothing or is not there.
-        value: Mean over the candidate's.
-        difference: Of the candidate's mean to the reference.
-        interval: Of the difference.
-        bounds: Lower and upper bound of the difference that each hold with the confidence of the interval; so they are
-            an interval of less, 90 % where that has 95 %.
-        standard_error: Of the difference.
-        freedom: Degrees of freedom of the standard error; 1e9 stands for as many as one likes.
-        p_value: Of no difference.
-        p_equivalent: Of a difference of ``tolerance`` or more to either side (two one-sided tests).
-        p_adjusted: The same, corrected for all rows of the comparison (Holm).
-        saved_percent: Of a cost, how much less than the reference.
-        chance_better: How likely one network of the candidate's is better than one of the reference, of the same seed
-            where they are paired; on these images, from three seeds on.
-        chance_interval: Of that.
-        tolerance: ξ that the verdict was given with, in ``unit``.
-        n_seeds: Networks on the side that has fewer.
-        n_samples: Samples behind each network's value.
-        paired: Whether samples were compared one by one.
-        seeds_paired: Whether networks were compared in pairs of one seed.
-        statement: What difference and interval speak of: the ``method``, these ``networks``, or the mean over
+        reference: Average of the reference; None where it is missing or invalid.
+        value: Average of the candidate; None where it is missing or invalid.
+        difference: Candidate − reference.
+        interval: Confidence interval of the difference.
+        bounds: One-sided lower and upper bound of the difference, each with the confidence of the interval. As an
+            interval, they have 90 % where that has 95 %.
+        standard_error: Standard error of the difference.
+        freedom: Degrees of freedom of the standard error; 1e9 stands for infinitely many.
+        p_value: p-value of the null hypothesis of no difference.
+        p_adjusted: ``p_value`` after Holm's correction for all rows of the comparison.
+        p_equivalent: p-value of the null hypothesis of a difference of at least ``tolerance`` (two one-sided tests).
+        saved_percent: Cost that the candidate saves, in percent of the reference.
+        chance_better: Probability that one network of the candidate is better than one of the reference, of the same
+            seed where they are paired; on these images, from three seeds on.
+        chance_interval: Confidence interval of ``chance_better``.
+        tolerance: ξ of the verdict, in ``unit``.
+        n_seeds: Number of networks in the smaller of the two groups.
+        n_samples: Number of samples behind each network's value.
+        paired: Whether the networks were compared sample by sample.
+        seeds_paired: Whether the networks were compared in pairs of one seed.
+        statement: What difference and interval describe: the ``method``, these ``networks``, or the mean over
             ``settings``.
-        heterogeneity: How far settings differ, of a difference over several.
-        verdict: What is shown of the difference, see :func:`robustprune.comparison.verdict.judge`; None where there is
-            a reason.
+        heterogeneity: How far the settings differ, for a mean over settings.
+        verdict: The verdict, see :func:`robustprune.comparison.verdict.judge`; None where there is a reason.
         reason: Why there is no verdict.
-        spreads: What the difference varies with, from three seeds on; None where trainings failed.
-        per_seed: ``seed, reference, value, difference``, and of right and wrong answers ``b`` (samples that only the
-            reference has right), ``c`` (only the candidate) and ``p`` (McNemar's test, exact).
+        spreads: The parts of the variance of the difference, from three seeds on; None where trainings failed.
+        per_seed: ``seed, reference, value, difference``; for right and wrong answers also ``b`` (number of samples
+            that only the reference has right), ``c`` (only the candidate) and ``p`` (McNemar's exact test).
     """
 
     candidate: str
@@ -94,18 +93,18 @@ class ComparisonRow:
 
     @property
     def verdict_text(self) -> str | None:
-        """The verdict for readers; of a candidate that is better, also whether by less than the tolerance."""
+        """The verdict for readers; ``better, < ξ`` where the candidate is better by less than the tolerance."""
         is_slight = self.verdict == "better" and self.bounds is not None and is_within(self.bounds, self.tolerance or 0)
         return "better, < ξ" if is_slight else self.verdict
 
 
 def row_cells(row: ComparisonRow) -> list[str]:
-    """Return the cells of a row: what it is compared with, the difference, its p-value, and the verdict."""
+    """Return the cells of a row: the reference, the difference, its p-value, and the verdict."""
     p_value = "" if row.p_adjusted is None else f"{row.p_adjusted:.3f}" if row.p_adjusted >= 0.001 else "<0.001"
     difference = write_difference(row.difference, row.unit)
     verdict = row.verdict_text or "–"
     if row.interval is not None and row.saved_percent is not None:
-        # As wide on either side; both ends of small figures would not fit on a terminal.
+        # Half the interval: both ends of a small cost would not fit on a terminal.
         difference += f" ± {write_short((row.interval[1] - row.interval[0]) / 2)}"
     elif row.interval is not None:
         difference += f" {write_interval(row.interval, row.unit)}"
@@ -115,7 +114,7 @@ def row_cells(row: ComparisonRow) -> list[str]:
 
 
 def correct_p_values(rows: Sequence[ComparisonRow]) -> tuple[ComparisonRow, ...]:
-    """Return rows with ``p_adjusted``, for all of them together."""
+    """Return the rows with ``p_adjusted``: Holm's correction for all of them together."""
     tested = [place for place, row in enumerate(rows) if row.p_value is not None]
     adjusted = holm([rows[place].p_value or 0.0 for place in tested])
     found = dict(zip(tested, adjusted, strict=True))

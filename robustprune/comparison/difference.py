@@ -1,7 +1,7 @@
-"""The difference of two groups of networks in one metric, what each sample contributes to it, and what follows from it.
+"""The estimated difference of two groups of networks in one metric, with its variance over seeds and samples.
 
-Of a share, a sample contributes whether it is right. The AUROC and the calibration error are no means over samples; how
-they vary with them stands here, too.
+Accuracies are means over samples. The AUROC and the calibration error are not; their variance over samples is estimated
+here, too.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from robustprune.metrics import confidence_bins, shares_below
 from robustprune.metrics.detection import bootstrap_counts
 from robustprune.metrics.seeds import CrossedDifference, least_variance, paired_difference, unpaired_difference
 
-DOUBT = 0.3
-"""What is left of the bias of a bin's calibration error, at most, in standard errors."""
-# Beyond so many standard errors from 0 a bin has no bias.
+_MOST_BIAS = 0.3
+"""Largest bias of a bin's calibration error that the correction leaves, in standard errors."""
+# A bin that is so many standard errors from 0 has no bias.
 _NEAR = 2.5
 
 
 def estimate_difference(
     dense: Sequence[MetricValue], own: Sequence[MetricValue], *, paired: bool, trim: bool = False
 ) -> CrossedDifference:
-    """Return the mean difference of ``own`` to ``dense``, in pairs or not, on equal samples, without known bias.
+    """Return the mean difference ``own`` − ``dense`` on equal samples, in pairs of networks or not, corrected for bias.
 
     If ``trim``, it is the interquartile mean over the seeds.
     """
@@ -46,16 +46,16 @@ def estimate_difference(
     if replicates:
         drawn = np.stack(replicates)
         covariance = covariance + _covariance(drawn[len(dense) :] - drawn[: len(dense)] if paired else drawn)
-    # Networks of one side are biased alike: more of them make it no surer.
-    doubt = sum(float(np.mean([outcome.doubt for outcome in side])) ** 2 for side in (dense, own))
+    # The networks of a group share this error, so more of them do not reduce it.
+    shared = sum(float(np.mean([outcome.bias_error for outcome in side])) ** 2 for side in (dense, own))
     if paired:
-        found = paired_difference(values[1] - values[0], covariance, least + doubt, trim=trim)
+        found = paired_difference(values[1] - values[0], covariance, least + shared, trim=trim)
     else:
-        found = unpaired_difference(values[0], values[1], covariance, least + doubt, trim=trim)
+        found = unpaired_difference(values[0], values[1], covariance, least + shared, trim=trim)
     if found.spreads is None:
         return found
     n_images = both[0].n_samples or sum(len(each) for each in both[0].samples)
-    of_images = math.hypot(found.spreads.images, math.sqrt(doubt))
+    of_images = math.hypot(found.spreads.images, math.sqrt(shared))
     spreads = replace(found.spreads, images=of_images, n_images=n_images, of_share=scale == SHARE)
     return replace(found, spreads=spreads)
 
@@ -67,25 +67,25 @@ def _covariance(arrays: Floats) -> Floats:
 
 
 def placements(inside: Floats, outside: Floats) -> tuple[Floats, Floats]:
-    """Return for each score the share of those of the other kind that it is on the right side of, ties half.
+    """Return for each score the share of the other kind's scores that it is on the right side of, ties counting half.
 
-    Either's mean is the AUROC, and the AUROC varies with the samples as the sum of both means does (DeLong et al.
-    1988, "Comparing the areas under two or more correlated receiver operating characteristic curves").
+    The mean of either is the AUROC, and the AUROC varies with the samples as the sum of both means (DeLong et al. 1988,
+    "Comparing the areas under two or more correlated receiver operating characteristic curves").
     """
     return (1 - shares_below(inside, outside)).astype(np.float32), shares_below(outside, inside).astype(np.float32)
 
 
 def calibration_spread(confidence: Floats, right: Floats, resamples: int, seed: int) -> tuple[Floats, float, float]:
-    """Return how the expected calibration error varies with the samples, and how far it lies above the true one.
+    """Return how the expected calibration error varies with the samples, and its bias.
 
-    Of each bin it takes |s|, s the mean of right − confidence over all samples, σ its standard error. That lies above
-    the true |μ| by up to 0.8 σ where a network is well calibrated, and by nothing far from there. No estimate of |μ|
-    is unbiased (Cai & Low 2011, "Testing composite hypotheses, Hermite polynomials and optimal estimation of a
-    nonsmooth functional"); |s| − 1.3 σ·exp(−1.4 (s/σ)²) is, to `DOUBT` σ. Confidence and right are (n,).
+    Each bin adds |s|, s the mean of right − confidence over all samples, σ its standard error. |s| exceeds the true |μ|
+    by up to 0.8 σ where a network is well calibrated, and by nothing where it is far from calibrated. No estimate of
+    |μ| is unbiased (Cai & Low 2011, "Testing composite hypotheses, Hermite polynomials and optimal estimation of a
+    nonsmooth functional"); |s| − 1.3 σ·exp(−1.4 (s/σ)²) is, to `_MOST_BIAS` σ. Confidence and right are (n,).
 
     Returns:
-        Estimates (R,) of the true error from samples drawn with replacement, the estimated bias of the error as it is
-        measured, and the standard deviation of what that estimate may be off by, where all bins err alike.
+        Estimates (R,) of the true error from samples drawn with replacement; the estimated bias of the measured error;
+        and the standard deviation of the error of that bias, if all bins err in the same direction.
     """
     bins = confidence_bins(confidence.astype(np.float64))
     gaps = np.zeros((len(bins), int(bins.max()) + 1), np.float32)
@@ -97,8 +97,8 @@ def calibration_spread(confidence: Floats, right: Floats, resamples: int, seed: 
     drawn = _counts(len(bins), resamples, seed) @ gaps / np.float32(len(bins))
     replicates: Floats = np.abs(drawn).sum(axis=1) - _excess(drawn, errors)
     is_near = np.abs(means) < _NEAR * errors
-    # A bound on either side has the standard deviation of what is uniform within.
-    return replicates, float(_excess(means, errors)), DOUBT * float(errors[is_near].sum()) / math.sqrt(3)
+    # The standard deviation of a uniform distribution between −bound and bound.
+    return replicates, float(_excess(means, errors)), _MOST_BIAS * float(errors[is_near].sum()) / math.sqrt(3)
 
 
 def _excess(means: Floats, errors: Floats) -> Floats:
@@ -116,16 +116,16 @@ def _counts(n: int, resamples: int, seed: int) -> Floats:
 def mcnemar(lost: int, gained: int) -> float:
     """Return the two-sided p-value of McNemar's test, exact for any number of samples.
 
-    Of the samples on which two networks differ, each is as likely to be lost (only the first has it right) as to be
-    gained where neither is better (McNemar 1947); so what is lost is binomial, without an approximation by χ².
+    Where neither network is better, a sample on which they differ is as likely to be lost (only the first has it
+    right) as to be gained (McNemar 1947). So the number lost is binomial, and χ² is not needed.
     """
     return float(min(1.0, 2 * bdtr(min(lost, gained), lost + gained, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return adjusted p-values: those below α are, with probability 1 − α, all of differences that are there.
+    """Return p-values adjusted so that the family-wise error rate is α at a threshold of α.
 
-    Holm 1979, "A simple sequentially rejective multiple test procedure"; it holds however the tests depend.
+    Holm 1979, "A simple sequentially rejective multiple test procedure", which allows any dependence of the tests.
     """
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values, kind="stable")

@@ -1,8 +1,8 @@
-"""Trainings that failed, and how many may: by a rule that is fixed beforehand.
+"""Failed trainings, found by a rule that is fixed beforehand.
 
-A network whose training collapsed is none that a method usually makes. When one training in ten does, Student's
-interval from three or five seeds holds the mean over all trainings in less than half of the cases: mostly none is among
-the seeds. So the two are reported separately: how often trainings fail, and what those reach that do not.
+When one training in ten collapses, three or five seeds mostly contain no collapsed one, and Student's interval then
+covers the mean over all trainings in less than half of the cases. So two things are reported separately: how often
+trainings fail, and what the other trainings reach.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from robustprune.comparison.metric import Floats
 from robustprune.metrics.seeds import LEAST_SEEDS
 
 GAP = 0.10
-"""In accuracy, between trainings that failed and the next better ones."""
+"""Gap in accuracy between the failed trainings and the worst of the others."""
 _RARE = 0.01
 _MEASURED = {"validation_accuracy": "validation accuracy", "train_accuracy": "training accuracy"}
 
 
 @dataclass(frozen=True)
 class Failures:
-    """How many trainings of a group of networks failed.
+    """The failed trainings of a group of networks.
 
     Attributes:
-        group: Its name.
-        seeds: Of those that failed; None for a network that knows none.
-        n_networks: All of the group.
-        share: Of trainings that failed.
-        interval: Of that share among all trainings there could be (Clopper and Pearson 1934, exact).
-        odd: Seeds, with their accuracies, that ended far below the others without having failed.
+        group: Name of the group.
+        seeds: Seeds of the failed trainings; None for a network without a seed on record.
+        n_networks: Number of networks of the group.
+        share: Share of trainings that failed.
+        interval: Exact confidence interval of the failure rate (Clopper and Pearson 1934).
+        odd: Outliers: seeds, with their accuracies, far below the others that did not fail.
     """
 
     group: str
@@ -51,21 +51,20 @@ class Failures:
 
     @property
     def text(self) -> str:
-        """What is to be said of them."""
+        """The failures in words."""
         low, high = (100 * end for end in self.interval)
         seeds = ", ".join("unknown" if seed is None else str(seed) for seed in self.seeds)
         failed = f"{len(self.seeds)} of {self.n_networks} trainings failed (seed {seeds})"
-        return f"{failed}, which allows a share of {low:.1f} to {high:.1f} %"
+        return f"{failed}; interval of the failure rate {low:.1f} to {high:.1f} %"
 
 
 def find_failures(group: str, networks: Sequence[Network], confidence: float = 0.95) -> Failures:
-    """Return which trainings of a group failed.
+    """Return the failed trainings of a group.
 
-    One failed whose accuracy at the end of its training lies less than a tenth of the way from chance to 1, or below a
-    gap of more than 0.1 in the accuracies of the group. Networks that differ by their seed leave no such gap between
-    one and the next, and it is found however many lie below it. The accuracy is that on the validation and on the
-    training images, whichever all records of the group have; where they have neither, as of networks that were trained
-    elsewhere, that of the evaluation.
+    A training failed whose final accuracy lies less than a tenth of the way from chance to 1, or below a gap of more
+    than 0.1 in the sorted accuracies of the group: networks that differ only by their seed leave no such gap. The
+    accuracies are those on validation and training images, where all records of the group have them; else that of the
+    evaluation, as for networks that were trained elsewhere.
     """
     failed: set[int] = set()
     odd: list[str] = []
@@ -79,7 +78,7 @@ def find_failures(group: str, networks: Sequence[Network], confidence: float = 0
 
 
 def join_failures(found: Sequence[Sequence[Failures]], confidence: float = 0.95) -> Iterator[Failures]:
-    """Yield the failures of each group in several settings together."""
+    """Yield the failures of each group over all settings."""
     groups: dict[str, list[Failures]] = {}
     for each in itertools.chain.from_iterable(found):
         groups.setdefault(each.group, []).append(each)
@@ -96,13 +95,13 @@ def _failures(group: str, seeds: Sequence[int | None], of: int, confidence: floa
 
 
 def spare_trainings(n_networks: int) -> int:
-    """Return how many failures of so many trainings an interquartile mean leaves out, with seeds enough left over."""
+    """Return how many failed trainings an interquartile mean can leave out, with three or more seeds left."""
     cut = n_networks // 4
     return cut if n_networks - 2 * cut >= LEAST_SEEDS else 0
 
 
 def _accuracies(networks: Sequence[Network]) -> Iterator[tuple[str, Floats]]:
-    """Yield each accuracy that tells how trainings ended, by name, of all networks (K,)."""
+    """Yield name and values (K,) of each accuracy that trainings are judged by."""
     ends = [network.record.model.history[-1] if network.record.model.history else {} for network in networks]
     known = [name for name in _MEASURED if all(end.get(name) is not None for end in ends)]
     for name in known:
@@ -112,7 +111,7 @@ def _accuracies(networks: Sequence[Network]) -> Iterator[tuple[str, Floats]]:
 
 
 def failed_trainings(values: Floats, classes: int) -> set[int]:
-    """Return where trainings failed that ended with accuracies (K,) on so many classes; 0 where that is not known."""
+    """Return the indices of the failed trainings, from their accuracies (K,); 0 classes where the number is unknown."""
     failed = values < 1 / classes + 0.1 * (1 - 1 / classes) if classes else np.zeros(len(values), bool)
     best_first = np.sort(values)[::-1]
     gaps = np.flatnonzero(best_first[:-1] - best_first[1:] > GAP)
@@ -122,9 +121,9 @@ def failed_trainings(values: Floats, classes: int) -> set[int]:
 
 
 def _odd(values: Floats, failed: set[int]) -> list[int]:
-    """Return where the lowest of accuracies (K,) that did not fail is an outlier, by Grubbs's test at 1 %.
+    """Return the index of the lowest accuracy (K,) that did not fail, if it is an outlier by Grubbs's test at 1 %.
 
-    Grubbs 1950, "Sample criteria for testing outlying observations": of normal values, one set in a hundred has one.
+    Grubbs 1950, "Sample criteria for testing outlying observations"; of normal values, one set in a hundred has one.
     """
     rest = [place for place in range(len(values)) if place not in failed]
     n = len(rest)

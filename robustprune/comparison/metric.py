@@ -1,4 +1,4 @@
-"""What networks are compared by, what one network reached in it, and how such values are written for readers."""
+"""The metrics that networks are compared by, their values, and how values are written for readers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SHARE = 100.0
 
 @dataclass(frozen=True)
 class Metric:
-    """What is compared.
+    """A metric.
 
     Attributes:
-        key: A stable name.
-        label: One for readers.
-        group: What it belongs to.
-        unit: Of the difference, ``pp`` for shares; empty where there is none.
-        higher_is_better: Which direction is good.
+        key: Stable name, such as ``robust_accuracy[pgd Linf 0.0314]``.
+        label: Name for readers.
+        group: Group of the metric.
+        unit: Unit of the difference, ``pp`` for shares; empty where there is none.
+        higher_is_better: Whether higher values are better.
     """
 
     key: str
@@ -38,26 +38,26 @@ class Metric:
 
     @property
     def kind(self) -> str:
-        """What stands before the bracket of the key."""
+        """The part of the key before the bracket."""
         return self.key.partition("[")[0]
 
 
 @dataclass(frozen=True, eq=False)
 class MetricValue:
-    """What one network reached.
+    """The value of a metric for one network.
 
     Attributes:
         value: In the metric's unit.
-        samples: What each sample adds to the value, (n,) each: the value varies with the samples as ``scale`` times
-            the sum of the means of these. Booleans where a sample is right or wrong. Empty where it is not on file.
-        scale: From samples to the unit; ``SHARE`` for samples in [0, 1], which are given in percent.
-        replicates: (R,) values on samples drawn anew, for a metric that is no mean; draw r is the same for all.
-        bias: How far the value lies, in expectation, above what it estimates; replicates are without it.
-        doubt: Standard deviation of what that may be off by, for networks alike.
-        n_samples: How many samples; None for what samples have no part in.
-        settings: What has to be equal in two records; None stands for what does not matter.
-        seed: Of the evaluation, where the value depends on it.
-        problem: Why the value means nothing.
+        samples: Contributions of the samples, (n,) each: the variance of the value over samples is that of ``scale``
+            times the sum of their means. Booleans where a sample is right or wrong. Empty where they are missing.
+        scale: Factor from the contributions to the unit; ``SHARE`` for contributions in [0, 1].
+        replicates: (R,) bootstrap values of a metric that is no mean; all networks share the samples of a replicate.
+        bias: Estimated bias of ``value``; replicates are without it.
+        bias_error: Standard deviation of the error of ``bias``, which all networks share.
+        n_samples: Number of samples; None where the value depends on none.
+        settings: Settings of the measurement, which have to be equal in two records; None is equal to anything.
+        seed: Seed of the evaluation, where the value depends on it.
+        problem: Why the value is invalid; None where it is valid.
     """
 
     value: float
@@ -65,7 +65,7 @@ class MetricValue:
     scale: float = 1.0
     replicates: Floats | None = None
     bias: float = 0.0
-    doubt: float = 0.0
+    bias_error: float = 0.0
     n_samples: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
@@ -73,12 +73,12 @@ class MetricValue:
 
     @property
     def varies(self) -> bool:
-        """Whether it is known how the value varies with the samples."""
+        """Whether the variance of the value over samples is known."""
         return bool(self.samples) or self.replicates is not None
 
     @property
     def right(self) -> Floats | None:
-        """Which samples are right, (n,) booleans, where each is right or wrong."""
+        """Which samples are right, (n,) booleans; None where samples are not right or wrong."""
         return self.samples[0] if self.samples and self.samples[0].dtype == bool else None
 
 
@@ -103,7 +103,7 @@ def write_interval(interval: tuple[float, float], unit: str) -> str:
 
 
 def write_short(value: float) -> str:
-    """Return a number with three or four digits, large ones in thousands, millions or thousands of them."""
+    """Return a number with three or four digits, large ones with the suffix k, M or G."""
     for scale, suffix in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
         if abs(value) >= scale:
             return f"{value / (1e3 if suffix == ' k' else scale):.4g}{suffix}"

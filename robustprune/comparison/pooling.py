@@ -1,4 +1,4 @@
-"""Comparisons in several settings, each an image set or an architecture or both, and the mean over them."""
+"""Comparisons in several settings (image sets, architectures or both), and the mean over the settings."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _Settings = dict[str, dict[str, list[Network]]]
 def split_settings(groups: Mapping[str, Sequence[Network]], compared: Sequence[tuple[str, str]]) -> _Settings:
     """Return the networks of each group in each setting.
 
-    Settings are told by what differs within a group: its image sets, its architectures, or both. A candidate whose one
-    architecture is not that of the dense network is a candidate like others.
+    A setting is what differs within a group: image set, architecture, or both. A candidate with one architecture, other
+    than that of the dense network, makes no further setting.
 
     Raises:
-        ComparisonError: One network twice, two of one seed in a setting, or networks that are to be compared and have
-            fewer than two settings in common.
+        ComparisonError: A network is given twice, a setting has two networks of one seed, or two groups that are to be
+            compared have fewer than two settings in common.
     """
     told = [read for read in _FACTS.values() if any(len({read(n.record) for n in own}) > 1 for own in groups.values())]
     found: _Settings = {}
@@ -51,14 +51,14 @@ def split_settings(groups: Mapping[str, Sequence[Network]], compared: Sequence[t
             places = "; ".join(f"{group}: {', '.join(n for n in sorted(found) if group in found[n])}" for group in pair)
             shared = f"only {common[0]}" if common else "none"
             raise ComparisonError(
-                f"records that cannot be compared: they are of several settings, and {pair[0]} and {pair[1]} have "
-                f"{shared} in common ({places}); give the records of both for each setting"
+                f"these records cannot be compared: they are of several settings, and {pair[0]} and {pair[1]} have "
+                f"{shared} in common ({places}); give records of both for each setting"
             )
     return dict(sorted(found.items()))
 
 
 def pool(found: Mapping[str, Comparison]) -> Comparison:
-    """Return the mean over settings of what comparisons in each, by its name, found."""
+    """Return the mean over settings, from the comparison in each."""
     first = next(iter(found.values()))
     failures = tuple(join_failures([each.failures for each in found.values()], first.confidence))
     failed = {each.group for each in failures if each}
@@ -85,7 +85,7 @@ def _any(rows: Mapping[str, ComparisonRow]) -> ComparisonRow:
 def _pool_rows(
     found: Mapping[str, ComparisonRow], n_settings: int, confidence: float, failed: set[str]
 ) -> ComparisonRow:
-    """Return the row of a metric over settings, without ``p_adjusted``; ``failed`` are groups with failed trainings."""
+    """Return the mean row of a metric, without ``p_adjusted``; ``failed`` are the groups with failed trainings."""
     rows, first = list(found.values()), _any(found)
     about: dict[str, Any] = {
         **{name: getattr(first, name) for name in ("candidate", "against", "metric", "label", "group", "unit")},
@@ -100,12 +100,12 @@ def _pool_rows(
     judged = [row for row in rows if row.verdict is not None]
     if len(judged) < 2:
         return ComparisonRow(**about, reason=f"compared in {len(judged)} of {n_settings} settings")
-    # Of the calibration error, the middle of the interval is without the bias of the figure beside it.
+    # The middle of the interval: for the calibration error it is free of the bias of the difference.
     middles = np.array([np.mean(row.interval or 0.0) for row in judged])
     variances = np.array([row.standard_error or 0.0 for row in judged]) ** 2
     freedoms = np.array([row.freedom or 1.0 for row in judged])
     estimate, heterogeneity = pool_settings(middles, variances, freedoms, confidence)
-    # Of one standard deviation in each setting, the root of the mean square.
+    # The root mean square, where ξ is one standard deviation in each setting.
     margin = float(np.sqrt(np.mean([(row.tolerance or 0.0) ** 2 for row in judged])))
     for name in ("reference", "value", "difference"):
         about[name] = float(np.mean([getattr(row, name) for row in judged]))
@@ -129,10 +129,10 @@ def judge_pooled(
     higher_is_better: bool = True,
     has_failures: bool = False,
 ) -> dict[str, Any]:
-    """Return what a row says of a mean difference over settings.
+    """Return the fields of a row that a mean difference over settings decides.
 
-    Settings may agree by chance, more closely than their seeds and images let expect. The interval, which is right in
-    95 % of all cases, is mostly wrong in these; so the verdict then rests on what seeds and images leave.
+    By chance, settings may agree more closely than their seeds and images allow. The interval, right in 95 % of all
+    cases, is mostly wrong in these; so the verdict then rests on the wider interval of seeds and images.
     """
     own, within = (
         judge_estimate(each, tolerance, confidence, higher_is_better=higher_is_better, has_failures=has_failures)
@@ -148,13 +148,13 @@ def _limitations_of_mean(
     """Yield what limits a mean over settings."""
     if len(found) < LEAST_SETTINGS:
         yield (
-            f"{len(found)} settings are few: the interval takes Student's quantile of one degree of freedom, which is "
-            f"12.7 at 95 %; from {LEAST_SETTINGS} on it is 4.3 and less"
+            f"{len(found)} settings are few: Student's quantile with one degree of freedom is 12.7 at 95 %, so the "
+            f"interval is wide; with {LEAST_SETTINGS} settings it is 4.3"
         )
     for (candidate, against, _), rows in ordered:
         absent = [name for name, comparison in found.items() if (candidate, against) not in comparison.pairs]
         if absent:
-            yield f"{candidate}: not compared with {against} on {', '.join(absent)}, of which records are missing"
+            yield f"{candidate}: not compared with {against} on {', '.join(absent)}, where records are missing"
         settings = {end: [name for name, row in rows.items() if row.verdict == end] for end in ("better", "worse")}
         if all(settings.values()):
             better, worse = (", ".join(names) for names in settings.values())

@@ -1,4 +1,4 @@
-"""Networks of three kinds or more in order: mean ranks over settings, or over seeds."""
+"""Ranks three kinds of networks or more: mean ranks over settings, or over seeds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Blocks = Literal["settings", "seeds"]
 
 @dataclass(frozen=True)
 class Ranking:
-    """Kinds of networks by their mean ranks in one metric.
+    """Kinds of networks, sorted by their mean rank in one metric.
 
     Attributes:
         metric: Key of the metric.
-        label: For readers.
-        over: What ranks are averaged over.
-        blocks: The settings or seeds.
-        names: Of the kinds, the best first.
-        ranks: Theirs, in the same order.
-        confidence: With which kinds are found to differ.
+        label: Its name for readers.
+        over: What the ranks are averaged over.
+        blocks: Names of these settings or seeds.
+        names: Names of the kinds, the best first.
+        ranks: Mean ranks of the kinds, in the same order.
+        confidence: Confidence level of the critical difference.
     """
 
     metric: str
@@ -46,14 +46,20 @@ class Ranking:
         for place, (name, mean) in enumerate(zip(self.names, self.ranks.means, strict=True)):
             near = sorted({each for clique in self.ranks.cliques if place in clique for each in clique} - {place})
             lines.append([name, f"{mean:.2f}", ", ".join(self.names[each] for each in near) or "–"])
-        return ["network", ">mean rank", "no difference found from"], lines
+        return ["network", ">mean rank", "no significant difference from"], lines
 
     def notes(self) -> list[str]:
         """Return what the table rests on."""
         p_value = f"{self.ranks.p_value:.3f}" if self.ranks.p_value >= 0.001 else "<0.001"
-        found = "no two differ" if self.ranks.p_value >= 1 - self.confidence else "those differ whose"
-        gap = f"{found} mean ranks are {self.ranks.critical_difference:.2f} apart" if found.endswith("whose") else found
-        return [f"1 is best. p of no difference (Friedman): {p_value}; {gap} (Nemenyi, {100 * self.confidence:.4g} %)."]
+        found = "no significant difference" if self.ranks.p_value >= 1 - self.confidence else "significant from"
+        gap = (
+            f"{found} a difference of {self.ranks.critical_difference:.2f} in mean rank"
+            if found.endswith("from")
+            else found
+        )
+        return [
+            f"1 is best. Friedman's test of no difference: p {p_value}; {gap} (Nemenyi, {100 * self.confidence:.4g} %)."
+        ]
 
 
 def rank_blocks(

@@ -1,4 +1,4 @@
-"""What a record says of a network, metric by metric: what was measured of it, and what it costs."""
+"""The metrics of one record: what was measured of a network, and what it costs."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Found = Iterator[tuple[Metric, MetricValue]]
 
 COSTS = tuple(Metric(key, label, "cost", unit, higher_is_better=False) for key, (label, unit) in tidy.COSTS.items())
 
-# In stable keys, which are typed.
+# As stable keys have them: plain letters, to be typed.
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
-# Options of an attack that change how it computes and not what it finds, or that follow from others and the network.
+# Options that change how an attack computes and not what it finds, or that follow from other options.
 _INCIDENTAL = ("seed", "batch_size", "frozen", "early_stop", "stages", "samples_together")
 
 
 def read_metrics(record: Record, *, resamples: int = 1000, seed: int = 0) -> MetricValues:
-    """Return the value of each metric of a record; arrays of its samples are reduced to what comparing takes.
+    """Return the value of each metric of a record, with the contributions of its samples.
 
-    For a metric that is no mean, samples are drawn anew so many times.
+    The calibration error is no mean, so its variance takes a bootstrap with ``resamples`` samples.
     """
     samples = record.samples or {}
     found: MetricValues = {}
@@ -45,7 +45,7 @@ def read_metrics(record: Record, *, resamples: int = 1000, seed: int = 0) -> Met
 
 
 def _share(key: str, label: str, group: tidy.Group, share: float, right: Floats | None, **facts: Any) -> Found:
-    """Yield a metric that is a share, in percent, of samples (n,) that are right."""
+    """Yield a metric that is the share of right samples (n,), in percent."""
     yield Metric(key, label, group), MetricValue(100 * share, () if right is None else (right,), SHARE, **facts)
 
 
@@ -74,7 +74,7 @@ def _attacks(record: Record, samples: Samples) -> Found:
 
 
 def _essential(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that decide what an attack is; a union has those of its members within its own."""
+    """Return the options that decide what an attack finds; those of an ensemble hold the options of its members."""
     return {
         name: _essential(value) if isinstance(value, Mapping) else value
         for name, value in options.items()
@@ -103,14 +103,14 @@ def _corruptions(record: Record, samples: Samples) -> Found:
         hits,
         n_samples=found.n,
         settings={
-            "source": Path(found.source).name,  # its folder may be another on another machine
+            "source": Path(found.source).name,  # without its folder, which differs between machines
             "corruptions": list(names),
             "left out, as they change no image": {name: found.unchanged.get(name, []) for name in names},
             "scale": found.scale,
             "n": found.n,
             "images": _hash(samples, "corruption_label"),
         },
-        seed=None if found.published else record.seed,  # published images are drawn by nobody here
+        seed=None if found.published else record.seed,  # published images do not depend on a seed
         problem=None if cells else "the corruptions change no image",
     )
 
@@ -130,7 +130,7 @@ def _detection(record: Record, samples: Samples) -> Found:
         settings = {
             "out-of-distribution images": entry.n_out,
             "conversions": entry.conversions,
-            # Where no detector had to be fitted, there is nothing to say; others may have been asked for beside.
+            # None where no detector had to be fitted.
             "fitted on": protocol.get("fitted_on") or None,
             "tuned on": (protocol.get("tuned_on") or {}).get("dataset", "nothing"),
             "places": _hash(samples, "ood_in_index", f"ood{i}_index"),
@@ -149,8 +149,8 @@ def _calibration(record: Record, samples: Samples, resamples: int, seed: int) ->
     spread: dict[str, Any] = {}
     if "confidence" in samples:
         right = samples["clean_prediction"] == samples["label"]
-        drawn, bias, doubt = calibration_spread(samples["confidence"], right, resamples, seed)
-        spread = {"replicates": SHARE * drawn, "bias": SHARE * bias, "doubt": SHARE * doubt}
+        drawn, bias, bias_error = calibration_spread(samples["confidence"], right, resamples, seed)
+        spread = {"replicates": SHARE * drawn, "bias": SHARE * bias, "bias_error": SHARE * bias_error}
     ece = Metric("ece", "ECE", "calibration", higher_is_better=False)
     yield ece, MetricValue(SHARE * record.clean.ece, n_samples=record.n, **spread)
     for name, label, unit in (("nll", "NLL", "nats"), ("brier", "Brier score", "")):
@@ -172,7 +172,7 @@ def _costs(record: Record) -> Found:
 
 
 def measured_alike(key: str, own: Record, dense: Record) -> bool:
-    """Return whether a cost, by the key of its metric, was measured in circumstances that allow to compare it."""
+    """Return whether a cost, given by the key of its metric, was measured under comparable circumstances."""
     return _circumstances(key, own) == _circumstances(key, dense)
 
 

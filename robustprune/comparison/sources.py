@@ -1,4 +1,4 @@
-"""Where records are: files, folders and patterns, and ``NAME=RECORDS`` as it is typed.
+"""Finds records: in files, folders and patterns, and in ``NAME=RECORDS`` on the command line.
 
 Commas and equal signs may be part of a path, as in Hydra's ``lr=0.1,seed=0/``.
 """
@@ -33,11 +33,11 @@ def is_named(text: str) -> bool:
 def split_named(text: str) -> tuple[str, list[str]]:
     """Return the name and the places of ``NAME=PLACE,PLACE,…``.
 
-    The name ends at the first equal sign. What follows is one place if it is there, whatever commas it holds; else it
-    is parted at commas.
+    The name ends at the first equal sign. The rest is one place if it exists, even with commas; else it is split at the
+    commas.
 
     Raises:
-        ComparisonError: It is of another form, or one of several places is not there.
+        ComparisonError: The text has another form, or one of several places does not exist.
     """
     name, _, rest = text.partition("=")
     places = [rest] if is_place(rest) else [place for place in rest.split(",") if place.strip()]
@@ -48,20 +48,21 @@ def split_named(text: str) -> tuple[str, list[str]]:
     missing = ", ".join(repr(place) for place in places if not is_place(place))
     if missing and len(places) > 1:
         raise ComparisonError(
-            f"the records of {name!r} cannot be read: there is no {rest!r}, nor {missing}; a path with a comma stands "
-            f"alone, as in {name}=FILE {name}=FILE"
+            f"the records of {name!r} cannot be read: there is no {rest!r}, nor {missing}; give a path with a comma by "
+            f"itself, as in {name}=FILE {name}=FILE"
         )
     return printable(name), places
 
 
 def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iterator[tuple[Path, Record]]:
-    """Yield the records that a file, a folder or a pattern names.
+    """Yield the records in a file or folder, or in the files that match a pattern.
 
-    ``left_out`` gets the files of a folder that cannot be read, with a warning each; without it they are errors.
+    A file of a folder that cannot be read is added to ``left_out``, with a warning; without that list it is an error.
 
     Raises:
-        ComparisonError: Nothing is there, or nothing that can be read.
-        EvaluationError: A record cannot be read that is named by itself or by a pattern, or is not to be left out.
+        ComparisonError: There is no record, or none that can be read.
+        EvaluationError: A record cannot be read: one of a folder without ``left_out``, or one that is named by itself
+            or by a pattern.
     """
     is_lenient = left_out is not None and user_path(source).is_dir()
     problem, count = None, 0
@@ -82,12 +83,12 @@ def read_records(source: str | Path, left_out: list[Path] | None = None) -> Iter
 
 
 def find_records(source: str | Path, *, lenient: bool = False) -> list[Path]:
-    """Return the files that a path names: itself, all records in it and below, or what a pattern matches.
+    """Return the files at a path: the file itself, all records in and below a folder, or the matches of a pattern.
 
-    If ``lenient``, all counts in a folder that cannot be read, and may be a record.
+    If ``lenient``, files of a folder that cannot be read are included: they may be records.
 
     Raises:
-        ComparisonError: Nothing is there.
+        ComparisonError: There is no record.
     """
     path = user_path(source)
     if path.is_dir():
@@ -105,7 +106,7 @@ def find_records(source: str | Path, *, lenient: bool = False) -> list[Path]:
 def _is_record(path: Path, lenient: bool) -> bool:
     """Return whether a file is a record rather than some other JSON.
 
-    A damaged record counts, to be complained of: a seed that is silently left out would change the verdict.
+    A damaged record counts as one, to be reported: a seed that is left out silently would change the verdict.
     """
     text = b""
     try:

@@ -1,7 +1,7 @@
-"""How much of a difference matters, and what the interval of a difference allows to say.
+"""Tolerances, and the verdict on a difference by its interval.
 
-A ticket wins where accuracy(ticket) + ξ ≥ accuracy(dense) (eq. 1). Here intervals take the place of the difference, and
-ξ bounds it on both sides, so that two networks can also be found to be the same.
+In the paper a ticket wins where accuracy(ticket) + ξ ≥ accuracy(dense) (eq. 1). Here the interval of the difference
+takes the place of the difference, and ξ bounds it on both sides, so that two networks can also be found equivalent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from robustprune.registry import suggest
 Verdict = Literal["better", "equivalent", "no worse", "undecided", "worse"]
 VERDICTS: tuple[Verdict, ...] = ("better", "equivalent", "no worse", "undecided", "worse")
 WINNING: tuple[Verdict, ...] = ("better", "equivalent", "no worse")
-"""Those of a ticket that wins in the sense of eq. 1."""
+"""Verdicts on a ticket that wins in the sense of eq. 1."""
 
 Tolerance = float | str | Mapping[str, float | str]
 """ξ: percentage points, ``std``, or either for each kind of metric."""
@@ -31,29 +31,29 @@ KINDS = {
     "nll": "NLL",
     "brier": "Brier score",
 }
-"""What stands before the bracket of a metric's key → its name for readers."""
+"""Kind of metric (the part of its key before the bracket) → its name for readers."""
 
 TOLERANCES: Mapping[str, float | str] = {
     **{"accuracy": 1.0, "robust_accuracy": 2.0, "corruption_accuracy": 2.0, "shift_accuracy": 2.0, "auroc": 2.0},
     **{"ece": 1.0, "nll": 0.0, "brier": 0.0},
 }
-"""ξ of each kind, in percentage points but for those that are no shares."""
+"""Kind of metric → ξ: in percentage points for shares, else in the unit of the metric."""
 _NO_SHARES = ("nll", "brier")
 
 
 def read_tolerance(given: Tolerance) -> dict[str, float | str]:
     """Return ξ of each kind of metric.
 
-    A number is that of all shares: NLL and Brier score are none, and a point of them means nothing. Kinds that a
-    mapping does not name keep their default.
+    A single number is ξ of all shares; NLL and Brier score are no shares and then have a ξ of 0. Kinds that a mapping
+    does not name keep their default.
 
     Raises:
-        ComparisonError: There is no such kind, or no such tolerance.
+        ComparisonError: A kind is unknown, or a tolerance is out of range.
     """
     if isinstance(given, Mapping):
         for kind in given:
             if kind not in KINDS:
-                raise ComparisonError(f"no metric {kind!r} has a tolerance.{suggest(kind, list(KINDS))}")
+                raise ComparisonError(f"no kind of metric {kind!r} has a tolerance.{suggest(kind, list(KINDS))}")
         return {kind: _read_one(kind, given.get(kind, default)) for kind, default in TOLERANCES.items()}
     if given == "std":
         return dict.fromkeys(KINDS, "std")
@@ -65,7 +65,7 @@ def _read_one(kind: str, value: Any) -> float | str:
         return "std"
     if isinstance(value, str) or not 0 <= value < 100:
         unit = "a number" if kind in _NO_SHARES else "percentage points"
-        raise ComparisonError(f"the tolerance of {KINDS[kind]} is 'std' or {unit} from 0 to 100, got {value!r}")
+        raise ComparisonError(f"the tolerance of {KINDS[kind]} must be 'std' or {unit} from 0 to 100, got {value!r}")
     return float(value)
 
 
@@ -75,7 +75,7 @@ def write_margin(value: float | str | None, unit: str = "pp") -> str:
 
 
 def write_tolerances(tolerances: Mapping[str, float | str], metrics: Sequence[str]) -> str:
-    """Return for readers which ξ the kinds of some metrics, given by their keys, have."""
+    """Return ξ of some metrics, given by their keys, for readers: ``1 pp (accuracy, ECE); 2 pp (AUROC)``."""
     kinds = dict.fromkeys(key.partition("[")[0] for key in metrics)
     groups: dict[str, list[str]] = {}
     for kind in kinds:
@@ -88,13 +88,13 @@ def write_tolerances(tolerances: Mapping[str, float | str], metrics: Sequence[st
 def judge(
     interval: tuple[float, float], bounds: tuple[float, float], tolerance: float, *, higher_is_better: bool = True
 ) -> Verdict:
-    """Return what a difference, candidate − dense, is found to be.
+    """Return the verdict on a difference, candidate − reference.
 
-    ``better`` where its interval, of confidence 1 − α, lies above 0. Else it is what the bounds say, each of which
-    holds with confidence 1 − α, so that they are the interval of confidence 1 − 2α: ``equivalent`` where they lie
-    within ±ξ, which is two one-sided tests (Schuirmann 1987); ``no worse`` where they lie above −ξ, and ``worse`` where
-    they lie below; ``undecided`` where −ξ lies between. ξ is the tolerance, in the unit of the interval; errors have
-    their sign turned.
+    ``better`` where the interval, of confidence 1 − α, lies above 0. Else the bounds decide, which are one-sided and
+    have confidence 1 − α each, so that together they are the interval of confidence 1 − 2α: ``equivalent`` where they
+    lie within ±ξ (two one-sided tests, Schuirmann 1987), ``no worse`` where they lie above −ξ, ``worse`` where they lie
+    below −ξ, and ``undecided`` where −ξ lies between them. ξ is the tolerance, in the unit of the interval. Where lower
+    values are better, signs are reversed.
     """
     if not higher_is_better:
         interval, bounds = ((-high, -low) for low, high in (interval, bounds))
@@ -108,17 +108,16 @@ def judge(
 
 
 def is_within(bounds: tuple[float, float], tolerance: float) -> bool:
-    """Return whether a difference is shown to be less than a tolerance, in either direction."""
+    """Return whether both bounds of a difference lie within ±tolerance."""
     return -tolerance < bounds[0] and bounds[1] < tolerance
 
 
 def judge_estimate(
     estimate: CrossedDifference, tolerance: float, confidence: float, *, higher_is_better: bool, has_failures: bool
 ) -> dict[str, Any]:
-    """Return what a row of a comparison says of an estimated difference.
+    """Return the fields of a row of a comparison that an estimated difference decides.
 
-    Where trainings of the candidate failed, it is not found to win: what usually comes out of a training is not all
-    that a method does.
+    A candidate with failed trainings does not win, however good its other networks are.
     """
     interval, bounds = (estimate.interval(each) for each in (confidence, 2 * confidence - 1))
     verdict = judge(interval, bounds, tolerance, higher_is_better=higher_is_better)

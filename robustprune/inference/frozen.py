@@ -50,7 +50,7 @@ def freeze(model: nn.Module, example: Array | None = None, *, device: Device = N
 
     Batch normalizations that directly follow a convolution or linear layer are folded into it, weights lie
     channels-last and take no gradients; the copy computes in the network's own type, and uncompiled. Gradients with
-    respect to the images pass as ever. Before it is returned, the copy's logits are compared with the network's own on
+    respect to the images pass. Before it is returned, the copy's logits are compared with the network's own on
     batches of 1, 2 and 4 images, part of the example and part noise; where they differ by more than
     :data:`TOLERANCE` (or, of a network in half precision, by more than so many roundings as :data:`ROUNDINGS` says), or
     folding fails, a warning says so and the copy keeps its batch normalizations. The model itself is left as it was.

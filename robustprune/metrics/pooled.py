@@ -63,7 +63,7 @@ def pool_settings(
 
     Differences (k,), k ≥ 2, are measured with estimated variances (k,), which have degrees of freedom (k,). In one case
     of a hundred settings agree more closely than these variances let one expect. That is chance and makes nothing
-    surer: then v̄ takes the place of s².
+    more certain: then v̄ takes the place of s².
 
     τ² is max(0, s² − v̄) (Hedges 1983, "A random effects model for effect sizes"), I² = τ²/(τ² + v̄).
     """

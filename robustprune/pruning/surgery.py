@@ -75,7 +75,7 @@ def _replace(network: nn.Module, others: Mapping[nn.Module, nn.Module]) -> None:
 
 
 def _alike(found: Tensor, expected: Tensor) -> bool:
-    # The same operations on the same numbers; a graphics card may add them up in another order.
+    # The same operations on the same numbers; a GPU may add them up in another order.
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 

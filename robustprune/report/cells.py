@@ -1,4 +1,4 @@
-"""What stands in a cell of the page: text for readers, the number it is sorted by, and verdicts as badges."""
+"""Cells of the tables of the page: text, the number that a cell is sorted by, and verdicts as badges."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from robustprune.comparison.metric import POINTS, write_short
 
 NONE = "–"
 _UNITS = {"MACs": (1.0, ""), "kWh": (1e3, "Wh"), "kg": (1e3, "g")}
-"""Unit of a row → how many of the unit that it is written in there are in it, and that."""
+"""Unit of a row → factor to the unit that it is written in, and that unit."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Text, the number that it is sorted by where that is not its text, and whether it is aligned as a number."""
+    """Text, the number to sort by in place of the text, and whether to align it as a number."""
 
     text: str
     sort: float | None = None
@@ -23,7 +23,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Badge:
-    """A verdict, of a comparison or of a check: a sign and a word, so that nothing hangs on its colour.
+    """A verdict of a comparison or of a check, as a sign and a word, so that its colour tells nothing new.
 
     ``kind`` is a class of the page's style sheet.
     """
@@ -49,12 +49,12 @@ _SIGNS = {
 
 
 def badge(kind: str, word: str | None = None) -> Badge:
-    """Return the badge of a verdict or of what stands in its place."""
+    """Return the badge of a verdict, or of ``none`` or ``invalid`` in its place."""
     return Badge(kind.replace(" ", "-"), word or kind, _SIGNS[kind])
 
 
 def verdict_badge(row: ComparisonRow) -> Badge:
-    """Return the badge of a row: its verdict, what it saves, or that there is neither."""
+    """Return the badge of a row: its verdict, the cost relative to the reference, or that it is not compared."""
     if row.verdict is not None:
         return badge(row.verdict, row.verdict_text)
     if row.reason and row.reason.startswith("invalid"):
@@ -66,7 +66,7 @@ def verdict_badge(row: ComparisonRow) -> Badge:
 
 
 def value_text(value: float | None, unit: str) -> str:
-    """Return a value with its unit, shares in percent."""
+    """Return a value with its unit; shares in percent."""
     if value is None:
         return NONE
     if unit == POINTS:
@@ -76,7 +76,7 @@ def value_text(value: float | None, unit: str) -> str:
 
 
 def difference_text(row: ComparisonRow) -> str:
-    """Return the difference of a row to dense."""
+    """Return the difference of a row, empty where there is none."""
     if row.difference is None:
         return ""
     return signed(row.difference, row.unit) + (" pp" if row.unit == POINTS else "")

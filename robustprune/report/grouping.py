@@ -1,6 +1,6 @@
-"""Which records belong together: those that are named so, or what may be compared and the seeds of one method.
+"""Groups records for a report: by the names that they are given, or by what they say.
 
-The seeds of a method are told by how their networks were found and trained.
+Records that say how their networks were found and trained alike are the seeds of one method.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ Groups = dict[str, list[Record]]
 
 @dataclass(frozen=True)
 class Group:
-    """One part of a report: the networks of one architecture on the same images, trained against the same."""
+    """One part of a report: networks of one architecture and way of training, evaluated on the same images."""
 
     title: str
     records: Groups
 
     @property
     def candidates(self) -> Groups:
-        """All but the dense network."""
+        """The groups of records without the dense one."""
         return {name: records for name, records in self.records.items() if name != DENSE}
 
 
 def load_groups(sources: Sequence[str | Path]) -> list[Group]:
-    """Return the records that sources name, grouped, as :func:`robustprune.report.write_report` takes them.
+    """Return the records at some sources in groups; :func:`robustprune.report.write_report` says what sources are.
 
     Raises:
-        ReportError: Some are named and some are not, or groups make no report.
-        ComparisonError: There is no record in a folder.
+        ReportError: Some sources have a name and some have none, or a group has nothing to compare.
+        ComparisonError: A folder holds no record.
         EvaluationError: A record cannot be read.
     """
     texts = [str(source) for source in sources]
@@ -63,7 +63,7 @@ def load_groups(sources: Sequence[str | Path]) -> list[Group]:
 
 
 def _read(places: Sequence[str], left_out: list[Path]) -> list[Record]:
-    """Return the records of some places, each once, though it may be in two of them."""
+    """Return the records at some places; a file that two places hold counts once."""
     found: dict[Path, Record] = {}
     for place in places:
         for path, record in read_records(place, left_out):
@@ -83,13 +83,13 @@ def _narrowed(values: NDArray[Any]) -> NDArray[Any]:
 def group_records(records: Sequence[Record], *, lenient: bool = False) -> list[Group]:
     """Return one group for each architecture, way of training, recipe of dense networks and sample of images, by title.
 
-    Of several records of one network on the same images, those that have nothing which another has not are left out.
+    A record whose every measurement stands in another record of the same network and images is left out.
 
-    Where a record could not be read, it is to stop nothing but what it was about: if ``lenient``, a group of which too
-    little is left is left out with a warning, as long as there is another.
+    If ``lenient``, a group without a dense network or without a candidate is left out with a warning, unless it is the
+    only one: so a record that cannot be read stops the rest of a report no more than it has to.
 
     Raises:
-        ReportError: There is no dense network in one of them, or nothing to compare it with.
+        ReportError: A group has no dense network, or nothing to compare it with.
     """
     parts: Groups = {}
     for title, alike in _together(fullest(records), name_context).items():
@@ -118,30 +118,32 @@ def _together(records: Sequence[Record], name: Callable[[Record], str]) -> Group
 
 
 def _by_recipe(title: str, records: Sequence[Record]) -> Groups:
-    """Return a part for each way in which dense networks were trained, its title saying in what they differ."""
-    told = differing([recipe(record) for record in records if name_method(record) == DENSE])
+    """Return a part for each recipe of dense networks; its title names the settings in which the recipes differ."""
+    varying = differing([recipe(record) for record in records if name_method(record) == DENSE])
 
     def name(record: Record) -> str:
         own = recipe(record)
-        return title + ("".join(f", {each} {own.get(each)}" for each in told) if own or not told else ", untrained")
+        return title + (
+            "".join(f", {each} {own.get(each)}" for each in varying) if own or not varying else ", untrained"
+        )
 
     return _together(records, name)
 
 
 def by_method(records: Sequence[Record]) -> Groups:
-    """Return the seeds of each method; what methods of one name differ in is added to it."""
+    """Return the seeds of each method; where methods have the same name, the settings that differ are added to it."""
     groups: Groups = {}
     for method, alike in _together(records, name_method).items():
-        told = [] if method == DENSE else differing([method_facts(record) for record in alike])
+        varying = [] if method == DENSE else differing([method_facts(record) for record in alike])
         for record in alike:
             own = method_facts(record)
-            name = ", ".join([method, *(f"{each} {own.get(each)}" for each in told)])
+            name = ", ".join([method, *(f"{each} {own.get(each)}" for each in varying)])
             groups.setdefault(name, []).append(record)
     return groups
 
 
 def _images(groups: Groups, samples: str) -> str:
-    """Return what sets one sample of images apart from others of the same networks."""
+    """Return what distinguishes a sample of images from others that the same networks were evaluated on."""
     if len(groups) == 1:
         return ""
     sizes = {each: own[0].n for each, own in groups.items()}
@@ -164,7 +166,7 @@ def make_group(records: Mapping[str, Sequence[Record]], title: str | None = None
 
 
 def identity(record: Record) -> dict[str, Any]:
-    """Return what makes two records those of one way to find a ticket."""
+    """Return the facts that two tickets of one method share."""
     plan = record.model.plan
     match = plan.get("match") or {}
     gone = match["removed"] if match else plan.get("removed", ())
@@ -191,7 +193,7 @@ def recipe(record: Record) -> dict[str, Any]:
 
 
 def differing(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of what is not the same in all of them."""
+    """Return the names of the facts that are not the same in all mappings."""
     return [
         name
         for name in sorted({name for each in facts for name in each})
@@ -200,37 +202,43 @@ def differing(facts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def name_method(record: Record) -> str:
-    """Return what the seeds of a method have in common, for readers: ``grasp, 4 layers``."""
+    """Return what the seeds of a method have in common, for readers: ``layer ticket (grasp, 4 blocks)``."""
     plan = record.model.plan
-    method, criterion = plan.get("method", "none"), plan.get("criterion")
+    method, criterion = plan.get("method", "none"), str(plan.get("criterion"))
     if method == "none":
-        name = DENSE
-    elif method == "layer" and criterion is None:
-        name = f"without {', '.join(plan['removed'])}"
+        kind, facts = DENSE, []
+    elif method == "layer" and plan.get("criterion") is None:
+        kind, facts = "layer ticket", [f"without {', '.join(plan['removed'])}"]
     elif method == "layer":
-        name = f"{criterion}, {_layers(len(plan['removed']))}{_CONTROLS.get(str(plan.get('choice')), '')}"
+        control = _CONTROLS.get(str(plan.get("choice")))
+        kind, facts = (
+            "layer ticket",
+            [criterion, _count("block", len(plan["removed"])), *([control] if control else [])],
+        )
     elif method == "filter":
+        kind, facts = "filter ticket", [criterion, *(["uniform"] if plan.get("variant") == "uniform" else [])]
         match = plan.get("match")
-        matched = f" like {_layers(len(match['removed']))}" if match and match["removed"] else ""
-        uniform = " uniformly" if plan.get("variant") == "uniform" else ""
-        size = matched or f", {sum(map(len, plan['removed_filters'].values()))}"
-        name = f"{criterion}, filters{uniform}{size}"
+        if match and match["removed"]:
+            facts.append(f"matched to {_count('block', len(match['removed']))}")
+        else:
+            facts.append(_count("filter", sum(map(len, plan["removed_filters"].values()))))
     else:
-        name = f"{criterion}, {100 * (plan.get('sparsity') or 0):.4g} % of weights"
+        kind, facts = "masked weights", [criterion, f"{100 * (plan.get('sparsity') or 0):.4g} %"]
     rewound = identity(record)["rewound"]
-    return name if rewound is None else f"{name}, rewound to {rewound}"
+    facts += [] if rewound is None else [f"rewound to {rewound}"]
+    return f"{kind} ({', '.join(facts)})" if facts else kind
 
 
-_CONTROLS = {"highest": ", highest scores", "random-per-stage": ", random per stage"}
-"""Choice of blocks → what it is called."""
+_CONTROLS = {"highest": "highest scores", "random-per-stage": "random per stage"}
+"""Choice of blocks → the same in words; the lowest scores go without saying."""
 
 
-def _layers(count: int) -> str:
-    return f"{count} layer{'s' if count != 1 else ''}"
+def _count(noun: str, count: int) -> str:
+    return f"{count} {noun}{'s' if count != 1 else ''}"
 
 
 def name_context(record: Record) -> str:
-    """Return what records that may be compared have in common, for readers: network, image set and training."""
+    """Return what comparable records have in common, for readers: architecture, image set and way of training."""
     recipe = record.model.training.get("recipe") or {}
     chosen = [recipe.get(name) for name in ("adversarial", "augmentation")]
     trained = " and ".join(str(name) for name in chosen if name not in (None, "none", "standard"))
@@ -238,7 +246,7 @@ def name_context(record: Record) -> str:
 
 
 def method_facts(record: Record) -> dict[str, Any]:
-    """Return what may set a network apart from others whose method has the same name."""
+    """Return the facts in which networks may differ whose methods have the same name."""
     own = identity(record)
     return {
         "found": "in the trained network" if own["after"] else "at initialization",
@@ -250,14 +258,14 @@ def method_facts(record: Record) -> dict[str, Any]:
 
 
 def fullest(records: Sequence[Record]) -> list[Record]:
-    """Return the records without those whose network and images another one has, with all that they have measured."""
-    told = [(_network(record), _content(record)) for record in records]
+    """Return the records without those that another one of the same network and images includes."""
+    known = [(_network(record), _content(record)) for record in records]
 
     def is_in_another(place: int) -> bool:
-        network, content = told[place]
+        network, content = known[place]
         return any(
             own == network and (content < more or (content == more and other < place))  # of two alike the first stays
-            for other, (own, more) in enumerate(told)
+            for other, (own, more) in enumerate(known)
         )
 
     return [record for place, record in enumerate(records) if not is_in_another(place)]
@@ -270,7 +278,7 @@ def _network(record: Record) -> tuple[str, ...]:
 
 
 def _content(record: Record) -> set[str]:
-    """Return what was measured, with the settings that decide it."""
+    """Return everything that was measured, with the settings that decide its outcome."""
     found = {f"attack {each.name} {each.norm} {each.epsilon} {each.options} {record.seed}" for each in record.attacks}
     found |= {f"ood {each.dataset} {sorted(each.detectors)}" for each in record.ood}
     found |= {f"shift {each.name}" for each in record.shift}

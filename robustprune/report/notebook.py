@@ -1,4 +1,4 @@
-"""The report's figures of records as matplotlib has them, for notebooks and for drawing on."""
+"""The figures of the report as matplotlib figures, for notebooks and to draw on."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from robustprune.report.grouping import by_method, name_context
 from robustprune.runtime.files import printable
 from robustprune.runtime.html import html_paragraphs
 
-# On paper of their own, as colours and letters of figures are made for it.
+# A light background, also in a dark notebook: the colours of the figures are made for it.
 _PAPER = f"background:{PAPER};color:{INK};max-width:46em;margin:0 0 1em;padding:0.5em"
 
 
 class Figures(list[Figure]):
-    """Figures of :func:`show`, which a notebook shows with their captions.
+    """The figures that :func:`show` returns; a notebook shows them with their captions.
 
     Attributes:
-        drawings: For each figure its name, title, caption, what is found in it in words, and the numbers behind it.
-        left_out: What is not drawn, and why.
+        drawings: Name, title, caption, description in words and data of each figure.
+        left_out: Figure that is not drawn → the reason.
     """
 
     def __init__(self, drawings: Iterable[Drawing], left_out: Mapping[str, str]) -> None:
-        """Keep the figures and what is said of them."""
+        """Keep the figures with their captions and data."""
         self.drawings = list(drawings)
         self.left_out = dict(left_out)
         super().__init__(drawing.figure for drawing in self.drawings)
@@ -44,7 +44,7 @@ class Figures(list[Figure]):
 
 
 def _as_html(drawing: Drawing) -> str:
-    """Return a figure as an image within the page: names within one of it mean nothing in another."""
+    """Return a figure as an image with a caption; as an image, its ids do not clash with those of other figures."""
     source = f"data:image/svg+xml;base64,{b64encode(printable(to_svg(drawing)).encode()).decode()}"
     image = f'<img src="{source}" alt="{escape(drawing.alt)}" style="max-width:100%"/>'
     words = f"<b>{escape(drawing.title)}.</b> {escape(drawing.caption)}"
@@ -52,25 +52,25 @@ def _as_html(drawing: Drawing) -> str:
 
 
 def show(records: Record | Sequence[Record] | Mapping[str, Record | Sequence[Record]]) -> Figures:
-    """Return the report's figures of records, as many as the records have the data for.
+    """Return the figures of the report that the records hold the data for.
 
-    As the last line of a cell they are shown; elsewhere each is a :class:`matplotlib.figure.Figure` to draw on or to
-    save: ``rp.show(record)[0].savefig("figure.pdf")``.
+    A notebook shows them where they are the last line of a cell. Each is a :class:`matplotlib.figure.Figure`:
+    ``rp.show(record)[0].savefig("figure.pdf")``.
 
     Args:
-        records: One record; several, which are grouped by what they say into the seeds of each method; or name →
-            record, or records of a method's seeds. What the others are measured against is ``dense``, else the first.
+        records: One record; several, which are grouped into the seeds of each method; or name → record, or records of
+            a method's seeds. The others are compared with ``dense``, else with the first.
 
     Raises:
         ReportError: There are no records, they are of different images, or no figure can be drawn of them.
     """
     groups = _groups(records)
     every = [record for own in groups.values() for record in own]
-    told = {record.samples_sha256: f"{name_context(record)} ({record.n:,} images)" for record in every}
-    if len(told) > 1:
+    by_images = {record.samples_sha256: f"{name_context(record)} ({record.n:,} images)" for record in every}
+    if len(by_images) > 1:
         raise ReportError(
-            f"figures are of networks on the same images, and these records are of others: {'; '.join(told.values())}; "
-            "show them one by one"
+            f"a figure shows networks on the same images, and these records are of several samples of images: "
+            f"{'; '.join(by_images.values())}; show them one by one"
         )
     left_out: dict[str, str] = {}
     found = Figures(draw_all(groups, left_out), left_out)
@@ -80,7 +80,7 @@ def show(records: Record | Sequence[Record] | Mapping[str, Record | Sequence[Rec
 
 
 def _groups(records: Record | Sequence[Record] | Mapping[str, Record | Sequence[Record]]) -> dict[str, list[Record]]:
-    """Return records by the name of what they are of, what is dense first."""
+    """Return the records of each group by its name, the dense ones first."""
     if isinstance(records, Mapping):
         named = {name: _listed(own) for name, own in records.items()}
     else:
@@ -94,5 +94,5 @@ def _listed(records: Record | Sequence[Record]) -> list[Record]:
     found = [records] if isinstance(records, Record | str | Path) else list(records)
     for each in found:
         if not isinstance(each, Record):
-            raise ReportError(f"figures are drawn of records, got {each!r}; rp.load_record reads the file of one")
+            raise ReportError(f"show takes records, got {each!r}; rp.load_record reads the file of one")
     return found

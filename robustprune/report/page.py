@@ -1,4 +1,4 @@
-"""The page: one HTML file with all that it needs, which works offline and sends nothing."""
+"""The page: one self-contained HTML file, which works offline and sends nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TEMPLATES = Environment(
 def make_section(
     group: Group, comparison: Comparison, drawings: Sequence[Drawing], left_out: Mapping[str, str], prefix: str
 ) -> dict[str, Any]:
-    """Return all that the page shows of a group of records; ``prefix`` begins all ids of the section."""
+    """Return the contents of the section of a group of records; ``prefix`` begins all ids of the section."""
     ids = (f"{prefix}-t{number}" for number in count())
     records = [
         (name, describe_record(record, name, f"{prefix}-{place}-{seed}"))
@@ -98,7 +98,7 @@ def _show_figure(drawing: Drawing, name: str, table_name: str) -> dict[str, Any]
 
 
 def _show_table(table: Table, name: str) -> dict[str, Any]:
-    """Return a table as the page shows it; ``name`` is the id of what is copied."""
+    """Return a table as the page shows it; ``name`` is the id of its text to copy."""
 
     def cell(value: Value, number: bool) -> Cell:
         if value is None:
@@ -116,13 +116,13 @@ def _show_table(table: Table, name: str) -> dict[str, Any]:
 
 
 def _payload(table: Table, name: str) -> dict[str, Any]:
-    """Return what is copied of a table, by format."""
+    """Return the text of a table to copy, in each format."""
     texts = {"CSV": table.to_csv(), "Markdown": table.to_markdown(), "LaTeX": table.to_latex()}
     return {"id": name, "title": table.title, "texts": texts}
 
 
 def _matrix_table(matrix: dict[str, Any]) -> Table:
-    """Return the table of verdicts in a form that can be copied: what its cells say."""
+    """Return the table of verdicts to copy, with the text of its cells."""
 
     def said(cell: dict[str, Any]) -> str:
         verdict = [f"({cell['verdict'].word})"] if cell["verdict"] else []
@@ -133,7 +133,7 @@ def _matrix_table(matrix: dict[str, Any]) -> Table:
 
 
 def _comparisons_table(comparison: Comparison) -> Table:
-    """Return all rows of a comparison with their numbers as they are."""
+    """Return all rows of a comparison with unrounded numbers."""
     columns = (
         "network", "metric", "unit", "dense", "value", "difference", "low", "high", "p", "p_holm",
         "tolerance", "bound_low", "bound_high", "p_equivalent", "seeds", "images",
@@ -156,7 +156,7 @@ def _asset(name: str) -> Markup:
 
 
 def _policy(script: str) -> str:
-    """Return the policy that forbids the page to fetch anything, or to run any script but its own."""
+    """Return the Content-Security-Policy: the page may fetch nothing, and run no script but its own."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "

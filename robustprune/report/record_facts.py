@@ -1,4 +1,4 @@
-"""Where numbers come from: each record's settings, checks, seeds, hashes, versions and command."""
+"""The provenance of the numbers: settings, checks, seeds, hashes, versions and command of each record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Facts = list[tuple[str, str]]
 
 
 def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
-    """Return what the page says of one record of a group; ``name`` is its id on the page."""
+    """Return what the page shows of one record of a group; ``name`` is its id on the page."""
     environment, seed = record.environment, record.model.seed
     training = {name: value for name, value in record.model.training.items() if name != "data"}
     return {
@@ -37,7 +37,7 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
 def _network(record: Record) -> Facts:
     model = record.model
     filters = model.plan.get("removed_filters") or {}
-    told = ("removed", "eligible", "removed_filters")
+    shown_elsewhere = ("removed", "eligible", "removed_filters")
     return _flat(
         {
             "file": model.path or NONE,
@@ -49,7 +49,7 @@ def _network(record: Record) -> Facts:
             "filters": f"{model.filters:,}",
             "removed": model.removed or "nothing",
             "filters removed": [f"{layer} {len(gone)}" for layer, gone in filters.items()],
-            "plan": {name: value for name, value in model.plan.items() if name not in told and value != 0.0},
+            "plan": {name: value for name, value in model.plan.items() if name not in shown_elsewhere and value != 0.0},
         }
     )
 
@@ -66,7 +66,7 @@ def _evaluation(record: Record) -> Facts:
     if (found := record.corruptions) is not None:
         facts["corruptions"] = f"{', '.join(found.table)}; {found.n:,} images each"
         facts["corrupted images"] = found.source
-        facts["lengths in pixels"] = NONE if found.scale is None else f"× {found.scale:.3g}"
+        facts["scale of lengths in pixels"] = NONE if found.scale is None else f"× {found.scale:.3g}"
     if record.ood_summary is not None:
         facts["detection"] = record.ood_summary.protocol
     shown = _flat(facts)
@@ -102,7 +102,7 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Facts:
-    """Return nested values as lines, with names joined by colons; what is None or empty is left out."""
+    """Return nested values as lines, with names joined by colons, without None and empty values."""
     facts: Facts = []
     for name, value in values.items():
         if isinstance(value, Mapping):

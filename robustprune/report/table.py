@@ -1,4 +1,4 @@
-"""A table that can be written in the formats people paste: CSV, Markdown, LaTeX."""
+"""A table, and its text as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -37,11 +37,10 @@ class Table:
     """Headings and rows.
 
     Attributes:
-        title: What it shows, in a line.
+        title: Title, on one line.
         columns: Headings.
-        rows: Cells, as many in each row as there are headings: text, numbers as they are, or None for what is not
-            known.
-        note: What a reader has to know, in sentences; empty where there is nothing.
+        rows: One cell for each heading: text, an unrounded number, or None for an unknown value.
+        note: Notes in sentences, or empty.
     """
 
     title: str
@@ -109,7 +108,7 @@ class Table:
 
 @dataclass(frozen=True)
 class TableSet:
-    """Tables that records have the numbers for, and for others the reason why they are not there."""
+    """The tables that the records have the numbers for; for others, the reason why they are missing."""
 
     tables: tuple[Table, ...]
     left_out: Mapping[str, str]
@@ -136,7 +135,7 @@ def escape_latex(text: str) -> str:
 
 
 def write_value(value: Value) -> str:
-    """Return a cell for readers: numbers with five digits at most, nothing where nothing is known."""
+    """Return a cell for readers: numbers with at most five digits, an unknown value empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.5g}" if isinstance(value, float) else str(value)

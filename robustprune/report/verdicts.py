@@ -1,4 +1,4 @@
-"""The comparison on the page: the table of verdicts, all comparisons, and how each came about."""
+"""The comparison on the page: the table of verdicts, the table of all rows, and the details of each row."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def verdict_matrix(comparison: Comparison, seeds: Mapping[str, int], prefix: str
             for name, cells in lines.items()
         ],
         "caption": f"Value, difference to {DENSE} with its {100 * comparison.confidence:.4g} % interval, "
-        "and verdict. Press a verdict to see how it came about.",
+        "and verdict. Press a verdict for its p-values, seeds and records.",
     }
 
 
@@ -59,24 +59,24 @@ def _verdict_cell(row: ComparisonRow, why: str) -> dict[str, Any]:
 
 
 def heading(row: ComparisonRow) -> str:
-    """Return what a metric is called above a column."""
+    """Return the heading of a metric's column."""
     return f"AUROC {row.label}" if row.group == "ood" else row.label
 
 
 def legend(tolerances: str, *, has_invalid: bool) -> list[tuple[Any, str]]:
-    """Return what each verdict means, with tolerances as text."""
+    """Return each verdict with its meaning; ``tolerances`` are in words."""
     found = [
         (badge("better"), "the interval lies above 0"),
-        (badge("equivalent"), f"the difference is less than the tolerance ξ, which is {tolerances}"),
-        (badge("no worse"), "at most ξ worse: winning, as the paper calls it"),
-        (badge("undecided"), "the interval allows either"),
-        (badge("worse"), "more than ξ worse"),
+        (badge("equivalent"), f"the difference lies within the tolerance ±ξ: {tolerances}"),
+        (badge("no worse"), "not worse by more than ξ: a winning ticket, as the paper calls it"),
+        (badge("undecided"), "too few seeds or images to decide"),
+        (badge("worse"), "worse by more than ξ"),
     ]
-    return [*found, (badge("invalid"), "failed a check, so not compared")] if has_invalid else found
+    return [*found, (badge("invalid"), "failed a check, so it is not compared")] if has_invalid else found
 
 
 def headings(confidence: float) -> tuple[str, ...]:
-    """Return what stands above the columns of all comparisons."""
+    """Return the headings of the table of all comparisons."""
     interval = f"{100 * confidence:.4g} % interval"
     return ("network", "metric", "dense", "value", "difference", interval, "p", "p (Holm)", "seeds", "images")
 
@@ -84,7 +84,7 @@ def headings(confidence: float) -> tuple[str, ...]:
 def all_comparisons(
     comparison: Comparison, links: Mapping[str, Sequence[dict[str, str]]], prefix: str
 ) -> list[dict[str, Any]]:
-    """Return every row of a comparison with what explains it; ``links`` say where the records of a group stand."""
+    """Return every row of a comparison with its details; ``links`` lead to the records of each group."""
     return [
         {
             "id": f"{prefix}-why-{place}",
@@ -117,25 +117,25 @@ def _cells(row: ComparisonRow) -> list[Cell]:
 def _reason(row: ComparisonRow) -> str:
     if row.verdict is None:
         return row.reason or ""
-    whom = "the method" if row.statement == "method" else "these networks, not of the method"
+    subject = "the method" if row.statement == "method" else "these networks, not for the method"
     margin = f"a tolerance of {write_margin(row.tolerance, row.unit)}" if row.tolerance else "no tolerance"
-    return f"speaks of {whom}, with {margin}."
+    return f"holds for {subject}, with {margin}."
 
 
 def _facts(row: ComparisonRow, confidence: float) -> list[tuple[str, str]]:
-    """Return what the cells say, what the metric is called in JSON, and the networks one by one."""
+    """Return the details of a row: its cells, its statistics, its key in JSON, and its values seed by seed."""
     facts = [(name, cell.text) for name, cell in zip(headings(confidence), _cells(row), strict=True)]
     if row.bounds is not None and row.p_equivalent is not None:
         bounds = f"{signed(row.bounds[0], row.unit)}, {signed(row.bounds[1], row.unit)}"
-        facts += [("one-sided bounds", bounds), ("p of not being equivalent", p_text(row.p_equivalent))]
-    facts.append(("over the seeds", row.over_seeds))
+        facts += [("one-sided bounds", bounds), ("p, equivalence", p_text(row.p_equivalent))]
+    facts.append(("average over seeds", row.over_seeds))
     if row.chance_better is not None and row.chance_interval is not None:
         chances = (f"{100 * each:.0f} %" for each in (row.chance_better, *row.chance_interval))
-        facts.append(("chance that one network is better than one dense one", "{} ({} … {})".format(*chances)))
-    facts += [("compared image by image", "yes" if row.paired else "no"), ("metric in JSON", row.metric)]
+        facts.append(("probability that one network is better than one dense network", "{} ({} … {})".format(*chances)))
+    facts += [("paired by image", "yes" if row.paired else "no"), ("metric in JSON", row.metric)]
     for each in row.per_seed:
         text = f"{value_text(each['reference'], row.unit)} → {value_text(each['value'], row.unit)}"
         if each.get("b") is not None:
-            text += f"; right only in one: {each['b']} dense, {each['c']} candidate; McNemar p {p_text(each['p'])}"
+            text += f"; right in one only: {each['b']} dense, {each['c']} candidate; McNemar's p {p_text(each['p'])}"
         facts.append((f"seed {each['seed']}", text))
     return facts

@@ -1,4 +1,4 @@
-"""From records to a report on disk."""
+"""Writes a report of records to disk."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def write_report(
     tables: Callable[[Sequence[Record]], TableSet] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Comparison]:
-    """Compare networks and write what was found as one HTML file, which works offline.
+    """Compare networks and write the result as one HTML file that works offline.
 
     Args:
-        records: Name → records of a method's seeds, ``dense`` among them; or folders and files of records, grouped by
-            what they say; or ``name=FILE,FILE``. Records of several image sets, architectures or ways of training
-            become several parts of the report. Where folders are of a sweep that trained until its verdicts were
-            decided, intervals are those of its last look.
+        records: Name → records of a method's seeds, ``dense`` among them; or folders and files of records, which are
+            grouped by their contents; or ``name=FILE,FILE``. Each image set, architecture and way of training is a part
+            of the report. For the folder of a sweep that trained until its verdicts were decided, intervals have the
+            confidence of its last look.
         out: The file to write.
-        title: In place of one made from the records.
+        title: Title of the page; by default made from the records.
         tolerance: ξ of eq. 1, see :func:`robustprune.compare`.
         figures: A folder to write each figure to, as PDF, SVG and PNG.
-        tables: Makes further tables of the records, as :func:`robustprune.lottery.paper_tables` does; they are added to
-            the page, and written beside it as ``.md`` and ``.tex``.
+        tables: Makes further tables from the records, as :func:`robustprune.lottery.paper_tables` does; they are added
+            to the page, and written beside it as ``.md`` and ``.tex``.
         progress: Called as work proceeds.
 
     Returns:
-        Title of each part of the report → what was compared in it.
+        Title of each part of the report → its comparison.
 
     Raises:
         ReportError: There is no record of a dense network, or the file cannot be written.
@@ -86,7 +86,7 @@ def write_report(
 
 
 def _compare(group: Group, tolerance: Tolerance, look: InterimLook | None) -> Comparison:
-    """Return a comparison as a look of a sweep allows, which trained until its verdicts were decided; else at 95 %."""
+    """Return a comparison with the confidence of an interim look, else with 95 %."""
     if look is None:
         return compare(group.records[DENSE], group.candidates, tolerance=tolerance)
     found = compare(group.records[DENSE], group.candidates, tolerance=tolerance, confidence=look.own_confidence)
@@ -94,13 +94,13 @@ def _compare(group: Group, tolerance: Tolerance, look: InterimLook | None) -> Co
 
 
 def table_files(out: str | Path) -> tuple[Path, Path]:
-    """Return where the paper's tables go, as Markdown and as LaTeX: beside the page, under all of its name."""
+    """Return the files of the paper's tables, as Markdown and as LaTeX: the name of the page with a suffix more."""
     page = Path(out)
     return page.with_name(f"{page.name}.md"), page.with_name(f"{page.name}.tex")
 
 
 def _folders(figures: str | Path | None, titles: Sequence[str]) -> list[Path]:
-    """Return a folder for the figures of each part: the one given, or within it one for each of several."""
+    """Return the folder for the figures of each part: the given one, or a subfolder for each of several parts."""
     if figures is None:
         return []
     if len(titles) == 1:

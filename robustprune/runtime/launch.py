@@ -76,7 +76,7 @@ def _is_first_to_fail(launch: Launch) -> bool:
 
 
 def once_each(say: Callable[[str], None]) -> Callable[..., None]:
-    """Return a ``warnings.showwarning`` that says our own as a line each, once, and writes all others as ever.
+    """Return a ``warnings.showwarning`` that says our own as a line each, once, and writes all others as always.
 
     Python by itself counts anew whenever somebody has changed the filters for a while, and some import always does.
     """

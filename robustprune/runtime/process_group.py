@@ -142,11 +142,11 @@ SINGLE = ProcessGroup()
 def join_process_group(device: torch.device, timeout: timedelta = TRAINING_TIMEOUT) -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started with this one, for the block; without torchrun, be alone.
 
-    They talk by gloo on processors and by NCCL between graphics cards, of which each process takes the one of its
+    They talk by gloo on processors and by NCCL between GPUs, of which each process takes the one of its
     rank on its machine, and wait for each other as long as ``timeout``.
 
     Raises:
-        ProcessError: They cannot be joined, there are fewer graphics cards than processes on a machine, or one card is
+        ProcessError: They cannot be joined, there are fewer GPUs than processes on a machine, or one card is
             named for all.
     """
     launch = read_launch()
@@ -156,12 +156,12 @@ def join_process_group(device: torch.device, timeout: timedelta = TRAINING_TIMEO
     if device.type == "cuda":
         if device.index is not None:
             raise ProcessError(
-                f"all {launch.count} processes would share the graphics card {str(device)!r}; give --device cuda, by "
+                f"all {launch.count} processes would share the GPU {str(device)!r}; give --device cuda, by "
                 "which each takes the card of its rank"
             )
         if launch.local_rank >= torch.cuda.device_count():
             raise ProcessError(
-                f"each process takes a graphics card of its own, and this machine has {torch.cuda.device_count()}; "
+                f"each process takes a GPU of its own, and this machine has {torch.cuda.device_count()}; "
                 "start as many with --nproc-per-node, or give --device cpu"
             )
         torch.cuda.set_device(launch.local_rank)

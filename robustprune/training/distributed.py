@@ -25,7 +25,7 @@ def describe_processes(network: nn.Module, processes: ProcessGroup, device: torc
 
     ``processes`` is their number. ``batch_statistics`` are those of batch normalization in training: ``none`` where
     the network has no such layer, ``per process`` on processors (each normalizes its own share of a batch, and running
-    statistics are averaged after every epoch), ``synchronized`` on graphics cards (those of the whole batch).
+    statistics are averaged after every epoch), ``synchronized`` on GPUs (those of the whole batch).
     """
     if processes.is_single:
         return {}

@@ -361,3 +361,17 @@ def test_help(run: Run) -> None:
         assert "Usage" in outcome.out
         assert "Examples:" in outcome.out
     assert run("--version").out.startswith("robustprune, version ")
+
+
+@pytest.mark.slow
+def test_what_else_could_be_measured_is_said_where_nothing_is_asked_for(run: Run) -> None:
+    asking = ("evaluate", *TINY, "--limit", "20", "--out")
+    for name in ("a.json", "b.json"):
+        plain = run(*asking, name, "--json")
+        assert json.loads(plain.out)["n"] == 20
+        assert "Add --attack pgd" in plain.err
+        assert "robustprune evaluate" in run("compare", "dense=a.json", f"layer={name}").err
+    attacked = run(*asking, "c.json", "--attack", "fgsm")
+    assert "Add --attack" not in attacked.err
+    assert "robustprune evaluate" not in run("compare", "dense=c.json", "layer=c.json").err
+    assert "robustprune blocks" in run("prune", *TINY, "--out", "t.pt").err

@@ -121,7 +121,7 @@ def test_two_kinds_other_seeds_and_two_seeds_are_not_ranked(given):
     [
         ({"against": "filters"}, "Did you mean 'filter'"),
         ({"candidates": {"layer": []}, "dense": None}, "no candidate"),
-        ({"dense": None}, "no networks are called 'dense'"),
+        ({"dense": None}, "no group is called 'dense'"),
     ],
 )
 def test_nonsense(given, arguments, match):

@@ -260,7 +260,7 @@ def test_invalid_numbers_are_not_compared() -> None:
 def test_what_not_all_have_is_left_out_with_a_reason() -> None:
     layer = [*records("layer", range(2)), make_record(kind="layer", seed=2, attacks=())]
     found = compare(records("dense"), {"layer": layer})
-    assert row(found, "robust_accuracy[pgd Linf 0.0314]").reason == "not on file for layer (seed 2)"
+    assert row(found, "robust_accuracy[pgd Linf 0.0314]").reason == "no value in the records of layer (seed 2)"
     assert row(found, "accuracy").verdict is not None
 
 
@@ -270,19 +270,19 @@ def test_without_outcomes_per_sample_there_is_no_verdict() -> None:
     found = row(compare(make_record(), {"layer": bare}), "accuracy")
     assert found.difference == pytest.approx(100 * (bare.clean.accuracy - make_record().clean.accuracy))
     assert found.interval is None
-    assert found.reason == "outcomes per sample are not on file for layer"
+    assert found.reason == "no outcomes per sample (samples.npz) for layer"
     two = compare(records("dense", range(2)), {"layer": [make_record(kind="layer"), make_record(kind="layer", seed=1)]})
     assert row(two, "accuracy").reason is None
     assert row(
         compare(records("dense", range(2)), {"layer": [bare, make_record(kind="layer", seed=1)]}), "accuracy"
-    ).reason == ("outcomes per sample are not on file for layer (seed 0)")
+    ).reason == ("no outcomes per sample (samples.npz) for layer (seed 0)")
 
 
 def test_records_before_calibration_per_sample() -> None:
     old = make_record(kind="layer")
     old.samples = {name: v for name, v in (old.samples or {}).items() if name not in ("confidence", "nll", "brier")}
     found = compare(make_record(), {"layer": old})
-    assert row(found, "ece").reason == "outcomes per sample are not on file for layer"
+    assert row(found, "ece").reason == "no outcomes per sample (samples.npz) for layer"
     assert row(found, "accuracy").interval is not None
 
 
@@ -380,7 +380,7 @@ def test_pairs_may_have_been_evaluated_with_seeds_of_their_own() -> None:
     ("arguments", "match"),
     [
         ({"candidates": {}}, "no candidate"),
-        ({"candidates": {"dense": []}}, "given twice"),
+        ({"candidates": {"dense": []}}, "two groups are called 'dense'"),
         ({"candidates": {"layer": []}}, "no records were given for 'layer'"),
         ({"tolerance": -1}, "percentage points from 0"),
         ({"tolerance": float("nan")}, "percentage points from 0"),

@@ -102,9 +102,9 @@ def test_intervals_of_the_calibration_error_hold_the_true_difference(dense, own,
         for overconfidence in (dense, own):
             confidence = np.clip(base + 0.02 * random.normal(size=n), 0.21, 0.999).astype(np.float32)
             right = random.random(n) < confidence - overconfidence
-            drawn, bias, doubt = calibration_spread(confidence, right, 200, 0)
+            drawn, bias, bias_error = calibration_spread(confidence, right, 200, 0)
             value = 100 * _calibration_error(confidence, right)
-            networks.append(MetricValue(value, replicates=100 * drawn, bias=100 * bias, doubt=100 * doubt))
+            networks.append(MetricValue(value, replicates=100 * drawn, bias=100 * bias, bias_error=100 * bias_error))
         found.append(estimate_difference(networks[:1], networks[1:], paired=True).interval())
     covered = 100 * np.mean([low <= truth <= high for low, high in found])
     # Exact far from calibrated, wide near it, and hardly ever narrow.

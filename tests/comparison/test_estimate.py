@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.weightstats import ttost_paired
 
-from robustprune.comparison.difference import DOUBT, calibration_spread, estimate_difference, placements
+from robustprune.comparison.difference import _MOST_BIAS, calibration_spread, estimate_difference, placements
 from robustprune.comparison.metric import SHARE, MetricValue
 from robustprune.metrics import expected_calibration_error
 from robustprune.metrics.seeds import CrossedDifference, paired_difference, unpaired_difference
@@ -183,12 +183,12 @@ def test_calibration_error_of_drawn_samples(random):
     # So far from calibrated that no bin is near 0 and there is no bias: plainly the error of drawn samples.
     confidence = random.uniform(0.7, 1, 4000).astype(np.float32)
     right = random.random(4000) < 0.5 * confidence
-    drawn, bias, doubt = calibration_spread(confidence, right, 400, seed=3)
+    drawn, bias, bias_error = calibration_spread(confidence, right, 400, seed=3)
     own = []
     for _ in range(400):
         places = random.integers(4000, size=4000)
         own.append(calibration_error(confidence[places], right[places]))
-    assert (bias, doubt) == (pytest.approx(0, abs=1e-6), 0)
+    assert (bias, bias_error) == (pytest.approx(0, abs=1e-6), 0)
     assert drawn.mean() == pytest.approx(np.mean(own), rel=0.01)
     assert drawn.std() == pytest.approx(np.std(own), rel=0.12)
 
@@ -199,7 +199,7 @@ def test_little_is_left_of_the_bias_of_a_bin():
     for mean in np.linspace(0, 6, 61):
         weights = stats.norm.pdf(nodes - mean) * (nodes[1] - nodes[0])
         left = weights @ (np.abs(nodes) - 1.3 * np.exp(-1.4 * nodes**2)) - mean
-        assert abs(left) <= DOUBT
+        assert abs(left) <= _MOST_BIAS
 
 
 @pytest.mark.parametrize(("n", "miscalibration"), [(400, 0.0), (2000, 0.0), (2000, 0.03), (2000, 0.2)])
@@ -210,12 +210,12 @@ def test_most_of_the_bias_of_the_calibration_error_is_known(n, miscalibration):
         confidence = random.uniform(0.55, 0.98, n).astype(np.float32)
         right = random.random(n) < confidence - miscalibration
         errors.append(calibration_error(confidence, right))
-        _, bias, doubt = calibration_spread(confidence, right, 20, 0)
-        known.append((bias, doubt))
+        _, bias, bias_error = calibration_spread(confidence, right, 20, 0)
+        known.append((bias, bias_error))
     truth = miscalibration
-    bias, doubt = np.mean(known, axis=0)
+    bias, bias_error = np.mean(known, axis=0)
     excess = np.mean(errors) - truth
     noise = 3 * np.std(errors) / math.sqrt(len(errors))
-    assert abs(excess - bias) <= math.sqrt(3) * doubt + noise
+    assert abs(excess - bias) <= math.sqrt(3) * bias_error + noise
     if miscalibration == 0:
         assert bias > excess / 2

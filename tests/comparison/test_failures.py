@@ -108,7 +108,7 @@ def test_a_method_that_fails_does_not_win_by_what_it_usually_does():
     assert max(map(abs, row.bounds)) < 1  # of the usual training
     assert found.summary[0].startswith("layer vs. dense: 1 of 8 trainings failed, clean accuracy undecided (")
     assert found.limitations[0].startswith(
-        "layer: 1 of 8 trainings failed (seed 4), which allows a share of 0.3 to 52.7 %"
+        "layer: 1 of 8 trainings failed (seed 4); interval of the failure rate 0.3 to 52.7 %"
     )
     assert [bool(each) for each in found.failures] == [False, True]
 
@@ -125,7 +125,7 @@ def test_more_failures_than_can_be_left_out_leave_no_verdict():
     found = compare(trained("dense", few), {"layer": trained("layer", few | {1: 0.1}, failing=1)})
     row = accuracy_of(found)
     assert (row.verdict, row.interval) == (None, None)
-    assert row.reason == "layer: 1 of 3 trainings failed (seed 1), which allows a share of 0.8 to 90.6 %"
+    assert row.reason == "layer: 1 of 3 trainings failed (seed 1); interval of the failure rate 0.8 to 90.6 %"
     assert "verdicts are not given" in found.limitations[0]
     costs = [each for each in found.rows if each.metric == "macs"]
     assert costs[0].saved_percent == 0

@@ -59,7 +59,11 @@ def test_tolerances_by_kind():
 
 @pytest.mark.parametrize(
     ("given", "match"),
-    [({"aurok": 1}, "Did you mean 'auroc'"), ({"ece": -1}, "ECE is 'std' or percentage"), ({"nll": "one"}, "a number")],
+    [
+        ({"aurok": 1}, "Did you mean 'auroc'"),
+        ({"ece": -1}, "ECE must be 'std' or percentage"),
+        ({"nll": "one"}, "a number"),
+    ],
 )
 def test_tolerances_that_mean_nothing(given, match):
     with pytest.raises(ComparisonError, match=match):

@@ -200,7 +200,7 @@ def test_examples_of_all_attacks_together_are_shown_to_the_network(
 
 def test_options_of_attacks_that_come_to_nothing(run: Run) -> None:
     model = ["evaluate", "--model", "resnet20", "--limit", "10"]
-    for option in (["--union"], ["--resume-dir", "states"], ["--strict"], ["--save-adversarial", "found.npz"]):
+    for option in (["--union"], ["--strict"], ["--save-adversarial", "found.npz"]):
         check_failure(run(*model, *option), 2, option[0], "--attack pgd")
     several = [*model, "--extra-model", "resnet32", "--attack", "fgsm", "--save-adversarial", "found.npz"]
     check_failure(run(*several), 2, "one by one")
@@ -214,13 +214,16 @@ def test_settings_that_do_not_exist(ticket: Ticket, digits: ImageData) -> None:
 def test_the_command_line(ticket: Ticket, tmp_path: Path, run: Run) -> None:
     ticket.save(tmp_path / "ticket.pt")
     arguments = ["evaluate", "--model", "ticket.pt", "--limit", "40", "--threads", "1"]
-    arguments += ["--attack", "pgd", "--steps", "2", "--eps", "0.02,0.05", "--resume-dir", "states"]
+    arguments += ["--attack", "pgd", "--steps", "2", "--eps", "0.02,0.05", "--resume", "--out", "record.json"]
     done = run(*arguments, "--strict", "--json", "--checks", "full")
     assert done.code == 0, done.err
     record = json.loads(done.out)
     assert [entry["epsilon"] for entry in record["attacks"]] == [0.02, 0.05]
     assert "black box" in [check["name"] for check in record["attacks"][0]["checks"]]
-    assert list(Path("states").iterdir()) == []
+    assert not Path("record.json.resume").exists()
+    Path("record.json.resume").write_text("a file")
+    check_failure(run(*arguments), 2, "record.json.resume, which is a file")
+    Path("record.json.resume").unlink()
     assert "half are broken at" in run(*arguments).out
 
 

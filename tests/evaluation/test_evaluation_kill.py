@@ -54,7 +54,7 @@ def folder(digits: ImageData, tmp_path: Path) -> Path:
 def start(folder: Path, out: str, shown: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", PROGRAM, "evaluate", "--model", "ticket.pt", "--model-code", "net.py", "--json"]
     command += ["--attack", "autoattack", "--steps", "8", "--queries", "100", "--eps", "0.03,0.06", "--threads", "1"]
-    command += ["--limit", str(LIMIT), "--out", f"{out}/record.json", "--resume-dir", f"{out}/states"]
+    command += ["--limit", str(LIMIT), "--out", f"{out}/record.json", "--resume"]
     environment = {**os.environ, "SHOWN": str(folder / shown)}
     (folder / out).mkdir(exist_ok=True)
     return subprocess.Popen(
@@ -95,7 +95,7 @@ def test_killed_and_resumed_breaks_the_same_samples(folder: Path) -> None:
         kill_midway(start(folder, out, shown), folder, shown, moment * needed, 0.02 * chooser.random())
         assert not (folder / out / "record.json").exists()
         assert moment * needed <= images_shown(folder, shown) < needed
-        for state in (folder / out).glob("states/[!.]*"):  # a temporary file begins with a dot
+        for state in (folder / out).glob("record.json.resume/[!.]*"):  # a temporary file begins with a dot
             assert torch.load(state, weights_only=True)["format"] == FORMAT
         finish(start(folder, out, shown))
         resumed = load_record(folder / out / "record.json")
@@ -103,10 +103,7 @@ def test_killed_and_resumed_breaks_the_same_samples(folder: Path) -> None:
         assert resumed.samples is not None
         for name, values in whole.samples.items():
             assert np.array_equal(resumed.samples[name], values), name
-        assert sorted(path.name for path in (folder / out).iterdir()) == [
-            "record.json", "record.json.samples.npz", "states",
-        ]  # fmt: skip
-        assert list((folder / out / "states").iterdir()) == []
+        assert sorted(path.name for path in (folder / out).iterdir()) == ["record.json", "record.json.samples.npz"]
         # What a second start shows anew: clean images, probes, verdicts; and at most one part of the attack, of which
         # FAB's is the longest: nine classes, eight steps, three looks at each.
         assert images_shown(folder, shown) - needed <= (12 + 9 * (1 + 8 * 3)) * LIMIT, moment

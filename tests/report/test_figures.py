@@ -86,7 +86,7 @@ def test_accuracy_against_cost(groups: Groups, drawings: dict[str, Drawing]) -> 
     assert "8/255" in right.get_title(loc="left")
     dots = [line.get_xdata() for line in left.lines if line.get_markersize() == 2]
     assert [list(np.asarray(each)) for each in dots] == [pytest.approx([x] * 3) for x in (0, 30, 20)]
-    assert "Not beaten in both: good." in drawing.alt
+    assert "Pareto front: good." in drawing.alt
 
 
 def test_pareto_front_by_hand() -> None:
@@ -117,7 +117,7 @@ def test_numbers_that_failed_a_check_are_not_drawn(groups: Groups) -> None:
     curves = next(each for each in draw_all(changed) if each.name == "robust-accuracy")
     assert rows(curves, network="good", attack="pgd (L∞)", ε=pytest.approx(8 / 255)) == []
     assert len(rows(curves, network="dense", attack="pgd (L∞)")) == 3
-    assert "failed a check are left out: good, pgd (L∞) at ε = 8/255" in curves.caption
+    assert "Left out, as they failed a check: good, pgd (L∞) at ε = 8/255" in curves.caption
 
 
 def test_corruptions_are_differences(groups: Groups, drawings: dict[str, Drawing]) -> None:
@@ -226,7 +226,7 @@ def test_adversarial_images(groups: Groups, drawings: dict[str, Drawing]) -> Non
     assert abs(adversarial / 255 - changed).max() <= 0.5 / 255 + 1e-6
     at = samples["gallery2_index"][0]
     assert f"class {samples['label'][at]} as class {samples['attack2_prediction'][at]}" in drawing.alt
-    assert any(axes.get_ylabel() == "added × 10" for axes in drawing.figure.axes)  # 10 · 0.03 < 0.5 < 20 · 0.03
+    assert any(axes.get_ylabel() == "perturbation × 10" for axes in drawing.figure.axes)  # 10 · 0.03 < 0.5 < 20 · 0.03
 
 
 def test_corrupted_images_are_made_anew(few_digits: ImageData) -> None:
@@ -329,4 +329,4 @@ def test_a_mean_over_corruptions_is_that_of_comparisons() -> None:
     (row,) = [each for each in compare(found["dense"], {"layer": found["layer"]}).rows if each.group == "corruptions"]
     drawn = next(drawing for drawing in draw_all(found) if drawing.name == "corruptions")
     assert f"layer: {row.difference:+.1f} points on average".replace("-", "−") in drawn.alt
-    assert "the mean over the 15 corruptions of the benchmark" in drawn.caption
+    assert "last row: mean over the 15 corruptions of the benchmark" in drawn.caption

@@ -75,7 +75,7 @@ def test_every_figure_is_drawn(browser: Browser) -> None:
         name = figure.get_attribute("id")
         svg = figure.find_element(By.CSS_SELECTOR, "svg")
         assert svg.rect["width"] > 300, name
-        _, _, width, height = map(float, svg.get_attribute("viewBox").split())
+        _, _, width, height = map(float, svg.get_dom_attribute("viewBox").split())
         assert svg.rect["height"] == pytest.approx(svg.rect["width"] * height / width, rel=0.02), name
         boxes = browser.run(
             "return [...arguments[0].querySelectorAll('path, use, image, rect')]"
@@ -193,6 +193,45 @@ def test_nothing_sticks_out(browser: Browser, width: int) -> None:
     assert outside == []
 
 
+BOX = "const box = arguments[0].getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]"
+
+
+def test_contents_are_beside_the_page_on_wide_screens_and_stay_in_view(browser: Browser) -> None:
+    contents, main = one(browser, "nav.contents"), one(browser, "main")
+    assert browser.run(BOX, contents)[2] <= browser.run(BOX, main)[0]
+    links = contents.find_elements(By.TAG_NAME, "a")
+    assert [link.is_displayed() for link in links] == [True] * len(links)
+    links[-1].send_keys(Keys.ENTER)
+    assert browser.run("return scrollY") > 900
+    _, top, _, bottom = browser.run(BOX, contents)
+    assert 0 <= top < bottom <= 900
+    assert 0 <= browser.run(BOX, one(browser, "#s1-records"))[1] <= 900
+
+
+@pytest.mark.parametrize("width", [390, 1000])
+def test_contents_are_above_the_answer_on_narrow_screens(browser: Browser, width: int) -> None:
+    browser.show_as(width=width, scheme="light")
+    left, top, right, bottom = browser.run(BOX, one(browser, "nav.contents"))
+    assert 0 <= left < right <= width
+    assert 0 < top < bottom <= browser.run(BOX, one(browser, "main"))[1]
+    shown = [link.text for link in every(browser, "nav.contents a") if link.is_displayed()]
+    assert shown == ["Answer", "Figures", "All comparisons", "Records"]
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_wide_tables_scroll_within_themselves(browser: Browser, width: int) -> None:
+    browser.show_as(width=width, scheme="light")
+    frames = every(browser, ".table .scroll")
+    boxes = [browser.run(BOX, frame) for frame in frames if frame.is_displayed()]
+    assert all(0 <= left < right <= width for left, _, right, _ in boxes)
+    wide = one(browser, ".verdicts .scroll")
+    before = browser.run("arguments[0].scrollLeft = 1e4; return arguments[0].scrollLeft", wide)
+    assert before > 0
+    # The names of the networks stay in view.
+    assert browser.run(BOX, one(browser, ".verdicts tbody th"))[0] == pytest.approx(browser.run(BOX, wide)[0], abs=1)
+    assert browser.run("return scrollX") == 0
+
+
 def test_dark_is_dark(browser: Browser) -> None:
     light = browser.picture(one(browser, "figure svg")).mean()
     browser.show_as(width=1200, scheme="dark")
@@ -239,6 +278,7 @@ def test_printing(browser: Browser) -> None:
     browser.run("dispatchEvent(new Event('beforeprint'))")
     assert browser.run("return [...document.querySelectorAll('details:not(.long)')].every((each) => each.open)")
     assert not one(browser, ".copy").is_displayed()
+    assert not one(browser, "nav.contents").is_displayed()
     browser.run("dispatchEvent(new Event('afterprint'))")
     assert not browser.run("return [...document.querySelectorAll('details')].some((each) => each.open)")
     browser.command("Emulation.setEmulatedMedia", media="")

@@ -73,7 +73,7 @@ def test_p_values() -> None:
         ({"saved_percent": 27.42}, "none", "27.4 % less"),
         ({"saved_percent": -3.0}, "none", "3.0 % more"),
         ({"reason": "invalid for dense: failed check: large budget"}, "invalid", "invalid"),
-        ({"reason": "outcomes per sample are not on file"}, "none", "not compared"),
+        ({"reason": "no outcomes per sample"}, "none", "not compared"),
     ],
 )
 def test_badges_say_in_words_what_they_mean(facts: dict[str, Any], kind: str, word: str) -> None:

@@ -18,11 +18,11 @@ def folder(records: dict[str, Record], tmp_path: Path) -> Path:
 def test_a_folder_becomes_a_page(run: Run, folder: Path) -> None:
     done = run("report", str(folder), "--out", "page.html", "--title", "What we found")
     assert done.code == 0, done.err
-    assert "l1, 2 layers" in done.out
+    assert "layer ticket (l1, 2 blocks)" in done.out
     assert "report in page.html" in done.err
     page = (folder.parent / "page.html").read_text()
     assert "<h1>What we found</h1>" in page
-    assert "random, 2 layers" in page
+    assert "layer ticket (random, 2 blocks)" in page
 
 
 def test_named_records_and_json(run: Run, folder: Path) -> None:

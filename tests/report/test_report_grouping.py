@@ -22,12 +22,15 @@ def changed(record: Record, *, dataset: str | None = None, recipe: dict[str, Any
     ("plan", "name"),
     [
         ({"method": "none"}, "dense"),
-        ({"method": "layer", "removed": {"a": "identity"}}, "l1, 1 layer"),
-        ({"method": "layer", "removed": {"a": "identity", "b": "identity"}}, "l1, 2 layers"),
-        ({"method": "layer", "removed": {"a": "identity"}, "rewound_to": 5}, "l1, 1 layer, rewound to 5"),
+        ({"method": "layer", "removed": {"a": "identity"}}, "layer ticket (l1, 1 block)"),
+        ({"method": "layer", "removed": {"a": "identity", "b": "identity"}}, "layer ticket (l1, 2 blocks)"),
+        (
+            {"method": "layer", "removed": {"a": "identity"}, "rewound_to": 5},
+            "layer ticket (l1, 1 block, rewound to 5)",
+        ),
         (
             {"method": "filter", "removed": {}, "removed_filters": {"c": [1, 2], "d": [0]}, "match": None},
-            "l1, filters, 3",
+            "filter ticket (l1, 3 filters)",
         ),
         (
             {
@@ -36,9 +39,9 @@ def changed(record: Record, *, dataset: str | None = None, recipe: dict[str, Any
                 "variant": "uniform",
                 "match": {"removed": ["a", "b"], "by": "macs"},
             },
-            "l1, filters uniformly like 2 layers",
+            "filter ticket (l1, uniform, matched to 2 blocks)",
         ),
-        ({"method": "weight", "sparsity": 0.9}, "l1, 90 % of weights"),
+        ({"method": "weight", "sparsity": 0.9}, "masked weights (l1, 90 %)"),
     ],
 )
 def test_methods_are_named_by_what_was_done(records: dict[str, Record], plan: dict[str, Any], name: str) -> None:
@@ -52,8 +55,8 @@ def test_only_like_is_compared_with_like(records: dict[str, Record]) -> None:
     titles = ["resnet20 on digits", "resnet20 on digits, trained with pgd", "resnet20 on svhn"]
     assert [group.title for group in groups] == titles
     for group in groups:
-        assert list(group.records) == ["dense", "l1, 2 layers", "random, 2 layers"]
-        assert list(group.candidates) == ["l1, 2 layers", "random, 2 layers"]
+        assert list(group.records) == ["dense", "layer ticket (l1, 2 blocks)", "layer ticket (random, 2 blocks)"]
+        assert list(group.candidates) == ["layer ticket (l1, 2 blocks)", "layer ticket (random, 2 blocks)"]
         assert all(len(found) == 1 for found in group.records.values())
 
 
@@ -106,10 +109,10 @@ def test_ways_of_one_name_are_told_apart_by_what_they_differ_in(records: dict[st
         (group,) = group_records([*records.values(), each])
         assert len(group.candidates) == 3
         assert all(len(found) == 1 for found in group.records.values())  # so that they can be compared
-        assert sum("l1, 2 layers, " in name for name in group.candidates) == 2
-        assert "random, 2 layers" in group.candidates
+        assert sum("layer ticket (l1, 2 blocks), " in name for name in group.candidates) == 2
+        assert "layer ticket (random, 2 blocks)" in group.candidates
     (group,) = group_records([*records.values(), other[1]])
-    assert "l1, 2 layers, eligibility identity" in group.candidates
+    assert "layer ticket (l1, 2 blocks), eligibility identity" in group.candidates
 
 
 def test_each_recipe_of_dense_networks_makes_a_part_of_its_own(records: dict[str, Record]) -> None:
@@ -145,7 +148,9 @@ def test_given_names_and_their_order_are_kept(records: dict[str, Record]) -> Non
 
 
 def test_what_makes_no_comparison(records: dict[str, Record]) -> None:
-    with pytest.raises(ReportError, match=r"no record of a dense network to compare l1, 2 layers with.*dense=FILE"):
+    with pytest.raises(
+        ReportError, match=r"no record of a dense network to compare layer ticket .l1, 2 blocks. with.*dense=FILE"
+    ):
         group_records([records["l1"]])
     with pytest.raises(ReportError, match="no record of a pruned network"):
         group_records([records["dense"]])

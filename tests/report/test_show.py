@@ -58,8 +58,8 @@ def test_one_record_or_a_list_is_named_by_what_it_says(records: dict[str, Record
     several = rp.show(list(records.values()))
     assert 0 < len(alone) < len(several)
     said = " ".join(drawing.alt for drawing in several.drawings)
-    assert "l1, 2 layers" in said
-    assert "random, 2 layers" in said
+    assert "layer ticket (l1, 2 blocks)" in said
+    assert "layer ticket (random, 2 blocks)" in said
 
 
 def test_records_of_other_images_and_none_are_refused(groups: Groups) -> None:

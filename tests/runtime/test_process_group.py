@@ -99,7 +99,7 @@ def test_only_the_first_prints(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("second")
 def test_processes_do_not_share_a_card() -> None:
-    expected = "all 2 processes would share the graphics card 'cuda:1'; give --device cuda"
+    expected = "all 2 processes would share the GPU 'cuda:1'; give --device cuda"
     with pytest.raises(ProcessError, match=expected), join_process_group(torch.device("cuda:1")):
         pass
     # The machine's own cards are counted once none is named.

@@ -46,7 +46,7 @@ class ODIN(Detector):
 
     @staticmethod
     def step(network: nn.Module, images: Tensor, temperature: float = 1000.0, epsilon: float = 0.0014) -> Tensor:
-        """Return the step (n, …) of ε that makes the network surer of what it takes images (n, …) for."""
+        """Return the step (n, …) of ε towards more confidence in the class predicted for images (n, …)."""
         with torch.inference_mode(False), torch.enable_grad():
             images = images.detach().clone().requires_grad_()
             # It rises and falls as −log max p does, and does not round to nothing where the network is sure.

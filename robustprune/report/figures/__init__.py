@@ -18,13 +18,13 @@ from robustprune.report.figures.tradeoff import draw_costs, draw_tradeoff
 from robustprune.report.figures.training import draw_energy, draw_training
 
 FIGURES: dict[str, Callable[[FigureGroups], Drawing | Iterable[Drawing]]] = {
-    "accuracy against cost": draw_tradeoff,
+    "accuracy vs. MACs": draw_tradeoff,
     "costs": draw_costs,
     "mean ranks": draw_ranks,
     "robust accuracy vs. ε": draw_robust_accuracy,
     "corruptions": draw_corruptions,
     "out-of-distribution detection": draw_detection,
-    "risk and coverage": draw_risk_coverage,
+    "risk–coverage curve": draw_risk_coverage,
     "calibration": draw_calibration,
     "block scores": draw_block_scores,
     "training": draw_training,
@@ -32,11 +32,14 @@ FIGURES: dict[str, Callable[[FigureGroups], Drawing | Iterable[Drawing]]] = {
     "adversarial images": draw_adversarial,
     "corrupted images": draw_corrupted,
 }
-"""What is drawn, in reading order."""
+"""Name of a figure → function that draws it, in reading order."""
 
 
 def draw_all(groups: Mapping[str, Sequence[Record]], left_out: dict[str, str] | None = None) -> Iterator[Drawing]:
-    """Yield the figures that records have the data for, dense ones are the first; ``left_out`` takes up why not."""
+    """Yield the figures that the records hold the data for, the first group being the dense one.
+
+    ``left_out`` receives the reason for each figure that cannot be drawn.
+    """
     shown = choose_groups(groups)
     for name, draw in FIGURES.items():
         try:

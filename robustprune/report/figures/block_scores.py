@@ -1,4 +1,4 @@
-"""What blocks were worth, along the network, and which of them went."""
+"""Block scores along the network, and which blocks were removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustprune.report.table import Table, Value
 
 
 def draw_block_scores(shown: FigureGroups) -> Drawing:
-    """Return a panel for each kind of ticket: a bar for each block of the dense network, those that went hatched."""
+    """Return a panel for each kind of ticket: a bar for each block of the dense network, removed blocks hatched."""
     found = {name: records for name, records in shown.groups.items() if _are_scored_alike(records)}
     if not found:
         raise NotDrawnError("no record holds scores of blocks (no layer was removed, or the records are older)")
@@ -36,8 +36,8 @@ def draw_block_scores(shown: FigureGroups) -> Drawing:
             ]
     axes[-1, 0].set_xlabel("block, in order of execution")
     caption = shown.caption(
-        "Bars: mean importance of each block in the criterion's own unit, dots: single networks; the lowest went. "
-        "Hatched: removed, with the share of networks that lost it. Pale: not to be removed. The background changes "
+        "Bars: mean importance of each block in the criterion's own unit, dots: single networks. "
+        "Hatched: removed, with the number of networks without it. Pale: not removable. The background changes "
         "with the stage."
     )
     alt = f"Blocks removed, and in how many networks. {'; '.join(said)}."
@@ -97,7 +97,7 @@ def _mark_stages(axes: Axes, blocks: Sequence[BlockSummary]) -> None:
 
 
 def _names(blocks: Sequence[BlockSummary], removed: Counter[str], networks: int) -> list[str]:
-    """Return the numbers in the names of blocks, below those that went the share of networks that lost them."""
+    """Return the numbers in the names of the blocks, and below removed blocks the number of networks without them."""
     names = [".".join(re.findall(r"\d+", block.name)) or str(i) for i, block in enumerate(blocks)]
     crowded = len(blocks) > 30
     return [

@@ -1,4 +1,4 @@
-"""Selective prediction: the error rate among the images a network is surest of; and calibration."""
+"""Selective prediction (the error rate among the images of highest confidence), and calibration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robustprune.metrics import confidence_bins, mean_over_seeds, risk_coverage
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, NotDrawnError
 from robustprune.report.figures.figure_groups import FigureGroups
-from robustprune.report.figures.style import MUTED, draw_curve, draw_means, new_figure, show_grid
+from robustprune.report.figures.style import MUTED, add_legend, draw_curve, draw_means, new_figure, show_grid
 from robustprune.report.table import Table, Value
 
 _Floats = NDArray[np.float64]
@@ -22,10 +22,10 @@ _BINS = 15
 
 
 def draw_risk_coverage(shown: FigureGroups) -> Drawing:
-    """Return the error rate against the share of images answered, and the area under it."""
+    """Return the risk–coverage curve (error rate vs. share of images answered), and the area under it."""
     found = _with_confidence(shown)
     curves = {name: [_risk(record) for record in records] for name, records in found.items()}
-    figure, axes = new_figure(2.5, ncols=2, width_ratios=[1.5, 1])
+    figure, axes = new_figure(2.8, ncols=2, width_ratios=[1.5, 1])
     panel = axes[0, 0]
     show_grid(panel)
     rows: list[list[Value]] = []
@@ -43,9 +43,11 @@ def draw_risk_coverage(shown: FigureGroups) -> Drawing:
     panel.set(xlim=(5, 100), ylim=(0, 1.15 * most))
     areas = {name: [area for _, area in each] for name, each in curves.items()}
     said = _draw_errors(axes[0, 1], shown, areas, "Area under the curve (%)")
+    add_legend(figure, {name: shown.styles[name] for name in found})
     caption = shown.caption(
-        "A network that may stay silent on what it is least sure of (largest softmax probability) errs less on the "
-        f"rest. Bands and bars: 95 % interval of the mean over networks. {shown.seeds}, {shown.images:,} images."
+        "Error rate (selective risk) on the share of images with the highest confidence (coverage); confidence is the "
+        "largest softmax probability. Bands and bars: 95 % interval of the mean over networks. "
+        f"{shown.seeds}, {shown.images:,} images."
     )
     alt = f"Area under the risk–coverage curve: {said}."
     columns = ("network", "coverage (%)", "risk (%)", "low (%)", "high (%)")
@@ -56,7 +58,7 @@ def draw_risk_coverage(shown: FigureGroups) -> Drawing:
 def draw_calibration(shown: FigureGroups) -> Drawing:
     """Return accuracy against confidence in the bins of the calibration error, and that error."""
     found = _with_confidence(shown)
-    figure, axes = new_figure(2.7, ncols=2, width_ratios=[1.5, 1])
+    figure, axes = new_figure(3.0, ncols=2, width_ratios=[1.5, 1])
     panel = axes[0, 0]
     show_grid(panel, "both")
     panel.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
@@ -70,14 +72,15 @@ def draw_calibration(shown: FigureGroups) -> Drawing:
         rows += [[name, *values] for values in zip(confidence, accuracy, count, strict=True)]
     least = max(0.0, 10 * np.floor(least / 10 - 0.01))
     panel.set(xlim=(least, 101), ylim=(least, 103), xlabel="confidence (%)", ylabel="accuracy (%)", title="Reliability")
-    panel.annotate("less sure than right", (0.03, 0.95), xycoords="axes fraction", fontsize=6.5, color=MUTED, va="top")
-    panel.annotate("surer than right", (0.97, 0.04), xycoords="axes fraction", fontsize=6.5, color=MUTED, ha="right")
+    panel.annotate("underconfident", (0.03, 0.95), xycoords="axes fraction", fontsize=6.5, color=MUTED, va="top")
+    panel.annotate("overconfident", (0.97, 0.04), xycoords="axes fraction", fontsize=6.5, color=MUTED, ha="right")
     errors = {name: [100 * record.clean.ece for record in records] for name, records in found.items()}
     said = _draw_errors(axes[0, 1], shown, errors, "Calibration error (ECE, %)")
+    add_legend(figure, {name: shown.styles[name] for name in found})
     caption = shown.caption(
         f"Accuracy of the images in each of {_BINS} bins of confidence (largest softmax probability), those of all "
-        "networks of a kind together, where there are ten images or more; on the dashed line a network is right as "
-        "often as it says. Right: expected calibration error, bars: 95 % interval of the mean over networks. "
+        "networks of a kind together, where there are ten images or more; dashed: perfect calibration. "
+        "Right: expected calibration error, bars: 95 % interval of the mean over networks. "
         f"{shown.seeds}, {shown.images:,} images."
     )
     columns = ("network", "confidence (%)", "accuracy (%)", "images")
@@ -89,7 +92,7 @@ def draw_calibration(shown: FigureGroups) -> Drawing:
 def _with_confidence(shown: FigureGroups) -> dict[str, Sequence[Record]]:
     found = shown.having(lambda record: "confidence" in (record.samples or {}))
     if not found:
-        raise NotDrawnError("the records hold no confidence of each sample (their samples.npz are missing, or older)")
+        raise NotDrawnError("the confidence of each image is missing (the samples.npz beside the records)")
     return found
 
 
@@ -115,7 +118,7 @@ def _reliability(records: Sequence[Record]) -> tuple[list[float], list[float], l
 
 
 def _draw_errors(axes: Axes, shown: FigureGroups, values: dict[str, list[float]], title: str) -> str:
-    """Draw what is the better the lower it is, and return the means in words."""
+    """Draw figures of which lower ones are better, and return their means in words."""
     means = {name: mean_over_seeds(each, bounds=(0, 100)) for name, each in values.items()}
     draw_means(axes, list(values), values, means, shown.styles, {name: f"{m.mean:.2f}" for name, m in means.items()})
     axes.set(title=title, xlabel="lower is better")

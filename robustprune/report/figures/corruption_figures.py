@@ -1,4 +1,4 @@
-"""Corruptions × severities: as differences to the dense networks, and what they look like."""
+"""Accuracy under each corruption and severity, as differences to the dense networks, and examples of corruptions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Floats = NDArray[np.float64]
 
 
 def draw_corruptions(shown: FigureGroups) -> Drawing:
-    """Return a map of the dense networks' accuracy, and one of the difference to it for each other kind."""
+    """Return a heat map of the accuracy of the dense networks, and one of the difference for each other kind."""
     found = dict(list(shown.having(lambda record: record.corruptions).items())[: _PANELS + 1])
     if shown.reference not in found:
         raise NotDrawnError("the dense networks were not evaluated under corruptions")
@@ -42,9 +42,10 @@ def draw_corruptions(shown: FigureGroups) -> Drawing:
     n = next(record.corruptions.n for record in found[shown.reference] if record.corruptions)
     counted = "the corruptions" if len(_counted(names)) == len(names) else "the 15 corruptions of the benchmark"
     caption = shown.caption(
-        f"Left, accuracy of {shown.reference} in percent; beside it, how many percentage points other networks have "
-        f"more (blue) or fewer (red), means over networks. The last line is the mean over {counted}. "
-        f"{shown.seeds}, {n:,} images a cell." + (f" {left} more kinds are not drawn." if left else "")
+        f"Left: accuracy of {shown.reference} in percent. Beside it: the difference of other networks in percentage "
+        f"points, blue where they are better, red where they are worse. Means over networks; last row: mean over "
+        f"{counted}. "
+        f"{shown.seeds}, {n:,} images per cell." + (f" {left} more kinds are not drawn." if left else "")
     )
     alt = " ".join(_say(name, table, names) for name, table in differences.items()) or "Accuracy of one kind only."
     rows: list[list[Value]] = [
@@ -69,7 +70,7 @@ def _accuracies(records: Sequence[Record], names: Sequence[str]) -> _Floats:
     """Return mean accuracy in percent, (corruptions + 1, severities), the mean over corruptions last."""
     found = [record.corruptions for record in records if record.corruptions]
     mean = 100 * np.mean([[each.table[name] for name in names] for each in found], axis=0)
-    # What changes no image counts in no mean, unless there is nothing else.
+    # A corruption that changes no image is in no mean, unless all are such.
     counted = set.intersection(*(set(each.counted(names)) for each in found))
     counts = np.array([[(name, severity) in counted for severity in SEVERITIES] for name in names], dtype=np.float64)
     weights = counts[_counted(names)]
@@ -78,7 +79,7 @@ def _accuracies(records: Sequence[Record], names: Sequence[str]) -> _Floats:
 
 
 def _counted(names: Sequence[str]) -> list[int]:
-    """Return the places of corruptions that the mean is over: as in comparisons, the 15 of the benchmark if all are."""
+    """Return the indices of the corruptions in the mean: the 15 of the benchmark where all are there, else all."""
     wanted = HEADLINE if set(HEADLINE) <= set(names) else names
     return [names.index(name) for name in wanted]
 
@@ -111,7 +112,7 @@ def _say(name: str, table: _Floats, names: Sequence[str]) -> str:
 
 
 def draw_corrupted(shown: FigureGroups) -> Drawing:
-    """Return the first evaluated image under every corruption at every severity, made anew from the image set."""
+    """Return the first evaluated image under each corruption at each severity, generated again from the image set."""
     record = shown.groups[shown.reference][0]
     image, index = _first_image(record)
     assert record.corruptions is not None
@@ -130,14 +131,14 @@ def draw_corrupted(shown: FigureGroups) -> Drawing:
         label.set(rotation=0, ha="right", va="center")
     caption = (
         f"The first evaluated image of {record.dataset} ({record.split}, number {index}) as it is (0) and under the "
-        "corruptions the networks were shown, at severities 1 to 5."
+        "corruptions of the evaluation, at severities 1 to 5."
     )
     alt = f"One image under {len(names)} corruptions at severities 1 to 5: {', '.join(names).replace('_', ' ')}."
     return Drawing("corrupted-images", "Examples of corruptions", caption, alt, figure)
 
 
 def _first_image(record: Record) -> tuple[Any, int]:
-    """Return the first evaluated image (1, C, H, W) and its place in the split, if they can be had again here."""
+    """Return the first evaluated image (1, C, H, W) and its index in the split, where the image set can be loaded."""
     import torch
     from pydantic import ValidationError
 
@@ -151,7 +152,7 @@ def _first_image(record: Record) -> tuple[Any, int]:
     if found.scale is None:
         raise NotDrawnError("the corrupted images were read from a folder, which the record does not hold")
     try:
-        # Held to the schema: a record must not decide what is downloaded or run on its reader's machine.
+        # Validated: a record must not decide what its reader's machine downloads or runs.
         data = load_data(**DataDescription.model_validate(record.data).model_dump(exclude_unset=True))
         split = data.require(record.split)
         index = int(samples["index"][0])

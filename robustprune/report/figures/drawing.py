@@ -1,4 +1,4 @@
-"""A figure with all that is said of it in words, on its way out: as SVG to stand in a page, as files for a paper."""
+"""A figure with its title, caption and data, and how it is written: as SVG within a page, and as files."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Drawing:
     """A figure.
 
     Attributes:
-        name: Stem of its files, in small letters with hyphens.
-        title: What it shows, in a few words.
-        caption: How to read it: what is drawn, from how many images and seeds, what bands and bars mean.
-        alt: What is found in it, in words and numbers, for those who do not see it.
-        figure: The picture.
-        data: The numbers behind it.
+        name: Stem of its files: lower-case words joined by hyphens.
+        title: Title, in a few words.
+        caption: How to read it: what is drawn, from how many images and seeds, the meaning of bands and bars.
+        alt: Its findings in words and numbers, for readers who do not see it.
+        figure: The matplotlib figure.
+        data: The numbers that are drawn.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Drawing:
 
 
 class NotDrawnError(Exception):
-    """The records do not hold what a figure shows; the message says what is missing."""
+    """The records do not hold the data of a figure; the message names what is missing."""
 
 
 def slug(text: str) -> str:
-    """Return a text as a part of a file's name: letters and digits, hyphens between words."""
+    """Return a text as part of a file name: letters and digits, with hyphens between words."""
     return "-".join(re.findall(r"[a-z0-9]+", text, re.IGNORECASE | re.ASCII))[:60]
 
 

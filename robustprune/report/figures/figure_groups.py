@@ -1,4 +1,4 @@
-"""What figures take from records: which groups are drawn, and means with intervals."""
+"""The groups of records that figures draw, and their means with intervals."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Groups = Mapping[str, Sequence[Record]]
 
 @dataclass(frozen=True)
 class FigureGroups:
-    """The groups that are drawn.
+    """The groups of records that are drawn.
 
     Attributes:
         groups: Name → records of its seeds; the first is the reference.
-        note: A sentence on those that are not drawn; empty where all are.
+        note: A sentence on the groups that are not drawn; empty where all are.
     """
 
     groups: Groups
@@ -36,14 +36,14 @@ class FigureGroups:
 
     @property
     def seeds(self) -> str:
-        """How many networks there are of each group, in words."""
+        """The number of networks of each group, in words."""
         counts = sorted({len(records) for records in self.groups.values()})
         many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         return f"{many} network{'s' if counts[-1] > 1 else ''} of each kind"
 
     @property
     def images(self) -> int:
-        """How many images each network was shown."""
+        """The number of images that each network was evaluated on."""
         return self.groups[self.reference][0].n
 
     def caption(self, text: str) -> str:
@@ -56,22 +56,22 @@ class FigureGroups:
         return {name: series_style(place) for place, name in enumerate(self.groups)}
 
     def collect(self, read: Callable[[Record], float | None]) -> dict[str, list[float]]:
-        """Return a figure of each network, of the groups of which all networks have it."""
+        """Return a value of each network, for the groups whose networks all have it."""
         found = {name: [read(record) for record in records] for name, records in self.groups.items()}
         return {name: [float(v) for v in each if v is not None] for name, each in found.items() if None not in each}
 
     def is_alike(self, cost: str | None, name: str) -> bool:
-        """Return whether a cost of all networks of a group was measured as it was of all dense ones, if at all."""
+        """Return whether a cost was measured under the same circumstances in a group as in the dense one."""
         pairs = product(self.groups[name], self.groups[self.reference])
         return cost is None or all(measured_alike(cost, own, dense) for own, dense in pairs)
 
     def having(self, has: Callable[[Record], object]) -> dict[str, Sequence[Record]]:
-        """Return the groups all of whose records have something."""
+        """Return the groups whose records all pass a test."""
         return {name: records for name, records in self.groups.items() if all(map(has, records))}
 
 
 def choose_groups(groups: Groups) -> FigureGroups:
-    """Return the reference and as many others as there are colours, those of the highest mean accuracy."""
+    """Return the reference, and of the others those of highest mean accuracy, as many as there are colours."""
     reference, *others = groups
     accuracy = {name: mean_over_seeds([record.clean.accuracy for record in groups[name]]).mean for name in others}
     ranked = sorted(others, key=lambda name: -accuracy[name])
@@ -79,7 +79,7 @@ def choose_groups(groups: Groups) -> FigureGroups:
     shown = {name: records for name, records in groups.items() if name in kept}
     note = ""
     if len(shown) < len(groups):
-        note = f"Drawn are the {len(COLOURS)} of {len(others)} kinds that are most accurate on clean images."
+        note = f"Only the {len(COLOURS)} of {len(others)} kinds with the highest clean accuracy are drawn."
     return FigureGroups(shown, note)
 
 
@@ -92,7 +92,7 @@ def share_over_seeds(values: Sequence[float], n: int) -> SeedMean:
 
 
 INTERVAL = "95 % interval, over networks (Student's t) or, where there is one, over images (Wilson)"
-"""What the intervals of :func:`share_over_seeds` are, for captions."""
+"""The intervals of :func:`share_over_seeds` in words, for captions."""
 
 
 def name_attack(name: str, norm: str) -> str:
@@ -104,9 +104,9 @@ AttackKey = tuple[str, str, float]
 
 
 def attack_values(records: Sequence[Record]) -> dict[AttackKey, list[float]]:
-    """Return (attack, norm, ε) → robust accuracy in percent of each network; only what every network has and is valid.
+    """Return (attack, norm, ε) → robust accuracy in percent of each network, where all networks have a valid one.
 
-    An ε is rounded to twelve digits, as it may have been written as a fraction in one record and not in another.
+    ε is rounded to twelve digits: one record may have it as a fraction and another as a decimal number.
     """
     tables = [
         {(e.name, e.norm, float(f"{e.epsilon:.12g}")): 100 * e.robust_accuracy for e in record.attacks if e.valid}

@@ -1,4 +1,4 @@
-"""Mean ranks on a line, with bars over networks between which no difference is found: Demšar 2006, Figure 1."""
+"""Mean ranks as a critical-difference diagram: Demšar 2006, Figure 1."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def draw_ranking(ranking: Ranking, name: str = "mean-ranks") -> Drawing:
             panel.plot(ends, [-0.14 - 0.12 * place] * 2, color=INK, linewidth=3, solid_capstyle="butt")
         _draw_names(panel, names, ranks.means, depth)
     caption = (
-        f"Mean ranks in {ranking.label} over {len(ranking.blocks)} {ranking.over}, 1 is best. Bars join kinds "
-        "between which no difference is found: their mean ranks differ by less than the critical difference (Nemenyi), "
-        f"or Friedman's test finds none. p = {ranks.p_value:.3g}."
+        f"Critical-difference diagram of mean ranks in {ranking.label} over {len(ranking.blocks)} {ranking.over}; 1 is "
+        "best. Bars join kinds without a significant difference: their mean ranks differ by less than the critical "
+        f"difference (Nemenyi), or Friedman's test is not significant. Friedman's p = {ranks.p_value:.3g}."
     )
     alt = "; ".join(f"{each} {mean:.2f}" for each, mean in zip(names, ranks.means, strict=True))
     headings, lines = ranking.table()

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from robustprune.metrics import SeedMean, mean_over_seeds
@@ -14,12 +17,19 @@ from robustprune.ood.ood_result import OodEntry
 from robustprune.records import Record
 from robustprune.report.figures.drawing import Drawing, NotDrawnError, slug
 from robustprune.report.figures.figure_groups import FigureGroups
-from robustprune.report.figures.style import LINE, MUTED, new_figure, shorten, show_grid
+from robustprune.report.figures.style import INK, LINE, MUTED, add_legend, new_figure, show_grid
 from robustprune.report.table import Table, Value
 
 _Floats = NDArray[np.float64]
-_Scores = tuple[_Floats, _Floats]  # of images of the networks' own set, and of the other
-_KNOWN = ("energy", "knn", "msp", "vim", "mahalanobis", "max_logit")  # those that papers compare with, first to last
+_Scores = tuple[_Floats, _Floats]  # of in-distribution and of OOD images
+_KNOWN = (
+    "energy",
+    "knn",
+    "msp",
+    "vim",
+    "mahalanobis",
+    "max_logit",
+)  # the detectors that papers compare with most, first
 _DETECTORS, _SETS = 3, 3
 _RATES = np.concatenate([np.linspace(0, 0.1, 41), np.linspace(0.1, 1, 46)[1:]])
 _GROUPS = ("near", "far", "other", "shifted", "sanity")
@@ -29,14 +39,14 @@ def draw_detection(shown: FigureGroups) -> Iterator[Drawing]:
     """Yield a figure for each of up to three out-of-distribution sets."""
     found = shown.having(lambda record: record.ood)
     if not found:
-        raise NotDrawnError("the networks were shown no out-of-distribution images")
+        raise NotDrawnError("no out-of-distribution images were evaluated")
     if not all(record.samples for records in found.values() for record in records):
-        raise NotDrawnError("scores of single images are not there (the records' samples.npz are missing)")
+        raise NotDrawnError("the scores of each image are missing (the samples.npz beside the records)")
     entries = next(iter(found.values()))[0].ood
     sets = sorted(entries, key=lambda entry: _GROUPS.index(entry.group))
     drawn = [(entry, areas) for entry in sets if (areas := _areas(entry, found))][:_SETS]
     if not drawn:
-        raise NotDrawnError("no detector has a figure for every network")
+        raise NotDrawnError("no detector has an AUROC for every network")
     left = len(entries) - len(drawn)
     note = f" {left} more out-of-distribution sets are not drawn." if left else ""
     for place, (entry, areas) in enumerate(drawn, start=1):
@@ -44,7 +54,7 @@ def draw_detection(shown: FigureGroups) -> Iterator[Drawing]:
 
 
 def _areas(entry: OodEntry, found: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, SeedMean]]:
-    """Return detector → network → area under the curve in percent: of those with one for all, the best known first."""
+    """Return detector → network → AUROC in percent, of detectors with one for all networks, the best known first."""
     areas: dict[str, dict[str, SeedMean]] = {}
     for detector in sorted(entry.detectors, key=lambda name: _KNOWN.index(name) if name in _KNOWN else len(_KNOWN)):
         values = {name: [_auroc(record, entry.dataset, detector) for record in own] for name, own in found.items()}
@@ -68,7 +78,7 @@ def _draw_set(
 ) -> Drawing:
     names = list(next(iter(areas.values())))
     heights = [1.9, 0.34 * len(names) + 0.2]
-    figure, axes = new_figure(sum(heights) + 0.7, nrows=2, ncols=len(areas), height_ratios=heights)
+    figure, axes = new_figure(sum(heights) + 1.0, nrows=2, ncols=len(areas), height_ratios=heights)
     rows: list[list[Value]] = []
     said = []
     for (above, below), (detector, means) in zip(axes.T, areas.items(), strict=True):
@@ -79,17 +89,28 @@ def _draw_set(
         rows += [[name, detector, mean.mean, mean.low, mean.high] for name, mean in means.items()]
         said.append(f"{detector}: " + "; ".join(f"{name} {mean.mean:.1f} %" for name, mean in means.items()))
     axes[0, 0].set_ylabel("true positive rate (%)")
-    axes[1, 0].set_yticks([len(names) - 0.7 - row for row in range(len(names))], [shorten(name, 36) for name in names])
+    axes[1, 0].set_ylabel("density", labelpad=12)
+    _add_legend(figure, {name: shown.styles[name] for name in names})
     own = shown.groups[shown.reference][0].dataset
     caption = shown.caption(
         f"Detection of {entry.dataset} (OOD, {entry.n_out:,} images) against {own} (in-distribution, {entry.n_in:,} "
         f"images) by {len(areas)} of {len(entry.detectors)} detectors. Above: ROC curves, means over networks; OOD "
-        "images are the positives. Below: histograms of the scores of the first network of each kind; grey: "
-        f"in-distribution, line: OOD; the number: AUROC in percent, mean over networks. {shown.seeds}.{note}"
+        "images are the positives. Below: histograms of the scores of the first network of each kind, and its AUROC in "
+        f"percent, mean over networks. {shown.seeds}.{note}"
     )
     data = Table(f"AUROC on {entry.dataset}", ("network", "detector", "AUROC (%)", "low (%)", "high (%)"), rows)
     name, title = f"ood-{place}-{slug(entry.dataset)}", f"OOD detection: {entry.dataset}"
     return Drawing(name, title, caption, f"AUROC on {entry.dataset}. {'. '.join(said)}.", figure, data)
+
+
+def _add_legend(figure: Figure, styles: Mapping[str, Mapping[str, Any]]) -> None:
+    """Name the networks, and below them the two histograms."""
+    add_legend(figure, styles)
+    histograms = [
+        Patch(facecolor=MUTED, alpha=0.35, label="in-distribution"),
+        Line2D([], [], color=INK, linewidth=1, label="OOD"),
+    ]
+    figure.legend(handles=histograms, loc="outside lower right", ncols=2, frameon=False, fontsize=7)
 
 
 def _scores(record: Record, dataset: str, detector: str) -> _Scores:
@@ -124,7 +145,7 @@ def _draw_roc(axes: Axes, shown: FigureGroups, scores: Mapping[str, Sequence[_Sc
 
 
 def _draw_scores(axes: Axes, shown: FigureGroups, scores: Mapping[str, _Scores], areas: Mapping[str, SeedMean]) -> None:
-    """Draw the densities of both kinds of scores, a line for each kind of network, each on a scale of its own."""
+    """Draw histograms of in-distribution and OOD scores: a row for each kind of network, on a scale of its own."""
     for base, (name, both) in zip(reversed(range(len(scores))), scores.items(), strict=True):
         low, high = np.quantile(np.concatenate(both), [0.005, 0.995])
         edges = np.linspace(low, high if high > low else low + 1, 41)

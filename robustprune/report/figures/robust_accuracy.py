@@ -1,4 +1,4 @@
-"""Networks under attack: accuracy against the budget, and adversarial images with what was added to them."""
+"""Networks under attack: robust accuracy vs. budget ε, and adversarial examples with their perturbations."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from robustprune.report.table import Table
 
 _PANELS = 4
 _COLUMNS, _KINDS = 8, 2
-_WIDE = 16  # budgets that far apart do not fit on a linear axis
+_WIDE = 16  # ratio of budgets from which the axis is logarithmic
 
 
 def draw_robust_accuracy(shown: FigureGroups) -> Drawing:
-    """Return a panel for each attack, from clean accuracy at ε = 0 to the largest budget."""
+    """Return a panel for each attack: robust accuracy vs. ε, from clean accuracy at ε = 0 to the largest budget."""
     curves = {name: _curves(records) for name, records in shown.groups.items()}
     attacks = [key for key in curves[shown.reference] if len(curves[shown.reference][key]) > 1]
     if not attacks:
@@ -63,12 +63,12 @@ def draw_robust_accuracy(shown: FigureGroups) -> Drawing:
             for epsilon, each in curve.items()
         ]
     for axes in grid[:, 0]:
-        axes.set_ylabel("accuracy (%)")
+        axes.set_ylabel("robust accuracy (%)")
     add_legend(figure, shown.styles)
     is_linf = all(norm == "linf" for _, norm in drawn)
-    budget = "the largest change of a pixel that is allowed" if is_linf else "how much an image may be changed"
+    budget = "the largest allowed change of a pixel" if is_linf else "the largest allowed change of an image"
     caption = shown.caption(
-        f"Accuracy under attack against {budget}; ε = 0 is without attack. Bands: {INTERVAL}. "
+        f"Accuracy under attack vs. the budget ε, {budget}; at ε = 0 it is clean accuracy. Bands: {INTERVAL}. "
         f"{shown.seeds}, {shown.images:,} images.{_invalid(shown)}"
     )
     headings = ("network", "attack", "ε", "accuracy (%)", "low (%)", "high (%)")
@@ -117,14 +117,14 @@ def _invalid(shown: FigureGroups) -> str:
         for entry in record.attacks
         if not entry.valid
     }
-    return f" Numbers that failed a check are left out: {'; '.join(wrong)}." if wrong else ""
+    return f" Left out, as they failed a check: {'; '.join(wrong)}." if wrong else ""
 
 
 def draw_adversarial(shown: FigureGroups) -> Drawing:
-    """Return images that an attack broke: clean, what was added, and what came of it, with the predictions."""
+    """Return adversarial examples: the clean image, the perturbation and the result, with the predictions."""
     galleries = {name: found for name, records in shown.groups.items() if (found := _galleries(records[0]))}
     if not galleries:
-        raise NotDrawnError("the records hold no adversarial images (no attack broke one, or the records are older)")
+        raise NotDrawnError("the records hold no adversarial examples (no attack succeeded, or the records are older)")
     name, first = next(iter(galleries.items()))
     attack = min(first, key=lambda each: shown.groups[name][0].attacks[first[each]].robust_accuracy)
     chosen = [(name, found[attack]) for name, found in galleries.items() if attack in found][:_KINDS]
@@ -134,15 +134,15 @@ def draw_adversarial(shown: FigureGroups) -> Drawing:
         for row, (name, place) in enumerate(chosen)
     ]
     caption = shown.caption(
-        f"The first images that {name_attack(*attack)} broke at the largest ε, of the first network of each kind: the "
-        "image with its true class, what was added, enlarged by the factor beside it (grey is nothing), and the result "
-        "with what the network takes it for. An image that a smaller ε broke already was not attacked further."
+        f"The first adversarial examples of {name_attack(*attack)} at the largest ε, for the first network of each "
+        "kind: the image with its true class, the perturbation multiplied by the factor beside it (grey: no change), "
+        "and the adversarial example with the predicted class. An image that a smaller ε broke is not attacked again."
     )
     return Drawing("adversarial-images", "Adversarial examples", caption, " ".join(said), figure)
 
 
 def _galleries(record: Record) -> dict[tuple[str, str], int]:
-    """Return (attack, norm) → place of the entry that has images; attacks whose checks failed have nothing to show."""
+    """Return (attack, norm) → index of the entry that has images, of attacks that passed their checks."""
     return {
         (entry.name, entry.norm): place
         for place, entry in enumerate(record.attacks)
@@ -168,7 +168,9 @@ def _draw_kind(axes: NDArray[Any], name: str, record: Record, place: int) -> str
             show_image(axes[2, column], np.clip(clean[column] + added[column], 0, 1))
             axes[0, column].set_xlabel(_class(record, labels[column]), fontsize=6.2, labelpad=1.5)
             axes[2, column].set_xlabel(f"→ {_class(record, found[column])}", fontsize=6.2, labelpad=1.5)
-    for row, text in enumerate((name, f"added × {factor:g}", f"{entry.name}, ε = {write_epsilon(entry.epsilon)}")):
+    for row, text in enumerate(
+        (name, f"perturbation × {factor:g}", f"{entry.name}, ε = {write_epsilon(entry.epsilon)}")
+    ):
         axes[row, 0].set_ylabel(shorten(text, 20), fontsize=6.2, fontweight="bold" if row == 0 else "normal")
     pairs = ", ".join(f"{_class(record, a)} as {_class(record, b)}" for a, b in zip(labels, found, strict=True))
     return f"{name} under {entry.name} takes {pairs}."

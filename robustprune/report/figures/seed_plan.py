@@ -1,4 +1,4 @@
-"""The chance of each verdict by the number of seeds."""
+"""The power of each verdict by the number of seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS = ("verdict", "images", "seeds", "chance (%)", "chance at the upper bou
 
 
 def draw_seed_plan(plan: SeedPlan, name: str = "seeds") -> Drawing:
-    """Return the chance of each verdict that would be true, by seeds, a line for each number of images."""
+    """Return the probability of each true verdict vs. the number of seeds, a line for each number of images."""
     with styled():
         figure, axes = new_figure(2.4, ncols=len(plan.verdicts))
         styles = {f"{n:,} images": series_style(place + 1) for place, n in enumerate(plan.images[:_MOST_LINES])}
@@ -37,7 +37,7 @@ def draw_seed_plan(plan: SeedPlan, name: str = "seeds") -> Drawing:
         add_legend(figure, styles)
     margin, assumed = write_margin(plan.tolerance, plan.unit), f"{plan.difference:g} {plan.unit}".rstrip()
     caption = (
-        f"{plan.name}: how likely each verdict is at a true difference of {assumed}, with ξ = {margin} and "
+        f"{plan.name}: probability of each verdict at a true difference of {assumed}, with ξ = {margin} and "
         f"{100 * plan.confidence:g} % confidence. Dotted: {100 * plan.power:g} %."
     )
     if plan.spreads.n_seeds:

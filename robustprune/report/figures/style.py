@@ -1,4 +1,4 @@
-"""How figures look: colours, lines, letters, axes, legends, and the shapes that several of them have."""
+"""The style of the figures: colours, lines, fonts, axes, legends, and shapes that several figures share."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ WIDTH = 7.0
 """Inches: the text width of a paper of two columns."""
 
 INK, MUTED, LINE, PAPER = "#1b2430", "#55606e", "#dde1e4", "#fefefe"
-# Okabe and Ito's, which those who see few colours tell apart; without the yellow, which paper swallows.
+# Okabe and Ito's palette, safe for colour-blind readers; without yellow, which is too pale on paper.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_TILE = 64  # pixels that a picture is wide at least
+_TILE = 64  # least width of a picture in pixels
 _LINES = ("-", "--", ":", "-.")
 
 THEMED = {
     **{INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--paper"},
     **{colour: f"--series-{place}" for place, colour in enumerate(COLOURS, start=1)},
 }
-"""Colour → the CSS variable that stands in for it in a page."""
+"""Colour → the CSS variable that replaces it in a page."""
 
 _RC: dict[str, Any] = {
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
-    "font.family": "DejaVu Sans",  # comes with matplotlib: figures are alike on all machines
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so figures are the same on all machines
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlesize": 8,
@@ -88,14 +88,14 @@ def draw_curve(axes: Axes, places: Any, means: Sequence[SeedMean], style: dict[s
 
 
 def percent_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Set the y axis of shares in percent to what is drawn, a few points wide at least and never beyond 0 to 100."""
+    """Fit the y axis to shares in percent: at least a few points wide, and never beyond 0 to 100."""
     low, high = min(values), max(values)
     margin = max(0.08 * (high - low), (2.0 - (high - low)) / 2, 0.3)
     axes.set_ylim(max(low - margin, -1.0), min(high + margin, 100.8))
 
 
 def add_legend(figure: Figure, styles: Mapping[str, Mapping[str, Any]]) -> None:
-    """Say above all panels which colour, marker and line stands for which name."""
+    """Add a legend above all panels: the colour, marker and line of each name."""
     handles = [Line2D([], [], **style, markersize=4.5, label=name) for name, style in styles.items()]
     columns = max(1, 120 // (max(map(len, styles)) + 9))  # letters that fit in a line
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=7, handlelength=2.6)
@@ -109,7 +109,7 @@ def draw_means(
     styles: Mapping[str, Mapping[str, Any]],
     texts: Mapping[str, str],
 ) -> None:
-    """Draw a row for each kind of network: single ones as dots, their mean with its interval, a text at the right."""
+    """Draw a row for each kind of network: a dot for each network, the mean with its interval, a text at the right."""
     show_grid(axes, "x")
     for name, each in values.items():
         row, style = rows.index(name), styles[name]
@@ -126,18 +126,18 @@ def draw_means(
 
 
 def shorten(text: str, most: int) -> str:
-    """Return a text of so many letters at most, the middle of a longer one left out."""
+    """Return a text of at most so many letters, with the middle of a longer text left out."""
     return text if len(text) <= most else f"{text[: most - most // 4 - 1]}…{text[len(text) - most // 4 :]}"
 
 
 def hide_axes(axes: Axes) -> None:
-    """Leave of axes what is drawn in them."""
+    """Remove ticks and spines of axes."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
 
 def show_image(axes: Axes, image: NDArray[Any]) -> None:
-    """Draw an image (C, H, W) in [0, 1]; of a small one each pixel becomes a square of several."""
+    """Draw an image (C, H, W) in [0, 1]; a small image is enlarged by whole pixels."""
     factor = max(1, -(-_TILE // min(image.shape[1:])))
     pixels = np.round(255 * image).astype(np.uint8).transpose(1, 2, 0)
     large = pixels.repeat(factor, 0).repeat(factor, 1)

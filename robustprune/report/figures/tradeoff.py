@@ -1,4 +1,4 @@
-"""Accuracy against cost, with the front of what nothing beats, and every cost against that of the dense networks."""
+"""Accuracy vs. cost with the Pareto front, and every cost relative to the dense networks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from robustprune.report.figures.style import INK, LINE, MUTED, add_legend, new_f
 from robustprune.report.table import Table, Value
 
 _Point = tuple[SeedMean, SeedMean]
-# Cost → how a record tells it, and the key of the metric in whose circumstances it was measured, if it was.
+# Cost → how to read it from a record, and where it is measured the key of its metric.
 _COSTS: dict[str, tuple[Callable[[Record], float | None], str | None]] = {
-    "multiply-accumulates": (lambda record: record.model.macs, None),
+    "MACs": (lambda record: record.model.macs, None),
     "parameters": (lambda record: record.model.parameters, None),
     "memory in training": (lambda record: record.model.training_memory, None),
     "latency, 1 image": (lambda record: (record.model.latency_ms or {}).get("median"), "latency"),
@@ -36,15 +36,15 @@ _COSTS: dict[str, tuple[Callable[[Record], float | None], str | None]] = {
 
 
 def draw_tradeoff(shown: FigureGroups) -> Drawing:
-    """Return accuracy, and robust accuracy where there is one, against multiply-accumulates saved."""
+    """Return accuracy, and robust accuracy where there is one, vs. the MACs saved."""
     if len(shown.groups) < 2:
-        raise NotDrawnError("there is nothing to compare the dense networks with")
+        raise NotDrawnError("there are no networks to compare with the dense ones")
     dense = mean_over_seeds([record.model.macs for record in shown.groups[shown.reference]]).mean
     saved = {name: [100 * (1 - r.model.macs / dense) for r in records] for name, records in shown.groups.items()}
     panels = {"accuracy": {name: [100 * r.clean.accuracy for r in found] for name, found in shown.groups.items()}}
     key = choose_attack(shown)
     if key is not None:
-        label = f"accuracy under {name_attack(key[0], key[1])}, ε = {write_epsilon(key[2])}"
+        label = f"robust accuracy: {name_attack(key[0], key[1])}, ε = {write_epsilon(key[2])}"
         panels[label] = {name: attack_values(found)[key] for name, found in shown.groups.items()}
     figure, axes = new_figure(2.9 if len(panels) == 2 else 3.4, ncols=len(panels))
     findings, rows = [], []
@@ -60,11 +60,11 @@ def draw_tradeoff(shown: FigureGroups) -> Drawing:
         rows += [[name, title, x.mean, y.mean, y.low, y.high, len(values[name])] for name, (x, y) in points.items()]
     add_legend(figure, shown.styles)
     caption = shown.caption(
-        f"Up and to the right is better. Small dots are networks, large marks means; bars: {INTERVAL}. The line joins "
-        f"the kinds that no other beats in both. {shown.seeds}, {shown.images:,} images."
+        f"Up and to the right is better. Small dots: single networks; large marks: means; bars: {INTERVAL}. Line: "
+        f"Pareto front. {shown.seeds}, {shown.images:,} images."
     )
     columns = ("network", "metric", "MACs saved (%)", "mean (%)", "low (%)", "high (%)", "networks")
-    data = Table("Accuracy against multiply-accumulates saved", columns, rows)
+    data = Table("Accuracy vs. MACs saved", columns, rows)
     return Drawing("accuracy-against-cost", "Accuracy vs. MACs", caption, " ".join(findings), figure, data)
 
 
@@ -72,11 +72,11 @@ def draw_costs(shown: FigureGroups) -> Drawing:
     """Return every cost as a percentage of the dense networks'."""
     others = [name for name in shown.groups if name != shown.reference]
     if not others:
-        raise NotDrawnError("there is nothing to compare the dense networks with")
+        raise NotDrawnError("there are no networks to compare with the dense ones")
     lines: dict[str, dict[str, float]] = {}
     for title, (read, cost) in _COSTS.items():
         values = shown.collect(read)
-        # Medians, as one that was measured while the machine did something else says nothing.
+        # Medians: a time that was measured while the machine was busy is an outlier.
         dense = float(np.median(values.get(shown.reference, [0.0])))
         alike = [name for name in others if name in values and shown.is_alike(cost, name)]
         if dense > 0 and alike:
@@ -99,9 +99,9 @@ def draw_costs(shown: FigureGroups) -> Drawing:
     panel.set_xlim(left=max(0.0, min(100, *(each for found in lines.values() for each in found.values())) - 12))
     add_legend(figure, {name: shown.styles[name] for name in others})
     caption = shown.caption(
-        f"Costs against {shown.reference}, medians over networks. Counted: multiply-accumulates, parameters, memory "
-        "(parameters, buffers and activations of a training step of 128 images). Measured, on a machine that may have "
-        f"had other work: the rest, where networks were measured alike."
+        f"Costs relative to {shown.reference}, medians over networks. Counted: MACs, parameters, memory (parameters, "
+        "buffers and activations of a training step of 128 images). Measured, where all networks were measured alike, "
+        "on a machine that may have been busy: the rest."
     )
     said = [
         f"{title}: " + "; ".join(f"{name} {each:.0f} %" for name, each in found.items())
@@ -113,7 +113,7 @@ def draw_costs(shown: FigureGroups) -> Drawing:
 
 
 def choose_attack(shown: FigureGroups) -> AttackKey | None:
-    """Return the attack that says most: the strongest at the budget that leaves the dense network nearest to half."""
+    """Return the strongest attack at the budget that leaves the dense network closest to half its clean accuracy."""
     tables = {name: attack_values(records) for name, records in shown.groups.items()}
     common = [key for key in tables[shown.reference] if all(key in table for table in tables.values())]
     if not common:
@@ -128,7 +128,7 @@ def choose_attack(shown: FigureGroups) -> AttackKey | None:
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Return the names of points that no other is at least as good as in both coordinates and better in one."""
+    """Return the names of the points that no other point dominates: as high in both coordinates, higher in one."""
 
     def beaten(name: str) -> bool:
         x, y = points[name]
@@ -159,4 +159,4 @@ def _draw_panel(
 
 def _say(title: str, points: Mapping[str, _Point], front: Sequence[str]) -> str:
     values = "; ".join(f"{name} {y.mean:.1f} % at {x.mean:.1f} % saved" for name, (x, y) in points.items())
-    return f"{title[0].upper()}{title[1:]}: {values}. Not beaten in both: {', '.join(front)}."
+    return f"{title[0].upper()}{title[1:]}: {values}. Pareto front: {', '.join(front)}."

@@ -1,4 +1,4 @@
-"""Training: its curves of loss, accuracy on held-out images and learning rate, and the time and energy it took."""
+"""Training curves (loss, validation accuracy, learning rate), and the time and energy of training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PANELS = {
     "train_loss": ("Training loss", 1.0),
     "validation_accuracy": ("Validation accuracy (%)", 100.0),
 }
-# What training took → the key of its metric, where it stands in a record, and how many units of the latter are one.
+# Quantity → key of its metric, its name in a record, and its unit in that of the record.
 _SPENT = {
     "Training time (s)": ("training_seconds", "seconds", 1.0),
     "Energy (Wh)": ("energy_kwh", "energy_kwh", 1e-3),
@@ -28,13 +28,15 @@ _SPENT = {
 
 
 def draw_training(shown: FigureGroups) -> Drawing:
-    """Return what each epoch of training brought, over the seeds."""
+    """Return the training curves, means over the seeds."""
     found = shown.having(lambda record: record.model.history)
     if not found:
-        raise NotDrawnError("the records hold no history of training (they are of networks not trained here, or older)")
+        raise NotDrawnError(
+            "the records hold no training history (the networks were not trained here, or the records are older)"
+        )
     figures = [key for key in _PANELS if any(_values(records, key) for records in found.values())]
     if not figures:
-        raise NotDrawnError("the histories of training have no epoch and figure that all networks of a kind have")
+        raise NotDrawnError("no epoch of the training histories is common to all networks of a kind")
     ratios = [0.55 if key == "learning_rate" else 1.0 for key in figures]
     figure, axes = new_figure(2.6, ncols=len(figures), width_ratios=ratios)
     rows: list[list[Value]] = []
@@ -62,7 +64,7 @@ def draw_training(shown: FigureGroups) -> Drawing:
             panel.set_ylim(0, 1.05 * max(drawn))
     add_legend(figure, {name: shown.styles[name] for name in found})
     held_out = (
-        "The validation images are held out of the training images; no choice was made by them. "
+        "Validation images are held out of the training images; no choice depends on them. "
         if "validation_accuracy" in figures
         else ""
     )
@@ -73,14 +75,14 @@ def draw_training(shown: FigureGroups) -> Drawing:
 
 
 def draw_energy(shown: FigureGroups) -> Drawing:
-    """Return the time, the energy and the CO₂ that training took."""
+    """Return time, energy and CO₂ of training."""
     panels = {
         title: values
         for title, (_, place, _) in _SPENT.items()
         if (values := shown.collect(lambda record, place=place: record.model.training.get(place)))  # type: ignore[misc]
     }
     if not panels:
-        raise NotDrawnError("the records do not say what training took (networks that were not trained here)")
+        raise NotDrawnError("the records hold no time or energy of training (the networks were not trained here)")
     figure, axes = new_figure(0.75 + 0.24 * len(shown.groups), ncols=len(panels), sharey=True)
     rows: list[list[Value]] = []
     said = []
@@ -97,9 +99,9 @@ def draw_energy(shown: FigureGroups) -> Drawing:
     methods = {str(r.model.training.get("energy_method")) for records in shown.groups.values() for r in records}
     named = "; ".join(sorted(methods - {"None", ""}))
     caption = shown.caption(
-        "What the training of one network took; of a rewound ticket, its own training alone. Marks and bars: mean with "
-        f"its 95 % interval, dots: single networks, percentages: against {shown.reference}, where measured alike. "
-        "Measured on a machine that may have had other work, so differences of a few percent mean little."
+        "Time, energy and CO₂ of the training of one network; for a rewound ticket, of its own training alone. "
+        f"Marks and bars: mean with 95 % interval; dots: single networks; percentages: relative to {shown.reference}, "
+        "where all were measured alike. The machine may have been busy, so differences of a few percent mean little."
         + (f" Energy: {named}." if named else "")
     )
     columns = ("network", "quantity", "mean", "low", "high")
