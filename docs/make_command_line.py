@@ -6,14 +6,14 @@ import click
 from markdown import Extension, Markdown
 from markdown.preprocessors import Preprocessor
 
-from robustprune.cli import commands
+from robustprune.cli import commands, every_command
 
 MARK = "<!-- commands -->"
 
 
 class Commands(Preprocessor):
     def run(self, lines: list[str]) -> list[str]:
-        sections = "\n\n".join(map(section, sorted(commands.commands))) if MARK in lines else ""
+        sections = "\n\n".join(map(section, sorted(every_command()))) if MARK in lines else ""
         return [part for line in lines for part in (sections.splitlines() if line == MARK else [line])]
 
 
@@ -27,14 +27,15 @@ def makeExtension(**options: object) -> CommandLine:
 
 
 def section(name: str) -> str:
-    command = commands.commands[name]
+    command = every_command()[name]
     context = click.Context(command, info_name=name, parent=click.Context(commands, info_name="robustprune"))
     usage = " ".join(["robustprune", name, *command.collect_usage_pieces(context)])
     rows = [row for parameter in command.params if (row := option_row(parameter, context))]
     text = " ".join((command.help or "").replace("\b", "").split("\f")[0].split())
     examples = "\n".join(line for line in (command.epilog or "").split("\n\n") if line.startswith("$ "))
     blocks = f"```text\n{usage}\n```\n\n```console\n{examples}\n```"
-    return f"## {name}\n\n{text}\n\n{blocks}\n\n| option | |\n|---|---|\n" + "\n".join(rows)
+    heading = f"## {name} {{ #{name.replace(' ', '-')} }}"
+    return f"{heading}\n\n{text}\n\n{blocks}\n\n| option | |\n|---|---|\n" + "\n".join(rows)
 
 
 def option_row(parameter: click.Parameter, context: click.Context) -> str | None:

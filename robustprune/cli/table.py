@@ -16,6 +16,7 @@ from robustprune.cli.query import Question, answer, question_options
 from robustprune.cli.sweep import OUT_OF_SWEEPS, following
 from robustprune.errors import SweepError
 from robustprune.registry import split_names
+from robustprune.runtime.file_kinds import TICKET_TABLE
 
 if TYPE_CHECKING:
     from robustprune.metrics.seeds import SeedMean
@@ -38,7 +39,6 @@ _MEASURES = list_option(
     default=("accuracy",),
     metavar="COLUMN,…",
     help="What to be good in, as `robustprune table show` lists.",
-    callback=lambda _ctx, _param, given: _names(given),
 )
 
 
@@ -48,7 +48,9 @@ _MEASURES = list_option(
 )
 @click.argument("spec", type=Source(dir_okay=False))
 @_FOLDER
-@click.option("--out", required=True, type=Target(dir_okay=False), help="File of the table: NAME.parquet.")
+@click.option(
+    "--out", required=True, type=Target(TICKET_TABLE, dir_okay=False), help="File of the table: NAME.parquet."
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes side by side.  [default: GPUs, or processors]")
 @click.option("--set", "settings", type=Naming(), multiple=True, metavar="NAME=VALUE", help="As for a sweep.")
 @json_option
@@ -129,24 +131,24 @@ def query(name: str, question: Question) -> None:
 @_MEASURES
 @click.option("--budget", metavar="COST<=SHARE%", help="What networks may cost, such as macs<=60% of the dense one.")
 @json_option
-def best(name: str, measures: list[str], budget: str | None, as_json: bool) -> None:
+def best(name: str, measures: tuple[str, ...], budget: str | None, as_json: bool) -> None:
     """Show the depths that are best under a budget: means over seeds and blocks, and which no other depth beats."""
     from robustprune.tables.budget import best_tickets
     from robustprune.tables.ticket_table import load_table
 
-    found = best_tickets(load_table(name), measures, budget)
+    found = best_tickets(load_table(name), _names(measures), budget)
     if as_json:
         plain = [{**vars(each), "values": {key: vars(value) for key, value in each.values.items()}} for each in found]
         terminal.print_json(plain)
         return
     rows = []
     for each in found:
-        values = [_mean(each.values[measure]) for measure in measures]
+        values = [_mean(value) for value in each.values.values()]
         is_best = "yes" if each.is_best else ""
         rows.append([each.method, each.kept, each.networks, terminal.percent(each.costs["macs"]), *values, is_best])
     terminal.table(
         f"{name}{f' within {budget}' if budget else ''}",
-        ["network", "blocks kept", ">networks", ">MACs", *(f">{measure}" for measure in measures), "Pareto"],
+        ["network", "blocks kept", ">networks", ">MACs", *(f">{measure}" for measure in _names(measures)), "Pareto"],
         rows,
         "means over seeds with 95 % intervals; Pareto: none is as good in all measures and as cheap, and better in one",
     )
@@ -171,7 +173,7 @@ _FIGURES = {
 @_MEASURES
 @click.option("--draws", type=click.IntRange(min=1), default=1, help="Scorings of each network, on other images each.")
 @json_option
-def rank(name: str, criteria: tuple[str, ...], measures: list[str], draws: int, as_json: bool) -> None:
+def rank(name: str, criteria: tuple[str, ...], measures: tuple[str, ...], draws: int, as_json: bool) -> None:
     """Judge criteria against all tickets there are: score at the table's seeds, pick, and look up what was lost.
 
     Nothing is trained. Chance is a τ of 0, a percentile of 50, and the regret that stands beside.
@@ -183,7 +185,7 @@ def rank(name: str, criteria: tuple[str, ...], measures: list[str], draws: int, 
     read, ranks = load_table(name), []
     with terminal.progress_bar() as bar:
         for criterion in _names(criteria):
-            ranks += rank_criterion(read, criterion, measures, draws=draws, work=Work(progress=bar))
+            ranks += rank_criterion(read, criterion, _names(measures), draws=draws, work=Work(progress=bar))
     if as_json:
         terminal.print_json([each.to_dict() for each in ranks])
         return
@@ -204,7 +206,7 @@ def rank(name: str, criteria: tuple[str, ...], measures: list[str], draws: int, 
 @_MEASURES
 @list_option("--criterion", "criteria", metavar="NAME,…", help="Criteria to predict the measures from, together.")
 @json_option
-def predict(name: str, measures: list[str], criteria: tuple[str, ...], as_json: bool) -> None:
+def predict(name: str, measures: tuple[str, ...], criteria: tuple[str, ...], as_json: bool) -> None:
     """Say what a measure varies with, and how well clean accuracy, and criteria together, predict it."""
     from robustprune.runtime.work import Work
     from robustprune.tables.criterion_rank import score_networks
@@ -215,7 +217,7 @@ def predict(name: str, measures: list[str], criteria: tuple[str, ...], as_json: 
     with terminal.progress_bar() as bar:
         scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in _names(criteria)}
     found = []
-    for measure in measures:
+    for measure in _names(measures):
         agreement = None if measure == "accuracy" else measure_agreement(read, "accuracy", measure)
         predicted = predicted_ranks(read, measure, scores) if scores else None
         found.append((variance_shares(read, measure), {"tau_of_accuracy": agreement, "tau_of_criteria": predicted}))

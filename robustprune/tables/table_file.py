@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from robustprune.errors import TableError
-from robustprune.runtime.file_kinds import FileKind
+from robustprune.runtime.file_kinds import TICKET_TABLE
 from robustprune.runtime.files import write_atomically
 from robustprune.sweep.query.duck_rows import fill, literal
 
@@ -37,7 +37,7 @@ def write_table_file(path: Path, rows: Sequence[Row], facts: Mapping[str, Any]) 
             metadata = "'" + json.dumps(told, sort_keys=True).replace("'", "''") + "'"
             how = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{'{_KEY}': {metadata}}}"
             connection.execute(f"COPY runs TO {literal(made)} ({how})")
-            write_atomically(path, made.read_bytes(), TABLE)
+            write_atomically(path, made.read_bytes(), TICKET_TABLE)
     except (duckdb.Error, OSError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise TableError(f"{path} cannot be written: {reason}") from error
@@ -82,11 +82,3 @@ def _facts(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, Any]:
         raise ValueError("its metadata says nothing of tickets")
     facts: dict[str, Any] = json.loads(found[0])
     return facts
-
-
-def _is_table(path: Path) -> bool:
-    with duckdb.connect() as connection:
-        return bool(_facts(connection, path))
-
-
-TABLE = FileKind("a table of tickets", _is_table)
