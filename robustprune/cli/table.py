@@ -44,7 +44,7 @@ _MEASURES = list_option(
 
 @table.command(
     called="table build",
-    examples=["examples/tables/resnet20-digits.yaml --folder runs --out resnet20-digits.parquet"],
+    examples=["examples/tables/resnet20-digits.yaml --folder runs --out resnet20.parquet"],
 )
 @click.argument("spec", type=Source(dir_okay=False))
 @_FOLDER
@@ -75,7 +75,7 @@ def build(spec: str, folder: str, out: str, workers: int | None, settings: tuple
         terminal.say(f"{len(state.plan.runs)} networks are in {out}")
 
 
-@table.command(called="table show", examples=["resnet20/digits"])
+@table.command(called="table show", examples=["resnet20.parquet"])
 @click.argument("name", type=Naming(plain=True), required=False)
 @json_option
 def show(name: str | None, as_json: bool) -> None:
@@ -112,7 +112,7 @@ def show(name: str | None, as_json: bool) -> None:
     )
 
 
-@table.command(called="table query", examples=["resnet20/digits --where \"kept = '2-3-3'\" --columns 'avg(accuracy)'"])
+@table.command(called="table query", examples=["resnet20.parquet --where \"kept = '2-3-3'\" --columns 'avg(accuracy)'"])
 @_NAMED
 @question_options
 def query(name: str, question: Question) -> None:
@@ -125,7 +125,7 @@ def query(name: str, question: Question) -> None:
 
 
 @table.command(
-    called="table best", examples=["resnet20/digits --budget 'macs<=80%' --measure accuracy,pgd_linf_16_255"]
+    called="table best", examples=["resnet20.parquet --budget 'macs<=80%' --measure accuracy,pgd_linf_16_255"]
 )
 @_NAMED
 @_MEASURES
@@ -166,7 +166,10 @@ _FIGURES = {
 
 @table.command(
     called="table rank",
-    examples=["resnet20/digits --criterion grasp", "resnet20/digits --criterion my_file.py:MyCriterion"],
+    examples=[
+        "resnet20.parquet --criterion grasp",
+        "resnet20.parquet --criterion my_file.py:MyCriterion",
+    ],
 )
 @_NAMED
 @list_option("--criterion", "criteria", required=True, metavar="NAME,…", help="See `robustprune list criteria`.")
@@ -200,7 +203,7 @@ def rank(name: str, criteria: tuple[str, ...], measures: tuple[str, ...], draws:
 
 @table.command(
     called="table predict",
-    examples=["resnet20/digits --measure accuracy,pgd_linf_16_255 --criterion grasp,snip"],
+    examples=["resnet20.parquet --measure accuracy,pgd_linf_16_255 --criterion grasp,snip"],
 )
 @_NAMED
 @_MEASURES
@@ -245,7 +248,7 @@ def _mean(found: SeedMean | None, digits: int = 4) -> str:
     return f"{found.mean:.{digits}f}{interval}"
 
 
-@table.command(called="table check", examples=["resnet20/digits --remove layer1.1,layer3.2 --seed 4 --folder check"])
+@table.command(called="table check", examples=["resnet20.parquet --remove layer1.1,layer3.2 --seed 4 --folder check"])
 @_NAMED
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the network to train anew.")
 @list_option("--remove", "removed", metavar="BLOCK,…", help="Blocks that it lacks.  [default: none, the dense network]")

@@ -15,6 +15,7 @@ from robustprune.metrics.concordance import kendall, percentile
 from robustprune.metrics.seeds import SeedMean, mean_over_seeds
 from robustprune.models import build_model
 from robustprune.pruning import choose_blocks, kept_depths, score_blocks
+from robustprune.runtime.devices import Device
 from robustprune.runtime.html import html_table
 from robustprune.runtime.progress import counted
 from robustprune.runtime.randomness import derive_seed
@@ -72,6 +73,7 @@ def rank_criterion(
     measures: Sequence[str] = ("accuracy",),
     *,
     draws: int = 1,
+    device: Device = None,
     work: Work = Work(),
     **options: Any,
 ) -> list[CriterionRank]:
@@ -84,6 +86,7 @@ def rank_criterion(
         criterion: A name, or ``file:PATH:NAME`` of a class in a file of your own.
         measures: Columns of the table.
         draws: How often each network is scored, each time on other images; more tell more of random criteria.
+        device: Where to compute; by default on the processor.
         work: Its progress is told of networks.
         options: Those of the criterion.
 
@@ -94,13 +97,13 @@ def rank_criterion(
     for measure in measures:
         table.check_measure(measure)
     start = time.perf_counter()
-    scores = score_networks(table, criterion, draws=draws, work=work, **options)
+    scores = score_networks(table, criterion, draws=draws, device=device, work=work, **options)
     seconds = time.perf_counter() - start
     return [CriterionRank(criterion, each, *judge_scores(table, each, scores), seconds) for each in measures]
 
 
 def score_networks(
-    table: TicketTable, criterion: str, *, draws: int = 1, work: Work = Work(), **options: Any
+    table: TicketTable, criterion: str, *, draws: int = 1, device: Device = None, work: Work = Work(), **options: Any
 ) -> dict[int, list[Scores]]:
     """Return what a criterion finds the blocks of the dense network of each seed to be worth, at initialization."""
     spec = table.spec
@@ -109,7 +112,7 @@ def score_networks(
     for seed in counted(table.seeds, work.progress, f"scoring by {criterion}"):
         network = build_model(spec.model, data, seed=seed, **spec.model_options)
         seeds = [derive_seed("draw", seed, draw) % 2**31 if draw else seed for draw in range(draws)]
-        found[seed] = [score_blocks(network, data, criterion, seed=each, **options) for each in seeds]
+        found[seed] = [score_blocks(network, data, criterion, seed=each, device=device, **options) for each in seeds]
     return found
 
 

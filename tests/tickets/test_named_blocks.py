@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import TINY, Run, check_failure
 
 import robustprune as rp
 from robustprune.data import ImageData
@@ -81,3 +82,20 @@ def test_a_sweep_trains_what_is_named_and_matches_filters_to_it(tmp_path: Path) 
     dense = records["dense seed 0"]
     assert layer.model.parameters < dense.model.parameters
     assert torch.isfinite(torch.tensor(layer.clean.accuracy))
+
+
+def test_the_command_line_takes_a_number_or_names(run: Run) -> None:
+    named = run("prune", *TINY, "--blocks", "layer2.1,layer1.1", "--out", "named.pt", "--json").json
+    assert named["removed"] == ["layer1.1", "layer2.1"]
+    assert named["criterion"] is None
+    assert (
+        run("prune", *TINY, "--blocks", "2", "--criterion", "random", "--out", "two.pt", "--json").json["blocks"] == 2
+    )
+    assert "without layer1.1" in run("prune", *TINY, "--blocks", "layer1.1", "--out", "one.pt").out
+    for given, code, said in (
+        (["--blocks", "layer1.9"], 1, "no block 'layer1.9'"),
+        (["--blocks", "0"], 2, "x>=1"),
+        (["--blocks", "-3"], 2, "x>=1"),
+        (["--blocks", "layer1.1", "--criterion", "grasp"], 2, "give one of the two"),
+    ):
+        check_failure(run("prune", *TINY, *given, "--out", "x.pt"), code, said)
