@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import TABLES, Commands, commands
+from robustprune.cli.application import commands
+from robustprune.cli.command import Group
 from robustprune.cli.options import json_option, list_option
 from robustprune.cli.paths import Naming, Source, Target
 from robustprune.cli.query import Question, answer, question_options
@@ -26,24 +27,25 @@ def _names(given: Sequence[str]) -> list[str]:
     return [name for text in given for name in split_names(text)]
 
 
-@commands.group(cls=Commands, panel=TABLES)
+@commands.group(cls=Group)
 def table() -> None:
-    """Tables of tickets: every one trained and measured, so that any criterion can be judged in seconds."""
+    """Build tables in which every ticket is trained, and judge criteria against them in seconds."""
 
 
 _NAMED = click.argument("name", type=Naming(plain=True))
-_FOLDER = click.option("--folder", required=True, type=OUT_OF_SWEEPS, help="That of the sweep that trains them.")
+_FOLDER = click.option(
+    "--folder", required=True, type=OUT_OF_SWEEPS, help="Folder of the sweep that trains the networks."
+)
 _MEASURES = list_option(
     "--measure",
     "measures",
     default=("accuracy",),
     metavar="COLUMN,…",
-    help="What to be good in, as `robustprune table show` lists.",
+    help="Measures of the table, see `robustprune table show`.",
 )
 
 
 @table.command(
-    called="table build",
     examples=["examples/tables/resnet20-digits.yaml --folder runs --out resnet20.parquet"],
 )
 @click.argument("spec", type=Source(dir_okay=False))
@@ -55,9 +57,9 @@ _MEASURES = list_option(
 @click.option("--set", "settings", type=Naming(), multiple=True, metavar="NAME=VALUE", help="As for a sweep.")
 @json_option
 def build(spec: str, folder: str, out: str, workers: int | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Train and measure every ticket that a YAML file asks for; a second call does only what is left.
+    """Train and evaluate every ticket that a YAML file asks for, and write the table.
 
-    What the networks compute with is said in `docs/tables.md`: on processors of one kind they come out the same.
+    Called again after an interruption, it continues with what is missing.
     """
     from robustprune.sweep.document import read_document
     from robustprune.tables.table_building import build_table
@@ -75,11 +77,11 @@ def build(spec: str, folder: str, out: str, workers: int | None, settings: tuple
         terminal.say(f"{len(state.plan.runs)} networks are in {out}")
 
 
-@table.command(called="table show", examples=["resnet20.parquet"])
+@table.command(examples=["resnet20.parquet"])
 @click.argument("name", type=Naming(plain=True), required=False)
 @json_option
 def show(name: str | None, as_json: bool) -> None:
-    """Say what a table holds; without a name, which tables come with the package."""
+    """Describe a table; without a name, list the tables of the package."""
     from robustprune.tables.ticket_table import load_table, shipped_tables
 
     if name is None:
@@ -112,11 +114,11 @@ def show(name: str | None, as_json: bool) -> None:
     )
 
 
-@table.command(called="table query", examples=["resnet20.parquet --where \"kept = '2-3-3'\" --columns 'avg(accuracy)'"])
+@table.command(examples=["resnet20.parquet --where \"kept = '2-3-3'\" --columns 'avg(accuracy)'"])
 @_NAMED
 @question_options
 def query(name: str, question: Question) -> None:
-    """Show the networks of a table for which a condition holds, one row each."""
+    """Show the networks of a table that meet a condition, one network per row."""
     from robustprune.tables.ticket_table import load_table
 
     read = load_table(name)
@@ -124,15 +126,13 @@ def query(name: str, question: Question) -> None:
     answer(question, [{name: row[name] for name in plain} for row in read.rows], read.name)
 
 
-@table.command(
-    called="table best", examples=["resnet20.parquet --budget 'macs<=80%' --measure accuracy,pgd_linf_16_255"]
-)
+@table.command(examples=["resnet20.parquet --budget 'macs<=80%' --measure accuracy,pgd_linf_16_255"])
 @_NAMED
 @_MEASURES
-@click.option("--budget", metavar="COST<=SHARE%", help="What networks may cost, such as macs<=60% of the dense one.")
+@click.option("--budget", metavar="COST<=SHARE%", help="Largest cost, such as macs<=60% of the dense network's.")
 @json_option
 def best(name: str, measures: tuple[str, ...], budget: str | None, as_json: bool) -> None:
-    """Show the depths that are best under a budget: means over seeds and blocks, and which no other depth beats."""
+    """Show the best depths under a budget, and the Pareto front of measures and MACs."""
     from robustprune.tables.budget import best_tickets
     from robustprune.tables.ticket_table import load_table
 
@@ -165,21 +165,27 @@ _FIGURES = {
 
 
 @table.command(
-    called="table rank",
     examples=[
         "resnet20.parquet --criterion grasp",
         "resnet20.parquet --criterion my_file.py:MyCriterion",
     ],
 )
 @_NAMED
-@list_option("--criterion", "criteria", required=True, metavar="NAME,…", help="See `robustprune list criteria`.")
+@list_option(
+    "--criterion",
+    "criteria",
+    required=True,
+    metavar="NAME,…",
+    help="Criteria to judge, see `robustprune list criteria`.",
+)
 @_MEASURES
-@click.option("--draws", type=click.IntRange(min=1), default=1, help="Scorings of each network, on other images each.")
+@click.option("--draws", type=click.IntRange(min=1), default=1, help="Scorings per network, each on other images.")
 @json_option
 def rank(name: str, criteria: tuple[str, ...], measures: tuple[str, ...], draws: int, as_json: bool) -> None:
-    """Judge criteria against all tickets there are: score at the table's seeds, pick, and look up what was lost.
+    """Judge criteria by the measured values of the tickets that they pick.
 
-    Nothing is trained. Chance is a τ of 0, a percentile of 50, and the regret that stands beside.
+    Scores the dense network of each seed at initialization and trains nothing. A random criterion has a τ of 0, a
+    percentile of 50, and the regret in the column beside.
     """
     from robustprune.runtime.work import Work
     from robustprune.tables.criterion_rank import rank_criterion
@@ -202,15 +208,14 @@ def rank(name: str, criteria: tuple[str, ...], measures: tuple[str, ...], draws:
 
 
 @table.command(
-    called="table predict",
     examples=["resnet20.parquet --measure accuracy,pgd_linf_16_255 --criterion grasp,snip"],
 )
 @_NAMED
 @_MEASURES
-@list_option("--criterion", "criteria", metavar="NAME,…", help="Criteria to predict the measures from, together.")
+@list_option("--criterion", "criteria", metavar="NAME,…", help="Criteria that predict the measures together.")
 @json_option
 def predict(name: str, measures: tuple[str, ...], criteria: tuple[str, ...], as_json: bool) -> None:
-    """Say what a measure varies with, and how well clean accuracy, and criteria together, predict it."""
+    """Measure what the tickets' measures vary with, and how well accuracy and criteria predict them."""
     from robustprune.runtime.work import Work
     from robustprune.tables.criterion_rank import score_networks
     from robustprune.tables.predictability import measure_agreement, predicted_ranks, variance_shares
@@ -248,14 +253,14 @@ def _mean(found: SeedMean | None, digits: int = 4) -> str:
     return f"{found.mean:.{digits}f}{interval}"
 
 
-@table.command(called="table check", examples=["resnet20.parquet --remove layer1.1,layer3.2 --seed 4 --folder check"])
+@table.command(examples=["resnet20.parquet --remove layer1.1,layer3.2 --seed 4 --folder check"])
 @_NAMED
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the network to train anew.")
-@list_option("--remove", "removed", metavar="BLOCK,…", help="Blocks that it lacks.  [default: none, the dense network]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the network.")
+@list_option("--remove", "removed", metavar="BLOCK,…", help="Blocks that it lacks.  [default: none]")
 @_FOLDER
 @json_option
 def check(name: str, seed: int, removed: tuple[str, ...], folder: str, as_json: bool) -> None:
-    """Train one network of a table anew, and say whether it comes out as it stands there."""
+    """Train one network of a table again, and compare it with the table."""
     from robustprune.tables.table_building import retrain
     from robustprune.tables.ticket_table import load_table
 
