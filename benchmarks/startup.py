@@ -22,15 +22,15 @@ OURS = ("-m", "robustprune")
 KINDS = ("criteria", "attacks", "corruptions", "detectors", "models", "datasets")
 TICKET = ("prune", "--model", "resnet32", "--blocks", "4", "--criterion", "random", "--out", "ticket.pt")
 COMMANDS = {
-    "--help": (0.3, 0, ("--help",)),
-    "evaluate --help": (0.3, 0, ("evaluate", "--help")),
+    "--help": (0.15, 0, ("--help",)),
+    "evaluate --help": (0.15, 0, ("evaluate", "--help")),
     **{f"list {kind}": (0.5, 0, ("list", kind)) for kind in KINDS},
     "an unknown option": (0.5, 2, ("prune", "--blok", "1")),
     "an unknown command": (0.5, 2, ("prun",)),
     "evaluate --attack fgsm": (6.0, 0, ("evaluate", "--model", "ticket.pt", "--attack", "fgsm", "--threads", "1")),
 }
 """Label → limit in seconds, exit code, arguments."""
-PEERS = {"python, importing rich_click": "import rich_click", "python, importing torch": "import torch"}
+PEERS = {"python, importing click and rich": "import click, rich", "python, importing torch": "import torch"}
 """What no command can be faster than, on this machine at this moment."""
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -82,7 +82,7 @@ def main() -> int:
     for label, (limit, _, _) in chosen.items():
         clock, processor = (median(each[index] for each in times[label]) for index in (0, 1))
         kept &= processor <= limit
-        print(f"{label:28}  {limit:3.1f} s  {clock:4.2f} s  {processor:4.2f} s{'' if processor <= limit else '  over'}")
+        print(f"{label:28}  {limit:4.2f} s  {clock:4.2f} s  {processor:4.2f} s{'' if processor <= limit else '  over'}")
     return 0 if kept else 1
 
 

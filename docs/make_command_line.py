@@ -7,6 +7,7 @@ from markdown import Extension, Markdown
 from markdown.preprocessors import Preprocessor
 
 from robustprune.cli import commands
+from robustprune.cli.command import Command
 
 MARK = "<!-- commands -->"
 
@@ -32,14 +33,15 @@ def section(name: str) -> str:
     usage = " ".join(["robustprune", name, *command.collect_usage_pieces(context)])
     rows = [row for parameter in command.params if (row := option_row(parameter, context))]
     text = " ".join((command.help or "").replace("\b", "").split("\f")[0].split())
-    examples = "\n".join(line for line in (command.epilog or "").split("\n\n") if line.startswith("$ "))
+    assert isinstance(command, Command)
+    examples = "\n".join(f"$ robustprune {name} {each}" for each in command.examples)
     blocks = f"```text\n{usage}\n```\n\n```console\n{examples}\n```"
     return f"## {name}\n\n{text}\n\n{blocks}\n\n| option | |\n|---|---|\n" + "\n".join(rows)
 
 
 def option_row(parameter: click.Parameter, context: click.Context) -> str | None:
     record = parameter.get_help_record(context)
-    if record is None:  # an argument, which the usage has
+    if record is None or isinstance(parameter, click.Argument):  # which the usage has
         return None
     option, text = (part.replace("\n", " ") for part in record)  # a bar between backticks parts no cells
     # What stands in brackets or angles would be taken for HTML or a link.

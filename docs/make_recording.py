@@ -35,7 +35,7 @@ SCREENS = (  # the commands that share a screen
         "robustprune evaluate --model trained.pt --attack fgsm,pgd --eps 8/255 --out record.json",
     ),
 )
-COLUMNS, CELL, LINE, EDGE, BAR = 100, 8.4, 16, 16, 34
+COLUMNS, CELL, LINE, EDGE, BAR = 92, 8.4, 16, 16, 34
 TYPING, RUNNING, READING = 0.22, 3.0, 5.0  # seconds a word, a command at most, and the result
 STEPS = 12  # screens shown of a command at work
 COLOURS = {"prompt": "#7ee787", "text": "#e6edf3", "dim": "#8b949e"}

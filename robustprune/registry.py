@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
-import runpy
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robustprune.errors import MissingDependencyError, RobustPruneError, UnknownNameError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean …?`` for the known names nearest to ``name``, or an empty string."""
+    import difflib
+
     by_lower_case = {candidate.lower(): candidate for candidate in known}
     nearest = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(by_lower_case[match]) for match in nearest)}?" if nearest else ""
@@ -139,6 +141,8 @@ def read_tables(room: str) -> dict[str, Any]:
 
     The file is run by itself: to import it would import the room, and with it torch.
     """
+    import runpy
+
     return runpy.run_path(str(Path(__file__).parent / room / "plugins.py"))
 
 
@@ -225,4 +229,6 @@ class Registry:
         )
 
     def _entry_points(self) -> dict[str, EntryPoint]:
+        from importlib.metadata import entry_points  # takes longer to import than all of click
+
         return {point.name: point for point in entry_points(group=self.group)}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import COMPARE, commands
+from robustprune.cli.application import commands
 from robustprune.cli.compare import read_tolerances, tolerance_option
 from robustprune.cli.lottery import CRITERION_OPTIONS, find_tickets, lottery_out, over_seeds, seeds_option
 from robustprune.cli.options import (
@@ -32,9 +32,7 @@ Accuracy in percent, mean over the seeds; differences in pp, paired by seed.
 p: Holm's correction for all rows of all tables; verdicts are not corrected."""
 
 
-@commands.command(
-    panel=COMPARE, examples=["--model resnet20 --dataset digits --criterion grasp --blocks 2 --seeds 10 --out ablation"]
-)
+@commands.command(examples=["--model resnet20 --dataset digits --criterion grasp --blocks 2 --seeds 10 --out ablation"])
 @new_network_options
 @dataset_options
 @gathered("tickets", find_tickets, *CRITERION_OPTIONS, panel="Pruning")
@@ -56,10 +54,10 @@ def ablate(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Compare the tickets of a criterion with controls: random, inverted, shuffled and re-initialized ones.
+    """Compare the tickets of a criterion with random, inverted, shuffled and re-initialized controls.
 
-    Controls: random blocks, as many of each stage as the criterion takes or without regard to stages; those of the
-    highest scores; the ticket with its initial weights shuffled within each tensor of its blocks, and with new ones.
+    The controls: random blocks, in each stage as many as the criterion removes, or anywhere; the blocks of the highest
+    scores; the ticket with its initial weights shuffled within each tensor of its blocks, or with new initial weights.
     """
     from robustprune.lottery import ablate
 

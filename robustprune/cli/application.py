@@ -7,18 +7,16 @@ import sys
 import warnings
 from io import TextIOWrapper
 
-import rich_click as click
+import click
 from click.exceptions import Exit
 
 from robustprune._version import __version__
 from robustprune.cli import terminal
-from robustprune.cli.command import Command
+from robustprune.cli.command import Command, write_panel
 from robustprune.errors import RobustPruneError
 from robustprune.runtime.files import ERRORS
 from robustprune.runtime.launch import once_each, read_launch, silence_others, take_the_floor
 from robustprune.runtime.threads import quiet_threads
-
-click.rich_click.MAX_WIDTH = 110
 
 SHARED = ("train", "evaluate")
 """Commands whose work several processes share."""
@@ -34,7 +32,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # names that are no UTF-8, and signs that a terminal does not have
             stream.reconfigure(errors=ERRORS)
     try:
-        commands(standalone_mode=False)
+        commands(prog_name="robustprune", standalone_mode=False)
     except Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
@@ -68,25 +66,34 @@ def _fail(message: str) -> None:
     sys.exit(1)
 
 
-# Panels of the help, in its order.
-PRUNE_AND_TRAIN, EVALUATE, COMPARE = "Prune and train", "Evaluate", "Compare and report"
-SWEEPS, INFORMATION = "Sweeps", "Information"
+PANELS = {
+    "Prune and train": ("blocks", "prune", "train", "export", "lottery"),
+    "Evaluate": ("evaluate", "cost", "corrupt"),
+    "Compare and report": ("compare", "report", "power", "ablate", "variance"),
+    "Sweeps": ("sweep", "status", "query", "reproduce"),
+    "Information": ("demo", "list"),
+}
+"""All commands, as the help has them."""
+
+_LONGEST_SENTENCE = 300
+_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 
 
-class _Commands(click.RichGroup):
+class _Commands(click.Group):
     command_class = Command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands of each panel."""
+        for title, names in PANELS.items():
+            rows = [(name, self.commands[name].get_short_help_str(_LONGEST_SENTENCE)) for name in names]
+            write_panel(formatter, title, rows)
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.command_panel(PRUNE_AND_TRAIN)
-@click.command_panel(EVALUATE)
-@click.command_panel(COMPARE)
-@click.command_panel(SWEEPS)
-@click.command_panel(INFORMATION)
+
+@click.group(cls=_Commands, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="robustprune")
 @click.pass_context
 def commands(context: click.Context) -> None:
-    """Cut whole layers out of a network before training it, and measure what that does.
+    """Remove whole layers from a network before training it, and measure accuracy, cost and robustness.
 
     `robustprune demo` shows everything on a small data set; `robustprune COMMAND --help` explains a command.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
 from robustprune.cli.options import gathered, list_option, names_option
@@ -77,7 +77,7 @@ def _attacked(**given: Any) -> AttackOptions:
 
 
 ATTACKS_OPTION = names_option(
-    "--attack", "attacks", help="Attacks with options of their own, see `robustprune list attacks`: pgd:steps=40,fgsm."
+    "--attack", "attacks", help="Attacks with their options: pgd:steps=40,fgsm. See `robustprune list attacks`."
 )
 EPS_OPTION = list_option(
     "--eps", metavar="NUMBER,…", default=("8/255",), help="Budgets ε on the [0, 1] scale: 2/255,8/255."
@@ -88,34 +88,38 @@ attack_options = gathered(
     _attacked,
     ATTACKS_OPTION,
     EPS_OPTION,
-    click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf"),
+    click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", help="Norm of the budget."),
     click.option(
         "--steps",
         type=click.IntRange(min=1),
-        help="Gradient steps of all iterative attacks.",
+        help="Steps of iterative attacks that do not set their own.",
     ),
-    click.option("--step-size", type=StepSize(), help="Constant step, e.g. 2/255; by default they fall from ε to 0."),
+    click.option(
+        "--step-size", type=StepSize(), help="Constant step size, e.g. 2/255.  [default: falling from ε to 0]"
+    ),
     click.option("--queries", type=click.IntRange(min=1), help="Queries of square and AutoAttack."),
-    click.option("--restarts", type=click.IntRange(min=1), default=1),
+    click.option("--restarts", type=click.IntRange(min=1), default=1, help="Random restarts."),
     click.option(
         "--eot",
         type=click.IntRange(min=1),
         default=1,
-        help="Passes averaged in each step, for networks that draw at random.",
+        help="Passes averaged in each step (expectation over transformation), for stochastic networks.",
     ),
-    click.option("--union", is_flag=True, help="One figure for all attacks together, each on what others left."),
+    click.option("--union", is_flag=True, help="Report one robust accuracy for all attacks together."),
     click.option(
         "--checks",
         type=click.Choice(["default", "full"]),
         default="default",
-        help="full: also those that take attacks of their own.",
+        help="full: also run the checks that take further attacks.",
     ),
-    click.option("--strict", is_flag=True, help="Exit with 1 when a check failed."),
-    click.option("--transfer-from", type=Naming(plain=True), help="Network to make further adversarial images on."),
+    click.option("--strict", is_flag=True, help="Exit with code 1 if a check fails."),
+    click.option(
+        "--transfer-from", type=Naming(plain=True), help="Also transfer adversarial images from this network."
+    ),
     click.option(
         "--save-adversarial",
         type=Target(ADVERSARIAL, beside=_adversarial, dir_okay=False),
-        help="npz file of the adversarial images.",
+        help="Save the adversarial images to this npz file.",
     ),
     panel="Attacks",
 )

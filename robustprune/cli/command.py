@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
 from robustprune.cli.paths import Read, Target, named_paths, published_files
@@ -21,6 +21,15 @@ from robustprune.runtime.file_kinds import TICKET, FileKind, check_replaceable, 
 _LONGEST_NAME = 255  # bytes, on all common file systems
 _IMAGES = re.compile(r"\.(png|jpe?g|jfif|bmp|gif|tiff?|webp|p[bgnp]m|npy)", re.IGNORECASE)
 """Endings of what image sets are made of."""
+
+
+_REST = "Options"
+
+
+def write_panel(formatter: click.HelpFormatter, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Write a table of names and texts under a heading; what colours it click leaves out where there is no terminal."""
+    with formatter.section(click.style(title, bold=True)):
+        formatter.write_dl([(click.style(name, fg="cyan"), text) for name, text in rows])
 
 
 class _Output(NamedTuple):
@@ -36,19 +45,34 @@ class _Output(NamedTuple):
         return f"{self.option} {self.path}"
 
 
-class Command(click.RichCommand):
-    """A command that checks all it is given before it begins."""
+class Command(click.Command):
+    """A command that checks all it is given before it begins, and whose help has its options in panels."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
         """Add ``--overwrite`` where something is written; ``examples`` end the help."""
-        if examples:
-            lines = (f"$ robustprune {options['name']} {each}" for each in examples)
-            options["epilog"] = "\n\n".join(["Examples:", *lines])
         super().__init__(*args, **options)
+        self.examples = examples
         if any(isinstance(each.type, Target) for each in self.params):
             place = next((i for i, each in enumerate(self.params) if each.name == "as_json"), len(self.params))
-            text = "Replace files of other kinds, too; what is read is never replaced."
-            self.params.insert(place, click.RichOption(["--overwrite"], is_flag=True, help=text))
+            text = "Also replace files of other kinds; files that are read are never replaced."
+            self.params.insert(place, click.Option(["--overwrite"], is_flag=True, help=text))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of each panel, and last those that are in none."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (row := param.get_help_record(ctx)):
+                panels.setdefault(vars(param).get("panel") or _REST, []).append(row)
+        rest = panels.pop(_REST)
+        for title, rows in panels.items():
+            write_panel(formatter, title, rows)
+        write_panel(formatter, _REST, rest)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, each in a line that can be copied."""
+        if self.examples:
+            with formatter.section(click.style("Examples", bold=True)):
+                formatter.write("".join(f"  $ robustprune {self.name} {each}\n" for each in self.examples))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, refuse what is empty, and say which of two values counts."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import COMPARE, commands
+from robustprune.cli.application import commands
 from robustprune.cli.options import json_option, list_option
 from robustprune.cli.paths import OUT_FOLDER, Records, Target
 from robustprune.errors import ComparisonError
@@ -30,7 +30,7 @@ Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""
 tolerance_option = list_option(
     "--tolerance",
     metavar="ξ | KIND=ξ,…",
-    help="ξ in percentage points, or std: one of dense; KIND=ξ for a kind of metric, such as auroc=2.",
+    help="Tolerance ξ in percentage points, or std (one standard deviation of dense); auroc=2 for one kind of metric.",
 )
 
 
@@ -68,20 +68,21 @@ def named_groups(groups: Sequence[str], against: str | None) -> dict[str, list[s
 
 
 @commands.command(
-    panel=COMPARE,
     examples=[
         "dense=d0.json,d1.json,d2.json layer=l0.json,l1.json,l2.json",
         "dense='runs/dense-*.json' layer='runs/layer-*.json' filter='runs/filter-*.json' --against filter",
     ],
 )
 @click.argument("groups", nargs=-1, type=Records(), required=True, metavar="dense=RECORDS NAME=RECORDS …")
-@click.option("--against", default="dense", help="Name of what all others are compared with, such as filter.")
-@click.option("--all-pairs", is_flag=True, help="Compare each with each.")
+@click.option("--against", default="dense", help="Name of the reference that all others are compared with.")
+@click.option("--all-pairs", is_flag=True, help="Compare all networks with each other.")
 @tolerance_option
-@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
-@list_option("--metric", "metrics", metavar="METRIC,…", help="Only these keys, kinds or groups: accuracy,robustness.")
-@click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Of the bootstrap.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the bootstrap.")
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, help="Of intervals.")
+@list_option(
+    "--metric", "metrics", metavar="METRIC,…", help="Compare only these metrics, kinds or groups: accuracy,robustness."
+)
+@click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Bootstrap resamples.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the bootstrap.")
 @click.option("--figures", type=OUT_FOLDER, help="Folder for mean ranks in each metric as PDF, SVG and PNG.")
 @json_option
 def compare(
@@ -147,7 +148,7 @@ def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, FileKind]
     return [(file, TABLES) for file in table_files(out)] if options["paper_tables"] else []
 
 
-@commands.command(panel=COMPARE, examples=["runs --out report.html"])
+@commands.command(examples=["runs --out report.html"])
 @click.argument(
     "records", nargs=-1, type=Records(), required=True, metavar="DIR | FILE … | dense=RECORDS NAME=RECORDS …"
 )
@@ -170,11 +171,11 @@ def report(
     tolerance: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Compare networks and write one HTML page about it, with figures; it works offline.
+    """Compare networks and write an HTML report with figures, in one file that works offline.
 
-    Of a folder all records are taken, wherever in it they are: `robustprune report runs`. They are grouped by what they
-    say: image set, architecture, method, criterion, how many layers. Or name the groups, as for `compare`:
-    `robustprune report dense=A.json,B.json layer=C.json,D.json`.
+    All records of a folder are taken: `robustprune report runs`. They are grouped by image set, architecture, method,
+    criterion and number of layers. Or name the groups, as for `compare`: `robustprune report dense=A.json,B.json
+    layer=C.json,D.json`.
     """
     from robustprune.lottery.paper_tables import paper_tables as make_tables
     from robustprune.report import write_report

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import EVALUATE, commands
+from robustprune.cli.application import commands
 from robustprune.cli.options import (
     DataOptions,
     Setup,
@@ -57,8 +57,8 @@ def _shift(shift: tuple[str, ...]) -> Shift:
 
 
 _HELP = (
-    "The fifteen of CIFAR-10-C (all), the four extra ones (extras) or names, see `robustprune list corruptions`, with "
-    "their options: frost:folder=PICTURES."
+    "The fifteen of CIFAR-10-C (all), the four extra ones (extras), or names with their options: "
+    "fog,frost:folder=PICTURES. See `robustprune list corruptions`."
 )
 _PANEL = "Corruptions and shifted sets"
 
@@ -70,7 +70,7 @@ corruption_options = stack(
         click.option(
             "--corruption-dir",
             type=Source(whole=True),
-            help="Published set to read them from: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
+            help="Folder of a published set to read instead: CIFAR-10-C, CIFAR-100-C, ImageNet-C or the like.",
         ),
         panel=_PANEL,
     ),
@@ -172,19 +172,19 @@ _EXAMPLES = [
 ]
 
 
-@commands.command(panel=EVALUATE, examples=_EXAMPLES)
+@commands.command(examples=_EXAMPLES)
 @dataset_options
 @split_option
 @click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")
 @_made_options
-@click.option("--out", type=OUT_FOLDER, help="Folder to write NAME.npy to, laid out as CIFAR-10-C.")
+@click.option("--out", type=OUT_FOLDER, help="Folder for NAME.npy of each corruption, and labels.npy.")
 @resume_option
 @click.option(
     "--gallery",
     type=Target(PICTURE, dir_okay=False),
-    help="Picture of one image under every corruption: .png, .jpg or .webp.",
+    help="Draw one image under every corruption: .png, .jpg or .webp.",
 )
-@click.option("--image", type=click.IntRange(min=0), default=0, help="Which one, for the gallery.")
+@click.option("--image", type=click.IntRange(min=0), default=0, help="Number of the image in the gallery, from 0.")
 @processor_options
 def corrupt(
     dataset: DataOptions,
@@ -198,7 +198,7 @@ def corrupt(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Write corrupted images of a data set in the layout of CIFAR-10-C, or draw a gallery of one of them."""
+    """Write corrupted images in the layout of CIFAR-10-C, or draw a gallery of one image."""
     from robustprune.cli.workbench import open_data
     from robustprune.corruptions import expand_names
     from robustprune.corruptions.corrupted_files import write_gallery, write_set

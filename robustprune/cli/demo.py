@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import INFORMATION, commands
+from robustprune.cli.application import commands
 from robustprune.cli.options import Setup, setup_options
 from robustprune.cli.paths import Target
 from robustprune.cli.sweep import announcing
@@ -73,20 +73,21 @@ def demo_files(folder: Path, _options: Mapping[str, Any] | None = None) -> list[
     return files
 
 
-@commands.command(panel=INFORMATION, examples=["--out demo"])
+@commands.command(examples=["--out demo"])
 @click.option(
     "--out",
     type=Target(beside=demo_files, marks=(DEMO_MARK,), file_okay=False),
     default="demo",
     show_default=True,
-    help="Output folder.",
+    help="Folder of results.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=20, help="Passes over the training images.")
 @setup_options
 def demo(out: str, epochs: int, setup: Setup, as_json: bool) -> None:
-    """Train a dense network, a GraSP ticket, a filter-pruned and a random one on digits; compare; write a report.
+    """Prune, train, evaluate and compare four small networks on digits, and write a report.
 
-    Each is attacked, shown corrupted and out-of-distribution images, and compared with the dense one.
+    They are a dense network, one without the layers that GraSP ranks last, one with filters removed, and one without
+    random layers. Each is attacked and shown corrupted and out-of-distribution images.
     """
     # Images of 8×8 pixels gain nothing from a second thread, and on a busy machine two would wait for each other.
     device = replace(setup, threads=setup.threads or 1).begin()

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import EVALUATE, commands
+from robustprune.cli.application import commands
 from robustprune.cli.attack_options import AttackOptions, accuracy_table, attack_options, refuse_invalid
 from robustprune.cli.corrupt import corruption_options, corruption_tables
 from robustprune.cli.ood_options import ood_options, ood_tables
@@ -109,19 +109,21 @@ wanted_options = gathered(
     "wanted",
     _Wanted,
     names_option(
-        "--extra-model", type=Naming(plain=True), help="Further networks, named as --model is, shown the same images."
+        "--extra-model",
+        type=Naming(plain=True),
+        help="Further networks to evaluate on the same images, named as --model is.",
     ),
     click.option(
         "--dense",
         type=Naming(plain=True),
-        help="Dense network, named as --model is: errors under corruptions are given relative to its own.",
+        help="Dense network: also evaluated; errors under corruptions are given relative to its own.",
     ),
     split_option,
-    click.option("--latency", is_flag=True, help="Also time the networks, in turn, for five seconds or more."),
+    click.option("--latency", is_flag=True, help="Also measure latency, in five seconds or more."),
     click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of so many images."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=256),
+    click.option("--batch-size", type=click.IntRange(min=1), default=256, help="Images per forward pass."),
     click.option(
-        "--out", type=Target(beside=_written), help="File of the record; of several networks, folder of their records."
+        "--out", type=Target(beside=_written), help="File of the record; for several networks, folder of their records."
     ),
     resume_option,
     panel="Evaluation",
@@ -139,7 +141,7 @@ _EXAMPLES = [
 ]
 
 
-@commands.command(panel=EVALUATE, examples=_EXAMPLES)
+@commands.command(examples=_EXAMPLES)
 @network_options
 @dataset_options
 @attack_options
@@ -158,9 +160,9 @@ def evaluate(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Measure a network: accuracy, calibration, robustness to attacks and corruptions, out-of-distribution detection.
+    """Measure accuracy, calibration, robustness to attacks and corruptions, and out-of-distribution detection.
 
-    Accuracy and calibration always are measured; --attack, --corruption, --shift and --ood add to them.
+    Accuracy and calibration are always measured; --attack, --corruption, --shift and --ood add to them.
     """
     from robustprune.attacks import clear_states
     from robustprune.evaluation import Evaluation, evaluate_models

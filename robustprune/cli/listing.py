@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import INFORMATION, commands
+from robustprune.cli.application import commands
 from robustprune.cli.options import json_option
 from robustprune.registry import Entry, first_line, read_tables
 
@@ -27,11 +26,11 @@ ROOMS = {
 """Kind of plug-in → the room with its table."""
 
 
-@commands.command("list", panel=INFORMATION, examples=["attacks"])
+@commands.command("list", examples=["attacks"])
 @click.argument("kind", type=click.Choice(list(ROOMS)))
 @json_option
 def list_(kind: str, as_json: bool) -> None:
-    """List what can be named: criteria, attacks, corruptions, detectors, models or datasets."""
+    """List criteria, attacks, corruptions, detectors, models or datasets, with their options."""
     rows = list_rows(kind)
     if as_json:
         terminal.print_json(rows)
@@ -41,6 +40,8 @@ def list_(kind: str, as_json: bool) -> None:
 
 def list_rows(kind: str) -> list[Row]:
     """Return a row for everything of a kind that can be named; what other packages offer is imported and asked."""
+    from importlib.metadata import entry_points
+
     if kind == "datasets":
         from robustprune.data import describe_datasets
 

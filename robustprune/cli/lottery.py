@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import PRUNE_AND_TRAIN, commands
+from robustprune.cli.application import commands
 from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
@@ -58,13 +58,13 @@ CRITERION_OPTIONS = (
         "--criterion",
         "criteria",
         default=("grasp",),
-        help="Criteria with their options, see `robustprune list criteria`: grasp,hrank:samples=320.",
+        help="Criteria with their options: grasp,hrank:samples=320. See `robustprune list criteria`.",
     ),
-    list_option("--blocks", metavar="NUMBER,…", default=("1",), help="How many blocks go: 1,3,5."),
+    list_option("--blocks", metavar="NUMBER,…", default=("1",), help="Numbers of blocks to remove: 1,3,5."),
     click.option(
         "--at-init/--after-training",
         default=True,
-        help="Algorithm 2: score the initialized network; or algorithm 1: the trained one.",
+        help="Score the initialized network (algorithm 2) or the trained one (algorithm 1).",
     ),
     eligibility_option,
 )
@@ -78,15 +78,15 @@ ticket_options = gathered(
         "--rewind",
         metavar="EPOCH,…",
         default=("0",),
-        help="Where the weights that are kept come from: epochs of the dense training (0, 25, 25%), random (new ones) "
-        "or shuffled.",
+        help="Weights that a ticket starts from: those of an epoch of the dense training (0, 25, 25%), random (new "
+        "ones) or shuffled.",
     ),
     list_option(
         "--method",
         "methods",
         metavar="METHOD,…",
         default=("layer",),
-        help="layer, filter or filter-uniform; filter tickets lose as many filters as the layer ticket.",
+        help="layer, filter or filter-uniform; filter-pruned tickets are matched to the layer ticket.",
     ),
     click.option(
         "--match-by",
@@ -97,12 +97,15 @@ ticket_options = gathered(
     panel="Pruning",
 )
 
-seeds_option = click.option("--seeds", type=click.IntRange(min=1), default=1, help="How many, from --seed on.")
-lottery_out = click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; what is done there stays done.")
+seeds_option = click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, help="Number of seeds, counted from --seed."
+)
+lottery_out = click.option(
+    "--out", type=OUT_OF_SWEEPS, required=True, help="Folder of results; what is finished there is not done again."
+)
 
 
 @commands.command(
-    panel=PRUNE_AND_TRAIN,
     examples=["--model resnet20 --dataset digits --criterion grasp --blocks 1,2 --seeds 3 --out lottery"],
 )
 @new_network_options
@@ -124,10 +127,10 @@ def lottery(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Find tickets of a network as the paper does, train them, and compare them with the dense network.
+    """Find tickets as the paper does, train them, and compare them with the dense network.
 
     Algorithm 2 by default: tickets are found before any training. Algorithm 1 (--after-training) finds them in the
-    trained network, and rewinds their weights. A second call does only what is new.
+    trained network and rewinds their weights. A second call does only what is new.
     """
     from robustprune.lottery import run_lottery
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import EVALUATE, PRUNE_AND_TRAIN, commands
+from robustprune.cli.application import commands
 from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
@@ -23,25 +23,25 @@ from robustprune.cli.paths import Naming, Target
 from robustprune.runtime.file_kinds import EXPORT
 
 
-@commands.command(panel=EVALUATE, examples=["--model ticket.pt --dense resnet32"])
+@commands.command(examples=["--model ticket.pt --dense resnet32"])
 @network_options
 @dataset_options
-@click.option("--dense", type=Naming(plain=True), help="A ticket or model to compare with.")
+@click.option("--dense", type=Naming(plain=True), help="Network to compare with, named as --model is.")
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     default=128,
-    help="Images per batch, for memory and for the training steps of --latency.",
+    help="Images per batch, for memory and for training steps.",
 )
 @click.option(
     "--latency",
     is_flag=True,
-    help="Also time it, for ten seconds or more: latency, and with --dense training steps of both.",
+    help="Also measure latency and, with --dense, the time of training steps, in ten seconds or more.",
 )
 @click.option(
     "--exported",
     is_flag=True,
-    help="With --latency: also time the network exported to ONNX, in onnxruntime, and by torch.export.",
+    help="With --latency: also time the network exported to ONNX and by torch.export.",
 )
 @setup_options
 def cost(
@@ -54,7 +54,7 @@ def cost(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Count a network's parameters, multiply-accumulates and filters, and measure its memory."""
+    """Count parameters, multiply-accumulates and filters of a network, and measure its memory."""
     if exported and not latency:
         raise click.UsageError("--exported adds to what --latency times; give both")
     from robustprune.cli.workbench import open_model_like, open_network
@@ -127,13 +127,13 @@ def _figures(cost: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return figures
 
 
-@commands.command(panel=PRUNE_AND_TRAIN, examples=["--model torchvision:resnet50 --dataset cifar10"])
+@commands.command(examples=["--model torchvision:resnet50 --dataset cifar10"])
 @network_options
 @dataset_options
 @eligibility_option
 @processor_options
 def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setup: Setup, as_json: bool) -> None:
-    """Show the residual blocks of a network and which of them can go."""
+    """Show the residual blocks of a network, and which of them can be removed."""
     from robustprune.cli.workbench import open_network
     from robustprune.cost import measure_block_macs, measure_cost
     from robustprune.pruning import check_eligibility, find_blocks, ineligible_because, removable_together
@@ -186,16 +186,17 @@ def blocks(network: NetworkOptions, dataset: DataOptions, eligibility: str, setu
     )
 
 
-@commands.command(panel=PRUNE_AND_TRAIN, examples=["--model trained.pt --format onnx --out trained.onnx"])
+@commands.command(examples=["--model trained.pt --format onnx --out trained.onnx"])
 @network_options
 @dataset_options
-@click.option("--format", type=click.Choice(["onnx", "torch-export"]), default="onnx")
-@click.option("--out", required=True, type=Target(EXPORT, dir_okay=False), help="The file to write.")
+@click.option("--format", type=click.Choice(["onnx", "torch-export"]), default="onnx", help="Format of the file.")
+@click.option("--out", required=True, type=Target(EXPORT, dir_okay=False), help="File of the exported network.")
 @processor_options
 def export(network: NetworkOptions, dataset: DataOptions, format: str, out: str, setup: Setup, as_json: bool) -> None:
-    """Write a network as a file that runs without robustprune, once it computes the same.
+    """Export a network to ONNX or by torch.export, and check that it computes the same.
 
-    It takes any number of float32 images in [0, 1], (N, C, H, W), and returns logits; normalization is inside.
+    The file runs without robustprune. It takes any number of float32 images (N, C, H, W) in [0, 1] and returns logits;
+    normalization is inside.
     """
     from robustprune.cli.workbench import open_network
     from robustprune.runtime.work import Work

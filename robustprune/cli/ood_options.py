@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
 from robustprune.cli.options import gathered, names_option
@@ -41,13 +41,13 @@ ood_options = gathered(
     _ood,
     names_option(
         "--ood",
-        help="Out-of-distribution sets; near, far or sanity for groups of them; corrupted for the evaluated images "
-        "under corruptions: corrupted:corruption=fog+snow,severity=5.",
+        help="Out-of-distribution sets, or groups of them (near, far, sanity); corrupted is the evaluated images "
+        "under corruptions, or some: corrupted:corruption=fog+snow,severity=5.",
     ),
     names_option(
         "--detector",
         "detectors",
-        help="Detectors with their options, see `robustprune list detectors`: energy,knn:k=50.  [default: all]",
+        help="Detectors with their options: energy,knn:k=50. See `robustprune list detectors`.  [default: all]",
     ),
     click.option(
         "--ood-attack",
@@ -55,14 +55,18 @@ ood_options = gathered(
         metavar="NUMBER,…",
         is_flag=False,
         flag_value="1/255",
-        help="Attack the detectors, too, at these budgets.  [1/255 without a value]",
+        help="Also attack the detectors at these L∞ budgets.  [1/255 without a value]",
     ),
-    click.option("--ood-fit-limit", type=click.IntRange(min=1), help="Fit detectors on so many training images."),
-    click.option("--full-spectrum", is_flag=True, help="Count corrupted images as in-distribution, too."),
     click.option(
-        "--ood-validation", type=Naming(), help="Set to choose options of detectors on, against validation images."
+        "--ood-fit-limit",
+        type=click.IntRange(min=1),
+        help="Fit detectors on so many training images.  [default: 50,000]",
     ),
-    click.option("--feature-cache", type=OUT_FOLDER, help="Folder to keep logits and features in."),
+    click.option("--full-spectrum", is_flag=True, help="Also report figures with corrupted images as in-distribution."),
+    click.option(
+        "--ood-validation", type=Naming(), help="Out-of-distribution set to tune detectors on, with validation images."
+    ),
+    click.option("--feature-cache", type=OUT_FOLDER, help="Folder to cache logits and features in."),
     panel="Out-of-distribution detection",
 )
 """For ``ood: OOD``."""

@@ -8,7 +8,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import rich_click as click
+import click
 from click.core import ParameterSource
 
 from robustprune.cli.paths import CodeFile, DataRoot, Naming, Source
@@ -79,7 +79,7 @@ def gathered(
         added = call.__click_params__[known:]  # type: ignore[attr-defined]
         names = [param.name for param in added]
         for param in added:
-            param.panel = param.panel or panel
+            vars(param).setdefault("panel", panel)
         return call
 
     return decorate
@@ -161,11 +161,11 @@ class Setup:
         return choose_device(self.device)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 
-_seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random.")
+_seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of everything random.")
 _threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads.  [default: processors it may use]"
+    "--threads", type=click.IntRange(min=1), help="Number of processor threads.  [default: all it may use]"
 )
 
 setup_options = stack(
@@ -173,7 +173,7 @@ setup_options = stack(
         "setup",
         Setup,
         _seed_option,
-        click.option("--device", default="auto", help="auto (the fastest there is), cpu, cuda, cuda:1, xpu or mps."),
+        click.option("--device", default="auto", help="auto (the fastest), cpu, cuda, cuda:1, xpu or mps."),
         _threads_option,
     ),
     json_option,
@@ -190,7 +190,7 @@ def _model_option(text: str) -> Callable[[F], F]:
 _weights_option = click.option(
     "--weights",
     type=Source(),
-    help="Checkpoint of a new network: torch.save or safetensors.",
+    help="Checkpoint to start a new network from (torch.save or safetensors).",
 )
 
 
@@ -204,9 +204,12 @@ def _network(model: str, weights: str | None = None, code: str | None = None) ->
 network_options = gathered(
     "network",
     _network,
-    _model_option("A ticket's file, or a name with its options, see `robustprune list models`: resnet32:width=32."),
+    _model_option("File of a ticket, or a network with its options: resnet32:width=32. See `robustprune list models`."),
     click.option(
-        "--model-code", "code", type=CodeFile(), help="Python file, or FILE.py:NAME, of a ticket's own network."
+        "--model-code",
+        "code",
+        type=CodeFile(),
+        help="Python file that defines the ticket's network: FILE.py or FILE.py:NAME.",
     ),
     _weights_option,
     panel="Network",
@@ -215,7 +218,7 @@ network_options = gathered(
 new_network_options = gathered(
     "network",
     _network,
-    _model_option("A name with its options, see `robustprune list models`: resnet32:width=32."),
+    _model_option("Network with its options: resnet32:width=32. See `robustprune list models`."),
     _weights_option,
     panel="Network",
 )
@@ -228,33 +231,44 @@ dataset_options = gathered(
         "--dataset",
         "name",
         type=Naming(),
-        help="See `robustprune list datasets`. [default: the ticket's own, or digits for a new network]",
+        help="Image set, see `robustprune list datasets`.  [default: the ticket's own; digits for a new network]",
     ),
-    click.option("--data-root", "root", type=DataRoot(), help="Folder to look for the data set in."),
-    click.option("--download", is_flag=True, help="Allow a missing data set to be downloaded."),
-    click.option("--image-size", type=click.IntRange(min=8), help="Resize to this side, in pixels."),
-    click.option("--channels", type=click.Choice([1, 3]), help="Convert to gray or colour."),
-    click.option("--train-limit", type=click.IntRange(min=1), help="Stratified number of training images."),
-    click.option("--validation-fraction", type=click.FloatRange(0, 0.5), help="Held out of train. [default: 0.1]"),
+    click.option("--data-root", "root", type=DataRoot(), help="Folder to look for image sets in."),
+    click.option("--download", is_flag=True, help="Download the image set if it is missing."),
+    click.option("--image-size", type=click.IntRange(min=8), help="Resize images to this side, in pixels."),
+    click.option("--channels", type=click.Choice([1, 3]), help="Convert images to grey (1) or colour (3)."),
+    click.option(
+        "--train-limit", type=click.IntRange(min=1), help="Use a stratified sample of so many training images."
+    ),
+    click.option(
+        "--validation-fraction",
+        type=click.FloatRange(0, 0.5),
+        help="Share of the training images held out.  [default: 0.1]",
+    ),
     click.option(
         "--data-workers",
         "workers",
         type=click.IntRange(min=0),
-        help="Processes that read images of sets too large for memory.  [default: 0, read in this one]",
+        help="Processes that read images of sets too large for memory.  [default: 0, read in the main process]",
     ),
     panel="Data set",
 )
 """For ``dataset: DataOptions``."""
 
-split_option = click.option("--split", type=click.Choice(["test", "val", "train"]), default="test")
+split_option = click.option(
+    "--split", type=click.Choice(["test", "val", "train"]), default="test", help="Images to take."
+)
 
 ELIGIBILITY = click.Choice(["paper", "strict", "identity"])
+ELIGIBILITY_HELP = (
+    "Which removable blocks may go: all (identity), all but the first of each stage (paper), or also not the last "
+    "before the next stage (strict)."
+)
 eligibility_option = click.option(
     "--eligibility",
     type=ELIGIBILITY,
     default="paper",
-    help="Which removable blocks may go: all (identity), all but the first of each stage (paper), or also not the last "
-    "before the next stage (strict).",
+    help=ELIGIBILITY_HELP,
 )
 
 
@@ -271,14 +285,19 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
     return gathered(
         "recipe",
         _recipe,
-        click.option("--recipe", type=click.Choice(["quick", "paper"]), default="quick", help="Defaults of training."),
-        click.option("--epochs", type=click.IntRange(min=1), help="In place of the recipe's."),
-        click.option("--batch-size", type=click.IntRange(min=2), help="In place of the recipe's."),
-        click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="In place of the recipe's."),
+        click.option(
+            "--recipe",
+            type=click.Choice(["quick", "paper"]),
+            default="quick",
+            help="Training recipe; the options below replace parts of it.",
+        ),
+        click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training images."),
+        click.option("--batch-size", type=click.IntRange(min=2), help="Images per step."),
+        click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Highest learning rate."),
         click.option(
             "--precision",
             type=click.Choice(["fp32", "bf16", "fp16"]),
-            help="What training passes compute in; weights, attacks and evaluation stay in fp32. [default: fp32]",
+            help="Precision of training passes; weights, attacks and evaluation stay in fp32.  [default: fp32]",
         ),
         click.option("--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on GPUs."),
         *further,
@@ -287,13 +306,13 @@ def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., An
 
 
 resume_option = click.option(
-    "--resume", is_flag=True, help="Continue where an interrupted call with the same --out was; otherwise begin."
+    "--resume", is_flag=True, help="Continue an interrupted call with the same --out, if there is one."
 )
 
 country_options = gathered(
     "country",
     lambda country, no_energy: None if no_energy else country,
-    click.option("--country", default="USA", help="ISO 3166 code of the grid that feeds you."),
+    click.option("--country", default="USA", help="Country whose grid supplies the power, as ISO 3166 code."),
     click.option("--no-energy", is_flag=True, help="Do not measure energy."),
     panel="Energy",
 )

@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import rich_click as click
+import click
 from click.types import StringParamType
 
 from robustprune.runtime.file_kinds import RECORD, FileKind

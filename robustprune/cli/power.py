@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import COMPARE, commands
+from robustprune.cli.application import commands
 from robustprune.cli.compare import named_groups, read_tolerances, tolerance_option
-from robustprune.cli.options import json_option, list_option, read_counts
+from robustprune.cli.options import gathered, json_option, list_option, read_counts
 from robustprune.cli.paths import OUT_FOLDER, Records
 from robustprune.errors import ComparisonError
 
@@ -25,27 +25,41 @@ _EXAMPLES = [
 ]
 
 
-@commands.command(panel=COMPARE, examples=_EXAMPLES)
+stated_options = gathered(
+    "stated",
+    dict,
+    click.option("--seed-deviation", type=click.FloatRange(0), help="σ of the difference over seeds, in pp."),
+    click.option(
+        "--discordance",
+        type=click.FloatRange(0, 100),
+        help="% of images on which one network of a pair is right and the other wrong.",
+    ),
+    click.option(
+        "--agreed",
+        type=click.FloatRange(0, 100),
+        default=0.0,
+        help="Of these, % on which the pairs of all seeds differ alike.",
+    ),
+    panel="Without a pilot",
+)
+
+
+@commands.command(examples=_EXAMPLES)
 @click.argument("groups", nargs=-1, type=Records(), metavar="[dense=RECORDS NAME=RECORDS …]")
-@click.option("--against", default="dense", help="Name of what all others are compared with, such as filter.")
-@click.option("--metric", default="accuracy", help="Key, kind or group of metrics to plan for.")
-@click.option(
-    "--seed-deviation", type=click.FloatRange(0), help="Without a pilot: σ of the difference over seeds, in pp."
-)
-@click.option(
-    "--discordance",
-    type=click.FloatRange(0, 100),
-    help="Without a pilot: % of images on which one network of a pair is right and the other wrong.",
-)
-@click.option(
-    "--agreed", type=click.FloatRange(0, 100), default=0.0, help="Of these, % on which all pairs differ alike."
-)
+@click.option("--against", default="dense", help="Name of the reference that all others are compared with.")
+@click.option("--metric", default="accuracy", help="Metric, kind or group of metrics to plan for.")
+@stated_options
 @list_option("--images", metavar="NUMBER,…", help="Numbers of test images.  [default: the pilot's]")
 @list_option("--seeds", metavar="NUMBER,…", help="Numbers of seeds in the table.  [default: 3 to 50]")
-@click.option("--difference", type=float, default=0.0, help="True difference that is supposed, candidate − dense.")
+@click.option("--difference", type=float, default=0.0, help="Assumed true difference, candidate − dense.")
 @tolerance_option
-@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95)
-@click.option("--power", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.8, help="Chance wanted.")
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, help="Of intervals.")
+@click.option(
+    "--power",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.8,
+    help="Probability of reaching the verdict.",
+)
 @click.option("--figures", type=OUT_FOLDER, help="Folder for the curves as PDF, SVG and PNG.")
 @json_option
 def power(
@@ -54,17 +68,17 @@ def power(
     metric: str,
     tolerance: tuple[str, ...],
     figures: str | None,
+    stated: dict[str, Any],
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Say how many seeds and images a verdict takes.
+    """Compute how many seeds and images a verdict needs.
 
-    RECORDS are those of a pilot of three seeds or more, as `compare` takes them. Without one, say how much differences
+    RECORDS are those of a pilot of three seeds or more, as for `compare`. Without a pilot, state how much differences
     in accuracy vary: `power --seed-deviation 0.3 --discordance 5 --images 10000`.
     """
     from robustprune.comparison.power import SEEDS, plan_seeds
 
-    stated = {name: asked.pop(name) for name in ("seed_deviation", "discordance", "agreed")}
     counts = {name: read_counts(f"--{name}", asked[name]) for name in ("images", "seeds")}
     how = {**asked, **counts, "seeds": counts["seeds"] or SEEDS}
     if groups:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import PRUNE_AND_TRAIN, commands
+from robustprune.cli.application import commands
 from robustprune.cli.options import (
     ELIGIBILITY,
+    ELIGIBILITY_HELP,
     DataOptions,
     NetworkOptions,
     Setup,
@@ -76,40 +77,41 @@ prune_options = gathered(
         "--method",
         type=click.Choice(["layer", "filter", "filter-uniform", "weight"]),
         default="layer",
-        help="Remove blocks; remove filters, by one ranking or (filter-uniform) the same share of each convolution; or "
-        "mask single weights, which saves no computation.",
+        help="Remove blocks (layer), filters by one ranking (filter) or the same share of each convolution "
+        "(filter-uniform), or mask single weights (weight), which saves no computation.",
     ),
     click.option(
         "--criterion",
         default="grasp",
-        help="What ranks blocks, filters or weights, with its options, see `robustprune list criteria`: "
-        "grasp:samples_per_class=20.",
+        help="What ranks blocks, filters or weights, with its options: grasp:samples_per_class=20. See `robustprune "
+        "list criteria`.",
     ),
-    click.option("--blocks", type=click.IntRange(min=1), help="layer: how many blocks go."),
-    click.option("--eligibility", type=ELIGIBILITY, help="layer: which blocks may go, see `blocks`.  [default: paper]"),
-    click.option("--match", type=Source(), help="filter: a ticket; filters go until the costs are closest."),
-    click.option("--filters", type=click.IntRange(min=1), help="filter: how many go, where nothing is matched."),
+    click.option("--blocks", type=click.IntRange(min=1), help="layer: number of blocks to remove."),
+    click.option("--eligibility", type=ELIGIBILITY, help=f"layer: {ELIGIBILITY_HELP}  [default: paper]"),
+    click.option("--match", type=Source(), help="filter: ticket whose cost is matched by removing filters."),
+    click.option(
+        "--filters", type=click.IntRange(min=1), help="filter: number of filters to remove, instead of --match."
+    ),
     click.option(
         "--match-by",
         type=click.Choice(["filters", "macs", "params"]),
-        help="filter: the cost to match. [default: filters]",
+        help="filter: the cost that is matched.  [default: filters]",
     ),
     click.option(
         "--sparsity",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="weight: the share of convolution and linear weights that go.",
+        help="weight: share of convolution and linear weights to mask.",
     ),
     click.option(
         "--rounds",
         type=click.IntRange(min=1),
-        help="weight: of scoring and masking. [default: 100 for synflow, else 1]",
+        help="weight: rounds of scoring and masking.  [default: 100 for synflow, else 1]",
     ),
     panel="Pruning",
 )
 
 
 @commands.command(
-    panel=PRUNE_AND_TRAIN,
     examples=[
         "--model resnet32 --dataset digits --criterion grasp --blocks 4 --out ticket.pt",
         "--model resnet32 --method filter --match ticket.pt --out filters.pt",
@@ -123,10 +125,10 @@ prune_options = gathered(
 def prune(
     network: NetworkOptions, dataset: DataOptions, wanted: _Wanted, out: str, setup: Setup, as_json: bool
 ) -> None:
-    """Score the blocks, filters or weights of a network, remove or mask the least important, write the ticket.
+    """Score blocks, filters or weights of a network, remove the least important ones, and write the ticket.
 
-    With --match, the network starts from the weights that the ticket started from; data set, options of the model and
-    --seed are the ticket's where they are not given.
+    With --match, the network starts from the same weights as that ticket; its data set, its options and --seed are the
+    ticket's unless they are given.
     """
     from robustprune.cli.workbench import open_matched, open_model
     from robustprune.cost import measure_cost

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import SWEEPS, commands
+from robustprune.cli.application import commands
 from robustprune.cli.paths import OUT_FOLDER, RecordFolder, Target
 
 if TYPE_CHECKING:
     from robustprune.runtime.work import Progress
 
 
-@commands.command(panel=SWEEPS, examples=["runs --where \"criterion = 'grasp'\" --order 'accuracy desc'"])
+@commands.command(examples=["runs --where \"criterion = 'grasp'\" --order 'accuracy desc'"])
 @click.argument("folder", type=RecordFolder(file_okay=False))
 @click.option("--where", help="Condition in SQL: \"criterion=='grasp' and blocks>=3\".")
-@click.option("--columns", help="Names, or expressions such as avg(accuracy) as mean; `all` for every column.")
-@click.option("--order", help="What to sort by: accuracy desc.")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table")
+@click.option("--columns", help="Columns, or SQL such as avg(accuracy) as mean; `all` for every column.")
+@click.option("--order", help="Order of the rows: accuracy desc.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    help="Format of the answer.",
+)
 @click.option("--out", type=Target(dir_okay=False), help="File to write to; parquet needs one.")
-@click.option("--tensorboard", type=OUT_FOLDER, help="Folder to copy the records to, for TensorBoard.")
-@click.option("--mlflow", type=OUT_FOLDER, help="Folder for a store of MLflow's, likewise.")
-@click.option("--wandb", type=OUT_FOLDER, help="Folder for offline runs for Weights & Biases.")
+@click.option("--tensorboard", type=OUT_FOLDER, help="Folder to export the records to, for TensorBoard.")
+@click.option("--mlflow", type=OUT_FOLDER, help="Folder to export the records to, as an MLflow store.")
+@click.option("--wandb", type=OUT_FOLDER, help="Folder to export the records to, as offline runs of Weights & Biases.")
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 def query(
     folder: str,
@@ -38,9 +43,9 @@ def query(
     as_json: bool,
     **trackers: str | None,
 ) -> None:
-    """Show the runs of a folder for which a condition holds, one row a run.
+    """Show the runs of a folder that meet a condition, one run per row.
 
-    `--columns all --format json` shows what can be asked for.
+    `--columns all --format json` shows all columns.
     """
     from robustprune.sweep.query import load_rows
     from robustprune.sweep.query import query as ask
@@ -58,6 +63,8 @@ def query(
     if form == "json" and out is None:
         terminal.print_json(json.dumps(answer.to_dicts(), indent=2, allow_nan=False))
     elif form == "csv" and out is None:
+        import csv
+
         csv.writer(sys.stdout, lineterminator="\n").writerows([answer.columns, *answer.rows])
     elif form == "table":
         terminal.table(

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import SWEEPS, commands
+from robustprune.cli.application import commands
 from robustprune.cli.options import json_option, list_option, read_files, stack
 from robustprune.cli.paths import Naming, Source, Target
 from robustprune.errors import SweepError
@@ -25,10 +25,14 @@ OUT_OF_SWEEPS = Target(marks=("sweeps", "stages"), file_okay=False)
 
 sweep_options = stack(
     click.option(
-        "--workers", type=click.IntRange(min=1), help="Processes side by side.  [default: GPUs, or processors]"
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Worker processes.  [default: one per GPU, or as many as processors allow]",
     ),
-    click.option("--engine", type=click.Choice(["local", "ray"]), default="local"),
-    click.option("--ray-address", help="HOST:PORT of a cluster, or auto.  [default: start one here]"),
+    click.option(
+        "--engine", type=click.Choice(["local", "ray"]), default="local", help="Run here, or on a Ray cluster."
+    ),
+    click.option("--ray-address", help="HOST:PORT of the Ray cluster, or auto.  [default: start one here]"),
     list_option(
         "--override",
         "overlays",
@@ -42,23 +46,24 @@ sweep_options = stack(
         type=Naming(),
         multiple=True,
         metavar="NAME=VALUE",
-        help="A setting in place of the file's, recipe.epochs=5; may be repeated.",
+        help="Setting in place of the file's: recipe.epochs=5. Repeat it for several.",
     ),
-    click.option("--dry-run", is_flag=True, help="Say what would be run, and what it would take."),
+    click.option(
+        "--dry-run", is_flag=True, help="Only show what would be run, and an estimate of time, energy and disk."
+    ),
     click.option("--retry-failed", is_flag=True, help="Try again what failed before."),
 )
 """Of commands that run a sweep."""
 
 
 @commands.command(
-    panel=SWEEPS,
     examples=[
         "sweep.yaml --out runs --dry-run",
         "sweep.yaml --out runs",
     ],
 )
 @click.argument("file", required=False, type=Source(dir_okay=False))
-@click.option("--out", type=OUT_OF_SWEEPS, help="Folder for everything that comes out; what is done there stays done.")
+@click.option("--out", type=OUT_OF_SWEEPS, help="Folder of results; what is finished there is not done again.")
 @sweep_options
 @click.option("--schema", is_flag=True, help="Print the JSON schema of a sweep's file, for editors.")
 @json_option
@@ -71,9 +76,9 @@ def sweep(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Run what a YAML file says: criteria, densities, seeds, and what is measured of each network.
+    """Run the experiments of a YAML file: criteria, densities, seeds, and what is measured of each network.
 
-    Whatever runs have in common is done once. A second call does only what is new or was interrupted.
+    Stages that runs share are done once. A second call does only what is new or was interrupted.
     """
     from robustprune.sweep import read_sweep
 
@@ -229,11 +234,11 @@ def _on_look(look: dict[str, Any]) -> str:
     return f"{stands} look {look['number']} of {look['of']}, at {look['seeds']} of at most {look['most_seeds']} seeds"
 
 
-@commands.command(panel=SWEEPS, examples=["runs"])
+@commands.command(examples=["runs"])
 @click.argument("folder", type=Source(file_okay=False))
 @json_option
 def status(folder: str, as_json: bool) -> None:
-    """Say where the sweeps in a folder stand."""
+    """Show the progress of the sweeps in a folder."""
     from robustprune.sweep import Store
     from robustprune.sweep.status import status
 
@@ -264,18 +269,18 @@ def status(folder: str, as_json: bool) -> None:
             terminal.say(f"failed: {failure['stage']}: {reason} ({failure['file']})")
 
 
-@commands.command(panel=SWEEPS, examples=["table2 --out table2"])
+@commands.command(examples=["table2 --out table2"])
 @click.argument("table", type=click.Choice([f"table{number}" for number in range(1, 6)]))
-@click.option("--scale", type=click.Choice(["small", "paper"]), default="small")
-@click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder; several tables may share one.")
+@click.option("--scale", type=click.Choice(["small", "paper"]), default="small", help="Size of the experiments.")
+@click.option("--out", type=OUT_OF_SWEEPS, required=True, help="Folder of results; several tables may share one.")
 @sweep_options
 @json_option
 def reproduce(
     table: str, scale: Any, out: str, overlays: tuple[str, ...], settings: tuple[str, ...], as_json: bool, **how: Any
 ) -> None:
-    """Run the sweep of one of the paper's tables, table1 to table5, and show it.
+    """Reproduce one of the paper's tables, table1 to table5.
 
-    At the scale of the paper: CIFAR-10, 200 epochs, three seeds. Small: Fashion-MNIST at 14×14 pixels, 8 epochs.
+    --scale paper: CIFAR-10, 200 epochs, three seeds. --scale small: Fashion-MNIST at 14×14 pixels, 8 epochs.
     """
     from robustprune.sweep.paper import TABLES, read_table
 

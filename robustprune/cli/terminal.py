@@ -1,4 +1,4 @@
-"""Output on the terminal: tables on stdout, progress and messages on stderr."""
+"""Output on the terminal: tables on stdout, progress and messages on stderr; `--help` needs neither this nor rich."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from robustprune.runtime.files import all_printable
 from robustprune.runtime.progress import progress_bar as bar_on
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from robustprune.runtime.work import Progress
     from robustprune.tickets.ticket import Ticket
 
@@ -26,12 +25,16 @@ _PLAIN_WIDTH = 110  # columns, where stdout is a file or a pipe
 
 def stdout() -> Console:
     """Return the console for results."""
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False)
 
 
 @cache
 def stderr() -> Console:
     """Return the one console for progress and messages, so that messages appear above a progress bar."""
+    from rich.console import Console
+
     return Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False)
 
 
@@ -42,6 +45,9 @@ def print_json(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> None:
     """Print a table; columns whose name starts with ``>`` are right-aligned."""
+    from rich.table import Table
+    from rich.text import Text
+
     # Text, not strings, in which rich takes brackets for markup.
     drawn = Table(title=Text(title), title_justify="left")
     for column in columns:
@@ -58,6 +64,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], cap
 
 def paragraph(text: str) -> None:
     """Print a text on stdout, wrapped between words."""
+    from rich.text import Text
+
     stdout().print(Text(text))
 
 

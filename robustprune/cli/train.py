@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import PRUNE_AND_TRAIN, commands
+from robustprune.cli.application import commands
 from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
@@ -38,8 +38,8 @@ training_options = recipe_options(
     click.option(
         "--augmentation",
         type=click.Choice(["none", "standard", "augmix", "corruptions"]),
-        help="standard: random shifts and flips; after these augmix, or corruptions: half of the images under one of "
-        "the four extra ones.  [default: standard]",
+        help="Random shifts and flips (standard), followed by AugMix (augmix) or by one of the four extra corruptions "
+        "on half of the images (corruptions).  [default: standard]",
     ),
     click.option(
         "--consistency", type=click.FloatRange(0), help="Weight of AugMix's Jensen-Shannon loss; 12 in its paper."
@@ -47,14 +47,14 @@ training_options = recipe_options(
     click.option(
         "--adversarial",
         type=click.Choice(["pgd", "fgsm", "trades"]),
-        help="Train on images attacked at each step; fgsm is the cheapest, and watched for overfitting to itself.",
+        help="Adversarial training: PGD, FGSM from a random start (the cheapest; catastrophic overfitting is "
+        "reported), or TRADES.",
     ),
-    click.option("--eps", "epsilon", help="Budget of adversarial training, 8/255 by default."),
+    click.option("--eps", "epsilon", help="L∞ budget ε of adversarial training.  [default: 8/255]"),
 )
 
 
 @commands.command(
-    panel=PRUNE_AND_TRAIN,
     examples=[
         "--model ticket.pt --out trained.pt",
         "--model resnet32 --dataset cifar10 --recipe paper --resume --out dense.pt",
@@ -79,7 +79,7 @@ def train(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Train a ticket, or a dense network, and write it with its history."""
+    """Train a ticket or a dense network, and write it with its training history."""
     from robustprune.cli.workbench import open_model
     from robustprune.runtime.process_group import join_process_group
     from robustprune.runtime.work import Work

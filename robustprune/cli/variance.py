@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
 from robustprune.cli import terminal
-from robustprune.cli.application import COMPARE, commands
+from robustprune.cli.application import commands
 from robustprune.cli.attack_options import ATTACKS_OPTION, EPS_OPTION
 from robustprune.cli.lottery import lottery_out
 from robustprune.cli.options import (
@@ -52,23 +52,22 @@ def _count(flag: str, text: str) -> Callable[[Any], Any]:
 _ticket_options = gathered(
     "ticket",
     _ticket,
-    click.option("--criterion", help="Vary a layer ticket of this criterion.  [default: the dense network]"),
-    click.option("--blocks", type=click.IntRange(min=1), default=1, help="How many blocks it lacks."),
+    click.option("--criterion", help="Train layer tickets of this criterion.  [default: dense networks]"),
+    click.option("--blocks", type=click.IntRange(min=1), default=1, help="Number of blocks that are removed."),
     panel="Pruning",
 )
 _count_options = gathered(
     "counts",
     _counts,
-    _count("--initialization-seeds", "Of initial weights; 1 leaves them alone."),
-    _count("--order-seeds", "Of the order of training images."),
-    _count("--split-seeds", "Of which images are held out for validation."),
-    _count("--attack-seeds", "Of random starts of attacks."),
+    _count("--initialization-seeds", "Seeds of initial weights; 1 keeps them fixed."),
+    _count("--order-seeds", "Seeds of the order of training images."),
+    _count("--split-seeds", "Seeds of the validation split."),
+    _count("--attack-seeds", "Seeds of the random starts of attacks."),
     panel="Sources of variance",
 )
 
 
 @commands.command(
-    panel=COMPARE,
     examples=["--model resnet20 --dataset digits --attack pgd --out variance"],
 )
 @new_network_options
@@ -82,7 +81,7 @@ _count_options = gathered(
 def variance(
     network: NetworkOptions, dataset: DataOptions, out: str, setup: Setup, as_json: bool, **asked: Any
 ) -> None:
-    """Find out what accuracy varies with: initial weights, order of training, split, or random starts of attacks.
+    """Measure how accuracy varies with initial weights, order of training, validation split and starts of attacks.
 
     Networks are trained that differ in one of these alone, and then in all at once.
     """

@@ -8,9 +8,9 @@ seeds and images leave. Each setting counts once, so that the mean ȳ estimates 
 
 is the interval of Hartung and Knapp 2001 ("On tests of the overall treatment effect in meta-analysis with normally
 distributed responses") and Sidik and Jonkman 2002, for equal weights. It is exact where the variances are equal. Where
-they are not, it holds the truth at least as often as it says: at 95 % for any k, and at 90 % up to k = 14 (Bakirov and
+they are not, its coverage is at least nominal: at 95 % for any k, and at 90 % up to k = 14 (Bakirov and
 Székely 2005; Ibragimov and Müller 2010, "t-statistic based correlation and heterogeneity robust inference"). Weights
-1/(vⱼ + τ²) would be better if the vⱼ were known. Estimated from three seeds they let the interval hold the truth in
+1/(vⱼ + τ²) would be better if the vⱼ were known. Estimated from three seeds they let the interval cover the truth in
 87 to 93 % (``benchmarks/verdicts.py``), as a setting whose seeds agree by chance outweighs the others.
 """
 

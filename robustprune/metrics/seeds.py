@@ -16,7 +16,7 @@ part B of as many as there are images, and Student's quantile that of
     ν (1 + (B/A)²)
 
 degrees: those of Satterthwaite 1946 ("An approximate distribution of estimates of variance components"), which are
-(A + B)²/(A²/ν), without the product 2AB; with it three seeds would hold the truth in 92 % where they are most of the
+(A + B)²/(A²/ν), without the product 2AB; with it three seeds would cover the truth in 92 % where they are most of the
 variance. By quadrature it is held in 94.3 to 95.8 % at any ratio of the parts and from three seeds on, and the 90 %
 interval in 90.0 to 91.4. Of two groups of seeds that are not paired, the spreads add up, with the degrees of freedom of
 Welch 1947.

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import codecs
 import errno
-import hashlib
 import io
 import json
 import os
 import re
-import secrets
-import socket
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +49,7 @@ def write_atomically(path: Path, content: bytes, kind: FileKind | None = None) -
     except FileExistsError:
         raise NotADirectoryError(errno.ENOTDIR, f"{path.parent} is a file, not a folder", str(path.parent)) from None
     _remove_leftovers(path)
-    temporary = path.with_name(f"{_temporary_prefix(path)}{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f"{_temporary_prefix(path)}{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         with temporary.open("xb") as stream:
             stream.write(content)
@@ -66,6 +63,8 @@ def write_atomically(path: Path, content: bytes, kind: FileKind | None = None) -
 
 def _temporary_prefix(path: Path) -> str:
     # The host, as a process id says nothing about the other machines that share a disk.
+    import socket
+
     return f".{path.name[:40]}.{socket.gethostname()}."
 
 
@@ -89,7 +88,9 @@ def write_sealed(path: Path, content: Mapping[str, Any], kind: FileKind | None =
 
     Tensors are written as the processor's, wherever they are: whoever reads them may have no such device.
     """
-    import torch  # late, as numpy below: this module is for all who write files
+    import hashlib
+
+    import torch  # late, as all that is not for every command line: this module is for all who name files
     from torch.utils._pytree import tree_map_only
 
     buffer = io.BytesIO()
@@ -129,6 +130,8 @@ def read_sealed(path: Path, kind: str) -> dict[str, Any]:
 
 def _unseal(raw: bytes, path: Path) -> bytes:
     """Return the archive within the file after checking its digest."""
+    import hashlib
+
     comment = raw[-_COMMENT_LENGTH:]
     if not comment.startswith(_SEAL):
         raise DamagedFileError(
@@ -144,12 +147,16 @@ def _unseal(raw: bytes, path: Path) -> bytes:
 
 def hash_json(value: Any) -> str:
     """Return the SHA-256 of a JSON-able value, independent of key order, as 64 hexadecimal digits."""
+    import hashlib
+
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def hash_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
     """Return the SHA-256 over names, types, shapes and bytes of arrays, in the order of their names."""
+    import hashlib
+
     import numpy as np
 
     digest = hashlib.sha256()

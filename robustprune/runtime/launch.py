@@ -5,7 +5,6 @@ Loads no torch until something fails.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -13,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from robustprune.errors import RobustPruneWarning
@@ -63,6 +61,8 @@ def _is_first_to_fail(launch: Launch) -> bool:
     # Kept by torchrun itself, so that it is there whichever process has gone.
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return launch.rank == 0
+    from datetime import timedelta
+
     from torch import distributed
 
     try:
@@ -109,6 +109,8 @@ def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def logging_from(level: int, *names: str) -> Iterator[None]:
     """Let loggers of these names say nothing below a level."""
+    import logging
+
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -8,13 +8,16 @@ import shlex
 import subprocess
 import sys
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from support import TINY, Run, check_failure
 
 from robustprune.cli import commands
+from robustprune.cli.application import PANELS
 from robustprune.data import load_data
 from robustprune.records import load_record
 from robustprune.tickets.ticket import load_ticket
@@ -339,7 +342,8 @@ def test_messages_are_written_above_the_progress_bar() -> None:
 def test_examples_of_help_name_options_that_there_are() -> None:
     for name, command in commands.commands.items():
         known = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
-        lines = [line for line in str(command.epilog).split("\n\n") if line.startswith("$ ")]
+        shown = command.get_help(click.Context(command, info_name=name))
+        lines = [line.strip() for line in shown.splitlines() if line.startswith("  $ ")]
         assert lines
         for line in lines:
             words = shlex.split(line)
@@ -352,7 +356,7 @@ def test_examples_of_help_name_options_that_there_are() -> None:
 def test_help(run: Run) -> None:
     whole = run("--help")
     assert whole.code == 0
-    assert sorted(commands.commands) == sorted(COMMANDS)
+    assert sorted(commands.commands) == sorted(COMMANDS) == sorted(chain(*PANELS.values()))
     for name in COMMANDS:
         assert name in whole.out
         outcome = run(name, "--help")

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import click
 import numpy as np
 import pytest
-import rich_click as click
 import torch
 from PIL import Image
 from support import TINY, Run, Shape, check_failure

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from robustprune.cli import commands
 from robustprune.cli.listing import ROOMS, ask, list_rows
 from robustprune.registry import read_tables
 
@@ -32,6 +33,28 @@ def test_lists_load_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", [(), ("evaluate",)])
+def test_help_loads_click_and_little_else(command: tuple[str, ...]) -> None:
+    script = (
+        "import sys\n"
+        "from robustprune.cli import commands\n"
+        f"commands([*{command!r}, '--help'], standalone_mode=False)\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'rich.console', 'importlib.metadata', 'hashlib', 'logging'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+    assert "Usage:" in done.stdout
+    # Each option stands in one panel, and all of them under a heading.
+    if command:
+        options = {flag for param in commands.commands[command[0]].params for flag in param.opts}
+        shown = [
+            line.split()[0] for line in done.stdout.partition("Network:")[2].splitlines() if line.startswith("  --")
+        ]
+        assert options <= set(shown)
+        assert len(shown) == len(set(shown))
 
 
 def test_headline_corruptions_come_first() -> None:
