@@ -1,4 +1,4 @@
-"""`robustprune ablate`: what a ticket's accuracy is owed to."""
+"""`robustprune ablate`: where a ticket's accuracy comes from."""
 
 from __future__ import annotations
 
