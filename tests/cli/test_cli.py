@@ -99,7 +99,7 @@ def test_as_many_filters_as_two_blocks_have(run: Run) -> None:
     for command in (("cost", "--model", "filters.pt"), (*arguments, "--out", "again.pt")):
         drawn = run(*command)
         assert (drawn.code, drawn.err) == (0, "")
-        assert f"{found['filters']} filters are gone, from {len(found['removed_filters'])} convolutions" in drawn.out
+        assert f"{found['filters']} filters are removed, from {len(found['removed_filters'])} convolutions" in drawn.out
         assert note in drawn.out
     assert load_ticket("again.pt").sha256 == twin.sha256
     counted = run(
