@@ -12,7 +12,7 @@ from click.exceptions import Exit
 
 from robustprune._version import __version__
 from robustprune.cli import terminal
-from robustprune.cli.command import Group
+from robustprune.cli.command import CommandGroup
 from robustprune.errors import RobustPruneError
 from robustprune.runtime.files import ERRORS
 from robustprune.runtime.launch import once_each, read_launch, silence_others, take_the_floor
@@ -79,7 +79,7 @@ PANELS = {
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 
 
-class _Commands(Group):
+class _Commands(CommandGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands of each panel."""
         for title, names in PANELS.items():

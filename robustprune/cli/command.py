@@ -104,7 +104,7 @@ class Command(click.Command):
             return super().invoke(ctx)
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """A group of such commands, whose help has a whole sentence on each."""
 
     command_class = Command

@@ -10,7 +10,7 @@ import click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.command import Group
+from robustprune.cli.command import CommandGroup
 from robustprune.cli.options import json_option, list_option
 from robustprune.cli.paths import Naming, Source, Target
 from robustprune.cli.query import Question, answer, question_options
@@ -27,7 +27,7 @@ def _names(given: Sequence[str]) -> list[str]:
     return [name for text in given for name in split_names(text)]
 
 
-@commands.group(cls=Group)
+@commands.group(cls=CommandGroup)
 def table() -> None:
     """Build tables in which every ticket is trained, and judge criteria against them in seconds."""
 
