@@ -28,10 +28,10 @@ _CHOICES = ("random per stage", "random", "inverted")
 
 _ANSWERS = {
     "better": "{what} adds accuracy{beyond}",
-    "equivalent": "{what} adds nothing that counts{beyond}",
-    "no worse": "{what} may add accuracy{beyond}, and costs none that counts",
-    "undecided": "Whether {what} adds accuracy{beyond} is open",
-    "lower": "{what} adds no accuracy{beyond}; whether it costs more than {margin} is open",
+    "equivalent": "{what} changes accuracy by less than {margin}{beyond}",
+    "no worse": "{what} costs less than {margin} of accuracy{beyond}",
+    "undecided": "Whether {what} adds accuracy{beyond} is undecided",
+    "lower": "{what} adds no accuracy{beyond}; whether it costs more than {margin} is undecided",
     "worse": "{what} adds no accuracy{beyond}, but costs some",
 }
 
