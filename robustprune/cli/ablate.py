@@ -1,4 +1,4 @@
-"""`robustprune ablate`: what a ticket's accuracy is owed to."""
+"""`robustprune ablate`: where a ticket's accuracy comes from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LEGEND = """\
 Accuracy in percent, mean over the seeds; differences in pp, paired by seed.
-p of no difference, Holm over all rows of all tables; verdicts hold each by itself."""
+p: Holm's correction for all rows of all tables; verdicts are not corrected."""
 
 
 @commands.command(examples=["--model resnet20 --dataset digits --criterion grasp --blocks 2 --seeds 10 --out ablation"])

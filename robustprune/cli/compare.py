@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from robustprune.comparison import Comparison
 
 _LEGEND = """\
-Shares in percent, differences in pp; p of no difference, Holm over all rows.
-Verdicts hold each by itself and are not corrected; ± is half an interval.
-Better: the interval is above 0. Else by bounds that each hold with the same
-confidence: equivalent within ±ξ, no worse above −ξ, worse below −ξ.
+Shares in percent, differences in pp; p: Holm's correction for all rows.
+Verdicts are not corrected for the number of rows; ± is half an interval.
+Better: the interval lies above 0. Otherwise the one-sided bounds decide:
+equivalent within ±ξ, no worse above −ξ, worse below −ξ, else undecided.
 Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""
 
 

@@ -1,4 +1,4 @@
-"""Drawing on the terminal: tables on stdout, progress on stderr; help needs none of it, nor rich."""
+"""Output on the terminal: tables on stdout, progress and messages on stderr; `--help` needs neither this nor rich."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from robustprune.runtime.work import Progress
     from robustprune.tickets.ticket import Ticket
 
-_PLAIN_WIDTH = 110  # columns where stdout is a file or a pipe and has no width of its own
+_PLAIN_WIDTH = 110  # columns, where stdout is a file or a pipe
 
 
 def stdout() -> Console:
-    """Return the console of results."""
+    """Return the console for results."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False)
@@ -32,7 +32,7 @@ def stdout() -> Console:
 
 @cache
 def stderr() -> Console:
-    """Return the console of progress and messages: one, so that messages are written above a progress bar."""
+    """Return the one console for progress and messages, so that messages appear above a progress bar."""
     from rich.console import Console
 
     return Console(stderr=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False)
@@ -48,7 +48,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], cap
     from rich.table import Table
     from rich.text import Text
 
-    # Text, not strings: in those, rich takes what stands in brackets for markup.
+    # Text, not strings, in which rich takes brackets for markup.
     drawn = Table(title=Text(title), title_justify="left")
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
@@ -58,24 +58,24 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], cap
     console = stdout()
     console.print(drawn)
     if caption:
-        # Not the table's own caption, which is broken at the table's width, in the middle of paths.
+        # Not a caption of the table, which rich wraps at the width of the table, within paths.
         console.print(Text(caption), soft_wrap=True)
 
 
 def paragraph(text: str) -> None:
-    """Print a text on stdout, broken between words."""
+    """Print a text on stdout, wrapped between words."""
     from rich.text import Text
 
     stdout().print(Text(text))
 
 
 def say(message: str) -> None:
-    """Print a line of progress on stderr."""
+    """Print a message on stderr."""
     stderr().print(message, markup=False, soft_wrap=True)
 
 
 def progress_bar() -> AbstractContextManager[Progress]:
-    """Return a bar on the console of messages, as a context manager; lines now and then where that is no terminal."""
+    """Return a progress bar on stderr, as a context manager; lines now and then where stderr is no terminal."""
     return bar_on(stderr())
 
 
@@ -100,11 +100,11 @@ def grams(kilograms: float | None) -> str:
 
 
 def pruning_notes(ticket: Ticket) -> list[str]:
-    """Return a line on the filters that a ticket lacks, on what it was matched to, and on its masks, as there are."""
+    """Return lines on the removed filters of a ticket, on what it was matched to, and on its masks."""
     gone, match, count = ticket.plan.removed_filters, ticket.plan.match, ticket.mask_summary
     notes = []
     if gone:
-        notes.append(f"{sum(map(len, gone.values())):,} filters are gone, from {len(gone)} convolutions")
+        notes.append(f"{sum(map(len, gone.values())):,} filters are removed, from {len(gone)} convolutions")
     if match:
         other = f"without {', '.join(match.removed)}" if match.removed else match.sha256[:12]
         others = " and ".join(name for name in ("filters", "MACs", "params") if name.lower() != match.by)

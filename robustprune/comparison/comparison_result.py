@@ -164,7 +164,7 @@ class Comparison:
 
     def title(self, candidate: str, against: str) -> str:
         """Return the title of the table of one of the `pairs`."""
-        return f"{candidate} against {against}"
+        return f"{candidate} vs. {against}"
 
     @property
     def tolerance_text(self) -> str:

@@ -41,7 +41,7 @@ def _join_names(found: Iterable[_Named], candidates: Set[str]) -> Iterator[str]:
     for name, text in found:
         names.setdefault(text, {})[name] = None
     for text, own in names.items():
-        yield f"{'all candidates' if len(own) > 1 and own.keys() == candidates else ', '.join(own)}: {text}"
+        yield f"{'All candidates' if len(own) > 1 and own.keys() == candidates else ', '.join(own)}: {text}"
 
 
 def _failed_trainings(found: Failures) -> Iterator[_Named]:
@@ -64,7 +64,7 @@ def _few_seeds(pairing: Pairing) -> Iterator[_Named]:
     if fewest < LEAST_SEEDS:
         yield (
             pairing.candidate,
-            f"{fewest} seed{'s' * (fewest > 1)}, so verdicts hold for these networks, not for the method, which takes "
+            f"only {fewest} seed{'s' * (fewest > 1)}: verdicts hold for these networks, not for the method; that takes "
             f"{LEAST_SEEDS} seeds or more",
         )
 
@@ -78,8 +78,8 @@ def _small_samples(rows: Sequence[ComparisonRow]) -> Iterator[_Named]:
                 seeds = f"{row.n_seeds} seed{'s' * (row.n_seeds > 1)}"
                 yield (
                     row.candidate,
-                    f"{row.n_samples:,} images and {seeds} cannot show equivalent accuracy: its uncertainty is larger "
-                    f"than the tolerance ξ of {row.tolerance:.3g} pp; `robustprune power` says how many would",
+                    f"with {row.n_samples:,} images and {seeds}, accuracy is too uncertain to be found equivalent "
+                    f"within ξ = {row.tolerance:.3g} pp; `robustprune power` says how many it takes",
                 )
 
 

@@ -1,9 +1,9 @@
-"""How many seeds, and how many images, a verdict takes.
+"""Plans the number of seeds and images for a verdict.
 
-The chance of a verdict is that of the rule that gives it, :func:`robustprune.comparison.verdict.judge`, on intervals as
-:class:`robustprune.metrics.seeds.CrossedDifference` has them, where differences are normal: given the variance over
-seeds as it comes out, the difference lies between two bounds, and over that variance, a multiple of χ², the chance is
-integrated by quadrature. Seeds alone are the noncentral t-test and the exact power of two one-sided tests (Phillips
+The chance of a verdict is the probability that :func:`robustprune.comparison.verdict.judge` gives it, for normal
+differences and the intervals of :class:`robustprune.metrics.seeds.CrossedDifference`. For a given sample variance over
+seeds, the difference has to lie between two bounds; quadrature integrates this probability over the sample variance, a
+multiple of χ². With seeds alone, these are the noncentral t-test and the exact power of two one-sided tests (Phillips
 1990, "Power of the two one-sided tests procedure in bioequivalence").
 """
 
@@ -26,7 +26,7 @@ from robustprune.metrics.seeds import LEAST_SEEDS, joint_freedom
 from robustprune.metrics.spreads import Spreads
 
 SEEDS = (3, 4, 5, 7, 10, 15, 20, 30, 50)
-"""Numbers of seeds that tables and curves have."""
+"""Numbers of seeds in tables and curves."""
 MOST_SEEDS = 500
 TOLERANCE = 1.0
 """ξ of accuracy in percentage points, see :data:`robustprune.comparison.verdict.TOLERANCES`."""
@@ -36,7 +36,7 @@ _NODES = {1: 200, 2: 48}  # of the quadrature over the variance of each side
 
 @dataclass(frozen=True)
 class _Rule:
-    """What a verdict is given for: a true difference in the candidate's favour, a tolerance, a confidence."""
+    """The true difference in favour of the candidate, tolerance and confidence that a verdict is planned for."""
 
     difference: float
     tolerance: float
@@ -44,7 +44,7 @@ class _Rule:
 
     @property
     def true_verdicts(self) -> tuple[Verdict, ...]:
-        """Those that are true, and so to be hoped for."""
+        """The verdicts that are true at this difference."""
         d, margin = self.difference, self.tolerance
         of_each: dict[Verdict, bool] = {
             "better": d > 0,
@@ -64,18 +64,18 @@ def chances(
     tolerance: float = 1.0,
     confidence: float = 0.95,
 ) -> dict[Verdict, float]:
-    """Return how likely each verdict is: from 0 to 1.
+    """Return the probability of each verdict, from 0 to 1.
 
-    ``equivalent`` counts those that are better by less than the tolerance as well, and ``no worse`` all that win in the
-    sense of eq. 1.
+    ``equivalent`` includes better by less than the tolerance, and ``no worse`` every verdict that wins in the sense of
+    eq. 1.
 
     Args:
-        spreads: What differences vary with.
-        n_seeds: Seeds on either side, three or more.
-        n_images: Of the test set.
-        difference: The true one in the candidate's favour, in the unit of the spreads.
+        spreads: The parts of the variance of the difference.
+        n_seeds: Seeds of each group, three or more.
+        n_images: Number of test images.
+        difference: True difference in favour of the candidate, in the unit of the spreads.
         tolerance: ξ in that unit.
-        confidence: Of the interval, and of either bound.
+        confidence: Confidence level of the interval, and of each bound.
     """
     true = [variance / n_seeds for variance in spreads.of_seeds(n_images)]
     of_images = spreads.of_images(n_images)
@@ -89,7 +89,7 @@ def chances(
     scale = max(math.sqrt(sum(true) + of_images), 1e-12)
 
     def above(limit: Floats) -> Floats:
-        """Return how likely the difference found lies above a limit."""
+        """Return the probability that the estimated difference lies above a limit."""
         share: Floats = ndtr((difference - limit) / scale)
         return share
 
@@ -105,7 +105,7 @@ def chances(
 
 @lru_cache(maxsize=1024)
 def _variances(sides: int, n_seeds: int) -> tuple[Floats, Floats]:
-    """Return variances (sides, nodes) as they come out, where the true ones are 1, and the weight (nodes,) of each."""
+    """Return sample variances (sides, nodes) for true variances of 1, and the weight (nodes,) of each node."""
     nodes, weights = np.polynomial.legendre.leggauss(_NODES[sides])
     drawn = chdtri(n_seeds - 1, (1 + nodes) / 2) / (n_seeds - 1)
     grid = np.meshgrid(*[drawn] * sides, indexing="ij")
@@ -115,13 +115,13 @@ def _variances(sides: int, n_seeds: int) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class Needed:
-    """What a verdict takes to be given with the power that is wanted; None where no number is enough.
+    """The number of seeds that a verdict takes for the wanted power; None where no number is enough.
 
     Attributes:
-        verdict: Which.
-        n_images: Of the test set.
-        n_seeds: The fewest.
-        n_seeds_at_most: The fewest where seeds vary as much as the pilot allows, by its upper bound of 80 %.
+        verdict: The verdict.
+        n_images: Number of test images.
+        n_seeds: Fewest seeds.
+        n_seeds_at_most: Fewest seeds at the upper bound (80 %) of the variance over seeds in the pilot.
     """
 
     verdict: Verdict
@@ -132,16 +132,15 @@ class Needed:
 
 @dataclass(frozen=True)
 class Chance:
-    """How likely a verdict is from so many seeds and images.
+    """The probability of a verdict at a number of seeds and images.
 
     Attributes:
-        verdict: Which.
-        n_seeds: On either side.
-        n_images: Of the test set.
-        chance: From 0 to 1.
-        chance_at_least: The same where seeds vary as much as the pilot allows, by its upper bound of 80 %.
-        images_needed: The fewest images from which so many seeds have the power that is wanted; None where no number
-            is enough.
+        verdict: The verdict.
+        n_seeds: Seeds of each group.
+        n_images: Number of test images.
+        chance: Probability of the verdict, from 0 to 1.
+        chance_at_least: The same at the upper bound (80 %) of the variance over seeds in the pilot.
+        images_needed: Fewest images for the wanted power with so many seeds; None where no number is enough.
     """
 
     verdict: Verdict
@@ -154,18 +153,18 @@ class Chance:
 
 @dataclass(frozen=True)
 class SeedPlan:
-    """How many seeds a verdict takes.
+    """The number of seeds and images that each true verdict takes.
 
     Attributes:
-        name: What is compared, for readers.
-        spreads: What differences vary with.
-        difference: The true one that is supposed, candidate − dense.
+        name: The comparison, for readers.
+        spreads: The parts of the variance of the difference.
+        difference: Assumed true difference, candidate − reference.
         tolerance: ξ.
-        unit: Of both.
-        confidence: Of the verdict.
-        power: The chance that is wanted.
-        chances: Of each verdict that would be true, by seeds and images.
-        needed: For each verdict and number of images, how many seeds.
+        unit: Unit of difference and tolerance.
+        confidence: Confidence of the verdicts.
+        power: Wanted probability of a verdict.
+        chances: Probability of each true verdict, by seeds and images.
+        needed: Number of seeds for each true verdict and number of images.
     """
 
     name: str
@@ -180,12 +179,12 @@ class SeedPlan:
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """Those that would be true."""
+        """The verdicts that are true at the assumed difference."""
         return tuple(dict.fromkeys(each.verdict for each in self.needed))
 
     @property
     def images(self) -> tuple[int, ...]:
-        """The numbers of images that were asked for."""
+        """The numbers of images of the plan."""
         return tuple(dict.fromkeys(each.n_images for each in self.needed))
 
     def to_dict(self) -> dict[str, Any]:
@@ -203,24 +202,23 @@ def plan_seeds(
     confidence: float = 0.95,
     power: float = 0.8,
 ) -> SeedPlan:
-    """Return how many seeds, and how many images, each verdict takes that is true at a difference.
+    """Return how many seeds and images each verdict takes that is true at an assumed difference.
 
     Args:
         pilot: A row of a comparison of three seeds or more, or the spreads of a difference in accuracy.
-        images: Numbers of images of the test set; by default that of the pilot.
-        seeds: Numbers of seeds to give chances for.
-        difference: The true difference that is supposed, candidate − dense, in the unit of the row.
+        images: Numbers of test images; by default that of the pilot.
+        seeds: Numbers of seeds to compute probabilities for.
+        difference: Assumed true difference, candidate − reference, in the unit of the row.
         tolerance: ξ; by default that of the row, or of accuracy.
-        confidence: Of the verdicts.
-        power: How likely a verdict is to be.
+        confidence: Confidence of the verdicts.
+        power: Wanted probability of a verdict.
 
     Raises:
-        ComparisonError: The row does not tell spreads, a number is out of range, or no verdict is true at the
-            difference.
+        ComparisonError: The row has no spreads, a number is out of range, or no verdict is true at the difference.
     """
     if isinstance(pilot, ComparisonRow):
         spreads, margin, unit = _spreads_of(pilot), pilot.tolerance or 0.0, pilot.unit
-        name, sign = f"{pilot.candidate} against {pilot.against}, {pilot.label}", 1 if pilot.higher_is_better else -1
+        name, sign = f"{pilot.candidate} vs. {pilot.against}, {pilot.label}", 1 if pilot.higher_is_better else -1
     else:
         spreads, margin, unit, name, sign = pilot, TOLERANCE, POINTS, "accuracy", 1
     margin = margin if tolerance is None else tolerance
@@ -228,7 +226,7 @@ def plan_seeds(
     rule, most = _Rule(sign * difference, margin, confidence), spreads.at_most()
     if not rule.true_verdicts:
         raise ComparisonError(
-            f"at a true difference of −ξ, {-margin:g}, no verdict but undecided is right; suppose another difference"
+            f"at a true difference of −ξ, {-margin:g}, no verdict but undecided is true; assume another difference"
         )
     numbers = sorted(set(images)) or [spreads.n_images]
     found, needed = [], []
@@ -246,33 +244,34 @@ def plan_seeds(
 
 
 def _spreads_of(row: ComparisonRow) -> Spreads:
-    """Return the spreads of a row, or say why it tells none."""
+    """Return the spreads of a row, or raise an error that says why it has none."""
     if row.spreads is not None:
         return row.spreads
     if row.reason:
         why = row.reason
     elif row.statement == "settings":
-        why = "it is of a mean over settings; give the records of one"
+        why = "it is a mean over settings; give the records of one setting"
     elif row.over_seeds != "mean":
-        why = "trainings failed, and no number of seeds makes a method equivalent, better or no worse that fails"
+        why = "trainings failed; with any number of seeds, a method that fails is never equivalent, better or no worse"
     else:
-        why = f"it has {row.n_seeds}, and {LEAST_SEEDS} seeds on either side are the fewest that tell how seeds differ"
-    raise ComparisonError(f"the pilot of {row.candidate}, {row.label}, does not tell how many seeds it takes: {why}")
+        own = f"{row.n_seeds} seed{'s' * (row.n_seeds > 1)}"
+        why = f"it has {own}, and the variance over seeds takes {LEAST_SEEDS} seeds of each group or more"
+    raise ComparisonError(f"no number of seeds can be planned from the pilot of {row.candidate}, {row.label}: {why}")
 
 
 def _check(images: Sequence[int], seeds: Sequence[int], tolerance: float, confidence: float, power: float) -> None:
     if not 0.5 <= confidence < 1:
-        raise ComparisonError(f"the confidence is from 0.5 to below 1, such as 0.95, got {confidence}")
+        raise ComparisonError(f"the confidence must be at least 0.5 and below 1, such as 0.95, got {confidence}")
     if not 0 < power < 1:
-        raise ComparisonError(f"the power is a chance between 0 and 1, such as 0.8, got {power}")
+        raise ComparisonError(f"the power must lie between 0 and 1, such as 0.8, got {power}")
     if tolerance < 0:
-        raise ComparisonError(f"the tolerance is 0 or more, got {tolerance:g}")
+        raise ComparisonError(f"the tolerance must be 0 or more, got {tolerance:g}")
     if not seeds or min(seeds) < LEAST_SEEDS:
         raise ComparisonError(
             f"a verdict on a method takes {LEAST_SEEDS} seeds or more, got {', '.join(map(str, seeds))}"
         )
     if images and min(images) < 2:
-        raise ComparisonError(f"a test set has two images or more, got {min(images)}")
+        raise ComparisonError(f"a test set needs two images or more, got {min(images)}")
 
 
 def _chance(verdict: Verdict, spreads: Spreads, n_seeds: int, n_images: int, rule: _Rule) -> float:

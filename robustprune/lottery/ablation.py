@@ -46,7 +46,7 @@ def ablate(
     country: str | None = "USA",
     work: Work = Work(),
 ) -> AblationResults:
-    """Train tickets, the controls of each, and the dense network, to find out what the tickets' accuracy is owed to.
+    """Train tickets, the controls of each, and the dense network, to find out where the tickets' accuracy comes from.
 
     ``ablate("out/", data, [algorithm_2("grasp", p=2), algorithm_2("snip", p=2)], seeds=range(10)).judge()``.
 

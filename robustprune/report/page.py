@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import count
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from robustprune._version import __version__
 from robustprune.comparison import DENSE, Comparison
@@ -51,7 +52,7 @@ def make_section(
         "title": group.title,
         "answers": [(name, comparison.answer(name, DENSE)) for name in comparison.candidates],
         "look": comparison.look and comparison.look.text,
-        "limitations": comparison.limitations,
+        "limitations": list(map(_with_code, comparison.limitations)),
         "matrix": matrix | {"payload": _payload(_matrix_table(matrix), next(ids))},
         "legend": legend(comparison.tolerance_text, has_invalid=any(row["verdict"].kind == "invalid" for row in rows)),
         "figures": [_show_figure(drawing, f"{prefix}-{drawing.name}", next(ids)) for drawing in drawings],
@@ -85,6 +86,11 @@ def render_page(
         script=script,
         policy=_policy(script),
     )
+
+
+def _with_code(text: str) -> Markup:
+    """Return a text as HTML, its parts between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _show_figure(drawing: Drawing, name: str, table_name: str) -> dict[str, Any]:
@@ -148,7 +154,7 @@ def _comparisons_table(comparison: Comparison) -> Table:
         ]
         for row in comparison.rows
     ]
-    return Table("All comparisons", columns, rows)
+    return Table("Every metric of each candidate", columns, rows)
 
 
 def _asset(name: str) -> Markup:

@@ -88,7 +88,7 @@ def all_comparisons(
     return [
         {
             "id": f"{prefix}-why-{place}",
-            "title": f"{heading(row)}: {row.candidate} against {DENSE}",
+            "title": f"{heading(row)}: {row.candidate} vs. {DENSE}",
             "cells": _cells(row),
             "verdict": verdict_badge(row),
             "reason": _reason(row),
@@ -119,7 +119,7 @@ def _reason(row: ComparisonRow) -> str:
         return row.reason or ""
     subject = "the method" if row.statement == "method" else "these networks, not for the method"
     margin = f"a tolerance of {write_margin(row.tolerance, row.unit)}" if row.tolerance else "no tolerance"
-    return f"holds for {subject}, with {margin}."
+    return f"for {subject}, with {margin}."
 
 
 def _facts(row: ComparisonRow, confidence: float) -> list[tuple[str, str]]:

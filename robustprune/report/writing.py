@@ -74,7 +74,7 @@ def write_report(
         sections.append(make_section(group, comparison, drawings, left_out, f"s{place + 1}"))
     shown = [record for group in groups for records_of in group.records.values() for record in records_of]
     further = None if tables is None else tables(shown)
-    title = title or f"Pruned against dense{f': {groups[0].title}' if len(groups) == 1 else ' networks'}"
+    title = title or f"Pruned vs. dense{f': {groups[0].title}' if len(groups) == 1 else ' networks'}"
     page = render_page(sections, shown, title, further)
     tell("drawing", len(groups), len(groups))
     if further is not None:

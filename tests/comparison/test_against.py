@@ -135,7 +135,7 @@ def test_on_the_command_line(given, run: Run):
             record.save(Path(name, f"{record.model.seed}.json"))
     found = run("compare", "filter=filter", "layer=layer", "--against", "filter")
     assert found.code == 0, found.err
-    assert "layer against filter" in found.out
+    assert "layer vs. filter:" in found.out
     assert "Chance that one layer network is more accurate than one filter" in found.out
     assert "mean ranks in accuracy, over 3 seeds" in run("compare", *(f"{name}={name}" for name in NAMES)).out
     every = run("compare", *(f"{name}={name}" for name in NAMES), "--all-pairs", "--json", "--figures", "ranks").json

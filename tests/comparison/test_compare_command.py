@@ -20,13 +20,13 @@ def files(run: Run) -> Path:
 def test_table(files: Path, run: Run) -> None:
     found = run("compare", "dense=dense", "layer=layer")
     assert found.code == 0, found.err
-    assert [line.partition(" cannot")[0] for line in found.err.splitlines()] == [
-        "Limitation: layer: 500 images and 3 seeds"
+    assert [line.partition(", accuracy")[0] for line in found.err.splitlines()] == [
+        "Limitation: layer: with 500 images and 3 seeds"
     ]
     assert found.out.startswith("layer vs. dense: clean accuracy ")
     lines = found.out.splitlines()
     # A table is read on a terminal of 80 columns.
-    assert max(map(len, lines[lines.index(next(line for line in lines if "against dense" in line)) :])) <= 80
+    assert max(map(len, lines[lines.index(next(line for line in lines if line.strip() == "layer vs. dense")) :])) <= 80
     assert "Robust accuracy" in found.out
     assert "30.0 % less" in found.out
     (seconds,) = [line for line in lines if "training time" in line]
@@ -69,7 +69,7 @@ def test_few_seeds_are_said_to_be_few(files: Path, run: Run) -> None:
     found = run("compare", "dense=dense/0.json", "layer=layer/seed0/record.json")
     assert found.code == 0, found.err
     assert found.out.startswith("layer (1 seed) vs. dense: ")
-    assert "Limitation: layer: 1 seed, so verdicts hold for these networks, not for the method" in found.err
+    assert "Limitation: layer: only 1 seed: verdicts hold for these networks, not for the method" in found.err
 
 
 @pytest.mark.parametrize(

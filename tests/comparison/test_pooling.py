@@ -124,7 +124,7 @@ def test_two_settings_are_few_and_networks_may_be_one():
     single = compare(records("dense", seeds=range(1)), {"layer": records("layer", seeds=range(1))})
     assert row(single).statement == "settings"
     assert (
-        sum("layer: 1 seed, so" in limitation for limitation in single.limitations) == 1
+        sum("layer: only 1 seed" in limitation for limitation in single.limitations) == 1
     )  # and not once for each setting
 
 
@@ -223,7 +223,7 @@ def test_on_the_command_line(run: Run):
     assert found.code == 0, found.err
     assert found.out.startswith("Means over 3 settings: cifar10, digits, svhn.")
     lines = found.out.splitlines()
-    assert max(map(len, lines[lines.index(next(line for line in lines if "against dense" in line)) :])) <= 90
+    assert max(map(len, lines[lines.index(next(line for line in lines if line.strip() == "layer vs. dense")) :])) <= 90
     assert run("compare", "dense=dense", "layer=layer", "--json").json["settings"].keys() == set(SETS)
     check_failure(run("compare", "dense=dense", "layer=layer/digits"), 1, "in common")
 

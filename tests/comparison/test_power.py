@@ -212,7 +212,7 @@ def test_curves(run: Run) -> None:
 def test_command_on_a_pilot(pilot: Path, run: Run) -> None:
     found = run("power", "dense=dense", "layer=layer", "--seeds", "3,5")
     assert found.code == 0, found.err
-    assert "Layer against dense, accuracy" in found.out
+    assert "Layer vs. dense, accuracy" in found.out
     assert "upper bound of 80 %" in " ".join(found.out.split())
     (plan,) = run("power", "dense=dense", "layer=layer", "--seeds", "3", "--json").json["plans"]
     row = run("compare", "dense=dense", "layer=layer", "--metric", "accuracy", "--json").json["rows"][0]
@@ -222,7 +222,7 @@ def test_command_on_a_pilot(pilot: Path, run: Run) -> None:
 
 
 def test_command_refuses_what_tells_nothing(pilot: Path, run: Run) -> None:
-    check_failure(run("power", "dense=dense/0.json", "layer=layer/0.json"), 1, "3 seeds on either side")
+    check_failure(run("power", "dense=dense/0.json", "layer=layer/0.json"), 1, "takes 3 seeds of each group")
     check_failure(run("power", "dense=dense", "layer=layer", "--metric", "macs"), 1, "is a cost")
     check_failure(run("power", "--seed-deviation", "0.3"), 2, "--discordance")
     check_failure(run("power", "dense=dense", "layer=layer", "--discordance", "3"), 2, "not both")

@@ -69,12 +69,12 @@ def test_a_sentence_names_the_attack_that_is_closest_to_half() -> None:
 def test_a_limitation_stands_once_with_the_candidates_that_it_concerns() -> None:
     dense = records("dense", range(3))
     found = compare(dense, {name: records(name, range(1)) for name in ("layer", "filter")})
-    few = [each for each in found.limitations if "seed, so" in each]
+    few = [each for each in found.limitations if "only" in each]
     assert few == [
-        "all candidates: 1 seed, so verdicts hold for these networks, not for the method, which takes 3 seeds or more"
+        "All candidates: only 1 seed: verdicts hold for these networks, not for the method; that takes 3 seeds or more"
     ]
     mixed = compare(dense, {"layer": records("layer", range(1)), "filter": records("filter")})
-    assert sum(each.startswith("layer: 1 seed, so") for each in mixed.limitations) == 1
+    assert sum(each.startswith("layer: only 1 seed") for each in mixed.limitations) == 1
 
 
 @pytest.mark.parametrize("n", [40, 4000])
