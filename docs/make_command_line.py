@@ -6,7 +6,7 @@ import click
 from markdown import Extension, Markdown
 from markdown.preprocessors import Preprocessor
 
-from robustprune.cli import commands
+from robustprune.cli import commands, every_command
 from robustprune.cli.command import Command
 
 MARK = "<!-- commands -->"
@@ -14,7 +14,7 @@ MARK = "<!-- commands -->"
 
 class Commands(Preprocessor):
     def run(self, lines: list[str]) -> list[str]:
-        sections = "\n\n".join(map(section, sorted(commands.commands))) if MARK in lines else ""
+        sections = "\n\n".join(map(section, sorted(every_command()))) if MARK in lines else ""
         return [part for line in lines for part in (sections.splitlines() if line == MARK else [line])]
 
 
@@ -28,7 +28,7 @@ def makeExtension(**options: object) -> CommandLine:
 
 
 def section(name: str) -> str:
-    command = commands.commands[name]
+    command = every_command()[name]
     context = click.Context(command, info_name=name, parent=click.Context(commands, info_name="robustprune"))
     usage = " ".join(["robustprune", name, *command.collect_usage_pieces(context)])
     rows = [row for parameter in command.params if (row := option_row(parameter, context))]
@@ -36,7 +36,8 @@ def section(name: str) -> str:
     assert isinstance(command, Command)
     examples = "\n".join(f"$ robustprune {name} {each}" for each in command.examples)
     blocks = f"```text\n{usage}\n```\n\n```console\n{examples}\n```"
-    return f"## {name}\n\n{text}\n\n{blocks}\n\n| option | |\n|---|---|\n" + "\n".join(rows)
+    heading = f"## {name} {{ #{name.replace(' ', '-')} }}"
+    return f"{heading}\n\n{text}\n\n{blocks}\n\n| option | |\n|---|---|\n" + "\n".join(rows)
 
 
 def option_row(parameter: click.Parameter, context: click.Context) -> str | None:

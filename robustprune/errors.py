@@ -91,6 +91,10 @@ class SweepError(RobustPruneError):
     """A sweep's file that makes no sense, or a sweep of which something failed."""
 
 
+class TableError(RobustPruneError):
+    """A table of tickets that is missing, damaged or of another form, or cannot be built or asked as wanted."""
+
+
 class ReportError(RobustPruneError):
     """A report that cannot be made of the records, or cannot be written."""
 

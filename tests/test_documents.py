@@ -24,7 +24,7 @@ from support import Run
 from torch.utils.data import DataLoader, TensorDataset
 
 import robustprune as rp
-from robustprune.cli import commands
+from robustprune.cli import commands, every_command
 from robustprune.data import ImageData
 from robustprune.pruning import CRITERIA
 
@@ -101,19 +101,26 @@ def test_every_page_with_python_or_a_session_is_run() -> None:
     assert {str(page) for page in with_code} <= done | set(GIVEN) | ELSEWHERE
 
 
+def find_command(typed: list[str]) -> tuple[str, click.Command, list[str]]:
+    """Return the command that is typed, and what follows."""
+    name = typed[0] if typed[0] in every_command() else " ".join(typed[:2])
+    assert name in every_command(), typed
+    return name, every_command()[name], typed[len(name.split()) :]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_exist_and_take_their_options(page: Path) -> None:
-    for _, name, *words in (words for words in commands_in(page.read_text()) if len(words) > 1):
-        if name.startswith("-"):
+    for typed in (words[1:] for words in commands_in(page.read_text()) if len(words) > 1):
+        if typed[0].startswith("-"):
             continue
-        assert name in commands.commands, name
-        every = commands.commands[name].params
+        name, command, words = find_command(typed)
+        every = command.params
         known = {option for each in every for option in (*each.opts, *each.secondary_opts)} | {"--help"}
         used = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert used <= known, f"{name}: {sorted(used - known)}"
         if not any("$" in word for word in words):  # a variable of the shell's
             with contextlib.suppress(click.exceptions.Exit):  # of --help
-                commands.commands[name].make_context(name, list(words))
+                command.make_context(name, list(words))
 
 
 @pytest.mark.parametrize("page", DONE)
@@ -185,8 +192,9 @@ def test_the_recording_is_one_small_file_that_fetches_nothing() -> None:
     # It shows commands that exist, and the result of the last one stays for readers who ask for less motion.
     shown = root.attrib["aria-label"].removeprefix("A terminal: ").split("; ")
     assert [words[1] for words in commands_in("\n".join(shown))] == ["prune", "train", "evaluate"]
-    for _, name, *words in commands_in("\n".join(shown)):
-        commands.commands[name].make_context(name, words)
+    for _, *typed in commands_in("\n".join(shown)):
+        name, command, words = find_command(typed)
+        command.make_context(name, words)
     last = " ".join(text for each in root.iter() if each.get("class") == "last" for text in each.itertext())
     assert "pgd" in last
     assert "record.json" in last
@@ -206,7 +214,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         page.with_suffix("").relative_to(site) for page in site.rglob("*.html")
     }
     listed = (site / "reference" / "command-line.html").read_text()
-    assert all(f'<h2 id="{name}">' in listed for name in commands.commands)
+    assert all(f'<h2 id="{name.replace(" ", "-")}">' in listed for name in every_command())
     python = (site / "reference" / "python.html").read_text()
     for name in set(rp.__all__) - {"__version__"}:
         assert re.search(rf'id="robustprune\.[\w.]+\.{name}"', python), name

@@ -38,6 +38,7 @@ ORDER = (
     "report",
     "sweep",
     "lottery",
+    "tables",
     "cli",
     "__main__",
 )

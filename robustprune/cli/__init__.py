@@ -13,9 +13,10 @@ from robustprune.cli import (  # noqa: F401 (importing registers them)
     prune,
     query,
     sweep,
+    table,
     train,
     variance,
 )
-from robustprune.cli.application import commands, main
+from robustprune.cli.application import commands, every_command, main
 
-__all__ = ["commands", "main"]
+__all__ = ["commands", "every_command", "main"]

@@ -12,7 +12,7 @@ from click.exceptions import Exit
 
 from robustprune._version import __version__
 from robustprune.cli import terminal
-from robustprune.cli.command import Command, write_panel
+from robustprune.cli.command import CommandGroup
 from robustprune.errors import RobustPruneError
 from robustprune.runtime.files import ERRORS
 from robustprune.runtime.launch import once_each, read_launch, silence_others, take_the_floor
@@ -71,22 +71,19 @@ PANELS = {
     "Evaluate": ("evaluate", "cost", "corrupt"),
     "Compare and report": ("compare", "report", "power", "ablate", "variance"),
     "Sweeps": ("sweep", "status", "query", "reproduce"),
+    "Tables of tickets": ("table",),
     "Information": ("demo", "list"),
 }
 """All commands, as the help has them."""
 
-_LONGEST_SENTENCE = 300
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 
 
-class _Commands(click.Group):
-    command_class = Command
-
+class _Commands(CommandGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands of each panel."""
         for title, names in PANELS.items():
-            rows = [(name, self.commands[name].get_short_help_str(_LONGEST_SENTENCE)) for name in names]
-            write_panel(formatter, title, rows)
+            self.write_commands(formatter, title, names)
 
 
 @click.group(cls=_Commands, context_settings=_SETTINGS)
@@ -102,3 +99,12 @@ def commands(context: click.Context) -> None:
             f"of several processes, as torchrun starts them, only {' and '.join(SHARED)} make use; call "
             f"robustprune {context.invoked_subcommand} without torchrun"
         )
+
+
+def every_command() -> dict[str, click.Command]:
+    """Return all commands by what is typed to call them: ``evaluate``, ``table build``."""
+    found: dict[str, click.Command] = {}
+    for name, command in commands.commands.items():
+        below = command.commands if isinstance(command, click.Group) else None
+        found |= {name: command} if below is None else {f"{name} {each}": own for each, own in below.items()}
+    return found

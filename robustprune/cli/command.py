@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ _IMAGES = re.compile(r"\.(png|jpe?g|jfif|bmp|gif|tiff?|webp|p[bgnp]m|npy)", re.I
 
 
 _REST = "Options"
+_LONGEST_SENTENCE = 300
 
 
 def write_panel(formatter: click.HelpFormatter, title: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -72,7 +73,7 @@ class Command(click.Command):
         """Write the examples, each in a line that can be copied."""
         if self.examples:
             with formatter.section(click.style("Examples", bold=True)):
-                formatter.write("".join(f"  $ robustprune {self.name} {each}\n" for each in self.examples))
+                formatter.write("".join(f"  $ robustprune {_typed(ctx)} {each}\n" for each in self.examples))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, refuse what is empty, and say which of two values counts."""
@@ -101,6 +102,27 @@ class Command(click.Command):
             if outputs := list(_outputs(ctx)):
                 _check(outputs, list(_inputs(ctx)), overwrite)
             return super().invoke(ctx)
+
+
+class CommandGroup(click.Group):
+    """A group of such commands, whose help has a whole sentence on each."""
+
+    command_class = Command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands."""
+        self.write_commands(formatter, "Commands", sorted(self.commands))
+
+    def write_commands(self, formatter: click.HelpFormatter, title: str, names: Iterable[str]) -> None:
+        """Write some of the commands under a heading."""
+        rows = [(name, self.commands[name].get_short_help_str(_LONGEST_SENTENCE)) for name in names]
+        write_panel(formatter, title, rows)
+
+
+def _typed(ctx: click.Context) -> str:
+    """Return what is typed to call a command: ``prune``, ``table build``."""
+    above = ctx.parent
+    return f"{_typed(above)} {ctx.info_name}" if above and above.parent else str(ctx.info_name)
 
 
 def _called(param: click.Parameter) -> str:

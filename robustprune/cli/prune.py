@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ from robustprune.cli.options import (
     Setup,
     dataset_options,
     gathered,
+    list_option,
     network_options,
     setup_options,
     was_given,
 )
 from robustprune.cli.paths import Source, Target
+from robustprune.registry import split_names
 from robustprune.runtime.file_kinds import TICKET
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ def _wanted(method: str, criterion: str, **own: Any) -> _Wanted:
     """Return what is asked for; refuse the options of another method, and that the method's own is missing."""
     from robustprune.tickets.requests import Pruning
 
-    given = {name: value for name, value in own.items() if value is not None}
+    given = {name: value for name, value in own.items() if value not in (None, ())}
     kind = method.removesuffix("-uniform")
     for owner, names in _OPTIONS.items():
         for name in given.keys() & set(names) if owner != kind else ():
@@ -67,7 +70,20 @@ def _wanted(method: str, criterion: str, **own: Any) -> _Wanted:
     if "filters" in given and ("match" in given or "match_by" in given):
         raise click.UsageError("--filters says how many go, --match and --match-by leave that to a ticket; give one")
     match, filters = (given.pop(name, None) for name in ("match", "filters"))
-    return _Wanted(Pruning(method, criterion=criterion, **given), match, filters)
+    if "blocks" in given:
+        given["blocks"] = _blocks(given["blocks"])
+    is_named = isinstance(given.get("blocks"), list)
+    if is_named and was_given("criterion"):
+        raise click.UsageError("--blocks names what goes, and --criterion would choose it; give one of the two")
+    return _Wanted(Pruning(method, criterion=None if is_named else criterion, **given), match, filters)
+
+
+def _blocks(given: Sequence[str]) -> int | list[str]:
+    """Return how many blocks go, or which."""
+    names = [name for text in given for name in split_names(text)]
+    if len(names) > 1 or not names[0].lstrip("+-").isdecimal():
+        return names
+    return click.IntRange(min=1).convert(int(names[0]), None, None)
 
 
 prune_options = gathered(
@@ -86,7 +102,11 @@ prune_options = gathered(
         help="What ranks blocks, filters or weights, with its options: grasp:samples_per_class=20. See `robustprune "
         "list criteria`.",
     ),
-    click.option("--blocks", type=click.IntRange(min=1), help="layer: number of blocks to remove."),
+    list_option(
+        "--blocks",
+        metavar="NUMBER or NAME,…",
+        help="layer: number of blocks to remove; or their names, without a criterion.",
+    ),
     click.option("--eligibility", type=ELIGIBILITY, help=f"layer: {ELIGIBILITY_HELP}  [default: paper]"),
     click.option("--match", type=Source(), help="filter: ticket whose cost is matched by removing filters."),
     click.option(
@@ -114,6 +134,7 @@ prune_options = gathered(
 @commands.command(
     examples=[
         "--model resnet32 --dataset digits --criterion grasp --blocks 4 --out ticket.pt",
+        "--model resnet32 --blocks layer1.1,layer2.3 --out ticket.pt",
         "--model resnet32 --method filter --match ticket.pt --out filters.pt",
     ],
 )
@@ -181,6 +202,8 @@ def _cut(
     from robustprune.tickets.finding import check_possible, cut, score
 
     asked = wanted.pruning
+    if asked.criterion is None:  # blocks are named
+        return cut(dense, None, asked)
     make_criterion(str(asked.criterion), **asked.options)  # what it does not take is found out here
     if asked.method == "weight":
         how: dict[str, Any] = {"rounds": asked.rounds, "seed": seed, "device": device, "work": work, **asked.options}
@@ -227,6 +250,8 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
 def _draw(ticket: Ticket) -> None:
     """Draw what each block or filter was worth, or how many weights each parameter has left."""
     plan = ticket.plan
+    if plan.criterion is None:
+        return
     if plan.method == "layer":
         rows = sorted(ticket.scores.items(), key=lambda item: item[1])
         fates = dict.fromkeys(plan.eligible, "") | dict.fromkeys(plan.removed, "removed")

@@ -4,76 +4,99 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
+from robustprune.cli.options import gathered
 from robustprune.cli.paths import OUT_FOLDER, RecordFolder, Target
 
 if TYPE_CHECKING:
     from robustprune.runtime.work import Progress
 
 
-@commands.command(examples=["runs --where \"criterion = 'grasp'\" --order 'accuracy desc'"])
-@click.argument("folder", type=RecordFolder(file_okay=False))
-@click.option("--where", help="Condition in SQL: \"criterion=='grasp' and blocks>=3\".")
-@click.option("--columns", help="Columns, or SQL such as avg(accuracy) as mean; `all` for every column.")
-@click.option("--order", help="Order of the rows: accuracy desc.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "parquet"]),
-    default="table",
-    help="Format of the answer.",
-)
-@click.option("--out", type=Target(dir_okay=False), help="File to write to; parquet needs one.")
-@click.option("--tensorboard", type=OUT_FOLDER, help="Folder to export the records to, for TensorBoard.")
-@click.option("--mlflow", type=OUT_FOLDER, help="Folder to export the records to, as an MLflow store.")
-@click.option("--wandb", type=OUT_FOLDER, help="Folder to export the records to, as offline runs of Weights & Biases.")
-@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
-def query(
-    folder: str,
-    where: str | None,
-    columns: str | None,
-    order: str | None,
-    form: Any,
-    out: str | None,
-    as_json: bool,
-    **trackers: str | None,
-) -> None:
-    """Show the runs of a folder that meet a condition, one run per row.
+@dataclass(frozen=True)
+class Question:
+    """What is asked of rows, and how the answer is given."""
 
-    `--columns all --format json` shows all columns.
-    """
-    from robustprune.sweep.query import load_rows
-    from robustprune.sweep.query import query as ask
+    where: str | None
+    columns: str | None
+    order: str | None
+    form: Any
+    out: str | None
 
+
+def _question(form: Any, as_json: bool, out: str | None, **asked: Any) -> Question:
     form = "json" if as_json else form
     if form == "parquet" and out is None:
         raise click.UsageError("--format parquet is for files; name one with --out")
     if form == "table" and out is not None:
         raise click.UsageError("--out needs a --format: csv, json or parquet")
+    return Question(form=form, out=out, **asked)
+
+
+question_options = gathered(
+    "question",
+    _question,
+    click.option("--where", help="Condition in SQL: \"criterion=='grasp' and blocks>=3\"."),
+    click.option("--columns", help="Columns, or SQL such as avg(accuracy) as mean; `all` for every column."),
+    click.option("--order", help="Order of the rows: accuracy desc."),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "csv", "json", "parquet"]),
+        default="table",
+        help="Format of the answer.",
+    ),
+    click.option("--out", type=Target(dir_okay=False), help="File to write to; parquet needs one."),
+    click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
+)
+"""For ``question: Question``."""
+
+
+@commands.command(examples=["runs --where \"criterion = 'grasp'\" --order 'accuracy desc'"])
+@click.argument("folder", type=RecordFolder(file_okay=False))
+@question_options
+@click.option("--tensorboard", type=OUT_FOLDER, help="Folder to export the records to, for TensorBoard.")
+@click.option("--mlflow", type=OUT_FOLDER, help="Folder to export the records to, as an MLflow store.")
+@click.option("--wandb", type=OUT_FOLDER, help="Folder to export the records to, as offline runs of Weights & Biases.")
+def query(folder: str, question: Question, **trackers: str | None) -> None:
+    """Show the runs of a folder that meet a condition, one run per row.
+
+    `--columns all --format json` shows all columns.
+    """
+    from robustprune.sweep.query import load_rows
+
     with terminal.progress_bar() as bar:
         rows = load_rows(folder, bar)
         _export(rows, bar, **trackers)
-    wanted = ["*"] if columns == "all" else _split(columns) if columns else None
-    answer = ask(rows, where, wanted, order=order, out=out, form=form)
+    answer(question, rows, folder)
+
+
+def answer(question: Question, rows: list[Any], called: str) -> None:
+    """Write the rows that are asked for, or draw them."""
+    from robustprune.sweep.query import query as ask
+
+    form, out = question.form, question.out
+    wanted = ["*"] if question.columns == "all" else _split(question.columns) if question.columns else None
+    found = ask(rows, question.where, wanted, order=question.order, out=out, form=form)
     if form == "json" and out is None:
-        terminal.print_json(json.dumps(answer.to_dicts(), indent=2, allow_nan=False))
+        terminal.print_json(json.dumps(found.to_dicts(), indent=2, allow_nan=False))
     elif form == "csv" and out is None:
         import csv
 
-        csv.writer(sys.stdout, lineterminator="\n").writerows([answer.columns, *answer.rows])
+        csv.writer(sys.stdout, lineterminator="\n").writerows([found.columns, *found.rows])
     elif form == "table":
         terminal.table(
-            f"{len(answer.rows)} of {len(rows)} rows of {folder}",
+            f"{len(found.rows)} of {len(rows)} rows of {called}",
             [
-                f">{name}" if any(isinstance(row[place], int | float) for row in answer.rows) else name
-                for place, name in enumerate(answer.columns)
+                f">{name}" if any(isinstance(row[place], int | float) for row in found.rows) else name
+                for place, name in enumerate(found.columns)
             ],
-            [[_cell(value) for value in row] for row in answer.rows],
+            [[_cell(value) for value in row] for row in found.rows],
         )
 
 

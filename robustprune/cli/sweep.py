@@ -113,7 +113,7 @@ def _run_sweep(
             raise click.UsageError("--dry-run asks no cluster; say with --workers how many tasks it takes at a time")
         _foresee(asked, out, workers, engine, as_json)
         return None
-    with _following() as watch:
+    with following() as watch:
         state = run_sweep(
             asked, out, workers=workers, engine=engine, address=ray_address, retry_failed=retry_failed, watch=watch
         )
@@ -148,7 +148,7 @@ def _read_comparison(path: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _following() -> Iterator[Watch]:
+def following() -> Iterator[Watch]:
     """Yield what writes a line for each stage, above a bar for all of them on a terminal."""
     from robustprune.runtime.contention import now_and_then
     from robustprune.sweep.status import line

@@ -38,7 +38,7 @@ def build_from_file(architecture: Architecture) -> AdaptedNetwork:
     The result takes images in [0, 1]: no normalization is added, since the file may have its own.
     """
     path, attribute = split_name(architecture.name)
-    network = _load_attribute(path, attribute)
+    network = load_attribute(path, attribute)
     if not isinstance(network, nn.Module) and _defines_networks(network, path):
         try:
             network = network(**_arguments(network, architecture))
@@ -67,7 +67,12 @@ def _module_name(path: Path) -> str:
     return f"robustprune_user_{path.stem}"
 
 
-def _load_attribute(path: Path, attribute: str) -> Any:
+def load_attribute(path: Path, attribute: str) -> Any:
+    """Return what a Python file defines under a name.
+
+    Raises:
+        ModelError: There is no such file or name, or the file cannot be imported.
+    """
     if not path.is_file():
         raise ModelError(f"there is no file {path}; name the Python file that defines {attribute}")
     specification = importlib.util.spec_from_file_location(_module_name(path), path)

@@ -25,6 +25,7 @@ from robustprune.pruning.masks import (
 )
 from robustprune.pruning.residue import RemovedBlock, Residue
 from robustprune.pruning.scoring import BlockScores, FilterScores, score_blocks, score_filters, score_weights
+from robustprune.pruning.subsets import Depths, Subset, kept_depths, removable_subsets, subsets_by_depths
 from robustprune.pruning.surgery import remove_blocks
 
 __all__ = [
@@ -34,12 +35,14 @@ __all__ = [
     "Blocks",
     "Choice",
     "Criterion",
+    "Depths",
     "Eligibility",
     "FilterScores",
     "FilterVariant",
     "Masks",
     "RemovedBlock",
     "Residue",
+    "Subset",
     "apply_masks",
     "check_eligibility",
     "check_masks",
@@ -51,16 +54,19 @@ __all__ = [
     "find_masks",
     "hash_masks",
     "ineligible_because",
+    "kept_depths",
     "make_criterion",
     "maskable_weights",
     "named_blocks",
     "named_criterion",
     "prunable_convolutions",
+    "removable_subsets",
     "removable_together",
     "remove_blocks",
     "remove_filters",
     "score_blocks",
     "score_filters",
     "score_weights",
+    "subsets_by_depths",
     "weight_layers",
 ]

@@ -62,7 +62,7 @@ def removable_together(blocks: Sequence[Block], eligibility: Eligibility) -> int
     """Return how many blocks can go at once: ``paper`` and ``strict`` leave two in every stage."""
     eligible = Counter(block.stage for block in eligible_blocks(blocks, eligibility))
     sizes = {block.stage: block.stage_size for block in blocks}
-    return sum(min(count, sizes[stage] - _stays(eligibility)) for stage, count in eligible.items())
+    return sum(min(count, sizes[stage] - blocks_that_stay(eligibility)) for stage, count in eligible.items())
 
 
 def choose_blocks(
@@ -104,7 +104,7 @@ def choose_blocks(
         raise PruningError(
             f"asked for {count} blocks, {f'at most {most}' if most else 'none'} can go: {len(eligible)} of the "
             f"network's {len(blocks)} blocks are eligible under {eligibility!r}, which leaves at least "
-            f"{_stays(eligibility)} in each stage; use {' or '.join(advice)}"
+            f"{blocks_that_stay(eligibility)} in each stage; use {' or '.join(advice)}"
         )
     for block in eligible:
         if not math.isfinite(scores.get(block.name, math.nan)):
@@ -112,7 +112,7 @@ def choose_blocks(
             raise PruningError(f"the score of block {block.name} is {found}; every score must be a finite number")
     sign = -1 if choice == "highest" else 1
     ranking = sorted(eligible, key=lambda block: (sign * scores[block.name], -block.depth))
-    may_go = {block.stage: block.stage_size - _stays(eligibility) for block in blocks}
+    may_go = {block.stage: block.stage_size - blocks_that_stay(eligibility) for block in blocks}
     chosen = _walk(ranking, may_go, count)
     if choice != "random-per-stage":
         return chosen
@@ -149,7 +149,8 @@ def _walk(ranking: Sequence[Block], may_go: Mapping[int, int], count: int) -> tu
     return tuple(chosen)
 
 
-def _stays(eligibility: Eligibility) -> int:
+def blocks_that_stay(eligibility: Eligibility) -> int:
+    """Return how many blocks of each stage stay at least."""
     return 0 if eligibility == "identity" else 2
 
 

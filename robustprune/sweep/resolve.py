@@ -16,6 +16,7 @@ from robustprune.errors import RobustPruneError, SweepError
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.pruning import make_criterion
+from robustprune.pruning.criteria import criterion_file
 from robustprune.runtime.files import hash_json
 from robustprune.runtime.progress import counted, shown_progress
 from robustprune.sweep.graph import Stage, SweepPlan, hash_content, look_at
@@ -122,7 +123,7 @@ class _Resolver:
         """Return the stage that cuts a ticket out: of the initial network, or of the trained one."""
         self._check_possible(run)
         origin, base = self._origin(run), {} if asked.at_init else {"dense": self._dense(run)}
-        scoring = {**origin, "criterion": asked.criterion, "options": self._options(run)}
+        scoring = {**origin, "criterion": asked.criterion, "options": self._options(run), **self._own_code(asked)}
         if asked.method == "weight":
             rounds = asked.rounds or make_criterion(str(asked.criterion), **asked.options).weight_rounds
             masks = {"method": "weight", "sparsity": asked.sparsity, "rounds": rounds}
@@ -187,6 +188,12 @@ class _Resolver:
         """Return all options of a run's criterion."""
         asked = run.pruning
         return make_criterion(asked.criterion, **asked.options).model_dump(mode="json") if asked.criterion else {}
+
+    def _own_code(self, asked: Pruning) -> dict[str, Any]:
+        """Return what decides what a criterion in a user's own file does."""
+        file = criterion_file(asked.criterion or "")
+        self._watch(file)
+        return {"criterion_code": hash_content(file)} if file else {}
 
     def _check_possible(self, run: RunSettings) -> None:
         """Make sure that what a run's ticket is to lack can go."""

@@ -16,7 +16,7 @@ import pytest
 import torch
 from support import TINY, Run, check_failure
 
-from robustprune.cli import commands
+from robustprune.cli import commands, every_command
 from robustprune.cli.application import PANELS
 from robustprune.data import load_data
 from robustprune.records import load_record
@@ -25,7 +25,7 @@ from robustprune.tickets.ticket import load_ticket
 WEIGHT = ("--method", "weight", "--sparsity", "0.8")
 COMMANDS = (
     *("ablate", "blocks", "compare", "corrupt", "cost", "demo", "evaluate", "export", "list", "lottery", "power"),
-    *("prune", "query", "report", "reproduce", "status", "sweep", "train", "variance"),
+    *("prune", "query", "report", "reproduce", "status", "sweep", "table", "train", "variance"),
 )
 
 
@@ -340,14 +340,14 @@ def test_messages_are_written_above_the_progress_bar() -> None:
 
 
 def test_examples_of_help_name_options_that_there_are() -> None:
-    for name, command in commands.commands.items():
+    for name, command in every_command().items():
         known = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
         shown = command.get_help(click.Context(command, info_name=name))
         lines = [line.strip() for line in shown.splitlines() if line.startswith("  $ ")]
         assert lines
         for line in lines:
             words = shlex.split(line)
-            assert words[1:3] == ["robustprune", name]
+            assert words[1 : 2 + len(name.split())] == ["robustprune", *name.split()]
             assert {word for word in words if word.startswith("--")} <= known
             required = {param.opts[0] for param in command.params if param.required and param.opts[0].startswith("--")}
             assert required <= set(words)
@@ -359,7 +359,8 @@ def test_help(run: Run) -> None:
     assert sorted(commands.commands) == sorted(COMMANDS) == sorted(chain(*PANELS.values()))
     for name in COMMANDS:
         assert name in whole.out
-        outcome = run(name, "--help")
+    for name in every_command():
+        outcome = run(*name.split(), "--help")
         assert outcome.code == 0
         assert outcome.err == ""
         assert "Usage" in outcome.out

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from support import TINY, Run, check_failure
 
-from robustprune.cli import commands
+from robustprune.cli import every_command
 from robustprune.cli.paths import Naming, Records, Source, Target
 from robustprune.data import ImageData, load_data
 from robustprune.evaluation import evaluate
 from robustprune.models import build_model
+from robustprune.tables.table_file import write_table_file
 from robustprune.tickets.ticket import Ticket
 
 # Options that take a text and read no file by it; a new one is either added here, or given a type of cli/paths.py.
@@ -43,6 +44,10 @@ WORDS = {
     *(
         "eps",
         "epsilon",
+        "budget",
+        "criteria",
+        "measures",
+        "removed",
         "methods",
         "metrics",
         "names",
@@ -69,10 +74,7 @@ class Net(nn.Sequential):
 
 def parameters(kind: Any) -> list[tuple[str, click.Parameter]]:
     return [
-        (name, each)
-        for name, command in sorted(commands.commands.items())
-        for each in command.params
-        if kind(each.type)
+        (name, each) for name, command in sorted(every_command().items()) for each in command.params if kind(each.type)
     ]
 
 
@@ -121,6 +123,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "set" / part / name / "0.png").write_bytes(b"\x89PNG, as far as this matters")
     (folder / "records").mkdir()
     shutil.copy(folder / "record.json", folder / "records")
+    write_table_file(folder / "tiny.parquet", [{"seed": 0, "accuracy": 0.5}], {"name": "tiny/images"})
     (folder / "net.py").write_text(NETWORK)
     (folder / "weights.pt").write_bytes(b"weights")
     (folder / "sweep.yaml").write_text(json.dumps({"model": "dense.pt", "data": {"name": "npz:base.npz"}}))
@@ -182,17 +185,19 @@ def call(name: str, *given: tuple[click.Parameter, str]) -> list[str]:
     """Return a command line with these values, and others where some are required."""
     own = {each.name: [value] for each, value in given}
     arguments, options = [], []
-    for each in commands.commands[name].params:
+    for each in every_command()[name].params:
         values = own.get(each.name, [])
         if not values and each.required:
-            fresh = {"table": "table1", "out": "fresh/out", "model": "resnet20"}
-            values = ["records"] if isinstance(each, click.Argument) and reads(each.type) else [fresh[each.name or ""]]
+            fresh = {"table": "table1", "out": "fresh/out", "model": "resnet20", "folder": "fresh/runs"}
+            fresh |= {"criteria": "snip", "name": "tiny.parquet", "spec": "sweep.yaml"}
+            is_record = isinstance(each, click.Argument) and each.name not in fresh.keys() - {"folder"}
+            values = ["records"] if is_record else [fresh[each.name or ""]]
         if isinstance(each, click.Argument):
             arguments += values
         else:
             option = next((opt for opt in each.opts if opt.startswith("--")), each.opts[0])
             options += [part for value in values for part in (option, value)]
-    return [name, *options, *arguments]
+    return [*name.split(), *options, *arguments]
 
 
 @pytest.mark.quick_cases(30)
@@ -275,7 +280,7 @@ def test_a_file_of_another_kind_is_never_replaced(
     Path("numbers.csv").write_text("x,y\n1,2\n")
     before = snapshot()
     arguments = call(name, (writer, there))
-    if name == "query":
+    if name.endswith("query"):
         arguments += ["--format", "json"]
     if name == "evaluate" and writer.name == "save_adversarial":
         arguments += ["--attack", "fgsm"]

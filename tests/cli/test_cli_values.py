@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from support import TINY, Run, Shape, check_failure
 
-from robustprune.cli import commands
+from robustprune.cli import every_command
 from robustprune.models import build_model
 from robustprune.pruning import Eligibility
 from robustprune.sweep.paper import TABLES
@@ -29,9 +29,9 @@ def texts(command: click.Command) -> list[click.Parameter]:
 
 
 @pytest.mark.parametrize("empty", ["", " "])
-@pytest.mark.parametrize("name", sorted(commands.commands))
+@pytest.mark.parametrize("name", sorted(every_command()))
 def test_every_option_of_every_command_refuses_an_empty_value(run: Run, tmp_path: Path, name: str, empty: str) -> None:
-    command = commands.commands[name]
+    command = every_command()[name]
     needed: list[str] = []
     for param in command.params:
         if param.required:
@@ -42,7 +42,7 @@ def test_every_option_of_every_command_refuses_an_empty_value(run: Run, tmp_path
             arguments = [*needed, param.opts[0], empty]
         else:
             arguments = [empty, *needed[needed.index("x") + 1 :]] if param.required else [*needed, empty]
-        outcome = run(name, *arguments)
+        outcome = run(*name.split(), *arguments)
         assert outcome.code == 2, (arguments, outcome)
         assert "empty" in outcome.err, (arguments, outcome)
     assert not list(tmp_path.iterdir())
@@ -88,7 +88,7 @@ def test_options_are_given_as_the_network_s_parameters_want_them(tmp_path: Path)
 
 
 def choices(command: str, name: str) -> list[str]:
-    (kind,) = [param.type for param in commands.commands[command].params if param.name == name]
+    (kind,) = [param.type for param in every_command()[command].params if param.name == name]
     assert isinstance(kind, click.Choice)
     return list(kind.choices)
 

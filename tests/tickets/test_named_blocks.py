@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import TINY, Run, check_failure
 
 import robustprune as rp
 from robustprune.data import ImageData
@@ -75,9 +76,25 @@ def test_a_sweep_trains_what_is_named_and_matches_filters_to_it(tmp_path: Path) 
     assert layer.model.plan["removed"].keys() == {"layer1.1"}
     assert filters.model.plan["match"]["removed"] == ["layer1.1"]
     assert "score" not in {stage.kind for stage in state.plan.stages.values() if stage.label.startswith("layer")}
-    assert name_method(layer) == "without layer1.1"
+    assert name_method(layer) == "layer ticket (without layer1.1)"
     assert [block.removed for block in layer.model.blocks if block.name == "layer1.1"] == [True]
     assert identity(layer)["blocks"] == ["layer1.1"]
     dense = records["dense seed 0"]
     assert layer.model.parameters < dense.model.parameters
     assert torch.isfinite(torch.tensor(layer.clean.accuracy))
+
+
+def test_the_command_line_takes_a_number_or_names(run: Run) -> None:
+    named = run("prune", *TINY, "--blocks", "layer2.1,layer1.1", "--out", "named.pt", "--json").json
+    assert named["removed"] == ["layer1.1", "layer2.1"]
+    assert named["criterion"] is None
+    ranked = run("prune", *TINY, "--blocks", "2", "--criterion", "random", "--out", "two.pt", "--json").json
+    assert ranked["blocks"] == len(ranked["removed"]) == 2
+    assert "without layer1.1" in run("prune", *TINY, "--blocks", "layer1.1", "--out", "one.pt").out
+    for given, code, said in (
+        (["--blocks", "layer1.9"], 1, "no block 'layer1.9'"),
+        (["--blocks", "0"], 2, "x>=1"),
+        (["--blocks", "-3"], 2, "x>=1"),
+        (["--blocks", "layer1.1", "--criterion", "grasp"], 2, "give one of the two"),
+    ):
+        check_failure(run("prune", *TINY, *given, "--out", "x.pt"), code, said)

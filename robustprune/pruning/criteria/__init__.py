@@ -1,14 +1,17 @@
 """What blocks are worth: one criterion a file, each from a formula and its paper.
 
 A criterion is a subclass of :class:`Criterion`: a pydantic model whose fields are its options and whose methods
-score blocks, filters and weights; higher means keep. Register one with ``@CRITERIA.register("name")`` or through
-the entry-point group ``robustprune.criteria``. What it scores is a copy of the network, on batches of training images.
+score blocks, filters and weights; higher means keep. Name one as ``mine.py:Mine``, the class of a file, register it
+with ``@CRITERIA.register("name")``, or install it through the entry-point group ``robustprune.criteria``. What it
+scores
+is a copy of the network, on batches of training images.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -16,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
-from robustprune.errors import PruningError
+from robustprune.errors import ModelError, PruningError
 from robustprune.models import copy_network
+from robustprune.models.user_file import load_attribute
 from robustprune.pruning.blocks import Block
 from robustprune.registry import Registry, read_options, read_tables, suggest
 from robustprune.runtime.work import steps
@@ -79,11 +83,23 @@ class Criterion(BaseModel, ABC):
         raise PruningError(f"{type(self).__name__} does not score weights: {self.no_weight_scores}")
 
 
+def criterion_file(name: str) -> Path | None:
+    """Return the user's own file that a criterion such as ``file:mine.py:Mine`` is in; None for any other."""
+    path = name.removeprefix("file:").rpartition(":")[0]
+    return Path(path) if name.startswith("file:") or path.endswith(".py") else None
+
+
 def criterion_class(name: str) -> type[Criterion]:
-    """Return the criterion ``name``, whose fields are the options it takes."""
-    criterion: Any = CRITERIA.get(name)
+    """Return the criterion ``name``, or the class ``mine.py:Mine`` of a file; its fields are the options it takes."""
     plain, colon, _ = name.partition(":")
-    if colon:
+    if file := criterion_file(name):
+        try:
+            criterion: Any = load_attribute(file, name.rpartition(":")[2])
+        except ModelError as error:
+            raise PruningError(f"criterion {name}: {error}") from error
+    else:
+        criterion = CRITERIA.get(name)
+    if colon and not file:
         raise PruningError(
             f"the criterion {plain!r} takes no argument after a colon, got {name!r}; its options are written "
             f"{plain}:key=value, see `robustprune list criteria`"

@@ -135,16 +135,22 @@ def flatten(record: Mapping[str, Any]) -> RecordRow:
         **{f"training_{name}": model["training"].get(name) for name in _TRAINING},
         "evaluation_seconds": record["seconds"],
     }
-    for name, value in _measured(record):
-        row[_column(name)] = value
-    return row
+    return row | measured(record)
+
+
+def measured(record: Mapping[str, Any]) -> RecordRow:
+    """Return the part of a record's row that depends on what was asked for: attacks, corruptions and other sets."""
+    return {_column(name): value for name, value in _measured(record)}
+
+
+def attack_column(entry: Mapping[str, Any]) -> str:
+    """Return the column of an attack at one budget."""
+    return _column(f"{entry['name']}_{entry['norm']}_{_budget(entry['epsilon'])}")
 
 
 def _measured(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the figures that differ from record to record, and what they are called."""
     for entry in record["attacks"]:
-        value = entry["robust_accuracy"] if entry["valid"] else None
-        yield f"{entry['name']}_{entry['norm']}_{_budget(entry['epsilon'])}", value
+        yield attack_column(entry), entry["robust_accuracy"] if entry["valid"] else None
     if corrupted := record.get("corruptions"):
         for name in _CORRUPTIONS:
             yield f"corruption_{name}", corrupted.get(name)

@@ -18,6 +18,7 @@ from robustprune.errors import EvaluationError
 from robustprune.registry import suggest
 from robustprune.runtime.file_kinds import FileKind
 from robustprune.runtime.files import printable, write_atomically
+from robustprune.sweep.query.duck_rows import fill, literal
 from robustprune.sweep.query.record_rows import RecordRow
 
 Format = Literal["table", "csv", "json", "parquet"]
@@ -65,7 +66,7 @@ def query(
     attacked = [name for name in known if re.search(r"_(linf|l2|l1)_", name)]
     chosen = columns or [name for name in DEFAULT if name in known] + attacked
     with duckdb.connect() as connection:
-        _fill(connection, rows, known)
+        fill(connection, rows, known)
         # From here on, what a user typed: it can reach the rows and nothing else, and cannot change that.
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -91,40 +92,6 @@ def _for_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(name): _for_json(each) for name, each in value.items()}
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def _fill(connection: duckdb.DuckDBPyConnection, rows: Sequence[RecordRow], known: Sequence[str]) -> None:
-    kinds = {name: _kind([row.get(name) for row in rows]) for name in known}
-    columns = ", ".join(f"{_quoted(name)} {kind}" for name, kind in kinds.items())
-    connection.execute(f"CREATE TABLE runs ({columns})")
-    # One list a column: of statements with a mark for each value, parsing alone takes seconds.
-    lists = ", ".join(f"unnest(?::{kind}[])" for kind in kinds.values())
-    values = [[_plain(row.get(name)) for row in rows] for name in known]
-    if rows:
-        connection.execute(f"INSERT INTO runs SELECT {lists}", values)
-
-
-def _kind(values: Sequence[Any]) -> str:
-    there = {type(value) for value in values if value is not None}
-    if there and there <= {bool}:
-        return "BOOLEAN"
-    if there and there <= {int}:
-        return "BIGINT"
-    return "DOUBLE" if there and there <= {int, float} else "VARCHAR"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return printable(value)
-    return value if value is None or isinstance(value, bool | int | float) else json.dumps(value)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _select(connection: duckdb.DuckDBPyConnection, columns: Sequence[str], where: str | None, order: str | None) -> str:
@@ -163,9 +130,9 @@ def _as_file(answer: QueryResult, form: Format) -> bytes:
         return f"{json.dumps(answer.to_dicts(), indent=2, allow_nan=False)}\n".encode()
     options = "FORMAT parquet" if form == "parquet" else "FORMAT csv, HEADER"
     with duckdb.connect() as connection, TemporaryDirectory() as folder:
-        _fill(connection, answer.to_dicts(), answer.columns)
+        fill(connection, answer.to_dicts(), answer.columns)
         made = Path(folder, "rows")
-        connection.execute(f"COPY runs TO {_literal(made)} ({options})")
+        connection.execute(f"COPY runs TO {literal(made)} ({options})")
         return made.read_bytes()
 
 
@@ -175,7 +142,7 @@ def _rows_kind(columns: Sequence[str], form: Format) -> FileKind:
     def is_one(path: Path) -> bool:
         reader = {"parquet": "read_parquet({})", "json": "read_json({})"}.get(form, "read_csv({}, header = true)")
         with duckdb.connect() as connection:
-            found = connection.execute(f"DESCRIBE SELECT * FROM {reader.format(_literal(path))}").fetchall()
+            found = connection.execute(f"DESCRIBE SELECT * FROM {reader.format(literal(path))}").fetchall()
         names = {name for name, *_ in found}
         return names <= set(columns) or names >= set(columns)
 

@@ -1,0 +1,209 @@
+"""A criterion judged against the truth: how good are the tickets that it picks, of all that there are?"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robustprune.data import load_data
+from robustprune.metrics.concordance import kendall, percentile
+from robustprune.metrics.seeds import SeedMean, mean_over_seeds
+from robustprune.models import build_model
+from robustprune.pruning import choose_blocks, kept_depths, score_blocks
+from robustprune.runtime.devices import Device
+from robustprune.runtime.html import html_table
+from robustprune.runtime.progress import counted
+from robustprune.runtime.randomness import derive_seed
+from robustprune.runtime.work import Work
+from robustprune.tables.ticket_table import Subset, TicketTable
+
+Scores = Mapping[str, float]
+"""Block → importance; the lowest go first."""
+
+
+@dataclass(frozen=True)
+class CriterionRank:
+    """How good a criterion's choices are, in one measure of a table.
+
+    Attributes:
+        criterion: As it was asked for.
+        measure: Column of the table.
+        figures: Name → mean over seeds with its interval; a figure that the table cannot tell is not there.
+
+            ``tau_subsets``, ``tau_tuples``: Kendall's τ_b between a ticket's value by the criterion, less the scores of
+            the blocks it lacks, and its true one, among tickets of equal size; of single tickets, and of means over
+            tickets that keep as many blocks of each stage. Chance is 0.
+            ``regret``: how much the best ticket of the same seed and size is better than the one picked, in percentage
+            points of shares and AUROC; ``regret_of_chance``: the same of a ticket picked at random.
+            ``percentile``: the share of other tickets of that size that the picked one beats; chance is 50.
+            ``percentile_within``: the same among tickets that keep as many blocks of each stage.
+        by_size: The same, by the number of removed blocks.
+        seconds: How long scoring took.
+    """
+
+    criterion: str
+    measure: str
+    figures: dict[str, SeedMean]
+    by_size: dict[int, dict[str, SeedMean]]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+
+        def plain(figures: Mapping[str, SeedMean]) -> dict[str, dict[str, float | None]]:
+            return {name: {"mean": each.mean, "low": each.low, "high": each.high} for name, each in figures.items()}
+
+        own = {"criterion": self.criterion, "measure": self.measure, "seconds": self.seconds}
+        return {**own, **plain(self.figures), "by_size": {size: plain(each) for size, each in self.by_size.items()}}
+
+    def _repr_html_(self) -> str:
+        rows = [[name, f"{each.mean:.3f}", "" if each.low is None else f"{each.low:.3f} … {each.high:.3f}"]
+                for name, each in self.figures.items()]  # fmt: skip
+        return html_table(f"{self.criterion} by {self.measure}", ["figure", ">mean", ">95 % interval"], rows)
+
+
+def rank_criterion(
+    table: TicketTable,
+    criterion: str,
+    measures: Sequence[str] = ("accuracy",),
+    *,
+    draws: int = 1,
+    device: Device = None,
+    work: Work = Work(),
+    **options: Any,
+) -> list[CriterionRank]:
+    """Return how a criterion's tickets fare among all that were trained, in each of some measures.
+
+    The dense network of every seed is built anew and scored; nothing is trained.
+
+    Args:
+        table: From :func:`robustprune.load_table`.
+        criterion: A name, or ``file:PATH:NAME`` of a class in a file of your own.
+        measures: Columns of the table.
+        draws: How often each network is scored, each time on other images; more tell more of random criteria.
+        device: Where to compute; by default on the processor.
+        work: Its progress is told of networks.
+        options: Those of the criterion.
+
+    Raises:
+        TableError: There is no such measure.
+        RobustPruneError: As scoring raises.
+    """
+    for measure in measures:
+        table.check_measure(measure)
+    start = time.perf_counter()
+    scores = score_networks(table, criterion, draws=draws, device=device, work=work, **options)
+    seconds = time.perf_counter() - start
+    return [CriterionRank(criterion, each, *judge_scores(table, each, scores), seconds) for each in measures]
+
+
+def score_networks(
+    table: TicketTable, criterion: str, *, draws: int = 1, device: Device = None, work: Work = Work(), **options: Any
+) -> dict[int, list[Scores]]:
+    """Return what a criterion finds the blocks of the dense network of each seed to be worth, at initialization."""
+    spec = table.spec
+    data = load_data(**dict(spec.data))
+    found: dict[int, list[Scores]] = {}
+    for seed in counted(table.seeds, work.progress, f"scoring by {criterion}"):
+        network = build_model(spec.model, data, seed=seed, **spec.model_options)
+        seeds = [derive_seed("draw", seed, draw) % 2**31 if draw else seed for draw in range(draws)]
+        found[seed] = [score_blocks(network, data, criterion, seed=each, device=device, **options) for each in seeds]
+    return found
+
+
+def judge_scores(
+    table: TicketTable, measure: str, scores: Mapping[int, Sequence[Scores]]
+) -> tuple[dict[str, SeedMean], dict[int, dict[str, SeedMean]]]:
+    """Return what scores, by seed, are worth in a measure: over all sizes, and by the number of blocks removed."""
+    judged: _Judged = {}
+    for seed, drawn in scores.items():
+        judge = _Judge(table, table.goodness(measure, seed), 1 if measure in ("nll", "brier") else 100)
+        judged[seed] = [judge.judge(own) for own in drawn]
+    sizes = sorted({size for drawn in judged.values() for own in drawn for size in own} - {0})
+    return _over_seeds(judged, 0), {size: _over_seeds(judged, size) for size in sizes}
+
+
+_BOUNDS = {"tau": (-1.0, 1.0), "percentile": (0.0, 100.0), "regret": (0.0, math.inf)}
+_Figures = dict[str, float | None]
+_Judged = dict[int, list[dict[int, _Figures]]]
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Knows the true values of the tickets of a seed."""
+
+    table: TicketTable
+    truth: Mapping[Subset, float]
+    scale: float
+
+    def judge(self, scores: Scores) -> dict[int, _Figures]:
+        """Return the figures of scores by size; 0 stands for all sizes together."""
+        by_size = {size: self._of_size(size) for size in sorted({len(removed) for removed in self.truth})}
+        found = {size: self._judge_size(own, scores) for size, own in by_size.items()}
+        together: _Figures = {
+            "tau_subsets": kendall(_pairs(own, scores) for own in by_size.values()),
+            "tau_tuples": kendall(self._tuple_pairs(own, scores) for own in by_size.values()),
+        }
+        for name in ("regret", "regret_of_chance", "percentile", "percentile_within"):
+            values = [value for own in found.values() if (value := own[name]) is not None]
+            together[name] = float(np.mean(values)) if values else None
+        return {0: together, **found}
+
+    def _judge_size(self, truth: Mapping[Subset, float], scores: Scores) -> _Figures:
+        spec, size = self.table.spec, len(next(iter(truth)))
+        names = {block.name for block in choose_blocks(spec.blocks, scores, size, spec.eligibility)}
+        chosen = tuple(block.name for block in spec.blocks if block.name in names)
+        kept = "-".join(map(str, kept_depths(spec.blocks, chosen)))
+        # Of a table with one ticket for each depths, it is the one of the depths that the criterion would keep.
+        picked = chosen if chosen in truth else next(each for each in truth if self.table.kept(each) == kept)
+        others = {removed: value for removed, value in truth.items() if removed != picked}
+        alike = [value for removed, value in others.items() if self.table.kept(removed) == kept]
+        best, mean = max(truth.values()), float(np.mean(list(truth.values())))
+        return {
+            "tau_subsets": kendall([_pairs(truth, scores)]),
+            "tau_tuples": kendall([self._tuple_pairs(truth, scores)]),
+            "regret": self.scale * (best - truth[picked]),
+            "regret_of_chance": self.scale * (best - mean),
+            "percentile": percentile(truth[picked], np.array(list(others.values()))),
+            "percentile_within": percentile(truth[picked], np.array(alike)),
+        }
+
+    def _of_size(self, size: int) -> dict[Subset, float]:
+        return {removed: value for removed, value in self.truth.items() if len(removed) == size}
+
+    def _tuple_pairs(self, truth: Mapping[Subset, float], scores: Scores) -> tuple[Any, Any]:
+        """Return the means over tickets that keep as many blocks of each stage, of expected and true values."""
+        together: dict[str, list[Subset]] = {}
+        for removed in truth:
+            together.setdefault(self.table.kept(removed), []).append(removed)
+        expected = [np.mean([_expected(each, scores) for each in own]) for own in together.values()]
+        return np.array(expected), np.array([np.mean([truth[each] for each in own]) for own in together.values()])
+
+
+def _expected(removed: Subset, scores: Scores) -> float:
+    return -sum(scores[name] for name in removed)
+
+
+def _pairs(truth: Mapping[Subset, float], scores: Scores) -> tuple[Any, Any]:
+    return np.array([_expected(removed, scores) for removed in truth]), np.array(list(truth.values()))
+
+
+def _over_seeds(
+    judged: Mapping[int, Sequence[Mapping[int, Mapping[str, float | None]]]], size: int
+) -> dict[str, SeedMean]:
+    """Return the mean of each figure over seeds, that of a seed being the mean over its scorings."""
+    figures: dict[str, SeedMean] = {}
+    names = dict.fromkeys(name for drawn in judged.values() for own in drawn for name in own.get(size, {}))
+    for name in names:
+        by_seed = []
+        for drawn in judged.values():
+            values = [value for own in drawn if (value := own.get(size, {}).get(name)) is not None]
+            by_seed += [float(np.mean(values))] if values else []
+        if by_seed:
+            figures[name] = mean_over_seeds(by_seed, bounds=_BOUNDS[name.partition("_")[0]])
+    return figures

@@ -1,0 +1,154 @@
+"""A table of tickets, read: what was measured of every ticket, by seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robustprune.errors import TableError, UnknownNameError
+from robustprune.registry import suggest
+from robustprune.runtime.html import html_table
+from robustprune.tables.table_file import Row, read_table_file
+
+if TYPE_CHECKING:
+    import pandas
+
+    from robustprune.tables.table_spec import TableSpec
+
+SHIPPED = Path(__file__).parent / "shipped"
+_COSTS = ("parameters", "macs", "filters", "training_memory", "training_seconds", "training_energy_kwh")
+_NO_MEASURE = ("seed", "method", "kept", "removed", "match_by", "sha256", *_COSTS)
+_SMALLER_IS_BETTER = ("nll", "ece", "brier", *_COSTS)
+
+Subset = tuple[str, ...]
+
+
+def shipped_tables() -> list[str]:
+    """Return the names of the tables that come with the package."""
+    return sorted(path.stem.replace("--", "/") for path in SHIPPED.glob("*.parquet"))
+
+
+def load_table(name: str | Path) -> TicketTable:
+    """Return a table of tickets: one that comes with the package, such as ``resnet20/digits``, or that of a file.
+
+    Raises:
+        TableError: A file that is missing, damaged or no table.
+        UnknownNameError: There is no table of that name.
+    """
+    known = shipped_tables()
+    if str(name) in known:
+        path = SHIPPED / f"{str(name).replace('/', '--')}.parquet"
+    elif Path(name).suffix == ".parquet" or Path(name).is_file():
+        path = Path(name)
+    else:
+        listed = f"Known: {', '.join(known)}, or a file: NAME.parquet." if known else "Name a file: NAME.parquet."
+        raise UnknownNameError(f"there is no table called {str(name)!r}.{suggest(str(name), known)} {listed}")
+    return TicketTable(*read_table_file(path))
+
+
+@dataclass(frozen=True)
+class TicketTable:
+    """Tickets of every depth, trained and measured for several seeds.
+
+    Attributes:
+        rows: One of each network: ``seed``, ``method``, ``kept`` blocks of each stage, ``removed`` blocks, costs, and
+            what was measured, by column.
+        facts: What it is made of: name, spec, versions and machines.
+    """
+
+    rows: list[Row]
+    facts: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """NETWORK/IMAGES."""
+        return str(self.facts["name"])
+
+    @cached_property
+    def spec(self) -> TableSpec:
+        """What the table is made of, from which any of its networks can be trained anew."""
+        from robustprune.tables.table_spec import read_spec
+
+        return read_spec(self.facts["spec"], f"the table {self.name}")
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """The seeds of its networks."""
+        return sorted({row["seed"] for row in self.rows})
+
+    @cached_property
+    def measures(self) -> list[str]:
+        """The columns that say how good a network is."""
+        return [name for name in self.rows[0] if name not in _NO_MEASURE and not name.startswith("right_")]
+
+    @cached_property
+    def layer_tickets(self) -> list[Row]:
+        """The rows of layer tickets."""
+        return [row for row in self.rows if row["method"] == "layer"]
+
+    def goodness(self, measure: str, seed: int) -> dict[Subset, float]:
+        """Return a measure of the layer tickets of a seed, by the blocks that they lack: larger is better.
+
+        Raises:
+            TableError: There is no such measure, or it is not there of every ticket.
+        """
+        self.check_measure(measure)
+        sign = -1 if is_smaller_better(measure) else 1
+        own = {blocks_of(row): row[measure] for row in self.layer_tickets if row["seed"] == seed}
+        if any(value is None for value in own.values()):
+            raise TableError(f"{measure} of {self.name} is not known of every ticket, as some attacks were not valid")
+        return {removed: sign * value for removed, value in own.items()}
+
+    def check_measure(self, measure: str) -> None:
+        """Raise a :class:`TableError` where there is no such measure."""
+        if measure not in self.measures:
+            raise TableError(
+                f"{self.name} has no measure {measure!r}.{suggest(measure, self.measures)} Known: "
+                f"{', '.join(self.measures)}."
+            )
+
+    def kept(self, removed: Subset) -> str:
+        """Return how many blocks each stage keeps without some blocks, as ``3-2-3``."""
+        return self._kept[removed]
+
+    @cached_property
+    def _kept(self) -> dict[Subset, str]:
+        return {blocks_of(row): row["kept"] for row in self.layer_tickets}
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return the rows as a pandas frame, which has to be installed."""
+        import pandas
+
+        return pandas.DataFrame(self.rows)
+
+    def outcomes(self, row: Row, measure: str) -> NDArray[np.bool_]:
+        """Return which images (n,) a network got right: under ``clean``, an attack, or a corruption (5, n)."""
+        packed = np.frombuffer(row[f"right_{measure}"], dtype=np.uint8)
+        count = int(self.facts["images"])
+        width = -(-count // 8)
+        found = np.unpackbits(packed.reshape(-1, width), axis=1)[:, :count].astype(bool)
+        return found[0] if len(found) == 1 else found
+
+    def _repr_html_(self) -> str:
+        columns = ["method", "blocks kept", ">networks", *(f">{name}" for name in self.measures[:3])]
+        rows = []
+        for method, kept in dict.fromkeys((row["method"], row["kept"]) for row in self.rows):
+            own = [row for row in self.rows if (row["method"], row["kept"]) == (method, kept)]
+            means = [f"{np.mean([row[name] for row in own]):.4f}" for name in self.measures[:3]]
+            rows.append([method, kept, len(own), *means])
+        return html_table(f"{self.name}, {len(self.rows)} networks", columns, rows)
+
+
+def blocks_of(row: Row) -> Subset:
+    """Return the blocks that a row's ticket lacks, or that the ticket it matches lacks."""
+    return tuple(row["removed"].split(", ")) if row["removed"] else ()
+
+
+def is_smaller_better(measure: str) -> bool:
+    """Return whether smaller values of a column are the better ones."""
+    return measure in _SMALLER_IS_BETTER or "fpr95" in measure
