@@ -1,4 +1,4 @@
-"""Takes README's picture of a report, light on the left and dark on the right, in a real browser.
+"""Takes the picture of a report for README and docs, light on the left and dark on the right, in a real browser.
 
     python docs/make_report_picture.py demo/report.html docs/report.jpg
 
@@ -17,7 +17,7 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-WIDTH, HEIGHT = 1200, 1560
+WIDTH, HEIGHT = 1200, 1470
 SHOWN = 560  # pixels of either half
 
 

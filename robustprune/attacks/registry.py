@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -96,8 +96,8 @@ def attack_options(name: str) -> dict[str, Any]:
     return options
 
 
-def expand_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given options of an attack, completed by its defaults.
+def expand_options(name: str, given: Mapping[str, Any], shared: Sequence[str] = ENGINE_OPTIONS) -> dict[str, Any]:
+    """Return the given options of an attack, completed by its defaults; ``shared`` are those that every attack takes.
 
     Raises:
         AttackError: An option the attack does not take, or one it needs and was not given.
@@ -110,8 +110,8 @@ def expand_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
             own = ", ".join(defaults) or "none of its own"
             raise AttackError(
                 f"the attack {name!r} takes no option {option!r}."
-                f"{suggest(option, [*defaults, *ENGINE_OPTIONS])} It takes: {own}; "
-                f"and as every attack: {', '.join(ENGINE_OPTIONS)}."
+                f"{suggest(option, [*defaults, *shared])} It takes: {own}; "
+                f"and as every attack: {', '.join(shared)}."
             )
     options = {**defaults, **given}
     missing = [option for option, value in options.items() if value is inspect.Parameter.empty]

@@ -162,7 +162,7 @@ def _own_options(text: str, norm: str) -> dict[str, Any]:
                 f"{', '.join([*attack_options(name), *OF_ONE_ATTACK])}"
             )
     options = {key: value for key, value in own.items() if key not in OF_ONE_ATTACK}
-    expand_options(name, options)
+    expand_options(name, options, OF_ONE_ATTACK)
     return options
 
 

@@ -90,9 +90,9 @@ def _corruptions(asked: Evaluation, data: ImageData, watched: list[str]) -> dict
     found: dict[str, Any] = {
         "options": {name: _in_json({**corruption_options(name), **own}) for name, own in given.items()}
     }
-    for folder in {own["folder"] for own in given.values() if own.get("folder")}:
-        watched.append(str(folder))
-        found["folder"] = hash_content(folder)
+    if folders := sorted({str(own["folder"]) for own in given.values() if own.get("folder")}):
+        watched.extend(folders)
+        found["folder"] = list(map(hash_content, folders))
     return found
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 webdriver = needs("selenium.webdriver")
 Service = needs("selenium.webdriver.chrome.service").Service
+WebDriverWait = needs("selenium.webdriver.support.ui").WebDriverWait
 REQUIRED = "ROBUSTPRUNE_BROWSER_TESTS"
 """Set it to ``required`` where the tests are to fail, not to be skipped, without a browser: as `.ci/run` does."""
 
@@ -52,7 +53,11 @@ class Browser:
     def open(self, page: Path) -> None:
         """Open a file with a window of 1200 × 900 pixels, in light mode."""
         self.show_as(width=1200, scheme="light")
+        self.run("window.isOld = true")
         self.driver.get(page.as_uri())
+        # On a busy machine `get` may return while the page before it is still there.
+        is_loaded = "return !window.isOld && document.readyState === 'complete'"
+        WebDriverWait(self.driver, 30).until(lambda _driver: self.run(is_loaded))
 
     def show_as(self, *, width: int, scheme: str) -> None:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
