@@ -1,7 +1,7 @@
 """How long it takes to compare 200 records of 10,000 samples each, and in how much memory.
 
 The records are made up, written as evaluate writes them (four attacks, 75 cells of corruptions, three detectors on two
-foreign sets, two shifted sets), and compared from their files: a dense network and 19 candidates, ten seeds each. Exits
+OOD sets, two shifted sets), and compared from their files: a dense network and 19 candidates, ten seeds each. Exits
 with 1 where it takes more than 40 s of processor time, which neighbours on the machine do not lengthen, or 1.5 GB.
 Making the records takes longer than comparing them.
 
@@ -52,7 +52,7 @@ def write_records(folder: Path, records: int, samples: int) -> None:
                 attacks=(("fgsm", 2 / 255), ("fgsm", 8 / 255), ("pgd", 2 / 255), ("pgd", 8 / 255)),
                 corruptions=HEADLINE,
                 detectors=("energy", "knn", "msp"),
-                foreign=("svhn", "cifar100"),
+                ood_sets=("svhn", "cifar100"),
                 shift=("cifar10.1", "cifar10.2"),
             ).save(path)
 

@@ -142,8 +142,8 @@ def theirs_seconds(make: Callable[[], Any], name: str, sets: Sets) -> float:
         if getattr(detector, "requires_fit", False):
             detector.fit(DataLoader(pairs, batch_size=BATCH))
     with torch.no_grad():
-        for foreign in ("in", "out"):
-            for batch in torch.split(sets.images[foreign], BATCH):
+        for part in ("in", "out"):
+            for batch in torch.split(sets.images[part], BATCH):
                 detector(batch.float() / 255)
     return time.perf_counter() - start
 

@@ -24,7 +24,7 @@ def make_record(
     attacks: tuple[tuple[str, float], ...] = (("pgd", 8 / 255),),
     corruptions: tuple[str, ...] = (),
     detectors: tuple[str, ...] = (),
-    foreign: tuple[str, ...] = ("svhn",),
+    ood_sets: tuple[str, ...] = ("svhn",),
     shift: tuple[str, ...] = (),
     macs: int = 1000,
 ) -> Record:
@@ -79,7 +79,7 @@ def make_record(
     if detectors:
         samples["ood_in_index"] = np.arange(n)
         samples |= {f"ood_in_{name}": ease + random.normal(size=n) for name in detectors}
-        for i, dataset in enumerate(foreign):
+        for i, dataset in enumerate(ood_sets):
             samples[f"ood{i}_index"] = np.arange(n)
             samples |= {f"ood{i}_{name}": ease + 1 + random.normal(size=n) for name in detectors}
             figures = {

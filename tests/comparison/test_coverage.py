@@ -77,11 +77,11 @@ def test_intervals_of_auroc_hold_the_truth():
     n, covered = 500, 0
     truth = 100 * (stats.norm.cdf(1.2 / np.sqrt(2.5)) - stats.norm.cdf(1 / np.sqrt(2.5)))
     for _ in range(2000):
-        own, foreign = random.normal(size=n), random.normal(size=n)
+        own, ood = random.normal(size=n), random.normal(size=n)
         networks = []
         for shift in (1.0, 1.2):
             inside = own + 0.5 * random.normal(size=n)
-            parts = placements(inside, foreign + shift + 0.5 * random.normal(size=n))
+            parts = placements(inside, ood + shift + 0.5 * random.normal(size=n))
             networks.append(MetricValue(SHARE * float(parts[0].mean()), parts, SHARE))
         low, high = estimate_difference(networks[:1], networks[1:], paired=True).interval()
         covered += low <= truth <= high

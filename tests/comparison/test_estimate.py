@@ -152,10 +152,8 @@ def delong(inside, outside):
 
 def detection_outcomes(inside, outside):
     return [
-        MetricValue(
-            100 * roc_auc_score([0] * len(own) + [1] * len(foreign), [*own, *foreign]), placements(own, foreign), SHARE
-        )
-        for own, foreign in zip(inside, outside, strict=True)
+        MetricValue(100 * roc_auc_score([0] * len(own) + [1] * len(ood), [*own, *ood]), placements(own, ood), SHARE)
+        for own, ood in zip(inside, outside, strict=True)
     ]
 
 

@@ -55,10 +55,10 @@ def test_constant_scores_tell_nothing():
 
 
 def test_counted_by_hand():
-    # Pairs won by the foreign sample: 4 over 1, 2, 3; 2 over 1, half of one tie: 4.5 of 6.
+    # Pairs won by the OOD sample: 4 over 1, 2, 3; 2 over 1, half of one tie: 4.5 of 6.
     found = detection_figures(np.array([1.0, 2, 3]), np.array([2.0, 4]))
     assert found.auroc == 0.75
-    # To flag both foreign ones, everything at or above 2 is flagged: 2 and 3 of the three.
+    # To flag both OOD ones, everything at or above 2 is flagged: 2 and 3 of the three.
     assert found.fpr95_ood_positive == pytest.approx(2 / 3)
     # To accept all three of the others, everything up to 3 is accepted: one of the two.
     assert found.fpr95_id_positive == 0.5

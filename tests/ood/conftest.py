@@ -63,7 +63,7 @@ def build(name: str, data: ImageData) -> nn.Module:
 def case(request: pytest.FixtureRequest, digits: ImageData) -> Case:
     network = build(request.param, digits)
     train, held_out, inside = (digits.require(name) for name in ("train", "val", "test"))
-    foreign = load_data("photo-patches", image_size=8, channels=1).require("test").images[:300]
+    ood_images = load_data("photo-patches", image_size=8, channels=1).require("test").images[:300]
     extractor = Extractor(network, inside.images[:8])
     return Case(
         network,
@@ -71,5 +71,5 @@ def case(request: pytest.FixtureRequest, digits: ImageData) -> Case:
         extractor.run(train.images, train.labels),
         extractor.run(held_out.images, held_out.labels),
         extractor.run(inside.images, inside.labels),
-        extractor.run(foreign),
+        extractor.run(ood_images),
     )

@@ -213,11 +213,11 @@ def test_images_of_another_aspect_are_converted_and_it_is_said(digits):
         digits,
         **{part: InMemorySplit(split.images[:, :, :6], split.labels) for part, split in digits.splits().items()},
     )
-    foreign = load_set("photo-patches", oblong, limit=10)
-    assert foreign.images.shape == (10, 1, 6, 8)
-    assert foreign.conversions["resized_from"] == [32, 32]
-    assert foreign.conversions["resized_to"] == [6, 8]
-    assert foreign.conversions["channels_from"] == 3
+    found = load_set("photo-patches", oblong, limit=10)
+    assert found.images.shape == (10, 1, 6, 8)
+    assert found.conversions["resized_from"] == [32, 32]
+    assert found.conversions["resized_to"] == [6, 8]
+    assert found.conversions["channels_from"] == 3
 
 
 def test_a_limit_takes_a_part_of_what_a_larger_one_takes(digits):

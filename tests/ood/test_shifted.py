@@ -1,4 +1,4 @@
-"""Corrupted images of the network's own kind, as foreign set and as a part of what is in-distribution."""
+"""Corrupted images of the network's own kind, as OOD set and as a part of what is in-distribution."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def record() -> Record:
         attacks=(("fgsm", 8 / 255), ("pgd", 8 / 255)),
         corruptions=(*HEADLINE, "<b>"),
         detectors=("energy", "knn"),
-        foreign=("svhn", "<i>noise</i>"),
+        ood_sets=("svhn", "<i>noise</i>"),
         shift=("cifar10.2",),
     )
     assert made.corruptions is not None

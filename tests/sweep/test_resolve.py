@@ -233,7 +233,7 @@ def test_settings_of_a_run_can_be_asked_for() -> None:
         ({"evaluate": {"ood": {"sets": "noise", "detectors": ["enrgy"]}}}, ["'energy'"]),
         ({"evaluate": {"shift": {"a": "npz:/nowhere.npz"}}}, ["/nowhere.npz"]),
         ({"evaluate": {"corruptions": {"published": "/nowhere"}}}, ["/nowhere"]),
-        # What was left of settings whose attacks, corruptions or foreign sets are gone.
+        # What was left of settings whose attacks, corruptions or OOD sets are gone.
         ({"evaluate": {"attacks": {"steps": 3}}}, ["no attack is named", "'steps'"]),
         ({"evaluate": {"attacks": {"epsilons": ["8/"]}}}, ["8/"]),
         ({"evaluate": {"corruptions": {"folder": "x"}}}, ["no corruption is named"]),
