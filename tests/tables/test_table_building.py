@@ -165,3 +165,15 @@ def test_the_command_line(home: Path, table: TicketTable, run: Run) -> None:
     assert "tiny/digits" in run("table", "show", file).out
     check_failure(run("table", "rank", "nope", "--criterion", "snip"), 1, "no table called 'nope'")
     check_failure(run("table", "best", file, "--metric", "acuracy"), 1, "Did you mean 'accuracy'")
+
+
+@pytest.mark.parametrize(
+    "file", sorted(Path(__file__).parents[2].glob("examples/tables/*.yaml")), ids=lambda path: path.stem
+)
+def test_the_examples_are_tables(file: Path) -> None:
+    spec = read_spec(read_document(file), file.name)
+    runs = spec.sweep().runs
+    dense = [run for run in runs if run.is_dense]
+    assert len(dense) == spec.seeds
+    assert len(runs) > 8 * spec.seeds
+    assert all(run.evaluate.attacks.names and run.evaluate.corruptions.names and run.evaluate.ood.sets for run in runs)
