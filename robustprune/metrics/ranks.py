@@ -36,7 +36,8 @@ class MeanRanks:
         means: Mean rank of each method, 1 to k, in the order they were given.
         n_blocks: How many data sets or seeds.
         statistic: Friedman's χ², corrected for ties, with k − 1 degrees of freedom.
-        p_value: Of methods that are all alike: exact for few methods and blocks, else by the F of Iman and Davenport 1980.
+        p_value: Of methods that are all alike: exact for few methods and blocks, else by the F of Iman and Davenport
+            1980.
         critical_difference: Of two mean ranks, from which on they are found to differ (Nemenyi 1963).
         cliques: Sets of methods, by their places, with no difference found; all in one where Friedman's test finds
             no difference.
