@@ -1,4 +1,4 @@
-"""`robustprune table`: tables of tickets that are all trained, built, asked, and criteria judged against them."""
+"""`robustprune table`: tables of trained tickets, built, queried, and criteria judged against them."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def _names(given: Sequence[str]) -> list[str]:
 
 @commands.group(cls=CommandGroup)
 def table() -> None:
-    """Build tables in which every ticket is trained, and judge criteria against them in seconds."""
+    """Train all layer tickets of a network once, and judge pruning criteria against them in seconds."""
 
 
-_NAMED = click.argument("name", type=Naming(plain=True))
+_NAMED = click.argument("name", metavar="TABLE", type=Naming(plain=True))
 _FOLDER = click.option(
     "--folder", required=True, type=OUT_OF_SWEEPS, help="Folder of the sweep that trains the networks."
 )
 _MEASURES = list_option(
-    "--measure",
-    "measures",
+    "--metric",
+    "metrics",
     default=("accuracy",),
     metavar="COLUMN,…",
-    help="Measures of the table, see `robustprune table show`.",
+    help="Metrics to look at; `robustprune table show` lists those of a table.",
 )
 
 
@@ -53,13 +53,22 @@ _MEASURES = list_option(
 @click.option(
     "--out", required=True, type=Target(TICKET_TABLE, dir_okay=False), help="File of the table: NAME.parquet."
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Processes side by side.  [default: GPUs, or processors]")
-@click.option("--set", "settings", type=Naming(), multiple=True, metavar="NAME=VALUE", help="As for a sweep.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one per GPU, else one per processor]"
+)
+@click.option(
+    "--set",
+    "settings",
+    type=Naming(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Setting in place of the file's: recipe.epochs=5. Repeat it for several.",
+)
 @json_option
 def build(spec: str, folder: str, out: str, workers: int | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Train and evaluate every ticket that a YAML file asks for, and write the table.
+    """Train and evaluate the tickets that a YAML file asks for, and write the table as a Parquet file.
 
-    Called again after an interruption, it continues with what is missing.
+    Called again after an interruption, it does what is missing.
     """
     from robustprune.sweep.document import read_document
     from robustprune.tables.table_building import build_table
@@ -78,10 +87,10 @@ def build(spec: str, folder: str, out: str, workers: int | None, settings: tuple
 
 
 @table.command(examples=["resnet20.parquet"])
-@click.argument("name", type=Naming(plain=True), required=False)
+@click.argument("name", metavar="[TABLE]", type=Naming(plain=True), required=False)
 @json_option
 def show(name: str | None, as_json: bool) -> None:
-    """Describe a table; without a name, list the tables of the package."""
+    """Describe a table: its tickets, settings and metrics. Without TABLE, list the tables of the package."""
     from robustprune.tables.ticket_table import load_table, shipped_tables
 
     if name is None:
@@ -92,7 +101,7 @@ def show(name: str | None, as_json: bool) -> None:
             terminal.paragraph("\n".join(found) or "none comes with this package; see `robustprune table build`")
         return
     read = load_table(name)
-    facts = {**read.facts, "seeds": read.seeds, "measures": read.measures}
+    facts = {**read.facts, "seeds": read.seeds, "metrics": read.metrics}
     if as_json:
         terminal.print_json(facts)
         return
@@ -104,10 +113,15 @@ def show(name: str | None, as_json: bool) -> None:
         [
             ["networks", ", ".join(f"{count} {method}" for method, count in counts.items() if count)],
             ["seeds", len(read.seeds)],
-            ["tickets", "every set of blocks" if spec["tickets"] == "subsets" else "one for each depth of each stage"],
+            [
+                "tickets",
+                "every set of removable blocks"
+                if spec["tickets"] == "subsets"
+                else "one for each depth profile and seed",
+            ],
             ["trained", f"{spec['recipe']['epochs']} epochs of {spec['recipe']['name']}"],
             ["images", f"{spec['data']['name']}, {read.facts['images']} to measure on"],
-            ["measures", ", ".join(read.measures)],
+            ["metrics", ", ".join(read.metrics)],
             ["built with", f"robustprune {read.facts['robustprune']}, torch {read.facts['torch']}"],
         ],
         spec["description"],
@@ -126,17 +140,20 @@ def query(name: str, question: Question) -> None:
     answer(question, [{name: row[name] for name in plain} for row in read.rows], read.name)
 
 
-@table.command(examples=["resnet20.parquet --budget 'macs<=80%' --measure accuracy,pgd_linf_16_255"])
+@table.command(examples=["resnet20.parquet --budget 'macs<=80%' --metric accuracy,pgd_linf_16_255"])
 @_NAMED
 @_MEASURES
-@click.option("--budget", metavar="COST<=SHARE%", help="Largest cost, such as macs<=60% of the dense network's.")
+@click.option("--budget", metavar="COST<=SHARE%", help="Highest cost, as a share of the dense network's: macs<=60%.")
 @json_option
-def best(name: str, measures: tuple[str, ...], budget: str | None, as_json: bool) -> None:
-    """Show the best depths under a budget, and the Pareto front of measures and MACs."""
+def best(name: str, metrics: tuple[str, ...], budget: str | None, as_json: bool) -> None:
+    """Show the best depth profiles under a budget, and the Pareto front of metrics and MACs.
+
+    A depth profile is how many blocks each stage keeps, such as 2-3-3.
+    """
     from robustprune.tables.budget import best_tickets
     from robustprune.tables.ticket_table import load_table
 
-    found = best_tickets(load_table(name), _names(measures), budget)
+    found = best_tickets(load_table(name), _names(metrics), budget)
     if as_json:
         plain = [{**vars(each), "values": {key: vars(value) for key, value in each.values.items()}} for each in found]
         terminal.print_json(plain)
@@ -148,19 +165,20 @@ def best(name: str, measures: tuple[str, ...], budget: str | None, as_json: bool
         rows.append([each.method, each.kept, each.networks, terminal.percent(each.costs["macs"]), *values, is_best])
     terminal.table(
         f"{name}{f' within {budget}' if budget else ''}",
-        ["network", "blocks kept", ">networks", ">MACs", *(f">{measure}" for measure in _names(measures)), "Pareto"],
+        ["network", "blocks kept", ">networks", ">MACs", *(f">{metric}" for metric in _names(metrics)), "Pareto"],
         rows,
-        "means over seeds with 95 % intervals; Pareto: none is as good in all measures and as cheap, and better in one",
+        "Means over seeds with 95 % intervals. Pareto: no other row is at least as good in all metrics and in MACs, "
+        "and better in one of them.",
     )
 
 
 _FIGURES = {
     "tau_subsets": "τ, tickets",
-    "tau_tuples": "τ, depths",
+    "tau_profiles": "τ, profiles",
     "regret": "regret",
-    "regret_of_chance": "of chance",
+    "regret_of_chance": "regret of chance",
     "percentile": "percentile",
-    "percentile_within": "within depth",
+    "percentile_within": "within profile",
 }
 
 
@@ -179,13 +197,19 @@ _FIGURES = {
     help="Criteria to judge, see `robustprune list criteria`.",
 )
 @_MEASURES
-@click.option("--draws", type=click.IntRange(min=1), default=1, help="Scorings per network, each on other images.")
+@click.option(
+    "--draws",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Scorings per network, each on another random sample of images.",
+)
 @json_option
-def rank(name: str, criteria: tuple[str, ...], measures: tuple[str, ...], draws: int, as_json: bool) -> None:
-    """Judge criteria by the measured values of the tickets that they pick.
+def rank(name: str, criteria: tuple[str, ...], metrics: tuple[str, ...], draws: int, as_json: bool) -> None:
+    """Judge pruning criteria against a table of trained tickets: rank correlation, regret and percentile.
 
-    Scores the dense network of each seed at initialization and trains nothing. A random criterion has a τ of 0, a
-    percentile of 50, and the regret in the column beside.
+    TABLE is a Parquet file that `table build` wrote. The criterion scores the dense network of each seed at
+    initialization; nothing is trained. Random choices have an expected τ of 0, a percentile of 50, and the regret in
+    the column "regret of chance".
     """
     from robustprune.runtime.work import Work
     from robustprune.tables.criterion_rank import rank_criterion
@@ -194,55 +218,65 @@ def rank(name: str, criteria: tuple[str, ...], measures: tuple[str, ...], draws:
     read, ranks = load_table(name), []
     with terminal.progress_bar() as bar:
         for criterion in _names(criteria):
-            ranks += rank_criterion(read, criterion, _names(measures), draws=draws, work=Work(progress=bar))
+            ranks += rank_criterion(read, criterion, _names(metrics), draws=draws, work=Work(progress=bar))
     if as_json:
         terminal.print_json([each.to_dict() for each in ranks])
         return
     terminal.table(
         f"{read.name}, {len(read.seeds)} seeds",
-        ["criterion", "measure", *(f">{text}" for text in _FIGURES.values())],
-        [[each.criterion, each.measure, *(_mean(each.figures.get(name), 2) for name in _FIGURES)] for each in ranks],
-        "means over seeds with 95 % intervals; regret: how much better the best ticket of equal size is, in percentage "
-        "points but for nll and brier; percentile: the share of tickets of equal size that the picked one beats",
+        ["criterion", "metric", *(f">{text}" for text in _FIGURES.values())],
+        [[each.criterion, each.metric, *(_mean(each.figures.get(name), 2) for name in _FIGURES)] for each in ranks],
+        "Means over seeds with 95 % intervals. τ: Kendall's rank correlation of predicted and measured values. regret: "
+        "the best ticket of the same size less the picked one, in pp (nll, brier: their own unit). percentile: share "
+        "of the other tickets of that size that the picked one beats; within profile: of those with its depth profile.",
     )
 
 
 @table.command(
-    examples=["resnet20.parquet --measure accuracy,pgd_linf_16_255 --criterion grasp,snip"],
+    examples=["resnet20.parquet --metric accuracy,pgd_linf_16_255 --criterion grasp,snip"],
 )
 @_NAMED
 @_MEASURES
-@list_option("--criterion", "criteria", metavar="NAME,…", help="Criteria that predict the measures together.")
+@list_option(
+    "--criterion",
+    "criteria",
+    metavar="NAME,…",
+    help="Criteria whose ranks predict the metrics, all together.",
+)
 @json_option
-def predict(name: str, measures: tuple[str, ...], criteria: tuple[str, ...], as_json: bool) -> None:
-    """Measure what the tickets' measures vary with, and how well accuracy and criteria predict them."""
+def predict(name: str, metrics: tuple[str, ...], criteria: tuple[str, ...], as_json: bool) -> None:
+    """Split the variance of a metric among tickets, and show how well accuracy and criteria predict it.
+
+    The parts: depth profile (how many blocks each stage keeps), blocks (which ones), seed, and rest.
+    """
     from robustprune.runtime.work import Work
     from robustprune.tables.criterion_rank import score_networks
-    from robustprune.tables.predictability import measure_agreement, predicted_ranks, variance_shares
+    from robustprune.tables.predictability import metric_agreement, predicted_ranks, variance_shares
     from robustprune.tables.ticket_table import load_table
 
     read = load_table(name)
     with terminal.progress_bar() as bar:
         scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in _names(criteria)}
     found = []
-    for measure in _names(measures):
-        agreement = None if measure == "accuracy" else measure_agreement(read, "accuracy", measure)
-        predicted = predicted_ranks(read, measure, scores) if scores else None
-        found.append((variance_shares(read, measure), {"tau_of_accuracy": agreement, "tau_of_criteria": predicted}))
+    for metric in _names(metrics):
+        agreement = None if metric == "accuracy" else metric_agreement(read, "accuracy", metric)
+        predicted = predicted_ranks(read, metric, scores) if scores else None
+        found.append((variance_shares(read, metric), {"tau_of_accuracy": agreement, "tau_of_criteria": predicted}))
     if as_json:
         plain = [(shares, {name: each and vars(each) for name, each in taus.items()}) for shares, taus in found]
         terminal.print_json([{**vars(shares), **taus} for shares, taus in plain])
         return
     rows = []
     for shares, taus in found:
-        parts = [shares.depths, shares.blocks, shares.seed, shares.rest]
+        parts = [shares.profile, shares.blocks, shares.seed, shares.rest]
         written = ["–" if part is None else terminal.percent(part) for part in parts]
-        rows.append([shares.measure, *written, f"{shares.deviation:.4f}", *(_mean(each, 2) for each in taus.values())])
+        rows.append([shares.metric, *written, f"{shares.deviation:.4f}", *(_mean(each, 2) for each in taus.values())])
     terminal.table(
-        f"What {read.name} varies with",
-        ["measure", ">depths", ">blocks", ">seed", ">rest", ">deviation", ">τ of accuracy", ">τ of criteria"],
+        f"Shares of the variance, {read.name}",
+        ["metric", ">profile", ">blocks", ">seed", ">rest", ">deviation", ">τ of accuracy", ">τ of criteria"],
         rows,
-        "shares of the variance among layer tickets; τ among tickets of equal seed and size",
+        "Shares are of the variance among layer tickets. τ: Kendall's rank correlation with the metric, among tickets "
+        "of one seed and size.",
     )
 
 
@@ -256,7 +290,7 @@ def _mean(found: SeedMean | None, digits: int = 4) -> str:
 @table.command(examples=["resnet20.parquet --remove layer1.1,layer3.2 --seed 4 --folder check"])
 @_NAMED
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the network.")
-@list_option("--remove", "removed", metavar="BLOCK,…", help="Blocks that it lacks.  [default: none]")
+@list_option("--remove", "removed", metavar="BLOCK,…", help="Blocks that it lacks.  [default: none, the dense network]")
 @_FOLDER
 @json_option
 def check(name: str, seed: int, removed: tuple[str, ...], folder: str, as_json: bool) -> None:

@@ -25,7 +25,7 @@ from robustprune.pruning.masks import (
 )
 from robustprune.pruning.residue import RemovedBlock, Residue
 from robustprune.pruning.scoring import BlockScores, FilterScores, score_blocks, score_filters, score_weights
-from robustprune.pruning.subsets import Depths, Subset, kept_depths, removable_subsets, subsets_by_depths
+from robustprune.pruning.subsets import Profile, Subset, kept_profile, removable_subsets, subsets_by_profile
 from robustprune.pruning.surgery import remove_blocks
 
 __all__ = [
@@ -35,11 +35,11 @@ __all__ = [
     "Blocks",
     "Choice",
     "Criterion",
-    "Depths",
     "Eligibility",
     "FilterScores",
     "FilterVariant",
     "Masks",
+    "Profile",
     "RemovedBlock",
     "Residue",
     "Subset",
@@ -54,7 +54,7 @@ __all__ = [
     "find_masks",
     "hash_masks",
     "ineligible_because",
-    "kept_depths",
+    "kept_profile",
     "make_criterion",
     "maskable_weights",
     "named_blocks",
@@ -67,6 +67,6 @@ __all__ = [
     "score_blocks",
     "score_filters",
     "score_weights",
-    "subsets_by_depths",
+    "subsets_by_profile",
     "weight_layers",
 ]

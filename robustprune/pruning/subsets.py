@@ -10,8 +10,8 @@ from robustprune.pruning.choice import Eligibility, blocks_that_stay, eligible_b
 
 Subset = tuple[str, ...]
 """Blocks by name, in order of execution."""
-Depths = tuple[int, ...]
-"""How many blocks each stage keeps."""
+Profile = tuple[int, ...]
+"""A depth profile: how many blocks each stage keeps."""
 
 
 def removable_subsets(blocks: Sequence[Block], eligibility: Eligibility = "paper") -> list[Subset]:
@@ -26,15 +26,15 @@ def removable_subsets(blocks: Sequence[Block], eligibility: Eligibility = "paper
     return sorted((sum(parts, ()) for parts in product(*choices)), key=len)
 
 
-def kept_depths(blocks: Sequence[Block], removed: Sequence[str]) -> Depths:
+def kept_profile(blocks: Sequence[Block], removed: Sequence[str]) -> Profile:
     """Return how many blocks each stage keeps."""
     stages = sorted({block.stage for block in blocks})
     return tuple(sum(block.stage == stage and block.name not in removed for block in blocks) for stage in stages)
 
 
-def subsets_by_depths(blocks: Sequence[Block], eligibility: Eligibility = "paper") -> dict[Depths, list[Subset]]:
+def subsets_by_profile(blocks: Sequence[Block], eligibility: Eligibility = "paper") -> dict[Profile, list[Subset]]:
     """Return the sets of blocks that can go together, by how many blocks each stage keeps."""
-    found: dict[Depths, list[Subset]] = {}
+    found: dict[Profile, list[Subset]] = {}
     for subset in removable_subsets(blocks, eligibility):
-        found.setdefault(kept_depths(blocks, subset), []).append(subset)
+        found.setdefault(kept_profile(blocks, subset), []).append(subset)
     return found

@@ -1,4 +1,4 @@
-"""The best tickets under a budget: means over the networks of each depth, and which no other beats."""
+"""The best tickets under a budget: means over the networks of each depth profile, and which no other beats."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _COSTS = ("macs", "parameters", "filters", "training_memory", "training_seconds"
 
 
 @dataclass(frozen=True)
-class DepthMeans:
-    """The networks of one method and depth.
+class ProfileMeans:
+    """The networks of one method and depth profile.
 
     Attributes:
         method: ``dense``, ``layer`` or ``filter``; ``filter by macs`` says what was matched.
         kept: Blocks that each stage keeps, or those of the layer ticket that is matched.
         networks: How many.
         costs: Cost → mean share of the dense network's.
-        values: Measure → mean over seeds, and its interval.
-        is_best: Whether no other within the budget is at least as good in all measures and as cheap in MACs, and better
+        values: Metric → mean over seeds, and its interval.
+        is_best: Whether no other within the budget is at least as good in all metrics and as cheap in MACs, and better
             in one of them (Pareto).
     """
 
@@ -40,45 +40,45 @@ class DepthMeans:
 
 
 def best_tickets(
-    table: TicketTable, measures: Sequence[str] = ("accuracy",), budget: str | None = None
-) -> list[DepthMeans]:
-    """Return what a table has of each method and depth, within a budget, the best in the first measure first.
+    table: TicketTable, metrics: Sequence[str] = ("accuracy",), budget: str | None = None
+) -> list[ProfileMeans]:
+    """Return what a table has of each method and depth profile, within a budget, the best in the first metric first.
 
     Args:
         table: From :func:`robustprune.load_table`.
-        measures: Columns to be good in.
+        metrics: Columns to be good in.
         budget: Such as ``macs<=60%`` of the dense network, or ``parameters<=200000``.
 
     Raises:
-        TableError: A measure that there is not, a budget of another form, or one that nothing keeps.
+        TableError: A metric that the table lacks, a budget of another form, or one that nothing keeps.
     """
-    for measure in measures:
-        table.check_measure(measure)
+    for metric in metrics:
+        table.check_metric(metric)
     rows = [row for row in table.rows if row["method"] == "dense"]
     dense = {name: value for name in _COSTS if (value := _mean(rows, name))}  # a network may have no filters
     kept = dict.fromkeys((row["method"], row["kept"], row["match_by"]) for row in table.rows)
-    found = [_describe(table, key, measures, dense) for key in kept]
+    found = [_describe(table, key, metrics, dense) for key in kept]
     if budget is not None:
         cost, most = _parse(budget, dense)
         found = [each for each in found if each.costs[cost] <= most]
         if not found:
             raise TableError(f"no network of {table.name} keeps within {budget}")
-    found.sort(key=lambda each: -_sign(measures[0]) * each.values[measures[0]].mean)
-    return [_with_rank(each, found, measures) for each in found]
+    found.sort(key=lambda each: -_sign(metrics[0]) * each.values[metrics[0]].mean)
+    return [_with_rank(each, found, metrics) for each in found]
 
 
 def _describe(
-    table: TicketTable, key: tuple[str, str, str | None], measures: Sequence[str], dense: dict[str, float]
-) -> DepthMeans:
+    table: TicketTable, key: tuple[str, str, str | None], metrics: Sequence[str], dense: dict[str, float]
+) -> ProfileMeans:
     method, kept, match_by = key
     own = [row for row in table.rows if (row["method"], row["kept"], row["match_by"]) == key]
     values = {}
-    for measure in measures:
-        by_seed = {seed: [row[measure] for row in own if row["seed"] == seed] for seed in table.seeds}
+    for metric in metrics:
+        by_seed = {seed: [row[metric] for row in own if row["seed"] == seed] for seed in table.seeds}
         known = [[value for value in each if value is not None] for each in by_seed.values()]
-        values[measure] = mean_over_seeds([float(np.mean(each)) for each in known if each] or [float("nan")])
+        values[metric] = mean_over_seeds([float(np.mean(each)) for each in known if each] or [float("nan")])
     costs = {name: _mean(own, name) / value for name, value in dense.items()}
-    return DepthMeans(f"{method} by {match_by}" if match_by else method, kept, len(own), costs, values)
+    return ProfileMeans(f"{method} by {match_by}" if match_by else method, kept, len(own), costs, values)
 
 
 def _mean(rows: Sequence[dict[str, Any]], name: str) -> float:
@@ -98,14 +98,14 @@ def _parse(budget: str, dense: dict[str, float]) -> tuple[str, float]:
     return cost, value / 100 if percent else value / dense[cost]
 
 
-def _sign(measure: str) -> int:
-    return -1 if is_smaller_better(measure) else 1
+def _sign(metric: str) -> int:
+    return -1 if is_smaller_better(metric) else 1
 
 
-def _with_rank(own: DepthMeans, all_of_them: Sequence[DepthMeans], measures: Sequence[str]) -> DepthMeans:
-    def figures(each: DepthMeans) -> np.ndarray[Any, Any]:
-        return np.array([*(_sign(name) * each.values[name].mean for name in measures), -each.costs["macs"]])
+def _with_rank(own: ProfileMeans, all_of_them: Sequence[ProfileMeans], metrics: Sequence[str]) -> ProfileMeans:
+    def figures(each: ProfileMeans) -> np.ndarray[Any, Any]:
+        return np.array([*(_sign(name) * each.values[name].mean for name in metrics), -each.costs["macs"]])
 
     mine = figures(own)
     beaten = any((figures(each) >= mine).all() and (figures(each) > mine).any() for each in all_of_them)
-    return DepthMeans(own.method, own.kept, own.networks, own.costs, own.values, not beaten)
+    return ProfileMeans(own.method, own.kept, own.networks, own.costs, own.values, not beaten)

@@ -14,7 +14,7 @@ from robustprune.data import load_data
 from robustprune.metrics.concordance import kendall, percentile
 from robustprune.metrics.seeds import SeedMean, mean_over_seeds
 from robustprune.models import build_model
-from robustprune.pruning import choose_blocks, kept_depths, score_blocks
+from robustprune.pruning import choose_blocks, kept_profile, score_blocks
 from robustprune.runtime.devices import Device
 from robustprune.runtime.html import html_table
 from robustprune.runtime.progress import counted
@@ -28,26 +28,26 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class CriterionRank:
-    """How good a criterion's choices are, in one measure of a table.
+    """How good a criterion's choices are, in one metric of a table.
 
     Attributes:
         criterion: As it was asked for.
-        measure: Column of the table.
+        metric: Column of the table.
         figures: Name → mean over seeds with its interval; a figure that the table cannot tell is not there.
 
-            ``tau_subsets``, ``tau_tuples``: Kendall's τ_b between a ticket's value by the criterion, less the scores of
-            the blocks it lacks, and its true one, among tickets of equal size; of single tickets, and of means over
-            tickets that keep as many blocks of each stage. Chance is 0.
+            ``tau_subsets``: Kendall's τ_b between the predicted value of a ticket, minus the summed scores of its
+            removed blocks, and its measured value, among tickets of equal size; ``tau_profiles``: of the means over
+            the tickets of each depth profile. Chance is 0.
             ``regret``: how much the best ticket of the same seed and size is better than the one picked, in percentage
             points of shares and AUROC; ``regret_of_chance``: the same of a ticket picked at random.
             ``percentile``: the share of other tickets of that size that the picked one beats; chance is 50.
-            ``percentile_within``: the same among tickets that keep as many blocks of each stage.
+            ``percentile_within``: the same among tickets of the same depth profile.
         by_size: The same, by the number of removed blocks.
         seconds: How long scoring took.
     """
 
     criterion: str
-    measure: str
+    metric: str
     figures: dict[str, SeedMean]
     by_size: dict[int, dict[str, SeedMean]]
     seconds: float
@@ -58,48 +58,48 @@ class CriterionRank:
         def plain(figures: Mapping[str, SeedMean]) -> dict[str, dict[str, float | None]]:
             return {name: {"mean": each.mean, "low": each.low, "high": each.high} for name, each in figures.items()}
 
-        own = {"criterion": self.criterion, "measure": self.measure, "seconds": self.seconds}
+        own = {"criterion": self.criterion, "metric": self.metric, "seconds": self.seconds}
         return {**own, **plain(self.figures), "by_size": {size: plain(each) for size, each in self.by_size.items()}}
 
     def _repr_html_(self) -> str:
         rows = [[name, f"{each.mean:.3f}", "" if each.low is None else f"{each.low:.3f} … {each.high:.3f}"]
                 for name, each in self.figures.items()]  # fmt: skip
-        return html_table(f"{self.criterion} by {self.measure}", ["figure", ">mean", ">95 % interval"], rows)
+        return html_table(f"{self.criterion} by {self.metric}", ["figure", ">mean", ">95 % interval"], rows)
 
 
 def rank_criterion(
     table: TicketTable,
     criterion: str,
-    measures: Sequence[str] = ("accuracy",),
+    metrics: Sequence[str] = ("accuracy",),
     *,
     draws: int = 1,
     device: Device = None,
     work: Work = Work(),
     **options: Any,
 ) -> list[CriterionRank]:
-    """Return how a criterion's tickets fare among all that were trained, in each of some measures.
+    """Return how a criterion's tickets fare among all that were trained, in each of some metrics.
 
     The dense network of every seed is built anew and scored; nothing is trained.
 
     Args:
         table: From :func:`robustprune.load_table`.
         criterion: A name, or ``file:PATH:NAME`` of a class in a file of your own.
-        measures: Columns of the table.
+        metrics: Columns of the table.
         draws: How often each network is scored, each time on other images; more tell more of random criteria.
         device: Where to compute; by default on the processor.
         work: Its progress is told of networks.
         options: Those of the criterion.
 
     Raises:
-        TableError: There is no such measure.
+        TableError: There is no such metric.
         RobustPruneError: As scoring raises.
     """
-    for measure in measures:
-        table.check_measure(measure)
+    for metric in metrics:
+        table.check_metric(metric)
     start = time.perf_counter()
     scores = score_networks(table, criterion, draws=draws, device=device, work=work, **options)
     seconds = time.perf_counter() - start
-    return [CriterionRank(criterion, each, *judge_scores(table, each, scores), seconds) for each in measures]
+    return [CriterionRank(criterion, each, *judge_scores(table, each, scores), seconds) for each in metrics]
 
 
 def score_networks(
@@ -117,12 +117,12 @@ def score_networks(
 
 
 def judge_scores(
-    table: TicketTable, measure: str, scores: Mapping[int, Sequence[Scores]]
+    table: TicketTable, metric: str, scores: Mapping[int, Sequence[Scores]]
 ) -> tuple[dict[str, SeedMean], dict[int, dict[str, SeedMean]]]:
-    """Return what scores, by seed, are worth in a measure: over all sizes, and by the number of blocks removed."""
+    """Return what scores, by seed, are worth in a metric: over all sizes, and by the number of blocks removed."""
     judged: _Judged = {}
     for seed, drawn in scores.items():
-        judge = _Judge(table, table.goodness(measure, seed), 1 if measure in ("nll", "brier") else 100)
+        judge = _Judge(table, table.goodness(metric, seed), 1 if metric in ("nll", "brier") else 100)
         judged[seed] = [judge.judge(own) for own in drawn]
     sizes = sorted({size for drawn in judged.values() for own in drawn for size in own} - {0})
     return _over_seeds(judged, 0), {size: _over_seeds(judged, size) for size in sizes}
@@ -147,7 +147,7 @@ class _Judge:
         found = {size: self._judge_size(own, scores) for size, own in by_size.items()}
         together: _Figures = {
             "tau_subsets": kendall(_pairs(own, scores) for own in by_size.values()),
-            "tau_tuples": kendall(self._tuple_pairs(own, scores) for own in by_size.values()),
+            "tau_profiles": kendall(self._profile_pairs(own, scores) for own in by_size.values()),
         }
         for name in ("regret", "regret_of_chance", "percentile", "percentile_within"):
             values = [value for own in found.values() if (value := own[name]) is not None]
@@ -158,15 +158,15 @@ class _Judge:
         spec, size = self.table.spec, len(next(iter(truth)))
         names = {block.name for block in choose_blocks(spec.blocks, scores, size, spec.eligibility)}
         chosen = tuple(block.name for block in spec.blocks if block.name in names)
-        kept = "-".join(map(str, kept_depths(spec.blocks, chosen)))
-        # Of a table with one ticket for each depths, it is the one of the depths that the criterion would keep.
+        kept = "-".join(map(str, kept_profile(spec.blocks, chosen)))
+        # Of a table with one ticket for each depth profile, it is the one of the profile that the criterion would keep.
         picked = chosen if chosen in truth else next(each for each in truth if self.table.kept(each) == kept)
         others = {removed: value for removed, value in truth.items() if removed != picked}
         alike = [value for removed, value in others.items() if self.table.kept(removed) == kept]
         best, mean = max(truth.values()), float(np.mean(list(truth.values())))
         return {
             "tau_subsets": kendall([_pairs(truth, scores)]),
-            "tau_tuples": kendall([self._tuple_pairs(truth, scores)]),
+            "tau_profiles": kendall([self._profile_pairs(truth, scores)]),
             "regret": self.scale * (best - truth[picked]),
             "regret_of_chance": self.scale * (best - mean),
             "percentile": percentile(truth[picked], np.array(list(others.values()))),
@@ -176,7 +176,7 @@ class _Judge:
     def _of_size(self, size: int) -> dict[Subset, float]:
         return {removed: value for removed, value in self.truth.items() if len(removed) == size}
 
-    def _tuple_pairs(self, truth: Mapping[Subset, float], scores: Scores) -> tuple[Any, Any]:
+    def _profile_pairs(self, truth: Mapping[Subset, float], scores: Scores) -> tuple[Any, Any]:
         """Return the means over tickets that keep as many blocks of each stage, of expected and true values."""
         together: dict[str, list[Subset]] = {}
         for removed in truth:

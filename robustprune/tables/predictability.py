@@ -1,4 +1,4 @@
-"""What of a ticket's worth can be known: how much is depth, which blocks and seed, and what other figures foretell."""
+"""What the values of tickets vary with: depth profile, blocks and seed; and how well other figures predict them."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ _RIDGE = 1.0
 
 @dataclass(frozen=True)
 class VarianceShares:
-    """What a measure varies with among layer tickets, as shares of its variance that add up to 1.
+    """What a metric varies with among layer tickets, as shares of its variance that add up to 1.
 
     Attributes:
-        depths: How many blocks each stage keeps.
-        blocks: Which ones, at the same depths, alike for all seeds; None where a table has one ticket a depth and seed.
+        profile: How many blocks each stage keeps.
+        blocks: Which ones, in the same profile, alike for all seeds; None where a table has one ticket for each profile
+            and seed.
         seed: Initial weights and order of training, alike for all tickets.
         rest: What is particular to a ticket of a seed: which of the drawn blocks go, and chance.
-        deviation: Standard deviation of the whole, in units of the measure.
+        deviation: Standard deviation of the whole, in units of the metric.
     """
 
-    measure: str
-    depths: float
+    metric: str
+    profile: float
     blocks: float | None
     seed: float
     rest: float
     deviation: float
 
 
-def variance_shares(table: TicketTable, measure: str) -> VarianceShares:
-    """Return variance components of a measure by the analysis of variance, negative ones taken for zero.
+def variance_shares(table: TicketTable, metric: str) -> VarianceShares:
+    """Return variance components of a metric by the analysis of variance, negative ones taken for zero.
 
-    Seeds and tickets are crossed, tickets nested within depths; components are those whose expected mean squares are
+    Seeds and tickets are crossed, tickets nested within profiles; components are those whose expected mean squares are
     the ones found (Searle, Casella and McCulloch 1992, "Variance components", chapter 4).
 
     Raises:
-        TableError: Fewer than two seeds, or depths.
+        TableError: Fewer than two seeds, or depth profiles.
     """
-    by_seed = [table.goodness(measure, seed) for seed in table.seeds]
-    if table.spec.tickets == "tuples":  # other blocks for each seed: depths are what they share
+    by_seed = [table.goodness(metric, seed) for seed in table.seeds]
+    if table.spec.tickets == "profiles":  # other blocks for each seed: profiles are what they share
         by_seed = [{(table.kept(removed),): value for removed, value in own.items()} for own in by_seed]
         group = {key: key[0] for key in by_seed[0]}
     else:
@@ -58,32 +59,32 @@ def variance_shares(table: TicketTable, measure: str) -> VarianceShares:
     values = np.array([[own[key] for key in keys] for own in by_seed])  # (seeds, tickets)
     labels = np.array([group[key] for key in keys])
     if len(values) < 2 or len(set(labels)) < 2:
-        raise TableError(f"{table.name} has too few seeds or depths to tell them apart")
+        raise TableError(f"{table.name} has too few seeds or depth profiles to distinguish their effects")
     components = _components(values, labels)
     total = sum(components.values()) or 1.0
     shares = {name: value / total for name, value in components.items()}
     blocks = shares["blocks"] if len(keys) > len(set(labels)) else None
     return VarianceShares(
-        measure, shares["depths"], blocks, shares["seed"], shares["rest"], float(np.sqrt(sum(components.values())))
+        metric, shares["profile"], blocks, shares["seed"], shares["rest"], float(np.sqrt(sum(components.values())))
     )
 
 
 def _components(values: _Floats, labels: NDArray[np.str_]) -> dict[str, float]:
-    """Return the components of values (seeds, tickets), of which those of equal labels are of one depth."""
+    """Return the components of values (seeds, tickets), of which those of equal labels are of one profile."""
     seeds, tickets = values.shape
-    depths, sizes = np.unique(labels, return_counts=True)
+    profiles, sizes = np.unique(labels, return_counts=True)
     mean, of_seed, of_ticket = values.mean(), values.mean(axis=1), values.mean(axis=0)
-    of_depths = {depth: of_ticket[labels == depth].mean() for depth in depths}
-    expected = np.array([of_depths[label] for label in labels])
+    of_profiles = {each: of_ticket[labels == each].mean() for each in profiles}
+    expected = np.array([of_profiles[label] for label in labels])
     rest = values - of_seed[:, None] - of_ticket[None, :] + mean
     mean_rest = float((rest**2).sum()) / ((seeds - 1) * (tickets - 1))
     mean_seed = tickets * float(((of_seed - mean) ** 2).sum()) / (seeds - 1)
-    mean_depths = seeds * float(((expected - mean) ** 2).sum()) / (len(depths) - 1)
-    within = tickets - len(depths)
+    mean_profiles = seeds * float(((expected - mean) ** 2).sum()) / (len(profiles) - 1)
+    within = tickets - len(profiles)
     mean_blocks = seeds * float(((of_ticket - expected) ** 2).sum()) / within if within else mean_rest
-    typical = (tickets - float((sizes**2).sum()) / tickets) / (len(depths) - 1)
+    typical = (tickets - float((sizes**2).sum()) / tickets) / (len(profiles) - 1)
     components = {
-        "depths": (mean_depths - mean_blocks) / (seeds * typical),
+        "profile": (mean_profiles - mean_blocks) / (seeds * typical),
         "blocks": (mean_blocks - mean_rest) / seeds,
         "seed": (mean_seed - mean_rest) / tickets,
         "rest": mean_rest,
@@ -91,11 +92,11 @@ def _components(values: _Floats, labels: NDArray[np.str_]) -> dict[str, float]:
     return {name: max(value, 0.0) for name, value in components.items()}
 
 
-def measure_agreement(table: TicketTable, first: str, second: str) -> SeedMean:
-    """Return Kendall's τ_b between two measures of the tickets of a seed and size, the mean over seeds.
+def metric_agreement(table: TicketTable, first: str, second: str) -> SeedMean:
+    """Return Kendall's τ_b between two metrics of the tickets of a seed and size, the mean over seeds.
 
     Raises:
-        TableError: There is no such measure, or all values are tied.
+        TableError: There is no such metric, or all values are tied.
     """
     found = []
     for seed in table.seeds:
@@ -108,15 +109,15 @@ def measure_agreement(table: TicketTable, first: str, second: str) -> SeedMean:
     return mean_over_seeds(known)
 
 
-def predicted_ranks(table: TicketTable, measure: str, scores: Mapping[str, Mapping[int, Sequence[Scores]]]) -> SeedMean:
-    """Return Kendall's τ_b between a measure and what all criteria together foretell of it, the mean over seeds.
+def predicted_ranks(table: TicketTable, metric: str, scores: Mapping[str, Mapping[int, Sequence[Scores]]]) -> SeedMean:
+    """Return Kendall's τ_b between a metric and what all criteria together predict of it, the mean over seeds.
 
     A ridge regression on the ranks that criteria give tickets of equal size is fitted on all seeds but one, and judged
     on that one.
 
     Args:
         table: The table, of three seeds or more.
-        measure: What is to be foretold.
+        metric: What is to be predicted.
         scores: Criterion → seed → scorings, from :func:`~robustprune.tables.criterion_rank.score_networks`.
 
     Raises:
@@ -124,7 +125,7 @@ def predicted_ranks(table: TicketTable, measure: str, scores: Mapping[str, Mappi
     """
     if len(table.seeds) < 3:
         raise TableError(f"{table.name} has {len(table.seeds)} seeds; to learn from all but one takes three")
-    by_seed = {seed: _ranked(table.goodness(measure, seed), [own[seed][0] for own in scores.values()])
+    by_seed = {seed: _ranked(table.goodness(metric, seed), [own[seed][0] for own in scores.values()])
                for seed in table.seeds}  # fmt: skip
     found = []
     for left_out, groups in by_seed.items():

@@ -15,7 +15,7 @@ import torch
 
 from robustprune._version import __version__
 from robustprune.errors import TableError
-from robustprune.pruning import Block, kept_depths
+from robustprune.pruning import Block, kept_profile
 from robustprune.runtime.progress import counted, shown_progress
 from robustprune.sweep import Store, run_here, run_sweep
 from robustprune.sweep.graph import SweepPlan
@@ -69,7 +69,7 @@ def retrain(table: TicketTable, removed: Sequence[str], seed: int, folder: Path)
     (found,) = run_here("check", [RunSettings(**shared, pruning=pruning, seed=seed)], None, folder, shown_progress())
     record = found.read()
     now = _row(json.loads(record.to_json()), {"seed": seed, "method": own[0]["method"]}, table.spec.blocks)
-    figures = ["sha256", *table.measures]
+    figures = ["sha256", *table.metrics]
     return {
         "is_same": now["sha256"] == own[0]["sha256"],
         "table": {name: own[0][name] for name in figures},
@@ -109,7 +109,7 @@ def _row(record: Mapping[str, Any], settings: Mapping[str, Any], blocks: Sequenc
     return {
         "seed": settings["seed"],
         "method": settings["method"],
-        "kept": "-".join(map(str, kept_depths(blocks, gone))),
+        "kept": "-".join(map(str, kept_profile(blocks, gone))),
         "removed": ", ".join(gone),
         "match_by": match["by"] if match else None,
         **{name: model[name] for name in ("parameters", "macs", "filters")},

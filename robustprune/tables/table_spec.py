@@ -12,7 +12,7 @@ from pydantic import Field
 from robustprune.data import load_data
 from robustprune.errors import RobustPruneError, TableError
 from robustprune.models import build_model
-from robustprune.pruning import Block, Depths, Eligibility, Subset, find_blocks, kept_depths, subsets_by_depths
+from robustprune.pruning import Block, Eligibility, Profile, Subset, find_blocks, kept_profile, subsets_by_profile
 from robustprune.runtime.randomness import seeded_generator
 from robustprune.runtime.requests import Request
 from robustprune.sweep import Sweep
@@ -24,15 +24,15 @@ class FilterTickets(Request):
     """Filter-pruned networks beside the tickets that they match.
 
     Attributes:
-        depths: Beside which tickets, by the number of blocks that each stage keeps.
+        profiles: Beside which tickets, by the number of blocks that each stage keeps.
         criterion: What ranks filters.
         match_by: By which costs they match: ``filters``, ``macs`` or ``params``.
     """
 
-    FIRST: ClassVar[str | None] = "depths"
+    FIRST: ClassVar[str | None] = "profiles"
     ERROR: ClassVar[type[RobustPruneError]] = TableError
 
-    depths: tuple[Depths, ...]
+    profiles: tuple[Profile, ...]
     criterion: str = "l1"
     match_by: tuple[MatchBy, ...] = ("filters", "macs")
 
@@ -43,7 +43,7 @@ class TableSpec(RunSettings):
     Attributes:
         name: Of the table: ``NETWORK/IMAGES``.
         description: For readers.
-        tickets: ``subsets``: one without each set of blocks that can go together. ``tuples``: one for each number of
+        tickets: ``subsets``: one without each set of blocks that can go together. ``profiles``: one for each number of
             blocks that each stage keeps, whose blocks are drawn anew for each seed.
         eligibility: Which blocks may go.
         seeds: How many; each decides initial weights, drawn blocks and the order of training.
@@ -54,7 +54,7 @@ class TableSpec(RunSettings):
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     description: str = ""
-    tickets: Literal["subsets", "tuples"] = "subsets"
+    tickets: Literal["subsets", "profiles"] = "subsets"
     eligibility: Eligibility = "paper"
     seeds: Annotated[int, Field(ge=1)] = 5
     filters: FilterTickets | None = None
@@ -76,23 +76,23 @@ class TableSpec(RunSettings):
 
     def subsets(self, seed: int) -> Iterator[Subset]:
         """Yield the blocks that each ticket of a seed lacks."""
-        for depths, subsets in subsets_by_depths(self.blocks, self.eligibility).items():
+        for profile, subsets in subsets_by_profile(self.blocks, self.eligibility).items():
             if not subsets[0]:  # the dense network
                 continue
             if self.tickets == "subsets":
                 yield from subsets
             else:
-                generator = seeded_generator("table", seed, *depths)
+                generator = seeded_generator("table", seed, *profile)
                 yield subsets[int(torch.randint(len(subsets), (), generator=generator))]
 
     def _filters(self, subsets: Sequence[Subset]) -> Iterator[dict[str, Any]]:
-        """Yield the filter tickets of a seed: one for each depths, as the blocks of a stage cost alike."""
+        """Yield the filter tickets of a seed: one for each profile, as the blocks of a stage cost alike."""
         wanted = self.filters or FilterTickets(())
-        first = {kept_depths(self.blocks, removed): removed for removed in reversed(subsets)}
-        if unknown := set(wanted.depths) - set(first):
+        first = {kept_profile(self.blocks, removed): removed for removed in reversed(subsets)}
+        if unknown := set(wanted.profiles) - set(first):
             raise TableError(f"no ticket keeps {' and '.join(map(str, unknown))} blocks of each stage")
-        for depths in wanted.depths:
-            matched = {"method": "filter", "criterion": wanted.criterion, "blocks": list(first[depths])}
+        for profile in wanted.profiles:
+            matched = {"method": "filter", "criterion": wanted.criterion, "blocks": list(first[profile])}
             yield from ({**matched, "match_by": match_by} for match_by in wanted.match_by)
 
 

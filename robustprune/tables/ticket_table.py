@@ -53,7 +53,7 @@ def load_table(name: str | Path) -> TicketTable:
 
 @dataclass(frozen=True)
 class TicketTable:
-    """Tickets of every depth, trained and measured for several seeds.
+    """Tickets of every depth profile, trained and measured for several seeds.
 
     Attributes:
         rows: One of each network: ``seed``, ``method``, ``kept`` blocks of each stage, ``removed`` blocks, costs, and
@@ -82,7 +82,7 @@ class TicketTable:
         return sorted({row["seed"] for row in self.rows})
 
     @cached_property
-    def measures(self) -> list[str]:
+    def metrics(self) -> list[str]:
         """The columns that say how good a network is."""
         return [name for name in self.rows[0] if name not in _NO_MEASURE and not name.startswith("right_")]
 
@@ -91,25 +91,25 @@ class TicketTable:
         """The rows of layer tickets."""
         return [row for row in self.rows if row["method"] == "layer"]
 
-    def goodness(self, measure: str, seed: int) -> dict[Subset, float]:
-        """Return a measure of the layer tickets of a seed, by the blocks that they lack: larger is better.
+    def goodness(self, metric: str, seed: int) -> dict[Subset, float]:
+        """Return a metric of the layer tickets of a seed, by the blocks that they lack: larger is better.
 
         Raises:
-            TableError: There is no such measure, or it is not there of every ticket.
+            TableError: There is no such metric, or it is not there of every ticket.
         """
-        self.check_measure(measure)
-        sign = -1 if is_smaller_better(measure) else 1
-        own = {blocks_of(row): row[measure] for row in self.layer_tickets if row["seed"] == seed}
+        self.check_metric(metric)
+        sign = -1 if is_smaller_better(metric) else 1
+        own = {blocks_of(row): row[metric] for row in self.layer_tickets if row["seed"] == seed}
         if any(value is None for value in own.values()):
-            raise TableError(f"{measure} of {self.name} is not known of every ticket, as some attacks were not valid")
+            raise TableError(f"{metric} of {self.name} is not known of every ticket, as some attacks were not valid")
         return {removed: sign * value for removed, value in own.items()}
 
-    def check_measure(self, measure: str) -> None:
-        """Raise a :class:`TableError` where there is no such measure."""
-        if measure not in self.measures:
+    def check_metric(self, metric: str) -> None:
+        """Raise a :class:`TableError` where there is no such metric."""
+        if metric not in self.metrics:
             raise TableError(
-                f"{self.name} has no measure {measure!r}.{suggest(measure, self.measures)} Known: "
-                f"{', '.join(self.measures)}."
+                f"{self.name} has no metric {metric!r}.{suggest(metric, self.metrics)} Known: "
+                f"{', '.join(self.metrics)}."
             )
 
     def kept(self, removed: Subset) -> str:
@@ -126,20 +126,20 @@ class TicketTable:
 
         return pandas.DataFrame(self.rows)
 
-    def outcomes(self, row: Row, measure: str) -> NDArray[np.bool_]:
+    def outcomes(self, row: Row, metric: str) -> NDArray[np.bool_]:
         """Return which images (n,) a network got right: under ``clean``, an attack, or a corruption (5, n)."""
-        packed = np.frombuffer(row[f"right_{measure}"], dtype=np.uint8)
+        packed = np.frombuffer(row[f"right_{metric}"], dtype=np.uint8)
         count = int(self.facts["images"])
         width = -(-count // 8)
         found = np.unpackbits(packed.reshape(-1, width), axis=1)[:, :count].astype(bool)
         return found[0] if len(found) == 1 else found
 
     def _repr_html_(self) -> str:
-        columns = ["method", "blocks kept", ">networks", *(f">{name}" for name in self.measures[:3])]
+        columns = ["method", "blocks kept", ">networks", *(f">{name}" for name in self.metrics[:3])]
         rows = []
         for method, kept in dict.fromkeys((row["method"], row["kept"]) for row in self.rows):
             own = [row for row in self.rows if (row["method"], row["kept"]) == (method, kept)]
-            means = [f"{np.mean([row[name] for row in own]):.4f}" for name in self.measures[:3]]
+            means = [f"{np.mean([row[name] for row in own]):.4f}" for name in self.metrics[:3]]
             rows.append([method, kept, len(own), *means])
         return html_table(f"{self.name}, {len(self.rows)} networks", columns, rows)
 
@@ -149,6 +149,6 @@ def blocks_of(row: Row) -> Subset:
     return tuple(row["removed"].split(", ")) if row["removed"] else ()
 
 
-def is_smaller_better(measure: str) -> bool:
+def is_smaller_better(metric: str) -> bool:
     """Return whether smaller values of a column are the better ones."""
-    return measure in _SMALLER_IS_BETTER or "fpr95" in measure
+    return metric in _SMALLER_IS_BETTER or "fpr95" in metric

@@ -6,7 +6,7 @@ from math import comb, prod
 
 import pytest
 
-from robustprune.pruning import Block, kept_depths, removable_subsets, removable_together, subsets_by_depths
+from robustprune.pruning import Block, kept_profile, removable_subsets, removable_together, subsets_by_profile
 from robustprune.pruning.choice import check_eligibility, choose_blocks
 
 
@@ -18,14 +18,14 @@ def stages(*sizes: int) -> list[Block]:
     ]
 
 
-@pytest.mark.parametrize(("sizes", "subsets", "depths"), [((3, 3, 3), 27, 8), ((5, 5, 5), 3375, 64)])
-def test_as_many_as_the_paper_has(sizes: tuple[int, ...], subsets: int, depths: int) -> None:
+@pytest.mark.parametrize(("sizes", "subsets", "profiles"), [((3, 3, 3), 27, 8), ((5, 5, 5), 3375, 64)])
+def test_as_many_as_the_paper_has(sizes: tuple[int, ...], subsets: int, profiles: int) -> None:
     blocks = stages(*sizes)
     found = removable_subsets(blocks)
     assert len(found) == len(set(found)) == subsets
     assert subsets == prod(sum(comb(size - 1, gone) for gone in range(size - 1)) for size in sizes)
     assert found[0] == ()
-    assert len(subsets_by_depths(blocks)) == depths
+    assert len(subsets_by_profile(blocks)) == profiles
     assert max(map(len, found)) == removable_together(blocks, check_eligibility("paper"))
 
 
@@ -40,5 +40,5 @@ def test_whatever_a_criterion_chooses_is_among_them(eligibility: str) -> None:
             assert frozenset(block.name for block in chosen) in every
 
 
-def test_depths_count_what_stays() -> None:
-    assert kept_depths(stages(3, 3, 3), ["layer0.1", "layer2.1", "layer2.2"]) == (2, 3, 1)
+def test_a_profile_counts_what_stays() -> None:
+    assert kept_profile(stages(3, 3, 3), ["layer0.1", "layer2.1", "layer2.2"]) == (2, 3, 1)

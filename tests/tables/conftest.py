@@ -9,7 +9,7 @@ import pytest
 
 from robustprune.data import load_data
 from robustprune.models import build_model
-from robustprune.pruning import find_blocks, kept_depths, removable_subsets
+from robustprune.pruning import find_blocks, kept_profile, removable_subsets
 from robustprune.tables.ticket_table import TicketTable
 
 MakeTable = Callable[..., TicketTable]
@@ -29,7 +29,7 @@ def make_table() -> MakeTable:
                     {
                         "seed": seed,
                         "method": "layer" if removed else "dense",
-                        "kept": "-".join(map(str, kept_depths(blocks, removed))),
+                        "kept": "-".join(map(str, kept_profile(blocks, removed))),
                         "removed": ", ".join(removed),
                         "match_by": None,
                         **dict.fromkeys(("parameters", "macs", "filters", "training_memory"), cost),

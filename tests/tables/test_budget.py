@@ -23,7 +23,7 @@ def table(make_table: MakeTable) -> TicketTable:
 
 def test_those_that_nothing_beats_are_marked(table: TicketTable) -> None:
     found = {each.kept: each.is_best for each in best_tickets(table, ["accuracy", "pgd"])}
-    # Without the free block it is cheaper and as good; each further block costs one measure and is cheaper.
+    # Without the free block it is cheaper and as good; each further block costs in one metric and is cheaper.
     assert {kept for kept, is_best in found.items() if is_best} == {"3-2-3", "2-2-3", "3-2-2", "2-2-2"}
 
 

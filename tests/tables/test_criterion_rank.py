@@ -28,16 +28,16 @@ def table(make_table: MakeTable) -> TicketTable:
                                              "nll": 1 + sum(block_worth(seed, name) for name in removed)})  # fmt: skip
 
 
-@pytest.mark.parametrize("measure", ["accuracy", "nll"])
-def test_a_criterion_that_knows_what_blocks_are_worth_picks_the_best(table: TicketTable, measure: str) -> None:
+@pytest.mark.parametrize("metric", ["accuracy", "nll"])
+def test_a_criterion_that_knows_what_blocks_are_worth_picks_the_best(table: TicketTable, metric: str) -> None:
     scores = {seed: [{name: block_worth(seed, name) for name in BLOCKS}] for seed in table.seeds}
-    figures, by_size = judge_scores(table, measure, scores)
+    figures, by_size = judge_scores(table, metric, scores)
     for own in (figures, *by_size.values()):
         assert own["regret"].mean == pytest.approx(0, abs=1e-9)
         assert own["percentile"].mean == pytest.approx(100)
         assert own["tau_subsets"].mean == pytest.approx(1)
         assert own["regret_of_chance"].mean > 0
-    assert figures["tau_tuples"].mean == pytest.approx(1)
+    assert figures["tau_profiles"].mean == pytest.approx(1)
     assert set(by_size) == {1, 2, 3}
 
 
@@ -54,7 +54,7 @@ def test_one_that_has_it_upside_down_picks_the_worst(table: TicketTable) -> None
         assert own["regret"].mean == pytest.approx(np.mean(regrets))
 
 
-def test_scores_that_know_depths_alone_are_no_better_than_chance_within_them(make_table: MakeTable) -> None:
+def test_scores_that_know_profiles_alone_are_no_better_than_chance_within_them(make_table: MakeTable) -> None:
     # What the first stage loses is cheap; which of its blocks, is not known.
     stage_cost = {"1": 0.01, "2": 0.03, "3": 0.05}
     table = make_table(
@@ -68,7 +68,7 @@ def test_scores_that_know_depths_alone_are_no_better_than_chance_within_them(mak
         for seed in table.seeds
     }
     figures, _ = judge_scores(table, "accuracy", scores)
-    assert figures["tau_tuples"].mean == pytest.approx(1)
+    assert figures["tau_profiles"].mean == pytest.approx(1)
     assert figures["percentile"].mean > 60
     within = figures["percentile_within"]
     assert within.ends[0] < 50 < within.ends[1]
@@ -99,5 +99,5 @@ def test_a_criterion_in_a_users_file_is_ranked(table: TicketTable, tmp_path: Pat
 
 
 def test_an_unknown_measure_is_named(table: TicketTable) -> None:
-    with pytest.raises(TableError, match=r"no measure 'acuracy'. Did you mean 'accuracy'"):
+    with pytest.raises(TableError, match=r"no metric 'acuracy'. Did you mean 'accuracy'"):
         rank_criterion(table, "random", ["acuracy"])

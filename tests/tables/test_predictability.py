@@ -10,7 +10,7 @@ import pytest
 from conftest import MakeTable  # type: ignore[attr-defined]
 
 from robustprune.errors import TableError
-from robustprune.tables.predictability import measure_agreement, predicted_ranks, variance_shares
+from robustprune.tables.predictability import metric_agreement, predicted_ranks, variance_shares
 
 BLOCKS = [f"layer{stage}.{place}" for stage, place in product((1, 2, 3), (0, 1, 2))]
 
@@ -20,27 +20,27 @@ def noise(*what: object) -> float:
     return float(np.random.default_rng(zlib.crc32(repr(what).encode())).normal())
 
 
-def depths_of(removed: tuple[str, ...]) -> tuple[str, ...]:
+def profile_of(removed: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(name[:6] for name in removed))
 
 
-@pytest.mark.parametrize("part", ["depths", "blocks", "seed", "rest"])
+@pytest.mark.parametrize("part", ["profile", "blocks", "seed", "rest"])
 def test_what_varies_with_one_thing_alone_is_found(make_table: MakeTable, part: str) -> None:
     found = []
     for turn in range(10):
 
         def worth(seed: int, removed: tuple[str, ...], turn: int = turn) -> dict[str, float]:
-            keys = {"depths": depths_of(removed), "blocks": removed, "seed": seed, "rest": (seed, removed)}
+            keys = {"profile": profile_of(removed), "blocks": removed, "seed": seed, "rest": (seed, removed)}
             return {"accuracy": noise(turn, part, keys[part])}
 
         shares = variance_shares(make_table(worth, seeds=6), "accuracy")
-        assert shares.depths + (shares.blocks or 0) + shares.seed + shares.rest == pytest.approx(1)
+        assert shares.profile + (shares.blocks or 0) + shares.seed + shares.rest == pytest.approx(1)
         found.append(getattr(shares, part))
     assert np.mean(found) > 0.85
 
 
 def test_components_hold_the_true_ones_on_average(make_table: MakeTable) -> None:
-    # The deviation of a seed's effect is twice that of what is left; depths and blocks have none.
+    # The deviation of a seed's effect is twice that of what is left; profiles and blocks have none.
     found = [
         variance_shares(
             make_table(
@@ -52,17 +52,17 @@ def test_components_hold_the_true_ones_on_average(make_table: MakeTable) -> None
     ]
     assert np.mean([each.seed for each in found]) == pytest.approx(0.8, abs=0.12)
     assert np.mean([each.rest for each in found]) == pytest.approx(0.2, abs=0.1)
-    assert np.mean([each.depths + (each.blocks or 0) for each in found]) < 0.03
+    assert np.mean([each.profile + (each.blocks or 0) for each in found]) < 0.03
 
 
 def test_agreement_of_measures(make_table: MakeTable) -> None:
     table = make_table(
         lambda seed, removed: {"accuracy": (value := noise(seed, removed)), "nll": -value, "ece": value, "pgd": 1.0}
     )
-    assert measure_agreement(table, "accuracy", "nll").mean == pytest.approx(1)  # less is better
-    assert measure_agreement(table, "accuracy", "ece").mean == pytest.approx(-1)
+    assert metric_agreement(table, "accuracy", "nll").mean == pytest.approx(1)  # less is better
+    assert metric_agreement(table, "accuracy", "ece").mean == pytest.approx(-1)
     with pytest.raises(TableError, match="the same for all tickets"):
-        measure_agreement(table, "accuracy", "pgd")
+        metric_agreement(table, "accuracy", "pgd")
 
 
 def test_criteria_together_predict_what_each_knows_a_part_of(make_table: MakeTable) -> None:

@@ -80,8 +80,8 @@ def test_every_ticket_of_every_seed_is_there_once(table: TicketTable) -> None:
 @pytest.mark.slow
 def test_shares_are_those_of_the_outcomes(table: TicketTable) -> None:
     for row in table.rows:
-        for name, measure in (("clean", "accuracy"), ("fgsm_linf_0_05", "fgsm_linf_0_05"), ("fog", "fog")):
-            assert np.mean(table.outcomes(row, name)) == pytest.approx(row[measure])
+        for name, metric in (("clean", "accuracy"), ("fgsm_linf_0_05", "fgsm_linf_0_05"), ("fog", "fog")):
+            assert np.mean(table.outcomes(row, name)) == pytest.approx(row[metric])
 
 
 @pytest.mark.slow
@@ -115,8 +115,8 @@ def test_a_second_call_trains_nothing(home: Path, table: TicketTable) -> None:
     assert before
 
 
-def test_of_each_depths_one_ticket_is_drawn_by_the_seed(home: Path) -> None:
-    spec = spec_of(home, tickets="tuples", seeds=30)
+def test_of_each_profile_one_ticket_is_drawn_by_the_seed(home: Path) -> None:
+    spec = spec_of(home, tickets="profiles", seeds=30)
     drawn = [list(spec.subsets(seed)) for seed in range(30)]
     assert all(len(each) == 3 for each in drawn)  # but the dense network
     assert drawn == [list(spec.subsets(seed)) for seed in range(30)]
@@ -125,8 +125,8 @@ def test_of_each_depths_one_ticket_is_drawn_by_the_seed(home: Path) -> None:
     }
 
 
-def test_filter_tickets_match_one_ticket_of_equal_depths(home: Path) -> None:
-    runs = spec_of(home, filters={"depths": [[2, 3]], "match_by": ["macs"]}).sweep().runs
+def test_filter_tickets_match_one_ticket_of_equal_profile(home: Path) -> None:
+    runs = spec_of(home, filters={"profiles": [[2, 3]], "match_by": ["macs"]}).sweep().runs
     filters = [run.pruning for run in runs if run.pruning.method == "filter"]
     assert [each.match_by for each in filters] == ["macs", "macs"]
     assert {each.blocks for each in filters} == {("network.stages.0.1",)}
@@ -158,10 +158,10 @@ def test_the_command_line(home: Path, table: TicketTable, run: Run) -> None:
     assert rank["percentile"]["mean"] >= 0
     assert run("table", "query", file, "--where", "kept = '2-2'", "--json").json
     (predicted,) = run("table", "predict", file, "--json").json
-    assert predicted["depths"] + predicted["blocks"] + predicted["seed"] + predicted["rest"] == pytest.approx(1)
+    assert predicted["profile"] + predicted["blocks"] + predicted["seed"] + predicted["rest"] == pytest.approx(1)
     asked = ["--remove", "network.stages.0.1", "--seed", "1", "--folder", str(home / "check")]
     done = run("table", "check", file, *asked, "--json")
     assert done.json["is_same"]
     assert "tiny/digits" in run("table", "show", file).out
     check_failure(run("table", "rank", "nope", "--criterion", "snip"), 1, "no table called 'nope'")
-    check_failure(run("table", "best", file, "--measure", "acuracy"), 1, "Did you mean 'accuracy'")
+    check_failure(run("table", "best", file, "--metric", "acuracy"), 1, "Did you mean 'accuracy'")

@@ -78,6 +78,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path, file: Path) -> None:
     for name in ("text", "cut", "other"):
         with pytest.raises(TableError, match=rf"{name}.parquet is no table of tickets, or is damaged"):
             read_table_file(tmp_path / f"{name}.parquet")
+    for name in ("text", "other"):  # a damaged table may be written anew
         with pytest.raises(TableError, match="cannot be written"):
             write_table_file(tmp_path / f"{name}.parquet", ROWS, FACTS)
     with pytest.raises(TableError, match="there is no file"):
