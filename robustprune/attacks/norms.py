@@ -174,7 +174,6 @@ def write_norm(norm: str) -> str:
     return {"linf": "L∞", "l2": "L2", "l1": "L1"}.get(norm, norm)
 
 
-def write_epsilon(epsilon: float) -> str:
-    """Return a budget of an attack as a fraction of 255 where it is one, else as a number."""
-    levels = 255 * epsilon
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-4 and levels >= 0.5 else f"{epsilon:.3g}"
+def write_epsilon(epsilon: float, norm: str) -> str:
+    """Return a budget of an attack for readers: a fraction of 255 in L∞, a number in other norms."""
+    return f"{255 * epsilon:.4g}/255" if norm == "linf" else f"{epsilon:.3g}"

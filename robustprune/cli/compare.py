@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from robustprune.comparison import Comparison
 
 _LEGEND = """\
-Shares in percent, differences in pp; p: Holm's correction for all rows.
-Verdicts are not corrected for the number of rows; ± is half an interval.
-Better: the interval lies above 0. Otherwise the one-sided bounds decide:
-equivalent within ±ξ, no worse above −ξ, worse below −ξ, else undecided.
+Shares in percent, differences in pp; ± is half an interval.
+p: Holm's correction for all rows. Verdicts are not corrected.
+Better: the {interval:.4g} % interval lies above 0, however little (< ξ: by less than ξ).
+Otherwise the {bounds:.4g} % interval decides: equivalent within ±ξ, no worse above −ξ,
+worse below −ξ, undecided where it contains −ξ.
+Loss: the {interval:.4g} % interval lies below 0. Where lower is better, signs are reversed.
 Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""
 
 
@@ -121,11 +123,18 @@ _MORE = (
 def _draw(found: Comparison) -> None:
     for sentence in found.summary:
         terminal.paragraph(sentence)
+    levels = {"interval": 100 * found.confidence, "bounds": 100 * (2 * found.confidence - 1)}
     for pair in found.pairs:
-        legend = [_LEGEND, *([f"ξ: {found.tolerance_text}."] if found.tolerance_text else []), *found.notes(*pair)]
+        legend = [
+            _LEGEND.format(**levels),
+            *([f"ξ: {found.tolerance_text}."] if found.tolerance_text else []),
+            *found.notes(*pair),
+        ]
         terminal.table(found.title(*pair), *found.table(*pair), "\n".join(legend))
     for ranking in found.rankings[:1]:
         terminal.table(ranking.title, *ranking.table(), "\n".join(ranking.notes()))
+    if found.choice:
+        terminal.paragraph(found.choice)
     for limitation in found.limitations:
         terminal.say(f"Limitation: {limitation}")
 
@@ -136,7 +145,7 @@ def _write_ranks(found: Comparison, folder: str) -> None:
 
     if not found.rankings:
         raise ComparisonError(
-            "ranks take three kinds of networks or more, on three settings or of three seeds that all of them have; "
+            "ranks need at least three kinds of networks, on three settings or of three seeds that all of them have; "
             "leave out --figures, or give more records"
         )
     save_figures((draw_ranking(each, f"ranks-{slug(each.metric)}") for each in found.rankings), folder)

@@ -168,7 +168,7 @@ def _summary(result: DemoResult) -> None:
         rows.append([name, *(f"{value_text(row.value, row.unit)}\n{verdict_badge(row).word}" for row in found)])
     terminal.table(
         f"ResNet32 on digits, {result.records['dense'].n} test images: {', '.join(NAMES.values())}",
-        ["network", *(f">{heading(column).partition(', ')[0]}" for column in columns)],
+        ["network", *(f">{heading(column)}" for column in columns)],
         rows,
         f"Verdicts by paired intervals; tolerances: {comparison.tolerance_text}.\n"
         "One seed on a few hundred small images: this shows that everything works, not what layer pruning does.\n"

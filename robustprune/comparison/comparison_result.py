@@ -11,7 +11,7 @@ from typing import Any
 from robustprune.comparison.comparison_row import ComparisonRow, row_cells
 from robustprune.comparison.failures import Failures
 from robustprune.comparison.interim_look import InterimLook
-from robustprune.comparison.main_metrics import main_metrics
+from robustprune.comparison.main_metrics import explain_choice, main_metrics
 from robustprune.comparison.metric import write_interval, write_value
 from robustprune.comparison.ranking import Ranking, rank_blocks
 from robustprune.comparison.summary import write_answer
@@ -20,8 +20,8 @@ from robustprune.records.tidy import GROUPS
 from robustprune.runtime.html import html_paragraphs, html_table
 
 _OF_SETTINGS = (
-    "One more setting: prediction interval for the difference in a further setting.",
-    "τ: standard deviation between settings; I²: its share of their variance.",
+    "New setting: prediction interval for the difference in a further setting.",
+    "τ: standard deviation between settings; I²: share of the variance that is due to settings.",
 )
 
 
@@ -70,10 +70,15 @@ class Comparison:
 
     def answer(self, candidate: str, against: str) -> str:
         """Return how one of the `pairs` compares in the main metrics, in a few words."""
-        main = [row.metric for row in main_metrics(self.rows)]
         rows = {row.metric: row for row in self._of(candidate, against)}
+        main = [row.metric for row in main_metrics(self.rows, list(rows.values()))]
         failures = [each for each in self.failures if each.group == candidate]
         return write_answer([rows[metric] for metric in main if metric in rows], *failures)
+
+    @property
+    def choice(self) -> str:
+        """How the metrics of the answers were chosen, in a sentence; empty where there was no choice."""
+        return explain_choice(self.rows)
 
     def _seeds(self, *pair: str) -> str:
         """Return the number of seeds in words, where there are too few to speak of the method."""
@@ -151,16 +156,15 @@ class Comparison:
         return chances + [f"{'; '.join(labels)}: {reason}" for reason, labels in reasons.items()]
 
     def _narrow_by_chance(self, *pair: str) -> Iterator[str]:
-        """Yield which rows have settings that agree by chance, and the interval that their verdicts rest on."""
-        found = []
-        for row in self._of(*pair):
-            if row.heterogeneity is not None and row.interval is not None:
-                own = row.heterogeneity.within.interval(self.confidence)
-                if own[1] - own[0] > row.interval[1] - row.interval[0]:
-                    found.append(f"{row.label} {write_interval(own, row.unit)}")
+        """Yield in which rows settings agree by chance, so that the interval is that of seeds and images."""
+        found = [
+            row.label
+            for row in self._of(*pair)
+            if row.heterogeneity is not None and row.interval == row.heterogeneity.within.interval(self.confidence)
+        ]
         if found:
-            yield "Settings agree more closely than their seeds and images allow, by chance."
-            yield f"Verdicts rest on the wider interval: {', '.join(found)}."
+            yield "Settings agree better than the noise of seeds and images lets one expect. This is chance,"
+            yield f"so interval, p and verdict allow for that noise: {', '.join(found)}."
 
     def title(self, candidate: str, against: str) -> str:
         """Return the title of the table of one of the `pairs`."""
@@ -189,7 +193,7 @@ class Comparison:
                     yield [f"    {name}", reference, difference, "", verdict]
         expected = "" if spread.prediction is None else write_interval(spread.prediction, row.unit)
         text = f"τ {write_value(spread.deviation, row.unit)}, I² {100 * spread.share:.0f} %"
-        yield [f"    {'one more setting' if expected else 'between settings'}", "", expected, "", text]
+        yield [f"    {'new setting' if expected else 'between settings'}", "", expected, "", text]
 
     def _of(self, *pair: str) -> list[ComparisonRow]:
         return [row for row in self.rows if (row.candidate, row.against) == pair]

@@ -38,7 +38,8 @@ class ComparisonRow:
         freedom: Degrees of freedom of the standard error; 1e9 stands for infinitely many.
         p_value: p-value of the null hypothesis of no difference.
         p_adjusted: ``p_value`` after Holm's correction for all rows of the comparison.
-        p_equivalent: p-value of the null hypothesis of a difference of at least ``tolerance`` (two one-sided tests).
+        p_equivalent: p-value of the null hypothesis of a difference of at least ``tolerance`` (two one-sided tests);
+            None where that is 0.
         saved_percent: Cost that the candidate saves, in percent of the reference.
         chance_better: Probability that one network of the candidate is better than one of the reference, of the same
             seed where they are paired; on these images, from three seeds on.
@@ -93,9 +94,20 @@ class ComparisonRow:
 
     @property
     def verdict_text(self) -> str | None:
-        """The verdict for readers; ``better, < ξ`` where the candidate is better by less than the tolerance."""
+        """The verdict for readers.
+
+        ``better, < ξ`` where the candidate is better by less than the tolerance; ``equivalent, loss`` and
+        ``undecided, loss`` where it is significantly worse, and by less than the tolerance or undecided how far.
+        """
         is_slight = self.verdict == "better" and self.bounds is not None and is_within(self.bounds, self.tolerance or 0)
-        return "better, < ξ" if is_slight else self.verdict
+        return "better, < ξ" if is_slight else f"{self.verdict}, loss" if self.is_loss else self.verdict
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the interval lies on the worse side of 0 though the verdict is not ``worse``."""
+        if self.interval is None or self.verdict in (None, "worse"):
+            return False
+        return self.interval[1] < 0 if self.higher_is_better else self.interval[0] > 0
 
 
 def row_cells(row: ComparisonRow) -> list[str]:

@@ -64,8 +64,8 @@ def _few_seeds(pairing: Pairing) -> Iterator[_Named]:
     if fewest < LEAST_SEEDS:
         yield (
             pairing.candidate,
-            f"only {fewest} seed{'s' * (fewest > 1)}: verdicts hold for these networks, not for the method; that takes "
-            f"{LEAST_SEEDS} seeds or more",
+            f"only {fewest} seed{'s' * (fewest > 1)}: verdicts hold for these networks, not for the method, for which "
+            f"{LEAST_SEEDS} seeds or more are needed",
         )
 
 
@@ -79,7 +79,7 @@ def _small_samples(rows: Sequence[ComparisonRow]) -> Iterator[_Named]:
                 yield (
                     row.candidate,
                     f"with {row.n_samples:,} images and {seeds}, accuracy is too uncertain to be found equivalent "
-                    f"within ξ = {row.tolerance:.3g} pp; `robustprune power` says how many it takes",
+                    f"within ξ = {row.tolerance:.3g} pp; `robustprune power` says how many images and seeds are needed",
                 )
 
 

@@ -131,15 +131,15 @@ def judge_pooled(
 ) -> dict[str, Any]:
     """Return the fields of a row that a mean difference over settings decides.
 
-    By chance, settings may agree more closely than their seeds and images allow. The interval, right in 95 % of all
-    cases, is mostly wrong in these; so the verdict then rests on the wider interval of seeds and images.
+    By chance, settings may agree more closely than the noise of seeds and images lets one expect. The interval over
+    settings, right in 95 % of all cases, is mostly wrong in these, so that of seeds and images takes its place.
     """
     own, within = (
         judge_estimate(each, tolerance, confidence, higher_is_better=higher_is_better, has_failures=has_failures)
         for each in (found[0], found[1].within)
     )
     is_wider = within["interval"][1] > own["interval"][1]  # both have the same middle
-    return own | {"verdict": within["verdict"] if is_wider else own["verdict"]}
+    return within if is_wider else own
 
 
 def _limitations_of_mean(

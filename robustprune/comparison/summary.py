@@ -22,11 +22,8 @@ _NARROW = 0.5
 def write_answer(rows: Sequence[ComparisonRow], failures: Failures | None = None) -> str:
     """Return what rows of one candidate say, one for each main metric: the part of the sentence after its name.
 
-    Of several attacks it names the one that leaves the reference closest to 50 %: where an attack breaks everything or
-    nothing, networks cannot differ.
+    Which metrics these are, :func:`~robustprune.comparison.main_metrics.main_metrics` says.
     """
-    attacks = sorted((row for row in rows if row.group == "robustness"), key=lambda row: abs((row.reference or 0) - 50))
-    rows = [row for row in rows if row not in attacks[1:]]
     clauses = []
     if failures:
         clauses.append(f"{len(failures.seeds)} of {failures.n_networks} trainings failed")
@@ -44,6 +41,8 @@ def write_verdict(row: ComparisonRow) -> str:
     if row.verdict in ("better", "worse"):
         slight = " (< ξ)" if row.verdict_text != row.verdict else ""
         return f"{name} {row.verdict} by {write_estimate(row, signed=False)}{slight}"
+    if row.is_loss:
+        return f"{name} {row.verdict}, a significant loss ({write_estimate(row)})"
     if row.group == "accuracy" or row.verdict == "undecided":
         return f"{name} {row.verdict} ({write_estimate(row)})"
     return f"{name} {row.verdict}"

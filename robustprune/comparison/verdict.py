@@ -94,7 +94,8 @@ def judge(
     have confidence 1 − α each, so that together they are the interval of confidence 1 − 2α: ``equivalent`` where they
     lie within ±ξ (two one-sided tests, Schuirmann 1987), ``no worse`` where they lie above −ξ, ``worse`` where they lie
     below −ξ, and ``undecided`` where −ξ lies between them. ξ is the tolerance, in the unit of the interval. Where lower
-    values are better, signs are reversed.
+    values are better, signs are reversed. So a gain needs no minimum and a loss does: eq. 1 allows for losses up to ξ.
+    Rows say where such a loss is significant (:attr:`ComparisonRow.is_loss`).
     """
     if not higher_is_better:
         interval, bounds = ((-high, -low) for low, high in (interval, bounds))
@@ -117,7 +118,8 @@ def judge_estimate(
 ) -> dict[str, Any]:
     """Return the fields of a row of a comparison that an estimated difference decides.
 
-    A candidate with failed trainings does not win, however good its other networks are.
+    A candidate with failed trainings does not win, however good its other networks are. Without a tolerance there is no
+    test of equivalence.
     """
     interval, bounds = (estimate.interval(each) for each in (confidence, 2 * confidence - 1))
     verdict = judge(interval, bounds, tolerance, higher_is_better=higher_is_better)
@@ -127,7 +129,7 @@ def judge_estimate(
         "standard_error": estimate.standard_error,
         "freedom": estimate.all_freedom,
         "p_value": estimate.p_value,
-        "p_equivalent": estimate.p_equivalent(tolerance),
+        "p_equivalent": estimate.p_equivalent(tolerance) if tolerance else None,
         "tolerance": tolerance,
         "verdict": "undecided" if has_failures and verdict in WINNING else verdict,
     }

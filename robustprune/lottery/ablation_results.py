@@ -168,7 +168,7 @@ class AblationVerdicts:
         verdict, remark = str(row.verdict), ""
         if verdict == "better" and (row.p_adjusted or 0.0) > 1 - self.comparison.confidence:
             verdict, remark = "undecided", f", as p is {row.p_adjusted:.2f} with all rows taken into account"
-        elif verdict == "undecided" and row.interval is not None and row.interval[1] < 0:
+        elif verdict == "undecided" and row.is_loss:
             verdict = "lower"
         answer = _ANSWERS[verdict].format(what=what, beyond=beyond, margin=margin)
         if row.statement == "networks":

@@ -74,7 +74,9 @@ def pool_settings(
     ratio = spread / within if within else math.inf if spread else 1.0
     used = within if fdtr(k - 1, freedom, ratio) < _CLOSE else spread
     found = CrossedDifference(float(np.mean(differences)), 0.0, used / k, float(k - 1))
-    half = float(stdtrit(k - 1, (1 + confidence) / 2)) * math.sqrt(used * (1 + 1 / k))
+    # However closely the settings agree, a further one has the noise of its seeds and images.
+    each = ((used, k - 1), (within, freedom))
+    half = max(float(stdtrit(own, (1 + confidence) / 2)) * math.sqrt(part * (1 + 1 / k)) for part, own in each)
     excess = max(0.0, spread - within)
     return found, Heterogeneity(
         n_settings=k,

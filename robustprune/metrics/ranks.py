@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
+from functools import cache, lru_cache
+from itertools import pairwise, permutations
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,10 @@ _Floats = NDArray[Any]
 
 LEAST_METHODS = 3
 LEAST_BLOCKS = 3
+# Where the F errs: of three alike methods on three blocks it finds a difference in 19 % of cases, not 5 %. With more
+# methods or blocks than these it errs in at most 6.5 %.
+_EXACT_BLOCKS = 10
+_EXACT_METHODS = 4
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class MeanRanks:
         means: Mean rank of each method, 1 to k, in the order they were given.
         n_blocks: How many data sets or seeds.
         statistic: Friedman's χ², corrected for ties, with k − 1 degrees of freedom.
-        p_value: Of methods that are all alike, by the F of Iman and Davenport 1980.
+        p_value: Of methods that are all alike: exact for few methods and blocks, else by the F of Iman and Davenport
+            1980.
         critical_difference: Of two mean ranks, from which on they are found to differ (Nemenyi 1963).
         cliques: Sets of methods, by their places, with no difference found; all in one where Friedman's test finds
             no difference.
@@ -52,7 +58,8 @@ def rank_methods(values: _Floats, confidence: float = 0.95, *, higher_is_better:
     means = ranks.mean(axis=0)
     spread = float(np.sum(ranks**2) - n * k * (k + 1) ** 2 / 4)
     statistic = (k - 1) * n**2 * float(np.sum((means - (k + 1) / 2) ** 2)) / spread if spread else 0.0
-    p_value = friedman_p_value(statistic, n, k)
+    is_small = n <= _EXACT_BLOCKS and k <= _EXACT_METHODS
+    p_value = exact_p_value(ranks) if is_small else friedman_p_value(statistic, n, k)
     difference = range_quantile(confidence, k) * math.sqrt(k * (k + 1) / (12 * n))
     cliques = _cliques(means, difference) if p_value < 1 - confidence else [tuple(range(k))]
     return MeanRanks(tuple(map(float, means)), n, statistic, p_value, difference, tuple(cliques))
@@ -68,6 +75,32 @@ def friedman_p_value(statistic: float, n: int, k: int) -> float:
     if rest <= 1e-12 * n * k:
         return least
     return max(least, float(fdtrc(k - 1, (k - 1) * (n - 1), (n - 1) * statistic / rest)))
+
+
+def exact_p_value(ranks: _Floats) -> float:
+    """Return the exact p-value of Friedman's χ² of ranks (n blocks, k methods), ties included.
+
+    If methods are alike, each order of the ranks within a block is as likely as any other.
+    """
+    doubled = np.rint(2 * ranks).astype(int)  # whole numbers, ties too
+    found = sum(total**2 for total in doubled.sum(axis=0).tolist())
+    squares = _count_squares(tuple(sorted(tuple(sorted(row)) for row in doubled.tolist())))
+    return sum(count for square, count in squares if square >= found) / sum(count for _, count in squares)
+
+
+@lru_cache(maxsize=64)
+def _count_squares(rows: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, int], ...]:
+    """Return each sum of squared rank sums that orders within the rows can have, and of how many orders."""
+    totals = {(0,) * len(rows[0]): 1}
+    for row in rows:
+        further: dict[tuple[int, ...], int] = {}
+        for total, count in totals.items():
+            for order in permutations(row):
+                # Which method has which total does not matter.
+                new = tuple(sorted(map(add, total, order)))
+                further[new] = further.get(new, 0) + count
+        totals = further
+    return tuple((sum(each**2 for each in total), count) for total, count in totals.items())
 
 
 @cache

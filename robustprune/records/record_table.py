@@ -37,7 +37,7 @@ def _is_main(row: TidyRow) -> bool:
 
 
 def _name_attack(entry: Mapping[str, Any]) -> str:
-    return f"{entry['name']} {write_norm(entry['norm'])} {write_epsilon(entry['epsilon'])}"
+    return f"{entry['name']} {write_norm(entry['norm'])} {write_epsilon(entry['epsilon'], entry['norm'])}"
 
 
 def _label(row: TidyRow) -> str:

@@ -21,7 +21,7 @@ from robustprune.report.figures.drawing import Drawing, to_svg
 from robustprune.report.grouping import Group
 from robustprune.report.record_facts import describe_record
 from robustprune.report.table import Table, TableSet, Value, write_value
-from robustprune.report.verdicts import all_comparisons, headings, legend, verdict_matrix
+from robustprune.report.verdicts import all_comparisons, headings, legend, legend_notes, verdict_matrix
 
 _TEMPLATES = Environment(
     loader=PackageLoader("robustprune.report", "web"),
@@ -54,7 +54,9 @@ def make_section(
         "look": comparison.look and comparison.look.text,
         "limitations": list(map(_with_code, comparison.limitations)),
         "matrix": matrix | {"payload": _payload(_matrix_table(matrix), next(ids))},
-        "legend": legend(comparison.tolerance_text, has_invalid=any(row["verdict"].kind == "invalid" for row in rows)),
+        "legend": legend(comparison.confidence, has_invalid=any(row["verdict"].kind == "invalid" for row in rows)),
+        "legend_notes": legend_notes(comparison),
+        "choice": comparison.choice,
         "figures": [_show_figure(drawing, f"{prefix}-{drawing.name}", next(ids)) for drawing in drawings],
         "left_out": left_out,
         "comparisons": {

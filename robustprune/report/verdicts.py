@@ -38,8 +38,8 @@ def verdict_matrix(comparison: Comparison, seeds: Mapping[str, int], prefix: str
             {"name": name, "seeds": f"{seeds[name]} seed{'s' if seeds[name] != 1 else ''}", "cells": cells}
             for name, cells in lines.items()
         ],
-        "caption": f"Value, difference to {DENSE} with its {100 * comparison.confidence:.4g} % interval, "
-        "and verdict. Press a verdict for its p-values, seeds and records.",
+        "caption": f"Value, difference to {DENSE} with its {100 * comparison.confidence:.4g} % interval, and verdict. "
+        "Select a verdict for details.",
     }
 
 
@@ -63,16 +63,27 @@ def heading(row: ComparisonRow) -> str:
     return f"AUROC {row.label}" if row.group == "ood" else row.label
 
 
-def legend(tolerances: str, *, has_invalid: bool) -> list[tuple[Any, str]]:
-    """Return each verdict with its meaning; ``tolerances`` are in words."""
+def legend(confidence: float, *, has_invalid: bool) -> list[tuple[Any, str]]:
+    """Return each verdict with its meaning."""
+    interval, bounds = (f"{100 * each:.4g} % interval" for each in (confidence, 2 * confidence - 1))
     found = [
-        (badge("better"), "the interval lies above 0"),
-        (badge("equivalent"), f"the difference lies within the tolerance ±ξ: {tolerances}"),
-        (badge("no worse"), "not worse by more than ξ: a winning ticket, as the paper calls it"),
-        (badge("undecided"), "too few seeds or images to decide"),
-        (badge("worse"), "worse by more than ξ"),
+        (badge("better"), f"{interval} above 0, however small the gain; “< ξ”: the gain is less than ξ"),
+        (badge("equivalent"), f"{bounds} within ±ξ"),
+        (badge("no worse"), f"{bounds} above −ξ: no more than ξ is lost"),
+        (badge("undecided"), f"{bounds} contains −ξ: a loss of more than ξ is neither shown nor excluded"),
+        (badge("worse"), f"{bounds} below −ξ: more than ξ is lost"),
     ]
     return [*found, (badge("invalid"), "failed a check, so it is not compared")] if has_invalid else found
+
+
+def legend_notes(comparison: Comparison) -> str:
+    """Return what the verdicts of a comparison have in common."""
+    interval = f"{100 * comparison.confidence:.4g} % interval"
+    return (
+        f"ξ: {comparison.tolerance_text or 'none'}. “Loss”: the {interval} lies below 0. Where lower is better, signs "
+        "are reversed. Verdicts are not corrected for the number of metrics; p (Holm) is. A ticket wins, as the paper "
+        "has it, if it is better, equivalent or no worse."
+    )
 
 
 def headings(confidence: float) -> tuple[str, ...]:
@@ -117,18 +128,20 @@ def _cells(row: ComparisonRow) -> list[Cell]:
 def _reason(row: ComparisonRow) -> str:
     if row.verdict is None:
         return row.reason or ""
-    subject = "the method" if row.statement == "method" else "these networks, not for the method"
-    margin = f"a tolerance of {write_margin(row.tolerance, row.unit)}" if row.tolerance else "no tolerance"
-    return f"for {subject}, with {margin}."
+    subject = "the method" if row.statement == "method" else "these networks only"
+    margin = f"ξ = {write_margin(row.tolerance, row.unit)}" if row.tolerance else "without a tolerance ξ"
+    return f"Holds for {subject}; {margin}."
 
 
 def _facts(row: ComparisonRow, confidence: float) -> list[tuple[str, str]]:
     """Return the details of a row: its cells, its statistics, its key in JSON, and its values seed by seed."""
     facts = [(name, cell.text) for name, cell in zip(headings(confidence), _cells(row), strict=True)]
-    if row.bounds is not None and row.p_equivalent is not None:
-        bounds = f"{signed(row.bounds[0], row.unit)}, {signed(row.bounds[1], row.unit)}"
-        facts += [("one-sided bounds", bounds), ("p, equivalence", p_text(row.p_equivalent))]
-    facts.append(("average over seeds", row.over_seeds))
+    if row.bounds is not None:
+        bounds = " … ".join(signed(end, row.unit) for end in row.bounds)
+        facts.append((f"{100 * (2 * confidence - 1):.4g} % interval", bounds))
+    if row.p_equivalent is not None:
+        facts.append(("p of equivalence (TOST)", p_text(row.p_equivalent)))
+    facts.append(("estimate over seeds", row.over_seeds))
     if row.chance_better is not None and row.chance_interval is not None:
         chances = (f"{100 * each:.0f} %" for each in (row.chance_better, *row.chance_interval))
         facts.append(("probability that one network is better than one dense network", "{} ({} … {})".format(*chances)))
@@ -136,6 +149,7 @@ def _facts(row: ComparisonRow, confidence: float) -> list[tuple[str, str]]:
     for each in row.per_seed:
         text = f"{value_text(each['reference'], row.unit)} → {value_text(each['value'], row.unit)}"
         if each.get("b") is not None:
-            text += f"; right in one only: {each['b']} dense, {each['c']} candidate; McNemar's p {p_text(each['p'])}"
+            only = f"images that only {row.against} gets right: {each['b']}, only {row.candidate}: {each['c']}"
+            text += f"; {only}; McNemar's p {p_text(each['p'])}"
         facts.append((f"seed {each['seed']}", text))
     return facts

@@ -9,6 +9,7 @@ import pytest
 from synthetic_records import make_record
 
 from robustprune.comparison import Comparison, ComparisonRow, compare
+from robustprune.comparison.main_metrics import main_metrics
 from robustprune.comparison.summary import write_estimate, write_verdict
 from robustprune.comparison.verdict import Verdict
 from robustprune.records import Record
@@ -47,6 +48,8 @@ def test_a_sentence_has_the_numbers_of_its_row(whole: Comparison) -> None:
         ("worse", -2.4, (-3.5, -1.3), "clean accuracy worse by 2.4 pp [1.3, 3.5]"),
         ("equivalent", -0.04, (-0.9, 0.8), "clean accuracy equivalent (+0.0 pp [−0.9, +0.8])"),
         ("undecided", -0.06, (-0.13, 0.01), "clean accuracy undecided (−0.06 pp [−0.13, +0.01])"),
+        ("equivalent", -0.6, (-0.9, -0.3), "clean accuracy equivalent, a significant loss (−0.6 pp [−0.9, −0.3])"),
+        ("undecided", -1.2, (-2.0, -0.4), "clean accuracy undecided, a significant loss (−1.2 pp [−2.0, −0.4])"),
     ],
 )
 def test_verdicts_in_words(
@@ -56,14 +59,34 @@ def test_verdicts_in_words(
     assert write_verdict(given) == said
 
 
-def test_a_sentence_names_the_attack_that_is_closest_to_half() -> None:
-    attacks = (("fgsm", 2 / 255), ("pgd", 8 / 255))
+def test_a_sentence_names_the_customary_budget_and_the_one_that_is_closest_to_half() -> None:
+    attacks = (("fgsm", 2 / 255), ("fgsm", 4 / 255), ("fgsm", 8 / 255), ("pgd", 8 / 255), ("pgd", 0.1))
     dense, layer = make_record(attacks=attacks), make_record(kind="layer", attacks=attacks)
     for record in (dense, layer):
-        record.attacks[0].robust_accuracy, record.attacks[1].robust_accuracy = 0.55, 0.0
+        for entry, share in zip(record.attacks, (0.9, 0.55, 0.2, 0.1, 0.0), strict=True):
+            entry.robust_accuracy = share
     (sentence,) = compare(dense, {"layer": layer}).summary
-    assert "robust accuracy (fgsm L∞ 2/255)" in sentence
-    assert "pgd" not in sentence
+    assert re.findall(r"robust accuracy \((.*?)\)", sentence) == ["pgd L∞ 8/255", "fgsm L∞ 4/255"]
+
+
+def of_set(name: str, candidate: str, difference: float) -> ComparisonRow:
+    key, label = f"auroc[energy {name}]", f"energy, {name}"
+    about = {"group": "ood", "unit": "pp", "higher_is_better": True, "reference": 90.0}
+    return ComparisonRow(candidate, "dense", key, label, **about, difference=difference)  # type: ignore[arg-type]
+
+
+def test_all_of_two_sets_and_the_worst_and_best_of_more_are_named_for_each_candidate() -> None:
+    found = {"layer": {"a": 1.0, "b": -17.0, "c": 0.2}, "filter": {"a": -3.0, "b": 0.0, "c": 2.0}}
+    rows = [of_set(name, candidate, each) for candidate, own in found.items() for name, each in own.items()]
+
+    def chosen(rows: list[ComparisonRow], own: list[ComparisonRow]) -> list[str]:
+        return [row.label for row in main_metrics(rows, own)]
+
+    assert chosen(rows, rows[:3]) == ["energy, b", "energy, a"]
+    assert chosen(rows, rows[3:]) == ["energy, a", "energy, c"]
+    assert chosen(rows, []) == ["energy, b", "energy, c"]
+    two = [row for row in rows if "c" not in row.metric[-2:]]
+    assert chosen(two, two[:2]) == ["energy, a", "energy, b"]
 
 
 def test_a_limitation_stands_once_with_the_candidates_that_it_concerns() -> None:
@@ -71,7 +94,8 @@ def test_a_limitation_stands_once_with_the_candidates_that_it_concerns() -> None
     found = compare(dense, {name: records(name, range(1)) for name in ("layer", "filter")})
     few = [each for each in found.limitations if "only" in each]
     assert few == [
-        "All candidates: only 1 seed: verdicts hold for these networks, not for the method; that takes 3 seeds or more"
+        "All candidates: only 1 seed: verdicts hold for these networks, not for the method, for which 3 seeds or more "
+        "are needed"
     ]
     mixed = compare(dense, {"layer": records("layer", range(1)), "filter": records("filter")})
     assert sum(each.startswith("layer: only 1 seed") for each in mixed.limitations) == 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from robustprune.metrics.ranks import friedman_p_value, range_quantile, rank_methods
+from robustprune.metrics.ranks import exact_p_value, friedman_p_value, range_quantile, rank_methods
 
 # Demšar 2006, Table 6: AUC of C4.5, with m, with cf and with both tuned, on 14 data sets. The table has 0.975 twice for
 # voting and yet the ranks 2 and 3; so one of the two was rounded.
@@ -69,3 +70,35 @@ def test_of_as_many_methods_on_twenty_blocks_five_percent_are_told_apart_by_chan
     random = np.random.default_rng(2)
     told = sum(len(rank_methods(random.random((20, 4))).cliques) > 1 for _ in range(300))
     assert told / 3 <= 5 + 2.5
+
+
+@pytest.mark.parametrize(
+    ("values", "by_hand"),
+    [
+        # Layer 1 1 1, dense 2 2 3, filter 3 3 2. Of the 36 orders of the other two blocks, χ² is 6 in 1 and 4.67 in 6.
+        ([(3, 2, 1), (3, 2, 1), (3, 1, 2)], 7 / 36),
+        ([(3, 2, 1), (3, 2, 1), (3, 2, 1)], 1 / 36),
+        # Two alike in each block, the third ahead in all: 1 of 9 orders.
+        ([(2, 1, 1), (2, 1, 1), (2, 1, 1)], 1 / 9),
+    ],
+)
+def test_of_three_methods_on_three_blocks_p_is_counted(values, by_hand):
+    assert rank_methods(np.array(values, float)).p_value == pytest.approx(by_hand)
+
+
+def test_the_exact_p_is_the_share_of_orders_with_a_chi_square_as_large():
+    values = np.random.default_rng(1).integers(0, 4, (4, 3)).astype(float)
+    orders = [list(permutations(row)) for row in values]
+    found = np.array([stats.friedmanchisquare(*np.array(each).T).statistic for each in product(*orders)])
+    observed = stats.friedmanchisquare(*values.T).statistic
+    assert rank_methods(values).p_value == pytest.approx(np.mean(found >= observed - 1e-9))
+
+
+def test_exact_and_approximate_p_agree_on_many_blocks():
+    random = np.random.default_rng(4)
+    for _ in range(5):
+        values = random.random((10, 4)) + 0.1 * np.arange(4)
+        found, ranks = rank_methods(values), stats.rankdata(-values, axis=1)
+        assert exact_p_value(ranks) == found.p_value
+        assert found.p_value == pytest.approx(friedman_p_value(found.statistic, 10, 4), abs=0.02)
+        assert found.p_value == pytest.approx(stats.friedmanchisquare(*values.T).pvalue, abs=0.05)

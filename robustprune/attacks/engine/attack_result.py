@@ -127,7 +127,9 @@ class AttackResult:
             *([check.name, check.verdict, check.detail] for check in self.checks),
         ]
         aim = "" if self.targets is None else ", targeted"
-        title = f"{self.attack} {write_norm(self.norm)} {write_epsilon(self.epsilon)}{aim}, {self.n:,} images"
+        title = (
+            f"{self.attack} {write_norm(self.norm)} {write_epsilon(self.epsilon, self.norm)}{aim}, {self.n:,} images"
+        )
         return html_table(title, ["", "", ""], rows)
 
 

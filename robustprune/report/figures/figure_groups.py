@@ -91,7 +91,7 @@ def share_over_seeds(values: Sequence[float], n: int) -> SeedMean:
     return mean_over_seeds(values, bounds=(0, 100))
 
 
-INTERVAL = "95 % interval, over networks (Student's t) or, where there is one, over images (Wilson)"
+INTERVAL = "95 % interval, over networks (Student's t), of a single network over images (Wilson)"
 """The intervals of :func:`share_over_seeds` in words, for captions."""
 
 

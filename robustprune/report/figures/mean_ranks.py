@@ -24,7 +24,7 @@ def draw_ranks(shown: FigureGroups) -> Drawing:
                 values.setdefault(str(record.model.seed), {})[name] = record.clean.accuracy
     ranking = rank_blocks("accuracy", "accuracy", "seeds", values)
     if ranking is None:
-        raise NotDrawnError("ranks take three kinds of networks or more, and three seeds that all of them have")
+        raise NotDrawnError("ranks need at least three kinds of networks, and three seeds that all of them have")
     return draw_ranking(ranking)
 
 

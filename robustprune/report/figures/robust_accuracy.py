@@ -54,9 +54,9 @@ def draw_robust_accuracy(shown: FigureGroups) -> Drawing:
     for axes, key in zip(grid.flat, drawn, strict=False):
         found = {name: own[key] for name, own in curves.items() if len(own.get(key, {})) > 1}
         attack = name_attack(*key)
-        _draw_panel(axes, shown, found)
+        _draw_panel(axes, shown, found, key[1])
         axes.set(title=attack, xlabel="budget ε")
-        findings.append(_say(attack, found))
+        findings.append(_say(key, found))
         table += [
             [name, attack, epsilon, each.mean, each.low, each.high]
             for name, curve in found.items()
@@ -88,7 +88,7 @@ def _curves(records: Sequence[Record]) -> dict[tuple[str, str], _Curve]:
     return curves
 
 
-def _draw_panel(axes: Axes, shown: FigureGroups, found: dict[str, _Curve]) -> None:
+def _draw_panel(axes: Axes, shown: FigureGroups, found: dict[str, _Curve], norm: str) -> None:
     show_grid(axes)
     for name, curve in found.items():
         draw_curve(axes, list(curve), list(curve.values()), shown.styles[name] | {"markersize": 3})
@@ -96,22 +96,23 @@ def _draw_panel(axes: Axes, shown: FigureGroups, found: dict[str, _Curve]) -> No
     if budgets[-1] / budgets[0] > _WIDE:
         axes.set_xscale("symlog", linthresh=budgets[0])
     axes.minorticks_off()
-    axes.set_xticks([0, *budgets], ["0", *map(write_epsilon, budgets)], rotation=45)
+    axes.set_xticks([0, *budgets], ["0", *(write_epsilon(each, norm) for each in budgets)], rotation=45)
     axes.set_xlim(0, budgets[-1] * 1.02)
     percent_axis(axes, [end for curve in found.values() for each in curve.values() for end in each.ends])
 
 
-def _say(attack: str, found: dict[str, _Curve]) -> str:
+def _say(key: tuple[str, str], found: dict[str, _Curve]) -> str:
+    largest = {name: write_epsilon(max(curve), key[1]) for name, curve in found.items()}
     ends = [
-        f"{name} from {curve[0.0].mean:.1f} to {list(curve.values())[-1].mean:.1f} % at ε = {write_epsilon(max(curve))}"
+        f"{name} from {curve[0.0].mean:.1f} to {list(curve.values())[-1].mean:.1f} % at ε = {largest[name]}"
         for name, curve in found.items()
     ]
-    return f"Under {attack} accuracy falls: {'; '.join(ends)}."
+    return f"Under {name_attack(*key)} accuracy falls: {'; '.join(ends)}."
 
 
 def _invalid(shown: FigureGroups) -> str:
     wrong = {
-        f"{name}, {name_attack(entry.name, entry.norm)} at ε = {write_epsilon(entry.epsilon)}": None
+        f"{name}, {name_attack(entry.name, entry.norm)} at ε = {write_epsilon(entry.epsilon, entry.norm)}": None
         for name, records in shown.groups.items()
         for record in records
         for entry in record.attacks
@@ -169,7 +170,7 @@ def _draw_kind(axes: NDArray[Any], name: str, record: Record, place: int) -> str
             axes[0, column].set_xlabel(_class(record, labels[column]), fontsize=6.2, labelpad=1.5)
             axes[2, column].set_xlabel(f"→ {_class(record, found[column])}", fontsize=6.2, labelpad=1.5)
     for row, text in enumerate(
-        (name, f"perturbation × {factor:g}", f"{entry.name}, ε = {write_epsilon(entry.epsilon)}")
+        (name, f"perturbation × {factor:g}", f"{entry.name}, ε = {write_epsilon(entry.epsilon, entry.norm)}")
     ):
         axes[row, 0].set_ylabel(shorten(text, 20), fontsize=6.2, fontweight="bold" if row == 0 else "normal")
     pairs = ", ".join(f"{_class(record, a)} as {_class(record, b)}" for a, b in zip(labels, found, strict=True))

@@ -44,7 +44,7 @@ def draw_tradeoff(shown: FigureGroups) -> Drawing:
     panels = {"accuracy": {name: [100 * r.clean.accuracy for r in found] for name, found in shown.groups.items()}}
     key = choose_attack(shown)
     if key is not None:
-        label = f"robust accuracy: {name_attack(key[0], key[1])}, ε = {write_epsilon(key[2])}"
+        label = f"robust accuracy: {name_attack(key[0], key[1])}, ε = {write_epsilon(key[2], key[1])}"
         panels[label] = {name: attack_values(found)[key] for name, found in shown.groups.items()}
     figure, axes = new_figure(2.9 if len(panels) == 2 else 3.4, ncols=len(panels))
     findings, rows = [], []
@@ -100,8 +100,8 @@ def draw_costs(shown: FigureGroups) -> Drawing:
     add_legend(figure, {name: shown.styles[name] for name in others})
     caption = shown.caption(
         f"Costs relative to {shown.reference}, medians over networks. Counted: MACs, parameters, memory (parameters, "
-        "buffers and activations of a training step of 128 images). Measured, where all networks were measured alike, "
-        "on a machine that may have been busy: the rest."
+        "buffers and activations of a training step of 128 images). Latency, time and energy are measured, and shown "
+        "only where all networks were measured under the same settings. Other load on the machine distorts them."
     )
     said = [
         f"{title}: " + "; ".join(f"{name} {each:.0f} %" for name, each in found.items())

@@ -99,9 +99,9 @@ def draw_energy(shown: FigureGroups) -> Drawing:
     methods = {str(r.model.training.get("energy_method")) for records in shown.groups.values() for r in records}
     named = "; ".join(sorted(methods - {"None", ""}))
     caption = shown.caption(
-        "Time, energy and CO₂ of the training of one network; for a rewound ticket, of its own training alone. "
+        "Time, energy and CO₂ of the training of one network, for a rewound ticket without the dense training before. "
         f"Marks and bars: mean with 95 % interval; dots: single networks; percentages: relative to {shown.reference}, "
-        "where all were measured alike. The machine may have been busy, so differences of a few percent mean little."
+        "where all were measured alike. Other load on the machine distorts them."
         + (f" Energy: {named}." if named else "")
     )
     columns = ("network", "quantity", "mean", "low", "high")
