@@ -14,13 +14,12 @@ from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
     Setup,
-    country_options,
     gathered,
     new_dataset_options,
     new_network_options,
-    recipe_options,
     setup_options,
 )
+from robustprune.cli.recipe_options import country_options, recipe_options
 
 if TYPE_CHECKING:
     from robustprune.lottery import AblationVerdicts

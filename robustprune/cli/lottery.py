@@ -14,7 +14,6 @@ from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
     Setup,
-    country_options,
     eligibility_option,
     gathered,
     list_option,
@@ -22,9 +21,9 @@ from robustprune.cli.options import (
     new_dataset_options,
     new_network_options,
     read_counts,
-    recipe_options,
     setup_options,
 )
+from robustprune.cli.recipe_options import country_options, recipe_options
 from robustprune.cli.sweep import OUT_OF_SWEEPS, announcing
 
 if TYPE_CHECKING:

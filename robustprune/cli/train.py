@@ -14,15 +14,14 @@ from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
     Setup,
-    country_options,
     dataset_options,
     network_options,
     opened,
-    recipe_options,
     resume_option,
     setup_options,
 )
 from robustprune.cli.paths import Target
+from robustprune.cli.recipe_options import country_options, recipe_options
 from robustprune.runtime.file_kinds import CHECKPOINT, TICKET, FileKind
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from robustprune.cli.options import (
     gathered,
     new_dataset_options,
     new_network_options,
-    recipe_options,
     setup_options,
 )
+from robustprune.cli.recipe_options import recipe_options
 from robustprune.cli.sweep import announcing
 
 if TYPE_CHECKING:
