@@ -66,6 +66,7 @@ __all__ = [
     "for_norms",
     "get_attack",
     "image_attack",
+    "medium",
     "mifgsm",
     "named",
     "noise",
@@ -80,7 +81,6 @@ __all__ = [
     "save_adversarial",
     "security_curve",
     "square",
-    "standard",
     "strong",
     "transfer_attack",
     "union_attack",
@@ -93,5 +93,5 @@ noise, fgsm, rfgsm, mifgsm = map(image_attack, ("noise", "fgsm", "rfgsm", "mifgs
 pgd, pgd_margin, pgd_dlr = map(image_attack, ("pgd", "pgd-margin", "pgd-dlr"))
 apgd_ce, apgd_dlr, apgd_t = map(image_attack, ("apgd-ce", "apgd-dlr", "apgd-t"))
 fab_t, square = map(image_attack, ("fab-t", "square"))
-quick, standard, strong, autoattack = map(image_attack, ("quick", "standard", "strong", "autoattack"))
+quick, medium, strong, autoattack = map(image_attack, ("quick", "medium", "strong", "autoattack"))
 apgd, fab = apgd_ce, fab_t

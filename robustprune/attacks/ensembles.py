@@ -34,8 +34,8 @@ def quick(problem: AttackProblem) -> None:
 
 
 @_NORMS
-def standard(problem: AttackProblem) -> None:
-    """Run `quick`, then APGD on cross-entropy and targeted APGD: what decides most AutoAttack figures."""
+def medium(problem: AttackProblem) -> None:
+    """Run `quick`, then APGD-CE and APGD-T: AutoAttack without FAB-T and Square."""
     quick(problem)
     problem.run_stage("apgd-ce", cross_entropy_attack, steps=100)
     problem.run_stage("apgd-t", targeted_attack, steps=100)
@@ -43,6 +43,6 @@ def standard(problem: AttackProblem) -> None:
 
 @_NORMS
 def strong(problem: AttackProblem) -> None:
-    """Run `quick`, then the whole standard AutoAttack ensemble."""
+    """Run `quick`, then `autoattack`."""
     quick(problem)
     autoattack(problem)

@@ -59,9 +59,9 @@ PLUGINS = {
         steps=100,
         target_classes=9,
     ),
-    "standard": Entry(
-        "robustprune.attacks.ensembles:standard",
-        "Run `quick`, then APGD on cross-entropy and targeted APGD: what decides most AutoAttack figures.",
+    "medium": Entry(
+        "robustprune.attacks.ensembles:medium",
+        "Run `quick`, then APGD-CE and APGD-T: AutoAttack without FAB-T and Square.",
     ),
     "fab-t": Entry(
         "robustprune.attacks.fab:attack",
@@ -83,9 +83,7 @@ PLUGINS = {
         queries=5000,
         target_classes=9,
     ),
-    "strong": Entry(
-        "robustprune.attacks.ensembles:strong", "Run `quick`, then the whole standard AutoAttack ensemble."
-    ),
+    "strong": Entry("robustprune.attacks.ensembles:strong", "Run `quick`, then `autoattack`."),
     "torchattacks": Entry(
         "robustprune.attacks.engine.third_party:torchattacks_attack",
         "Any attack of torchattacks (Kim 2020, arXiv:2010.01950), by class; options are its constructor's.",

@@ -75,6 +75,10 @@ LinfEpsilon = Annotated[float, BeforeValidator(_linf_epsilon)]
 Norm = Annotated[Literal["linf", "l2", "l1"], BeforeValidator(lambda value: get_norm(value).name)]
 
 
+USUAL_EPSILONS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
+"""Norm → the budget that RobustBench and AutoAttack's authors use for CIFAR-10 (Croce et al. 2021, arXiv:2010.09670;
+L1: Croce & Hein 2021, arXiv:2103.01208), and attacks here where none is given."""
+
 OF_ONE_ATTACK = ("restarts", "eot")
 """How an attack is run that may differ between those of one evaluation."""
 
@@ -88,6 +92,10 @@ def at_least_one(name: str, value: Any) -> int:
 
 Epsilons = Annotated[tuple[Epsilon, ...], BeforeValidator(as_list)]
 LinfEpsilons = Annotated[tuple[LinfEpsilon, ...], BeforeValidator(as_list)]
+
+
+def _usual_epsilon(given: Mapping[str, Any]) -> float:
+    return USUAL_EPSILONS[given.get("norm", "linf")]  # a norm that there is not is refused before
 
 
 class _Manner(Request):
@@ -119,7 +127,8 @@ class Attack(_Manner):
     Attributes:
         name: See ``robustprune list attacks``. What is written behind it as an option or a field counts.
         label: What results call it; by default its name with all that was written behind it.
-        epsilon: Budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``.
+        epsilon: Budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``. By default 8/255 in L∞, 0.5
+            in L2 and 12 in L1.
         seed: Keys the random draws, together with sample id and restart.
         batch_size: Samples per forward pass, fewer where memory runs out. Does not change the outcome beyond rounding.
         early_stop: Stop computing a sample once it is broken. Otherwise all go on to the end of each restart, as in
@@ -131,7 +140,7 @@ class Attack(_Manner):
 
     name: str = "pgd"
     label: str = "pgd"
-    epsilon: Epsilon = 8 / 255
+    epsilon: Epsilon = Field(default_factory=_usual_epsilon)
     seed: Integer = 0
     batch_size: Count = 256
     early_stop: bool = True
@@ -164,7 +173,8 @@ class Attacks(_Manner):
     Attributes:
         names: See ``robustprune list attacks``; none by default. Options behind a name are that attack's alone:
             ``"pgd:steps=40,loss=margin,fgsm"``; ``restarts`` and ``eot`` may be among them.
-        epsilons: Budgets, attacked in rising order: a sample broken at one is not attacked again at the next.
+        epsilons: Budgets, attacked in rising order: a sample broken at one counts as broken at all larger ones. By
+            default the one of `Attack`, which depends on the norm.
         union: Whether to give one figure for all attacks together instead of one for each.
         transfer_from: A network to make further adversarial images on; in a sweep ``dense``, that of the same seed.
         save_adversarial: An npz file of the images; of several attacks or budgets, one for each beside it.
@@ -173,7 +183,7 @@ class Attacks(_Manner):
     FIRST: ClassVar[str | None] = "names"
 
     names: Names = ()
-    epsilons: Epsilons = (8 / 255,)
+    epsilons: Epsilons = Field(default_factory=lambda given: (_usual_epsilon(given),))
     union: bool = False
     transfer_from: Any = None
     save_adversarial: PathText | None = None

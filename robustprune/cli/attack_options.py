@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,15 +37,19 @@ class StepSize(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
 def _adversarial(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, FileKind]]:
     """Return the files of several attacks or budgets, which go beside the one that is named."""
-    from robustprune.attacks import parse_epsilon
+    from robustprune.attacks.requests import Attacks
     from robustprune.evaluation.attacks import adversarial_files
-    from robustprune.runtime.requests import as_list, read_names
+    from robustprune.runtime.requests import read_names
 
     attacks = ["union"] if options["union"] else list(dict.fromkeys(read_names(options["attacks"])))
     moved = [f"transfer:{name}" for name in attacks] if options["transfer_from"] else []
-    epsilons = [parse_epsilon(text) for text in as_list(options["eps"])]
-    files = adversarial_files(out, [(name, epsilon) for name in [*attacks, *moved] for epsilon in epsilons])
+    budgets = Attacks(norm=options["norm"], **_epsilons(options["eps"])).epsilons
+    files = adversarial_files(out, [(name, epsilon) for name in [*attacks, *moved] for epsilon in budgets])
     return [(file, ADVERSARIAL) for file in files if file != out]
+
+
+def _epsilons(given: Sequence[str]) -> dict[str, Sequence[str]]:
+    return {"epsilons": given} if given else {}
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class AttackOptions:
     strict: bool
 
 
-_IDLE_ALONE = ("union", "transfer_from", "save_adversarial", "strict", "steps", "step_size", "queries")
+_IDLE_ALONE = ("eps", "union", "transfer_from", "save_adversarial", "strict", "steps", "step_size", "queries")
 
 
 def _attacked(**given: Any) -> AttackOptions:
@@ -70,7 +74,7 @@ def _attacked(**given: Any) -> AttackOptions:
     own = {name: given[name] for name in ("steps", "step_size", "queries") if given[name] is not None}
     shared = {name: given[name] for name in ("norm", "restarts", "eot", "union", "checks", "save_adversarial")}
     return AttackOptions(
-        Attacks(given["attacks"], epsilons=given["eps"], options=own, **shared),
+        Attacks(given["attacks"], **_epsilons(given["eps"]), options=own, **shared),
         given["transfer_from"],
         given["strict"],
     )
@@ -80,7 +84,10 @@ ATTACKS_OPTION = names_option(
     "--attack", "attacks", help="Attacks with their options: pgd:steps=40,fgsm. See `robustprune list attacks`."
 )
 EPS_OPTION = list_option(
-    "--eps", metavar="NUMBER,…", default=("8/255",), help="Budgets ε on the [0, 1] scale: 2/255,8/255."
+    "--eps",
+    metavar="NUMBER,…",
+    help="Budgets ε, for pixels in [0, 1]: 2/255,8/255. A sample broken at one ε counts as broken at all larger ones.  "
+    "[default: 8/255 in linf, 0.5 in l2, 12 in l1]",
 )
 
 attack_options = gathered(

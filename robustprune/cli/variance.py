@@ -39,10 +39,10 @@ def _ticket(criterion: str | None, blocks: int) -> Pruning | None:
     return Pruning(criterion=criterion, blocks=blocks) if criterion else None
 
 
-def _attacks(attacks: tuple[str, ...], eps: str) -> Attacks | None:
+def _attacks(attacks: tuple[str, ...], eps: tuple[str, ...]) -> Attacks | None:
     from robustprune.attacks.requests import Attacks
 
-    return Attacks(attacks, epsilons=eps) if attacks else None
+    return Attacks(attacks, **({"epsilons": eps} if eps else {})) if attacks else None
 
 
 def _count(flag: str, text: str) -> Callable[[Any], Any]:

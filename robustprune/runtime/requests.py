@@ -119,7 +119,8 @@ class Request(_Value):
             others: Fields in place of those that it has.
         """
         if isinstance(value, cls):
-            return cls(**{**dict(value), **others}) if others else value
+            given = {name: getattr(value, name) for name in value.model_fields_set}  # a default may depend on others
+            return cls(**{**given, **others}) if others else value
         if isinstance(value, Mapping) and (cls.FIRST is None or not _is_first(cls, value)):
             return cls(**{**value, **others})
         return cls(value, **others)

@@ -55,7 +55,7 @@ def test_it_returns_the_images_of_run_attack(
     images, labels = test_images[:8], test_labels[:8]
     options = {key: value for key, value in FEW.items() if key in attack_options(name)}
     # The ensembles of fixed length are soon done where nothing survives.
-    epsilon = 0.9 if name in ("standard", "strong") else 16 / 255
+    epsilon = 0.9 if name in ("medium", "strong") else 16 / 255
     settings: dict[str, Any] = {"epsilon": epsilon, "seed": 3, **options}
     found = function_of(name)(network, images, labels, **settings)
     assert torch.equal(found, run_attack(network, images, labels, name, **settings).adversarial)

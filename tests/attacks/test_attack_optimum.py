@@ -58,7 +58,7 @@ WITHOUT_L1 = [
     ("apgd-ce", {"steps": 20}),
     ("apgd-dlr", {"steps": 20}),
     ("apgd-t", {"steps": 20}),
-    ("standard", {}),
+    ("medium", {}),
 ]
 CASES = [(norm, *attack) for norm in ("linf", "l2", "l1") for attack in ATTACKS]
 CASES += [(norm, *attack) for norm in ("linf", "l2") for attack in WITHOUT_L1]

@@ -6,10 +6,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from robustprune.attacks import ATTACKS, Attack, attack_options, fgsm, parse_epsilon, pgd, register_attack, run_attack
 from robustprune.attacks.losses import LOSSES
 from robustprune.attacks.registry import ENGINE_OPTIONS
+from robustprune.attacks.requests import Attacks
 from robustprune.attacks.square import attack as square
 from robustprune.errors import AttackError, ModelError, UnknownNameError
 from robustprune.registry import with_options
@@ -47,6 +49,16 @@ def test_epsilon_above_the_range_of_a_pixel_is_a_forgotten_division():
     with pytest.raises(AttackError, match=r"forgot /255\? Write 8/255"):
         parse_epsilon("8")
     assert parse_epsilon("8", norm="l2") == 8
+
+
+@pytest.mark.parametrize(("norm", "usual"), [("linf", 8 / 255), ("l2", 0.5), ("l1", 12.0)])  # RobustBench's, CIFAR-10
+def test_the_budget_that_nobody_gave_is_the_usual_one_of_the_norm(norm, usual):
+    assert Attack(norm=norm).epsilon == usual
+    assert Attacks("pgd", norm=norm).epsilons == (usual,)
+    assert Attacks.of(Attacks("pgd"), norm=norm).epsilons == (usual,)
+    assert Attacks.of(Attacks("pgd", epsilons=0.25), norm=norm).epsilons == (0.25,)
+    images = torch.full((1, 1, 4, 4), 0.5)
+    assert run_attack(nn.Flatten(), images, torch.tensor([0]), "noise", norm=norm).epsilon == usual
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, few_digits: ImageData) -> Pa
         (("evaluate", *TINY, "--attack", "pgd", "--step-size", "nan"), 2, ["--step-size", "a finite number"]),
         (("evaluate", *TINY, "--attack", "fgsm", "--steps", "3"), 1, ["'steps' is no option of fgsm"]),
         (("evaluate", *TINY, "--steps", "3"), 2, ["--steps is for attacks"]),
+        (("evaluate", *TINY, "--eps", "2/255"), 2, ["--eps is for attacks"]),
         (("evaluate", *TINY, "--limit", "3"), 1, ["at least 10"]),
         (("evaluate", *TINY, "--out", "file/record.json"), 2, ["is a file"]),
         (("evaluate", *TINY, "--attack", "fgsm", "--save-adversarial", "file/x.npz"), 2, ["is a file"]),

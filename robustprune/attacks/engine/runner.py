@@ -141,7 +141,8 @@ def image_attack(name: str) -> Callable[..., Tensor]:
 
     Samples that are misclassified to begin with come back as they are; `run_attack` says which, and whether the model
     could be attacked at all. All further arguments are those of `run_attack` and the options of ``{name}``. For the
-    textbook version, which returns the last point of all samples: ``early_stop=False, selection="last"``.
+    textbook version, which returns the last point of all samples: ``early_stop=False, selection="last"``. The default
+    of ``epsilon`` is that of L∞; in L2 it is 0.5, in L1 12.
     """
     attack.__signature__ = _signature_of(attack, name)  # type: ignore[attr-defined]
     return attack
@@ -150,9 +151,7 @@ def image_attack(name: str) -> Callable[..., Tensor]:
 def _signature_of(attack: Callable[..., Tensor], name: str) -> inspect.Signature:
     """Return the signature for help and completion: what attacks have in common, and the options of this one."""
     entry = ATTACKS.builtin.get(name)
-    common = {
-        key: field.default for key, field in Attack.model_fields.items() if key not in ("name", "label", "options")
-    }
+    common = {key: value for key, value in Attack() if key not in ("name", "label", "options")}
     defaults = {**common, **({} if entry is None else entry.options)}
     named = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value) for key, value in defaults.items()]
     own = inspect.signature(attack)
