@@ -18,7 +18,7 @@ from robustprune.errors import TicketError
 from robustprune.runtime.file_kinds import DEMO_MARK, OUTCOMES, PAGE, RECORD, TICKET, FileKind
 
 if TYPE_CHECKING:
-    from robustprune.comparison import Comparison
+    from robustprune.comparison import Comparison, ComparisonRow
     from robustprune.records import Record
     from robustprune.runtime.work import Progress
     from robustprune.sweep.settings import RunSettings
@@ -156,11 +156,16 @@ def _runs(epochs: int, seed: int, device: str) -> list[RunSettings]:
     return [RunSettings(**shared, pruning=asked[name], threads=torch.get_num_threads()) for name in NAMES]
 
 
+def _heading(row: ComparisonRow) -> str:
+    """Return a short heading, without the detector, of which there is one."""
+    name, _, rest = row.label.partition(", ")
+    return f">AUROC {rest}" if row.group == "ood" else f">{name}"
+
+
 def _summary(result: DemoResult) -> None:
     """Draw the main metrics of each network, and what the comparison says of them."""
     from robustprune.comparison.main_metrics import main_metrics
     from robustprune.report.cells import value_text, verdict_badge
-    from robustprune.report.verdicts import heading
 
     comparison = result.comparison
     columns = [row for row in main_metrics(comparison.rows) if row.group in _SHOWN]
@@ -171,7 +176,7 @@ def _summary(result: DemoResult) -> None:
         rows.append([name, *(f"{value_text(row.value, row.unit)}\n{verdict_badge(row).word}" for row in found)])
     terminal.table(
         f"ResNet32 on digits, {result.records['dense'].n} test images: {', '.join(NAMES.values())}",
-        ["network", *(f">{heading(column)}" for column in columns)],
+        ["network", *map(_heading, columns)],
         rows,
         "One seed on a few hundred small images: this shows that everything works, not what layer pruning does.\n"
         f'Filters are matched to "{NAMES["layer"]}" in number, not in MACs.\n'
