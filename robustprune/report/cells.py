@@ -8,7 +8,7 @@ from robustprune.comparison import ComparisonRow
 from robustprune.comparison.metric import POINTS, write_short
 
 NONE = "–"
-_UNITS = {"MACs": (1.0, ""), "kWh": (1e3, "Wh"), "kg": (1e3, "g")}
+_UNITS = {"MACs": (1.0, ""), "kWh": (1e3, "Wh"), "kg": (1e3, "g"), "bytes": (1e-6, "MB")}
 """Unit of a row → factor to the unit that it is written in, and that unit."""
 
 

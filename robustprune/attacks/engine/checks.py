@@ -168,7 +168,7 @@ def check_logits(logits: Tensor) -> Check:
         return _squeezed("all within [−1, 1] up to its ends, as after a tanh", "tanh")
     if bool(((logits.double().exp().sum(dim=1) - 1).abs() < 1e-4).all()):
         return Check("logits", "PASS", "the outputs are log-probabilities, of which losses are those of logits")
-    return Check("logits", "PASS", "the outputs are no probabilities")
+    return Check("logits", "PASS", "the outputs are not probabilities")
 
 
 def _squeezed(what: str, function: str) -> Check:

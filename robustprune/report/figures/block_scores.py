@@ -37,8 +37,8 @@ def draw_block_scores(shown: FigureGroups) -> Drawing:
     axes[-1, 0].set_xlabel("block, in order of execution")
     caption = shown.caption(
         "Bars: mean importance of each block in the criterion's own unit, dots: single networks. "
-        "Hatched: removed, with the number of networks without it. Pale: not removable. The background changes "
-        "with the stage."
+        "Hatched: removed, in so many of the networks. Pale: kept, as the eligibility does not allow its removal. "
+        "No bar: not removable. The lowest scores are removed first. The background changes with the stage."
     )
     alt = f"Blocks removed, and in how many networks. {'; '.join(said)}."
     columns = ("network", "seed", "block", "stage", "score", "removed")

@@ -45,7 +45,7 @@ def draw_risk_coverage(shown: FigureGroups) -> Drawing:
     said = _draw_errors(axes[0, 1], shown, areas, "Area under the curve (%)")
     add_legend(figure, {name: shown.styles[name] for name in found})
     caption = shown.caption(
-        "Error rate (selective risk) on the share of images with the highest confidence (coverage); confidence is the "
+        "Error rate (selective risk) on the most confident images vs. their share (coverage); confidence is the "
         "largest softmax probability. Bands and bars: 95 % interval of the mean over networks. "
         f"{shown.seeds}, {shown.images:,} images."
     )
@@ -78,8 +78,8 @@ def draw_calibration(shown: FigureGroups) -> Drawing:
     said = _draw_errors(axes[0, 1], shown, errors, "Calibration error (ECE, %)")
     add_legend(figure, {name: shown.styles[name] for name in found})
     caption = shown.caption(
-        f"Accuracy of the images in each of {_BINS} bins of confidence (largest softmax probability), those of all "
-        "networks of a kind together, where there are ten images or more; dashed: perfect calibration. "
+        f"Accuracy in {_BINS} bins of confidence (largest softmax probability), over all networks of a kind; bins with "
+        "fewer than ten images are not drawn; dashed: perfect calibration. "
         "Right: expected calibration error, bars: 95 % interval of the mean over networks. "
         f"{shown.seeds}, {shown.images:,} images."
     )

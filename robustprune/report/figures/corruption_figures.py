@@ -42,9 +42,9 @@ def draw_corruptions(shown: FigureGroups) -> Drawing:
     n = next(record.corruptions.n for record in found[shown.reference] if record.corruptions)
     counted = "the corruptions" if len(_counted(names)) == len(names) else "the 15 corruptions of the benchmark"
     caption = shown.caption(
-        f"Left: accuracy of {shown.reference} in percent. Beside it: the difference of other networks in percentage "
-        f"points, blue where they are better, red where they are worse. Means over networks; last row: mean over "
-        f"{counted}. "
+        f"Left: accuracy of {shown.reference} in percent. Beside it: other networks less {shown.reference}, in "
+        f"percentage points, blue where they are better, red where they are worse. Means over networks; last row: mean "
+        f"over {counted}. "
         f"{shown.seeds}, {n:,} images per cell." + (f" {left} more kinds are not drawn." if left else "")
     )
     alt = " ".join(_say(name, table, names) for name, table in differences.items()) or "Accuracy of one kind only."

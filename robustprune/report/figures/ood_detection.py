@@ -95,8 +95,8 @@ def _draw_set(
     caption = shown.caption(
         f"Detection of {entry.dataset} (OOD, {entry.n_out:,} images) against {own} (in-distribution, {entry.n_in:,} "
         f"images) by {len(areas)} of {len(entry.detectors)} detectors. Above: ROC curves, means over networks; OOD "
-        "images are the positives. Below: histograms of the scores of the first network of each kind, and its AUROC in "
-        f"percent, mean over networks. {shown.seeds}.{note}"
+        "images are the positives. Below: histograms of the scores of the first network of each kind; beside them "
+        f"AUROC in percent, mean over networks. {shown.seeds}.{note}"
     )
     data = Table(f"AUROC on {entry.dataset}", ("network", "detector", "AUROC (%)", "low (%)", "high (%)"), rows)
     name, title = f"ood-{place}-{slug(entry.dataset)}", f"OOD detection: {entry.dataset}"

@@ -137,7 +137,7 @@ def draw_adversarial(shown: FigureGroups) -> Drawing:
     caption = shown.caption(
         f"The first adversarial examples of {name_attack(*attack)} at the largest ε, for the first network of each "
         "kind: the image with its true class, the perturbation multiplied by the factor beside it (grey: no change), "
-        "and the adversarial example with the predicted class. An image that a smaller ε broke is not attacked again."
+        "and the adversarial example with the predicted class. Only images that no smaller ε broke are attacked at it."
     )
     return Drawing("adversarial-images", "Adversarial examples", caption, " ".join(said), figure)
 

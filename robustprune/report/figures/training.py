@@ -64,7 +64,7 @@ def draw_training(shown: FigureGroups) -> Drawing:
             panel.set_ylim(0, 1.05 * max(drawn))
     add_legend(figure, {name: shown.styles[name] for name in found})
     held_out = (
-        "Validation images are held out of the training images; no choice depends on them. "
+        "Validation images are held out of the training images; they only tell which trainings failed. "
         if "validation_accuracy" in figures
         else ""
     )
