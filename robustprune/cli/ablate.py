@@ -14,13 +14,12 @@ from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
     Setup,
-    country_options,
-    dataset_options,
     gathered,
+    new_dataset_options,
     new_network_options,
-    recipe_options,
     setup_options,
 )
+from robustprune.cli.recipe_options import country_options, recipe_options
 
 if TYPE_CHECKING:
     from robustprune.lottery import AblationVerdicts
@@ -34,7 +33,7 @@ p: Holm's correction for all rows of all tables; verdicts are not corrected."""
 
 @commands.command(examples=["--model resnet20 --dataset digits --criterion grasp --blocks 2 --seeds 10 --out ablation"])
 @new_network_options
-@dataset_options
+@new_dataset_options
 @gathered("tickets", find_tickets, *CRITERION_OPTIONS, panel="Pruning")
 @recipe_options()
 @country_options
@@ -56,8 +55,9 @@ def ablate(
 ) -> None:
     """Compare the tickets of a criterion with random, inverted, shuffled and re-initialized controls.
 
-    The controls: random blocks, in each stage as many as the criterion removes, or anywhere; the blocks of the highest
-    scores; the ticket with its initial weights shuffled within each tensor of its blocks, or with new initial weights.
+    Controls: random per stage (random blocks, as many in each stage as the criterion removes); random (random blocks
+    anywhere); inverted (the blocks of the highest scores); shuffled (the ticket, its initial weights shuffled within
+    each tensor of its blocks); re-initialized (the ticket with new initial weights).
     """
     from robustprune.lottery import ablate
 

@@ -90,9 +90,11 @@ class _Commands(CommandGroup):
 @click.version_option(__version__, prog_name="robustprune")
 @click.pass_context
 def commands(context: click.Context) -> None:
-    """Remove whole layers from a network before training it, and measure accuracy, cost and robustness.
+    """Remove residual blocks from a network before training it, and measure accuracy, cost and robustness.
 
-    `robustprune demo` shows everything on a small data set; `robustprune COMMAND --help` explains a command.
+    A ticket is the pruned network with the weights that it starts from, and the file that holds it. "The paper" is
+    Jordao et al. 2023, arXiv:2301.10835. `robustprune demo` runs an example end to end; `robustprune COMMAND --help`
+    explains a command.
     """
     if read_launch().count > 1 and context.invoked_subcommand not in SHARED:
         raise click.UsageError(

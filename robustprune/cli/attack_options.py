@@ -99,29 +99,40 @@ attack_options = gathered(
     click.option(
         "--steps",
         type=click.IntRange(min=1),
-        help="Steps of iterative attacks that do not set their own.",
+        help="Steps of iterative attacks that do not set their own.  [default: that of each attack; 20 for pgd]",
     ),
     click.option(
-        "--step-size", type=StepSize(), help="Constant step size, e.g. 2/255.  [default: falling from ε to 0]"
+        "--step-size",
+        type=StepSize(),
+        help="Constant step size, e.g. 2/255.  [default for pgd: falling linearly from ε to 0]",
     ),
-    click.option("--queries", type=click.IntRange(min=1), help="Queries of square and AutoAttack."),
-    click.option("--restarts", type=click.IntRange(min=1), default=1, help="Random restarts."),
+    click.option(
+        "--queries", type=click.IntRange(min=1), help="Queries of square, also within autoattack.  [default: 5000]"
+    ),
+    click.option("--restarts", type=click.IntRange(min=1), default=1, help="Runs from different random starts."),
     click.option(
         "--eot",
         type=click.IntRange(min=1),
         default=1,
-        help="Passes averaged in each step (expectation over transformation), for stochastic networks.",
+        help="Passes whose gradients are averaged in each step (expectation over transformation), for stochastic "
+        "networks.",
     ),
-    click.option("--union", is_flag=True, help="Report one robust accuracy for all attacks together."),
+    click.option(
+        "--union",
+        is_flag=True,
+        help="Report the worst case: the share of images that no attack breaks, in place of one for each attack.",
+    ),
     click.option(
         "--checks",
         type=click.Choice(["default", "full"]),
         default="default",
-        help="full: also run the checks that take further attacks.",
+        help="full: also run checks that need further attacks (slower).",
     ),
     click.option("--strict", is_flag=True, help="Exit with code 1 if a check fails."),
     click.option(
-        "--transfer-from", type=Naming(plain=True), help="Also transfer adversarial images from this network."
+        "--transfer-from",
+        type=Naming(plain=True),
+        help="Network to make further adversarial images on; how many of them the model withstands is reported apart.",
     ),
     click.option(
         "--save-adversarial",

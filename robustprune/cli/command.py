@@ -55,7 +55,11 @@ class Command(click.Command):
         self.examples = examples
         if any(isinstance(each.type, Target) for each in self.params):
             place = next((i for i, each in enumerate(self.params) if each.name == "as_json"), len(self.params))
-            text = "Also replace files of other kinds; files that are read are never replaced."
+            text = (
+                "Replace whatever is at the places to write to, but never a file that is read. Without this, only "
+                "files "
+                "of the same kind are replaced."
+            )
             self.params.insert(place, click.Option(["--overwrite"], is_flag=True, help=text))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

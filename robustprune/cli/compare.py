@@ -29,10 +29,14 @@ Loss: the {interval:.4g} % interval lies below 0. Where lower is better, signs a
 Memory in bytes, latency in ms, time in s, energy in kWh, CO₂ in kg."""
 
 
+CONFIDENCE_HELP = "Confidence level of intervals, and of each of the one-sided bounds that verdicts go by."
 tolerance_option = list_option(
     "--tolerance",
     metavar="ξ | KIND=ξ,…",
-    help="Tolerance ξ in percentage points, or std (one standard deviation of dense); auroc=2 for one kind of metric.",
+    help="Tolerance ξ in percentage points, of all metrics or of one kind: auroc=3. std: the standard deviation of "
+    "dense "
+    "over its seeds.  [default: 1 for accuracy and ece, 2 for robust_accuracy, corruption_accuracy, shift_accuracy and "
+    "auroc, 0 for nll and brier]",
 )
 
 
@@ -79,21 +83,25 @@ def named_groups(groups: Sequence[str], against: str | None) -> dict[str, list[s
 @click.option("--against", default="dense", help="Name of the reference that all others are compared with.")
 @click.option("--all-pairs", is_flag=True, help="Compare all networks with each other.")
 @tolerance_option
-@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, help="Of intervals.")
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, help=CONFIDENCE_HELP)
 @list_option(
     "--metric", "metrics", metavar="METRIC,…", help="Compare only these metrics, kinds or groups: accuracy,robustness."
 )
-@click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Bootstrap resamples.")
+@click.option("--resamples", type=click.IntRange(min=100), default=1000, help="Bootstrap resamples, for ECE only.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the bootstrap.")
-@click.option("--figures", type=OUT_FOLDER, help="Folder for mean ranks in each metric as PDF, SVG and PNG.")
+@click.option(
+    "--figures",
+    type=OUT_FOLDER,
+    help="Folder for critical-difference diagrams (mean ranks in each metric) as PDF, SVG and PNG.",
+)
 @json_option
 def compare(
     groups: tuple[str, ...], tolerance: tuple[str, ...], figures: str | None, as_json: bool, **statistics: Any
 ) -> None:
     """Compare candidates with the dense network, or with one another, from records.
 
-    RECORDS are files that `evaluate --out` wrote, one for each seed, with commas between; or folders of records, or
-    patterns such as `'runs/*/layer.json'`.
+    RECORDS names the records of one kind of network, one for each seed: files that `evaluate --out` wrote, separated by
+    commas; a folder of them; or a pattern such as `'runs/*/layer.json'`.
     """
     from robustprune.comparison import compare
     from robustprune.runtime.work import Work
@@ -164,9 +172,11 @@ def _tables(out: Path, options: Mapping[str, Any]) -> list[tuple[Path, FileKind]
 @click.option(
     "--out", type=Target(PAGE, beside=_tables, dir_okay=False), default="report.html", help="File of the page."
 )
-@click.option("--figures", type=OUT_FOLDER, help="Folder for each figure as PDF, SVG and PNG.")
+@click.option("--figures", type=OUT_FOLDER, help="Folder to save all figures in, as PDF, SVG and PNG.")
 @click.option(
-    "--paper-tables", is_flag=True, help="Add the paper's Tables 1 to 5; also as PAGE.md and PAGE.tex beside the page."
+    "--paper-tables",
+    is_flag=True,
+    help="Add the paper's Tables 1 to 5, and write them beside the page as .md and .tex files.",
 )
 @click.option("--title", help="Heading of the page.")
 @tolerance_option
@@ -183,8 +193,8 @@ def report(
     """Compare networks and write an HTML report with figures, in one file that works offline.
 
     All records of a folder are taken: `robustprune report runs`. They are grouped by image set, architecture, method,
-    criterion and number of layers. Or name the groups, as for `compare`: `robustprune report dense=A.json,B.json
-    layer=C.json,D.json`.
+    criterion and number of removed blocks. Or name the groups, as for `compare`:
+    `robustprune report dense=A.json,B.json layer=C.json,D.json`.
     """
     from robustprune.lottery.paper_tables import paper_tables as make_tables
     from robustprune.report import write_report

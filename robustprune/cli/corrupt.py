@@ -57,7 +57,7 @@ def _shift(shift: tuple[str, ...]) -> Shift:
 
 
 _HELP = (
-    "The fifteen of CIFAR-10-C (all), the four extra ones (extras), or names with their options: "
+    "all (the fifteen of CIFAR-10-C that mCE counts), extras (its four further ones), or names with their options: "
     "fog,frost:folder=PICTURES. See `robustprune list corruptions`."
 )
 _PANEL = "Corruptions and shifted sets"
@@ -175,7 +175,7 @@ _EXAMPLES = [
 @commands.command(examples=_EXAMPLES)
 @dataset_options
 @split_option
-@click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of so many images.")
+@click.option("--limit", type=click.IntRange(min=1), help="Corrupt a stratified sample of this many images.")
 @_made_options
 @click.option("--out", type=OUT_FOLDER, help="Folder for NAME.npy of each corruption, and labels.npy.")
 @resume_option

@@ -86,8 +86,9 @@ def demo_files(folder: Path, _options: Mapping[str, Any] | None = None) -> list[
 def demo(out: str, epochs: int, setup: Setup, as_json: bool) -> None:
     """Prune, train, evaluate and compare four small networks on digits, and write a report.
 
-    They are a dense network, one without the layers that GraSP ranks last, one with filters removed, and one without
-    random layers. Each is attacked and shown corrupted and out-of-distribution images.
+    The networks: a dense ResNet32; tickets without the four blocks that GraSP scores lowest, without as many filters as
+    those blocks have, and without four random blocks. Each is evaluated under attacks and corruptions and for
+    out-of-distribution detection.
     """
     # Images of 8×8 pixels gain nothing from a second thread, and on a busy machine two would wait for each other.
     device = replace(setup, threads=setup.threads or 1).begin()
@@ -106,8 +107,8 @@ def run_demo(
 ) -> DemoResult:
     """Train and evaluate four ResNet32 on digits; write tickets, records and a report to a folder.
 
-    All start from the same initial weights; the tickets are cut out of them before any training: four layers that
-    GraSP ranks last, as many filters as those have, and four layers at random. The folder is that of a sweep, too: a
+    All start from the same initial weights; the tickets lose, before any training, the four blocks that GraSP scores
+    lowest, as many filters as those have, and four random blocks. The folder is that of a sweep, too: a
     second call trains and evaluates nothing. Files of an earlier demo are replaced.
     """
     from robustprune.data import load_data
@@ -128,8 +129,10 @@ def run_demo(
         record.model.path = str(ticket)
         record.save(folder / f"{name}.json")
         filters = sum(map(len, record.model.plan.get("removed_filters", {}).values()))
-        removed = f"{filters} filters" if filters else ", ".join(record.model.removed) or "nothing"
-        say(f"{name}: removed {removed}")
+        if filters:
+            say(f"{name}: removed {filters} filters, as many as layer (MACs are not matched)")
+        elif record.model.removed:
+            say(f"{name}: removed {', '.join(sorted(record.model.removed))}")
     say("comparing, and drawing the report …")
     named = {NAMES[name]: [record] for name, record in records.items()}
     (comparison,) = write_report(named, folder / "report.html", progress=progress).values()
@@ -175,7 +178,8 @@ def _summary(result: DemoResult) -> None:
         f"ResNet32 on digits, {result.records['dense'].n} test images: {', '.join(NAMES.values())}",
         ["network", *map(_heading, columns)],
         rows,
-        f"Verdicts by paired intervals; tolerances: {comparison.tolerance_text}.\n"
         "One seed on a few hundred small images: this shows that everything works, not what layer pruning does.\n"
+        f'Filters are matched to "{NAMES["layer"]}" in number, not in MACs.\n'
+        f"Verdicts by paired intervals; tolerances: {comparison.tolerance_text}.\n"
         f"Tickets and records are in {result.folder}/\nOpen the report: {result.folder / 'report.html'}",
     )

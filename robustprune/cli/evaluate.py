@@ -116,11 +116,13 @@ wanted_options = gathered(
     click.option(
         "--dense",
         type=Naming(plain=True),
-        help="Dense network: also evaluated; errors under corruptions are given relative to its own.",
+        help="Dense network to evaluate too; corruption errors are then also reported relative to its own (mCE).",
     ),
     split_option,
-    click.option("--latency", is_flag=True, help="Also measure latency, in five seconds or more."),
-    click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of so many images."),
+    click.option(
+        "--latency", is_flag=True, help="Also measure latency, of 1 and of 128 images; takes five seconds or more."
+    ),
+    click.option("--limit", type=click.IntRange(min=1), help="Evaluate a stratified sample of this many images."),
     click.option("--batch-size", type=click.IntRange(min=1), default=256, help="Images per forward pass."),
     click.option(
         "--out", type=Target(beside=_written), help="File of the record; for several networks, folder of their records."

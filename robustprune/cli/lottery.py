@@ -14,17 +14,16 @@ from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
     Setup,
-    country_options,
-    dataset_options,
     eligibility_option,
     gathered,
     list_option,
     names_option,
+    new_dataset_options,
     new_network_options,
     read_counts,
-    recipe_options,
     setup_options,
 )
+from robustprune.cli.recipe_options import country_options, recipe_options
 from robustprune.cli.sweep import OUT_OF_SWEEPS, announcing
 
 if TYPE_CHECKING:
@@ -58,13 +57,13 @@ CRITERION_OPTIONS = (
         "--criterion",
         "criteria",
         default=("grasp",),
-        help="Criteria with their options: grasp,hrank:samples=320. See `robustprune list criteria`.",
+        help="Importance criteria with their options: grasp,hrank:samples=320. See `robustprune list criteria`.",
     ),
     list_option("--blocks", metavar="NUMBER,…", default=("1",), help="Numbers of blocks to remove: 1,3,5."),
     click.option(
         "--at-init/--after-training",
         default=True,
-        help="Score the initialized network (algorithm 2) or the trained one (algorithm 1).",
+        help="Score the dense network at initialization (the paper's algorithm 2) or after its training (algorithm 1).",
     ),
     eligibility_option,
 )
@@ -78,30 +77,39 @@ ticket_options = gathered(
         "--rewind",
         metavar="EPOCH,…",
         default=("0",),
-        help="Weights that a ticket starts from: those of an epoch of the dense training (0, 25, 25%), random (new "
-        "ones) or shuffled.",
+        help="Weights that a ticket starts from: 0, the initial ones; random, new ones; shuffled, the initial ones in "
+        "another order within each tensor; or, with --after-training, those of the dense network after this many "
+        "epochs "
+        "(25) or this share of its training (25%).",
     ),
     list_option(
         "--method",
         "methods",
         metavar="METHOD,…",
         default=("layer",),
-        help="layer, filter or filter-uniform; filter-pruned tickets are matched to the layer ticket.",
+        help="What tickets lose: blocks (layer); filters, ranked over the whole network (filter) or at the same "
+        "share of "
+        "each convolution (filter-uniform).",
     ),
     click.option(
         "--match-by",
         type=click.Choice(["filters", "macs", "params"]),
         default="filters",
-        help="filter, filter-uniform: the cost that is matched.",
+        help="filter, filter-uniform: what is matched to the layer ticket: the number of filters, as in the paper, "
+        "MACs or "
+        "parameters.",
     ),
     panel="Pruning",
 )
 
 seeds_option = click.option(
-    "--seeds", type=click.IntRange(min=1), default=1, help="Number of seeds, counted from --seed."
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Number of seeds, counted from --seed. From three on, intervals cover other seeds too.",
 )
 lottery_out = click.option(
-    "--out", type=OUT_OF_SWEEPS, required=True, help="Folder of results; what is finished there is not done again."
+    "--out", type=OUT_OF_SWEEPS, required=True, help="Folder of results; what is finished there is not repeated."
 )
 
 
@@ -109,7 +117,7 @@ lottery_out = click.option(
     examples=["--model resnet20 --dataset digits --criterion grasp --blocks 1,2 --seeds 3 --out lottery"],
 )
 @new_network_options
-@dataset_options
+@new_dataset_options
 @ticket_options
 @recipe_options()
 @country_options
@@ -127,10 +135,11 @@ def lottery(
     setup: Setup,
     as_json: bool,
 ) -> None:
-    """Find tickets as the paper does, train them, and compare them with the dense network.
+    """Find tickets as Jordao et al. (2023) do, train them, and compare their accuracy with the dense network's.
 
-    Algorithm 2 by default: tickets are found before any training. Algorithm 1 (--after-training) finds them in the
-    trained network and rewinds their weights. A second call does only what is new.
+    Blocks are scored at initialization, before any training (algorithm 2 there); with --after-training in the trained
+    network, whose weights are then rewound (algorithm 1). The tickets in --out are files for `evaluate` to attack,
+    corrupt and test for OOD detection. A second call does only what is new.
     """
     from robustprune.lottery import run_lottery
 

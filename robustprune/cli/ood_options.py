@@ -41,8 +41,9 @@ ood_options = gathered(
     _ood,
     names_option(
         "--ood",
-        help="Out-of-distribution sets, or groups of them (near, far, sanity); corrupted is the evaluated images "
-        "under corruptions, or some: corrupted:corruption=fog+snow,severity=5.",
+        help="Out-of-distribution sets, or groups of them: near, far, sanity. corrupted takes the evaluated images "
+        "under "
+        "all corruptions, corrupted:corruption=fog+snow,severity=5 under these.",
     ),
     names_option(
         "--detector",
@@ -55,14 +56,18 @@ ood_options = gathered(
         metavar="NUMBER,…",
         is_flag=False,
         flag_value="1/255",
-        help="Also attack the detectors at these L∞ budgets.  [1/255 without a value]",
+        help="Also attack the detectors by PGD on their scores, at these L∞ budgets.  [1/255 without a value]",
     ),
     click.option(
         "--ood-fit-limit",
         type=click.IntRange(min=1),
-        help="Fit detectors on so many training images.  [default: 50,000]",
+        help="Fit detectors on at most this many training images.  [default: 50,000]",
     ),
-    click.option("--full-spectrum", is_flag=True, help="Also report figures with corrupted images as in-distribution."),
+    click.option(
+        "--full-spectrum",
+        is_flag=True,
+        help="Also report all metrics with corrupted images as in-distribution (OpenOOD's full-spectrum detection).",
+    ),
     click.option(
         "--ood-validation", type=Naming(), help="Out-of-distribution set to tune detectors on, with validation images."
     ),

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import torch
 
     from robustprune.runtime.process_group import ProcessGroup
-    from robustprune.training import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -163,9 +162,9 @@ class Setup:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 
-_seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of everything random.")
+_seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of all random numbers.")
 _threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Number of processor threads.  [default: all it may use]"
+    "--threads", type=click.IntRange(min=1), help="Number of processor threads.  [default: all that it may use]"
 )
 
 setup_options = stack(
@@ -224,26 +223,24 @@ new_network_options = gathered(
 )
 """The same, of commands that take no ticket."""
 
-dataset_options = gathered(
-    "dataset",
-    DataOptions,
-    click.option(
-        "--dataset",
-        "name",
-        type=Naming(),
-        help="Image set, see `robustprune list datasets`.  [default: the ticket's own; digits for a new network]",
-    ),
+
+def _dataset_name(default: str) -> Callable[[F], F]:
+    text = f"Image set, see `robustprune list datasets`.  [default: {default}]"
+    return click.option("--dataset", "name", type=Naming(), help=text)
+
+
+_loading_options = (
     click.option("--data-root", "root", type=DataRoot(), help="Folder to look for image sets in."),
     click.option("--download", is_flag=True, help="Download the image set if it is missing."),
-    click.option("--image-size", type=click.IntRange(min=8), help="Resize images to this side, in pixels."),
+    click.option("--image-size", type=click.IntRange(min=8), help="Resize images to this height and width, in pixels."),
     click.option("--channels", type=click.Choice([1, 3]), help="Convert images to grey (1) or colour (3)."),
     click.option(
-        "--train-limit", type=click.IntRange(min=1), help="Use a stratified sample of so many training images."
+        "--train-limit", type=click.IntRange(min=1), help="Use a stratified sample of this many training images."
     ),
     click.option(
         "--validation-fraction",
         type=click.FloatRange(0, 0.5),
-        help="Share of the training images held out.  [default: 0.1]",
+        help="Share of the training images that is held out for validation.  [default: 0.1]",
     ),
     click.option(
         "--data-workers",
@@ -251,18 +248,27 @@ dataset_options = gathered(
         type=click.IntRange(min=0),
         help="Processes that read images of sets too large for memory.  [default: 0, read in the main process]",
     ),
+)
+dataset_options = gathered(
+    "dataset",
+    DataOptions,
+    _dataset_name("that of the ticket; digits for a new network"),
+    *_loading_options,
     panel="Data set",
 )
 """For ``dataset: DataOptions``."""
+new_dataset_options = gathered("dataset", DataOptions, _dataset_name("digits"), *_loading_options, panel="Data set")
+"""The same, of commands that take no ticket."""
 
 split_option = click.option(
-    "--split", type=click.Choice(["test", "val", "train"]), default="test", help="Images to take."
+    "--split", type=click.Choice(["test", "val", "train"]), default="test", help="Split that the images are taken from."
 )
 
 ELIGIBILITY = click.Choice(["paper", "strict", "identity"])
 ELIGIBILITY_HELP = (
-    "Which removable blocks may go: all (identity), all but the first of each stage (paper), or also not the last "
-    "before the next stage (strict)."
+    "Which blocks a ranking may remove. identity: all removable ones. paper: all but the first of each stage. strict: "
+    "all but the first and the last of each stage; the last of the last stage may go. paper and strict leave at least "
+    "two blocks in each stage."
 )
 eligibility_option = click.option(
     "--eligibility",
@@ -272,51 +278,9 @@ eligibility_option = click.option(
 )
 
 
-def _recipe(recipe: str, *, adversarial: str | None = None, epsilon: str | None = None, **given: Any) -> Recipe:
-    from robustprune.training import Recipe
-
-    if epsilon is not None and adversarial is None:
-        raise click.UsageError("--eps is the budget of adversarial training; add --adversarial pgd, fgsm or trades")
-    return Recipe.of(recipe, adversarial=adversarial, epsilon=epsilon, **given)
-
-
-def recipe_options(*further: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds the options of a recipe, for ``recipe: Recipe``; further ones are fields of it."""
-    return gathered(
-        "recipe",
-        _recipe,
-        click.option(
-            "--recipe",
-            type=click.Choice(["quick", "paper"]),
-            default="quick",
-            help="Training recipe; the options below replace parts of it.",
-        ),
-        click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training images."),
-        click.option("--batch-size", type=click.IntRange(min=2), help="Images per step."),
-        click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Highest learning rate."),
-        click.option(
-            "--precision",
-            type=click.Choice(["fp32", "bf16", "fp16"]),
-            help="Precision of training passes; weights, attacks and evaluation stay in fp32.  [default: fp32]",
-        ),
-        click.option("--compile", is_flag=True, help="Run training passes by torch.compile; for long ones on GPUs."),
-        *further,
-        panel="Training",
-    )
-
-
 resume_option = click.option(
     "--resume", is_flag=True, help="Continue an interrupted call with the same --out, if there is one."
 )
-
-country_options = gathered(
-    "country",
-    lambda country, no_energy: None if no_energy else country,
-    click.option("--country", default="USA", help="Country whose grid supplies the power, as ISO 3166 code."),
-    click.option("--no-energy", is_flag=True, help="Do not measure energy."),
-    panel="Energy",
-)
-"""For ``country: str | None``, of which None measures no energy."""
 
 
 def was_given(option: str) -> bool:

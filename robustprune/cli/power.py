@@ -9,7 +9,7 @@ import click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
-from robustprune.cli.compare import named_groups, read_tolerances, tolerance_option
+from robustprune.cli.compare import CONFIDENCE_HELP, named_groups, read_tolerances, tolerance_option
 from robustprune.cli.options import gathered, json_option, list_option, read_counts
 from robustprune.cli.paths import OUT_FOLDER, Records
 from robustprune.errors import ComparisonError
@@ -28,17 +28,24 @@ _EXAMPLES = [
 stated_options = gathered(
     "stated",
     dict,
-    click.option("--seed-deviation", type=click.FloatRange(0), help="σ of the difference over seeds, in pp."),
+    click.option(
+        "--seed-deviation",
+        type=click.FloatRange(0),
+        help="Standard deviation over seeds of the true difference in accuracy, in pp; without the noise of a finite "
+        "test "
+        "set.",
+    ),
     click.option(
         "--discordance",
         type=click.FloatRange(0, 100),
-        help="% of images on which one network of a pair is right and the other wrong.",
+        help="Share of test images on which one network of a pair is right and the other wrong, in %.",
     ),
     click.option(
-        "--agreed",
+        "--consistent",
         type=click.FloatRange(0, 100),
         default=0.0,
-        help="Of these, % on which the pairs of all seeds differ alike.",
+        help="Share of test images on which the same network of the pair is right for every seed, in %; part of "
+        "--discordance.",
     ),
     panel="Without a pilot",
 )
@@ -49,18 +56,18 @@ stated_options = gathered(
 @click.option("--against", default="dense", help="Name of the reference that all others are compared with.")
 @click.option("--metric", default="accuracy", help="Metric, kind or group of metrics to plan for.")
 @stated_options
-@list_option("--images", metavar="NUMBER,…", help="Numbers of test images.  [default: the pilot's]")
-@list_option("--seeds", metavar="NUMBER,…", help="Numbers of seeds in the table.  [default: 3 to 50]")
-@click.option("--difference", type=float, default=0.0, help="Assumed true difference, candidate − dense.")
+@list_option("--images", metavar="NUMBER,…", help="Numbers of test images to tabulate.  [default: the pilot's]")
+@list_option("--seeds", metavar="NUMBER,…", help="Numbers of seeds to tabulate.  [default: 3 to 50]")
+@click.option("--difference", type=float, default=0.0, help="Assumed true difference, candidate less reference, in pp.")
 @tolerance_option
-@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, help="Of intervals.")
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, help=CONFIDENCE_HELP)
 @click.option(
     "--power",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.8,
-    help="Probability of reaching the verdict.",
+    help="Chance to aim for that the verdict is reached (statistical power).",
 )
-@click.option("--figures", type=OUT_FOLDER, help="Folder for the curves as PDF, SVG and PNG.")
+@click.option("--figures", type=OUT_FOLDER, help="Folder for the power curves as PDF, SVG and PNG.")
 @json_option
 def power(
     groups: tuple[str, ...],
@@ -72,9 +79,9 @@ def power(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Compute how many seeds and images a verdict needs.
+    """Compute how many seeds and test images `compare` needs for a verdict such as "no worse" or "equivalent".
 
-    RECORDS are those of a pilot of three seeds or more, as for `compare`. Without a pilot, state how much differences
+    RECORDS are those of a pilot with three seeds or more, as for `compare`. Without a pilot, state how much differences
     in accuracy vary: `power --seed-deviation 0.3 --discordance 5 --images 10000`.
     """
     from robustprune.comparison.power import SEEDS, plan_seeds
@@ -82,7 +89,7 @@ def power(
     counts = {name: read_counts(f"--{name}", asked[name]) for name in ("images", "seeds")}
     how = {**asked, **counts, "seeds": counts["seeds"] or SEEDS}
     if groups:
-        if stated["seed_deviation"] is not None or stated["discordance"] is not None or stated["agreed"]:
+        if stated["seed_deviation"] is not None or stated["discordance"] is not None or stated["consistent"]:
             raise click.UsageError("give the records of a pilot, or --seed-deviation and --discordance, not both")
         plans = _of_pilot(groups, against, metric, read_tolerances(tolerance), how)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,29 +93,33 @@ prune_options = gathered(
         "--method",
         type=click.Choice(["layer", "filter", "filter-uniform", "weight"]),
         default="layer",
-        help="Remove blocks (layer), filters by one ranking (filter) or the same share of each convolution "
-        "(filter-uniform), or mask single weights (weight), which saves no computation.",
+        help="What to remove: blocks (layer); filters, ranked over the whole network (filter) or at the same share "
+        "of each "
+        "convolution (filter-uniform); or single weights (weight), which are set to zero and save no computation.",
     ),
     click.option(
         "--criterion",
         default="grasp",
-        help="What ranks blocks, filters or weights, with its options: grasp:samples_per_class=20. See `robustprune "
-        "list criteria`.",
+        help="Importance criterion, with its options: grasp:samples_per_class=20. What it scores lowest is removed "
+        "first. "
+        "See `robustprune list criteria`.",
     ),
     list_option(
         "--blocks",
         metavar="NUMBER or NAME,…",
-        help="layer: number of blocks to remove; or their names, without a criterion.",
+        help="layer: number of blocks to remove by the criterion; or names of the blocks, which takes no criterion. "
+        "This method needs it.",
     ),
     click.option("--eligibility", type=ELIGIBILITY, help=f"layer: {ELIGIBILITY_HELP}  [default: paper]"),
-    click.option("--match", type=Source(), help="filter: ticket whose cost is matched by removing filters."),
+    click.option("--match", type=Source(), help="filter: layer ticket to match; see --match-by."),
     click.option(
         "--filters", type=click.IntRange(min=1), help="filter: number of filters to remove, instead of --match."
     ),
     click.option(
         "--match-by",
         type=click.Choice(["filters", "macs", "params"]),
-        help="filter: the cost that is matched.  [default: filters]",
+        help="filter: what is matched to the --match ticket: the number of filters, as in the paper, MACs or "
+        "parameters.  [default: filters]",
     ),
     click.option(
         "--sparsity",
@@ -125,7 +129,9 @@ prune_options = gathered(
     click.option(
         "--rounds",
         type=click.IntRange(min=1),
-        help="weight: rounds of scoring and masking.  [default: 100 for synflow, else 1]",
+        help="weight: rounds of scoring and masking; each keeps the same share of weights.  [default: 100 for "
+        "synflow, else "
+        "1]",
     ),
     panel="Pruning",
 )
@@ -148,8 +154,8 @@ def prune(
 ) -> None:
     """Score blocks, filters or weights of a network, remove the least important ones, and write the ticket.
 
-    With --match, the network starts from the same weights as that ticket; its data set, its options and --seed are the
-    ticket's unless they are given.
+    The ticket is not trained: it holds the weights that the network has left. With --match, it starts from the same
+    weights as the matched ticket, whose image set, loading options and seed are the defaults.
     """
     from robustprune.cli.workbench import open_matched, open_model
     from robustprune.cost import measure_cost
@@ -173,7 +179,7 @@ def prune(
         figures = {"before": before.to_dict(), "after": after.to_dict(), "out": out}
         terminal.print_json({**_describe(ticket, wanted.pruning), **figures})
         return
-    _draw(ticket)
+    _draw(ticket, dense)
     without = f" without {', '.join(ticket.plan.removed)}" if ticket.plan.removed else ""
     saved = after.saved_percent(before)
     labels = {"parameters": "parameters", "macs": "MACs per image", "filters": "filters"}
@@ -247,18 +253,18 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
     return found
 
 
-def _draw(ticket: Ticket) -> None:
+def _draw(ticket: Ticket, dense: Ticket) -> None:
     """Draw what each block or filter was worth, or how many weights each parameter has left."""
     plan = ticket.plan
     if plan.criterion is None:
         return
     if plan.method == "layer":
         rows = sorted(ticket.scores.items(), key=lambda item: item[1])
-        fates = dict.fromkeys(plan.eligible, "") | dict.fromkeys(plan.removed, "removed")
+        decisions = _decisions(ticket, dense)
         terminal.table(
-            f"{plan.criterion} scores, least important first",
-            ["block", ">importance", ""],
-            [[name, f"{score:.4g}", fates.get(name, "not eligible")] for name, score in rows],
+            f"{plan.criterion} scores, lowest first (higher: more important)",
+            ["block", ">importance", "decision"],
+            [[name, f"{score:.4g}", decisions[name]] for name, score in rows],
         )
     elif plan.method == "filter":
         terminal.table(
@@ -275,6 +281,27 @@ def _draw(ticket: Ticket) -> None:
                 for name, count in _weights_kept(ticket).items()
             ],
         )
+
+
+def _decisions(ticket: Ticket, dense: Ticket) -> dict[str, str]:
+    """Return what became of each block of the dense network, and why one stays although its score is low."""
+    from robustprune.pruning import find_blocks, ineligible_because
+
+    plan, blocks = ticket.plan, find_blocks(dense.network)
+    scores: Mapping[str, Any] = ticket.scores  # of blocks, hence one number each
+    highest = max(scores[name] for name in plan.removed if name in scores)
+    found = {}
+    for block in blocks:
+        reason = ineligible_because(block, blocks, plan.eligibility or "paper")
+        if block.name in plan.removed:
+            found[block.name] = "removed"
+        elif reason is not None:
+            found[block.name] = f"kept: {reason}"
+        elif scores[block.name] < highest:
+            found[block.name] = "kept: its stage is down to two blocks"
+        else:
+            found[block.name] = "kept"
+    return found
 
 
 def _filters_left(ticket: Ticket) -> dict[str, tuple[int, int]]:

@@ -27,12 +27,14 @@ sweep_options = stack(
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Worker processes.  [default: one per GPU, or as many as processors allow]",
+        help="Worker processes.  [default: one per GPU, else as many as fit the processors]",
     ),
     click.option(
         "--engine", type=click.Choice(["local", "ray"]), default="local", help="Run here, or on a Ray cluster."
     ),
-    click.option("--ray-address", help="HOST:PORT of the Ray cluster, or auto.  [default: start one here]"),
+    click.option(
+        "--ray-address", help="HOST:PORT of the Ray cluster; auto looks for a running one.  [default: start one here]"
+    ),
     list_option(
         "--override",
         "overlays",
@@ -51,7 +53,7 @@ sweep_options = stack(
     click.option(
         "--dry-run", is_flag=True, help="Only show what would be run, and an estimate of time, energy and disk."
     ),
-    click.option("--retry-failed", is_flag=True, help="Try again what failed before."),
+    click.option("--retry-failed", is_flag=True, help="Repeat what failed before."),
 )
 """Of commands that run a sweep."""
 
@@ -63,9 +65,11 @@ sweep_options = stack(
     ],
 )
 @click.argument("file", required=False, type=Source(dir_okay=False))
-@click.option("--out", type=OUT_OF_SWEEPS, help="Folder of results; what is finished there is not done again.")
+@click.option("--out", type=OUT_OF_SWEEPS, help="Folder of results; what is finished there is not repeated.")
 @sweep_options
-@click.option("--schema", is_flag=True, help="Print the JSON schema of a sweep's file, for editors.")
+@click.option(
+    "--schema", is_flag=True, help="Print the JSON schema of a sweep's file, for editors; FILE is not needed."
+)
 @json_option
 def sweep(
     file: str | None,
@@ -76,9 +80,10 @@ def sweep(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Run the experiments of a YAML file: criteria, densities, seeds, and what is measured of each network.
+    """Run the experiments of a YAML file: criteria, numbers of removed blocks, seeds, and the metrics to evaluate.
 
-    Stages that runs share are done once. A second call does only what is new or was interrupted.
+    What several runs need, such as the dense training, is computed once. A second call does only what is new or was
+    interrupted.
     """
     from robustprune.sweep import read_sweep
 

@@ -15,12 +15,12 @@ from robustprune.cli.options import (
     DataOptions,
     NetworkOptions,
     Setup,
-    dataset_options,
     gathered,
+    new_dataset_options,
     new_network_options,
-    recipe_options,
     setup_options,
 )
+from robustprune.cli.recipe_options import recipe_options
 from robustprune.cli.sweep import announcing
 
 if TYPE_CHECKING:
@@ -52,17 +52,21 @@ def _count(flag: str, text: str) -> Callable[[Any], Any]:
 _ticket_options = gathered(
     "ticket",
     _ticket,
-    click.option("--criterion", help="Train layer tickets of this criterion.  [default: dense networks]"),
-    click.option("--blocks", type=click.IntRange(min=1), default=1, help="Number of blocks that are removed."),
+    click.option(
+        "--criterion", help="Criterion whose layer tickets are trained.  [default: none, train dense networks]"
+    ),
+    click.option(
+        "--blocks", type=click.IntRange(min=1), default=1, help="With --criterion: number of blocks to remove."
+    ),
     panel="Pruning",
 )
 _count_options = gathered(
     "counts",
     _counts,
-    _count("--initialization-seeds", "Seeds of initial weights; 1 keeps them fixed."),
-    _count("--order-seeds", "Seeds of the order of training images."),
-    _count("--split-seeds", "Seeds of the validation split."),
-    _count("--attack-seeds", "Seeds of the random starts of attacks."),
+    _count("--initialization-seeds", "Number of seeds of the initial weights; 1 keeps them fixed."),
+    _count("--order-seeds", "Number of seeds of the order of training images."),
+    _count("--split-seeds", "Number of seeds of the validation split."),
+    _count("--attack-seeds", "Number of seeds of the random starts of attacks."),
     panel="Sources of variance",
 )
 
@@ -71,7 +75,7 @@ _count_options = gathered(
     examples=["--model resnet20 --dataset digits --attack pgd --out variance"],
 )
 @new_network_options
-@dataset_options
+@new_dataset_options
 @_ticket_options
 @recipe_options()
 @_count_options
@@ -81,9 +85,9 @@ _count_options = gathered(
 def variance(
     network: NetworkOptions, dataset: DataOptions, out: str, setup: Setup, as_json: bool, **asked: Any
 ) -> None:
-    """Measure how accuracy varies with initial weights, order of training, validation split and starts of attacks.
+    """Measure how accuracy varies with initial weights, order of training images, validation split and attack starts.
 
-    Networks are trained that differ in one of these alone, and then in all at once.
+    For each of these sources, networks are trained that differ in it alone; further ones differ in all of them.
     """
     from robustprune.lottery import find_variance
     from robustprune.runtime.work import Work

@@ -40,26 +40,26 @@ class Spreads:
 
     @classmethod
     def stated(
-        cls, seed_deviation: float, discordance: float, agreed: float = 0.0, *, n_images: int = 10_000
+        cls, seed_deviation: float, discordance: float, consistent: float = 0.0, *, n_images: int = 10_000
     ) -> Spreads:
         """Return the spreads of a difference in accuracy, in percentage points, of networks in pairs.
 
         Args:
             seed_deviation: Standard deviation of the true difference over seeds, in percentage points.
             discordance: Percent of images on which two networks of a pair differ: only one of them is right.
-            agreed: Percent of images on which all pairs differ, in favour of the same side; part of ``discordance``.
+            consistent: Percent of images on which the same side is right for every seed; part of ``discordance``.
             n_images: Of the test set.
 
         Raises:
             ComparisonError: A negative number, or shares that cannot be.
         """
-        if not (0 <= agreed <= discordance <= 100 and seed_deviation >= 0 and n_images >= 1):
+        if not (0 <= consistent <= discordance <= 100 and seed_deviation >= 0 and n_images >= 1):
             raise ComparisonError(
                 f"the deviation over seeds, {seed_deviation:g}, is 0 or more; of the images, in percent, those on "
-                f"which a pair differs, {discordance:g}, are at least those on which all pairs agree, {agreed:g}, and "
-                "both lie between 0 and 100"
+                f"which a pair differs, {discordance:g}, are at least those on which all seeds differ alike, "
+                f"{consistent:g}, and both lie between 0 and 100"
             )
-        agreeing, rest = (math.sqrt(_PERCENT * each / n_images) for each in (agreed, discordance - agreed))
+        agreeing, rest = (math.sqrt(_PERCENT * each / n_images) for each in (consistent, discordance - consistent))
         return cls((seed_deviation,), agreeing, (rest,), n_images, of_share=True)
 
     def of_seeds(self, n_images: int) -> tuple[float, ...]:

@@ -59,7 +59,7 @@ class BlockScores(Scores[float]):
 
     def _repr_html_(self) -> str:
         rows = [[name, f"{score:.4g}"] for name, score in sorted(reversed(self.items()), key=lambda item: item[1])]
-        title = f"{self.criterion} scores, least important first (seed {self.seed})"
+        title = f"{self.criterion} scores, lowest first (higher: more important; seed {self.seed})"
         return html_table(title, ["block", ">importance"], rows)
 
 

@@ -62,7 +62,8 @@ def describe(before: Counts, after: Counts, seconds: float) -> str | None:
     asked = got + sum(waited - earlier for _, waited, _, earlier in threads) / 1e9 / seconds
     if asked < _IDLE or got >= _LITTLE * min(asked, processors()):
         return None
-    return f"gets {got:.2g} of {min(asked, processors()):.2g} processors; other work is on this machine"
+    reason = "other work on this machine makes times and energy unreliable"
+    return f"gets {got:.2g} of {min(asked, processors()):.2g} processors: {reason}"
 
 
 def telling(

@@ -58,6 +58,23 @@ def test_five_blocks_of_twelve(run: Run) -> None:
 FILTER = ("--method", "filter", "--criterion", "snip")
 
 
+def test_the_table_of_scores_says_why_a_block_stays(run: Run) -> None:
+    # Each stage has three blocks and keeps two, so the three lowest scores are removed only if no two share a stage.
+    shown = run("prune", *TINY, "--blocks", "3", "--out", "ticket.pt").out
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines() if "layer" in line]
+    decisions = {cells[0]: cells[2] for cells in rows if len(cells) == 3}
+    assert len(decisions) == 7
+    assert decisions["layer1.0"] == "kept: first block of its stage"
+    for stage in (1, 2, 3):
+        assert sorted(decisions[f"layer{stage}.{place}"].partition(":")[0] for place in (1, 2)) == ["kept", "removed"]
+    names = [name for name in decisions if name != "layer1.0"]  # lowest score first
+    last = max(names.index(name) for name in names if decisions[name] == "removed")
+    for name in names:
+        if decisions[name] != "removed":
+            low = names.index(name) < last
+            assert decisions[name] == ("kept: its stage is down to two blocks" if low else "kept")
+
+
 @pytest.mark.slow
 def test_as_many_filters_as_two_blocks_have(run: Run) -> None:
     layers = ("prune", *TINY, "--train-limit", "300", "--criterion", "snip", "--blocks", "2", "--seed", "3")

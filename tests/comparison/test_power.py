@@ -228,5 +228,7 @@ def test_command_refuses_what_tells_nothing(pilot: Path, run: Run) -> None:
     check_failure(run("power", "dense=dense", "layer=layer", "--discordance", "3"), 2, "not both")
     check_failure(run("power", "--seed-deviation", "0.3", "--discordance", "3", "--images", "1.5"), 2, "whole numbers")
     check_failure(
-        run("power", "--seed-deviation", "0.3", "--discordance", "3", "--agreed", "4", "--images", "99"), 1, "at least"
+        run("power", "--seed-deviation", "0.3", "--discordance", "3", "--consistent", "4", "--images", "99"),
+        1,
+        "at least",
     )

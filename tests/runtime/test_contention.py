@@ -39,8 +39,11 @@ def said_of(
 
 def test_a_process_that_gets_less_than_half_of_what_it_asks_for_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     found = said_of(monkeypatch, (2, 8), (2, 8))
-    assert found == "gets 0.4 of 2 processors; other work is on this machine"
-    assert said_of(monkeypatch, (2, 8)) == "gets 0.2 of 1 processors; other work is on this machine"
+    assert found == "gets 0.4 of 2 processors: other work on this machine makes times and energy unreliable"
+    assert (
+        said_of(monkeypatch, (2, 8))
+        == "gets 0.2 of 1 processors: other work on this machine makes times and energy unreliable"
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +67,7 @@ def test_threads_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contention, "processors", lambda: 1)
     gone, stays, new = (90 * SECOND, 0), (10 * SECOND, 5 * SECOND), (SECOND, 8 * SECOND)
     found = describe({"1": gone, "2": stays}, {"2": stays, "3": new}, 10.0)
-    assert found == "gets 0.1 of 0.9 processors; other work is on this machine"
+    assert found == "gets 0.1 of 0.9 processors: other work on this machine makes times and energy unreliable"
 
 
 def write_counts(folder: Path, ran: float, waited: float) -> None:
@@ -83,7 +86,7 @@ def test_it_looks_at_the_last_seconds_and_takes_back_what_is_over(
     now[0] = 1.0
     assert shortage.look() is None  # too early to tell
     now[0] = 4.0
-    assert shortage.look() == "gets 0.25 of 1 processors; other work is on this machine"
+    assert shortage.look() == "gets 0.25 of 1 processors: other work on this machine makes times and energy unreliable"
     write_counts(tmp_path, 111, 3)
     now[0] = 6.0
     assert shortage.look() is not None
@@ -143,7 +146,7 @@ def watched(is_working: bool) -> str:
 def test_beside_four_others_on_its_processor_a_process_that_works_is_short_and_one_that_sleeps_is_not() -> None:
     with others(4):
         time.sleep(0.5)
-        assert "processors; other work is on this machine" in watched(is_working=True)
+        assert "processors: other work on this machine makes times and energy unreliable" in watched(is_working=True)
         assert watched(is_working=False) == "None"
 
 
@@ -161,7 +164,7 @@ def test_the_counts_are_those_of_the_kernel() -> None:
 def test_a_progress_bar_says_that_processors_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     class Short(Shortage):
         def look(self) -> str:
-            return "gets 0.4 of 2 processors; other work is on this machine"
+            return "gets 0.4 of 2 processors: other work on this machine makes times and energy unreliable"
 
     monkeypatch.setattr(contention, "Shortage", Short)
     for is_terminal in (True, False):
