@@ -44,7 +44,8 @@ class Heterogeneity:
         share: I², the part of the variance between settings that they do not explain.
         p_value: Of no true difference between settings: the F test of s²/v̄. For equal variances it is that of
             one-way analysis of variance.
-        prediction: Interval for the difference that an equal comparison would find in a further setting; None of two.
+        prediction: Interval for the difference that an equal comparison would find in a further setting, with the
+            variance of seeds and images where that is wider; None of two.
         within: The mean difference with the variance that seeds and images alone leave it, v̄/k.
     """
 
