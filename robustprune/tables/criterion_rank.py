@@ -83,7 +83,7 @@ def rank_criterion(
 
     Args:
         table: From :func:`robustprune.load_table`.
-        criterion: A name, or ``file:PATH:NAME`` of a class in a file of your own.
+        criterion: A name, or a class in a file of your own, ``mine.py:Mine``; options may stand behind it.
         metrics: Columns of the table.
         draws: How often each network is scored, each time on other images; more tell more of random criteria.
         device: Where to compute; by default on the processor.

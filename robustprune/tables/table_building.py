@@ -27,15 +27,16 @@ from robustprune.tables.table_spec import TableSpec
 from robustprune.tables.ticket_table import TicketTable, blocks_of
 from robustprune.tickets.requests import Pruning
 
-PORTABLE = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE"}
-"""Variables with which processors of several makers round alike, as far as is known."""
+_ROUNDING = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_CBWR")
+"""Variables that decide by which instructions sums are rounded, and so whether a network comes out the same."""
 
 # What the columns beside them say already.
 _LEFT_OUT = r"_aupr_|^corruption_(mean_error|relative|mce)"
 
 
-def build_table(spec: TableSpec, folder: str | Path, out: str | Path, *, workers: int | None = None,
-                watch: Watch | None = None) -> State:  # fmt: skip
+def build_table(
+    spec: TableSpec, folder: str | Path, out: str | Path, *, workers: int | None = None, watch: Watch | None = None
+) -> State:
     """Train, evaluate and write down all networks of a table; what is done in the folder already is not done again.
 
     Args:
@@ -85,7 +86,7 @@ def write_table(spec: TableSpec, plan: SweepPlan, store: Store, out: Path) -> No
         record = json.loads(path.read_text())
         rows.append(_row(record, run.settings, spec.blocks) | _outcomes(record, path))
         trained = store.describe(plan.stages[run.stage].needs["network"])["environment"]
-        machines.add(json.dumps({name: trained.get(name) for name in ("torch", "platform", "cpu")}, sort_keys=True))
+        machines.add(json.dumps({name: trained.get(name) for name in ("torch", "platform")}, sort_keys=True))
     rows.sort(
         key=lambda row: (row["seed"], row["method"], row["removed"].count(","), row["removed"], row["match_by"] or "")
     )
@@ -95,7 +96,8 @@ def write_table(spec: TableSpec, plan: SweepPlan, store: Store, out: Path) -> No
         "spec": spec.model_dump(mode="json", exclude={"pruning", "seed"}),
         "robustprune": __version__,
         "machines": [json.loads(each) for each in sorted(machines)],
-        "variables": {name: os.environ.get(name) for name in PORTABLE},
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "variables": {name: os.environ.get(name) for name in _ROUNDING},
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
