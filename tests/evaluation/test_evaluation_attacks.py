@@ -298,7 +298,7 @@ def test_the_device_is_handed_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == [meta]
 
 
-@pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "autoattack", "square", "standard", "strong"])
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr", "apgd-t", "autoattack", "square", "medium", "strong"])
 def test_a_norm_that_an_attack_does_not_know_is_found_out_first(digits: ImageData, name: str) -> None:
     class Untouched(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -56,7 +56,7 @@ def test_weights(criterion: str, model: nn.Module, data: ImageData, same: Any) -
 
 @pytest.mark.parametrize("criterion", ["snip", "grasp"])
 def test_scores_on_attacked_images(criterion: str, model: nn.Module, data: ImageData, same: Any) -> None:
-    own = {**options(criterion), "on": "adversarial"}
+    own = {**options(criterion), "scoring_images": "adversarial"}
     here, there = (rp.score_blocks(model, data, criterion, device=device, **own) for device in ("cpu", NAME))
     same(dict(here), dict(there))
 
