@@ -39,6 +39,29 @@ def shaken(network: nn.Module) -> nn.Module:
     return network
 
 
+TWO_STAGES = """
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, features):
+        return features + self.linear(features.relu())
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.stem, self.between, self.head = nn.Linear(64, 8), nn.Linear(8, 6), nn.Linear(6, num_classes)
+        self.stages = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(3))) for width in (8, 6))
+
+    def forward(self, images):
+        features = self.stages[0](self.stem(images.flatten(1)))
+        return self.head(self.stages[1](self.between(features)))
+"""
+"""The file of a network ``Net`` of digits: two stages of three blocks, quick to train."""
+
 TINY = ("--model", "resnet20:width=4")
 """A network for the command line that is quick to build."""
 

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from robustprune.cli.paths import CodeFile, DataRoot, Naming, Source
-from robustprune.registry import read_options
+from robustprune.registry import read_options, split_names
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,11 @@ def list_option(*names: str, **how: Any) -> Callable[[F], F]:
 def names_option(*names: str, **how: Any) -> Callable[[F], F]:
     """Return a :func:`list_option` of plug-ins' names, each with options of its own: ``NAME:key=value,key=value``."""
     return list_option(*names, **{"metavar": "NAME,…", "type": Naming()} | how)
+
+
+def given_names(given: Sequence[str]) -> list[str]:
+    """Return the names of a :func:`names_option`, each with its options."""
+    return [name for text in given for name in split_names(text)]
 
 
 def read_counts(flag: str, given: Sequence[str]) -> tuple[int, ...]:

@@ -18,13 +18,13 @@ from robustprune.cli.options import (
     Setup,
     dataset_options,
     gathered,
+    given_names,
     list_option,
     network_options,
     setup_options,
     was_given,
 )
 from robustprune.cli.paths import Source, Target
-from robustprune.registry import split_names
 from robustprune.runtime.file_kinds import TICKET
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _wanted(method: str, criterion: str, **own: Any) -> _Wanted:
 
 def _blocks(given: Sequence[str]) -> int | list[str]:
     """Return how many blocks go, or which."""
-    names = [name for text in given for name in split_names(text)]
+    names = given_names(given)
     if len(names) > 1 or not names[0].lstrip("+-").isdecimal():
         return names
     return click.IntRange(min=1).convert(int(names[0]), None, None)

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
 OUT_OF_SWEEPS = Target(marks=("sweeps", "stages"), file_okay=False)
 
+set_option = click.option(
+    "--set",
+    "settings",
+    type=Naming(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Setting in place of the file's: recipe.epochs=5. Repeat it for several.",
+)
+
 sweep_options = stack(
     click.option(
         "--workers",
@@ -42,14 +51,7 @@ sweep_options = stack(
         metavar="FILE,…",
         help="YAML files whose settings replace those of the file.",
     ),
-    click.option(
-        "--set",
-        "settings",
-        type=Naming(),
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Setting in place of the file's: recipe.epochs=5. Repeat it for several.",
-    ),
+    set_option,
     click.option(
         "--dry-run", is_flag=True, help="Only show what would be run, and an estimate of time, energy and disk."
     ),

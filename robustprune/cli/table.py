@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,20 +10,15 @@ import click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.command import CommandGroup
-from robustprune.cli.options import json_option, list_option
+from robustprune.cli.options import given_names, json_option, list_option
 from robustprune.cli.paths import Naming, Source, Target
 from robustprune.cli.query import Question, answer, question_options
-from robustprune.cli.sweep import OUT_OF_SWEEPS, following
+from robustprune.cli.sweep import OUT_OF_SWEEPS, following, set_option
 from robustprune.errors import SweepError
-from robustprune.registry import split_names
 from robustprune.runtime.file_kinds import TICKET_TABLE
 
 if TYPE_CHECKING:
     from robustprune.metrics.seeds import SeedMean
-
-
-def _names(given: Sequence[str]) -> list[str]:
-    return [name for text in given for name in split_names(text)]
 
 
 @commands.group(cls=CommandGroup)
@@ -36,7 +30,7 @@ _NAMED = click.argument("name", metavar="TABLE", type=Naming(plain=True))
 _FOLDER = click.option(
     "--folder", required=True, type=OUT_OF_SWEEPS, help="Folder of the sweep that trains the networks."
 )
-_MEASURES = list_option(
+_METRICS = list_option(
     "--metric",
     "metrics",
     default=("accuracy",),
@@ -56,14 +50,7 @@ _MEASURES = list_option(
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one per GPU, else one per processor]"
 )
-@click.option(
-    "--set",
-    "settings",
-    type=Naming(),
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Setting in place of the file's: recipe.epochs=5. Repeat it for several.",
-)
+@set_option
 @json_option
 def build(spec: str, folder: str, out: str, workers: int | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Train and evaluate the tickets that a YAML file asks for, and write the table as a Parquet file.
@@ -142,7 +129,7 @@ def query(name: str, question: Question) -> None:
 
 @table.command(examples=["resnet20.parquet --budget 'macs<=80%' --metric accuracy,pgd_linf_16_255"])
 @_NAMED
-@_MEASURES
+@_METRICS
 @click.option("--budget", metavar="COST<=SHARE%", help="Highest cost, as a share of the dense network's: macs<=60%.")
 @json_option
 def best(name: str, metrics: tuple[str, ...], budget: str | None, as_json: bool) -> None:
@@ -153,7 +140,7 @@ def best(name: str, metrics: tuple[str, ...], budget: str | None, as_json: bool)
     from robustprune.tables.budget import best_tickets
     from robustprune.tables.ticket_table import load_table
 
-    found = best_tickets(load_table(name), _names(metrics), budget)
+    found = best_tickets(load_table(name), given_names(metrics), budget)
     if as_json:
         plain = [{**vars(each), "values": {key: vars(value) for key, value in each.values.items()}} for each in found]
         terminal.print_json(plain)
@@ -165,7 +152,7 @@ def best(name: str, metrics: tuple[str, ...], budget: str | None, as_json: bool)
         rows.append([each.method, each.kept, each.networks, terminal.percent(each.costs["macs"]), *values, is_best])
     terminal.table(
         f"{name}{f' within {budget}' if budget else ''}",
-        ["network", "blocks kept", ">networks", ">MACs", *(f">{metric}" for metric in _names(metrics)), "Pareto"],
+        ["network", "blocks kept", ">networks", ">MACs", *(f">{metric}" for metric in given_names(metrics)), "Pareto"],
         rows,
         "Means over seeds with 95 % intervals. Pareto: no other row is at least as good in all metrics and in MACs, "
         "and better in one of them.",
@@ -196,7 +183,7 @@ _FIGURES = {
     metavar="NAME,…",
     help="Criteria to judge, see `robustprune list criteria`.",
 )
-@_MEASURES
+@_METRICS
 @click.option(
     "--draws",
     type=click.IntRange(min=1),
@@ -217,8 +204,8 @@ def rank(name: str, criteria: tuple[str, ...], metrics: tuple[str, ...], draws: 
 
     read, ranks = load_table(name), []
     with terminal.progress_bar() as bar:
-        for criterion in _names(criteria):
-            ranks += rank_criterion(read, criterion, _names(metrics), draws=draws, work=Work(progress=bar))
+        for criterion in given_names(criteria):
+            ranks += rank_criterion(read, criterion, given_names(metrics), draws=draws, work=Work(progress=bar))
     if as_json:
         terminal.print_json([each.to_dict() for each in ranks])
         return
@@ -236,7 +223,7 @@ def rank(name: str, criteria: tuple[str, ...], metrics: tuple[str, ...], draws: 
     examples=["resnet20.parquet --metric accuracy,pgd_linf_16_255 --criterion grasp,snip"],
 )
 @_NAMED
-@_MEASURES
+@_METRICS
 @list_option(
     "--criterion",
     "criteria",
@@ -256,9 +243,9 @@ def predict(name: str, metrics: tuple[str, ...], criteria: tuple[str, ...], as_j
 
     read = load_table(name)
     with terminal.progress_bar() as bar:
-        scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in _names(criteria)}
+        scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in given_names(criteria)}
     found = []
-    for metric in _names(metrics):
+    for metric in given_names(metrics):
         agreement = None if metric == "accuracy" else metric_agreement(read, "accuracy", metric)
         predicted = predicted_ranks(read, metric, scores) if scores else None
         found.append((variance_shares(read, metric), {"tau_of_accuracy": agreement, "tau_of_criteria": predicted}))
@@ -298,7 +285,7 @@ def check(name: str, seed: int, removed: tuple[str, ...], folder: str, as_json: 
     from robustprune.tables.table_building import retrain
     from robustprune.tables.ticket_table import load_table
 
-    gone = _names(removed)
+    gone = given_names(removed)
     with terminal.progress_bar():
         found = retrain(load_table(name), gone, seed, Path(folder))
     if as_json:

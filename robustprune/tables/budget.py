@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,4 +108,4 @@ def _with_rank(own: ProfileMeans, all_of_them: Sequence[ProfileMeans], metrics: 
 
     mine = figures(own)
     beaten = any((figures(each) >= mine).all() and (figures(each) > mine).any() for each in all_of_them)
-    return ProfileMeans(own.method, own.kept, own.networks, own.costs, own.values, not beaten)
+    return replace(own, is_best=not beaten)

@@ -14,13 +14,13 @@ from robustprune.data import load_data
 from robustprune.metrics.concordance import kendall, percentile
 from robustprune.metrics.seeds import SeedMean, mean_over_seeds
 from robustprune.models import build_model
-from robustprune.pruning import choose_blocks, kept_profile, score_blocks
+from robustprune.pruning import Subset, choose_blocks, kept_profile, score_blocks
 from robustprune.runtime.devices import Device
 from robustprune.runtime.html import html_table
 from robustprune.runtime.progress import counted
 from robustprune.runtime.randomness import derive_seed
 from robustprune.runtime.work import Work
-from robustprune.tables.ticket_table import Subset, TicketTable
+from robustprune.tables.ticket_table import TicketTable
 
 Scores = Mapping[str, float]
 """Block → importance; the lowest go first."""

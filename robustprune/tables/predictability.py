@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from robustprune.errors import TableError
 from robustprune.metrics.concordance import kendall
 from robustprune.metrics.seeds import SeedMean, mean_over_seeds
+from robustprune.pruning import Subset
 from robustprune.tables.criterion_rank import Scores
-from robustprune.tables.ticket_table import Subset, TicketTable
+from robustprune.tables.ticket_table import TicketTable
 
 _Floats = NDArray[Any]
 _RIDGE = 1.0

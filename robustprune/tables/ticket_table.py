@@ -18,14 +18,13 @@ from robustprune.tables.table_file import Row, read_table_file
 if TYPE_CHECKING:
     import pandas
 
+    from robustprune.pruning import Subset
     from robustprune.tables.table_spec import TableSpec
 
 SHIPPED = Path(__file__).parent / "shipped"
 _COSTS = ("parameters", "macs", "filters", "training_memory", "training_seconds", "training_energy_kwh")
 _NO_MEASURE = ("seed", "method", "kept", "removed", "match_by", "sha256", *_COSTS)
 _SMALLER_IS_BETTER = ("nll", "ece", "brier", *_COSTS)
-
-Subset = tuple[str, ...]
 
 
 def shipped_tables() -> list[str]:

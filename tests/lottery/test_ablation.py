@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import TINY, Run, check_failure
+from support import TINY, TWO_STAGES, Run, check_failure
 from synthetic_records import make_record
 
 from robustprune.comparison import compare
@@ -26,27 +26,6 @@ from robustprune.tickets.requests import Pruning
 from robustprune.tickets.ticket import Ticket, load_ticket
 from robustprune.training import Recipe
 
-NET = """
-from torch import nn
-
-class Block(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.linear = nn.Linear(width, width)
-
-    def forward(self, features):
-        return features + self.linear(features.relu())
-
-class Net(nn.Module):
-    def __init__(self, num_classes):
-        super().__init__()
-        self.stem, self.between, self.head = nn.Linear(64, 8), nn.Linear(8, 6), nn.Linear(6, num_classes)
-        self.stages = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(3))) for width in (8, 6))
-
-    def forward(self, images):
-        features = self.stages[0](self.stem(images.flatten(1)))
-        return self.head(self.stages[1](self.between(features)))
-"""
 STAGES = {f"stages.{stage}.{place}": stage for stage in (0, 1) for place in range(3)}
 RECIPE = Recipe("quick", epochs=1, batch_size=64)
 
@@ -65,7 +44,7 @@ def trained() -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def results(few_digits: ImageData, folder: Path, trained: list[tuple[str, str]]) -> AblationResults:
     """Of a first call that is interrupted after its third training, and a second one."""
-    (folder / "net.py").write_text(NET)
+    (folder / "net.py").write_text(TWO_STAGES)
     asked: dict[str, Any] = {"recipe": RECIPE, "model": f"file:{folder}/net.py:Net", "country": None}
     ticket = algorithm_2("snip", p=3, eligibility="identity")
     real, interrupted = stages.train_to_file, []

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import Run, check_failure
+from support import TWO_STAGES, Run, check_failure
 
 from robustprune.errors import TableError
 from robustprune.sweep import Store, read_sweep, run_sweep
@@ -17,27 +17,6 @@ from robustprune.tables.table_building import build_table, retrain
 from robustprune.tables.table_spec import TableSpec, read_spec
 from robustprune.tables.ticket_table import TicketTable, blocks_of, load_table
 
-NET = """
-from torch import nn
-
-class Block(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.linear = nn.Linear(width, width)
-
-    def forward(self, features):
-        return features + self.linear(features.relu())
-
-class Net(nn.Module):
-    def __init__(self, num_classes):
-        super().__init__()
-        self.stem, self.between, self.head = nn.Linear(64, 8), nn.Linear(8, 6), nn.Linear(6, num_classes)
-        self.stages = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(3))) for width in (8, 6))
-
-    def forward(self, images):
-        features = self.stages[0](self.stem(images.flatten(1)))
-        return self.head(self.stages[1](self.between(features)))
-"""
 SPEC: dict[str, Any] = {
     "name": "tiny/digits",
     "data": {"name": "digits", "train_limit": 100},
@@ -51,7 +30,7 @@ SPEC: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("table")
-    (home / "net.py").write_text(NET)
+    (home / "net.py").write_text(TWO_STAGES)
     (home / "spec.yaml").write_text(json.dumps(SPEC | {"model": f"file:{home / 'net.py'}:Net"}))
     return home
 
