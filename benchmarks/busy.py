@@ -1,11 +1,11 @@
 """Training, PGD and scoring alone, beside busy processes (one, and one for each processor), and two at a time.
 
 With threads that spin while they wait, as torch comes, and with threads that soon sleep, as the command line has them:
-ResNet20 on digits, processes of both kinds in turn, which wait in between. Figures are medians over rounds, ratios are
+ResNet20 on digits, processes of all kinds in turn, which wait in between. Figures are medians over rounds, ratios are
 those within a round. The machine has to be quiet. Exits with 1 where quiet threads are slower than 0.95 of the others
-alone, or beside one busy process do less than half of what they do alone. --spins tries another GOMP_SPINCOUNT.
+alone, or beside one busy process do less than half of what they do alone. --spins tries other values of GOMP_SPINCOUNT.
 
-    python benchmarks/busy.py [--rounds 5] [--seconds 3] [--threads 2] [--size 8] [--spins 1000] [--only training]
+    python benchmarks/busy.py [--rounds 5] [--seconds 3] [--threads 2] [--size 8] [--spins 100,1000] [--only training]
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from statistics import median
 
 from robustprune.runtime.threads import QUIET, processors
 
-BATCH = 128
 BUSY = {"beside one busy process": 1, "one for each processor": processors()}
 """Condition → how many processes are busy."""
 
+AS_IT_COMES = "as torch comes"
 CONDITIONS = ("alone", *BUSY, "two at a time")
 WORK = ("training", "pgd", "scoring")
 LEAST_ALONE, LEAST_BUSY = 0.95, 0.5
@@ -59,6 +60,11 @@ class Worker:
         self._process.wait()
 
 
+def batch_of(size: int) -> int:
+    """Return how many images of a side are worked on at once: 128, and fewer of large ones."""
+    return max(8, min(128, 128 * 28**2 // size**2))
+
+
 def calls(size: int) -> dict[str, Callable[[], object]]:
     """Return the work: name → a call of it."""
     import torch
@@ -66,13 +72,14 @@ def calls(size: int) -> dict[str, Callable[[], object]]:
     import robustprune as rp
     from robustprune.attacks import run_attack
 
-    data = rp.load_data("digits", image_size=size, train_limit=2 * BATCH, validation_fraction=0)
+    batch = batch_of(size)
+    data = rp.load_data("digits", image_size=size, train_limit=2 * batch, validation_fraction=0)
     network = rp.build_model("resnet20", data)
     ticket = rp.Ticket.from_model(network, data)
-    images, labels = torch.rand(BATCH, 1, size, size), torch.arange(BATCH) % 10
+    images, labels = torch.rand(batch, 1, size, size), torch.arange(batch) % 10
     attack = {"epsilon": "1/255", "steps": 5, "early_stop": False}
     return {
-        "training": lambda: rp.train(ticket, data, epochs=1, country=None),
+        "training": lambda: rp.train(ticket, data, epochs=1, batch_size=batch, country=None),
         "pgd": lambda: run_attack(network, images, labels, "pgd", **attack),
         "scoring": lambda: rp.score_blocks(network, data, criterion="grasp"),
     }
@@ -121,14 +128,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="Of a turn.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, default=8, help="Side of the images.")
-    parser.add_argument("--spins", default=QUIET["GOMP_SPINCOUNT"], help="GOMP_SPINCOUNT of quiet threads.")
+    parser.add_argument("--spins", default=QUIET["GOMP_SPINCOUNT"], help="Values of GOMP_SPINCOUNT, with commas.")
     parser.add_argument("--only", choices=WORK)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
         serve(asked.threads, asked.size)
         return 0
-    kinds = {"as torch comes": {}, "quiet": {**QUIET, "GOMP_SPINCOUNT": asked.spins}}
+    kinds = {AS_IT_COMES: {}, **{f"{spins} spins": {**QUIET, "GOMP_SPINCOUNT": spins} for spins in asked.spins.split(",")}}
     workers = {
         kind: [Worker(variables, asked.threads, asked.size) for _ in range(2)] for kind, variables in kinds.items()
     }
@@ -147,26 +154,23 @@ def main() -> int:
         for each in workers.values():
             for worker in each:
                 worker.close()
-    return report(names, found)
+    return report(names, list(kinds)[1:], found)
 
 
-def report(names: list[str], found: dict[tuple[str, str, str], list[float]]) -> int:
+def report(names: list[str], quiet: list[str], found: dict[tuple[str, str, str], list[float]]) -> int:
     """Print the figures, and return 1 where less than promised was found."""
     is_kept = True
-    print(f"{'calls a second':32} as torch comes    quiet    ratio")
-    for condition in CONDITIONS:
-        for name in names:
-            before, after = found[name, condition, "as torch comes"], found[name, condition, "quiet"]
-            ratio = median(new / old for old, new in zip(before, after, strict=True))
-            end = ""
-            if condition == "alone" and ratio < LEAST_ALONE:
-                end = f"  less than {LEAST_ALONE}"
-            elif condition == "beside one busy process" and median(after) < LEAST_BUSY * median(
-                found[name, "alone", "quiet"]
-            ):
-                end = f"  less than {LEAST_BUSY} of what it does alone"
-            is_kept &= not end
-            print(f"{name:9} {condition:22} {median(before):14.3f} {median(after):8.3f} {ratio:8.2f}{end}")
+    print(f"{'calls a second':46} {AS_IT_COMES}    quiet    ratio")
+    for condition, name, kind in product(CONDITIONS, names, quiet):
+        before, after = found[name, condition, AS_IT_COMES], found[name, condition, kind]
+        ratio = median(new / old for old, new in zip(before, after, strict=True))
+        end = ""
+        if condition == "alone" and ratio < LEAST_ALONE:
+            end = f"  less than {LEAST_ALONE}"
+        elif condition == "beside one busy process" and median(after) < LEAST_BUSY * median(found[name, "alone", kind]):
+            end = f"  less than {LEAST_BUSY} of what it does alone"
+        is_kept &= not end
+        print(f"{condition:22} {name:9} {kind:13} {median(before):14.3f} {median(after):8.3f} {ratio:8.2f}{end}")
     return 0 if is_kept else 1
 
 
