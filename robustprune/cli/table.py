@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.command import CommandGroup
+from robustprune.cli.compare import read_tolerances, tolerance_option
 from robustprune.cli.options import given_names, json_option, list_option
-from robustprune.cli.paths import Naming, Source, Target
+from robustprune.cli.paths import OUT_FOLDER, Naming, Source, Target
 from robustprune.cli.query import Question, answer, question_options
 from robustprune.cli.sweep import OUT_OF_SWEEPS, following, set_option
 from robustprune.errors import SweepError
@@ -19,6 +20,7 @@ from robustprune.runtime.file_kinds import TICKET_TABLE
 
 if TYPE_CHECKING:
     from robustprune.metrics.seeds import SeedMean
+    from robustprune.report.figures.drawing import Drawing
 
 
 @commands.group(cls=CommandGroup)
@@ -37,6 +39,9 @@ _METRICS = list_option(
     metavar="COLUMN,…",
     help="Metrics to look at; `robustprune table show` lists those of a table.",
 )
+
+
+_FIGURES_TO = click.option("--figures", type=OUT_FOLDER, help="Folder to save the figure in, as PDF, SVG and PNG.")
 
 
 @table.command(
@@ -73,7 +78,7 @@ def build(spec: str, folder: str, out: str, workers: int | None, settings: tuple
         terminal.say(f"{len(state.plan.runs)} networks are in {out}")
 
 
-@table.command(examples=["resnet20.parquet"])
+@table.command(examples=["resnet20/digits"])
 @click.argument("name", metavar="[TABLE]", type=Naming(plain=True), required=False)
 @json_option
 def show(name: str | None, as_json: bool) -> None:
@@ -115,7 +120,7 @@ def show(name: str | None, as_json: bool) -> None:
     )
 
 
-@table.command(examples=["resnet20.parquet --where \"kept = '2-3-3'\" --columns 'avg(accuracy)'"])
+@table.command(examples=["resnet20/digits --where \"kept = '2-3-3'\" --columns 'avg(accuracy)'"])
 @_NAMED
 @question_options
 def query(name: str, question: Question) -> None:
@@ -127,12 +132,13 @@ def query(name: str, question: Question) -> None:
     answer(question, [{name: row[name] for name in plain} for row in read.rows], read.name)
 
 
-@table.command(examples=["resnet20.parquet --budget 'macs<=80%' --metric accuracy,pgd_linf_16_255"])
+@table.command(examples=["resnet20/digits --budget 'macs<=80%' --metric accuracy,pgd_linf_16_255"])
 @_NAMED
 @_METRICS
 @click.option("--budget", metavar="COST<=SHARE%", help="Highest cost, as a share of the dense network's: macs<=60%.")
+@_FIGURES_TO
 @json_option
-def best(name: str, metrics: tuple[str, ...], budget: str | None, as_json: bool) -> None:
+def best(name: str, metrics: tuple[str, ...], budget: str | None, figures: str | None, as_json: bool) -> None:
     """Show the best depth profiles under a budget, and the Pareto front of metrics and MACs.
 
     A depth profile is how many blocks each stage keeps, such as 2-3-3.
@@ -141,6 +147,10 @@ def best(name: str, metrics: tuple[str, ...], budget: str | None, as_json: bool)
     from robustprune.tables.ticket_table import load_table
 
     found = best_tickets(load_table(name), given_names(metrics), budget)
+    if figures is not None:
+        from robustprune.tables.table_figures import draw_profiles
+
+        _save(draw_profiles(name, found, given_names(metrics)), figures)
     if as_json:
         plain = [{**vars(each), "values": {key: vars(value) for key, value in each.values.items()}} for each in found]
         terminal.print_json(plain)
@@ -171,8 +181,92 @@ _FIGURES = {
 
 @table.command(
     examples=[
-        "resnet20.parquet --criterion grasp",
-        "resnet20.parquet --criterion my_file.py:MyCriterion",
+        "resnet20/digits --against macs --metric accuracy,pgd_linf_16_255",
+        "resnet20/digits --criterion grasp,snip --against random",
+    ],
+)
+@_NAMED
+@_METRICS
+@click.option(
+    "--against",
+    type=click.Choice(["dense", "random", "filters", "macs", "params"]),
+    default="dense",
+    help="Reference: the dense network; a random choice of as many blocks; or the filter ticket matched in this cost.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["size", "profile", "ticket"]),
+    default="profile",
+    help="One candidate per number of removed blocks, per depth profile, or per set of blocks.",
+)
+@list_option(
+    "--criterion",
+    "criteria",
+    metavar="NAME,…",
+    help="Compare what these criteria pick, by number of removed blocks, instead of all tickets.",
+)
+@tolerance_option
+@_FIGURES_TO
+@json_option
+def compare(
+    name: str,
+    metrics: tuple[str, ...],
+    against: Any,
+    by: Any,
+    criteria: tuple[str, ...],
+    tolerance: tuple[str, ...],
+    figures: str | None,
+    as_json: bool,
+) -> None:
+    """Compare the tickets of a table with a reference, paired by seed and image, with the verdicts of `compare`."""
+    from robustprune.comparison.metric import write_difference, write_interval, write_value
+    from robustprune.runtime.work import Work
+    from robustprune.tables.ticket_comparison import compare_tickets
+    from robustprune.tables.ticket_table import load_table
+
+    read = load_table(name)
+    with terminal.progress_bar() as bar:
+        found = compare_tickets(
+            read,
+            given_names(metrics),
+            against=against,
+            by=by,
+            criteria=given_names(criteria),
+            tolerance=read_tolerances(tolerance),
+            work=Work(progress=bar),
+        )
+    if figures is not None:
+        from robustprune.tables.table_figures import draw_differences
+
+        _save(draw_differences(read.name, found), figures)
+    if as_json:
+        terminal.print_json([vars(each) for each in found])
+        return
+    terminal.table(
+        f"{read.name}: tickets less {against}",
+        ["ticket", "metric", ">seeds", ">MACs", f">{against}", ">ticket", ">difference", "verdict"],
+        [
+            [
+                each.candidate,
+                each.metric,
+                each.n_seeds,
+                terminal.percent(each.macs),
+                write_value(each.reference, each.unit),
+                write_value(each.value, each.unit),
+                f"{write_difference(each.difference, each.unit)} {write_interval(each.interval, each.unit)}",
+                each.verdict,
+            ]
+            for each in found
+        ],
+        "Differences with 95 % intervals over seeds and images; of AUROC, ECE, NLL and Brier score, over seeds only. "
+        "Verdicts as of `robustprune compare`, not corrected for the number of rows.",
+    )
+
+
+@table.command(
+    examples=[
+        "resnet20/digits --criterion grasp",
+        "resnet20/digits --criterion my_file.py:MyCriterion",
     ],
 )
 @_NAMED
@@ -190,13 +284,16 @@ _FIGURES = {
     default=1,
     help="Scorings per network, each on another random sample of images.",
 )
+@_FIGURES_TO
 @json_option
-def rank(name: str, criteria: tuple[str, ...], metrics: tuple[str, ...], draws: int, as_json: bool) -> None:
+def rank(
+    name: str, criteria: tuple[str, ...], metrics: tuple[str, ...], draws: int, figures: str | None, as_json: bool
+) -> None:
     """Judge pruning criteria against a table of trained tickets: rank correlation, regret and percentile.
 
-    TABLE is a Parquet file that `table build` wrote. The criterion scores the dense network of each seed at
-    initialization; nothing is trained. Random choices have an expected τ of 0, a percentile of 50, and the regret in
-    the column "regret of chance".
+    TABLE is the name of one that comes with robustprune, or a Parquet file that `table build` wrote. The criterion
+    scores the dense network of each seed at initialization; nothing is trained. Random choices have an expected
+    τ of 0, a percentile of 50, and the regret in the column "regret of chance".
     """
     from robustprune.runtime.work import Work
     from robustprune.tables.criterion_rank import rank_criterion
@@ -206,6 +303,10 @@ def rank(name: str, criteria: tuple[str, ...], metrics: tuple[str, ...], draws: 
     with terminal.progress_bar() as bar:
         for criterion in given_names(criteria):
             ranks += rank_criterion(read, criterion, given_names(metrics), draws=draws, work=Work(progress=bar))
+    if figures is not None:
+        from robustprune.tables.table_figures import draw_criteria
+
+        _save(draw_criteria(read.name, ranks), figures)
     if as_json:
         terminal.print_json([each.to_dict() for each in ranks])
         return
@@ -220,7 +321,7 @@ def rank(name: str, criteria: tuple[str, ...], metrics: tuple[str, ...], draws: 
 
 
 @table.command(
-    examples=["resnet20.parquet --metric accuracy,pgd_linf_16_255 --criterion grasp,snip"],
+    examples=["resnet20/digits --metric accuracy,pgd_linf_16_255 --criterion grasp,snip"],
 )
 @_NAMED
 @_METRICS
@@ -267,6 +368,12 @@ def predict(name: str, metrics: tuple[str, ...], criteria: tuple[str, ...], as_j
     )
 
 
+def _save(drawing: Drawing, folder: str) -> None:
+    from robustprune.report.figures.drawing import save_figures
+
+    save_figures([drawing], folder)
+
+
 def _mean(found: SeedMean | None, digits: int = 4) -> str:
     if found is None:
         return "–"
@@ -274,7 +381,7 @@ def _mean(found: SeedMean | None, digits: int = 4) -> str:
     return f"{found.mean:.{digits}f}{interval}"
 
 
-@table.command(examples=["resnet20.parquet --remove layer1.1,layer3.2 --seed 4 --folder check"])
+@table.command(examples=["resnet20/digits --remove layer1.1,layer3.2 --seed 4 --folder check"])
 @_NAMED
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the network.")
 @list_option("--remove", "removed", metavar="BLOCK,…", help="Blocks that it lacks.  [default: none, the dense network]")

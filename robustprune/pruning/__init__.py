@@ -25,7 +25,14 @@ from robustprune.pruning.masks import (
 )
 from robustprune.pruning.residue import RemovedBlock, Residue
 from robustprune.pruning.scoring import BlockScores, FilterScores, score_blocks, score_filters, score_weights
-from robustprune.pruning.subsets import Profile, Subset, kept_profile, removable_subsets, subsets_by_profile
+from robustprune.pruning.subsets import (
+    Profile,
+    Subset,
+    kept_profile,
+    removable_subsets,
+    subsets_by_profile,
+    write_profile,
+)
 from robustprune.pruning.surgery import remove_blocks
 
 __all__ = [
@@ -69,4 +76,5 @@ __all__ = [
     "score_weights",
     "subsets_by_profile",
     "weight_layers",
+    "write_profile",
 ]

@@ -32,6 +32,11 @@ def kept_profile(blocks: Sequence[Block], removed: Sequence[str]) -> Profile:
     return tuple(sum(block.stage == stage and block.name not in removed for block in blocks) for stage in stages)
 
 
+def write_profile(profile: Profile) -> str:
+    """Return a depth profile for readers: ``3-2-3``."""
+    return "-".join(map(str, profile))
+
+
 def subsets_by_profile(blocks: Sequence[Block], eligibility: Eligibility = "paper") -> dict[Profile, list[Subset]]:
     """Return the sets of blocks that can go together, by how many blocks each stage keeps."""
     found: dict[Profile, list[Subset]] = {}

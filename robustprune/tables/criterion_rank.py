@@ -14,7 +14,7 @@ from robustprune.data import load_data
 from robustprune.metrics.concordance import kendall, percentile
 from robustprune.metrics.seeds import SeedMean, mean_over_seeds
 from robustprune.models import build_model
-from robustprune.pruning import Subset, choose_blocks, kept_profile, score_blocks
+from robustprune.pruning import Subset, choose_blocks, kept_profile, score_blocks, write_profile
 from robustprune.runtime.devices import Device
 from robustprune.runtime.html import html_table
 from robustprune.runtime.progress import counted
@@ -116,6 +116,20 @@ def score_networks(
     return found
 
 
+def pick(table: TicketTable, tickets: Sequence[Subset], scores: Scores) -> Subset:
+    """Return which of some tickets of one size and seed scores choose.
+
+    Of a table with one ticket for each depth profile, it is the one of the profile that they choose.
+    """
+    spec, size = table.spec, len(tickets[0])
+    names = {block.name for block in choose_blocks(spec.blocks, scores, size, spec.eligibility)}
+    chosen = tuple(block.name for block in spec.blocks if block.name in names)
+    if chosen in tickets:
+        return chosen
+    kept = write_profile(kept_profile(spec.blocks, chosen))
+    return next(removed for removed in tickets if table.kept(removed) == kept)
+
+
 def judge_scores(
     table: TicketTable, metric: str, scores: Mapping[int, Sequence[Scores]]
 ) -> tuple[dict[str, SeedMean], dict[int, dict[str, SeedMean]]]:
@@ -155,13 +169,9 @@ class _Judge:
         return {0: together, **found}
 
     def _judge_size(self, truth: Mapping[Subset, float], scores: Scores) -> _Figures:
-        spec, size = self.table.spec, len(next(iter(truth)))
-        names = {block.name for block in choose_blocks(spec.blocks, scores, size, spec.eligibility)}
-        chosen = tuple(block.name for block in spec.blocks if block.name in names)
-        kept = "-".join(map(str, kept_profile(spec.blocks, chosen)))
-        # Of a table with one ticket for each depth profile, it is the one of the profile that the criterion would keep.
-        picked = chosen if chosen in truth else next(each for each in truth if self.table.kept(each) == kept)
+        picked = pick(self.table, list(truth), scores)
         others = {removed: value for removed, value in truth.items() if removed != picked}
+        kept = self.table.kept(picked)
         alike = [value for removed, value in others.items() if self.table.kept(removed) == kept]
         best, mean = max(truth.values()), float(np.mean(list(truth.values())))
         return {

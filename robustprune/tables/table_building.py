@@ -15,7 +15,7 @@ import torch
 
 from robustprune._version import __version__
 from robustprune.errors import TableError
-from robustprune.pruning import Block, kept_profile
+from robustprune.pruning import Block, kept_profile, write_profile
 from robustprune.runtime.progress import counted, shown_progress
 from robustprune.sweep import Store, run_here, run_sweep
 from robustprune.sweep.graph import SweepPlan
@@ -111,7 +111,7 @@ def _row(record: Mapping[str, Any], settings: Mapping[str, Any], blocks: Sequenc
     return {
         "seed": settings["seed"],
         "method": settings["method"],
-        "kept": "-".join(map(str, kept_profile(blocks, gone))),
+        "kept": write_profile(kept_profile(blocks, gone)),
         "removed": ", ".join(gone),
         "match_by": match["by"] if match else None,
         **{name: model[name] for name in ("parameters", "macs", "filters")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,6 +87,16 @@ class TicketTable:
         return [name for name in self.rows[0] if name not in _NO_MEASURE and not name.startswith("right_")]
 
     @cached_property
+    def corruptions(self) -> list[str]:
+        """The columns of corruptions, whose outcomes are known at each severity."""
+        return [name for name in self.metrics if self._severities(name) > 1]
+
+    @cached_property
+    def dense_macs(self) -> int:
+        """Multiply-accumulates of the dense network."""
+        return int(next(row["macs"] for row in self.rows if row["method"] == "dense"))
+
+    @cached_property
     def layer_tickets(self) -> list[Row]:
         """The rows of layer tickets."""
         return [row for row in self.rows if row["method"] == "layer"]
@@ -98,10 +109,19 @@ class TicketTable:
         """
         self.check_metric(metric)
         sign = -1 if is_smaller_better(metric) else 1
-        own = {blocks_of(row): row[metric] for row in self.layer_tickets if row["seed"] == seed}
-        if any(value is None for value in own.values()):
-            raise TableError(f"{metric} of {self.name} is not known of every ticket, as some attacks were not valid")
-        return {removed: sign * value for removed, value in own.items()}
+        own = [row for row in self.layer_tickets if row["seed"] == seed]
+        return {blocks_of(row): sign * value for row, value in zip(own, self.values(own, metric), strict=True)}
+
+    def values(self, rows: Sequence[Row], metric: str) -> list[float]:
+        """Return a metric of some rows.
+
+        Raises:
+            TableError: It is not there of every row.
+        """
+        values = [row[metric] for row in rows]
+        if any(value is None for value in values):
+            raise TableError(f"{metric} of {self.name} is not known of every network: measured in vain, or not at all")
+        return values
 
     def check_metric(self, metric: str) -> None:
         """Raise a :class:`TableError` where there is no such metric."""
@@ -132,6 +152,11 @@ class TicketTable:
         width = -(-count // 8)
         found = np.unpackbits(packed.reshape(-1, width), axis=1)[:, :count].astype(bool)
         return found[0] if len(found) == 1 else found
+
+    def _severities(self, name: str) -> int:
+        """Return how many outcomes of each image there are in a column; 0 where there is none."""
+        packed = self.rows[0].get(f"right_{name}")
+        return 0 if packed is None else len(packed) // -(-int(self.facts["images"]) // 8)
 
     def _repr_html_(self) -> str:
         columns = ["method", "blocks kept", ">networks", *(f">{name}" for name in self.metrics[:3])]

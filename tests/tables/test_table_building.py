@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from support import TWO_STAGES, Run, check_failure
 
+from robustprune.comparison import compare
+from robustprune.comparison.sources import find_records
 from robustprune.errors import TableError
 from robustprune.sweep import Store, read_sweep, run_sweep
 from robustprune.sweep.document import read_document
 from robustprune.tables.table_building import build_table, retrain
 from robustprune.tables.table_spec import TableSpec, read_spec
+from robustprune.tables.ticket_comparison import compare_tickets
 from robustprune.tables.ticket_table import TicketTable, blocks_of, load_table
 
 SPEC: dict[str, Any] = {
@@ -22,7 +25,7 @@ SPEC: dict[str, Any] = {
     "data": {"name": "digits", "train_limit": 100},
     "recipe": {"name": "quick", "epochs": 1},
     "country": None,
-    "seeds": 2,
+    "seeds": 3,
     "evaluate": {"limit": 40, "attacks": {"names": ["fgsm"], "epsilons": [0.05]}, "corruptions": ["fog"]},
 }
 
@@ -49,11 +52,11 @@ def table(home: Path) -> TicketTable:
 @pytest.mark.slow
 def test_every_ticket_of_every_seed_is_there_once(table: TicketTable) -> None:
     # Of each stage's three blocks the first stays, and of the others one at most goes: three choices, twice.
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         own = [blocks_of(row) for row in table.rows if row["seed"] == seed]
         assert len(own) == len(set(own)) == 9
     assert {row["kept"] for row in table.rows} == {"3-3", "2-3", "3-2", "2-2"}
-    assert len({row["sha256"] for row in table.rows}) == 18
+    assert len({row["sha256"] for row in table.rows}) == 27
 
 
 @pytest.mark.slow
@@ -65,7 +68,7 @@ def test_shares_are_those_of_the_outcomes(table: TicketTable) -> None:
 
 @pytest.mark.slow
 def test_the_dense_networks_are_those_of_a_sweep(home: Path, table: TicketTable) -> None:
-    (home / "dense.yaml").write_text("grid: {seed: [0, 1]}\npruning: dense")
+    (home / "dense.yaml").write_text("grid: {seed: [0, 1, 2]}\npruning: dense")
     settings = [f"{name}={json.dumps(value)}" for name, value in read_document(home / "spec.yaml").items()
                 if name not in ("name", "seeds")]  # fmt: skip
     state = run_sweep(read_sweep(home / "dense.yaml", settings=settings), home / "sweep", workers=1)
@@ -73,6 +76,32 @@ def test_the_dense_networks_are_those_of_a_sweep(home: Path, table: TicketTable)
     dense = [row for row in table.rows if row["method"] == "dense"]
     assert [row["sha256"] for row in dense] == [record["model"]["sha256"] for record in records]
     assert [row["accuracy"] for row in dense] == [record["clean"]["accuracy"] for record in records]
+
+
+@pytest.mark.slow
+def test_verdicts_are_those_of_the_records(home: Path, table: TicketTable) -> None:
+    """`compare` reads the records of the sweep, the table has the same outcomes."""
+    by_ticket: dict[str, list[Path]] = {}
+    for path in find_records(home / "runs"):
+        by_ticket.setdefault(", ".join(json.loads(path.read_text())["model"]["removed"]), []).append(path)
+    pairs = {
+        "accuracy": "accuracy",
+        "robust_accuracy": "fgsm_linf_0_05",
+        "corruption_accuracy": "fog",
+    }
+    removed = "network.stages.0.1, network.stages.1.2"
+    expected = compare(by_ticket[""], {"ticket": by_ticket[removed]}).rows
+    found = {
+        each.metric: each
+        for each in compare_tickets(table, list(pairs.values()), by="ticket")
+        if each.candidate == f"without {removed}"
+    }
+    for kind, metric in pairs.items():
+        (row,) = (row for row in expected if row.metric.partition("[")[0] == kind)
+        own = found[metric]
+        assert own.difference == pytest.approx(row.difference)
+        assert own.interval == pytest.approx(row.interval)
+        assert (own.verdict, own.tolerance) == (row.verdict, row.tolerance)
 
 
 @pytest.mark.slow
