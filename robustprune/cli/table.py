@@ -404,4 +404,7 @@ def check(name: str, seed: int, removed: tuple[str, ...], folder: str, as_json: 
         f"{name}, seed {seed}, {lacking}: {same}",
         ["", ">in the table", ">now"],
         [[each, found["table"][each], found["now"][each]] for each in found["now"]],
+        ""
+        if found["is_alike"]
+        else "The table was built on another kind of processor or with another torch, which round sums otherwise.",
     )

@@ -58,6 +58,9 @@ def build_table(
 def retrain(table: TicketTable, removed: Sequence[str], seed: int, folder: Path) -> dict[str, Any]:
     """Train and evaluate one network of a table anew; return its figures beside those that the table has.
 
+    ``is_alike`` says whether this machine is to come to the same network: the processor is of the same kind, and torch
+    of the same version.
+
     Raises:
         TableError: It has no such network.
     """
@@ -73,9 +76,20 @@ def retrain(table: TicketTable, removed: Sequence[str], seed: int, folder: Path)
     figures = ["sha256", *table.metrics]
     return {
         "is_same": now["sha256"] == own[0]["sha256"],
+        "is_alike": (processor_kind(), torch.__version__) == (table.facts["processor"], table.facts["torch"]),
         "table": {name: own[0][name] for name in figures},
         "now": {name: now[name] for name in figures},
     }
+
+
+def processor_kind() -> str:
+    """Return how a processor rounds sums: its maker and the instructions that torch uses, ``GenuineIntel AVX512``."""
+    try:
+        found = re.search(r"^vendor_id\s*:\s*(\S+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    maker = found[1] if found else platform.machine()
+    return f"{maker} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def write_table(spec: TableSpec, plan: SweepPlan, store: Store, out: Path) -> None:
@@ -96,7 +110,7 @@ def write_table(spec: TableSpec, plan: SweepPlan, store: Store, out: Path) -> No
         "spec": spec.model_dump(mode="json", exclude={"pruning", "seed"}),
         "robustprune": __version__,
         "machines": [json.loads(each) for each in sorted(machines)],
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "processor": processor_kind(),
         "variables": {name: os.environ.get(name) for name in _ROUNDING},
         "python": platform.python_version(),
         "torch": torch.__version__,
