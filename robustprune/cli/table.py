@@ -146,11 +146,12 @@ def best(name: str, metrics: tuple[str, ...], budget: str | None, figures: str |
     from robustprune.tables.budget import best_tickets
     from robustprune.tables.ticket_table import load_table
 
-    found = best_tickets(load_table(name), given_names(metrics), budget)
+    read = load_table(name)
+    found = best_tickets(read, given_names(metrics), budget)
     if figures is not None:
         from robustprune.tables.table_figures import draw_profiles
 
-        _save(draw_profiles(name, found, given_names(metrics)), figures)
+        _save(draw_profiles(read.name, found, given_names(metrics)), figures)
     if as_json:
         plain = [{**vars(each), "values": {key: vars(value) for key, value in each.values.items()}} for each in found]
         terminal.print_json(plain)
@@ -161,7 +162,7 @@ def best(name: str, metrics: tuple[str, ...], budget: str | None, figures: str |
         is_best = "yes" if each.is_best else ""
         rows.append([each.method, each.kept, each.networks, terminal.percent(each.costs["macs"]), *values, is_best])
     terminal.table(
-        f"{name}{f' within {budget}' if budget else ''}",
+        f"{read.name}{f' within {budget}' if budget else ''}",
         ["network", "blocks kept", ">networks", ">MACs", *(f">{metric}" for metric in given_names(metrics)), "Pareto"],
         rows,
         "Means over seeds with 95 % intervals. Pareto: no other row is at least as good in all metrics and in MACs, "
@@ -221,7 +222,7 @@ def compare(
     """Compare the tickets of a table with a reference, paired by seed and image, with the verdicts of `compare`."""
     from robustprune.comparison.metric import write_difference, write_interval, write_value
     from robustprune.runtime.work import Work
-    from robustprune.tables.ticket_comparison import compare_tickets
+    from robustprune.tables.ticket_comparison import REFERENCES, compare_tickets
     from robustprune.tables.ticket_table import load_table
 
     read = load_table(name)
@@ -243,8 +244,8 @@ def compare(
         terminal.print_json([vars(each) for each in found])
         return
     terminal.table(
-        f"{read.name}: tickets less {against}",
-        ["ticket", "metric", ">seeds", ">MACs", f">{against}", ">ticket", ">difference", "verdict"],
+        f"{read.name}: layer tickets less {REFERENCES[against]}",
+        ["ticket", "metric", ">seeds", ">MACs", ">reference", ">ticket", ">difference", "verdict"],
         [
             [
                 each.candidate,
@@ -310,14 +311,21 @@ def rank(
     if as_json:
         terminal.print_json([each.to_dict() for each in ranks])
         return
-    terminal.table(
-        f"{read.name}, {len(read.seeds)} seeds",
-        ["criterion", "metric", *(f">{text}" for text in _FIGURES.values())],
-        [[each.criterion, each.metric, *(_mean(each.figures.get(name), 2) for name in _FIGURES)] for each in ranks],
-        "Means over seeds with 95 % intervals. τ: Kendall's rank correlation of predicted and measured values. regret: "
-        "the best ticket of the same size less the picked one, in pp (nll, brier: their own unit). percentile: share "
-        "of the other tickets of that size that the picked one beats; within profile: of those with its depth profile.",
-    )
+    for metric in given_names(metrics):
+        own = [each for each in ranks if each.metric == metric]
+        terminal.table(
+            f"{read.name}, {len(read.seeds)} seeds: {metric}",
+            ["criterion", *(f">{text}" for text in _FIGURES.values())],
+            [[each.criterion, *(_plus_minus(each.figures.get(name), name) for name in _FIGURES)] for each in own],
+            _RANK_LEGEND if metric == given_names(metrics)[-1] else "",
+        )
+
+
+_RANK_LEGEND = (
+    "Means over seeds ± half of the 95 % interval. τ: Kendall's rank correlation of predicted and measured values. "
+    "regret: the best ticket of the same size less the picked one, in pp (nll, brier: their own unit). percentile: "
+    "share of the other tickets of that size that the picked one beats; within profile: of those with its profile."
+)
 
 
 @table.command(
@@ -378,7 +386,15 @@ def _mean(found: SeedMean | None, digits: int = 4) -> str:
     if found is None:
         return "–"
     interval = "" if found.low is None else f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-    return f"{found.mean:.{digits}f}{interval}"
+    return f"{found.mean:.{digits}f}{interval}".replace("-", "−")
+
+
+def _plus_minus(found: SeedMean | None, figure: str) -> str:
+    if found is None:
+        return "–"
+    digits = 0 if figure.startswith("percentile") else 2
+    half = "" if found.low is None or found.high is None else f" ± {(found.high - found.low) / 2:.{digits}f}"
+    return f"{found.mean:.{digits}f}{half}".replace("-", "−")
 
 
 @table.command(examples=["resnet20/digits --remove layer1.1,layer3.2 --seed 4 --folder check"])

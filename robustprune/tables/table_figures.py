@@ -24,7 +24,7 @@ from robustprune.report.figures.style import (
 from robustprune.report.table import Table, Value
 from robustprune.tables.budget import ProfileMeans
 from robustprune.tables.criterion_rank import CriterionRank
-from robustprune.tables.ticket_comparison import TicketDifference
+from robustprune.tables.ticket_comparison import REFERENCES, TicketDifference
 
 _NO_SHARES = ("nll", "brier")
 _ROW = 0.17  # inches
@@ -32,7 +32,8 @@ _ROW = 0.17  # inches
 
 def draw_profiles(table: str, found: Sequence[ProfileMeans], metrics: Sequence[str]) -> Drawing:
     """Return the means of each depth profile vs. its MACs, and the Pareto front of each metric and MACs."""
-    styles = {method: series_style(place) for place, method in enumerate(dict.fromkeys(each.method for each in found))}
+    methods = dict.fromkeys(each.method for each in found)
+    styles = {method: series_style(place) | {"linestyle": ""} for place, method in enumerate(methods)}
     rows: list[list[Value]] = []
     with styled():
         figure, axes = new_figure(2.9 if len(metrics) > 1 else 3.4, ncols=len(metrics))
@@ -42,7 +43,9 @@ def draw_profiles(table: str, found: Sequence[ProfileMeans], metrics: Sequence[s
             for each in found:
                 place, mean = 100 * each.costs["macs"], each.values[metric]
                 style = styles[each.method]
-                panel.plot([place] * 2, [scale * end for end in mean.ends], color=style["color"], linewidth=1)
+                panel.plot(
+                    [place] * 2, [scale * end for end in mean.ends], color=style["color"], linewidth=1, alpha=0.5
+                )
                 panel.plot([place], [scale * mean.mean], markersize=4.5, **style)
                 if each.is_best:
                     at = (place, scale * mean.mean)
@@ -96,8 +99,10 @@ def draw_differences(table: str, found: Sequence[TicketDifference]) -> Drawing:
     caption = f"{table}: tickets less {against}, paired by seed and image. Bars: 95 % intervals. Band: ±ξ."
     said = "; ".join(f"{each.candidate}, {each.metric}: {each.difference:+.2f} ({each.verdict})" for each in found)
     columns = ("candidate", "metric", "difference", "low", "high", "ξ", "verdict")
-    data = Table(f"{table}: tickets less {against}", columns, rows)
-    return Drawing(f"tickets-against-{against}", f"Tickets less {against}", caption, f"{said}.", figure, data)
+    data = Table(f"{table}: layer tickets less {REFERENCES[against]}", columns, rows)
+    return Drawing(
+        f"tickets-against-{against}", f"Tickets less {REFERENCES[against]}", caption, f"{said}.", figure, data
+    )
 
 
 def _draw_rows(

@@ -22,6 +22,15 @@ from robustprune.tables.ticket_table import TicketTable, blocks_of, is_smaller_b
 Reference = Literal["dense", "random", "filters", "macs", "params"]
 Grouping = Literal["size", "profile", "ticket"]
 
+REFERENCES: Mapping[str, str] = {
+    "dense": "dense",
+    "random": "a random choice",
+    "filters": "filter tickets of as many filters",
+    "macs": "filter tickets of as many MACs",
+    "params": "filter tickets of as many parameters",
+}
+"""What tickets are compared with → its name for readers."""
+
 _Group = Mapping[int, Sequence[Row]]
 """Seed → rows, whose mean counts."""
 
