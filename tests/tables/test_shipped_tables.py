@@ -103,3 +103,13 @@ def test_three_cells_are_trained_anew(removed: str, seed: int, tmp_path: Path) -
         assert found["now"]["corruption_mean_accuracy"] == pytest.approx(
             found["table"]["corruption_mean_accuracy"], abs=0.1
         )
+
+
+@pytest.mark.slow
+def test_the_results_are_printed_by_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES.parents[1] / "docs"))
+    from make_results import PAGE, SESSION, renewed  # type: ignore[import-not-found]
+
+    page = PAGE.read_text()
+    assert len(SESSION.findall(page)) >= 3
+    assert renewed(page) == page
