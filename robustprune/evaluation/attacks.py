@@ -35,7 +35,7 @@ from robustprune.errors import AttackError
 from robustprune.evaluation.requests import Evaluation
 from robustprune.metrics import wilson_interval
 from robustprune.models import model_device
-from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
+from robustprune.records import AttackEntry, CheckResult, CurveEntry, SampledEntry, Samples
 from robustprune.registry import read_options, share_options, split_options
 from robustprune.runtime.work import Work
 
@@ -182,6 +182,7 @@ def _entry(result: AttackResult) -> AttackEntry:
         forward_evaluations=result.forward_evaluations,
         seconds=result.seconds,
         parts=sorted(set(result.broken_by)),
+        sampled=None if result.sampled is None else SampledEntry(**vars(result.sampled)),
     )
 
 
