@@ -18,9 +18,11 @@ from robustprune.attacks.engine.runner import run_attack
 from robustprune.attacks.registry import ATTACKS
 from robustprune.attacks.requests import Attack, Attacks
 from robustprune.errors import AttackError
+from robustprune.inference import shared_copies
 from robustprune.runtime.arrays import Array
 
 
+@shared_copies()
 def union_attack(
     model: nn.Module,
     images: Array,
@@ -116,6 +118,7 @@ class SecurityCurve:
         return float(statistics.median_high(self.minimal_epsilon.tolist()))
 
 
+@shared_copies()
 def security_curve(
     model: nn.Module,
     images: Array,

@@ -33,6 +33,7 @@ from robustprune.attacks.requests import OF_ONE_ATTACK, Attacks
 from robustprune.data import Sample
 from robustprune.errors import AttackError
 from robustprune.evaluation.requests import Evaluation
+from robustprune.inference import shared_copies
 from robustprune.metrics import wilson_interval
 from robustprune.models import model_device
 from robustprune.records import AttackEntry, CheckResult, CurveEntry, SampledEntry, Samples
@@ -52,6 +53,7 @@ class AttackOutcomes:
     samples: Samples = field(default_factory=dict)
 
 
+@shared_copies()
 def run_attacks(
     network: nn.Module, sample: Sample, evaluation: Evaluation, clean_accuracy: float, work: Work
 ) -> AttackOutcomes:
