@@ -84,8 +84,17 @@ def run_attack(
 
         def attack_part(own: Samples, asked: Attack, before: AttackResult | None) -> AttackResult:
             expected = expected_clean_accuracy if own is samples else None
-            how = {"targets": own.targets, "sample_ids": own.ids, "previous": before, "work": work}
-            return run_attack(model, own.images, own.labels, asked, expected_clean_accuracy=expected, **how)
+            return run_attack(
+                model,
+                own.images,
+                own.labels,
+                asked,
+                targets=own.targets,
+                sample_ids=own.ids,
+                previous=before,
+                work=work,
+                expected_clean_accuracy=expected,
+            )
 
         return attack_in_two_phases(attack_part, samples, request, size, previous)
     samples = with_previous(samples, previous, request)
@@ -101,6 +110,9 @@ def run_attack(
         checks_of_model.append(
             verdicts.check_clean_agreement(is_right, expected_clean_accuracy, draws_at_random=is_random)
         )
+    of_samples: dict[str, Any] = {
+        name: values for name, values in outcome.items() if name not in ("stage", "clean_logits")
+    }
     result = AttackResult(
         attack=request.label,
         norm=request.norm,
@@ -113,7 +125,7 @@ def run_attack(
             # Without a random draw there was one run, whatever was asked for.
             "restarts": request.restarts if found.is_random else 1,
         },
-        **{name: value for name, value in outcome.items() if name not in ("stage", "clean_logits")},
+        **of_samples,
         broken_by=_names(found, request.label),
         targets=samples.targets,
         checks=(
