@@ -2,47 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Literal
+
 # Functions, since the package calls one of its functions as it does the module.
 from robustprune.attacks.apgd import TARGETS, cross_entropy_attack, targeted_attack
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.fab import attack as fab_attack
 from robustprune.attacks.pgd import attack as pgd_attack
-from robustprune.attacks.registry import for_norms
+from robustprune.attacks.registry import AttackFunction, for_norms, in_two_phases
 from robustprune.attacks.square import attack as square_attack
+from robustprune.errors import AttackError
+from robustprune.registry import suggest
 
 # Those of APGD and Square.
 _NORMS = for_norms("linf", "l2")
+_QUICK = "pgd-ce+pgd-margin"
+_GRADIENTS, _REST = "apgd-ce+apgd-t", "fab-t+square"
 
 
 @_NORMS
-def autoattack(problem: AttackProblem, *, steps: int = 100, queries: int = 5000, target_classes: int = TARGETS) -> None:
+@in_two_phases(_GRADIENTS, _REST)
+def autoattack(
+    problem: AttackProblem,
+    *,
+    steps: int = 100,
+    queries: int = 5000,
+    target_classes: int = TARGETS,
+    attacks: str = f"{_GRADIENTS}+{_REST}",
+    sample: int | Literal["all"] = "all",
+) -> None:
     """Run the standard AutoAttack ensemble (Croce & Hein 2020, arXiv:2003.01690).
 
     APGD on cross-entropy, targeted APGD, targeted FAB and Square, with the hyper-parameters of its version
     "standard" as defaults: 100 steps, 9 target classes (fewer where there are fewer), 5000 queries, one run of each.
+    With ``sample``, FAB and Square attack so many of the survivors of APGD, drawn at random.
     """
-    problem.run_stage("apgd-ce", cross_entropy_attack, steps=steps)
-    problem.run_stage("apgd-t", targeted_attack, steps=steps, target_classes=target_classes)
-    problem.run_stage("fab-t", fab_attack, steps=steps, target_classes=target_classes)
-    problem.run_stage("square", square_attack, queries=queries)
+    _run(
+        problem,
+        attacks,
+        {
+            "apgd-ce": (cross_entropy_attack, {"steps": steps}),
+            "apgd-t": (targeted_attack, {"steps": steps, "target_classes": target_classes}),
+            "fab-t": (fab_attack, {"steps": steps, "target_classes": target_classes}),
+            "square": (square_attack, {"queries": queries}),
+        },
+    )
 
 
 def quick(problem: AttackProblem) -> None:
     """Run ten steps of PGD on cross-entropy, then on the margin: an upper bound in seconds."""
-    problem.run_stage("pgd-ce", pgd_attack, steps=10, loss="ce")
-    problem.run_stage("pgd-margin", pgd_attack, steps=10, loss="margin")
+    _run(problem, _QUICK, _PARTS)
 
 
 @_NORMS
 def medium(problem: AttackProblem) -> None:
     """Run `quick`, then APGD-CE and APGD-T: AutoAttack without FAB-T and Square."""
-    quick(problem)
-    problem.run_stage("apgd-ce", cross_entropy_attack, steps=100)
-    problem.run_stage("apgd-t", targeted_attack, steps=100)
+    _run(problem, f"{_QUICK}+{_GRADIENTS}", _PARTS)
 
 
 @_NORMS
-def strong(problem: AttackProblem) -> None:
-    """Run `quick`, then `autoattack`."""
-    quick(problem)
-    autoattack(problem)
+@in_two_phases(f"{_QUICK}+{_GRADIENTS}", _REST)
+def strong(
+    problem: AttackProblem,
+    *,
+    attacks: str = f"{_QUICK}+{_GRADIENTS}+{_REST}",
+    sample: int | Literal["all", "auto"] = "auto",
+) -> None:
+    """Run `quick`, then `autoattack`; FAB and Square on 400 survivors where there are more than 1,000 samples."""
+    _run(problem, attacks, _PARTS)
+
+
+_Parts = Mapping[str, tuple[AttackFunction, Mapping[str, Any]]]
+_PARTS: _Parts = {
+    "pgd-ce": (pgd_attack, {"steps": 10, "loss": "ce"}),
+    "pgd-margin": (pgd_attack, {"steps": 10, "loss": "margin"}),
+    "apgd-ce": (cross_entropy_attack, {"steps": 100}),
+    "apgd-t": (targeted_attack, {"steps": 100}),
+    "fab-t": (fab_attack, {"steps": 100}),
+    "square": (square_attack, {"queries": 5000}),
+}
+
+
+def _run(problem: AttackProblem, attacks: str, parts: _Parts) -> None:
+    """Run the parts that are named, joined by ``+``, in the order given."""
+    for name in attacks.split("+"):
+        if name not in parts:
+            raise AttackError(f"no part {name!r}.{suggest(name, parts)} Known: {'+'.join(parts)}.")
+        attack, options = parts[name]
+        problem.run_stage(name, attack, **options)

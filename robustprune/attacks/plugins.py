@@ -82,8 +82,15 @@ PLUGINS = {
         steps=100,
         queries=5000,
         target_classes=9,
+        attacks="apgd-ce+apgd-t+fab-t+square",
+        sample="all",
     ),
-    "strong": Entry("robustprune.attacks.ensembles:strong", "Run `quick`, then `autoattack`."),
+    "strong": Entry(
+        "robustprune.attacks.ensembles:strong",
+        "Run `quick`, then `autoattack`; FAB and Square on 400 survivors where there are more than 1,000 samples.",
+        attacks="pgd-ce+pgd-margin+apgd-ce+apgd-t+fab-t+square",
+        sample="auto",
+    ),
     "torchattacks": Entry(
         "robustprune.attacks.engine.third_party:torchattacks_attack",
         "Any attack of torchattacks (Kim 2020, arXiv:2010.01950), by class; options are its constructor's.",

@@ -41,6 +41,20 @@ def for_norms(*norms: str) -> Callable[[AttackFunction], AttackFunction]:
     return mark
 
 
+def in_two_phases(first: str, second: str) -> Callable[[AttackFunction], AttackFunction]:
+    """Return a decorator that says which parts of an ensemble attack all samples, and which may see some survivors.
+
+    The ensemble has two options: ``attacks``, the parts to run, joined by ``+``, and ``sample``, see
+    `robustprune.attacks.engine.two_phases`.
+    """
+
+    def mark(attack: AttackFunction) -> AttackFunction:
+        attack.phases = (first, second)  # type: ignore[attr-defined]
+        return attack
+
+    return mark
+
+
 def knows_norm(attack: AttackFunction, norm: str) -> bool:
     """Return whether an attack can measure its budget in a norm."""
     return norm in getattr(attack, "norms", (norm,))

@@ -11,15 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.engine.attack_result import AttackResult, Check
+from robustprune.attacks.engine.attack_result import AttackResult
 from robustprune.attacks.engine.checks import check_sample_size
+from robustprune.attacks.engine.joint_results import as_one
 from robustprune.attacks.engine.runner import run_attack
 from robustprune.attacks.registry import ATTACKS
 from robustprune.attacks.requests import Attack, Attacks
 from robustprune.errors import AttackError
+from robustprune.inference import shared_copies
 from robustprune.runtime.arrays import Array
 
 
+@shared_copies()
 def union_attack(
     model: nn.Module,
     images: Array,
@@ -41,7 +44,7 @@ def union_attack(
     for attack in sorted(attacks, key=_rank):
         previous = run_attack(model, images, labels, attack, previous=previous, **settings)
         members.append(previous)
-    return _as_one(members, "union")
+    return as_one(members, "union")
 
 
 def any_of(results: Sequence[AttackResult], attack: str) -> AttackResult:
@@ -57,7 +60,7 @@ def any_of(results: Sequence[AttackResult], attack: str) -> AttackResult:
     def pick(name: str) -> Tensor:
         return torch.stack([getattr(result, name) for result in results])[chosen, samples]
 
-    together = _as_one(results, attack)
+    together = as_one(results, attack)
     broken = pick("broken")
     return replace(
         together,
@@ -72,47 +75,10 @@ def any_of(results: Sequence[AttackResult], attack: str) -> AttackResult:
     )
 
 
-def _as_one(members: Sequence[AttackResult], attack: str) -> AttackResult:
-    """Return the last member's result with the costs, options and checks of all."""
-    return replace(
-        members[-1],
-        attack=attack,
-        options={
-            "attacks": {member.attack: member.options for member in members},
-            "restarts": max(member.options["restarts"] for member in members),
-        },
-        checks=_together(members),
-        gradient_evaluations=sum(member.gradient_evaluations for member in members),
-        forward_evaluations=sum(member.forward_evaluations for member in members),
-        seconds=sum(member.seconds for member in members),
-    )
-
-
 def _rank(attack: str | Attack) -> int:
     """Return where an attack stands among the built-in ones, cheapest first; others come last, in the order given."""
     name, known = Attack.of(attack).name, list(ATTACKS.builtin)
     return known.index(name) if name in known else len(known)
-
-
-def _together(members: Sequence[AttackResult]) -> tuple[Check, ...]:
-    """Return each check once, with the severest verdict of any member, whatever their order.
-
-    Gradients of zero fail the whole only where they fail every member that computes gradients, as with an ensemble: the
-    samples are attacked by all of them.
-    """
-    found = []
-    for name in dict.fromkeys(check.name for member in reversed(members) for check in member.checks):
-        own = [(member, check) for member in reversed(members) for check in member.checks if check.name == name]
-        member, worst = max(own, key=lambda each: _SEVERITY.index(each[1].verdict))
-        verdict = worst.verdict
-        if name == "zero gradient" and any(check.verdict in ("PASS", "WARN") for _, check in own):
-            verdict = "WARN" if verdict == "FAIL" else verdict
-        is_own = member is members[-1] and verdict in ("INFO", "PASS")
-        found.append(Check(name, verdict, worst.detail if is_own else f"{member.attack}: {worst.detail}"))
-    return tuple(found)
-
-
-_SEVERITY = ("INFO", "PASS", "WARN", "FAIL")
 
 
 @dataclass(frozen=True)
@@ -152,6 +118,7 @@ class SecurityCurve:
         return float(statistics.median_high(self.minimal_epsilon.tolist()))
 
 
+@shared_copies()
 def security_curve(
     model: nn.Module,
     images: Array,

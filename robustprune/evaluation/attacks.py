@@ -33,9 +33,10 @@ from robustprune.attacks.requests import OF_ONE_ATTACK, Attacks
 from robustprune.data import Sample
 from robustprune.errors import AttackError
 from robustprune.evaluation.requests import Evaluation
+from robustprune.inference import shared_copies
 from robustprune.metrics import wilson_interval
 from robustprune.models import model_device
-from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
+from robustprune.records import AttackEntry, CheckResult, CurveEntry, SampledEntry, Samples
 from robustprune.registry import read_options, share_options, split_options
 from robustprune.runtime.work import Work
 
@@ -52,6 +53,7 @@ class AttackOutcomes:
     samples: Samples = field(default_factory=dict)
 
 
+@shared_copies()
 def run_attacks(
     network: nn.Module, sample: Sample, evaluation: Evaluation, clean_accuracy: float, work: Work
 ) -> AttackOutcomes:
@@ -182,6 +184,7 @@ def _entry(result: AttackResult) -> AttackEntry:
         forward_evaluations=result.forward_evaluations,
         seconds=result.seconds,
         parts=sorted(set(result.broken_by)),
+        sampled=None if result.sampled is None else SampledEntry(**vars(result.sampled)),
     )
 
 

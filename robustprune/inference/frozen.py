@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +102,22 @@ def freeze(model: nn.Module, example: Array | None = None, *, device: Device = N
     return plain
 
 
+@contextmanager
+def shared_copies() -> Iterator[None]:
+    """Let :func:`accelerate` copy a network once for all calls within the block, which does not change the network."""
+    if _SHARED.get() is not None:
+        yield
+        return
+    outer = _SHARED.set([])
+    try:
+        yield
+    finally:
+        _SHARED.reset(outer)
+
+
+_SHARED: ContextVar[list[tuple[nn.Module, nn.Module]] | None] = ContextVar("shared copies", default=None)
+
+
 def accelerate(network: nn.Module, images: Tensor) -> nn.Module:
     """Return a network that gives the same logits, and gradients with respect to images, for less.
 
@@ -106,6 +125,17 @@ def accelerate(network: nn.Module, images: Tensor) -> nn.Module:
     there is none: with a warning, but for a plain function, which cannot be copied. They are compared on some of the
     images (n, …).
     """
+    shared = _SHARED.get()
+    for known, made in shared or ():
+        if known is network:
+            return made
+    made = _accelerated(network, images)
+    if shared is not None:
+        shared.append((network, made))
+    return made
+
+
+def _accelerated(network: nn.Module, images: Tensor) -> nn.Module:
     if any(isinstance(module, FunctionNetwork) for module in network.modules()):
         return network
     images = images[:_PROBES]

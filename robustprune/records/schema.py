@@ -119,6 +119,19 @@ class CheckResult(_RecordPart):
     detail: str
 
 
+class SampledEntry(_RecordPart):
+    """A second phase that attacked some survivors of the first: how many, and what it says of all of them.
+
+    ``interval`` is that of the robust accuracy which both phases on all samples find, ``passes`` what that takes.
+    """
+
+    survivors: int
+    sampled: int
+    broken: int
+    interval: Interval
+    passes: int
+
+
 class AttackEntry(_RecordPart):
     """One attack at one budget. ``robust_accuracy`` means nothing where ``valid`` is false.
 
@@ -142,6 +155,7 @@ class AttackEntry(_RecordPart):
     seconds: float
     parts: list[str] = []
     gallery: int = 0
+    sampled: SampledEntry | None = None
 
 
 class CurveEntry(_RecordPart):

@@ -10,7 +10,7 @@ import torch
 from support import Shape
 from torch import nn
 
-from robustprune.inference import accelerate, freeze
+from robustprune.inference import accelerate, freeze, shared_copies
 from robustprune.inference.packed import Packed
 from robustprune.models import build_model
 
@@ -181,3 +181,17 @@ def test_networks_that_draw_in_python_are_refused():
 
     with pytest.raises(ValueError, match="draws random numbers"):
         Packed(nn.Sequential(Draws(1, 2, 3), nn.Flatten()).eval())
+
+
+def test_within_a_block_a_network_is_copied_once() -> None:
+    images = torch.rand(4, 3, 8, 8)
+    first, second = (build_model("resnet20", Shape(image_size=(8, 8)), width=2).eval() for _ in range(2))
+    with shared_copies():
+        copy = accelerate(first, images)
+        assert copy is not first
+        assert accelerate(first, images[:2]) is copy
+        with shared_copies():
+            assert accelerate(first, images) is copy
+        assert accelerate(first, images) is copy
+        assert accelerate(second, images) is not copy
+    assert accelerate(first, images) is not copy

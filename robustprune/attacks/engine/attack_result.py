@@ -38,6 +38,25 @@ class Check:
     detail: str
 
 
+@dataclass(frozen=True)
+class SampledPhase:
+    """What the second phase of an attack, run on a random sample of the survivors of the first, says of all of them.
+
+    Attributes:
+        survivors: Samples that the first phase did not break.
+        sampled: Survivors that the second phase attacked.
+        broken: Those of them that it broke.
+        interval: 95 % interval of the robust accuracy that both phases on all samples find.
+        passes: Forward and gradient evaluations that these would take, by those of the sample.
+    """
+
+    survivors: int
+    sampled: int
+    broken: int
+    interval: tuple[float, float]
+    passes: int
+
+
 @dataclass(frozen=True, eq=False)
 class AttackResult:
     """The outcome of `run_attack`, one entry per sample in the order they came; all tensors on the CPU.
@@ -70,6 +89,8 @@ class AttackResult:
             those of the checks; not the few that make a frozen copy, nor the step that attacks of other packages are
             compared with.
         seconds: Wall time; of an attack that was picked up from a state file, up to when that was last written too.
+        sampled: What is known of survivors that the second phase of an ensemble was not run on; None where all parts
+            were run on all samples. `robust_accuracy` then counts them as robust.
     """
 
     attack: str
@@ -90,6 +111,7 @@ class AttackResult:
     gradient_evaluations: int
     forward_evaluations: int
     seconds: float
+    sampled: SampledPhase | None = None
 
     @property
     def n(self) -> int:

@@ -18,6 +18,7 @@ from robustprune.attacks.engine.attack_result import AttackResult
 from robustprune.attacks.engine.chunk_runner import ChunkRunner, Found, WorkDone, merge, neighbours
 from robustprune.attacks.engine.full_checks import CheckRunner, check_third_party, run_full_checks
 from robustprune.attacks.engine.samples import Samples, check_samples, merge_previous, with_previous
+from robustprune.attacks.engine.two_phases import attack_in_two_phases, sample_size
 from robustprune.attacks.registry import ATTACKS, check_norm, expand_options, get_attack
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
@@ -78,6 +79,24 @@ def run_attack(
     check_norm(get_attack(request.name), request.name, request.norm)
     options = expand_options(request.name, request.options)
     model, samples = placed(as_network(model), device), check_samples(images, labels, sample_ids, targets)
+    size = sample_size(request.name, options, len(samples))
+    if size is not None:
+
+        def attack_part(own: Samples, asked: Attack, before: AttackResult | None) -> AttackResult:
+            expected = expected_clean_accuracy if own is samples else None
+            return run_attack(
+                model,
+                own.images,
+                own.labels,
+                asked,
+                targets=own.targets,
+                sample_ids=own.ids,
+                previous=before,
+                work=work,
+                expected_clean_accuracy=expected,
+            )
+
+        return attack_in_two_phases(attack_part, samples, request, size, previous)
     samples = with_previous(samples, previous, request)
     training_before = training_submodules(model)
     with guarded(model, request.seed):
@@ -91,6 +110,9 @@ def run_attack(
         checks_of_model.append(
             verdicts.check_clean_agreement(is_right, expected_clean_accuracy, draws_at_random=is_random)
         )
+    of_samples: dict[str, Any] = {
+        name: values for name, values in outcome.items() if name not in ("stage", "clean_logits")
+    }
     result = AttackResult(
         attack=request.label,
         norm=request.norm,
@@ -103,7 +125,7 @@ def run_attack(
             # Without a random draw there was one run, whatever was asked for.
             "restarts": request.restarts if found.is_random else 1,
         },
-        **{name: value for name, value in outcome.items() if name not in ("stage", "clean_logits")},
+        **of_samples,
         broken_by=_names(found, request.label),
         targets=samples.targets,
         checks=(

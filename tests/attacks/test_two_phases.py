@@ -1,0 +1,91 @@
+"""An ensemble whose second phase sees some survivors: what it finds of them, and what it says of the others."""
+
+import pytest
+import torch
+
+from robustprune.attacks import run_attack
+from robustprune.attacks.engine import two_phases
+from robustprune.errors import AttackError
+
+# One step of APGD leaves much to the second phase.
+ENSEMBLE = {"attack": "autoattack", "epsilon": 0.1, "steps": 1, "queries": 60, "target_classes": 1}
+SECOND = ("fab-t", "square")
+
+
+@pytest.fixture
+def whole(network, test_images, test_labels):
+    return run_attack(network, test_images, test_labels, **ENSEMBLE)
+
+
+def test_sampled_survivors_fare_as_under_the_whole_ensemble(network, test_images, test_labels, whole):
+    found = run_attack(network, test_images, test_labels, **ENSEMBLE, sample=60)
+    survivors = ~(whole.broken & torch.tensor([part not in SECOND for part in whole.broken_by]))
+    assert (found.sampled.survivors, found.sampled.sampled) == (int(survivors.sum()), 60)
+    assert int(survivors.sum()) > 60
+    by_second = torch.tensor([part in SECOND for part in found.broken_by])
+    assert int(by_second.sum()) == found.sampled.broken > 0
+    # What is broken is broken under the whole ensemble, by the same part, with the same image.
+    assert not (found.broken & ~whole.broken).any()
+    for sample in found.broken.nonzero()[:, 0].tolist():
+        assert found.broken_by[sample] == whole.broken_by[sample]
+        assert torch.equal(found.adversarial[sample], whole.adversarial[sample])
+        assert found.queries[sample] == whole.queries[sample]
+        assert found.broken_at_step[sample] == whole.broken_at_step[sample]
+    missed = whole.broken & ~found.broken
+    assert {whole.broken_by[sample] for sample in missed.nonzero()[:, 0].tolist()} <= set(SECOND)
+    low, high = found.sampled.interval
+    assert low <= whole.robust_accuracy <= high <= found.robust_accuracy
+    details = {check.name: check.detail for check in found.checks}
+    assert f"attacked 60 of {found.sampled.survivors} survivors" in details["sampled"]
+    assert f"{found.n} samples: robust accuracy" in details["sample size"]
+    assert found.gradient_evaluations < whole.gradient_evaluations
+    passes = whole.gradient_evaluations + whole.forward_evaluations
+    assert found.sampled.passes == pytest.approx(passes, rel=0.3)
+
+
+def test_every_survivor_is_drawn_as_often():
+    survivors, counts = torch.arange(10, 40), torch.zeros(40)
+    for seed in range(400):
+        drawn = two_phases._draw(survivors, list(range(100, 140)), 6, seed)
+        assert drawn.tolist() == sorted(set(drawn.tolist()))
+        counts[drawn] += 1
+    assert counts[:10].sum() == 0
+    expected = 400 * 6 / 30
+    assert float(((counts[10:] - expected) ** 2 / expected).sum()) < 49.6  # χ² with 29 degrees of freedom, 99 %
+
+
+def test_a_sample_of_all_survivors_is_the_whole_ensemble(network, test_images, test_labels, whole):
+    found = run_attack(network, test_images, test_labels, **ENSEMBLE, sample=300)
+    assert torch.equal(found.broken, whole.broken)
+    assert torch.equal(found.queries, whole.queries)
+    assert found.broken_by == whole.broken_by
+    assert found.sampled.interval == (whole.robust_accuracy,) * 2
+
+
+def test_where_nothing_survives_nothing_is_sampled(network, test_images, test_labels):
+    found = run_attack(network, test_images[:20], test_labels[:20], **ENSEMBLE | {"epsilon": 1.0}, sample=5)
+    assert found.robust_accuracy == 0
+    assert (found.sampled.survivors, found.sampled.interval) == (0, (0.0, 0.0))
+
+
+def test_the_strong_ensemble_samples_where_there_are_many(network, test_images, test_labels, monkeypatch):
+    few = run_attack(network, test_images[:6], test_labels[:6], "strong", epsilon=0.01)
+    assert few.sampled is None
+    monkeypatch.setattr(two_phases, "MANY_SAMPLES", 5)
+    monkeypatch.setattr(two_phases, "USUAL_SAMPLE", 2)
+    many = run_attack(network, test_images[:6], test_labels[:6], "strong", epsilon=0.01)
+    assert many.sampled.sampled == 2
+    assert run_attack(network, test_images[:6], test_labels[:6], "strong", epsilon=0.01, sample="all").sampled is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sample": 0}, "sample must be an integer of at least 1"),
+        ({"sample": "some"}, "sample must be a number of survivors, 'all' or 'auto', got 'some'"),
+        ({"attacks": "apgd-ce+apgd"}, "no part 'apgd'. Did you mean 'apgd-t'"),
+    ],
+)
+def test_what_makes_no_sense(network, test_images, test_labels, options, said):
+    with pytest.raises(AttackError, match=said):
+        run_attack(network, test_images[:4], test_labels[:4], **ENSEMBLE, **options)
