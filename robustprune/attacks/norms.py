@@ -5,6 +5,7 @@ All functions work on perturbations (N, …), sample by sample.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from torch import Generator, Tensor
 from robustprune.errors import AttackError
 from robustprune.registry import suggest
 
+Radius = float | Tensor
+"""Of the balls around all samples, or (N,) of that around each."""
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -22,25 +26,32 @@ class Norm:
     Attributes:
         name: As in ``run_attack(norm=…)``.
         size: Perturbations (N, …) → their norms (N,), in the type of the perturbation.
-        project: Perturbations (N, …), ε → the nearest ones (N, …) of norm at most ε.
+        project: Perturbations (N, …), ε, of all or (N,) of each → the nearest ones (N, …) of norm at most ε.
         steepest: Gradients (N, …) → directions (N, …) of norm 1 along which the loss rises fastest; a
             gradient of zero has none and gives zero.
         draw: Generator, shape of one sample, ε → one perturbation drawn uniformly from the ball, on the CPU.
+        widest: Entries of a sample → the largest norm that a perturbation within the box has.
+        dual: Name of the dual norm, that of a gradient being how fast the loss can rise.
     """
 
     name: str
     size: Callable[[Tensor], Tensor]
-    project: Callable[[Tensor, float], Tensor]
+    project: Callable[[Tensor, Radius], Tensor]
     steepest: Callable[[Tensor], Tensor]
     draw: Callable[[Generator, torch.Size, float], Tensor]
+    widest: Callable[[int], float]
+    dual: str
 
 
 def _size_linf(delta: Tensor) -> Tensor:
     return delta.flatten(1).abs().amax(dim=1)
 
 
-def _project_linf(delta: Tensor, epsilon: float) -> Tensor:
-    return delta.clamp(-epsilon, epsilon)
+def _project_linf(delta: Tensor, epsilon: Radius) -> Tensor:
+    if not isinstance(epsilon, Tensor):
+        return delta.clamp(-epsilon, epsilon)
+    bounds = over_samples(epsilon, delta)
+    return delta.clamp(-bounds, bounds)
 
 
 def _draw_linf(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
@@ -53,10 +64,11 @@ def _size_l2(delta: Tensor) -> Tensor:
     return size
 
 
-def _project_l2(delta: Tensor, epsilon: float) -> Tensor:
+def _project_l2(delta: Tensor, epsilon: Radius) -> Tensor:
     size = _size_l2(delta)
     # A number over a tensor would be computed as its reciprocal, which overflows for the smallest sizes.
-    factor = torch.where(size > epsilon, torch.full_like(size, epsilon) / size, torch.ones_like(size))
+    bound = epsilon if isinstance(epsilon, Tensor) else torch.full_like(size, epsilon)
+    factor = torch.where(size > bound, bound / size, torch.ones_like(size))
     return delta * over_samples(factor, delta)
 
 
@@ -79,17 +91,18 @@ def _size_l1(delta: Tensor) -> Tensor:
     return delta.flatten(1).abs().sum(dim=1)
 
 
-def _project_l1(delta: Tensor, epsilon: float) -> Tensor:
+def _project_l1(delta: Tensor, epsilon: Radius) -> Tensor:
     """Shrink all entries by one threshold per sample, found by sorting (Duchi et al. 2008, figure 1)."""
     sizes = delta.flatten(1).abs()  # (N, D)
+    bound = epsilon[:, None] if isinstance(epsilon, Tensor) else epsilon
     falling, _ = sizes.sort(dim=1, descending=True)
-    excess = falling.cumsum(dim=1) - epsilon
+    excess = falling.cumsum(dim=1) - bound
     counts = torch.arange(1, sizes.shape[1] + 1, device=delta.device)
     last = (falling * counts > excess).sum(dim=1, keepdim=True).clamp(min=1)
     threshold = (excess.gather(1, last - 1) / last).clamp(min=0)
     kept = (sizes - threshold).clamp(min=0)
     # Sums of many rounded numbers may still come out a little long.
-    kept = kept * (epsilon / kept.sum(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
+    kept = kept * (bound / kept.sum(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
     return delta.sign() * kept.reshape(delta.shape)
 
 
@@ -129,9 +142,9 @@ def over_samples(per_sample: Tensor, like: Tensor) -> Tensor:
 
 
 NORMS: dict[str, Norm] = {
-    "linf": Norm("linf", _size_linf, _project_linf, torch.sign, _draw_linf),
-    "l2": Norm("l2", _size_l2, _project_l2, _steepest_l2, _draw_l2),
-    "l1": Norm("l1", _size_l1, _project_l1, _steepest_l1, _draw_l1),
+    "linf": Norm("linf", _size_linf, _project_linf, torch.sign, _draw_linf, lambda entries: 1.0, "l1"),
+    "l2": Norm("l2", _size_l2, _project_l2, _steepest_l2, _draw_l2, math.sqrt, "l2"),
+    "l1": Norm("l1", _size_l1, _project_l1, _steepest_l1, _draw_l1, float, "linf"),
 }
 
 

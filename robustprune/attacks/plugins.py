@@ -69,6 +69,21 @@ PLUGINS = {
         steps=100,
         target_classes=9,
     ),
+    "ddn": Entry(
+        "robustprune.attacks.ddn:attack",
+        "Find the nearest misclassified points in L2, on spheres that shrink where they hold one and grow elsewhere.",
+        steps=100,
+        gamma=0.05,
+        init_norm=1.0,
+    ),
+    "fmn": Entry(
+        "robustprune.attacks.fmn:attack",
+        "Find the nearest misclassified points by ascent of the margin in balls that close in on the boundary.",
+        steps=100,
+        gamma=0.05,
+        max_stepsize=1.0,
+        min_stepsize=None,
+    ),
     "square": Entry(
         "robustprune.attacks.square:attack",
         "Propose stripes, then squares of falling size, keeping what raises the margin.",

@@ -41,6 +41,20 @@ def for_norms(*norms: str) -> Callable[[AttackFunction], AttackFunction]:
     return mark
 
 
+def minimum_norm(attack: AttackFunction) -> AttackFunction:
+    """Mark an attack that looks for the nearest misclassified point of each sample, however far it is.
+
+    It runs without a ball and without early stopping, and the engine keeps of what it proposes the nearest point.
+    """
+    attack.is_minimum_norm = True  # type: ignore[attr-defined]
+    return attack
+
+
+def is_minimum_norm(attack: AttackFunction) -> bool:
+    """Return whether an attack looks for the nearest misclassified points."""
+    return getattr(attack, "is_minimum_norm", False)
+
+
 def knows_norm(attack: AttackFunction, norm: str) -> bool:
     """Return whether an attack can measure its budget in a norm."""
     return norm in getattr(attack, "norms", (norm,))

@@ -128,13 +128,14 @@ class Attack(_Manner):
         name: See ``robustprune list attacks``. What is written behind it as an option or a field counts.
         label: What results call it; by default its name with all that was written behind it.
         epsilon: Budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``. By default 8/255 in L∞, 0.5
-            in L2 and 12 in L1.
+            in L2 and 12 in L1; of a minimum-norm attack, as large as the box.
         seed: Keys the random draws, together with sample id and restart.
         batch_size: Samples per forward pass, fewer where memory runs out. Does not change the outcome beyond rounding.
         early_stop: Stop computing a sample once it is broken. Otherwise all go on to the end of each restart, as in
-            textbook implementations.
+            textbook implementations; minimum-norm attacks always do.
         selection: Which point is returned: ``best``, the first misclassified one (with early stopping; the one of
-            highest loss among them without), else the one of highest loss; or ``last``, the last one asked about.
+            highest loss among them without), else the one of highest loss; ``last``, the last one asked about; or
+            ``nearest``, the misclassified one nearest to the image, else the image: always so of minimum-norm attacks.
         frozen: Attack a frozen copy, which is faster; success is always the model's own verdict.
     """
 
@@ -144,7 +145,7 @@ class Attack(_Manner):
     seed: Integer = 0
     batch_size: Count = 256
     early_stop: bool = True
-    selection: Literal["best", "last"] = "best"
+    selection: Literal["best", "last", "nearest"] = "best"
     frozen: bool = True
 
     @classmethod
@@ -157,6 +158,11 @@ class Attack(_Manner):
     @model_validator(mode="after")
     def _fits_the_norm(self) -> Self:
         parse_epsilon(self.epsilon, self.norm)
+        if self.selection == "nearest" and self.eot > 1:
+            raise AttackError(
+                f"{self.name!r} looks for the nearest points, which lie on the boundary, where a network that draws at "
+                f"random answers by chance; leave eot at 1, or attack with 'pgd'"
+            )
         return self
 
     @property

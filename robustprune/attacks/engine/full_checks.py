@@ -17,6 +17,7 @@ from robustprune.attacks.engine.attack_result import AttackResult, Check
 from robustprune.attacks.engine.checks import MOST_FURTHER
 from robustprune.attacks.engine.goal import Goal
 from robustprune.attacks.engine.samples import Samples
+from robustprune.attacks.norms import get_norm
 from robustprune.attacks.registry import attack_options, get_attack, knows_norm
 from robustprune.attacks.requests import Attack
 from robustprune.models import run_uncompiled
@@ -91,8 +92,7 @@ def check_no_budget(runner: CheckRunner) -> Check:
 
 def check_large_budget(runner: CheckRunner) -> Check:
     """Where every image is within reach, no more than chance may be left."""
-    pixels = runner.samples.images[0].numel()
-    whole = {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[runner.result.norm]
+    whole = get_norm(runner.result.norm).widest(runner.samples.images[0].numel())
     own = {"loss": runner.request.options["loss"]} if "loss" in runner.request.options else {}
     result = runner.attack("pgd", samples=PROBED, epsilon=whole, steps=100, **own)
     classes = int(max(result.labels.max(), result.clean_predictions.max())) + 1
