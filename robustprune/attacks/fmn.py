@@ -6,6 +6,8 @@ norms, and back into the ball. The radius is first where the linearized boundary
 the last point was, but at least to the smallest perturbation so far, and rises by 1 + γ where not. The step and γ fall
 along a cosine.
 
+In L0 the radius counts entries: it begins at one, and changes by at least one at a time.
+
 One thing is ours: the radius ends a share γ beyond the linearized boundary. Up to the boundary of a linear model alone,
 rounding decides whether it is ever crossed.
 """
@@ -13,11 +15,12 @@ rounding decides whether it is ever crossed.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from robustprune.attacks.ddn import annealed, between_zero_and_one, starting_points
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.norms import get_norm
-from robustprune.attacks.registry import minimum_norm
+from robustprune.attacks.registry import for_norms, minimum_norm
 from robustprune.attacks.requests import at_least_one
 from robustprune.errors import AttackError
 
@@ -26,6 +29,7 @@ LAST_STEP_SHARE = 0.01
 
 
 @minimum_norm
+@for_norms("linf", "l2", "l1", "l0")
 def attack(
     problem: AttackProblem,
     *,
@@ -50,16 +54,28 @@ def attack(
     if len(rows) == 0:
         return
     images, points = problem.images[rows], starting_points(problem)[rows]
-    radii = torch.full_like(problem.distances[rows], torch.inf)
+    is_count = problem.norm == "l0"
+    sizes = problem.size(points - images)
+    radii = sizes.clamp(min=1) if is_count else torch.full_like(sizes, torch.inf)
     was_across = torch.zeros_like(rows, dtype=torch.bool)
     for step in range(steps):
         found = problem.ask(rows, points, "margin")
         is_across = problem.goal.is_reached(found.logits, rows)
         was_across |= is_across
         share = annealed(gamma, LAST_GAMMA, step, steps)
-        boundary = problem.size(points - images) + found.losses.abs() / problem.rise(found.gradients).clamp(min=1e-12)
-        nearer = torch.minimum(radii * (1 - share), problem.distances[rows])
-        radii = torch.where(is_across, nearer, torch.where(was_across, radii, boundary) * (1 + share))
+        if not is_count:
+            reach = found.losses.abs() / problem.rise(found.gradients).clamp(min=1e-12)
+            radii = torch.where(was_across, radii, problem.size(points - images) + reach)
+        smaller, larger = _beside(radii, share, is_whole=is_count)
+        radii = torch.where(is_across, torch.minimum(smaller, problem.distances[rows]), larger)
         ahead = get_norm("l2").steepest(found.gradients) * annealed(max_stepsize, last, step, steps)
         points = problem.shorten(rows, points + ahead, radii)
     problem.ask(rows, points, "margin", gradient=False)
+
+
+def _beside(radii: Tensor, share: float, *, is_whole: bool) -> tuple[Tensor, Tensor]:
+    """Return radii (n,) that are smaller by a share, and larger by it; of whole numbers, by one at the least."""
+    smaller, larger = radii * (1 - share), radii * (1 + share)
+    if not is_whole:
+        return smaller, larger
+    return torch.minimum(smaller.floor(), radii - 1).clamp(min=1), torch.maximum(larger.floor(), radii + 1)

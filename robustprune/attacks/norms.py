@@ -126,6 +126,28 @@ def _draw_l1(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
     return delta
 
 
+def _size_l0(delta: Tensor) -> Tensor:
+    return (delta.flatten(1) != 0).sum(dim=1).to(delta.dtype)
+
+
+def _project_l0(delta: Tensor, epsilon: Radius) -> Tensor:
+    """Keep the largest entries, of equal ones the first."""
+    order = delta.flatten(1).abs().argsort(dim=1, descending=True, stable=True)
+    ranks = order.argsort(dim=1).reshape(delta.shape)
+    counts = over_samples(epsilon.floor(), delta) if isinstance(epsilon, Tensor) else math.floor(epsilon)
+    return delta.masked_fill(ranks >= counts, 0)
+
+
+def _steepest_l0(gradient: Tensor) -> Tensor:
+    return _project_l0(gradient, 1.0).sign()
+
+
+def _draw_l0(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
+    values = 2 * torch.rand(shape, generator=generator) - 1
+    ranks = torch.randperm(shape.numel(), generator=generator).reshape(shape)
+    return values.masked_fill(ranks >= math.floor(epsilon), 0)
+
+
 def _scaled(delta: Tensor) -> tuple[Tensor, Tensor]:
     """Return (N, …) divided by its largest entry, and those entries (N,); by 1 where all are zero.
 
@@ -145,6 +167,8 @@ NORMS: dict[str, Norm] = {
     "linf": Norm("linf", _size_linf, _project_linf, torch.sign, _draw_linf, lambda entries: 1.0, "l1"),
     "l2": Norm("l2", _size_l2, _project_l2, _steepest_l2, _draw_l2, math.sqrt, "l2"),
     "l1": Norm("l1", _size_l1, _project_l1, _steepest_l1, _draw_l1, float, "linf"),
+    # Of a change of one entry, which is at most 1 in the box, the largest gradient tells most.
+    "l0": Norm("l0", _size_l0, _project_l0, _steepest_l0, _draw_l0, float, "linf"),
 }
 
 
@@ -184,7 +208,7 @@ def contain(points: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Tenso
 
 def write_norm(norm: str) -> str:
     """Return a norm of an attack by its symbol."""
-    return {"linf": "L∞", "l2": "L2", "l1": "L1"}.get(norm, norm)
+    return {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}.get(norm, norm)
 
 
 def write_epsilon(epsilon: float, norm: str) -> str:

@@ -84,6 +84,15 @@ PLUGINS = {
         max_stepsize=1.0,
         min_stepsize=None,
     ),
+    "sigma-zero": Entry(
+        "robustprune.attacks.sigma_zero:attack",
+        "Find misclassified points in which the fewest entries are changed, undoing those below a moving threshold.",
+        steps=1000,
+        max_stepsize=1.0,
+        sigma=0.001,
+        threshold=0.3,
+        threshold_step=0.01,
+    ),
     "square": Entry(
         "robustprune.attacks.square:attack",
         "Propose stripes, then squares of falling size, keeping what raises the margin.",

@@ -19,11 +19,11 @@ from robustprune.attacks import (
     SecurityCurve,
     any_of,
     attack_options,
+    attack_rising,
     check_norm,
     check_transfer,
     get_attack,
     named,
-    run_attack,
     save_adversarial,
     transfer_attack,
     union_attack,
@@ -33,9 +33,9 @@ from robustprune.attacks.requests import OF_ONE_ATTACK, Attacks
 from robustprune.data import Sample
 from robustprune.errors import AttackError
 from robustprune.evaluation.requests import Evaluation
-from robustprune.metrics import wilson_interval
+from robustprune.metrics import median_interval, wilson_interval
 from robustprune.models import model_device
-from robustprune.records import AttackEntry, CheckResult, CurveEntry, Samples
+from robustprune.records import AttackEntry, CheckResult, CurveEntry, MedianDistance, Samples
 from robustprune.registry import read_options, share_options, split_options
 from robustprune.runtime.work import Work
 
@@ -68,24 +68,19 @@ def run_attacks(
     results: list[AttackResult] = []
     transferred: list[AttackResult] = []
     for name in ["union"] if asked.union else list(dict.fromkeys(asked.names)):
-        rising: list[AttackResult] = []
-        for epsilon in sorted(set(asked.epsilons)):
-            own = options if asked.union else {name: options[name]}
-            requests = [_request(evaluation, each, epsilon, own[each]) for each in own]
-            previous = rising[-1] if rising else None
-            if asked.union:
-                result = union_attack(network, *shown, requests, previous=previous, **how)
-            else:
-                result = run_attack(network, *shown, requests[0], previous=previous, **how)
-            if asked.transfer_from is not None:
+        requests = [_request(evaluation, each, options[each]) for each in (options if asked.union else [name])]
+        rising = _attack_rising(network, shown, requests, asked, how)
+        if asked.transfer_from is not None:
+            for place, result in enumerate(rising):
                 moved = [
-                    transfer_attack(network, asked.transfer_from, *shown, each, **how, checks="default")
+                    transfer_attack(
+                        network, asked.transfer_from, *shown, each, epsilon=result.epsilon, **how, checks="default"
+                    )
                     for each in requests
                 ]
                 together = any_of(moved, name) if asked.union else moved[0]
                 transferred.append(replace(together, attack=f"transfer:{name}"))
-                result = replace(result, checks=(*result.checks, check_transfer(result, together)))
-            rising.append(result)
+                rising[place] = replace(result, checks=(*result.checks, check_transfer(result, together)))
         results += rising
         if len(rising) > 1:
             found.curves.append(_curve(name, rising))
@@ -101,10 +96,21 @@ def run_attacks(
     return found
 
 
-def _request(evaluation: Evaluation, name: str, epsilon: float, options: dict[str, Any]) -> Attack:
+def _attack_rising(
+    network: nn.Module, shown: tuple[Any, Any], requests: list[Attack], asked: Attacks, how: dict[str, Any]
+) -> list[AttackResult]:
+    budgets, rising = sorted(set(asked.epsilons)), list[AttackResult]()
+    if not asked.union:
+        return attack_rising(network, *shown, requests[0], budgets, **how)
+    for epsilon in budgets:
+        previous = rising[-1] if rising else None
+        rising.append(union_attack(network, *shown, requests, epsilon=epsilon, previous=previous, **how))
+    return rising
+
+
+def _request(evaluation: Evaluation, name: str, options: dict[str, Any]) -> Attack:
     return Attack(
         name,
-        epsilon=epsilon,
         seed=evaluation.seed,
         batch_size=evaluation.batch_size,
         options=options,
@@ -182,12 +188,22 @@ def _entry(result: AttackResult) -> AttackEntry:
         forward_evaluations=result.forward_evaluations,
         seconds=result.seconds,
         parts=sorted(set(result.broken_by)),
+        distance=_median_distance(result),
     )
+
+
+def _median_distance(result: AttackResult) -> MedianDistance | None:
+    if result.distances is None:
+        return None
+    found = (each if math.isfinite(each) else None for each in median_interval(result.distances.numpy()))
+    return MedianDistance(**dict(zip(("median", "low", "high"), found, strict=True)))
 
 
 def _outcomes(result: AttackResult, entry: int) -> Samples:
     parts = sorted(set(result.broken_by))
+    distances = {} if result.distances is None else {f"attack{entry}_distance": result.distances.numpy()}
     return {
+        **{name: values.astype(np.float32) for name, values in distances.items()},
         f"attack{entry}_prediction": result.adversarial_predictions.numpy(),
         f"attack{entry}_broken": result.broken.numpy(),
         f"attack{entry}_norm": result.perturbation_norms.numpy().astype(np.float32),
