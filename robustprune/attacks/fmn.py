@@ -8,7 +8,8 @@ along a cosine.
 
 In L0 the radius counts entries: it begins at one, and changes by at least one at a time.
 
-One thing is ours: the radius ends a share γ beyond the linearized boundary. Up to the boundary of a linear model alone,
+Two things are ours. Entries that the box holds are left out of the gradient, lest the radius in L1, spent on them, end
+short of the boundary for good. And it is by the share γ beyond the linearized boundary: up to that of a linear model,
 rounding decides whether it is ever crossed.
 """
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from robustprune.attacks.ddn import annealed, between_zero_and_one, starting_points
 from robustprune.attacks.engine.problem import AttackProblem
-from robustprune.attacks.norms import get_norm
+from robustprune.attacks.norms import get_norm, released
 from robustprune.attacks.registry import for_norms, minimum_norm
 from robustprune.attacks.requests import at_least_one
 from robustprune.errors import AttackError
@@ -62,13 +63,14 @@ def attack(
         found = problem.ask(rows, points, "margin")
         is_across = problem.goal.is_reached(found.logits, rows)
         was_across |= is_across
+        gradients = released(points, found.gradients)
         share = annealed(gamma, LAST_GAMMA, step, steps)
         if not is_count:
-            reach = found.losses.abs() / problem.rise(found.gradients).clamp(min=1e-12)
+            reach = found.losses.abs() / problem.rise(gradients).clamp(min=1e-12)
             radii = torch.where(was_across, radii, problem.size(points - images) + reach)
         smaller, larger = _beside(radii, share, is_whole=is_count)
         radii = torch.where(is_across, torch.minimum(smaller, problem.distances[rows]), larger)
-        ahead = get_norm("l2").steepest(found.gradients) * annealed(max_stepsize, last, step, steps)
+        ahead = get_norm("l2").steepest(gradients) * annealed(max_stepsize, last, step, steps)
         points = problem.shorten(rows, points + ahead, radii)
     problem.ask(rows, points, "margin", gradient=False)
 

@@ -184,10 +184,12 @@ def uphill(norm: Norm, points: Tensor, gradients: Tensor) -> Tensor:
 
     In L1, where a step moves few pixels, those that the box holds are passed over.
     """
-    if norm.name == "l1":
-        is_held = ((points <= 0) & (gradients < 0)) | ((points >= 1) & (gradients > 0))
-        gradients = gradients.masked_fill(is_held, 0)
-    return norm.steepest(gradients)
+    return norm.steepest(released(points, gradients) if norm.name == "l1" else gradients)
+
+
+def released(points: Tensor, gradients: Tensor) -> Tensor:
+    """Return gradients (n, …) at points (n, …) with zeros where they lead out of the box."""
+    return gradients.masked_fill(((points <= 0) & (gradients < 0)) | ((points >= 1) & (gradients > 0)), 0)
 
 
 def contain(points: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Tensor:
