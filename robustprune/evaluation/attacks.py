@@ -28,7 +28,7 @@ from robustprune.attacks import (
     transfer_attack,
     union_attack,
 )
-from robustprune.attacks.registry import ENGINE_OPTIONS, expand_options
+from robustprune.attacks.registry import ENGINE_OPTIONS, expand_options, is_minimum_norm
 from robustprune.attacks.requests import OF_ONE_ATTACK, Attacks
 from robustprune.data import Sample
 from robustprune.errors import AttackError
@@ -148,7 +148,7 @@ def share_attack_options(asked: Attacks) -> dict[str, dict[str, Any]]:
     Raises:
         AttackError: An option that an attack does not take, or none of them, or a norm that one does not know.
     """
-    found = {text: _own_options(text, asked.norm) for text in asked.names}
+    found = {text: _own_options(text, asked) for text in asked.names}
     if asked.options and not asked.names:
         options = ", ".join(map(repr, asked.options))
         raise AttackError(f"no attack is named that could take {options}; name one, such as pgd")
@@ -157,16 +157,18 @@ def share_attack_options(asked: Attacks) -> dict[str, dict[str, Any]]:
     return {text: shared[text] | own for text, own in found.items()}
 
 
-def _own_options(text: str, norm: str) -> dict[str, Any]:
+def _own_options(text: str, asked: Attacks) -> dict[str, Any]:
     """Return the options that are written behind an attack's name, but for how it is run, once they are checked."""
     name, own = read_options(text)
-    check_norm(get_attack(name), name, norm)
+    check_norm(get_attack(name), name, asked.norm)
     for key in own:
         if key in ENGINE_OPTIONS and key not in OF_ONE_ATTACK:
             raise AttackError(
                 f"{text!r}: {key} is set for all attacks together; behind the name of one go "
                 f"{', '.join([*attack_options(name), *OF_ONE_ATTACK])}"
             )
+    if is_minimum_norm(get_attack(name)):
+        Attack(name, selection="nearest", eot=own.get("eot", asked.eot))  # which may be refused, better now than later
     options = {key: value for key, value in own.items() if key not in OF_ONE_ATTACK}
     expand_options(name, options, OF_ONE_ATTACK)
     return options

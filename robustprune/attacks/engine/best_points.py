@@ -9,6 +9,9 @@ from robustprune.attacks.engine.goal import Goal, Score, are_predictions
 from robustprune.attacks.losses import margin
 from robustprune.attacks.norms import over_samples
 
+# Of the largest logit: what another batch, or a frozen copy, may differ by.
+ROUNDING = 1e-5
+
 
 class BestPoints:
     """The point kept of each sample: at first the image, then the best, or the last, that was asked about.
@@ -67,7 +70,7 @@ class BestPoints:
         if self._is_of_means:
             is_broken, score = was_broken, self._goal.score(margin)
         if sizes is not None:
-            taken = is_broken & (sizes < self.sizes[rows])
+            taken = is_broken & (sizes < self.sizes[rows]) & self._is_clear(logits, rows)
         elif self._selection == "last":
             taken = torch.ones_like(is_broken)
         else:
@@ -87,6 +90,11 @@ class BestPoints:
             # Not book[rows[chosen]], as the device would have to be waited for to know how many are chosen.
             before = book[rows]
             book[rows] = torch.where(over_samples(chosen, before), value, before)
+
+    def _is_clear(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return (n,) bool, whether more than rounding decides: the nearest points lie on the boundary."""
+        largest = logits.masked_fill(~logits.isfinite(), 0).abs().amax(dim=1)
+        return self._goal.score(margin)(logits, rows) > ROUNDING * largest
 
     def take_over(self, points: Tensor, broken: Tensor) -> None:
         """Take over points (N, …) that an earlier, no wider attack broke samples (N,) with."""
