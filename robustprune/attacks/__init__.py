@@ -40,7 +40,7 @@ from robustprune.attacks.registry import (
     register_attack,
 )
 from robustprune.attacks.requests import Attack, Attacks, parse_epsilon
-from robustprune.attacks.successive import SecurityCurve, any_of, attack_rising, security_curve, union_attack
+from robustprune.attacks.successive import SecurityCurve, any_of, security_curve, union_attack
 from robustprune.attacks.transfer import check_transfer, transfer_attack
 
 __all__ = [
@@ -57,7 +57,6 @@ __all__ = [
     "apgd_dlr",
     "apgd_t",
     "attack_options",
-    "attack_rising",
     "autoattack",
     "check_norm",
     "check_transfer",

@@ -19,7 +19,6 @@ from robustprune.attacks import (
     SecurityCurve,
     any_of,
     attack_options,
-    attack_rising,
     check_norm,
     check_transfer,
     get_attack,
@@ -30,6 +29,7 @@ from robustprune.attacks import (
 )
 from robustprune.attacks.registry import ENGINE_OPTIONS, expand_options, is_minimum_norm
 from robustprune.attacks.requests import OF_ONE_ATTACK, Attacks
+from robustprune.attacks.successive import attack_rising
 from robustprune.data import Sample
 from robustprune.errors import AttackError
 from robustprune.evaluation.requests import Evaluation
