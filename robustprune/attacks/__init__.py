@@ -35,6 +35,7 @@ from robustprune.attacks.registry import (
     check_norm,
     for_norms,
     get_attack,
+    minimum_norm,
     named,
     register_attack,
 )
@@ -60,14 +61,17 @@ __all__ = [
     "check_norm",
     "check_transfer",
     "clear_states",
+    "ddn",
     "fab",
     "fab_t",
     "fgsm",
+    "fmn",
     "for_norms",
     "get_attack",
     "image_attack",
     "medium",
     "mifgsm",
+    "minimum_norm",
     "named",
     "noise",
     "parse_epsilon",
@@ -80,6 +84,7 @@ __all__ = [
     "run_attack",
     "save_adversarial",
     "security_curve",
+    "sigma_zero",
     "square",
     "strong",
     "transfer_attack",
@@ -87,11 +92,12 @@ __all__ = [
 ]
 
 # Behind the modules of these names, which would take their places if they were imported later.
-for _module in ("ensembles", "fgsm"):
+for _module in ("ddn", "ensembles", "fgsm", "fmn", "sigma_zero"):
     import_module(f"{__name__}.{_module}")
 noise, fgsm, rfgsm, mifgsm = map(image_attack, ("noise", "fgsm", "rfgsm", "mifgsm"))
 pgd, pgd_margin, pgd_dlr = map(image_attack, ("pgd", "pgd-margin", "pgd-dlr"))
 apgd_ce, apgd_dlr, apgd_t = map(image_attack, ("apgd-ce", "apgd-dlr", "apgd-t"))
 fab_t, square = map(image_attack, ("fab-t", "square"))
+ddn, fmn, sigma_zero = map(image_attack, ("ddn", "fmn", "sigma-zero"))
 quick, medium, strong, autoattack = map(image_attack, ("quick", "medium", "strong", "autoattack"))
 apgd, fab = apgd_ce, fab_t

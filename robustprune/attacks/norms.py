@@ -5,6 +5,7 @@ All functions work on perturbations (N, …), sample by sample.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from torch import Generator, Tensor
 from robustprune.errors import AttackError
 from robustprune.registry import suggest
 
+Radius = float | Tensor
+"""Of the balls around all samples, or (N,) of that around each."""
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -22,25 +26,32 @@ class Norm:
     Attributes:
         name: As in ``run_attack(norm=…)``.
         size: Perturbations (N, …) → their norms (N,), in the type of the perturbation.
-        project: Perturbations (N, …), ε → the nearest ones (N, …) of norm at most ε.
+        project: Perturbations (N, …), ε, of all or (N,) of each → the nearest ones (N, …) of norm at most ε.
         steepest: Gradients (N, …) → directions (N, …) of norm 1 along which the loss rises fastest; a
             gradient of zero has none and gives zero.
         draw: Generator, shape of one sample, ε → one perturbation drawn uniformly from the ball, on the CPU.
+        widest: Entries of a sample → the largest norm that a perturbation within the box has.
+        dual: Name of the dual norm, that of a gradient being how fast the loss can rise.
     """
 
     name: str
     size: Callable[[Tensor], Tensor]
-    project: Callable[[Tensor, float], Tensor]
+    project: Callable[[Tensor, Radius], Tensor]
     steepest: Callable[[Tensor], Tensor]
     draw: Callable[[Generator, torch.Size, float], Tensor]
+    widest: Callable[[int], float]
+    dual: str
 
 
 def _size_linf(delta: Tensor) -> Tensor:
     return delta.flatten(1).abs().amax(dim=1)
 
 
-def _project_linf(delta: Tensor, epsilon: float) -> Tensor:
-    return delta.clamp(-epsilon, epsilon)
+def _project_linf(delta: Tensor, epsilon: Radius) -> Tensor:
+    if not isinstance(epsilon, Tensor):
+        return delta.clamp(-epsilon, epsilon)
+    bounds = over_samples(epsilon, delta)
+    return delta.clamp(-bounds, bounds)
 
 
 def _draw_linf(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
@@ -53,10 +64,11 @@ def _size_l2(delta: Tensor) -> Tensor:
     return size
 
 
-def _project_l2(delta: Tensor, epsilon: float) -> Tensor:
+def _project_l2(delta: Tensor, epsilon: Radius) -> Tensor:
     size = _size_l2(delta)
     # A number over a tensor would be computed as its reciprocal, which overflows for the smallest sizes.
-    factor = torch.where(size > epsilon, torch.full_like(size, epsilon) / size, torch.ones_like(size))
+    bound = epsilon if isinstance(epsilon, Tensor) else torch.full_like(size, epsilon)
+    factor = torch.where(size > bound, bound / size, torch.ones_like(size))
     return delta * over_samples(factor, delta)
 
 
@@ -79,17 +91,18 @@ def _size_l1(delta: Tensor) -> Tensor:
     return delta.flatten(1).abs().sum(dim=1)
 
 
-def _project_l1(delta: Tensor, epsilon: float) -> Tensor:
+def _project_l1(delta: Tensor, epsilon: Radius) -> Tensor:
     """Shrink all entries by one threshold per sample, found by sorting (Duchi et al. 2008, figure 1)."""
     sizes = delta.flatten(1).abs()  # (N, D)
+    bound = epsilon[:, None] if isinstance(epsilon, Tensor) else epsilon
     falling, _ = sizes.sort(dim=1, descending=True)
-    excess = falling.cumsum(dim=1) - epsilon
+    excess = falling.cumsum(dim=1) - bound
     counts = torch.arange(1, sizes.shape[1] + 1, device=delta.device)
     last = (falling * counts > excess).sum(dim=1, keepdim=True).clamp(min=1)
     threshold = (excess.gather(1, last - 1) / last).clamp(min=0)
     kept = (sizes - threshold).clamp(min=0)
     # Sums of many rounded numbers may still come out a little long.
-    kept = kept * (epsilon / kept.sum(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
+    kept = kept * (bound / kept.sum(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
     return delta.sign() * kept.reshape(delta.shape)
 
 
@@ -113,6 +126,28 @@ def _draw_l1(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
     return delta
 
 
+def _size_l0(delta: Tensor) -> Tensor:
+    return (delta.flatten(1) != 0).sum(dim=1).to(delta.dtype)
+
+
+def _project_l0(delta: Tensor, epsilon: Radius) -> Tensor:
+    """Keep the largest entries, of equal ones the first."""
+    order = delta.flatten(1).abs().argsort(dim=1, descending=True, stable=True)
+    ranks = order.argsort(dim=1).reshape(delta.shape)
+    counts = over_samples(epsilon.floor(), delta) if isinstance(epsilon, Tensor) else math.floor(epsilon)
+    return delta.masked_fill(ranks >= counts, 0)
+
+
+def _steepest_l0(gradient: Tensor) -> Tensor:
+    return _project_l0(gradient, 1.0).sign()
+
+
+def _draw_l0(generator: Generator, shape: torch.Size, epsilon: float) -> Tensor:
+    values = 2 * torch.rand(shape, generator=generator) - 1
+    ranks = torch.randperm(shape.numel(), generator=generator).reshape(shape)
+    return values.masked_fill(ranks >= math.floor(epsilon), 0)
+
+
 def _scaled(delta: Tensor) -> tuple[Tensor, Tensor]:
     """Return (N, …) divided by its largest entry, and those entries (N,); by 1 where all are zero.
 
@@ -129,9 +164,11 @@ def over_samples(per_sample: Tensor, like: Tensor) -> Tensor:
 
 
 NORMS: dict[str, Norm] = {
-    "linf": Norm("linf", _size_linf, _project_linf, torch.sign, _draw_linf),
-    "l2": Norm("l2", _size_l2, _project_l2, _steepest_l2, _draw_l2),
-    "l1": Norm("l1", _size_l1, _project_l1, _steepest_l1, _draw_l1),
+    "linf": Norm("linf", _size_linf, _project_linf, torch.sign, _draw_linf, lambda entries: 1.0, "l1"),
+    "l2": Norm("l2", _size_l2, _project_l2, _steepest_l2, _draw_l2, math.sqrt, "l2"),
+    "l1": Norm("l1", _size_l1, _project_l1, _steepest_l1, _draw_l1, float, "linf"),
+    # Of a change of one entry, which is at most 1 in the box, the largest gradient tells most.
+    "l0": Norm("l0", _size_l0, _project_l0, _steepest_l0, _draw_l0, float, "linf"),
 }
 
 
@@ -147,10 +184,12 @@ def uphill(norm: Norm, points: Tensor, gradients: Tensor) -> Tensor:
 
     In L1, where a step moves few pixels, those that the box holds are passed over.
     """
-    if norm.name == "l1":
-        is_held = ((points <= 0) & (gradients < 0)) | ((points >= 1) & (gradients > 0))
-        gradients = gradients.masked_fill(is_held, 0)
-    return norm.steepest(gradients)
+    return norm.steepest(released(points, gradients) if norm.name == "l1" else gradients)
+
+
+def released(points: Tensor, gradients: Tensor) -> Tensor:
+    """Return gradients (n, …) at points (n, …) with zeros where they lead out of the box."""
+    return gradients.masked_fill(((points <= 0) & (gradients < 0)) | ((points >= 1) & (gradients > 0)), 0)
 
 
 def contain(points: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Tensor:
@@ -171,7 +210,7 @@ def contain(points: Tensor, images: Tensor, epsilon: float, norm: Norm) -> Tenso
 
 def write_norm(norm: str) -> str:
     """Return a norm of an attack by its symbol."""
-    return {"linf": "L∞", "l2": "L2", "l1": "L1"}.get(norm, norm)
+    return {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}.get(norm, norm)
 
 
 def write_epsilon(epsilon: float, norm: str) -> str:

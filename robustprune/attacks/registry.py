@@ -32,7 +32,7 @@ def attack_family(function: Callable[[str], AttackFunction]) -> Callable[[str], 
 
 
 def for_norms(*norms: str) -> Callable[[AttackFunction], AttackFunction]:
-    """Return a decorator that says which norms an attack knows; one without it knows all."""
+    """Return a decorator that says which norms an attack knows; one without it knows all but L0."""
 
     def mark(attack: AttackFunction) -> AttackFunction:
         attack.norms = norms  # type: ignore[attr-defined]
@@ -55,16 +55,37 @@ def in_two_phases(first: str, second: str) -> Callable[[AttackFunction], AttackF
     return mark
 
 
+def minimum_norm(attack: AttackFunction) -> AttackFunction:
+    """Mark an attack that looks for the nearest misclassified point of each sample, however far it is.
+
+    It runs without a ball and without early stopping, and the engine keeps of what it proposes the nearest point.
+    """
+    attack.is_minimum_norm = True  # type: ignore[attr-defined]
+    return attack
+
+
+def is_minimum_norm(attack: AttackFunction) -> bool:
+    """Return whether an attack looks for the nearest misclassified points."""
+    return getattr(attack, "is_minimum_norm", False)
+
+
 def knows_norm(attack: AttackFunction, norm: str) -> bool:
     """Return whether an attack can measure its budget in a norm."""
-    return norm in getattr(attack, "norms", (norm,))
+    return norm in _norms_of(attack)
+
+
+def _norms_of(attack: AttackFunction) -> Sequence[str]:
+    # A budget of changed entries takes an attack that was made for it.
+    return getattr(attack, "norms", ("linf", "l2", "l1"))
 
 
 def check_norm(attack: AttackFunction, name: str, norm: str) -> None:
     """Raise an `AttackError` where the attack called ``name`` does not know a norm."""
     if not knows_norm(attack, norm):
-        known = " and ".join(attack.norms)  # type: ignore[attr-defined]
-        raise AttackError(f"the attack {name!r} is for {known}; in {norm}, attack with 'pgd' or 'fab-t'")
+        *others, last = _norms_of(attack)
+        known = f"{', '.join(others)} and {last}" if others else last
+        instead = "'fmn' or 'sigma-zero'" if norm == "l0" else "'pgd' or 'fab-t'"
+        raise AttackError(f"the attack {name!r} is for {known}; in {norm}, attack with {instead}")
 
 
 def get_attack(name: str) -> AttackFunction:

@@ -22,10 +22,10 @@ def parse_epsilon(value: float | str | Fraction, norm: str = "linf") -> float:
 
     Args:
         value: A number, or a string holding one (``"0.03"``) or a fraction (``"8/255"``).
-        norm: The norm the budget is measured in; an L∞ budget cannot exceed 1.
+        norm: The norm the budget is measured in; an L∞ budget cannot exceed 1, one in L0 is a whole number.
 
     Raises:
-        AttackError: Not a number, negative, not finite, or an L∞ budget above 1.
+        AttackError: Not a number, negative, not finite, an L∞ budget above 1, or one in L0 between whole numbers.
     """
     epsilon = _number("epsilon", value)
     if not math.isfinite(epsilon) or epsilon < 0:
@@ -35,6 +35,8 @@ def parse_epsilon(value: float | str | Fraction, norm: str = "linf") -> float:
             f"epsilon {value} exceeds the whole range of a pixel, which is [0, 1] here; forgot /255? "
             f"Write {epsilon:g}/255"
         )
+    if norm == "l0" and not epsilon.is_integer():
+        raise AttackError(f"epsilon in l0 is how many entries of an image may change, a whole number, got {value!r}")
     return epsilon
 
 
@@ -72,12 +74,13 @@ Epsilon = Annotated[float, BeforeValidator(lambda value: parse_epsilon(value, "l
 """A budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``. That of L∞ is held to 1 with its norm."""
 LinfEpsilon = Annotated[float, BeforeValidator(_linf_epsilon)]
 """An L∞ budget in requests of other rooms, whose kind of error it then is that something is wrong with it."""
-Norm = Annotated[Literal["linf", "l2", "l1"], BeforeValidator(lambda value: get_norm(value).name)]
+Norm = Annotated[Literal["linf", "l2", "l1", "l0"], BeforeValidator(lambda value: get_norm(value).name)]
 
 
-USUAL_EPSILONS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
+USUAL_EPSILONS = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0, "l0": 24.0}
 """Norm → the budget that RobustBench and AutoAttack's authors use for CIFAR-10 (Croce et al. 2021, arXiv:2010.09670;
-L1: Croce & Hein 2021, arXiv:2103.01208), and attacks here where none is given."""
+L1: Croce & Hein 2021, arXiv:2103.01208; L0: the smaller one of Cinà et al. 2024, arXiv:2402.01879), and attacks here
+where none is given."""
 
 OF_ONE_ATTACK = ("restarts", "eot")
 """How an attack is run that may differ between those of one evaluation."""
@@ -102,7 +105,7 @@ class _Manner(Request):
     """How an attack is run, whichever it is.
 
     Attributes:
-        norm: ``linf``, ``l2`` or ``l1``.
+        norm: ``linf``, ``l2``, ``l1`` or ``l0``, the number of entries that are changed, which few attacks know.
         restarts: Runs of an attack that draws at random; each further one on the survivors only.
         eot: Passes whose mean leads the attack on a network that draws at random (expectation over transformation,
             Athalye et al. 2018); one more judges what it found.
@@ -128,13 +131,14 @@ class Attack(_Manner):
         name: See ``robustprune list attacks``. What is written behind it as an option or a field counts.
         label: What results call it; by default its name with all that was written behind it.
         epsilon: Budget on the [0, 1] scale: a number, or a fraction such as ``"8/255"``. By default 8/255 in L∞, 0.5
-            in L2 and 12 in L1.
+            in L2, 12 in L1 and 24 in L0; of a minimum-norm attack, as large as the box.
         seed: Keys the random draws, together with sample id and restart.
         batch_size: Samples per forward pass, fewer where memory runs out. Does not change the outcome beyond rounding.
         early_stop: Stop computing a sample once it is broken. Otherwise all go on to the end of each restart, as in
-            textbook implementations.
+            textbook implementations; minimum-norm attacks always do.
         selection: Which point is returned: ``best``, the first misclassified one (with early stopping; the one of
-            highest loss among them without), else the one of highest loss; or ``last``, the last one asked about.
+            highest loss among them without), else the one of highest loss; ``last``, the last one asked about; or
+            ``nearest``, the misclassified one nearest to the image, else the image: always so of minimum-norm attacks.
         frozen: Attack a frozen copy, which is faster; success is always the model's own verdict.
     """
 
@@ -144,7 +148,7 @@ class Attack(_Manner):
     seed: Integer = 0
     batch_size: Count = 256
     early_stop: bool = True
-    selection: Literal["best", "last"] = "best"
+    selection: Literal["best", "last", "nearest"] = "best"
     frozen: bool = True
 
     @classmethod
@@ -157,6 +161,11 @@ class Attack(_Manner):
     @model_validator(mode="after")
     def _fits_the_norm(self) -> Self:
         parse_epsilon(self.epsilon, self.norm)
+        if self.selection == "nearest" and self.eot > 1:
+            raise AttackError(
+                f"{self.name!r} looks for the nearest points, which lie on the boundary, where a network that draws at "
+                f"random answers by chance; leave eot at 1, or attack with 'pgd'"
+            )
         return self
 
     @property

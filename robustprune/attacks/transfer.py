@@ -77,6 +77,7 @@ def transfer_attack(
         checks=tuple(found),
         forward_evaluations=made.forward_evaluations + 2 * made.n,
         seconds=made.seconds + time.perf_counter() - made_at,
+        distances=None,  # those to the boundary of the source
     )
 
 

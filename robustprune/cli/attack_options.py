@@ -17,7 +17,7 @@ from robustprune.runtime.file_kinds import ADVERSARIAL, FileKind
 
 if TYPE_CHECKING:
     from robustprune.attacks.requests import Attacks
-    from robustprune.records import Record
+    from robustprune.records import MedianDistance, Record
 
 
 class StepSize(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -87,7 +87,7 @@ EPS_OPTION = list_option(
     "--eps",
     metavar="NUMBER,…",
     help="Budgets ε, for pixels in [0, 1]: 2/255,8/255. A sample broken at one ε counts as broken at all larger ones.  "
-    "[default: 8/255 in linf, 0.5 in l2, 12 in l1]",
+    "[default: 8/255 in linf, 0.5 in l2, 12 in l1, 24 in l0]",
 )
 
 attack_options = gathered(
@@ -95,7 +95,7 @@ attack_options = gathered(
     _attacked,
     ATTACKS_OPTION,
     EPS_OPTION,
-    click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", help="Norm of the budget."),
+    click.option("--norm", type=click.Choice(["linf", "l2", "l1", "l0"]), default="linf", help="Norm of the budget."),
     click.option(
         "--steps",
         type=click.IntRange(min=1),
@@ -161,7 +161,9 @@ def accuracy_table(record: Record, out: str | None = None) -> None:
             ]
         )
     notes = [f"NLL {clean.nll:.4f}, ECE {clean.ece:.4f}, Brier {clean.brier:.4f}{f'; record in {out}' if out else ''}"]
-    for curve in (each for each in record.curves if each.valid):
+    distances = {(each.name, each.norm): each.distance for each in record.attacks if each.distance and each.valid}
+    notes += [f"{name} in {norm}: {_distance_text(each)}" for (name, norm), each in distances.items()]
+    for curve in (each for each in record.curves if each.valid and (each.name, each.norm) not in distances):
         median = curve.median_minimal_epsilon
         where = "more than half withstand the largest ε" if median is None else f"half are broken at {median:.4g}"
         notes.append(f"{curve.name} in {curve.norm}: {where}")
@@ -171,6 +173,16 @@ def accuracy_table(record: Record, out: str | None = None) -> None:
         rows,
         "\n".join(notes),
     )
+
+
+def _distance_text(distance: MedianDistance) -> str:
+    if distance.median is None:
+        return "at least half were not broken at any distance"
+    median = f"median distance {distance.median:.4g}"
+    if distance.low is None:
+        return median
+    high = "∞" if distance.high is None else f"{distance.high:.4g}"
+    return f"{median}, 95 % interval {distance.low:.4g} – {high}"
 
 
 def refuse_invalid(records: Iterable[Record]) -> None:

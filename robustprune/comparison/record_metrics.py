@@ -27,7 +27,7 @@ Found = Iterator[tuple[Metric, MetricValue]]
 COSTS = tuple(Metric(key, label, "cost", unit, higher_is_better=False) for key, (label, unit) in tidy.COSTS.items())
 
 # As stable keys have them: plain letters, to be typed.
-_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1", "l0": "L0"}
 # Options that change how an attack computes and not what it finds, or that follow from other options.
 _INCIDENTAL = ("seed", "batch_size", "frozen", "early_stop", "stages", "samples_together")
 

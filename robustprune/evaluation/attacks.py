@@ -23,20 +23,20 @@ from robustprune.attacks import (
     check_transfer,
     get_attack,
     named,
-    run_attack,
     save_adversarial,
     transfer_attack,
     union_attack,
 )
-from robustprune.attacks.registry import ENGINE_OPTIONS, expand_options
+from robustprune.attacks.registry import ENGINE_OPTIONS, expand_options, is_minimum_norm
 from robustprune.attacks.requests import OF_ONE_ATTACK, Attacks
+from robustprune.attacks.successive import attack_rising
 from robustprune.data import Sample
 from robustprune.errors import AttackError
 from robustprune.evaluation.requests import Evaluation
 from robustprune.inference import shared_copies
-from robustprune.metrics import wilson_interval
+from robustprune.metrics import median_interval, wilson_interval
 from robustprune.models import model_device
-from robustprune.records import AttackEntry, CheckResult, CurveEntry, SampledEntry, Samples
+from robustprune.records import AttackEntry, CheckResult, CurveEntry, MedianDistance, SampledEntry, Samples
 from robustprune.registry import read_options, share_options, split_options
 from robustprune.runtime.work import Work
 
@@ -70,24 +70,19 @@ def run_attacks(
     results: list[AttackResult] = []
     transferred: list[AttackResult] = []
     for name in ["union"] if asked.union else list(dict.fromkeys(asked.names)):
-        rising: list[AttackResult] = []
-        for epsilon in sorted(set(asked.epsilons)):
-            own = options if asked.union else {name: options[name]}
-            requests = [_request(evaluation, each, epsilon, own[each]) for each in own]
-            previous = rising[-1] if rising else None
-            if asked.union:
-                result = union_attack(network, *shown, requests, previous=previous, **how)
-            else:
-                result = run_attack(network, *shown, requests[0], previous=previous, **how)
-            if asked.transfer_from is not None:
+        requests = [_request(evaluation, each, options[each]) for each in (options if asked.union else [name])]
+        rising = _attack_rising(network, shown, requests, asked, how)
+        if asked.transfer_from is not None:
+            for place, result in enumerate(rising):
                 moved = [
-                    transfer_attack(network, asked.transfer_from, *shown, each, **how, checks="default")
+                    transfer_attack(
+                        network, asked.transfer_from, *shown, each, epsilon=result.epsilon, **how, checks="default"
+                    )
                     for each in requests
                 ]
                 together = any_of(moved, name) if asked.union else moved[0]
                 transferred.append(replace(together, attack=f"transfer:{name}"))
-                result = replace(result, checks=(*result.checks, check_transfer(result, together)))
-            rising.append(result)
+                rising[place] = replace(result, checks=(*result.checks, check_transfer(result, together)))
         results += rising
         if len(rising) > 1:
             found.curves.append(_curve(name, rising))
@@ -103,10 +98,21 @@ def run_attacks(
     return found
 
 
-def _request(evaluation: Evaluation, name: str, epsilon: float, options: dict[str, Any]) -> Attack:
+def _attack_rising(
+    network: nn.Module, shown: tuple[Any, Any], requests: list[Attack], asked: Attacks, how: dict[str, Any]
+) -> list[AttackResult]:
+    budgets, rising = sorted(set(asked.epsilons)), list[AttackResult]()
+    if not asked.union:
+        return attack_rising(network, *shown, requests[0], budgets, **how)
+    for epsilon in budgets:
+        previous = rising[-1] if rising else None
+        rising.append(union_attack(network, *shown, requests, epsilon=epsilon, previous=previous, **how))
+    return rising
+
+
+def _request(evaluation: Evaluation, name: str, options: dict[str, Any]) -> Attack:
     return Attack(
         name,
-        epsilon=epsilon,
         seed=evaluation.seed,
         batch_size=evaluation.batch_size,
         options=options,
@@ -144,7 +150,7 @@ def share_attack_options(asked: Attacks) -> dict[str, dict[str, Any]]:
     Raises:
         AttackError: An option that an attack does not take, or none of them, or a norm that one does not know.
     """
-    found = {text: _own_options(text, asked.norm) for text in asked.names}
+    found = {text: _own_options(text, asked) for text in asked.names}
     if asked.options and not asked.names:
         options = ", ".join(map(repr, asked.options))
         raise AttackError(f"no attack is named that could take {options}; name one, such as pgd")
@@ -153,16 +159,18 @@ def share_attack_options(asked: Attacks) -> dict[str, dict[str, Any]]:
     return {text: shared[text] | own for text, own in found.items()}
 
 
-def _own_options(text: str, norm: str) -> dict[str, Any]:
+def _own_options(text: str, asked: Attacks) -> dict[str, Any]:
     """Return the options that are written behind an attack's name, but for how it is run, once they are checked."""
     name, own = read_options(text)
-    check_norm(get_attack(name), name, norm)
+    check_norm(get_attack(name), name, asked.norm)
     for key in own:
         if key in ENGINE_OPTIONS and key not in OF_ONE_ATTACK:
             raise AttackError(
                 f"{text!r}: {key} is set for all attacks together; behind the name of one go "
                 f"{', '.join([*attack_options(name), *OF_ONE_ATTACK])}"
             )
+    if is_minimum_norm(get_attack(name)):
+        Attack(name, selection="nearest", eot=own.get("eot", asked.eot))  # which may be refused, better now than later
     options = {key: value for key, value in own.items() if key not in OF_ONE_ATTACK}
     expand_options(name, options, OF_ONE_ATTACK)
     return options
@@ -185,12 +193,22 @@ def _entry(result: AttackResult) -> AttackEntry:
         seconds=result.seconds,
         parts=sorted(set(result.broken_by)),
         sampled=None if result.sampled is None else SampledEntry(**vars(result.sampled)),
+        distance=_median_distance(result),
     )
+
+
+def _median_distance(result: AttackResult) -> MedianDistance | None:
+    if result.distances is None:
+        return None
+    found = (each if math.isfinite(each) else None for each in median_interval(result.distances.numpy()))
+    return MedianDistance(**dict(zip(("median", "low", "high"), found, strict=True)))
 
 
 def _outcomes(result: AttackResult, entry: int) -> Samples:
     parts = sorted(set(result.broken_by))
+    distances = {} if result.distances is None else {f"attack{entry}_distance": result.distances.numpy()}
     return {
+        **{name: values.astype(np.float32) for name, values in distances.items()},
         f"attack{entry}_prediction": result.adversarial_predictions.numpy(),
         f"attack{entry}_broken": result.broken.numpy(),
         f"attack{entry}_norm": result.perturbation_norms.numpy().astype(np.float32),

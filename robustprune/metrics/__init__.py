@@ -13,6 +13,7 @@ from robustprune.metrics.classification import (
     wilson_interval,
 )
 from robustprune.metrics.detection import DetectionFigures, detection_figures, detection_intervals, shares_below
+from robustprune.metrics.medians import median_interval
 from robustprune.metrics.seeds import SeedMean, mean_and_half_width, mean_interval, mean_over_seeds
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "mean_and_half_width",
     "mean_interval",
     "mean_over_seeds",
+    "median_interval",
     "negative_log_likelihood",
     "risk_coverage",
     "sample_figures",

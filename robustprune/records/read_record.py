@@ -81,6 +81,7 @@ def _shape_problem(record: Record, samples: Samples) -> str | None:
     """Return what is missing, too much, or of another shape than the record calls for."""
     of_attacks = ("prediction", "broken", "norm", "step", "queries", "part")
     attacked = [f"attack{i}_{what}" for i in range(len(record.attacks)) for what in of_attacks]
+    attacked += [f"attack{i}_distance" for i, entry in enumerate(record.attacks) if entry.distance is not None]
     lengths = dict.fromkeys(["index", "label", "clean_prediction", "confidence", "nll", "brier", *attacked], record.n)
     lengths |= _score_lengths(record) | _corruption_lengths(record)
     galleries = {i: entry.gallery for i, entry in enumerate(record.attacks) if entry.gallery}

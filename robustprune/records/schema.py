@@ -132,12 +132,23 @@ class SampledEntry(_RecordPart):
     passes: int
 
 
+class MedianDistance(_RecordPart):
+    """The distance within which half of the samples break, and its 95 % interval between order statistics.
+
+    None where it is not known: more samples were not broken, at any distance, or there are fewer than six.
+    """
+
+    median: float | None
+    low: float | None
+    high: float | None
+
+
 class AttackEntry(_RecordPart):
     """One attack at one budget. ``robust_accuracy`` means nothing where ``valid`` is false.
 
     ``parts`` are the names that ``attack{i}_part`` of the outcomes per sample points to: the attack, or part of an
     ensemble or a union, that broke a sample; ``clean`` where none was needed, empty where none succeeded. ``gallery``
-    is how many of its images lie beside the record.
+    is how many of its images lie beside the record. ``distance`` is that of a minimum-norm attack, whatever the budget.
     """
 
     name: str
@@ -156,6 +167,7 @@ class AttackEntry(_RecordPart):
     parts: list[str] = []
     gallery: int = 0
     sampled: SampledEntry | None = None
+    distance: MedianDistance | None = None
 
 
 class CurveEntry(_RecordPart):
@@ -198,7 +210,8 @@ class Record(_RecordPart):
         samples: Per-sample outcomes: ``index`` (place in the split), ``label``, ``clean_prediction``, ``confidence``
             (the largest softmax probability), ``nll``, ``brier``, and for entry i of ``attacks``
             ``attack{i}_prediction``, ``attack{i}_broken``, ``attack{i}_norm``, ``attack{i}_step`` (as
-            ``broken_at_step`` of a result), ``attack{i}_queries``, ``attack{i}_part``; the scores of detectors on
+            ``broken_at_step`` of a result), ``attack{i}_queries``, ``attack{i}_part``, of a minimum-norm attack
+            ``attack{i}_distance`` (as ``distances`` of a result); the scores of detectors on
             these images as ``ood_in_DETECTOR``, and on those of entry i of ``ood`` as ``ood{i}_DETECTOR``, beside
             their places ``ood{i}_index``; ``corruption_NAME_SEVERITY``, predictions, and ``corruption_label`` where
             they are not of these images; for entry i of ``shift`` ``shift{i}_prediction`` and ``shift{i}_label``. Of

@@ -20,9 +20,21 @@ from robustprune.models import logit_gap
 INFINITY = float("inf")
 KEPT = [0, 1, 4, 6, 7, 9]
 ATTACKS = {
-    "linf": ("fgsm", "mifgsm", "pgd", "pgd-margin", "pgd-dlr", "apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square"),
-    "l2": ("pgd", "pgd-dlr", "apgd-t", "fab-t", "square"),
-    "l1": ("pgd", "pgd-dlr", "fab-t"),
+    "linf": (
+        "fgsm",
+        "mifgsm",
+        "pgd",
+        "pgd-margin",
+        "pgd-dlr",
+        "apgd-ce",
+        "apgd-dlr",
+        "apgd-t",
+        "fab-t",
+        "square",
+        "fmn",
+    ),
+    "l2": ("pgd", "pgd-dlr", "apgd-t", "fab-t", "square", "ddn"),
+    "l1": ("pgd", "pgd-dlr", "fab-t", "fmn"),
 }
 
 

@@ -26,6 +26,7 @@ CASES = {
     "momentum": {"attack": "mifgsm", "epsilon": 0.06, "steps": 9},
     "targets in turn": {"attack": "apgd-t", "epsilon": 0.06, "steps": 5, "target_classes": 3},
     "in l2": {"attack": "square", "norm": "l2", "epsilon": 0.6, "queries": 15},
+    "the nearest": {"attack": "fmn", "norm": "l2", "steps": 6, "restarts": 2},
     "another package": {"attack": "torchattacks:PGD", "epsilon": 0.06, "steps": 3, "batch_size": 30},
 }
 

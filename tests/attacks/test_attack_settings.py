@@ -86,7 +86,7 @@ def test_the_budget_that_nobody_gave_is_the_usual_one_of_the_norm(norm, usual):
         ("pgd", {"norm": None}, "no norm called None"),
         ("pgd", {"epsilon": 8}, "forgot /255"),
         ("pgd", {"seed": 0.5}, "seed"),
-        ("pgd", {"selection": "first"}, "'best' or 'last'"),
+        ("pgd", {"selection": "first"}, "'best', 'last' or 'nearest'"),
         ("pgd", {"sample_ids": [1, 2]}, "sample ids"),
         ("pgd:40", {}, "no argument after a colon"),
     ],

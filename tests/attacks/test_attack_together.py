@@ -12,6 +12,7 @@ from torch import nn
 from robustprune.attacks import (
     ATTACKS,
     check_transfer,
+    get_attack,
     run_attack,
     save_adversarial,
     security_curve,
@@ -276,5 +277,6 @@ def test_every_builtin_attack_leaves_the_generators_alone(network, test_images, 
     before = torch.get_rng_state()
     for name in ATTACKS.names():
         if name not in ("torchattacks", "foolbox", "autoattack", "medium", "strong", "square"):
-            run_attack(network, test_images[:20], test_labels[:20], name, epsilon=0.05)
+            norm = getattr(get_attack(name), "norms", ("linf",))[0]
+            run_attack(network, test_images[:20], test_labels[:20], name, norm=norm)
     assert torch.equal(torch.get_rng_state(), before)

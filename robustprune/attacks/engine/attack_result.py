@@ -74,10 +74,10 @@ class AttackResult:
         clean_predictions: (N,) int64.
         adversarial_predictions: (N,) int64.
         labels: (N,) int64.
-        perturbation_norms: (N,) float64, in ``norm``.
+        perturbation_norms: (N,) float64, in ``norm``, of what was added to ``adversarial``.
         broken_at_step: (N,) int64: −1 not broken, 0 broken without an attack, otherwise the query
             (a gradient or a forward pass, from 1, over all restarts) whose point first fooled the model; with
-            ``eot``, the one of the point that is returned.
+            ``eot``, and of minimum-norm attacks, the one of the point that is returned.
         broken_by: N names: the attack, or the part of an ensemble, that broke the sample; ``"clean"`` where
             none was needed, ``""`` where none succeeded.
         queries: (N,) int64, how often the model was asked about the sample during the attack.
@@ -91,6 +91,9 @@ class AttackResult:
         seconds: Wall time; of an attack that was picked up from a state file, up to when that was last written too.
         sampled: What is known of survivors that the second phase of an ensemble was not run on; None where all parts
             were run on all samples. `robust_accuracy` then counts them as robust.
+        distances: (N,) float64, the norm of the smallest perturbation that was found to break each sample, however
+            large it is: 0 where none was needed, inf where none was found. None unless the attack kept the nearest
+            points, as minimum-norm attacks do.
     """
 
     attack: str
@@ -112,6 +115,7 @@ class AttackResult:
     forward_evaluations: int
     seconds: float
     sampled: SampledPhase | None = None
+    distances: Tensor | None = field(default=None, repr=False)
 
     @property
     def n(self) -> int:

@@ -121,7 +121,7 @@ def check_sample_size(broken: Tensor) -> Check:
 def perturbation_sizes(adversarial: Tensor, images: Tensor, norm: str) -> Tensor:
     """Return ‖adversarial − images‖ (N,) in float64, by torch's own norms rather than the attack's."""
     delta = (adversarial.double() - images.double()).flatten(1)
-    order = {"linf": torch.inf, "l2": 2, "l1": 1}[norm]
+    order = {"linf": torch.inf, "l2": 2, "l1": 1, "l0": 0}[norm]
     sizes: Tensor = torch.linalg.vector_norm(delta, ord=order, dim=1)
     return sizes
 

@@ -17,6 +17,7 @@ from robustprune.attacks.engine.attack_result import AttackResult, Check
 from robustprune.attacks.engine.checks import MOST_FURTHER
 from robustprune.attacks.engine.goal import Goal
 from robustprune.attacks.engine.samples import Samples
+from robustprune.attacks.norms import get_norm
 from robustprune.attacks.registry import attack_options, get_attack, knows_norm
 from robustprune.attacks.requests import Attack
 from robustprune.models import run_uncompiled
@@ -68,13 +69,15 @@ def further_broken(other: AttackResult, result: AttackResult) -> float:
 def run_full_checks(runner: CheckRunner) -> list[Check]:
     """Return the further checks of a result."""
     result, name = runner.result, runner.request.name
+    knows_pgd = knows_norm(get_attack("pgd"), result.norm)  # and so FGSM and noise
     found = [check_no_budget(runner), check_large_budget(runner), check_monotone(runner)]
-    if name not in ("fgsm", "noise"):
+    if name not in ("fgsm", "noise") and knows_pgd:
         found.append(check_strength_order(runner))
     if name not in ("square", "autoattack", "strong") and knows_norm(get_attack("square"), result.norm):
         found.append(check_black_box(runner))
     found.append(check_convergence(runner))
-    if any(check.name == "zero gradient" and check.verdict in ("WARN", "FAIL") for check in result.checks):
+    doubts = {check.name for check in result.checks if check.verdict in ("WARN", "FAIL")}
+    if knows_pgd and "zero gradient" in doubts:
         found.append(check_margin_loss(runner))
     return found
 
@@ -91,10 +94,10 @@ def check_no_budget(runner: CheckRunner) -> Check:
 
 def check_large_budget(runner: CheckRunner) -> Check:
     """Where every image is within reach, no more than chance may be left."""
-    pixels = runner.samples.images[0].numel()
-    whole = {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[runner.result.norm]
+    norm = runner.result.norm if knows_norm(get_attack("pgd"), runner.result.norm) else "linf"
+    whole = get_norm(norm).widest(runner.samples.images[0].numel())
     own = {"loss": runner.request.options["loss"]} if "loss" in runner.request.options else {}
-    result = runner.attack("pgd", samples=PROBED, epsilon=whole, steps=100, **own)
+    result = runner.attack("pgd", samples=PROBED, epsilon=whole, norm=norm, steps=100, **own)
     classes = int(max(result.labels.max(), result.clean_predictions.max())) + 1
     detail = f"with epsilon {whole:g}, {result.robust_accuracy:.1%} of {result.n} samples withstand 100 steps of PGD"
     if result.robust_accuracy <= 1 / classes:

@@ -17,6 +17,7 @@ def as_one(members: Sequence[AttackResult], attack: str) -> AttackResult:
             "attacks": {member.attack: member.options for member in members},
             "restarts": max(member.options["restarts"] for member in members),
         },
+        distances=None,
         checks=joint_checks(members),
         gradient_evaluations=sum(member.gradient_evaluations for member in members),
         forward_evaluations=sum(member.forward_evaluations for member in members),

@@ -81,6 +81,7 @@ class AttackProblem:
         self._only = torch.ones_like(self.best.is_broken)
         self._pool = torch.zeros_like(self.best.is_broken)
         self.sample_ids, self._request = samples.ids, request
+        self._is_nearest_kept = request.selection == "nearest"
 
     @property
     def active(self) -> Tensor:
@@ -106,7 +107,9 @@ class AttackProblem:
         self._fill_pool()
 
     def _fill_pool(self) -> None:
-        self._pool = ~self.best.is_broken & self._only & (self.epsilon > 0)
+        # What is broken may still come nearer, but for what was broken before the attack.
+        is_settled = self.best.first_broken == 0 if self._is_nearest_kept else self.best.is_broken
+        self._pool = ~is_settled & self._only & (self.epsilon > 0)
 
     def run_stage(self, name: str, attack: AttackFunction, **options: Any) -> None:
         """Run another attack as a named part of this one, on what the parts before it left.
@@ -172,6 +175,11 @@ class AttackProblem:
         self.has_drawn = True
         return seeded_generator(self._request.seed, "shared", self.restart, self.stage)
 
+    @property
+    def distances(self) -> Tensor:
+        """(N,) norms of the nearest perturbations found, of the selection "nearest"; inf where there is none yet."""
+        return self.best.sizes
+
     def random_start(self) -> Tensor:
         """Return points (N, …) drawn uniformly from the ε-ball around the images, moved into the box."""
         norm = self._norm
@@ -179,9 +187,16 @@ class AttackProblem:
 
     def project(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return points (n, …) moved into the ε-ball around the images ``rows``, then into the box [0, 1]."""
+        if self.epsilon >= self._norm.widest(self.images[0].numel()):
+            return points.clamp(0, 1)
         if self.norm == "linf":
             return points.clamp(*(bound if rows is None else bound[rows] for bound in self.bounds))
         return contain(points, self.images if rows is None else self.images[rows], self.epsilon, self._norm)
+
+    def shorten(self, rows: Tensor, points: Tensor, radii: Tensor) -> Tensor:
+        """Return points (n, …) moved into balls of radii (n,) around the images ``rows``, then into the box [0, 1]."""
+        images = self.images[rows]
+        return (images + self._norm.project(points - images, radii)).clamp(0, 1)
 
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
@@ -193,6 +208,10 @@ class AttackProblem:
     def size(self, delta: Tensor) -> Tensor:
         """Return the norms (n,) of perturbations (n, …)."""
         return self._norm.size(delta)
+
+    def rise(self, gradient: Tensor) -> Tensor:
+        """Return how fast losses (n,) of gradients (n, …) can rise, per unit of the norm: the dual norm of those."""
+        return get_norm(self._norm.dual).size(gradient)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return directions (N, …) of norm 1 along which the loss rises fastest; zero for a zero gradient."""
@@ -278,7 +297,8 @@ class AttackProblem:
             self.model_queries.on_batch(len(where))
             self.best.asked[where] += 1
             if is_contained:
-                self.best.record(where, batch, logits[part], score, query, number)
+                sizes = self.size(batch - self.images[where]) if self._is_nearest_kept else None
+                self.best.record(where, batch, logits[part], score, query, number, sizes=sizes)
 
         self.model_queries.batches.run(len(rows), compute)
         if start is not None:

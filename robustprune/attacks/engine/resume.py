@@ -27,9 +27,9 @@ from robustprune.runtime.files import hash_arrays, hash_json, write_atomically
 from robustprune.runtime.randomness import generator_states, restore_generators
 from robustprune.runtime.work import Work
 
-FORMAT = 8
+FORMAT = 9
 SUFFIX = ".attack"
-_LEDGER = ("points", "logits", "is_broken", "first_broken", "stage", "asked")
+_LEDGER = ("points", "logits", "is_broken", "first_broken", "stage", "asked", "sizes")
 
 
 class SavedChunk:

@@ -19,7 +19,9 @@ from robustprune.attacks.engine.chunk_runner import ChunkRunner, Found, WorkDone
 from robustprune.attacks.engine.full_checks import CheckRunner, check_third_party, run_full_checks
 from robustprune.attacks.engine.samples import Samples, check_samples, merge_previous, with_previous
 from robustprune.attacks.engine.two_phases import attack_in_two_phases, sample_size
-from robustprune.attacks.registry import ATTACKS, check_norm, expand_options, get_attack
+from robustprune.attacks.engine.within_budget import within_budget
+from robustprune.attacks.norms import get_norm
+from robustprune.attacks.registry import ATTACKS, check_norm, expand_options, get_attack, is_minimum_norm
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.models import as_network, evaluation_mode, frozen_parameters, model_device, placed
@@ -75,7 +77,7 @@ def run_attack(
     """
     started = time.perf_counter()
     expected_clean_accuracy: float | None = settings.pop("expected_clean_accuracy", None)
-    request = Attack.of(attack, **settings)
+    asked = request = Attack.of(attack, **settings)
     check_norm(get_attack(request.name), request.name, request.norm)
     options = expand_options(request.name, request.options)
     model, samples = placed(as_network(model), device), check_samples(images, labels, sample_ids, targets)
@@ -97,7 +99,9 @@ def run_attack(
             )
 
         return attack_in_two_phases(attack_part, samples, request, size, previous)
-    samples = with_previous(samples, previous, request)
+    if is_minimum_norm(get_attack(request.name)):
+        asked, request = _without_ball(request, samples)
+    samples = with_previous(samples, previous, asked)
     training_before = training_submodules(model)
     with guarded(model, request.seed):
         training_during = training_submodules(model)
@@ -140,9 +144,12 @@ def run_attack(
         gradient_evaluations=found.counts.gradients,
         forward_evaluations=found.counts.forwards,
         seconds=0.0,  # known once all is done
+        distances=_distances(outcome) if request.selection == "nearest" else None,
     )
     result = merge_previous(result, previous)
-    runner = CheckRunner(run_attack, model, samples, result, request, work)
+    if asked is not request:
+        result = within_budget(result, samples.images, asked.epsilon)
+    runner = CheckRunner(run_attack, model, samples, result, asked, work)
     further = check_third_party(runner) + (run_full_checks(runner) if request.checks == "full" else [])
     result = replace(result, checks=(*result.checks, *further))
     return replace(result, seconds=found.counts.earlier_seconds + time.perf_counter() - started)
@@ -164,7 +171,8 @@ def image_attack(name: str) -> Callable[..., Tensor]:
     Samples that are misclassified to begin with come back as they are; `run_attack` says which, and whether the model
     could be attacked at all. All further arguments are those of `run_attack` and the options of ``{name}``. For the
     textbook version, which returns the last point of all samples: ``early_stop=False, selection="last"``. The default
-    of ``epsilon`` is that of L∞; in L2 it is 0.5, in L1 12.
+    of ``epsilon`` is that of L∞; in L2 it is 0.5, in L1 12. A minimum-norm attack has none: it returns the nearest
+    misclassified images, however far they are.
     """
     attack.__signature__ = _signature_of(attack, name)  # type: ignore[attr-defined]
     return attack
@@ -192,6 +200,21 @@ def _attack(
     with processes.raising_everywhere():
         share = runner.run(own, model_device(model), work, started) if len(own) else None
     return merge(processes.gather(share), processes, block)
+
+
+def _without_ball(request: Attack, samples: Samples) -> tuple[Attack, Attack]:
+    """Return what is asked of a minimum-norm attack, and how it is run whatever is asked: to its end, in the box alone.
+
+    Without a budget, it is asked for all that it finds.
+    """
+    widest = get_norm(request.norm).widest(samples.images[0].numel())
+    is_limited = "epsilon" in request.model_fields_set
+    run = Attack.of(request, epsilon=widest, early_stop=False, selection="nearest")
+    return Attack.of(request, epsilon=request.epsilon if is_limited else widest), run
+
+
+def _distances(outcome: dict[str, Tensor]) -> Tensor:
+    return outcome["perturbation_norms"].masked_fill(~outcome["broken"], torch.inf)
 
 
 def _names(found: Found, attack: str) -> list[str]:

@@ -11,7 +11,7 @@ from pretend import NAME, counting
 from torch import Tensor, nn
 
 from robustprune.attacks import ATTACKS, AttackResult, pgd, run_attack, security_curve, transfer_attack, union_attack
-from robustprune.attacks.registry import attack_options
+from robustprune.attacks.registry import attack_options, get_attack
 from robustprune.runtime.work import Work
 
 FEW: dict[str, Any] = {"steps": 3, "queries": 6, "target_classes": 2}
@@ -41,8 +41,10 @@ def check(here: AttackResult, there: AttackResult, same: Any) -> None:
 
 @pytest.mark.parametrize("attack", [*OWN, "torchattacks:FGSM", "foolbox:LinfFastGradientAttack"])
 def test_attacks(attack: str, model: nn.Module, images: Tensor, labels: Tensor, same: Any) -> None:
+    norm = getattr(get_attack(attack), "norms", ("linf",))[0]
+    budget = {} if norm == "l0" else {"epsilon": EPSILON}
     here, there = (
-        run_attack(model, images, labels, attack, epsilon=EPSILON, device=device, **options(attack))
+        run_attack(model, images, labels, attack, norm=norm, device=device, **budget, **options(attack))
         for device in ("cpu", NAME)
     )
     assert here.n > 0
@@ -128,4 +130,16 @@ def test_a_step_of_pgd_waits_at_most_twice(early_stop: bool, model: nn.Module, i
             result = run_attack(model, images, labels, "pgd", device=NAME, **asked)
             counts[steps] = waits.total()
         assert not result.broken.all()
+    assert counts[15] - counts[5] <= 10 * 2
+
+
+@pytest.mark.parametrize(("attack", "norm"), [("ddn", "l2"), ("fmn", "linf"), ("fmn", "l1"), ("sigma-zero", "l0")])
+def test_a_step_to_the_nearest_waits_at_most_twice(
+    attack: str, norm: str, model: nn.Module, images: Tensor, labels: Tensor
+) -> None:
+    counts = {}
+    for steps in (5, 15):
+        with counting() as waits:
+            run_attack(model, images, labels, attack, norm=norm, steps=steps, device=NAME)
+            counts[steps] = waits.total()
     assert counts[15] - counts[5] <= 10 * 2
