@@ -225,11 +225,14 @@ def test_what_an_earlier_attack_broke_is_not_attacked_again(network, test_images
     assert torch.equal(second.queries[first.broken], first.queries[first.broken])
     assert torch.equal(second.adversarial[first.broken], first.adversarial[first.broken])
     assert set(second.broken_by) <= {"", "clean", "pgd", "fmn"}
+    in_l2 = {"norm": "l2", "epsilon": 0.4, "steps": 5}  # norms of which may come out larger by rounding
+    first = run_attack(network, images, labels, "pgd", **in_l2)
+    assert (run_attack(network, images, labels, "fmn", previous=first, **in_l2).broken >= first.broken).all()
     together = union_attack(network, images, labels, ["fmn", "pgd"], **asked)
     assert torch.equal(together.broken, second.broken)
     assert together.distances is None
     with pytest.raises(AttackError, match="not within"):
-        run_attack(network, images, labels, "fmn", previous=first, epsilon=0.03)
+        run_attack(network, images, labels, "fmn", previous=second, epsilon=0.03)
 
 
 def test_any_attack_keeps_the_nearest_of_its_points(network, test_images, test_labels):

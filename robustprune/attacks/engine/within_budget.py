@@ -8,20 +8,21 @@ import torch
 from torch import Tensor
 
 from robustprune.attacks.engine.attack_result import AttackResult
-from robustprune.attacks.engine.checks import check_containment, check_sample_size
+from robustprune.attacks.engine.checks import BUDGET_SLACK, check_containment, check_sample_size
 from robustprune.attacks.norms import over_samples
 from robustprune.models import to_unit_range
 
 
 def within_budget(result: AttackResult, images: Tensor, epsilon: float) -> AttackResult:
-    """Return a minimum-norm attack's result at a budget: a sample is broken if its distance is at most ε.
+    """Return a minimum-norm attack's result at a budget: a sample is broken if its distance is at most ε, to rounding.
 
     ``images`` (N, …) are those that were attacked: those farther from the boundary come back as they are. The distances
     of all stay.
     """
     if result.distances is None:
         return result
-    clean, broken = to_unit_range(images.cpu()), result.distances <= epsilon
+    # With the slack of the budget itself, as the points of an earlier attack may be that long.
+    clean, broken = to_unit_range(images.cpu()), result.distances <= epsilon * (1 + BUDGET_SLACK)
     adversarial = torch.where(over_samples(broken, clean), result.adversarial, clean)
     sizes = torch.where(broken, result.perturbation_norms, 0.0)
     fresh = {check.name: check for check in (check_containment(adversarial, sizes, epsilon), check_sample_size(broken))}
