@@ -11,7 +11,7 @@ from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.command import CommandGroup
 from robustprune.cli.compare import read_tolerances, tolerance_option
-from robustprune.cli.options import given_names, json_option, list_option
+from robustprune.cli.options import given_criteria, given_names, json_option, list_option
 from robustprune.cli.paths import OUT_FOLDER, Naming, Source, Target
 from robustprune.cli.query import Question, answer, question_options
 from robustprune.cli.sweep import OUT_OF_SWEEPS, following, set_option
@@ -232,7 +232,7 @@ def compare(
             given_names(metrics),
             against=against,
             by=by,
-            criteria=given_names(criteria),
+            criteria=given_criteria(criteria),
             tolerance=read_tolerances(tolerance),
             work=Work(progress=bar),
         )
@@ -302,7 +302,7 @@ def rank(
 
     read, ranks = load_table(name), []
     with terminal.progress_bar() as bar:
-        for criterion in given_names(criteria):
+        for criterion in given_criteria(criteria):
             ranks += rank_criterion(read, criterion, given_names(metrics), draws=draws, work=Work(progress=bar))
     if figures is not None:
         from robustprune.tables.table_figures import draw_criteria
@@ -352,7 +352,7 @@ def predict(name: str, metrics: tuple[str, ...], criteria: tuple[str, ...], as_j
 
     read = load_table(name)
     with terminal.progress_bar() as bar:
-        scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in given_names(criteria)}
+        scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in given_criteria(criteria)}
     found = []
     for metric in given_names(metrics):
         agreement = None if metric == "accuracy" else metric_agreement(read, "accuracy", metric)
