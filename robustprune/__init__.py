@@ -51,9 +51,9 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.runtime.progress import progress_bar as progress_bar
     from robustprune.runtime.threads import quiet_threads as quiet_threads
     from robustprune.runtime.work import Work as Work
-    from robustprune.tables import compare_tickets as compare_tickets
-    from robustprune.tables import load_table as load_table
-    from robustprune.tables import rank_criterion as rank_criterion
+    from robustprune.tables.criterion_rank import rank_criterion as rank_criterion
+    from robustprune.tables.ticket_comparison import compare_tickets as compare_tickets
+    from robustprune.tables.ticket_table import load_table as load_table
     from robustprune.tickets import Ticket as Ticket
     from robustprune.tickets import load_ticket as load_ticket
     from robustprune.tickets import prune_filters as prune_filters
@@ -88,7 +88,9 @@ _HOMES = {
         "runtime.progress": "progress_bar",
         "runtime.threads": "quiet_threads",
         "runtime.work": "Work",
-        "tables": "compare_tickets load_table rank_criterion",
+        "tables.criterion_rank": "rank_criterion",
+        "tables.ticket_comparison": "compare_tickets",
+        "tables.ticket_table": "load_table",
         "tickets": "Ticket load_ticket prune_filters prune_layers prune_weights rewind",
         "tickets.export": "export_model",
         "tickets.requests": "Pruning",

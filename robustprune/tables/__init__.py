@@ -1,7 +1,4 @@
-"""Tables of tickets: every one trained and measured, so that any criterion can be judged against all others."""
+"""Tables in which every ticket is trained, and what they are good for.
 
-from robustprune.tables.criterion_rank import CriterionRank, rank_criterion
-from robustprune.tables.ticket_comparison import TicketDifference, compare_tickets
-from robustprune.tables.ticket_table import TicketTable, load_table
-
-__all__ = ["CriterionRank", "TicketDifference", "TicketTable", "compare_tickets", "load_table", "rank_criterion"]
+Imported from its modules: reading a table takes no torch.
+"""

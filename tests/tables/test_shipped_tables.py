@@ -31,6 +31,12 @@ def test_they_are_small() -> None:
     assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 20e6
 
 
+def test_reading_one_takes_no_torch() -> None:
+    script = f"import sys, robustprune as rp; rp.load_table({shipped_tables()[0]!r}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_it_is_what_its_file_asks_for(table: TicketTable) -> None:
     file = EXAMPLES / f"{table.name.replace('/', '-')}.yaml"
     spec = read_spec(read_document(file), file.name)
