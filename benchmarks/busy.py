@@ -135,7 +135,10 @@ def main() -> int:
     if asked.serve:
         serve(asked.threads, asked.size)
         return 0
-    kinds = {AS_IT_COMES: {}, **{f"{spins} spins": {**QUIET, "GOMP_SPINCOUNT": spins} for spins in asked.spins.split(",")}}
+    kinds = {
+        AS_IT_COMES: {},
+        **{f"{spins} spins": {**QUIET, "GOMP_SPINCOUNT": spins} for spins in asked.spins.split(",")},
+    }
     workers = {
         kind: [Worker(variables, asked.threads, asked.size) for _ in range(2)] for kind, variables in kinds.items()
     }
