@@ -28,30 +28,42 @@ def suggest(name: str, known: Iterable[str]) -> str:
 _OPTION = re.compile(r"[^\W\d][\w-]*\s*=")
 _FIRST_OPTION = re.compile(r":\s*(?=[^\W\d][\w-]*\s*=)")
 """What comes before ``key=value``. A key is written as a keyword is, so ``runs/lr=0.1`` in a path is none."""
+_JOINT = re.compile(r"(?<=[^\s=])\+(?=[^\W\d]|[./~])")
+"""Between joined names. Behind that of a number, as in 1e+5, comes a digit."""
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
 _FRACTION = re.compile(r"(\d+(?:\.\d*)?)/(0*[1-9]\d*)")
 _TEXTS = ("weights_file", "threat_model")  # text, whatever it looks like
 
 
-def split_names(text: str) -> list[str]:
+def split_names(text: str, *, joined: bool = False) -> list[str]:
     """Return the names in a list with commas, each with its options: ``pgd:steps=40,loss=margin,fgsm`` has two.
 
     A part between commas is one more option of the name before it where it is written ``key=value``, and begins a new
-    name where it is not, or where a name and a colon come before the key.
+    name where it is not, or where a name and a colon come before the key. Criteria may be ``joined``, as
+    :func:`split_joined` reads it; they stay together.
 
     Raises:
         RobustPruneError: A name is empty; or an option has no value, or two.
     """
     names: list[str] = []
+    split: Callable[[str], list[str]] = split_joined if joined else lambda name: [name]
     for part in (each.strip() for each in text.split(",")):
         if not part:
             raise RobustPruneError(f"{text!r} has an empty name in it; remove a comma, or was a variable unset?")
         if names and _OPTION.match(part):
-            names[-1] += ("," if _FIRST_OPTION.search(names[-1]) else ":") + part
+            names[-1] += ("," if _FIRST_OPTION.search(split(names[-1])[-1]) else ":") + part
         else:
             names.append(part)
-    return [with_options(*split_options(name)) for name in names]
+    return ["+".join(with_options(*split_options(part)) for part in split(name)) for name in names]
+
+
+def split_joined(name: str) -> list[str]:
+    """Return names that are joined to one, each with its options: ``grasp:batch_size=32+cka`` has two.
+
+    There are no spaces around the plus.
+    """
+    return _JOINT.split(name)
 
 
 def split_options(name: str) -> tuple[str, dict[str, str]]:

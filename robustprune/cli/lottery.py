@@ -16,6 +16,7 @@ from robustprune.cli.options import (
     Setup,
     eligibility_option,
     gathered,
+    given_criteria,
     list_option,
     names_option,
     new_dataset_options,
@@ -42,13 +43,15 @@ def find_tickets(
     **shared: Any,
 ) -> list[Pruning]:
     """Return a ticket for every combination of criterion, method, number of blocks and rewinding point."""
-    from robustprune.runtime.requests import as_list, read_names
+    from robustprune.runtime.requests import as_list
     from robustprune.tickets.requests import Pruning
 
     counts = read_counts("--blocks", blocks)
     return [
         Pruning(method, criterion=criterion, blocks=count, rewind=point, **shared)
-        for criterion, method, count, point in product(read_names(criteria), as_list(methods), counts, as_list(rewind))
+        for criterion, method, count, point in product(
+            given_criteria(criteria), as_list(methods), counts, as_list(rewind)
+        )
     ]
 
 

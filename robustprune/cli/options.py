@@ -38,6 +38,11 @@ def given_names(given: Sequence[str]) -> list[str]:
     return [name for text in given for name in split_names(text)]
 
 
+def given_criteria(given: Sequence[str]) -> list[str]:
+    """Return the criteria of a list of names, each with its options, or several joined by a plus."""
+    return [name for text in given for name in split_names(text, joined=True)]
+
+
 def read_counts(flag: str, given: Sequence[str]) -> tuple[int, ...]:
     """Return the whole numbers from 1 on of a :func:`list_option`."""
     texts = [text.strip() for each in given for text in each.split(",")]

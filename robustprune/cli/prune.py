@@ -101,7 +101,7 @@ prune_options = gathered(
         "--criterion",
         default="grasp",
         help="Importance criterion, with its options: grasp:samples_per_class=20. What it scores lowest is removed "
-        "first. "
+        "first. Blocks can be ranked by several together: grasp+cka. "
         "See `robustprune list criteria`.",
     ),
     list_option(

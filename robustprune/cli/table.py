@@ -10,7 +10,7 @@ import click
 from robustprune.cli import terminal
 from robustprune.cli.application import commands
 from robustprune.cli.command import CommandGroup
-from robustprune.cli.options import given_names, json_option, list_option
+from robustprune.cli.options import given_criteria, given_names, json_option, list_option
 from robustprune.cli.paths import Naming, Source, Target
 from robustprune.cli.query import Question, answer, question_options
 from robustprune.cli.sweep import OUT_OF_SWEEPS, following, set_option
@@ -204,7 +204,7 @@ def rank(name: str, criteria: tuple[str, ...], metrics: tuple[str, ...], draws: 
 
     read, ranks = load_table(name), []
     with terminal.progress_bar() as bar:
-        for criterion in given_names(criteria):
+        for criterion in given_criteria(criteria):
             ranks += rank_criterion(read, criterion, given_names(metrics), draws=draws, work=Work(progress=bar))
     if as_json:
         terminal.print_json([each.to_dict() for each in ranks])
@@ -243,7 +243,7 @@ def predict(name: str, metrics: tuple[str, ...], criteria: tuple[str, ...], as_j
 
     read = load_table(name)
     with terminal.progress_bar() as bar:
-        scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in given_names(criteria)}
+        scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in given_criteria(criteria)}
     found = []
     for metric in given_names(metrics):
         agreement = None if metric == "accuracy" else metric_agreement(read, "accuracy", metric)

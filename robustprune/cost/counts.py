@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, _FlopCounterMode
 
 from robustprune.errors import ModelError, ModelWarning
@@ -29,6 +28,7 @@ from robustprune.models import (
     placed,
     run_uncompiled,
 )
+from robustprune.models.networks import plain_attention
 from robustprune.pruning import Block, weight_layers
 from robustprune.pruning.criteria.used_weights import use_weights
 from robustprune.runtime.arrays import Array, to_tensor
@@ -115,18 +115,6 @@ def measure_block_macs(model: nn.Module, blocks: Sequence[Block], example: Array
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Compute attention by matrix products: the counter cannot see into the fused operations."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-
-
-@contextmanager
 def _uncompiled_counter() -> Iterator[None]:
     """Count without torch's guard against its own compiler, which begins with seconds of importing the compiler.
 
@@ -169,7 +157,7 @@ def _count_macs(
         # Parameters handed from module to module (CaiT's class token) make the counter look for gradients otherwise.
         for context in (evaluation_mode(network), frozen_parameters(network), run_uncompiled(network), torch.no_grad()):
             stack.enter_context(context)
-        stack.enter_context(_plain_attention())
+        stack.enter_context(plain_attention())
         stack.enter_context(_uncompiled_counter())
         stack.enter_context(naming_failures(f"cannot run on images of shape {tuple(example.shape)}"))
         with counter, _spending(network, spent, counter.get_total_flops):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustprune.data import AnyData, Split, read_images
 from robustprune.errors import EvaluationError, PruningError
+from robustprune.inference import NO_FEATURES, average_places, find_head
 from robustprune.metrics import LEAST_SAMPLES, MeanCka, centred_gram
 from robustprune.models import (
     FunctionNetwork,
@@ -26,7 +27,6 @@ from robustprune.models import (
     run_uncompiled,
     to_unit_range,
 )
-from robustprune.ood.outputs import NO_FEATURES, average_places, find_head
 from robustprune.pruning import find_blocks
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.devices import Device

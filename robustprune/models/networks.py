@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, fx, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
 from robustprune.errors import ModelError
@@ -208,6 +209,18 @@ def run_uncompiled(network: nn.Module) -> Iterator[None]:
     with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are global hooks")
         yield
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Compute attention by matrix products, one after the other: nothing sees into the fused operations."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
 class _NoCheckpoint:

@@ -24,13 +24,14 @@ An installed package registers such a class under the entry-point group ``robust
 """
 
 from robustprune.errors import DetectorError
+from robustprune.inference import LinearHead
 from robustprune.ood.detector import DETECTORS, Detector, detector_options, make_detector, register_detector
 from robustprune.ood.detector_scores import FittedDetector, fit_detectors, score_outputs
 from robustprune.ood.extraction import Extractor
 from robustprune.ood.formula import formula
 from robustprune.ood.image_sets import PRESETS
 from robustprune.ood.ood_result import OodResult
-from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.outputs import Outputs
 from robustprune.ood.protocol import evaluate_ood
 from robustprune.ood.requests import OOD
 

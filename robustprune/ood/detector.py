@@ -13,10 +13,11 @@ from torch import Tensor
 
 from robustprune.data import ImageData, read_images
 from robustprune.errors import DetectorError, EvaluationError
+from robustprune.inference import LinearHead
 from robustprune.models import as_network, placed
 from robustprune.ood.extraction import PROBES, Extractor
 from robustprune.ood.formula import formula
-from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.outputs import Outputs
 from robustprune.ood.running import guarded_detector, scores_of
 from robustprune.registry import Registry, read_tables, split_options, suggest
 from robustprune.runtime.arrays import to_tensor

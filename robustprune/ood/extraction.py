@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from robustprune._version import __version__
 from robustprune.errors import DamagedFileError, EvaluationError
-from robustprune.inference import freeze
+from robustprune.inference import NO_FEATURES, catching, find_head, freeze
 from robustprune.models import FunctionNetwork, as_network, evaluation_mode, model_device, run_model, to_unit_range
-from robustprune.ood.outputs import NO_FEATURES, Outputs, catching, find_head
+from robustprune.ood.outputs import Outputs
 from robustprune.runtime.arrays import Array, to_tensor
 from robustprune.runtime.environment import hash_weights
 from robustprune.runtime.files import hash_arrays, hash_json, read_sealed, user_path, write_sealed

@@ -12,7 +12,8 @@ from robustprune.pruning.choice import (
     named_blocks,
     removable_together,
 )
-from robustprune.pruning.criteria import CRITERIA, Criterion, criterion_class, make_criterion, named_criterion
+from robustprune.pruning.criteria import CRITERIA, Criterion
+from robustprune.pruning.criteria.by_name import criterion_class, make_criterion, named_criterion
 from robustprune.pruning.filter_surgery import prunable_convolutions, remove_filters
 from robustprune.pruning.masks import (
     Masks,

@@ -11,15 +11,14 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robustprune.data import AnyData, ImageData, as_data
 from robustprune.errors import PruningError, PruningWarning, RobustPruneError, in_one_line
 from robustprune.models import Architecture, architecture_beside, for_images, model_device, placed, run_uncompiled
-from robustprune.models.networks import without_checkpoints
+from robustprune.models.networks import plain_attention, without_checkpoints
 from robustprune.pruning.blocks import find_blocks, removable_blocks
-from robustprune.pruning.criteria import Criterion, make_criterion, named_criterion
-from robustprune.pruning.criteria.batched import BatchedCriterion
+from robustprune.pruning.criteria import Criterion
+from robustprune.pruning.criteria.by_name import make_criterion, named_criterion
 from robustprune.runtime.devices import Device
 from robustprune.runtime.html import html_table
 from robustprune.runtime.kernels import sound_gradients
@@ -94,7 +93,8 @@ def score_blocks(
         model: Any network from images in [0, 1] to logits.
         data: The image set, or training images as for :func:`robustprune.as_data`; criteria sample its un-augmented
             training split.
-        criterion: Name of a criterion, see ``robustprune list criteria``.
+        criterion: Name of a criterion, see ``robustprune list criteria``; or names joined by a plus, ``grasp+cka``,
+            for the sum of their ranks.
         seed: Decides the sample.
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
             the network's weights are. The network itself stays where it is.
@@ -208,11 +208,8 @@ def settle_options(
 
 def settled(chosen: Criterion, name: str, model: nn.Module, data: ImageData, seed: int, work: Work) -> Criterion:
     """Return a criterion that takes as many images at a time as fit, and tells of its progress."""
-    takes = ""
-    if isinstance(chosen, BatchedCriterion):
-        chosen = chosen.settled(name, model, data, seed)
-        takes = chosen.takes
-    return chosen.telling(labelled(work.progress, f"scoring by {name}{takes}"))
+    chosen = chosen.settled(name, model, data, seed)
+    return chosen.telling(labelled(work.progress, f"scoring by {name}{chosen.takes}"))
 
 
 @contextmanager
@@ -225,8 +222,8 @@ def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
             stack.enter_context(isolated_generators(device=model_device(model)))
             stack.enter_context(sound_gradients(model))
             stack.enter_context(without_checkpoints())
-            # Fused attention has no second derivative on a CPU.
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            # Fused attention has no second derivative on a CPU, and hides its activations.
+            stack.enter_context(plain_attention())
             stack.enter_context(run_uncompiled(model))
             yield
     except (RobustPruneError, Warning, MemoryError):

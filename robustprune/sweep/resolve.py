@@ -16,7 +16,7 @@ from robustprune.errors import RobustPruneError, SweepError
 from robustprune.models import build_model
 from robustprune.models.user_file import own_code
 from robustprune.pruning import make_criterion
-from robustprune.pruning.criteria import criterion_file
+from robustprune.pruning.criteria.by_name import criterion_files
 from robustprune.runtime.files import hash_json
 from robustprune.runtime.progress import counted, shown_progress
 from robustprune.sweep.graph import Stage, SweepPlan, hash_content, look_at
@@ -191,9 +191,10 @@ class _Resolver:
 
     def _own_code(self, asked: Pruning) -> dict[str, Any]:
         """Return what decides what a criterion in a user's own file does."""
-        file = criterion_file(asked.criterion or "")
-        self._watch(file)
-        return {"criterion_code": hash_content(file)} if file else {}
+        files = criterion_files(asked.criterion or "")
+        self._watch(*files)
+        hashes = [hash_content(file) for file in files]
+        return {"criterion_code": hashes if len(hashes) > 1 else hashes[0]} if hashes else {}
 
     def _check_possible(self, run: RunSettings) -> None:
         """Make sure that what a run's ticket is to lack can go."""

@@ -8,8 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field
 
 from robustprune.errors import PruningError, RobustPruneError
-from robustprune.pruning import Choice, Eligibility
-from robustprune.registry import read_options
+from robustprune.pruning import Choice, Eligibility, named_criterion
 from robustprune.runtime.requests import Request
 from robustprune.tickets.header import MatchBy
 
@@ -34,8 +33,8 @@ class Pruning(Request):
     Attributes:
         method: ``dense``: nothing goes. ``layer``: whole blocks. ``filter``, ``filter-uniform``: as many filters as the
             layer ticket of the same criterion and blocks lost. ``weight``: single weights are masked.
-        criterion: What ranks blocks, filters or weights, with its options: ``grasp:batch_size=32``. A layer ticket
-            whose blocks are named has none.
+        criterion: What ranks blocks, filters or weights, with its options: ``grasp:batch_size=32``; of blocks also
+            several, ``grasp+cka``, by the sum of their ranks. A layer ticket whose blocks are named has none.
         options: Options of the criterion; whatever keyword is no other field is one.
         blocks: How many blocks go, or which, by name; of filter tickets, from the layer ticket that is matched.
         sparsity: The share of weights that is masked.
@@ -69,7 +68,7 @@ class Pruning(Request):
     def _read_name(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         if not isinstance(given.get("criterion"), str):
             return given
-        criterion, own = read_options(given["criterion"])
+        criterion, own = named_criterion(given["criterion"], {})
         return {**given, "criterion": criterion, **({"options": {**given.get("options", {}), **own}} if own else {})}
 
     def check(self) -> Self:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from robustprune.errors import DetectorError, EvaluationError, RobustPruneError, UnknownNameError
+from robustprune.inference import LinearHead
 from robustprune.ood.detector import DETECTORS, Detector, detector_options, make_detector, register_detector
 from robustprune.ood.detectors.ash import Scale, shape_activations
 from robustprune.ood.detectors.dice import sparsified
@@ -25,7 +26,7 @@ from robustprune.ood.detectors.odin import ODIN
 from robustprune.ood.detectors.react import ReAct
 from robustprune.ood.detectors.she import SHE
 from robustprune.ood.detectors.vim import ViM, principal_dimensions
-from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.outputs import Outputs
 
 
 def tensor(*values):

@@ -15,10 +15,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from robustprune.inference import LinearHead
 from robustprune.ood.detector import Detector, Options, Share
 from robustprune.ood.detectors.energy import Energy
 from robustprune.ood.formula import formula
-from robustprune.ood.outputs import LinearHead
 
 
 @dataclass

@@ -13,10 +13,11 @@ import numpy as np
 from torch import Tensor
 
 from robustprune.errors import DetectorError
+from robustprune.inference import LinearHead
 from robustprune.ood.detector import Detector, Options, Share
 from robustprune.ood.detectors.energy import Energy
 from robustprune.ood.formula import formula
-from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.outputs import Outputs
 
 
 @dataclass

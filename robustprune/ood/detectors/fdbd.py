@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from robustprune.inference import LinearHead
 from robustprune.ood.detector import Detector
 from robustprune.ood.formula import formula
-from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.outputs import Outputs
 
 
 @dataclass

@@ -14,10 +14,11 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
+from robustprune.inference import LinearHead
 from robustprune.ood.detector import Detector, Options
 from robustprune.ood.detectors.energy import Energy
 from robustprune.ood.formula import formula
-from robustprune.ood.outputs import LinearHead, Outputs
+from robustprune.ood.outputs import Outputs
 
 
 @dataclass

@@ -3,30 +3,27 @@
 A criterion is a subclass of :class:`Criterion`: a pydantic model whose fields are its options and whose methods
 score blocks, filters and weights; higher means keep. Name one as ``mine.py:Mine``, the class of a file, register it
 with ``@CRITERIA.register("name")``, or install it through the entry-point group ``robustprune.criteria``. What it
-scores
-is a copy of the network, on batches of training images.
+scores is a copy of the network, on batches of training images. Criteria that are joined, ``grasp+cka``, rank together.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 from torch import Tensor, nn
 
 from robustprune.data import ImageData
-from robustprune.errors import ModelError, PruningError
+from robustprune.errors import PruningError
 from robustprune.models import copy_network
-from robustprune.models.user_file import load_attribute
 from robustprune.pruning.blocks import Block
-from robustprune.registry import Registry, read_options, read_tables, suggest
+from robustprune.registry import Registry, read_tables
 from robustprune.runtime.work import steps
 
-__all__ = ["CRITERIA", "Criterion", "criterion_class", "make_criterion"]
+__all__ = ["CRITERIA", "Criterion"]
 
 CRITERIA = Registry("criterion", "robustprune.criteria", read_tables("pruning/criteria")["PLUGINS"])
 
@@ -58,6 +55,15 @@ class Criterion(BaseModel, ABC):
         found._progress = progress
         return found
 
+    @property
+    def takes(self) -> str:
+        """What it takes at a time, in words for whoever waits; empty where there is nothing to say."""
+        return ""
+
+    def settled(self, name: str, model: nn.Module, data: ImageData, seed: int) -> Self:
+        """Return the criterion, called ``name``, with what depends on the network and the machine decided."""
+        return self
+
     def steps(self, total: int) -> Callable[[], None]:
         """Return what is called after each step of the work, of which there are ``total``."""
         return steps(self._progress, total)
@@ -81,67 +87,6 @@ class Criterion(BaseModel, ABC):
             PruningError: The criterion has no meaning for weights.
         """
         raise PruningError(f"{type(self).__name__} does not score weights: {self.no_weight_scores}")
-
-
-def criterion_file(name: str) -> Path | None:
-    """Return the user's own file that a criterion such as ``file:mine.py:Mine`` is in; None for any other."""
-    path = name.removeprefix("file:").rpartition(":")[0]
-    return Path(path) if name.startswith("file:") or path.endswith(".py") else None
-
-
-def criterion_class(name: str) -> type[Criterion]:
-    """Return the criterion ``name``, or the class ``mine.py:Mine`` of a file; its fields are the options it takes."""
-    plain, colon, _ = name.partition(":")
-    if file := criterion_file(name):
-        try:
-            criterion: Any = load_attribute(file, name.rpartition(":")[2])
-        except ModelError as error:
-            raise PruningError(f"criterion {name}: {error}") from error
-    else:
-        criterion = CRITERIA.get(name)
-    if colon and not file:
-        raise PruningError(
-            f"the criterion {plain!r} takes no argument after a colon, got {name!r}; its options are written "
-            f"{plain}:key=value, see `robustprune list criteria`"
-        )
-    if not (isinstance(criterion, type) and issubclass(criterion, Criterion)):
-        raise PruningError(
-            f"criterion {name} is {criterion!r}, no subclass of robustprune.pruning.Criterion; make it one, so that "
-            "its options are checked and it says what it can score"
-        )
-    return criterion
-
-
-def named_criterion(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return a criterion's name without options, and those given with those written behind it, which count."""
-    plain, own = read_options(name)
-    return plain, {**options, **own}
-
-
-def make_criterion(name: str, **options: Any) -> Criterion:
-    """Return the criterion ``name`` with the given options; some may be written behind it, ``grasp:batch_size=32``.
-
-    Raises:
-        UnknownNameError: No criterion of that name.
-        PruningError: An option it does not have, a value it cannot take, or a combination that means nothing.
-    """
-    name, options = named_criterion(name, options)
-    criterion = criterion_class(name)
-    try:
-        return criterion(**options)
-    except ValidationError as error:
-        raise PruningError(f"criterion {name}: {_first_problem(error, criterion)}") from error
-
-
-def _first_problem(error: ValidationError, criterion: Any) -> str:
-    problem = error.errors()[0]
-    option = ".".join(map(str, problem["loc"]))
-    known = list(criterion.model_fields)
-    if problem["type"] == "extra_forbidden":
-        takes = f"It takes {', '.join(known)}." if known else "It takes no options."
-        return f"there is no option {option!r}.{suggest(option, known)} {takes}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"option {option}={problem['input']!r}: {message}" if option else message
 
 
 def scoring_copy(model: nn.Module, bn_mode: BatchNormMode) -> nn.Module:

@@ -13,6 +13,7 @@ _GRADIENTS: dict[str, Any] = {
     "epsilon": 8 / 255,
 }
 _IMAGES: dict[str, Any] = {"bn_mode": "running", "samples": 640, "batch_size": None}
+_FEW_IMAGES: dict[str, Any] = {**_IMAGES, "samples": 128}
 
 PLUGINS = {
     "snip": Entry(
@@ -56,6 +57,44 @@ PLUGINS = {
         "robustprune.pruning.criteria.kl:Kl",
         "KL divergence of the outputs without the block from the network's own.",
         **_IMAGES,
+    ),
+    "cka": Entry(
+        "robustprune.pruning.criteria.feature_alignment:Cka",
+        "Misalignment, 1 − CKA, of the penultimate features with and without the block.",
+        **_IMAGES,
+        between="networks",
+    ),
+    "consensus": Entry(
+        "robustprune.pruning.criteria.consensus:Consensus",
+        "Sum of the ranks by CKA, Procrustes, Wasserstein and regression distance of the features without the block.",
+        **_IMAGES,
+    ),
+    "bi": Entry(
+        "robustprune.pruning.criteria.block_influence:BlockInfluence",
+        "Block influence: 1 minus the mean cosine between what goes into the block and what comes out.",
+        **_IMAGES,
+    ),
+    "true_drop": Entry(
+        "robustprune.pruning.criteria.true_drop:TrueDrop",
+        "Rise of the loss where the block goes and nothing is trained.",
+        **_IMAGES,
+    ),
+    "sr": Entry(
+        "robustprune.pruning.criteria.reinitialization:Reinitialization",
+        "Accuracy lost where the block's weights are drawn anew; meant for trained networks.",
+        **_IMAGES,
+        draws=3,
+    ),
+    "jacobian": Entry(
+        "robustprune.pruning.criteria.input_jacobian:InputJacobian",
+        "Growth of the norm of the logits' Jacobian with respect to the image where the block goes; for robustness.",
+        **_FEW_IMAGES,
+        projections=10,
+    ),
+    "naswot": Entry(
+        "robustprune.pruning.criteria.naswot:Naswot",
+        "Fall of log |K|, K the agreement of the ReLU codes of images, where the block goes.",
+        **{**_FEW_IMAGES, "bn_mode": "batch"},
     ),
     **dict.fromkeys(
         ("l1", "magnitude"),

@@ -6,8 +6,8 @@ from support import Shape
 from torch import nn
 from torch.nn import functional as F
 
+from robustprune.inference import catching, find_head
 from robustprune.models import build_model, run_model
-from robustprune.ood.outputs import catching, find_head
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
