@@ -113,29 +113,30 @@ def metric_agreement(table: TicketTable, first: str, second: str) -> SeedMean:
 def predicted_ranks(table: TicketTable, metric: str, scores: Mapping[str, Mapping[int, Sequence[Scores]]]) -> SeedMean:
     """Return Kendall's τ_b between a metric and what all criteria together predict of it, the mean over seeds.
 
-    A ridge regression on the ranks that criteria give tickets of equal size is fitted on all seeds but one, and judged
-    on that one.
+    A ridge regression on the ranks that criteria give tickets of equal size is fitted on every other seed, and judged
+    on those between. Each seed would serve both if one after the other were left out, but then errors of all fits hang
+    together, and no interval over seeds is right (Bengio and Grandvalet 2004, "No unbiased estimator of the variance of
+    k-fold cross-validation").
 
     Args:
-        table: The table, of three seeds or more.
+        table: The table, of four seeds or more.
         metric: What is to be predicted.
         scores: Criterion → seed → scorings, from :func:`~robustprune.tables.criterion_rank.score_networks`.
 
     Raises:
-        TableError: Fewer than three seeds.
+        TableError: Fewer than four seeds.
     """
-    if len(table.seeds) < 3:
-        raise TableError(f"{table.name} has {len(table.seeds)} seeds; to learn from all but one takes three")
+    if len(table.seeds) < 4:
+        raise TableError(
+            f"{table.name} has {len(table.seeds)} seeds; to learn from some and judge by others takes four"
+        )
     by_seed = {seed: _ranked(table.goodness(metric, seed), [own[seed][0] for own in scores.values()])
                for seed in table.seeds}  # fmt: skip
-    found = []
-    for left_out, groups in by_seed.items():
-        others = [group for seed, own in by_seed.items() if seed != left_out for group in own]
-        x, y = (np.concatenate(parts) for parts in zip(*others, strict=True))
-        weights = np.linalg.solve(x.T @ x + _RIDGE * np.eye(x.shape[1]), x.T @ y)
-        tau = kendall((own @ weights, true) for own, true in groups)
-        found += [] if tau is None else [tau]
-    return mean_over_seeds(found)
+    learnt = [group for seed in table.seeds[::2] for group in by_seed[seed]]
+    x, y = (np.concatenate(parts) for parts in zip(*learnt, strict=True))
+    weights = np.linalg.solve(x.T @ x + _RIDGE * np.eye(x.shape[1]), x.T @ y)
+    found = [kendall((own @ weights, true) for own, true in by_seed[seed]) for seed in table.seeds[1::2]]
+    return mean_over_seeds([0.0 if tau is None else tau for tau in found], bounds=(-1, 1))
 
 
 def _ranked(truth: Mapping[Subset, float], scores: Sequence[Scores]) -> list[tuple[_Floats, _Floats]]:

@@ -73,10 +73,23 @@ def test_criteria_together_predict_what_each_knows_a_part_of(make_table: MakeTab
         criterion: {seed: [{name: cost[name] if knows(name) else 0.0 for name in BLOCKS}] for seed in table.seeds}
         for criterion, knows in half.items()
     }
-    nonsense = {"c": {seed: [{name: noise(seed, name) for name in BLOCKS}] for seed in table.seeds}}
     alone = [predicted_ranks(table, "accuracy", {name: own}).mean for name, own in scores.items()]
     assert predicted_ranks(table, "accuracy", scores).mean > max(alone) + 0.1, alone
-    # Of nothing, what all other seeds suggest is rather the opposite of the one left out.
-    assert predicted_ranks(table, "accuracy", nonsense).mean < 0.2
-    with pytest.raises(TableError, match="takes three"):
-        predicted_ranks(make_table(lambda seed, removed: {"accuracy": 1.0}, seeds=2), "accuracy", scores)
+    with pytest.raises(TableError, match="takes four"):
+        predicted_ranks(make_table(lambda seed, removed: {"accuracy": 1.0}, seeds=3), "accuracy", scores)
+
+
+def test_of_nothing_nothing_is_predicted(make_table: MakeTable) -> None:
+    """Of twenty sets of nonsense about as many intervals hold 0 as 95 % says."""
+    table = make_table(lambda seed, removed: {"accuracy": noise(seed, removed)}, seeds=20)
+    held = 0
+    for number in range(20):
+        nonsense = {
+            str(criterion): {
+                seed: [{name: noise(number, criterion, seed, name) for name in BLOCKS}] for seed in table.seeds
+            }
+            for criterion in range(3)
+        }
+        tau = predicted_ranks(table, "accuracy", nonsense)
+        held += tau.ends[0] <= 0 <= tau.ends[1]
+    assert held >= 17
