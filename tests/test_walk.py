@@ -30,6 +30,7 @@ NEITHER = {
     "load_record": "reads a record from its file",
     "load_table": "reads a table from its file",
     "rank_criterion": "builds the networks of a table",
+    "compare_tickets": "compares the networks of a table",
     "compare": "compares records",
     "plan_seeds": "plans by spreads",
     "show": "draws records",

@@ -1,47 +1,26 @@
-"""`robustprune table`: tables of trained tickets, built, queried, and criteria judged against them."""
+"""`robustprune table`: tables of trained tickets, built, shown and queried."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from robustprune.cli import terminal
-from robustprune.cli.application import commands
-from robustprune.cli.command import CommandGroup
-from robustprune.cli.compare import read_tolerances, tolerance_option
-from robustprune.cli.options import given_criteria, given_names, json_option, list_option
-from robustprune.cli.paths import OUT_FOLDER, Naming, Source, Target
+from robustprune.cli import (
+    table_judging,  # noqa: F401  adds commands to the group
+    terminal,
+)
+from robustprune.cli.options import given_names, json_option, list_option
+from robustprune.cli.paths import Naming, Source, Target
 from robustprune.cli.query import Question, answer, question_options
 from robustprune.cli.sweep import OUT_OF_SWEEPS, following, set_option
+from robustprune.cli.table_group import FIGURES_TO, METRICS, NAMED, save_figure, table, write_mean
 from robustprune.errors import SweepError
 from robustprune.runtime.file_kinds import TICKET_TABLE
 
-if TYPE_CHECKING:
-    from robustprune.metrics.seeds import SeedMean
-    from robustprune.report.figures.drawing import Drawing
-
-
-@commands.group(cls=CommandGroup)
-def table() -> None:
-    """Train all layer tickets of a network once, and judge pruning criteria against them in seconds."""
-
-
-_NAMED = click.argument("name", metavar="TABLE", type=Naming(plain=True))
 _FOLDER = click.option(
     "--folder", required=True, type=OUT_OF_SWEEPS, help="Folder of the sweep that trains the networks."
 )
-_METRICS = list_option(
-    "--metric",
-    "metrics",
-    default=("accuracy",),
-    metavar="COLUMN,…",
-    help="Metrics to look at; `robustprune table show` lists those of a table.",
-)
-
-
-_FIGURES_TO = click.option("--figures", type=OUT_FOLDER, help="Folder to save the figure in, as PDF, SVG and PNG.")
 
 
 @table.command(
@@ -121,7 +100,7 @@ def show(name: str | None, as_json: bool) -> None:
 
 
 @table.command(examples=["resnet20/digits --where \"kept = '2-3-3'\" --columns 'avg(accuracy)'"])
-@_NAMED
+@NAMED
 @question_options
 def query(name: str, question: Question) -> None:
     """Show the networks of a table that meet a condition, one network per row."""
@@ -133,10 +112,10 @@ def query(name: str, question: Question) -> None:
 
 
 @table.command(examples=["resnet20/digits --budget 'macs<=80%' --metric accuracy,pgd_linf_16_255"])
-@_NAMED
-@_METRICS
+@NAMED
+@METRICS
 @click.option("--budget", metavar="COST<=SHARE%", help="Highest cost, as a share of the dense network's: macs<=60%.")
-@_FIGURES_TO
+@FIGURES_TO
 @json_option
 def best(name: str, metrics: tuple[str, ...], budget: str | None, figures: str | None, as_json: bool) -> None:
     """Show the best depth profiles under a budget, and the Pareto front of metrics and MACs.
@@ -151,14 +130,14 @@ def best(name: str, metrics: tuple[str, ...], budget: str | None, figures: str |
     if figures is not None:
         from robustprune.tables.table_figures import draw_profiles
 
-        _save(draw_profiles(read.name, found, given_names(metrics)), figures)
+        save_figure(draw_profiles(read.name, found, given_names(metrics)), figures)
     if as_json:
         plain = [{**vars(each), "values": {key: vars(value) for key, value in each.values.items()}} for each in found]
         terminal.print_json(plain)
         return
     rows = []
     for each in found:
-        values = [_mean(value) for value in each.values.values()]
+        values = [write_mean(value) for value in each.values.values()]
         is_best = "yes" if each.is_best else ""
         rows.append([each.method, each.kept, each.networks, terminal.percent(each.costs["macs"]), *values, is_best])
     terminal.table(
@@ -170,235 +149,8 @@ def best(name: str, metrics: tuple[str, ...], budget: str | None, figures: str |
     )
 
 
-_FIGURES = {
-    "tau_subsets": "τ, tickets",
-    "tau_profiles": "τ, profiles",
-    "regret": "regret",
-    "regret_of_chance": "regret of chance",
-    "percentile": "percentile",
-    "percentile_within": "within profile",
-}
-
-
-@table.command(
-    examples=[
-        "resnet20/digits --against macs --metric accuracy,pgd_linf_16_255",
-        "resnet20/digits --criterion grasp,snip --against random",
-    ],
-)
-@_NAMED
-@_METRICS
-@click.option(
-    "--against",
-    type=click.Choice(["dense", "random", "filters", "macs", "params"]),
-    default="dense",
-    help="Reference: the dense network; a random choice of as many blocks; or the filter ticket matched in this cost.",
-)
-@click.option(
-    "--by",
-    type=click.Choice(["size", "profile", "ticket"]),
-    default="profile",
-    help="One candidate per number of removed blocks, per depth profile, or per set of blocks.",
-)
-@list_option(
-    "--criterion",
-    "criteria",
-    metavar="NAME,…",
-    help="Compare what these criteria pick, by number of removed blocks, instead of all tickets.",
-)
-@tolerance_option
-@_FIGURES_TO
-@json_option
-def compare(
-    name: str,
-    metrics: tuple[str, ...],
-    against: Any,
-    by: Any,
-    criteria: tuple[str, ...],
-    tolerance: tuple[str, ...],
-    figures: str | None,
-    as_json: bool,
-) -> None:
-    """Compare the tickets of a table with a reference, paired by seed and image, with the verdicts of `compare`."""
-    from robustprune.comparison.metric import write_difference, write_interval, write_value
-    from robustprune.runtime.work import Work
-    from robustprune.tables.ticket_comparison import REFERENCES, compare_tickets
-    from robustprune.tables.ticket_table import load_table
-
-    read = load_table(name)
-    with terminal.progress_bar() as bar:
-        found = compare_tickets(
-            read,
-            given_names(metrics),
-            against=against,
-            by=by,
-            criteria=given_criteria(criteria),
-            tolerance=read_tolerances(tolerance),
-            work=Work(progress=bar),
-        )
-    if figures is not None:
-        from robustprune.tables.table_figures import draw_differences
-
-        _save(draw_differences(read.name, found), figures)
-    if as_json:
-        terminal.print_json([vars(each) for each in found])
-        return
-    terminal.table(
-        f"{read.name}: layer tickets less {REFERENCES[against]}",
-        ["ticket", "metric", ">seeds", ">MACs", ">reference", ">ticket", ">difference", "verdict"],
-        [
-            [
-                each.candidate,
-                each.metric,
-                each.n_seeds,
-                terminal.percent(each.macs),
-                write_value(each.reference, each.unit),
-                write_value(each.value, each.unit),
-                f"{write_difference(each.difference, each.unit)} {write_interval(each.interval, each.unit)}",
-                each.verdict,
-            ]
-            for each in found
-        ],
-        "Differences with 95 % intervals over seeds and images; of AUROC, ECE, NLL and Brier score, over seeds only. "
-        "Verdicts as of `robustprune compare`, not corrected for the number of rows.",
-    )
-
-
-@table.command(
-    examples=[
-        "resnet20/digits --criterion grasp",
-        "resnet20/digits --criterion my_file.py:MyCriterion",
-    ],
-)
-@_NAMED
-@list_option(
-    "--criterion",
-    "criteria",
-    required=True,
-    metavar="NAME,…",
-    help="Criteria to judge, see `robustprune list criteria`.",
-)
-@_METRICS
-@click.option(
-    "--draws",
-    type=click.IntRange(min=1),
-    default=1,
-    help="Scorings per network, each on another random sample of images.",
-)
-@_FIGURES_TO
-@json_option
-def rank(
-    name: str, criteria: tuple[str, ...], metrics: tuple[str, ...], draws: int, figures: str | None, as_json: bool
-) -> None:
-    """Judge pruning criteria against a table of trained tickets: rank correlation, regret and percentile.
-
-    TABLE is the name of one that comes with robustprune, or a Parquet file that `table build` wrote. The criterion
-    scores the dense network of each seed at initialization; nothing is trained. Random choices have an expected
-    τ of 0, a percentile of 50, and the regret in the column "regret of chance".
-    """
-    from robustprune.runtime.work import Work
-    from robustprune.tables.criterion_rank import rank_criterion
-    from robustprune.tables.ticket_table import load_table
-
-    read, ranks = load_table(name), []
-    with terminal.progress_bar() as bar:
-        for criterion in given_criteria(criteria):
-            ranks += rank_criterion(read, criterion, given_names(metrics), draws=draws, work=Work(progress=bar))
-    if figures is not None:
-        from robustprune.tables.table_figures import draw_criteria
-
-        _save(draw_criteria(read.name, ranks), figures)
-    if as_json:
-        terminal.print_json([each.to_dict() for each in ranks])
-        return
-    for metric in given_names(metrics):
-        own = [each for each in ranks if each.metric == metric]
-        terminal.table(
-            f"{read.name}, {len(read.seeds)} seeds: {metric}",
-            ["criterion", *(f">{text}" for text in _FIGURES.values())],
-            [[each.criterion, *(_plus_minus(each.figures.get(name), name) for name in _FIGURES)] for each in own],
-            _RANK_LEGEND if metric == given_names(metrics)[-1] else "",
-        )
-
-
-_RANK_LEGEND = (
-    "Means over seeds ± half of the 95 % interval. τ: Kendall's rank correlation of predicted and measured values. "
-    "regret: the best ticket of the same size less the picked one, in pp (nll, brier: their own unit). percentile: "
-    "share of the other tickets of that size that the picked one beats; within profile: of those with its profile."
-)
-
-
-@table.command(
-    examples=["resnet20/digits --metric accuracy,pgd_linf_16_255 --criterion grasp,snip"],
-)
-@_NAMED
-@_METRICS
-@list_option(
-    "--criterion",
-    "criteria",
-    metavar="NAME,…",
-    help="Criteria whose ranks predict the metrics, all together.",
-)
-@json_option
-def predict(name: str, metrics: tuple[str, ...], criteria: tuple[str, ...], as_json: bool) -> None:
-    """Split the variance of a metric among tickets, and show how well accuracy and criteria predict it.
-
-    The parts: depth profile (how many blocks each stage keeps), blocks (which ones), seed, and rest.
-    """
-    from robustprune.runtime.work import Work
-    from robustprune.tables.criterion_rank import score_networks
-    from robustprune.tables.predictability import metric_agreement, predicted_ranks, variance_shares
-    from robustprune.tables.ticket_table import load_table
-
-    read = load_table(name)
-    with terminal.progress_bar() as bar:
-        scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in given_criteria(criteria)}
-    found = []
-    for metric in given_names(metrics):
-        agreement = None if metric == "accuracy" else metric_agreement(read, "accuracy", metric)
-        predicted = predicted_ranks(read, metric, scores) if scores else None
-        found.append((variance_shares(read, metric), {"tau_of_accuracy": agreement, "tau_of_criteria": predicted}))
-    if as_json:
-        plain = [(shares, {name: each and vars(each) for name, each in taus.items()}) for shares, taus in found]
-        terminal.print_json([{**vars(shares), **taus} for shares, taus in plain])
-        return
-    rows = []
-    for shares, taus in found:
-        parts = [shares.profile, shares.blocks, shares.seed, shares.rest]
-        written = ["–" if part is None else terminal.percent(part) for part in parts]
-        rows.append([shares.metric, *written, f"{shares.deviation:.4f}", *(_mean(each, 2) for each in taus.values())])
-    terminal.table(
-        f"Shares of the variance, {read.name}",
-        ["metric", ">profile", ">blocks", ">seed", ">rest", ">deviation", ">τ of accuracy", ">τ of criteria"],
-        rows,
-        "Shares are of the variance among layer tickets. τ: Kendall's rank correlation with the metric, among tickets "
-        "of one seed and size.",
-    )
-
-
-def _save(drawing: Drawing, folder: str) -> None:
-    from robustprune.report.figures.drawing import save_figures
-
-    save_figures([drawing], folder)
-
-
-def _mean(found: SeedMean | None, digits: int = 4) -> str:
-    if found is None:
-        return "–"
-    interval = "" if found.low is None else f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-    return f"{found.mean:.{digits}f}{interval}".replace("-", "−")
-
-
-def _plus_minus(found: SeedMean | None, figure: str) -> str:
-    if found is None:
-        return "–"
-    digits = 0 if figure.startswith("percentile") else 2
-    half = "" if found.low is None or found.high is None else f" ± {(found.high - found.low) / 2:.{digits}f}"
-    return f"{found.mean:.{digits}f}{half}".replace("-", "−")
-
-
 @table.command(examples=["resnet20/digits --remove layer1.1,layer3.2 --seed 4 --folder check"])
-@_NAMED
+@NAMED
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the network.")
 @list_option("--remove", "removed", metavar="BLOCK,…", help="Blocks that it lacks.  [default: none, the dense network]")
 @_FOLDER

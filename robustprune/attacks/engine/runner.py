@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.engine import checks as verdicts
-from robustprune.attacks.engine.attack_result import AttackResult
+from robustprune.attacks.engine.attack_result import AttackResult, Check
 from robustprune.attacks.engine.chunk_runner import ChunkRunner, Found, WorkDone, merge, neighbours
 from robustprune.attacks.engine.full_checks import CheckRunner, check_third_party, run_full_checks
 from robustprune.attacks.engine.samples import Samples, check_samples, merge_previous, with_previous
@@ -114,10 +114,32 @@ def run_attack(
         checks_of_model.append(
             verdicts.check_clean_agreement(is_right, expected_clean_accuracy, draws_at_random=is_random)
         )
+    checks = (
+        verdicts.check_mode(training_before, training_during),
+        verdicts.check_range(),
+        verdicts.check_graph(found.counts),
+        verdicts.check_zero_gradient(found.counts),
+        verdicts.check_containment(outcome["adversarial"], outcome["perturbation_norms"], request.epsilon),
+        verdicts.check_sample_size(outcome["broken"]),
+        *checks_of_model,
+    )
+    result = _result(found, samples, request, options, checks)
+    result = merge_previous(result, previous)
+    if asked is not request:
+        result = within_budget(result, samples.images, asked.epsilon)
+    runner = CheckRunner(run_attack, model, samples, result, asked, work)
+    further = check_third_party(runner) + (run_full_checks(runner) if request.checks == "full" else [])
+    result = replace(result, checks=(*result.checks, *further))
+    return replace(result, seconds=found.counts.earlier_seconds + time.perf_counter() - started)
+
+
+def _result(
+    found: Found, samples: Samples, request: Attack, options: dict[str, Any], checks: tuple[Check, ...]
+) -> AttackResult:
     of_samples: dict[str, Any] = {
-        name: values for name, values in outcome.items() if name not in ("stage", "clean_logits")
+        name: values for name, values in found.samples.items() if name not in ("stage", "clean_logits")
     }
-    result = AttackResult(
+    return AttackResult(
         attack=request.label,
         norm=request.norm,
         epsilon=request.epsilon,
@@ -132,27 +154,12 @@ def run_attack(
         **of_samples,
         broken_by=_names(found, request.label),
         targets=samples.targets,
-        checks=(
-            verdicts.check_mode(training_before, training_during),
-            verdicts.check_range(),
-            verdicts.check_graph(found.counts),
-            verdicts.check_zero_gradient(found.counts),
-            verdicts.check_containment(outcome["adversarial"], outcome["perturbation_norms"], request.epsilon),
-            verdicts.check_sample_size(outcome["broken"]),
-            *checks_of_model,
-        ),
+        checks=checks,
         gradient_evaluations=found.counts.gradients,
         forward_evaluations=found.counts.forwards,
         seconds=0.0,  # known once all is done
-        distances=_distances(outcome) if request.selection == "nearest" else None,
+        distances=_distances(found.samples) if request.selection == "nearest" else None,
     )
-    result = merge_previous(result, previous)
-    if asked is not request:
-        result = within_budget(result, samples.images, asked.epsilon)
-    runner = CheckRunner(run_attack, model, samples, result, asked, work)
-    further = check_third_party(runner) + (run_full_checks(runner) if request.checks == "full" else [])
-    result = replace(result, checks=(*result.checks, *further))
-    return replace(result, seconds=found.counts.earlier_seconds + time.perf_counter() - started)
 
 
 def image_attack(name: str) -> Callable[..., Tensor]:

@@ -1,0 +1,237 @@
+"""`robustprune table compare`, `rank` and `predict`: tickets and criteria judged by a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from robustprune.cli import terminal
+from robustprune.cli.compare import read_tolerances, tolerance_option
+from robustprune.cli.options import given_criteria, given_names, json_option, list_option
+from robustprune.cli.table_group import FIGURES_TO, METRICS, NAMED, save_figure, table, write_mean
+
+if TYPE_CHECKING:
+    from robustprune.metrics.seeds import SeedMean
+    from robustprune.tables.ticket_comparison import TicketDifference
+
+_FIGURES = {
+    "tau_subsets": "τ, tickets",
+    "tau_profiles": "τ, profiles",
+    "regret": "regret",
+    "regret_of_chance": "regret of chance",
+    "percentile": "percentile",
+    "percentile_within": "within profile",
+}
+
+
+@table.command(
+    examples=[
+        "resnet20/digits --against macs --metric accuracy,pgd_linf_16_255",
+        "resnet20/digits --criterion grasp,snip --against random",
+    ],
+)
+@NAMED
+@METRICS
+@click.option(
+    "--against",
+    type=click.Choice(["dense", "random", "filters", "macs", "params"]),
+    default="dense",
+    help="Reference: the dense network; a random choice of as many blocks; or the filter ticket matched in this cost.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["size", "profile", "ticket"]),
+    default="profile",
+    help="One candidate per number of removed blocks, per depth profile, or per set of blocks.",
+)
+@list_option(
+    "--criterion",
+    "criteria",
+    metavar="NAME,…",
+    help="Compare what these criteria pick, by number of removed blocks, instead of all tickets.",
+)
+@tolerance_option
+@FIGURES_TO
+@json_option
+def compare(
+    name: str,
+    metrics: tuple[str, ...],
+    against: Any,
+    by: Any,
+    criteria: tuple[str, ...],
+    tolerance: tuple[str, ...],
+    figures: str | None,
+    as_json: bool,
+) -> None:
+    """Compare the tickets of a table with a reference, paired by seed and image, with the verdicts of `compare`."""
+    from robustprune.runtime.work import Work
+    from robustprune.tables.ticket_comparison import REFERENCES, compare_tickets
+    from robustprune.tables.ticket_table import load_table
+
+    read = load_table(name)
+    with terminal.progress_bar() as bar:
+        found = compare_tickets(
+            read,
+            given_names(metrics),
+            against=against,
+            by=by,
+            criteria=given_criteria(criteria),
+            tolerance=read_tolerances(tolerance),
+            work=Work(progress=bar),
+        )
+    if figures is not None:
+        from robustprune.tables.table_figures import draw_differences
+
+        save_figure(draw_differences(read.name, found), figures)
+    if as_json:
+        terminal.print_json([vars(each) for each in found])
+        return
+    _show_differences(f"{read.name}: layer tickets less {REFERENCES[against]}", found)
+
+
+def _show_differences(title: str, found: Sequence[TicketDifference]) -> None:
+    from robustprune.comparison.metric import write_difference, write_interval, write_value
+
+    terminal.table(
+        title,
+        ["ticket", "metric", ">seeds", ">MACs", ">reference", ">ticket", ">difference", "verdict"],
+        [
+            [
+                each.candidate,
+                each.metric,
+                each.n_seeds,
+                terminal.percent(each.macs),
+                write_value(each.reference, each.unit),
+                write_value(each.value, each.unit),
+                f"{write_difference(each.difference, each.unit)} {write_interval(each.interval, each.unit)}",
+                each.verdict,
+            ]
+            for each in found
+        ],
+        "Differences with 95 % intervals over seeds and images; of AUROC, ECE, NLL and Brier score, over seeds only. "
+        "Verdicts as of `robustprune compare`, not corrected for the number of rows.",
+    )
+
+
+@table.command(
+    examples=[
+        "resnet20/digits --criterion grasp",
+        "resnet20/digits --criterion my_file.py:MyCriterion",
+    ],
+)
+@NAMED
+@list_option(
+    "--criterion",
+    "criteria",
+    required=True,
+    metavar="NAME,…",
+    help="Criteria to judge, see `robustprune list criteria`.",
+)
+@METRICS
+@click.option(
+    "--draws",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Scorings per network, each on another random sample of images.",
+)
+@FIGURES_TO
+@json_option
+def rank(
+    name: str, criteria: tuple[str, ...], metrics: tuple[str, ...], draws: int, figures: str | None, as_json: bool
+) -> None:
+    """Judge pruning criteria against a table of trained tickets: rank correlation, regret and percentile.
+
+    TABLE is the name of one that comes with robustprune, or a Parquet file that `table build` wrote. The criterion
+    scores the dense network of each seed at initialization; nothing is trained. Random choices have an expected
+    τ of 0, a percentile of 50, and the regret in the column "regret of chance".
+    """
+    from robustprune.runtime.work import Work
+    from robustprune.tables.criterion_rank import rank_criterion
+    from robustprune.tables.ticket_table import load_table
+
+    read, ranks = load_table(name), []
+    with terminal.progress_bar() as bar:
+        for criterion in given_criteria(criteria):
+            ranks += rank_criterion(read, criterion, given_names(metrics), draws=draws, work=Work(progress=bar))
+    if figures is not None:
+        from robustprune.tables.table_figures import draw_criteria
+
+        save_figure(draw_criteria(read.name, ranks), figures)
+    if as_json:
+        terminal.print_json([each.to_dict() for each in ranks])
+        return
+    for metric in given_names(metrics):
+        own = [each for each in ranks if each.metric == metric]
+        terminal.table(
+            f"{read.name}, {len(read.seeds)} seeds: {metric}",
+            ["criterion", *(f">{text}" for text in _FIGURES.values())],
+            [[each.criterion, *(_plus_minus(each.figures.get(name), name) for name in _FIGURES)] for each in own],
+            _RANK_LEGEND if metric == given_names(metrics)[-1] else "",
+        )
+
+
+_RANK_LEGEND = (
+    "Means over seeds ± half of the 95 % interval. τ: Kendall's rank correlation of predicted and measured values. "
+    "regret: the best ticket of the same size less the picked one, in pp (nll, brier: their own unit). percentile: "
+    "share of the other tickets of that size that the picked one beats; within profile: of those with its profile."
+)
+
+
+@table.command(
+    examples=["resnet20/digits --metric accuracy,pgd_linf_16_255 --criterion grasp,snip"],
+)
+@NAMED
+@METRICS
+@list_option(
+    "--criterion",
+    "criteria",
+    metavar="NAME,…",
+    help="Criteria whose ranks predict the metrics, all together.",
+)
+@json_option
+def predict(name: str, metrics: tuple[str, ...], criteria: tuple[str, ...], as_json: bool) -> None:
+    """Split the variance of a metric among tickets, and show how well accuracy and criteria predict it.
+
+    The parts: depth profile (how many blocks each stage keeps), blocks (which ones), seed, and rest.
+    """
+    from robustprune.runtime.work import Work
+    from robustprune.tables.criterion_rank import score_networks
+    from robustprune.tables.predictability import metric_agreement, predicted_ranks, variance_shares
+    from robustprune.tables.ticket_table import load_table
+
+    read = load_table(name)
+    with terminal.progress_bar() as bar:
+        scores = {each: score_networks(read, each, work=Work(progress=bar)) for each in given_criteria(criteria)}
+    found = []
+    for metric in given_names(metrics):
+        agreement = None if metric == "accuracy" else metric_agreement(read, "accuracy", metric)
+        predicted = predicted_ranks(read, metric, scores) if scores else None
+        found.append((variance_shares(read, metric), {"tau_of_accuracy": agreement, "tau_of_criteria": predicted}))
+    if as_json:
+        plain = [(shares, {name: each and vars(each) for name, each in taus.items()}) for shares, taus in found]
+        terminal.print_json([{**vars(shares), **taus} for shares, taus in plain])
+        return
+    rows = []
+    for shares, taus in found:
+        parts = [shares.profile, shares.blocks, shares.seed, shares.rest]
+        written = ["–" if part is None else terminal.percent(part) for part in parts]
+        rows.append(
+            [shares.metric, *written, f"{shares.deviation:.4f}", *(write_mean(each, 2) for each in taus.values())]
+        )
+    terminal.table(
+        f"Shares of the variance, {read.name}",
+        ["metric", ">profile", ">blocks", ">seed", ">rest", ">deviation", ">τ of accuracy", ">τ of criteria"],
+        rows,
+        "Shares are of the variance among layer tickets. τ: Kendall's rank correlation with the metric, among tickets "
+        "of one seed and size.",
+    )
+
+
+def _plus_minus(found: SeedMean | None, figure: str) -> str:
+    if found is None:
+        return "–"
+    digits = 0 if figure.startswith("percentile") else 2
+    half = "" if found.low is None or found.high is None else f" ± {(found.high - found.low) / 2:.{digits}f}"
+    return f"{found.mean:.{digits}f}{half}".replace("-", "−")
