@@ -26,6 +26,20 @@ _FIGURES = {
 }
 
 
+_AGAINST = click.option(
+    "--against",
+    type=click.Choice(["dense", "random", "filters", "macs", "params"]),
+    default="dense",
+    help="Reference: the dense network; a random choice of as many blocks; or the filter ticket matched in this cost.",
+)
+_BY = click.option(
+    "--by",
+    type=click.Choice(["size", "profile", "ticket"]),
+    default="profile",
+    help="One candidate per number of removed blocks, per depth profile, or per set of blocks.",
+)
+
+
 @table.command(
     examples=[
         "resnet20/digits --against macs --metric accuracy,pgd_linf_16_255",
@@ -34,18 +48,8 @@ _FIGURES = {
 )
 @NAMED
 @METRICS
-@click.option(
-    "--against",
-    type=click.Choice(["dense", "random", "filters", "macs", "params"]),
-    default="dense",
-    help="Reference: the dense network; a random choice of as many blocks; or the filter ticket matched in this cost.",
-)
-@click.option(
-    "--by",
-    type=click.Choice(["size", "profile", "ticket"]),
-    default="profile",
-    help="One candidate per number of removed blocks, per depth profile, or per set of blocks.",
-)
+@_AGAINST
+@_BY
 @list_option(
     "--criterion",
     "criteria",

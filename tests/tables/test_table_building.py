@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from support import TWO_STAGES, Run, check_failure
 
-from robustprune.comparison import compare
+from robustprune.comparison.compared_networks import read_networks
+from robustprune.comparison.difference import estimate_difference
 from robustprune.comparison.sources import find_records
 from robustprune.errors import TableError
 from robustprune.sweep import Store, read_sweep, run_sweep
@@ -79,29 +80,26 @@ def test_the_dense_networks_are_those_of_a_sweep(home: Path, table: TicketTable)
 
 
 @pytest.mark.slow
-def test_verdicts_are_those_of_the_records(home: Path, table: TicketTable) -> None:
-    """`compare` reads the records of the sweep, the table has the same outcomes."""
+def test_differences_are_those_of_the_records(home: Path, table: TicketTable) -> None:
+    """As `compare` reads the outcomes of every image from the records of the sweep."""
+    removed = "network.stages.0.1, network.stages.1.2"
     by_ticket: dict[str, list[Path]] = {}
     for path in find_records(home / "runs"):
         by_ticket.setdefault(", ".join(json.loads(path.read_text())["model"]["removed"]), []).append(path)
-    pairs = {
-        "accuracy": "accuracy",
-        "robust_accuracy": "fgsm_linf_0_05",
-        "corruption_accuracy": "fog",
-    }
-    removed = "network.stages.0.1, network.stages.1.2"
-    expected = compare(by_ticket[""], {"ticket": by_ticket[removed]}).rows
-    found = {
-        each.metric: each
-        for each in compare_tickets(table, list(pairs.values()), by="ticket")
-        if each.candidate == f"without {removed}"
-    }
-    for kind, metric in pairs.items():
-        (row,) = (row for row in expected if row.metric.partition("[")[0] == kind)
-        own = found[metric]
-        assert own.difference == pytest.approx(row.difference)
-        assert own.interval == pytest.approx(row.interval)
-        assert (own.verdict, own.tolerance) == (row.verdict, row.tolerance)
+    dense, own = ([network.values for network in read_networks("", by_ticket[name])] for name in ("", removed))
+    columns = {"accuracy": "accuracy", "robust_accuracy": "fgsm_linf_0_05", "corruption_accuracy": "fog"}
+    every = compare_tickets(table, list(columns.values()), by="ticket")
+    found = {each.metric: each for each in every if each.candidate == f"without {removed}"}
+    for metric in dense[0]:
+        if metric.kind in columns:
+            expected = estimate_difference(
+                [each[metric] for each in dense], [each[metric] for each in own], paired=True
+            )
+            compared = found[columns.pop(metric.kind)]
+            assert compared.difference == pytest.approx(expected.difference)
+            assert compared.interval == pytest.approx(expected.interval())
+            assert compared.p_value == pytest.approx(expected.p_value)
+    assert not columns
 
 
 @pytest.mark.slow
