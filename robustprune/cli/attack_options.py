@@ -161,6 +161,12 @@ def accuracy_table(record: Record, out: str | None = None) -> None:
             ]
         )
     notes = [f"NLL {clean.nll:.4f}, ECE {clean.ece:.4f}, Brier {clean.brier:.4f}{f'; record in {out}' if out else ''}"]
+    notes += [
+        f"{entry.name} at {entry.epsilon:.4g}: {check.detail}"
+        for entry in record.attacks
+        for check in entry.checks
+        if entry.sampled and entry.valid and check.name == "sampled"
+    ]
     distances = {(each.name, each.norm): each.distance for each in record.attacks if each.distance and each.valid}
     notes += [f"{name} in {norm}: {_distance_text(each)}" for (name, norm), each in distances.items()]
     for curve in (each for each in record.curves if each.valid and (each.name, each.norm) not in distances):

@@ -6,6 +6,7 @@ import torch
 from robustprune.attacks import run_attack
 from robustprune.attacks.engine import two_phases
 from robustprune.errors import AttackError
+from robustprune.runtime.work import Work
 
 # One step of APGD leaves much to the second phase.
 ENSEMBLE = {"attack": "autoattack", "epsilon": 0.1, "steps": 1, "queries": 60, "target_classes": 1}
@@ -76,6 +77,17 @@ def test_the_strong_ensemble_samples_where_there_are_many(network, test_images, 
     many = run_attack(network, test_images[:6], test_labels[:6], "strong", epsilon=0.01)
     assert many.sampled.sampled == 2
     assert run_attack(network, test_images[:6], test_labels[:6], "strong", epsilon=0.01, sample="all").sampled is None
+
+
+def test_progress_counts_what_the_parts_take(network, test_images, test_labels):
+    told = []
+    images, labels = test_images[:40], test_labels[:40]
+    run_attack(
+        network, images, labels, **ENSEMBLE, work=Work(progress=lambda text, done, total: told.append((done, total)))
+    )
+    # One step of APGD and of APGD-T, each with a last look, FAB-T likewise, and 60 queries of Square.
+    assert {total for _, total in told} == {40 * (2 + 2 + 2 + 61)}
+    assert told[-1][0] == told[-1][1]
 
 
 @pytest.mark.parametrize(

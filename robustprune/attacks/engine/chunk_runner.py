@@ -16,7 +16,7 @@ from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.engine.queries import Batches, ModelQueries, predict_once
 from robustprune.attacks.engine.resume import SavedChunk, state_file
 from robustprune.attacks.engine.samples import TOGETHER, Samples
-from robustprune.attacks.registry import get_attack
+from robustprune.attacks.registry import ATTACKS, attack_options, get_attack
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
 from robustprune.inference import accelerate
@@ -172,9 +172,7 @@ class WorkDone:
         self, report: Callable[[float, float], None] | None, n: int, request: Attack, options: dict[str, Any]
     ) -> None:
         """Tell of an attack on n samples."""
-        steps = options.get("steps", options.get("queries"))
-        # A gradient per step and a last look; for an attack without steps, a guess of two queries.
-        self._per_sample = request.restarts * ((steps if isinstance(steps, int) else 1) + 1)
+        self._per_sample = request.restarts * _most_queries(options)
         self._report = report
         self._total = n * self._per_sample
         self._finished = 0
@@ -193,6 +191,16 @@ class WorkDone:
         self._done = done
         if self._report is not None:
             self._report(done, self._total)
+
+
+def _most_queries(options: dict[str, Any]) -> int:
+    """Return how often an attack with such options asks about a sample that it does not break, about."""
+    if isinstance(parts := options.get("attacks"), str):
+        known = [attack_options(part) if part in ATTACKS.builtin else {} for part in parts.split("+")]
+        return sum(_most_queries(own | {name: options[name] for name in own.keys() & options.keys()}) for own in known)
+    steps, targets = options.get("steps", options.get("queries")), options.get("target_classes", 1)
+    # A gradient per step and a last look; for an attack without steps, a guess of two queries.
+    return (steps * targets if isinstance(steps, int) else 1) + 1
 
 
 def neighbours(request: Attack) -> int:
