@@ -95,7 +95,8 @@ def test_images_are_read_when_their_turn_comes(few_digits: ImageData, network: n
 
 @pytest.mark.quick_cases(3)
 @pytest.mark.filterwarnings("ignore::robustprune.errors.PruningWarning")
-@pytest.mark.parametrize("criterion", sorted(set(CRITERIA.names()) - {"l1", "magnitude", "random"}))
+# sr is for trained networks, see test_reinitialization.py.
+@pytest.mark.parametrize("criterion", sorted(set(CRITERIA.names()) - {"l1", "magnitude", "random", "sr"}))
 def test_criteria_tell_of_progress_from_nothing_to_all(
     few_digits: ImageData, network: nn.Module, criterion: str
 ) -> None:
