@@ -19,7 +19,7 @@ from robustprune.comparison.metric import Floats, Metric, MetricValue
 from robustprune.comparison.pairing import Pairing, distinct_places, measurement_settings, require_equal
 from robustprune.comparison.pooling import pool, split_settings
 from robustprune.comparison.record_metrics import COSTS
-from robustprune.comparison.verdict import TOLERANCES, Tolerance, judge_estimate, read_tolerance
+from robustprune.comparison.verdict import TOLERANCES, Tolerance, judge_estimate, margin, read_tolerance
 from robustprune.errors import ComparisonError
 from robustprune.metrics.seeds import LEAST_SEEDS, interquartile_mean
 from robustprune.metrics.superiority import chance_to_be_ahead
@@ -253,7 +253,7 @@ def _row(metric: Metric, pairing: Pairing, conditions: _Conditions) -> Compariso
     estimate = estimate_difference(dense, own, paired=bool(pairing.pairs), trim=trim)
     about |= judge_estimate(
         estimate,
-        _margin(values[0], conditions.tolerances[metric.kind]),
+        margin(conditions.tolerances[metric.kind], values[0]),
         conditions.confidence,
         higher_is_better=metric.higher_is_better,
         has_failures=bool(conditions.failures[pairing.candidate]),
@@ -272,11 +272,6 @@ def _chance_to_be_better(
 ) -> tuple[float, tuple[float, float]] | None:
     sign = 1 if metric.higher_is_better else -1
     return chance_to_be_ahead(sign * values[0], sign * values[1], paired=paired, confidence=confidence)
-
-
-def _margin(dense: Floats, tolerance: float | str) -> float:
-    """Return ξ in the unit of a metric, from the values (S,) of the dense networks."""
-    return float(np.std(dense, ddof=1)) if isinstance(tolerance, str) else tolerance
 
 
 def _problem(metric: Metric, pairing: Pairing) -> str | None:

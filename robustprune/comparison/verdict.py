@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robustprune.errors import ComparisonError
 from robustprune.metrics.seeds import CrossedDifference
 from robustprune.registry import suggest
@@ -38,7 +41,8 @@ TOLERANCES: Mapping[str, float | str] = {
     **{"ece": 1.0, "nll": 0.0, "brier": 0.0},
 }
 """Kind of metric → ξ: in percentage points for shares, else in the unit of the metric."""
-_NO_SHARES = ("nll", "brier")
+NO_SHARES = ("nll", "brier")
+"""Kinds of metrics that are no shares: their differences are in their own unit, not in percentage points."""
 
 
 def read_tolerance(given: Tolerance) -> dict[str, float | str]:
@@ -57,16 +61,21 @@ def read_tolerance(given: Tolerance) -> dict[str, float | str]:
         return {kind: _read_one(kind, given.get(kind, default)) for kind, default in TOLERANCES.items()}
     if given == "std":
         return dict.fromkeys(KINDS, "std")
-    return {kind: 0.0 if kind in _NO_SHARES else _read_one(kind, given) for kind in KINDS}
+    return {kind: 0.0 if kind in NO_SHARES else _read_one(kind, given) for kind in KINDS}
 
 
 def _read_one(kind: str, value: Any) -> float | str:
     if value == "std":
         return "std"
     if isinstance(value, str) or not 0 <= value < 100:
-        unit = "a number" if kind in _NO_SHARES else "percentage points"
+        unit = "a number" if kind in NO_SHARES else "percentage points"
         raise ComparisonError(f"the tolerance of {KINDS[kind]} must be 'std' or {unit} from 0 to 100, got {value!r}")
     return float(value)
+
+
+def margin(tolerance: float | str, reference: NDArray[Any]) -> float:
+    """Return ξ in the unit of a metric, from the values (S,) of the reference where it is their standard deviation."""
+    return float(np.std(reference, ddof=1)) if isinstance(tolerance, str) else tolerance
 
 
 def write_margin(value: float | str | None, unit: str = "pp") -> str:
@@ -80,7 +89,7 @@ def write_tolerances(tolerances: Mapping[str, float | str], metrics: Sequence[st
     groups: dict[str, list[str]] = {}
     for kind in kinds:
         if kind in tolerances:
-            text = write_margin(tolerances[kind], "" if kind in _NO_SHARES else "pp")
+            text = write_margin(tolerances[kind], "" if kind in NO_SHARES else "pp")
             groups.setdefault("none" if text in ("0", "0 pp") else text, []).append(KINDS[kind])
     return "; ".join(f"{margin} ({', '.join(names)})" for margin, names in groups.items())
 

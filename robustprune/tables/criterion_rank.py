@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from robustprune.comparison.verdict import NO_SHARES
 from robustprune.data import load_data
 from robustprune.metrics.concordance import kendall, percentile
 from robustprune.metrics.seeds import SeedMean, mean_over_seeds
@@ -136,7 +137,7 @@ def judge_scores(
     """Return what scores, by seed, are worth in a metric: over all sizes, and by the number of blocks removed."""
     judged: _Judged = {}
     for seed, drawn in scores.items():
-        judge = _Judge(table, table.goodness(metric, seed), 1 if metric in ("nll", "brier") else 100)
+        judge = _Judge(table, table.goodness(metric, seed), 1 if metric in NO_SHARES else 100)
         judged[seed] = [judge.judge(own) for own in drawn]
     sizes = sorted({size for drawn in judged.values() for own in drawn for size in own} - {0})
     return _over_seeds(judged, 0), {size: _over_seeds(judged, size) for size in sizes}

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from robustprune.comparison.verdict import NO_SHARES
 from robustprune.metrics.seeds import SeedMean
 from robustprune.report.figures.drawing import Drawing
 from robustprune.report.figures.style import (
@@ -26,7 +27,6 @@ from robustprune.tables.budget import ProfileMeans
 from robustprune.tables.criterion_rank import CriterionRank
 from robustprune.tables.ticket_comparison import REFERENCES, TicketDifference
 
-_NO_SHARES = ("nll", "brier")
 _ROW = 0.17  # inches
 
 
@@ -51,7 +51,7 @@ def draw_profiles(table: str, found: Sequence[ProfileMeans], metrics: Sequence[s
                     at = (place, scale * mean.mean)
                     panel.annotate(each.kept, at, (0, 5), textcoords="offset points", fontsize=6, ha="center")
                 rows.append([each.method, each.kept, metric, place, *(scale * end for end in (mean.mean, *mean.ends))])
-            panel.set_title(f"{metric}{'' if metric in _NO_SHARES else ' (%)'}")
+            panel.set_title(f"{metric}{'' if metric in NO_SHARES else ' (%)'}")
             panel.set_xlabel("MACs (% of dense)")
         add_legend(figure, styles)
     best = ", ".join(f"{each.method} {each.kept}" for each in found if each.is_best)
@@ -145,4 +145,4 @@ def _draw_panel(
 
 
 def _scale(metric: str) -> float:
-    return 1.0 if metric in _NO_SHARES else 100.0
+    return 1.0 if metric in NO_SHARES else 100.0

@@ -10,7 +10,15 @@ import numpy as np
 
 from robustprune.comparison.difference import estimate_difference
 from robustprune.comparison.metric import POINTS, SHARE, MetricValue
-from robustprune.comparison.verdict import TOLERANCES, Tolerance, Verdict, judge_estimate, read_tolerance
+from robustprune.comparison.verdict import (
+    NO_SHARES,
+    TOLERANCES,
+    Tolerance,
+    Verdict,
+    judge_estimate,
+    margin,
+    read_tolerance,
+)
 from robustprune.errors import TableError
 from robustprune.metrics.seeds import LEAST_SEEDS
 from robustprune.runtime.devices import Device
@@ -138,7 +146,7 @@ class _Judge:
         estimate = estimate_difference(before, after, paired=True)
         judged = judge_estimate(
             estimate,
-            _margin(self.tolerances[kind], before),
+            margin(self.tolerances[kind], np.array([each.value for each in before])),
             self.confidence,
             higher_is_better=not is_smaller_better(metric),
             has_failures=False,
@@ -148,7 +156,7 @@ class _Judge:
             candidate=candidate,
             against=against,
             metric=metric,
-            unit="" if kind in ("nll", "brier") else POINTS,
+            unit="" if kind in NO_SHARES else POINTS,
             n_seeds=len(own),
             macs=float(np.mean([row["macs"] / self.table.dense_macs for rows in own.values() for row in rows])),
             reference=float(np.mean([each.value for each in before])),
@@ -202,7 +210,7 @@ def _reference(table: TicketTable, group: _Group, against: Reference) -> _Group:
 def _value(table: TicketTable, rows: Sequence[Row], metric: str) -> MetricValue:
     """Return the mean of a metric over some networks, and its contributions of each image where the table has them."""
     values = table.values(rows, metric)
-    scale = 1.0 if metric in ("nll", "brier") else SHARE
+    scale = 1.0 if metric in NO_SHARES else SHARE
     outcomes = [np.mean(list(each), axis=0) for row in rows if (each := [*_outcomes(table, row, metric)])]
     samples = (np.mean(outcomes, axis=0),) if outcomes else ()
     return MetricValue(scale * float(np.mean(values)), samples, scale)
@@ -223,7 +231,3 @@ def _kind(table: TicketTable, metric: str) -> str:
     if metric == "corruption_mean_accuracy" or metric in table.corruptions:
         return "corruption_accuracy"
     return "robust_accuracy" if f"right_{metric}" in table.rows[0] else "auroc"
-
-
-def _margin(tolerance: float | str, reference: Sequence[MetricValue]) -> float:
-    return float(np.std([each.value for each in reference], ddof=1)) if isinstance(tolerance, str) else tolerance
