@@ -105,14 +105,17 @@ def _merge(first: AttackResult, second: AttackResult, chosen: Tensor) -> AttackR
         broken_by[place] = second.broken_by[number]
     together = as_one([second, first], first.attack)
     checks = [check_sample_size(found["broken"]) if each.name == "sample size" else each for each in together.checks]
-    stages = first.options["stages"] | second.options["stages"]
+    before, after = first.options["stages"], second.options["stages"]
+    stages = before | after
+    for name in before.keys() & after.keys():  # a part that begins in the first phase and ends in the second
+        stages[name] = after[name] | {"first_class": before[name]["first_class"]}
     options = {**first.options, "stages": stages, "restarts": together.options["restarts"]}
     return replace(together, **found, broken_by=broken_by, options=options, checks=tuple(checks))
 
 
 def _with_account(result: AttackResult, account: SampledPhase, name: str, size: int) -> AttackResult:
     low, high = account.interval
-    second = get_attack(name).phases[1].replace("+", " and ")  # type: ignore[attr-defined]
+    second = " and ".join(get_attack(name).phases[1].replace("+", ", ").rsplit(", ", 1))  # type: ignore[attr-defined]
     said = (
         f"{second} attacked {account.sampled} of {account.survivors} survivors and broke {account.broken}; on all "
         f"of them the robust accuracy is in [{low:.4f}, {high:.4f}] (95 %, exact)"
