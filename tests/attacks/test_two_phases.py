@@ -58,7 +58,7 @@ def test_classes_can_be_divided_between_phases(network, test_images, test_labels
 def test_every_survivor_is_drawn_as_often():
     survivors, counts = torch.arange(10, 40), torch.zeros(40)
     for seed in range(400):
-        drawn = two_phases._draw(survivors, list(range(100, 140)), 6, seed)
+        drawn = two_phases.draw_survivors(survivors, list(range(100, 140)), 6, seed)
         assert drawn.tolist() == sorted(set(drawn.tolist()))
         counts[drawn] += 1
     assert counts[:10].sum() == 0

@@ -69,7 +69,7 @@ def attack_in_two_phases(
 
     first = attack(samples, phase(0), previous)
     survivors = (~first.broken).nonzero()[:, 0]
-    chosen = _draw(survivors, samples.ids, size, request.seed)
+    chosen = draw_survivors(survivors, samples.ids, size, request.seed)
     if not len(chosen):
         return _with_account(
             first, SampledPhase(0, 0, 0, (first.robust_accuracy,) * 2, _passes(first)), request.name, size
@@ -86,7 +86,7 @@ def attack_in_two_phases(
     return _with_account(_merge(first, second, chosen), account, request.name, size)
 
 
-def _draw(survivors: Tensor, ids: list[int], size: int, seed: int) -> Tensor:
+def draw_survivors(survivors: Tensor, ids: list[int], size: int, seed: int) -> Tensor:
     """Return the places (m,) of at most ``size`` survivors, rising: those whose ids draw the lowest numbers."""
     drawn = sorted(survivors.tolist(), key=lambda place: derive_seed(seed, "second phase", ids[place]))
     return torch.tensor(sorted(drawn[:size]), dtype=torch.long)
