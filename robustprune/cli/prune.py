@@ -13,6 +13,8 @@ from robustprune.cli.application import commands
 from robustprune.cli.options import (
     ELIGIBILITY,
     ELIGIBILITY_HELP,
+    UNIT,
+    UNIT_HELP,
     DataOptions,
     NetworkOptions,
     Setup,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
 # What belongs to each method, and of which it needs one.
 _OPTIONS = {
-    "layer": ("blocks", "eligibility"),
+    "layer": ("blocks", "eligibility", "unit"),
     "filter": ("match", "filters", "match_by"),
     "weight": ("sparsity", "rounds"),
 }
@@ -111,6 +113,7 @@ prune_options = gathered(
         "This method needs it.",
     ),
     click.option("--eligibility", type=ELIGIBILITY, help=f"layer: {ELIGIBILITY_HELP}  [default: paper]"),
+    click.option("--unit", type=UNIT, help=f"layer: {UNIT_HELP}  [default: block]"),
     click.option("--match", type=Source(), help="filter: layer ticket to match; see --match-by."),
     click.option(
         "--filters", type=click.IntRange(min=1), help="filter: number of filters to remove, instead of --match."
@@ -141,6 +144,7 @@ prune_options = gathered(
     examples=[
         "--model resnet32 --dataset digits --criterion grasp --blocks 4 --out ticket.pt",
         "--model resnet32 --blocks layer1.1,layer2.3 --out ticket.pt",
+        "--model torchvision:vit_b_16 --unit attention --blocks 3 --out ticket.pt",
         "--model resnet32 --method filter --match ticket.pt --out filters.pt",
     ],
 )
@@ -229,6 +233,7 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": plan.method,
         "criterion": plan.criterion,
+        "unit": plan.unit,
         "blocks": asked.blocks,
         "removed": list(plan.removed),
         "eligible": list(plan.eligible),
@@ -287,7 +292,7 @@ def _decisions(ticket: Ticket, dense: Ticket) -> dict[str, str]:
     """Return what became of each block of the dense network, and why one stays although its score is low."""
     from robustprune.pruning import find_blocks, ineligible_because
 
-    plan, blocks = ticket.plan, find_blocks(dense.network)
+    plan, blocks = ticket.plan, find_blocks(dense.network, unit=ticket.plan.unit)
     scores: Mapping[str, Any] = ticket.scores  # of blocks, hence one number each
     highest = max(scores[name] for name in plan.removed if name in scores)
     found = {}

@@ -1,6 +1,6 @@
 """Finding, ranking and removing residual blocks, and filters within them."""
 
-from robustprune.pruning.blocks import Block, Blocks, find_blocks, weight_layers
+from robustprune.pruning.blocks import BRANCH_NAMES, Block, Blocks, Unit, check_unit, find_blocks, weight_layers
 from robustprune.pruning.choice import (
     Choice,
     Eligibility,
@@ -37,6 +37,7 @@ from robustprune.pruning.subsets import (
 from robustprune.pruning.surgery import remove_blocks
 
 __all__ = [
+    "BRANCH_NAMES",
     "CRITERIA",
     "Block",
     "BlockScores",
@@ -51,9 +52,11 @@ __all__ = [
     "RemovedBlock",
     "Residue",
     "Subset",
+    "Unit",
     "apply_masks",
     "check_eligibility",
     "check_masks",
+    "check_unit",
     "choose_blocks",
     "count_kept",
     "criterion_class",

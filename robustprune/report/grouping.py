@@ -176,6 +176,7 @@ def identity(record: Record) -> dict[str, Any]:
         "criterion": plan.get("criterion"),
         "options": plan.get("options") or {},
         "eligibility": plan.get("eligibility"),
+        "unit": plan.get("unit") or "block",
         "choice": plan.get("choice") or "lowest",
         "variant": plan.get("variant"),
         "match": match.get("by"),
@@ -213,7 +214,11 @@ def name_method(record: Record) -> str:
         control = _CONTROLS.get(str(plan.get("choice")))
         kind, facts = (
             "layer ticket",
-            [criterion, _count("block", len(plan["removed"])), *([control] if control else [])],
+            [
+                criterion,
+                _count(_UNITS[plan.get("unit") or "block"], len(plan["removed"])),
+                *([control] if control else []),
+            ],
         )
     elif method == "filter":
         kind, facts = "filter ticket", [criterion, *(["uniform"] if plan.get("variant") == "uniform" else [])]
@@ -229,12 +234,14 @@ def name_method(record: Record) -> str:
     return f"{kind} ({', '.join(facts)})" if facts else kind
 
 
+_UNITS = {"block": "block", "attention": "attention branch", "mlp": "MLP branch"}
+"""What layer tickets lose, in words."""
 _CONTROLS = {"highest": "highest scores", "random-per-stage": "random per stage"}
 """Choice of blocks → the same in words; the lowest scores go without saying."""
 
 
 def _count(noun: str, count: int) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
+    return f"{count} {noun}{('es' if noun.endswith('ch') else 's') if count != 1 else ''}"
 
 
 def name_context(record: Record) -> str:

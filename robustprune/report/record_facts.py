@@ -37,7 +37,7 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
 def _network(record: Record) -> Facts:
     model = record.model
     filters = model.plan.get("removed_filters") or {}
-    shown_elsewhere = ("removed", "eligible", "removed_filters")
+    shown_elsewhere = ("removed", "removed_parts", "eligible", "removed_filters")
     return _flat(
         {
             "file": model.path or NONE,

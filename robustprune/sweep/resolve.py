@@ -129,10 +129,12 @@ class _Resolver:
             masks = {"method": "weight", "sparsity": asked.sparsity, "rounds": rounds}
             return self._stage(run, "prune", {**scoring, **masks}, base)
         target = "blocks" if asked.method == "layer" else "filters"
-        inputs = {**origin, **asked.model_dump(mode="json", include={"method", "blocks", "eligibility"})}
+        # Only branches name themselves: what was made before there were such units keeps its address.
+        unit = {} if asked.unit == "block" else {"unit": asked.unit}
+        inputs = {**origin, **asked.model_dump(mode="json", include={"method", "blocks", "eligibility"}), **unit}
         if asked.criterion is None:  # blocks are named
             return self._stage(run, "prune", inputs, base)
-        needs = {**base, "scores": self._stage(run, "score", {**scoring, "of": target}, base)}
+        needs = {**base, "scores": self._stage(run, "score", {**scoring, "of": target, **unit}, base)}
         if asked.choice != "lowest":
             inputs["choice"] = asked.choice
         if asked.method != "layer":

@@ -44,7 +44,7 @@ Tell = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, from 0 to 1."""
 
 _STARTED = "started.json"
-_OF_A_CUT = ("method", "blocks", "eligibility", "choice", "match_by")
+_OF_A_CUT = ("method", "blocks", "unit", "eligibility", "choice", "match_by")
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,11 @@ def find_weights(job: Job) -> None:
 def score_network(job: Job) -> None:
     """Score blocks, or filters."""
     method = "layer" if job.inputs["of"] == "blocks" else "filter"
-    asked = Pruning(method, criterion=job.inputs["criterion"], options=job.inputs["options"])
+    own = {name: job.inputs[name] for name in ("criterion", "options", "unit") if name in job.inputs}
+    asked = Pruning(method, **own)
     found = score(job.base(), job.data(), asked, job.inputs["seed"], job.device, job.reporting_work)
     values = {name: value if isinstance(value, float) else value.tolist() for name, value in found.items()}
-    own = {name: getattr(found, name) for name in ("criterion", "options", "seed", "seconds")}
+    own = {name: getattr(found, name) for name in ("criterion", "options", "seed", "seconds", "unit")}
     write_atomically(job.work / "scores.json", json.dumps({"scores": values, **own}, indent=2).encode())
 
 

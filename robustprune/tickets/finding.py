@@ -36,7 +36,7 @@ def score(
     """Return what the criterion finds the blocks of a network, or its filters, to be worth."""
     criterion, how = str(asked.criterion), {"seed": seed, "device": device, "work": work, **asked.options}
     if asked.method == "layer":
-        return score_blocks(dense.network, data, criterion, **how)
+        return score_blocks(dense.network, data, criterion, unit=asked.unit, **how)
     layers = list(prunable_convolutions(dense.network, find_blocks(dense.network)).values())
     return score_filters(dense.network, layers, data, criterion, **how)
 
@@ -49,7 +49,7 @@ def cut(
     ``match`` is the layer ticket of the same criterion and blocks, where filters go: as many as it lost.
     """
     if not isinstance(scores, FilterScores):
-        how: dict[str, Any] = {"eligibility": asked.eligibility, "choice": asked.choice}
+        how: dict[str, Any] = {"eligibility": asked.eligibility, "choice": asked.choice, "unit": asked.unit}
         return prune_layers(dense, scores, blocks=asked.blocks or 0, **how)
     variant: FilterVariant = "uniform" if asked.method == "filter-uniform" else "global"
     return prune_filters(dense, scores, match=match, match_by=asked.match_by, variant=variant)
@@ -60,7 +60,7 @@ def check_possible(network: nn.Module, asked: Pruning) -> None:
     criterion = make_criterion(asked.criterion, **asked.options) if asked.criterion else None
     if asked.method == "weight":
         return
-    found = find_blocks(network)
+    found = find_blocks(network, unit=asked.unit)
     if isinstance(asked.blocks, tuple):
         named_blocks(found, asked.blocks)
     else:

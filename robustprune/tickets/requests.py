@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field
 
 from robustprune.errors import PruningError, RobustPruneError
-from robustprune.pruning import Choice, Eligibility, named_criterion
+from robustprune.pruning import Choice, Eligibility, Unit, named_criterion
 from robustprune.runtime.requests import Request
 from robustprune.tickets.header import MatchBy
 
@@ -37,6 +37,7 @@ class Pruning(Request):
             several, ``grasp+cka``, by the sum of their ranks. A layer ticket whose blocks are named has none.
         options: Options of the criterion; whatever keyword is no other field is one.
         blocks: How many blocks go, or which, by name; of filter tickets, from the layer ticket that is matched.
+        unit: What a block is: ``block``, a whole one, or the ``attention`` or ``mlp`` branches of a transformer's.
         sparsity: The share of weights that is masked.
         rounds: In how many rounds; by default as many as the criterion wants.
         eligibility: Which blocks may go: ``paper``, ``strict`` or ``identity``.
@@ -56,6 +57,7 @@ class Pruning(Request):
     criterion: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     blocks: Blocks = None
+    unit: Unit = "block"
     sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
     rounds: Count | None = None
     eligibility: Eligibility = "paper"
@@ -91,6 +93,10 @@ class Pruning(Request):
                 raise PruningError(f"the method {self.method!r} has no use for {name}; leave it out, or set it to null")
         if self.choice != "lowest" and self.method != "layer":
             raise PruningError(f"the choice {self.choice!r} is one of blocks; leave it out for {self.method!r}")
+        if self.unit != "block" and self.method != "layer":
+            raise PruningError(
+                f"the unit {self.unit!r} belongs to the method 'layer'; leave it out for {self.method!r}"
+            )
         if self.at_init and self.method != "dense" and str(self.rewind) not in ("0", "0%", "random", "shuffled"):
             raise PruningError(
                 "a ticket found at initialization starts there: rewind to 0, random or shuffled, or set at_init to "
