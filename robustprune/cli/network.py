@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -179,9 +179,12 @@ def blocks(
         facts = {"model": network.model, "unit": unit, "eligibility": rule, "removable_together": most}
         terminal.print_json({**facts, "blocks": rows})
         return
-    kind = BRANCH_NAMES.get(unit, "block")
+    _draw_blocks(rows, BRANCH_NAMES.get(unit, "block"), ticket.architecture.called, f"({rule}); at most {most} can go")
+
+
+def _draw_blocks(rows: Sequence[Mapping[str, Any]], kind: str, network: str, rule: str) -> None:
     terminal.table(
-        f"{kind[0].upper()}{kind[1:]}{'s' if unit == 'block' else 'es'} of {ticket.architecture.called}",
+        f"{kind[0].upper()}{kind[1:]}{'es' if kind.endswith('ch') else 's'} of {network}",
         [kind, ">stage", ">position", ">parameters", ">MACs", ">share", "can go"],
         [
             [
@@ -195,8 +198,7 @@ def blocks(
             ]
             for row in rows
         ],
-        f"{sum(row['reason'] is None for row in rows)} of {len(rows)} are eligible ({rule}); "
-        f"at most {most} can go together",
+        f"{sum(row['reason'] is None for row in rows)} of {len(rows)} are eligible {rule} together",
     )
 
 
