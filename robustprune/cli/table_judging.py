@@ -9,12 +9,14 @@ import click
 
 from robustprune.cli import terminal
 from robustprune.cli.compare import read_tolerances, tolerance_option
-from robustprune.cli.options import given_criteria, given_names, json_option, list_option
+from robustprune.cli.options import given_criteria, given_names, json_option, list_option, stack
 from robustprune.cli.table_group import FIGURES_TO, METRICS, NAMED, save_figure, table, write_mean
 
 if TYPE_CHECKING:
     from robustprune.metrics.seeds import SeedMean
+    from robustprune.tables.criterion_rank import CriterionRank
     from robustprune.tables.ticket_comparison import TicketDifference
+    from robustprune.tables.ticket_table import TicketTable
 
 _FIGURES = {
     "tau_subsets": "τ, tickets",
@@ -119,6 +121,28 @@ def _show_differences(title: str, found: Sequence[TicketDifference]) -> None:
     )
 
 
+_DRAWS = click.option(
+    "--draws",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Scorings per network, each on another random sample of images.",
+)
+_WITHIN = stack(
+    list_option(
+        "--budget",
+        "budgets",
+        metavar="COST<=NUMBER[%],…",
+        help="Judge the tickets that searches find within these budgets, 'macs<=80%' of the dense network, instead.",
+    ),
+    list_option(
+        "--search",
+        "searches",
+        metavar="NAME,…",
+        help="With --budget: greedy (one-shot pruning), beam:width=8, evolution, exhaustive.  [default: greedy]",
+    ),
+)
+
+
 @table.command(
     examples=[
         "resnet20/digits --criterion grasp",
@@ -135,24 +159,8 @@ def _show_differences(title: str, found: Sequence[TicketDifference]) -> None:
     help="Criteria to judge, see `robustprune list criteria`.",
 )
 @METRICS
-@click.option(
-    "--draws",
-    type=click.IntRange(min=1),
-    default=1,
-    help="Scorings per network, each on another random sample of images.",
-)
-@list_option(
-    "--budget",
-    "budgets",
-    metavar="COST<=NUMBER[%],…",
-    help="Judge the tickets that searches find within these budgets, 'macs<=80%' of the dense network, instead.",
-)
-@list_option(
-    "--search",
-    "searches",
-    metavar="NAME,…",
-    help="With --budget: greedy (one-shot pruning), beam:width=8, evolution, exhaustive.  [default: greedy]",
-)
+@_DRAWS
+@_WITHIN
 @FIGURES_TO
 @json_option
 def rank(
@@ -195,13 +203,17 @@ def rank(
     if as_json:
         terminal.print_json([each.to_dict() for each in ranks])
         return
-    for metric in given_names(metrics):
+    _show_ranks(read, ranks, given_names(metrics))
+
+
+def _show_ranks(read: TicketTable, ranks: Sequence[CriterionRank], metrics: Sequence[str]) -> None:
+    for metric in metrics:
         own = [each for each in ranks if each.metric == metric]
         terminal.table(
             f"{read.name}, {len(read.seeds)} seeds: {metric}",
             ["criterion", *(f">{text}" for text in _FIGURES.values())],
             [[each.criterion, *(_plus_minus(each.figures.get(name), name) for name in _FIGURES)] for each in own],
-            _RANK_LEGEND if metric == given_names(metrics)[-1] else "",
+            _RANK_LEGEND if metric == metrics[-1] else "",
         )
 
 
