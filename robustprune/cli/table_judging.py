@@ -121,6 +121,13 @@ def _show_differences(title: str, found: Sequence[TicketDifference]) -> None:
     )
 
 
+_JUDGED = list_option(
+    "--criterion",
+    "criteria",
+    required=True,
+    metavar="NAME,…",
+    help="Criteria to judge, see `robustprune list criteria`.",
+)
 _DRAWS = click.option(
     "--draws",
     type=click.IntRange(min=1),
@@ -151,13 +158,7 @@ _WITHIN = stack(
     ],
 )
 @NAMED
-@list_option(
-    "--criterion",
-    "criteria",
-    required=True,
-    metavar="NAME,…",
-    help="Criteria to judge, see `robustprune list criteria`.",
-)
+@_JUDGED
 @METRICS
 @_DRAWS
 @_WITHIN
