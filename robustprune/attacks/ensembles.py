@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 # Functions, since the package calls one of its functions as it does the module.
-from robustprune.attacks.apgd import TARGETS, cross_entropy_attack, targeted_attack
+from robustprune.attacks.apgd import cross_entropy_attack, targeted_attack
 from robustprune.attacks.engine.problem import AttackProblem
 from robustprune.attacks.fab import attack as fab_attack
 from robustprune.attacks.pgd import attack as pgd_attack
@@ -16,8 +16,9 @@ from robustprune.errors import AttackError
 from robustprune.registry import suggest
 
 # Those of APGD and Square.
-_NORMS = for_norms("linf", "l2")
+_NORMS = for_norms("linf", "l2", "l1")
 _QUICK = "pgd-ce+pgd-margin"
+RUNS_IN_L1, TARGETS_IN_L1 = 5, 5
 _GRADIENTS, _REST = "apgd-ce+apgd-t", "fab-t+square"
 
 
@@ -28,37 +29,29 @@ def autoattack(
     *,
     steps: int = 100,
     queries: int = 5000,
-    target_classes: int = TARGETS,
+    target_classes: int | None = None,
     attacks: str = f"{_GRADIENTS}+{_REST}",
     sample: int | Literal["all"] = "all",
 ) -> None:
     """Run the standard AutoAttack ensemble (Croce & Hein 2020, arXiv:2003.01690).
 
     APGD on cross-entropy, targeted APGD, targeted FAB and Square, with the hyper-parameters of its version
-    "standard" as defaults: 100 steps, 9 target classes (fewer where there are fewer), 5000 queries, one run of each.
+    "standard" as defaults: 100 steps, 9 target classes (fewer where there are fewer), 5000 queries, one run of each; in
+    L1 (Croce & Hein 2021, arXiv:2103.01208) five runs of APGD on cross-entropy, and 5 target classes of targeted APGD.
     With ``sample``, FAB and Square attack so many of the survivors of APGD, drawn at random.
     """
-    _run(
-        problem,
-        attacks,
-        {
-            "apgd-ce": (cross_entropy_attack, {"steps": steps}),
-            "apgd-t": (targeted_attack, {"steps": steps, "target_classes": target_classes}),
-            "fab-t": (fab_attack, {"steps": steps, "target_classes": target_classes}),
-            "square": (square_attack, {"queries": queries}),
-        },
-    )
+    _run(problem, attacks, _parts(problem.norm, steps, queries, target_classes))
 
 
 def quick(problem: AttackProblem) -> None:
     """Run ten steps of PGD on cross-entropy, then on the margin: an upper bound in seconds."""
-    _run(problem, _QUICK, _PARTS)
+    _run(problem, _QUICK, _parts(problem.norm))
 
 
 @_NORMS
 def medium(problem: AttackProblem) -> None:
     """Run `quick`, then APGD-CE and APGD-T: AutoAttack without FAB-T and Square."""
-    _run(problem, f"{_QUICK}+{_GRADIENTS}", _PARTS)
+    _run(problem, f"{_QUICK}+{_GRADIENTS}", _parts(problem.norm))
 
 
 @_NORMS
@@ -70,18 +63,30 @@ def strong(
     sample: int | Literal["all", "auto"] = "auto",
 ) -> None:
     """Run `quick`, then `autoattack`; FAB and Square on 400 survivors where there are more than 1,000 samples."""
-    _run(problem, attacks, _PARTS)
+    _run(problem, attacks, _parts(problem.norm))
 
 
 _Parts = Mapping[str, tuple[AttackFunction, Mapping[str, Any]]]
-_PARTS: _Parts = {
-    "pgd-ce": (pgd_attack, {"steps": 10, "loss": "ce"}),
-    "pgd-margin": (pgd_attack, {"steps": 10, "loss": "margin"}),
-    "apgd-ce": (cross_entropy_attack, {"steps": 100}),
-    "apgd-t": (targeted_attack, {"steps": 100}),
-    "fab-t": (fab_attack, {"steps": 100}),
-    "square": (square_attack, {"queries": 5000}),
-}
+
+
+def _parts(norm: str, steps: int = 100, queries: int = 5000, target_classes: int | None = None) -> _Parts:
+    targets = {} if target_classes is None else {"target_classes": target_classes}
+    of_apgd = targets or ({"target_classes": TARGETS_IN_L1} if norm == "l1" else {})
+    runs = {"runs": RUNS_IN_L1} if norm == "l1" else {}
+    return {
+        "pgd-ce": (pgd_attack, {"steps": 10, "loss": "ce"}),
+        "pgd-margin": (pgd_attack, {"steps": 10, "loss": "margin"}),
+        "apgd-ce": (_several_ascents if runs else cross_entropy_attack, {"steps": steps, **runs}),
+        "apgd-t": (targeted_attack, {"steps": steps, **of_apgd}),
+        "fab-t": (fab_attack, {"steps": steps, **targets}),
+        "square": (square_attack, {"queries": queries}),
+    }
+
+
+@_NORMS
+def _several_ascents(problem: AttackProblem, *, steps: int, runs: int) -> None:
+    for _ in range(runs):
+        cross_entropy_attack(problem, steps=steps)
 
 
 def _run(problem: AttackProblem, attacks: str, parts: _Parts) -> None:

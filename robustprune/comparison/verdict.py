@@ -27,6 +27,7 @@ Tolerance = float | str | Mapping[str, float | str]
 KINDS = {
     "accuracy": "accuracy",
     "robust_accuracy": "robust accuracy",
+    "median_distance": "median distance to the decision boundary",
     "corruption_accuracy": "accuracy under corruptions",
     "shift_accuracy": "accuracy on shifted sets",
     "auroc": "AUROC",
@@ -38,10 +39,10 @@ KINDS = {
 
 TOLERANCES: Mapping[str, float | str] = {
     **{"accuracy": 1.0, "robust_accuracy": 2.0, "corruption_accuracy": 2.0, "shift_accuracy": 2.0, "auroc": 2.0},
-    **{"ece": 1.0, "nll": 0.0, "brier": 0.0},
+    **{"ece": 1.0, "nll": 0.0, "brier": 0.0, "median_distance": 0.0},
 }
 """Kind of metric → ξ: in percentage points for shares, else in the unit of the metric."""
-NO_SHARES = ("nll", "brier")
+NO_SHARES = ("nll", "brier", "median_distance")
 """Kinds of metrics that are no shares: their differences are in their own unit, not in percentage points."""
 
 

@@ -179,6 +179,7 @@ def _evaluate_alone(
         clean=clean,
         attacks=attacked.entries,
         curves=attacked.curves,
+        optimality=attacked.optimality,
         ood=found.entries if found else [],
         ood_summary=found.summary if found else None,
         shift=entries,

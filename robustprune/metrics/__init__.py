@@ -13,16 +13,19 @@ from robustprune.metrics.classification import (
     wilson_interval,
 )
 from robustprune.metrics.detection import DetectionFigures, detection_figures, detection_intervals, shares_below
-from robustprune.metrics.medians import median_interval
+from robustprune.metrics.medians import median_interval, resampled_medians
+from robustprune.metrics.optimality import Optimality, attack_optimality
 from robustprune.metrics.seeds import SeedMean, mean_and_half_width, mean_interval, mean_over_seeds
 
 __all__ = [
     "LEAST_SAMPLES",
     "DetectionFigures",
     "MeanCka",
+    "Optimality",
     "SeedMean",
     "accuracy",
     "area_under_risk_coverage",
+    "attack_optimality",
     "brier_score",
     "centred_gram",
     "confidence_bins",
@@ -35,6 +38,7 @@ __all__ = [
     "mean_over_seeds",
     "median_interval",
     "negative_log_likelihood",
+    "resampled_medians",
     "risk_coverage",
     "sample_figures",
     "shares_below",

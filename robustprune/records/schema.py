@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from robustprune.attacks.attack_ranking import OptimalityEntry
 from robustprune.corruptions.corruption_result import CorruptionResult, ShiftEntry
 from robustprune.errors import EvaluationError
 from robustprune.ood.ood_result import OodEntry, OodSummary
@@ -200,6 +201,7 @@ class Record(_RecordPart):
         clean: Results without an attack.
         attacks: One entry per attack and ε.
         curves: One entry per attack at several ε.
+        optimality: How close each attack comes to the best of its norm; empty where this cannot be told.
         corruptions: Accuracy under corruptions; None where none were asked for.
         shift: Accuracy on images from elsewhere, one entry per set.
         ood: Out-of-distribution detection, one entry per set.
@@ -235,6 +237,7 @@ class Record(_RecordPart):
     clean: CleanResult
     attacks: list[AttackEntry]
     curves: list[CurveEntry] = []
+    optimality: list[OptimalityEntry] = []
     corruptions: CorruptionResult | None = None
     shift: list[ShiftEntry] = []
     ood: list[OodEntry] = []

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-Group = Literal["accuracy", "robustness", "corruptions", "shift", "ood", "calibration", "cost"]
+Group = Literal["accuracy", "robustness", "distance", "corruptions", "shift", "ood", "calibration", "cost"]
 
 GROUPS: dict[Group, str] = {
     "accuracy": "Accuracy",
     "robustness": "Robust accuracy",
+    "distance": "Distance to the decision boundary",
     "corruptions": "Under corruptions",
     "shift": "On shifted sets",
     "ood": "OOD (AUROC)",
@@ -76,6 +77,15 @@ def _attacks(record: Mapping[str, Any]) -> _Found:
     for entry in record["attacks"]:
         about = {name: entry[name] for name in ("name", "norm", "epsilon", "valid")}
         yield {"group": "robustness", "metric": "robust_accuracy", **about, **_of(entry, "robust_accuracy")}
+    for (name, norm), entry in searches(record["attacks"]).items():
+        distance = {end: entry["distance"][end] for end in ("low", "high")} | {"value": entry["distance"]["median"]}
+        about = {"name": name, "norm": norm, "valid": entry["valid"]}
+        yield {"group": "distance", "metric": "median_distance", **about, **distance}
+
+
+def searches(attacks: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Return (attack, norm) → its entry, of minimum-norm attacks, whose distance is that of all their budgets."""
+    return {(entry["name"], entry["norm"]): entry for entry in attacks if entry.get("distance")}
 
 
 def _corruptions(record: Mapping[str, Any]) -> _Found:

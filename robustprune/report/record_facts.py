@@ -26,6 +26,7 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
                 ("Network", _network(record)),
                 ("Training", _flat(training)),
                 ("Evaluation", _evaluation(record)),
+                ("Optimality of attacks", _optimality(record)),
                 ("Environment", _flat(environment)),
             )
             if facts
@@ -77,6 +78,16 @@ def _evaluation(record: Record) -> Facts:
         reasons = {name: figures.reason for name, figures in entry.detectors.items() if figures.reason}
         shown += [(f"{name} on {entry.dataset}", reason) for name, reason in reasons.items()]
     return shown
+
+
+def _optimality(record: Record) -> Facts:
+    return [
+        (
+            f"{entry.name}, {entry.norm}",
+            f"{entry.optimality:.3f}; none comes closer on {100 * entry.nearest:.1f} % of the broken images",
+        )
+        for entry in record.optimality
+    ]
 
 
 def _attack(entry: AttackEntry) -> dict[str, Any]:

@@ -196,8 +196,8 @@ def test_a_part_that_does_not_know_the_norm_is_refused(network, test_images, tes
 
     try:
         register_attack("whole")(whole)
-        with pytest.raises(AttackError, match="'search' is for linf and l2"):
-            run_attack(network, test_images[:5], test_labels[:5], "whole", norm="l1", epsilon=4)
+        with pytest.raises(AttackError, match="'search' is for linf, l2 and l1"):
+            run_attack(network, test_images[:5], test_labels[:5], "whole", norm="l0", epsilon=4)
     finally:
         del ATTACKS._registered["whole"]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 import torch
 from support import Run, check_failure
 from torch import Tensor
-from transformer_networks import Transformer, transformer
+from transformer_networks import WIDTH, Transformer, transformer
 
 import robustprune as rp
 from robustprune.errors import PruningError, TicketError
@@ -71,6 +72,21 @@ def test_branches_are_named_and_go_in_rounds(tmp_path: Path) -> None:
     assert list(whole.plan.removed_parts) == ["blocks.1.norm2"]
     expected = silenced(dense, "blocks.2.attn", "blocks.1.mlp", "blocks.2.mlp")
     torch.testing.assert_close(logits(whole), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_branches_go_within_a_budget() -> None:
+    dense = transformer("own")
+    whole, own = rp.measure_cost(dense, IMAGES).parameters, 4 * WIDTH**2 + 6 * WIDTH
+    budget = f"parameters<={whole - own - 1}"  # one branch is too few
+    scores = rp.score_blocks(dense, DATA, "bi", unit="attention")
+    ticket = rp.prune_layers(dense, scores, budget=budget, eligibility="identity", data=DATA)
+    assert set(ticket.plan.removed) == set(sorted(scores, key=lambda name: scores[name])[:2])
+    tickets = rp.score_tickets(dense, DATA, "kl", unit="attention")
+    found = rp.prune_layers(dense, tickets, budget=budget, search="exhaustive", eligibility="identity", data=DATA)
+    assert found.plan.unit == "attention"
+    assert rp.measure_cost(found.network).parameters == whole - 2 * own
+    best = max(combinations(scores, 2), key=tickets)
+    assert set(found.plan.removed) == set(best)
 
 
 def test_a_plan_removes_with_a_branch_only_what_belongs_to_it() -> None:

@@ -197,7 +197,8 @@ def _most_queries(options: dict[str, Any]) -> int:
     """Return how often an attack with such options asks about a sample that it does not break, about."""
     if isinstance(parts := options.get("attacks"), str):
         known = [attack_options(part) if part in ATTACKS.builtin else {} for part in parts.split("+")]
-        return sum(_most_queries(own | {name: options[name] for name in own.keys() & options.keys()}) for own in known)
+        given = {name: value for name, value in options.items() if value is not None}
+        return sum(_most_queries(own | {name: given[name] for name in own.keys() & given.keys()}) for own in known)
     steps, targets = options.get("steps", options.get("queries")), options.get("target_classes", 1)
     # A gradient per step and a last look; for an attack without steps, a guess of two queries.
     return (steps * targets if isinstance(steps, int) else 1) + 1

@@ -151,6 +151,10 @@ def attack_column(entry: Mapping[str, Any]) -> str:
 def _measured(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for entry in record["attacks"]:
         yield attack_column(entry), entry["robust_accuracy"] if entry["valid"] else None
+        if distance := entry.get("distance"):  # the same at every budget
+            yield f"{entry['name']}_{entry['norm']}_distance", distance["median"] if entry["valid"] else None
+    for entry in record.get("optimality", ()):
+        yield f"{entry['name']}_{entry['norm']}_optimality", entry["optimality"]
     if corrupted := record.get("corruptions"):
         for name in _CORRUPTIONS:
             yield f"corruption_{name}", corrupted.get(name)
