@@ -184,7 +184,7 @@ class _Voters:
         if self._ids.shape != (len(self.images),):
             raise EvaluationError(f"{len(self.images)} images need as many sample ids, got {tuple(self._ids.shape)}")
         self._place = model_device(self.model)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), evaluation_mode(self.model):
             warnings.simplefilter("ignore", ModelWarning)
             self._fast = accelerate(self.model, to_unit_range(self.images[:16]).to(self._place))
 
