@@ -30,6 +30,7 @@ NEITHER = {
     "load_record": "reads a record from its file",
     "load_table": "reads a table from its file",
     "rank_criterion": "builds the networks of a table",
+    "rank_searches": "builds the networks of a table",
     "compare_tickets": "compares the networks of a table",
     "compare": "compares records",
     "plan_seeds": "plans by spreads",
@@ -262,6 +263,18 @@ def walk_score_blocks(walk: Walk) -> Any:
     found = rp.score_blocks(walk.model, walk.train, "snip")
     assert set(found) == {block.name for block in rp.find_blocks(walk.model, TEST.images[:2]) if block.residue}
     return found
+
+
+def walk_score_tickets(walk: Walk) -> Any:
+    found = rp.score_tickets(walk.model, walk.train, "true_drop")
+    name = next(block.name for block in rp.find_blocks(walk.model, TEST.images[:2]) if block.residue)
+    losses = [
+        float(nn.functional.cross_entropy(logits(model, TRAIN.images / 255).double(), TRAIN.labels))
+        for model in (walk.model, without(walk.model, [name]))
+    ]
+    assert found((name,)) == pytest.approx(losses[0] - losses[1], abs=1e-4)
+    assert found(()) == 0
+    return found((name,))
 
 
 def walk_score_filters(walk: Walk) -> Any:

@@ -26,6 +26,7 @@ from robustprune.pruning.masks import (
 )
 from robustprune.pruning.residue import RemovedBlock, Residue
 from robustprune.pruning.scoring import BlockScores, FilterScores, score_blocks, score_filters, score_weights
+from robustprune.pruning.searches import SEARCHES, Search, SearchSpace, fewest_of_ranking, make_search, spell_search
 from robustprune.pruning.subsets import (
     Profile,
     Subset,
@@ -35,9 +36,11 @@ from robustprune.pruning.subsets import (
     write_profile,
 )
 from robustprune.pruning.surgery import remove_blocks
+from robustprune.pruning.ticket_scores import TicketScores, score_tickets
 
 __all__ = [
     "CRITERIA",
+    "SEARCHES",
     "Block",
     "BlockScores",
     "Blocks",
@@ -50,7 +53,10 @@ __all__ = [
     "Profile",
     "RemovedBlock",
     "Residue",
+    "Search",
+    "SearchSpace",
     "Subset",
+    "TicketScores",
     "apply_masks",
     "check_eligibility",
     "check_masks",
@@ -58,12 +64,14 @@ __all__ = [
     "count_kept",
     "criterion_class",
     "eligible_blocks",
+    "fewest_of_ranking",
     "find_blocks",
     "find_masks",
     "hash_masks",
     "ineligible_because",
     "kept_profile",
     "make_criterion",
+    "make_search",
     "maskable_weights",
     "named_blocks",
     "named_criterion",
@@ -74,7 +82,9 @@ __all__ = [
     "remove_filters",
     "score_blocks",
     "score_filters",
+    "score_tickets",
     "score_weights",
+    "spell_search",
     "subsets_by_profile",
     "weight_layers",
     "write_profile",

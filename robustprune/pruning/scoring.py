@@ -112,7 +112,7 @@ def score_blocks(
     blocks = removable_blocks(find_blocks(model))
     step()
     start = time.perf_counter()
-    with _scoring(model, criterion):
+    with scoring(model, criterion):
         chosen = settled(chosen, criterion, model, data, seed, work)
         scores = chosen.score(model, blocks, data, seed)
     seconds = time.perf_counter() - start
@@ -126,7 +126,7 @@ def score_blocks(
             PruningWarning,
             stacklevel=2,
         )
-    return BlockScores(scores, **_origin(model, data, chosen, criterion, seed), seconds=seconds)
+    return BlockScores(scores, **origin(model, data, chosen, criterion, seed), seconds=seconds)
 
 
 def score_filters(
@@ -165,14 +165,15 @@ def score_filters(
     chosen = make_criterion(criterion, **options)
     data, model = as_data(data, "train"), placed(model, device)
     start = time.perf_counter()
-    with _scoring(model, criterion):
+    with scoring(model, criterion):
         chosen = settled(chosen, criterion, model, data, seed, work)
         scores = _checked(chosen.filter_scores(model, layers, data, seed), criterion)
     seconds = time.perf_counter() - start
-    return FilterScores(scores, **_origin(model, data, chosen, criterion, seed), seconds=seconds)
+    return FilterScores(scores, **origin(model, data, chosen, criterion, seed), seconds=seconds)
 
 
-def _origin(model: nn.Module, data: ImageData, chosen: Criterion, criterion: str, seed: int) -> dict[str, Any]:
+def origin(model: nn.Module, data: ImageData, chosen: Criterion, criterion: str, seed: int) -> dict[str, Any]:
+    """Return where scores come from, as they keep it."""
     architecture = architecture_beside(model, data)
     return {"criterion": criterion, "options": chosen.model_dump(), "seed": seed, "architecture": architecture}
 
@@ -193,7 +194,7 @@ def score_weights(
     """
     criterion, options = named_criterion(criterion, options)
     data, model = as_data(data, "train"), placed(model, device)
-    with _scoring(model, criterion):
+    with scoring(model, criterion):
         chosen = settled(make_criterion(criterion, **options), criterion, model, data, seed, work)
         return _checked(chosen.weight_scores(model, data, seed), criterion)
 
@@ -202,7 +203,7 @@ def settle_options(
     model: nn.Module, data: ImageData, criterion: str, options: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
     """Return all options of a criterion, with the batch size that it takes of this network."""
-    with _scoring(model, criterion):
+    with scoring(model, criterion):
         return settled(make_criterion(criterion, **options), criterion, model, data, seed, Work()).model_dump()
 
 
@@ -213,7 +214,7 @@ def settled(chosen: Criterion, name: str, model: nn.Module, data: ImageData, see
 
 
 @contextmanager
-def _scoring(model: nn.Module, criterion: str) -> Iterator[None]:
+def scoring(model: nn.Module, criterion: str) -> Iterator[None]:
     """Let a criterion take gradients of any network, and name both where the network does not allow it."""
     try:
         with ExitStack() as stack:

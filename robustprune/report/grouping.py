@@ -177,10 +177,11 @@ def identity(record: Record) -> dict[str, Any]:
         "options": plan.get("options") or {},
         "eligibility": plan.get("eligibility"),
         "choice": plan.get("choice") or "lowest",
+        "search": [plan.get(name) for name in ("budget", "search", "objective")],
         "variant": plan.get("variant"),
         "match": match.get("by"),
-        # Criteria may choose others for each seed; blocks that were named are the method.
-        "blocks": len(gone) if plan.get("criterion") else sorted(gone),
+        # Criteria may choose others for each seed, and searches another number; blocks that were named are the method.
+        "blocks": None if plan.get("budget") else len(gone) if plan.get("criterion") else sorted(gone),
         "after": after,
         # What was found at initialization has the weights of then, whether or not it was set back to them.
         "rewound": None if rewound == 0 and not after else rewound,
@@ -211,10 +212,9 @@ def name_method(record: Record) -> str:
         kind, facts = "layer ticket", [f"without {', '.join(plan['removed'])}"]
     elif method == "layer":
         control = _CONTROLS.get(str(plan.get("choice")))
-        kind, facts = (
-            "layer ticket",
-            [criterion, _count("block", len(plan["removed"])), *([control] if control else [])],
-        )
+        size = [plan["budget"], plan["search"]] if plan.get("budget") else [_count("block", len(plan["removed"]))]
+        size += ["by whole tickets"] if plan.get("objective") == "ticket" else []
+        kind, facts = "layer ticket", [criterion, *size, *([control] if control else [])]
     elif method == "filter":
         kind, facts = "filter ticket", [criterion, *(["uniform"] if plan.get("variant") == "uniform" else [])]
         match = plan.get("match")

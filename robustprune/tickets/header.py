@@ -45,6 +45,10 @@ class Plan(BaseModel):
         eligible: The blocks that could have gone, or the convolutions that could have lost filters.
         eligibility: The rule that decided which blocks.
         choice: Which blocks of the ranking went: those of the lowest scores, or a control; None where none went.
+        budget: What the ticket was to cost at most, as a share of the network that it was cut out of; None where blocks
+            went by number or name.
+        search: The search that chose blocks within it, with its options.
+        objective: What it searched by: the scores of ``blocks``, or of the whole ``ticket``.
         variant: How filters were chosen: by one ranking, or uniformly over the convolutions.
         match: The ticket whose cost was to be matched, and how close this one came.
         sparsity: The share of all convolution and linear weights that is masked; None with other methods.
@@ -67,6 +71,9 @@ class Plan(BaseModel):
     eligible: tuple[str, ...] = ()
     eligibility: Eligibility | None = None
     choice: Choice | None = None
+    budget: str | None = None
+    search: str | None = None
+    objective: Literal["blocks", "ticket"] | None = None
     variant: FilterVariant | None = None
     match: Match | None = None
     sparsity: float | None = Field(default=None, gt=0, lt=1)

@@ -21,6 +21,8 @@ from robustprune.pruning.blocks import Block, weight_layers
 from robustprune.pruning.criteria import Batches, BatchNormMode, Criterion, scoring_copy
 from robustprune.pruning.criteria.batched import BatchedCriterion, as_batches, image_count
 from robustprune.pruning.criteria.used_weights import use_weights
+from robustprune.pruning.residue import Residue
+from robustprune.pruning.surgery import remove_blocks
 
 Saliency = dict[str, Tensor]
 """Name of a weight → importance of each of its numbers, in its shape; one tensor for a weight of several names."""
@@ -57,6 +59,20 @@ class WeightCriterion(Criterion):
             total = sum(float(value.sum(dtype=torch.float64)) for value in own)
             scores[block.name] = total / sum(value.numel() for value in own) if self.reduction == "mean" else total
         return scores
+
+    def ticket_scores(self, model: nn.Module, data: ImageData, seed: int) -> Callable[[Mapping[str, Residue]], float]:
+        """Return a function from blocks that go to the sum over all weights of the ticket, of the ticket's own scores.
+
+        Abdelfattah et al., "Zero-cost proxies for lightweight NAS", ICLR 2021 (arXiv:2101.08134), section 3.2.
+        """
+
+        def score(removed: Mapping[str, Residue]) -> float:
+            left = remove_blocks(model, removed)
+            own = {id(value): value for value in self.saliency(left, data, seed).values()}.values()
+            total = sum(float(value.sum(dtype=torch.float64)) for value in own)
+            return total / sum(value.numel() for value in own) if self.reduction == "mean" else total
+
+        return score
 
     def filter_scores(self, model: nn.Module, layers: Sequence[str], data: ImageData, seed: int) -> dict[str, Tensor]:
         """Return the sum, or mean, over the weights of each filter."""
