@@ -289,4 +289,6 @@ def _content(record: Record) -> set[str]:
     if record.corruptions is not None:
         source = record.corruptions.source
         found |= {f"corruption {source} {record.seed} {name}" for name in record.corruptions.table}
+    if (proven := record.certified) is not None:
+        found |= {f"certified {proven.sigma} {proven.votes} {proven.votes_to_choose} {proven.alpha} {record.seed}"}
     return found | ({"latency"} if record.model.latency_ms else set())
