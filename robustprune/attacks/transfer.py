@@ -51,7 +51,7 @@ def transfer_attack(
     """
     model, source = (placed(as_network(each), device) for each in (model, source))
     targets = settings.pop("targets", None)
-    request = Attack.of(attack, **({"early_stop": False} | settings))
+    request = Attack.of(attack, **({"early_stop": False} | settings | {"mitigate": False}))
     made = run_attack(source, images, labels, request, targets=targets, sample_ids=sample_ids, work=work)
     made_at = time.perf_counter()
     samples = check_samples(images, labels, sample_ids)
