@@ -112,6 +112,7 @@ def check_large_budget(runner: CheckRunner, samples: int = PROBED) -> Check:
     # The whole box is the same in every norm.
     norm = runner.result.norm if not is_blind and knows_norm(get_attack("pgd"), runner.result.norm) else "linf"
     whole = get_norm(norm).widest(runner.samples.images[0].numel())
+    own: dict[str, Any]
     if is_blind:
         name, own = "square", {"queries": BLACK_BOX_QUERIES, "rescale": True}
     else:
