@@ -31,6 +31,8 @@ CHECKS = (
     (runner, "training_submodules"),
     *((checks, f"check_{name}") for name in ("zero_gradient", "containment", "sample_size", "clean_agreement")),
     (checks, "probe_model"),
+    (runner, "_indicators"),
+    (runner, "run_further_checks"),
 )
 ATTACKS = ("fgsm", "pgd", "quick")
 

@@ -64,7 +64,7 @@ def test_a_sound_model_passes(network, test_images, test_labels, attack, norm):
         "silent success": "PASS",
         "convergence": "INFO" if attack == "fgsm" else "PASS",
         "transfer failure": "PASS",
-        "large budget": "PASS",
+        **({} if attack == "fgsm" else {"large budget": "PASS"}),
     }
 
 

@@ -30,6 +30,8 @@ PROBED = 100
 FEW_PROBED = 16
 """Samples of the one of them that every attack has."""
 BLACK_BOX_QUERIES = 300
+SINGLE_STEPS = ("noise", "fgsm", "rfgsm")
+"""Attacks that take no longer than the check of a large budget, and fail anyway where gradients do."""
 
 SHARED = {"epsilon", "norm", "seed", "restarts", "batch_size", "eot", "frozen"}
 
@@ -48,12 +50,21 @@ class CheckRunner:
     expected_clean_accuracy: float | None = None
 
     def attack(
-        self, name: str, *, samples: int | None = None, previous: AttackResult | None = None, **changes: Any
+        self,
+        name: str,
+        *,
+        samples: int | None = None,
+        previous: AttackResult | None = None,
+        is_probed: bool = True,
+        **changes: Any,
     ) -> AttackResult:
-        """Run an attack on the first so many samples (all by default), with the settings of the result."""
+        """Run an attack on the first so many samples (all by default), with the settings of the result.
+
+        Unless the model is probed, the checks lack those of the model alone.
+        """
         part, given = self.samples.part(slice(samples)), self.request.model_dump(include=SHARED) | changes
         asked, work = Attack.of(name, **given), replace(self.work, progress=None)
-        return self.run(self.model, part, asked, previous=previous, work=work)
+        return self.run(self.model, part, asked, previous=previous, work=work, is_probed=is_probed)
 
 
 def further_broken(other: AttackResult, result: AttackResult) -> float:
@@ -66,7 +77,7 @@ def run_further_checks(runner: CheckRunner) -> AttackResult:
     further = check_third_party(runner)
     if runner.request.checks == "full":
         further += run_full_checks(runner)
-    else:
+    elif runner.request.name not in SINGLE_STEPS:
         unsaved = replace(runner.work, folder=None)  # writing so short an attack down would take longer
         further.append(check_large_budget(replace(runner, work=unsaved), FEW_PROBED))
     names = {check.name for check in further}
@@ -117,7 +128,7 @@ def check_large_budget(runner: CheckRunner, samples: int = PROBED) -> Check:
         name, own = "square", {"queries": BLACK_BOX_QUERIES, "rescale": True}
     else:
         name, own = "pgd", {"steps": 100, "loss": _loss_of(runner.request)}
-    result = runner.attack(name, samples=samples, epsilon=whole, norm=norm, **own)
+    result = runner.attack(name, samples=samples, epsilon=whole, norm=norm, is_probed=False, **own)
     classes, left = int(max(result.labels.max(), result.clean_predictions.max())) + 1, result.labels[~result.broken]
     how = f"{BLACK_BOX_QUERIES} queries of Square" if is_blind else "100 steps of PGD"
     detail = f"with epsilon {whole:g}, {result.robust_accuracy:.1%} of {result.n} samples withstand {how}"

@@ -26,6 +26,7 @@ from robustprune.attacks.norms import get_norm
 from robustprune.attacks.registry import ATTACKS, check_norm, expand_options, get_attack, is_minimum_norm
 from robustprune.attacks.requests import Attack
 from robustprune.errors import AttackError
+from robustprune.inference import shared_copies
 from robustprune.models import as_network, evaluation_mode, frozen_parameters, model_device, placed
 from robustprune.runtime.arrays import Array
 from robustprune.runtime.devices import Device
@@ -118,6 +119,7 @@ def mitigate_result(
     return mitigate(CheckRunner(attack_once, network, samples, result, request, work, expected), previous)
 
 
+@shared_copies()
 def attack_and_check(
     model: nn.Module,
     samples: Samples,
@@ -143,8 +145,9 @@ def attack_once(
     previous: AttackResult | None,
     work: Work,
     expected_clean_accuracy: float | None = None,
+    is_probed: bool = True,
 ) -> AttackResult:
-    """Return the result of an attack with the checks that take none of their own."""
+    """Return the result of an attack with the checks that take none of their own; those of the model where wanted."""
     started, request = time.perf_counter(), asked
     options = expand_options(request.name, request.options)
     if is_minimum_norm(get_attack(request.name)):
@@ -155,7 +158,8 @@ def attack_once(
         training_during = training_submodules(model)
         found = _attack(model, attacked, request, options, work, started)
         outcome = found.samples
-        checks_of_model = verdicts.probe_model(model, attacked, outcome["clean_logits"], request.eot, found.counts)
+        probed = (model, attacked, outcome["clean_logits"], request.eot, found.counts)
+        checks_of_model = verdicts.probe_model(*probed) if is_probed else []
         training_during = training_during or training_submodules(model)
     if expected_clean_accuracy is not None:
         is_right, is_random = outcome["clean_predictions"] == outcome["labels"], request.eot > 1
