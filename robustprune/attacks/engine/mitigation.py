@@ -67,7 +67,7 @@ def mitigate(runner: CheckRunner, previous: AttackResult | None = None) -> Attac
         request = asked if is_anew else request
     if not runs and not bool((best.broken & ~result.broken).any()):
         return result
-    mitigated = replace(as_one([result, *runs, *([] if runs else [best])], f"mitigated:{result.attack}"))
+    mitigated = as_one([result, *runs, *([] if runs else [best])], f"mitigated:{result.attack}")
     mitigated = replace(mitigated, checks=tuple(_merged(check, answers, mitigated) for check in result.checks))
     told = tuple(_told(check, answers) for check in result.checks)
     return replace(result, checks=told, mitigated=mitigated)
