@@ -168,7 +168,7 @@ class Pruning(Request):
                 raise PruningError(f"rounds remove a number of blocks each; leave them out, or {what}")
             if (self.rounds or 1) > self.blocks or len(self.schedule) != (self.rounds or len(self.schedule)):
                 each = "" if self.blocks_per_round is None else f" of {self.blocks_per_round}"
-                raise PruningError(f"{self.blocks} blocks do not go in {self.rounds} rounds{each}; give other numbers")
+                raise PruningError(f"{self.blocks} blocks cannot go in {self.rounds} rounds{each}; give other numbers")
             if self.fine_tune_epochs and len(self.schedule) < 2:
                 raise PruningError("fine_tune_epochs are trained between two rounds, and there is one; give rounds")
 
@@ -176,5 +176,6 @@ class Pruning(Request):
 def _counted(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what is given with the number of blocks that rounds come to."""
     rounds, each = given.get("rounds"), given.get("blocks_per_round")
-    counts = isinstance(rounds, int) and isinstance(each, int)
-    return {**given, "blocks": rounds * each} if counts and given.get("blocks") is None else given
+    if isinstance(rounds, int) and isinstance(each, int) and given.get("blocks") is None:
+        return {**given, "blocks": rounds * each}
+    return given

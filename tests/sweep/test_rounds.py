@@ -79,8 +79,8 @@ def test_how_many_go_in_each_round(asked: dict[str, Any], schedule: tuple[int, .
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"blocks": 2, "rounds": 3}, "2 blocks do not go in 3 rounds"),
-        ({"blocks": 4, "rounds": 3, "blocks_per_round": 2}, "4 blocks do not go in 3 rounds of 2"),
+        ({"blocks": 2, "rounds": 3}, "2 blocks cannot go in 3 rounds"),
+        ({"blocks": 4, "rounds": 3, "blocks_per_round": 2}, "4 blocks cannot go in 3 rounds of 2"),
         ({"rounds": 3}, "needs blocks, a budget, or rounds with blocks_per_round"),
         ({"budget": "macs<=60%", "rounds": 2}, "leave them out, or a budget"),
         ({"blocks": 2, "fine_tune_epochs": 1}, "between two rounds, and there is one"),
@@ -101,7 +101,7 @@ def test_the_command_line_goes_in_rounds(run: Run) -> None:
     assert len(found["scores"]) == len(once["scores"]) - 1
     assert "of the last of 2 rounds" in run(*how, "--rounds", "2", "--blocks", "2").out
     for given, code, words in (
-        (["--rounds", "3", "--blocks", "2"], 1, "2 blocks do not go in 3 rounds"),
+        (["--rounds", "3", "--blocks", "2"], 1, "2 blocks cannot go in 3 rounds"),
         (["--rounds", "3"], 2, "Missing option '--blocks'"),
         (["--method", "filter", "--filters", "2", "--rounds", "2"], 2, "belongs to --method layer or weight"),
     ):
