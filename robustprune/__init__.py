@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from robustprune.evaluation import evaluate_models as evaluate_models
     from robustprune.evaluation.cost_summary import describe_cost as describe_cost
     from robustprune.evaluation.similarity import compare_representations as compare_representations
+    from robustprune.inference import Certify as Certify
+    from robustprune.inference import certify as certify
     from robustprune.inference import freeze as freeze
     from robustprune.lottery import ablate as ablate
     from robustprune.lottery import run_lottery as run_lottery
@@ -79,7 +81,7 @@ _HOMES = {
         "evaluation": "Evaluation Shift evaluate evaluate_models",
         "evaluation.cost_summary": "describe_cost",
         "evaluation.similarity": "compare_representations",
-        "inference": "freeze",
+        "inference": "Certify certify freeze",
         "lottery": "ablate run_lottery",
         "metrics.spreads": "Spreads",
         "models": "load_weights normalized",

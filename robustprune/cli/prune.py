@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     examples=[
         "--model resnet32 --dataset digits --criterion grasp --blocks 4 --out ticket.pt",
         "--model resnet32 --blocks layer1.1,layer2.3 --out ticket.pt",
+        "--model torchvision:vit_b_16 --unit attention --blocks 3 --out ticket.pt",
         "--model resnet32 --criterion grasp --budget 'macs<=60%' --search beam:width=16 --out ticket.pt",
         "--model resnet32 --method filter --match ticket.pt --out filters.pt",
     ],
@@ -126,6 +127,7 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": plan.method,
         "criterion": plan.criterion,
+        "unit": plan.unit,
         "blocks": asked.blocks,
         "budget": plan.budget,
         "search": plan.search,
@@ -190,7 +192,7 @@ def _decisions(ticket: Ticket, dense: Ticket) -> dict[str, str]:
     """Return what became of each block of the dense network, and why one stays although its score is low."""
     from robustprune.pruning import find_blocks, ineligible_because
 
-    plan, blocks = ticket.plan, find_blocks(dense.network)
+    plan, blocks = ticket.plan, find_blocks(dense.network, unit=ticket.plan.unit)
     scores: Mapping[str, Any] = ticket.scores  # of blocks, hence one number each
     highest = max(scores[name] for name in plan.removed if name in scores)
     found = {}

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from robustprune.cli.options import ELIGIBILITY, ELIGIBILITY_HELP, gathered, given_names, list_option, was_given
+from robustprune.cli.options import (
+    ELIGIBILITY,
+    ELIGIBILITY_HELP,
+    UNIT,
+    UNIT_HELP,
+    gathered,
+    given_names,
+    list_option,
+    was_given,
+)
 from robustprune.cli.paths import Source
 
 if TYPE_CHECKING:
@@ -16,7 +25,7 @@ if TYPE_CHECKING:
 
 # What belongs to each method, and of which it needs one.
 _OPTIONS = {
-    "layer": ("blocks", "budget", "search", "objective", "eligibility", "rounds", "blocks_per_round"),
+    "layer": ("blocks", "budget", "search", "objective", "eligibility", "unit", "rounds", "blocks_per_round"),
     "filter": ("match", "filters", "match_by"),
     "weight": ("sparsity", "rounds"),
 }
@@ -118,6 +127,7 @@ prune_options = gathered(
     ),
     *_search_options,
     click.option("--eligibility", type=ELIGIBILITY, help=f"layer: {ELIGIBILITY_HELP}  [default: paper]"),
+    click.option("--unit", type=UNIT, help=f"layer: {UNIT_HELP}  [default: block]"),
     click.option("--match", type=Source(), help="filter: layer ticket to match; see --match-by."),
     click.option(
         "--filters", type=click.IntRange(min=1), help="filter: number of filters to remove, instead of --match."

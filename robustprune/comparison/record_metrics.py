@@ -19,7 +19,7 @@ from robustprune.comparison.metric import (
 )
 from robustprune.corruptions import HEADLINE
 from robustprune.cost import training_circumstances
-from robustprune.metrics import resampled_medians
+from robustprune.metrics import proven, resampled_medians
 from robustprune.records import Record, Samples, tidy
 from robustprune.runtime.files import hash_arrays
 
@@ -40,7 +40,7 @@ def read_metrics(record: Record, *, resamples: int = 1000, seed: int = 0) -> Met
     """
     samples = record.samples or {}
     found: MetricValues = {}
-    for read in (_accuracy, _attacks, _corruptions, _shift, _detection):
+    for read in (_accuracy, _attacks, _certified, _corruptions, _shift, _detection):
         found |= read(record, samples)
     found |= _distances(record, samples, resamples, seed)
     return {**found, **dict(_calibration(record, samples, resamples, seed)), **dict(_costs(record))}
@@ -98,6 +98,30 @@ def _essential(options: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in options.items()
         if name not in _INCIDENTAL
     }
+
+
+def _certified(record: Record, samples: Samples) -> Found:
+    found = record.certified
+    if found is None:
+        return
+    facts: dict[str, Any] = {
+        "n_samples": found.n,
+        "settings": {
+            **{"sigma": found.sigma, "n": found.votes, "n0": found.votes_to_choose, "alpha": found.alpha},
+            "images": _hash(samples, "certified_index"),
+        },
+        "seed": record.seed,
+    }
+    radii, right = samples.get("certified_radius"), None
+    if radii is not None:
+        right = samples["certified_prediction"] == samples["certified_label"]
+    for each in found.at:
+        certain = None if radii is None or right is None else proven(radii, right, each.radius)
+        key, label = f"certified_accuracy[L2 {each.radius:.3g}]", f"certified at {write_norm('l2')} {each.radius:.3g}"
+        yield from _share(key, label, "certification", each.accuracy, certain, **facts)
+    parts = () if radii is None or right is None else (radii * right,)
+    metric = Metric("certified_radius", "certified radius, mean", "certification", "")
+    yield metric, MetricValue(found.average_radius, parts, **facts)
 
 
 def _corruptions(record: Record, samples: Samples) -> Found:

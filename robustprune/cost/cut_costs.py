@@ -41,9 +41,9 @@ def measure_block_costs(
         return measure_block_macs(network, blocks, example)
     costs = {}
     for block in blocks:
-        own = network.get_submodule(block.name)
-        filters = (layer.out_channels for layer in own.modules() if isinstance(layer, nn.modules.conv._ConvNd))
-        parameters = (weight.numel() for weight in own.parameters())
+        own = [module for name in block.modules for module in network.get_submodule(name).modules()]
+        filters = (layer.out_channels for layer in own if isinstance(layer, nn.modules.conv._ConvNd))
+        parameters = {weight: weight.numel() for module in own for weight in module.parameters(recurse=False)}.values()
         costs[block.name] = sum(filters if cost == "filters" else parameters)
     return costs
 
@@ -63,7 +63,7 @@ class CutCosts:
     def __init__(self, network: nn.Module, blocks: Sequence[Block], cost: str, example: Array | None = None) -> None:
         """Measure the network, and what each of its blocks costs."""
         self.cost, self._network, self._example = cost, network, example
-        self._residues = {block.name: block.residue for block in blocks if block.residue is not None}
+        self._leaves = {block.name: block.leaves for block in blocks if block.residue is not None}
         self._known: dict[Subset, float] = {}
         self.whole = self._measure(())
         self._known[()] = self.whole
@@ -90,7 +90,8 @@ class CutCosts:
     def _measure(self, removed: Subset) -> float:
         left = self._network
         if removed:
-            left = remove_blocks(left, {name: self._residues[name] for name in removed}, example=self._example)
+            gone = {name: residue for block in removed for name, residue in self._leaves[block].items()}
+            left = remove_blocks(left, gone, example=self._example)
         if self.cost != LATENCY:
             return ({**_COUNTED, **_MEASURED})[self.cost](left, self._example)
         return self._time(left, bool(removed))

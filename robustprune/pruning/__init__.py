@@ -1,6 +1,6 @@
 """Finding, ranking and removing residual blocks, and filters within them."""
 
-from robustprune.pruning.blocks import Block, Blocks, find_blocks, weight_layers
+from robustprune.pruning.blocks import BRANCH_NAMES, Block, Blocks, Unit, check_unit, find_blocks, weight_layers
 from robustprune.pruning.choice import (
     Choice,
     Eligibility,
@@ -39,6 +39,7 @@ from robustprune.pruning.surgery import remove_blocks
 from robustprune.pruning.ticket_scores import TicketScores, score_tickets
 
 __all__ = [
+    "BRANCH_NAMES",
     "CRITERIA",
     "SEARCHES",
     "Block",
@@ -57,9 +58,11 @@ __all__ = [
     "SearchSpace",
     "Subset",
     "TicketScores",
+    "Unit",
     "apply_masks",
     "check_eligibility",
     "check_masks",
+    "check_unit",
     "choose_blocks",
     "count_kept",
     "criterion_class",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -12,9 +12,8 @@ from torch import nn
 from robustprune.data import AnyData, as_data
 from robustprune.errors import PruningError
 from robustprune.models import Architecture, for_images, placed
-from robustprune.pruning.blocks import find_blocks, removable_blocks
+from robustprune.pruning.blocks import Block, Unit, find_blocks, removable_blocks
 from robustprune.pruning.criteria.by_name import make_criterion, named_criterion
-from robustprune.pruning.residue import Residue
 from robustprune.pruning.scoring import origin, scoring, settled
 from robustprune.pruning.subsets import Subset
 from robustprune.runtime.devices import Device
@@ -32,6 +31,7 @@ class TicketScores:
         seed: That decides the sample.
         seconds: How long scoring has taken so far.
         architecture: That of the network that is scored; None where nothing says what images it takes.
+        unit: What goes as one.
         known: Blocks that go → what the ticket is worth, of those that were scored.
     """
 
@@ -39,7 +39,7 @@ class TicketScores:
         self,
         model: nn.Module,
         score: Any,
-        residues: Mapping[str, Residue],
+        blocks: Sequence[Block],
         *,
         criterion: str,
         options: Mapping[str, Any],
@@ -50,7 +50,9 @@ class TicketScores:
         self.criterion, self.options, self.seed, self.architecture = criterion, dict(options), seed, architecture
         self.seconds = 0.0
         self.known: dict[Subset, float] = {}
-        self._model, self._score, self._residues = model, score, residues
+        self._model, self._score = model, score
+        self._leaves = {block.name: block.leaves for block in blocks}
+        self.unit: Unit = blocks[0].unit
 
     def __call__(self, removed: Subset) -> float:
         """Return what the ticket without blocks is worth.
@@ -58,13 +60,13 @@ class TicketScores:
         Raises:
             PruningError: A name of no block that can go, or a score that is not finite.
         """
-        key = tuple(name for name in self._residues if name in removed)
+        key = tuple(name for name in self._leaves if name in removed)
         if strange := set(removed) - set(key):
             raise PruningError(f"{min(strange)!r} is no block of the scored network that can go")
         if key not in self.known:
             start = time.perf_counter()
             with scoring(self._model, self.criterion):
-                score = float(self._score({name: self._residues[name] for name in key}))
+                score = float(self._score({name: left for each in key for name, left in self._leaves[each].items()}))
             self.seconds += time.perf_counter() - start
             if not math.isfinite(score):
                 raise PruningError(
@@ -81,6 +83,7 @@ def score_tickets(
     criterion: str,
     *,
     seed: int = 0,
+    unit: Unit = "block",
     device: Device = None,
     work: Work = Work(),
     **options: Any,
@@ -97,6 +100,7 @@ def score_tickets(
         data: The image set, or training images as for :func:`robustprune.as_data`.
         criterion: Name of a criterion, see ``robustprune list criteria``.
         seed: Decides the sample.
+        unit: ``block``; or ``attention`` or ``mlp``: the branches of that kind, see :func:`robustprune.find_blocks`.
         device: Where to compute: ``cpu``, ``cuda``, ``cuda:1``, … or ``auto``, the fastest there is; by default where
             the network's weights are. The network itself stays where it is.
         work: Its progress is told of batches, for each ticket.
@@ -109,9 +113,8 @@ def score_tickets(
     chosen = make_criterion(criterion, **options)
     data = as_data(data, "train")
     model = placed(for_images(model, data), device)
-    blocks = removable_blocks(find_blocks(model))
+    blocks = removable_blocks(find_blocks(model, unit=unit))
     with scoring(model, criterion):
         chosen = settled(chosen, criterion, model, data, seed, work)
         score = chosen.ticket_scores(model, data, seed)
-    residues = {block.name: block.residue for block in blocks if block.residue is not None}
-    return TicketScores(model, score, residues, **origin(model, data, chosen, criterion, seed))
+    return TicketScores(model, score, blocks, **origin(model, data, chosen, criterion, seed))

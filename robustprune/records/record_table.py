@@ -10,7 +10,7 @@ from robustprune.records.tidy import COSTS, GROUPS, TidyRow, tidy_rows
 from robustprune.runtime.html import html_table
 
 _LABELS = {"ece": "ECE", "nll": "NLL (nats)", "brier": "Brier score", "mce_vs_dense": "mCE, relative to dense"}
-_LABELS |= {"mean_error_evaluated": "mean error"}
+_LABELS |= {"mean_error_evaluated": "mean error", "average_radius": "average radius"}
 
 
 def record_table(record: Mapping[str, Any], costs: Mapping[str, float | None]) -> str:
@@ -45,6 +45,8 @@ def _label(row: TidyRow) -> str:
         return _name_attack(row)
     if row["group"] == "distance":
         return f"{row['name']} {write_norm(row['norm'])}, median distance"
+    if row["metric"] == "certified_accuracy":
+        return f"within {write_norm(row['norm'])} {write_epsilon(row['epsilon'], row['norm'])}"
     if row["group"] == "cost":
         label, unit = COSTS[row["metric"]]
         return f"{label} ({unit})" if unit not in ("", "MACs") else label
@@ -59,7 +61,11 @@ def _value(row: TidyRow) -> str:
         return f"{row['value']:.4g}"
     if row["group"] == "cost":
         return f"{row['value']:,}" if isinstance(row["value"], int) else f"{row['value']:.4g}"
-    return f"{row['value']:.4f}" if row["metric"] in ("nll", "brier", "mce_vs_dense") else f"{100 * row['value']:.1f} %"
+    return (
+        f"{row['value']:.4f}"
+        if row["metric"] in ("nll", "brier", "mce_vs_dense", "average_radius")
+        else f"{100 * row['value']:.1f} %"
+    )
 
 
 def _interval(row: TidyRow) -> str:

@@ -176,6 +176,7 @@ def identity(record: Record) -> dict[str, Any]:
         "criterion": plan.get("criterion"),
         "options": plan.get("options") or {},
         "eligibility": plan.get("eligibility"),
+        "unit": plan.get("unit") or "block",
         "choice": plan.get("choice") or "lowest",
         "search": [plan.get(name) for name in ("budget", "search", "objective")],
         "rounds": _rounds(record),
@@ -213,7 +214,8 @@ def name_method(record: Record) -> str:
         kind, facts = "layer ticket", [f"without {', '.join(plan['removed'])}"]
     elif method == "layer":
         control = _CONTROLS.get(str(plan.get("choice")))
-        size = [plan["budget"], plan["search"]] if plan.get("budget") else [_count("block", len(plan["removed"]))]
+        count = _count(_UNITS[plan.get("unit") or "block"], len(plan["removed"]))
+        size = [plan["budget"], plan["search"]] if plan.get("budget") else [count]
         size += ["by whole tickets"] if plan.get("objective") == "ticket" else []
         size += [f"{rounds[0]} rounds"] if (rounds := _rounds(record)) else []
         kind, facts = "layer ticket", [criterion, *size, *([control] if control else [])]
@@ -237,12 +239,14 @@ def _rounds(record: Record) -> list[int]:
     return [rounds, *(each["epochs"] for each in record.model.earlier_training)] if rounds > 1 else []
 
 
+_UNITS = {"block": "block", "attention": "attention branch", "mlp": "MLP branch"}
+"""What layer tickets lose, in words."""
 _CONTROLS = {"highest": "highest scores", "random-per-stage": "random per stage"}
 """Choice of blocks → the same in words; the lowest scores go without saying."""
 
 
 def _count(noun: str, count: int) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
+    return f"{count} {noun}{('es' if noun.endswith('ch') else 's') if count != 1 else ''}"
 
 
 def name_context(record: Record) -> str:
@@ -293,4 +297,6 @@ def _content(record: Record) -> set[str]:
     if record.corruptions is not None:
         source = record.corruptions.source
         found |= {f"corruption {source} {record.seed} {name}" for name in record.corruptions.table}
+    if (proven := record.certified) is not None:
+        found |= {f"certified {proven.sigma} {proven.votes} {proven.votes_to_choose} {proven.alpha} {record.seed}"}
     return found | ({"latency"} if record.model.latency_ms else set())

@@ -38,7 +38,7 @@ def describe_record(record: Record, group: str, name: str) -> dict[str, Any]:
 def _network(record: Record) -> Facts:
     model = record.model
     filters = model.plan.get("removed_filters") or {}
-    shown_elsewhere = ("removed", "eligible", "removed_filters")
+    shown_elsewhere = ("removed", "removed_parts", "eligible", "removed_filters")
     return _flat(
         {
             "file": model.path or NONE,
@@ -68,6 +68,11 @@ def _evaluation(record: Record) -> Facts:
         facts["corruptions"] = f"{', '.join(found.table)}; {found.n:,} images each"
         facts["corrupted images"] = found.source
         facts["scale of lengths in pixels"] = NONE if found.scale is None else f"× {found.scale:.3g}"
+    if (proven := record.certified) is not None:
+        facts["certified"] = (
+            f"{proven.n:,} images, σ = {proven.sigma:g}, {proven.votes:,} votes after {proven.votes_to_choose:,} to "
+            f"choose, α = {proven.alpha:g}"
+        )
     if record.ood_summary is not None:
         facts["detection"] = record.ood_summary.protocol
     shown = _flat(facts)

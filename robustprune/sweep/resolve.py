@@ -145,7 +145,10 @@ class _Resolver:
 
     def _round(self, run: RunSettings, asked: Pruning, base: Mapping[str, str], match: str | None) -> str:
         """Return the stage that removes blocks or filters of a network, as one round of scoring tells."""
-        inputs = {**self._origin(run), **asked.model_dump(mode="json", include={"method", "blocks", "eligibility"})}
+        # Only branches name themselves: what was made before there were such units keeps its address.
+        unit = {} if asked.unit == "block" else {"unit": asked.unit}
+        how = asked.model_dump(mode="json", include={"method", "blocks", "eligibility"})
+        inputs = {**self._origin(run), **how, **unit}
         if asked.budget is not None:
             inputs |= {"budget": asked.budget, "search": spell_search(asked.search)}
         if asked.criterion is None:  # blocks are named
@@ -154,7 +157,7 @@ class _Resolver:
         if asked.objective == "ticket" and asked.method == "layer":  # tickets are scored as the search comes upon them
             return self._stage(run, "prune", {**inputs, **scoring, "objective": "ticket"}, base)
         target = "blocks" if asked.method == "layer" else "filters"
-        needs = {**base, "scores": self._stage(run, "score", {**scoring, "of": target}, base)}
+        needs = {**base, "scores": self._stage(run, "score", {**scoring, "of": target, **unit}, base)}
         if asked.choice != "lowest":
             inputs["choice"] = asked.choice
         if match is not None:

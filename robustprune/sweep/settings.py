@@ -118,7 +118,8 @@ class RunSettings(Request):
         chosen = f" {asked.choice}" if asked.choice != "lowest" else ""
         rewound = f" from {asked.rewind}" if asked.rewind != 0 else ""
         by = "" if asked.criterion is None else f" {asked.criterion}"
-        return f"{asked.method}{by} {size}{chosen}{rewound}{order} seed {self.seed}"
+        unit = "" if asked.unit == "block" else f" {asked.unit}"
+        return f"{asked.method}{unit}{by} {size}{chosen}{rewound}{order} seed {self.seed}"
 
     @property
     def key(self) -> str:

@@ -45,7 +45,7 @@ Tell = Callable[[str, float], None]
 """Called with what is being done and how much of it is done, from 0 to 1."""
 
 _STARTED = "started.json"
-_OF_A_CUT = ("method", "blocks", "budget", "search", "objective", "eligibility", "choice", "match_by")
+_OF_A_CUT = ("method", "blocks", "unit", "budget", "search", "objective", "eligibility", "choice", "match_by")
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,12 @@ def find_weights(job: Job) -> None:
 def score_network(job: Job) -> None:
     """Score blocks, or filters."""
     method = "layer" if job.inputs["of"] == "blocks" else "filter"
-    asked = Pruning(method, criterion=job.inputs["criterion"], options=job.inputs["options"])
+    own = {name: job.inputs[name] for name in ("criterion", "options", "unit") if name in job.inputs}
+    asked = Pruning(method, **own)
     found = score(job.base(), job.data(), asked, job.inputs["seed"], job.device, job.reporting_work)
     assert not isinstance(found, TicketScores), "a search scores whole tickets itself"
     values = {name: value if isinstance(value, float) else value.tolist() for name, value in found.items()}
-    own = {name: getattr(found, name) for name in ("criterion", "options", "seed", "seconds")}
+    own = {name: getattr(found, name) for name in ("criterion", "options", "seed", "seconds", "unit")}
     write_atomically(job.work / "scores.json", json.dumps({"scores": values, **own}, indent=2).encode())
 
 
@@ -180,7 +181,7 @@ def _scores_of(job: Job, base: Ticket) -> BlockScores | TicketScores | FilterSco
     inputs = job.inputs
     if inputs.get("objective") == "ticket":
         how = {"seed": inputs["seed"], "device": job.device, "work": job.reporting_work, **inputs["options"]}
-        return score_tickets(base.network, job.data(), inputs["criterion"], **how)
+        return score_tickets(base.network, job.data(), inputs["criterion"], unit=inputs.get("unit", "block"), **how)
     return _read_scores(job.needed("scores", "scores.json")) if "scores" in job.stage.needs else None
 
 

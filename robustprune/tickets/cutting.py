@@ -17,8 +17,10 @@ from robustprune.pruning import (
     Eligibility,
     Masks,
     TicketScores,
+    Unit,
     apply_masks,
     check_eligibility,
+    check_unit,
     choose_blocks,
     eligible_blocks,
     find_blocks,
@@ -47,6 +49,7 @@ def prune_layers(
     search: str = "greedy",
     eligibility: Eligibility = "paper",
     choice: Choice = "lowest",
+    unit: Unit | None = None,
     data: AnyData | None = None,
 ) -> Ticket:
     """Remove the least important blocks of a network for real, or those that are named, and return the ticket.
@@ -69,6 +72,8 @@ def prune_layers(
         eligibility: Which may go, of those that are ranked: ``paper``, ``strict`` or ``identity``.
         choice: ``lowest``, or a control: ``highest``, the most important ones; ``random-per-stage``, as many of each
             stage as ``lowest`` takes, at random by the scores' seed.
+        unit: What named blocks are: ``block``, the default, or ``attention`` or ``mlp``, branches of such. Scores know
+            what was scored.
         data: The image set to remember; a ticket remembers its own.
 
     Raises:
@@ -76,8 +81,11 @@ def prune_layers(
             anyway, or cannot be.
     """
     data = None if data is None else as_data(data, "train")
+    if scores is not None and unit not in (None, scores.unit):
+        raise PruningError(f"the scores are of the unit {scores.unit!r}, not {unit!r}; score the unit that is to go")
+    unit = check_unit((unit or "block") if scores is None else scores.unit)
     source = source_of(model, data, None if scores is None else scores.architecture)
-    found = find_blocks(source.network)
+    found = find_blocks(source.network, unit=unit)
     ranked: dict[str, Any] = {}
     rule = check_eligibility(eligibility)
     if budget is not None and blocks is None and scores is not None:
@@ -98,14 +106,20 @@ def prune_layers(
     if scores is not None:
         ranked |= {name: getattr(scores, name) for name in ("criterion", "options", "seed")}
         ranked |= {"choice": choice, "scoring_seconds": scores.seconds}
-    removed = {block.name: block.residue for block in chosen if block.residue is not None}
-    within = tuple(f"{name}." for name in removed)
+    removed = {name: residue for block in chosen for name, residue in block.leaves.items()}
+    within, own = tuple(f"{name}." for name in removed), {block.name for block in chosen}
+    before = source.plan.model_copy(
+        update={
+            name: {part: gone for part, gone in getattr(source.plan, name).items() if not part.startswith(within)}
+            for name in ("removed", "removed_parts", "removed_filters")
+        }
+    )
     plan = Plan(
         method="layer",
-        removed={**source.plan.removed, **removed},
-        removed_filters={
-            name: gone for name, gone in source.plan.removed_filters.items() if not name.startswith(within)
-        },
+        unit=unit,
+        removed={**before.removed, **{name: residue for name, residue in removed.items() if name in own}},
+        removed_parts={**before.removed_parts, **{name: gone for name, gone in removed.items() if name not in own}},
+        removed_filters=before.removed_filters,
         eligible=tuple(block.name for block in eligible_blocks(found, rule)),
         eligibility=rule,
         **ranked,
@@ -177,7 +191,9 @@ def prune_weights(
     apply_masks(network, masks)
     plan = Plan(
         method="weight",
+        unit=source.plan.unit,
         removed=source.plan.removed,
+        removed_parts=source.plan.removed_parts,
         removed_filters=source.plan.removed_filters,
         sparsity=sparsity,
         rounds=rounds,

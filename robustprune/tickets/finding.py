@@ -43,7 +43,7 @@ def score(
     criterion, how = str(asked.criterion), {"seed": seed, "device": device, "work": work, **asked.options}
     if asked.method == "layer":
         rank = score_blocks if asked.objective == "blocks" else score_tickets
-        return rank(dense.network, data, criterion, **how)
+        return rank(dense.network, data, criterion, unit=asked.unit, **how)
     layers = list(prunable_convolutions(dense.network, find_blocks(dense.network)).values())
     return score_filters(dense.network, layers, data, criterion, **how)
 
@@ -59,7 +59,7 @@ def cut(
     ``match`` is the layer ticket of the same criterion and blocks, where filters go: as many as it lost.
     """
     if not isinstance(scores, FilterScores):
-        how: dict[str, Any] = {"eligibility": asked.eligibility, "choice": asked.choice}
+        how: dict[str, Any] = {"eligibility": asked.eligibility, "choice": asked.choice, "unit": asked.unit}
         if asked.budget is not None:
             return prune_layers(dense, scores, budget=asked.budget, search=asked.search, **how)
         return prune_layers(dense, scores, blocks=asked.blocks or 0, **how)
@@ -89,7 +89,7 @@ def check_possible(network: nn.Module, asked: Pruning) -> None:
             f"{asked.criterion} does not score whole tickets: {kind.no_ticket_scores}; use naswot, "
             "jacobian, true_drop, kl, cka or a gradient criterion, or the objective blocks"
         )
-    found = find_blocks(network)
+    found = find_blocks(network, unit=asked.unit)
     if isinstance(asked.blocks, tuple):
         named_blocks(found, asked.blocks)
     elif asked.budget is not None:

@@ -71,7 +71,9 @@ def prune_filters(
     exhausted = all(counts[name] == len(values) - 1 for name, values in scores.items())
     plan = Plan(
         method="filter",
+        unit=source.plan.unit,
         removed=source.plan.removed,
+        removed_parts=source.plan.removed_parts,
         removed_filters=_with_dense_numbers(source, removed),
         eligible=tuple(scores),
         criterion=scores.criterion,

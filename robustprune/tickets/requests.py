@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from robustprune.errors import PruningError, RobustPruneError
-from robustprune.pruning import Choice, Eligibility, make_search, named_criterion
+from robustprune.pruning import Choice, Eligibility, Unit, make_search, named_criterion
 from robustprune.runtime.requests import Request
 from robustprune.tickets.budgeted import Objective, read_cut_budget
 from robustprune.tickets.header import MatchBy
@@ -43,6 +43,7 @@ class Pruning(Request):
             several, ``grasp+cka``, by the sum of their ranks. A layer ticket whose blocks are named has none.
         options: Options of the criterion; whatever keyword is no other field is one.
         blocks: How many blocks go, or which, by name; of filter tickets, from the layer ticket that is matched.
+        unit: What a block is: ``block``, a whole one, or the ``attention`` or ``mlp`` branches of a transformer's.
         budget: In place of ``blocks``, what the ticket may cost at most: ``macs<=60%`` of the dense network's.
         search: With a budget, which blocks go: ``greedy``, ``beam:width=8``, ``evolution`` or ``exhaustive``, see
             :func:`robustprune.prune_layers`.
@@ -70,6 +71,7 @@ class Pruning(Request):
     criterion: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     blocks: Blocks = None
+    unit: Unit = "block"
     budget: Annotated[str, AfterValidator(lambda text: str(read_cut_budget(text)))] | None = None
     search: Annotated[str, AfterValidator(_checked_search)] = "greedy"
     objective: Objective = "blocks"
@@ -139,6 +141,10 @@ class Pruning(Request):
         self._check_rounds()
         if self.choice != "lowest" and self.method != "layer":
             raise PruningError(f"the choice {self.choice!r} is one of blocks; leave it out for {self.method!r}")
+        if self.unit != "block" and self.method != "layer":
+            raise PruningError(
+                f"the unit {self.unit!r} belongs to the method 'layer'; leave it out for {self.method!r}"
+            )
         if self.at_init and self.method != "dense" and str(self.rewind) not in ("0", "0%", "random", "shuffled"):
             raise PruningError(
                 "a ticket found at initialization starts there: rewind to 0, random or shuffled, or set at_init to "

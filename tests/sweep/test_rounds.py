@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from support import TINY, Run, check_failure
+from transformer_networks import transformer
 
 import robustprune as rp
 from robustprune.data import ImageData
@@ -48,6 +49,19 @@ def test_rounds_of_scores_that_do_not_change_are_one_shot(
     assert list(found.plan.removed) == list(once.plan.removed)
     assert found.sha256 == once.sha256
     assert [len(plan.removed) for plan in found.plan.earlier] == [1, 2]
+
+
+@pytest.mark.parametrize("unit", ["attention", "mlp"])
+def test_so_are_rounds_of_branches(unit: str) -> None:
+    images = torch.arange(6 * 3072).reshape(6, 3, 32, 32).to(torch.uint8)
+    data = rp.as_data(train=(images, torch.arange(6) % 3))
+    network = transformer("own")
+    asked = Pruning(criterion="random", blocks=2, rounds=2, unit=unit, eligibility="identity")
+    found = cut_in_rounds(Ticket.from_model(network, data), data, asked, seed=1)
+    scores = rp.score_blocks(network, data, "random", seed=1, unit=unit)  # type: ignore[arg-type]
+    once = rp.prune_layers(network, scores, blocks=2, eligibility="identity")
+    assert list(found.plan.removed) == list(once.plan.removed)
+    assert found.sha256 == once.sha256
 
 
 def test_rounds_score_what_the_round_before_has_left(network: torch.nn.Module, few_digits: ImageData) -> None:

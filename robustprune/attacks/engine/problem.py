@@ -161,6 +161,10 @@ class AttackProblem:
         self.has_drawn = True
         return drawn.to(self.images.device)
 
+    def skip_draw(self) -> None:
+        """Go on as if something had been drawn that is not needed."""
+        self._draws += 1
+
     def draw_seed(self, *what: int | str) -> int:
         """Return a seed for generators the engine does not own, keyed by seed, restart, stage and ``what``."""
         self.has_drawn = True

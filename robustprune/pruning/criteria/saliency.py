@@ -103,7 +103,8 @@ def per_weight(slopes: Saliency, weights: Mapping[str, Tensor], score: Callable[
 
 def weights_within(saliency: Mapping[str, Tensor], block: Block) -> Saliency:
     """Return the saliencies of a block's convolution and linear weights, each once."""
-    own = {id(value): (name, value) for name, value in saliency.items() if name.startswith(f"{block.name}.")}
+    within = tuple(f"{module}." for module in block.modules)
+    own = {id(value): (name, value) for name, value in saliency.items() if name.startswith(within)}
     if not own:
         raise _unreached(f"block {block.name}")
     return dict(own.values())

@@ -51,8 +51,7 @@ class RemovalCriterion(DataCriterion):
         whole = self.look(network, batches, step, seed)
         found = {}
         for block in blocks:
-            assert block.residue is not None, "only blocks that can go are scored"
-            left = remove_blocks(network, {block.name: block.residue}, example=batches[0][0][:2])
+            left = remove_blocks(network, block.leaves, example=batches[0][0][:2])
             found[block.name] = self.compare(whole, self.look(left, batches, step, seed))
         return found
 

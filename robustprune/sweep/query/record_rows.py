@@ -164,6 +164,11 @@ def _measured(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             idle = corrupted.get("unchanged", {}).get(name, ())
             counted = [value for severity, value in enumerate(row, start=1) if severity not in idle]
             yield name, sum(counted) / len(counted) if counted else None
+    if certified := record.get("certified"):
+        for each in certified["at"]:
+            yield f"certified_l2_{each['radius']:g}", each["accuracy"]
+        yield "certified_radius", certified["average_radius"]
+        yield "certified_abstained", certified["abstained"]
     for entry in record.get("shift", ()):
         yield f"shift_{entry['name']}_accuracy", entry["accuracy"]
         yield f"shift_{entry['name']}_gap", entry["gap"]
