@@ -111,7 +111,7 @@ def _cut(
     if asked.method == "weight":
         how: dict[str, Any] = {"rounds": asked.rounds, "seed": seed, "device": device, "work": work, **asked.options}
         return prune_weights(dense, data, str(asked.criterion), sparsity=float(asked.sparsity or 0), **how)
-    if asked.method == "layer":
+    if asked.method in ("layer", "joint"):
         check_possible(dense.network, asked)
         return cut_in_rounds(dense, data, asked, seed, device, work)
     scores: Any = score(dense, data, asked, seed, device, work)
@@ -145,7 +145,8 @@ def _describe(ticket: Ticket, asked: Pruning) -> dict[str, Any]:
             "variant": plan.variant,
             "match": plan.match.model_dump(mode="json") if plan.match else None,
         }
-    if plan.method == "layer":
+    if asked.method in ("layer", "joint"):
+        found["decided_by"] = plan.decided_by
         found["rounds"] = len(asked.schedule) or 1
     if ticket.masks:
         found |= {
