@@ -21,6 +21,7 @@ from robustprune.runtime.randomness import BatchGenerator, seeded_generator
 from robustprune.runtime.work import Progress
 from robustprune.training.adversarial_training import adversarial_loss
 from robustprune.training.augmented_views import augmented_views, consistency_loss
+from robustprune.training.distillation import distilled_loss
 from robustprune.training.distributed import SharedNetwork
 from robustprune.training.precision import is_overflow, make_scaler, training_logits
 from robustprune.training.recipes import Recipe
@@ -47,12 +48,14 @@ def train_epoch(
     seed: int,
     progress: Progress | None = None,
     scaler: GradScaler | None = None,
+    teacher: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Train for one epoch and return its entry of the history.
 
     Order and augmentation follow from (seed, epoch) alone, so an epoch comes out the same whether or not the
     run was interrupted before it. Of several processes each takes its rows of every batch, with the augmentation
-    that they get in one process. ``scaler`` is that of the epochs before, which half precision goes on with.
+    that they get in one process. ``scaler`` is that of the epochs before, which half precision goes on with;
+    ``teacher`` what is learnt from besides labels, in evaluation mode.
 
     Raises:
         TrainingError: The loss or the gradient is no finite number.
@@ -81,7 +84,7 @@ def train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         with sound_gradients(network) if device.type == "cpu" else nullcontext():
-            loss, correct = _step(shared, optimizer, scaler, views, batch.labels, recipe, draws, place)
+            loss, correct = _step(shared, optimizer, scaler, views, batch.labels, recipe, draws, place, teacher)
         total_loss += loss * batch_size
         total_correct += correct
         if progress is not None:
@@ -108,11 +111,13 @@ def _step(
     recipe: Recipe,
     draws: BatchGenerator,
     place: str,
+    teacher: nn.Module | None,
 ) -> tuple[float, float]:
     """Take a step; return the mean loss of the whole batch, and how many of its images are classified rightly."""
     optimizer.zero_grad(set_to_none=True)
     with naming_failures(f"cannot be run in training, {place}"):
         loss, logits = _loss(shared, views, labels, recipe, draws)
+        loss = distilled_loss(loss, logits, views[0], recipe, teacher)
     correct = (logits.detach().argmax(dim=1) == labels).sum()
     # Shares of a batch may differ by an image: the mean over processes is to be that over images.
     shares = 1.0 if shared.processes.is_single else len(labels) * shared.processes.count / draws.total
