@@ -109,7 +109,9 @@ class TrainingRun:
         self.identity = course.identity(ticket, data, processes)
         self.network: nn.Module = ticket.network.to(course.device).to(memory_format=torch.channels_last)
         shown = self.data.require("train").take(torch.arange(2))
-        self.teacher = course.teacher and freeze(course.teacher.model(), shown, device=course.device)
+        self.teacher: nn.Module | None = None
+        if course.teacher is not None:
+            self.teacher = freeze(course.teacher.model(), shown, device=course.device)
         example = None if processes.is_single else shown.to(course.device)
         self.shared = SharedNetwork(self.network, processes, example, compiled=course.recipe.compile)
         self.optimizer = make_optimizer(self.network, course.recipe)
